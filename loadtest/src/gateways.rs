@@ -1,0 +1,434 @@
+//! Real gRPC gateways over sockets, which misbehave on request.
+//!
+//! All gateways of a process share one thread of their own. A gateway listens on 127.0.0.1 on a port that outlasts
+//! `kill` and `restart`. Each push it is sent is told to its [`Recorder`] before it is answered. Answers go out in
+//! request order, one for each request, whatever the behaviour; a deaf gateway holds them back and gives them when it
+//! is told to behave otherwise.
+
+mod control;
+mod fast;
+mod io;
+mod plain;
+mod record;
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use task_engine::proto::gateway::push_service_server::PushServiceServer;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tonic::codegen::Service;
+
+use self::control::{Control, Order};
+use self::io::GateIo;
+use self::plain::Plain;
+pub use self::record::{Answer, Log, Record, Recorder, Seen};
+use crate::error::{Error, Result};
+use crate::rng::Rng;
+
+/// How long the gateways' thread may take for what it is told.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How a gateway treats what it is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Behaviour {
+    /// Answers at once.
+    #[default]
+    Prompt,
+    /// Waits this long before each answer; a stream's answers wait one after the other.
+    Slow(Duration),
+    /// Reads and never answers.
+    Deaf,
+    /// Does not even read.
+    Stuck,
+    /// Answers at once and cuts all streams at random.
+    Flapping {
+        /// The mean time from cut to cut.
+        every: Duration,
+        /// The same seed cuts after the same pauses.
+        seed: u64,
+    },
+}
+
+/// Which rpcs a gateway knows; the others it answers with UNIMPLEMENTED.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocols {
+    /// `PushMessage`.
+    pub stream: bool,
+    /// `Push`.
+    pub unary: bool,
+    /// `PushBatch`.
+    pub batch: bool,
+}
+
+impl Protocols {
+    /// All three.
+    pub const ALL: Self = Self { stream: true, unary: true, batch: true };
+    /// What today's gateways know.
+    pub const STREAM: Self = Self { stream: true, unary: false, batch: false };
+    /// Only `Push`.
+    pub const UNARY: Self = Self { stream: false, unary: true, batch: false };
+    /// Only `PushBatch`.
+    pub const BATCH: Self = Self { stream: false, unary: false, batch: true };
+
+    /// The registry's `push_protocols` for these.
+    pub fn announcement(self) -> String {
+        let words = [(self.batch, "batch"), (self.stream, "stream"), (self.unary, "unary")];
+        words.iter().filter(|(spoken, _)| *spoken).map(|(_, word)| *word).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// What a gateway is started with.
+#[derive(Clone)]
+pub struct GatewayOptions {
+    /// Its id, as routes and the registry write it.
+    pub id: String,
+    /// Which rpcs it knows.
+    pub protocols: Protocols,
+    /// How it treats what it is sent, at first.
+    pub behaviour: Behaviour,
+    /// Who is told of each push.
+    pub recorder: Arc<dyn Recorder>,
+    /// The HTTP/2 window of each stream and connection, in bytes.
+    pub window: u32,
+    /// Reads HTTP/2 data by hand, for load tests: several times faster than the plain way, without the behaviours slow
+    /// and deaf, and without whole messages in what is recorded.
+    pub fast: bool,
+}
+
+impl GatewayOptions {
+    /// A prompt gateway that knows only `PushMessage`, as today's do.
+    pub fn new(id: impl Into<String>, recorder: Arc<dyn Recorder>) -> Self {
+        let id = id.into();
+        Self { id, protocols: Protocols::STREAM, behaviour: Behaviour::Prompt, recorder, window: 1 << 20, fast: false }
+    }
+
+    /// The same with other protocols.
+    pub fn protocols(mut self, protocols: Protocols) -> Self {
+        self.protocols = protocols;
+        self
+    }
+
+    /// The same, fast.
+    pub fn fast(mut self) -> Self {
+        self.fast = true;
+        self
+    }
+
+    /// The same with another first behaviour.
+    pub fn behaviour(mut self, behaviour: Behaviour) -> Self {
+        self.behaviour = behaviour;
+        self
+    }
+}
+
+/// A running gateway; ends with its value.
+pub struct Gateway {
+    control: Arc<Control>,
+    port: u16,
+    window: u32,
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    order: watch::Sender<Order>,
+    ended: mpsc::Receiver<()>,
+}
+
+impl Gateway {
+    /// Starts one on a free port.
+    ///
+    /// # Errors
+    /// When there is no free port.
+    pub fn start(options: GatewayOptions) -> Result<Self> {
+        let GatewayOptions { id, protocols, behaviour, recorder, window, fast } = options;
+        let control = Arc::new(Control::new(&id, protocols, recorder, behaviour, fast));
+        let port = crate::servers::free_ports(1)?[0];
+        let gateway = Self { control, port, window, running: Mutex::new(None) };
+        gateway.restart()?;
+        gateway.behave(behaviour);
+        Ok(gateway)
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.control.id
+    }
+
+    /// Its port on 127.0.0.1, the same over all restarts.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn addr(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// What it knows.
+    pub fn protocols(&self) -> Protocols {
+        self.control.protocols
+    }
+
+    /// From now on treats what it is sent like this.
+    pub fn behave(&self, behaviour: Behaviour) {
+        self.control.behave(behaviour);
+        if let Behaviour::Flapping { every, seed } = behaviour {
+            runtime().spawn(self.control.clone().flap(every, Rng::new(seed)));
+        }
+    }
+
+    /// Answers pushes for these users with `user not connected`.
+    pub fn refuse<S: Into<String>>(&self, users: impl IntoIterator<Item = S>) {
+        self.fail(users, "user not connected");
+    }
+
+    /// Answers pushes for these users with this error.
+    pub fn fail<S: Into<String>>(&self, users: impl IntoIterator<Item = S>, text: &str) {
+        self.control.fail(&mut users.into_iter().map(Into::into), text);
+    }
+
+    /// Refuses and fails nobody any longer.
+    pub fn fail_nobody(&self) {
+        self.control.fail_nobody();
+    }
+
+    /// Resets all streams and calls now; connections stay open.
+    pub fn cut_streams(&self) {
+        self.control.cut_streams();
+    }
+
+    /// Sends GOAWAY on all connections: what is open goes on, new streams need a new connection.
+    pub fn goaway(&self) {
+        if let Some(running) = &*self.running() {
+            running.order.send_modify(|order| {
+                *order = Order::GoAway(if let Order::GoAway(times) = order { *times + 1 } else { 1 });
+            });
+        }
+    }
+
+    /// Ends at once as a killed process does: connections are reset, the port refuses. Returns when that is done.
+    pub fn kill(&self) {
+        if let Some(Running { order, ended }) = self.running().take() {
+            order.send_replace(Order::Die);
+            self.control.cut_streams();
+            // Either it says that it ended, or its end dropped the channel.
+            let _ = ended.recv_timeout(DEADLINE);
+        }
+    }
+
+    /// Listens again on the same port, killing it first when it still runs. Behaviour and failing users stay.
+    ///
+    /// # Errors
+    /// When the port is taken.
+    pub fn restart(&self) -> Result<()> {
+        self.kill();
+        let listener = std::net::TcpListener::bind(("127.0.0.1", self.port));
+        let listener = listener.and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            let _inside = runtime().enter();
+            TcpListener::from_std(listener)
+        });
+        let words = format!("gateway {} cannot listen on {}", self.id(), self.addr());
+        let listener = listener.map_err(|cause| Error::of(&words, cause))?;
+        let order = watch::Sender::new(Order::Serve);
+        let (ending, ended) = mpsc::channel();
+        let serving = accept(listener, self.control.clone(), order.subscribe(), self.window);
+        runtime().spawn(async move {
+            serving.await;
+            // Nobody may be waiting for it.
+            let _ = ending.send(());
+        });
+        *self.running() = Some(Running { order, ended });
+        Ok(())
+    }
+
+    /// Pushes it was sent since its start, over restarts.
+    pub fn pushes(&self) -> u64 {
+        self.control.counters.pushes.load(Ordering::SeqCst)
+    }
+
+    /// Answers it gave (one a request or batch).
+    pub fn answers(&self) -> u64 {
+        self.control.counters.answers.load(Ordering::SeqCst)
+    }
+
+    /// Connections it accepted since its start.
+    pub fn accepted(&self) -> u64 {
+        self.control.counters.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Connections open now.
+    pub fn open(&self) -> u64 {
+        self.control.counters.open.load(Ordering::SeqCst)
+    }
+
+    /// Streams opened since its start (a unary call counts as one).
+    pub fn streams(&self) -> u64 {
+        self.control.counters.streams.load(Ordering::SeqCst)
+    }
+
+    /// HTTP/2 pings it was sent since its start.
+    pub fn pings(&self) -> u64 {
+        self.control.counters.pings.load(Ordering::SeqCst)
+    }
+
+    /// Waits until something holds of this gateway.
+    ///
+    /// # Errors
+    /// When it does not hold before the deadline.
+    pub fn wait(&self, what: &str, deadline: Duration, holds: impl Fn(&Self) -> bool) -> Result<()> {
+        let until = Instant::now() + deadline;
+        while !holds(self) {
+            if Instant::now() > until {
+                return Err(Error::new(format!("gateway {}: not within {deadline:?}: {what}", self.id())));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.control.behave(Behaviour::Prompt); // ends the flapping
+        self.kill();
+    }
+}
+
+/// The one thread of all gateways of this process.
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let built = builder.worker_threads(1).thread_name("gateways").enable_all().build();
+        built.expect("a Tokio runtime needs a thread and an epoll; without them no test can run")
+    })
+}
+
+async fn accept(listener: TcpListener, control: Arc<Control>, mut order: watch::Receiver<Order>, window: u32) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            changed = order.changed() => {
+                if changed.is_err() || *order.borrow_and_update() == Order::Die {
+                    break;
+                }
+            }
+            accepted = listener.accept() => match accepted {
+                Ok((socket, _)) => {
+                    control.counters.accepted.fetch_add(1, Ordering::SeqCst);
+                    connections.spawn(serve(socket, control.clone(), order.clone(), window));
+                }
+                // Out of file handles: the next try may find some.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    drop(listener);
+    connections.shutdown().await;
+}
+
+async fn serve(socket: TcpStream, control: Arc<Control>, mut order: watch::Receiver<Order>, window: u32) {
+    // Without it answers wait for acks of the peer; a socket that refuses it is still served.
+    let _ = socket.set_nodelay(true);
+    let io = TokioIo::new(GateIo::new(socket, control.clone(), order.clone()));
+    let grpc = PushServiceServer::new(Plain(control.clone()));
+    let cuts = control.cut.clone();
+    let by_hand = control.clone();
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let mut grpc = grpc.clone();
+        let mut cut = cuts.subscribe();
+        let by_hand = by_hand.clone();
+        async move {
+            if let Some(rpc) = fast::rpc_of(&by_hand, request.uri().path()) {
+                return Ok(fast::serve(&by_hand, rpc, request).map(|body| Cuttable::new(body, cut)));
+            }
+            tokio::select! {
+                biased;
+                _ = cut.changed() => Err(std::io::Error::other("cut")),
+                Ok(answer) = grpc.call(request) => Ok(answer.map(|body| Cuttable::new(body, cut))),
+            }
+        }
+    });
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(window).initial_connection_window_size(window);
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut behaviour = control.behaviour.subscribe();
+    loop {
+        tokio::select! {
+            biased;
+            changed = order.changed() => match *order.borrow_and_update() {
+                Order::GoAway(_) if changed.is_ok() => connection.as_mut().graceful_shutdown(),
+                Order::Serve if changed.is_ok() => {}
+                _ => return,
+            },
+            // Polls the connection again: it may be stuck no longer.
+            _ = behaviour.changed() => {}
+            _ = connection.as_mut() => return,
+        }
+    }
+}
+
+/// A response body that fails when the gateway cuts its streams: hyper then resets the stream.
+struct Cuttable<B> {
+    body: B,
+    cut: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl<B> Cuttable<B> {
+    fn new(body: B, mut cut: watch::Receiver<u64>) -> Self {
+        let cut = async move {
+            // An error means that the gateway is gone, and its streams with it.
+            let _ = cut.changed().await;
+        };
+        Self { body, cut: Some(Box::pin(cut)) }
+    }
+}
+
+impl<B> Body for Cuttable<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, Self::Error>>> {
+        let Some(cut) = &mut self.cut else { return Poll::Ready(None) };
+        if cut.as_mut().poll(cx).is_ready() {
+            self.cut = None;
+            return Poll::Ready(Some(Err("cut".into())));
+        }
+        Pin::new(&mut self.body).poll_frame(cx).map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

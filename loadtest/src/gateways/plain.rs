@@ -1,0 +1,163 @@
+//! The gateway's side of the three rpcs, over the generated service: one answer a request, in request order.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use task_engine::proto::gateway::push_service_server::PushService;
+use task_engine::proto::gateway::{
+    PushBatchRequest, PushBatchResponse, PushMessage, PushMessageRequest, PushMessageResponse, PushRequest,
+    PushResponse,
+};
+use tokio::sync::mpsc;
+use tonic::codegen::tokio_stream::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Behaviour;
+use super::control::Control;
+
+/// Answers that wait for the client to read them.
+const ANSWERS: usize = 1024;
+
+/// The service of one gateway.
+pub(crate) struct Plain(pub Arc<Control>);
+
+#[tonic::async_trait]
+impl PushService for Plain {
+    type PushMessageStream = Answers<PushMessageResponse>;
+    type PushBatchStream = Answers<PushBatchResponse>;
+
+    async fn push_message(
+        &self,
+        request: Request<Streaming<PushMessageRequest>>,
+    ) -> Result<Response<Self::PushMessageStream>, Status> {
+        speaks(self.0.protocols.stream, "PushMessage")?;
+        let control = self.0.clone();
+        let stream = control.next_stream();
+        Ok(answer_each(self.0.clone(), request, move |request: PushMessageRequest| {
+            let message = request.message.unwrap_or_default();
+            let error = control.take(stream, &request.to_username, &message);
+            PushMessageResponse { msg_id: message.msg_id, seq_id: message.seq_id, error }
+        }))
+    }
+
+    async fn push(&self, request: Request<PushRequest>) -> Result<Response<PushResponse>, Status> {
+        speaks(self.0.protocols.unary, "Push")?;
+        let answer = take_request(&self.0, self.0.next_stream(), request.into_inner());
+        self.0.pace().await;
+        self.0.counters.answers.fetch_add(1, Ordering::Relaxed);
+        Ok(Response::new(answer))
+    }
+
+    async fn push_batch(
+        &self,
+        request: Request<Streaming<PushBatchRequest>>,
+    ) -> Result<Response<Self::PushBatchStream>, Status> {
+        speaks(self.0.protocols.batch, "PushBatch")?;
+        let control = self.0.clone();
+        let stream = control.next_stream();
+        Ok(answer_each(self.0.clone(), request, move |request: PushBatchRequest| {
+            let answers = request.pushes.into_iter().map(|push| take_request(&control, stream, push));
+            let failures = answers.filter(|answer| !answer.failed_usernames.is_empty()).collect();
+            PushBatchResponse { batch_id: request.batch_id, failures }
+        }))
+    }
+}
+
+fn speaks(spoken: bool, rpc: &str) -> Result<(), Status> {
+    if spoken { Ok(()) } else { Err(Status::unimplemented(format!("unknown method {rpc}"))) }
+}
+
+/// Takes one message for many users. The error is that of the first user who has one.
+fn take_request(control: &Control, stream: u64, request: PushRequest) -> PushResponse {
+    let message: PushMessage = request.message.unwrap_or_default();
+    let mut answer = PushResponse { msg_id: message.msg_id, ..Default::default() };
+    for user in request.to_usernames {
+        let error = control.take(stream, &user, &message);
+        if !error.is_empty() {
+            answer.failed_usernames.push(user);
+            if answer.error.is_empty() {
+                answer.error = error;
+            }
+        }
+    }
+    answer
+}
+
+/// Reads requests on a task of its own and answers each as the gateway's behaviour has it.
+fn answer_each<Q, A>(
+    control: Arc<Control>,
+    request: Request<Streaming<Q>>,
+    take: impl FnMut(Q) -> A + Send + 'static,
+) -> Response<Answers<A>>
+where
+    Q: Send + 'static,
+    A: Send + 'static,
+{
+    let (sender, answers) = mpsc::channel(ANSWERS);
+    tokio::spawn(async move {
+        let mut cut = control.cut.subscribe();
+        // Whichever way the stream ends, the task ends with it; a reset of the stream shows as an error of a read.
+        tokio::select! {
+            biased;
+            _ = cut.changed() => {}
+            () = sender.closed() => {}
+            () = read_and_answer(&control, request.into_inner(), &sender, take) => {}
+        }
+    });
+    Response::new(Answers(answers))
+}
+
+async fn read_and_answer<Q, A>(
+    control: &Control,
+    mut requests: Streaming<Q>,
+    answers: &mpsc::Sender<Result<A, Status>>,
+    mut take: impl FnMut(Q) -> A,
+) {
+    let mut changes = control.behaviour.subscribe();
+    let mut held = VecDeque::new();
+    loop {
+        let behaviour = *changes.borrow_and_update();
+        if behaviour == Behaviour::Stuck {
+            if changes.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
+        while behaviour != Behaviour::Deaf
+            && let Some(answer) = held.pop_front()
+        {
+            if let Behaviour::Slow(delay) = behaviour {
+                tokio::time::sleep(delay).await;
+            }
+            if answers.send(Ok(answer)).await.is_err() {
+                return;
+            }
+            control.counters.answers.fetch_add(1, Ordering::Relaxed);
+        }
+        tokio::select! {
+            biased;
+            _ = changes.changed() => {}
+            request = requests.message() => match request {
+                Ok(Some(request)) => held.push_back(take(request)),
+                // Half-closed: what is held is still answered, when the behaviour lets it.
+                Ok(None) if held.is_empty() => return,
+                Ok(None) => if changes.changed().await.is_err() { return },
+                Err(_) => return,
+            },
+        }
+    }
+}
+
+/// The answers of one stream.
+pub(crate) struct Answers<A>(mpsc::Receiver<Result<A, Status>>);
+
+impl<A> Stream for Answers<A> {
+    type Item = Result<A, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(cx)
+    }
+}

@@ -1,0 +1,150 @@
+//! What a gateway tells of each push it was sent.
+//!
+//! A [`Recorder`] is called on the gateway's thread for every push and must be quick; [`Log`] keeps all of it for
+//! tests, [`Verdict`](crate::verdict::Verdict) keeps bits for load tests.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use task_engine::proto::gateway::PushMessage;
+
+/// What the gateway says of a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// Delivered, and says so.
+    Delivered,
+    /// Taken while deaf: the answer is held back until the gateway changes its behaviour, or is never given.
+    Held,
+    /// Not delivered: the user is in the refusing or failing set.
+    Refused,
+}
+
+/// One push as a gateway saw it.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// The gateway's id.
+    pub gateway: &'a Arc<str>,
+    /// Counts the streams (or unary connections' calls) of this gateway from 1.
+    pub stream: u64,
+    /// Counts the pushes of this gateway from 0, over all its streams.
+    pub order: u64,
+    /// When, on [`clock::now`](crate::clock::now).
+    pub at: u64,
+    /// What the gateway says of it.
+    pub answer: Answer,
+    /// Whom it is for.
+    pub recipient: &'a str,
+    /// Its session.
+    pub session: &'a str,
+    /// Its message.
+    pub msg_id: i64,
+    /// The sender.
+    pub from: &'a str,
+    /// The message's content.
+    pub content: &'a str,
+    /// The whole message; the fast gateway leaves it out.
+    pub message: Option<&'a PushMessage>,
+}
+
+/// Takes what gateways see.
+pub trait Recorder: Send + Sync + 'static {
+    /// One push arrived. Called in the order of arrival for each gateway.
+    fn push(&self, seen: &Seen<'_>);
+}
+
+/// One push, kept.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The gateway's id.
+    pub gateway: Arc<str>,
+    /// See [`Seen::stream`].
+    pub stream: u64,
+    /// See [`Seen::order`].
+    pub order: u64,
+    /// See [`Seen::at`].
+    pub at: u64,
+    /// See [`Seen::answer`].
+    pub answer: Answer,
+    /// Whom it is for.
+    pub recipient: String,
+    /// Its session.
+    pub session: String,
+    /// Its message.
+    pub msg_id: i64,
+    /// The whole message; the fast gateway leaves it out.
+    pub message: Option<PushMessage>,
+}
+
+/// Keeps every push of the gateways it is given to, in order of arrival: for tests.
+#[derive(Debug, Default)]
+pub struct Log {
+    records: Mutex<Vec<Record>>,
+    grown: Condvar,
+}
+
+impl Log {
+    /// An empty log, to be shared by gateways.
+    pub fn shared() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// All pushes so far.
+    pub fn records(&self) -> Vec<Record> {
+        self.lock().clone()
+    }
+
+    /// The message ids of the delivered (or held) pushes of one session to one user, in order of arrival.
+    pub fn delivered(&self, session: &str, recipient: &str) -> Vec<i64> {
+        let records = self.lock();
+        let mine = records.iter().filter(|record| record.session == session && record.recipient == recipient);
+        mine.filter(|record| record.answer != Answer::Refused).map(|record| record.msg_id).collect()
+    }
+
+    /// Waits until the pushes so far satisfy `enough`, and gives them; after `deadline` gives what there is as the
+    /// error.
+    ///
+    /// # Errors
+    /// When the deadline passes first.
+    pub fn wait(&self, deadline: Duration, enough: impl Fn(&[Record]) -> bool) -> Result<Vec<Record>, Vec<Record>> {
+        let until = Instant::now() + deadline;
+        let mut records = self.lock();
+        while !enough(&records) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(records.clone());
+            }
+            records = self.grown.wait_timeout(records, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(records.clone())
+    }
+
+    /// Waits for at least this many pushes.
+    ///
+    /// # Errors
+    /// When the deadline passes first; with what there is.
+    pub fn wait_for(&self, pushes: usize, deadline: Duration) -> Result<Vec<Record>, Vec<Record>> {
+        self.wait(deadline, |records| records.len() >= pushes)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Record>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Recorder for Log {
+    fn push(&self, seen: &Seen<'_>) {
+        let record = Record {
+            gateway: seen.gateway.clone(),
+            stream: seen.stream,
+            order: seen.order,
+            at: seen.at,
+            answer: seen.answer,
+            recipient: seen.recipient.to_owned(),
+            session: seen.session.to_owned(),
+            msg_id: seen.msg_id,
+            message: seen.message.cloned(),
+        };
+        self.lock().push(record);
+        self.grown.notify_all();
+    }
+}

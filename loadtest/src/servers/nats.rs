@@ -1,0 +1,89 @@
+//! A throw-away nats-server.
+
+use std::fmt::Write;
+use std::fs;
+use std::ops::Deref;
+use std::path::Path;
+
+use super::{Recipe, Server, ask, folder};
+use crate::error::{Error, Result};
+
+/// Who may connect.
+#[derive(Clone, Debug, Default)]
+pub enum NatsAuth {
+    /// Everybody.
+    #[default]
+    None,
+    /// Who knows this user and password.
+    UserPassword(String, String),
+    /// Who knows this token.
+    Token(String),
+}
+
+/// What a nats-server is started with.
+#[derive(Clone, Debug, Default)]
+pub struct NatsOptions {
+    /// Who may connect.
+    pub auth: NatsAuth,
+    /// Whether it keeps streams (in its folder, so they outlast a restart).
+    pub jetstream: bool,
+    /// More lines of its configuration file, as they are.
+    pub config: String,
+}
+
+/// A running nats-server.
+pub struct Nats(Server);
+
+impl Nats {
+    /// Starts one and returns when it greets.
+    ///
+    /// # Errors
+    /// When it is not installed or does not start.
+    pub fn start(options: &NatsOptions) -> Result<Self> {
+        let folder = folder("nats")?;
+        let mut config = options.config.clone();
+        match &options.auth {
+            NatsAuth::None => {}
+            NatsAuth::UserPassword(user, password) => {
+                write!(config, "\nauthorization {{ user: {user:?}, password: {password:?} }}\n")
+                    .map_err(format_failed)?;
+            }
+            NatsAuth::Token(token) => {
+                write!(config, "\nauthorization {{ token: {token:?} }}\n").map_err(format_failed)?;
+            }
+        }
+        if options.jetstream {
+            write!(config, "\njetstream {{ store_dir: {:?} }}\n", folder.path().join("streams"))
+                .map_err(format_failed)?;
+        }
+        let written = fs::write(folder.path().join("nats.conf"), config);
+        written.map_err(|cause| Error::of("cannot write nats.conf", cause))?;
+        Server::start(Recipe { binary: "nats-server", package: "nats-server", ports: 1, args, ready }, folder).map(Self)
+    }
+
+    /// `nats://127.0.0.1:port`.
+    pub fn url(&self) -> String {
+        format!("nats://{}", self.addr())
+    }
+}
+
+fn format_failed(cause: std::fmt::Error) -> Error {
+    Error::of("cannot write nats.conf", cause)
+}
+
+fn args(folder: &Path, ports: &[u16]) -> Vec<String> {
+    let config = folder.join("nats.conf").display().to_string();
+    ["-c", &config, "-a", "127.0.0.1", "-p", &ports[0].to_string()].map(String::from).to_vec()
+}
+
+fn ready(port: u16) -> std::result::Result<(), String> {
+    let greeting = ask(port, b"")?;
+    if greeting.starts_with(b"INFO ") { Ok(()) } else { Err("it does not greet as NATS".into()) }
+}
+
+impl Deref for Nats {
+    type Target = Server;
+    fn deref(&self) -> &Server {
+        &self.0
+    }
+}

@@ -1,0 +1,132 @@
+//! The command line: what can be asked for, and `check-config`.
+//!
+//! Promises the exit codes of [`exit`], and that whatever is wrong with the configuration is said on standard error
+//! before anything is opened.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Checked, Flags, Mistakes, Remark};
+
+/// What the process says when it ends.
+pub mod exit {
+    /// A clean stop, or a configuration that is right.
+    pub const OK: u8 = 0;
+    /// Something failed while it ran.
+    pub const FAILED: u8 = 1;
+    /// The configuration or the command line is wrong; nothing was opened.
+    pub const CONFIG: u8 = 2;
+}
+
+const ABOUT: &str = "The push engine of the Resonance IM system.
+
+It takes each message event from NATS, finds the session's members (MySQL) and the gateway each of them is connected \
+to (Redis), and pushes the message over gRPC to those gateways (found in etcd).
+
+Without --config all servers are expected on 127.0.0.1, on their standard ports.";
+
+const AFTER: &str = "Examples:
+  task-engine                                      everything on this machine, all cores
+  task-engine --config /etc/task.yaml --cores 2
+  task-engine check-config /etc/task.yaml          what holds, or what is wrong with it
+  RESONANCE_MYSQL_PASSWORD=... task-engine --config task.yaml
+
+Environment:
+  Each key of the file has a variable, RESONANCE_<SECTION>_<KEY> in capitals: mysql.password is
+  RESONANCE_MYSQL_PASSWORD. Variables win over the file, flags over both. Keep secrets here.
+
+Stopping:
+  SIGTERM or SIGINT lets what is in flight end (engine.drain_timeout); a second one stops at once.
+
+Exit codes:
+  0  clean stop
+  1  failed while running
+  2  wrong configuration or command line; nothing was opened
+
+config/task.yaml has every key with its default, unit and reason.";
+
+/// The command line of `task-engine`.
+#[derive(Debug, Parser)]
+#[command(name = "task-engine", version, about = ABOUT, after_help = AFTER, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do; nothing: run.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// What else than running can be asked for.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the configuration that holds, secrets as ***, or each mistake with its line.
+    CheckConfig {
+        /// The YAML file; the environment is read as well.
+        file: PathBuf,
+    },
+}
+
+/// The flags of a run.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunArgs {
+    /// YAML file; the one of the Go service runs unchanged.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Shards, each a thread on its own CPU: a number or `all` [default: engine.cores, else all].
+    #[arg(long, value_name = "N")]
+    pub cores: Option<String>,
+    /// Address of /metrics, /livez, /readyz [default: admin.listen, else 127.0.0.1:9100].
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<String>,
+}
+
+impl RunArgs {
+    /// The configuration of a run: flags, this process's environment, the file.
+    ///
+    /// # Errors
+    /// All mistakes.
+    pub fn load(&self) -> Result<Checked, Mistakes> {
+        let flags = Flags { cores: self.cores.clone(), admin: self.admin.clone() };
+        config::load(self.config.as_deref(), std::env::vars_os(), &flags)
+    }
+
+    /// The file's name as [`note_lines`] wants it.
+    pub fn file_name(&self) -> String {
+        self.config.as_ref().map_or("configuration".to_owned(), |path| path.display().to_string())
+    }
+}
+
+/// `check-config`: what holds goes to `out`, notes and mistakes to `err`; gives the exit code.
+///
+/// # Errors
+/// When `out` or `err` cannot be written to.
+pub fn check_config(
+    file: &Path,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> std::io::Result<u8> {
+    match config::load(Some(file), environment, &Flags::default()) {
+        Ok(checked) => {
+            for line in note_lines(&checked.notes, &file.display().to_string()) {
+                writeln!(err, "note: {line}")?;
+            }
+            write!(out, "{}", config::show(&checked.config))?;
+            out.flush()?;
+            Ok(exit::OK)
+        }
+        Err(mistakes) => {
+            writeln!(err, "{mistakes}")?;
+            Ok(exit::CONFIG)
+        }
+    }
+}
+
+/// Notes as lines, for the log or a terminal.
+pub fn note_lines<'a>(notes: &'a [Remark], file: &'a str) -> impl Iterator<Item = String> + 'a {
+    notes.iter().map(move |note| note.line(file))
+}

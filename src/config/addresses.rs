@@ -1,0 +1,251 @@
+//! Addresses with secrets in them: the DSN of the Go driver for MySQL, and NATS URLs.
+//!
+//! Promises that a mistake in one is told without repeating any of it but the host, and that both can be shown with
+//! `***` in place of the secret.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::Secret;
+use super::kinds::Kind;
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// A host name or an IP address (IPv6 without brackets).
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+}
+
+impl HostPort {
+    /// Reads `host:port`, `host` or `:port`, `http://` before it allowed; no host is 127.0.0.1, no port is `port`.
+    ///
+    /// # Errors
+    /// What is wrong, without the part before an `@`.
+    pub fn parse(text: &str, port: u16) -> Result<Self, String> {
+        if text.starts_with("https://") {
+            return Err("TLS is not spoken here; write http:// or host:port".into());
+        }
+        let rest = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+        if rest.contains("://") || rest.contains('@') {
+            return Err("write host:port, without a scheme or a user".into());
+        }
+        let (host, digits) = match rest.strip_prefix('[') {
+            Some(inner) => inner.split_once(']').ok_or("a [ without its ]")?,
+            None => rest.find(':').map_or((rest, ""), |at| rest.split_at(at)),
+        };
+        let host = if host.is_empty() { "127.0.0.1".to_owned() } else { Self::check_host(host)? };
+        let port = match digits {
+            "" => port,
+            _ => match digits.strip_prefix(':').and_then(|digits| digits.parse::<u16>().ok()) {
+                Some(port) if port > 0 => port,
+                _ => return Err(format!("the port after {host:?} is not from 1 to 65535")),
+            },
+        };
+        Ok(Self { host, port })
+    }
+
+    /// A host alone.
+    pub(super) fn check_host(host: &str) -> Result<String, String> {
+        let is_v6 = host.parse::<std::net::Ipv6Addr>().is_ok();
+        if host.contains(|c: char| c.is_whitespace() || c.is_control() || "/@,".contains(c)) {
+            return Err("a host has no blanks, / , or @".into());
+        }
+        if host.contains(':') && !is_v6 {
+            return Err("a host alone has no colon; the port has its own key".into());
+        }
+        Ok(host.to_owned())
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// A DSN of the Go driver: `user:password@tcp(host:port)/database?params`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Dsn {
+    pub username: String,
+    pub password: Secret,
+    pub server: HostPort,
+    pub database: String,
+    pub connect_timeout: Option<Duration>,
+    pub timeout: Option<Duration>,
+    params: String,
+}
+
+impl Dsn {
+    /// As the driver does: the database after the last `/`, the user before the last `@` in front of it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let form = "write user:password@tcp(host:port)/database";
+        let (before, after) = text.rsplit_once('/').ok_or(format!("has no /database; {form}"))?;
+        let (user, server) = before.rsplit_once('@').unwrap_or(("", before));
+        let (username, password) = user.split_once(':').unwrap_or((user, ""));
+        let server = match server.split_once('(') {
+            None if server.is_empty() || server == "tcp" => HostPort::parse("", 3306)?,
+            Some(("tcp", rest)) => HostPort::parse(rest.strip_suffix(')').ok_or("has a ( without its )")?, 3306)?,
+            Some(("unix", _)) => return Err("a unix socket is not read here; write tcp(host:port)".into()),
+            _ => return Err(format!("the part between @ and / is not tcp(host:port); {form}")),
+        };
+        let (database, params) = after.split_once('?').unwrap_or((after, ""));
+        let mut dsn = Self {
+            username: username.to_owned(),
+            password: Secret::new(password),
+            server,
+            database: Kind::Word.read(database).ok().flatten().map(|_| database.to_owned()).unwrap_or_default(),
+            connect_timeout: None,
+            timeout: None,
+            params: params.to_owned(),
+        };
+        if dsn.database.is_empty() {
+            return Err(format!("names no database; {form}"));
+        }
+        dsn.read_params()?;
+        Ok(dsn)
+    }
+
+    /// Those that matter here; the rest is about Go's types (`parseTime`, `loc`) or its driver.
+    fn read_params(&mut self) -> Result<(), String> {
+        for (name, value) in self.params.clone().split('&').filter_map(|pair| pair.split_once('=')) {
+            let time = || match Kind::GoSpan.read(value) {
+                Ok(Some(super::kinds::Value::Span(time))) => Ok(Some(time)),
+                Ok(_) => Ok(None),
+                Err(what) => Err(format!("{name}: {what}")),
+            };
+            match name {
+                "timeout" => self.connect_timeout = time()?,
+                "readTimeout" | "writeTimeout" => self.timeout = self.timeout.max(time()?),
+                "tls" if !matches!(value, "false" | "preferred" | "") => {
+                    return Err("tls: TLS is not spoken to MySQL here; leave it out".into());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// As it was written, without the password.
+    pub fn masked(&self) -> String {
+        let Self { username, password, server, database, params, .. } = self;
+        let password = if password.is_empty() { "" } else { ":***" };
+        let at = if username.is_empty() && password.is_empty() { "" } else { "@" };
+        let question = if params.is_empty() { "" } else { "?" };
+        format!("{username}{password}{at}tcp({server})/{database}{question}{params}")
+    }
+}
+
+/// One NATS server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NatsServer {
+    /// Whether TLS is asked for.
+    pub tls: bool,
+    /// Where it listens.
+    pub at: HostPort,
+}
+
+impl fmt::Display for NatsServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.tls { "tls" } else { "nats" }, self.at)
+    }
+}
+
+/// Who the engine says it is to NATS.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum NatsAuth {
+    /// Nobody.
+    #[default]
+    None,
+    /// Whoever knows this token.
+    Token(Secret),
+    /// A user.
+    User {
+        /// The name.
+        username: String,
+        /// The password, maybe empty.
+        password: Secret,
+    },
+}
+
+/// The servers of `nats.url`, and who we are if it says so.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct NatsUrls {
+    pub servers: Vec<NatsServer>,
+    pub auth: NatsAuth,
+}
+
+impl NatsUrls {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut all = Self { servers: Vec::new(), auth: NatsAuth::None };
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let (tls, rest) = match part.split_once("://") {
+                Some(("nats", rest)) => (false, rest),
+                Some(("tls", rest)) => (true, rest),
+                Some(_) => return Err("the scheme is neither nats:// nor tls://".into()),
+                None => (false, part),
+            };
+            let (user, server) = match rest.rsplit_once('@') {
+                Some((user, server)) => (Some(user), server),
+                None => (None, rest),
+            };
+            let at = HostPort::parse(server, 4222)?;
+            if let Some(user) = user.filter(|user| !user.is_empty()) {
+                let auth = Self::auth(user)?;
+                if all.auth != NatsAuth::None && all.auth != auth {
+                    return Err("the URLs name different users; one is used for all servers".into());
+                }
+                all.auth = auth;
+            }
+            all.servers.push(NatsServer { tls, at });
+        }
+        if all.servers.is_empty() { Err("names no server".into()) } else { Ok(all) }
+    }
+
+    fn auth(user: &str) -> Result<NatsAuth, String> {
+        let decode = |text: &str| percent_decode(text).ok_or("a % in the user part is not followed by two hex digits");
+        Ok(match user.split_once(':') {
+            None => NatsAuth::Token(Secret::new(&decode(user)?)),
+            Some((name, password)) => {
+                NatsAuth::User { username: decode(name)?, password: Secret::new(&decode(password)?) }
+            }
+        })
+    }
+
+    /// As it was written, without password and token.
+    pub fn masked(&self) -> String {
+        let user = match &self.auth {
+            NatsAuth::None => String::new(),
+            NatsAuth::Token(_) => "***@".to_owned(),
+            NatsAuth::User { username, .. } => format!("{}:***@", percent_encode(username)),
+        };
+        let show = |server: &NatsServer| server.to_string().replacen("://", &format!("://{user}"), 1);
+        self.servers.iter().map(show).collect::<Vec<_>>().join(",")
+    }
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        if byte == b'%' {
+            let hex = std::str::from_utf8(after.get(..2)?).ok().filter(|hex| !hex.starts_with('+'))?;
+            bytes.push(u8::from_str_radix(hex, 16).ok()?);
+            rest = &after[2..];
+        } else {
+            bytes.push(byte);
+            rest = after;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn percent_encode(text: &str) -> String {
+    let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().map(|byte| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}

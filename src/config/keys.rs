@@ -1,0 +1,216 @@
+//! The table of all keys: the one place where a key's name, kind, default, unit and reason are written.
+//!
+//! Promises that the reader, the printer, `config/task.yaml` and the names of the environment variables all follow
+//! from it. A key that is not here is unknown.
+
+use super::kinds::Kind;
+
+/// A key of the configuration.
+#[derive(Debug)]
+pub struct Key {
+    /// The section it stands in; empty for a key at the top of the file.
+    pub section: &'static str,
+    /// Its name inside the section.
+    pub name: &'static str,
+    /// Other spellings that mean the same; the name wins when both are written.
+    pub aliases: &'static [&'static str],
+    /// What may be written, with its bounds.
+    pub kind: Kind,
+    /// What holds when nothing, an empty text or (for times of the Go service) zero is written; as one would write it.
+    pub default: &'static str,
+    /// What it does, its unit and why the default is what it is. For a noted key: why it has no effect.
+    pub doc: &'static str,
+}
+
+impl Key {
+    /// The key as messages name it: `mysql.host`.
+    pub fn full(&self) -> String {
+        join(self.section, self.name, ".")
+    }
+
+    /// The environment variables that set it: `RESONANCE_MYSQL_HOST`, the name's first, then the aliases'.
+    pub fn variables(&self) -> impl Iterator<Item = String> {
+        let names = std::iter::once(self.name).chain(self.aliases.iter().copied());
+        names.map(|name| format!("RESONANCE_{}", join(self.section, name, "_").to_uppercase()))
+    }
+
+    /// Whether the engine reads it; the others are accepted because files of the Go service have them.
+    pub fn is_used(&self) -> bool {
+        !matches!(self.kind, Kind::Noted)
+    }
+}
+
+fn join(section: &str, name: &str, between: &str) -> String {
+    if section.is_empty() { name.to_owned() } else { format!("{section}{between}{name}") }
+}
+
+/// The sections in the order of the file, each with what it is about. The empty one holds the keys at the top.
+pub const SECTIONS: &[(&str, &str)] = &[
+    ("log", "What the engine says of itself."),
+    ("mysql", "Who is in a session (t_session_member), and the inbox (t_inbox)."),
+    ("redis", "Which gateway a user is connected to."),
+    ("nats", "Where events come from."),
+    ("etcd", "Where gateways register."),
+    ("registry", "How gateways are named in etcd."),
+    ("", "The service name gateways register under: <registry.namespace>/<gateway_service_name>/<instance>."),
+    ("consumer", "Which events this process takes, and how."),
+    ("gateway", "How pushes are handed to gateways."),
+    ("members", "How long a session's member list may be reused."),
+    ("routes", "How users' gateways are remembered."),
+    ("inbox", "Who gets a row in t_inbox."),
+    ("engine", "Threads and the stop."),
+    ("admin", "Metrics and health."),
+];
+
+const NONE: &[&str] = &[];
+
+const fn key(section: &'static str, name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+    Key { section, name, aliases: NONE, kind, default, doc }
+}
+
+const fn alias(
+    section: &'static str,
+    names: (&'static str, &'static [&'static str]),
+    kind: Kind,
+    default: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key { section, name: names.0, aliases: names.1, kind, default, doc }
+}
+
+const fn noted(section: &'static str, name: &'static str, reason: &'static str) -> Key {
+    key(section, name, Kind::Noted, "", reason)
+}
+
+const NAME: &str = "a label of the Go service";
+const POOL: &str = "connections are not pooled here: their number follows from the threads";
+const RETRIES: &str = "a server that is away is tried again until it is back";
+const RETRY_WAIT: &str = "waits between tries grow by themselves, with jitter";
+const HEALTH: &str = "each connection judges its health by its answers";
+
+/// Every key, section by section, in the order of the file. A line each: rustfmt would make seven of it.
+#[rustfmt::skip]
+pub const KEYS: &[Key] = &[
+    key("log", "level", Kind::Level, "info", "Least important level that is written: trace, debug, info, warn, error."),
+    key("log", "format", Kind::Choice(&["console", "json", "text"]), "console", "console and text are lines for people, console in colours; json is one object a line."),
+    key("log", "output", Kind::Word, "stdout", "stdout, stderr, or the path of a file that is appended to."),
+    key("log", "enableColor", Kind::Bool, "true", "Colours, when format is console and the output is a terminal."),
+    key("log", "addSource", Kind::Bool, "false", "Adds file and line of the source to each log line."),
+    noted("log", "sourceRoot", "source paths are written as the compiler knows them"),
+    noted("mysql", "name", NAME),
+    key("mysql", "dsn", Kind::Dsn, "", "user:password@tcp(host:port)/database?params, as Go writes it. Wins over the five keys below."),
+    key("mysql", "host", Kind::Host, "127.0.0.1", "Host name or address."),
+    key("mysql", "port", Kind::Port, "3306", "TCP port."),
+    key("mysql", "username", Kind::Text, "root", "User."),
+    key("mysql", "password", Kind::Secret, "", "Password; better set as RESONANCE_MYSQL_PASSWORD."),
+    key("mysql", "database", Kind::Word, "resonance", "Schema that holds the t_ tables."),
+    noted("mysql", "charset", "the connection always speaks utf8mb4"),
+    key("mysql", "connect_timeout", Kind::GoSpan, "5s", "Time to connect and log in."),
+    key("mysql", "timeout", Kind::GoSpan, "5s", "Time the server may take to answer a statement; then the connection is given up."),
+    noted("mysql", "max_idle_conns", POOL),
+    noted("mysql", "max_open_conns", POOL),
+    noted("mysql", "max_lifetime", POOL),
+    noted("mysql", "conn_max_lifetime", POOL),
+    noted("mysql", "max_retries", RETRIES),
+    noted("mysql", "retry_interval", RETRY_WAIT),
+    noted("mysql", "health_check_freq", HEALTH),
+    noted("redis", "name", NAME),
+    key("redis", "addr", Kind::HostPort(6379), "127.0.0.1:6379", "host:port."),
+    key("redis", "password", Kind::Secret, "", "Password; better set as RESONANCE_REDIS_PASSWORD."),
+    key("redis", "db", Kind::Count(0, 65_535), "0", "Database number."),
+    noted("redis", "pool_size", "each shard has one pipelined connection"),
+    noted("redis", "min_idle_conns", "each shard has one pipelined connection"),
+    alias("redis", ("dial_timeout", &["connect_timeout"]), Kind::GoSpan, "5s", "Time to connect and log in."),
+    key("redis", "read_timeout", Kind::GoSpan, "3s", "Time the server may take to answer; then the connection is given up and the routes are asked again."),
+    key("redis", "write_timeout", Kind::GoSpan, "3s", "Time a request may take to leave; then the connection is given up."),
+    noted("redis", "max_retries", RETRIES),
+    noted("redis", "retry_interval", RETRY_WAIT),
+    noted("redis", "health_check_freq", HEALTH),
+    key("nats", "name", Kind::Text, "task-engine", "The connection's name in the server's monitoring."),
+    key("nats", "url", Kind::NatsUrls, "nats://127.0.0.1:4222", "nats://[user:password@]host:port, several separated by commas; tls:// asks for TLS."),
+    key("nats", "username", Kind::Text, "", "User, when the url names none."),
+    key("nats", "password", Kind::Secret, "", "Password; better set as RESONANCE_NATS_PASSWORD."),
+    key("nats", "token", Kind::Secret, "", "Token, instead of a user."),
+    alias("nats", ("timeout", &["connect_timeout"]), Kind::GoSpan, "5s", "Time the server may take to answer, also a test of the link."),
+    alias("nats", ("max_reconnect", &["max_reconnects"]), Kind::Noted, "", "the engine reconnects until it is stopped"),
+    alias("nats", ("reconnect_delay", &["reconnect_wait"]), Kind::GoSpan, "1s", "Wait between two tries to connect."),
+    key("nats", "ping_interval", Kind::GoSpan, "5s", "How often the link is tested; a half-open one is noticed after this times max_pings_out."),
+    key("nats", "max_pings_out", Kind::Count(1, 100), "2", "Tests that fail in a row before the link is given up."),
+    noted("nats", "max_retries", RETRIES),
+    noted("nats", "retry_interval", "see nats.reconnect_delay"),
+    noted("nats", "health_check_freq", "see nats.ping_interval"),
+    noted("etcd", "name", NAME),
+    key("etcd", "endpoints", Kind::HostPorts(2379), "127.0.0.1:2379", "host:port or http://host:port, as a list or separated by commas."),
+    key("etcd", "username", Kind::Text, "", "User, when etcd asks for one."),
+    key("etcd", "password", Kind::Secret, "", "Password; better set as RESONANCE_ETCD_PASSWORD."),
+    alias("etcd", ("dial_timeout", &["connect_timeout"]), Kind::GoSpan, "5s", "Time to connect."),
+    key("etcd", "timeout", Kind::GoSpan, "5s", "Time the server may take to answer a request."),
+    key("etcd", "keep_alive_time", Kind::GoSpan, "30s", "Quiet time on a connection after which it is tested."),
+    key("etcd", "keep_alive_timeout", Kind::GoSpan, "10s", "Time that test may take."),
+    noted("etcd", "max_retries", RETRIES),
+    noted("etcd", "retry_interval", RETRY_WAIT),
+    noted("etcd", "health_check_freq", HEALTH),
+    key("registry", "namespace", Kind::Word, "/resonance/services", "What the keys of all services begin with."),
+    noted("registry", "default_ttl", "the engine registers nothing, so it holds no lease"),
+    noted("registry", "enable_cache", "the gateways are always known from a watch, and kept when etcd is lost"),
+    noted("registry", "cache_expiration", "the gateways are always known from a watch, and kept when etcd is lost"),
+    key("", "gateway_service_name", Kind::Word, "gateway-service", "The gateways' service name."),
+    key("consumer", "topic", Kind::Subject, "resonance.push.event.v1", "Subject of the events."),
+    key("consumer", "queue_group", Kind::Word, "task-service", "Queue group: each event goes to one process of it."),
+    noted("consumer", "worker_count", "engine.cores decides how many threads push"),
+    key("consumer", "max_retry", Kind::Count(0, 1000), "3", "How often the lookups of one event are tried again when they fail."),
+    key("consumer", "retry_interval", Kind::Seconds, "1s", "Wait between these tries; whole seconds as a bare number, or with a unit."),
+    key("consumer", "mode", Kind::Choice(&["core", "jetstream"]), "core", "core: the broker keeps nothing. jetstream: an event is acked when all its recipients have their end."),
+    key("consumer", "stream", Kind::Name, "RESONANCE", "JetStream stream; must exist."),
+    key("consumer", "durable", Kind::Name, "", "JetStream durable consumer; made when missing. Empty: the queue group's name."),
+    key("consumer", "assignment", Kind::Choice(&["queue", "partitioned"]), "queue", "queue: the group shares one subject. partitioned: <topic>.<partition>, a connection a shard, publish order over all instances."),
+    key("consumer", "partitions", Kind::Count(1, 16_384), "64", "Slices of all sessions; the same number for publishers, broker and all instances. At least engine.cores."),
+    key("consumer", "ack_wait", Kind::Span(1_000, 3_600_000), "10s", "JetStream: an event that is neither acked nor reported as in work for this long is sent again. Also the wait of whoever takes over after a crash: keep it short."),
+    key("consumer", "max_ack_pending", Kind::Count(1, 1_000_000), "65536", "JetStream: events out at once, unacked."),
+    key("gateway", "delivery_timeout", Kind::Span(100, 600_000), "10s", "How long a push may wait for its gateway (unknown, unreachable, full or silent) before its recipients count as not reached. Below engine.drain_timeout."),
+    key("members", "cache_ttl", Kind::Span(0, 3_600_000), "1s", "How long a session's member list may be reused; 0s asks MySQL each time. A new member waits at most this long for messages."),
+    key("routes", "cache", Kind::Choice(&["tracked", "off"]), "tracked", "tracked: kept until Redis tells that a route changed. off: Redis is asked each time."),
+    key("inbox", "store", Kind::Choice(&["offline", "all", "off"]), "offline", "Which recipients get a row: offline (whoever could not be reached), all, off."),
+    key("engine", "cores", Kind::Cores, "all", "Shards, each a thread on its own CPU: all, or a number."),
+    key("engine", "drain_timeout", Kind::Span(1_000, 3_600_000), "25s", "How long a stop may take; below the 30 s after which Kubernetes kills."),
+    key("admin", "listen", Kind::Listen, "127.0.0.1:9100", "address:port of /metrics, /livez and /readyz; `:9100` is every address, port 0 a free one."),
+];
+
+/// The place in [`KEYS`] of a key written as `section` and `name` or one of its aliases.
+pub fn find(section: &str, name: &str) -> Option<usize> {
+    KEYS.iter().position(|key| key.section == section && (key.name == name || key.aliases.contains(&name)))
+}
+
+/// The key nearest to one that is unknown, as messages name it; a key of the same section is preferred.
+pub fn nearest(section: &str, name: &str) -> Option<String> {
+    let mut best = (0.72, None);
+    let mut offer = |score: f64, full: String| {
+        if score > best.0 {
+            best = (score, Some(full));
+        }
+    };
+    for key in KEYS {
+        for candidate in std::iter::once(key.name).chain(key.aliases.iter().copied()) {
+            let near = likeness(name, candidate);
+            let score = if key.section == section { near } else { near * 0.9 };
+            offer(score, join(key.section, candidate, "."));
+        }
+    }
+    if section.is_empty() {
+        for (candidate, _) in SECTIONS.iter().filter(|(candidate, _)| !candidate.is_empty()) {
+            offer(likeness(name, candidate), (*candidate).to_owned());
+        }
+    }
+    best.1
+}
+
+/// The variable nearest to a `RESONANCE_` one that is unknown.
+pub fn nearest_variable(name: &str) -> Option<String> {
+    let all = KEYS.iter().flat_map(Key::variables);
+    let scored = all.map(|candidate| (strsim::normalized_damerau_levenshtein(name, &candidate), candidate));
+    scored.filter(|(score, _)| *score > 0.6).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate)
+}
+
+fn likeness(a: &str, b: &str) -> f64 {
+    strsim::jaro_winkler(&a.to_lowercase(), &b.to_lowercase())
+}

@@ -1,0 +1,205 @@
+//! Collects what was written, from the file, the environment and the flags, key by key; each value is checked by its
+//! kind where it stands, also one that something else wins over.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use super::keys::{self, KEYS, SECTIONS};
+use super::kinds::Value;
+use super::yaml::{self, Body, FILE_BYTES_MAX, Mark, Node};
+use super::{Flags, Place, Remark};
+
+/// What was found so far.
+#[derive(Default)]
+pub(super) struct Reading {
+    /// The value that holds for a key, by its place in the table. Nothing: the default.
+    values: Vec<(usize, Value, Place)>,
+    pub mistakes: Vec<Remark>,
+    pub notes: Vec<Remark>,
+}
+
+/// The text of a file.
+pub(super) fn file(path: &Path) -> Result<String, String> {
+    let opened = File::open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file; check the path".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "may not be read; check its permissions".to_owned(),
+        _ => format!("cannot be opened: {error}"),
+    })?;
+    let mut bytes = Vec::new();
+    let limit = FILE_BYTES_MAX as u64 + 1;
+    opened.take(limit).read_to_end(&mut bytes).map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err(format!("is over {FILE_BYTES_MAX} bytes; this is no configuration"));
+    }
+    String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())
+}
+
+impl Reading {
+    pub fn take_file(&mut self, text: &str) {
+        let (root, troubles) = yaml::parse(text);
+        for trouble in troubles {
+            self.mistake(at(trouble.mark), "", trouble.what);
+        }
+        match &root.body {
+            Body::Map(entries) => entries.iter().for_each(|(key, value)| self.take_top(key, value)),
+            Body::Null => {}
+            _ => self.mistake(at(root.mark), "", "the file is not keys with their values, such as `log:`".into()),
+        }
+        self.mistakes.sort_by_key(|remark| match remark.place {
+            Place::File(line, column) => (line, column),
+            _ => (0, 0),
+        });
+    }
+
+    /// A key at the top of the file: a section, or one of the few that stand alone.
+    fn take_top(&mut self, key: &Node, value: &Node) {
+        let Body::Scalar(name) = &key.body else { return };
+        if keys::find("", name).is_some() {
+            return self.take_key("", key, value);
+        }
+        if !SECTIONS.iter().any(|(section, _)| section == name && !name.is_empty()) {
+            return self.unknown("", name, key.mark);
+        }
+        match &value.body {
+            Body::Map(entries) => entries.iter().for_each(|(key, value)| self.take_key(name, key, value)),
+            Body::Null => {}
+            _ => self.mistake(at(value.mark), name, "is a section; its keys go below it, indented".into()),
+        }
+    }
+
+    fn take_key(&mut self, section: &str, key: &Node, value: &Node) {
+        let Body::Scalar(name) = &key.body else { return };
+        let Some(found) = keys::find(section, name) else { return self.unknown(section, name, key.mark) };
+        let kind = KEYS[found].kind;
+        let text = match &value.body {
+            Body::Null => return,
+            Body::Scalar(text) => text.clone(),
+            Body::List(items) if kind.takes_list() => {
+                let texts = items.iter().map(|item| match &item.body {
+                    Body::Scalar(text) => Some(text.as_str()),
+                    _ => None,
+                });
+                match texts.collect::<Option<Vec<_>>>() {
+                    Some(texts) => texts.join(","),
+                    None => return self.mistake(at(value.mark), &KEYS[found].full(), "is a list of texts".into()),
+                }
+            }
+            Body::List(_) => {
+                return self.mistake(at(value.mark), &KEYS[found].full(), "is one value, not a list".into());
+            }
+            Body::Map(_) if !KEYS[found].is_used() => String::new(),
+            Body::Map(_) => {
+                return self.mistake(at(value.mark), &KEYS[found].full(), "is one value, without keys below it".into());
+            }
+        };
+        self.take(found, name, &text, at(value.mark));
+    }
+
+    fn unknown(&mut self, section: &str, name: &str, mark: Mark) {
+        let key = if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
+        let what = if name == "<<" {
+            "merge keys are not read; write the keys out".to_owned()
+        } else {
+            "is no key of the configuration".to_owned()
+        };
+        let nearest = keys::nearest(section, name);
+        self.mistakes.push(Remark { place: at(mark), key, what, nearest });
+    }
+
+    /// Variables that begin with `RESONANCE_`; all others are nobody's business here.
+    pub fn take_environment(&mut self, environment: impl IntoIterator<Item = (OsString, OsString)>) {
+        let mut ours: Vec<_> = environment
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+            .filter(|(name, _)| name.starts_with("RESONANCE_"))
+            .collect();
+        ours.sort();
+        for (name, value) in ours {
+            let place = Place::Variable(name.clone());
+            let found = KEYS.iter().enumerate().find_map(|(at, key)| {
+                let spelling = key.variables().position(|variable| variable == name)?;
+                Some((at, spelling.checked_sub(1).map_or(key.name, |alias| key.aliases[alias])))
+            });
+            let Some((found, spelling)) = found else {
+                let what = "sets no key; it is ignored".to_owned();
+                let nearest = keys::nearest_variable(&name);
+                self.notes.push(Remark { place, key: String::new(), what, nearest });
+                continue;
+            };
+            match value.to_str() {
+                Some(text) => self.take(found, spelling, text, place),
+                None => self.mistake(place, &KEYS[found].full(), "is not UTF-8 text".into()),
+            }
+        }
+    }
+
+    pub fn take_flags(&mut self, flags: &Flags) {
+        for (flag, section, name, text) in
+            [("--cores", "engine", "cores", &flags.cores), ("--admin", "admin", "listen", &flags.admin)]
+        {
+            if let (Some(text), Some(found)) = (text, keys::find(section, name)) {
+                if text.trim().is_empty() {
+                    self.mistake(Place::Flag(flag), &KEYS[found].full(), "is empty".into());
+                }
+                self.take(found, name, text, Place::Flag(flag));
+            }
+        }
+    }
+
+    /// Checks a value and lets it win over what an earlier source said; inside one source, a key's own name wins over
+    /// its other spellings.
+    fn take(&mut self, found: usize, spelling: &str, text: &str, place: Place) {
+        let key = &KEYS[found];
+        if !key.is_used() {
+            return self.note(place, &key.full(), format!("has no effect here: {}", key.doc));
+        }
+        let value = match key.kind.read(text) {
+            Ok(Some(value)) => value,
+            Ok(None) => return,
+            Err(what) => return self.mistake(place, &key.full(), what),
+        };
+        let Some(earlier) = self.values.iter().position(|(index, ..)| *index == found) else {
+            return self.values.push((found, value, place));
+        };
+        let same_source = std::mem::discriminant(&self.values[earlier].2) == std::mem::discriminant(&place);
+        let (_, held, held_place) = &mut self.values[earlier];
+        let is_alias = spelling != key.name;
+        if same_source && *held != value {
+            let lost = if is_alias { place.clone() } else { held_place.clone() };
+            let others = key.aliases.join(", ");
+            let what = format!("is written in two spellings; {} counts, not {others}", key.name);
+            self.notes.push(Remark { place: lost, key: key.full(), what, nearest: None });
+        }
+        if !(same_source && is_alias) {
+            (*held, *held_place) = (value, place);
+        }
+    }
+
+    pub fn mistake(&mut self, place: Place, key: &str, what: String) {
+        self.mistakes.push(Remark { place, key: key.to_owned(), what, nearest: None });
+    }
+
+    pub fn note(&mut self, place: Place, key: &str, what: String) {
+        self.notes.push(Remark { place, key: key.to_owned(), what, nearest: None });
+    }
+
+    /// What holds for a key, and where it was written.
+    ///
+    /// # Panics
+    /// When the table has no such key or a default its kind does not take: the tests read every key.
+    pub fn value(&self, section: &str, name: &str) -> (Value, Place) {
+        let found = keys::find(section, name).expect("the key is in the table");
+        if let Some((_, value, place)) = self.values.iter().find(|(index, ..)| *index == found) {
+            return (value.clone(), place.clone());
+        }
+        let key = &KEYS[found];
+        let default = key.kind.read(key.default).expect("the default is right");
+        (default.unwrap_or_else(|| key.kind.nothing()), Place::Default)
+    }
+}
+
+fn at(mark: Mark) -> Place {
+    Place::File(mark.line, mark.column)
+}

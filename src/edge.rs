@@ -1,0 +1,106 @@
+//! The only place that opens sockets: one adapter a file, each behind a trait of [`ports`](crate::ports), and here what
+//! makes each of a configuration.
+
+pub mod admin;
+pub mod embedded;
+pub mod etcd;
+pub mod gateway;
+pub mod lookup;
+pub mod mysql;
+pub mod nats;
+pub mod redis;
+pub mod resolve;
+pub mod socket;
+
+use std::sync::Arc;
+
+use crate::config::{Assignment, Config, ConsumerMode, NatsAuth, RouteCache};
+use crate::edge::resolve::Resolver;
+use crate::ports::{Endpoint, Members, Registry, Routes, Source};
+
+/// Events from the configured NATS servers.
+///
+/// # Errors
+/// What cannot be used, in words.
+pub fn source_of(config: &Config) -> Result<Box<dyn Source>, String> {
+    let (nats, consumer) = (&config.nats, &config.consumer);
+    if consumer.mode == ConsumerMode::JetStream {
+        return Err("consumer.mode: jetstream is not built yet; write core (the broker then keeps nothing)".to_owned());
+    }
+    if let Some(server) = nats.servers.iter().find(|server| server.tls) {
+        return Err(format!("nats.url: {server}: TLS is not spoken to NATS here; use nats:// on a private network"));
+    }
+    let (username, password, token) = match &nats.auth {
+        NatsAuth::None => ("", "", ""),
+        NatsAuth::Token(token) => ("", "", token.reveal()),
+        NatsAuth::User { username, password } => (username.as_str(), password.reveal(), ""),
+    };
+    let settings = nats::NatsSettings {
+        url: nats.servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        username: username.to_owned(),
+        password: password.to_owned(),
+        token: token.to_owned(),
+        connect_timeout: nats.timeout,
+        reconnect_wait: nats.reconnect_delay,
+        ping_interval: nats.ping_interval,
+        max_pings_out: nats.max_pings_out,
+        topic: consumer.topic.clone(),
+        queue_group: consumer.queue_group.clone(),
+        assignment: match consumer.assignment {
+            Assignment::Queue => nats::Assignment::Queue,
+            Assignment::Partitioned => nats::Assignment::Partitioned,
+        },
+    };
+    match nats::NatsSource::new(settings) {
+        Ok(source) => Ok(Box::new(source)),
+        Err(error) => Err(format!("nats.url: {error}")),
+    }
+}
+
+/// Members from the configured MySQL.
+pub fn members_of(config: &Config) -> Arc<dyn Members> {
+    let mysql = &config.mysql;
+    Arc::new(mysql::MysqlMembers::new(mysql::MysqlSettings {
+        host: mysql.at.host.clone(),
+        port: mysql.at.port,
+        username: mysql.username.clone(),
+        password: mysql.password.reveal().to_owned(),
+        database: mysql.database.clone(),
+        charset: "utf8mb4".to_owned(),
+        connect_timeout: mysql.connect_timeout,
+        read_timeout: mysql.timeout,
+        write_timeout: mysql.timeout,
+    }))
+}
+
+/// Routes from the configured Redis.
+pub fn routes_of(config: &Config, resolver: &Resolver) -> Arc<dyn Routes + Send + Sync> {
+    let redis = &config.redis;
+    let settings = redis::Config {
+        addr: Endpoint { host: redis.at.host.clone(), port: redis.at.port },
+        password: redis.password.reveal().to_owned(),
+        db: redis.db,
+        dial_timeout: redis.dial_timeout,
+        read_timeout: redis.read_timeout,
+        write_timeout: redis.write_timeout,
+        tracked: config.routes.cache == RouteCache::Tracked,
+        ..redis::Config::default()
+    };
+    Arc::new(redis::RedisRoutes::new(settings, resolver.clone()))
+}
+
+/// Gateways from the configured etcd.
+pub fn registry_of(config: &Config) -> Box<dyn Registry> {
+    let etcd = &config.etcd;
+    Box::new(etcd::EtcdRegistry::new(etcd::EtcdSettings {
+        endpoints: etcd.endpoints.iter().map(ToString::to_string).collect(),
+        username: etcd.username.clone(),
+        password: etcd.password.reveal().to_owned(),
+        dial_timeout: etcd.dial_timeout,
+        timeout: etcd.timeout,
+        keep_alive_time: etcd.keep_alive_time,
+        keep_alive_timeout: etcd.keep_alive_timeout,
+        namespace: config.registry.namespace.clone(),
+        service: config.gateway_service_name.clone(),
+    }))
+}

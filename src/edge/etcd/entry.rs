@@ -1,0 +1,183 @@
+//! One value of the registry, read: JSON in, a gateway or the reasons against it out. Touches nothing else.
+//!
+//! Promises to take the JSON that Resonance's gateways write, and whatever of it is usable when a part is wrong.
+//! Refuses a value without an id or without a single good endpoint.
+
+use serde_json::Value;
+
+use crate::limits::NAME_BYTES_MAX;
+use crate::ports::{Endpoint, GatewayRecord, Protocols};
+use crate::shard::registry::RegistryFault;
+
+/// Endpoints kept of one gateway.
+const ENDPOINTS_MAX: usize = 16;
+
+/// What a value holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// The gateway, when there is enough to reach it.
+    pub record: Option<GatewayRecord>,
+    /// What is wrong with it, also when a gateway could be made of the rest.
+    pub faults: Vec<(RegistryFault, String)>,
+}
+
+impl Entry {
+    /// Reads a value.
+    pub fn read(value: &[u8]) -> Self {
+        let mut faults = Vec::new();
+        let record = match read(value, &mut faults) {
+            Ok(record) => Some(record),
+            Err(fault) => {
+                faults.push(fault);
+                None
+            }
+        };
+        Self { record, faults }
+    }
+}
+
+type Faults = Vec<(RegistryFault, String)>;
+
+fn read(value: &[u8], faults: &mut Faults) -> Result<GatewayRecord, (RegistryFault, String)> {
+    let value: Value = serde_json::from_slice(value).map_err(|why| (RegistryFault::NotJson, why.to_string()))?;
+    if !value.is_object() {
+        return Err((RegistryFault::NotJson, "the value is JSON but no object".to_owned()));
+    }
+    let metadata = &value["metadata"];
+    let id = word(&metadata["gateway_id"])
+        .or_else(|| word(&value["id"]))
+        .ok_or((RegistryFault::NoId, "neither metadata.gateway_id nor id is set".to_owned()))?;
+    if id.len() > NAME_BYTES_MAX {
+        return Err((RegistryFault::NoId, format!("the gateway id is over {NAME_BYTES_MAX} bytes")));
+    }
+    let endpoints = endpoints(&value["endpoints"], faults)?;
+    Ok(GatewayRecord { gateway_id: id.into(), endpoints, protocols: protocols(&metadata["push_protocols"]) })
+}
+
+/// A text that is not empty, or a number as text.
+fn word(value: &Value) -> Option<String> {
+    let text = match value {
+        Value::String(text) => text.trim().to_owned(),
+        Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    (!text.is_empty()).then_some(text)
+}
+
+/// A comma list, or a JSON list of words; anything else says nothing.
+fn protocols(value: &Value) -> Protocols {
+    match value {
+        Value::String(list) => Protocols::parse(list),
+        Value::Array(words) => Protocols::parse(&words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")),
+        _ => Protocols::STREAM,
+    }
+}
+
+/// The good endpoints, `grpc://` before others: a Kratos service announces its HTTP/1 port beside its gRPC port.
+fn endpoints(value: &Value, faults: &mut Faults) -> Result<Vec<Endpoint>, (RegistryFault, String)> {
+    let listed = value.as_array().map_or(&[][..], Vec::as_slice);
+    if listed.is_empty() {
+        return Err((RegistryFault::NoEndpoint, "endpoints is missing, empty or no list".to_owned()));
+    }
+    let mut good: Vec<(bool, Endpoint)> = Vec::new();
+    for item in listed.iter().take(ENDPOINTS_MAX) {
+        let text = item.as_str().unwrap_or_default();
+        match endpoint(text) {
+            Ok(endpoint) if good.iter().any(|(_, known)| *known == endpoint) => {}
+            Ok(endpoint) => good.push((!text.starts_with("grpc://"), endpoint)),
+            Err(why) => faults.push((RegistryFault::BadEndpoint, why)),
+        }
+    }
+    if good.is_empty() {
+        let why = faults.pop().map_or_else(|| "no endpoint is an address".to_owned(), |(_, why)| why);
+        return Err((RegistryFault::BadEndpoint, why));
+    }
+    good.sort_by_key(|(is_other, _)| *is_other);
+    Ok(good.into_iter().map(|(_, endpoint)| endpoint).collect())
+}
+
+/// As [`Endpoint::parse`], and what Kratos appends (`?isSecure=false`) is taken off; TLS is not spoken.
+fn endpoint(text: &str) -> Result<Endpoint, String> {
+    let (address, query) = text.split_once('?').unwrap_or((text, ""));
+    if query.split('&').any(|pair| pair.eq_ignore_ascii_case("isSecure=true")) {
+        return Err(format!("endpoint {text:?} asks for TLS"));
+    }
+    Endpoint::parse(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use RegistryFault::{BadEndpoint, NoEndpoint, NoId, NotJson};
+
+    fn brief(entry: &Entry) -> (Option<String>, Vec<RegistryFault>) {
+        let record = entry.record.as_ref().map(|record| {
+            let endpoints: Vec<_> = record.endpoints.iter().map(ToString::to_string).collect();
+            let best = record.protocols.best().map_or("none", |best| best.label());
+            format!("{} {} {}", record.gateway_id, endpoints.join(","), best)
+        });
+        (record, entry.faults.iter().map(|(fault, _)| *fault).collect())
+    }
+
+    #[test]
+    fn values_and_what_becomes_of_them() {
+        let table: &[(&str, Option<&str>, &[RegistryFault])] = &[
+            // What Resonance's gateways of today write.
+            (
+                r#"{"id":"gateway-service-437","name":"gateway-service","version":"v1","metadata":null,
+                    "endpoints":["grpc://localhost:15191"]}"#,
+                Some("gateway-service-437 localhost:15191 stream"),
+                &[],
+            ),
+            (
+                r#"{"id":"i","metadata":{"gateway_id":"g","push_protocols":"stream,batch"},"endpoints":["grpc://h:1"]}"#,
+                Some("g h:1 batch"),
+                &[],
+            ),
+            (r#"{"id":"i","metadata":{"gateway_id":""},"endpoints":["h:1"]}"#, Some("i h:1 stream"), &[]),
+            (
+                r#"{"id":7,"metadata":{"weight":3,"tags":["x"],"push_protocols":["unary"]},"endpoints":["[::1]:9"]}"#,
+                Some("7 [::1]:9 unary"),
+                &[],
+            ),
+            (r#"{"id":"i","metadata":"text","endpoints":["h:1"]}"#, Some("i h:1 stream"), &[]),
+            (
+                r#"{"id":"i","metadata":{"gateway_id":{"a":1},"push_protocols":5},"endpoints":["h:1"]}"#,
+                Some("i h:1 stream"),
+                &[],
+            ),
+            (
+                r#"{"id":"k","endpoints":["http://h:8000","grpc://h:9000?isSecure=false","grpc://h:9000"]}"#,
+                Some("k h:9000,h:8000 stream"),
+                &[],
+            ),
+            (
+                r#"{"id":"i","endpoints":["nowhere","grpc://h:1",5,"grpc://s:2?isSecure=true"]}"#,
+                Some("i h:1 stream"),
+                &[BadEndpoint, BadEndpoint, BadEndpoint],
+            ),
+            ("", None, &[NotJson]),
+            ("{", None, &[NotJson]),
+            ("[]", None, &[NotJson]),
+            ("null", None, &[NotJson]),
+            ("\u{fe}", None, &[NotJson]),
+            (r#"{"endpoints":["h:1"]}"#, None, &[NoId]),
+            (r#"{"id":" ","endpoints":["h:1"]}"#, None, &[NoId]),
+            (r#"{"id":"i"}"#, None, &[NoEndpoint]),
+            (r#"{"id":"i","endpoints":[]}"#, None, &[NoEndpoint]),
+            (r#"{"id":"i","endpoints":"h:1"}"#, None, &[NoEndpoint]),
+            (r#"{"id":"i","endpoints":["h"]}"#, None, &[BadEndpoint]),
+            (r#"{"id":"i","endpoints":["h:0","grpcs://h:1"]}"#, None, &[BadEndpoint, BadEndpoint]),
+        ];
+        for (value, record, faults) in table {
+            let expected = (record.map(str::to_owned), faults.to_vec());
+            assert_eq!(brief(&Entry::read(value.as_bytes())), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn an_endless_id_is_refused() {
+        let value = format!(r#"{{"id":"{}","endpoints":["h:1"]}}"#, "x".repeat(NAME_BYTES_MAX + 1));
+        assert_eq!(brief(&Entry::read(value.as_bytes())), (None, vec![NoId]));
+    }
+}

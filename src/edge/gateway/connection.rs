@@ -1,0 +1,286 @@
+//! One HTTP/2 connection: the addresses tried in turn, hyper's tasks on glommio, and its goodbye.
+//!
+//! Promises that an address has `connect_timeout` for TCP and HTTP/2 settings together, and that a [`Link`] that is
+//! dropped closes its socket. Refuses to call a connection open before the server's SETTINGS frame is here: a
+//! kernel accepts connections for a process that hangs.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_lite::future;
+use glommio::Task;
+use glommio::net::TcpStream;
+use glommio::timer::Timer;
+use http::uri::{Authority, Scheme};
+use http::{HeaderValue, Request, Response, Uri, header};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{Builder, Connection, SendRequest};
+use send_wrapper::SendWrapper;
+use tonic::body::Body;
+
+use super::GatewayOptions;
+use super::body::Line;
+use super::io::{Io, SpareBuffer, Wire};
+use super::status::words;
+use crate::edge::resolve::Resolver;
+use crate::ids::GatewayId;
+use crate::limits::STREAM_UNSENT_BYTES_MAX;
+use crate::ports::Endpoint;
+
+/// What a gateway may send ahead of our reading, a stream and a connection: answers of a full window of pushes.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// What hyper may hold of one stream when HTTP/2 has room but the socket has not.
+const SEND_BUFFER: usize = 2 * STREAM_UNSENT_BYTES_MAX;
+/// How long a finished connection may take to say goodbye before it is dropped.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// Addresses that are named when none could be connected.
+const CAUSES_MAX: usize = 8;
+const USER_AGENT: &str = concat!("task-engine/", env!("CARGO_PKG_VERSION"), " grpc-rust-hyper");
+
+/// Where to connect, and with what.
+pub(super) struct Target {
+    pub gateway_id: GatewayId,
+    pub endpoints: Vec<Endpoint>,
+    pub resolver: Resolver,
+    pub options: GatewayOptions,
+    pub spare: SpareBuffer,
+}
+
+/// The first address that speaks HTTP/2; else what each of them said.
+pub(super) async fn connect(line: &Line, target: &Target) -> Result<Link, String> {
+    let mut causes = Vec::new();
+    for endpoint in &target.endpoints {
+        let resolved = target.resolver.resolve(&endpoint.host, endpoint.port);
+        match within(target.options.connect_timeout, "name lookup", async { resolved.await.map_err(|e| words(&e)) })
+            .await
+        {
+            Ok(addresses) if addresses.is_empty() => causes.push(format!("{endpoint}: no address")),
+            Ok(addresses) => {
+                for address in addresses {
+                    let attempt = connect_to(line, target, endpoint, address);
+                    match within(target.options.connect_timeout, "connect", attempt).await {
+                        Ok(link) => return Ok(link),
+                        Err(cause) => causes.push(format!("{endpoint} ({address}): {cause}")),
+                    }
+                }
+            }
+            Err(cause) => causes.push(format!("{endpoint}: {cause}")),
+        }
+    }
+    if causes.is_empty() {
+        causes.push("no endpoint".to_owned());
+    }
+    causes.truncate(CAUSES_MAX);
+    Err(format!("gateway {}: {}", target.gateway_id, causes.join("; ")))
+}
+
+async fn within<T>(limit: Duration, what: &str, attempt: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let late = async {
+        Timer::new(limit).await;
+        Err(format!("{what} took over {limit:?}"))
+    };
+    future::or(attempt, late).await
+}
+
+async fn connect_to(line: &Line, target: &Target, endpoint: &Endpoint, address: SocketAddr) -> Result<Link, String> {
+    let authority: Authority = endpoint.to_string().parse().map_err(|e| format!("not an HTTP authority: {e}"))?;
+    let tcp = TcpStream::connect_timeout(address, target.options.connect_timeout).await.map_err(|e| words(&e))?;
+    let wire = Rc::new(Wire::new(tcp, target.spare.clone()).map_err(|e| words(&e))?);
+    line.wire.replace(Rc::downgrade(&wire));
+    let exec = Exec { wire: wire.clone(), has_connection: Rc::default(), connection_task: Rc::default() };
+    let mut builder = Builder::new(exec.clone());
+    builder
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER);
+    if let Some(interval) = target.options.ping_interval {
+        builder.timer(GlommioTimer).keep_alive_interval(interval).keep_alive_while_idle(true);
+    }
+    let (send, client) = builder.handshake(Io(wire.clone())).await.map_err(|e| words(&e))?;
+    let connection_task = exec.connection_task.take();
+    let mut link = Link { svc: Svc { send, authority }, client: Some(client), ended: None, connection_task };
+    link.alongside(poll_fn(|cx| wire.poll_greeted(cx)))
+        .await
+        .and_then(|settings| if settings { Ok(()) } else { Err("the first frame is no SETTINGS frame".to_owned()) })
+        .map_err(|cause| format!("no HTTP/2: {cause}"))?;
+    Ok(link)
+}
+
+type Client = Connection<Io, Body, Exec>;
+
+/// An HTTP/2 connection that can take requests. Dropping it closes the socket.
+pub(super) struct Link {
+    pub svc: Svc,
+    client: Option<Client>,
+    ended: Option<String>,
+    connection_task: Option<Task<()>>,
+}
+
+impl Link {
+    /// Drives hyper's dispatcher; ready when the connection takes no more requests.
+    pub fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(client) = &mut self.client else { return Poll::Ready(()) };
+        let Poll::Ready(end) = Pin::new(client).poll(cx) else { return Poll::Pending };
+        self.client = None;
+        self.ended = Some(end.map_or_else(|error| words(&error), |()| "the gateway closed the connection".to_owned()));
+        Poll::Ready(())
+    }
+
+    /// Waits for `work` and drives the dispatcher meanwhile; the end of the dispatcher is no error by itself, since a
+    /// stream may outlive it (GOAWAY).
+    pub async fn driving<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            let _ = self.poll_ended(cx);
+            work.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Runs `work` with the dispatcher beside it; an error when the connection ends before `work` does.
+    pub async fn alongside<T>(&mut self, work: impl Future<Output = T>) -> Result<T, String> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            let ended = self.poll_ended(cx);
+            match work.as_mut().poll(cx) {
+                Poll::Ready(done) => Poll::Ready(Ok(done)),
+                Poll::Pending => ended.map(|()| Err(self.ended.clone().unwrap_or_default())),
+            }
+        })
+        .await
+    }
+
+    /// An error's words, and those of the connection's end when that is known by now.
+    pub async fn words(&mut self, error: Option<&hyper::Error>) -> String {
+        let known = poll_fn(|cx| Poll::Ready(self.poll_ended(cx).is_ready())).await;
+        match (error.map(|error| words(error)), &self.ended) {
+            (Some(words), Some(ended)) if known && !words.contains(ended.as_str()) => format!("{words}; {ended}"),
+            (Some(words), _) => words,
+            (None, ended) => ended.clone().unwrap_or_default(),
+        }
+    }
+
+    /// Closes the connection the polite way (GOAWAY, then end of file), within [`GOODBYE`].
+    pub async fn say_goodbye(self) {
+        let Self { svc, client, connection_task, .. } = self;
+        drop((svc, client));
+        if let Some(task) = connection_task {
+            future::or(task, async {
+                Timer::new(GOODBYE).await;
+            })
+            .await;
+        }
+    }
+}
+
+/// hyper's tasks as glommio tasks of this shard. The first one hyper spawns is the connection itself: it is kept, so
+/// that dropping it closes the socket, and its writes are flushed at the end of each of its turns. The others end by
+/// themselves when the connection is gone.
+#[derive(Clone)]
+pub(super) struct Exec {
+    wire: Rc<Wire>,
+    has_connection: Rc<Cell<bool>>,
+    connection_task: Rc<RefCell<Option<Task<()>>>>,
+}
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for Exec {
+    fn execute(&self, future: F) {
+        let wire = self.wire.clone();
+        if self.has_connection.replace(true) {
+            glommio::spawn_local(async move { drop(future.await) }).detach();
+            return;
+        }
+        let task = glommio::spawn_local(async move {
+            let mut connection = pin!(future);
+            poll_fn(|cx| {
+                loop {
+                    if connection.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(());
+                    }
+                    match wire.poll_flush(cx) {
+                        // hyper sees the error at its next read.
+                        Poll::Ready(Err(_)) => {}
+                        Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
+                    }
+                }
+            })
+            .await
+        });
+        self.connection_task.replace(Some(task));
+    }
+}
+
+/// A gRPC channel over one connection, for tonic's request bodies (and its generated clients). tonic sends paths only;
+/// HTTP/2 wants scheme and authority, which this puts in.
+pub struct Svc {
+    send: SendRequest<Body>,
+    authority: Authority,
+}
+
+impl Svc {
+    /// Hands a gRPC request to hyper; the future is its response.
+    pub(super) fn request(&mut self, path: &'static str, body: Body) -> SvcFuture {
+        let mut request = Request::new(body);
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = Uri::from_static(path);
+        let headers = request.headers_mut();
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        tower_service::Service::call(self, request)
+    }
+}
+
+type SvcFuture = Pin<Box<dyn Future<Output = Result<Response<Incoming>, hyper::Error>>>>;
+
+impl tower_service::Service<Request<Body>> for Svc {
+    type Response = Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = SvcFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.send.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let mut parts = request.uri().clone().into_parts();
+        parts.scheme = Some(Scheme::HTTP);
+        parts.authority = Some(self.authority.clone());
+        // A request without a path stays as it is; hyper answers it with an error.
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+        Box::pin(self.send.send_request(request))
+    }
+}
+
+/// hyper's timer for HTTP/2 pings.
+struct GlommioTimer;
+
+struct Sleep(SendWrapper<Timer>);
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut *self.0).poll(cx).map(|_| ())
+    }
+}
+
+impl hyper::rt::Sleep for Sleep {}
+
+impl hyper::rt::Timer for GlommioTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(Sleep(SendWrapper::new(Timer::new(duration))))
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        self.sleep(deadline.saturating_duration_since(Instant::now()))
+    }
+}

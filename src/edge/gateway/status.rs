@@ -1,0 +1,173 @@
+//! What a server's headers, trailers and errors mean, as gRPC status codes and words.
+//!
+//! Refuses to trust them: a message is cut at [`MESSAGE_CHARS`] and its control characters are replaced, so it can
+//! stand in a log line.
+
+use std::error::Error;
+
+use http::{HeaderMap, StatusCode, header};
+
+use crate::push::facts::{CallError, StreamEnd};
+
+/// Characters kept of a message that a server wrote.
+const MESSAGE_CHARS: usize = 300;
+
+pub(super) const OK: i32 = 0;
+pub(super) const UNIMPLEMENTED: i32 = 12;
+pub(super) const INTERNAL: i32 = 13;
+const UNKNOWN: i32 = 2;
+const UNAVAILABLE: i32 = 14;
+
+/// The gRPC status in trailers (or in the headers of an answer that has only those); `None` when there is none.
+pub(super) fn of_trailers(headers: &HeaderMap) -> Option<CallError> {
+    let code = headers.get("grpc-status")?.to_str().ok().and_then(|code| code.parse().ok()).unwrap_or(UNKNOWN);
+    let message =
+        headers.get("grpc-message").map_or(String::new(), |message| plain(&percent_decoded(message.as_bytes())));
+    Some(CallError { code, message })
+}
+
+/// The status of a response whose headers alone say that no gRPC answer will follow.
+pub(super) fn of_head(status: StatusCode, headers: &HeaderMap) -> Option<CallError> {
+    if let Some(status) = of_trailers(headers) {
+        return Some(status);
+    }
+    if status != StatusCode::OK {
+        return Some(CallError { code: code_of_http(status), message: format!("HTTP status {status}") });
+    }
+    let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    if !content_type.starts_with(b"application/grpc") {
+        let message = format!("content-type {:?} is not gRPC", plain(&String::from_utf8_lossy(content_type)));
+        return Some(CallError { code: UNKNOWN, message });
+    }
+    None
+}
+
+/// gRPC's doc/http-grpc-status-mapping.md.
+fn code_of_http(status: StatusCode) -> i32 {
+    match status.as_u16() {
+        400 => INTERNAL,
+        401 => 16,
+        403 => 7,
+        404 => UNIMPLEMENTED,
+        429 | 502 | 503 | 504 => UNAVAILABLE,
+        _ => UNKNOWN,
+    }
+}
+
+/// How a stream ended that has this status; `finished` says whether we had half-closed it.
+pub(super) fn end_of_stream(status: CallError, finished: bool) -> StreamEnd {
+    match status.code {
+        OK if finished => StreamEnd::Finished,
+        OK => StreamEnd::Broken("the gateway ended the stream on its own (gRPC status 0)".to_owned()),
+        UNIMPLEMENTED => StreamEnd::Unimplemented,
+        code => StreamEnd::Broken(format!("gRPC status {code}: {}", status.message)),
+    }
+}
+
+/// The status of a call whose stream alone was reset; `None` when the connection is what failed.
+pub(super) fn of_reset(error: &hyper::Error) -> Option<CallError> {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(h2) = cause.downcast_ref::<h2::Error>() {
+            let code = match h2.reason() {
+                Some(h2::Reason::REFUSED_STREAM) => UNAVAILABLE,
+                Some(h2::Reason::CANCEL) => 1,
+                Some(h2::Reason::ENHANCE_YOUR_CALM) => 8,
+                _ => INTERNAL,
+            };
+            return h2.is_reset().then(|| CallError { code, message: words(error) });
+        }
+        source = cause.source();
+    }
+    None
+}
+
+/// An error and its causes in one line; h2's words name the GOAWAY's reason and debug data.
+pub(super) fn words(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let more = cause.to_string();
+        if !words.contains(&more) {
+            words = format!("{words}: {more}");
+        }
+        source = cause.source();
+    }
+    plain(&words)
+}
+
+fn plain(text: &str) -> String {
+    text.chars().take(MESSAGE_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn percent_decoded(text: &[u8]) -> String {
+    let digit = |at: usize| text.get(at).and_then(|byte| (*byte as char).to_digit(16));
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while at < text.len() {
+        match (text[at], digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                bytes.push((high * 16 + low) as u8);
+                at += 3;
+            }
+            (byte, ..) => {
+                bytes.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn messages_are_percent_decoded_and_made_plain() {
+        for (coded, message) in
+            [("a%20b", "a b"), ("%e4%bd%a0", "你"), ("50%", "50%"), ("%zz%0A", "%zz "), ("%ff", "\u{fffd}")]
+        {
+            let status = of_trailers(&headers(&[("grpc-status", "5")]).tap("grpc-message", coded));
+            assert_eq!(status, Some(CallError { code: 5, message: message.to_owned() }), "{coded}");
+        }
+        let long = "x".repeat(5000);
+        assert_eq!(plain(&long).len(), MESSAGE_CHARS);
+    }
+
+    trait Tap {
+        fn tap(self, name: &'static str, value: &str) -> Self;
+    }
+
+    impl Tap for HeaderMap {
+        fn tap(mut self, name: &'static str, value: &str) -> Self {
+            self.insert(name, value.parse().unwrap());
+            self
+        }
+    }
+
+    #[test]
+    fn a_head_that_is_no_grpc_answer_is_told() {
+        let grpc = headers(&[("content-type", "application/grpc+proto")]);
+        assert_eq!(of_head(StatusCode::OK, &grpc), None);
+        assert_eq!(of_head(StatusCode::NOT_FOUND, &grpc).unwrap().code, UNIMPLEMENTED);
+        assert_eq!(of_head(StatusCode::BAD_GATEWAY, &grpc).unwrap().code, UNAVAILABLE);
+        let html = of_head(StatusCode::OK, &headers(&[("content-type", "text/html")])).unwrap();
+        assert_eq!((html.code, html.message.as_str()), (UNKNOWN, "content-type \"text/html\" is not gRPC"));
+        let odd = of_head(StatusCode::OK, &headers(&[("grpc-status", "what")])).unwrap();
+        assert_eq!(odd.code, UNKNOWN);
+    }
+
+    #[test]
+    fn only_an_ok_after_our_half_close_is_a_clean_end() {
+        let status = |code| CallError { code, message: "why".to_owned() };
+        assert_eq!(end_of_stream(status(0), true), StreamEnd::Finished);
+        assert!(matches!(end_of_stream(status(0), false), StreamEnd::Broken(_)));
+        assert_eq!(end_of_stream(status(12), true), StreamEnd::Unimplemented);
+        assert_eq!(end_of_stream(status(14), true), StreamEnd::Broken("gRPC status 14: why".to_owned()));
+    }
+}

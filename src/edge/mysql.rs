@@ -1,0 +1,344 @@
+//! The built-in member store: `t_session_member` in MySQL or MariaDB, one connection a lookup thread.
+//!
+//! Promises one query for all sessions of an ask, an answer or an error within the timeouts, and that a connection
+//! which died unused is replaced without the caller noticing. Session ids match by bytes: the column's collation may
+//! call `A` and `a` the same (or `a` and `a `), the rows of such a neighbour are passed over.
+//!
+//! Refuses names no event could carry (empty, over 64 characters, not UTF-8): skipped, counted, said once a while.
+//! Refuses other connection charsets than utf8mb4 (the configured one would lose letters), and to print the password.
+
+mod fault;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::ToSocketAddrs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use mysql::prelude::{Protocol, Queryable};
+use mysql::{Conn, OptsBuilder, QueryResult, Value};
+
+use self::fault::Fault;
+use crate::ids::SessionId;
+use crate::limits::{MEMBER_QUERY_SESSIONS, NAME_BYTES_MAX, NAME_CHARS_MAX};
+use crate::names::NameList;
+use crate::ports::{LookupError, MemberReader, Members};
+use crate::quiet::Quiet;
+
+/// Statements a connection keeps prepared: lists are padded to powers of two, so there are this many lengths.
+const STATEMENTS_MAX: usize = MEMBER_QUERY_SESSIONS.ilog2() as usize + 1;
+/// How many times the read timeout a whole result may take: each read alone is bounded by the socket's timeout.
+const RESULT_READS: u32 = 2;
+/// Rows between two looks at the clock.
+const ROWS_A_LOOK: usize = 1024;
+
+const _: () = assert!(MEMBER_QUERY_SESSIONS.is_power_of_two());
+
+/// Where MySQL is and how long it may take. Its `Debug` shows no password.
+#[derive(Clone)]
+pub struct MysqlSettings {
+    /// A host name (each of its addresses is tried, anew on each connect) or an IP address.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+    /// The user.
+    pub username: String,
+    /// Its password; never shown.
+    pub password: String,
+    /// The database that holds `t_session_member`.
+    pub database: String,
+    /// The charset the configuration names. The connection always speaks utf8mb4; others are named in one line.
+    pub charset: String,
+    /// How long a connect to one address may take.
+    pub connect_timeout: Duration,
+    /// How long one read may take; a whole result may take twice that.
+    pub read_timeout: Duration,
+    /// How long one write may take.
+    pub write_timeout: Duration,
+}
+
+impl fmt::Debug for MysqlSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MysqlSettings")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("username", &self.username)
+            .field("password", &"***")
+            .field("database", &self.database)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who is in a session, out of MySQL.
+#[derive(Clone, Debug)]
+pub struct MysqlMembers(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    settings: MysqlSettings,
+    skipped: AtomicU64,
+    skipped_warning: Quiet,
+}
+
+impl MysqlMembers {
+    /// Members from this server; connects on the first lookup.
+    pub fn new(settings: MysqlSettings) -> Self {
+        if !settings.charset.is_empty() && !settings.charset.eq_ignore_ascii_case("utf8mb4") {
+            tracing::info!(charset = settings.charset, "mysql.charset is passed over: the connection speaks utf8mb4");
+        }
+        Self(Arc::new(Shared { settings, skipped: AtomicU64::new(0), skipped_warning: Quiet::new() }))
+    }
+
+    /// Member rows skipped because their username is empty, over 64 characters or not UTF-8.
+    pub fn skipped_names(&self) -> u64 {
+        self.0.skipped.load(Ordering::Relaxed)
+    }
+}
+
+impl Members for MysqlMembers {
+    fn open(&self) -> Box<dyn MemberReader> {
+        Box::new(Reader { shared: self.0.clone(), conn: None })
+    }
+}
+
+struct Reader {
+    shared: Arc<Shared>,
+    conn: Option<Conn>,
+}
+
+impl MemberReader for Reader {
+    fn members(&mut self, sessions: &[SessionId]) -> Result<Vec<NameList>, LookupError> {
+        if sessions.len() > MEMBER_QUERY_SESSIONS {
+            return Err(LookupError::Rejected(format!("more than {MEMBER_QUERY_SESSIONS} sessions in one ask")));
+        }
+        if sessions.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.on_a_live_connection(|conn, shared| query(conn, shared, sessions))
+    }
+
+    fn ping(&mut self) -> Result<(), LookupError> {
+        self.on_a_live_connection(|conn, _| Ok(conn.ping()?))
+    }
+}
+
+impl Reader {
+    /// Runs `work`; once more on a new connection when the old one turns out to be dead (the server restarted, or
+    /// closed it because it was idle). A timeout is not tried again: it cost its wait already.
+    fn on_a_live_connection<T>(
+        &mut self,
+        work: impl Fn(&mut Conn, &Shared) -> Result<T, Fault>,
+    ) -> Result<T, LookupError> {
+        let was_kept = self.conn.is_some();
+        let mut outcome = self.attempt(&work);
+        if was_kept && outcome.as_ref().is_err_and(Fault::is_dead_connection) {
+            outcome = self.attempt(&work);
+        }
+        outcome.map_err(|fault| fault.explain(&self.shared.settings))
+    }
+
+    fn attempt<T>(&mut self, work: impl Fn(&mut Conn, &Shared) -> Result<T, Fault>) -> Result<T, Fault> {
+        let settings = &self.shared.settings;
+        let started = Instant::now();
+        let mut conn = match self.conn.take() {
+            Some(conn) => conn,
+            None => connect(settings).map_err(|fault| fault.after(started.elapsed(), settings))?,
+        };
+        let started = Instant::now();
+        let outcome = work(&mut conn, &self.shared).map_err(|fault| fault.after(started.elapsed(), settings));
+        if outcome.as_ref().err().is_none_or(Fault::leaves_connection_good) {
+            self.conn = Some(conn);
+        }
+        outcome
+    }
+}
+
+/// Tries each address of the host: the client by itself stops at the first that fails.
+fn connect(settings: &MysqlSettings) -> Result<Conn, Fault> {
+    let addresses = (settings.host.as_str(), settings.port).to_socket_addrs().map_err(Fault::Unresolved)?;
+    let mut last = Fault::Unresolved(std::io::Error::other("the name has no address"));
+    for address in addresses {
+        let options = OptsBuilder::new()
+            .ip_or_hostname(Some(address.ip().to_string()))
+            .tcp_port(address.port())
+            .prefer_socket(false)
+            .user(Some(&settings.username))
+            .pass(Some(&settings.password))
+            .db_name(Some(&settings.database).filter(|name| !name.is_empty()))
+            .tcp_nodelay(true)
+            .tcp_connect_timeout(Some(settings.connect_timeout))
+            .read_timeout(Some(settings.read_timeout))
+            .write_timeout(Some(settings.write_timeout))
+            .stmt_cache_size(STATEMENTS_MAX)
+            // A server that starts sessions without autocommit would show us the members of the first query for ever.
+            .init(vec!["SET NAMES utf8mb4", "SET autocommit = 1"]);
+        match Conn::new(options) {
+            Ok(conn) => return Ok(conn),
+            Err(error) => last = Fault::from(error),
+        }
+    }
+    Err(last)
+}
+
+fn query(conn: &mut Conn, shared: &Shared, sessions: &[SessionId]) -> Result<Vec<NameList>, Fault> {
+    let deadline = Instant::now() + shared.settings.read_timeout * RESULT_READS;
+    let places = sessions.len().next_power_of_two();
+    let padding = sessions.last().into_iter().cycle().take(places - sessions.len());
+    let values: Vec<Value> = sessions.iter().chain(padding).map(|id| Value::Bytes(id.as_bytes().to_vec())).collect();
+    let mut result = conn.exec_iter(sql(places), values)?;
+    match collect(&mut result, shared, sessions, deadline) {
+        Err(Fault::TooSlow) => {
+            // Dropping a result reads the rest of it, however slow. The connection is dropped next, unread; the cost
+            // is one small leak for each such timeout.
+            std::mem::forget(result);
+            Err(Fault::TooSlow)
+        }
+        done => done,
+    }
+}
+
+/// Prepared rather than text, so that nothing has to be escaped. Measured (debug build, busy machine): no clear winner
+/// in time; text took some 5 to 30 % less of our own CPU at most sizes.
+fn sql(places: usize) -> String {
+    let marks = ",?".repeat(places);
+    let marks = &marks[1..];
+    format!(
+        "SELECT session_id, username FROM t_session_member WHERE session_id IN ({marks}) ORDER BY session_id, username"
+    )
+}
+
+fn collect<P: Protocol>(
+    result: &mut QueryResult<'_, '_, '_, P>,
+    shared: &Shared,
+    sessions: &[SessionId],
+    deadline: Instant,
+) -> Result<Vec<NameList>, Fault> {
+    let mut sorter = Sorter::new(sessions);
+    for (number, row) in result.by_ref().enumerate() {
+        let row = row?;
+        if number % ROWS_A_LOOK == ROWS_A_LOOK - 1 && Instant::now() >= deadline {
+            return Err(Fault::TooSlow);
+        }
+        let (Some(Value::Bytes(session)), Some(Value::Bytes(name))) = (row.as_ref(0), row.as_ref(1)) else {
+            shared.skip("a row that is not two texts");
+            continue;
+        };
+        match checked_name(name) {
+            Ok(name) => sorter.add(session, name),
+            Err(why) => shared.skip(why),
+        }
+    }
+    Ok(sorter.finish())
+}
+
+fn checked_name(bytes: &[u8]) -> Result<&str, &'static str> {
+    let name = std::str::from_utf8(bytes).map_err(|_| "a username is not UTF-8")?;
+    if name.is_empty() {
+        return Err("a username is empty");
+    }
+    if name.len() > NAME_BYTES_MAX || (name.len() > NAME_CHARS_MAX && name.chars().count() > NAME_CHARS_MAX) {
+        return Err("a username is over 64 characters");
+    }
+    Ok(name)
+}
+
+impl Shared {
+    fn skip(&self, why: &'static str) {
+        self.skipped.fetch_add(1, Ordering::Relaxed);
+        if let Some(left_out) = self.skipped_warning.may_say() {
+            tracing::warn!(left_out, "members: {why}; the row is skipped");
+        }
+    }
+}
+
+/// Puts rows, which come grouped by session, into the lists of the sessions asked.
+struct Sorter<'a> {
+    sessions: &'a [SessionId],
+    lists: Vec<NameList>,
+    places: HashMap<&'a [u8], usize, foldhash::fast::RandomState>,
+    latest: usize,
+}
+
+impl<'a> Sorter<'a> {
+    fn new(sessions: &'a [SessionId]) -> Self {
+        let mut places = HashMap::with_capacity_and_hasher(sessions.len(), foldhash::fast::RandomState::default());
+        for (place, session) in sessions.iter().enumerate() {
+            places.entry(session.as_bytes()).or_insert(place);
+        }
+        Self { sessions, lists: vec![NameList::new(); sessions.len()], places, latest: 0 }
+    }
+
+    fn add(&mut self, session: &[u8], name: &str) {
+        if self.sessions[self.latest].as_bytes() != session {
+            let Some(&place) = self.places.get(session) else { return };
+            self.latest = place;
+        }
+        self.lists[self.latest].push(name);
+    }
+
+    /// A session that was asked twice gets its list twice.
+    fn finish(mut self) -> Vec<NameList> {
+        for (place, session) in self.sessions.iter().enumerate() {
+            let first = self.places[session.as_bytes()];
+            if first != place {
+                self.lists[place] = self.lists[first].clone();
+            }
+        }
+        self.lists
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_go_to_the_session_of_the_same_bytes() {
+        let sessions: Vec<SessionId> = ["b", "a", "B", "none", "a"].map(Into::into).into();
+        let mut sorter = Sorter::new(&sessions);
+        for (session, name) in [("A", "no"), ("a", "x"), ("a", "y"), ("B", "p"), ("b", "q"), ("B", "r"), ("a ", "no")] {
+            sorter.add(session.as_bytes(), name);
+        }
+        let lists = sorter.finish();
+        let expected: [&[&str]; 5] = [&["q"], &["x", "y"], &["p", "r"], &[], &["x", "y"]];
+        for (list, expected) in lists.iter().zip(expected) {
+            assert_eq!(list.iter().collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn names_no_event_could_carry_are_refused() {
+        let (longest, too_long) = ("\u{1f600}".repeat(64), "a".repeat(65));
+        for (name, good) in
+            [("u", true), (longest.as_str(), true), ("", false), (too_long.as_str(), false), ("a b'\\\"%", true)]
+        {
+            assert_eq!(checked_name(name.as_bytes()).is_ok(), good, "{name:?}");
+        }
+        assert!(checked_name(b"\xff").is_err());
+    }
+
+    #[test]
+    fn a_list_has_as_many_marks_as_places() {
+        assert!(sql(1).contains("IN (?) ORDER"));
+        assert!(sql(4).contains("IN (?,?,?,?) ORDER"));
+        assert_eq!(STATEMENTS_MAX, 9);
+    }
+
+    #[test]
+    fn the_password_is_never_shown() {
+        let settings = MysqlSettings {
+            host: "db".into(),
+            port: 3306,
+            username: "u".into(),
+            password: "hunter2".into(),
+            database: "resonance".into(),
+            charset: "utf8mb4".into(),
+            connect_timeout: Duration::from_secs(1),
+            read_timeout: Duration::from_secs(1),
+            write_timeout: Duration::from_secs(1),
+        };
+        let members = MysqlMembers::new(settings);
+        assert!(!format!("{members:?}").contains("hunter2"));
+    }
+}

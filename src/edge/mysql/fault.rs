@@ -1,0 +1,201 @@
+//! What went wrong with MySQL, and whose side it is on.
+//!
+//! Promises that whatever an operator can mend without our restart (server, network, rights, schema) counts as
+//! "unavailable", with the address and what to check; only an ask the server itself refuses is "rejected". Refuses to
+//! name the password.
+
+use std::io;
+use std::time::Duration;
+
+use mysql::{DriverError, Error, MySqlError};
+
+use super::MysqlSettings;
+use crate::ports::LookupError;
+
+/// Why a query has no result.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The host name has no address now.
+    Unresolved(io::Error),
+    /// No address of the host takes a connection.
+    NotConnected(DriverError),
+    /// The server took longer than its timeout with one read or write.
+    Silent(Duration),
+    /// The server sends, but too slowly for the whole result's deadline.
+    TooSlow,
+    /// The connection broke, or what came over it is no MySQL.
+    Broken(String),
+    /// The server's own word.
+    Server(MySqlError),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::MySqlError(error) => Self::Server(error),
+            Error::DriverError(error @ (DriverError::ConnectTimeout | DriverError::CouldNotConnect(_))) => {
+                Self::NotConnected(error)
+            }
+            Error::IoError(error) => Self::Broken(error.to_string()),
+            other => Self::Broken(other.to_string()),
+        }
+    }
+}
+
+/// What a server error number means to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// Restarting, full, failing over, busy.
+    Busy,
+    /// This one connection is over; a new one may do.
+    Gone,
+    /// Rights, database or schema: an operator's work.
+    Setup(&'static str),
+    /// The ask itself.
+    Rejected,
+}
+
+const CREDENTIALS: &str = "check mysql.username and mysql.password";
+const HOST_RIGHTS: &str = "check from which hosts MySQL lets this user in (or FLUSH HOSTS)";
+const DATABASE: &str = "check mysql.database and the user's rights to it";
+const SCHEMA: &str =
+    "check that mysql.database holds t_session_member(session_id, username) and the user may SELECT it";
+
+fn class(code: u16) -> Class {
+    match code {
+        // Too many connections (of all, of the user), resource limits, no memory, disk or threads.
+        1040 | 1203 | 1226 | 1021 | 1028 | 1037 | 1038 | 1041 | 1135 | 1461 => Class::Busy,
+        // Lock wait, deadlock, statement timeout (MariaDB, MySQL), interrupted, Galera or a replica not ready.
+        1205 | 1213 | 1969 | 3024 | 1317 | 1047 | 1192 => Class::Busy,
+        // Read-only, offline mode.
+        1290 | 1792 | 1836 | 3032 => Class::Busy,
+        // Shutdown, aborted, killed, closed for idleness; a statement to be prepared again.
+        1053 | 1152 | 1158..=1161 | 1184 | 1927 | 4031 | 1243 | 1615 => Class::Gone,
+        1045 | 1698 | 1820 | 1862 | 3118 | 4151 => Class::Setup(CREDENTIALS),
+        1129 | 1130 => Class::Setup(HOST_RIGHTS),
+        1044 | 1046 | 1049 => Class::Setup(DATABASE),
+        1054 | 1142 | 1143 | 1146 => Class::Setup(SCHEMA),
+        _ => Class::Rejected,
+    }
+}
+
+impl Fault {
+    /// Says that a broken connection was in truth a timeout, by the time it took.
+    pub(super) fn after(self, took: Duration, settings: &MysqlSettings) -> Self {
+        match self {
+            Self::Broken(_) if took >= settings.read_timeout.min(settings.write_timeout) => Self::Silent(took),
+            other => other,
+        }
+    }
+
+    /// Whether a kept connection died unseen, so that a new one is worth one more try at once.
+    pub(super) fn is_dead_connection(&self) -> bool {
+        match self {
+            Self::Broken(_) => true,
+            Self::Server(error) => class(error.code) == Class::Gone,
+            _ => false,
+        }
+    }
+
+    /// Whether the next query may use the same connection. A busy or read-only server is left: after a failover the
+    /// host name leads to another.
+    pub(super) fn leaves_connection_good(&self) -> bool {
+        matches!(self, Self::Server(error) if class(error.code) == Class::Rejected)
+    }
+
+    pub(super) fn explain(self, settings: &MysqlSettings) -> LookupError {
+        let MysqlSettings { host, port, username, database, .. } = settings;
+        let place = format!("MySQL at {host}:{port}");
+        let away = |what: String, check: &str| LookupError::Unavailable(format!("{place} {what}; {check}"));
+        match self {
+            Self::Unresolved(why) => away(format!("cannot be found by name ({why})"), "check mysql.host and DNS"),
+            Self::NotConnected(why) => {
+                let why = match &why {
+                    DriverError::ConnectTimeout => format!("no answer within {:?}", settings.connect_timeout),
+                    DriverError::CouldNotConnect(Some((address, why, _))) => format!("{address}: {why}"),
+                    other => other.to_string(),
+                };
+                away(format!("takes no connection ({why})"), "check that it runs, mysql.host and mysql.port")
+            }
+            Self::Silent(took) => away(format!("was silent for {took:.1?}"), "check its load and the network"),
+            Self::TooSlow => away("sends too slowly".to_owned(), "check its load and the network"),
+            Self::Broken(why) => away(format!("broke the connection ({why})"), "check that it runs and speaks MySQL"),
+            Self::Server(error) => match class(error.code) {
+                Class::Setup(check) => away(format!("refuses {username:?} on {database:?}: {error}"), check),
+                Class::Busy | Class::Gone => away(format!("cannot answer now: {error}"), "check its state and limits"),
+                Class::Rejected => LookupError::Rejected(format!("{place} refuses the query: {error}")),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> MysqlSettings {
+        MysqlSettings {
+            host: "db.example".into(),
+            port: 3307,
+            username: "engine".into(),
+            password: "hunter2".into(),
+            database: "resonance".into(),
+            charset: String::new(),
+            connect_timeout: Duration::from_secs(3),
+            read_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(5),
+        }
+    }
+
+    fn server(code: u16) -> Fault {
+        Fault::from(Error::MySqlError(MySqlError { state: "HY000".into(), message: "words".into(), code }))
+    }
+
+    #[test]
+    fn what_an_operator_can_mend_is_unavailable_and_names_the_place() {
+        for (code, says) in [
+            (1040, "limits"),
+            (1053, "state"),
+            (1045, "mysql.password"),
+            (1049, "mysql.database"),
+            (1146, "t_session_member"),
+            (1130, "hosts"),
+            (1205, "state"),
+            (1290, "state"),
+        ] {
+            match server(code).explain(&settings()) {
+                LookupError::Unavailable(why) => {
+                    assert!(why.contains("db.example:3307") && why.contains(says), "{code}: {why}");
+                    assert!(!why.contains("hunter2"), "{why}");
+                }
+                other => panic!("{code}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_ask_that_the_server_refuses_is_rejected_and_keeps_the_connection() {
+        for code in [1064, 1105, 1366] {
+            assert!(server(code).leaves_connection_good());
+            assert!(matches!(server(code).explain(&settings()), LookupError::Rejected(_)), "{code}");
+        }
+    }
+
+    #[test]
+    fn only_a_connection_that_died_unseen_is_tried_again() {
+        let broken = || Fault::from(Error::IoError(io::Error::from(io::ErrorKind::BrokenPipe)));
+        let refused = || DriverError::CouldNotConnect(Some(("a".into(), "b".into(), io::ErrorKind::ConnectionRefused)));
+        let settings = settings();
+        for (fault, again) in [
+            (broken().after(Duration::from_millis(1), &settings), true),
+            (broken().after(Duration::from_secs(5), &settings), false),
+            (Fault::from(Error::DriverError(refused())), false),
+            (server(1927), true),
+            (server(4031), true),
+            (server(1040), false),
+            (server(1064), false),
+        ] {
+            assert_eq!(fault.is_dead_connection(), again, "{fault:?}");
+        }
+    }
+}

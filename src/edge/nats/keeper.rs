@@ -1,0 +1,207 @@
+//! The keeper of one connection: builds it, watches it, replaces it, and ends it.
+//!
+//! Promises to try for ever, at most every few seconds, and to say what is wrong and where to look; and that no more
+//! than two connections' messages wait at once. How it sees that a connection is to be replaced: [`Watch`].
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::Shared;
+use super::link::{Ask, Feed, Link, LinkPlan, LinkState, Progress, Subscriptions};
+use super::server::Server;
+use super::watch::{Ended, Watch};
+use crate::ports::{Health, Intake};
+use crate::quiet::Quiet;
+
+/// The longest wait between tries, unless `reconnect_wait` is longer.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// How long the server may take to work off our leaving.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
+/// How long to wait for a reader that has two connections' messages before it.
+const ROOM_LOOK: Duration = Duration::from_millis(200);
+
+/// How long to wait before try number `tries` (from 0): at once, but not all instances at the same moment; then
+/// doubling, with jitter.
+pub(super) fn backoff(wait: Duration, tries: usize) -> Duration {
+    let random = RandomState::new().hash_one(tries) % 1000;
+    if tries == 0 {
+        return Duration::from_millis(10 + random / 20);
+    }
+    let doubled = wait.saturating_mul(1 << (tries - 1).min(16));
+    let most = doubled.min(BACKOFF_MAX.max(wait)).max(Duration::from_millis(10));
+    most / 2 + (most / 2).mul_f64(random as f64 / 1000.0)
+}
+
+/// Keeps one connection.
+pub(super) struct Keeper {
+    pub(super) shared: Arc<Shared>,
+    intake: Intake,
+    reader: u16,
+    subjects: Vec<String>,
+    nudge: Sender<()>,
+    pub(super) nudged: Receiver<()>,
+    feeds: Sender<Feed>,
+    away: Quiet,
+}
+
+/// A connection that stands.
+pub(super) struct Up {
+    pub(super) link: Link,
+    pub(super) subscriptions: Subscriptions,
+    pub(super) state: Arc<LinkState>,
+    pub(super) progress: Arc<Progress>,
+    /// For messages: all servers it may be connected to.
+    pub(super) servers: String,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        intake: Intake,
+        reader: u16,
+        subjects: Vec<String>,
+        nudge: Sender<()>,
+        nudged: Receiver<()>,
+        feeds: Sender<Feed>,
+    ) -> Self {
+        Self { shared, intake, reader, subjects, nudge, nudged, feeds, away: Quiet::default() }
+    }
+
+    /// Runs until the source stops.
+    pub(super) fn run(self) {
+        self.intake.report(self.reader, Health::Waiting("NATS: connecting".to_owned()));
+        let mut tries = 0;
+        while !self.stopping() {
+            // One connection's messages may wait behind the one that is read; a third would be without bound.
+            if self.feeds.is_full() {
+                self.pause(ROOM_LOOK);
+                continue;
+            }
+            let why = match self.build() {
+                Ok(up) => match Watch::new(&self, &up).run() {
+                    Ended::Stop => return self.leave(up),
+                    Ended::Lost(why) => {
+                        up.subscriptions.give_up(&up.progress);
+                        // Refused subscriptions come back at once; only a link that had worked starts anew.
+                        tries = tries.min(1);
+                        why
+                    }
+                },
+                Err(why) => why,
+            };
+            self.waiting(why);
+            self.pause(backoff(self.shared.settings.reconnect_wait, tries));
+            tries += 1;
+        }
+    }
+
+    pub(super) fn stopping(&self) -> bool {
+        self.shared.stopping.load(Ordering::Acquire) || self.intake.is_stopping()
+    }
+
+    /// Waits, unless the source stops.
+    fn pause(&self, how_long: Duration) {
+        let until = Instant::now() + how_long;
+        while !self.stopping() {
+            if self.nudged.recv_deadline(until) == Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn waiting(&self, why: String) {
+        if let Some(left_out) = self.away.may_say() {
+            tracing::warn!(reader = self.reader, left_out, "{why}");
+        }
+        self.intake.report(self.reader, Health::Waiting(why));
+    }
+
+    pub(super) fn ready(&self, servers: &str) {
+        tracing::info!(reader = self.reader, subjects = self.subjects.len(), "NATS: subscribed at {servers}");
+        self.intake.report(self.reader, Health::Ready);
+    }
+
+    /// The servers that answer, those with the first one's credentials; or what is wrong with all of them.
+    fn present(&self) -> Result<Vec<Server>, String> {
+        let timeout = self.shared.settings.connect_timeout;
+        let mut present: Vec<Server> = Vec::new();
+        let mut wrong = Vec::new();
+        for server in &self.shared.servers {
+            match server.probe(timeout) {
+                Ok(()) => present.push(server.clone()),
+                Err(why) => wrong.push(why),
+            }
+            if self.stopping() {
+                return Err("stopping".to_owned());
+            }
+        }
+        let Some(first) = present.first() else { return Err(wrong.join("; ")) };
+        let credentials = first.credentials.clone();
+        present.retain(|server| server.credentials == credentials);
+        Ok(present)
+    }
+
+    fn build(&self) -> Result<Up, String> {
+        let settings = &self.shared.settings;
+        let present = self.present()?;
+        let servers = present.iter().map(Server::to_string).collect::<Vec<_>>().join(", ");
+        let keys = present[0].credentials.keys();
+        let state = Arc::new(LinkState::new(self.nudge.clone()));
+        let link = Link::open(LinkPlan {
+            servers: present,
+            subjects: self.subjects.clone(),
+            queue_group: settings.queue_group.clone(),
+            reader: self.reader,
+            reconnect_wait: settings.reconnect_wait,
+            write_timeout: settings.connect_timeout,
+            state: state.clone(),
+            intake: self.intake.clone(),
+        })
+        .map_err(|error| format!("NATS: no thread could be started ({error})"))?;
+        let subscriptions = match link.opened.recv_timeout(settings.connect_timeout * 2) {
+            Ok(Ok(subscriptions)) => subscriptions,
+            Ok(Err(error)) => return Err(connect_words(&error, &servers, keys)),
+            Err(_) => return Err(format!("NATS at {servers}: did not finish connecting in time; check its load")),
+        };
+        let feed = subscriptions.feed(state.clone());
+        let progress = feed.progress.clone();
+        // There is room, as only this thread puts in; a reader that is gone reads no more.
+        let _ = self.feeds.try_send(feed);
+        Ok(Up { link, subscriptions, state, progress, servers })
+    }
+
+    /// All that the server has sent is in the feed when this returns, unless the server does not answer in time.
+    fn leave(&self, up: Up) {
+        self.intake.report(self.reader, Health::Waiting("NATS: stopping".to_owned()));
+        let until = Instant::now() + LEAVE_DEADLINE;
+        if up.state.is_connected() && up.link.asks.send_deadline(Ask::Leave, until).is_ok() {
+            loop {
+                match up.link.replies.recv_deadline(until) {
+                    Ok((Ask::Pulse, _)) => {}
+                    Ok((Ask::Leave, Ok(()))) => break,
+                    Ok((Ask::Leave, Err(_))) | Err(_) => {
+                        tracing::warn!(reader = self.reader, "NATS at {}: no answer while leaving", up.servers);
+                        break;
+                    }
+                }
+            }
+        }
+        up.subscriptions.give_up(&up.progress);
+    }
+}
+
+/// What a failed connect means and what to check. The client's own words hold no secret, only what the server said.
+fn connect_words(error: &io::Error, servers: &str, keys: &str) -> String {
+    let text = error.to_string();
+    let lower = text.to_ascii_lowercase();
+    if lower.contains("authorization violation") || lower.contains("authentication") {
+        format!("NATS at {servers}: the login was refused; {keys}")
+    } else {
+        format!("NATS at {servers}: {text}; check nats.url and the server's log")
+    }
+}

@@ -1,0 +1,315 @@
+//! The one place that knows the `nats` crate (0.26, deprecated upstream, asked for by name).
+//!
+//! Its holes and what is done about each:
+//! - `connect` has no deadline, and the timeout of `flush_timeout` is for writing only: it waits for its PONG for ever.
+//!   So both are called by a thread of their own, on which the keeper waits for as long as it likes.
+//! - It gives up after 60 tries to reconnect, and its receivers then block for ever: there is no maximum.
+//! - A host name that does not resolve makes it spin: the delay callback sleeps itself.
+//! - `unsubscribe` (and `drain`) forget the subscription before the server hears of it, so what the server sends in
+//!   between is thrown away: see [`leave`].
+//! - `dropped_messages` leaves out messages with headers; the error callback is called for each: that is what we count.
+#![allow(deprecated)]
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, bounded};
+use nats::{Connection, Message, Subscription};
+
+use super::server::{Credentials, Server};
+use crate::limits::NATS_PENDING_MESSAGES;
+use crate::ports::Intake;
+use crate::quiet::Quiet;
+use crate::shard::intake::DropReason;
+
+/// Messages taken from one subscription before the next one has its turn and the shards are woken.
+const BURST: usize = 256;
+/// What the client holds of publishes while it reconnects; we publish nothing. (Its default is 8 MiB a connection.)
+const PUBLISH_BUFFER: usize = 4 * 1024;
+/// Nobody listens here; see [`leave`].
+const NOWHERE: &str = "_INBOX.task-engine.nowhere";
+
+/// What a connection's callbacks have seen.
+#[derive(Debug)]
+pub(super) struct LinkState {
+    connected: AtomicBool,
+    connections: AtomicU32,
+    closed: AtomicBool,
+    dropped: AtomicU64,
+    refusal: Mutex<Option<String>>,
+    nudge: Sender<()>,
+}
+
+impl LinkState {
+    pub(super) fn new(nudge: Sender<()>) -> Self {
+        Self {
+            connected: AtomicBool::new(true),
+            connections: AtomicU32::new(0),
+            closed: AtomicBool::new(false),
+            dropped: AtomicU64::new(0),
+            refusal: Mutex::default(),
+            nudge,
+        }
+    }
+
+    /// Whether the client has a connection.
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Acquire)
+    }
+
+    /// How often the client has reconnected.
+    pub(super) fn reconnects(&self) -> u32 {
+        self.connections.load(Ordering::Acquire)
+    }
+
+    /// Whether the client has ended for good.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// The server's refusal of a subscription, if there was one.
+    pub(super) fn take_refusal(&self) -> Option<String> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn changed(&self) {
+        // Full means that the keeper will look anyway.
+        let _ = self.nudge.try_send(());
+    }
+}
+
+/// What a connection is opened with.
+pub(super) struct LinkPlan {
+    /// Servers that answered just now; all with the same credentials.
+    pub(super) servers: Vec<Server>,
+    pub(super) subjects: Vec<String>,
+    pub(super) queue_group: String,
+    pub(super) reader: u16,
+    pub(super) reconnect_wait: Duration,
+    /// How long one write may block.
+    pub(super) write_timeout: Duration,
+    pub(super) state: Arc<LinkState>,
+    pub(super) intake: Intake,
+}
+
+/// A call for the link thread to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// A round trip to the server.
+    Pulse,
+    /// Have the server send no more, and wait until all that it sent is in the feed.
+    Leave,
+}
+
+/// The keeper's end of a link thread. When it is dropped, the thread ends as soon as its present call does.
+pub(super) struct Link {
+    pub(super) opened: Receiver<io::Result<Subscriptions>>,
+    pub(super) asks: Sender<Ask>,
+    pub(super) replies: Receiver<(Ask, io::Result<()>)>,
+}
+
+impl Link {
+    /// Starts the thread, which connects, subscribes, and makes sure that the server knows.
+    pub(super) fn open(plan: LinkPlan) -> io::Result<Self> {
+        let (open, opened) = bounded(1);
+        let (asks, asked) = bounded::<Ask>(1);
+        let (reply, replies) = bounded(1);
+        thread::Builder::new().name(format!("nats-link-{}", plan.reader)).spawn(move || {
+            let connection = match connect(&plan) {
+                Ok((connection, subscriptions)) => open.send(Ok(subscriptions)).is_ok().then_some(connection),
+                Err(error) => {
+                    let _ = open.send(Err(error));
+                    None
+                }
+            };
+            let Some(connection) = connection else { return };
+            for ask in asked {
+                let result = match ask {
+                    Ask::Pulse => connection.flush_timeout(plan.write_timeout),
+                    Ask::Leave => leave(&connection, plan.subjects.len(), plan.write_timeout),
+                };
+                if reply.send((ask, result)).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { opened, asks, replies })
+    }
+}
+
+fn connect(plan: &LinkPlan) -> io::Result<(Connection, Subscriptions)> {
+    let urls: Vec<String> = plan.servers.iter().map(Server::url).collect();
+    let connection = options(plan).connect(urls.join(","))?;
+    let mut all = Vec::with_capacity(plan.subjects.len());
+    for subject in &plan.subjects {
+        let subscription = connection.queue_subscribe(subject, &plan.queue_group)?;
+        subscription.set_message_limits(NATS_PENDING_MESSAGES);
+        all.push(subscription);
+    }
+    connection.flush_timeout(plan.write_timeout)?;
+    Ok((connection, Subscriptions(all)))
+}
+
+fn options(plan: &LinkPlan) -> nats::Options {
+    let options = match plan.servers.first().map(|server| &server.credentials) {
+        Some(Credentials::User { name, password }) => nats::Options::with_user_pass(name, password),
+        Some(Credentials::Token(token)) => nats::Options::with_token(token),
+        Some(Credentials::None) | None => nats::Options::new(),
+    };
+    let wait = plan.reconnect_wait;
+    let (lost, back, over, error) = (plan.state.clone(), plan.state.clone(), plan.state.clone(), plan.state.clone());
+    let (intake, reader) = (plan.intake.clone(), plan.reader);
+    let (slow, said) = (Quiet::default(), Quiet::default());
+    options
+        .with_name(&format!("task-engine reader {reader}"))
+        .max_reconnects(None)
+        .reconnect_buffer_size(PUBLISH_BUFFER)
+        .reconnect_delay_callback(move |tries| {
+            thread::sleep(super::keeper::backoff(wait, tries));
+            Duration::ZERO
+        })
+        .disconnect_callback(move || {
+            lost.connected.store(false, Ordering::Release);
+            lost.changed();
+        })
+        .reconnect_callback(move || {
+            back.connections.fetch_add(1, Ordering::AcqRel);
+            back.connected.store(true, Ordering::Release);
+            back.changed();
+        })
+        .close_callback(move || {
+            over.closed.store(true, Ordering::Release);
+            over.changed();
+        })
+        // Called with the client's locks held: it must not call the client.
+        .error_callback(move |problem| {
+            let text = problem.to_string();
+            if text.starts_with("slow consumer detected") {
+                intake.dropped(DropReason::ClientLimit, 1);
+                error.dropped.fetch_add(1, Ordering::Relaxed);
+                if let Some(left_out) = slow.may_say() {
+                    tracing::warn!(
+                        reader,
+                        limit = NATS_PENDING_MESSAGES,
+                        left_out,
+                        "NATS: the shards are paused and the client is full: events are dropped"
+                    );
+                }
+                return;
+            }
+            if let Some(left_out) = said.may_say() {
+                tracing::warn!(reader, left_out, "NATS says: {text}");
+            }
+            if text.to_ascii_lowercase().contains("permissions violation for subscription") {
+                *error.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+                error.changed();
+            }
+        })
+}
+
+/// Has the server end the subscriptions while the client still knows them, so that all it sent until then arrives.
+///
+/// The client has no call for that. It writes a subject as it is, so one publish to nobody carries the UNSUB lines;
+/// our subscriptions are the only ones of the connection, hence numbers 1 to n. A server that forbids us to publish
+/// answers with an error that changes nothing. The flush ends when the server has worked all of it off.
+fn leave(connection: &Connection, subscriptions: usize, write_timeout: Duration) -> io::Result<()> {
+    let unsubscribe: String = (1..=subscriptions).map(|number| format!("UNSUB {number}\r\n")).collect();
+    connection.publish(&format!("{NOWHERE} 0\r\n\r\n{unsubscribe}PUB {NOWHERE}"), "")?;
+    connection.flush_timeout(write_timeout)
+}
+
+/// A connection's subscriptions: while they are held, the client renews them with each reconnect.
+pub(super) struct Subscriptions(Vec<Subscription>);
+
+impl Subscriptions {
+    /// What arrives on them.
+    pub(super) fn feed(&self, state: Arc<LinkState>) -> Feed {
+        let open: Vec<_> = self.0.iter().map(|subscription| subscription.receiver().clone()).collect();
+        Feed {
+            open,
+            progress: Arc::new(Progress { state, taken: AtomicU64::new(0), given_up: AtomicBool::new(false) }),
+        }
+    }
+
+    /// How many messages wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.0.iter().map(|subscription| subscription.receiver().len()).sum()
+    }
+
+    /// Ends them, from another thread: a write that hangs holds the client's lock.
+    pub(super) fn give_up(self, progress: &Progress) {
+        progress.given_up.store(true, Ordering::Release);
+        // Without a thread the subscriptions are ended here.
+        drop(thread::Builder::new().name("nats-close".to_owned()).spawn(move || drop(self)));
+    }
+}
+
+/// What the keeper and the reader of one connection share.
+#[derive(Debug)]
+pub(super) struct Progress {
+    state: Arc<LinkState>,
+    taken: AtomicU64,
+    given_up: AtomicBool,
+}
+
+impl Progress {
+    /// Grows when messages arrive.
+    pub(super) fn arrived(&self, waiting: usize) -> u64 {
+        self.taken.load(Ordering::Acquire) + self.state.dropped.load(Ordering::Relaxed) + waiting as u64
+    }
+}
+
+/// Whether more may come of a feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FeedState {
+    Open,
+    Over,
+}
+
+/// The reader's end of a connection's subscriptions.
+pub(super) struct Feed {
+    open: Vec<Receiver<Message>>,
+    pub(super) progress: Arc<Progress>,
+}
+
+impl Feed {
+    /// Takes what is there, some of each subscription; returns how many that were.
+    pub(super) fn take_burst(&mut self, mut each: impl FnMut(Vec<u8>)) -> usize {
+        let mut moved = 0;
+        self.open.retain(|messages| {
+            for _ in 0..BURST {
+                match messages.try_recv() {
+                    Ok(message) => {
+                        moved += 1;
+                        each(message.data);
+                    }
+                    Err(TryRecvError::Empty) => return true,
+                    Err(TryRecvError::Disconnected) => return false,
+                }
+            }
+            true
+        });
+        self.progress.taken.fetch_add(moved as u64, Ordering::Release);
+        moved
+    }
+
+    /// Waits until there is something to take, at most for `timeout`.
+    pub(super) fn wait(&self, timeout: Duration) -> FeedState {
+        // Looked at first: what was put in before it was given up is still taken.
+        let given_up = self.progress.given_up.load(Ordering::Acquire);
+        if self.open.is_empty() {
+            return FeedState::Over;
+        }
+        let mut select = Select::new();
+        for messages in &self.open {
+            select.recv(messages);
+        }
+        match select.ready_timeout(timeout) {
+            Err(_) if given_up => FeedState::Over,
+            _ => FeedState::Open,
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Routes from Redis: one pipelined connection a shard, asked with MGET, and told by Redis when a route changes.
+//!
+//! Promises that an ask is always answered, within [`Config::read_timeout`] of being sent, that whatever may have
+//! changed unseen is said to be unknown, and that a lost connection is opened again for as long as the shard lives.
+//! Refuses to show the password anywhere, and to call a server tracking that cannot say what changes: its answers are
+//! then good for one event each ([`RoutesPort::is_tracking`]).
+
+mod link;
+mod replies;
+mod resp;
+mod route_json;
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use glommio::timer::Timer;
+
+use crate::edge::resolve::Resolver;
+use crate::edge::socket::Backoff;
+use crate::limits::RECONNECT_BACKOFF;
+use crate::ports::{Endpoint, Health, LocalFuture, LookupError, Routes, RoutesPort};
+
+use link::Link;
+
+/// The key of a route is this and the username.
+pub const ROUTE_KEY_PREFIX: &str = "resonance:router:user:";
+/// A quiet connection is asked whether it lives this often: with `read_timeout`, the longest time for which a change
+/// can go unnoticed because the server vanished without a word.
+const PING_EVERY: Duration = Duration::from_secs(1);
+/// A connection that lived this long was a good one: the next wait is a short one again.
+const GOOD_LINK: Duration = Duration::from_secs(1);
+/// The same trouble is logged at most this often.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
+/// How to reach Redis.
+#[derive(Clone)]
+pub struct Config {
+    /// Where it listens (`redis.addr`).
+    pub addr: Endpoint,
+    /// The password of the user `default`; empty means none. Never shown.
+    pub password: String,
+    /// The number of the database.
+    pub db: u32,
+    /// How long a TCP connect may take.
+    pub dial_timeout: Duration,
+    /// How long a reply may take.
+    pub read_timeout: Duration,
+    /// How long the socket may take nothing of what is to be sent.
+    pub write_timeout: Duration,
+    /// Whether Redis is asked to say which routes change (`routes.cache: tracked`).
+    pub tracked: bool,
+    /// What stands before the username in a key.
+    pub key_prefix: String,
+}
+
+impl Default for Config {
+    /// A Redis on this machine, tracked, with the timeouts of the Go service's client.
+    fn default() -> Self {
+        Self {
+            addr: Endpoint { host: "127.0.0.1".to_owned(), port: 6379 },
+            password: String::new(),
+            db: 0,
+            dial_timeout: Duration::from_secs(5),
+            read_timeout: Duration::from_secs(3),
+            write_timeout: Duration::from_secs(3),
+            tracked: true,
+            key_prefix: ROUTE_KEY_PREFIX.to_owned(),
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("addr", &format_args!("{}", self.addr))
+            .field("password", &if self.password.is_empty() { "" } else { "***" })
+            .field("db", &self.db)
+            .field("dial_timeout", &self.dial_timeout)
+            .field("read_timeout", &self.read_timeout)
+            .field("write_timeout", &self.write_timeout)
+            .field("tracked", &self.tracked)
+            .field("key_prefix", &self.key_prefix)
+            .finish()
+    }
+}
+
+impl Config {
+    /// The connection failed; trying again soon may help.
+    fn lost(&self, what: &str, check: &str) -> Lost {
+        Lost { why: format!("redis {}: {what}; check that {check}", self.addr), slow: false }
+    }
+
+    /// The server's own words against us. What only an operator can mend is retried slowly.
+    fn refused(&self, text: &str) -> Lost {
+        let text = self.masked(text);
+        let (check, slow) = match text.split(' ').next().unwrap_or_default() {
+            "WRONGPASS" => ("redis.password is right", true),
+            "NOAUTH" if self.password.is_empty() => ("redis.password is set: this Redis wants one", true),
+            "NOAUTH" => ("redis.password is right", true),
+            "NOPERM" => ("the user default may do this", true),
+            "DENIED" => ("Redis accepts connections from this host", true),
+            "LOADING" | "BUSY" | "MASTERDOWN" => ("that Redis server gets ready", false),
+            _ => ("redis.addr, redis.db and redis.password fit that Redis server", false),
+        };
+        Lost { slow, ..self.lost(&text, check) }
+    }
+
+    /// Something that is no Redis reply, or a reply to nothing we asked.
+    fn nonsense(&self) -> Lost {
+        self.lost("unexpected reply", "redis.addr is the address of a Redis server")
+    }
+
+    /// Some servers repeat a command they do not know, with the password in it.
+    fn masked(&self, text: &str) -> String {
+        if self.password.is_empty() { text.to_owned() } else { text.replace(&self.password, "***") }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Lost {
+    /// In words, with the address and what to check.
+    why: String,
+    /// Only a change of configuration mends it.
+    slow: bool,
+}
+
+/// The built-in way to the routes; see the [module](self).
+#[derive(Clone, Debug)]
+pub struct RedisRoutes {
+    config: Arc<Config>,
+    resolver: Resolver,
+}
+
+impl RedisRoutes {
+    /// Opens nothing yet: each shard connects when it starts to serve.
+    pub fn new(config: Config, resolver: Resolver) -> Self {
+        Self { config: Arc::new(config), resolver }
+    }
+}
+
+impl Routes for RedisRoutes {
+    fn serve(&self, port: RoutesPort) -> LocalFuture<()> {
+        Box::pin(serve(Arc::clone(&self.config), self.resolver.clone(), port))
+    }
+}
+
+/// Connects, serves until the connection is lost, says what that means, waits, and begins again.
+async fn serve(config: Arc<Config>, resolver: Resolver, port: RoutesPort) {
+    let mut backoff = Backoff::new(RECONNECT_BACKOFF);
+    let mut warnings = Warnings::default();
+    loop {
+        let lost = match Link::open(&config, &resolver, &port).await {
+            Ok(link) => {
+                let since = Instant::now();
+                let lost = serve_link(link, &config, &port, &mut warnings).await;
+                if since.elapsed() >= GOOD_LINK {
+                    backoff.reset();
+                }
+                lost
+            }
+            Err(lost) => lost,
+        };
+        warnings.say(&port, &lost.why);
+        port.report(Health::Waiting(lost.why.clone()));
+        let wait = if lost.slow { backoff.longest_wait() } else { backoff.next_wait() };
+        refuse_for(wait, &lost.why, &port).await;
+    }
+}
+
+/// One connection's life, from ready to lost.
+async fn serve_link(mut link: Link<'_>, config: &Config, port: &RoutesPort, warnings: &mut Warnings) -> Lost {
+    let tracking = link.untracked().is_none();
+    if let Some(why) = link.untracked().filter(|_| config.tracked) {
+        warnings
+            .say(port, &format!("redis {}: cannot track routes ({why}): they are read for each event", config.addr));
+    }
+    tracing::info!(shard = %port.shard(), tracking, "redis {}: connected", config.addr);
+    port.set_tracking(tracking);
+    port.report(Health::Ready);
+    let lost = link.run().await;
+    port.set_tracking(false);
+    for ask in link.unanswered() {
+        port.answer(ask, Err(LookupError::Unavailable(lost.why.clone())));
+    }
+    port.unknown();
+    lost
+}
+
+/// Answers every ask with the trouble until the wait is over.
+async fn refuse_for(wait: Duration, why: &str, port: &RoutesPort) {
+    let mut timer = pin!(Timer::new(wait));
+    poll_fn(|cx: &mut Context<'_>| {
+        while let Poll::Ready(ask) = port.poll_next(cx) {
+            port.answer(ask.ask, Err(LookupError::Unavailable(why.to_owned())));
+        }
+        Pin::new(&mut timer).poll(cx).map(|_| ())
+    })
+    .await;
+}
+
+/// Says trouble at most once in [`WARN_EVERY`], with how often it was not said.
+#[derive(Debug, Default)]
+struct Warnings {
+    said: Option<Instant>,
+    left_out: u32,
+}
+
+impl Warnings {
+    fn say(&mut self, port: &RoutesPort, why: &str) {
+        if self.said.is_some_and(|said| said.elapsed() < WARN_EVERY) {
+            self.left_out += 1;
+            return;
+        }
+        tracing::warn!(shard = %port.shard(), left_out = self.left_out, "{why}");
+        *self = Self { said: Some(Instant::now()), left_out: 0 };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_password_is_in_no_text() {
+        let config = Config { password: "s3cret".to_owned(), ..Config::default() };
+        let refused = config.refused("ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `s3cret`");
+        for text in [format!("{config:?}"), format!("{:#?}", config.clone()), refused.why] {
+            assert!(!text.contains("s3cret") && text.contains("***"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_password_is_said_and_retried_slowly() {
+        let with = Config { password: "s3cret".to_owned(), ..Config::default() };
+        for (config, text, hint) in [
+            (&with, "WRONGPASS invalid username-password pair or user is disabled.", "redis.password is right"),
+            (&with, "NOAUTH Authentication required.", "redis.password is right"),
+            (&Config::default(), "NOAUTH HELLO must be called with ...", "redis.password is set"),
+        ] {
+            let lost = config.refused(text);
+            assert!(lost.slow && lost.why.contains(hint) && lost.why.starts_with("redis 127.0.0.1:6379: "), "{lost:?}");
+        }
+        assert!(!with.refused("LOADING Redis is loading the dataset in memory").slow);
+    }
+}

@@ -1,0 +1,284 @@
+//! One connection to Redis: the handshake, then asks out and facts in, in one task.
+//!
+//! Promises that everything which waits goes out in one write, that a reply which is late ends the connection, and
+//! that at most [`MGETS_IN_FLIGHT`] asks are on the wire. Refuses to guess what a broken connection would still have
+//! answered: the asks left over are the caller's to answer.
+
+use std::future::poll_fn;
+use std::io::Write;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use futures_lite::{AsyncRead, AsyncWrite};
+use glommio::net::TcpStream;
+use glommio::timer::Timer;
+use redis::{Cmd, RedisWrite};
+
+use crate::edge::resolve::Resolver;
+use crate::edge::socket;
+use crate::limits::MGETS_IN_FLIGHT;
+use crate::names::RouteList;
+use crate::ports::{RouteAsk, RoutesPort};
+use crate::push::facts::AskNo;
+
+use super::replies::{Expected, Replies};
+use super::resp::Reader;
+use super::{Config, Lost, PING_EVERY};
+
+/// Reads of one turn; then the shard's other tasks get theirs.
+const READS_A_TURN: usize = 8;
+/// The name shown by CLIENT LIST.
+const CLIENT_NAME: &str = "task-engine";
+
+/// The connection and what is on its way.
+#[derive(Debug)]
+pub(super) struct Link<'a> {
+    config: &'a Config,
+    port: &'a RoutesPort,
+    stream: TcpStream,
+    reader: Reader,
+    replies: Replies,
+    command: Cmd,
+    out: Vec<u8>,
+    /// How much of `out` is sent.
+    sent: usize,
+    /// Since when the socket takes nothing.
+    stalled: Option<Instant>,
+    heard: Instant,
+    timer: Option<(Instant, Timer)>,
+    /// Asks are taken: the handshake is over.
+    serving: bool,
+    /// Why Redis does not say which routes change, if it does not.
+    untracked: Option<String>,
+}
+
+impl<'a> Link<'a> {
+    /// Resolves, connects and shakes hands, each with its deadline.
+    pub(super) async fn open(config: &'a Config, resolver: &Resolver, port: &'a RoutesPort) -> Result<Self, Lost> {
+        let addr = &config.addr;
+        let addresses = resolver.resolve(&addr.host, addr.port).await;
+        let addresses = addresses.map_err(|error| config.lost(&socket::words(&error), "redis.addr is right"))?;
+        let stream = socket::connect(&addresses, config.dial_timeout).await;
+        let stream = stream
+            .map_err(|error| config.lost(&socket::words(&error), "Redis runs there and that redis.addr is right"))?;
+        let mut link = Self {
+            config,
+            port,
+            stream,
+            reader: Reader::new(),
+            replies: Replies::new(),
+            command: Cmd::new(),
+            out: Vec::new(),
+            sent: 0,
+            stalled: None,
+            heard: Instant::now(),
+            timer: None,
+            serving: false,
+            untracked: Some("tracking is off".to_owned()),
+        };
+        link.shake_hands().await?;
+        link.serving = true;
+        Ok(link)
+    }
+
+    /// Why Redis does not say which routes change, if it does not.
+    pub(super) fn untracked(&self) -> Option<&str> {
+        self.untracked.as_deref()
+    }
+
+    /// The asks that this connection took and did not answer.
+    pub(super) fn unanswered(self) -> impl Iterator<Item = AskNo> {
+        self.replies.unanswered()
+    }
+
+    /// Serves until the connection is lost; says why.
+    pub(super) async fn run(&mut self) -> Lost {
+        loop {
+            if let Err(lost) = self.turn().await {
+                return lost;
+            }
+            // The only plain command from here on is PING.
+            if let Some(Err(text)) = self.replies.take_plain()
+                && text.starts_with("NOAUTH")
+            {
+                return self.config.refused(&text);
+            }
+            glommio::yield_if_needed().await;
+        }
+    }
+
+    /// HELLO 3, or what an older server knows instead; the database; tracking.
+    async fn shake_hands(&mut self) -> Result<(), Lost> {
+        let config = self.config;
+        let password = config.password.as_str();
+        let mut hello = redis::cmd("HELLO");
+        hello.arg(3);
+        if !password.is_empty() {
+            hello.arg("AUTH").arg("default").arg(password);
+        }
+        hello.arg("SETNAME").arg(CLIENT_NAME);
+        let resp3 = match self.call(hello).await? {
+            Ok(()) => true,
+            Err(text) if text.starts_with("NOPROTO") || text.starts_with("ERR unknown command") => {
+                self.untracked = Some("it does not speak RESP3".to_owned());
+                false
+            }
+            Err(text) => return Err(config.refused(&text)),
+        };
+        if !resp3 && !password.is_empty() {
+            let auth = redis::cmd("AUTH").arg(password).take();
+            self.call(auth).await?.map_err(|text| config.refused(&text))?;
+        }
+        if config.db != 0 {
+            let select = redis::cmd("SELECT").arg(config.db).take();
+            self.call(select).await?.map_err(|text| config.refused(&text))?;
+        }
+        if resp3 && config.tracked {
+            let mut tracking = redis::cmd("CLIENT");
+            tracking.arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX").arg(&config.key_prefix);
+            match self.call(tracking).await? {
+                Ok(()) => self.untracked = None,
+                Err(text) if text.starts_with("LOADING") => return Err(config.refused(&text)),
+                // A proxy or a relative of Redis without tracking: as good as an older Redis.
+                Err(text) => self.untracked = Some(text),
+            }
+        }
+        Ok(())
+    }
+
+    /// One command of the handshake and its reply: done, or the server's words.
+    async fn call(&mut self, command: Cmd) -> Result<Result<(), String>, Lost> {
+        command.write_packed_command(&mut self.out);
+        self.replies.expect(Instant::now() + self.config.read_timeout, Expected::Plain);
+        loop {
+            self.turn().await?;
+            if let Some(reply) = self.replies.take_plain() {
+                return Ok(reply);
+            }
+        }
+    }
+
+    /// Waits until something was read, or the connection is lost.
+    async fn turn(&mut self) -> Result<(), Lost> {
+        poll_fn(|cx| self.poll_turn(cx)).await
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        loop {
+            if self.serving {
+                self.take_asks(cx);
+            }
+            self.poll_write(cx)?;
+            if self.poll_reads(cx)? {
+                return Poll::Ready(Ok(()));
+            }
+            // Only with nothing left to read: a shard that stood still must not take its own pause for Redis's.
+            ready!(self.poll_timer(cx));
+            self.look_at_clock()?;
+        }
+    }
+
+    /// Puts the asks that wait into the buffer, up to the bound.
+    fn take_asks(&mut self, cx: &mut Context<'_>) {
+        let mut due = None;
+        while self.replies.outstanding() < MGETS_IN_FLIGHT {
+            let Poll::Ready(RouteAsk { ask, users }) = self.port.poll_next(cx) else { break };
+            if users.is_empty() {
+                self.port.answer(ask, Ok(RouteList::new()));
+                continue;
+            }
+            self.command.clear();
+            self.command.arg("MGET");
+            for user in users.iter() {
+                let mut key = self.command.writer_for_next_arg();
+                // Into memory: cannot fail.
+                let _ = key.write_all(self.config.key_prefix.as_bytes()).and_then(|()| key.write_all(user.as_bytes()));
+            }
+            self.command.write_packed_command(&mut self.out);
+            let due = *due.get_or_insert_with(|| Instant::now() + self.config.read_timeout);
+            self.replies.expect(due, Expected::Routes { ask, users: users.len() as u64 });
+        }
+    }
+
+    /// Sends what the socket takes.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), Lost> {
+        while self.sent < self.out.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.out[self.sent..]) {
+                Poll::Ready(Ok(bytes)) => {
+                    self.sent += bytes;
+                    self.stalled = None;
+                }
+                Poll::Ready(Err(error)) => return Err(self.cut(&socket::words(&error))),
+                Poll::Pending => {
+                    self.stalled.get_or_insert_with(Instant::now);
+                    return Ok(());
+                }
+            }
+        }
+        self.out.clear();
+        self.sent = 0;
+        Ok(())
+    }
+
+    /// Reads and understands what is there; whether there was anything.
+    fn poll_reads(&mut self, cx: &mut Context<'_>) -> Result<bool, Lost> {
+        for read in 0..READS_A_TURN {
+            match Pin::new(&mut self.stream).poll_read(cx, self.reader.room()) {
+                Poll::Ready(Ok(0)) => return Err(self.cut("the server closed the connection")),
+                Poll::Ready(Ok(bytes)) => {
+                    self.reader.filled(bytes);
+                    self.replies.drain(&mut self.reader, self.config, self.port)?;
+                }
+                Poll::Ready(Err(error)) => return Err(self.cut(&socket::words(&error))),
+                Poll::Pending if read == 0 => return Ok(false),
+                Poll::Pending => break,
+            }
+        }
+        self.heard = Instant::now();
+        Ok(true)
+    }
+
+    /// Ready at the next time that matters. An earlier one that is already set may stay: it is looked at and set anew.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let next = self.next_due();
+        if self.timer.as_ref().is_none_or(|(at, _)| *at > next) {
+            self.timer = Some((next, Timer::new(next.saturating_duration_since(Instant::now()))));
+        }
+        let Some((_, timer)) = &mut self.timer else { return Poll::Pending };
+        ready!(Pin::new(timer).poll(cx));
+        self.timer = None;
+        Poll::Ready(())
+    }
+
+    fn next_due(&self) -> Instant {
+        let reply = self.replies.due().unwrap_or(self.heard + PING_EVERY);
+        let write = self.stalled.map(|since| since + self.config.write_timeout);
+        write.map_or(reply, |write| write.min(reply))
+    }
+
+    /// Ends what is overdue; asks a quiet server whether it lives.
+    fn look_at_clock(&mut self) -> Result<(), Lost> {
+        let now = Instant::now();
+        if self.replies.due().is_some_and(|due| due <= now) {
+            return Err(self.overdue("no answer", self.config.read_timeout));
+        }
+        if self.stalled.is_some_and(|since| since + self.config.write_timeout <= now) {
+            return Err(self.overdue("takes no requests", self.config.write_timeout));
+        }
+        if self.serving && self.replies.outstanding() == 0 && self.heard + PING_EVERY <= now {
+            redis::cmd("PING").write_packed_command(&mut self.out);
+            self.replies.expect(now + self.config.read_timeout, Expected::Plain);
+        }
+        Ok(())
+    }
+
+    fn overdue(&self, what: &str, limit: Duration) -> Lost {
+        let what = format!("{what} within {limit:?}");
+        self.config.lost(&what, "Redis is not overloaded or stopped, and that the network carries packets")
+    }
+
+    fn cut(&self, what: &str) -> Lost {
+        self.config.lost(what, "Redis runs there and is healthy")
+    }
+}

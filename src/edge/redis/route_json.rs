@@ -1,0 +1,122 @@
+//! Reads the one field of a stored route that the engine needs: `gateway_id` of
+//! `{"username","gateway_id","remote_ip","timestamp"}`.
+//!
+//! Promises to take any JSON object that has a non-empty string there, whatever else is in it, and to copy only when
+//! the id has escapes. Refuses everything else as [`Route::Bad`]; an id over [`NAME_BYTES_MAX`] bytes too.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+
+use crate::limits::NAME_BYTES_MAX;
+use crate::names::{Route, RouteList};
+
+/// Adds the route that this value is to the list.
+pub(super) fn push_route(list: &mut RouteList, value: &[u8]) {
+    match serde_json::from_slice::<Stored<'_>>(value) {
+        Ok(Stored(id)) if !id.is_empty() && id.len() <= NAME_BYTES_MAX => list.push(Route::Gateway(&id)),
+        _ => list.push(Route::Bad),
+    }
+}
+
+/// The gateway_id of a stored route; empty when it has none.
+struct Stored<'a>(Cow<'a, str>);
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Field {
+    GatewayId,
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+// By hand, because a derived struct also takes an array for an object.
+impl<'de> Deserialize<'de> for Stored<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(StoredVisitor)
+    }
+}
+
+struct StoredVisitor;
+
+impl<'de> Visitor<'de> for StoredVisitor {
+    type Value = Stored<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a route object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Stored<'de>, M::Error> {
+        let mut id = Cow::Borrowed("");
+        while let Some(field) = map.next_key()? {
+            match field {
+                Field::GatewayId => id = map.next_value::<Text<'de>>()?.0,
+                Field::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(Stored(id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(value: &str) -> RouteList {
+        let mut list = RouteList::new();
+        push_route(&mut list, value.as_bytes());
+        list
+    }
+
+    #[test]
+    fn a_gateway_id_is_found_wherever_it_stands() {
+        for (value, id) in [
+            (r#"{"username":"ann","gateway_id":"gw-1","remote_ip":"1.2.3.4","timestamp":1732000000}"#, "gw-1"),
+            (r#" { "gateway_id" : "gw-1" } "#, "gw-1"),
+            (r#"{"x":{"gateway_id":"no"},"y":[{"gateway_id":7}],"gateway_id":"gw-1"}"#, "gw-1"),
+            (r#"{"gateway_id":"a\"b\u00e9\\"}"#, "a\"b\u{e9}\\"),
+            (r#"{"gateway\u005fid":"gw-1"}"#, "gw-1"),
+            (r#"{"username":"\"gateway_id\":\"no\"","gateway_id":"gw-1"}"#, "gw-1"),
+            (r#"{"gateway_id":"old","gateway_id":"new"}"#, "new"),
+        ] {
+            assert_eq!(read(value), [Route::Gateway(id)].into_iter().collect(), "{value}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_route_is_bad() {
+        let long = format!(r#"{{"gateway_id":"{}"}}"#, "g".repeat(NAME_BYTES_MAX + 1));
+        let deep = "[".repeat(10_000);
+        for value in [
+            "",
+            "gw-1",
+            "null",
+            "{}",
+            "[]",
+            r#"["gw-1"]"#,
+            r#""gw-1""#,
+            r#"{"gateway_id":""}"#,
+            r#"{"gateway_id":null}"#,
+            r#"{"gateway_id":7}"#,
+            r#"{"gateway_id":{"gateway_id":"x"}}"#,
+            r#"{"gateway_id":["x"]}"#,
+            r#"{"gateway_id":"gw-1""#,
+            r#"{"gateway_id":"gw-1"} trailing"#,
+            r#"{"route":{"gateway_id":"gw-1"}}"#,
+            long.as_str(),
+            deep.as_str(),
+        ] {
+            assert_eq!(read(value), [Route::Bad].into_iter().collect(), "{value}");
+        }
+        let mut list = RouteList::new();
+        push_route(&mut list, b"{\"gateway_id\":\"\xff\"}");
+        assert_eq!(list, [Route::Bad].into_iter().collect());
+    }
+}

@@ -1,0 +1,219 @@
+//! TCP from a shard: connecting over several addresses within a deadline, the options every connection of ours has,
+//! one-call sending of several pieces, and the wait before trying again.
+//!
+//! Refuses to wait without an end: [`connect`] is over at its deadline, whatever the network does.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use glommio::net::TcpStream;
+use socket2::{SockRef, TcpKeepalive};
+
+/// A quiet connection is probed after this long.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(20);
+/// Time between probes; three unanswered ones and the connection is dead.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+const KEEPALIVE_PROBES: u32 = 3;
+/// An attempt at one of several addresses gets at least this much of what is left.
+const ATTEMPT_MIN: Duration = Duration::from_millis(100);
+
+/// Connects to the first of the addresses that answers, in their order, within `limit` for all of them together: each
+/// gets an equal part of what is left, so that one that drops packets does not keep the next from being tried. The
+/// connection has [`prepare`]d options.
+///
+/// # Errors
+/// The last address's error; `TimedOut` when the deadline passed; `InvalidInput` without addresses.
+pub async fn connect(addresses: &[SocketAddr], limit: Duration) -> io::Result<TcpStream> {
+    let deadline = Instant::now() + limit;
+    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no address to connect to");
+    for (index, address) in addresses.iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        let part = (left / (addresses.len() - index) as u32).max(ATTEMPT_MIN).min(left);
+        let connected = TcpStream::connect_timeout(address, part).await.map_err(io::Error::from);
+        match connected.and_then(|stream| prepare(&stream).map(|()| stream)) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Sets what every connection of ours has: no delay for small writes, and keepalive probes, so that a peer that
+/// vanished is noticed within some 35 seconds also on a quiet connection.
+///
+/// # Errors
+/// What the kernel says.
+pub fn prepare(stream: &TcpStream) -> io::Result<()> {
+    let fd = borrow(stream);
+    let socket = SockRef::from(&fd);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY).with_retries(KEEPALIVE_PROBES),
+    )
+}
+
+/// Hands several pieces to the kernel in one call, without waiting and without a copy of ours. After `WouldBlock`,
+/// write with `poll_write`, which knows how to wait.
+///
+/// # Errors
+/// `WouldBlock` when the socket's buffer is full; else what broke the connection.
+pub fn send_pieces(stream: &TcpStream, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    let fd = borrow(stream);
+    SockRef::from(&fd).send_vectored_with_flags(pieces, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+}
+
+/// An I/O error in an operator's words, without the number.
+pub fn words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        io::ErrorKind::ConnectionReset => "connection reset".to_owned(),
+        io::ErrorKind::TimedOut => "no answer to the connection attempt".to_owned(),
+        _ => {
+            let text = error.to_string();
+            text.split(" (os error").next().unwrap_or_default().to_lowercase()
+        }
+    }
+}
+
+fn borrow(stream: &TcpStream) -> BorrowedFd<'_> {
+    // SAFETY: the descriptor is open for as long as the stream that owns it is borrowed.
+    unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }
+}
+
+/// The waits between attempts: doubling, each shortened by a random part of up to a half, so that shards and
+/// instances that lost the same server do not come back at once.
+#[derive(Debug)]
+pub struct Backoff {
+    first: Duration,
+    longest: Duration,
+    attempts: u32,
+    random: RandomState,
+}
+
+impl Backoff {
+    /// Waits from `first` to `longest`.
+    pub fn new((first, longest): (Duration, Duration)) -> Self {
+        Self { first, longest, attempts: 0, random: RandomState::new() }
+    }
+
+    /// The wait before the next attempt.
+    pub fn next_wait(&mut self) -> Duration {
+        let whole = self.first.saturating_mul(1 << self.attempts.min(20)).min(self.longest);
+        self.attempts = self.attempts.saturating_add(1);
+        self.shortened(whole)
+    }
+
+    /// The longest wait: for what only a change of configuration mends.
+    pub fn longest_wait(&self) -> Duration {
+        self.shortened(self.longest)
+    }
+
+    /// The server was there again: the next wait is a short one.
+    pub fn reset(&mut self) {
+        self.attempts = 0;
+    }
+
+    fn shortened(&self, whole: Duration) -> Duration {
+        let half = whole / 2;
+        let part = self.random.hash_one(Instant::now()) % (half.as_nanos() as u64 + 1);
+        half + Duration::from_nanos(part)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    fn on_a_shard<T: 'static>(test: impl Future<Output = T>) -> T {
+        glommio::LocalExecutorBuilder::default().io_memory(64 << 10).make().expect("executor").run(test)
+    }
+
+    /// An address where nothing listens.
+    fn nobody() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address")
+    }
+
+    /// A listener whose queue is full: further attempts to connect get no answer.
+    fn silent() -> (socket2::Socket, Vec<socket2::Socket>, SocketAddr) {
+        use socket2::{Domain, SockAddr, Socket, Type};
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
+        listener.bind(&SockAddr::from(SocketAddr::from(([127, 0, 0, 1], 0)))).expect("bind");
+        listener.listen(0).expect("listen");
+        let address = listener.local_addr().expect("address");
+        let queue = (0..8)
+            .map(|_| {
+                let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
+                socket.set_nonblocking(true).expect("non-blocking");
+                let _ = socket.connect(&address);
+                socket
+            })
+            .collect();
+        (listener, queue, address.as_socket().expect("IPv4"))
+    }
+
+    #[test]
+    fn the_next_address_is_tried_and_pieces_arrive_in_order() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let (_listener, _queue, silent) = silent();
+        let addresses = [nobody(), silent, listener.local_addr().expect("address")];
+        on_a_shard(async move {
+            let stream = connect(&addresses, Duration::from_secs(2)).await.expect("the third answers");
+            let socket = borrow(&stream);
+            let socket = SockRef::from(&socket);
+            assert!(socket.tcp_nodelay().expect("option") && socket.keepalive().expect("option"));
+            let pieces = [IoSlice::new(b"one "), IoSlice::new(b"two "), IoSlice::new(b"three")];
+            assert_eq!(send_pieces(&stream, &pieces).expect("sent"), 13);
+        });
+        let mut text = String::new();
+        listener.accept().expect("accept").0.read_to_string(&mut text).expect("read");
+        assert_eq!(text, "one two three");
+    }
+
+    #[test]
+    fn a_full_socket_says_so_instead_of_waiting() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = listener.local_addr().expect("address");
+        on_a_shard(async move {
+            let stream = connect(&[address], Duration::from_secs(2)).await.expect("connected");
+            let piece = vec![7; 1 << 20];
+            let error = (0..64).find_map(|_| send_pieces(&stream, &[IoSlice::new(&piece)]).err());
+            assert_eq!(error.map(|error| error.kind()), Some(io::ErrorKind::WouldBlock));
+        });
+    }
+
+    #[test]
+    fn a_silent_address_costs_no_more_than_the_deadline() {
+        let (_listener, _queue, silent) = silent();
+        on_a_shard(async move {
+            let started = Instant::now();
+            let error = connect(&[silent], Duration::from_millis(300)).await.expect_err("nobody accepts");
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+            assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+            let error = connect(&[nobody()], Duration::from_secs(1)).await.expect_err("nobody listens");
+            assert_eq!(words(&error), "connection refused");
+            assert!(connect(&[], Duration::from_secs(1)).await.is_err());
+        });
+    }
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_start_again() {
+        let (first, longest) = (Duration::from_millis(50), Duration::from_secs(5));
+        let mut backoff = Backoff::new((first, longest));
+        for attempt in 0..40 {
+            let whole = first.saturating_mul(1 << attempt.min(20)).min(longest);
+            let wait = backoff.next_wait();
+            assert!(wait >= whole / 2 && wait <= whole, "attempt {attempt}: {wait:?}");
+        }
+        assert!(backoff.longest_wait() >= longest / 2);
+        backoff.reset();
+        assert!(backoff.next_wait() <= first);
+    }
+}

@@ -1,0 +1,265 @@
+//! A running engine: threads started in the order that lets each find what it needs, stopped in the order that loses
+//! nothing.
+//!
+//! Promises that [`EngineBuilder::start`] returns as soon as all threads run, whether or not any server is there (that
+//! is what `/readyz` tells), and that [`Engine::stop`] returns within `engine.drain_timeout` and a second. Refuses to
+//! open a socket of its own: the edge does.
+
+mod control;
+mod report;
+mod shards;
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use crate::config::{Config, InboxStore, RouteCache};
+use crate::edge;
+use crate::edge::admin::{self, AdminState, HealthCheck};
+use crate::edge::lookup::MemberThreads;
+use crate::edge::resolve::Resolver;
+use crate::engine::control::Control;
+use crate::heartbeat::{Heartbeats, Watchdog};
+use crate::limits::{INBOX_FACTS, MEMBER_THREADS};
+use crate::meter::Meter;
+use crate::ports::{Health, Members, Registry, Routes, Source};
+use crate::shard::inbox::{FactSender, Wake, mailbox};
+use crate::shard::intake::{DropReason, Intake, ReaderCounts};
+use crate::shard::pump::{Shared, StopState};
+use crate::shard::registry::{Directory, RegistrySink};
+pub use report::StopReport;
+
+/// Why an engine did not start. A retry can help only after someone changed something.
+#[derive(Debug)]
+pub enum StartError {
+    /// The admin address cannot be listened on.
+    Admin(admin::BindError),
+    /// What was configured cannot be used; says which key.
+    Config(String),
+    /// The machine refuses a thread, io_uring or a socket.
+    Machine(&'static str, io::Error),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Admin(error) => error.fmt(f),
+            Self::Config(what) => f.write_str(what),
+            Self::Machine(what, error) => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// An engine that is being put together. What is not injected comes from the configuration.
+pub struct EngineBuilder {
+    config: Config,
+    members: Option<Arc<dyn Members>>,
+    routes: Option<Arc<dyn Routes + Send + Sync>>,
+    registry: Option<Box<dyn Registry>>,
+    source: Option<Box<dyn Source>>,
+}
+
+impl EngineBuilder {
+    /// Takes members from here instead of MySQL.
+    #[must_use]
+    pub fn members(mut self, members: impl Members) -> Self {
+        self.members = Some(Arc::new(members));
+        self
+    }
+
+    /// Takes routes from here instead of Redis.
+    #[must_use]
+    pub fn routes(mut self, routes: impl Routes) -> Self {
+        self.routes = Some(Arc::new(routes));
+        self
+    }
+
+    /// Takes gateways from here instead of etcd.
+    #[must_use]
+    pub fn registry(mut self, registry: impl Registry) -> Self {
+        self.registry = Some(Box::new(registry));
+        self
+    }
+
+    /// Takes events from here instead of NATS.
+    #[must_use]
+    pub fn source(mut self, source: impl Source) -> Self {
+        self.source = Some(Box::new(source));
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left running then but threads that end by themselves.
+    pub fn start(self) -> Result<Engine, StartError> {
+        let config = self.config;
+        if config.inbox.store != InboxStore::Off {
+            tracing::warn!(
+                "inbox.store: the inbox is not built yet; users who cannot be reached are counted, not stored"
+            );
+        }
+        let listener = admin::bind(&config.admin.listen.to_string()).map_err(StartError::Admin)?;
+        let admin_address = listener.local_addr().map_err(|error| StartError::Machine("the admin socket", error))?;
+        let resolver = Resolver::start().map_err(|error| StartError::Machine("the resolver thread", error))?;
+        let source = match self.source {
+            Some(source) => source,
+            None => edge::source_of(&config).map_err(StartError::Config)?,
+        };
+        let members = self.members.unwrap_or_else(|| edge::members_of(&config));
+        let routes = self.routes.unwrap_or_else(|| edge::routes_of(&config, &resolver));
+        let registry = self.registry.unwrap_or_else(|| edge::registry_of(&config));
+
+        let shards = config.engine.cores;
+        let (meter, publishers) = Meter::new(shards);
+        let heartbeats = Heartbeats::new(shards);
+        let wakes: Vec<_> = (0..shards).map(|_| Arc::new(Wake::default())).collect();
+        let (senders, mailboxes): (Vec<FactSender>, Vec<_>) =
+            wakes.iter().map(|wake| mailbox(INBOX_FACTS, wake.clone())).unzip();
+        let (intake, lanes) = Intake::new(wakes.clone(), config.consumer.partitions, Arc::new(ReaderCounts::default()));
+        let (sink, directory) = RegistrySink::new(senders.clone());
+        let lookups = MemberThreads::start(members, MEMBER_THREADS)
+            .map_err(|error| StartError::Machine("the member lookup threads", error))?;
+        let shared = Arc::new(Shared {
+            stop: StopState::default(),
+            heartbeats: heartbeats.clone(),
+            epoch: Instant::now(),
+            source: OnceLock::new(),
+            routes_health: (0..shards).map(|_| Mutex::new(Health::Waiting("routes: starting".to_owned()))).collect(),
+        });
+        let stopping = Arc::new(AtomicBool::new(false));
+        let health = health_checks(&intake, &lookups, &sink, &shared);
+        register_numbers(&meter, &intake, &sink, &lookups, &directory);
+        let state =
+            AdminState { meter: meter.clone(), heartbeats: heartbeats.clone(), health, stopping: stopping.clone() };
+        let control = Control::start(listener, state, registry, sink)
+            .map_err(|error| StartError::Machine("the control thread", error))?;
+        let parts = shards::Parts { publishers, wakes, senders, mailboxes, lanes, lookups, routes, resolver };
+        let threads = shards::start(&config, shared.clone(), parts)?;
+        let watchdog =
+            Watchdog::start(heartbeats, || {}).map_err(|error| StartError::Machine("the watchdog thread", error))?;
+        let running = source.start(intake.clone()).map_err(|error| StartError::Machine("the reader threads", error))?;
+        let _ = shared.source.set(running);
+        Ok(Engine {
+            admin_address,
+            meter,
+            directory,
+            intake,
+            shared,
+            stopping,
+            control,
+            threads,
+            _watchdog: watchdog,
+            config,
+        })
+    }
+}
+
+fn health_checks(
+    intake: &Intake,
+    lookups: &MemberThreads,
+    sink: &RegistrySink,
+    shared: &Arc<Shared>,
+) -> Vec<(&'static str, HealthCheck)> {
+    let (intake, lookups, sink, shared) = (intake.clone(), lookups.clone(), sink.clone(), shared.clone());
+    let routes = move || {
+        let all = shared.routes_health.iter().map(|health| health.lock().unwrap_or_else(|e| e.into_inner()).clone());
+        all.into_iter().find(|health| *health != Health::Ready).unwrap_or(Health::Ready)
+    };
+    vec![
+        ("nats", Arc::new(move || intake.health()) as HealthCheck),
+        ("mysql", Arc::new(move || lookups.health())),
+        ("redis", Arc::new(routes)),
+        ("etcd", Arc::new(move || sink.health())),
+    ]
+}
+
+fn register_numbers(
+    meter: &Meter,
+    intake: &Intake,
+    sink: &RegistrySink,
+    lookups: &MemberThreads,
+    directory: &Directory,
+) {
+    let counts = intake.counts().clone();
+    meter.counter("events_read", "Events that the readers got from the source", &[], move || counts.read());
+    for reason in DropReason::ALL {
+        let counts = intake.counts().clone();
+        let help = "Events that came to this process and never reached a shard";
+        meter.counter("events_dropped", help, &[("reason", reason.label())], move || counts.dropped(*reason));
+    }
+    for fault in crate::shard::registry::RegistryFault::ALL {
+        let sink = sink.clone();
+        let help = "Registry entries that could not be used, counted each time they were seen";
+        meter.counter("registry_bad_entries", help, &[("reason", fault.label())], move || sink.bad_entries(fault));
+    }
+    let (queued, dropped) = (lookups.clone(), lookups.clone());
+    meter.gauge("member_lookups_queued", "Member queries that wait for a thread", &[], move || queued.queued() as u64);
+    let help = "Member answers given up because a shard stood still";
+    meter.counter("member_answers_dropped", help, &[], move || dropped.dropped_answers());
+    let directory = directory.clone();
+    meter.gauge("gateways_listed", "Gateways that the registry lists", &[], move || directory.len() as u64);
+}
+
+/// A running engine. Dropping it without [`stop`](Self::stop) leaves its threads running until the process ends.
+pub struct Engine {
+    admin_address: std::net::SocketAddr,
+    meter: Arc<Meter>,
+    directory: Directory,
+    intake: Intake,
+    shared: Arc<Shared>,
+    stopping: Arc<AtomicBool>,
+    control: Control,
+    threads: shards::Threads,
+    _watchdog: Watchdog,
+    config: Config,
+}
+
+impl Engine {
+    /// Puts an engine together.
+    pub fn builder(config: Config) -> EngineBuilder {
+        EngineBuilder { config, members: None, routes: None, registry: None, source: None }
+    }
+
+    /// Where the admin pages are; tells the port when 0 was configured.
+    pub fn admin_address(&self) -> std::net::SocketAddr {
+        self.admin_address
+    }
+
+    /// All numbers.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// The gateways that the registry lists.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Stops: `/readyz` says so, the source stops reading, what is in flight ends, the streams are half-closed and
+    /// drained. What has not ended within `engine.drain_timeout` is cut off and counted.
+    pub fn stop(self) -> StopReport {
+        let began = Instant::now();
+        let deadline = began + self.config.engine.drain_timeout;
+        self.stopping.store(true, Ordering::Release);
+        if let Some(source) = self.shared.source.get() {
+            source.stop();
+        }
+        self.shared.stop.drain();
+        if !self.threads.wait(deadline) {
+            self.shared.stop.cut_off();
+            self.threads.wait(Instant::now() + Duration::from_secs(1));
+        }
+        self.intake.stop();
+        self.control.stop();
+        StopReport::of(&self.meter, began.elapsed())
+    }
+
+    /// Whether routes that were read may be used again.
+    pub(crate) fn caches_routes(config: &Config) -> bool {
+        config.routes.cache == RouteCache::Tracked
+    }
+}

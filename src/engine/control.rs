@@ -1,0 +1,62 @@
+//! The control thread: one current-thread Tokio runtime for what is not on the push path: the registry's watch, the
+//! admin pages, and the fold of the shards' histograms once a second.
+
+use std::io;
+use std::net::TcpListener;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::edge::admin::{self, AdminState};
+use crate::ports::Registry;
+use crate::shard::registry::RegistrySink;
+
+/// The thread.
+pub(super) struct Control {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Control {
+    pub(super) fn start(
+        listener: TcpListener,
+        state: AdminState,
+        registry: Box<dyn Registry>,
+        sink: RegistrySink,
+    ) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
+            runtime.block_on(async move {
+                let meter = state.meter.clone();
+                let watch = tokio::spawn(registry.run(sink.clone()));
+                let flush = tokio::spawn(sink.keep_flushing());
+                let pages = tokio::spawn(async move {
+                    if let Err(error) = admin::serve(listener, state).await {
+                        tracing::error!("the admin pages ended: {error}");
+                    }
+                });
+                let fold = tokio::spawn(async move {
+                    let mut second = tokio::time::interval(Duration::from_secs(1));
+                    loop {
+                        second.tick().await;
+                        meter.fold();
+                    }
+                });
+                // Ends also when the engine is dropped without a stop.
+                let _ = stopped.await;
+                for task in [watch, flush, pages, fold] {
+                    task.abort();
+                }
+            });
+            runtime.shutdown_timeout(Duration::from_millis(100));
+        })?;
+        Ok(Self { stop, thread })
+    }
+
+    pub(super) fn stop(self) {
+        let _ = self.stop.send(());
+        let _ = self.thread.join();
+    }
+}

@@ -1,0 +1,166 @@
+//! Starts one pinned glommio executor a shard, and waits for their ends.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use glommio::{Latency, LocalExecutorBuilder, Shares};
+
+use crate::config::Config;
+use crate::edge::gateway::{GatewayOptions, Gateways};
+use crate::edge::lookup::MemberThreads;
+use crate::edge::resolve::Resolver;
+use crate::engine::{Engine, StartError};
+use crate::ids::ShardId;
+use crate::limits::{SHARD_IO_MEMORY_BYTES, SHARD_PREEMPT_AFTER, TICK};
+use crate::meter::ShardPublisher;
+use crate::ports::{Routes, shard_name};
+use crate::push::{Push, Settings};
+use crate::shard::inbox::{FactSender, LocalFacts, Mailbox, Wake};
+use crate::shard::intake::IntakeLane;
+use crate::shard::mesh::{MeshEnd, mesh};
+use crate::shard::pump::{Pump, Shared, Work};
+use crate::shard::routes_port::RoutesPort;
+use crate::threads::Cores;
+
+/// What the shards are made of, one of each a shard, in shard order.
+pub(super) struct Parts {
+    pub publishers: Vec<ShardPublisher>,
+    pub wakes: Vec<Arc<Wake>>,
+    pub senders: Vec<FactSender>,
+    pub mailboxes: Vec<Mailbox>,
+    pub lanes: Vec<IntakeLane>,
+    pub lookups: MemberThreads,
+    pub routes: Arc<dyn Routes + Send + Sync>,
+    pub resolver: Resolver,
+}
+
+/// The shards' threads.
+pub(super) struct Threads {
+    ended: mpsc::Receiver<ShardId>,
+    shards: usize,
+    // Shards that are pinned hold their CPUs as long as this lives.
+    _cores: Cores,
+}
+
+impl Threads {
+    /// Waits until all shards have ended; false when the deadline came first.
+    pub(super) fn wait(&self, deadline: Instant) -> bool {
+        // A thread that is gone has dropped its sender, so the channel closes when all are.
+        for _ in 0..=self.shards {
+            match self.ended.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(_) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return true,
+                Err(mpsc::RecvTimeoutError::Timeout) => return false,
+            }
+        }
+        true
+    }
+}
+
+/// What one shard's thread is given.
+struct Seed {
+    settings: Settings,
+    publisher: ShardPublisher,
+    wake: Arc<Wake>,
+    sender: FactSender,
+    mailbox: Mailbox,
+    lane: IntakeLane,
+    mesh: MeshEnd,
+    lookups: MemberThreads,
+    routes: Arc<dyn Routes + Send + Sync>,
+    resolver: Resolver,
+    shared: Arc<Shared>,
+}
+
+pub(super) fn start(config: &Config, shared: Arc<Shared>, parts: Parts) -> Result<Threads, StartError> {
+    let shards = config.engine.cores;
+    let cores = Cores::decide(shards);
+    tracing::info!("{}", cores.describe());
+    let (ended, all_ended) = mpsc::channel();
+    let meshes = mesh(&parts.wakes);
+    let each = parts.publishers.into_iter().zip(parts.wakes).zip(parts.senders).zip(parts.mailboxes);
+    for (at, ((((publisher, wake), sender), mailbox), (lane, mesh))) in
+        each.zip(parts.lanes.into_iter().zip(meshes)).enumerate()
+    {
+        let shard = ShardId(at as u16);
+        let seed = Seed {
+            settings: settings_of(config, shard),
+            publisher,
+            wake,
+            sender,
+            mailbox,
+            lane,
+            mesh,
+            lookups: parts.lookups.clone(),
+            routes: parts.routes.clone(),
+            resolver: parts.resolver.clone(),
+            shared: shared.clone(),
+        };
+        let ended = ended.clone();
+        LocalExecutorBuilder::new(cores.placement(shard))
+            .name(&shard_name(shard))
+            .io_memory(SHARD_IO_MEMORY_BYTES)
+            .preempt_timer(SHARD_PREEMPT_AFTER)
+            .spawn(move || async move {
+                run(seed).await;
+                let _ = ended.send(shard);
+            })
+            .map_err(|error| {
+                StartError::Machine("a shard's io_uring executor", std::io::Error::other(error.to_string()))
+            })?;
+    }
+    Ok(Threads { ended: all_ended, shards: usize::from(shards), _cores: cores })
+}
+
+fn settings_of(config: &Config, shard: ShardId) -> Settings {
+    Settings {
+        shard,
+        shards: config.engine.cores,
+        members_ttl: config.members.cache_ttl,
+        caches_routes: Engine::caches_routes(config),
+        delivery_timeout: config.gateway.delivery_timeout,
+        max_retry: config.consumer.max_retry,
+        retry_interval: config.consumer.retry_interval,
+    }
+}
+
+async fn run(seed: Seed) {
+    let urgent = Latency::Matters(Duration::from_millis(1));
+    let queue = glommio::executor().create_task_queue(Shares::default(), urgent, "push");
+    let task = glommio::spawn_local_into(run_in_queue(seed), queue).expect("the queue was made above");
+    task.await;
+}
+
+async fn run_in_queue(seed: Seed) {
+    let local = LocalFacts::default();
+    let routes = RoutesPort::new(seed.settings.shard, local.clone());
+    let server = glommio::spawn_local(seed.routes.serve(routes.clone()));
+    let ticks = local.clone();
+    // The net under a lost wake, and under an executor that parks with work to do (glommio issue 53).
+    let ticker = glommio::spawn_local(async move {
+        loop {
+            glommio::timer::sleep(TICK).await;
+            ticks.nudge();
+        }
+    });
+    let pump = Pump {
+        shard: seed.settings.shard,
+        push: Push::new(seed.settings),
+        mailbox: seed.mailbox,
+        sender: seed.sender,
+        local: local.clone(),
+        lane: seed.lane,
+        mesh: seed.mesh,
+        wake: seed.wake,
+        gateways: Gateways::new(local, seed.resolver, GatewayOptions::default()),
+        routes,
+        members: seed.lookups,
+        publisher: seed.publisher,
+        shared: seed.shared,
+        work: Work::default(),
+    };
+    pump.run().await;
+    server.cancel().await;
+    ticker.cancel().await;
+}

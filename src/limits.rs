@@ -1,0 +1,109 @@
+//! Every bound of the engine in one place, with what relates them asserted when the program is compiled.
+//!
+//! A queue or cache that is not bounded by a number of this file is a defect.
+
+use std::time::Duration;
+
+/// Characters in a session id or username: the width of the MySQL columns.
+pub const NAME_CHARS_MAX: usize = 64;
+/// The same in bytes of utf8mb4.
+pub const NAME_BYTES_MAX: usize = NAME_CHARS_MAX * 4;
+/// gRPC's default limit for a received message, which today's gateways have.
+pub const GRPC_MESSAGE_BYTES_MAX: usize = 4 << 20;
+/// Bytes of names in one group: with the largest event around it, a PushRequest still fits a gRPC message.
+pub const GROUP_WIRE_BYTES_MAX: usize = 64 * 1024;
+/// The largest event: with a group's names and the batch's heads around it, it still fits a gRPC message.
+pub const EVENT_BYTES_MAX: usize = GRPC_MESSAGE_BYTES_MAX - 128 * 1024;
+
+/// Events that wait in the lane from a reader thread to a shard.
+pub const INTAKE_LANE_EVENTS: usize = 16 * 1024;
+/// Messages that the NATS client may hold before it drops (and we count): what a pause of the shards may cost.
+pub const NATS_PENDING_MESSAGES: usize = 512 * 1024;
+/// Events a shard takes from its lane in one turn.
+pub const TURN_EVENTS_MAX: usize = 512;
+
+/// Events in flight on one shard: past it the shard takes no more.
+pub const EVENTS_IN_FLIGHT_MAX: usize = 64 * 1024;
+/// Recipients in flight on one shard, past bundling: past it the shard takes no more events.
+pub const RECIPIENTS_IN_FLIGHT_MAX: usize = 256 * 1024;
+/// Payload bytes of the events in flight on one shard: past it the shard takes no more.
+pub const PAYLOAD_BYTES_IN_FLIGHT_MAX: usize = 64 << 20;
+
+/// Recipients that wait for one gateway (queued and unanswered) before it must show that it moves.
+pub const OUTBOX_RECIPIENTS_SOFT: usize = 64 * 1024;
+/// Recipients that wait for one gateway at the most, moving or not.
+pub const OUTBOX_RECIPIENTS_MAX: usize = 192 * 1024;
+/// Payload bytes that wait for one gateway before it must show that it moves.
+pub const OUTBOX_BYTES_SOFT: usize = 16 << 20;
+/// A gateway whose oldest unanswered push is younger than this moves.
+pub const OUTBOX_MOVING_WITHIN: Duration = Duration::from_secs(1);
+/// Encoded bytes handed to a connection and not yet taken by HTTP/2.
+pub const STREAM_UNSENT_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of one encoded chunk (one hand-over to the connection); one frame may be larger.
+pub const CHUNK_BYTES: usize = 128 * 1024;
+/// Bytes of one PushBatch frame before the next one is begun.
+pub const BATCH_FRAME_BYTES: usize = 64 * 1024;
+/// Unary calls open at once on one gateway; a session's calls never overlap.
+pub const UNARY_CALLS_MAX: usize = 64;
+
+/// Sessions kept by one shard; the one longest unused goes first.
+pub const SESSIONS_MAX: usize = 256 * 1024;
+/// Member places kept by one shard over all sessions.
+pub const MEMBER_PLACES_MAX: usize = 16 << 20;
+/// Sessions in one member query.
+pub const MEMBER_QUERY_SESSIONS: usize = 256;
+/// Member queries of one shard under way at once.
+pub const MEMBER_QUERIES_IN_FLIGHT: usize = 4;
+/// Keys in one MGET: more would hold up Redis's other clients.
+pub const MGET_KEYS: usize = 512;
+/// MGETs of one shard under way at once.
+pub const MGETS_IN_FLIGHT: usize = 16;
+
+/// Gateways known to one shard; a route to one more counts as a bad route.
+pub const GATEWAYS_MAX: usize = 64 * 1024;
+/// Messages in a mesh lane from one shard to another.
+pub const MESH_LANE_MESSAGES: usize = 8 * 1024;
+/// Facts that wait in a shard's inbox from the control, lookup and gateway sides.
+pub const INBOX_FACTS: usize = 64 * 1024;
+
+/// Events remembered so that a repeat is known, one shard.
+pub const REPEAT_WINDOW_EVENTS: usize = 128 * 1024;
+/// How long an event is remembered at the most.
+pub const REPEAT_WINDOW_AGE: Duration = Duration::from_secs(300);
+/// How long an ask waits before it goes again to a store that is away.
+pub const STORE_AWAY_PAUSE: Duration = Duration::from_millis(200);
+/// A pushed recipient ends unanswered when its gateway, though it answers others, took this many delivery timeouts.
+pub const SLOW_GATEWAY_TIMEOUTS: u32 = 3;
+/// How often the same warning is said.
+pub const WARN_EVERY: Duration = Duration::from_secs(10);
+
+/// Facts of one kind that a shard takes in one turn before it looks at the other kinds.
+pub const INBOX_FACTS_A_TURN: usize = 4096;
+
+/// Threads that ask MySQL.
+pub const MEMBER_THREADS: usize = 4;
+/// How often a shard's timer ticks: coarse deadlines, heartbeat, and the net under a lost wake.
+pub const TICK: Duration = Duration::from_millis(20);
+/// How long tasks of a shard run, when there is always one to run, before it looks at its sockets again.
+pub const SHARD_PREEMPT_AFTER: Duration = Duration::from_millis(1);
+/// Memory registered with io_uring a shard: nothing here uses it, and more would not fit common memlock limits.
+pub const SHARD_IO_MEMORY_BYTES: usize = 64 * 1024;
+/// A shard that has not moved for this long fails /livez.
+pub const HEARTBEAT_STALE_AFTER: Duration = Duration::from_secs(5);
+/// A gateway connection that pushed nothing for this long is closed.
+pub const GATEWAY_IDLE_CLOSE: Duration = Duration::from_secs(300);
+/// A gateway that left the registry is half-closed once it was quiet for this long.
+pub const GATEWAY_DRAIN_QUIET: Duration = Duration::from_secs(1);
+/// How long an old address may take to answer what it was sent before it is cut.
+pub const GATEWAY_SWITCH_DEADLINE: Duration = Duration::from_secs(2);
+/// The first and the longest wait before a gateway is dialled again.
+pub const RECONNECT_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// How long a TCP connect and HTTP/2 handshake may take.
+pub const GATEWAY_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+const _: () = assert!(EVENT_BYTES_MAX + GROUP_WIRE_BYTES_MAX + 64 < GRPC_MESSAGE_BYTES_MAX);
+const _: () = assert!(NAME_BYTES_MAX + 4 < GROUP_WIRE_BYTES_MAX, "a group holds at least one name");
+const _: () = assert!(OUTBOX_RECIPIENTS_SOFT < OUTBOX_RECIPIENTS_MAX);
+const _: () = assert!(OUTBOX_RECIPIENTS_MAX < RECIPIENTS_IN_FLIGHT_MAX, "one gateway must not fill its shard");
+const _: () = assert!(OUTBOX_BYTES_SOFT * 2 < PAYLOAD_BYTES_IN_FLIGHT_MAX, "one gateway must not fill its shard");
+const _: () = assert!(TURN_EVENTS_MAX < INTAKE_LANE_EVENTS && INTAKE_LANE_EVENTS < EVENTS_IN_FLIGHT_MAX);

@@ -1,0 +1,89 @@
+//! The closed lists of ends: of a recipient, of an event, and of what was refused before it became one.
+//! They are also the metric labels, so a counter cannot exist without its meaning written here.
+
+macro_rules! labelled {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $label:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            /// Every variant, in the order of the metric page.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            /// How many variants there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The label on the metric page and in logs.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)+ }
+            }
+        }
+    };
+}
+
+labelled! {
+    /// How one recipient of one event ended. Each recipient has exactly one end.
+    RecipientEnd {
+        /// The gateway answered for it without an error.
+        Delivered = "delivered",
+        /// It is the sender.
+        SkippedSender = "skipped_sender",
+        /// It has no route: not connected anywhere.
+        Offline = "offline",
+        /// The gateway said twice that the user is not connected, the route asked again in between.
+        NotConnected = "not_connected",
+        /// The gateway answered with any other error for this user.
+        Refused = "refused",
+        /// The gateway stayed unknown, unreachable, or silent past `gateway.delivery_timeout`.
+        TimedOut = "timed_out",
+        /// The gateway's outbox was full and not moving.
+        OutboxFull = "outbox_full",
+        /// The route in Redis is not one (no JSON, no gateway_id): treated as offline.
+        BadRoute = "bad_route",
+        /// The frame would be over the gateway's message size limit.
+        TooLarge = "too_large",
+        /// The stop ended before the gateway answered.
+        CutByStop = "cut_by_stop",
+    }
+}
+
+labelled! {
+    /// How one event ended. Each arrival has exactly one end.
+    EventEnd {
+        /// Each of its recipients has its end.
+        Settled = "settled",
+        /// The same session and message were taken before, inside the window.
+        Repeat = "repeat",
+        /// The session has no members.
+        NoMembers = "no_members",
+        /// The payload is no PushEvent.
+        Undecodable = "undecodable",
+        /// session_id is empty.
+        NoSessionId = "no_session_id",
+        /// session_id is over 64 characters.
+        LongSessionId = "long_session_id",
+        /// The payload is over the message size limit.
+        TooLarge = "too_large",
+        /// Its lookups failed more than `consumer.max_retry` times.
+        LookupFailed = "lookup_failed",
+        /// The stop ended before its lookups or its recipients did.
+        CutByStop = "cut_by_stop",
+    }
+}
+
+labelled! {
+    /// The mesh lanes and other queues whose full state is a decision.
+    Lane {
+        /// Bundles from a home shard to an owner shard.
+        Bundles = "bundles",
+        /// Results from an owner shard back to the home shard.
+        Results = "results",
+    }
+}
+
+impl RecipientEnd {
+    /// Whether the recipient could not be reached (later: gets an inbox row).
+    pub const fn is_unreached(self) -> bool {
+        !matches!(self, Self::Delivered | Self::SkippedSender)
+    }
+}

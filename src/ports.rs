@@ -1,0 +1,224 @@
+//! The four things that can be injected into an engine: where events come from, who is in a session, where a user is
+//! connected, and which gateways there are. The built-in NATS, MySQL, Redis and etcd adapters stand behind the same
+//! traits, so what they can do, yours can.
+//!
+//! Refuses to know any client library: a port speaks in names, lists and [`LookupError`]s.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::ids::{GatewayId, SessionId, ShardId};
+use crate::names::NameList;
+pub use crate::shard::intake::{Intake, Offer};
+pub use crate::shard::registry::RegistrySink;
+pub use crate::shard::routes_port::{RouteAsk, RoutesPort};
+
+/// A future that stays on the shard that made it.
+pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
+/// A future of the control thread.
+pub type ControlFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Why a lookup has no answer; the difference is whose side it is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LookupError {
+    /// The store's side (away, too slow, restarting): the asks wait and are asked again, without counting tries.
+    Unavailable(String),
+    /// The store is there and refuses this very ask: counts against `consumer.max_retry`.
+    Rejected(String),
+}
+
+impl fmt::Display for LookupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unavailable(why) | Self::Rejected(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for LookupError {}
+
+/// What a source is told of an event it handed in: the reader it came through and the reader's own number for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct DeliveryTag {
+    /// Which of the source's readers.
+    pub reader: u16,
+    /// The reader's number for the event.
+    pub number: u64,
+}
+
+/// Where events come from.
+pub trait Source: Send + 'static {
+    /// Starts the reader threads; each hands its events to a clone of `intake` in the order it got them. Must not
+    /// block: a broker that is away is the readers' business (say so with [`Intake::report`] and keep trying).
+    ///
+    /// # Errors
+    /// Only what no retry can mend (a thread that cannot be started).
+    fn start(self: Box<Self>, intake: Intake) -> std::io::Result<Box<dyn RunningSource>>;
+}
+
+/// The readers of a started source.
+pub trait RunningSource: Send + Sync + 'static {
+    /// All ends of these events are known; called from the shards, must not block.
+    fn settle(&self, tags: &[DeliveryTag]);
+    /// Stops reading; what was read and not yet handed in is still handed in. Returns when no event will follow.
+    fn stop(&self);
+}
+
+/// Who is in a session.
+pub trait Members: Send + Sync + 'static {
+    /// A reader for one lookup thread.
+    fn open(&self) -> Box<dyn MemberReader>;
+}
+
+/// One lookup thread's way to the member store. It may block, and has its own deadlines.
+pub trait MemberReader: Send {
+    /// The members of each session, in the order asked; a session nobody knows has none.
+    ///
+    /// # Errors
+    /// See [`LookupError`]; it then holds for all sessions of this ask.
+    fn members(&mut self, sessions: &[SessionId]) -> Result<Vec<NameList>, LookupError>;
+
+    /// Asks the store for a sign of life; `/readyz` waits for the first good one. Called when no lookup came for a
+    /// while, so an outage (and its end) is noticed without traffic.
+    ///
+    /// # Errors
+    /// See [`LookupError`].
+    fn ping(&mut self) -> Result<(), LookupError> {
+        Ok(())
+    }
+}
+
+/// Where users are connected.
+pub trait Routes: Send + Sync + 'static {
+    /// Runs on each shard for as long as the shard does: take asks from the port, answer them, say what changed.
+    fn serve(&self, port: RoutesPort) -> LocalFuture<()>;
+}
+
+/// Which gateways there are.
+pub trait Registry: Send + 'static {
+    /// Runs on the control thread (Tokio, current thread) for as long as the engine does.
+    fn run(self: Box<Self>, sink: RegistrySink) -> ControlFuture<()>;
+}
+
+/// What a gateway understands, best first: `batch`, `stream`, `unary`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// `PushBatch`: many pushes a frame, one answer a batch.
+    Batch,
+    /// `PushMessage`: a stream, one answer a request.
+    Stream,
+    /// `Push`: one call a message.
+    Unary,
+}
+
+impl Protocol {
+    /// The word of `push_protocols` and of metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Batch => "batch",
+            Self::Stream => "stream",
+            Self::Unary => "unary",
+        }
+    }
+}
+
+/// The protocols of a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Protocols {
+    /// Speaks `PushBatch`.
+    pub batch: bool,
+    /// Speaks `PushMessage`.
+    pub stream: bool,
+    /// Speaks `Push`.
+    pub unary: bool,
+}
+
+impl Protocols {
+    /// What a gateway that announces nothing speaks.
+    pub const STREAM: Self = Self { batch: false, stream: true, unary: false };
+
+    /// Reads the comma list of the registry's `push_protocols`; unknown words are passed over, and a list without a
+    /// known word means `stream`.
+    pub fn parse(list: &str) -> Self {
+        let has = |word: &str| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(word));
+        let all = Self { batch: has("batch"), stream: has("stream"), unary: has("unary") };
+        if all.best().is_some() { all } else { Self::STREAM }
+    }
+
+    /// The best that is left.
+    pub fn best(self) -> Option<Protocol> {
+        match self {
+            Self { batch: true, .. } => Some(Protocol::Batch),
+            Self { stream: true, .. } => Some(Protocol::Stream),
+            Self { unary: true, .. } => Some(Protocol::Unary),
+            _ => None,
+        }
+    }
+}
+
+/// Where a gateway listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// A host name or an IP address (IPv6 without brackets).
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// Reads `grpc://host:port`, `http://host:port` or `host:port`; IPv6 addresses in brackets.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let rest = match text.split_once("://") {
+            Some(("grpc" | "http", rest)) => rest,
+            Some((scheme, _)) => return Err(format!("endpoint {text:?}: scheme {scheme:?} is not grpc or http")),
+            None => text,
+        };
+        let rest = rest.trim_end_matches('/');
+        let (host, port) = rest.rsplit_once(':').ok_or(format!("endpoint {text:?} has no port"))?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let port = port.parse().map_err(|_| format!("endpoint {text:?}: {port:?} is no port"))?;
+        if host.is_empty() || host.contains(['/', '@', ' ']) || port == 0 {
+            return Err(format!("endpoint {text:?} is not host:port"));
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// One gateway of the registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayRecord {
+    /// The id that routes name.
+    pub gateway_id: GatewayId,
+    /// Addresses of the same gateway, tried in order.
+    pub endpoints: Vec<Endpoint>,
+    /// What it announced.
+    pub protocols: Protocols,
+}
+
+/// What one part of the engine says of itself on `/readyz?verbose`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Works.
+    Ready,
+    /// Does not, and why, with the address and what to check.
+    Waiting(String),
+}
+
+/// Which shard a thing belongs to, for names of threads and metrics.
+pub fn shard_name(shard: ShardId) -> String {
+    format!("shard-{shard}")
+}

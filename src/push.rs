@@ -1,0 +1,327 @@
+//! One shard's decisions: a plain state machine, facts in ([`Input`]) and intentions out ([`Output`]).
+//!
+//! Promises the order, the bounds and the conservation law of the engine. Refuses to know a runtime, a client library,
+//! a clock or randomness: time is a fact, so the same facts give the same intentions, in a test as in production.
+//!
+//! The modules stand in the order of an event's trip: [`ingest`] reads it, `members` and `routes` look up who and
+//! where, `dispatch` makes [`bundle`]s by the session's [`layout`] (`holds` keeps moved users in order), [`outbox`]
+//! pushes them to a gateway, [`ledger`] counts the ends.
+
+pub mod bundle;
+mod dispatch;
+pub mod facts;
+mod gateways;
+mod holds;
+pub mod ingest;
+pub mod layout;
+pub mod ledger;
+mod members;
+pub mod outbox;
+mod repeats;
+mod routes;
+pub mod sessions;
+pub mod users;
+pub mod wire;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use crate::ids::{Nanos, SessionIx, ShardId, UserIx};
+use crate::limits::{
+    EVENTS_IN_FLIGHT_MAX, PAYLOAD_BYTES_IN_FLIGHT_MAX, RECIPIENTS_IN_FLIGHT_MAX, TICK, TURN_EVENTS_MAX, WARN_EVERY,
+};
+use crate::meter::StageHistograms;
+use crate::outcome::EventEnd;
+use crate::ports::DeliveryTag;
+use crate::push::bundle::{Bundle, BundleResult};
+use crate::push::facts::{Counts, Input, Output};
+use crate::push::gateways::Gateways;
+use crate::push::holds::Hold;
+use crate::push::layout::Grouper;
+use crate::push::ledger::Ledger;
+use crate::push::members::MemberAsks;
+use crate::push::outbox::OutboxSettings;
+use crate::push::repeats::Repeats;
+use crate::push::routes::RouteAsks;
+use crate::push::sessions::Sessions;
+use crate::push::users::Users;
+
+/// What a shard's decisions depend on besides facts.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which shard this is.
+    pub shard: ShardId,
+    /// How many there are.
+    pub shards: u16,
+    /// `members.cache_ttl`.
+    pub members_ttl: Duration,
+    /// `routes.cache` is `tracked`: while the store tells changes, a route holds until it does. Else each event asks.
+    pub caches_routes: bool,
+    /// `gateway.delivery_timeout`.
+    pub delivery_timeout: Duration,
+    /// `consumer.max_retry`.
+    pub max_retry: u32,
+    /// `consumer.retry_interval`.
+    pub retry_interval: Duration,
+}
+
+/// What a shard has done besides ending events; all only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Member queries sent.
+    pub member_queries: u64,
+    /// Sessions asked for in them.
+    pub member_query_sessions: u64,
+    /// MGETs sent.
+    pub mgets: u64,
+    /// Users asked for in them.
+    pub mget_keys: u64,
+    /// Route changes told by the store.
+    pub route_changes: u64,
+    /// Streams opened or tried.
+    pub stream_opens: u64,
+    /// Streams that broke.
+    pub stream_breaks: u64,
+    /// Streams cut because an answer did not fit its request.
+    pub answer_mismatches: u64,
+    /// Recipients sent again on a new stream.
+    pub resent_recipients: u64,
+    /// Recipients whose route was asked again because the gateway did not take them.
+    pub rerouted_recipients: u64,
+    /// Bytes of gRPC frames written.
+    pub frame_bytes: u64,
+}
+
+/// One shard's push path.
+#[derive(Debug)]
+pub struct Push {
+    settings: Settings,
+    now: Nanos,
+    last_tick: Nanos,
+    users: Users,
+    sessions: Sessions,
+    gateways: Gateways,
+    grouper: Grouper,
+    members: MemberAsks,
+    routes: RouteAsks,
+    holds: HashMap<(SessionIx, UserIx), Hold>,
+    repeats: Repeats,
+    ledger: Ledger,
+    local_results: Vec<BundleResult>,
+    activity: Activity,
+    is_tracking: bool,
+    stages: StageHistograms,
+    warned: HashMap<&'static str, Nanos>,
+    hasher: FixedState,
+    is_cut_off: bool,
+    out: Vec<Output>,
+}
+
+impl Push {
+    /// An empty shard.
+    pub fn new(settings: Settings) -> Self {
+        let outbox = OutboxSettings { delivery_timeout: settings.delivery_timeout };
+        Self {
+            settings,
+            now: Nanos(0),
+            last_tick: Nanos(0),
+            users: Users::default(),
+            sessions: Sessions::default(),
+            gateways: Gateways::new(outbox),
+            grouper: Grouper::default(),
+            members: MemberAsks::default(),
+            routes: RouteAsks::default(),
+            holds: HashMap::new(),
+            repeats: Repeats::default(),
+            ledger: Ledger::default(),
+            local_results: Vec::new(),
+            activity: Activity::default(),
+            is_tracking: false,
+            stages: StageHistograms::default(),
+            warned: HashMap::new(),
+            hasher: FixedState::default(),
+            is_cut_off: false,
+            out: Vec::new(),
+        }
+    }
+
+    /// The time, before the facts of a turn.
+    pub fn set_now(&mut self, now: Nanos) {
+        debug_assert!(now >= self.now, "time goes forward");
+        self.now = now;
+    }
+
+    /// How many events this shard takes now; 0 while it is at a bound.
+    pub fn room(&self) -> usize {
+        let is_full = self.ledger.open_recipients >= RECIPIENTS_IN_FLIGHT_MAX
+            || self.ledger.payload_bytes >= PAYLOAD_BYTES_IN_FLIGHT_MAX;
+        if is_full {
+            0
+        } else {
+            (EVENTS_IN_FLIGHT_MAX - self.ledger.in_flight().min(EVENTS_IN_FLIGHT_MAX)).min(TURN_EVENTS_MAX)
+        }
+    }
+
+    /// Takes one fact.
+    pub fn take(&mut self, input: Input) {
+        match input {
+            // Whoever waited for it has ended.
+            Input::Event { .. } | Input::Members { .. } | Input::Routes { .. } if self.is_cut_off => {}
+            Input::Event { payload, tag } => self.take_event(payload, tag),
+            Input::Members { ask, answer } => self.members_answered(ask, answer),
+            Input::Routes { ask, answer } => self.routes_answered(ask, answer),
+            Input::RouteChanged(name) => {
+                self.activity.route_changes += 1;
+                if let Some(user) = self.users.find(&name) {
+                    self.users.forget_route(user);
+                }
+            }
+            Input::RoutesUnknown => self.users.forget_all_routes(),
+            Input::RoutesTracked(is_tracking) => {
+                self.is_tracking = is_tracking && self.settings.caches_routes;
+                self.users.forget_all_routes();
+            }
+            Input::GatewayListed(record) => self.gateways.list(record, self.now),
+            Input::GatewayGone(id) => self.gateways.unlist(&id, self.now),
+            Input::Stream { gateway, stream, fact } => self.take_stream_fact(gateway, stream, fact),
+            Input::Bundle(bundle) => self.own(bundle),
+            Input::Result(result) => self.take_result(result),
+            Input::Stopping => self.gateways.stop(),
+            Input::CutOff => self.cut_off(),
+        }
+        self.take_local_results();
+    }
+
+    /// Ends the turn: asks and frames go out in batches. Intentions are appended to `out`.
+    pub fn flush(&mut self, out: &mut Vec<Output>) {
+        if self.now.since(self.last_tick) >= TICK {
+            self.last_tick = self.now;
+            self.tick_outboxes();
+        }
+        self.take_local_results();
+        self.ask_members();
+        self.ask_routes();
+        self.flush_outboxes();
+        out.append(&mut self.out);
+    }
+
+    fn take_event(&mut self, payload: Bytes, tag: DeliveryTag) {
+        self.ledger.counts.events_arrived += 1;
+        let arrival = match ingest::read(payload.clone()) {
+            Ok(arrival) => arrival,
+            Err(end) => return self.refuse_event(&payload, tag, end),
+        };
+        if !self.repeats.is_first(arrival.session_id(), arrival.msg_id, self.now) {
+            self.ledger.counts.events_ended[EventEnd::Repeat as usize] += 1;
+            return self.out.push(Output::Settle(tag));
+        }
+        let session = self.sessions.of(arrival.session_id(), &mut self.users);
+        let event = self.ledger.enter(arrival, session, tag, self.now, self.routes.open_no());
+        self.sessions[session].waiting.push_back(event);
+        if self.sessions[session].waiting.len() == 1 {
+            self.advance(session);
+        }
+    }
+
+    fn refuse_event(&mut self, payload: &Bytes, tag: DeliveryTag, end: EventEnd) {
+        self.ledger.counts.events_ended[end as usize] += 1;
+        self.warn(end.label(), || {
+            let head = payload.iter().take(32).map(|byte| format!("{byte:02x}")).collect::<String>();
+            format!("an event of {} bytes that begins {head} was refused", payload.len())
+        });
+        self.out.push(Output::Settle(tag));
+    }
+
+    fn send_to_owner(&mut self, bundle: Bundle) {
+        let owner = self.gateways.owner(bundle.group.gateway, self.settings.shards);
+        if owner == self.settings.shard { self.own(bundle) } else { self.out.push(Output::ToOwner(owner, bundle)) }
+    }
+
+    fn send_home(&mut self, result: BundleResult) {
+        let home = result.bundle.home;
+        if home == self.settings.shard {
+            self.local_results.push(result)
+        } else {
+            self.out.push(Output::ToHome(home, result))
+        }
+    }
+
+    fn take_local_results(&mut self) {
+        while !self.local_results.is_empty() {
+            let mut results = std::mem::take(&mut self.local_results);
+            for result in results.drain(..) {
+                self.take_result(result);
+            }
+            if self.local_results.is_empty() {
+                self.local_results = results;
+            }
+        }
+    }
+
+    /// Says something to the operator, each reason at most once in [`WARN_EVERY`]; the text is made only when said.
+    fn warn(&mut self, reason: &'static str, detail: impl FnOnce() -> String) {
+        let is_due = self.warned.get(reason).is_none_or(|last| self.now.since(*last) >= WARN_EVERY);
+        if is_due {
+            self.warned.insert(reason, self.now);
+            self.out.push(Output::Warn { reason, detail: detail() });
+        }
+    }
+
+    /// Arrivals and ends so far.
+    pub fn counts(&self) -> &Counts {
+        &self.ledger.counts
+    }
+
+    /// What else was done so far.
+    pub fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
+    /// Events without an end.
+    pub fn events_in_flight(&self) -> usize {
+        self.ledger.in_flight()
+    }
+
+    /// Recipients of bundled events without an end.
+    pub fn recipients_in_flight(&self) -> usize {
+        self.ledger.open_recipients
+    }
+
+    /// Payload bytes of the events without an end.
+    pub fn payload_bytes_in_flight(&self) -> usize {
+        self.ledger.payload_bytes
+    }
+
+    /// Sessions and users kept.
+    pub fn kept(&self) -> (usize, usize) {
+        (self.sessions.kept(), self.users.known())
+    }
+
+    /// The stage times; the meter takes them out.
+    pub fn stages_mut(&mut self) -> &mut StageHistograms {
+        &mut self.stages
+    }
+
+    /// The outboxes of the gateways that this shard owns.
+    pub fn outboxes(&self) -> impl Iterator<Item = &outbox::Outbox> {
+        self.gateways.owned()
+    }
+
+    /// Whether any stream is open or being opened.
+    pub fn has_streams(&self) -> bool {
+        self.gateways.owned().any(outbox::Outbox::has_stream)
+    }
+}
+
+impl Activity {
+    fn add(&mut self, other: &Self) {
+        self.stream_opens += other.stream_opens;
+        self.stream_breaks += other.stream_breaks;
+        self.answer_mismatches += other.answer_mismatches;
+        self.resent_recipients += other.resent_recipients;
+        self.frame_bytes += other.frame_bytes;
+    }
+}

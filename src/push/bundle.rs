@@ -1,0 +1,118 @@
+//! What travels between shards: a [`Bundle`] (all recipients of one event in one group) out, a [`BundleResult`] back.
+//!
+//! Promises that a bundle costs the same whatever its group's size: the group is shared, in wire form, by all events
+//! that go to it, and the message is shared by all groups. Refuses to hold an index that only its home shard
+//! understands anywhere but in what comes back to that shard.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
+
+use crate::ids::{GatewayId, GatewayIx, Nanos, SessionIx, ShardId, UserIx};
+use crate::limits::GROUP_WIRE_BYTES_MAX;
+use crate::outcome::RecipientEnd;
+
+/// An event's place in its home shard's ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EventIx(pub u32);
+
+/// Some users of one session on one gateway, at most [`GROUP_WIRE_BYTES_MAX`] of names; a larger group is several.
+#[derive(Debug)]
+pub struct Group {
+    /// The gateway's id, for the owner shard.
+    pub gateway_id: GatewayId,
+    /// The gateway's place in the home shard's table.
+    pub gateway: GatewayIx,
+    /// The users, in the home shard's table; their order is the order in `wire`.
+    pub users: Box<[UserIx]>,
+    /// Their names as `to_username`/`to_usernames` fields: tag, length, name, one after the other.
+    pub wire: Box<[u8]>,
+    owner_place: AtomicU32,
+}
+
+impl Group {
+    /// Collects a group; `wire` is the users' wire names in the same order.
+    pub fn new(gateway_id: GatewayId, gateway: GatewayIx, users: Box<[UserIx]>, wire: Box<[u8]>) -> Self {
+        debug_assert!(wire.len() <= GROUP_WIRE_BYTES_MAX);
+        Self { gateway_id, gateway, users, wire, owner_place: AtomicU32::new(u32::MAX) }
+    }
+
+    /// The gateway's place on the owner shard, once that shard has said it; saves it a hash of the id per bundle.
+    pub fn owner_place(&self) -> Option<GatewayIx> {
+        let place = self.owner_place.load(Ordering::Relaxed);
+        (place != u32::MAX).then_some(GatewayIx(place))
+    }
+
+    /// The owner shard notes the gateway's place in its own table.
+    pub fn set_owner_place(&self, place: GatewayIx) {
+        self.owner_place.store(place.0, Ordering::Relaxed);
+    }
+}
+
+/// No recipient of the group is left out.
+pub const SKIP_NONE: u32 = u32::MAX;
+
+/// One event's recipients in one group.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    /// Whose event it is.
+    pub home: ShardId,
+    /// The event there.
+    pub event: EventIx,
+    /// The session there; with `home` it tells sessions apart where their order matters.
+    pub session: SessionIx,
+    /// The event's msg_id, to check answers against.
+    pub msg_id: i64,
+    /// The PushMessage's bytes.
+    pub message: Bytes,
+    /// The recipients.
+    pub group: Arc<Group>,
+    /// The place in the group of the one who is left out (the sender), or [`SKIP_NONE`].
+    pub skip: u32,
+    /// How often these recipients were bundled for this event before: 0 or 1.
+    pub attempt: u8,
+    /// When it was made.
+    pub made_at: Nanos,
+}
+
+impl Bundle {
+    /// How many recipients it has.
+    pub fn recipients(&self) -> usize {
+        self.group.users.len() - usize::from(self.skip != SKIP_NONE)
+    }
+}
+
+/// What a gateway said against one recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// `user not connected`.
+    NotConnected,
+    /// Any other text.
+    Other,
+}
+
+/// How a bundle ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BundleEnd {
+    /// The gateway answered; the places in the group it answered for with an error, ascending.
+    Answered(Vec<(u32, Refusal)>),
+    /// The recipients before `from` were answered (with these errors), the rest have this end without an answer.
+    Unanswered {
+        /// The first place in the group without an answer.
+        from: u32,
+        /// The errors before it.
+        refused: Vec<(u32, Refusal)>,
+        /// The end of the rest.
+        end: RecipientEnd,
+    },
+}
+
+/// A bundle's end on its way home.
+#[derive(Clone, Debug)]
+pub struct BundleResult {
+    /// The bundle.
+    pub bundle: Bundle,
+    /// Its end.
+    pub end: BundleEnd,
+}

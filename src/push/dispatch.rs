@@ -1,0 +1,168 @@
+//! Fourth step: the event at the front of its session becomes a bundle for each group of recipients.
+//!
+//! Promises that a session's events pass lookups and bundling in the order they arrived, also when the second finds
+//! its cache warm and the first does not.
+
+use std::sync::Arc;
+
+use crate::ids::{SessionIx, UserIx};
+use crate::meter::Stage;
+use crate::outcome::{EventEnd, RecipientEnd};
+use crate::push::Push;
+use crate::push::bundle::{Bundle, EventIx, Group, SKIP_NONE};
+use crate::push::layout::{LaidGroup, Layout, Place};
+use crate::push::users::Known;
+
+impl Push {
+    /// Takes a session's events as far as what is known allows.
+    pub(super) fn advance(&mut self, at: SessionIx) {
+        while let Some(&event) = self.sessions[at].waiting.front() {
+            if !self.has_members(at, event) {
+                return;
+            }
+            if self.sessions[at].awaited_asks > 0 {
+                return;
+            }
+            let members = self.sessions[at].members.as_ref().map_or(0, |list| list.users.len());
+            if members == 0 {
+                self.sessions[at].waiting.pop_front();
+                let id = self.sessions[at].id.clone();
+                self.warn("no_members", || format!("session {id} has no members in t_session_member"));
+                self.end_event(event, EventEnd::NoMembers);
+                continue;
+            }
+            let known = &mut self.ledger[event];
+            if known.members_known == known.arrived {
+                known.members_known = self.now;
+            }
+            if !self.has_routes(at, event) {
+                return;
+            }
+            self.sessions[at].waiting.pop_front();
+            self.sessions[at].tries = 0;
+            self.lay_out(at);
+            self.bundle(at, event, members as u32);
+        }
+    }
+
+    fn lay_out(&mut self, at: SessionIx) {
+        let session = &mut self.sessions[at];
+        if let Some(layout) = &mut session.layout
+            && !layout.is_stale
+        {
+            if layout.epoch == self.users.epoch {
+                return;
+            }
+            if layout.held.is_empty() && layout.still_holds(&self.users) {
+                layout.epoch = self.users.epoch;
+                return;
+            }
+        }
+        if let Some(old) = session.layout.take() {
+            self.hold_moved(at, &old);
+        }
+        let session = &mut self.sessions[at];
+        let members = session.members.as_ref().expect("members come before routes");
+        let gateways = &self.gateways;
+        let layout =
+            self.grouper.group(&members.users, &session.held, &self.users, |ix| gateways.id(ix), &mut session.lanes);
+        session.layout = Some(layout);
+    }
+
+    /// Users who are no longer where something unanswered was sent for them wait until it has ended. So do those who
+    /// left the session: they may be back, elsewhere, before it has.
+    fn hold_moved(&mut self, at: SessionIx, old: &Layout) {
+        let session = &self.sessions[at];
+        if session.in_flight == 0 {
+            return;
+        }
+        let members = &session.members.as_ref().expect("members come before routes").users;
+        let is_busy = |gateway| session.lanes.iter().any(|lane| lane.gateway == gateway && lane.sent != lane.done);
+        let is_moved = |user: UserIx, gateway| {
+            let has_left = old.is_of_old_list && members.binary_search(&user).is_err();
+            has_left || self.users.route(user) != Known::At(gateway)
+        };
+        let mut moved = Vec::new();
+        for LaidGroup { group, .. } in old.groups.iter().filter(|laid| is_busy(laid.group.gateway)) {
+            let gone = group.users.iter().filter(|user| is_moved(**user, group.gateway));
+            moved.extend(gone.map(|user| (*user, group.gateway)));
+        }
+        let released = old.released.iter().filter(|(user, gateway)| is_busy(*gateway) && is_moved(*user, *gateway));
+        moved.extend(released);
+        for (user, gateway) in moved {
+            self.hold_behind(at, user, gateway);
+        }
+    }
+
+    fn bundle(&mut self, at: SessionIx, event: EventIx, members: u32) {
+        let arrival = self.ledger[event].arrival.take().expect("an event is bundled once");
+        let known = &self.ledger[event];
+        self.stages.record(Stage::Members, known.members_known.since(known.arrived));
+        self.stages.record(Stage::Routes, self.now.since(known.members_known));
+        self.ledger.enter_recipients(event, members);
+        self.sessions[at].in_flight += 1;
+        // One more than there are, so that ends on the way do not end the event before all bundles are made.
+        self.ledger[event].pending = 1;
+
+        let layout = self.sessions[at].layout.take().expect("laid out by the caller");
+        let sender = self.sender(at, arrival.from_username());
+        let sender_place = sender.map(|user| (user, layout.place_of(user, self.users.route(user))));
+        if sender.is_some() {
+            self.end_recipients(event, RecipientEnd::SkippedSender, 1);
+        }
+        for (index, laid) in layout.groups.iter().enumerate() {
+            let skip = match sender_place {
+                Some((_, Place::InGroup { group, at })) if group == index => at,
+                _ => SKIP_NONE,
+            };
+            if laid.group.users.len() == 1 && skip != SKIP_NONE {
+                continue;
+            }
+            self.ledger[event].pending += 1;
+            self.send_bundle(event, laid.lane as usize, laid.group.clone(), skip, 0);
+        }
+        self.end_unconnected(event, sender, &layout);
+        for user in layout.held.iter().filter(|user| Some(**user) != sender) {
+            self.hold_event(at, *user, event);
+        }
+        self.sessions[at].layout = Some(layout);
+        self.try_release_all(at);
+        self.bundle_ended(event);
+    }
+
+    /// Sends one bundle on a lane of the event's session; whoever made it pending has counted it.
+    pub(super) fn send_bundle(&mut self, event: EventIx, lane: usize, group: Arc<Group>, skip: u32, attempt: u8) {
+        let known = &self.ledger[event];
+        let lane = &mut self.sessions[known.session].lanes[lane];
+        lane.sent = lane.sent.wrapping_add(1);
+        let bundle = Bundle {
+            home: self.settings.shard,
+            event,
+            session: known.session,
+            msg_id: known.msg_id,
+            message: known.message.clone(),
+            group,
+            skip,
+            attempt,
+            made_at: self.now,
+        };
+        self.send_to_owner(bundle);
+    }
+
+    fn end_unconnected(&mut self, event: EventIx, sender: Option<UserIx>, layout: &Layout) {
+        for (list, end) in [(&layout.offline, RecipientEnd::Offline), (&layout.bad, RecipientEnd::BadRoute)] {
+            let is_in = sender.is_some_and(|user| list.binary_search(&user).is_ok());
+            let recipients = list.len() as u32 - u32::from(is_in);
+            if recipients > 0 {
+                self.end_recipients(event, end, recipients);
+            }
+        }
+    }
+
+    /// The sender, if it is a member.
+    fn sender(&self, at: SessionIx, name: &str) -> Option<UserIx> {
+        let user = self.users.find(name)?;
+        let members = self.sessions[at].members.as_ref()?;
+        members.users.binary_search(&user).is_ok().then_some(user)
+    }
+}

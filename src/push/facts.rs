@@ -1,0 +1,205 @@
+//! What goes into the push path and what comes out of it: facts in, intentions out. Nothing else crosses that line.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::ids::{GatewayId, GatewayIx, SessionId, ShardId, StreamNo};
+use crate::names::{NameList, RouteList};
+use crate::outcome::{EventEnd, RecipientEnd};
+use crate::ports::{DeliveryTag, Endpoint, GatewayRecord, LookupError, Protocol};
+use crate::push::bundle::{Bundle, BundleResult};
+
+/// Numbers an ask, so that its answer finds who waits.
+pub type AskNo = u64;
+
+/// A fact. The pump hands each to [`Push::take`](crate::push::Push::take).
+#[derive(Debug)]
+pub enum Input {
+    /// An event arrived for this (home) shard.
+    Event {
+        /// The PushEvent as it came.
+        payload: Bytes,
+        /// How the source knows it.
+        tag: DeliveryTag,
+    },
+    /// The answer to [`Output::AskMembers`], in the order of its sessions.
+    Members {
+        /// Which ask.
+        ask: AskNo,
+        /// One list a session.
+        answer: Result<Vec<NameList>, LookupError>,
+    },
+    /// The answer to [`Output::AskRoutes`], in the order of its users.
+    Routes {
+        /// Which ask.
+        ask: AskNo,
+        /// One route a user.
+        answer: Result<RouteList, LookupError>,
+    },
+    /// The route of a user may have changed: what is known of it holds no longer.
+    RouteChanged(Box<str>),
+    /// Any route may have changed unseen (the tracking connection was lost): all are asked again when next needed.
+    RoutesUnknown,
+    /// Whether the store tells each change from now on; until it says so, a route is only good for the events that
+    /// asked for it.
+    RoutesTracked(bool),
+    /// The registry lists this gateway (owner shard), new or changed.
+    GatewayListed(GatewayRecord),
+    /// The registry lists this gateway no longer (owner shard).
+    GatewayGone(GatewayId),
+    /// What happened to a gateway's stream (owner shard).
+    Stream {
+        /// Which gateway.
+        gateway: GatewayIx,
+        /// Which of its streams; facts about an older one are dropped.
+        stream: StreamNo,
+        /// What happened.
+        fact: StreamFact,
+    },
+    /// A bundle from its home shard to this (owner) shard.
+    Bundle(Bundle),
+    /// A bundle's result from its owner shard back to this (home) shard.
+    Result(BundleResult),
+    /// Intake is over; what is in flight ends. After the drain deadline comes [`Input::CutOff`].
+    Stopping,
+    /// The drain deadline passed: whatever has no end yet ends as `cut_by_stop`.
+    CutOff,
+}
+
+/// What happened to one stream. For `unary`, the "stream" is the HTTP/2 connection that carries the calls.
+#[derive(Debug)]
+pub enum StreamFact {
+    /// It can be written to.
+    Opened,
+    /// The connection took this many of the bytes it was sent (they left our queue for HTTP/2).
+    Taken(usize),
+    /// Bytes of the answer stream, as they came: gRPC frames, cut anywhere.
+    Answers(Bytes),
+    /// The answer to [`Output::Call`]: the bytes of a PushResponse message (no gRPC head), or the gRPC status.
+    CallAnswered {
+        /// Which call.
+        call: u32,
+        /// Its end.
+        answer: Result<Bytes, CallError>,
+    },
+    /// It is over; nothing follows.
+    Closed(StreamEnd),
+}
+
+/// Why a unary call has no PushResponse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallError {
+    /// The gRPC status code.
+    pub code: i32,
+    /// Its message.
+    pub message: String,
+}
+
+/// Why a stream is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// We half-closed it and the gateway answered all and closed it too.
+    Finished,
+    /// It never opened: no address, refused, timed out, no HTTP/2.
+    NotOpened(String),
+    /// The gateway does not know the rpc (UNIMPLEMENTED): the next protocol is tried at once.
+    Unimplemented,
+    /// Any other end, with what is known: reset, GOAWAY, end of file, a gRPC status.
+    Broken(String),
+}
+
+/// An intention. The pump carries each out; none is ever refused or answered in place.
+#[derive(Debug)]
+pub enum Output {
+    /// Look up the members of these sessions, in one query.
+    AskMembers {
+        /// Its number.
+        ask: AskNo,
+        /// At most [`MEMBER_QUERY_SESSIONS`](crate::limits::MEMBER_QUERY_SESSIONS).
+        sessions: Vec<SessionId>,
+    },
+    /// Look up the routes of these users, in one MGET.
+    AskRoutes {
+        /// Its number.
+        ask: AskNo,
+        /// At most [`MGET_KEYS`](crate::limits::MGET_KEYS).
+        users: NameList,
+    },
+    /// Connect to a gateway and open its stream.
+    Open {
+        /// Which gateway.
+        gateway: GatewayIx,
+        /// The new stream's number.
+        stream: StreamNo,
+        /// Its id, for names in logs.
+        gateway_id: GatewayId,
+        /// Where, in this order.
+        endpoints: Vec<Endpoint>,
+        /// Which rpc.
+        protocol: Protocol,
+    },
+    /// Write these bytes (whole gRPC frames) to the stream; reported back by [`StreamFact::Taken`].
+    Send {
+        /// Which gateway.
+        gateway: GatewayIx,
+        /// Which stream.
+        stream: StreamNo,
+        /// The frames.
+        chunk: Bytes,
+    },
+    /// Make a unary `Push` call on this connection.
+    Call {
+        /// Which gateway.
+        gateway: GatewayIx,
+        /// Which connection.
+        stream: StreamNo,
+        /// Its number, unique on this connection while it is open.
+        call: u32,
+        /// One gRPC frame (head and PushRequest).
+        request: Bytes,
+    },
+    /// Half-close: no more requests; answers still come; then [`StreamEnd::Finished`].
+    Finish {
+        /// Which gateway.
+        gateway: GatewayIx,
+        /// Which stream.
+        stream: StreamNo,
+    },
+    /// Drop the connection at once; no fact about it follows.
+    Cut {
+        /// Which gateway.
+        gateway: GatewayIx,
+        /// Which stream.
+        stream: StreamNo,
+    },
+    /// Hand a bundle to the shard that owns its gateway.
+    ToOwner(ShardId, Bundle),
+    /// Hand a result back to the shard whose event it is.
+    ToHome(ShardId, BundleResult),
+    /// All ends of the event are known: the source may forget it.
+    Settle(DeliveryTag),
+    /// Something an operator should read; the core says a reason at most once in ten seconds.
+    Warn {
+        /// What, as the metric's label.
+        reason: &'static str,
+        /// One example.
+        detail: String,
+    },
+}
+
+/// What the core tells about ends, as plain counters; the meter publishes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Events taken by this shard.
+    pub events_arrived: u64,
+    /// Events by end.
+    pub events_ended: [u64; EventEnd::COUNT],
+    /// Recipients of all bundled events (members at that time, the sender included).
+    pub recipients_arrived: u64,
+    /// Recipients by end.
+    pub recipients_ended: [u64; RecipientEnd::COUNT],
+}
+
+/// A group of users of one session on one gateway, ready for the wire; shared by all bundles that go to it.
+pub type SharedGroup = Arc<crate::push::bundle::Group>;

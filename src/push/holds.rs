@@ -1,0 +1,136 @@
+//! Order for users that move: once a user's next message would go to another gateway than one that is still unanswered,
+//! its messages of that session wait here, in arrival order, until all earlier ones have ended; then they go together.
+//!
+//! Promises that only that user waits, not the session. Refuses a third try: what was refused once goes to a gateway
+//! that the route names now, if it is another one, and ends there.
+
+use crate::ids::{GatewayIx, SessionIx, UserIx};
+use crate::outcome::RecipientEnd;
+use crate::push::Push;
+use crate::push::bundle::{EventIx, SKIP_NONE};
+use crate::push::layout::group_of_one;
+use crate::push::users::Known;
+
+/// The messages of one session that wait for one user.
+#[derive(Debug, Default)]
+pub struct Hold {
+    waiting: Vec<Held>,
+    behind: Option<(GatewayIx, u32)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    order: u64,
+    event: EventIx,
+    tried: Option<(GatewayIx, RecipientEnd)>,
+}
+
+impl Push {
+    /// From here on the user's messages of this session wait until the session's bundles to `gateway` have ended.
+    pub(super) fn hold_behind(&mut self, at: SessionIx, user: UserIx, gateway: GatewayIx) {
+        if self.holds.contains_key(&(at, user)) {
+            return;
+        }
+        let session = &mut self.sessions[at];
+        let until = session.lanes.iter().find(|lane| lane.gateway == gateway).map(|lane| lane.sent);
+        let place = session.held.binary_search(&user).unwrap_or_else(|place| place);
+        session.held.insert(place, user);
+        if let Some(layout) = &mut session.layout {
+            layout.is_stale = true;
+        }
+        self.users.hold(user);
+        self.holds.insert((at, user), Hold { waiting: Vec::new(), behind: until.map(|until| (gateway, until)) });
+    }
+
+    /// A new event of the session for a held user.
+    pub(super) fn hold_event(&mut self, at: SessionIx, user: UserIx, event: EventIx) {
+        self.put_into_hold(at, user, event, None);
+    }
+
+    /// A recipient that `gateway` did not take, with the end it has unless its user is elsewhere now.
+    pub(super) fn hold_refused(
+        &mut self,
+        at: SessionIx,
+        user: UserIx,
+        event: EventIx,
+        tried: (GatewayIx, RecipientEnd),
+    ) {
+        self.hold_behind(at, user, tried.0);
+        self.put_into_hold(at, user, event, Some(tried));
+        self.activity.rerouted_recipients += 1;
+    }
+
+    fn put_into_hold(&mut self, at: SessionIx, user: UserIx, event: EventIx, tried: Option<(GatewayIx, RecipientEnd)>) {
+        let order = self.ledger[event].order;
+        self.ledger[event].pending += 1;
+        let hold = self.holds.get_mut(&(at, user)).expect("made by the caller");
+        let place = hold.waiting.partition_point(|held| held.order < order);
+        hold.waiting.insert(place, Held { order, event, tried });
+    }
+
+    /// Looks at all holds of a session after some of its bundles ended.
+    pub(super) fn try_release_all(&mut self, at: SessionIx) {
+        if self.sessions[at].held.is_empty() {
+            return;
+        }
+        for user in self.sessions[at].held.clone() {
+            self.try_release(at, user);
+        }
+    }
+
+    /// Lets a held user's messages go if nothing earlier is under way and the route is known.
+    pub(super) fn try_release(&mut self, at: SessionIx, user: UserIx) {
+        let Some(hold) = self.holds.get_mut(&(at, user)) else { return };
+        if let Some((gateway, until)) = hold.behind {
+            if !self.sessions[at].has_done(gateway, until) {
+                return;
+            }
+            hold.behind = None;
+        }
+        if hold.waiting.is_empty() {
+            return self.release(at, user, None, RecipientEnd::Offline);
+        }
+        match self.users.route(user) {
+            Known::Unknown | Known::Asked => self.await_route_of_held(at, user),
+            Known::Offline => self.release(at, user, None, RecipientEnd::Offline),
+            Known::Bad => self.release(at, user, None, RecipientEnd::BadRoute),
+            Known::At(gateway) => self.release(at, user, Some(gateway), RecipientEnd::Offline),
+        }
+    }
+
+    /// The route cannot be had: all that waits ends.
+    pub(super) fn end_hold(&mut self, at: SessionIx, user: UserIx) {
+        self.release(at, user, None, RecipientEnd::TimedOut);
+    }
+
+    fn release(&mut self, at: SessionIx, user: UserIx, gateway: Option<GatewayIx>, otherwise: RecipientEnd) {
+        let Some(hold) = self.holds.remove(&(at, user)) else { return };
+        let session = &mut self.sessions[at];
+        if let Ok(place) = session.held.binary_search(&user) {
+            session.held.remove(place);
+        }
+        if let Some(layout) = &mut session.layout {
+            layout.is_stale = true;
+            layout.released.extend(gateway.map(|gateway| (user, gateway)));
+        }
+        for held in hold.waiting {
+            match (gateway, held.tried) {
+                (Some(gateway), Some((refused_by, end))) if gateway == refused_by => self.end_held(held.event, end),
+                (Some(gateway), tried) => self.bundle_one(at, user, held.event, gateway, u8::from(tried.is_some())),
+                (None, _) => self.end_held(held.event, otherwise),
+            }
+        }
+        self.users.unname(&[user]);
+    }
+
+    fn end_held(&mut self, event: EventIx, end: RecipientEnd) {
+        self.end_recipients(event, end, 1);
+        self.bundle_ended(event);
+    }
+
+    fn bundle_one(&mut self, at: SessionIx, user: UserIx, event: EventIx, gateway: GatewayIx, attempt: u8) {
+        let group = group_of_one(user, &self.users, self.gateways.id(gateway), gateway);
+        let lane = self.sessions[at].lane(gateway);
+        self.send_bundle(event, lane, group, SKIP_NONE, attempt);
+    }
+}

@@ -1,0 +1,281 @@
+//! First step: an event's bytes become what the rest of the path needs of it, without a full decode.
+//!
+//! Promises that what it lets through is a valid PushEvent whose strings are UTF-8 (a gateway that got anything else
+//! would break the stream of all its users), and that the message bytes are the event's own bytes wherever fields 1 to
+//! 8 stand first, which is what every serializer in the field writes. Refuses the rest with the end it gets.
+
+use bytes::Bytes;
+
+use crate::limits::{EVENT_BYTES_MAX, NAME_BYTES_MAX, NAME_CHARS_MAX};
+use crate::outcome::EventEnd;
+use crate::push::wire::{Field, Fields, Malformed, Value, put_varint, varint_len};
+
+/// The first field number of an event that is not part of a PushMessage under the same number.
+const FIRST_FIELD_OF_EVENT_ONLY: u32 = 9;
+/// PushMessage.session_meta: field 10, length-delimited.
+const SESSION_META_TAG: u8 = 10 << 3 | 2;
+
+/// What the path needs of one event.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// With the session id, what identifies the event.
+    pub msg_id: i64,
+    payload: Bytes,
+    session_id: (u32, u32),
+    from_username: (u32, u32),
+    /// The bytes of the gateway's PushMessage.
+    pub message: Bytes,
+}
+
+impl Arrival {
+    /// Whose members are told.
+    pub fn session_id(&self) -> &str {
+        self.text(self.session_id)
+    }
+
+    /// Who is not told.
+    pub fn from_username(&self) -> &str {
+        self.text(self.from_username)
+    }
+
+    fn text(&self, (start, end): (u32, u32)) -> &str {
+        std::str::from_utf8(&self.payload[start as usize..end as usize]).expect("checked when it was read")
+    }
+}
+
+/// Reads one event.
+///
+/// # Errors
+/// The end of an event that can never be pushed.
+pub fn read(payload: Bytes) -> Result<Arrival, EventEnd> {
+    if payload.len() > EVENT_BYTES_MAX {
+        return Err(EventEnd::TooLarge);
+    }
+    let scan = Scan::of(&payload).map_err(|Malformed| EventEnd::Undecodable)?;
+    let (start, end) = scan.session_id;
+    let session_id = &payload[start as usize..end as usize];
+    if session_id.is_empty() {
+        return Err(EventEnd::NoSessionId);
+    }
+    if is_long(session_id) {
+        return Err(EventEnd::LongSessionId);
+    }
+    let message = scan.message(&payload);
+    if message.len() > EVENT_BYTES_MAX {
+        return Err(EventEnd::TooLarge);
+    }
+    Ok(Arrival {
+        msg_id: scan.msg_id,
+        session_id: scan.session_id,
+        from_username: scan.from_username,
+        message,
+        payload,
+    })
+}
+
+/// Whether a name is over the 64 characters of the MySQL column.
+pub fn is_long(name: &[u8]) -> bool {
+    name.len() > NAME_CHARS_MAX
+        && (name.len() > NAME_BYTES_MAX
+            || std::str::from_utf8(name).is_ok_and(|name| name.chars().count() > NAME_CHARS_MAX))
+}
+
+#[derive(Default)]
+struct Scan {
+    msg_id: i64,
+    session_id: (u32, u32),
+    from_username: (u32, u32),
+    session_name: (u32, u32),
+    session_type: u64,
+    /// Where the run of message fields at the start ends.
+    head_end: usize,
+    /// A field of the message stands behind one that is not.
+    is_mixed: bool,
+}
+
+impl Scan {
+    fn of(payload: &[u8]) -> Result<Self, Malformed> {
+        let mut scan = Self::default();
+        let mut fields = Fields::new(payload);
+        while let Some(field) = fields.next_field()? {
+            scan.take(&field)?;
+            if field.number < FIRST_FIELD_OF_EVENT_ONLY {
+                if scan.head_end == field.start {
+                    scan.head_end = field.end;
+                } else {
+                    scan.is_mixed = true;
+                }
+            }
+        }
+        Ok(scan)
+    }
+
+    fn take(&mut self, field: &Field<'_>) -> Result<(), Malformed> {
+        match (field.number, field.value) {
+            (1, Value::Varint(id)) => self.msg_id = id as i64,
+            (2 | 8, Value::Varint(_)) | (11, Value::Bytes(_)) => {}
+            (10, Value::Varint(kind)) => self.session_type = kind,
+            (3..=7 | 9, Value::Bytes(text)) => {
+                std::str::from_utf8(text).map_err(|_| Malformed)?;
+                let span = ((field.end - text.len()) as u32, field.end as u32);
+                match field.number {
+                    3 => self.session_id = span,
+                    4 => self.from_username = span,
+                    9 => self.session_name = span,
+                    _ => {}
+                }
+            }
+            (1..=11, _) => return Err(Malformed),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn message(&self, payload: &Bytes) -> Bytes {
+        let name = &payload[self.session_name.0 as usize..self.session_name.1 as usize];
+        if !self.is_mixed && name.is_empty() && self.session_type == 0 {
+            return payload.slice(..self.head_end);
+        }
+        let mut message = Vec::with_capacity(payload.len() + 16);
+        if self.is_mixed {
+            copy_message_fields(payload, &mut message);
+        } else {
+            message.extend_from_slice(&payload[..self.head_end]);
+        }
+        put_session_meta(&mut message, name, self.session_type);
+        Bytes::from(message)
+    }
+}
+
+fn copy_message_fields(payload: &[u8], message: &mut Vec<u8>) {
+    let mut fields = Fields::new(payload);
+    while let Ok(Some(field)) = fields.next_field() {
+        if field.number < FIRST_FIELD_OF_EVENT_ONLY {
+            message.extend_from_slice(&payload[field.start..field.end]);
+        }
+    }
+}
+
+fn put_session_meta(message: &mut Vec<u8>, name: &[u8], kind: u64) {
+    if name.is_empty() && kind == 0 {
+        return;
+    }
+    let name_len = if name.is_empty() { 0 } else { 1 + varint_len(name.len() as u64) + name.len() };
+    let kind_len = if kind == 0 { 0 } else { 1 + varint_len(kind) };
+    message.push(SESSION_META_TAG);
+    put_varint(message, (name_len + kind_len) as u64);
+    if !name.is_empty() {
+        message.push(1 << 3 | 2);
+        put_varint(message, name.len() as u64);
+        message.extend_from_slice(name);
+    }
+    if kind != 0 {
+        message.push(2 << 3);
+        put_varint(message, kind);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use crate::proto::{event::PushEvent, gateway::PushMessage, gateway::SessionMeta};
+
+    fn event() -> PushEvent {
+        PushEvent {
+            msg_id: 7_530_768_693_212_696_576,
+            seq_id: 42,
+            session_id: "group:1".into(),
+            from_username: "ann".into(),
+            to_username: "group:1".into(),
+            content: "hello".into(),
+            r#type: "text".into(),
+            timestamp: 1_700_000_000,
+            ..PushEvent::default()
+        }
+    }
+
+    fn message_of(event: &PushEvent) -> PushMessage {
+        let has_meta = !event.session_name.is_empty() || event.session_type != 0;
+        PushMessage {
+            msg_id: event.msg_id,
+            seq_id: event.seq_id,
+            session_id: event.session_id.clone(),
+            from_username: event.from_username.clone(),
+            to_username: event.to_username.clone(),
+            content: event.content.clone(),
+            r#type: event.r#type.clone(),
+            timestamp: event.timestamp,
+            session_meta: has_meta
+                .then(|| SessionMeta { name: event.session_name.clone(), r#type: event.session_type }),
+        }
+    }
+
+    #[test]
+    fn an_old_publishers_bytes_are_the_message() {
+        let payload = Bytes::from(event().encode_to_vec());
+        let arrival = read(payload.clone()).unwrap();
+        assert_eq!(arrival.session_id(), "group:1");
+        assert_eq!(arrival.from_username(), "ann");
+        assert_eq!(arrival.msg_id, 7_530_768_693_212_696_576);
+        assert_eq!(arrival.message.as_ptr(), payload.as_ptr(), "no copy");
+        assert_eq!(PushMessage::decode(arrival.message).unwrap(), message_of(&event()));
+    }
+
+    #[test]
+    fn session_name_type_and_trace_headers_become_session_meta() {
+        for (name, kind) in [("Team", 2), ("", 1), ("Team", 0), ("", -1)] {
+            let mut event = event();
+            event.session_name = name.into();
+            event.session_type = kind;
+            event.trace_headers.insert("traceparent".into(), "00-1".into());
+            let arrival = read(Bytes::from(event.encode_to_vec())).unwrap();
+            assert_eq!(PushMessage::decode(arrival.message).unwrap(), message_of(&event), "{name:?} {kind}");
+        }
+    }
+
+    #[test]
+    fn fields_in_any_order_make_the_same_message() {
+        let mut meta_first = vec![9 << 3 | 2, 1, b'T'];
+        meta_first.extend(event().encode_to_vec());
+        let arrival = read(Bytes::from(meta_first)).unwrap();
+        let expected = message_of(&PushEvent { session_name: "T".into(), ..event() });
+        assert_eq!(PushMessage::decode(arrival.message).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_can_never_be_pushed_is_refused_by_name() {
+        let of = |change: fn(&mut PushEvent)| {
+            let mut event = event();
+            change(&mut event);
+            read(Bytes::from(event.encode_to_vec())).map(|_| ())
+        };
+        assert_eq!(of(|event| event.session_id.clear()), Err(EventEnd::NoSessionId));
+        assert_eq!(of(|event| event.session_id = "é".repeat(64)), Ok(()));
+        assert_eq!(of(|event| event.session_id = "é".repeat(65)), Err(EventEnd::LongSessionId));
+        assert_eq!(of(|event| event.content = "x".repeat(EVENT_BYTES_MAX)), Err(EventEnd::TooLarge));
+        assert_eq!(read(Bytes::from_static(b"\xff\xff")).map(|_| ()), Err(EventEnd::Undecodable));
+        assert_eq!(read(Bytes::from_static(b"\x1a\x02\xff\xfe")).map(|_| ()), Err(EventEnd::Undecodable), "no UTF-8");
+        assert_eq!(
+            read(Bytes::from_static(b"\x18\x01")).map(|_| ()),
+            Err(EventEnd::Undecodable),
+            "session_id a number"
+        );
+        assert_eq!(read(Bytes::new()).map(|_| ()), Err(EventEnd::NoSessionId));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused_as_prost_does(bytes: Vec<u8>) {
+            let ours = read(Bytes::from(bytes.clone()));
+            if let (Ok(arrival), Ok(theirs)) = (&ours, PushEvent::decode(&bytes[..])) {
+                proptest::prop_assert_eq!(arrival.session_id(), theirs.session_id);
+            }
+            if ours.is_ok() {
+                let message = ours.unwrap().message;
+                proptest::prop_assert!(PushMessage::decode(message).is_ok());
+            }
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! Fifth step, on the gateway's owner shard: the outbox of one gateway, its one stream, and the answers.
+//!
+//! Promises that what a gateway has not answered is kept, in order, and sent again first on the next stream; that an
+//! answer is only ever counted for the request it belongs to; and that a gateway that hangs holds a bounded number of
+//! recipients for a bounded time. Refuses to wait for anything: [`Outbox::take`], [`Outbox::tick`] and
+//! [`Outbox::flush`] return at once.
+//!
+//! `encode` writes frames, `answers` reads what comes back, `link` opens, closes and reopens the stream.
+
+mod answers;
+mod encode;
+mod link;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::ids::{GatewayId, GatewayIx, Nanos, StreamNo, fnv1a32};
+use crate::limits::{
+    OUTBOX_BYTES_SOFT, OUTBOX_MOVING_WITHIN, OUTBOX_RECIPIENTS_MAX, OUTBOX_RECIPIENTS_SOFT, SLOW_GATEWAY_TIMEOUTS,
+};
+use crate::meter::GatewayRow;
+use crate::outcome::RecipientEnd;
+use crate::ports::{GatewayRecord, Protocol};
+use crate::push::Activity;
+use crate::push::bundle::{Bundle, BundleEnd, BundleResult, Refusal};
+use crate::push::facts::Output;
+use crate::push::outbox::encode::Encoder;
+use crate::push::outbox::link::Link;
+
+/// What an outbox depends on besides facts.
+#[derive(Clone, Debug)]
+pub struct OutboxSettings {
+    /// `gateway.delivery_timeout`.
+    pub delivery_timeout: Duration,
+}
+
+/// What an outbox wants done.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Intentions.
+    pub outputs: Vec<Output>,
+    /// Bundles that ended.
+    pub results: Vec<BundleResult>,
+    /// How long bundles waited to be written.
+    pub outbox_waits: Vec<Duration>,
+    /// How long they then waited for their last answer.
+    pub gateway_waits: Vec<Duration>,
+    /// Something to tell the operator.
+    pub warning: Option<(&'static str, String)>,
+    /// What to count.
+    pub activity: Activity,
+}
+
+/// A bundle on its way.
+#[derive(Debug)]
+struct Item {
+    bundle: Bundle,
+    /// The next recipient to write: its place, and where its name starts in the group's wire.
+    write_place: u32,
+    write_at: u32,
+    /// The next recipient to be answered.
+    answer_place: u32,
+    refused: Vec<(u32, Refusal)>,
+    written_at: Nanos,
+    /// Unary only: answered out of turn, its result is already home.
+    is_done: bool,
+}
+
+/// The outbox of one gateway.
+#[derive(Debug)]
+pub struct Outbox {
+    id: GatewayId,
+    id_hash: u32,
+    settings: OutboxSettings,
+    record: Option<GatewayRecord>,
+    unlisted_at: Option<Nanos>,
+    link: Link,
+    last_stream: StreamNo,
+    failures_in_row: u32,
+    refused_protocols: Vec<Protocol>,
+    items: VecDeque<Item>,
+    /// How many of `items`, from the front, are written whole.
+    written: usize,
+    /// The number of the item at the front, counted over the outbox's life.
+    front_no: u64,
+    /// Batch frames that wait for their answer: how many items each.
+    batches: VecDeque<(u64, usize)>,
+    next_batch: u64,
+    calls_open: Vec<bool>,
+    encoder: Encoder,
+    partial: Vec<u8>,
+    backlog: usize,
+    backlog_bytes: usize,
+    unsent_bytes: usize,
+    /// The last time something was answered, or the outbox had been empty.
+    moved_at: Nanos,
+    delivered: u64,
+    unreached: u64,
+    is_changed: bool,
+    is_stopping: bool,
+}
+
+impl Outbox {
+    /// An empty one.
+    pub fn new(id: GatewayId, settings: OutboxSettings) -> Self {
+        Self {
+            id_hash: fnv1a32(id.as_bytes()),
+            id,
+            settings,
+            record: None,
+            unlisted_at: None,
+            link: Link::Closed,
+            last_stream: StreamNo(0),
+            failures_in_row: 0,
+            refused_protocols: Vec::new(),
+            items: VecDeque::new(),
+            written: 0,
+            front_no: 0,
+            batches: VecDeque::new(),
+            next_batch: 1,
+            calls_open: Vec::new(),
+            encoder: Encoder::default(),
+            partial: Vec::new(),
+            backlog: 0,
+            backlog_bytes: 0,
+            unsent_bytes: 0,
+            moved_at: Nanos(0),
+            delivered: 0,
+            unreached: 0,
+            is_changed: false,
+            is_stopping: false,
+        }
+    }
+
+    /// The gateway's id.
+    pub fn id(&self) -> &GatewayId {
+        &self.id
+    }
+
+    /// FNV-1a of the id.
+    pub fn id_hash(&self) -> u32 {
+        self.id_hash
+    }
+
+    /// Recipients queued or unanswered.
+    pub fn backlog(&self) -> usize {
+        self.backlog
+    }
+
+    /// What the metric page says of it.
+    pub fn row(&self) -> GatewayRow {
+        GatewayRow {
+            gateway: self.id.clone(),
+            state: self.state(),
+            backlog_recipients: self.backlog as u64,
+            delivered: self.delivered,
+            timed_out: self.unreached,
+        }
+    }
+
+    /// Whether it ever had anything to do here.
+    pub fn is_used(&self) -> bool {
+        self.record.is_some() || self.front_no > 0 || !self.items.is_empty()
+    }
+
+    /// Marks it as changed; true when it was not.
+    pub fn note_change(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_changed, true)
+    }
+
+    /// Takes a bundle, unless the outbox is full.
+    ///
+    /// # Errors
+    /// The bundle's result: its recipients end as `outbox_full`.
+    pub fn put(&mut self, bundle: Bundle, now: Nanos) -> Result<(), Box<BundleResult>> {
+        if self.is_full(&bundle, now) {
+            self.unreached += bundle.recipients() as u64;
+            let end = BundleEnd::Unanswered { from: 0, refused: Vec::new(), end: RecipientEnd::OutboxFull };
+            return Err(Box::new(BundleResult { bundle, end }));
+        }
+        if self.items.is_empty() {
+            self.moved_at = now;
+        }
+        self.backlog += bundle.recipients();
+        self.backlog_bytes += bundle.message.len();
+        self.items.push_back(Item {
+            bundle,
+            write_place: 0,
+            write_at: 0,
+            answer_place: 0,
+            refused: Vec::new(),
+            written_at: now,
+            is_done: false,
+        });
+        Ok(())
+    }
+
+    /// A gateway that moves may have a long queue (its senders are held back by the shard's own bound); one that does
+    /// not may have only the short one, so that it never holds what the others need.
+    fn is_full(&self, bundle: &Bundle, now: Nanos) -> bool {
+        if self.items.is_empty() {
+            return false;
+        }
+        let after = self.backlog + bundle.recipients();
+        let is_long = after > OUTBOX_RECIPIENTS_SOFT || self.backlog_bytes > OUTBOX_BYTES_SOFT;
+        let is_moving = self.items.front().is_some_and(|item| now.since(item.bundle.made_at) < OUTBOX_MOVING_WITHIN);
+        after > OUTBOX_RECIPIENTS_MAX || (is_long && !is_moving)
+    }
+
+    /// Ends the turn: opens a stream if one is needed and writes what the stream takes.
+    pub fn flush(&mut self, at: GatewayIx, now: Nanos, effects: &mut Effects) {
+        self.is_changed = false;
+        self.link_up(at, now, effects);
+        if let Link::Open { stream, protocol } = self.link {
+            match protocol {
+                Protocol::Stream => self.write_stream(at, stream, now, effects),
+                Protocol::Batch => self.write_batches(at, stream, now, effects),
+                Protocol::Unary => self.make_calls(at, stream, now, effects),
+            }
+        }
+        self.link_down(at, now, effects);
+    }
+
+    /// Ends what has waited too long. True when the outbox wants to be flushed.
+    pub fn tick(&mut self, now: Nanos, effects: &mut Effects) -> bool {
+        if self.items.is_empty() && matches!(self.link, Link::Closed) {
+            return false;
+        }
+        self.expire(now, effects);
+        self.is_link_due(now)
+    }
+
+    /// A gateway that is silent, unreachable or unknown costs a bundle the delivery timeout; one that answers, but too
+    /// slowly for its queue, a few of them.
+    fn expire(&mut self, now: Nanos, effects: &mut Effects) {
+        let timeout = self.settings.delivery_timeout;
+        let is_silent = now.since(self.moved_at) >= timeout;
+        let mut has_expired_on_stream = false;
+        while let Some(front) = self.items.front() {
+            let age = now.since(front.bundle.made_at);
+            let is_late = (is_silent && age >= timeout) || age >= timeout * SLOW_GATEWAY_TIMEOUTS;
+            if !is_late && !front.is_done {
+                break;
+            }
+            let is_written = front.is_written();
+            if self.end_front(RecipientEnd::TimedOut, effects) && is_written {
+                has_expired_on_stream = true;
+            }
+        }
+        if has_expired_on_stream {
+            let why = format!("no answer for {} s, the stream is cut", timeout.as_secs_f64());
+            effects.warning = Some(("gateway_silent", why));
+            self.cut(now, effects);
+        }
+    }
+
+    /// The item at the front ends without (all) its answers; false when its result was home already.
+    fn end_front(&mut self, end: RecipientEnd, effects: &mut Effects) -> bool {
+        let Some(item) = self.pop_front() else { return false };
+        if item.is_done {
+            return false;
+        }
+        let unanswered = item.bundle.group.users.len() as u32 - item.answer_place;
+        let skipped_ahead = item.bundle.skip != u32::MAX && item.bundle.skip >= item.answer_place;
+        self.unreached += u64::from(unanswered - u32::from(skipped_ahead));
+        self.delivered += u64::from(item.answered()) - item.refused.len() as u64;
+        let end = BundleEnd::Unanswered { from: item.answer_place, refused: item.refused, end };
+        effects.results.push(BundleResult { bundle: item.bundle, end });
+        true
+    }
+
+    fn pop_front(&mut self) -> Option<Item> {
+        let item = self.items.pop_front()?;
+        self.front_no += 1;
+        self.written = self.written.saturating_sub(1);
+        if !item.is_done {
+            self.backlog -= item.bundle.recipients();
+            self.backlog_bytes -= item.bundle.message.len();
+        }
+        Some(item)
+    }
+
+    /// The item at the front has all its answers.
+    fn complete_front(&mut self, now: Nanos, effects: &mut Effects) {
+        let Some(item) = self.pop_front() else { return };
+        if !item.is_done {
+            self.complete(item, now, effects);
+        }
+    }
+
+    fn complete(&mut self, item: Item, now: Nanos, effects: &mut Effects) {
+        self.delivered += (item.bundle.recipients() - item.refused.len()) as u64;
+        self.moved_at = now;
+        effects.gateway_waits.push(now.since(item.written_at));
+        effects.results.push(BundleResult { bundle: item.bundle, end: BundleEnd::Answered(item.refused) });
+    }
+}
+
+impl Item {
+    /// How many recipients have an answer.
+    fn answered(&self) -> u32 {
+        self.answer_place - u32::from(self.bundle.skip < self.answer_place)
+    }
+
+    /// Whether something of it is on the stream without an answer.
+    fn is_written(&self) -> bool {
+        self.write_place > self.answer_place
+    }
+
+    fn end_place(&self) -> u32 {
+        self.bundle.group.users.len() as u32
+    }
+
+    /// Nothing of what is unanswered counts as written any more; what an answer that did not fit said of it is void.
+    fn rewind(&mut self) {
+        let answered = self.answer_place;
+        self.refused.retain(|(place, _)| *place < answered);
+        self.write_place = self.answer_place;
+        self.write_at = encode::place_in_wire(&self.bundle.group.wire, self.answer_place);
+    }
+}

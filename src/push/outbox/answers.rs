@@ -1,0 +1,281 @@
+//! Reads what a gateway answers, in place, and matches it to what was sent: by position and msg_id on `stream`, by
+//! batch_id and msg_id on `batch`, by call on `unary`.
+//!
+//! Promises that an answer that does not fit ends the stream: nothing after it can be matched either.
+
+use bytes::Bytes;
+
+use crate::ids::Nanos;
+use crate::outcome::RecipientEnd;
+use crate::ports::Protocol;
+use crate::push::bundle::Refusal;
+use crate::push::facts::CallError;
+use crate::push::outbox::encode::slice_of;
+use crate::push::outbox::{Effects, Item, Outbox};
+use crate::push::wire::{Fields, GRPC_HEAD_BYTES, Malformed, Value, grpc_frame, read_varint};
+
+/// What a gateway says of a user that is not connected to it.
+const NOT_CONNECTED: &[u8] = b"user not connected";
+/// The largest answer that is read: a batch's failures may name every recipient.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// gRPC's codes.
+const UNIMPLEMENTED: i32 = 12;
+const BROKEN_CODES: [i32; 5] = [1, 4, 13, 14, 2];
+
+/// The answer does not fit what was sent.
+struct Mismatch(&'static str);
+
+impl From<Malformed> for Mismatch {
+    fn from(Malformed: Malformed) -> Self {
+        Self("it is no answer (malformed frame)")
+    }
+}
+
+impl Outbox {
+    pub(super) fn take_answers(&mut self, data: &Bytes, protocol: Protocol, now: Nanos, effects: &mut Effects) {
+        let result = if self.partial.is_empty() {
+            self.read_frames(data, protocol, now, effects).map(|used| self.partial.extend_from_slice(&data[used..]))
+        } else {
+            let mut joined = std::mem::take(&mut self.partial);
+            joined.extend_from_slice(data);
+            let result = self.read_frames(&joined, protocol, now, effects);
+            result.map(|used| {
+                joined.drain(..used);
+                self.partial = joined;
+            })
+        };
+        if let Err(Mismatch(why)) = result {
+            effects.activity.answer_mismatches += 1;
+            effects.warning = Some(("answer_mismatch", format!("{why}; the stream is cut")));
+            self.cut(now, effects);
+        }
+    }
+
+    fn read_frames(
+        &mut self,
+        data: &[u8],
+        protocol: Protocol,
+        now: Nanos,
+        effects: &mut Effects,
+    ) -> Result<usize, Mismatch> {
+        let mut at = 0;
+        while let Some(answer) = grpc_frame(&data[at..], ANSWER_BYTES_MAX)? {
+            let frame = &data[at..at + GRPC_HEAD_BYTES + answer.len()];
+            at += frame.len();
+            if protocol == Protocol::Batch {
+                self.take_batch_answer(answer, now, effects)?;
+            } else {
+                let is_ok = self.take_stream_answer(answer, now, effects)?;
+                // The answers for one bundle are the same bytes, so after the first one a compare is enough.
+                while is_ok
+                    && self.items.front().is_some_and(|front| front.answer_place > 0)
+                    && data[at..].starts_with(frame)
+                {
+                    at += frame.len();
+                    self.answer_next(None, now, effects)?;
+                }
+            }
+        }
+        Ok(at)
+    }
+
+    /// One PushMessageResponse; true when it has no error.
+    fn take_stream_answer(&mut self, answer: &[u8], now: Nanos, effects: &mut Effects) -> Result<bool, Mismatch> {
+        let (mut msg_id, mut error) = (0, &b""[..]);
+        let mut fields = Fields::new(answer);
+        while let Some(field) = fields.next_field()? {
+            match (field.number, field.value) {
+                (1, Value::Varint(id)) => msg_id = id as i64,
+                (3, Value::Bytes(text)) => error = text,
+                _ => {}
+            }
+        }
+        let front = self.items.front().ok_or(Mismatch("an answer came for nothing that was sent"))?;
+        if front.bundle.msg_id != msg_id {
+            return Err(Mismatch("an answer's msg_id is not the request's"));
+        }
+        let refusal = (!error.is_empty()).then(|| refusal_of(error));
+        self.answer_next(refusal, now, effects)?;
+        Ok(error.is_empty())
+    }
+
+    fn answer_next(&mut self, refusal: Option<Refusal>, now: Nanos, effects: &mut Effects) -> Result<(), Mismatch> {
+        self.failures_in_row = 0;
+        self.moved_at = now;
+        let item = self.items.front_mut().ok_or(Mismatch("an answer came for nothing that was sent"))?;
+        let skip = item.bundle.skip;
+        item.answer_place += u32::from(item.answer_place == skip);
+        if item.answer_place >= item.write_place {
+            return Err(Mismatch("more answers than requests"));
+        }
+        if let Some(refusal) = refusal {
+            item.refused.push((item.answer_place, refusal));
+        }
+        item.answer_place += 1;
+        item.answer_place += u32::from(item.answer_place == skip);
+        if item.answer_place >= item.end_place() {
+            self.complete_front(now, effects);
+        }
+        Ok(())
+    }
+
+    /// One PushBatchResponse.
+    fn take_batch_answer(&mut self, answer: &[u8], now: Nanos, effects: &mut Effects) -> Result<(), Mismatch> {
+        self.failures_in_row = 0;
+        self.moved_at = now;
+        let (expected, items) = *self.batches.front().ok_or(Mismatch("an answer came for no batch"))?;
+        let mut batch_id = 0;
+        let mut fields = Fields::new(answer);
+        while let Some(field) = fields.next_field()? {
+            if let (1, Value::Varint(id)) = (field.number, field.value) {
+                batch_id = id;
+            }
+        }
+        if batch_id != expected {
+            return Err(Mismatch("a batch's answer is out of order"));
+        }
+        let mut fields = Fields::new(answer);
+        while let Some(field) = fields.next_field()? {
+            if let (2, Value::Bytes(failure)) = (field.number, field.value) {
+                let failure = Failure::read(failure)?;
+                let found = self.items.iter_mut().take(items).find(|item| item.bundle.msg_id == failure.msg_id);
+                failure.note_in(found.ok_or(Mismatch("a batch's failure names a push that was not in it"))?)?;
+            }
+        }
+        self.batches.pop_front();
+        for _ in 0..items {
+            self.complete_front(now, effects);
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_call(&mut self, call: u32, answer: Result<Bytes, CallError>, now: Nanos, effects: &mut Effects) {
+        let index = call.wrapping_sub(self.front_no as u32) as usize;
+        let is_known = self.items.get(index).is_some_and(|item| item.is_written() && !item.is_done);
+        if !is_known {
+            return;
+        }
+        let slice = slice_of(&self.items[index].bundle);
+        self.calls_open[slice] = false;
+        self.moved_at = now;
+        let noted = match answer {
+            Ok(bytes) => Failure::read(&bytes).and_then(|failure| failure.note_in(&mut self.items[index])),
+            Err(CallError { code: UNIMPLEMENTED, .. }) => return self.give_up_unary(now, effects),
+            Err(CallError { code, message }) if BROKEN_CODES.contains(&code) => {
+                effects.warning = Some(("gateway_broken", format!("Push answered code {code}: {message}")));
+                return self.cut(now, effects);
+            }
+            Err(_) => {
+                refuse_all(&mut self.items[index], Refusal::Other);
+                Ok(())
+            }
+        };
+        if let Err(Mismatch(why)) = noted {
+            effects.activity.answer_mismatches += 1;
+            effects.warning = Some(("answer_mismatch", format!("{why}; the connection is cut")));
+            return self.cut(now, effects);
+        }
+        self.failures_in_row = 0;
+        self.finish_call(index, now, effects);
+    }
+
+    fn give_up_unary(&mut self, now: Nanos, effects: &mut Effects) {
+        self.refused_protocols.push(Protocol::Unary);
+        if self.protocol().is_none() {
+            self.refused_protocols.clear();
+            effects.warning = Some(("gateway_no_protocol", "it implements none of the push rpcs".to_owned()));
+        }
+        self.cut(now, effects);
+    }
+
+    /// An item in the middle is answered: its result goes home, its place is kept until those before it are done.
+    fn finish_call(&mut self, index: usize, now: Nanos, effects: &mut Effects) {
+        let item = &mut self.items[index];
+        let (recipients, bytes) = (item.bundle.recipients(), item.bundle.message.len());
+        let done = Item {
+            bundle: item.bundle.clone(),
+            refused: std::mem::take(&mut item.refused),
+            write_place: item.write_place,
+            write_at: 0,
+            answer_place: item.end_place(),
+            written_at: item.written_at,
+            is_done: false,
+        };
+        item.is_done = true;
+        self.backlog -= recipients;
+        self.backlog_bytes -= bytes;
+        self.complete(done, now, effects);
+        while self.items.front().is_some_and(|front| front.is_done) {
+            self.end_front(RecipientEnd::TimedOut, effects);
+        }
+    }
+}
+
+/// A PushResponse.
+struct Failure<'a> {
+    msg_id: i64,
+    error: &'a [u8],
+    bytes: &'a [u8],
+}
+
+impl<'a> Failure<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, Mismatch> {
+        let mut failure = Self { msg_id: 0, error: b"", bytes };
+        let mut fields = Fields::new(bytes);
+        while let Some(field) = fields.next_field()? {
+            match (field.number, field.value) {
+                (1, Value::Varint(id)) => failure.msg_id = id as i64,
+                (2, Value::Bytes(text)) => failure.error = text,
+                _ => {}
+            }
+        }
+        Ok(failure)
+    }
+
+    /// Notes it against the recipients that it names; an error that names nobody is against all.
+    fn note_in(&self, item: &mut Item) -> Result<(), Mismatch> {
+        if self.msg_id != item.bundle.msg_id {
+            return Err(Mismatch("an answer's msg_id is not the request's"));
+        }
+        let mut names_one = false;
+        let mut fields = Fields::new(self.bytes);
+        while let Some(field) = fields.next_field()? {
+            if let (3, Value::Bytes(name)) = (field.number, field.value) {
+                names_one = true;
+                let place = place_of(item, name).ok_or(Mismatch("a failure names a user who was not sent to"))?;
+                if let Err(at) = item.refused.binary_search_by_key(&place, |(place, _)| *place) {
+                    item.refused.insert(at, (place, Refusal::NotConnected));
+                }
+            }
+        }
+        if !names_one && !self.error.is_empty() {
+            refuse_all(item, refusal_of(self.error));
+        }
+        Ok(())
+    }
+}
+
+fn refuse_all(item: &mut Item, refusal: Refusal) {
+    let places = (item.answer_place..item.end_place()).filter(|place| *place != item.bundle.skip);
+    item.refused.retain(|(place, _)| *place < item.answer_place);
+    item.refused.extend(places.map(|place| (place, refusal)));
+}
+
+fn refusal_of(error: &[u8]) -> Refusal {
+    if error == NOT_CONNECTED { Refusal::NotConnected } else { Refusal::Other }
+}
+
+fn place_of(item: &Item, name: &[u8]) -> Option<u32> {
+    let wire = &*item.bundle.group.wire;
+    let (mut at, mut place) = (0, 0);
+    while at < wire.len() {
+        let (length, used) = read_varint(&wire[at + 1..])?;
+        let start = at + 1 + used;
+        let end = start + length as usize;
+        if &wire[start..end] == name && place != item.bundle.skip && place >= item.answer_place {
+            return Some(place);
+        }
+        (at, place) = (end, place + 1);
+    }
+    None
+}

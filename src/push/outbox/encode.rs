@@ -1,0 +1,219 @@
+//! Writes gRPC frames: the message's bytes once per frame, the names as they stand in the group.
+//!
+//! Promises no allocation per recipient: a chunk is one piece of memory for many frames.
+
+use bytes::Bytes;
+
+use crate::ids::{GatewayIx, Nanos, StreamNo};
+use crate::limits::{BATCH_FRAME_BYTES, CHUNK_BYTES, STREAM_UNSENT_BYTES_MAX, UNARY_CALLS_MAX};
+use crate::push::bundle::{Bundle, SKIP_NONE};
+use crate::push::facts::Output;
+use crate::push::outbox::{Effects, Item, Outbox};
+use crate::push::wire::{GRPC_HEAD_BYTES, put_grpc_head, put_varint, read_varint, varint_len};
+
+/// `message` of PushMessageRequest and PushRequest are both field 2, length-delimited.
+const MESSAGE_TAG: u8 = 2 << 3 | 2;
+/// PushBatchRequest.batch_id.
+const BATCH_ID_TAG: u8 = 1 << 3;
+/// PushBatchRequest.pushes.
+const PUSHES_TAG: u8 = 2 << 3 | 2;
+
+/// What is kept between chunks so that none allocates it again.
+#[derive(Debug, Default)]
+pub(super) struct Encoder {
+    message_field: Vec<u8>,
+}
+
+impl Encoder {
+    /// The message as a field: tag, length, bytes.
+    fn set_message(&mut self, bundle: &Bundle) {
+        self.message_field.clear();
+        self.message_field.push(MESSAGE_TAG);
+        put_varint(&mut self.message_field, bundle.message.len() as u64);
+        self.message_field.extend_from_slice(&bundle.message);
+    }
+
+    /// PushMessageRequest frames for the item's next recipients, until the chunk is full or the item is written.
+    fn put_stream_frames(&mut self, item: &mut Item, chunk: &mut Vec<u8>) {
+        self.set_message(&item.bundle);
+        let wire = &*item.bundle.group.wire;
+        let end = item.end_place();
+        let mut at = item.write_at as usize;
+        let mut place = item.write_place;
+        while place < end {
+            let name = &wire[at..at + name_len(&wire[at..])];
+            at += name.len();
+            place += 1;
+            if place - 1 == item.bundle.skip {
+                continue;
+            }
+            put_grpc_head(chunk, name.len() + self.message_field.len());
+            chunk.extend_from_slice(name);
+            chunk.extend_from_slice(&self.message_field);
+            if chunk.len() >= CHUNK_BYTES {
+                break;
+            }
+        }
+        // The skipped one may be last.
+        if place < end && place + 1 == end && place == item.bundle.skip {
+            place = end;
+        }
+        item.write_place = place;
+        item.write_at = at as u32;
+    }
+}
+
+/// The length of the first name field of `wire`, tag and length included.
+fn name_len(wire: &[u8]) -> usize {
+    match wire {
+        [_, length, ..] if *length < 0x80 => 2 + usize::from(*length),
+        [_, rest @ ..] => read_varint(rest).map_or(wire.len(), |(length, used)| 1 + used + length as usize),
+        [] => 0,
+    }
+}
+
+/// Where the name of a place starts.
+pub(super) fn place_in_wire(wire: &[u8], place: u32) -> u32 {
+    (0..place).fold(0, |at, _| at + name_len(&wire[at as usize..]) as u32)
+}
+
+/// Which part of the group's wire a PushRequest names: from the first recipient without an answer, without `skipped`.
+struct Names {
+    start: usize,
+    skipped: std::ops::Range<usize>,
+}
+
+impl Names {
+    fn of(item: &Item) -> Self {
+        let wire = &item.bundle.group.wire;
+        let start = place_in_wire(wire, item.answer_place) as usize;
+        let skip = item.bundle.skip;
+        if skip == SKIP_NONE || skip < item.answer_place {
+            return Self { start, skipped: start..start };
+        }
+        let at = place_in_wire(wire, skip) as usize;
+        Self { start, skipped: at..at + name_len(&wire[at..]) }
+    }
+
+    /// The size of the PushRequest.
+    fn request_len(&self, bundle: &Bundle) -> usize {
+        let names = bundle.group.wire.len() - self.start - self.skipped.len();
+        names + 1 + varint_len(bundle.message.len() as u64) + bundle.message.len()
+    }
+
+    fn put_request(self, bundle: &Bundle, out: &mut Vec<u8>) {
+        let wire = &bundle.group.wire;
+        out.extend_from_slice(&wire[self.start..self.skipped.start]);
+        out.extend_from_slice(&wire[self.skipped.end..]);
+        out.push(MESSAGE_TAG);
+        put_varint(out, bundle.message.len() as u64);
+        out.extend_from_slice(&bundle.message);
+    }
+}
+
+impl Outbox {
+    /// `PushMessage`: a frame a recipient.
+    pub(super) fn write_stream(&mut self, at: GatewayIx, stream: StreamNo, now: Nanos, effects: &mut Effects) {
+        while self.written < self.items.len() && self.unsent_bytes < STREAM_UNSENT_BYTES_MAX {
+            let mut chunk = Vec::with_capacity(self.chunk_capacity());
+            while chunk.len() < CHUNK_BYTES && self.written < self.items.len() {
+                let item = &mut self.items[self.written];
+                self.encoder.put_stream_frames(item, &mut chunk);
+                if item.write_place < item.end_place() {
+                    break;
+                }
+                item.written_at = now;
+                effects.outbox_waits.push(now.since(item.bundle.made_at));
+                self.written += 1;
+            }
+            self.send(at, stream, chunk, effects);
+        }
+    }
+
+    /// Enough for what waits, at most a full chunk and the frame that fills it.
+    fn chunk_capacity(&self) -> usize {
+        let mut bytes = 0;
+        for item in self.items.iter().skip(self.written).take(64) {
+            let frame = item.bundle.message.len() + GRPC_HEAD_BYTES + 8;
+            bytes += (item.end_place() - item.write_place) as usize * frame + item.bundle.group.wire.len();
+            if bytes > CHUNK_BYTES {
+                return CHUNK_BYTES + frame + 512;
+            }
+        }
+        bytes
+    }
+
+    /// `PushBatch`: as many bundles a frame as fit [`BATCH_FRAME_BYTES`], at least one.
+    pub(super) fn write_batches(&mut self, at: GatewayIx, stream: StreamNo, now: Nanos, effects: &mut Effects) {
+        while self.written < self.items.len() && self.unsent_bytes < STREAM_UNSENT_BYTES_MAX {
+            let batch_id = self.next_batch;
+            self.next_batch += 1;
+            let first = self.written;
+            let mut frame = vec![0; GRPC_HEAD_BYTES];
+            frame.push(BATCH_ID_TAG);
+            put_varint(&mut frame, batch_id);
+            let mut highest_msg_id = i64::MIN;
+            while self.written < self.items.len() {
+                let item = &mut self.items[self.written];
+                let names = Names::of(item);
+                let length = names.request_len(&item.bundle);
+                // A batch's answer names a push by its msg_id only: no two of the same in one batch.
+                let is_new = item.bundle.msg_id > highest_msg_id;
+                if self.written > first && (frame.len() + length > BATCH_FRAME_BYTES || !is_new) {
+                    break;
+                }
+                highest_msg_id = item.bundle.msg_id;
+                frame.reserve(length + 8);
+                frame.push(PUSHES_TAG);
+                put_varint(&mut frame, length as u64);
+                names.put_request(&item.bundle, &mut frame);
+                item.write_place = item.end_place();
+                item.written_at = now;
+                effects.outbox_waits.push(now.since(item.bundle.made_at));
+                self.written += 1;
+            }
+            let length = (frame.len() - GRPC_HEAD_BYTES) as u32;
+            frame[1..GRPC_HEAD_BYTES].copy_from_slice(&length.to_be_bytes());
+            self.batches.push_back((batch_id, self.written - first));
+            self.send(at, stream, frame, effects);
+        }
+    }
+
+    fn send(&mut self, at: GatewayIx, stream: StreamNo, chunk: Vec<u8>, effects: &mut Effects) {
+        self.unsent_bytes += chunk.len();
+        effects.activity.frame_bytes += chunk.len() as u64;
+        effects.outputs.push(Output::Send { gateway: at, stream, chunk: Bytes::from(chunk) });
+    }
+
+    /// `Push`: a call a bundle, several at once, but one at a time for each slice of sessions: calls on one connection
+    /// may overtake each other in the gateway, and a session's must not.
+    pub(super) fn make_calls(&mut self, at: GatewayIx, stream: StreamNo, now: Nanos, effects: &mut Effects) {
+        self.calls_open.resize(UNARY_CALLS_MAX, false);
+        let mut is_blocked = self.calls_open.clone();
+        for index in 0..self.items.len().min(4 * UNARY_CALLS_MAX) {
+            let item = &mut self.items[index];
+            let slice = slice_of(&item.bundle);
+            if item.is_done || item.is_written() || std::mem::replace(&mut is_blocked[slice], true) {
+                continue;
+            }
+            self.calls_open[slice] = true;
+            let names = Names::of(item);
+            let length = names.request_len(&item.bundle);
+            let mut request = Vec::with_capacity(GRPC_HEAD_BYTES + length);
+            put_grpc_head(&mut request, length);
+            names.put_request(&item.bundle, &mut request);
+            item.write_place = item.end_place();
+            item.written_at = now;
+            effects.outbox_waits.push(now.since(item.bundle.made_at));
+            effects.activity.frame_bytes += request.len() as u64;
+            let call = (self.front_no + index as u64) as u32;
+            self.written = self.written.max(index + 1);
+            effects.outputs.push(Output::Call { gateway: at, stream, call, request: Bytes::from(request) });
+        }
+    }
+}
+
+/// Which slice of sessions a bundle's calls are ordered in.
+pub(super) fn slice_of(bundle: &Bundle) -> usize {
+    (bundle.session.0 as usize).wrapping_add(usize::from(bundle.home.0).wrapping_mul(31)) % UNARY_CALLS_MAX
+}

@@ -1,0 +1,248 @@
+//! The stream's life: opened when there is something to send, reopened with backoff when it breaks, half-closed when
+//! its gateway leaves, moves, or has had nothing to do for five minutes.
+
+use std::time::Duration;
+
+use crate::ids::{GatewayIx, Nanos, StreamNo};
+use crate::limits::{GATEWAY_DRAIN_QUIET, GATEWAY_IDLE_CLOSE, GATEWAY_SWITCH_DEADLINE, RECONNECT_BACKOFF};
+use crate::meter::GatewayState;
+use crate::ports::{GatewayRecord, Protocol};
+use crate::push::facts::{Output, StreamEnd, StreamFact};
+use crate::push::outbox::{Effects, Outbox};
+
+/// What the stream is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    /// There is none.
+    Closed,
+    /// There is none, and none is tried before this.
+    Backoff { until: Nanos },
+    /// It is being opened.
+    Opening { stream: StreamNo, protocol: Protocol },
+    /// It can be written to.
+    Open { stream: StreamNo, protocol: Protocol },
+    /// The registry's record changed: what is written is answered on the old stream, the rest goes on the next one.
+    Leaving { stream: StreamNo, protocol: Protocol, until: Nanos, is_told: bool },
+    /// It is to be dropped at once, and no other tried before this.
+    Cutting { stream: StreamNo, until: Nanos },
+}
+
+impl Outbox {
+    /// The registry lists the gateway, new or changed.
+    pub fn list(&mut self, record: GatewayRecord, now: Nanos) {
+        self.unlisted_at = None;
+        let is_change = self.record.as_ref().is_some_and(|known| *known != record);
+        if self.record.is_none() || is_change {
+            self.refused_protocols.clear();
+            self.failures_in_row = 0;
+        }
+        self.record = Some(record);
+        match self.link {
+            Link::Open { stream, protocol } | Link::Opening { stream, protocol } if is_change => {
+                let until = now.after(GATEWAY_SWITCH_DEADLINE);
+                self.link = Link::Leaving { stream, protocol, until, is_told: false };
+            }
+            Link::Backoff { .. } if is_change => self.link = Link::Closed,
+            _ => {}
+        }
+    }
+
+    /// The registry lists the gateway no longer: its open stream is used while it is, but no new one is opened.
+    pub fn unlist(&mut self, now: Nanos) {
+        self.unlisted_at = Some(now);
+    }
+
+    /// The engine stops: the stream ends as soon as nothing waits.
+    pub fn stop(&mut self) {
+        self.is_stopping = true;
+    }
+
+    /// Whether a stream is open, being opened or being closed.
+    pub fn has_stream(&self) -> bool {
+        !matches!(self.link, Link::Closed | Link::Backoff { .. })
+    }
+
+    /// What is being done about the gateway.
+    pub fn state(&self) -> GatewayState {
+        match self.link {
+            _ if self.record.is_none() => GatewayState::Unknown,
+            _ if self.unlisted_at.is_some() => GatewayState::Draining,
+            Link::Closed => GatewayState::Idle,
+            Link::Backoff { .. } => GatewayState::Backoff,
+            Link::Opening { .. } => GatewayState::Opening,
+            Link::Open { .. } => GatewayState::Open,
+            Link::Leaving { .. } | Link::Cutting { .. } => GatewayState::Draining,
+        }
+    }
+
+    /// The protocol that is spoken, or would be.
+    pub fn protocol(&self) -> Option<Protocol> {
+        let announced = self.record.as_ref()?.protocols.best()?;
+        let steps = [Protocol::Batch, Protocol::Stream, Protocol::Unary];
+        let from = steps.iter().position(|step| *step == announced)?;
+        steps[from..].iter().copied().find(|step| !self.refused_protocols.contains(step))
+    }
+
+    pub(super) fn take_closed(&mut self, end: StreamEnd, now: Nanos, effects: &mut Effects) {
+        let (protocol, was_leaving) = match self.link {
+            Link::Opening { protocol, .. } | Link::Open { protocol, .. } => (Some(protocol), false),
+            Link::Leaving { protocol, .. } => (Some(protocol), true),
+            _ => (None, true),
+        };
+        self.link = Link::Closed;
+        self.forget_written(effects);
+        match end {
+            StreamEnd::Finished if was_leaving => {}
+            StreamEnd::Unimplemented => self.step_down(protocol, now, effects),
+            _ if was_leaving => {}
+            StreamEnd::Finished => self.back_off("gateway_broken", "it closed the stream".to_owned(), now, effects),
+            StreamEnd::NotOpened(why) => self.back_off("gateway_unreachable", why, now, effects),
+            StreamEnd::Broken(why) => self.back_off("gateway_broken", why, now, effects),
+        }
+    }
+
+    pub(super) fn step_down(&mut self, from: Option<Protocol>, now: Nanos, effects: &mut Effects) {
+        self.refused_protocols.extend(from);
+        if self.protocol().is_none() {
+            self.refused_protocols.clear();
+            let why = "it implements none of PushBatch, PushMessage and Push".to_owned();
+            self.back_off("gateway_no_protocol", why, now, effects);
+        }
+    }
+
+    pub(super) fn back_off(&mut self, reason: &'static str, why: String, now: Nanos, effects: &mut Effects) {
+        effects.activity.stream_breaks += 1;
+        effects.warning = Some((reason, why));
+        let (first, longest) = RECONNECT_BACKOFF;
+        let pause = first.saturating_mul(1 << self.failures_in_row.min(10)).min(longest);
+        self.failures_in_row = self.failures_in_row.saturating_add(1);
+        self.link = Link::Backoff { until: now.after(self.jittered(pause)) };
+    }
+
+    /// Between half of the pause and all of it, spread over gateways and tries without a source of randomness.
+    fn jittered(&self, pause: Duration) -> Duration {
+        let mixed = (u64::from(self.id_hash) ^ u64::from(self.last_stream.0) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let thousandths = 500 + (mixed >> 40) % 501;
+        pause.mul_f64(thousandths as f64 / 1000.0)
+    }
+
+    /// What was written and not answered is written again on the next stream.
+    fn forget_written(&mut self, effects: &mut Effects) {
+        for item in self.items.iter_mut().take(self.written + 1) {
+            if item.write_place > item.answer_place && !item.is_done {
+                effects.activity.resent_recipients += u64::from(item.write_place - item.answer_place);
+            }
+            item.rewind();
+        }
+        // They kept the places of calls on this stream; on the next one they would be written like any other.
+        self.items.retain(|item| !item.is_done);
+        self.written = 0;
+        self.batches.clear();
+        self.calls_open.fill(false);
+        self.partial.clear();
+        self.unsent_bytes = 0;
+    }
+
+    /// The answers cannot be trusted, or do not come: the stream is dropped, and another opened after a pause.
+    pub(super) fn cut(&mut self, now: Nanos, effects: &mut Effects) {
+        let stream = match self.link {
+            Link::Open { stream, .. } | Link::Opening { stream, .. } | Link::Leaving { stream, .. } => stream,
+            Link::Closed | Link::Backoff { .. } | Link::Cutting { .. } => return,
+        };
+        self.forget_written(effects);
+        let warning = effects.warning.take();
+        self.back_off("gateway_broken", String::new(), now, effects);
+        effects.warning = warning;
+        if let Link::Backoff { until } = self.link {
+            self.link = Link::Cutting { stream, until };
+        }
+    }
+
+    /// Whether the link wants to be looked at without anything having happened to it.
+    pub(super) fn is_link_due(&self, now: Nanos) -> bool {
+        match self.link {
+            Link::Closed => !self.items.is_empty(),
+            Link::Backoff { until } => until <= now,
+            Link::Leaving { until, .. } => until <= now,
+            Link::Cutting { .. } => true,
+            Link::Opening { .. } => false,
+            Link::Open { .. } => self.items.is_empty(),
+        }
+    }
+
+    pub(super) fn link_up(&mut self, at: GatewayIx, now: Nanos, effects: &mut Effects) {
+        if let Link::Cutting { stream, until } = self.link {
+            effects.outputs.push(Output::Cut { gateway: at, stream });
+            self.link = Link::Backoff { until };
+        }
+        let may_open =
+            matches!(self.link, Link::Closed) || matches!(self.link, Link::Backoff { until } if until <= now);
+        if !may_open || self.items.is_empty() || self.unlisted_at.is_some() {
+            return;
+        }
+        let (Some(record), Some(protocol)) = (&self.record, self.protocol()) else { return };
+        self.last_stream.0 += 1;
+        let stream = self.last_stream;
+        effects.activity.stream_opens += 1;
+        effects.outputs.push(Output::Open {
+            gateway: at,
+            stream,
+            gateway_id: self.id.clone(),
+            endpoints: record.endpoints.clone(),
+            protocol,
+        });
+        self.link = Link::Opening { stream, protocol };
+    }
+
+    pub(super) fn link_down(&mut self, at: GatewayIx, now: Nanos, effects: &mut Effects) {
+        match &mut self.link {
+            Link::Leaving { stream, until, .. } if *until <= now => {
+                effects.outputs.push(Output::Cut { gateway: at, stream: *stream });
+                self.link = Link::Closed;
+                self.forget_written(effects);
+                self.link_up(at, now, effects);
+            }
+            Link::Leaving { stream, is_told, .. } if !*is_told => {
+                *is_told = true;
+                effects.outputs.push(Output::Finish { gateway: at, stream: *stream });
+            }
+            Link::Open { stream, protocol } if self.items.is_empty() => {
+                let quiet = now.since(self.moved_at);
+                let is_over = self.is_stopping
+                    || quiet >= GATEWAY_IDLE_CLOSE
+                    || (self.unlisted_at.is_some_and(|at| now.since(at) >= GATEWAY_DRAIN_QUIET)
+                        && quiet >= GATEWAY_DRAIN_QUIET);
+                if is_over {
+                    let (stream, protocol) = (*stream, *protocol);
+                    effects.outputs.push(Output::Finish { gateway: at, stream });
+                    let until = now.after(GATEWAY_SWITCH_DEADLINE);
+                    self.link = Link::Leaving { stream, protocol, until, is_told: true };
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A fact about the stream; facts about an older one are dropped.
+    pub fn take(&mut self, about: StreamNo, fact: StreamFact, now: Nanos, effects: &mut Effects) {
+        let (stream, protocol) = match self.link {
+            Link::Opening { stream, protocol } | Link::Open { stream, protocol } => (stream, protocol),
+            Link::Leaving { stream, protocol, .. } => (stream, protocol),
+            Link::Closed | Link::Backoff { .. } | Link::Cutting { .. } => return,
+        };
+        if stream != about {
+            return;
+        }
+        match fact {
+            StreamFact::Opened => {
+                if let Link::Opening { .. } = self.link {
+                    self.link = Link::Open { stream, protocol };
+                }
+            }
+            StreamFact::Taken(bytes) => self.unsent_bytes = self.unsent_bytes.saturating_sub(bytes),
+            StreamFact::Answers(data) => self.take_answers(&data, protocol, now, effects),
+            StreamFact::CallAnswered { call, answer } => self.take_call(call, answer, now, effects),
+            StreamFact::Closed(end) => self.take_closed(end, now, effects),
+        }
+    }
+}

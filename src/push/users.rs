@@ -1,0 +1,234 @@
+//! The users one shard knows: each name once, in wire form, with its route beside it.
+//!
+//! Promises that a user keeps its place while any member list names it, that routes are one array of integers (so a
+//! pass over a session's members reads memory in place and hashes nothing), and that memory follows the member lists:
+//! a user no list names any more is forgotten.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use std::hash::BuildHasher;
+
+use crate::ids::{GatewayIx, UserIx};
+use crate::push::wire::{put_varint, read_varint};
+
+/// `to_username` and `to_usernames` are both field 1, length-delimited.
+pub const USERNAME_TAG: u8 = 1 << 3 | 2;
+
+/// What is known of a user's gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing, or nothing that still holds.
+    Unknown,
+    /// It is being asked for.
+    Asked,
+    /// Not connected.
+    Offline,
+    /// Its route is none.
+    Bad,
+    /// Connected there.
+    At(GatewayIx),
+}
+
+const UNKNOWN: u32 = u32::MAX;
+const ASKED: u32 = u32::MAX - 1;
+const OFFLINE: u32 = u32::MAX - 2;
+const BAD: u32 = u32::MAX - 3;
+
+impl Known {
+    #[inline]
+    fn from_code(code: u32) -> Self {
+        match code {
+            UNKNOWN => Self::Unknown,
+            ASKED => Self::Asked,
+            OFFLINE => Self::Offline,
+            BAD => Self::Bad,
+            place => Self::At(GatewayIx(place)),
+        }
+    }
+
+    fn code(self) -> u32 {
+        match self {
+            Self::Unknown => UNKNOWN,
+            Self::Asked => ASKED,
+            Self::Offline => OFFLINE,
+            Self::Bad => BAD,
+            Self::At(gateway) => gateway.0,
+        }
+    }
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub struct Users {
+    by_name: HashTable<u32>,
+    hasher: FixedState,
+    wire: Vec<Box<[u8]>>,
+    route: Vec<u32>,
+    asked_in: Vec<u32>,
+    named_by: Vec<u32>,
+    free: Vec<u32>,
+    /// Grows whenever a route that a session may have been grouped by holds no longer.
+    pub epoch: u64,
+}
+
+impl Users {
+    /// How many users are known.
+    pub fn known(&self) -> usize {
+        self.wire.len() - self.free.len()
+    }
+
+    /// The user of a name, if known.
+    pub fn find(&self, name: &str) -> Option<UserIx> {
+        let hash = self.hasher.hash_one(name.as_bytes());
+        self.by_name.find(hash, |&at| name_of(&self.wire[at as usize]) == name.as_bytes()).map(|&at| UserIx(at))
+    }
+
+    /// The user of a name, made known when it is not, and named by one more list.
+    pub fn name(&mut self, name: &str) -> UserIx {
+        if let Some(user) = self.find(name) {
+            self.named_by[user.0 as usize] += 1;
+            return user;
+        }
+        let mut wire = Vec::with_capacity(name.len() + 3);
+        wire.push(USERNAME_TAG);
+        put_varint(&mut wire, name.len() as u64);
+        wire.extend_from_slice(name.as_bytes());
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.wire.push(Box::default());
+            self.route.push(UNKNOWN);
+            self.asked_in.push(0);
+            self.named_by.push(0);
+            (self.wire.len() - 1) as u32
+        });
+        self.wire[at as usize] = wire.into_boxed_slice();
+        self.route[at as usize] = UNKNOWN;
+        self.asked_in[at as usize] = 0;
+        self.named_by[at as usize] = 1;
+        let hash = self.hasher.hash_one(name.as_bytes());
+        let (hasher, wires) = (&self.hasher, &self.wire);
+        self.by_name.insert_unique(hash, at, |&at| hasher.hash_one(name_of(&wires[at as usize])));
+        UserIx(at)
+    }
+
+    /// One list less names these users; those that none names are forgotten.
+    pub fn unname(&mut self, users: &[UserIx]) {
+        for user in users {
+            let at = user.0 as usize;
+            self.named_by[at] -= 1;
+            if self.named_by[at] == 0 {
+                let hash = self.hasher.hash_one(name_of(&self.wire[at]));
+                if let Ok(entry) = self.by_name.find_entry(hash, |&found| found == user.0) {
+                    entry.remove();
+                }
+                self.wire[at] = Box::default();
+                self.free.push(user.0);
+            }
+        }
+    }
+
+    /// Keeps a user known for as long as something else refers to its place; undone by [`unname`](Self::unname).
+    pub fn hold(&mut self, user: UserIx) {
+        self.named_by[user.0 as usize] += 1;
+    }
+
+    /// The name with its tag and length.
+    #[inline]
+    pub fn wire(&self, user: UserIx) -> &[u8] {
+        &self.wire[user.0 as usize]
+    }
+
+    /// The name.
+    pub fn text(&self, user: UserIx) -> &str {
+        std::str::from_utf8(name_of(&self.wire[user.0 as usize])).expect("made from a str")
+    }
+
+    /// What is known of its route.
+    #[inline]
+    pub fn route(&self, user: UserIx) -> Known {
+        Known::from_code(self.route[user.0 as usize])
+    }
+
+    /// The number of the ask that its route is from, or that it is being asked in.
+    #[inline]
+    pub fn asked_in(&self, user: UserIx) -> u32 {
+        self.asked_in[user.0 as usize]
+    }
+
+    /// Notes that a user's route is being asked for. What it was before no longer holds, but sessions grouped by it
+    /// are told only by the answer.
+    pub fn set_asked(&mut self, user: UserIx, ask: u32) {
+        self.route[user.0 as usize] = ASKED;
+        self.asked_in[user.0 as usize] = ask;
+        self.epoch += 1;
+    }
+
+    /// Notes an answer.
+    pub fn set_route(&mut self, user: UserIx, route: Known) {
+        let place = &mut self.route[user.0 as usize];
+        if *place != route.code() {
+            *place = route.code();
+            self.epoch += 1;
+        }
+    }
+
+    /// What was known of this user holds no longer; one that is being asked for stays so.
+    pub fn forget_route(&mut self, user: UserIx) {
+        let place = &mut self.route[user.0 as usize];
+        if *place != ASKED && *place != UNKNOWN {
+            *place = UNKNOWN;
+            self.epoch += 1;
+        }
+    }
+
+    /// What was known of any user holds no longer.
+    pub fn forget_all_routes(&mut self) {
+        for place in self.route.iter_mut().filter(|place| **place != ASKED) {
+            *place = UNKNOWN;
+        }
+        self.epoch += 1;
+    }
+}
+
+fn name_of(wire: &[u8]) -> &[u8] {
+    match wire {
+        [_, rest @ ..] => read_varint(rest).map_or(&[], |(_, used)| &rest[used..]),
+        [] => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_keeps_its_place_until_no_list_names_it() {
+        let mut users = Users::default();
+        let ann = users.name("ann");
+        let long = users.name(&"x".repeat(200));
+        assert_eq!(users.name("ann"), ann);
+        assert_eq!(users.wire(ann), b"\x0a\x03ann");
+        assert_eq!(users.text(long).len(), 200);
+        users.set_route(ann, Known::At(GatewayIx(7)));
+        users.unname(&[ann]);
+        assert_eq!(users.find("ann"), Some(ann));
+        users.unname(&[ann]);
+        assert_eq!((users.find("ann"), users.known()), (None, 1));
+        let bob = users.name("bob");
+        assert_eq!((bob, users.route(bob)), (ann, Known::Unknown), "the place is used again, the route is not");
+    }
+
+    #[test]
+    fn the_epoch_moves_only_when_a_route_does() {
+        let mut users = Users::default();
+        let ann = users.name("ann");
+        users.set_route(ann, Known::Offline);
+        let epoch = users.epoch;
+        users.set_route(ann, Known::Offline);
+        assert_eq!(users.epoch, epoch);
+        users.forget_route(ann);
+        assert_ne!(users.epoch, epoch);
+        users.set_asked(ann, 3);
+        users.forget_all_routes();
+        assert_eq!((users.route(ann), users.asked_in(ann)), (Known::Asked, 3), "an answer is on its way");
+    }
+}

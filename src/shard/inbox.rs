@@ -1,0 +1,130 @@
+//! How facts reach a shard's pump: from other threads ([`Mailbox`]) and from tasks of the same shard ([`LocalFacts`]).
+//!
+//! Promises that a sender never waits, that a fact put in while the pump falls asleep wakes it, and that one wake
+//! serves however many facts came before it was seen. Refuses to drop: a full mailbox gives the fact back.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::task::Waker;
+
+use atomic_waker::AtomicWaker;
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+
+use crate::push::facts::Input;
+
+/// Wakes one shard's pump from any thread; costs one load while the pump is awake.
+#[derive(Debug, Default)]
+pub struct Wake {
+    asleep: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Wake {
+    /// Called after something was put where the pump looks.
+    pub fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel) {
+            self.waker.wake();
+        }
+    }
+
+    /// The pump is about to sleep; it must look at its queues once more after this.
+    pub fn falling_asleep(&self, waker: &Waker) {
+        self.waker.register(waker);
+        self.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The pump is awake: senders need not wake it.
+    pub fn awake(&self) {
+        self.asleep.store(false, Ordering::Relaxed);
+    }
+}
+
+/// The shard's end of its mailbox.
+#[derive(Debug)]
+pub struct Mailbox {
+    facts: Receiver<Input>,
+}
+
+/// Any thread's end of a shard's mailbox.
+#[derive(Clone, Debug)]
+pub struct FactSender {
+    facts: Sender<Input>,
+    wake: Arc<Wake>,
+}
+
+/// A mailbox that holds `capacity` facts and wakes `wake`.
+pub fn mailbox(capacity: usize, wake: Arc<Wake>) -> (FactSender, Mailbox) {
+    let (sender, facts) = crossbeam_channel::bounded(capacity);
+    (FactSender { facts: sender, wake }, Mailbox { facts })
+}
+
+impl FactSender {
+    /// Puts a fact in without waiting.
+    ///
+    /// # Errors
+    /// Gives the fact back when the mailbox is full. A shard that is gone takes everything and forgets it.
+    pub fn try_send(&self, fact: Input) -> Result<(), Input> {
+        match self.facts.try_send(fact) {
+            Ok(()) => {
+                self.wake.wake();
+                Ok(())
+            }
+            Err(TrySendError::Full(fact)) => Err(fact),
+            Err(TrySendError::Disconnected(_)) => Ok(()),
+        }
+    }
+}
+
+impl Mailbox {
+    /// The next fact, if there is one.
+    pub fn try_next(&self) -> Option<Input> {
+        self.facts.try_recv().ok()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.facts.is_empty()
+    }
+}
+
+/// Where the tasks of a shard put facts for the pump of the same shard. Not bounded by itself: each task has at most
+/// one unread chunk or one answer per ask in it.
+#[derive(Clone, Default)]
+pub struct LocalFacts(Rc<LocalQueue>);
+
+#[derive(Default)]
+struct LocalQueue {
+    facts: RefCell<Vec<Input>>,
+    pump: Cell<Option<Waker>>,
+}
+
+impl LocalFacts {
+    /// Puts a fact in and wakes the pump.
+    pub fn push(&self, fact: Input) {
+        self.0.facts.borrow_mut().push(fact);
+        self.nudge();
+    }
+
+    /// Wakes the pump without a fact.
+    pub fn nudge(&self) {
+        if let Some(waker) = self.0.pump.take() {
+            waker.wake();
+        }
+    }
+
+    /// Swaps all facts out into `into`, which must be empty.
+    pub fn take_all(&self, into: &mut Vec<Input>) {
+        debug_assert!(into.is_empty());
+        std::mem::swap(&mut *self.0.facts.borrow_mut(), into);
+    }
+
+    /// The pump is about to sleep; true when there is nothing to do.
+    pub fn falling_asleep(&self, waker: &Waker) -> bool {
+        self.0.pump.set(Some(waker.clone()));
+        self.0.facts.borrow().is_empty()
+    }
+}

@@ -1,0 +1,283 @@
+//! One shard's loop: facts from everywhere into the push path, intentions out to the edge, in batches.
+//!
+//! Promises that a turn never waits, that the pump sleeps only when nothing is there to do, and that its numbers are
+//! published once a turn, as one instant. Refuses to decide anything: that is [`Push`]'s.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use crate::edge::gateway::Gateways;
+use crate::edge::lookup::MemberThreads;
+use crate::heartbeat::Heartbeats;
+use crate::ids::{Nanos, ShardId};
+use crate::limits::INBOX_FACTS_A_TURN;
+use crate::meter::{GatewayRow, ShardPublisher, ShardSnapshot};
+use crate::ports::{DeliveryTag, Health, RunningSource};
+use crate::push::Push;
+use crate::push::facts::{Input, Output};
+use crate::shard::inbox::{FactSender, LocalFacts, Mailbox, Wake};
+use crate::shard::intake::IntakeLane;
+use crate::shard::mesh::{MeshEnd, MeshMessage};
+use crate::shard::routes_port::{RouteAsk, RoutesPort};
+
+/// How far a stop has come; shared by the engine and all its shards.
+#[derive(Debug, Default)]
+pub struct StopState {
+    phase: AtomicU8,
+    quiet: AtomicUsize,
+}
+
+const DRAINING: u8 = 1;
+const CUT_OFF: u8 = 2;
+
+impl StopState {
+    /// The source is stopped: once nothing is in flight on any shard, the streams are closed.
+    pub fn drain(&self) {
+        self.phase.fetch_max(DRAINING, Ordering::AcqRel);
+    }
+
+    /// The deadline passed.
+    pub fn cut_off(&self) {
+        self.phase.fetch_max(CUT_OFF, Ordering::AcqRel);
+    }
+}
+
+/// The ends that all shards of an engine share.
+pub struct Shared {
+    /// Of the stop.
+    pub stop: StopState,
+    /// Of /livez.
+    pub heartbeats: Arc<Heartbeats>,
+    /// Time zero.
+    pub epoch: Instant,
+    /// Who is told of settled events, once it runs.
+    pub source: std::sync::OnceLock<Box<dyn RunningSource>>,
+    /// How each shard's way to the route store is.
+    pub routes_health: Vec<std::sync::Mutex<Health>>,
+}
+
+/// What the pump of one shard holds.
+pub struct Pump {
+    /// Which.
+    pub shard: ShardId,
+    /// The decisions.
+    pub push: Push,
+    /// Facts from other threads.
+    pub mailbox: Mailbox,
+    /// Where other threads put them.
+    pub sender: FactSender,
+    /// Facts from tasks of this shard.
+    pub local: LocalFacts,
+    /// Events.
+    pub lane: IntakeLane,
+    /// Other shards.
+    pub mesh: MeshEnd,
+    /// Wakes this pump.
+    pub wake: Arc<Wake>,
+    /// Gateway streams.
+    pub gateways: Gateways,
+    /// Route lookups.
+    pub routes: RoutesPort,
+    /// Member lookups.
+    pub members: MemberThreads,
+    /// Where its numbers go.
+    pub publisher: ShardPublisher,
+    /// What is shared.
+    pub shared: Arc<Shared>,
+    /// What this turn does; kept for its memory.
+    pub work: Work,
+}
+
+/// Memory kept between turns.
+#[derive(Default)]
+pub struct Work {
+    facts: Vec<Input>,
+    outputs: Vec<Output>,
+    settled: Vec<DeliveryTag>,
+    snapshot: ShardSnapshot,
+    reported_at: Nanos,
+    is_quiet: bool,
+    is_stopping: bool,
+    is_cut_off: bool,
+}
+
+impl Pump {
+    /// Runs until the stop is done.
+    pub async fn run(mut self) {
+        loop {
+            let has_worked = self.turn();
+            if self.is_over() {
+                break;
+            }
+            if has_worked {
+                futures_lite::future::yield_now().await;
+            } else {
+                self.sleep().await;
+            }
+        }
+        self.shared.heartbeats.ended(self.shard);
+    }
+
+    /// One turn; false when there was nothing to do.
+    fn turn(&mut self) -> bool {
+        let now = Nanos(self.shared.epoch.elapsed().as_nanos() as u64);
+        self.push.set_now(now);
+        self.work.snapshot.turns += 1;
+        let mut taken = self.take_facts();
+        taken += self.take_events();
+        self.look_at_stop();
+        self.push.flush(&mut self.work.outputs);
+        taken += self.work.outputs.len();
+        self.carry_out();
+        self.publish(now);
+        self.shared.heartbeats.beat(self.shard);
+        taken > 0
+    }
+
+    fn take_facts(&mut self) -> usize {
+        let mut taken = 0;
+        while taken < INBOX_FACTS_A_TURN
+            && let Some(fact) = self.mailbox.try_next()
+        {
+            taken += 1;
+            self.push.take(fact);
+        }
+        self.local.take_all(&mut self.work.facts);
+        taken += self.work.facts.len();
+        for fact in self.work.facts.drain(..) {
+            self.push.take(fact);
+        }
+        let push = &mut self.push;
+        taken + self.mesh.receive(INBOX_FACTS_A_TURN, |fact| push.take(fact))
+    }
+
+    fn take_events(&mut self) -> usize {
+        let room = self.push.room();
+        let mut taken = 0;
+        while taken < room
+            && let Some((payload, tag)) = self.lane.try_take()
+        {
+            taken += 1;
+            self.push.take(Input::Event { payload, tag });
+        }
+        taken
+    }
+
+    fn carry_out(&mut self) {
+        let mut outputs = std::mem::take(&mut self.work.outputs);
+        for output in outputs.drain(..) {
+            match output {
+                Output::AskMembers { ask, sessions } => {
+                    if let Err(ask) = self.members.ask(ask, sessions, self.sender.clone()) {
+                        self.local.push(Input::Members { ask, answer: Err(MemberThreads::queue_full()) });
+                    }
+                }
+                Output::AskRoutes { ask, users } => self.routes.put(RouteAsk { ask, users }),
+                Output::Open { gateway, stream, gateway_id, endpoints, protocol } => {
+                    self.gateways.open(gateway, stream, gateway_id, endpoints, protocol);
+                }
+                Output::Send { gateway, stream, chunk } => self.gateways.send(gateway, stream, chunk),
+                Output::Call { gateway, stream, call, request } => self.gateways.call(gateway, stream, call, request),
+                Output::Finish { gateway, stream } => self.gateways.finish(gateway, stream),
+                Output::Cut { gateway, stream } => self.gateways.cut(gateway, stream),
+                Output::ToOwner(owner, bundle) => self.mesh.send(owner, MeshMessage::Bundle(bundle)),
+                Output::ToHome(home, result) => self.mesh.send(home, MeshMessage::Result(result)),
+                Output::Settle(tag) => self.work.settled.push(tag),
+                Output::Warn { reason, detail } => tracing::warn!(shard = self.shard.0, reason, "{detail}"),
+            }
+        }
+        self.work.outputs = outputs;
+        self.mesh.flush();
+        if !self.work.settled.is_empty() {
+            if let Some(source) = self.shared.source.get() {
+                source.settle(&self.work.settled);
+            }
+            self.work.settled.clear();
+        }
+    }
+
+    /// Sleeps until something is there to do, or the tick.
+    async fn sleep(&mut self) {
+        let mut has_slept = false;
+        let pump = &*self;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut has_slept, true) {
+                return Poll::Ready(());
+            }
+            pump.wake.falling_asleep(cx.waker());
+            let is_idle = pump.local.falling_asleep(cx.waker())
+                && pump.mailbox.is_empty()
+                && pump.mesh.is_quiet()
+                && (pump.lane.is_empty() || pump.push.room() == 0);
+            if is_idle { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+        self.wake.awake();
+    }
+
+    fn look_at_stop(&mut self) {
+        let phase = self.shared.stop.phase.load(Ordering::Acquire);
+        if phase >= DRAINING && !self.work.is_quiet && self.lane.is_empty() && self.push.events_in_flight() == 0 {
+            self.work.is_quiet = true;
+            self.shared.stop.quiet.fetch_add(1, Ordering::AcqRel);
+        }
+        let all_quiet = self.shared.stop.quiet.load(Ordering::Acquire) == self.shared.routes_health.len();
+        if all_quiet && !self.work.is_stopping {
+            self.work.is_stopping = true;
+            self.push.take(Input::Stopping);
+        }
+        if phase >= CUT_OFF && !self.work.is_cut_off {
+            self.work.is_cut_off = true;
+            self.push.take(Input::CutOff);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.work.is_cut_off || (self.work.is_stopping && !self.push.has_streams() && self.mesh.is_quiet())
+    }
+
+    fn publish(&mut self, now: Nanos) {
+        let snapshot = &mut self.work.snapshot;
+        snapshot.counts.clone_from(self.push.counts());
+        snapshot.lane_full = self.mesh.full;
+        snapshot.events_in_flight = self.push.events_in_flight() as u64;
+        snapshot.recipients_in_flight = self.push.recipients_in_flight() as u64;
+        snapshot.payload_in_flight_bytes = self.push.payload_bytes_in_flight() as u64;
+        let activity = self.push.activity();
+        snapshot.member_queries = activity.member_queries;
+        snapshot.member_query_sessions = activity.member_query_sessions;
+        snapshot.mgets = activity.mgets;
+        snapshot.mget_keys = activity.mget_keys;
+        snapshot.route_changes = activity.route_changes;
+        snapshot.gateway_opens = activity.stream_opens;
+        snapshot.gateway_breaks = activity.stream_breaks;
+        snapshot.answers_mismatched = activity.answer_mismatches;
+        snapshot.resent_recipients = activity.resent_recipients;
+        snapshot.rerouted_recipients = activity.rerouted_recipients;
+        snapshot.frame_bytes = activity.frame_bytes;
+        let (sessions, users) = self.push.kept();
+        snapshot.sessions_cached = sessions as u64;
+        snapshot.users_known = users as u64;
+        if now.since(self.work.reported_at) >= Duration::from_secs(1) {
+            self.work.reported_at = now;
+            self.report();
+        }
+        self.publisher.publish(&self.work.snapshot);
+    }
+
+    /// Once a second: what is too much for each turn.
+    fn report(&mut self) {
+        self.work.snapshot.gateway_streams_open = self.gateways.open_count() as u64;
+        self.work.snapshot.outbox_recipients = self.push.outboxes().map(|outbox| outbox.backlog() as u64).sum();
+        let mut rows: Vec<_> = self.push.outboxes().map(|outbox| outbox.row()).collect::<Vec<GatewayRow>>();
+        self.publisher.hand_over(self.push.stages_mut(), |report| report.gateways.append(&mut rows));
+        let health = self.routes.health();
+        let mut known = self.shared.routes_health[usize::from(self.shard.0)].lock().unwrap_or_else(|e| e.into_inner());
+        if *known != health {
+            *known = health;
+        }
+    }
+}

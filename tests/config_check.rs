@@ -1,0 +1,77 @@
+//! Promise: `task-engine check-config FILE` shows what holds and ends with 0, or each mistake on its line and ends
+//! with 2; so does a run with a wrong configuration, before anything is opened.
+
+use std::process::{Command, Output};
+
+use task_engine::config::{self, Flags};
+
+fn engine(args: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_task-engine"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("RESONANCE_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(args).envs(environment.iter().copied()).output().expect("the binary starts")
+}
+
+fn texts(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+const GO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/go-service.yaml");
+
+#[test]
+fn a_right_file_is_shown_masked_and_can_be_read_again() {
+    let output = engine(&["check-config", GO], &[("RESONANCE_REDIS_DB", "7")]);
+    let (out, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(0), "{err}");
+    assert!(!out.contains("s3cret") && !err.contains("s3cret"), "{out}{err}");
+    assert!(out.contains("  db: 7\n"), "the environment counts: {out}");
+    assert!(err.contains("go-service.yaml:87:17: consumer.worker_count: has no effect here"), "{err}");
+    let again = config::parse("again", &out, [], &Flags::default()).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(config::show(&again.config), out);
+}
+
+#[test]
+fn each_mistake_is_one_line_and_the_code_is_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bad.yaml");
+    std::fs::write(&file, "mysql:\n  hots: a\n  port: x\n").unwrap();
+    let file = file.to_str().unwrap();
+    let expected = format!(
+        "{file}:2:3: mysql.hots: is no key of the configuration; did you mean `mysql.host`?\n\
+         {file}:3:9: mysql.port: \"x\" is no whole number; write one from 1 to 65535\n"
+    );
+    for args in [&["check-config", file][..], &["--config", file][..]] {
+        let output = engine(args, &[]);
+        assert_eq!((output.status.code(), texts(&output)), (Some(2), (String::new(), expected.clone())), "{args:?}");
+    }
+}
+
+#[test]
+fn a_missing_file_or_flag_is_told_in_words() {
+    let output = engine(&["check-config", "/nonexistent/task.yaml"], &[]);
+    let expected = "/nonexistent/task.yaml: there is no such file; check the path\n";
+    assert_eq!((output.status.code(), texts(&output).1.as_str()), (Some(2), expected));
+    let output = engine(&["--cores", "none"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(texts(&output).1.starts_with("flag --cores: engine.cores: "), "{output:?}");
+    let output = engine(&["--core", "2"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(texts(&output).1.contains("--cores"), "{output:?}");
+}
+
+#[test]
+fn help_says_purpose_examples_environment_and_exit_codes() {
+    let output = engine(&["--help"], &[]);
+    let (out, _) = texts(&output);
+    assert_eq!(output.status.code(), Some(0));
+    for words in ["push engine", "Examples:", "check-config", "RESONANCE_MYSQL_PASSWORD", "Exit codes:", "--cores <N>"]
+    {
+        assert!(out.contains(words), "{words}: {out}");
+    }
+    let output = engine(&["--version"], &[]);
+    assert_eq!(texts(&output).0, format!("task-engine {}\n", env!("CARGO_PKG_VERSION")));
+}

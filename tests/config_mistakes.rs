@@ -1,0 +1,139 @@
+//! Promise: all mistakes are told at once, each with its place, its key, what is allowed and the nearest known key;
+//! and reading ends on any input.
+
+use proptest::prelude::*;
+use task_engine::config::{self, Config, Flags};
+
+fn lines(text: &str) -> Vec<String> {
+    let mistakes = config::parse("f.yaml", text, [], &Flags::default()).expect_err("the text is wrong");
+    mistakes.to_string().lines().map(str::to_owned).collect()
+}
+
+fn config(text: &str) -> Config {
+    config::parse("f.yaml", text, [], &Flags::default()).unwrap_or_else(|mistakes| panic!("{text}: {mistakes}")).config
+}
+
+#[test]
+fn nothing_written_is_the_defaults() {
+    for text in
+        ["", "\n", "# words\n", "---\n", "~", "mysql:\nredis:\n", "mysql:\n  host: \"\"\n  port:\n", "\u{feff}log:\n"]
+    {
+        assert_eq!(config(text), Config::default(), "{text:?}");
+    }
+}
+
+#[test]
+fn all_mistakes_come_at_once_in_the_order_of_the_file() {
+    let text = "log:\n  level: loud\nmysq:\n  host: a\nconsumer:\n  topik: x\n  max_retry: three\n  max_retry: 2\n\
+                mysql:\n  port: 70000\nredis: here\nnats:\n  url: [a, {b: c}]\n  name: [a]\nmembers:\n  cache_ttl: 5\n";
+    let expected = [
+        "f.yaml:2:10: log.level: \"loud\" is not one of trace, debug, info, warn, error",
+        "f.yaml:3:1: mysq: is no key of the configuration; did you mean `mysql`?",
+        "f.yaml:6:3: consumer.topik: is no key of the configuration; did you mean `consumer.topic`?",
+        "f.yaml:7:14: consumer.max_retry: \"three\" is no whole number; write one from 0 to 1000",
+        "f.yaml:8:3: `max_retry` is written twice here; first on line 7",
+        "f.yaml:10:9: mysql.port: 70000 is not from 1 to 65535",
+        "f.yaml:11:8: redis: is a section; its keys go below it, indented",
+        "f.yaml:13:8: nats.url: is a list of texts",
+        "f.yaml:14:9: nats.name: is one value, not a list",
+        "f.yaml:16:14: members.cache_ttl: 5 has no unit; write 5s for seconds or 5ms for milliseconds",
+    ];
+    assert_eq!(lines(text), expected);
+}
+
+#[test]
+fn a_key_at_the_wrong_place_finds_its_section() {
+    for (text, nearest) in [
+        ("topic: x", "consumer.topic"),
+        ("engine:\n  worker_count: 3", "consumer.worker_count"),
+        ("log:\n  enable_color: true", "log.enableColor"),
+        ("gateway_servicename: x", "gateway_service_name"),
+        ("nats:\n  max_reconect: 3", "nats.max_reconnect"),
+    ] {
+        assert!(lines(text)[0].ends_with(&format!("did you mean `{nearest}`?")), "{text}: {:?}", lines(text));
+    }
+}
+
+#[test]
+fn form_is_checked_as_well() {
+    for (text, what) in [
+        ("- a\n- b", "the file is not keys with their values"),
+        ("log: {level: info", "no YAML"),
+        ("log:\n\tlevel: info", "no YAML"),
+        ("log:\n  level: info\n---\nlog:\n", "a second document"),
+        ("log:\n  level: !mine info", "the tag \"!mine\" means nothing here"),
+        ("? [a]\n: b", "a key must be a name"),
+        ("redis: &a\n  db: 1\netcd:\n  <<: *a", "merge keys are not read"),
+    ] {
+        assert!(lines(text).iter().any(|line| line.contains(what)), "{text}: {:?}", lines(text));
+    }
+    for (depth, what) in [(100, "levels deep"), (100_000, "recursion limit")] {
+        let deep = "log: ".to_owned() + &"[".repeat(depth);
+        assert!(lines(&deep).iter().any(|line| line.contains(what)), "{:?}", lines(&deep));
+    }
+    let bomb = (1..30).fold("a0: &a0 [x]\n".to_owned(), |text, n| format!("{text}a{n}: &a{n} [*a{0}, *a{0}]\n", n - 1));
+    assert!(lines(&bomb).iter().any(|line| line.contains("aliases followed")));
+}
+
+#[test]
+fn aliases_of_yaml_are_followed() {
+    let config = config("mysql:\n  username: &name im\netcd:\n  username: *name\n");
+    assert_eq!((config.mysql.username.as_str(), config.etcd.username.as_str()), ("im", "im"));
+}
+
+#[test]
+fn times_and_numbers_have_bounds() {
+    for (text, what) in [
+        ("consumer:\n  ack_wait: 10ms", "10ms is not from 1s to 1h"),
+        ("consumer:\n  partitions: 0", "0 is not from 1 to 16384"),
+        ("consumer:\n  partitions: -3", "-3 is not from 1 to 16384"),
+        ("consumer:\n  retry_interval: soon", "\"soon\" is no time; write one such as 30s, 1h or 500ms"),
+        ("redis:\n  read_timeout: -1", "-1 is below zero"),
+        ("redis:\n  addr: host:0", "is not from 1 to 65535"),
+        ("engine:\n  cores: 0", "0 is not from 1 to 1024, or `all`"),
+        ("admin:\n  listen: 9100", "is no address:port"),
+        ("mysql:\n  port: 0", "0 is not from 1 to 65535"),
+        ("log:\n  addSource: maybe", "\"maybe\" is neither true nor false"),
+        ("consumer:\n  topic: a.*", "wildcard"),
+        ("etcd:\n  endpoints: https://a:1", "TLS is not spoken"),
+    ] {
+        assert!(lines(text)[0].contains(what), "{text}: {:?}", lines(text));
+    }
+    let ok = config("consumer:\n  retry_interval: 1500ms\nredis:\n  read_timeout: 0\nmembers:\n  cache_ttl: 0\n");
+    assert_eq!(ok.consumer.retry_interval.as_millis(), 1500);
+    assert_eq!((ok.redis.read_timeout.as_secs(), ok.members.cache_ttl.as_secs()), (3, 0), "zero is Go's default");
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_mistakes() {
+    for (text, what) in [
+        ("consumer:\n  partitions: 2\nengine:\n  cores: 4", "f.yaml:4:10: engine.cores: 4 shards for 2 partitions"),
+        ("gateway:\n  delivery_timeout: 30s", "engine.drain_timeout must be the longer one"),
+        ("engine:\n  drain_timeout: 5s", "f.yaml:2:18: engine.drain_timeout: a push may wait 10s and a stop 5s"),
+        ("nats:\n  username: a\n  token: b", "f.yaml:3:10: nats.token: contradicts"),
+        ("nats:\n  password: b", "nats.password: needs nats.username"),
+        ("nats:\n  url: nats://a:b@h,nats://c:d@i", "name different users"),
+        ("etcd:\n  password: b", "etcd.password: needs etcd.username"),
+        ("consumer:\n  mode: jetstream\n  queue_group: a.b", "set consumer.durable"),
+        ("consumer:\n  mode: jetstream\n  ack_wait: 2s\n  retry_interval: 3", "is not over consumer.retry_interval"),
+    ] {
+        let lines = lines(text);
+        assert!(lines.len() == 1 && lines[0].contains(what), "{text}: {lines:?}");
+    }
+    let clamped = config("consumer:\n  partitions: 1");
+    assert_eq!(clamped.engine.cores, 1, "all is not more than there are partitions");
+}
+
+proptest! {
+    #[test]
+    fn any_text_ends(text in "([a-z:{}\\[\\]&*!|>'\"#%@,? \n\t-]|log|mysql|dsn|url|nats|: |\n  ){0,80}") {
+        let _ = config::parse("f", &text, [], &Flags::default());
+    }
+
+    #[test]
+    fn any_value_ends(key in 0..6_usize, value in "\\PC{0,40}") {
+        let key = ["mysql:\n  dsn", "nats:\n  url", "redis:\n  addr", "etcd:\n  endpoints", "admin:\n  listen", "engine:\n  cores"][key];
+        let text = format!("{key}: {}", serde_json::to_string(&value).unwrap());
+        let _ = config::parse("f", &text, [], &Flags::default());
+    }
+}

@@ -1,0 +1,263 @@
+//! One shard of the pure core and a world in tables: members and routes are answered at once (unless a test says what
+//! the store answers), streams open at once, and gateways do only what the test makes them do.
+
+#[path = "../simulation/frames.rs"]
+mod frames;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use task_engine::ids::{GatewayIx, Nanos, ShardId, StreamNo};
+use task_engine::names::{NameList, Route, RouteList};
+use task_engine::outcome::{EventEnd, RecipientEnd};
+use task_engine::ports::{DeliveryTag, Endpoint, GatewayRecord, LookupError, Protocol, Protocols};
+use task_engine::proto::event::PushEvent;
+use task_engine::proto::gateway::{PushBatchRequest, PushMessageRequest, PushRequest};
+use task_engine::push::facts::{CallError, Input, Output, StreamFact};
+use task_engine::push::{Push, Settings};
+
+pub use frames::frame;
+
+/// A gateway speaks just this.
+pub fn only(protocol: Protocol) -> Protocols {
+    Protocols {
+        batch: protocol == Protocol::Batch,
+        stream: protocol == Protocol::Stream,
+        unary: protocol == Protocol::Unary,
+    }
+}
+
+/// A gateway's stream as the core has it.
+#[derive(Debug)]
+pub struct Link {
+    ix: GatewayIx,
+    stream: StreamNo,
+    pub protocol: Protocol,
+    requests: Vec<u8>,
+    calls: VecDeque<(u32, Bytes)>,
+}
+
+/// The core and what it is told.
+pub struct Table {
+    pub push: Push,
+    pub now: Nanos,
+    /// The members of every session.
+    pub members: Vec<String>,
+    /// The routes; who has none is offline.
+    pub routes: BTreeMap<String, String>,
+    /// What the stores answer instead, as long as there is something.
+    pub member_errors: VecDeque<LookupError>,
+    pub route_errors: VecDeque<LookupError>,
+    /// When members were asked for, and how often each user's route was.
+    pub member_asks: Vec<Nanos>,
+    pub route_asks: BTreeMap<String, usize>,
+    pub links: BTreeMap<String, Link>,
+    /// Gateways whose stream was cut, in order.
+    pub cut: Vec<String>,
+    pub settled: Vec<u64>,
+    next_tag: u64,
+}
+
+impl Table {
+    /// One shard that caches routes; delivery_timeout 1 s, max_retry 2, retry_interval 50 ms, members_ttl 100 ms.
+    pub fn new(members: &[&str], routes: &[(&str, &str)]) -> Self {
+        Self::with_timeout(members, routes, Duration::from_secs(1))
+    }
+
+    /// The same with another delivery_timeout.
+    pub fn with_timeout(members: &[&str], routes: &[(&str, &str)], delivery_timeout: Duration) -> Self {
+        let settings = Settings {
+            shard: ShardId(0),
+            shards: 1,
+            members_ttl: Duration::from_millis(100),
+            caches_routes: true,
+            delivery_timeout,
+            max_retry: 2,
+            retry_interval: Duration::from_millis(50),
+        };
+        let mut push = Push::new(settings);
+        push.take(Input::RoutesTracked(true));
+        Self {
+            push,
+            now: Nanos(0),
+            members: members.iter().map(|name| (*name).to_owned()).collect(),
+            routes: routes.iter().map(|(user, gateway)| ((*user).to_owned(), (*gateway).to_owned())).collect(),
+            member_errors: VecDeque::new(),
+            route_errors: VecDeque::new(),
+            member_asks: Vec::new(),
+            route_asks: BTreeMap::new(),
+            links: BTreeMap::new(),
+            cut: Vec::new(),
+            settled: Vec::new(),
+            next_tag: 0,
+        }
+    }
+
+    /// The registry lists a gateway.
+    pub fn list(&mut self, gateway: &str, protocols: Protocols) {
+        let endpoints = vec![Endpoint { host: "gw".into(), port: 1 }];
+        self.push.take(Input::GatewayListed(GatewayRecord { gateway_id: gateway.into(), endpoints, protocols }));
+        self.run();
+    }
+
+    /// An event of session `s` from `system` comes in; the number of its tag.
+    pub fn event(&mut self, msg_id: i64) -> u64 {
+        let event = PushEvent {
+            msg_id,
+            session_id: "s".into(),
+            from_username: "system".into(),
+            content: "hello".into(),
+            ..PushEvent::default()
+        };
+        let number = self.next_tag;
+        self.next_tag += 1;
+        let tag = DeliveryTag { reader: 0, number };
+        self.push.take(Input::Event { payload: Bytes::from(event.encode_to_vec()), tag });
+        self.run();
+        number
+    }
+
+    /// The user's route changes, and the store says so.
+    pub fn moves(&mut self, user: &str, gateway: &str) {
+        self.routes.insert(user.to_owned(), gateway.to_owned());
+        self.push.take(Input::RouteChanged(user.into()));
+        self.run();
+    }
+
+    /// Time passes, tick by tick.
+    pub fn pass(&mut self, millis: u64) {
+        for _ in 0..millis.div_ceil(20) {
+            self.now = self.now.after(Duration::from_millis(20));
+            self.run();
+        }
+    }
+
+    /// Turns until the core wants nothing more.
+    pub fn run(&mut self) {
+        loop {
+            self.push.set_now(self.now);
+            let mut outputs = Vec::new();
+            self.push.flush(&mut outputs);
+            if outputs.is_empty() {
+                return;
+            }
+            outputs.into_iter().for_each(|output| self.carry_out(output));
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::AskMembers { ask, sessions } => {
+                self.member_asks.push(self.now);
+                let list = self.members.iter().collect::<NameList>();
+                let answer = match self.member_errors.pop_front() {
+                    Some(error) => Err(error),
+                    None => Ok(vec![list; sessions.len()]),
+                };
+                self.push.take(Input::Members { ask, answer });
+            }
+            Output::AskRoutes { ask, users } => {
+                users.iter().for_each(|user| *self.route_asks.entry(user.to_owned()).or_default() += 1);
+                let route = |user: &str| self.routes.get(user).map_or(Route::Offline, |id| Route::Gateway(id));
+                let answer = match self.route_errors.pop_front() {
+                    Some(error) => Err(error),
+                    None => Ok(users.iter().map(route).collect::<RouteList>()),
+                };
+                self.push.take(Input::Routes { ask, answer });
+            }
+            Output::Open { gateway, stream, gateway_id, protocol, .. } => {
+                let link = Link { ix: gateway, stream, protocol, requests: Vec::new(), calls: VecDeque::new() };
+                self.links.insert(gateway_id.to_string(), link);
+                self.push.take(Input::Stream { gateway, stream, fact: StreamFact::Opened });
+            }
+            Output::Send { gateway, stream, chunk } => {
+                self.link_of(gateway, stream).requests.extend_from_slice(&chunk);
+                self.push.take(Input::Stream { gateway, stream, fact: StreamFact::Taken(chunk.len()) });
+            }
+            Output::Call { gateway, stream, call, request } => {
+                self.link_of(gateway, stream).calls.push_back((call, request));
+            }
+            Output::Cut { gateway, .. } => {
+                let id = self.links.iter().find(|(_, link)| link.ix == gateway).map(|(id, _)| id.clone());
+                let id = id.expect("a stream that was opened");
+                self.links.remove(&id);
+                self.cut.push(id);
+            }
+            Output::Settle(tag) => self.settled.push(tag.number),
+            Output::Finish { .. } | Output::Warn { .. } => {}
+            Output::ToOwner(..) | Output::ToHome(..) => panic!("there is one shard"),
+        }
+    }
+
+    fn link_of(&mut self, ix: GatewayIx, stream: StreamNo) -> &mut Link {
+        let mut links = self.links.values_mut();
+        links.find(|link| link.ix == ix && link.stream == stream).expect("an intention about an open stream")
+    }
+
+    /// What a gateway was pushed since it was last looked at: the user and the msg_id of each.
+    pub fn pushed(&mut self, gateway: &str) -> Vec<(String, i64)> {
+        let Some(link) = self.links.get_mut(gateway) else { return Vec::new() };
+        let mut pushed = Vec::new();
+        let mut take = |push: PushRequest| {
+            let msg_id = push.message.expect("a push has a message").msg_id;
+            pushed.extend(push.to_usernames.into_iter().map(|user| (user, msg_id)));
+        };
+        match link.protocol {
+            Protocol::Stream => {
+                while let Some(request) = frames::next_frame::<PushMessageRequest>(&mut link.requests) {
+                    take(PushRequest { to_usernames: vec![request.to_username], message: request.message });
+                }
+            }
+            Protocol::Batch => {
+                while let Some(request) = frames::next_frame::<PushBatchRequest>(&mut link.requests) {
+                    request.pushes.into_iter().for_each(&mut take);
+                }
+            }
+            Protocol::Unary => {
+                for (_, request) in &link.calls {
+                    take(frames::next_frame::<PushRequest>(&mut request.to_vec()).expect("a call is one frame"));
+                }
+            }
+        }
+        pushed
+    }
+
+    /// Just the msg_ids.
+    pub fn pushed_ids(&mut self, gateway: &str) -> Vec<i64> {
+        self.pushed(gateway).into_iter().map(|(_, msg_id)| msg_id).collect()
+    }
+
+    /// Something happens to a gateway's stream.
+    pub fn fact(&mut self, gateway: &str, fact: StreamFact) {
+        let link = &self.links[gateway];
+        self.push.take(Input::Stream { gateway: link.ix, stream: link.stream, fact });
+        if !self.push.outboxes().any(|outbox| outbox.id().as_ref() == gateway && outbox.has_stream()) {
+            self.links.remove(gateway);
+        }
+        self.run();
+    }
+
+    /// A gateway answers on its stream.
+    pub fn answer(&mut self, gateway: &str, message: &impl Message) {
+        self.fact(gateway, StreamFact::Answers(Bytes::from(frame(message))));
+    }
+
+    /// A gateway answers its oldest open call.
+    pub fn answer_call(&mut self, gateway: &str, answer: Result<Vec<u8>, CallError>) {
+        let link = self.links.get_mut(gateway).expect("a connection");
+        let (call, _) = link.calls.pop_front().expect("an open call");
+        self.fact(gateway, StreamFact::CallAnswered { call, answer: answer.map(Bytes::from) });
+    }
+
+    /// How many recipients ended so.
+    pub fn ended(&self, end: RecipientEnd) -> u64 {
+        self.push.counts().recipients_ended[end as usize]
+    }
+
+    /// How many events ended so.
+    pub fn events_ended(&self, end: EventEnd) -> u64 {
+        self.push.counts().events_ended[end as usize]
+    }
+}

@@ -1,0 +1,93 @@
+//! Promise: while etcd is dead or hangs, the gateways known stay known and /readyz is told where and what to check;
+//! what changed meanwhile is seen when it is back; one dead endpoint of several is passed over.
+
+#[path = "support/registry.rs"]
+mod registry;
+#[path = "support/mysql_etcd.rs"]
+mod support;
+
+use std::time::Duration;
+
+use task_engine::ports::Health;
+
+use registry::{Followed, PREFIX, settings, value};
+use support::{Etcd, eventually, free_port};
+
+fn waiting(followed: &Followed) -> Option<String> {
+    match followed.sink.health() {
+        Health::Waiting(why) => Some(why),
+        Health::Ready => None,
+    }
+}
+
+#[test]
+fn a_dead_etcd_costs_no_gateway() {
+    let mut etcd = Etcd::start();
+    etcd.put(&format!("{PREFIX}i1"), &value("g1", 1001));
+    etcd.put(&format!("{PREFIX}i2"), &value("g2", 1002));
+    let dead = format!("127.0.0.1:{}", free_port());
+    let mut followed = Followed::start(settings(&[&dead, &etcd.endpoint()]));
+    let mut seen = [followed.next(), followed.next()];
+    seen.sort();
+    assert_eq!(seen, ["g1@1001", "g2@1002"]);
+    eventually("ready", || waiting(&followed).is_none());
+
+    etcd.kill();
+    eventually("told", || waiting(&followed).is_some());
+    let why = waiting(&followed).expect("still away");
+    assert!(why.contains(&etcd.endpoint()) && why.contains(&dead) && why.contains("2 known gateways"), "{why}");
+    assert_eq!(followed.directory.len(), 2);
+
+    etcd.start_again();
+    etcd.delete(&format!("{PREFIX}i1"));
+    etcd.put(&format!("{PREFIX}i2"), &value("g2", 1022));
+    let mut seen = [followed.next(), followed.next()];
+    seen.sort();
+    assert_eq!(seen, ["-g1", "g2@1022"], "and nothing about what stayed the same");
+    eventually("ready again", || waiting(&followed).is_none());
+    etcd.put(&format!("{PREFIX}i3"), &value("g3", 1003));
+    assert_eq!(followed.next(), "g3@1003");
+}
+
+#[test]
+fn a_hung_etcd_is_noticed() {
+    let etcd = Etcd::start();
+    etcd.put(&format!("{PREFIX}i1"), &value("g1", 1001));
+    let mut settings = settings(&[&etcd.endpoint()]);
+    settings.keep_alive_timeout = Duration::from_millis(500);
+    let mut followed = Followed::start(settings);
+    assert_eq!(followed.next(), "g1@1001");
+    eventually("ready", || waiting(&followed).is_none());
+    etcd.signal(libc::SIGSTOP);
+    eventually("told", || waiting(&followed).is_some());
+    assert_eq!(followed.directory.len(), 1);
+    etcd.signal(libc::SIGCONT);
+    eventually("ready again", || waiting(&followed).is_none());
+    etcd.put(&format!("{PREFIX}i2"), &value("g2", 1002));
+    assert_eq!(followed.next(), "g2@1002");
+}
+
+#[test]
+fn a_wrong_password_is_named_and_mended_without_a_restart() {
+    let etcd = Etcd::start();
+    etcd.put(&format!("{PREFIX}i1"), &value("g1", 1001));
+    etcd.run(|mut client| async move {
+        client.user_add("root", "sesame", None).await?;
+        client.role_add("root").await?;
+        client.user_grant_role("root", "root").await?;
+        client.auth_enable().await.map(drop)
+    });
+    let mut settings = settings(&[&etcd.endpoint()]);
+    settings.username = "engine".into();
+    settings.password = "hunter2".into();
+    let mut followed = Followed::start(settings);
+    eventually("told", || waiting(&followed).is_some_and(|why| why.contains("etcd.password")));
+    let why = waiting(&followed).expect("still refused");
+    assert!(!why.contains("hunter2") && why.contains("authentication failed"), "{why}");
+    etcd.run_as("root", "sesame", |mut client| async move {
+        client.user_add("engine", "hunter2", None).await?;
+        client.user_grant_role("engine", "root").await.map(drop)
+    });
+    assert_eq!(followed.next(), "g1@1001");
+    eventually("ready", || waiting(&followed).is_none());
+}

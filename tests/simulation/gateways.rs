@@ -1,0 +1,446 @@
+//! Gateways as the registry and the network show them: listed or not, dialled, deaf, mute, cut off at any byte.
+//!
+//! What a gateway does with what it is sent is in `serving`.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use task_engine::ids::{GatewayIx, Nanos, ShardId, StreamNo};
+use task_engine::ports::{Endpoint, GatewayRecord, Protocol, Protocols};
+use task_engine::push::facts::{CallError, Input, StreamEnd, StreamFact};
+
+use super::oracle::Answer;
+use super::world::{MILLI, World};
+
+/// A gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    pub id: String,
+    /// Routes name it, and the registry never lists it.
+    pub is_ghost: bool,
+    /// Reads nothing.
+    pub deaf_until: Nanos,
+    /// Reads, and answers nothing.
+    pub mute_until: Nanos,
+    refuses_until: Nanos,
+    is_listed: bool,
+    port: u16,
+    announced: Protocols,
+    speaks: Protocols,
+    facts_due: Nanos,
+}
+
+/// How a dialled stream goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialled {
+    Opens,
+    Refused,
+    Unimplemented,
+    /// It opens, and then says that it does not know the rpc.
+    OpensUnimplemented,
+}
+
+/// A stream (for `unary`, a connection).
+#[derive(Debug)]
+pub struct Conn {
+    pub number: usize,
+    pub gateway: usize,
+    pub shard: usize,
+    ix: GatewayIx,
+    stream: StreamNo,
+    pub protocol: Protocol,
+    dialled: Dialled,
+    ready_at: Nanos,
+    pub is_open: bool,
+    /// Sent and not read by the gateway.
+    pub requests: Vec<u8>,
+    pub calls: Vec<(u32, Bytes)>,
+    untaken: usize,
+    /// Answered and not arrived.
+    pub answers: Vec<u8>,
+    pub replies: Vec<Reply>,
+    /// Where in the answers each one ends, counted over the stream's life.
+    pub marks: VecDeque<(usize, Vec<Answer>)>,
+    pub answered_bytes: usize,
+    fed_bytes: usize,
+    /// Where the answers stop making sense.
+    pub garbage_at: Option<usize>,
+    /// The core has read what makes it cut the stream.
+    must_be_cut: bool,
+    is_half_closed: bool,
+    pub is_over: bool,
+}
+
+/// The end of one unary call.
+#[derive(Debug)]
+pub struct Reply {
+    pub call: u32,
+    pub answer: Result<Bytes, CallError>,
+    pub answers: Vec<Answer>,
+    /// The core must cut the connection for it.
+    pub is_fatal: bool,
+}
+
+fn knows(protocols: Protocols, protocol: Protocol) -> bool {
+    match protocol {
+        Protocol::Batch => protocols.batch,
+        Protocol::Stream => protocols.stream,
+        Protocol::Unary => protocols.unary,
+    }
+}
+
+impl World {
+    /// Draws the gateways and lists them.
+    pub fn make_gateways(&mut self) {
+        for number in 0..self.plan.gateways {
+            let announced = self.draw_protocols();
+            let speaks = if self.rng.chance(200) { self.draw_protocols() } else { announced };
+            self.gateways.push(Gateway {
+                id: format!("gw-{number}"),
+                is_ghost: number > 0 && self.plan.roughness > 0 && self.rng.chance(100),
+                deaf_until: Nanos(0),
+                mute_until: Nanos(0),
+                refuses_until: Nanos(0),
+                is_listed: false,
+                port: 9000,
+                announced,
+                speaks,
+                facts_due: Nanos(0),
+            });
+            if !self.gateways[number].is_ghost {
+                self.list(number);
+            }
+        }
+    }
+
+    fn draw_protocols(&mut self) -> Protocols {
+        let one = |batch, stream, unary| Protocols { batch, stream, unary };
+        let all = [one(true, true, true), Protocols::STREAM, one(true, false, false), one(false, false, true)];
+        self.rng.pick(&all)
+    }
+
+    fn list(&mut self, gateway: usize) {
+        let known = &mut self.gateways[gateway];
+        known.is_listed = true;
+        let record = GatewayRecord {
+            gateway_id: known.id.as_str().into(),
+            endpoints: vec![Endpoint { host: "gw".into(), port: known.port }],
+            protocols: known.announced,
+        };
+        self.tell_registry(gateway, Input::GatewayListed(record));
+    }
+
+    fn tell_registry(&mut self, gateway: usize, input: Input) {
+        let due = self.soon(20).max(self.gateways[gateway].facts_due);
+        self.gateways[gateway].facts_due = due;
+        let owner = ShardId::of_gateway(&self.gateways[gateway].id, self.plan.shards);
+        self.late_facts.push((due, usize::from(owner.0), input));
+    }
+
+    /// Something happens to a gateway.
+    pub fn disturb_gateways(&mut self) {
+        if !self.fault(30) {
+            return;
+        }
+        let gateway = self.rng.below(self.gateways.len());
+        let until = Nanos(self.now.0 + self.rng.within(10, 4_000) * MILLI);
+        let kind = self.rng.below(9);
+        if self.gateways[gateway].is_ghost {
+            return;
+        }
+        self.trace.line(self.now, || format!("gateway {gateway}: trouble {kind} until {} ms", until.0 / MILLI));
+        match kind {
+            0 => self.gateways[gateway].deaf_until = until,
+            1 => self.gateways[gateway].mute_until = until,
+            2 => self.gateways[gateway].refuses_until = until,
+            3 | 4 => self.break_stream(gateway),
+            5 if self.gateways[gateway].is_listed => {
+                self.gateways[gateway].is_listed = false;
+                let id = self.gateways[gateway].id.as_str().into();
+                self.tell_registry(gateway, Input::GatewayGone(id));
+            }
+            6 => {
+                self.gateways[gateway].port += 1;
+                self.list(gateway);
+            }
+            7 => {
+                let protocols = self.draw_protocols();
+                self.gateways[gateway].announced = protocols;
+                self.gateways[gateway].speaks = protocols;
+                self.list(gateway);
+            }
+            _ => self.list(gateway),
+        }
+    }
+
+    fn break_stream(&mut self, gateway: usize) {
+        let Some(at) = self.conns.iter().position(|conn| conn.gateway == gateway && !conn.is_over && conn.is_open)
+        else {
+            return;
+        };
+        let end = match self.rng.below(3) {
+            0 => StreamEnd::Finished,
+            _ => StreamEnd::Broken("reset".into()),
+        };
+        self.close(at, end);
+    }
+
+    fn close(&mut self, at: usize, end: StreamEnd) {
+        let (shard, number) = (self.conns[at].shard, self.conns[at].number);
+        let input = self.conns[at].fact(StreamFact::Closed(end));
+        self.over(at);
+        self.trace.line(self.now, || format!("stream {number} closes"));
+        self.shards[shard].set_now(self.now);
+        self.feed(shard, input);
+    }
+
+    fn over(&mut self, at: usize) {
+        self.conns[at].is_over = true;
+        self.oracle.conn_is_over[self.conns[at].number] = true;
+    }
+
+    /// The core dials.
+    pub fn open(
+        &mut self,
+        shard: usize,
+        ix: GatewayIx,
+        stream: StreamNo,
+        id: &str,
+        endpoints: &[Endpoint],
+        protocol: Protocol,
+    ) {
+        let gateway = self.gateways.iter().position(|gateway| gateway.id == id).expect("a known gateway");
+        let number = self.oracle.conn_is_over.len();
+        self.trace
+            .line(self.now, || format!("< shard {shard}: open stream {number} to gateway {gateway}, {protocol:?}"));
+        let known = &self.gateways[gateway];
+        assert!(!known.is_ghost && endpoints.len() == 1 && endpoints[0].port <= known.port, "an address of {id}");
+        let is_second = self.conns.iter().any(|conn| conn.gateway == gateway && !conn.is_over);
+        assert!(!is_second, "a second stream to gateway {gateway}");
+        let is_known = knows(known.speaks, protocol) || protocol == Protocol::Unary;
+        let dialled = match self.rng.below(2) {
+            _ if known.refuses_until > self.now => Dialled::Refused,
+            _ if endpoints[0].port != known.port => Dialled::Refused,
+            _ if is_known => Dialled::Opens,
+            0 => Dialled::Unimplemented,
+            _ => Dialled::OpensUnimplemented,
+        };
+        let late = if self.fault(100) { 3_000 } else { 5 };
+        let ready_at = self.soon(late);
+        self.oracle.conn_is_over.push(false);
+        self.conns.push(Conn {
+            number,
+            gateway,
+            shard,
+            ix,
+            stream,
+            protocol,
+            dialled,
+            ready_at,
+            is_open: false,
+            requests: Vec::new(),
+            calls: Vec::new(),
+            untaken: 0,
+            answers: Vec::new(),
+            replies: Vec::new(),
+            marks: VecDeque::new(),
+            answered_bytes: 0,
+            fed_bytes: 0,
+            garbage_at: None,
+            must_be_cut: false,
+            is_half_closed: false,
+            is_over: false,
+        });
+    }
+
+    fn live(&self, shard: usize, ix: GatewayIx, stream: StreamNo) -> usize {
+        let is_it = |conn: &Conn| conn.shard == shard && conn.ix == ix && conn.stream == stream && !conn.is_over;
+        self.conns.iter().position(is_it).expect("an intention about a stream that is there")
+    }
+
+    /// The core writes frames.
+    pub fn send(&mut self, shard: usize, ix: GatewayIx, stream: StreamNo, chunk: &Bytes) {
+        let at = self.live(shard, ix, stream);
+        let conn = &mut self.conns[at];
+        assert!(conn.is_open && !conn.is_half_closed && conn.protocol != Protocol::Unary, "a stream to write to");
+        conn.requests.extend_from_slice(chunk);
+        conn.untaken += chunk.len();
+        let number = conn.number;
+        self.trace.line(self.now, || format!("< shard {shard}: {} bytes on stream {number}", chunk.len()));
+    }
+
+    /// The core makes a call.
+    pub fn call(&mut self, shard: usize, ix: GatewayIx, stream: StreamNo, call: u32, request: &Bytes) {
+        let at = self.live(shard, ix, stream);
+        let conn = &mut self.conns[at];
+        assert!(conn.is_open && !conn.is_half_closed && conn.protocol == Protocol::Unary, "a connection to call on");
+        let is_twice = conn.calls.iter().any(|(open, _)| *open == call) || conn.replies.iter().any(|r| r.call == call);
+        assert!(!is_twice, "call {call} is open already");
+        conn.calls.push((call, request.clone()));
+        let number = conn.number;
+        self.trace.line(self.now, || format!("< shard {shard}: call {call} on stream {number}"));
+    }
+
+    /// The core half-closes.
+    pub fn finish(&mut self, shard: usize, ix: GatewayIx, stream: StreamNo) {
+        let at = self.live(shard, ix, stream);
+        self.conns[at].is_half_closed = true;
+        let number = self.conns[at].number;
+        self.trace.line(self.now, || format!("< shard {shard}: finish stream {number}"));
+    }
+
+    /// The core drops a stream; facts about it may still be on their way.
+    pub fn cut(&mut self, shard: usize, ix: GatewayIx, stream: StreamNo) {
+        let at = self.live(shard, ix, stream);
+        self.over(at);
+        let number = self.conns[at].number;
+        self.trace.line(self.now, || format!("< shard {shard}: cut stream {number}"));
+        let late = match self.rng.below(6) {
+            0 => StreamFact::Opened,
+            1 => StreamFact::Closed(StreamEnd::Broken("late".into())),
+            2 => StreamFact::Answers(Bytes::from(std::mem::take(&mut self.conns[at].answers))),
+            3 => StreamFact::Taken(1 << 20),
+            _ => return,
+        };
+        let due = self.soon(200);
+        let input = self.conns[at].fact(late);
+        self.late_facts.push((due, shard, input));
+    }
+
+    /// Facts about the streams of a shard.
+    pub fn feed_streams(&mut self, shard: usize) {
+        for at in 0..self.conns.len() {
+            if self.conns[at].shard == shard && !self.conns[at].is_over {
+                self.feed_stream(at);
+            }
+        }
+    }
+
+    fn feed_stream(&mut self, at: usize) {
+        let conn = &self.conns[at];
+        let gateway = &self.gateways[conn.gateway];
+        if !conn.is_open {
+            if conn.ready_at <= self.now {
+                self.feed_dialled(at);
+            }
+            return;
+        }
+        if conn.dialled == Dialled::OpensUnimplemented && self.rng.chance(300) {
+            return self.close(at, StreamEnd::Unimplemented);
+        }
+        if gateway.mute_until > self.now || gateway.deaf_until > self.now {
+            return;
+        }
+        self.feed_taken(at);
+        if self.conns[at].protocol == Protocol::Unary {
+            self.feed_replies(at);
+        } else {
+            self.feed_answers(at);
+        }
+        let conn = &self.conns[at];
+        let is_all_answered = conn.requests.is_empty() && conn.calls.is_empty() && conn.replies.is_empty();
+        if conn.is_half_closed && is_all_answered && conn.answers.is_empty() && !conn.must_be_cut {
+            self.close(at, StreamEnd::Finished);
+        }
+    }
+
+    fn feed_dialled(&mut self, at: usize) {
+        match self.conns[at].dialled {
+            Dialled::Refused => self.close(at, StreamEnd::NotOpened("refused".into())),
+            Dialled::Unimplemented => self.close(at, StreamEnd::Unimplemented),
+            Dialled::Opens | Dialled::OpensUnimplemented => {
+                self.conns[at].is_open = true;
+                let (shard, input) = (self.conns[at].shard, self.conns[at].fact(StreamFact::Opened));
+                self.feed(shard, input);
+            }
+        }
+    }
+
+    fn feed_taken(&mut self, at: usize) {
+        let most = self.conns[at].untaken;
+        let taken = if self.is_calm { most } else { self.rng.below(most + 1) };
+        if taken > 0 {
+            self.conns[at].untaken -= taken;
+            let (shard, input) = (self.conns[at].shard, self.conns[at].fact(StreamFact::Taken(taken)));
+            self.feed(shard, input);
+        }
+    }
+
+    fn feed_answers(&mut self, at: usize) {
+        while !self.conns[at].answers.is_empty() {
+            let most = self.conns[at].answers.len();
+            let length = if self.is_calm || self.rng.chance(400) { most } else { 1 + self.rng.below(most) };
+            let conn = &mut self.conns[at];
+            let piece = Bytes::from(conn.answers.drain(..length).collect::<Vec<_>>());
+            conn.fed_bytes += length;
+            let (shard, input) = (conn.shard, conn.fact(StreamFact::Answers(piece)));
+            self.feed(shard, input);
+            let conn = &mut self.conns[at];
+            while conn.marks.front().is_some_and(|(end, _)| *end <= conn.fed_bytes) {
+                let (end, answers) = conn.marks.pop_front().expect("looked at above");
+                if conn.garbage_at.is_none_or(|garbage| end < garbage) {
+                    answers.into_iter().for_each(|answer| self.oracle.answered(answer));
+                }
+            }
+            conn.must_be_cut |= conn.garbage_at.is_some_and(|garbage| conn.fed_bytes >= garbage);
+            if self.rng.chance(500) && !self.is_calm {
+                return;
+            }
+        }
+    }
+
+    fn feed_replies(&mut self, at: usize) {
+        while !self.conns[at].replies.is_empty() && (self.is_calm || self.rng.chance(700)) {
+            let pick = self.rng.below(self.conns[at].replies.len());
+            let conn = &mut self.conns[at];
+            let reply = conn.replies.swap_remove(pick);
+            let fact = StreamFact::CallAnswered { call: reply.call, answer: reply.answer };
+            let (shard, input) = (conn.shard, conn.fact(fact));
+            self.feed(shard, input);
+            let conn = &mut self.conns[at];
+            conn.must_be_cut |= reply.is_fatal;
+            if !conn.must_be_cut {
+                reply.answers.into_iter().for_each(|answer| self.oracle.answered(answer));
+            }
+        }
+    }
+
+    /// After a turn: what cannot be trusted is cut.
+    pub fn check_conns(&self, shard: usize) {
+        for conn in self.conns.iter().filter(|conn| conn.shard == shard && !conn.is_over) {
+            assert!(!conn.must_be_cut, "stream {} answered what cannot be, and was not cut", conn.number);
+        }
+    }
+
+    /// All gateways work, are listed, and speak something that is announced.
+    pub fn calm_gateways(&mut self) {
+        for gateway in 0..self.gateways.len() {
+            let known = &mut self.gateways[gateway];
+            if known.is_ghost {
+                continue;
+            }
+            (known.deaf_until, known.mute_until, known.refuses_until) = (self.now, self.now, self.now);
+            known.announced = Protocols { batch: true, ..known.announced };
+            self.list(gateway);
+        }
+        for conn in &mut self.conns {
+            conn.ready_at = self.now;
+        }
+    }
+
+    /// Whether a gateway is there for its users.
+    pub fn serves(&self, gateway: usize) -> bool {
+        !self.gateways[gateway].is_ghost
+    }
+
+    /// Whether a gateway implements the unary rpc.
+    pub fn speaks_unary(&self, gateway: usize) -> bool {
+        self.gateways[gateway].speaks.unary
+    }
+}
+
+impl Conn {
+    fn fact(&self, fact: StreamFact) -> Input {
+        Input::Stream { gateway: self.ix, stream: self.stream, fact }
+    }
+}

@@ -1,0 +1,180 @@
+//! A seeded world around the pure core. One seed is one whole schedule: `run` plays it and panics where a promise is
+//! broken. Nothing of it names a runtime, a socket or a clock.
+
+mod events;
+mod frames;
+mod gateways;
+mod oracle;
+mod plan;
+mod rng;
+mod serving;
+mod stores;
+pub mod trace;
+mod world;
+
+use std::collections::BTreeSet;
+
+use task_engine::outcome::{EventEnd, RecipientEnd};
+use task_engine::push::Push;
+use task_engine::push::facts::Input;
+
+use plan::Ending;
+use rng::Rng;
+use trace::Trace;
+use world::{MILLI, World};
+
+/// What a run has done, to see that the schedules reach what they should.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Events taken.
+    pub events: u64,
+    /// Events by end, in the order of [`EventEnd::ALL`].
+    pub event_ends: [u64; EventEnd::COUNT],
+    /// Recipients by end, in the order of [`RecipientEnd::ALL`].
+    pub recipient_ends: [u64; RecipientEnd::COUNT],
+    /// Streams that broke, answers that did not fit, recipients sent again, recipients whose route was asked again.
+    pub troubles: [u64; 4],
+}
+
+/// Plays one seed.
+///
+/// # Panics
+/// Where a promise is broken.
+pub fn run(seed: u64, trace: &Trace) -> Tally {
+    let mut world = World::new(Rng::new(seed), trace.clone());
+    for _ in 0..world.plan.steps {
+        rough_step(&mut world);
+    }
+    match world.plan.ending {
+        Ending::Calm => end_calmly(&mut world),
+        Ending::StopInTheMiddle => {
+            stop(&mut world);
+            for _ in 0..30 {
+                rough_step(&mut world);
+            }
+            calm_down(&mut world);
+        }
+        Ending::CutOff => cut_off(&mut world),
+    }
+    if !world.is_cut_off {
+        close_streams(&mut world);
+        check_ends(&world);
+    }
+    tally(&world)
+}
+
+fn rough_step(world: &mut World) {
+    if world.is_accepting {
+        world.publish_some();
+    }
+    let dt = match world.rng.below(1000) {
+        0..=699 => world.rng.within(0, 8 * MILLI),
+        700..=919 => world.rng.within(10, 60) * MILLI,
+        920..=984 => world.rng.within(100, 400) * MILLI,
+        985..=998 => world.rng.within(1_000, 4_000) * MILLI,
+        _ => 301_000 * MILLI,
+    };
+    world.step(dt);
+}
+
+fn calm_down(world: &mut World) {
+    world.is_calm = true;
+    world.trace.line(world.now, || "faults stop".to_owned());
+    world.calm_gateways();
+    world.calm_stores();
+    let bound = world.settle_bound();
+    world.run_until(bound, "after the faults everything settles", World::is_quiet);
+}
+
+/// Everything settles; then one event of each session reaches everyone who is there.
+fn end_calmly(world: &mut World) {
+    calm_down(world);
+    for _ in 0..120 {
+        world.step(60 * MILLI);
+    }
+    let probes = (0..world.sessions.len()).map(|session| world.publish(session)).collect::<Vec<_>>();
+    let bound = world.settle_bound();
+    world.run_until(bound, "the last events settle", World::is_quiet);
+    for (session, msg_id) in probes {
+        let event = world.oracle.by_key[&(session, msg_id)];
+        for user in &world.sessions[session].members {
+            let is_there = world.users[*user].at.is_some_and(|gateway| world.serves(gateway));
+            let is_told = world.oracle.is_delivered(event, *user);
+            let is_meant = is_there && world.oracle.events[event].sender != Some(*user);
+            assert_eq!(is_told, is_meant, "event {event} of session {session} for user {user}, when all was well");
+        }
+    }
+    for shard in 0..world.shards.len() {
+        let sessions = world.sessions.iter().filter(|session| session.home == shard);
+        let users = sessions.flat_map(|session| &session.members).collect::<BTreeSet<_>>();
+        assert_eq!(world.shards[shard].kept().1, users.len(), "shard {shard} keeps the users of its member lists only");
+    }
+    stop(world);
+}
+
+fn stop(world: &mut World) {
+    world.is_accepting = false;
+    for shard in 0..world.shards.len() {
+        world.feed(shard, Input::Stopping);
+    }
+}
+
+fn close_streams(world: &mut World) {
+    let bound = 3_000 * MILLI;
+    world.run_until(bound, "the streams close after a stop", |world| !world.shards.iter().any(Push::has_streams));
+    assert!(world.conns.is_empty(), "the core holds no stream and the world does: {:?}", world.conns.len());
+}
+
+fn cut_off(world: &mut World) {
+    stop(world);
+    for _ in 0..world.rng.below(10) {
+        rough_step(world);
+    }
+    world.is_cut_off = true;
+    for shard in 0..world.shards.len() {
+        world.feed(shard, Input::CutOff);
+        assert_eq!(world.shards[shard].events_in_flight(), 0, "nothing is in flight after the cut");
+    }
+    for _ in 0..10 {
+        rough_step(world);
+    }
+    let unsettled = world.oracle.tags.iter().filter(|tag| tag.is_taken && !tag.is_settled).count() as u64;
+    assert_eq!(unsettled, world.events_ended(EventEnd::CutByStop), "what was cut off is not settled, all else is");
+    assert!(world.recipients_ended(RecipientEnd::Delivered) <= world.oracle.answered_ok, "delivered means answered");
+}
+
+fn check_ends(world: &World) {
+    for (number, tag) in world.oracle.tags.iter().enumerate() {
+        assert!(tag.is_taken && tag.is_settled, "tag {number} was never settled");
+    }
+    let delivered = world.recipients_ended(RecipientEnd::Delivered);
+    assert_eq!(delivered, world.oracle.answered_ok, "delivered is what gateways answered for");
+    let bad = [EventEnd::Undecodable, EventEnd::NoSessionId, EventEnd::LongSessionId];
+    let bad = bad.into_iter().map(|end| world.events_ended(end)).sum::<u64>();
+    assert_eq!(bad, world.bad_taken, "what can never be pushed is refused, and nothing else");
+    assert_eq!(world.events_ended(EventEnd::CutByStop) + world.recipients_ended(RecipientEnd::CutByStop), 0);
+    let backlog = world.shards.iter().flat_map(Push::outboxes).map(|outbox| outbox.backlog()).sum::<usize>();
+    assert_eq!(backlog, 0, "no outbox holds anything");
+    if world.plan.max_retry > 0 && world.plan.roughness == 0 {
+        assert_eq!(world.events_ended(EventEnd::LookupFailed), 0, "no lookup was refused");
+        assert_eq!(world.recipients_ended(RecipientEnd::OutboxFull), 0);
+    }
+}
+
+fn tally(world: &World) -> Tally {
+    let mut tally = Tally { events: world.oracle.events.len() as u64, ..Tally::default() };
+    for push in &world.shards {
+        for (sum, count) in tally.event_ends.iter_mut().zip(push.counts().events_ended) {
+            *sum += count;
+        }
+        for (sum, count) in tally.recipient_ends.iter_mut().zip(push.counts().recipients_ended) {
+            *sum += count;
+        }
+        let did = push.activity();
+        let troubles = [did.stream_breaks, did.answer_mismatches, did.resent_recipients, did.rerouted_recipients];
+        for (sum, count) in tally.troubles.iter_mut().zip(troubles) {
+            *sum += count;
+        }
+    }
+    tally
+}

@@ -1,0 +1,219 @@
+//! What must hold, told by what the world saw: deliveries at gateways, answers that reached the core, settled tags.
+//!
+//! Order, and the exceptions that are allowed because no engine without a global pause could avoid them:
+//!
+//! 1. *One session, one recipient* ([`Oracle::check_recipient_order`]): first deliveries come in arrival order. An older
+//!    message may come after a younger one only when (a) the gateway that took the younger one had refused the older one
+//!    for this very recipient (for whatever reason): both were on the wire before the refusal was read, or it was never
+//!    read because the stream ended; or (b) the older one ran into
+//!    `delivery_timeout` at a gateway and the recipient has moved: it is offered once more to the new gateway, while
+//!    the younger one was still answered by the old one.
+//! 2. *One session, one gateway* ([`Oracle::check_gateway_order`]): the same, for all recipients that were never
+//!    disturbed (moved, joined or left, had a broken route, or were refused). A disturbed recipient waits alone, so
+//!    its messages may come to a gateway after younger ones of others. So may those of a session in which something
+//!    ran into `delivery_timeout`.
+//!
+//! Duplicates: a recipient gets an event twice only when the stream of each earlier delivery is over and its answer had
+//! not reached the core.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use task_engine::ids::Nanos;
+use task_engine::proto::gateway::PushMessage;
+
+/// How a gateway answers for one recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Delivered,
+    NotConnected,
+    Other,
+}
+
+/// One recipient of one event, as a gateway answered for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    pub event: usize,
+    pub user: usize,
+    pub outcome: Outcome,
+}
+
+/// An event that the core took.
+#[derive(Clone, Debug)]
+pub struct Event {
+    pub session: usize,
+    pub order: u64,
+    pub arrived: Nanos,
+    pub sender: Option<usize>,
+    pub message: PushMessage,
+    pub is_settled: bool,
+}
+
+/// What became of a tag.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tag {
+    pub is_taken: bool,
+    pub is_settled: bool,
+    /// The event, when it is the first of its kind.
+    pub event: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+struct Delivery {
+    conns: Vec<usize>,
+    is_answered: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct First {
+    order: u64,
+    event: usize,
+    gateway: usize,
+}
+
+/// Who a message was pushed to, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct Push {
+    pub event: usize,
+    pub user: usize,
+    pub gateway: usize,
+    pub conn: usize,
+    pub is_disturbed: bool,
+    pub now: Nanos,
+}
+
+/// All that is remembered.
+#[derive(Debug)]
+pub struct Oracle {
+    pub events: Vec<Event>,
+    pub tags: Vec<Tag>,
+    pub by_key: HashMap<(usize, i64), usize>,
+    /// Whether the stream is over, by its number in the world.
+    pub conn_is_over: Vec<bool>,
+    /// Recipients that gateways answered for without an error, as far as the core heard of it.
+    pub answered_ok: u64,
+    deliveries: HashMap<(usize, usize), Delivery>,
+    refused_at: HashMap<(usize, usize), Vec<usize>>,
+    firsts: HashMap<(usize, usize), Vec<First>>,
+    newest_at: HashMap<(usize, usize), u64>,
+    slow_sessions: Vec<bool>,
+    timeout: Duration,
+}
+
+impl Oracle {
+    pub fn new(sessions: usize, timeout: Duration) -> Self {
+        Self {
+            events: Vec::new(),
+            tags: Vec::new(),
+            by_key: HashMap::new(),
+            conn_is_over: Vec::new(),
+            answered_ok: 0,
+            deliveries: HashMap::new(),
+            refused_at: HashMap::new(),
+            firsts: HashMap::new(),
+            newest_at: HashMap::new(),
+            slow_sessions: vec![false; sessions],
+            timeout,
+        }
+    }
+
+    /// Whether anything of the event was pushed to anyone.
+    pub fn is_pushed(&self, event: usize) -> bool {
+        self.deliveries.keys().any(|(of, _)| *of == event)
+    }
+
+    /// Whether the user was given the event.
+    pub fn is_delivered(&self, event: usize, user: usize) -> bool {
+        self.deliveries.contains_key(&(event, user))
+    }
+
+    /// A tag was settled.
+    pub fn settled(&mut self, number: u64, now: Nanos) {
+        let tag = &mut self.tags[number as usize];
+        assert!(tag.is_taken, "tag {number} was settled before it was taken");
+        assert!(!tag.is_settled, "tag {number} was settled twice");
+        tag.is_settled = true;
+        if let Some(event) = tag.event {
+            let event = &mut self.events[event];
+            event.is_settled = true;
+            self.slow_sessions[event.session] |= now.since(event.arrived) >= self.timeout;
+        }
+    }
+
+    /// A gateway is about to tell a user. Checks duplicates and order.
+    pub fn deliver(&mut self, push: Push) {
+        let Push { event, user, conn, .. } = push;
+        assert_ne!(self.events[event].sender, Some(user), "event {event} was pushed to its sender, user {user}");
+        if let Some(earlier) = self.deliveries.get_mut(&(event, user)) {
+            assert!(!earlier.is_answered, "event {event} came to user {user} again after its answer was read");
+            for over in &earlier.conns {
+                assert!(
+                    self.conn_is_over[*over],
+                    "event {event} came to user {user} twice, and stream {over} was not cut"
+                );
+            }
+            earlier.conns.push(conn);
+            return;
+        }
+        self.deliveries.insert((event, user), Delivery { conns: vec![conn], is_answered: false });
+        self.check_recipient_order(push);
+        self.check_gateway_order(push);
+    }
+
+    fn check_recipient_order(&mut self, push: Push) {
+        let Event { session, order, arrived, .. } = self.events[push.event];
+        let firsts = self.firsts.entry((session, push.user)).or_default();
+        let refused_at = self.refused_at.get(&(push.event, push.user));
+        let is_aged = push.is_disturbed && push.now.since(arrived) >= self.timeout;
+        for younger in firsts.iter().filter(|first| first.order > order) {
+            let is_overtaken = refused_at.is_some_and(|gateways| gateways.contains(&younger.gateway));
+            assert!(
+                is_overtaken || is_aged,
+                "order: user {} of session {session} got event {} (order {order}) at gateway {} after event {} (order \
+                 {}) at gateway {}",
+                push.user,
+                push.event,
+                push.gateway,
+                younger.event,
+                younger.order,
+                younger.gateway,
+            );
+        }
+        firsts.push(First { order, event: push.event, gateway: push.gateway });
+    }
+
+    fn check_gateway_order(&mut self, push: Push) {
+        let Event { session, order, .. } = self.events[push.event];
+        let newest = self.newest_at.entry((session, push.gateway)).or_default();
+        if order < *newest && !push.is_disturbed {
+            let timeout = self.timeout;
+            let is_slow = |event: &Event| {
+                event.session == session && !event.is_settled && push.now.since(event.arrived) >= timeout
+            };
+            let may_be_late = self.slow_sessions[session] || self.events.iter().any(is_slow);
+            assert!(
+                may_be_late,
+                "order: gateway {} got event {} of session {session} (order {order}) for user {}, whom nothing had \
+                 disturbed, after order {newest}",
+                push.gateway, push.event, push.user
+            );
+        }
+        *newest = (*newest).max(order);
+    }
+
+    /// A gateway will say that it does not have the user.
+    pub fn refuse(&mut self, event: usize, user: usize, gateway: usize) {
+        self.refused_at.entry((event, user)).or_default().push(gateway);
+    }
+
+    /// The core has read a gateway's answer.
+    pub fn answered(&mut self, answer: Answer) {
+        if answer.outcome != Outcome::Delivered {
+            return;
+        }
+        self.answered_ok += 1;
+        let delivery = self.deliveries.get_mut(&(answer.event, answer.user)).expect("it was delivered");
+        assert!(!delivery.is_answered, "event {} for user {} was answered twice", answer.event, answer.user);
+        delivery.is_answered = true;
+    }
+}

@@ -1,0 +1,79 @@
+//! What one seed sets up before its first step: how many shards, which settings, how rough the world is.
+
+use std::time::Duration;
+
+use task_engine::ids::ShardId;
+use task_engine::push::Settings;
+
+use super::rng::Rng;
+
+/// How a run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Faults stop, all settles, probes are sent, then the stop.
+    Calm,
+    /// The stop comes while much is in flight and faults go on for a while; then they end and it drains.
+    StopInTheMiddle,
+    /// The same, and the drain deadline passes.
+    CutOff,
+}
+
+/// A seed's set-up.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub shards: u16,
+    pub tracked: bool,
+    pub members_ttl: Duration,
+    pub delivery_timeout: Duration,
+    pub max_retry: u32,
+    pub retry_interval: Duration,
+    /// Steps with faults.
+    pub steps: usize,
+    pub users: usize,
+    pub sessions: usize,
+    pub gateways: usize,
+    /// 0: nothing ever fails; 4: everything does.
+    pub roughness: u64,
+    /// How often users move, in thousandths a step.
+    pub moves: u64,
+    /// Events a step, in thousandths.
+    pub rate: u64,
+    pub ending: Ending,
+}
+
+impl Plan {
+    /// Draws a set-up.
+    pub fn draw(rng: &mut Rng) -> Self {
+        let millis = |rng: &mut Rng, of: &[u64]| Duration::from_millis(rng.pick(of));
+        let users = rng.pick(&[2, 5, 12, 40, 120]);
+        Self {
+            shards: rng.pick(&[1, 1, 2, 2, 3, 4]),
+            tracked: rng.chance(600),
+            members_ttl: millis(rng, &[0, 0, 100, 1_000]),
+            delivery_timeout: millis(rng, &[200, 500, 1_000, 3_000]),
+            max_retry: rng.below(4) as u32,
+            retry_interval: millis(rng, &[0, 20, 200]),
+            steps: 80 + rng.below(160),
+            users,
+            sessions: 1 + rng.below(6),
+            gateways: 1 + rng.below(5),
+            roughness: rng.pick(&[0, 1, 1, 2, 2, 4]),
+            moves: rng.pick(&[0, 30, 150, 500]),
+            rate: rng.pick(&[200, 600, 1500]),
+            ending: rng.pick(&[Ending::Calm, Ending::Calm, Ending::Calm, Ending::StopInTheMiddle, Ending::CutOff]),
+        }
+    }
+
+    /// What the core of one shard is given.
+    pub fn settings(&self, shard: u16) -> Settings {
+        Settings {
+            shard: ShardId(shard),
+            shards: self.shards,
+            members_ttl: self.members_ttl,
+            caches_routes: self.tracked,
+            delivery_timeout: self.delivery_timeout,
+            max_retry: self.max_retry,
+            retry_interval: self.retry_interval,
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What a gateway does with what it is sent: it reads the real frames, tells the users that are connected to it, and
+//! answers in its protocol; sometimes it answers something that cannot be.
+
+use bytes::Bytes;
+use prost::Message;
+use task_engine::ids::Nanos;
+use task_engine::ports::Protocol;
+use task_engine::proto::gateway::{
+    PushBatchRequest, PushBatchResponse, PushMessage, PushMessageRequest, PushMessageResponse, PushRequest,
+    PushResponse,
+};
+use task_engine::push::facts::CallError;
+
+use super::frames::{frame, next_frame};
+use super::gateways::Reply;
+use super::oracle::{Answer, Outcome, Push};
+use super::world::World;
+
+const NOT_CONNECTED: &str = "user not connected";
+const SEND_FAILED: &str = "write tcp: broken pipe";
+
+impl World {
+    /// Gateways read and answer.
+    pub fn run_gateways(&mut self) {
+        for at in 0..self.conns.len() {
+            let conn = &self.conns[at];
+            let deaf_until: Nanos = self.gateways[conn.gateway].deaf_until;
+            if conn.is_over || !conn.is_open || deaf_until > self.now {
+                continue;
+            }
+            let most = if self.is_calm { usize::MAX } else { self.rng.pick(&[0, 1, 3, 10, 500]) };
+            for _ in 0..most {
+                let has_read = match self.conns[at].protocol {
+                    Protocol::Stream => self.serve_stream(at),
+                    Protocol::Batch => self.serve_batch(at),
+                    Protocol::Unary => self.serve_call(at),
+                };
+                if !has_read {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn serve_stream(&mut self, at: usize) -> bool {
+        let Some(request) = next_frame::<PushMessageRequest>(&mut self.conns[at].requests) else { return false };
+        let message = request.message.expect("a request has a message");
+        let answer = self.tell(at, &request.to_username, &message, true);
+        let error = match answer.outcome {
+            Outcome::Delivered => "",
+            Outcome::NotConnected => NOT_CONNECTED,
+            Outcome::Other => SEND_FAILED,
+        };
+        let is_garbage = self.fault(3);
+        let wrong = if is_garbage { 1 << 50 } else { 0 };
+        let response =
+            PushMessageResponse { msg_id: message.msg_id ^ wrong, seq_id: message.seq_id, error: error.into() };
+        self.answer(at, frame(&response), vec![answer], is_garbage);
+        true
+    }
+
+    fn serve_batch(&mut self, at: usize) -> bool {
+        let Some(request) = next_frame::<PushBatchRequest>(&mut self.conns[at].requests) else { return false };
+        let mut answers = Vec::new();
+        let mut failures = Vec::new();
+        for push in &request.pushes {
+            let response = self.serve_push(at, push, &mut answers);
+            if !response.error.is_empty() || !response.failed_usernames.is_empty() {
+                failures.push(response);
+            }
+        }
+        let mut batch_id = request.batch_id;
+        let is_garbage = self.fault(6);
+        if is_garbage {
+            let stranger =
+                |msg_id| PushResponse { msg_id, error: String::new(), failed_usernames: vec!["nobody".into()] };
+            match self.rng.below(3) {
+                0 => batch_id += 1,
+                1 => failures.push(stranger(1 << 50)),
+                _ => {
+                    let message = request.pushes[0].message.as_ref().expect("a push has a message");
+                    let mut known = stranger(message.msg_id);
+                    known.failed_usernames.insert(0, request.pushes[0].to_usernames[0].clone());
+                    failures.push(known);
+                }
+            }
+        }
+        self.answer(at, frame(&PushBatchResponse { batch_id, failures }), answers, is_garbage);
+        true
+    }
+
+    fn serve_call(&mut self, at: usize) -> bool {
+        if self.conns[at].calls.is_empty() {
+            return false;
+        }
+        let pick = self.rng.below(self.conns[at].calls.len());
+        let (call, request) = self.conns[at].calls.swap_remove(pick);
+        let gateway = self.conns[at].gateway;
+        let code = |code: i32| Err(CallError { code, message: "failed".into() });
+        if !self.speaks_unary(gateway) {
+            self.conns[at].replies.push(Reply { call, answer: code(12), answers: Vec::new(), is_fatal: true });
+            return true;
+        }
+        if self.fault(5) {
+            let answer = code(8);
+            self.conns[at].replies.push(Reply { call, answer, answers: Vec::new(), is_fatal: false });
+            return true;
+        }
+        let mut bytes = request.to_vec();
+        let push = next_frame::<PushRequest>(&mut bytes).expect("a call has one frame");
+        let mut answers = Vec::new();
+        let mut response = self.serve_push(at, &push, &mut answers);
+        let is_fatal = self.fault(6);
+        let answer = match self.rng.below(4) {
+            0 if is_fatal => code(14),
+            1 if is_fatal => code(13),
+            kind => {
+                if is_fatal && kind == 2 {
+                    response.msg_id ^= 1 << 50;
+                } else if is_fatal {
+                    response.failed_usernames = vec![push.to_usernames[0].clone(), "nobody".into()];
+                }
+                Ok(Bytes::from(response.encode_to_vec()))
+            }
+        };
+        self.conns[at].replies.push(Reply { call, answer, answers, is_fatal });
+        true
+    }
+
+    fn serve_push(&mut self, at: usize, push: &PushRequest, answers: &mut Vec<Answer>) -> PushResponse {
+        let message = push.message.as_ref().expect("a push has a message");
+        let mut response = PushResponse { msg_id: message.msg_id, error: String::new(), failed_usernames: Vec::new() };
+        assert!(!push.to_usernames.is_empty(), "a push names someone");
+        if self.fault(4) {
+            response.error = "overloaded".into();
+            for name in &push.to_usernames {
+                let (event, user) = self.known(name, message);
+                self.users[user].is_disturbed = true;
+                self.oracle.refuse(event, user, self.conns[at].gateway);
+                answers.push(Answer { event, user, outcome: Outcome::Other });
+            }
+            return response;
+        }
+        for name in &push.to_usernames {
+            let answer = self.tell(at, name, message, false);
+            answers.push(answer);
+            if answer.outcome != Outcome::Delivered {
+                response.failed_usernames.push(name.clone());
+            }
+        }
+        if !response.failed_usernames.is_empty() && self.rng.chance(500) {
+            response.error = NOT_CONNECTED.into();
+        }
+        response
+    }
+
+    /// The event and the user that a request names; what was pushed is what was published.
+    fn known(&self, name: &str, message: &PushMessage) -> (usize, usize) {
+        let session = self.session_of[&message.session_id];
+        let event = self.oracle.by_key[&(session, message.msg_id)];
+        assert_eq!(self.oracle.events[event].message, *message, "the message is the event's");
+        let user = *self.user_of.get(name).unwrap_or_else(|| panic!("{name:?} is no user"));
+        assert!(self.sessions[session].ever.contains(&user), "user {user} was never in session {session}");
+        (event, user)
+    }
+
+    fn tell(&mut self, at: usize, name: &str, message: &PushMessage, may_fail: bool) -> Answer {
+        let (event, user) = self.known(name, message);
+        let (gateway, conn) = (self.conns[at].gateway, self.conns[at].number);
+        let is_here = self.users[user].at == Some(gateway);
+        let outcome = if !is_here || self.fault(8) {
+            Outcome::NotConnected
+        } else if may_fail && self.fault(8) {
+            Outcome::Other
+        } else {
+            Outcome::Delivered
+        };
+        self.trace
+            .line(self.now, || format!("gateway {gateway}, stream {conn}: event {event} for user {user}: {outcome:?}"));
+        if outcome == Outcome::Delivered {
+            let is_disturbed = self.users[user].is_disturbed;
+            self.oracle.deliver(Push { event, user, gateway, conn, is_disturbed, now: self.now });
+        } else {
+            self.users[user].is_disturbed = true;
+            self.oracle.refuse(event, user, gateway);
+        }
+        Answer { event, user, outcome }
+    }
+
+    fn answer(&mut self, at: usize, mut bytes: Vec<u8>, answers: Vec<Answer>, is_garbage: bool) {
+        if is_garbage && self.rng.chance(300) {
+            bytes[0] = 1;
+        }
+        let conn = &mut self.conns[at];
+        conn.answered_bytes += bytes.len();
+        conn.answers.extend(bytes);
+        conn.marks.push_back((conn.answered_bytes, answers));
+        if is_garbage && conn.garbage_at.is_none() {
+            conn.garbage_at = Some(conn.answered_bytes);
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The member store and the route store: right, late, away, refusing, or answering with a wrong count; and the users
+//! and sessions that they tell of.
+
+use std::collections::VecDeque;
+
+use task_engine::ids::{Nanos, SessionId};
+use task_engine::names::{NameList, Route, RouteList};
+use task_engine::ports::LookupError;
+use task_engine::push::facts::{AskNo, Input};
+
+use super::world::{MILLI, Session, User, World};
+
+/// A user's value in the route store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    At(usize),
+    Offline,
+    Bad,
+}
+
+/// A member query on its way.
+#[derive(Debug)]
+pub struct MemberAsk {
+    shard: usize,
+    ask: AskNo,
+    sessions: Vec<SessionId>,
+    read_at: Nanos,
+    answer_at: Nanos,
+    answer: Option<Result<Vec<NameList>, LookupError>>,
+}
+
+/// One shard's connection to the route store: what is asked is read in order, and what the store says (answers and
+/// changes) arrives in order.
+#[derive(Debug, Default)]
+pub struct RouteWire {
+    asks: VecDeque<(Nanos, AskNo, Vec<usize>)>,
+    said: VecDeque<(Nanos, Said)>,
+    is_lost: bool,
+    is_tracking: bool,
+}
+
+#[derive(Debug)]
+enum Said {
+    Answer(AskNo, Result<RouteList, LookupError>),
+    Changed(usize),
+    Tracked(bool),
+}
+
+impl World {
+    /// Draws the users.
+    pub fn make_users(&mut self) {
+        let roaming = self.rng.below(100);
+        for number in 0..self.plan.users {
+            let name = match self.rng.below(40) {
+                0 => format!("u{number}-{}", "é".repeat(120)),
+                _ => format!("u{number}"),
+            };
+            let at = (!self.rng.chance(200)).then(|| self.rng.below(self.gateways.len()));
+            let roams = self.rng.below(100) < roaming;
+            let stored = at.map_or(Stored::Offline, Stored::At);
+            self.user_of.insert(name.clone(), number);
+            self.users.push(User { name, at, stored, roams, is_disturbed: false });
+        }
+    }
+
+    /// Draws the sessions.
+    pub fn make_sessions(&mut self) {
+        for number in 0..self.plan.sessions {
+            let id = if number == 0 { "é".repeat(64) } else { format!("group:{}", 1000 + number) };
+            let size = self.rng.pick(&[0, 1, 2, 2, 3, 10, 200]).min(self.plan.users);
+            let mut members = Vec::new();
+            while members.len() < size {
+                let user = self.rng.below(self.plan.users);
+                if !members.contains(&user) {
+                    members.push(user);
+                }
+            }
+            self.session_of.insert(id.clone(), number);
+            self.sessions.push(Session {
+                home: self.home_of(&id),
+                id,
+                ever: members.iter().copied().collect(),
+                members,
+                is_cursed: false,
+                next_msg: self.rng.pick(&[0, 1, -3, 1 << 40]),
+                msg_step: self.rng.pick(&[1, 1, -1, 7]),
+                published: Vec::new(),
+            });
+        }
+    }
+
+    /// Users move, sessions change.
+    pub fn disturb_users(&mut self) {
+        if self.rng.chance(self.plan.moves) {
+            let user = self.rng.below(self.users.len());
+            if self.users[user].roams {
+                self.move_user(user);
+            }
+        }
+        if self.rng.chance(self.plan.moves / 8) {
+            let session = self.rng.below(self.sessions.len());
+            let user = self.rng.below(self.users.len());
+            let now = self.now;
+            let session = &mut self.sessions[session];
+            match session.members.iter().position(|member| *member == user) {
+                Some(place) => {
+                    session.members.remove(place);
+                }
+                None => session.members.push(user),
+            }
+            session.ever.insert(user);
+            self.users[user].is_disturbed = true;
+            self.trace.line(now, || format!("user {user} joins or leaves a session"));
+        }
+    }
+
+    fn move_user(&mut self, user: usize) {
+        let at = (!self.rng.chance(200)).then(|| self.rng.below(self.gateways.len()));
+        self.users[user].at = at;
+        self.users[user].is_disturbed = true;
+        self.trace.line(self.now, || format!("user {user} is now at {at:?}"));
+        if self.rng.chance(100) {
+            self.store_route(user, Stored::Bad);
+        }
+        if self.rng.chance(600) {
+            self.write_route(user);
+        } else {
+            let due = self.soon(400);
+            self.late_routes.push((due, user));
+        }
+    }
+
+    fn write_route(&mut self, user: usize) {
+        self.store_route(user, self.users[user].at.map_or(Stored::Offline, Stored::At));
+    }
+
+    fn store_route(&mut self, user: usize, stored: Stored) {
+        self.users[user].stored = stored;
+        self.trace.line(self.now, || format!("the store says of user {user}: {stored:?}"));
+        for shard in 0..self.shards.len() {
+            if self.route_wires[shard].is_tracking {
+                self.say(shard, Said::Changed(user));
+            }
+        }
+    }
+
+    /// Routes that a gateway writes late.
+    pub fn write_late_routes(&mut self) {
+        let mut at = 0;
+        while at < self.late_routes.len() {
+            if self.late_routes[at].0 <= self.now || self.is_calm {
+                let (_, user) = self.late_routes.remove(at);
+                self.write_route(user);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    fn say(&mut self, shard: usize, said: Said) {
+        let due = if self.fault(50) { self.soon(300) } else { self.soon(2) };
+        self.route_wires[shard].said.push_back((due, said));
+    }
+
+    /// Stores go away, come back, refuse.
+    pub fn disturb_stores(&mut self) {
+        if self.fault(8) {
+            self.members_away_until = Nanos(self.now.0 + self.rng.within(0, 600) * MILLI);
+        }
+        if self.fault(15) {
+            let session = self.rng.below(self.sessions.len());
+            self.sessions[session].is_cursed ^= true;
+        }
+        let shard = self.rng.below(self.shards.len());
+        if self.route_wires[shard].is_lost {
+            if self.rng.chance(100) {
+                self.connect_routes(shard);
+            }
+        } else if self.fault(10) {
+            self.lose_routes(shard);
+        }
+    }
+
+    /// A shard's connection to the route store stands; with tracking, it says so first.
+    pub fn connect_routes(&mut self, shard: usize) {
+        self.route_wires[shard].is_lost = false;
+        if self.plan.tracked {
+            self.route_wires[shard].is_tracking = true;
+            self.say(shard, Said::Tracked(true));
+        }
+    }
+
+    /// What was not said yet is lost, what was asked has no answer.
+    fn lose_routes(&mut self, shard: usize) {
+        self.trace.line(self.now, || format!("shard {shard} loses the route store"));
+        let wire = &mut self.route_wires[shard];
+        wire.is_lost = true;
+        wire.is_tracking = false;
+        let said = std::mem::take(&mut wire.said);
+        let unanswered = said.into_iter().filter_map(|(_, said)| match said {
+            Said::Answer(ask, _) => Some(ask),
+            _ => None,
+        });
+        let asks = unanswered.chain(wire.asks.drain(..).map(|(_, ask, _)| ask)).collect::<Vec<_>>();
+        let is_told_first = self.rng.chance(500);
+        if is_told_first {
+            self.say(shard, Said::Tracked(false));
+        }
+        for ask in asks {
+            self.say(shard, Said::Answer(ask, Err(LookupError::Unavailable("routes are away".into()))));
+        }
+        if !is_told_first {
+            self.say(shard, Said::Tracked(false));
+        }
+    }
+
+    /// The core asks for members.
+    pub fn members_asked(&mut self, shard: usize, ask: AskNo, sessions: Vec<SessionId>) {
+        self.trace.line(self.now, || format!("< shard {shard}: members {ask} of {sessions:?}"));
+        let late = if self.fault(80) { 500 } else { 5 };
+        let read_at = self.soon(late);
+        let answer_at = Nanos(read_at.0 + self.rng.within(0, 3) * MILLI);
+        self.member_asks.push(MemberAsk { shard, ask, sessions, read_at, answer_at, answer: None });
+    }
+
+    /// The core asks for routes.
+    pub fn routes_asked(&mut self, shard: usize, ask: AskNo, users: &NameList) {
+        let users = users.iter().map(|name| self.user_of[name]).collect::<Vec<_>>();
+        self.trace.line(self.now, || format!("< shard {shard}: routes {ask} of {users:?}"));
+        if self.route_wires[shard].is_lost {
+            return self.say(shard, Said::Answer(ask, Err(LookupError::Unavailable("routes are away".into()))));
+        }
+        let late = if self.fault(80) { 300 } else { 5 };
+        let due = self.soon(late);
+        self.route_wires[shard].asks.push_back((due, ask, users));
+    }
+
+    /// The stores read what they are asked for.
+    pub fn run_stores(&mut self) {
+        for at in 0..self.member_asks.len() {
+            if self.member_asks[at].answer.is_none() && self.member_asks[at].read_at <= self.now {
+                let answer = self.read_members(at);
+                self.member_asks[at].answer = Some(answer);
+            }
+        }
+        for shard in 0..self.shards.len() {
+            while self.route_wires[shard].asks.front().is_some_and(|(due, ..)| *due <= self.now) {
+                let (_, ask, users) = self.route_wires[shard].asks.pop_front().expect("looked at above");
+                let answer = self.read_routes(&users);
+                self.say(shard, Said::Answer(ask, answer));
+            }
+        }
+    }
+
+    fn read_members(&mut self, at: usize) -> Result<Vec<NameList>, LookupError> {
+        if self.now < self.members_away_until || self.fault(20) {
+            return Err(LookupError::Unavailable("members are away".into()));
+        }
+        let asked = self.member_asks[at].sessions.iter().map(|id| self.session_of[&**id]).collect::<Vec<_>>();
+        if asked.iter().any(|session| self.sessions[*session].is_cursed) || self.fault(10) {
+            return Err(LookupError::Rejected("bad query".into()));
+        }
+        let mut lists = Vec::new();
+        for session in asked {
+            let names = self.sessions[session].members.iter().map(|user| &self.users[*user].name);
+            let mut list = names.collect::<NameList>();
+            if self.rng.chance(30) && !list.is_empty() {
+                let again = list.get(0).to_owned();
+                list.push(&again);
+                list.push("");
+            }
+            lists.push(list);
+        }
+        if self.fault(10) {
+            lists.pop();
+        }
+        Ok(lists)
+    }
+
+    fn read_routes(&mut self, users: &[usize]) -> Result<RouteList, LookupError> {
+        if self.fault(15) {
+            return Err(LookupError::Unavailable("routes are away".into()));
+        }
+        if self.fault(15) {
+            return Err(LookupError::Rejected("WRONGTYPE".into()));
+        }
+        let routes = users.iter().map(|user| match self.users[*user].stored {
+            Stored::At(gateway) => Route::Gateway(&self.gateways[gateway].id),
+            Stored::Offline => Route::Offline,
+            Stored::Bad => Route::Bad,
+        });
+        let mut list = routes.collect::<RouteList>();
+        if self.fault(10) {
+            list.push(Route::Offline);
+        }
+        Ok(list)
+    }
+
+    /// Answers of the member store, in any order.
+    pub fn feed_members(&mut self, shard: usize) {
+        let mut at = 0;
+        while at < self.member_asks.len() {
+            let ask = &self.member_asks[at];
+            if ask.shard == shard && ask.answer.is_some() && ask.answer_at <= self.now {
+                let ask = self.member_asks.swap_remove(at);
+                let answer = ask.answer.expect("looked at above");
+                self.feed(shard, Input::Members { ask: ask.ask, answer });
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    /// What the route store said, in order.
+    pub fn feed_routes(&mut self, shard: usize) {
+        while self.route_wires[shard].said.front().is_some_and(|(due, _)| *due <= self.now) {
+            let (_, said) = self.route_wires[shard].said.pop_front().expect("looked at above");
+            let input = match said {
+                Said::Answer(ask, answer) => Input::Routes { ask, answer },
+                Said::Changed(user) => Input::RouteChanged(self.users[user].name.as_str().into()),
+                Said::Tracked(is_tracking) if self.plan.tracked => Input::RoutesTracked(is_tracking),
+                Said::Tracked(_) => Input::RoutesUnknown,
+            };
+            self.feed(shard, input);
+        }
+    }
+
+    /// The stores work again, and the route store says what is true.
+    pub fn calm_stores(&mut self) {
+        self.members_away_until = self.now;
+        for session in &mut self.sessions {
+            session.is_cursed = false;
+        }
+        for shard in 0..self.shards.len() {
+            if self.route_wires[shard].is_lost {
+                self.connect_routes(shard);
+            }
+        }
+        for user in 0..self.users.len() {
+            if self.users[user].stored != self.users[user].at.map_or(Stored::Offline, Stored::At) {
+                self.write_route(user);
+            }
+        }
+    }
+}

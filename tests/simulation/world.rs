@@ -1,0 +1,389 @@
+//! The world around N shards: virtual time, users that move, events, mesh lanes, and the carrying out of intentions.
+//!
+//! A step moves the clock, lets the world change, and gives every shard one turn, as the pump would: facts, then flush.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use bytes::Bytes;
+use task_engine::ids::{Nanos, ShardId};
+use task_engine::limits::{REPEAT_WINDOW_AGE, SLOW_GATEWAY_TIMEOUTS};
+use task_engine::outcome::{EventEnd, RecipientEnd};
+use task_engine::ports::DeliveryTag;
+use task_engine::push::Push;
+use task_engine::push::facts::{Input, Output};
+
+use super::gateways::{Conn, Gateway};
+use super::oracle::Oracle;
+use super::plan::Plan;
+use super::rng::Rng;
+use super::stores::{MemberAsk, RouteWire, Stored};
+use super::trace::Trace;
+
+pub const MILLI: u64 = 1_000_000;
+
+/// A user as the world knows it.
+#[derive(Debug)]
+pub struct User {
+    pub name: String,
+    /// The gateway it is connected to.
+    pub at: Option<usize>,
+    /// What the route store says.
+    pub stored: Stored,
+    /// It moves.
+    pub roams: bool,
+    /// It moved, joined or left a session, had a broken route or was refused: see the oracle.
+    pub is_disturbed: bool,
+}
+
+/// A session as the member store knows it.
+#[derive(Debug)]
+pub struct Session {
+    pub id: String,
+    pub home: usize,
+    pub members: Vec<usize>,
+    pub ever: BTreeSet<usize>,
+    /// The store refuses it.
+    pub is_cursed: bool,
+    pub next_msg: i64,
+    pub msg_step: i64,
+    /// Keys that were published, for repeats.
+    pub published: Vec<(i64, Bytes)>,
+}
+
+/// What waits to be taken by a shard.
+#[derive(Debug)]
+pub struct Arrival {
+    pub payload: Bytes,
+    pub tag: DeliveryTag,
+    /// The session and msg_id, unless the payload can never be pushed.
+    pub key: Option<(usize, i64)>,
+}
+
+/// Messages on their way from one shard to another, in order.
+pub type Lane = VecDeque<(Nanos, Input)>;
+
+/// Everything.
+pub struct World {
+    pub rng: Rng,
+    pub now: Nanos,
+    pub plan: Plan,
+    pub trace: Trace,
+    pub shards: Vec<Push>,
+    pub users: Vec<User>,
+    pub user_of: HashMap<String, usize>,
+    pub sessions: Vec<Session>,
+    pub session_of: HashMap<String, usize>,
+    pub gateways: Vec<Gateway>,
+    pub conns: Vec<Conn>,
+    /// Facts about streams that are over, and registry facts, on their way to a shard.
+    pub late_facts: Vec<(Nanos, usize, Input)>,
+    pub member_asks: Vec<MemberAsk>,
+    pub members_away_until: Nanos,
+    pub route_wires: Vec<RouteWire>,
+    pub late_routes: Vec<(Nanos, usize)>,
+    pub intake: Vec<VecDeque<Arrival>>,
+    pub oracle: Oracle,
+    /// Payloads that can never be pushed, as taken.
+    pub bad_taken: u64,
+    pub is_calm: bool,
+    pub is_cut_off: bool,
+    pub is_accepting: bool,
+    next_order: u64,
+    /// By from, to, and whether it carries results.
+    lanes: Vec<[Lane; 2]>,
+    outputs: Vec<Output>,
+}
+
+impl World {
+    /// The world of a plan; the stores and gateways are filled in by their own modules.
+    pub fn new(mut rng: Rng, trace: Trace) -> Self {
+        let plan = Plan::draw(&mut rng);
+        let shards = usize::from(plan.shards);
+        let mut world = Self {
+            now: Nanos(0),
+            shards: (0..plan.shards).map(|shard| Push::new(plan.settings(shard))).collect(),
+            users: Vec::new(),
+            user_of: HashMap::new(),
+            sessions: Vec::new(),
+            session_of: HashMap::new(),
+            gateways: Vec::new(),
+            conns: Vec::new(),
+            late_facts: Vec::new(),
+            member_asks: Vec::new(),
+            members_away_until: Nanos(0),
+            route_wires: (0..shards).map(|_| RouteWire::default()).collect(),
+            late_routes: Vec::new(),
+            intake: (0..shards).map(|_| VecDeque::new()).collect(),
+            oracle: Oracle::new(plan.sessions, plan.delivery_timeout),
+            bad_taken: 0,
+            is_calm: false,
+            is_cut_off: false,
+            is_accepting: true,
+            next_order: 0,
+            lanes: (0..shards * shards).map(|_| Default::default()).collect(),
+            outputs: Vec::new(),
+            rng,
+            plan,
+            trace,
+        };
+        let plan = world.plan.clone();
+        world.trace.line(Nanos(0), || format!("{plan:?}"));
+        world.make_gateways();
+        world.make_users();
+        world.make_sessions();
+        for shard in 0..world.shards.len() {
+            world.connect_routes(shard);
+        }
+        world
+    }
+
+    /// Whether something goes wrong that does so `thousandths` times in a thousand at roughness 1.
+    pub fn fault(&mut self, thousandths: u64) -> bool {
+        !self.is_calm && self.rng.chance((thousandths * self.plan.roughness).min(700))
+    }
+
+    /// A moment from now until `millis` later.
+    pub fn soon(&mut self, millis: u64) -> Nanos {
+        let most = if self.is_calm { millis.min(3) } else { millis };
+        Nanos(self.now.0 + self.rng.within(0, most * MILLI))
+    }
+
+    /// One step of the whole world.
+    pub fn step(&mut self, dt: u64) {
+        self.now.0 += dt;
+        if !self.is_calm {
+            self.disturb_gateways();
+            self.disturb_users();
+            self.disturb_stores();
+        }
+        self.write_late_routes();
+        self.run_stores();
+        self.run_gateways();
+        let first = self.rng.below(self.shards.len());
+        for shard in 0..self.shards.len() {
+            self.turn((first + shard) % self.shards.len());
+        }
+        self.conns.retain(|conn| !conn.is_over);
+        self.check_backlog();
+    }
+
+    /// One turn of one shard's pump.
+    fn turn(&mut self, shard: usize) {
+        self.shards[shard].set_now(self.now);
+        let first = self.rng.below(5);
+        for kind in 0..5 {
+            match (first + kind) % 5 {
+                0 => self.feed_events(shard),
+                1 => self.feed_members(shard),
+                2 => self.feed_routes(shard),
+                3 => self.feed_mesh(shard),
+                _ => self.feed_streams(shard),
+            }
+        }
+        self.feed_late_facts(shard);
+        let mut outputs = std::mem::take(&mut self.outputs);
+        self.shards[shard].flush(&mut outputs);
+        for output in outputs.drain(..) {
+            self.carry_out(shard, output);
+        }
+        self.outputs = outputs;
+        self.check_conns(shard);
+        self.check_counts(shard);
+    }
+
+    /// Hands a fact to a shard.
+    pub fn feed(&mut self, shard: usize, input: Input) {
+        self.trace.line(self.now, || format!("  > shard {shard}: {}", brief(&input)));
+        self.shards[shard].take(input);
+    }
+
+    fn feed_events(&mut self, shard: usize) {
+        if self.is_cut_off {
+            return;
+        }
+        let room = self.shards[shard].room().min(1 + self.rng.below(8));
+        for _ in 0..room {
+            let Some(arrival) = self.intake[shard].pop_front() else { return };
+            if self.is_past_repeat_window(&arrival) {
+                let tag = &mut self.oracle.tags[arrival.tag.number as usize];
+                (tag.is_taken, tag.is_settled) = (true, true);
+                continue;
+            }
+            let repeats = self.shards[shard].counts().events_ended[EventEnd::Repeat as usize];
+            let number = arrival.tag.number;
+            self.oracle.tags[number as usize].is_taken = true;
+            self.trace.line(self.now, || format!("event tag {number} {:?}", arrival.key));
+            let Some(key) = arrival.key else {
+                self.bad_taken += 1;
+                self.feed(shard, Input::Event { payload: arrival.payload, tag: arrival.tag });
+                continue;
+            };
+            self.feed(shard, Input::Event { payload: arrival.payload.clone(), tag: arrival.tag });
+            let is_repeat = self.shards[shard].counts().events_ended[EventEnd::Repeat as usize] > repeats;
+            let known = self.oracle.by_key.get(&key).copied();
+            if is_repeat {
+                assert!(known.is_some(), "tag {number} {key:?} ended as a repeat and is none");
+                continue;
+            }
+            if let Some(known) = known {
+                assert!(!self.oracle.is_pushed(known), "tag {number} {key:?} is a repeat and was taken as a new event");
+            }
+            self.note_event(key, &arrival);
+        }
+    }
+
+    /// A repeat so late that it counts as a new event: the world's publishers do not send it, so that a key is one
+    /// event.
+    fn is_past_repeat_window(&self, arrival: &Arrival) -> bool {
+        let known = arrival.key.and_then(|key| self.oracle.by_key.get(&key));
+        known.is_some_and(|event| self.now.since(self.oracle.events[*event].arrived) >= REPEAT_WINDOW_AGE)
+    }
+
+    fn note_event(&mut self, key: (usize, i64), arrival: &Arrival) {
+        let message = super::events::message_of(&arrival.payload);
+        let sender = self.user_of.get(&message.from_username).copied();
+        let event = self.oracle.events.len();
+        self.next_order += 1;
+        self.oracle.events.push(super::oracle::Event {
+            session: key.0,
+            order: self.next_order,
+            arrived: self.now,
+            sender,
+            message,
+            is_settled: false,
+        });
+        self.oracle.tags[arrival.tag.number as usize].event = Some(event);
+        self.oracle.by_key.insert(key, event);
+    }
+
+    fn feed_mesh(&mut self, to: usize) {
+        for from in 0..self.shards.len() {
+            for results in 0..2 {
+                let most = if self.is_calm { 1_000 } else { self.rng.below(12) };
+                for _ in 0..most {
+                    let lane = &mut self.lanes[from * self.shards.len() + to][results];
+                    if lane.front().is_none_or(|(due, _)| *due > self.now) {
+                        break;
+                    }
+                    let (_, input) = lane.pop_front().expect("looked at above");
+                    self.feed(to, input);
+                }
+            }
+        }
+    }
+
+    fn put_on_lane(&mut self, from: usize, to: ShardId, input: Input) {
+        assert_ne!(from, usize::from(to.0), "a shard sends to others only");
+        let due = if self.fault(100) { self.soon(300) } else { self.soon(2) };
+        let results = usize::from(matches!(input, Input::Result(_)));
+        self.lanes[from * self.shards.len() + usize::from(to.0)][results].push_back((due, input));
+    }
+
+    fn feed_late_facts(&mut self, shard: usize) {
+        let mut at = 0;
+        while at < self.late_facts.len() {
+            if self.late_facts[at].1 == shard && self.late_facts[at].0 <= self.now {
+                let (_, _, input) = self.late_facts.remove(at);
+                self.feed(shard, input);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, shard: usize, output: Output) {
+        match output {
+            Output::AskMembers { ask, sessions } => self.members_asked(shard, ask, sessions),
+            Output::AskRoutes { ask, users } => self.routes_asked(shard, ask, &users),
+            Output::Open { gateway, stream, gateway_id, endpoints, protocol } => {
+                self.open(shard, gateway, stream, &gateway_id, &endpoints, protocol);
+            }
+            Output::Send { gateway, stream, chunk } => self.send(shard, gateway, stream, &chunk),
+            Output::Call { gateway, stream, call, request } => self.call(shard, gateway, stream, call, &request),
+            Output::Finish { gateway, stream } => self.finish(shard, gateway, stream),
+            Output::Cut { gateway, stream } => self.cut(shard, gateway, stream),
+            Output::ToOwner(to, bundle) => self.put_on_lane(shard, to, Input::Bundle(bundle)),
+            Output::ToHome(to, result) => self.put_on_lane(shard, to, Input::Result(result)),
+            Output::Settle(tag) => {
+                self.trace.line(self.now, || format!("< shard {shard}: settle {}", tag.number));
+                self.oracle.settled(tag.number, self.now);
+            }
+            Output::Warn { reason, detail } => {
+                self.trace.line(self.now, || format!("< shard {shard}: warn {reason}: {detail}"));
+            }
+        }
+    }
+
+    fn check_counts(&self, shard: usize) {
+        let push = &self.shards[shard];
+        let counts = push.counts();
+        let ended: u64 = counts.events_ended.iter().sum();
+        let in_flight = push.events_in_flight() as u64;
+        assert_eq!(counts.events_arrived, ended + in_flight, "shard {shard}: events are conserved");
+        let ended: u64 = counts.recipients_ended.iter().sum();
+        let in_flight = push.recipients_in_flight() as u64;
+        assert_eq!(counts.recipients_arrived, ended + in_flight, "shard {shard}: recipients are conserved");
+        let (sessions, users) = push.kept();
+        assert!(sessions <= self.sessions.len(), "shard {shard} keeps {sessions} sessions");
+        assert!(users <= self.users.len(), "shard {shard} keeps {users} users");
+    }
+
+    /// What waits at gateways is in flight somewhere: an outbox holds nothing that has ended.
+    fn check_backlog(&self) {
+        let backlog: usize = self.shards.iter().flat_map(Push::outboxes).map(|outbox| outbox.backlog()).sum();
+        let open: usize = self.shards.iter().map(Push::recipients_in_flight).sum();
+        assert!(self.is_cut_off || backlog <= open, "{backlog} recipients wait at gateways, {open} are in flight");
+    }
+
+    /// How many recipients ended so, on all shards.
+    pub fn recipients_ended(&self, end: RecipientEnd) -> u64 {
+        self.shards.iter().map(|push| push.counts().recipients_ended[end as usize]).sum()
+    }
+
+    /// How many events ended so, on all shards.
+    pub fn events_ended(&self, end: EventEnd) -> u64 {
+        self.shards.iter().map(|push| push.counts().events_ended[end as usize]).sum()
+    }
+
+    /// Whether nothing is on its way anywhere.
+    pub fn is_quiet(&self) -> bool {
+        self.shards.iter().all(|push| push.events_in_flight() == 0)
+            && self.intake.iter().all(VecDeque::is_empty)
+            && self.lanes.iter().flatten().all(VecDeque::is_empty)
+    }
+
+    /// How long everything in flight may take to end once nothing fails: the slowest gateway's deadline twice (a
+    /// recipient may be moved once), a backoff before each, a switch of addresses, lookups.
+    pub fn settle_bound(&self) -> u64 {
+        let timeout = self.plan.delivery_timeout.as_nanos() as u64;
+        2 * (timeout * u64::from(SLOW_GATEWAY_TIMEOUTS) + 5_000 * MILLI) + 4_000 * MILLI
+    }
+
+    /// Steps without faults until `is_done` or `bound` of virtual time is over.
+    pub fn run_until(&mut self, bound: u64, what: &str, is_done: impl Fn(&Self) -> bool) {
+        let end = self.now.0 + bound;
+        while !is_done(self) {
+            assert!(self.now.0 < end, "{what}: not within {} ms of virtual time", bound / MILLI);
+            let dt = self.rng.within(1, 40) * MILLI;
+            self.step(dt);
+        }
+    }
+}
+
+fn brief(input: &Input) -> String {
+    match input {
+        Input::Event { payload, tag } => format!("event of {} bytes, tag {}", payload.len(), tag.number),
+        Input::Bundle(bundle) => format!(
+            "bundle of {:?} msg {} attempt {} for {} at {}",
+            bundle.home,
+            bundle.msg_id,
+            bundle.attempt,
+            bundle.recipients(),
+            bundle.group.gateway_id
+        ),
+        Input::Result(result) => {
+            format!("result of msg {} from {}: {:?}", result.bundle.msg_id, result.bundle.group.gateway_id, result.end)
+        }
+        other => format!("{other:?}"),
+    }
+}
