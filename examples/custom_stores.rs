@@ -9,7 +9,9 @@ use task_engine::config::Config;
 use task_engine::edge::embedded::{EmbeddedRegistry, EmbeddedRoutes};
 use task_engine::ids::SessionId;
 use task_engine::names::NameList;
-use task_engine::ports::{DeliveryTag, Health, Intake, LookupError, MemberReader, Members, RunningSource, Source};
+use task_engine::ports::{
+    DeliveryTag, Health, Intake, LookupError, MemberReader, Members, RunningSource, Settled, Source,
+};
 use task_engine::proto::event::PushEvent;
 
 /// Each session `a+b+c` has the members its id names.
@@ -41,8 +43,8 @@ impl Source for OneEvent {
 }
 
 impl RunningSource for OneEvent {
-    fn settle(&self, tags: &[DeliveryTag]) {
-        tags.iter().for_each(|tag| self.0.send(*tag).unwrap_or_default());
+    fn settle(&self, settled: &[Settled]) {
+        settled.iter().for_each(|settled| self.0.send(settled.tag).unwrap_or_default());
     }
     fn stop(&self) {}
 }

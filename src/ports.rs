@@ -1,12 +1,14 @@
-//! The four things that can be injected into an engine: where events come from, who is in a session, where a user is
-//! connected, and which gateways there are. The built-in NATS, MySQL, Redis and etcd adapters stand behind the same
-//! traits, so what they can do, yours can.
+//! What can be injected into an engine: where events come from, who is in a session, where a user is connected, which
+//! gateways there are, where the unreached are remembered, and where dead letters go. The built-in NATS, MySQL, Redis
+//! and etcd adapters stand behind the same traits, so what they can do, yours can.
 //!
 //! Refuses to know any client library: a port speaks in names, lists and [`LookupError`]s.
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+
+use bytes::Bytes;
 
 use crate::ids::{GatewayId, SessionId, ShardId};
 use crate::names::NameList;
@@ -47,6 +49,39 @@ pub struct DeliveryTag {
     pub number: u64,
 }
 
+/// What an event's end means to its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettleAs {
+    /// Each of its recipients has its end: the source may forget it.
+    Done,
+    /// It can never be pushed and is in the dead letters: it must not come again.
+    Terminated,
+    /// The engine stops before it could end: it is to come again, here or elsewhere.
+    GivenBack,
+}
+
+/// The settlement of one event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Which event.
+    pub tag: DeliveryTag,
+    /// How it ended.
+    pub how: SettleAs,
+}
+
+/// Where an event came from, for its dead letter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The subject it was published on.
+    pub subject: String,
+    /// Its sequence number in its stream; none when the broker keeps nothing.
+    pub stream_sequence: Option<u64>,
+    /// How often the broker delivered it; 1 the first time, 0 when it does not say.
+    pub deliveries: u64,
+    /// When the broker took it, in nanoseconds since 1970 by the broker's clock; none when it does not say.
+    pub published_unix_nanos: Option<u64>,
+}
+
 /// Where events come from.
 pub trait Source: Send + 'static {
     /// Starts the reader threads; each hands its events to a clone of `intake` in the order it got them. Must not
@@ -59,8 +94,13 @@ pub trait Source: Send + 'static {
 
 /// The readers of a started source.
 pub trait RunningSource: Send + Sync + 'static {
-    /// All ends of these events are known; called from the shards, must not block.
-    fn settle(&self, tags: &[DeliveryTag]);
+    /// These events have their ends; called from the shards, must not block.
+    fn settle(&self, settled: &[Settled]);
+    /// Where an event that is not settled came from; called from the shards, must not block.
+    fn origin(&self, tag: DeliveryTag) -> Origin {
+        let _ = tag;
+        Origin::default()
+    }
     /// Stops reading; what was read and not yet handed in is still handed in. Returns when no event will follow.
     fn stop(&self);
 }
@@ -87,6 +127,61 @@ pub trait MemberReader: Send {
     fn ping(&mut self) -> Result<(), LookupError> {
         Ok(())
     }
+}
+
+/// Rows for the inbox: one message that these users have not got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InboxRows {
+    /// Its session.
+    pub session: SessionId,
+    /// Its id.
+    pub msg_id: i64,
+    /// Its sequence number in the session.
+    pub seq_id: i64,
+    /// Whose inboxes, each once.
+    pub users: NameList,
+}
+
+/// Where messages for users who could not be reached are remembered.
+pub trait Inbox: Send + Sync + 'static {
+    /// A writer for one thread.
+    fn open(&self) -> Box<dyn InboxWriter>;
+}
+
+/// One thread's way to the inbox. It may block, and has its own deadlines.
+pub trait InboxWriter: Send {
+    /// Commits all rows; those that are there already (same owner, session, sequence and message) are good. One answer
+    /// for each element, in order: the users whose place (owner, session, sequence) another message holds: they got no
+    /// row. What is answered with `Ok` is durable.
+    fn store(&mut self, batch: &[InboxRows]) -> Vec<Result<NameList, LookupError>>;
+}
+
+/// An event, or one recipient of it, that can never be pushed or stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Why, as the metric's label.
+    pub reason: &'static str,
+    /// More, for a person.
+    pub detail: String,
+    /// The event's bytes as they came.
+    pub payload: Bytes,
+    /// When only this recipient is concerned.
+    pub recipient: Option<Box<str>>,
+    /// How often the engine tried.
+    pub tries: u32,
+}
+
+/// Where dead letters go.
+pub trait DeadLetters: Send + Sync + 'static {
+    /// A writer for one thread.
+    fn open(&self) -> Box<dyn DeadLetterWriter>;
+}
+
+/// One thread's way to the dead letters. It may block, and has its own deadlines.
+pub trait DeadLetterWriter: Send {
+    /// Writes all letters; one answer each, in order. What is answered with `Ok` is durable. The same letter may be
+    /// written twice when an answer was lost; a store that can tell keeps one.
+    fn write(&mut self, letters: &[(DeadLetter, Origin)]) -> Vec<Result<(), LookupError>>;
 }
 
 /// Where users are connected.

@@ -35,7 +35,7 @@ use crate::limits::{
 };
 use crate::meter::StageHistograms;
 use crate::outcome::EventEnd;
-use crate::ports::DeliveryTag;
+use crate::ports::{DeliveryTag, SettleAs, Settled};
 use crate::push::bundle::{Bundle, BundleResult};
 use crate::push::facts::{Counts, Input, Output};
 use crate::push::gateways::Gateways;
@@ -173,6 +173,7 @@ impl Push {
             Input::Event { payload, tag } => self.take_event(payload, tag),
             Input::Members { ask, answer } => self.members_answered(ask, answer),
             Input::Routes { ask, answer } => self.routes_answered(ask, answer),
+            Input::Stored { .. } | Input::Buried { .. } => {}
             Input::RouteChanged(name) => {
                 self.activity.route_changes += 1;
                 if let Some(user) = self.users.find(&name) {
@@ -216,7 +217,7 @@ impl Push {
         };
         if !self.repeats.is_first(arrival.session_id(), arrival.msg_id, self.now) {
             self.ledger.counts.events_ended[EventEnd::Repeat as usize] += 1;
-            return self.out.push(Output::Settle(tag));
+            return self.out.push(Output::Settle(Settled { tag, how: SettleAs::Done }));
         }
         let session = self.sessions.of(arrival.session_id(), &mut self.users);
         let event = self.ledger.enter(arrival, session, tag, self.now, self.routes.open_no());
@@ -232,7 +233,7 @@ impl Push {
             let head = payload.iter().take(32).map(|byte| format!("{byte:02x}")).collect::<String>();
             format!("an event of {} bytes that begins {head} was refused", payload.len())
         });
-        self.out.push(Output::Settle(tag));
+        self.out.push(Output::Settle(Settled { tag, how: SettleAs::Done }));
     }
 
     fn send_to_owner(&mut self, bundle: Bundle) {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use task_engine::edge::embedded::{EmbeddedMembers, EmbeddedSource, SourceStopped};
-use task_engine::ports::{DeliveryTag, Members, Source};
+use task_engine::ports::{DeliveryTag, Members, SettleAs, Settled, Source};
 use task_engine::shard::intake::{DropReason, Intake};
 
 #[test]
@@ -52,7 +52,7 @@ fn what_was_accepted_is_handed_in_when_it_is_stopped() {
     publishers.into_iter().for_each(|publisher| publisher.join().expect("it was told to end"));
     let taken = shard.join().expect("a shard that ends");
     assert_eq!(taken, accepted.load(Ordering::Relaxed));
-    running.settle(&[DeliveryTag::default(); 3]);
+    running.settle(&[Settled { tag: DeliveryTag::default(), how: SettleAs::Done }; 3]);
     assert_eq!(publisher.settled(), 3);
 }
 

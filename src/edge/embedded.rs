@@ -24,7 +24,7 @@ use crate::limits::INTAKE_LANE_EVENTS;
 use crate::names::{NameList, Route, RouteList};
 use crate::ports::{
     ControlFuture, DeliveryTag, GatewayRecord, Health, Intake, LocalFuture, LookupError, MemberReader, Members,
-    Registry, RegistrySink, Routes, RoutesPort, RunningSource, Source,
+    Registry, RegistrySink, Routes, RoutesPort, RunningSource, Settled, Source,
 };
 
 /// How often an idle reader looks whether it is to stop.
@@ -135,7 +135,7 @@ struct RunningEmbedded {
 }
 
 impl RunningSource for RunningEmbedded {
-    fn settle(&self, tags: &[DeliveryTag]) {
+    fn settle(&self, tags: &[Settled]) {
         self.gate.settled.fetch_add(tags.len() as u64, Ordering::AcqRel);
     }
 

@@ -30,7 +30,7 @@ use self::keeper::Keeper;
 pub use self::server::ServerUrlError;
 use self::server::{Credentials, Server};
 use crate::ids::ShardId;
-use crate::ports::{DeliveryTag, Intake, RunningSource, Source};
+use crate::ports::{Intake, RunningSource, Settled, Source};
 
 /// How long a stop may take until what was received is handed in; then the rest is let go, and counted.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
@@ -178,7 +178,7 @@ struct RunningNats {
 
 impl RunningSource for RunningNats {
     /// Core NATS keeps nothing, so there is nobody to tell.
-    fn settle(&self, _tags: &[DeliveryTag]) {}
+    fn settle(&self, _settled: &[Settled]) {}
 
     fn stop(&self) {
         let started = Instant::now();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::ids::{GatewayId, GatewayIx, SessionId, ShardId, StreamNo};
 use crate::names::{NameList, RouteList};
 use crate::outcome::{EventEnd, RecipientEnd};
-use crate::ports::{DeliveryTag, Endpoint, GatewayRecord, LookupError, Protocol};
+use crate::ports::{DeadLetter, DeliveryTag, Endpoint, GatewayRecord, InboxRows, LookupError, Protocol, Settled};
 use crate::push::bundle::{Bundle, BundleResult};
 
 /// Numbers an ask, so that its answer finds who waits.
@@ -36,6 +36,21 @@ pub enum Input {
         ask: AskNo,
         /// One route a user.
         answer: Result<RouteList, LookupError>,
+    },
+    /// The answer to [`Output::Store`]: the users whose place in the inbox another message holds; all others have their
+    /// row.
+    Stored {
+        /// Which ask.
+        ask: AskNo,
+        /// See above.
+        answer: Result<NameList, LookupError>,
+    },
+    /// The answer to [`Output::Bury`].
+    Buried {
+        /// Which ask.
+        ask: AskNo,
+        /// Whether the letter is kept.
+        answer: Result<(), LookupError>,
     },
     /// The route of a user may have changed: what is known of it holds no longer.
     RouteChanged(Box<str>),
@@ -177,8 +192,24 @@ pub enum Output {
     ToOwner(ShardId, Bundle),
     /// Hand a result back to the shard whose event it is.
     ToHome(ShardId, BundleResult),
-    /// All ends of the event are known: the source may forget it.
-    Settle(DeliveryTag),
+    /// Write these rows into the inbox.
+    Store {
+        /// Its number.
+        ask: AskNo,
+        /// Which rows.
+        rows: InboxRows,
+    },
+    /// Write this dead letter.
+    Bury {
+        /// Its number.
+        ask: AskNo,
+        /// The event it is about (not settled before [`Input::Buried`]).
+        tag: DeliveryTag,
+        /// What it says.
+        letter: DeadLetter,
+    },
+    /// The event has its end: the source is told.
+    Settle(Settled),
     /// Something an operator should read; the core says a reason at most once in ten seconds.
     Warn {
         /// What, as the metric's label.

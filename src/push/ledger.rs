@@ -11,7 +11,7 @@ use slab::Slab;
 use crate::ids::{Nanos, SessionIx, UserIx};
 use crate::meter::Stage;
 use crate::outcome::{EventEnd, RecipientEnd};
-use crate::ports::DeliveryTag;
+use crate::ports::{DeliveryTag, SettleAs, Settled};
 use crate::push::Push;
 use crate::push::bundle::{BundleEnd, BundleResult, EventIx, Refusal};
 use crate::push::facts::{Counts, Output};
@@ -154,7 +154,7 @@ impl Push {
         if end != EventEnd::Settled {
             self.repeats.forget(&self.sessions[event.session].id, event.msg_id);
         }
-        self.out.push(Output::Settle(event.tag));
+        self.out.push(Output::Settle(Settled { tag: event.tag, how: SettleAs::Done }));
     }
 
     /// A bundle or held recipient of a bundled event has ended; the last one ends the event.

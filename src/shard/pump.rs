@@ -15,7 +15,7 @@ use crate::heartbeat::Heartbeats;
 use crate::ids::{Nanos, ShardId};
 use crate::limits::INBOX_FACTS_A_TURN;
 use crate::meter::{GatewayRow, ShardPublisher, ShardSnapshot};
-use crate::ports::{DeliveryTag, Health, RunningSource};
+use crate::ports::{Health, LookupError, RunningSource, Settled};
 use crate::push::Push;
 use crate::push::facts::{Input, Output};
 use crate::shard::inbox::{FactSender, LocalFacts, Mailbox, Wake};
@@ -96,7 +96,7 @@ pub struct Pump {
 pub struct Work {
     facts: Vec<Input>,
     outputs: Vec<Output>,
-    settled: Vec<DeliveryTag>,
+    settled: Vec<Settled>,
     snapshot: ShardSnapshot,
     reported_at: Nanos,
     is_quiet: bool,
@@ -185,6 +185,14 @@ impl Pump {
                 Output::Cut { gateway, stream } => self.gateways.cut(gateway, stream),
                 Output::ToOwner(owner, bundle) => self.mesh.send(owner, MeshMessage::Bundle(bundle)),
                 Output::ToHome(home, result) => self.mesh.send(home, MeshMessage::Result(result)),
+                Output::Store { ask, .. } => {
+                    let answer = Err(LookupError::Unavailable("no inbox".to_owned()));
+                    self.local.push(Input::Stored { ask, answer });
+                }
+                Output::Bury { ask, .. } => {
+                    let answer = Err(LookupError::Unavailable("no dead letters".to_owned()));
+                    self.local.push(Input::Buried { ask, answer });
+                }
                 Output::Settle(tag) => self.work.settled.push(tag),
                 Output::Warn { reason, detail } => tracing::warn!(shard = self.shard.0, reason, "{detail}"),
             }

@@ -185,8 +185,9 @@ impl Table {
                 self.links.remove(&id);
                 self.cut.push(id);
             }
-            Output::Settle(tag) => self.settled.push(tag.number),
+            Output::Settle(settled) => self.settled.push(settled.tag.number),
             Output::Finish { .. } | Output::Warn { .. } => {}
+            Output::Store { .. } | Output::Bury { .. } => panic!("nothing is stored here"),
             Output::ToOwner(..) | Output::ToHome(..) => panic!("there is one shard"),
         }
     }

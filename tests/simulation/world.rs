@@ -304,7 +304,9 @@ impl World {
             Output::Cut { gateway, stream } => self.cut(shard, gateway, stream),
             Output::ToOwner(to, bundle) => self.put_on_lane(shard, to, Input::Bundle(bundle)),
             Output::ToHome(to, result) => self.put_on_lane(shard, to, Input::Result(result)),
-            Output::Settle(tag) => {
+            Output::Store { .. } | Output::Bury { .. } => unreachable!("nothing is stored yet"),
+            Output::Settle(settled) => {
+                let tag = settled.tag;
                 self.trace.line(self.now, || format!("< shard {shard}: settle {}", tag.number));
                 self.oracle.settled(tag.number, self.now);
             }
