@@ -2,6 +2,7 @@
 //! makes each of a configuration.
 
 pub mod admin;
+pub mod dead_letters;
 pub mod embedded;
 pub mod etcd;
 pub mod gateway;
@@ -9,8 +10,10 @@ pub mod lookup;
 pub mod mysql;
 pub mod nats;
 pub mod redis;
+mod replies;
 pub mod resolve;
 pub mod socket;
+pub mod writers;
 
 use std::sync::Arc;
 

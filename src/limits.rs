@@ -82,6 +82,26 @@ pub const INBOX_FACTS_A_TURN: usize = 4096;
 
 /// Threads that ask MySQL.
 pub const MEMBER_THREADS: usize = 4;
+/// Threads that write the inbox: one commits while the other fills its batch.
+pub const INBOX_THREADS: usize = 2;
+/// Asks that wait for an inbox thread, and the rows in them; one ask alone may have more rows.
+pub const INBOX_ASKS_QUEUED: usize = 16 * 1024;
+/// See [`INBOX_ASKS_QUEUED`].
+pub const INBOX_ROWS_QUEUED: usize = 512 * 1024;
+/// Rows that one transaction takes before the next one is begun: what makes a commit's fsync cheap a row.
+pub const INBOX_BATCH_ROWS: usize = 4096;
+/// Rows in one INSERT. A power of two: a batch is cut into powers of two, so few statements need preparing.
+pub const INBOX_STATEMENT_ROWS: usize = 512;
+/// Dead letters that wait for their thread, and their bytes.
+pub const LETTERS_QUEUED: usize = 4096;
+/// See [`LETTERS_QUEUED`].
+pub const LETTER_BYTES_QUEUED: usize = 64 << 20;
+/// Dead letters written at once, and their bytes.
+pub const LETTERS_A_BATCH: usize = 256;
+/// See [`LETTERS_A_BATCH`].
+pub const LETTER_BYTES_A_BATCH: usize = 4 << 20;
+/// The local file of dead letters takes no more past this.
+pub const LETTER_FILE_BYTES_MAX: u64 = 256 << 20;
 /// How often a shard's timer ticks: coarse deadlines, heartbeat, and the net under a lost wake.
 pub const TICK: Duration = Duration::from_millis(20);
 /// How long tasks of a shard run, when there is always one to run, before it looks at its sockets again.
@@ -107,3 +127,6 @@ const _: () = assert!(OUTBOX_RECIPIENTS_SOFT < OUTBOX_RECIPIENTS_MAX);
 const _: () = assert!(OUTBOX_RECIPIENTS_MAX < RECIPIENTS_IN_FLIGHT_MAX, "one gateway must not fill its shard");
 const _: () = assert!(OUTBOX_BYTES_SOFT * 2 < PAYLOAD_BYTES_IN_FLIGHT_MAX, "one gateway must not fill its shard");
 const _: () = assert!(TURN_EVENTS_MAX < INTAKE_LANE_EVENTS && INTAKE_LANE_EVENTS < EVENTS_IN_FLIGHT_MAX);
+const _: () = assert!(INBOX_STATEMENT_ROWS.is_power_of_two() && INBOX_STATEMENT_ROWS <= INBOX_BATCH_ROWS);
+const _: () = assert!(INBOX_BATCH_ROWS < INBOX_ROWS_QUEUED && LETTERS_A_BATCH < LETTERS_QUEUED);
+const _: () = assert!(LETTER_BYTES_A_BATCH + EVENT_BYTES_MAX < LETTER_BYTES_QUEUED);

@@ -154,6 +154,14 @@ pub trait InboxWriter: Send {
     /// for each element, in order: the users whose place (owner, session, sequence) another message holds: they got no
     /// row. What is answered with `Ok` is durable.
     fn store(&mut self, batch: &[InboxRows]) -> Vec<Result<NameList, LookupError>>;
+
+    /// Asks the store for a sign of life, for `/readyz`; called when there was nothing to store for a while.
+    ///
+    /// # Errors
+    /// See [`LookupError`].
+    fn ping(&mut self) -> Result<(), LookupError> {
+        Ok(())
+    }
 }
 
 /// An event, or one recipient of it, that can never be pushed or stored.
@@ -182,6 +190,14 @@ pub trait DeadLetterWriter: Send {
     /// Writes all letters; one answer each, in order. What is answered with `Ok` is durable. The same letter may be
     /// written twice when an answer was lost; a store that can tell keeps one.
     fn write(&mut self, letters: &[(DeadLetter, Origin)]) -> Vec<Result<(), LookupError>>;
+
+    /// Asks the store for a sign of life, for `/readyz?verbose`; called when there was no letter for a while.
+    ///
+    /// # Errors
+    /// See [`LookupError`].
+    fn ping(&mut self) -> Result<(), LookupError> {
+        Ok(())
+    }
 }
 
 /// Where users are connected.
@@ -311,6 +327,8 @@ pub enum Health {
     Ready,
     /// Does not, and why, with the address and what to check.
     Waiting(String),
+    /// Does not, and why; the engine takes events all the same, as few of them need it.
+    Degraded(String),
 }
 
 /// Which shard a thing belongs to, for names of threads and metrics.

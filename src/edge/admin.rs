@@ -140,7 +140,7 @@ async fn readyz(State(state): State<AdminState>, RawQuery(query): RawQuery) -> R
     parts.push(("shards", standstills(&state).map_or(Health::Ready, Health::Waiting)));
     let stopping = state.stopping.load(Ordering::Relaxed);
     let waiting: Vec<&str> =
-        parts.iter().filter(|(_, health)| *health != Health::Ready).map(|(name, _)| *name).collect();
+        parts.iter().filter(|(_, health)| matches!(health, Health::Waiting(_))).map(|(name, _)| *name).collect();
     let (status, summary) = if stopping {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned())
     } else if waiting.is_empty() {
@@ -158,8 +158,13 @@ async fn readyz(State(state): State<AdminState>, RawQuery(query): RawQuery) -> R
 fn line(name: &str, health: &Health) -> String {
     match health {
         Health::Ready => format!("[+] {name} ok\n"),
-        Health::Waiting(why) => format!("[-] {name}: {}\n", why.replace(['\n', '\r'], " ")),
+        Health::Waiting(why) => format!("[-] {name}: {}\n", one_line(why)),
+        Health::Degraded(why) => format!("[~] {name}: {}\n", one_line(why)),
     }
+}
+
+fn one_line(why: &str) -> String {
+    why.replace(['\n', '\r'], " ")
 }
 
 fn standstills(state: &AdminState) -> Option<String> {

@@ -5,52 +5,32 @@
 //! the core's decision. A panic in a reader ends the process (panic = abort) with the thread's name in the message.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use crate::edge::replies::{ANSWER_DEADLINE, PING_AWAY, PING_IDLE, StoreState};
 use crate::ids::SessionId;
-use crate::limits::{HEARTBEAT_STALE_AFTER, MEMBER_QUERIES_IN_FLIGHT};
+use crate::limits::MEMBER_QUERIES_IN_FLIGHT;
 use crate::names::NameList;
 use crate::ports::{Health, LookupError, MemberReader, Members};
 use crate::push::facts::{AskNo, Input};
-use crate::quiet::Quiet;
 use crate::shard::inbox::FactSender;
 
 /// Asks that wait for a free thread: what 64 shards may have under way at once.
 const ASKS_MAX: usize = MEMBER_QUERIES_IN_FLIGHT * 64;
-/// How long a thread may be without an ask before it pings the store.
-const PING_IDLE: Duration = Duration::from_secs(5);
-/// The same while the store is away: how soon /readyz sees that it is back.
-const PING_AWAY: Duration = Duration::from_millis(500);
-/// How long a thread holds an answer for a full mailbox; a shard that takes nothing for that long fails /livez.
-const ANSWER_DEADLINE: Duration = HEARTBEAT_STALE_AFTER;
-/// How often it looks whether there is room again.
-const ANSWER_RETRY: Duration = Duration::from_millis(1);
-
 struct Ask {
     ask: AskNo,
     sessions: Vec<SessionId>,
     reply: FactSender,
 }
 
-#[derive(Debug)]
-struct State {
-    health: Mutex<Health>,
-    dropped: AtomicU64,
-    drop_warning: Quiet,
-    away_warning: Quiet,
-    back_line: Quiet,
-}
-
 /// The asking side; its clones share the threads, which end when the last clone is gone and their last lookup is done.
 #[derive(Clone)]
 pub struct MemberThreads {
     asks: Sender<Ask>,
-    state: Arc<State>,
+    state: Arc<StoreState>,
 }
 
 impl MemberThreads {
@@ -60,7 +40,7 @@ impl MemberThreads {
     /// When a thread cannot be started.
     pub fn start(members: Arc<dyn Members>, threads: usize) -> io::Result<Self> {
         let (asks, queue) = bounded(ASKS_MAX);
-        let state = Arc::new(State::new());
+        let state = Arc::new(StoreState::new("members"));
         for number in 0..threads.max(1) {
             let (members, queue, state) = (members.clone(), queue.clone(), state.clone());
             thread::Builder::new()
@@ -86,12 +66,12 @@ impl MemberThreads {
 
     /// What the latest lookup or ping of any thread said of the store; waiting until the first.
     pub fn health(&self) -> Health {
-        self.state.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.health()
     }
 
     /// Answers given up because a shard took nothing for five seconds. Not zero means a shard stood still.
     pub fn dropped_answers(&self) -> u64 {
-        self.state.dropped.load(Ordering::Relaxed)
+        self.state.dropped()
     }
 
     /// Asks that wait for a free thread now.
@@ -100,7 +80,7 @@ impl MemberThreads {
     }
 }
 
-fn serve(reader: &mut dyn MemberReader, queue: &Receiver<Ask>, state: &State) {
+fn serve(reader: &mut dyn MemberReader, queue: &Receiver<Ask>, state: &StoreState) {
     let mut away = state.note(reader.ping().err().as_ref());
     loop {
         match queue.recv_timeout(if away { PING_AWAY } else { PING_IDLE }) {
@@ -127,56 +107,11 @@ fn checked(answer: Result<Vec<NameList>, LookupError>, asked: usize) -> Result<V
     )))
 }
 
-impl State {
-    fn new() -> Self {
-        Self {
-            health: Mutex::new(Health::Waiting("the member store has not answered yet".to_owned())),
-            dropped: AtomicU64::new(0),
-            drop_warning: Quiet::new(),
-            away_warning: Quiet::new(),
-            back_line: Quiet::new(),
-        }
-    }
-
-    /// Keeps the outcome for /readyz and says a change; true when the store is away. A store that rejects an ask
-    /// is there.
-    fn note(&self, error: Option<&LookupError>) -> bool {
-        let now = match error {
-            Some(LookupError::Unavailable(why)) => Health::Waiting(why.clone()),
-            Some(LookupError::Rejected(_)) | None => Health::Ready,
-        };
-        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        if *health != now {
-            let gate = if now == Health::Ready { &self.back_line } else { &self.away_warning };
-            match (&now, gate.may_say()) {
-                (_, None) => {}
-                (Health::Ready, Some(_)) => tracing::info!("members: the store answers"),
-                (Health::Waiting(why), Some(left_out)) => tracing::warn!(left_out, "members: {why}"),
-            }
-            health.clone_from(&now);
-        }
-        matches!(now, Health::Waiting(_))
-    }
-
-    fn answer(&self, reply: &FactSender, fact: Input, patience: Duration) {
-        let Err(mut fact) = reply.try_send(fact) else { return };
-        let deadline = Instant::now() + patience;
-        while Instant::now() < deadline {
-            thread::park_timeout(ANSWER_RETRY);
-            match reply.try_send(fact) {
-                Ok(()) => return,
-                Err(back) => fact = back,
-            }
-        }
-        self.dropped.fetch_add(1, Ordering::Relaxed);
-        if let Some(left_out) = self.drop_warning.may_say() {
-            tracing::warn!(left_out, "members: a shard took no facts for {patience:?}; its answer was dropped");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+    use std::time::{Duration, Instant};
+
     use super::*;
     use crate::shard::inbox::{Mailbox, Wake, mailbox};
 
@@ -287,15 +222,5 @@ mod tests {
         assert_eq!(ask, 9);
         assert!(matches!(answer, Err(LookupError::Rejected(why)) if why.contains("0 sessions and 1 were asked")));
         assert_eq!(threads.health(), Health::Ready);
-    }
-
-    #[test]
-    fn an_answer_that_finds_no_room_until_its_deadline_is_counted() {
-        let (sender, facts) = mailbox(1, Arc::new(Wake::default()));
-        sender.try_send(Input::RoutesUnknown).expect("room");
-        let state = State::new();
-        state.answer(&sender, Input::Members { ask: 1, answer: Ok(Vec::new()) }, Duration::from_millis(5));
-        assert_eq!(state.dropped.load(Ordering::Relaxed), 1);
-        assert!(matches!(facts.try_next(), Some(Input::RoutesUnknown)));
     }
 }

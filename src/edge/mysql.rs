@@ -1,4 +1,5 @@
-//! The built-in member store: `t_session_member` in MySQL or MariaDB, one connection a lookup thread.
+//! The built-in member store: `t_session_member` in MySQL or MariaDB, one connection a lookup thread. The inbox, in the
+//! same database, is in its own file.
 //!
 //! Promises one query for all sessions of an ask, an answer or an error within the timeouts, and that a connection
 //! which died unused is replaced without the caller noticing. Session ids match by bytes: the column's collation may
@@ -8,30 +9,37 @@
 //! Refuses other connection charsets than utf8mb4 (the configured one would lose letters), and to print the password.
 
 mod fault;
+mod inbox;
+mod live;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mysql::prelude::{Protocol, Queryable};
-use mysql::{Conn, OptsBuilder, QueryResult, Value};
+use mysql::{Conn, QueryResult, Value};
 
 use self::fault::Fault;
+pub use self::inbox::MysqlInbox;
+use self::live::Live;
 use crate::ids::SessionId;
 use crate::limits::{MEMBER_QUERY_SESSIONS, NAME_BYTES_MAX, NAME_CHARS_MAX};
 use crate::names::NameList;
 use crate::ports::{LookupError, MemberReader, Members};
 use crate::quiet::Quiet;
 
-/// Statements a connection keeps prepared: lists are padded to powers of two, so there are this many lengths.
+/// Statements a reader keeps prepared: lists are padded to powers of two, so there are this many lengths.
 const STATEMENTS_MAX: usize = MEMBER_QUERY_SESSIONS.ilog2() as usize + 1;
 /// How many times the read timeout a whole result may take: each read alone is bounded by the socket's timeout.
 const RESULT_READS: u32 = 2;
 /// Rows between two looks at the clock.
 const ROWS_A_LOOK: usize = 1024;
+
+/// What an operator has to look at when the table is not as expected.
+const SCHEMA: &str =
+    "check that mysql.database holds t_session_member(session_id, username) and the user may SELECT it";
 
 const _: () = assert!(MEMBER_QUERY_SESSIONS.is_power_of_two());
 
@@ -98,13 +106,13 @@ impl MysqlMembers {
 
 impl Members for MysqlMembers {
     fn open(&self) -> Box<dyn MemberReader> {
-        Box::new(Reader { shared: self.0.clone(), conn: None })
+        Box::new(Reader { live: Live::new(self.0.settings.clone(), SCHEMA), shared: self.0.clone() })
     }
 }
 
 struct Reader {
+    live: Live,
     shared: Arc<Shared>,
-    conn: Option<Conn>,
 }
 
 impl MemberReader for Reader {
@@ -115,70 +123,12 @@ impl MemberReader for Reader {
         if sessions.is_empty() {
             return Ok(Vec::new());
         }
-        self.on_a_live_connection(|conn, shared| query(conn, shared, sessions))
+        self.live.run(|conn| query(conn, &self.shared, sessions))
     }
 
     fn ping(&mut self) -> Result<(), LookupError> {
-        self.on_a_live_connection(|conn, _| Ok(conn.ping()?))
+        self.live.run(|conn| Ok(conn.ping()?))
     }
-}
-
-impl Reader {
-    /// Runs `work`; once more on a new connection when the old one turns out to be dead (the server restarted, or
-    /// closed it because it was idle). A timeout is not tried again: it cost its wait already.
-    fn on_a_live_connection<T>(
-        &mut self,
-        work: impl Fn(&mut Conn, &Shared) -> Result<T, Fault>,
-    ) -> Result<T, LookupError> {
-        let was_kept = self.conn.is_some();
-        let mut outcome = self.attempt(&work);
-        if was_kept && outcome.as_ref().is_err_and(Fault::is_dead_connection) {
-            outcome = self.attempt(&work);
-        }
-        outcome.map_err(|fault| fault.explain(&self.shared.settings))
-    }
-
-    fn attempt<T>(&mut self, work: impl Fn(&mut Conn, &Shared) -> Result<T, Fault>) -> Result<T, Fault> {
-        let settings = &self.shared.settings;
-        let started = Instant::now();
-        let mut conn = match self.conn.take() {
-            Some(conn) => conn,
-            None => connect(settings).map_err(|fault| fault.after(started.elapsed(), settings))?,
-        };
-        let started = Instant::now();
-        let outcome = work(&mut conn, &self.shared).map_err(|fault| fault.after(started.elapsed(), settings));
-        if outcome.as_ref().err().is_none_or(Fault::leaves_connection_good) {
-            self.conn = Some(conn);
-        }
-        outcome
-    }
-}
-
-/// Tries each address of the host: the client by itself stops at the first that fails.
-fn connect(settings: &MysqlSettings) -> Result<Conn, Fault> {
-    let addresses = (settings.host.as_str(), settings.port).to_socket_addrs().map_err(Fault::Unresolved)?;
-    let mut last = Fault::Unresolved(std::io::Error::other("the name has no address"));
-    for address in addresses {
-        let options = OptsBuilder::new()
-            .ip_or_hostname(Some(address.ip().to_string()))
-            .tcp_port(address.port())
-            .prefer_socket(false)
-            .user(Some(&settings.username))
-            .pass(Some(&settings.password))
-            .db_name(Some(&settings.database).filter(|name| !name.is_empty()))
-            .tcp_nodelay(true)
-            .tcp_connect_timeout(Some(settings.connect_timeout))
-            .read_timeout(Some(settings.read_timeout))
-            .write_timeout(Some(settings.write_timeout))
-            .stmt_cache_size(STATEMENTS_MAX)
-            // A server that starts sessions without autocommit would show us the members of the first query for ever.
-            .init(vec!["SET NAMES utf8mb4", "SET autocommit = 1"]);
-        match Conn::new(options) {
-            Ok(conn) => return Ok(conn),
-            Err(error) => last = Fault::from(error),
-        }
-    }
-    Err(last)
 }
 
 fn query(conn: &mut Conn, shared: &Shared, sessions: &[SessionId]) -> Result<Vec<NameList>, Fault> {

@@ -164,7 +164,7 @@ impl RegistrySink {
         }
         match &health {
             Health::Ready => tracing::info!(gateways = self.0.directory.len(), "the gateway registry is read"),
-            Health::Waiting(why) => {
+            Health::Waiting(why) | Health::Degraded(why) => {
                 if let Some(left_out) = self.0.away_warning.may_say() {
                     tracing::warn!(left_out, "registry: {why}");
                 }

@@ -51,6 +51,8 @@ enum Class {
     Gone,
     /// Rights, database or schema: an operator's work.
     Setup(&'static str),
+    /// The tables are not as expected: an operator's work, too.
+    Schema,
     /// The ask itself.
     Rejected,
 }
@@ -58,8 +60,6 @@ enum Class {
 const CREDENTIALS: &str = "check mysql.username and mysql.password";
 const HOST_RIGHTS: &str = "check from which hosts MySQL lets this user in (or FLUSH HOSTS)";
 const DATABASE: &str = "check mysql.database and the user's rights to it";
-const SCHEMA: &str =
-    "check that mysql.database holds t_session_member(session_id, username) and the user may SELECT it";
 
 fn class(code: u16) -> Class {
     match code {
@@ -74,7 +74,7 @@ fn class(code: u16) -> Class {
         1045 | 1698 | 1820 | 1862 | 3118 | 4151 => Class::Setup(CREDENTIALS),
         1129 | 1130 => Class::Setup(HOST_RIGHTS),
         1044 | 1046 | 1049 => Class::Setup(DATABASE),
-        1054 | 1142 | 1143 | 1146 => Class::Setup(SCHEMA),
+        1054 | 1142 | 1143 | 1146 => Class::Schema,
         _ => Class::Rejected,
     }
 }
@@ -97,13 +97,24 @@ impl Fault {
         }
     }
 
-    /// Whether the next query may use the same connection. A busy or read-only server is left: after a failover the
-    /// host name leads to another.
-    pub(super) fn leaves_connection_good(&self) -> bool {
+    /// Whether another transaction was in the way, so that the same one may do when it is tried again at once.
+    pub(super) fn is_lock_conflict(&self) -> bool {
+        matches!(self, Self::Server(error) if matches!(error.code, 1205 | 1213))
+    }
+
+    /// Whether the server refuses what it was asked, so that a part of it may still do.
+    pub(super) fn is_rejection(&self) -> bool {
         matches!(self, Self::Server(error) if class(error.code) == Class::Rejected)
     }
 
-    pub(super) fn explain(self, settings: &MysqlSettings) -> LookupError {
+    /// Whether the next query may use the same connection. A busy or read-only server is left: after a failover the
+    /// host name leads to another.
+    pub(super) fn leaves_connection_good(&self) -> bool {
+        self.is_rejection()
+    }
+
+    /// In words; `schema` says what to check when a table is not as expected.
+    pub(super) fn explain(self, settings: &MysqlSettings, schema: &str) -> LookupError {
         let MysqlSettings { host, port, username, database, .. } = settings;
         let place = format!("MySQL at {host}:{port}");
         let away = |what: String, check: &str| LookupError::Unavailable(format!("{place} {what}; {check}"));
@@ -122,6 +133,7 @@ impl Fault {
             Self::Broken(why) => away(format!("broke the connection ({why})"), "check that it runs and speaks MySQL"),
             Self::Server(error) => match class(error.code) {
                 Class::Setup(check) => away(format!("refuses {username:?} on {database:?}: {error}"), check),
+                Class::Schema => away(format!("refuses {username:?} on {database:?}: {error}"), schema),
                 Class::Busy | Class::Gone => away(format!("cannot answer now: {error}"), "check its state and limits"),
                 Class::Rejected => LookupError::Rejected(format!("{place} refuses the query: {error}")),
             },
@@ -163,7 +175,7 @@ mod tests {
             (1205, "state"),
             (1290, "state"),
         ] {
-            match server(code).explain(&settings()) {
+            match server(code).explain(&settings(), "check t_session_member") {
                 LookupError::Unavailable(why) => {
                     assert!(why.contains("db.example:3307") && why.contains(says), "{code}: {why}");
                     assert!(!why.contains("hunter2"), "{why}");
@@ -177,7 +189,7 @@ mod tests {
     fn an_ask_that_the_server_refuses_is_rejected_and_keeps_the_connection() {
         for code in [1064, 1105, 1366] {
             assert!(server(code).leaves_connection_good());
-            assert!(matches!(server(code).explain(&settings()), LookupError::Rejected(_)), "{code}");
+            assert!(matches!(server(code).explain(&settings(), "check t_session_member"), LookupError::Rejected(_)), "{code}");
         }
     }
 
