@@ -64,7 +64,10 @@ fn run(name: &str, threads: &InboxThreads, users: u64, first: u64, end: End) -> 
         End::At(count) => asked < count,
     };
     while goes_on(asked) || stored < asked {
-        while goes_on(asked) && asked - stored < OUTSTANDING && threads.store(asked, rows(first + asked, users), sender.clone()).is_ok() {
+        while goes_on(asked)
+            && asked - stored < OUTSTANDING
+            && threads.store(asked, rows(first + asked, users), sender.clone()).is_ok()
+        {
             asked += 1;
         }
         while let Some(fact) = facts.try_next() {

@@ -1,4 +1,4 @@
-//! An engine with stores of its own: a source, members and a registry written here, routes kept in memory.
+//! An engine with stores of its own: a source and members written here, the rest kept in memory.
 //!
 //! Run it with `cargo run --example custom_stores`; it pushes one event to nobody (there is no gateway) and stops.
 
@@ -6,7 +6,7 @@ use std::sync::mpsc;
 
 use task_engine::Engine;
 use task_engine::config::Config;
-use task_engine::edge::embedded::{EmbeddedRegistry, EmbeddedRoutes};
+use task_engine::edge::embedded::{EmbeddedDeadLetters, EmbeddedInbox, EmbeddedRegistry, EmbeddedRoutes};
 use task_engine::ids::SessionId;
 use task_engine::names::NameList;
 use task_engine::ports::{
@@ -54,6 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut config = Config::default();
     (config.engine.cores, config.admin.listen) = (1, ([127, 0, 0, 1], 0).into());
     let engine = Engine::builder(config).members(MembersInTheId).source(OneEvent(settled));
+    let engine = engine.inbox(EmbeddedInbox::new()).dead_letters(EmbeddedDeadLetters::new());
     let engine = engine.routes(EmbeddedRoutes::new()).registry(EmbeddedRegistry::new()).start()?;
     println!("settled: {:?}", all_settled.recv()?);
     println!("{}", engine.stop());

@@ -3,6 +3,8 @@
 //! Promises the exit codes of [`exit`], and that whatever is wrong with the configuration is said on standard error
 //! before anything is opened.
 
+pub mod dlq;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -32,6 +34,7 @@ const AFTER: &str = "Examples:
   task-engine                                      everything on this machine, all cores
   task-engine --config /etc/task.yaml --cores 2
   task-engine check-config /etc/task.yaml          what holds, or what is wrong with it
+  task-engine dlq list --config /etc/task.yaml     events that could not be pushed; see dlq --help
   RESONANCE_MYSQL_PASSWORD=... task-engine --config task.yaml
 
 Environment:
@@ -68,6 +71,8 @@ pub enum Command {
         /// The YAML file; the environment is read as well.
         file: PathBuf,
     },
+    /// Look at dead letters, send them again, or drop them.
+    Dlq(dlq::DlqArgs),
 }
 
 /// The flags of a run.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use crate::config::{Assignment, Config, ConsumerMode, NatsAuth, RouteCache};
 use crate::edge::resolve::Resolver;
-use crate::ports::{Endpoint, Members, Registry, Routes, Source};
+use crate::ports::{DeadLetters, Endpoint, Inbox, Members, Registry, Routes, Source};
 
 /// Events from the configured NATS servers.
 ///
@@ -62,8 +62,38 @@ pub fn source_of(config: &Config) -> Result<Box<dyn Source>, String> {
 
 /// Members from the configured MySQL.
 pub fn members_of(config: &Config) -> Arc<dyn Members> {
+    Arc::new(mysql::MysqlMembers::new(mysql_of(config)))
+}
+
+/// The inbox in the configured MySQL.
+pub fn inbox_of(config: &Config) -> Arc<dyn Inbox> {
+    Arc::new(mysql::MysqlInbox::new(mysql_of(config)))
+}
+
+/// Where dead letters are kept by this configuration.
+pub fn dead_letters_of(config: &Config) -> dead_letters::DeadLetterSettings {
+    let nats = &config.nats;
+    dead_letters::DeadLetterSettings {
+        wire: dead_letters::wire::WireSettings {
+            servers: nats.servers.clone(),
+            auth: nats.auth.clone(),
+            name: format!("{} dead letters", nats.name),
+            timeout: nats.timeout,
+        },
+        stream: config.consumer.stream.clone(),
+        needs_stream: config.consumer.mode == ConsumerMode::JetStream,
+        path: config.dead_letters.path.clone(),
+    }
+}
+
+/// The built-in dead letters of this configuration.
+pub fn dead_letter_store_of(config: &Config) -> Arc<dyn DeadLetters> {
+    Arc::new(dead_letters::KeptDeadLetters::new(dead_letters_of(config)))
+}
+
+fn mysql_of(config: &Config) -> mysql::MysqlSettings {
     let mysql = &config.mysql;
-    Arc::new(mysql::MysqlMembers::new(mysql::MysqlSettings {
+    mysql::MysqlSettings {
         host: mysql.at.host.clone(),
         port: mysql.at.port,
         username: mysql.username.clone(),
@@ -73,7 +103,7 @@ pub fn members_of(config: &Config) -> Arc<dyn Members> {
         connect_timeout: mysql.connect_timeout,
         read_timeout: mysql.timeout,
         write_timeout: mysql.timeout,
-    }))
+    }
 }
 
 /// Routes from the configured Redis.

@@ -8,6 +8,7 @@
 mod control;
 mod report;
 mod shards;
+mod writes;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,11 +20,12 @@ use crate::edge;
 use crate::edge::admin::{self, AdminState, HealthCheck};
 use crate::edge::lookup::MemberThreads;
 use crate::edge::resolve::Resolver;
+use crate::edge::writers::{BuryThread, InboxThreads};
 use crate::engine::control::Control;
 use crate::heartbeat::{Heartbeats, Watchdog};
-use crate::limits::{INBOX_FACTS, MEMBER_THREADS};
+use crate::limits::{INBOX_FACTS, INBOX_THREADS, MEMBER_THREADS};
 use crate::meter::Meter;
-use crate::ports::{Health, Members, Registry, Routes, Source};
+use crate::ports::{DeadLetters, Health, Inbox, Members, Registry, Routes, Source};
 use crate::shard::inbox::{FactSender, Wake, mailbox};
 use crate::shard::intake::{DropReason, Intake, ReaderCounts};
 use crate::shard::pump::{Shared, StopState};
@@ -60,6 +62,8 @@ pub struct EngineBuilder {
     routes: Option<Arc<dyn Routes + Send + Sync>>,
     registry: Option<Box<dyn Registry>>,
     source: Option<Box<dyn Source>>,
+    inbox: Option<Arc<dyn Inbox>>,
+    dead_letters: Option<Arc<dyn DeadLetters>>,
 }
 
 impl EngineBuilder {
@@ -91,17 +95,27 @@ impl EngineBuilder {
         self
     }
 
+    /// Remembers messages for users who could not be reached here instead of in MySQL. Not used with
+    /// `inbox.store: off`.
+    #[must_use]
+    pub fn inbox(mut self, inbox: impl Inbox) -> Self {
+        self.inbox = Some(Arc::new(inbox));
+        self
+    }
+
+    /// Keeps dead letters here instead of in NATS or the local file.
+    #[must_use]
+    pub fn dead_letters(mut self, dead_letters: impl DeadLetters) -> Self {
+        self.dead_letters = Some(Arc::new(dead_letters));
+        self
+    }
+
     /// Starts it.
     ///
     /// # Errors
     /// See [`StartError`]; nothing is left running then but threads that end by themselves.
     pub fn start(self) -> Result<Engine, StartError> {
         let config = self.config;
-        if config.inbox.store != InboxStore::Off {
-            tracing::warn!(
-                "inbox.store: the inbox is not built yet; users who cannot be reached are counted, not stored"
-            );
-        }
         let listener = admin::bind(&config.admin.listen.to_string()).map_err(StartError::Admin)?;
         let admin_address = listener.local_addr().map_err(|error| StartError::Machine("the admin socket", error))?;
         let resolver = Resolver::start().map_err(|error| StartError::Machine("the resolver thread", error))?;
@@ -112,6 +126,9 @@ impl EngineBuilder {
         let members = self.members.unwrap_or_else(|| edge::members_of(&config));
         let routes = self.routes.unwrap_or_else(|| edge::routes_of(&config, &resolver));
         let registry = self.registry.unwrap_or_else(|| edge::registry_of(&config));
+        let inbox =
+            (config.inbox.store != InboxStore::Off).then(|| self.inbox.unwrap_or_else(|| edge::inbox_of(&config)));
+        let dead_letters = self.dead_letters.unwrap_or_else(|| edge::dead_letter_store_of(&config));
 
         let shards = config.engine.cores;
         let (meter, publishers) = Meter::new(shards);
@@ -123,6 +140,10 @@ impl EngineBuilder {
         let (sink, directory) = RegistrySink::new(senders.clone());
         let lookups = MemberThreads::start(members, MEMBER_THREADS)
             .map_err(|error| StartError::Machine("the member lookup threads", error))?;
+        let inbox = inbox.map(|inbox| InboxThreads::start(inbox, INBOX_THREADS)).transpose();
+        let inbox = inbox.map_err(|error| StartError::Machine("the inbox threads", error))?;
+        let burier =
+            BuryThread::start(dead_letters).map_err(|error| StartError::Machine("the dead-letter thread", error))?;
         let shared = Arc::new(Shared {
             stop: StopState::default(),
             heartbeats: heartbeats.clone(),
@@ -131,13 +152,15 @@ impl EngineBuilder {
             routes_health: (0..shards).map(|_| Mutex::new(Health::Waiting("routes: starting".to_owned()))).collect(),
         });
         let stopping = Arc::new(AtomicBool::new(false));
-        let health = health_checks(&intake, &lookups, &sink, &shared);
+        let health = health_checks(&intake, &lookups, inbox.as_ref(), &burier, &sink, &shared);
         register_numbers(&meter, &intake, &sink, &lookups, &directory);
+        writes::register(&meter, inbox.as_ref(), &burier);
         let state =
             AdminState { meter: meter.clone(), heartbeats: heartbeats.clone(), health, stopping: stopping.clone() };
         let control = Control::start(listener, state, registry, sink)
             .map_err(|error| StartError::Machine("the control thread", error))?;
-        let parts = shards::Parts { publishers, wakes, senders, mailboxes, lanes, lookups, routes, resolver };
+        let parts =
+            shards::Parts { publishers, wakes, senders, mailboxes, lanes, lookups, inbox, burier, routes, resolver };
         let threads = shards::start(&config, shared.clone(), parts)?;
         let watchdog =
             Watchdog::start(heartbeats, || {}).map_err(|error| StartError::Machine("the watchdog thread", error))?;
@@ -161,19 +184,28 @@ impl EngineBuilder {
 fn health_checks(
     intake: &Intake,
     lookups: &MemberThreads,
+    inbox: Option<&InboxThreads>,
+    burier: &BuryThread,
     sink: &RegistrySink,
     shared: &Arc<Shared>,
 ) -> Vec<(&'static str, HealthCheck)> {
     let (intake, lookups, sink, shared) = (intake.clone(), lookups.clone(), sink.clone(), shared.clone());
+    let (inbox, burier) = (inbox.cloned(), burier.clone());
+    // One server for both: the first that has something to say.
+    let mysql = move || match (lookups.health(), &inbox) {
+        (Health::Ready, Some(inbox)) => inbox.health(),
+        (health, _) => health,
+    };
     let routes = move || {
         let all = shared.routes_health.iter().map(|health| health.lock().unwrap_or_else(|e| e.into_inner()).clone());
         all.into_iter().find(|health| *health != Health::Ready).unwrap_or(Health::Ready)
     };
     vec![
         ("nats", Arc::new(move || intake.health()) as HealthCheck),
-        ("mysql", Arc::new(move || lookups.health())),
+        ("mysql", Arc::new(mysql)),
         ("redis", Arc::new(routes)),
         ("etcd", Arc::new(move || sink.health())),
+        ("dead_letters", Arc::new(move || burier.health())),
     ]
 }
 
@@ -221,7 +253,15 @@ pub struct Engine {
 impl Engine {
     /// Puts an engine together.
     pub fn builder(config: Config) -> EngineBuilder {
-        EngineBuilder { config, members: None, routes: None, registry: None, source: None }
+        EngineBuilder {
+            config,
+            members: None,
+            routes: None,
+            registry: None,
+            source: None,
+            inbox: None,
+            dead_letters: None,
+        }
     }
 
     /// Where the admin pages are; tells the port when 0 was configured.

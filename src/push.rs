@@ -66,6 +66,8 @@ pub struct Settings {
     pub max_retry: u32,
     /// `consumer.retry_interval`.
     pub retry_interval: Duration,
+    /// `inbox.store`.
+    pub inbox: crate::config::InboxStore,
 }
 
 /// What a shard has done besides ending events; all only grow.

@@ -11,7 +11,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use prost::Message as _;
 use task_engine::Engine;
 use task_engine::config::Config;
-use task_engine::edge::embedded::{EmbeddedMembers, EmbeddedRegistry, EmbeddedRoutes, EmbeddedSource, Publisher};
+use task_engine::edge::embedded::{
+    EmbeddedDeadLetters, EmbeddedInbox, EmbeddedMembers, EmbeddedRegistry, EmbeddedRoutes, EmbeddedSource, Publisher,
+};
 use task_engine::ports::{Endpoint, GatewayRecord, Protocols};
 use task_engine::proto::event::PushEvent;
 
@@ -116,7 +118,8 @@ fn start_engine(args: &DemoArgs, sizes: &[u32], gateways: &[Gateway]) -> Result<
     config.engine.cores = args.cores;
     config.admin.listen = ([127, 0, 0, 1], 0).into();
     let (source, publisher) = EmbeddedSource::new();
-    let engine = Engine::builder(config).members(members).routes(routes).registry(registry).source(source).start();
+    let engine = Engine::builder(config).members(members).routes(routes).registry(registry).source(source);
+    let engine = engine.inbox(EmbeddedInbox::new()).dead_letters(EmbeddedDeadLetters::new()).start();
     engine.map(|engine| (engine, publisher)).map_err(|error| Error::new(format!("the engine did not start: {error}")))
 }
 

@@ -7,8 +7,9 @@ use super::addresses::{Dsn, HostPort, NatsAuth, NatsUrls};
 use super::kinds::{Value, jetstream_name, show_span};
 use super::read::Reading;
 use super::{
-    AdminConfig, Config, ConsumerConfig, ConsumerMode, EngineConfig, EtcdConfig, GatewayConfig, InboxConfig, LogConfig,
-    LogOutput, MembersConfig, MysqlConfig, NatsConfig, Place, RedisConfig, RegistryConfig, RoutesConfig, Secret,
+    AdminConfig, Config, ConsumerConfig, ConsumerMode, DeadLettersConfig, EngineConfig, EtcdConfig, GatewayConfig,
+    InboxConfig, LogConfig, LogOutput, MembersConfig, MysqlConfig, NatsConfig, Place, RedisConfig, RegistryConfig,
+    RoutesConfig, Secret,
 };
 
 /// The configuration; what contradicts itself goes to the reading's mistakes.
@@ -26,6 +27,7 @@ pub(super) fn build(reading: &mut Reading) -> Config {
         members: MembersConfig { cache_ttl: reading.span("members", "cache_ttl") },
         routes: RoutesConfig { cache: super::RouteCache::of(&reading.text("routes", "cache")) },
         inbox: InboxConfig { store: super::InboxStore::of(&reading.text("inbox", "store")) },
+        dead_letters: DeadLettersConfig { path: reading.text("dead_letters", "path").into() },
         engine: EngineConfig {
             cores: cores(reading, consumer.partitions),
             drain_timeout: reading.span("engine", "drain_timeout"),

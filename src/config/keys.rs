@@ -58,6 +58,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("members", "How long a session's member list may be reused."),
     ("routes", "How users' gateways are remembered."),
     ("inbox", "Who gets a row in t_inbox."),
+    ("dead_letters", "Where events go that can never be pushed."),
     ("engine", "Threads and the stop."),
     ("admin", "Metrics and health."),
 ];
@@ -171,6 +172,7 @@ pub const KEYS: &[Key] = &[
     key("members", "cache_ttl", Kind::Span(0, 3_600_000), "1s", "How long a session's member list may be reused; 0s asks MySQL each time. A new member waits at most this long for messages."),
     key("routes", "cache", Kind::Choice(&["tracked", "off"]), "tracked", "tracked: kept until Redis tells that a route changed. off: Redis is asked each time."),
     key("inbox", "store", Kind::Choice(&["offline", "all", "off"]), "offline", "Which recipients get a row: offline (whoever could not be reached), all, off."),
+    key("dead_letters", "path", Kind::Word, "task-engine-dead-letters.jsonl", "Local file for dead letters when there is no stream <consumer.stream>_DLQ (core NATS), and for those too large for it. Relative to the folder the engine runs in; `task-engine dlq` reads it."),
     key("engine", "cores", Kind::Cores, "all", "Shards, each a thread on its own CPU: all, or a number."),
     key("engine", "drain_timeout", Kind::Span(1_000, 3_600_000), "25s", "How long a stop may take; below the 30 s after which Kubernetes kills."),
     key("admin", "listen", Kind::Listen, "127.0.0.1:9100", "address:port of /metrics, /livez and /readyz; `:9100` is every address, port 0 a free one."),

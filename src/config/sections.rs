@@ -56,6 +56,8 @@ pub struct Config {
     pub routes: RoutesConfig,
     /// t_inbox.
     pub inbox: InboxConfig,
+    /// Dead letters.
+    pub dead_letters: DeadLettersConfig,
     /// Threads and the stop.
     pub engine: EngineConfig,
     /// Metrics and health.
@@ -294,6 +296,13 @@ words! {
 pub struct InboxConfig {
     /// `inbox.store`.
     pub store: InboxStore,
+}
+
+/// `dead_letters`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLettersConfig {
+    /// `dead_letters.path`.
+    pub path: PathBuf,
 }
 
 /// `engine`.

@@ -205,6 +205,7 @@ fn other(config: &Config, section: &str, name: &str) -> String {
         ("members", "cache_ttl") => show_span(config.members.cache_ttl),
         ("routes", "cache") => config.routes.cache.word().to_owned(),
         ("inbox", "store") => config.inbox.store.word().to_owned(),
+        ("dead_letters", "path") => config.dead_letters.path.display().to_string(),
         ("engine", "cores") => config.engine.cores.to_string(),
         ("engine", "drain_timeout") => show_span(config.engine.drain_timeout),
         ("admin", "listen") => config.admin.listen.to_string(),

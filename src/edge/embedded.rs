@@ -1,8 +1,10 @@
-//! The four ports inside one process: for `make demo`, examples and tests, where no server runs.
+//! The ports inside one process: for `make demo`, examples and tests, where no server runs.
 //!
 //! Promises what the real adapters promise: a publisher's events keep their order, a full engine makes the publisher
 //! wait, a stop hands in all that was accepted, and a changed member, route or gateway is seen by the next lookup.
 //! Refuses to forget a change of a route: changes of one user that were not yet told become one.
+
+mod writers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -26,6 +28,8 @@ use crate::ports::{
     ControlFuture, DeliveryTag, GatewayRecord, Health, Intake, LocalFuture, LookupError, MemberReader, Members,
     Registry, RegistrySink, Routes, RoutesPort, RunningSource, Settled, Source,
 };
+
+pub use writers::{EmbeddedDeadLetters, EmbeddedInbox, InboxRow};
 
 /// How often an idle reader looks whether it is to stop.
 const STOP_POLL: Duration = Duration::from_millis(20);

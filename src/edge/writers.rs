@@ -171,10 +171,7 @@ fn write_batch<K: Kind>(
 }
 
 /// A custom writer that answers for another number of asks must not shift answers from one ask to the next.
-fn checked<K: Kind>(
-    answers: Vec<Result<K::Answer, LookupError>>,
-    asked: usize,
-) -> Vec<Result<K::Answer, LookupError>> {
+fn checked<K: Kind>(answers: Vec<Result<K::Answer, LookupError>>, asked: usize) -> Vec<Result<K::Answer, LookupError>> {
     if answers.len() == asked {
         return answers;
     }

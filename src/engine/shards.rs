@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::edge::gateway::{GatewayOptions, Gateways};
 use crate::edge::lookup::MemberThreads;
 use crate::edge::resolve::Resolver;
+use crate::edge::writers::{BuryThread, InboxThreads};
 use crate::engine::{Engine, StartError};
 use crate::ids::ShardId;
 use crate::limits::{SHARD_IO_MEMORY_BYTES, SHARD_PREEMPT_AFTER, TICK};
@@ -31,6 +32,8 @@ pub(super) struct Parts {
     pub mailboxes: Vec<Mailbox>,
     pub lanes: Vec<IntakeLane>,
     pub lookups: MemberThreads,
+    pub inbox: Option<InboxThreads>,
+    pub burier: BuryThread,
     pub routes: Arc<dyn Routes + Send + Sync>,
     pub resolver: Resolver,
 }
@@ -68,6 +71,8 @@ struct Seed {
     lane: IntakeLane,
     mesh: MeshEnd,
     lookups: MemberThreads,
+    inbox: Option<InboxThreads>,
+    burier: BuryThread,
     routes: Arc<dyn Routes + Send + Sync>,
     resolver: Resolver,
     shared: Arc<Shared>,
@@ -93,6 +98,8 @@ pub(super) fn start(config: &Config, shared: Arc<Shared>, parts: Parts) -> Resul
             lane,
             mesh,
             lookups: parts.lookups.clone(),
+            inbox: parts.inbox.clone(),
+            burier: parts.burier.clone(),
             routes: parts.routes.clone(),
             resolver: parts.resolver.clone(),
             shared: shared.clone(),
@@ -122,6 +129,7 @@ fn settings_of(config: &Config, shard: ShardId) -> Settings {
         delivery_timeout: config.gateway.delivery_timeout,
         max_retry: config.consumer.max_retry,
         retry_interval: config.consumer.retry_interval,
+        inbox: config.inbox.store,
     }
 }
 
@@ -156,6 +164,8 @@ async fn run_in_queue(seed: Seed) {
         gateways: Gateways::new(local, seed.resolver, GatewayOptions::default()),
         routes,
         members: seed.lookups,
+        inbox: seed.inbox,
+        burier: seed.burier,
         publisher: seed.publisher,
         shared: seed.shared,
         work: Work::default(),

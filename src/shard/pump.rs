@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use crate::edge::gateway::Gateways;
 use crate::edge::lookup::MemberThreads;
+use crate::edge::writers::{BuryThread, InboxThreads};
 use crate::heartbeat::Heartbeats;
 use crate::ids::{Nanos, ShardId};
 use crate::limits::INBOX_FACTS_A_TURN;
 use crate::meter::{GatewayRow, ShardPublisher, ShardSnapshot};
-use crate::ports::{Health, LookupError, RunningSource, Settled};
+use crate::ports::{DeadLetter, DeliveryTag, Health, InboxRows, LookupError, RunningSource, Settled};
 use crate::push::Push;
-use crate::push::facts::{Input, Output};
+use crate::push::facts::{AskNo, Input, Output};
 use crate::shard::inbox::{FactSender, LocalFacts, Mailbox, Wake};
 use crate::shard::intake::IntakeLane;
 use crate::shard::mesh::{MeshEnd, MeshMessage};
@@ -83,6 +84,10 @@ pub struct Pump {
     pub routes: RoutesPort,
     /// Member lookups.
     pub members: MemberThreads,
+    /// Inbox rows; none with `inbox.store: off`.
+    pub inbox: Option<InboxThreads>,
+    /// Dead letters.
+    pub burier: BuryThread,
     /// Where its numbers go.
     pub publisher: ShardPublisher,
     /// What is shared.
@@ -185,25 +190,44 @@ impl Pump {
                 Output::Cut { gateway, stream } => self.gateways.cut(gateway, stream),
                 Output::ToOwner(owner, bundle) => self.mesh.send(owner, MeshMessage::Bundle(bundle)),
                 Output::ToHome(home, result) => self.mesh.send(home, MeshMessage::Result(result)),
-                Output::Store { ask, .. } => {
-                    let answer = Err(LookupError::Unavailable("no inbox".to_owned()));
-                    self.local.push(Input::Stored { ask, answer });
-                }
-                Output::Bury { ask, .. } => {
-                    let answer = Err(LookupError::Unavailable("no dead letters".to_owned()));
-                    self.local.push(Input::Buried { ask, answer });
-                }
+                Output::Store { ask, rows } => self.store(ask, rows),
+                Output::Bury { ask, tag, letter } => self.bury(ask, tag, letter),
                 Output::Settle(tag) => self.work.settled.push(tag),
                 Output::Warn { reason, detail } => tracing::warn!(shard = self.shard.0, reason, "{detail}"),
             }
         }
         self.work.outputs = outputs;
         self.mesh.flush();
-        if !self.work.settled.is_empty() {
-            if let Some(source) = self.shared.source.get() {
-                source.settle(&self.work.settled);
-            }
+        // A source hands events in before its start has returned: until it has, they wait here, no more than are in
+        // flight.
+        if !self.work.settled.is_empty()
+            && let Some(source) = self.shared.source.get()
+        {
+            source.settle(&self.work.settled);
             self.work.settled.clear();
+        }
+    }
+
+    fn store(&self, ask: AskNo, rows: InboxRows) {
+        let refused = match &self.inbox {
+            Some(inbox) => inbox.store(ask, rows, self.sender.clone()).err().map(|_| InboxThreads::queue_full()),
+            None => Some(LookupError::Rejected("inbox.store is off".to_owned())),
+        };
+        if let Some(why) = refused {
+            self.local.push(Input::Stored { ask, answer: Err(why) });
+        }
+    }
+
+    fn bury(&self, ask: AskNo, tag: DeliveryTag, letter: DeadLetter) {
+        let refused = match self.shared.source.get() {
+            Some(source) => {
+                let taken = self.burier.bury(ask, letter, source.origin(tag), self.sender.clone());
+                taken.err().map(|_| BuryThread::queue_full())
+            }
+            None => Some(LookupError::Unavailable("the source is still starting".to_owned())),
+        };
+        if let Some(why) = refused {
+            self.local.push(Input::Buried { ask, answer: Err(why) });
         }
     }
 

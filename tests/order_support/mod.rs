@@ -76,6 +76,7 @@ impl Table {
             delivery_timeout,
             max_retry: 2,
             retry_interval: Duration::from_millis(50),
+            inbox: task_engine::config::InboxStore::Off,
         };
         let mut push = Push::new(settings);
         push.take(Input::RoutesTracked(true));

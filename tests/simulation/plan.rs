@@ -74,6 +74,7 @@ impl Plan {
             delivery_timeout: self.delivery_timeout,
             max_retry: self.max_retry,
             retry_interval: self.retry_interval,
+            inbox: task_engine::config::InboxStore::Off,
         }
     }
 }

@@ -3,7 +3,6 @@
 //! Promises that the same letter has the same key however often it is written, that both forms can be read again
 //! without loss, and that nothing in a letter can break out of its header or line.
 
-use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -160,9 +159,10 @@ fn fnv1a64(start: u64, bytes: &[u8]) -> u64 {
 }
 
 mod as_base64 {
+    use base64::Engine as _;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    use super::{BASE64, Bytes, Engine};
+    use super::{BASE64, Bytes};
 
     pub(super) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&BASE64.encode(bytes))

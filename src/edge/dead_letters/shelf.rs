@@ -201,7 +201,8 @@ impl Shelf {
                 let notes = file.read(|letter| take(letter.key.clone(), letter))?;
                 if notes.broken_lines > 0 {
                     let (path, count) = (file.path().display(), notes.broken_lines);
-                    self.notes.push(format!("{path}: {count} line(s) are no letter (torn by a crash?) and passed over"));
+                    self.notes
+                        .push(format!("{path}: {count} line(s) are no letter (torn by a crash?) and passed over"));
                 }
                 entries = latest_of_each(entries);
             }

@@ -189,7 +189,10 @@ mod tests {
     fn an_ask_that_the_server_refuses_is_rejected_and_keeps_the_connection() {
         for code in [1064, 1105, 1366] {
             assert!(server(code).leaves_connection_good());
-            assert!(matches!(server(code).explain(&settings(), "check t_session_member"), LookupError::Rejected(_)), "{code}");
+            assert!(
+                matches!(server(code).explain(&settings(), "check t_session_member"), LookupError::Rejected(_)),
+                "{code}"
+            );
         }
     }
 

@@ -119,7 +119,8 @@ fn transaction(conn: &mut Conn, batch: &[InboxRows]) -> Result<Vec<NameList>, Fa
 }
 
 fn insert_all(conn: &mut Conn, batch: &[InboxRows]) -> Result<Vec<NameList>, Fault> {
-    let mut rows: Vec<Row<'_>> = batch.iter().flat_map(|rows| rows.users.iter().map(move |user| (rows, user))).collect();
+    let mut rows: Vec<Row<'_>> =
+        batch.iter().flat_map(|rows| rows.users.iter().map(move |user| (rows, user))).collect();
     // In the order of the unique key: its pages are touched once, and two writers lock in the same order. Among equals
     // the one asked first comes first, so that it gets the place.
     rows.sort_by(|a, b| key(a).cmp(&key(b)));

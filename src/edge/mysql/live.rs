@@ -84,10 +84,7 @@ fn connect(settings: &MysqlSettings) -> Result<Conn, Fault> {
             .stmt_cache_size(STATEMENTS_MAX)
             // A server that starts sessions without autocommit would show us the members of the first query for ever;
             // one whose mode is not strict would cut a name that is too long and store the rest.
-            .init(vec![
-                "SET NAMES utf8mb4",
-                "SET autocommit = 1, sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
-            ]);
+            .init(vec!["SET NAMES utf8mb4", "SET autocommit = 1, sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"]);
         match Conn::new(options) {
             Ok(conn) => return Ok(conn),
             Err(error) => last = Fault::from(error),
