@@ -15,7 +15,7 @@ use support::{Etcd, eventually, free_port};
 
 fn waiting(followed: &Followed) -> Option<String> {
     match followed.sink.health() {
-        Health::Waiting(why) => Some(why),
+        Health::Waiting(why) | Health::Degraded(why) => Some(why),
         Health::Ready => None,
     }
 }

@@ -1,0 +1,120 @@
+//! Promise: a dead letter that is answered for is in the stream once, with all that is known of it; `task-engine dlq`
+//! lists it, shows it, sends its event again exactly once however often it is run, and drops it.
+
+#[path = "dlq_support/mod.rs"]
+mod support;
+
+use support::{TOPIC, World, event, letter, origin};
+use task_engine::ports::LookupError;
+
+#[test]
+fn dead_letters_are_kept_in_the_stream() {
+    let world = World::start(true, "jetstream");
+    world.stream("EVENTS", &[TOPIC]);
+    world.stream("EVENTS_DLQ", &["EVENTS_DLQ.>"]);
+    let mut writer = world.writer();
+    writer.ping().expect("the stream is there");
+    let letters = [
+        (letter("undecodable", b"\xff\xfe not an event".to_vec(), None), origin(3)),
+        (letter("lookup_failed", event(1), None), origin(4)),
+        (letter("inbox_conflict", event(2), Some("o'br\u{ef}en\r\n")), origin(5)),
+    ];
+    // Written again, as when an answer was lost: it is kept once.
+    for _ in 0..2 {
+        assert_eq!(writer.write(&letters), [Ok(()), Ok(()), Ok(())]);
+    }
+    assert_eq!(world.messages("EVENTS_DLQ"), 3);
+    listing_selects(&world);
+    showing_tells_all(&world);
+    replaying_publishes_once(&world, &mut *writer);
+    dropping_asks_before_all(&world);
+    a_letter_that_is_too_large_goes_to_the_file(&world, &mut *writer);
+}
+
+fn listing_selects(world: &World) {
+    assert_eq!(world.ids(&[]), ["1", "2", "3"]);
+    assert_eq!(world.ids(&["--reason", "lookup_failed"]), ["2"]);
+    assert_eq!(world.ids(&["3", "1"]), ["3", "1"]);
+    assert_eq!(world.ids(&["--newer-than", "1h"]).len(), 3);
+    assert!(world.ids(&["--older-than", "1h"]).is_empty());
+    assert!(world.ids(&["--newer-than", "1h", "--reason", "no_such"]).is_empty());
+    let table = world.dlq(&["list"]);
+    assert_eq!(table.code, 0);
+    assert!(table.out.starts_with("ID  BURIED"), "{}", table.out);
+    assert!(table.out.contains("it was undecodable really") && table.out.ends_with("3 letters in stream EVENTS_DLQ\n"));
+    let wrong = world.dlq(&["list", "--older-than", "yesterday"]);
+    assert!(wrong.code == 2 && wrong.err.contains("write one such as 30min"), "{wrong:?}");
+}
+
+fn showing_tells_all(world: &World) {
+    let shown = &world.dlq_json(&["show", "3"])[0];
+    for (key, value) in [
+        ("id", "3".into()),
+        ("reason", "inbox_conflict".into()),
+        ("detail", "it was inbox_conflict\nreally".into()),
+        ("subject", TOPIC.into()),
+        ("sequence", 5.into()),
+        ("deliveries", 2.into()),
+        ("tries", 4.into()),
+        ("recipient", "o'br\u{ef}en\r\n".into()),
+        ("published", "2023-11-14T22:13:20Z".into()),
+    ] {
+        assert_eq!(shown[key], serde_json::Value::from(value), "{key}: {shown}");
+    }
+    assert_eq!(shown["event"]["content"], "message 2");
+    let text = world.dlq(&["show", "1"]);
+    assert!(text.code == 0 && text.out.contains("no PushEvent; its bytes: \\xff\\xfe not an event"), "{text:?}");
+    let missing = world.dlq(&["show", "99"]);
+    assert!(missing.code == 1 && missing.err.contains("no dead letter 99 in stream EVENTS_DLQ"), "{missing:?}");
+}
+
+fn replaying_publishes_once(world: &World, writer: &mut dyn task_engine::ports::DeadLetterWriter) {
+    let subscription = world.client().subscribe(TOPIC).expect("a subscription");
+    let replayed = world.dlq(&["replay", "--reason", "lookup_failed"]);
+    assert_eq!((replayed.code, replayed.out.as_str()), (0, "1 letter replayed\n"), "{replayed:?}");
+    let message = subscription.next_timeout(support::PATIENCE).expect("the event");
+    assert_eq!(message.data, event(1));
+    let id = message.headers.expect("headers").get("Nats-Msg-Id").cloned().expect("an id");
+    assert!(id.starts_with("replay-4-lookup_failed-"), "{id}");
+    assert_eq!((world.messages("EVENTS"), world.ids(&[])), (1, vec!["1".to_owned(), "3".to_owned()]));
+    let again = world.dlq(&["replay", "--reason", "lookup_failed"]);
+    assert_eq!((again.code, again.out.as_str()), (0, "0 letters replayed\n"));
+    // The same event is buried again inside the stream's window: it is there again, and its replay, broken off
+    // before the letter was taken out or not, is one event.
+    assert_eq!(writer.write(&[(letter("lookup_failed", event(1), None), origin(4))]), [Ok(())]);
+    assert_eq!(world.ids(&["--reason", "lookup_failed"]).len(), 1, "a repeat of a letter that is gone is kept");
+    assert_eq!(world.dlq(&["replay", "--reason", "lookup_failed"]).code, 0);
+    assert_eq!(world.messages("EVENTS"), 2, "it is another letter, of another failure");
+    // One recipient's letter is not pushed to everyone.
+    let one = world.dlq(&["replay", "3"]);
+    assert!(one.code == 1 && one.err.contains("--everyone"), "{one:?}");
+    assert_eq!(world.messages("EVENTS"), 2);
+    assert_eq!(world.dlq_json(&["replay", "3", "--everyone"])[0]["replayed"], serde_json::json!(["3"]));
+    assert_eq!((world.messages("EVENTS"), world.ids(&[])), (3, vec!["1".to_owned()]));
+}
+
+fn dropping_asks_before_all(world: &World) {
+    let all = world.dlq(&["drop"]);
+    assert!(all.code == 2 && all.err.contains("--yes"), "{all:?}");
+    assert_eq!(world.ids(&[]), ["1"]);
+    let missing = world.dlq(&["drop", "77"]);
+    assert!(missing.code == 1 && missing.err.contains("77"), "{missing:?}");
+    assert_eq!(world.dlq(&["drop", "--older-than", "1h"]).out, "0 letters dropped\n");
+    assert_eq!(world.dlq(&["drop", "--yes"]).out, "1 letter dropped\n");
+    assert_eq!(world.messages("EVENTS_DLQ"), 0);
+    assert_eq!(world.dlq(&["list"]).out, "no dead letters (stream EVENTS_DLQ)\n");
+}
+
+fn a_letter_that_is_too_large_goes_to_the_file(world: &World, writer: &mut dyn task_engine::ports::DeadLetterWriter) {
+    // As large as the server lets an event be: with the letter's headers it is over that.
+    let large = (letter("too_large", vec![b'x'; 1 << 20], None), origin(9));
+    let small = (letter("undecodable", b"x".to_vec(), None), origin(10));
+    let answers: Vec<Result<(), LookupError>> = writer.write(&[large, small]);
+    assert_eq!(answers, [Ok(()), Ok(())]);
+    assert_eq!(world.messages("EVENTS_DLQ"), 1);
+    let list = world.dlq(&["list"]);
+    assert!(list.err.contains("letters in the file"), "{list:?}");
+    let file = world.file();
+    let in_file = world.ids(&["--file", file.to_str().expect("UTF-8")]);
+    assert!(in_file.len() == 1 && in_file[0].starts_with("9-too_large-"), "{in_file:?}");
+}

@@ -1,0 +1,94 @@
+//! Promise: with core NATS and no JetStream, dead letters are in a local file, each line on the disk before it is
+//! answered for; a line torn by a crash costs that line only; the same commands work on it; and the file has a bound.
+
+#[path = "dlq_support/mod.rs"]
+mod support;
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+
+use support::{TOPIC, World, event, letter, origin};
+use task_engine::edge::dead_letters::file::{FileError, LetterFile};
+use task_engine::edge::dead_letters::letter::Kept;
+use task_engine::ports::Origin;
+
+#[test]
+fn dead_letters_fall_back_to_a_file() {
+    let world = World::start(false, "core");
+    let mut writer = world.writer();
+    writer.ping().expect("the file will do");
+    assert_eq!(world.dlq(&["list"]).code, 0, "no file, no letters");
+    let letters = [
+        (letter("undecodable", b"\xff\n".to_vec(), None), Origin::default()),
+        (letter("lookup_failed", event(1), None), origin(4)),
+    ];
+    for _ in 0..2 {
+        assert_eq!(writer.write(&letters), [Ok(()), Ok(())]);
+    }
+    assert_eq!(std::fs::metadata(world.file()).expect("a file").permissions().mode() & 0o777, 0o600);
+
+    // A crash tore the last line; the next letter begins its own.
+    let mut file = std::fs::OpenOptions::new().append(true).open(world.file()).expect("a file");
+    file.write_all(br#"{"key":"torn","rea"#).expect("half a letter");
+    drop(file);
+    assert_eq!(writer.write(&[(letter("inbox_conflict", event(2), Some("bob")), Origin::default())]), [Ok(())]);
+
+    let ids = world.ids(&[]);
+    assert_eq!(ids.len(), 3, "each letter once: {ids:?}");
+    let list = world.dlq(&["list"]);
+    assert!(list.err.contains("1 line(s) are no letter"), "{list:?}");
+    let shown = &world.dlq_json(&["show", &ids[1]])[0];
+    assert_eq!((&shown["sequence"], &shown["event"]["content"]), (&4.into(), &"message 1".into()));
+
+    replay_needs_a_listener_and_is_done_once(&world, &ids);
+    assert_eq!(world.dlq(&["drop", &ids[0]]).out, "1 letter dropped\n");
+    assert_eq!(world.ids(&[]), [ids[2].clone()]);
+    assert_eq!(world.dlq(&["drop", "--yes"]).code, 0);
+    assert!(world.ids(&[]).is_empty());
+    let missing = world.dlq(&["list", "--file", "/nonexistent/letters"]);
+    assert!(missing.code == 1 && missing.err.contains("no such file"), "{missing:?}");
+    // The writer finds the file that the command put in the place of its own.
+    assert_eq!(writer.write(&letters), [Ok(()), Ok(())]);
+    assert_eq!(world.ids(&[]).len(), 2);
+}
+
+fn replay_needs_a_listener_and_is_done_once(world: &World, ids: &[String]) {
+    let nobody = world.dlq(&["replay", &ids[1]]);
+    assert!(nobody.code == 1 && nobody.err.contains("nobody listens on"), "{nobody:?}");
+    assert_eq!(world.ids(&[]).len(), 3, "it stays");
+    let client = world.client();
+    let subscription = client.subscribe(TOPIC).expect("a subscription");
+    client.flush().expect("the server knows it");
+    for _ in 0..2 {
+        world.dlq(&["replay", "--reason", "lookup_failed"]);
+    }
+    let message = subscription.next_timeout(support::PATIENCE).expect("the event");
+    assert_eq!(message.data, event(1));
+    client.flush().expect("all is here");
+    assert!(subscription.try_next().is_none(), "once");
+    assert_eq!(world.ids(&[]), [ids[0].clone(), ids[2].clone()]);
+}
+
+#[test]
+fn a_full_file_refuses_whole_letters() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = LetterFile::new(&folder.path().join("letters.jsonl"), 4096);
+    let kept = |number: u8| Kept::of(&letter("undecodable", vec![number; 600], None), &Origin::default(), 1);
+    let mut taken = 0;
+    let error = loop {
+        match file.append(&[kept(taken), kept(taken + 1)]) {
+            Ok(()) => taken += 2,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(&error, FileError::Full(why) if why.contains("task-engine dlq list")), "{error}");
+    let mut read = Vec::new();
+    let notes = file.read(|letter| read.push(letter)).expect("it is read");
+    assert_eq!((read.len(), notes.broken_lines), (usize::from(taken), 0));
+    assert!(taken >= 2 && std::fs::metadata(file.path()).expect("a file").len() <= 4096);
+    let keys = read.iter().map(|letter| letter.key.clone()).collect();
+    assert_eq!(file.remove(&keys), Ok(u64::from(taken)));
+    assert_eq!(file.append(&[kept(1)]), Ok(()), "there is room again");
+    let unwritable = LetterFile::new(&folder.path().join("no/such/folder/letters"), 4096);
+    assert!(matches!(unwritable.append(&[kept(1)]), Err(FileError::Failed(why)) if why.contains("dead_letters.path")));
+}
