@@ -58,7 +58,7 @@ fn dead_letters_wait_for_their_stream() {
     world.nats.stop().expect("it hangs");
     bury(5).expect("room");
     let why = next(&facts).expect_err("the server hangs").to_string();
-    assert!(why.contains("no answer within 2s") || why.contains("does not"), "{why}");
+    assert!(why.contains("did not confirm in time") && why.contains("EVENTS_DLQ"), "{why}");
     world.nats.cont().expect("it goes on");
     bury(6).expect("room");
     assert_eq!(next(&facts), Ok(()));

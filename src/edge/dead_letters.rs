@@ -118,12 +118,12 @@ impl Writer {
         if let Some(mut wire) = self.wire.take()
             && let Ok(done) = work(&mut wire)
         {
-            self.wire = Some(wire);
+            self.wire = Some(wire).filter(|wire| !wire.is_doubtful);
             return Ok(done);
         }
         let mut wire = Wire::connect(&self.settings.wire)?;
         let done = work(&mut wire)?;
-        self.wire = Some(wire);
+        self.wire = Some(wire).filter(|wire| !wire.is_doubtful);
         Ok(done)
     }
 

@@ -9,7 +9,7 @@ use loadtest::servers::{Nats, NatsAuth, NatsOptions};
 use prost::Message;
 use task_engine::config::{self, Flags};
 use task_engine::edge::{dead_letter_store_of, dead_letters_of};
-use task_engine::ports::{DeadLetter, DeadLetterWriter, DeadLetters, Origin};
+use task_engine::ports::{DeadLetter, DeadLetterWriter, Origin};
 use task_engine::proto::event::PushEvent;
 use tempfile::TempDir;
 

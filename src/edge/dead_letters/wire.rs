@@ -116,6 +116,8 @@ pub struct Wire {
     inbox: String,
     asked: u64,
     timeout: Duration,
+    /// An answer did not come in time: the connection may be half open, and is better replaced.
+    pub is_doubtful: bool,
     /// The server's bound on headers and payload together.
     pub max_payload: usize,
 }
@@ -162,6 +164,7 @@ impl Wire {
             inbox: format!("_INBOX.{random:016x}"),
             asked: 0,
             timeout: settings.timeout,
+            is_doubtful: false,
             max_payload: 0,
         };
         wire.introduce(settings)?;
@@ -210,7 +213,10 @@ impl Wire {
         let mut missing = requests.len();
         while missing > 0 {
             let frame = match self.frame(deadline) {
-                Err(WireError::Away(_)) if Instant::now() >= deadline => return Ok(answers),
+                Err(WireError::Away(_)) if Instant::now() >= deadline => {
+                    self.is_doubtful = true;
+                    return Ok(answers);
+                }
                 other => other?,
             };
             let Some((at, answer)) = self.matched(frame, first) else { continue };
