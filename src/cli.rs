@@ -72,6 +72,7 @@ pub enum Command {
         file: PathBuf,
     },
     /// Look at dead letters, send them again, or drop them.
+    #[command(long_about = dlq::ABOUT)]
     Dlq(dlq::DlqArgs),
 }
 

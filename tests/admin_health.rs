@@ -92,6 +92,16 @@ fn readyz_names_what_is_waited_for_and_turns_503_when_stopping() {
 }
 
 #[test]
+fn a_degraded_part_is_shown_and_keeps_nobody_away() {
+    let mut state = state(Heartbeats::new(1));
+    state.health.push(("dead_letters", Arc::new(|| Health::Degraded("no stream;\nmake it".into()))));
+    let admin = Admin::start(state);
+    assert_eq!(admin.get("/readyz"), (200, "ready\n".to_owned()));
+    let verbose = "[~] dead_letters: no stream; make it\n[+] shards ok\nready\n";
+    assert_eq!(admin.get("/readyz?verbose"), (200, verbose.to_owned()));
+}
+
+#[test]
 fn a_shard_that_stands_still_fails_livez_and_recovers() {
     let heartbeats = Heartbeats::with_stale_after(2, Duration::from_millis(300), Instant::now());
     let admin = Admin::start(state(Arc::clone(&heartbeats)));

@@ -72,6 +72,10 @@ fn help_says_purpose_examples_environment_and_exit_codes() {
     {
         assert!(out.contains(words), "{words}: {out}");
     }
+    let (out, _) = texts(&engine(&["dlq", "--help"], &[]));
+    for words in ["A dead letter is", "Examples:", "replay", "Exit codes:", "--config <FILE>", "--file <FILE>"] {
+        assert!(out.contains(words), "{words}: {out}");
+    }
     let output = engine(&["--version"], &[]);
     assert_eq!(texts(&output).0, format!("task-engine {}\n", env!("CARGO_PKG_VERSION")));
 }

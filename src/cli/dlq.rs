@@ -16,7 +16,7 @@ use crate::edge::dead_letters::letter::Kept;
 use crate::edge::dead_letters::shelf::{Entry, Selection, Shelf, ShelfError};
 use crate::proto::event::PushEvent;
 
-const ABOUT: &str = "Look at dead letters, send them again, or drop them.
+pub(super) const ABOUT: &str = "Look at dead letters, send them again, or drop them.
 
 A dead letter is an event that could not be pushed however often it was tried (broken, too large, refused by a store), \
 or one recipient of it. It stays until it is replayed or dropped.
@@ -42,7 +42,7 @@ Exit codes:
 
 /// `task-engine dlq`.
 #[derive(Clone, Debug, Args)]
-#[command(about = ABOUT, long_about = ABOUT, after_help = AFTER)]
+#[command(after_help = AFTER)]
 pub struct DlqArgs {
     /// What to do.
     #[command(subcommand)]

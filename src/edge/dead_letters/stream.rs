@@ -122,7 +122,11 @@ impl LetterStream {
 
     fn judge(&self, answer: Option<Answer>) -> Judged {
         let bytes = match answer {
-            None => return Judged::End(Published::Failed("the server did not confirm in time; check its load and the network".to_owned())),
+            None => {
+                return Judged::End(Published::Failed(
+                    "the server did not confirm in time; check its load and the network".to_owned(),
+                ));
+            }
             Some(Answer::NobodyListens) => return Judged::End(Published::NoStream),
             Some(Answer::Message(bytes)) => bytes,
         };

@@ -22,9 +22,12 @@ pub struct InboxRow {
     pub msg_id: i64,
 }
 
+/// Owner, session and number of a row.
+type Place = (String, String, i64);
+
 /// The inbox in memory, as large as what is stored; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct EmbeddedInbox(Arc<Mutex<BTreeMap<(String, String, i64), i64>>>);
+pub struct EmbeddedInbox(Arc<Mutex<BTreeMap<Place, i64>>>);
 
 impl EmbeddedInbox {
     /// Nothing is stored.
@@ -35,7 +38,7 @@ impl EmbeddedInbox {
     /// All rows, in the order of owner, session and number.
     pub fn rows(&self) -> Vec<InboxRow> {
         let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let row = |((owner, session, seq_id), msg_id): (&(String, String, i64), &i64)| InboxRow {
+        let row = |((owner, session, seq_id), msg_id): (&Place, &i64)| InboxRow {
             owner: owner.clone(),
             session: session.clone(),
             seq_id: *seq_id,
@@ -91,5 +94,26 @@ impl DeadLetterWriter for EmbeddedDeadLetters {
     fn write(&mut self, letters: &[(DeadLetter, Origin)]) -> Vec<Result<(), LookupError>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(letters);
         letters.iter().map(|_| Ok(())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeat_is_good_and_another_message_in_the_place_is_told() {
+        let inbox = EmbeddedInbox::new();
+        let rows = |msg_id, users: &[&str]| InboxRows {
+            session: "s".into(),
+            msg_id,
+            seq_id: 5,
+            users: users.iter().collect(),
+        };
+        let mut writer = inbox.open();
+        let answers = writer.store(&[rows(1, &["ann", "bob"]), rows(1, &["ann"]), rows(2, &["bob", "cleo"])]);
+        assert_eq!(answers, [Ok(NameList::new()), Ok(NameList::new()), Ok(NameList::from_iter(["bob"]))]);
+        let held: Vec<(String, i64)> = inbox.rows().into_iter().map(|row| (row.owner, row.msg_id)).collect();
+        assert_eq!(held, [("ann".to_owned(), 1), ("bob".to_owned(), 1), ("cleo".to_owned(), 2)]);
     }
 }

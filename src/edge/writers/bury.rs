@@ -22,7 +22,7 @@ pub const LETTER_REASONS: &[&str] = &[
     EventEnd::TooLarge.label(),
     EventEnd::LookupFailed.label(),
     "inbox_conflict",
-    "inbox_refused",
+    "inbox_rejected",
     "other",
 ];
 
