@@ -209,7 +209,7 @@ impl Shard {
     /// The trouble the port tells `/readyz`.
     pub fn trouble(&self) -> String {
         match self.port.health() {
-            Health::Waiting(why) => why,
+            Health::Waiting(why) | Health::Degraded(why) => why,
             Health::Ready => panic!("ready, expected trouble"),
         }
     }

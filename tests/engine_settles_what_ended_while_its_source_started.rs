@@ -1,0 +1,78 @@
+//! Promise: an event that ends before its source's `start` has returned is settled all the same.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use loadtest::servers::free_ports;
+use prost::Message as _;
+use task_engine::Engine;
+use task_engine::config::Config;
+use task_engine::edge::embedded::{
+    EmbeddedDeadLetters, EmbeddedInbox, EmbeddedMembers, EmbeddedRegistry, EmbeddedRoutes,
+};
+use task_engine::ports::{DeliveryTag, Health, Intake, RunningSource, Settled, Source};
+use task_engine::proto::event::PushEvent;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Hands in one event and starts only when the engine has ended it.
+struct SlowStart {
+    admin: SocketAddr,
+    settled: mpsc::Sender<DeliveryTag>,
+}
+
+impl Source for SlowStart {
+    fn start(self: Box<Self>, intake: Intake) -> std::io::Result<Box<dyn RunningSource>> {
+        intake.report(0, Health::Ready);
+        let event = PushEvent { msg_id: 1, session_id: "nobody".into(), ..PushEvent::default() };
+        intake.offer(event.encode_to_vec().into(), DeliveryTag { reader: 3, number: 7 });
+        let deadline = Instant::now() + PATIENCE;
+        while !metrics(self.admin).contains("end=\"no_members\",shard=\"0\"} 1\n") {
+            assert!(Instant::now() < deadline, "the event never ended:\n{}", metrics(self.admin));
+        }
+        Ok(Box::new(Started(self.settled)))
+    }
+}
+
+struct Started(mpsc::Sender<DeliveryTag>);
+
+impl RunningSource for Started {
+    fn settle(&self, settled: &[Settled]) {
+        settled.iter().for_each(|settled| self.0.send(settled.tag).expect("the test waits"));
+    }
+    fn stop(&self) {}
+}
+
+fn metrics(admin: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(admin).expect("the admin port");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").expect("asked");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    text
+}
+
+#[test]
+fn engine_settles_what_ended_while_its_source_started() {
+    let admin = SocketAddr::from(([127, 0, 0, 1], free_ports(1).expect("a free port")[0]));
+    let mut config = Config::default();
+    (config.engine.cores, config.admin.listen) = (1, admin);
+    let (settled, all_settled) = mpsc::channel();
+    let engine = Engine::builder(config)
+        .members(EmbeddedMembers::new())
+        .routes(EmbeddedRoutes::new())
+        .registry(EmbeddedRegistry::new())
+        .inbox(EmbeddedInbox::new())
+        .dead_letters(EmbeddedDeadLetters::new())
+        .source(SlowStart { admin, settled })
+        .start()
+        .expect("the engine starts");
+    assert_eq!(all_settled.recv_timeout(PATIENCE), Ok(DeliveryTag { reader: 3, number: 7 }));
+    let page = metrics(admin);
+    for name in ["inbox_rows_total", "dead_letters_total{reason=\"undecodable\"}", "inbox_asks_queued"] {
+        assert!(page.contains(&format!("task_engine_{name}")), "{name}: {page}");
+    }
+    assert!(engine.stop().is_clean());
+}
