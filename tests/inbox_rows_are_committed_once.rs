@@ -25,6 +25,7 @@ fn inbox_rows_are_committed_once() {
     only_the_guilty_one_is_rejected(&server, &mut *writer);
     nothing_is_cut_when_the_server_is_not_strict(&server);
     large_batches_are_whole(&server, &mut *writer);
+    two_writers_on_the_same_rows_agree(&server);
     a_missing_table_is_the_operators_work(&server, &mut *writer);
 }
 
@@ -121,5 +122,31 @@ fn a_missing_table_is_the_operators_work(server: &Maria, writer: &mut dyn InboxW
     }
     root(server).query_drop("RENAME TABLE elsewhere TO t_inbox").expect("renamed back");
     assert_eq!(writer.store(&[rows("s", 1, 1, ["u"])]), [names([])]);
+    clear(server);
+}
+
+/// The locks of one may break the other's transaction; what is then asked again is there once.
+fn two_writers_on_the_same_rows_agree(server: &Maria) {
+    let users: Vec<String> = (0..50).map(|user| format!("user-{user}")).collect();
+    let inbox = MysqlInbox::new(settings(server));
+    let start = std::sync::Barrier::new(2);
+    let run = |backwards: bool| {
+        let mut writer = inbox.open();
+        for round in 0..20 {
+            let mut batch: Vec<_> = (0..8).map(|part| rows(&format!("session-{part}"), round, round, &users)).collect();
+            if backwards {
+                batch.reverse();
+            }
+            start.wait();
+            while let Some(error) = writer.store(&batch).into_iter().find_map(Result::err) {
+                assert!(matches!(error, LookupError::Unavailable(_)), "{error}");
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| run(true));
+        run(false);
+    });
+    assert_eq!(stored(server).len(), 20 * 8 * 50);
     clear(server);
 }
