@@ -148,12 +148,19 @@ impl World {
         let child = Command::new(env!("CARGO_BIN_EXE_task-engine"))
             .args(["--config".as_ref(), config.as_os_str()])
             .args(["--cores", &shards.to_string(), "--admin", &admin])
+            // Where its file of dead letters goes.
+            .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)
             .spawn()
             .expect("the engine starts");
         Process { child, admin, output }
+    }
+
+    /// The file of dead letters, when there are any.
+    pub fn letters(&self) -> PathBuf {
+        self.folder.path().join("task-engine-dead-letters.jsonl")
     }
 
     fn yaml(&self) -> String {
