@@ -230,7 +230,6 @@ impl Push {
         self.ask_members();
         self.ask_routes();
         self.flush_outboxes();
-        self.take_local_results();
         if !self.is_cut_off {
             self.ask_inbox();
             self.ask_dead_letters();

@@ -113,7 +113,8 @@ impl Push {
             }
             Err(LookupError::Rejected(why)) => {
                 self.activity.letters_lost += 1;
-                self.warn(EventEnd::DeadLetterLost.label(), || format!("the dead letters refused {letter:?}: {why}"));
+                let (_, DeadLetter { reason, detail, .. }) = self.written(&letter);
+                self.warn(EventEnd::DeadLetterLost.label(), || format!("{why}; the letter: {reason}: {detail}"));
                 self.buried(letter, false);
             }
         }
