@@ -58,7 +58,7 @@ impl World {
             return;
         }
         let is_same_tag = self.rng.chance(300) && self.broker.entries[at].key.is_some();
-        let last = self.oracle.tags.iter().rposition(|tag| tag.entry == at && tag.is_taken);
+        let last = self.oracle.tags.iter().rposition(|tag| tag.entry == at && tag.is_taken && !tag.is_dead);
         match last {
             Some(number) if is_same_tag => {
                 let Entry { home, payload, key, .. } = &self.broker.entries[at];

@@ -68,6 +68,9 @@ pub struct Tag {
     pub is_taken: bool,
     pub is_settled: bool,
     pub is_given_back: bool,
+    /// How often it was handed in and settled.
+    hand_ins: u32,
+    settlements: u32,
     /// The engine that had it is gone.
     pub is_dead: bool,
     /// The event, when it is the first of its kind.
@@ -84,6 +87,7 @@ impl Tag {
     pub fn handed_in(&mut self) {
         self.is_taken = true;
         self.is_settled = false;
+        self.hand_ins += 1;
     }
 }
 
@@ -221,7 +225,8 @@ impl Oracle {
     pub fn settled(&mut self, number: u64, how: SettleAs, now: Nanos) {
         let tag = &mut self.tags[number as usize];
         assert!(tag.is_taken, "tag {number} was settled before it was taken");
-        assert!(!tag.is_settled, "tag {number} was settled twice");
+        tag.settlements += 1;
+        assert!(tag.settlements <= tag.hand_ins, "tag {number} was settled more often than it was handed in");
         assert!(!tag.is_dead, "tag {number} was settled by an engine that is gone");
         tag.is_settled = true;
         tag.is_given_back = how == SettleAs::GivenBack;

@@ -230,8 +230,9 @@ impl World {
     fn feed_event(&mut self, shard: usize, arrival: Arrival) {
         let number = arrival.tag.number;
         if self.is_past_repeat_window(&arrival) {
-            let entry = self.oracle.tags[number as usize].entry;
-            self.broker.entries[entry].is_settled = true;
+            let tag = &mut self.oracle.tags[number as usize];
+            (tag.is_taken, tag.is_settled) = (true, true);
+            self.broker.entries[tag.entry].is_settled = true;
             return;
         }
         let repeats = self.shards[shard].counts().events_ended[EventEnd::Repeat as usize];
