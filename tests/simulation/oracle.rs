@@ -55,9 +55,9 @@ pub struct Event {
     pub settled_at: Nanos,
     /// It was settled as done.
     is_done: bool,
-    /// Which engine took it last, and how often it was taken.
+    /// Which engine took it last, and how often it was taken before.
     engine: u32,
-    take: u32,
+    pub take: u32,
 }
 
 /// What became of a tag.
@@ -73,8 +73,8 @@ pub struct Tag {
     settlements: u32,
     /// The engine that had it is gone.
     pub is_dead: bool,
-    /// The event, when it is the first of its kind.
-    pub event: Option<usize>,
+    /// The event, when it is the first of its kind, and which time it was taken.
+    pub event: Option<(usize, u32)>,
 }
 
 impl Tag {
@@ -230,7 +230,12 @@ impl Oracle {
         assert!(!tag.is_dead, "tag {number} was settled by an engine that is gone");
         tag.is_settled = true;
         tag.is_given_back = how == SettleAs::GivenBack;
-        if let Some(event) = tag.event {
+        if let Some((event, take)) = tag.event {
+            if self.events[event].take != take {
+                // It was taken anew before the end of the first was heard: not after it was pushed and done.
+                let is_pushed = self.deliveries.iter().any(|((of, _), known)| *of == event && known.take == take);
+                return assert!(how != SettleAs::Done || !is_pushed, "event {event} was done, and taken anew");
+            }
             let event = &mut self.events[event];
             event.is_settled = true;
             event.settled_at = now;

@@ -242,19 +242,23 @@ impl World {
             self.bad_taken += 1;
             return self.feed(shard, Input::Event { payload: arrival.payload, tag: arrival.tag });
         };
+        let before = (self.shards[shard].events_in_flight(), self.shards[shard].payload_bytes_in_flight());
         self.feed(shard, Input::Event { payload: arrival.payload.clone(), tag: arrival.tag });
+        let after = (self.shards[shard].events_in_flight(), self.shards[shard].payload_bytes_in_flight());
+        // A repeat that joins is in flight, and holds no bytes.
+        let has_joined = after.0 > before.0 && after.1 == before.1;
         let is_repeat = self.shards[shard].counts().events_ended[EventEnd::Repeat as usize] > repeats;
         let known = self.oracle.by_key.get(&key).copied().filter(|event| self.oracle.is_of_this_engine(*event));
         if is_repeat {
             assert!(known.is_some(), "tag {number} {key:?} ended as a repeat and is none");
             return;
         }
-        if let Some(known) = known {
-            if !self.oracle.events[known].is_settled {
-                return;
-            }
-            assert!(!self.oracle.must_be_known(known), "tag {number} {key:?} is a repeat and was taken as a new event");
+        if has_joined {
+            let is_in_flight = known.is_some_and(|event| !self.oracle.events[event].is_settled);
+            return assert!(is_in_flight, "tag {number} {key:?} joined nothing");
         }
+        let must_be_known = known.is_some_and(|event| self.oracle.must_be_known(event));
+        assert!(!must_be_known, "tag {number} {key:?} is a repeat and was taken as a new event");
         self.note_event(key, &arrival);
     }
 
@@ -270,7 +274,8 @@ impl World {
         let message = super::events::message_of(&arrival.payload);
         let sender = self.user_of.get(&message.from_username).copied();
         let event = self.oracle.take_event(key, message, sender, self.next_order, self.now);
-        self.oracle.tags[arrival.tag.number as usize].event = Some(event);
+        let take = self.oracle.events[event].take;
+        self.oracle.tags[arrival.tag.number as usize].event = Some((event, take));
     }
 
     /// Nothing is on its way between shards, or to them.
