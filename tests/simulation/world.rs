@@ -200,14 +200,18 @@ impl World {
             }
         }
         self.feed_late_facts(shard);
+        self.flush(shard);
+        self.check_conns(shard);
+        self.check_counts(shard);
+    }
+
+    fn flush(&mut self, shard: usize) {
         let mut outputs = std::mem::take(&mut self.outputs);
         self.shards[shard].flush(&mut outputs);
         for output in outputs.drain(..) {
             self.carry_out(shard, output);
         }
         self.outputs = outputs;
-        self.check_conns(shard);
-        self.check_counts(shard);
     }
 
     /// Hands a fact to a shard.
@@ -234,6 +238,10 @@ impl World {
             (tag.is_taken, tag.is_settled) = (true, true);
             self.broker.entries[tag.entry].is_settled = true;
             return;
+        }
+        if self.oracle.tags[number as usize].is_taken {
+            // Which of its settlements is meant is known only when those so far have been heard.
+            self.flush(shard);
         }
         let repeats = self.shards[shard].counts().events_ended[EventEnd::Repeat as usize];
         self.oracle.tags[number as usize].handed_in();
