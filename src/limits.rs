@@ -66,10 +66,18 @@ pub const MESH_LANE_MESSAGES: usize = 8 * 1024;
 /// Facts that wait in a shard's inbox from the control, lookup and gateway sides.
 pub const INBOX_FACTS: usize = 64 * 1024;
 
-/// Events remembered so that a repeat is known, one shard.
+/// Settled events remembered so that a repeat is known, one shard (those in flight are known as well).
 pub const REPEAT_WINDOW_EVENTS: usize = 128 * 1024;
-/// How long an event is remembered at the most.
+/// How long an event is remembered after it was settled, at the most.
 pub const REPEAT_WINDOW_AGE: Duration = Duration::from_secs(300);
+/// Repeats that wait for the end of one event in flight; one more is given back to its source, to come again.
+pub const JOINED_REPEATS_MAX: usize = 256;
+/// Events of one shard whose inbox rows are under way at once; the others wait for their turn, in flight as before.
+pub const STORE_ASKS_IN_FLIGHT: usize = 1024;
+/// Inbox rows of one shard under way at once (one event's rows go together, however many).
+pub const STORE_ROWS_IN_FLIGHT: usize = 64 * 1024;
+/// Dead letters of one shard under way at once.
+pub const BURY_ASKS_IN_FLIGHT: usize = 64;
 /// How long an ask waits before it goes again to a store that is away.
 pub const STORE_AWAY_PAUSE: Duration = Duration::from_millis(200);
 /// A pushed recipient ends unanswered when its gateway, though it answers others, took this many delivery timeouts.
@@ -126,6 +134,8 @@ const _: () = assert!(NAME_BYTES_MAX + 4 < GROUP_WIRE_BYTES_MAX, "a group holds 
 const _: () = assert!(OUTBOX_RECIPIENTS_SOFT < OUTBOX_RECIPIENTS_MAX);
 const _: () = assert!(OUTBOX_RECIPIENTS_MAX < RECIPIENTS_IN_FLIGHT_MAX, "one gateway must not fill its shard");
 const _: () = assert!(OUTBOX_BYTES_SOFT * 2 < PAYLOAD_BYTES_IN_FLIGHT_MAX, "one gateway must not fill its shard");
+const _: () = assert!(STORE_ASKS_IN_FLIGHT + BURY_ASKS_IN_FLIGHT < INBOX_FACTS, "their answers fit the shard's inbox");
+const _: () = assert!(JOINED_REPEATS_MAX * 16 < EVENTS_IN_FLIGHT_MAX, "repeats of one event must not fill its shard");
 const _: () = assert!(TURN_EVENTS_MAX < INTAKE_LANE_EVENTS && INTAKE_LANE_EVENTS < EVENTS_IN_FLIGHT_MAX);
 const _: () = assert!(INBOX_STATEMENT_ROWS.is_power_of_two() && INBOX_STATEMENT_ROWS <= INBOX_BATCH_ROWS);
 const _: () = assert!(INBOX_BATCH_ROWS < INBOX_ROWS_QUEUED && LETTERS_A_BATCH < LETTERS_QUEUED);

@@ -42,7 +42,15 @@ labelled! {
         BadRoute = "bad_route",
         /// The frame would be over the gateway's message size limit.
         TooLarge = "too_large",
-        /// The stop ended before the gateway answered.
+        /// It could not be reached, and its row is committed in the inbox; `unreached` says why it could not.
+        Stored = "stored",
+        /// It could not be reached, another message holds its place in the inbox, and the dead letters say so.
+        InboxConflict = "inbox_conflict",
+        /// It could not be reached, the inbox refused its row for good, and the event is in the dead letters.
+        InboxRejected = "inbox_rejected",
+        /// It could not be reached, the inbox did not take it and the dead letters refused it: it is in no store.
+        DeadLetterLost = "dead_letter_lost",
+        /// The stop ended before the gateway answered or the inbox had its row.
         CutByStop = "cut_by_stop",
     }
 }
@@ -52,7 +60,7 @@ labelled! {
     EventEnd {
         /// Each of its recipients has its end.
         Settled = "settled",
-        /// The same session and message were taken before, inside the window.
+        /// The same session and message were taken before: settled with the first one, or at once when that has its end.
         Repeat = "repeat",
         /// The session has no members.
         NoMembers = "no_members",
@@ -66,6 +74,10 @@ labelled! {
         TooLarge = "too_large",
         /// Its lookups failed more than `consumer.max_retry` times.
         LookupFailed = "lookup_failed",
+        /// The inbox refused its rows more than `consumer.max_retry` times.
+        InboxRejected = "inbox_rejected",
+        /// It could never succeed, and the dead letters refused it: it is in no store.
+        DeadLetterLost = "dead_letter_lost",
         /// The stop ended before its lookups or its recipients did.
         CutByStop = "cut_by_stop",
     }
@@ -82,7 +94,7 @@ labelled! {
 }
 
 impl RecipientEnd {
-    /// Whether the recipient could not be reached (later: gets an inbox row).
+    /// Whether the recipient could not be reached.
     pub const fn is_unreached(self) -> bool {
         !matches!(self, Self::Delivered | Self::SkippedSender)
     }

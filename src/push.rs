@@ -5,13 +5,16 @@
 //!
 //! The modules stand in the order of an event's trip: [`ingest`] reads it, `members` and `routes` look up who and
 //! where, `dispatch` makes [`bundle`]s by the session's [`layout`] (`holds` keeps moved users in order), [`outbox`]
-//! pushes them to a gateway, [`ledger`] counts the ends.
+//! pushes them to a gateway, [`ledger`] counts the ends, [`inbox`] stores who could not be reached, and `dead_letters`
+//! buries what can never succeed. An event is settled with its source only after all of that.
 
 pub mod bundle;
+mod dead_letters;
 mod dispatch;
 pub mod facts;
 mod gateways;
 mod holds;
+pub mod inbox;
 pub mod ingest;
 pub mod layout;
 pub mod ledger;
@@ -37,14 +40,16 @@ use crate::meter::StageHistograms;
 use crate::outcome::EventEnd;
 use crate::ports::{DeliveryTag, SettleAs, Settled};
 use crate::push::bundle::{Bundle, BundleResult};
+use crate::push::dead_letters::DeadLetterAsks;
 use crate::push::facts::{Counts, Input, Output};
 use crate::push::gateways::Gateways;
 use crate::push::holds::Hold;
+use crate::push::inbox::{InboxAsks, InboxStore};
 use crate::push::layout::Grouper;
 use crate::push::ledger::Ledger;
 use crate::push::members::MemberAsks;
 use crate::push::outbox::OutboxSettings;
-use crate::push::repeats::Repeats;
+use crate::push::repeats::{Repeats, Seen};
 use crate::push::routes::RouteAsks;
 use crate::push::sessions::Sessions;
 use crate::push::users::Users;
@@ -67,7 +72,7 @@ pub struct Settings {
     /// `consumer.retry_interval`.
     pub retry_interval: Duration,
     /// `inbox.store`.
-    pub inbox: crate::config::InboxStore,
+    pub inbox: InboxStore,
 }
 
 /// What a shard has done besides ending events; all only grow.
@@ -95,6 +100,16 @@ pub struct Activity {
     pub rerouted_recipients: u64,
     /// Bytes of gRPC frames written.
     pub frame_bytes: u64,
+    /// Inbox asks sent (one an event and try).
+    pub store_asks: u64,
+    /// Rows in them.
+    pub store_rows: u64,
+    /// Dead letters sent (one a try).
+    pub bury_asks: u64,
+    /// Dead letters that were refused: what they were about is in no store.
+    pub letters_lost: u64,
+    /// Repeats beyond the bound of those that may wait for one event.
+    pub repeats_given_back: u64,
 }
 
 /// One shard's push path.
@@ -112,6 +127,8 @@ pub struct Push {
     holds: HashMap<(SessionIx, UserIx), Hold>,
     repeats: Repeats,
     ledger: Ledger,
+    inbox: InboxAsks,
+    letters: DeadLetterAsks,
     local_results: Vec<BundleResult>,
     activity: Activity,
     is_tracking: bool,
@@ -139,6 +156,8 @@ impl Push {
             holds: HashMap::new(),
             repeats: Repeats::default(),
             ledger: Ledger::default(),
+            inbox: InboxAsks::default(),
+            letters: DeadLetterAsks::default(),
             local_results: Vec::new(),
             activity: Activity::default(),
             is_tracking: false,
@@ -171,11 +190,14 @@ impl Push {
     pub fn take(&mut self, input: Input) {
         match input {
             // Whoever waited for it has ended.
-            Input::Event { .. } | Input::Members { .. } | Input::Routes { .. } if self.is_cut_off => {}
+            Input::Members { .. } | Input::Routes { .. } | Input::Stored { .. } | Input::Buried { .. }
+                if self.is_cut_off => {}
+            Input::Event { tag, .. } if self.is_cut_off => self.give_back(tag),
             Input::Event { payload, tag } => self.take_event(payload, tag),
             Input::Members { ask, answer } => self.members_answered(ask, answer),
             Input::Routes { ask, answer } => self.routes_answered(ask, answer),
-            Input::Stored { .. } | Input::Buried { .. } => {}
+            Input::Stored { ask, answer } => self.store_answered(ask, answer),
+            Input::Buried { ask, answer } => self.bury_answered(ask, answer),
             Input::RouteChanged(name) => {
                 self.activity.route_changes += 1;
                 if let Some(user) = self.users.find(&name) {
@@ -208,6 +230,10 @@ impl Push {
         self.ask_members();
         self.ask_routes();
         self.flush_outboxes();
+        if !self.is_cut_off {
+            self.ask_inbox();
+            self.ask_dead_letters();
+        }
         out.append(&mut self.out);
     }
 
@@ -215,27 +241,31 @@ impl Push {
         self.ledger.counts.events_arrived += 1;
         let arrival = match ingest::read(payload.clone()) {
             Ok(arrival) => arrival,
-            Err(end) => return self.refuse_event(&payload, tag, end),
+            Err(end) => return self.bury_refused(payload, tag, end),
         };
-        if !self.repeats.is_first(arrival.session_id(), arrival.msg_id, self.now) {
-            self.ledger.counts.events_ended[EventEnd::Repeat as usize] += 1;
-            return self.out.push(Output::Settle(Settled { tag, how: SettleAs::Done }));
+        let key = self.repeats.key(arrival.session_id(), arrival.msg_id);
+        match self.repeats.look(key, self.now) {
+            Seen::First => {}
+            Seen::InFlight(event) => return self.join(event, tag),
+            Seen::Settled => {
+                self.ledger.counts.events_ended[EventEnd::Repeat as usize] += 1;
+                return self.out.push(Output::Settle(Settled { tag, how: SettleAs::Done }));
+            }
         }
         let session = self.sessions.of(arrival.session_id(), &mut self.users);
-        let event = self.ledger.enter(arrival, session, tag, self.now, self.routes.open_no());
+        let event = self.ledger.enter(arrival, key, session, tag, self.now, self.routes.open_no());
+        self.repeats.entered(key, event);
         self.sessions[session].waiting.push_back(event);
         if self.sessions[session].waiting.len() == 1 {
             self.advance(session);
         }
     }
 
-    fn refuse_event(&mut self, payload: &Bytes, tag: DeliveryTag, end: EventEnd) {
-        self.ledger.counts.events_ended[end as usize] += 1;
-        self.warn(end.label(), || {
-            let head = payload.iter().take(32).map(|byte| format!("{byte:02x}")).collect::<String>();
-            format!("an event of {} bytes that begins {head} was refused", payload.len())
-        });
-        self.out.push(Output::Settle(Settled { tag, how: SettleAs::Done }));
+    /// After the cut-off nothing is taken: it is to come again.
+    fn give_back(&mut self, tag: DeliveryTag) {
+        self.ledger.counts.events_arrived += 1;
+        self.ledger.counts.events_ended[EventEnd::CutByStop as usize] += 1;
+        self.out.push(Output::Settle(Settled { tag, how: SettleAs::GivenBack }));
     }
 
     fn send_to_owner(&mut self, bundle: Bundle) {

@@ -1,8 +1,11 @@
 //! Whatever order the facts come in, and whatever fails, nothing is lost, counted twice, or told out of order.
 //!
 //! Thousands of seeded schedules of the pure core in a simulated world (`simulation/`), each checked after every step.
-//! Seeds that ever failed (`simulation/seeds.txt`) always run first. A failure prints the seed, the end of its trace,
-//! and the command that replays it. Environment: `SIM_SEEDS` (how many), `SIM_SEED` (the first one).
+//! Seeds that ever failed (`simulation/seeds.txt`) always run first. A failure is shrunk (fewer kinds of faults, fewer
+//! steps, fewer events, as long as it fails), and printed with the end of its trace and the command that replays it.
+//!
+//! Environment: `SIM_SEEDS` (how many), `SIM_FROM` (the first one), `SIM_SEED` (just this one), `SIM_TRACE` (lines kept);
+//! for a shrunken schedule `SIM_STEPS`, `SIM_EVENTS`, `SIM_OFF` (kinds of faults, by comma), `SIM_NO_MOVES`.
 
 mod simulation;
 
@@ -10,11 +13,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use simulation::plan::{Fault, Reduction};
 use simulation::trace::Trace;
 use simulation::{Tally, run};
 use task_engine::outcome::{EventEnd, RecipientEnd};
 
 const SEEDS: u64 = 2_000;
+/// Seeds between two lines of progress.
+const PROGRESS: usize = 250;
 
 /// A debug build without the simulator's line numbers is not worth a seed's diagnosis: what a panic says is kept here.
 static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
@@ -29,29 +35,84 @@ fn seeds_that_failed() -> Vec<u64> {
     numbers.map(|number| number.parse().expect("a seed a line")).collect()
 }
 
-fn try_run(seed: u64, trace: &Trace) -> Option<Tally> {
-    catch_unwind(AssertUnwindSafe(|| run(seed, trace))).ok()
+fn reduction_of_env() -> Reduction {
+    let off = std::env::var("SIM_OFF").unwrap_or_default();
+    let is_off = |fault: &Fault| off.split(',').any(|word| word == fault.word());
+    Reduction {
+        steps: number_of("SIM_STEPS").map(|steps| steps as usize),
+        events: number_of("SIM_EVENTS").map(|events| events as usize),
+        off: Fault::ALL.iter().copied().filter(is_off).collect(),
+        no_moves: number_of("SIM_NO_MOVES").is_some(),
+    }
 }
 
-fn replay(seed: u64) -> String {
+fn try_run(seed: u64, reduction: &Reduction, trace: &Trace) -> Option<Tally> {
+    catch_unwind(AssertUnwindSafe(|| run(seed, reduction, trace))).ok()
+}
+
+/// The smallest of the reduced schedules that still fails: each is tried once, and kept when it fails.
+fn shrink(seed: u64, from: &Reduction) -> Reduction {
+    let fails = |reduction: &Reduction| try_run(seed, reduction, &Trace::off()).is_none();
+    let mut best = from.clone();
+    let mut keep = |candidate: Reduction| {
+        let is_smaller = fails(&candidate);
+        if is_smaller {
+            best = candidate;
+        }
+        best.clone()
+    };
+    let mut now = keep(Reduction { no_moves: true, ..from.clone() });
+    for fault in Fault::ALL.iter().filter(|fault| !from.off.contains(fault)) {
+        let off = now.off.iter().copied().chain([*fault]).collect();
+        now = keep(Reduction { off, ..now });
+    }
+    for is_steps in [true, false] {
+        let known = if is_steps { now.steps } else { now.events };
+        let (mut good, mut bad) = (0, known.unwrap_or(256));
+        // Failing need not grow with the number, so this finds a small one that fails, not always the smallest.
+        while bad - good > 1 {
+            let middle = (good + bad) / 2;
+            let candidate = match is_steps {
+                true => Reduction { steps: Some(middle), ..now.clone() },
+                false => Reduction { events: Some(middle), ..now.clone() },
+            };
+            now = keep(candidate.clone());
+            if now == candidate { bad = middle } else { good = middle }
+        }
+    }
+    now
+}
+
+fn command(seed: u64, reduction: &Reduction) -> String {
+    let mut words = format!("SIM_SEED={seed}");
+    let mut add = |name: &str, value: Option<String>| {
+        words.extend(value.map(|value| format!(" {name}={value}")));
+    };
+    add("SIM_STEPS", reduction.steps.map(|steps| steps.to_string()));
+    add("SIM_EVENTS", reduction.events.map(|events| events.to_string()));
+    let off = reduction.off.iter().map(|fault| fault.word()).collect::<Vec<_>>().join(",");
+    add("SIM_OFF", (!off.is_empty()).then_some(off));
+    add("SIM_NO_MOVES", reduction.no_moves.then(|| "1".to_owned()));
+    format!("{words} cargo test -p task-engine --test conservation -- --nocapture")
+}
+
+fn replay(seed: u64, from: &Reduction) -> String {
+    let said = || LAST_PANIC.lock().map(|why| why.clone()).unwrap_or_default();
+    let is_steady = try_run(seed, from, &Trace::off()).is_none();
+    let (first, small) = (said(), shrink(seed, from));
     let trace = Trace::on();
-    let again = try_run(seed, &trace);
-    let why = LAST_PANIC.lock().map(|why| why.clone()).unwrap_or_default();
-    let note =
-        if again.is_some() { "(it passed when it was run again: the schedule is not the seed's alone!)\n" } else { "" };
+    let again = try_run(seed, &small, &trace);
+    let note = match is_steady && again.is_none() {
+        true => "",
+        false => "(it passed when it was run again: the schedule is not the seed's alone!)\n",
+    };
     format!(
-        "{}\nseed {seed} failed: {why}\n{note}replay: SIM_SEED={seed} SIM_SEEDS=1 cargo test --test conservation -- \
-         --nocapture\n",
-        trace.text()
+        "{}\nseed {seed} failed: {first}\n{note}replay: {}\nshrunk, it fails with: {}\nreplay: {}\n",
+        trace.text(),
+        command(seed, from),
+        said(),
+        command(seed, &small)
     )
-}
-
-fn add(sum: &mut Tally, one: &Tally) {
-    sum.events += one.events;
-    let all = |sum: &mut [u64], one: &[u64]| sum.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
-    all(&mut sum.event_ends, &one.event_ends);
-    all(&mut sum.recipient_ends, &one.recipient_ends);
-    all(&mut sum.troubles, &one.troubles);
 }
 
 fn report(seeds: usize, sum: &Tally) -> String {
@@ -61,26 +122,16 @@ fn report(seeds: usize, sum: &Tally) -> String {
     let [breaks, mismatches, resent, rerouted] = sum.troubles;
     format!(
         "{seeds} schedules, {} events:{}\nrecipients:{}\nstreams broken {breaks}, answers that did not fit {mismatches}, \
-         recipients resent {resent}, rerouted {rerouted}",
+         recipients resent {resent}, rerouted {rerouted}, engines killed or cut off {}",
         sum.events,
         events.collect::<String>(),
-        recipients.collect::<String>()
+        recipients.collect::<String>(),
+        sum.restarts
     )
 }
 
-#[test]
-fn nothing_is_lost_counted_twice_or_out_of_order() {
-    let first = number_of("SIM_SEED").unwrap_or(1);
-    let count = number_of("SIM_SEEDS").unwrap_or(SEEDS);
-    let is_alone = number_of("SIM_SEED").is_some();
-    let known = if is_alone { Vec::new() } else { seeds_that_failed() };
-    let seeds = known.into_iter().chain(first..first + count).collect::<Vec<_>>();
-    let previous = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|info| {
-        if let Ok(mut last) = LAST_PANIC.lock() {
-            *last = info.to_string();
-        }
-    }));
+/// Plays all seeds on two threads; the sum, and the lowest that failed.
+fn play(seeds: &[u64], reduction: &Reduction) -> (Tally, Option<u64>) {
     let next = AtomicU64::new(0);
     let failed = Mutex::new(None::<u64>);
     let sum = Mutex::new(Tally::default());
@@ -90,15 +141,16 @@ fn nothing_is_lost_counted_twice_or_out_of_order() {
             if at >= seeds.len() || failed.lock().is_ok_and(|failed| failed.is_some()) {
                 return;
             }
-            match try_run(seeds[at], &Trace::off()) {
-                Some(tally) => add(&mut sum.lock().expect("no thread panics with it"), &tally),
+            match try_run(seeds[at], reduction, &Trace::off()) {
+                Some(tally) => sum.lock().expect("no thread panics with it").add(&tally),
                 None => {
                     let mut failed = failed.lock().expect("no thread panics with it");
                     *failed = Some(failed.map_or(seeds[at], |other| other.min(seeds[at])));
                 }
             }
-            if (at + 1).is_multiple_of(2_000) {
-                eprintln!("{} of {} seeds", at + 1, seeds.len());
+            if (at + 1).is_multiple_of(PROGRESS) || at + 1 == seeds.len() {
+                let events = sum.lock().expect("no thread panics with it").events;
+                eprintln!("{} of {} seeds, {events} events", at + 1, seeds.len());
             }
         }
     };
@@ -106,12 +158,30 @@ fn nothing_is_lost_counted_twice_or_out_of_order() {
         scope.spawn(work);
         scope.spawn(work);
     });
-    let failure = failed.into_inner().expect("no thread panics with it").map(replay);
+    let panics = "no thread panics with it";
+    (sum.into_inner().expect(panics), failed.into_inner().expect(panics))
+}
+
+#[test]
+fn nothing_is_lost_counted_twice_or_out_of_order() {
+    let alone = number_of("SIM_SEED");
+    let first = alone.or(number_of("SIM_FROM")).unwrap_or(1);
+    let count = number_of("SIM_SEEDS").unwrap_or(if alone.is_some() { 1 } else { SEEDS });
+    let known = if alone.is_some() { Vec::new() } else { seeds_that_failed() };
+    let seeds = known.into_iter().chain(first..first + count).collect::<Vec<_>>();
+    let reduction = reduction_of_env();
+    let previous = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|info| {
+        if let Ok(mut last) = LAST_PANIC.lock() {
+            *last = info.to_string();
+        }
+    }));
+    let (sum, failed) = play(&seeds, &reduction);
+    let failure = failed.map(|seed| replay(seed, &reduction));
     std::panic::set_hook(previous);
     assert!(failure.is_none(), "{}", failure.unwrap_or_default());
-    let sum = sum.into_inner().expect("no thread panics with it");
     println!("{}", report(seeds.len(), &sum));
-    if !is_alone && count >= SEEDS {
+    if alone.is_none() && count >= SEEDS {
         check_reach(&sum);
     }
 }
@@ -125,5 +195,5 @@ fn check_reach(sum: &Tally) {
     for (end, count) in EventEnd::ALL.iter().zip(sum.event_ends) {
         assert!(*end == EventEnd::TooLarge || count > 0, "no event of any schedule ended as {}", end.label());
     }
-    assert!(sum.troubles.iter().all(|count| *count > 0), "{:?}", sum.troubles);
+    assert!(sum.restarts > 0 && sum.troubles.iter().all(|count| *count > 0), "{:?}", sum.troubles);
 }

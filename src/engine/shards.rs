@@ -16,6 +16,7 @@ use crate::ids::ShardId;
 use crate::limits::{SHARD_IO_MEMORY_BYTES, SHARD_PREEMPT_AFTER, TICK};
 use crate::meter::ShardPublisher;
 use crate::ports::{Routes, shard_name};
+use crate::push::inbox::InboxStore;
 use crate::push::{Push, Settings};
 use crate::shard::inbox::{FactSender, LocalFacts, Mailbox, Wake};
 use crate::shard::intake::IntakeLane;
@@ -129,7 +130,11 @@ fn settings_of(config: &Config, shard: ShardId) -> Settings {
         delivery_timeout: config.gateway.delivery_timeout,
         max_retry: config.consumer.max_retry,
         retry_interval: config.consumer.retry_interval,
-        inbox: config.inbox.store,
+        inbox: match config.inbox.store {
+            crate::config::InboxStore::Off => InboxStore::Off,
+            crate::config::InboxStore::Offline => InboxStore::Offline,
+            crate::config::InboxStore::All => InboxStore::All,
+        },
     }
 }
 

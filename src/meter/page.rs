@@ -111,6 +111,15 @@ fn write_ends(encoder: &mut DescriptorEncoder<'_>, snapshots: &[(String, ShardSn
             counter(metric, &[("end", end.label()), ("shard", shard)], snapshot.counts.recipients_ended[*end as usize])
         })
     })?;
+    each(
+        "recipients_unreached",
+        "Recipients that could not be reached, by why; counted when they end.",
+        &|metric, shard, snapshot| {
+            RecipientEnd::ALL.iter().filter(|end| end.is_unreached()).try_for_each(|end| {
+                counter(metric, &[("why", end.label()), ("shard", shard)], snapshot.counts.unreached_by[*end as usize])
+            })
+        },
+    )?;
     each("lane_full", "Times a full lane between shards was met.", &|metric, shard, snapshot| {
         Lane::ALL.iter().try_for_each(|lane| {
             counter(metric, &[("lane", lane.label()), ("shard", shard)], snapshot.lane_full[*lane as usize])

@@ -56,6 +56,7 @@ macro_rules! snapshot {
                     .into_iter()
                     .chain(&counts.events_ended)
                     .chain(&counts.recipients_ended)
+                    .chain(&counts.unreached_by)
                     .chain(&self.lane_full)
                     .chain([$(&self.$name,)+])
             }
@@ -67,6 +68,7 @@ macro_rules! snapshot {
                     .into_iter()
                     .chain(&mut counts.events_ended)
                     .chain(&mut counts.recipients_ended)
+                    .chain(&mut counts.unreached_by)
                     .chain(&mut self.lane_full)
                     .chain([$(&mut self.$name,)+])
             }
@@ -75,12 +77,7 @@ macro_rules! snapshot {
         impl Default for ShardSnapshot {
             fn default() -> Self {
                 Self {
-                    counts: Counts {
-                        events_arrived: 0,
-                        events_ended: [0; EventEnd::COUNT],
-                        recipients_arrived: 0,
-                        recipients_ended: [0; RecipientEnd::COUNT],
-                    },
+                    counts: Counts::default(),
                     lane_full: [0; Lane::COUNT],
                     $($name: 0,)+
                 }
@@ -131,7 +128,7 @@ snapshot! {
 }
 
 /// How many words a snapshot is.
-pub const WORDS: usize = 2 + EventEnd::COUNT + RecipientEnd::COUNT + Lane::COUNT + SCALARS.len();
+pub const WORDS: usize = 2 + EventEnd::COUNT + 2 * RecipientEnd::COUNT + Lane::COUNT + SCALARS.len();
 
 impl ShardSnapshot {
     /// All numbers as words.

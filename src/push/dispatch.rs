@@ -95,7 +95,6 @@ impl Push {
     }
 
     fn bundle(&mut self, at: SessionIx, event: EventIx, members: u32) {
-        let arrival = self.ledger[event].arrival.take().expect("an event is bundled once");
         let known = &self.ledger[event];
         self.stages.record(Stage::Members, known.members_known.since(known.arrived));
         self.stages.record(Stage::Routes, self.now.since(known.members_known));
@@ -105,11 +104,12 @@ impl Push {
         self.ledger[event].pending = 1;
 
         let layout = self.sessions[at].layout.take().expect("laid out by the caller");
-        let sender = self.sender(at, arrival.from_username());
+        let sender = self.sender(at, self.ledger[event].arrival.from_username());
         let sender_place = sender.map(|user| (user, layout.place_of(user, self.users.route(user))));
         if sender.is_some() {
             self.end_recipients(event, RecipientEnd::SkippedSender, 1);
         }
+        self.owe_everyone(at, event, sender);
         for (index, laid) in layout.groups.iter().enumerate() {
             let skip = match sender_place {
                 Some((_, Place::InGroup { group, at })) if group == index => at,
@@ -139,8 +139,8 @@ impl Push {
             home: self.settings.shard,
             event,
             session: known.session,
-            msg_id: known.msg_id,
-            message: known.message.clone(),
+            msg_id: known.arrival.msg_id,
+            message: known.arrival.message.clone(),
             group,
             skip,
             attempt,
@@ -151,10 +151,15 @@ impl Push {
 
     fn end_unconnected(&mut self, event: EventIx, sender: Option<UserIx>, layout: &Layout) {
         for (list, end) in [(&layout.offline, RecipientEnd::Offline), (&layout.bad, RecipientEnd::BadRoute)] {
-            let is_in = sender.is_some_and(|user| list.binary_search(&user).is_ok());
-            let recipients = list.len() as u32 - u32::from(is_in);
-            if recipients > 0 {
-                self.end_recipients(event, end, recipients);
+            let of_sender = sender.and_then(|user| list.binary_search(&user).ok());
+            let (before, after) = match of_sender {
+                Some(at) => (&list[..at], &list[at + 1..]),
+                None => (&list[..], &[][..]),
+            };
+            for users in [before, after] {
+                if !users.is_empty() {
+                    self.end_unreached(event, users, end);
+                }
             }
         }
     }

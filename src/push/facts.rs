@@ -78,7 +78,7 @@ pub enum Input {
     Result(BundleResult),
     /// Intake is over; what is in flight ends. After the drain deadline comes [`Input::CutOff`].
     Stopping,
-    /// The drain deadline passed: whatever has no end yet ends as `cut_by_stop`.
+    /// The drain deadline passed: whatever has no end yet ends as `cut_by_stop` and is given back to its source.
     CutOff,
 }
 
@@ -230,6 +230,21 @@ pub struct Counts {
     pub recipients_arrived: u64,
     /// Recipients by end.
     pub recipients_ended: [u64; RecipientEnd::COUNT],
+    /// Why they could not be reached, counted when they end, for those that end as unreached, stored, or in the dead
+    /// letters; not for `cut_by_stop`.
+    pub unreached_by: [u64; RecipientEnd::COUNT],
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            events_arrived: 0,
+            events_ended: [0; EventEnd::COUNT],
+            recipients_arrived: 0,
+            recipients_ended: [0; RecipientEnd::COUNT],
+            unreached_by: [0; RecipientEnd::COUNT],
+        }
+    }
 }
 
 /// A group of users of one session on one gateway, ready for the wire; shared by all bundles that go to it.

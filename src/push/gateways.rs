@@ -21,12 +21,13 @@ pub struct Gateways {
     outboxes: Vec<Outbox>,
     changed: Vec<GatewayIx>,
     settings: OutboxSettings,
+    is_stopping: bool,
 }
 
 impl Gateways {
     /// An empty table.
     pub fn new(settings: OutboxSettings) -> Self {
-        Self { by_id: HashMap::new(), outboxes: Vec::new(), changed: Vec::new(), settings }
+        Self { by_id: HashMap::new(), outboxes: Vec::new(), changed: Vec::new(), settings, is_stopping: false }
     }
 
     /// The place of an id, made when new; none when there are too many.
@@ -40,7 +41,11 @@ impl Gateways {
         let at = GatewayIx(self.outboxes.len() as u32);
         let id = GatewayId::from(id);
         self.by_id.insert(id.clone(), at);
-        self.outboxes.push(Outbox::new(id, self.settings.clone()));
+        let mut outbox = Outbox::new(id, self.settings.clone());
+        if self.is_stopping {
+            outbox.stop();
+        }
+        self.outboxes.push(outbox);
         Some(at)
     }
 
@@ -68,8 +73,9 @@ impl Gateways {
         }
     }
 
-    /// All streams end once they are empty.
+    /// All streams end once they are empty, those of gateways not heard of yet as well.
     pub fn stop(&mut self) {
+        self.is_stopping = true;
         self.changed = (0..self.outboxes.len() as u32).map(GatewayIx).collect();
         for outbox in &mut self.outboxes {
             outbox.stop();

@@ -115,16 +115,18 @@ impl Push {
         }
         for held in hold.waiting {
             match (gateway, held.tried) {
-                (Some(gateway), Some((refused_by, end))) if gateway == refused_by => self.end_held(held.event, end),
+                (Some(gateway), Some((refused_by, end))) if gateway == refused_by => {
+                    self.end_held(user, held.event, end)
+                }
                 (Some(gateway), tried) => self.bundle_one(at, user, held.event, gateway, u8::from(tried.is_some())),
-                (None, _) => self.end_held(held.event, otherwise),
+                (None, _) => self.end_held(user, held.event, otherwise),
             }
         }
         self.users.unname(&[user]);
     }
 
-    fn end_held(&mut self, event: EventIx, end: RecipientEnd) {
-        self.end_recipients(event, end, 1);
+    fn end_held(&mut self, user: UserIx, event: EventIx, end: RecipientEnd) {
+        self.end_unreached(event, &[user], end);
         self.bundle_ended(event);
     }
 

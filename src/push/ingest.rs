@@ -20,7 +20,10 @@ const SESSION_META_TAG: u8 = 10 << 3 | 2;
 pub struct Arrival {
     /// With the session id, what identifies the event.
     pub msg_id: i64,
-    payload: Bytes,
+    /// Its number in the session, for the inbox.
+    pub seq_id: i64,
+    /// The event as it came.
+    pub payload: Bytes,
     session_id: (u32, u32),
     from_username: (u32, u32),
     /// The bytes of the gateway's PushMessage.
@@ -36,6 +39,12 @@ impl Arrival {
     /// Who is not told.
     pub fn from_username(&self) -> &str {
         self.text(self.from_username)
+    }
+
+    /// Bytes of memory that the event holds: its payload, and the message when it is no part of it.
+    pub fn bytes(&self) -> usize {
+        let is_shared = self.payload.as_ptr_range().contains(&self.message.as_ptr());
+        self.payload.len() + if is_shared { 0 } else { self.message.len() }
     }
 
     fn text(&self, (start, end): (u32, u32)) -> &str {
@@ -66,6 +75,7 @@ pub fn read(payload: Bytes) -> Result<Arrival, EventEnd> {
     }
     Ok(Arrival {
         msg_id: scan.msg_id,
+        seq_id: scan.seq_id,
         session_id: scan.session_id,
         from_username: scan.from_username,
         message,
@@ -83,6 +93,7 @@ pub fn is_long(name: &[u8]) -> bool {
 #[derive(Default)]
 struct Scan {
     msg_id: i64,
+    seq_id: i64,
     session_id: (u32, u32),
     from_username: (u32, u32),
     session_name: (u32, u32),
@@ -113,7 +124,8 @@ impl Scan {
     fn take(&mut self, field: &Field<'_>) -> Result<(), Malformed> {
         match (field.number, field.value) {
             (1, Value::Varint(id)) => self.msg_id = id as i64,
-            (2 | 8, Value::Varint(_)) | (11, Value::Bytes(_)) => {}
+            (2, Value::Varint(seq)) => self.seq_id = seq as i64,
+            (8, Value::Varint(_)) | (11, Value::Bytes(_)) => {}
             (10, Value::Varint(kind)) => self.session_type = kind,
             (3..=7 | 9, Value::Bytes(text)) => {
                 std::str::from_utf8(text).map_err(|_| Malformed)?;
@@ -218,7 +230,8 @@ mod tests {
         let arrival = read(payload.clone()).unwrap();
         assert_eq!(arrival.session_id(), "group:1");
         assert_eq!(arrival.from_username(), "ann");
-        assert_eq!(arrival.msg_id, 7_530_768_693_212_696_576);
+        assert_eq!((arrival.msg_id, arrival.seq_id), (7_530_768_693_212_696_576, 42));
+        assert_eq!(arrival.bytes(), payload.len());
         assert_eq!(arrival.message.as_ptr(), payload.as_ptr(), "no copy");
         assert_eq!(PushMessage::decode(arrival.message).unwrap(), message_of(&event()));
     }
@@ -231,6 +244,7 @@ mod tests {
             event.session_type = kind;
             event.trace_headers.insert("traceparent".into(), "00-1".into());
             let arrival = read(Bytes::from(event.encode_to_vec())).unwrap();
+            assert_eq!(arrival.bytes(), arrival.payload.len() + arrival.message.len(), "{name:?} {kind}: a copy");
             assert_eq!(PushMessage::decode(arrival.message).unwrap(), message_of(&event), "{name:?} {kind}");
         }
     }

@@ -1,36 +1,40 @@
 //! The ledger: each event of this (home) shard from its arrival to its end, and the end of each of its recipients.
 //!
-//! Promises the conservation law at every instant: arrivals = endings + in flight, for events and for recipients. An
-//! event's entry leaves the ledger exactly once, when nothing of it is pending.
+//! Promises the conservation law at every instant: arrivals = endings + in flight, for events and for recipients. In
+//! flight is what the source was not told of yet: events on their way, events whose rows or dead letters are not kept
+//! yet, what was refused and is not in the dead letters yet, and repeats that wait for the event they joined. An entry
+//! leaves the ledger exactly once, when nothing of it is pending, and all its tags are settled then.
 
 use std::ops::{Index, IndexMut};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use slab::Slab;
 
 use crate::ids::{Nanos, SessionIx, UserIx};
+use crate::limits::JOINED_REPEATS_MAX;
 use crate::meter::Stage;
 use crate::outcome::{EventEnd, RecipientEnd};
 use crate::ports::{DeliveryTag, SettleAs, Settled};
 use crate::push::Push;
 use crate::push::bundle::{BundleEnd, BundleResult, EventIx, Refusal};
 use crate::push::facts::{Counts, Output};
+use crate::push::inbox::InboxStore;
 use crate::push::ingest::Arrival;
+use crate::push::repeats::Key;
 use crate::push::users::Known;
 
 /// One event in flight.
 #[derive(Debug)]
 pub struct Event {
-    /// Its session.
+    /// Its session; once it is bundled, the session and its users keep their places until the event ends.
     pub session: SessionIx,
     /// Its place in the order of this shard's arrivals.
     pub order: u64,
-    /// Its id in its session.
-    pub msg_id: i64,
-    /// The PushMessage's bytes.
-    pub message: Bytes,
-    /// What was read of it, until it is bundled.
-    pub arrival: Option<Arrival>,
+    /// What was read of it.
+    pub arrival: Arrival,
+    /// What repeats know it by.
+    pub key: Key,
     /// How the source knows it.
     pub tag: DeliveryTag,
     /// When it arrived.
@@ -43,13 +47,51 @@ pub struct Event {
     pub pending: u32,
     /// Recipients without an end.
     pub open: u32,
+    /// What it owes the inbox; most events owe nothing.
+    pub owed: Option<Box<Owed>>,
+    is_bundled: bool,
+    /// The tags of repeats that wait for its end.
+    joined: Vec<DeliveryTag>,
     payload_bytes: usize,
 }
 
-/// All events in flight, and the counts.
+/// What an event owes the inbox, or the dead letters in its place.
+#[derive(Debug, Default)]
+pub struct Owed {
+    /// Who could not be reached, and why; without an end until they are in the inbox or the dead letters.
+    pub unreached: Vec<(UserIx, RecipientEnd)>,
+    /// `inbox.store` is `all`: everyone who gets a row, but for the sender.
+    pub everyone: Option<(Arc<[UserIx]>, Option<UserIx>)>,
+    /// How often the inbox refused its rows.
+    pub tries: u32,
+    /// Dead letters about single recipients that are not kept yet.
+    pub letters: u32,
+}
+
+impl Event {
+    /// What it owes, made when it owes nothing yet.
+    pub fn owed_mut(&mut self) -> &mut Owed {
+        self.owed.get_or_insert_default()
+    }
+}
+
+/// What came and is no event that could be pushed.
 #[derive(Debug)]
+pub struct Refused {
+    /// Its bytes.
+    pub payload: Bytes,
+    /// How the source knows it.
+    pub tag: DeliveryTag,
+    /// Why.
+    pub end: EventEnd,
+}
+
+/// All events in flight, and the counts.
+#[derive(Debug, Default)]
 pub struct Ledger {
     events: Slab<Event>,
+    refused: Slab<Refused>,
+    joined: usize,
     next_order: u64,
     /// The sum over all events in flight.
     pub payload_bytes: usize,
@@ -57,18 +99,6 @@ pub struct Ledger {
     pub open_recipients: usize,
     /// Arrivals and ends.
     pub counts: Counts,
-}
-
-impl Default for Ledger {
-    fn default() -> Self {
-        let counts = Counts {
-            events_arrived: 0,
-            events_ended: [0; EventEnd::COUNT],
-            recipients_arrived: 0,
-            recipients_ended: [0; RecipientEnd::COUNT],
-        };
-        Self { events: Slab::new(), next_order: 0, payload_bytes: 0, open_recipients: 0, counts }
-    }
 }
 
 impl Index<EventIx> for Ledger {
@@ -84,36 +114,55 @@ impl IndexMut<EventIx> for Ledger {
     }
 }
 
+/// How an event's end is told to its source.
+const fn settled_as(end: EventEnd) -> SettleAs {
+    match end {
+        EventEnd::Settled | EventEnd::Repeat | EventEnd::NoMembers => SettleAs::Done,
+        EventEnd::CutByStop => SettleAs::GivenBack,
+        // A letter that was refused is lost, counted and said; the event must not go in circles for ever.
+        EventEnd::Undecodable
+        | EventEnd::NoSessionId
+        | EventEnd::LongSessionId
+        | EventEnd::TooLarge
+        | EventEnd::LookupFailed
+        | EventEnd::InboxRejected
+        | EventEnd::DeadLetterLost => SettleAs::Terminated,
+    }
+}
+
 impl Ledger {
-    /// Events in flight.
+    /// Arrivals that the source was not told of yet.
     pub fn in_flight(&self) -> usize {
-        self.events.len()
+        self.events.len() + self.refused.len() + self.joined
     }
 
     /// Enters an event.
     pub fn enter(
         &mut self,
         arrival: Arrival,
+        key: Key,
         session: SessionIx,
         tag: DeliveryTag,
         now: Nanos,
         first_ask: u32,
     ) -> EventIx {
-        let payload_bytes = arrival.message.len();
+        let payload_bytes = arrival.bytes();
         self.payload_bytes += payload_bytes;
         self.next_order += 1;
         let event = Event {
             session,
             order: self.next_order,
-            msg_id: arrival.msg_id,
-            message: arrival.message.clone(),
-            arrival: Some(arrival),
+            arrival,
+            key,
             tag,
             arrived: now,
             members_known: now,
             first_ask,
             pending: 0,
             open: 0,
+            owed: None,
+            is_bundled: false,
+            joined: Vec::new(),
             payload_bytes,
         };
         EventIx(self.events.insert(event) as u32)
@@ -122,8 +171,20 @@ impl Ledger {
     /// Enters an event's recipients: all members at the time it is bundled.
     pub fn enter_recipients(&mut self, event: EventIx, recipients: u32) {
         self[event].open = recipients;
+        self[event].is_bundled = true;
         self.open_recipients += recipients as usize;
         self.counts.recipients_arrived += u64::from(recipients);
+    }
+
+    /// Enters what was refused, until it is in the dead letters.
+    pub fn enter_refused(&mut self, refused: Refused) -> usize {
+        self.payload_bytes += refused.payload.len();
+        self.refused.insert(refused)
+    }
+
+    /// What was refused.
+    pub fn refused(&self, at: usize) -> &Refused {
+        &self.refused[at]
     }
 
     fn leave(&mut self, at: EventIx, end: EventEnd) -> Event {
@@ -131,11 +192,17 @@ impl Ledger {
         debug_assert!(event.open == 0, "a recipient without an end");
         self.payload_bytes -= event.payload_bytes;
         self.counts.events_ended[end as usize] += 1;
+        self.joined -= event.joined.len();
+        let of_joined = if end == EventEnd::CutByStop { end } else { EventEnd::Repeat };
+        self.counts.events_ended[of_joined as usize] += event.joined.len() as u64;
         event
     }
 
-    fn all(&self) -> Vec<EventIx> {
-        self.events.iter().map(|(at, _)| EventIx(at as u32)).collect()
+    fn leave_refused(&mut self, at: usize, end: EventEnd) -> Refused {
+        let refused = self.refused.remove(at);
+        self.payload_bytes -= refused.payload.len();
+        self.counts.events_ended[end as usize] += 1;
+        refused
     }
 }
 
@@ -147,25 +214,70 @@ impl Push {
         self.ledger.counts.recipients_ended[end as usize] += u64::from(recipients);
     }
 
-    /// An event that is not (or no longer) in its session's queue ends.
+    /// Some recipients of an event could not be reached: the inbox gets their rows, and then they end; without an inbox
+    /// they end now.
+    pub(super) fn end_unreached(&mut self, event: EventIx, users: &[UserIx], why: RecipientEnd) {
+        debug_assert!(why.is_unreached());
+        if self.settings.inbox == InboxStore::Off {
+            self.ledger.counts.unreached_by[why as usize] += users.len() as u64;
+            return self.end_recipients(event, why, users.len() as u32);
+        }
+        self.ledger[event].owed_mut().unreached.extend(users.iter().map(|user| (*user, why)));
+    }
+
+    /// A repeat of an event in flight: it is settled together with it. A tag that is there already is settled once; one
+    /// repeat too many is given back, so that it comes again when the event has its end: nothing is lost by that.
+    pub(super) fn join(&mut self, at: EventIx, tag: DeliveryTag) {
+        let event = &mut self.ledger[at];
+        let is_known = event.tag == tag || event.joined.contains(&tag);
+        if !is_known && event.joined.len() < JOINED_REPEATS_MAX {
+            event.joined.push(tag);
+            self.ledger.joined += 1;
+            return;
+        }
+        self.ledger.counts.events_ended[EventEnd::Repeat as usize] += 1;
+        if !is_known {
+            self.activity.repeats_given_back += 1;
+            self.out.push(Output::Settle(Settled { tag, how: SettleAs::GivenBack }));
+        }
+    }
+
+    /// An event ends that is not (or no longer) in its session's queue, and its source is told, of its repeats as well.
     pub(super) fn end_event(&mut self, at: EventIx, end: EventEnd) {
         let event = self.ledger.leave(at, end);
         self.stages.record(Stage::Event, self.now.since(event.arrived));
-        if end != EventEnd::Settled {
-            self.repeats.forget(&self.sessions[event.session].id, event.msg_id);
+        if end == EventEnd::Settled {
+            self.repeats.settled(event.key, self.now);
+        } else {
+            self.repeats.forget(event.key);
         }
-        self.out.push(Output::Settle(Settled { tag: event.tag, how: SettleAs::Done }));
+        let how = settled_as(end);
+        let tags = std::iter::once(event.tag).chain(event.joined);
+        self.out.extend(tags.map(|tag| Output::Settle(Settled { tag, how })));
+        if event.is_bundled {
+            self.sessions[event.session].in_flight -= 1;
+            self.sessions.release_retired(event.session, &mut self.users);
+        }
     }
 
-    /// A bundle or held recipient of a bundled event has ended; the last one ends the event.
+    /// What was refused ends.
+    pub(super) fn end_refused(&mut self, at: usize, end: EventEnd) {
+        let refused = self.ledger.leave_refused(at, end);
+        self.out.push(Output::Settle(Settled { tag: refused.tag, how: settled_as(end) }));
+    }
+
+    /// A bundle or held recipient of a bundled event has ended; after the last one the event ends, unless it owes the
+    /// inbox something.
     pub(super) fn bundle_ended(&mut self, at: EventIx) {
         let event = &mut self.ledger[at];
         event.pending -= 1;
-        if event.pending == 0 {
-            let session = event.session;
+        if event.pending > 0 {
+            return;
+        }
+        if event.owed.is_some() {
+            self.inbox.want(at);
+        } else {
             self.end_event(at, EventEnd::Settled);
-            self.sessions[session].in_flight -= 1;
-            self.sessions.release_retired(session, &mut self.users);
         }
     }
 
@@ -193,10 +305,10 @@ impl Push {
         for (place, refusal) in refused {
             let user = bundle.group.users[place as usize];
             match refusal {
-                Refusal::Other => self.end_recipients(bundle.event, RecipientEnd::Refused, 1),
+                Refusal::Other => self.end_unreached(bundle.event, &[user], RecipientEnd::Refused),
                 Refusal::NotConnected if bundle.attempt > 0 => {
                     self.forget_route_to(user, gateway);
-                    self.end_recipients(bundle.event, RecipientEnd::NotConnected, 1);
+                    self.end_unreached(bundle.event, &[user], RecipientEnd::NotConnected);
                 }
                 Refusal::NotConnected => {
                     self.forget_route_to(user, gateway);
@@ -224,19 +336,24 @@ impl Push {
             if may_be_elsewhere {
                 self.hold_refused(bundle.session, user, bundle.event, (gateway, end));
             } else {
-                self.end_recipients(bundle.event, end, 1);
+                self.end_unreached(bundle.event, &[user], end);
             }
         }
     }
 
-    /// The stop's deadline passed: every event in flight ends as cut off.
+    /// The stop's deadline passed: every event in flight ends as cut off, and comes again.
     pub(super) fn cut_off(&mut self) {
         self.is_cut_off = true;
-        for at in self.ledger.all() {
+        let events = self.ledger.events.iter().map(|(at, _)| EventIx(at as u32)).collect::<Vec<_>>();
+        for at in events {
             let open = self.ledger[at].open;
             self.end_recipients(at, RecipientEnd::CutByStop, open);
-            let event = self.ledger.leave(at, EventEnd::CutByStop);
-            self.stages.record(Stage::Event, self.now.since(event.arrived));
+            self.end_event(at, EventEnd::CutByStop);
         }
+        let refused = self.ledger.refused.iter().map(|(at, _)| at).collect::<Vec<_>>();
+        for at in refused {
+            self.end_refused(at, EventEnd::CutByStop);
+        }
+        self.repeats.forget_all();
     }
 }

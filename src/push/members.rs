@@ -129,7 +129,7 @@ impl Push {
             is_same
         });
         self.users.unname(&repeated);
-        let members = MemberList { users: users.into_boxed_slice(), fingerprint, asked_at };
+        let members = MemberList { users: users.into(), fingerprint, asked_at };
         self.sessions.set_members(at, members, &mut self.users);
         if is_odd {
             let id = self.sessions[at].id.clone();
@@ -148,7 +148,7 @@ impl Push {
             let id = self.sessions[at].id.clone();
             self.warn("members_refused", || format!("session {id}: {why}"));
             self.sessions[at].is_asking = false;
-            if self.lookup_refused(at) {
+            if self.lookup_refused(at, why) {
                 self.sessions[at].is_asking = true;
                 self.members.wanted_later.push_back((self.now.after(self.settings.retry_interval), at));
             } else {
@@ -157,8 +157,9 @@ impl Push {
         }
     }
 
-    /// Counts a refused lookup against the event at the front; false when it was one too many and the event ended.
-    pub(super) fn lookup_refused(&mut self, at: SessionIx) -> bool {
+    /// Counts a refused lookup against the event at the front; false when it was one too many and the event goes to the
+    /// dead letters. The session goes on without it.
+    pub(super) fn lookup_refused(&mut self, at: SessionIx, why: &str) -> bool {
         let session = &mut self.sessions[at];
         session.tries += 1;
         if session.tries <= self.settings.max_retry {
@@ -166,7 +167,8 @@ impl Push {
         }
         session.tries = 0;
         if let Some(event) = session.waiting.pop_front() {
-            self.end_event(event, EventEnd::LookupFailed);
+            let detail = format!("session {}: {why}", self.sessions[at].id);
+            self.bury_event(event, EventEnd::LookupFailed, detail, self.settings.max_retry + 1);
         }
         false
     }

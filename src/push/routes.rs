@@ -57,7 +57,7 @@ impl Push {
         }
         let members = session.members.take().expect("members come before routes");
         let held = std::mem::take(&mut session.held);
-        for user in &members.users {
+        for user in members.users.iter() {
             if !held.is_empty() && held.binary_search(user).is_ok() {
                 continue;
             }
@@ -199,7 +199,7 @@ impl Push {
         }
         for at in &ask.sessions {
             self.sessions[*at].tries = self.settings.max_retry;
-            self.lookup_refused(*at);
+            self.lookup_refused(*at, why);
         }
         for (at, user) in &ask.holds {
             self.end_hold(*at, *user);

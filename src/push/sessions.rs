@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
@@ -18,8 +19,8 @@ use crate::push::users::Users;
 /// A session's members, ascending by place.
 #[derive(Debug)]
 pub struct MemberList {
-    /// The members.
-    pub users: Box<[UserIx]>,
+    /// The members; shared with the events that owe each of them a row.
+    pub users: Arc<[UserIx]>,
     /// Equal answers have equal fingerprints.
     pub fingerprint: u64,
     /// When they were asked for.
@@ -52,7 +53,7 @@ pub struct Session {
     pub waiting: VecDeque<EventIx>,
     /// Route asks that the event at the front waits for.
     pub awaited_asks: u32,
-    /// Events that are bundled and not ended.
+    /// Events that are bundled and not ended: their users keep their places.
     pub in_flight: u32,
     /// The members by gateway, as they were last grouped.
     pub layout: Option<Layout>,
@@ -61,7 +62,7 @@ pub struct Session {
     /// Members whose messages wait for their place in the order; ascending.
     pub held: Vec<UserIx>,
     /// Lists that were replaced while their users were in flight.
-    retired: Vec<Box<[UserIx]>>,
+    retired: Vec<Arc<[UserIx]>>,
     is_used: bool,
 }
 

@@ -1,6 +1,8 @@
 //! One shard of the pure core and a world in tables: members and routes are answered at once (unless a test says what
 //! the store answers), streams open at once, and gateways do only what the test makes them do.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 #[path = "../simulation/frames.rs"]
 mod frames;
 
@@ -12,10 +14,13 @@ use prost::Message;
 use task_engine::ids::{GatewayIx, Nanos, ShardId, StreamNo};
 use task_engine::names::{NameList, Route, RouteList};
 use task_engine::outcome::{EventEnd, RecipientEnd};
-use task_engine::ports::{DeliveryTag, Endpoint, GatewayRecord, LookupError, Protocol, Protocols};
+use task_engine::ports::{
+    DeadLetter, DeliveryTag, Endpoint, GatewayRecord, InboxRows, LookupError, Protocol, Protocols, SettleAs,
+};
 use task_engine::proto::event::PushEvent;
 use task_engine::proto::gateway::{PushBatchRequest, PushMessageRequest, PushRequest};
 use task_engine::push::facts::{CallError, Input, Output, StreamFact};
+use task_engine::push::inbox::InboxStore;
 use task_engine::push::{Push, Settings};
 
 pub use frames::frame;
@@ -39,6 +44,19 @@ pub struct Link {
     calls: VecDeque<(u32, Bytes)>,
 }
 
+fn settings(delivery_timeout: Duration, inbox: InboxStore) -> Settings {
+    Settings {
+        shard: ShardId(0),
+        shards: 1,
+        members_ttl: Duration::from_millis(100),
+        caches_routes: true,
+        delivery_timeout,
+        max_retry: 2,
+        retry_interval: Duration::from_millis(50),
+        inbox,
+    }
+}
+
 /// The core and what it is told.
 pub struct Table {
     pub push: Push,
@@ -57,6 +75,14 @@ pub struct Table {
     /// Gateways whose stream was cut, in order.
     pub cut: Vec<String>,
     pub settled: Vec<u64>,
+    /// The same, with how.
+    pub settled_as: Vec<(u64, SettleAs)>,
+    /// Rows that were asked to be stored and have no answer yet.
+    pub stores: VecDeque<(u64, InboxRows)>,
+    /// Letters without an answer yet.
+    pub letters: VecDeque<(u64, DeliveryTag, DeadLetter)>,
+    /// Letters wait for [`Table::bury`]; else they are kept at once.
+    pub holds_letters: bool,
     next_tag: u64,
 }
 
@@ -68,16 +94,17 @@ impl Table {
 
     /// The same with another delivery_timeout.
     pub fn with_timeout(members: &[&str], routes: &[(&str, &str)], delivery_timeout: Duration) -> Self {
-        let settings = Settings {
-            shard: ShardId(0),
-            shards: 1,
-            members_ttl: Duration::from_millis(100),
-            caches_routes: true,
-            delivery_timeout,
-            max_retry: 2,
-            retry_interval: Duration::from_millis(50),
-            inbox: task_engine::config::InboxStore::Off,
-        };
+        let settings = settings(delivery_timeout, InboxStore::Off);
+        Self::with_settings(members, routes, settings)
+    }
+
+    /// The same with an inbox; rows and letters wait for the test's answers.
+    pub fn with_inbox(members: &[&str], routes: &[(&str, &str)], inbox: InboxStore) -> Self {
+        let settings = settings(Duration::from_secs(1), inbox);
+        Self { holds_letters: true, ..Self::with_settings(members, routes, settings) }
+    }
+
+    fn with_settings(members: &[&str], routes: &[(&str, &str)], settings: Settings) -> Self {
         let mut push = Push::new(settings);
         push.take(Input::RoutesTracked(true));
         Self {
@@ -92,6 +119,10 @@ impl Table {
             links: BTreeMap::new(),
             cut: Vec::new(),
             settled: Vec::new(),
+            settled_as: Vec::new(),
+            stores: VecDeque::new(),
+            letters: VecDeque::new(),
+            holds_letters: false,
             next_tag: 0,
         }
     }
@@ -105,19 +136,69 @@ impl Table {
 
     /// An event of session `s` from `system` comes in; the number of its tag.
     pub fn event(&mut self, msg_id: i64) -> u64 {
+        self.event_from("system", msg_id)
+    }
+
+    /// The same from someone; its seq_id is ten times its msg_id.
+    pub fn event_from(&mut self, sender: &str, msg_id: i64) -> u64 {
         let event = PushEvent {
             msg_id,
+            seq_id: msg_id * 10,
             session_id: "s".into(),
-            from_username: "system".into(),
+            from_username: sender.into(),
             content: "hello".into(),
             ..PushEvent::default()
         };
+        self.payload(Bytes::from(event.encode_to_vec()))
+    }
+
+    /// Any bytes come in.
+    pub fn payload(&mut self, payload: Bytes) -> u64 {
         let number = self.next_tag;
         self.next_tag += 1;
-        let tag = DeliveryTag { reader: 0, number };
-        self.push.take(Input::Event { payload: Bytes::from(event.encode_to_vec()), tag });
-        self.run();
+        self.payload_with_tag(payload, number);
         number
+    }
+
+    /// The same with a tag of the test's choice.
+    pub fn payload_with_tag(&mut self, payload: Bytes, number: u64) {
+        self.push.take(Input::Event { payload, tag: DeliveryTag { reader: 0, number } });
+        self.run();
+    }
+
+    /// The inbox answers its oldest open ask; what the rows were.
+    pub fn store(&mut self, answer: Result<&[&str], LookupError>) -> InboxRows {
+        let (ask, rows) = self.stores.pop_front().expect("rows to store");
+        let answer = answer.map(|conflicts| conflicts.iter().collect::<NameList>());
+        self.push.take(Input::Stored { ask, answer });
+        self.run();
+        rows
+    }
+
+    /// The dead letters answer their oldest open ask; what the letter was.
+    pub fn bury(&mut self, answer: Result<(), LookupError>) -> DeadLetter {
+        let (ask, _, letter) = self.letters.pop_front().expect("a letter to bury");
+        self.push.take(Input::Buried { ask, answer });
+        self.run();
+        letter
+    }
+
+    /// The drain deadline passes.
+    pub fn cut_off(&mut self) {
+        self.push.take(Input::CutOff);
+        self.run();
+    }
+
+    /// Arrivals = ends + in flight, and each end of someone unreached has its why.
+    pub fn check(&self) {
+        let counts = self.push.counts();
+        let ended = counts.events_ended.iter().sum::<u64>();
+        assert_eq!(counts.events_arrived, ended + self.push.events_in_flight() as u64, "events");
+        let ended = counts.recipients_ended.iter().sum::<u64>();
+        assert_eq!(counts.recipients_arrived, ended + self.push.recipients_in_flight() as u64, "recipients");
+        let reached = [RecipientEnd::Delivered, RecipientEnd::SkippedSender, RecipientEnd::CutByStop];
+        let reached = reached.map(|end| counts.recipients_ended[end as usize]).iter().sum::<u64>();
+        assert_eq!(ended, reached + counts.unreached_by.iter().sum::<u64>(), "whys");
     }
 
     /// The user's route changes, and the store says so.
@@ -186,9 +267,14 @@ impl Table {
                 self.links.remove(&id);
                 self.cut.push(id);
             }
-            Output::Settle(settled) => self.settled.push(settled.tag.number),
+            Output::Settle(settled) => {
+                self.settled.push(settled.tag.number);
+                self.settled_as.push((settled.tag.number, settled.how));
+            }
             Output::Finish { .. } | Output::Warn { .. } => {}
-            Output::Store { .. } | Output::Bury { .. } => panic!("nothing is stored here"),
+            Output::Store { ask, rows } => self.stores.push_back((ask, rows)),
+            Output::Bury { ask, tag, letter } if self.holds_letters => self.letters.push_back((ask, tag, letter)),
+            Output::Bury { ask, .. } => self.push.take(Input::Buried { ask, answer: Ok(()) }),
             Output::ToOwner(..) | Output::ToHome(..) => panic!("there is one shard"),
         }
     }

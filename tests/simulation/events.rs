@@ -3,12 +3,10 @@
 use bytes::Bytes;
 use prost::Message;
 use task_engine::ids::Partition;
-use task_engine::ports::DeliveryTag;
 use task_engine::proto::event::PushEvent;
 use task_engine::proto::gateway::{PushMessage, SessionMeta};
 
-use super::oracle::Tag;
-use super::world::{Arrival, World};
+use super::world::World;
 
 /// Partitions, as configured.
 pub const PARTITIONS: u32 = 64;
@@ -34,6 +32,9 @@ impl World {
     /// Publishes what the plan's rate asks for in one step.
     pub fn publish_some(&mut self) {
         let mut rate = self.plan.rate;
+        if self.broker.entries.len() >= self.plan.events {
+            return;
+        }
         while rate > 0 {
             if self.rng.chance(rate.min(1000)) {
                 match self.rng.below(20) {
@@ -53,9 +54,11 @@ impl World {
     pub fn publish(&mut self, session: usize) -> (usize, i64) {
         let msg_id = self.sessions[session].next_msg;
         self.sessions[session].next_msg += self.sessions[session].msg_step;
+        // Resonance's sequences have gaps, and two messages may have the same.
+        self.sessions[session].next_seq += i64::from(!self.rng.chance(50)) * self.rng.pick(&[1, 1, 1, 3]);
         let mut event = PushEvent {
             msg_id,
-            seq_id: self.rng.below(100) as i64,
+            seq_id: self.sessions[session].next_seq,
             session_id: self.sessions[session].id.clone(),
             from_username: self.sender(session),
             to_username: self.sessions[session].id.clone(),
@@ -74,7 +77,7 @@ impl World {
         }
         let payload = Bytes::from(event.encode_to_vec());
         self.sessions[session].published.push((msg_id, payload.clone()));
-        self.put_into_intake(self.sessions[session].home, payload, Some((session, msg_id)));
+        self.put_into_stream(self.sessions[session].home, payload, Some((session, msg_id)));
         (session, msg_id)
     }
 
@@ -96,11 +99,12 @@ impl World {
         }
         let back = self.rng.below(published.len().min(6));
         let (msg_id, payload) = published[published.len() - 1 - back].clone();
-        self.put_into_intake(self.sessions[session].home, payload, Some((session, msg_id)));
+        self.put_into_stream(self.sessions[session].home, payload, Some((session, msg_id)));
     }
 
     fn publish_bad(&mut self) {
-        let event = PushEvent { msg_id: 1, from_username: "system".into(), ..PushEvent::default() };
+        let msg_id = self.broker.entries.len() as i64;
+        let event = PushEvent { msg_id, from_username: "system".into(), ..PushEvent::default() };
         let session_id = match self.rng.below(5) {
             0 => String::new(),
             1 => "s".repeat(65),
@@ -114,14 +118,7 @@ impl World {
             payload.extend([0xff, 0xff]);
         }
         let home = self.rng.below(self.shards.len());
-        self.put_into_intake(home, Bytes::from(payload), None);
-    }
-
-    fn put_into_intake(&mut self, home: usize, payload: Bytes, key: Option<(usize, i64)>) {
-        let number = self.oracle.tags.len() as u64;
-        self.oracle.tags.push(Tag::default());
-        let tag = DeliveryTag { reader: home as u16, number };
-        self.intake[home].push_back(Arrival { payload, tag, key });
+        self.put_into_stream(home, Bytes::from(payload), None);
     }
 
     /// The shard of a session.

@@ -10,6 +10,7 @@ use task_engine::ports::{Endpoint, GatewayRecord, Protocol, Protocols};
 use task_engine::push::facts::{CallError, Input, StreamEnd, StreamFact};
 
 use super::oracle::Answer;
+use super::plan::Fault;
 use super::world::{MILLI, World};
 
 /// A gateway.
@@ -130,6 +131,14 @@ impl World {
         self.tell_registry(gateway, Input::GatewayListed(record));
     }
 
+    /// A new engine asks the registry.
+    pub fn list_again(&mut self, gateway: usize) {
+        self.gateways[gateway].facts_due = Nanos(0);
+        if self.gateways[gateway].is_listed {
+            self.list(gateway);
+        }
+    }
+
     fn tell_registry(&mut self, gateway: usize, input: Input) {
         let due = self.soon(20).max(self.gateways[gateway].facts_due);
         self.gateways[gateway].facts_due = due;
@@ -139,7 +148,7 @@ impl World {
 
     /// Something happens to a gateway.
     pub fn disturb_gateways(&mut self) {
-        if !self.fault(30) {
+        if !self.fault(Fault::Gateways, 30) {
             return;
         }
         let gateway = self.rng.below(self.gateways.len());
@@ -225,7 +234,7 @@ impl World {
             0 => Dialled::Unimplemented,
             _ => Dialled::OpensUnimplemented,
         };
-        let late = if self.fault(100) { 3_000 } else { 5 };
+        let late = if self.fault(Fault::Gateways, 100) { 3_000 } else { 5 };
         let ready_at = self.soon(late);
         self.oracle.conn_is_over.push(false);
         self.conns.push(Conn {

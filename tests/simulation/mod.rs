@@ -1,11 +1,13 @@
 //! A seeded world around the pure core. One seed is one whole schedule: `run` plays it and panics where a promise is
 //! broken. Nothing of it names a runtime, a socket or a clock.
 
+mod broker;
 mod events;
 mod frames;
 mod gateways;
+mod keeping;
 mod oracle;
-mod plan;
+pub mod plan;
 mod rng;
 mod serving;
 mod stores;
@@ -18,7 +20,7 @@ use task_engine::outcome::{EventEnd, RecipientEnd};
 use task_engine::push::Push;
 use task_engine::push::facts::Input;
 
-use plan::Ending;
+use plan::{Ending, Reduction};
 use rng::Rng;
 use trace::Trace;
 use world::{MILLI, World};
@@ -34,14 +36,38 @@ pub struct Tally {
     pub recipient_ends: [u64; RecipientEnd::COUNT],
     /// Streams that broke, answers that did not fit, recipients sent again, recipients whose route was asked again.
     pub troubles: [u64; 4],
+    /// Engines that were killed or cut off.
+    pub restarts: u64,
 }
 
-/// Plays one seed.
+impl Tally {
+    /// Adds what one shard did.
+    pub fn add_shard(&mut self, push: &Push) {
+        let did = push.activity();
+        let troubles = [did.stream_breaks, did.answer_mismatches, did.resent_recipients, did.rerouted_recipients];
+        let all = |sum: &mut [u64], one: &[u64]| sum.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
+        all(&mut self.event_ends, &push.counts().events_ended);
+        all(&mut self.recipient_ends, &push.counts().recipients_ended);
+        all(&mut self.troubles, &troubles);
+    }
+
+    /// Adds another schedule's.
+    pub fn add(&mut self, other: &Self) {
+        self.events += other.events;
+        self.restarts += other.restarts;
+        let all = |sum: &mut [u64], one: &[u64]| sum.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
+        all(&mut self.event_ends, &other.event_ends);
+        all(&mut self.recipient_ends, &other.recipient_ends);
+        all(&mut self.troubles, &other.troubles);
+    }
+}
+
+/// Plays one seed, whole or reduced.
 ///
 /// # Panics
 /// Where a promise is broken.
-pub fn run(seed: u64, trace: &Trace) -> Tally {
-    let mut world = World::new(Rng::new(seed), trace.clone());
+pub fn run(seed: u64, reduction: &Reduction, trace: &Trace) -> Tally {
+    let mut world = World::new(Rng::new(seed), reduction, trace.clone());
     for _ in 0..world.plan.steps {
         rough_step(&mut world);
     }
@@ -56,11 +82,10 @@ pub fn run(seed: u64, trace: &Trace) -> Tally {
         }
         Ending::CutOff => cut_off(&mut world),
     }
-    if !world.is_cut_off {
-        close_streams(&mut world);
-        check_ends(&world);
-    }
-    tally(&world)
+    close_streams(&mut world);
+    check_ends(&world);
+    world.tally_shards();
+    world.tally
 }
 
 fn rough_step(world: &mut World) {
@@ -82,6 +107,7 @@ fn calm_down(world: &mut World) {
     world.trace.line(world.now, || "faults stop".to_owned());
     world.calm_gateways();
     world.calm_stores();
+    world.calm_keepers();
     let bound = world.settle_bound();
     world.run_until(bound, "after the faults everything settles", World::is_quiet);
 }
@@ -138,20 +164,28 @@ fn cut_off(world: &mut World) {
     for _ in 0..10 {
         rough_step(world);
     }
-    let unsettled = world.oracle.tags.iter().filter(|tag| tag.is_taken && !tag.is_settled).count() as u64;
-    assert_eq!(unsettled, world.events_ended(EventEnd::CutByStop), "what was cut off is not settled, all else is");
+    let of_this_engine = || world.oracle.tags.iter().filter(|tag| tag.is_taken && !tag.is_dead);
+    assert!(of_this_engine().all(|tag| tag.is_settled), "each event is settled or given back");
+    let given_back = of_this_engine().filter(|tag| tag.is_given_back).count() as u64;
+    assert_eq!(given_back, world.events_ended(EventEnd::CutByStop), "what was cut off is given back, and nothing else");
     assert!(world.recipients_ended(RecipientEnd::Delivered) <= world.oracle.answered_ok, "delivered means answered");
+    world.restart();
+    calm_down(world);
+    stop(world);
 }
 
 fn check_ends(world: &World) {
     for (number, tag) in world.oracle.tags.iter().enumerate() {
-        assert!(tag.is_taken && tag.is_settled, "tag {number} was never settled");
+        assert!(tag.is_dead || (tag.is_taken && tag.is_settled), "tag {number} was never settled");
     }
+    assert!(world.is_stream_settled(), "the stream is settled");
     let delivered = world.recipients_ended(RecipientEnd::Delivered);
     assert_eq!(delivered, world.oracle.answered_ok, "delivered is what gateways answered for");
     let bad = [EventEnd::Undecodable, EventEnd::NoSessionId, EventEnd::LongSessionId];
     let bad = bad.into_iter().map(|end| world.events_ended(end)).sum::<u64>();
-    assert_eq!(bad, world.bad_taken, "what can never be pushed is refused, and nothing else");
+    let lost = world.events_ended(EventEnd::DeadLetterLost);
+    let is_all_bad = bad <= world.bad_taken && world.bad_taken <= bad + lost;
+    assert!(is_all_bad, "what can never be pushed is refused, and nothing else");
     assert_eq!(world.events_ended(EventEnd::CutByStop) + world.recipients_ended(RecipientEnd::CutByStop), 0);
     let backlog = world.shards.iter().flat_map(Push::outboxes).map(|outbox| outbox.backlog()).sum::<usize>();
     assert_eq!(backlog, 0, "no outbox holds anything");
@@ -159,22 +193,4 @@ fn check_ends(world: &World) {
         assert_eq!(world.events_ended(EventEnd::LookupFailed), 0, "no lookup was refused");
         assert_eq!(world.recipients_ended(RecipientEnd::OutboxFull), 0);
     }
-}
-
-fn tally(world: &World) -> Tally {
-    let mut tally = Tally { events: world.oracle.events.len() as u64, ..Tally::default() };
-    for push in &world.shards {
-        for (sum, count) in tally.event_ends.iter_mut().zip(push.counts().events_ended) {
-            *sum += count;
-        }
-        for (sum, count) in tally.recipient_ends.iter_mut().zip(push.counts().recipients_ended) {
-            *sum += count;
-        }
-        let did = push.activity();
-        let troubles = [did.stream_breaks, did.answer_mismatches, did.resent_recipients, did.rerouted_recipients];
-        for (sum, count) in tally.troubles.iter_mut().zip(troubles) {
-            *sum += count;
-        }
-    }
-    tally
 }

@@ -13,13 +13,18 @@
 //!    its messages may come to a gateway after younger ones of others. So may those of a session in which something
 //!    ran into `delivery_timeout`.
 //!
+//! Both hold for one engine: what was on its way when an engine died may have come to some and not to others, and the
+//! next engine gets all of it again, in the order of the stream.
+//!
 //! Duplicates: a recipient gets an event twice only when the stream of each earlier delivery is over and its answer had
-//! not reached the core.
+//! not reached the core, or when the event was taken anew: by the next engine after a crash, or as a repeat of one that
+//! is in the dead letters (a replay must not be taken for a repeat).
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use task_engine::ids::Nanos;
+use task_engine::ports::SettleAs;
 use task_engine::proto::gateway::PushMessage;
 
 /// How a gateway answers for one recipient.
@@ -47,21 +52,52 @@ pub struct Event {
     pub sender: Option<usize>,
     pub message: PushMessage,
     pub is_settled: bool,
+    pub settled_at: Nanos,
+    /// It was settled as done.
+    is_done: bool,
+    /// Which engine took it last, and how often it was taken before.
+    engine: u32,
+    pub take: u32,
 }
 
 /// What became of a tag.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tag {
+    /// Its place in the stream.
+    pub entry: usize,
     pub is_taken: bool,
     pub is_settled: bool,
-    /// The event, when it is the first of its kind.
-    pub event: Option<usize>,
+    pub is_given_back: bool,
+    /// How often it was handed in and settled.
+    hand_ins: u32,
+    settlements: u32,
+    /// The engine that had it is gone.
+    pub is_dead: bool,
+    /// The event, when it is the first of its kind, and which time it was taken.
+    pub event: Option<(usize, u32)>,
+}
+
+impl Tag {
+    /// Of an event in the stream.
+    pub fn of(entry: usize) -> Self {
+        Self { entry, ..Self::default() }
+    }
+
+    /// A shard takes it, for the first time or again.
+    pub fn handed_in(&mut self) {
+        self.is_taken = true;
+        self.is_settled = false;
+        self.hand_ins += 1;
+    }
 }
 
 #[derive(Clone, Debug)]
 struct Delivery {
     conns: Vec<usize>,
     is_answered: bool,
+    take: u32,
+    /// Answered now or in an earlier take.
+    was_answered: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +134,7 @@ pub struct Oracle {
     newest_at: HashMap<(usize, usize), u64>,
     slow_sessions: Vec<bool>,
     timeout: Duration,
+    engine: u32,
 }
 
 impl Oracle {
@@ -114,12 +151,69 @@ impl Oracle {
             newest_at: HashMap::new(),
             slow_sessions: vec![false; sessions],
             timeout,
+            engine: 0,
         }
+    }
+
+    /// A shard takes an event that is none in flight.
+    pub fn take_event(
+        &mut self,
+        key: (usize, i64),
+        message: PushMessage,
+        sender: Option<usize>,
+        order: u64,
+        now: Nanos,
+    ) -> usize {
+        let event = *self.by_key.entry(key).or_insert(self.events.len());
+        let take = self.events.get(event).map_or(0, |known| known.take + 1);
+        let taken = Event {
+            session: key.0,
+            order,
+            arrived: now,
+            sender,
+            message,
+            is_settled: false,
+            settled_at: now,
+            is_done: false,
+            engine: self.engine,
+            take,
+        };
+        match self.events.get_mut(event) {
+            Some(known) => *known = taken,
+            None => self.events.push(taken),
+        }
+        event
+    }
+
+    /// The engine is gone; the next one begins anew.
+    pub fn restart(&mut self) {
+        self.engine += 1;
+        self.answered_ok = 0;
+        self.firsts.clear();
+        self.newest_at.clear();
+        self.refused_at.clear();
+        self.tags.iter_mut().for_each(|tag| tag.is_dead = true);
+    }
+
+    /// Whether the engine that runs has taken it.
+    pub fn is_of_this_engine(&self, event: usize) -> bool {
+        self.events[event].engine == self.engine
+    }
+
+    /// Whether a repeat of it must be known as one: it was pushed, and it is done.
+    pub fn must_be_known(&self, event: usize) -> bool {
+        self.events[event].is_done && self.is_pushed(event)
+    }
+
+    /// Whether the core has read a gateway's word that the user got the event.
+    pub fn is_answered(&self, event: usize, user: usize) -> bool {
+        self.deliveries.get(&(event, user)).is_some_and(|delivery| delivery.was_answered)
     }
 
     /// Whether anything of the event was pushed to anyone.
     pub fn is_pushed(&self, event: usize) -> bool {
-        self.deliveries.keys().any(|(of, _)| *of == event)
+        let take = self.events[event].take;
+        self.deliveries.iter().any(|((of, _), delivery)| *of == event && delivery.take == take)
     }
 
     /// Whether the user was given the event.
@@ -128,14 +222,24 @@ impl Oracle {
     }
 
     /// A tag was settled.
-    pub fn settled(&mut self, number: u64, now: Nanos) {
+    pub fn settled(&mut self, number: u64, how: SettleAs, now: Nanos) {
         let tag = &mut self.tags[number as usize];
         assert!(tag.is_taken, "tag {number} was settled before it was taken");
-        assert!(!tag.is_settled, "tag {number} was settled twice");
+        tag.settlements += 1;
+        assert!(tag.settlements <= tag.hand_ins, "tag {number} was settled more often than it was handed in");
+        assert!(!tag.is_dead, "tag {number} was settled by an engine that is gone");
         tag.is_settled = true;
-        if let Some(event) = tag.event {
+        tag.is_given_back = how == SettleAs::GivenBack;
+        if let Some((event, take)) = tag.event {
+            if self.events[event].take != take {
+                // It was taken anew before the end of the first was heard: not after it was pushed and done.
+                let is_pushed = self.deliveries.iter().any(|((of, _), known)| *of == event && known.take == take);
+                return assert!(how != SettleAs::Done || !is_pushed, "event {event} was done, and taken anew");
+            }
             let event = &mut self.events[event];
             event.is_settled = true;
+            event.settled_at = now;
+            event.is_done = how == SettleAs::Done;
             self.slow_sessions[event.session] |= now.since(event.arrived) >= self.timeout;
         }
     }
@@ -144,7 +248,10 @@ impl Oracle {
     pub fn deliver(&mut self, push: Push) {
         let Push { event, user, conn, .. } = push;
         assert_ne!(self.events[event].sender, Some(user), "event {event} was pushed to its sender, user {user}");
-        if let Some(earlier) = self.deliveries.get_mut(&(event, user)) {
+        let take = self.events[event].take;
+        let earlier = self.deliveries.get_mut(&(event, user));
+        let was_answered = earlier.as_ref().is_some_and(|earlier| earlier.was_answered);
+        if let Some(earlier) = earlier.filter(|earlier| earlier.take == take) {
             assert!(!earlier.is_answered, "event {event} came to user {user} again after its answer was read");
             for over in &earlier.conns {
                 assert!(
@@ -155,7 +262,8 @@ impl Oracle {
             earlier.conns.push(conn);
             return;
         }
-        self.deliveries.insert((event, user), Delivery { conns: vec![conn], is_answered: false });
+        let delivery = Delivery { conns: vec![conn], is_answered: false, take, was_answered };
+        self.deliveries.insert((event, user), delivery);
         self.check_recipient_order(push);
         self.check_gateway_order(push);
     }
@@ -214,6 +322,6 @@ impl Oracle {
         self.answered_ok += 1;
         let delivery = self.deliveries.get_mut(&(answer.event, answer.user)).expect("it was delivered");
         assert!(!delivery.is_answered, "event {} for user {} was answered twice", answer.event, answer.user);
-        delivery.is_answered = true;
+        (delivery.is_answered, delivery.was_answered) = (true, true);
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use task_engine::ids::ShardId;
 use task_engine::push::Settings;
+use task_engine::push::inbox::InboxStore;
 
 use super::rng::Rng;
 
@@ -16,6 +17,54 @@ pub enum Ending {
     StopInTheMiddle,
     /// The same, and the drain deadline passes.
     CutOff,
+}
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident = $word:literal,)+) => {
+        /// What may go wrong, so that a shrunken schedule can do without.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Fault { $($(#[$doc])* $name,)+ }
+
+        impl Fault {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// The word of `SIM_OFF`.
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$name => $word,)+ }
+            }
+        }
+    };
+}
+
+faults! {
+    /// The engine is killed.
+    Kill = "kill",
+    /// Events come again although the engine has them.
+    Redelivery = "redelivery",
+    /// The inbox and the dead letters.
+    Keepers = "keepers",
+    /// Members and routes.
+    Lookups = "lookups",
+    /// Gateways and their streams.
+    Gateways = "gateways",
+    /// What gateways answer.
+    Serving = "serving",
+    /// Late messages between shards.
+    Mesh = "mesh",
+}
+
+/// Less than a seed's whole schedule, to find the shortest one that still fails.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reduction {
+    /// At most so many rough steps.
+    pub steps: Option<usize>,
+    /// At most so many events before the probes.
+    pub events: Option<usize>,
+    /// Faults that do not happen.
+    pub off: Vec<Fault>,
+    /// Users stay where they are.
+    pub no_moves: bool,
 }
 
 /// A seed's set-up.
@@ -39,11 +88,38 @@ pub struct Plan {
     /// Events a step, in thousandths.
     pub rate: u64,
     pub ending: Ending,
+    pub inbox: InboxStore,
+    /// How often the engine is killed, in thousandths a step at roughness 1.
+    pub kills: u64,
+    /// Events at most, before the probes.
+    pub events: usize,
+    pub off: Vec<Fault>,
 }
 
 impl Plan {
     /// Draws a set-up.
-    pub fn draw(rng: &mut Rng) -> Self {
+    pub fn draw(rng: &mut Rng, reduction: &Reduction) -> Self {
+        let drawn = Self::draw_whole(rng);
+        Self {
+            steps: drawn.steps.min(reduction.steps.unwrap_or(usize::MAX)),
+            events: reduction.events.unwrap_or(usize::MAX),
+            moves: if reduction.no_moves { 0 } else { drawn.moves },
+            off: reduction.off.clone(),
+            ..drawn
+        }
+    }
+
+    /// Whether anyone gets rows.
+    pub fn inbox_is_on(&self) -> bool {
+        self.inbox != InboxStore::Off
+    }
+
+    /// Whether everyone does.
+    pub fn stores_all(&self) -> bool {
+        self.inbox == InboxStore::All
+    }
+
+    fn draw_whole(rng: &mut Rng) -> Self {
         let millis = |rng: &mut Rng, of: &[u64]| Duration::from_millis(rng.pick(of));
         let users = rng.pick(&[2, 5, 12, 40, 120]);
         Self {
@@ -61,6 +137,10 @@ impl Plan {
             moves: rng.pick(&[0, 30, 150, 500]),
             rate: rng.pick(&[200, 600, 1500]),
             ending: rng.pick(&[Ending::Calm, Ending::Calm, Ending::Calm, Ending::StopInTheMiddle, Ending::CutOff]),
+            inbox: rng.pick(&[InboxStore::Off, InboxStore::Offline, InboxStore::Offline, InboxStore::All]),
+            kills: rng.pick(&[0, 0, 2, 8]),
+            events: usize::MAX,
+            off: Vec::new(),
         }
     }
 
@@ -74,7 +154,7 @@ impl Plan {
             delivery_timeout: self.delivery_timeout,
             max_retry: self.max_retry,
             retry_interval: self.retry_interval,
-            inbox: task_engine::config::InboxStore::Off,
+            inbox: self.inbox,
         }
     }
 }

@@ -14,6 +14,7 @@ use task_engine::push::facts::CallError;
 use super::frames::{frame, next_frame};
 use super::gateways::Reply;
 use super::oracle::{Answer, Outcome, Push};
+use super::plan::Fault;
 use super::world::World;
 
 const NOT_CONNECTED: &str = "user not connected";
@@ -30,15 +31,29 @@ impl World {
             }
             let most = if self.is_calm { usize::MAX } else { self.rng.pick(&[0, 1, 3, 10, 500]) };
             for _ in 0..most {
-                let has_read = match self.conns[at].protocol {
-                    Protocol::Stream => self.serve_stream(at),
-                    Protocol::Batch => self.serve_batch(at),
-                    Protocol::Unary => self.serve_call(at),
-                };
-                if !has_read {
+                if !self.serve_one(at) {
                     break;
                 }
             }
+        }
+    }
+
+    /// The engine is gone: of what is on the wire, gateways read some, or all, or nothing.
+    pub fn let_gateways_read_on(&mut self) {
+        for at in 0..self.conns.len() {
+            if self.conns[at].is_over || !self.conns[at].is_open {
+                continue;
+            }
+            let most = self.rng.pick(&[0, 1, 5, usize::MAX]);
+            (0..most).take_while(|_| self.serve_one(at)).for_each(drop);
+        }
+    }
+
+    fn serve_one(&mut self, at: usize) -> bool {
+        match self.conns[at].protocol {
+            Protocol::Stream => self.serve_stream(at),
+            Protocol::Batch => self.serve_batch(at),
+            Protocol::Unary => self.serve_call(at),
         }
     }
 
@@ -51,7 +66,7 @@ impl World {
             Outcome::NotConnected => NOT_CONNECTED,
             Outcome::Other => SEND_FAILED,
         };
-        let is_garbage = self.fault(3);
+        let is_garbage = self.fault(Fault::Serving, 3);
         let wrong = if is_garbage { 1 << 50 } else { 0 };
         let response =
             PushMessageResponse { msg_id: message.msg_id ^ wrong, seq_id: message.seq_id, error: error.into() };
@@ -70,7 +85,7 @@ impl World {
             }
         }
         let mut batch_id = request.batch_id;
-        let is_garbage = self.fault(6);
+        let is_garbage = self.fault(Fault::Serving, 6);
         if is_garbage {
             let stranger =
                 |msg_id| PushResponse { msg_id, error: String::new(), failed_usernames: vec!["nobody".into()] };
@@ -101,7 +116,7 @@ impl World {
             self.conns[at].replies.push(Reply { call, answer: code(12), answers: Vec::new(), is_fatal: true });
             return true;
         }
-        if self.fault(5) {
+        if self.fault(Fault::Serving, 5) {
             let answer = code(8);
             self.conns[at].replies.push(Reply { call, answer, answers: Vec::new(), is_fatal: false });
             return true;
@@ -110,7 +125,7 @@ impl World {
         let push = next_frame::<PushRequest>(&mut bytes).expect("a call has one frame");
         let mut answers = Vec::new();
         let mut response = self.serve_push(at, &push, &mut answers);
-        let is_fatal = self.fault(6);
+        let is_fatal = self.fault(Fault::Serving, 6);
         let answer = match self.rng.below(4) {
             0 if is_fatal => code(14),
             1 if is_fatal => code(13),
@@ -131,7 +146,7 @@ impl World {
         let message = push.message.as_ref().expect("a push has a message");
         let mut response = PushResponse { msg_id: message.msg_id, error: String::new(), failed_usernames: Vec::new() };
         assert!(!push.to_usernames.is_empty(), "a push names someone");
-        if self.fault(4) {
+        if self.fault(Fault::Serving, 4) {
             response.error = "overloaded".into();
             for name in &push.to_usernames {
                 let (event, user) = self.known(name, message);
@@ -168,9 +183,9 @@ impl World {
         let (event, user) = self.known(name, message);
         let (gateway, conn) = (self.conns[at].gateway, self.conns[at].number);
         let is_here = self.users[user].at == Some(gateway);
-        let outcome = if !is_here || self.fault(8) {
+        let outcome = if !is_here || self.fault(Fault::Serving, 8) {
             Outcome::NotConnected
-        } else if may_fail && self.fault(8) {
+        } else if may_fail && self.fault(Fault::Serving, 8) {
             Outcome::Other
         } else {
             Outcome::Delivered

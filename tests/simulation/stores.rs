@@ -1,13 +1,14 @@
 //! The member store and the route store: right, late, away, refusing, or answering with a wrong count; and the users
 //! and sessions that they tell of.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use task_engine::ids::{Nanos, SessionId};
 use task_engine::names::{NameList, Route, RouteList};
 use task_engine::ports::LookupError;
 use task_engine::push::facts::{AskNo, Input};
 
+use super::plan::Fault;
 use super::world::{MILLI, Session, User, World};
 
 /// A user's value in the route store.
@@ -80,6 +81,8 @@ impl World {
                 home: self.home_of(&id),
                 id,
                 ever: members.iter().copied().collect(),
+                changed: BTreeSet::new(),
+                next_seq: 0,
                 members,
                 is_cursed: false,
                 next_msg: self.rng.pick(&[0, 1, -3, 1 << 40]),
@@ -109,6 +112,7 @@ impl World {
                 None => session.members.push(user),
             }
             session.ever.insert(user);
+            session.changed.insert(user);
             self.users[user].is_disturbed = true;
             self.trace.line(now, || format!("user {user} joins or leaves a session"));
         }
@@ -158,16 +162,16 @@ impl World {
     }
 
     fn say(&mut self, shard: usize, said: Said) {
-        let due = if self.fault(50) { self.soon(300) } else { self.soon(2) };
+        let due = if self.fault(Fault::Lookups, 50) { self.soon(300) } else { self.soon(2) };
         self.route_wires[shard].said.push_back((due, said));
     }
 
     /// Stores go away, come back, refuse.
     pub fn disturb_stores(&mut self) {
-        if self.fault(8) {
+        if self.fault(Fault::Lookups, 8) {
             self.members_away_until = Nanos(self.now.0 + self.rng.within(0, 600) * MILLI);
         }
-        if self.fault(15) {
+        if self.fault(Fault::Lookups, 15) {
             let session = self.rng.below(self.sessions.len());
             self.sessions[session].is_cursed ^= true;
         }
@@ -176,7 +180,7 @@ impl World {
             if self.rng.chance(100) {
                 self.connect_routes(shard);
             }
-        } else if self.fault(10) {
+        } else if self.fault(Fault::Lookups, 10) {
             self.lose_routes(shard);
         }
     }
@@ -214,10 +218,16 @@ impl World {
         }
     }
 
+    /// The engine is gone, and what it asked for.
+    pub fn forget_lookups(&mut self) {
+        self.member_asks.clear();
+        self.route_wires.iter_mut().for_each(|wire| *wire = RouteWire::default());
+    }
+
     /// The core asks for members.
     pub fn members_asked(&mut self, shard: usize, ask: AskNo, sessions: Vec<SessionId>) {
         self.trace.line(self.now, || format!("< shard {shard}: members {ask} of {sessions:?}"));
-        let late = if self.fault(80) { 500 } else { 5 };
+        let late = if self.fault(Fault::Lookups, 80) { 500 } else { 5 };
         let read_at = self.soon(late);
         let answer_at = Nanos(read_at.0 + self.rng.within(0, 3) * MILLI);
         self.member_asks.push(MemberAsk { shard, ask, sessions, read_at, answer_at, answer: None });
@@ -230,7 +240,7 @@ impl World {
         if self.route_wires[shard].is_lost {
             return self.say(shard, Said::Answer(ask, Err(LookupError::Unavailable("routes are away".into()))));
         }
-        let late = if self.fault(80) { 300 } else { 5 };
+        let late = if self.fault(Fault::Lookups, 80) { 300 } else { 5 };
         let due = self.soon(late);
         self.route_wires[shard].asks.push_back((due, ask, users));
     }
@@ -253,11 +263,11 @@ impl World {
     }
 
     fn read_members(&mut self, at: usize) -> Result<Vec<NameList>, LookupError> {
-        if self.now < self.members_away_until || self.fault(20) {
+        if self.now < self.members_away_until || self.fault(Fault::Lookups, 20) {
             return Err(LookupError::Unavailable("members are away".into()));
         }
         let asked = self.member_asks[at].sessions.iter().map(|id| self.session_of[&**id]).collect::<Vec<_>>();
-        if asked.iter().any(|session| self.sessions[*session].is_cursed) || self.fault(10) {
+        if asked.iter().any(|session| self.sessions[*session].is_cursed) || self.fault(Fault::Lookups, 10) {
             return Err(LookupError::Rejected("bad query".into()));
         }
         let mut lists = Vec::new();
@@ -271,17 +281,17 @@ impl World {
             }
             lists.push(list);
         }
-        if self.fault(10) {
+        if self.fault(Fault::Lookups, 10) {
             lists.pop();
         }
         Ok(lists)
     }
 
     fn read_routes(&mut self, users: &[usize]) -> Result<RouteList, LookupError> {
-        if self.fault(15) {
+        if self.fault(Fault::Lookups, 15) {
             return Err(LookupError::Unavailable("routes are away".into()));
         }
-        if self.fault(15) {
+        if self.fault(Fault::Lookups, 15) {
             return Err(LookupError::Rejected("WRONGTYPE".into()));
         }
         let routes = users.iter().map(|user| match self.users[*user].stored {
@@ -290,7 +300,7 @@ impl World {
             Stored::Bad => Route::Bad,
         });
         let mut list = routes.collect::<RouteList>();
-        if self.fault(10) {
+        if self.fault(Fault::Lookups, 10) {
             list.push(Route::Offline);
         }
         Ok(list)

@@ -12,9 +12,12 @@ use task_engine::ports::DeliveryTag;
 use task_engine::push::Push;
 use task_engine::push::facts::{Input, Output};
 
+use super::Tally;
+use super::broker::Broker;
 use super::gateways::{Conn, Gateway};
+use super::keeping::Keeping;
 use super::oracle::Oracle;
-use super::plan::Plan;
+use super::plan::{Fault, Plan, Reduction};
 use super::rng::Rng;
 use super::stores::{MemberAsk, RouteWire, Stored};
 use super::trace::Trace;
@@ -42,6 +45,9 @@ pub struct Session {
     pub home: usize,
     pub members: Vec<usize>,
     pub ever: BTreeSet<usize>,
+    /// Who joined or left.
+    pub changed: BTreeSet<usize>,
+    pub next_seq: i64,
     /// The store refuses it.
     pub is_cursed: bool,
     pub next_msg: i64,
@@ -83,7 +89,11 @@ pub struct World {
     pub late_routes: Vec<(Nanos, usize)>,
     pub intake: Vec<VecDeque<Arrival>>,
     pub oracle: Oracle,
-    /// Payloads that can never be pushed, as taken.
+    pub broker: Broker,
+    pub keeping: Keeping,
+    /// What engines did that are gone.
+    pub tally: Tally,
+    /// Payloads that can never be pushed, as taken by this engine.
     pub bad_taken: u64,
     pub is_calm: bool,
     pub is_cut_off: bool,
@@ -96,8 +106,8 @@ pub struct World {
 
 impl World {
     /// The world of a plan; the stores and gateways are filled in by their own modules.
-    pub fn new(mut rng: Rng, trace: Trace) -> Self {
-        let plan = Plan::draw(&mut rng);
+    pub fn new(mut rng: Rng, reduction: &Reduction, trace: Trace) -> Self {
+        let plan = Plan::draw(&mut rng, reduction);
         let shards = usize::from(plan.shards);
         let mut world = Self {
             now: Nanos(0),
@@ -115,6 +125,9 @@ impl World {
             late_routes: Vec::new(),
             intake: (0..shards).map(|_| VecDeque::new()).collect(),
             oracle: Oracle::new(plan.sessions, plan.delivery_timeout),
+            broker: Broker::default(),
+            keeping: Keeping::default(),
+            tally: Tally::default(),
             bad_taken: 0,
             is_calm: false,
             is_cut_off: false,
@@ -128,6 +141,7 @@ impl World {
         };
         let plan = world.plan.clone();
         world.trace.line(Nanos(0), || format!("{plan:?}"));
+        world.forget_keepers_asks();
         world.make_gateways();
         world.make_users();
         world.make_sessions();
@@ -138,8 +152,8 @@ impl World {
     }
 
     /// Whether something goes wrong that does so `thousandths` times in a thousand at roughness 1.
-    pub fn fault(&mut self, thousandths: u64) -> bool {
-        !self.is_calm && self.rng.chance((thousandths * self.plan.roughness).min(700))
+    pub fn fault(&mut self, kind: Fault, thousandths: u64) -> bool {
+        !self.is_calm && self.rng.chance((thousandths * self.plan.roughness).min(700)) && !self.plan.off.contains(&kind)
     }
 
     /// A moment from now until `millis` later.
@@ -155,9 +169,13 @@ impl World {
             self.disturb_gateways();
             self.disturb_users();
             self.disturb_stores();
+            self.disturb_keepers();
+            self.redeliver_some();
+            self.kill_some();
         }
         self.write_late_routes();
         self.run_stores();
+        self.run_broker();
         self.run_gateways();
         let first = self.rng.below(self.shards.len());
         for shard in 0..self.shards.len() {
@@ -170,25 +188,30 @@ impl World {
     /// One turn of one shard's pump.
     fn turn(&mut self, shard: usize) {
         self.shards[shard].set_now(self.now);
-        let first = self.rng.below(5);
-        for kind in 0..5 {
-            match (first + kind) % 5 {
+        let first = self.rng.below(6);
+        for kind in 0..6 {
+            match (first + kind) % 6 {
                 0 => self.feed_events(shard),
                 1 => self.feed_members(shard),
                 2 => self.feed_routes(shard),
                 3 => self.feed_mesh(shard),
+                4 => self.feed_keepers(shard),
                 _ => self.feed_streams(shard),
             }
         }
         self.feed_late_facts(shard);
+        self.flush(shard);
+        self.check_conns(shard);
+        self.check_counts(shard);
+    }
+
+    fn flush(&mut self, shard: usize) {
         let mut outputs = std::mem::take(&mut self.outputs);
         self.shards[shard].flush(&mut outputs);
         for output in outputs.drain(..) {
             self.carry_out(shard, output);
         }
         self.outputs = outputs;
-        self.check_conns(shard);
-        self.check_counts(shard);
     }
 
     /// Hands a fact to a shard.
@@ -204,56 +227,79 @@ impl World {
         let room = self.shards[shard].room().min(1 + self.rng.below(8));
         for _ in 0..room {
             let Some(arrival) = self.intake[shard].pop_front() else { return };
-            if self.is_past_repeat_window(&arrival) {
-                let tag = &mut self.oracle.tags[arrival.tag.number as usize];
-                (tag.is_taken, tag.is_settled) = (true, true);
-                continue;
-            }
-            let repeats = self.shards[shard].counts().events_ended[EventEnd::Repeat as usize];
-            let number = arrival.tag.number;
-            self.oracle.tags[number as usize].is_taken = true;
-            self.trace.line(self.now, || format!("event tag {number} {:?}", arrival.key));
-            let Some(key) = arrival.key else {
-                self.bad_taken += 1;
-                self.feed(shard, Input::Event { payload: arrival.payload, tag: arrival.tag });
-                continue;
-            };
-            self.feed(shard, Input::Event { payload: arrival.payload.clone(), tag: arrival.tag });
-            let is_repeat = self.shards[shard].counts().events_ended[EventEnd::Repeat as usize] > repeats;
-            let known = self.oracle.by_key.get(&key).copied();
-            if is_repeat {
-                assert!(known.is_some(), "tag {number} {key:?} ended as a repeat and is none");
-                continue;
-            }
-            if let Some(known) = known {
-                assert!(!self.oracle.is_pushed(known), "tag {number} {key:?} is a repeat and was taken as a new event");
-            }
-            self.note_event(key, &arrival);
+            self.feed_event(shard, arrival);
         }
+    }
+
+    fn feed_event(&mut self, shard: usize, arrival: Arrival) {
+        let number = arrival.tag.number;
+        if self.is_past_repeat_window(&arrival) {
+            let tag = &mut self.oracle.tags[number as usize];
+            (tag.is_taken, tag.is_settled) = (true, true);
+            self.broker.entries[tag.entry].is_settled = true;
+            return;
+        }
+        if self.oracle.tags[number as usize].is_taken {
+            // Which of its settlements is meant is known only when those so far have been heard.
+            self.flush(shard);
+        }
+        let repeats = self.shards[shard].counts().events_ended[EventEnd::Repeat as usize];
+        self.oracle.tags[number as usize].handed_in();
+        self.trace.line(self.now, || format!("event tag {number} {:?}", arrival.key));
+        let Some(key) = arrival.key else {
+            self.bad_taken += 1;
+            return self.feed(shard, Input::Event { payload: arrival.payload, tag: arrival.tag });
+        };
+        let before = (self.shards[shard].events_in_flight(), self.shards[shard].payload_bytes_in_flight());
+        self.feed(shard, Input::Event { payload: arrival.payload.clone(), tag: arrival.tag });
+        let after = (self.shards[shard].events_in_flight(), self.shards[shard].payload_bytes_in_flight());
+        // A repeat that joins is in flight, and holds no bytes.
+        let has_joined = after.0 > before.0 && after.1 == before.1;
+        let is_repeat = self.shards[shard].counts().events_ended[EventEnd::Repeat as usize] > repeats;
+        let known = self.oracle.by_key.get(&key).copied().filter(|event| self.oracle.is_of_this_engine(*event));
+        if is_repeat {
+            assert!(known.is_some(), "tag {number} {key:?} ended as a repeat and is none");
+            return;
+        }
+        if has_joined {
+            let is_in_flight = known.is_some_and(|event| !self.oracle.events[event].is_settled);
+            return assert!(is_in_flight, "tag {number} {key:?} joined nothing");
+        }
+        let must_be_known = known.is_some_and(|event| self.oracle.must_be_known(event));
+        assert!(!must_be_known, "tag {number} {key:?} is a repeat and was taken as a new event");
+        self.note_event(key, &arrival);
     }
 
     /// A repeat so late that it counts as a new event: the world's publishers do not send it, so that a key is one
     /// event.
     fn is_past_repeat_window(&self, arrival: &Arrival) -> bool {
-        let known = arrival.key.and_then(|key| self.oracle.by_key.get(&key));
-        known.is_some_and(|event| self.now.since(self.oracle.events[*event].arrived) >= REPEAT_WINDOW_AGE)
+        let known = arrival.key.and_then(|key| self.oracle.by_key.get(&key)).map(|event| &self.oracle.events[*event]);
+        known.is_some_and(|event| event.is_settled && self.now.since(event.settled_at) >= REPEAT_WINDOW_AGE)
     }
 
     fn note_event(&mut self, key: (usize, i64), arrival: &Arrival) {
+        self.next_order += 1;
         let message = super::events::message_of(&arrival.payload);
         let sender = self.user_of.get(&message.from_username).copied();
-        let event = self.oracle.events.len();
-        self.next_order += 1;
-        self.oracle.events.push(super::oracle::Event {
-            session: key.0,
-            order: self.next_order,
-            arrived: self.now,
-            sender,
-            message,
-            is_settled: false,
-        });
-        self.oracle.tags[arrival.tag.number as usize].event = Some(event);
-        self.oracle.by_key.insert(key, event);
+        let event = self.oracle.take_event(key, message, sender, self.next_order, self.now);
+        let take = self.oracle.events[event].take;
+        self.oracle.tags[arrival.tag.number as usize].event = Some((event, take));
+    }
+
+    /// Nothing is on its way between shards, or to them.
+    pub fn clear_lanes(&mut self) {
+        self.lanes.iter_mut().flatten().for_each(Lane::clear);
+        self.late_facts.clear();
+        self.bad_taken = 0;
+    }
+
+    /// Adds up what the shards did.
+    pub fn tally_shards(&mut self) {
+        for push in &self.shards {
+            self.tally.add_shard(push);
+        }
+        self.tally.restarts = u64::from(self.broker.restarts);
+        self.tally.events = self.oracle.events.len() as u64;
     }
 
     fn feed_mesh(&mut self, to: usize) {
@@ -274,7 +320,7 @@ impl World {
 
     fn put_on_lane(&mut self, from: usize, to: ShardId, input: Input) {
         assert_ne!(from, usize::from(to.0), "a shard sends to others only");
-        let due = if self.fault(100) { self.soon(300) } else { self.soon(2) };
+        let due = if self.fault(Fault::Mesh, 100) { self.soon(300) } else { self.soon(2) };
         let results = usize::from(matches!(input, Input::Result(_)));
         self.lanes[from * self.shards.len() + usize::from(to.0)][results].push_back((due, input));
     }
@@ -304,11 +350,11 @@ impl World {
             Output::Cut { gateway, stream } => self.cut(shard, gateway, stream),
             Output::ToOwner(to, bundle) => self.put_on_lane(shard, to, Input::Bundle(bundle)),
             Output::ToHome(to, result) => self.put_on_lane(shard, to, Input::Result(result)),
-            Output::Store { .. } | Output::Bury { .. } => unreachable!("nothing is stored yet"),
+            Output::Store { ask, rows } => self.store_asked(shard, ask, rows),
+            Output::Bury { ask, letter, .. } => self.bury_asked(shard, ask, letter),
             Output::Settle(settled) => {
-                let tag = settled.tag;
-                self.trace.line(self.now, || format!("< shard {shard}: settle {}", tag.number));
-                self.oracle.settled(tag.number, self.now);
+                self.trace.line(self.now, || format!("< shard {shard}: {settled:?}"));
+                self.settle(settled);
             }
             Output::Warn { reason, detail } => {
                 self.trace.line(self.now, || format!("< shard {shard}: warn {reason}: {detail}"));
@@ -325,9 +371,34 @@ impl World {
         let ended: u64 = counts.recipients_ended.iter().sum();
         let in_flight = push.recipients_in_flight() as u64;
         assert_eq!(counts.recipients_arrived, ended + in_flight, "shard {shard}: recipients are conserved");
+        let reached = [RecipientEnd::Delivered, RecipientEnd::SkippedSender, RecipientEnd::CutByStop];
+        let reached: u64 = reached.iter().map(|end| counts.recipients_ended[*end as usize]).sum();
+        assert_eq!(ended, reached + counts.unreached_by.iter().sum::<u64>(), "shard {shard}: each has its why");
+        self.check_causes(shard);
         let (sessions, users) = push.kept();
         assert!(sessions <= self.sessions.len(), "shard {shard} keeps {sessions} sessions");
         assert!(users <= self.users.len(), "shard {shard} keeps {users} users");
+    }
+
+    /// Nobody ends as stored or buried before the stores have said so.
+    fn check_causes(&self, shard: usize) {
+        let ended = |end: RecipientEnd| self.shards[shard].counts().recipients_ended[end as usize];
+        let told = self.told(shard);
+        assert!(ended(RecipientEnd::Stored) <= told.rows, "shard {shard}: more stored than rows");
+        assert!(ended(RecipientEnd::InboxConflict) <= told.letters, "shard {shard}: more conflicts than letters");
+        let rejected = ended(RecipientEnd::InboxRejected) > 0;
+        assert!(!rejected || told.letters > 0, "shard {shard}: rejected without a letter");
+        let lost = self.shards[shard].activity().letters_lost;
+        assert!(lost == told.lost || (self.is_cut_off && lost < told.lost), "shard {shard}: letters lost");
+        assert!(told.lost > 0 || ended(RecipientEnd::DeadLetterLost) == 0, "shard {shard}: lost without a cause");
+        if self.plan.inbox_is_on() {
+            let unstored = RecipientEnd::ALL.iter().filter(|end| {
+                let is_kept = [RecipientEnd::Stored, RecipientEnd::InboxConflict, RecipientEnd::InboxRejected];
+                let is_else = [RecipientEnd::DeadLetterLost, RecipientEnd::CutByStop];
+                end.is_unreached() && !is_kept.contains(end) && !is_else.contains(end)
+            });
+            assert_eq!(unstored.map(|end| ended(*end)).sum::<u64>(), 0, "shard {shard}: unreached and not stored");
+        }
     }
 
     /// What waits at gateways is in flight somewhere: an outbox holds nothing that has ended.
@@ -352,6 +423,7 @@ impl World {
         self.shards.iter().all(|push| push.events_in_flight() == 0)
             && self.intake.iter().all(VecDeque::is_empty)
             && self.lanes.iter().flatten().all(VecDeque::is_empty)
+            && self.is_stream_settled()
     }
 
     /// How long everything in flight may take to end once nothing fails: the slowest gateway's deadline twice (a

@@ -1,0 +1,170 @@
+//! The broker: a stream of events that come again until they are settled, as JetStream does it, and what becomes of the
+//! engine: settlements that are lost with it, kills, and what a new one gets first.
+
+use bytes::Bytes;
+use task_engine::ids::Nanos;
+use task_engine::ports::{DeliveryTag, SettleAs, Settled};
+use task_engine::push::Push;
+
+use super::gateways::Conn;
+use super::oracle::Tag;
+use super::plan::Fault;
+use super::world::{Arrival, World};
+
+/// One event in the stream.
+#[derive(Debug)]
+pub struct Entry {
+    pub home: usize,
+    pub payload: Bytes,
+    /// The session and msg_id, unless the payload can never be pushed.
+    pub key: Option<(usize, i64)>,
+    /// The broker has heard that it is done.
+    pub is_settled: bool,
+}
+
+/// The stream, and settlements on their way to it.
+#[derive(Debug, Default)]
+pub struct Broker {
+    pub entries: Vec<Entry>,
+    acks: Vec<(Nanos, usize)>,
+    /// How often an engine died or was cut off.
+    pub restarts: u32,
+}
+
+impl World {
+    /// An event comes into the stream.
+    pub fn put_into_stream(&mut self, home: usize, payload: Bytes, key: Option<(usize, i64)>) {
+        self.broker.entries.push(Entry { home, payload, key, is_settled: false });
+        self.deliver_entry(self.broker.entries.len() - 1);
+    }
+
+    /// The broker delivers an event (again), under a new tag.
+    fn deliver_entry(&mut self, at: usize) {
+        let number = self.oracle.tags.len() as u64;
+        self.oracle.tags.push(Tag::of(at));
+        let Entry { home, payload, key, .. } = &self.broker.entries[at];
+        let tag = DeliveryTag { reader: *home as u16, number };
+        self.intake[*home].push_back(Arrival { payload: payload.clone(), tag, key: *key });
+    }
+
+    /// An event is delivered again although the engine has it: its sign of work, or its settlement, was late.
+    pub fn redeliver_some(&mut self) {
+        if !self.is_accepting || !self.fault(Fault::Redelivery, 60) || self.broker.entries.is_empty() {
+            return;
+        }
+        let first = self.broker.entries.len().saturating_sub(20);
+        let at = first + self.rng.below(self.broker.entries.len() - first);
+        if self.broker.entries[at].is_settled {
+            return;
+        }
+        let is_same_tag = self.rng.chance(300) && self.broker.entries[at].key.is_some();
+        let last = self.oracle.tags.iter().rposition(|tag| tag.entry == at && tag.is_taken && !tag.is_dead);
+        match last {
+            Some(number) if is_same_tag => {
+                let Entry { home, payload, key, .. } = &self.broker.entries[at];
+                let tag = DeliveryTag { reader: *home as u16, number: number as u64 };
+                self.intake[*home].push_back(Arrival { payload: payload.clone(), tag, key: *key });
+            }
+            _ => self.deliver_entry(at),
+        }
+        self.trace.line(self.now, || format!("entry {at} is delivered again, the same tag: {is_same_tag}"));
+    }
+
+    /// The core settles a tag.
+    pub fn settle(&mut self, settled: Settled) {
+        let number = settled.tag.number;
+        let entry = self.oracle.tags[number as usize].entry;
+        self.oracle.settled(number, settled.how, self.now);
+        match settled.how {
+            SettleAs::GivenBack => {
+                assert!(self.is_cut_off, "tag {number} was given back, and nothing was cut off");
+                return;
+            }
+            SettleAs::Done => self.check_all_have_it(entry),
+            SettleAs::Terminated => {
+                let payload = &self.broker.entries[entry].payload;
+                assert!(self.has_letter(payload, None), "tag {number} was terminated without a dead letter");
+            }
+        }
+        let due = self.soon(10);
+        self.broker.acks.push((due, entry));
+    }
+
+    /// An event is done: each of its recipients was told, or has its row, or is in the dead letters. Only who was a member
+    /// all along is looked at: the others may not have been one when it was bundled.
+    fn check_all_have_it(&self, entry: usize) {
+        let Entry { key, payload, .. } = &self.broker.entries[entry];
+        let (session, msg_id) = key.expect("what can never be pushed is not done");
+        let Some(&event) = self.oracle.by_key.get(&(session, msg_id)) else { panic!("done before it was taken") };
+        let seq_id = self.oracle.events[event].message.seq_id;
+        let sender = self.oracle.events[event].sender;
+        let known = &self.sessions[session];
+        for user in known.members.iter().copied().filter(|user| !known.changed.contains(user) && Some(*user) != sender)
+        {
+            let has_it = self.oracle.is_answered(event, user)
+                || self.has_row(user, session, seq_id, msg_id)
+                || self.has_letter(payload, Some(user));
+            assert!(has_it || !self.plan.inbox_is_on(), "event {event} is done, and user {user} has it nowhere");
+            let is_missing = self.plan.stores_all()
+                && !self.has_row(user, session, seq_id, msg_id)
+                && !self.has_letter(payload, Some(user));
+            assert!(!is_missing, "event {event} is done, and user {user} has neither row nor letter");
+        }
+    }
+
+    /// Settlements reach the broker.
+    pub fn run_broker(&mut self) {
+        let (now, entries) = (self.now, &mut self.broker.entries);
+        self.broker.acks.retain(|(due, entry)| {
+            entries[*entry].is_settled |= *due <= now;
+            *due > now
+        });
+    }
+
+    /// Whether the broker keeps nothing that is not settled.
+    pub fn is_stream_settled(&self) -> bool {
+        self.broker.entries.iter().all(|entry| entry.is_settled)
+    }
+
+    /// The engine dies now and then.
+    pub fn kill_some(&mut self) {
+        if self.is_accepting && self.plan.kills > 0 && self.fault(Fault::Kill, self.plan.kills) {
+            self.trace.line(self.now, || "the engine is killed".to_owned());
+            self.restart();
+        }
+    }
+
+    /// The engine is gone, whatever it had: gateways may still read what was on the wire; settlements on theirs are heard
+    /// or not. A new one starts and gets what is unsettled, in the order of the stream.
+    pub fn restart(&mut self) {
+        self.let_gateways_read_on();
+        self.conns.iter().for_each(|conn: &Conn| self.oracle.conn_is_over[conn.number] = true);
+        self.conns.clear();
+        let acks = std::mem::take(&mut self.broker.acks);
+        for (_, entry) in acks {
+            self.broker.entries[entry].is_settled |= self.rng.chance(500);
+        }
+        self.tally_shards();
+        let settings = (0..self.plan.shards).map(|shard| self.plan.settings(shard));
+        self.shards = settings.map(Push::new).collect();
+        self.shards.iter_mut().for_each(|push| push.set_now(self.now));
+        self.forget_keepers_asks();
+        self.forget_lookups();
+        self.clear_lanes();
+        self.broker.restarts += 1;
+        self.is_cut_off = false;
+        self.oracle.restart();
+        for gateway in 0..self.gateways.len() {
+            self.list_again(gateway);
+        }
+        for shard in 0..self.shards.len() {
+            self.intake[shard].clear();
+            self.connect_routes(shard);
+        }
+        for at in 0..self.broker.entries.len() {
+            if !self.broker.entries[at].is_settled {
+                self.deliver_entry(at);
+            }
+        }
+    }
+}
