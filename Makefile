@@ -1,6 +1,6 @@
 # `make` alone tells what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt ci loadtest servers clean
+.PHONY: help demo test simulate lint fmt ci loadtest servers clean
 
 CARGO ?= cargo
 # More flags for the demo and the load test: make demo ARGS="--seconds 30"
@@ -14,6 +14,13 @@ demo: ## the whole path on embedded stores with real gRPC gateways, and a report
 
 test: servers ## all tests; installs missing servers first (apt-get)
 	$(CARGO) test --workspace --locked
+
+# Fresh seeds each time, unless FROM names the first one: make simulate SEEDS=1000 FROM=1
+SEEDS ?= 1000
+FROM ?= $(shell date +%s)
+
+simulate: ## SEEDS fresh schedules of the core in a simulated world, and all seeds that ever failed
+	SIM_SEEDS=$(SEEDS) SIM_FROM=$(FROM) $(CARGO) test --locked -p task-engine --test conservation -- --nocapture
 
 lint: ## format and clippy, warnings are errors
 	$(CARGO) fmt --all --check

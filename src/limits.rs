@@ -50,6 +50,9 @@ pub const UNARY_CALLS_MAX: usize = 64;
 pub const SESSIONS_MAX: usize = 256 * 1024;
 /// Member places kept by one shard over all sessions.
 pub const MEMBER_PLACES_MAX: usize = 16 << 20;
+/// Replaced member lists that one session keeps for its events in flight; at the bound its next events wait until none
+/// is in flight.
+pub const RETIRED_LISTS_MAX: usize = 64;
 /// Sessions in one member query.
 pub const MEMBER_QUERY_SESSIONS: usize = 256;
 /// Member queries of one shard under way at once.

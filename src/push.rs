@@ -130,6 +130,8 @@ pub struct Push {
     inbox: InboxAsks,
     letters: DeadLetterAsks,
     local_results: Vec<BundleResult>,
+    /// Sessions that may go on.
+    resumed: Vec<SessionIx>,
     activity: Activity,
     is_tracking: bool,
     stages: StageHistograms,
@@ -159,6 +161,7 @@ impl Push {
             inbox: InboxAsks::default(),
             letters: DeadLetterAsks::default(),
             local_results: Vec::new(),
+            resumed: Vec::new(),
             activity: Activity::default(),
             is_tracking: false,
             stages: StageHistograms::default(),
@@ -218,6 +221,7 @@ impl Push {
             Input::CutOff => self.cut_off(),
         }
         self.take_local_results();
+        self.resume_sessions();
     }
 
     /// Ends the turn: asks and frames go out in batches. Intentions are appended to `out`.
@@ -227,6 +231,7 @@ impl Push {
             self.tick_outboxes();
         }
         self.take_local_results();
+        self.resume_sessions();
         self.ask_members();
         self.ask_routes();
         self.flush_outboxes();

@@ -4,7 +4,7 @@
 mod order_support;
 
 use order_support::Table;
-use task_engine::limits::STORE_ASKS_IN_FLIGHT;
+use task_engine::limits::{RETIRED_LISTS_MAX, STORE_ASKS_IN_FLIGHT};
 use task_engine::outcome::{EventEnd, RecipientEnd};
 use task_engine::ports::{LookupError, Protocols, SettleAs};
 use task_engine::proto::gateway::PushMessageResponse;
@@ -225,4 +225,24 @@ fn who_left_the_session_meanwhile_is_still_named_rightly() {
     let by_event = |msg_id| users(rows.iter().find(|rows| rows.msg_id == msg_id).expect("a row"));
     assert_eq!((by_event(1), by_event(2)), (vec!["bob".to_owned(), "cat".to_owned()], vec!["dan".to_owned()]));
     assert_eq!(table.push.kept().1, 1, "and forgotten after that");
+}
+
+#[test]
+fn a_session_whose_list_changes_all_the_time_keeps_few_old_lists() {
+    let mut table = Table::with_inbox(&["u0"], &[], InboxStore::Offline);
+    let events = RETIRED_LISTS_MAX as i64 + 20;
+    for msg_id in 0..events {
+        table.members = vec![format!("u{msg_id}")];
+        table.event(msg_id);
+        table.pass(120);
+    }
+    assert_eq!(table.stores.len(), RETIRED_LISTS_MAX, "the rest waits until none is in flight");
+    assert_eq!((table.push.kept().1, table.push.events_in_flight() as i64), (RETIRED_LISTS_MAX + 1, events));
+    let mut stored = Vec::new();
+    while !table.stores.is_empty() {
+        stored.push(table.store(Ok(&[])).msg_id);
+    }
+    assert_eq!((stored, table.push.events_in_flight()), ((0..events).collect(), 0));
+    assert_eq!(table.push.kept().1, 1);
+    table.check();
 }

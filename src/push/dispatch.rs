@@ -17,6 +17,10 @@ impl Push {
     /// Takes a session's events as far as what is known allows.
     pub(super) fn advance(&mut self, at: SessionIx) {
         while let Some(&event) = self.sessions[at].waiting.front() {
+            if self.sessions[at].is_full() {
+                self.sessions[at].is_paused = true;
+                return;
+            }
             if !self.has_members(at, event) {
                 return;
             }
@@ -42,6 +46,13 @@ impl Push {
             self.sessions[at].tries = 0;
             self.lay_out(at);
             self.bundle(at, event, members as u32);
+        }
+    }
+
+    /// Sessions that waited until nothing of them was in flight go on.
+    pub(super) fn resume_sessions(&mut self) {
+        while let Some(at) = self.resumed.pop() {
+            self.advance(at);
         }
     }
 

@@ -257,6 +257,10 @@ impl Push {
         if event.is_bundled {
             self.sessions[event.session].in_flight -= 1;
             self.sessions.release_retired(event.session, &mut self.users);
+            let session = &mut self.sessions[event.session];
+            if session.in_flight == 0 && std::mem::take(&mut session.is_paused) && !self.is_cut_off {
+                self.resumed.push(event.session);
+            }
         }
     }
 

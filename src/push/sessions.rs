@@ -1,7 +1,8 @@
 //! The sessions one shard is home to: their members, the order of their events, and how they are grouped by gateway.
 //!
 //! Promises that a session with anything in flight keeps its place, and that the others make room for new ones (the
-//! one longest unused first, by a clock hand) within [`SESSIONS_MAX`] and [`MEMBER_PLACES_MAX`].
+//! one longest unused first, by a clock hand) within [`SESSIONS_MAX`] and [`MEMBER_PLACES_MAX`]; and that one session
+//! keeps at most [`RETIRED_LISTS_MAX`] replaced lists.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -11,7 +12,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
 use crate::ids::{GatewayIx, Nanos, SessionId, SessionIx, UserIx};
-use crate::limits::{MEMBER_PLACES_MAX, SESSIONS_MAX};
+use crate::limits::{MEMBER_PLACES_MAX, RETIRED_LISTS_MAX, SESSIONS_MAX};
 use crate::push::bundle::EventIx;
 use crate::push::layout::Layout;
 use crate::push::users::Users;
@@ -63,6 +64,8 @@ pub struct Session {
     pub held: Vec<UserIx>,
     /// Lists that were replaced while their users were in flight.
     retired: Vec<Arc<[UserIx]>>,
+    /// Its events wait until none is in flight.
+    pub is_paused: bool,
     is_used: bool,
 }
 
@@ -80,12 +83,19 @@ impl Session {
             lanes: Vec::new(),
             held: Vec::new(),
             retired: Vec::new(),
+            is_paused: false,
             is_used: true,
         }
     }
 
     fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.in_flight == 0 && !self.is_asking && self.held.is_empty()
+    }
+
+    /// Whether it keeps so many replaced lists that those must be let go first: a busy session whose list changes all the
+    /// time would else keep them all, for there is always something in flight.
+    pub fn is_full(&self) -> bool {
+        self.retired.len() >= RETIRED_LISTS_MAX && self.in_flight > 0
     }
 
     /// The lane to a gateway, made when missing.
