@@ -254,6 +254,9 @@ impl Engine {
             self.threads.wait(Instant::now() + Duration::from_secs(1));
         }
         self.intake.stop();
+        if let Some(source) = self.shared.source.get() {
+            source.finish();
+        }
         self.control.stop();
         StopReport::of(&self.meter, began.elapsed())
     }
