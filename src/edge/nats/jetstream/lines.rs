@@ -30,6 +30,7 @@ impl Lines {
         self.count += 1;
     }
 
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
     }
