@@ -295,8 +295,13 @@ impl RunningSource for RunningNats {
 }
 
 impl Drop for RunningNats {
+    /// Ends the threads; with JetStream nothing more is acknowledged or given back.
     fn drop(&mut self) {
-        self.desks.iter().for_each(|desk| desk.close());
+        self.shared.stopping.store(true, Ordering::Release);
+        for desk in &self.desks {
+            desk.leave();
+            desk.close();
+        }
         self.nudge();
     }
 }
