@@ -21,6 +21,7 @@ fn a_successor_gets_what_a_crash_left_in_order_and_then_the_new() {
     until("five are acknowledged", || consumer(&client, "engine-1")["ack_floor"]["stream_seq"] == 5);
     // Without a stop and a finish nothing is given back, as in a crash.
     drop(first);
+    until("it is gone", || consumer(&client, "engine-1")["num_waiting"] == 0);
     publish(&client, "events.1", "s", 20..30);
     publish(&client, "events.2", "s", 100..101);
     let second = Taking::start(&settings, 2);
@@ -172,6 +173,7 @@ fn a_killed_server_loses_nothing_and_keeps_the_order() {
             taking.settle(&open, SettleAs::Done);
             seen.extend(numbers(&std::mem::take(&mut open)));
             let info = consumer(&client, name);
+            if std::env::var("SHOW").is_ok() { eprintln!("{info} seen {} health {:?}", seen.len(), taking.intake.health()); std::thread::sleep(Duration::from_millis(1000)); }
             info["num_ack_pending"] == 0 && info["num_pending"] == 0
         });
         let mut firsts = Vec::new();
