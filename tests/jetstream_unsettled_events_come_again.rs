@@ -173,7 +173,6 @@ fn a_killed_server_loses_nothing_and_keeps_the_order() {
             taking.settle(&open, SettleAs::Done);
             seen.extend(numbers(&std::mem::take(&mut open)));
             let info = consumer(&client, name);
-            if std::env::var("SHOW").is_ok() { eprintln!("{info} seen {} health {:?}", seen.len(), taking.intake.health()); std::thread::sleep(Duration::from_millis(1000)); }
             info["num_ack_pending"] == 0 && info["num_pending"] == 0
         });
         let mut firsts = Vec::new();

@@ -13,7 +13,6 @@ use nats::{Connection, Message, Subscription};
 
 use super::api::Api;
 use super::desk::Desk;
-use super::lines::Lines;
 use super::prepare::{Prepared, prepare};
 use super::pulls::{Ask, Status, Terms};
 use super::writer::{Wire, Writer};
@@ -62,16 +61,10 @@ pub(in crate::edge::nats) fn open(
         true => Some(connection.subscribe(&format!("{prefix}.>")).map_err(failed)?),
         false => None,
     };
-    let mut lines = Lines::default();
-    desk.flight().repeat_floors(&mut lines);
-    lines.write(|subject, payload| connection.publish(subject, payload)).map_err(failed)?;
     connection.flush_timeout(timeout).map_err(failed)?;
-    let prepared = if is_reading {
-        let api = Api { connection, timeout, forbidden: &|| state.take_refusal() };
-        prepare(&api, desk)?
-    } else {
-        Prepared { terms: Vec::new(), ack_wait: desk.plan.ack_wait }
-    };
+    // Also when only acks are left: what the server knows of its deliveries decides which may be written.
+    let api = Api { connection, timeout, forbidden: &|| state.take_refusal() };
+    let prepared = prepare(&api, desk)?;
     let (asks, asked) = bounded(prepared.terms.len() + 16);
     let (over, is_over) = bounded(0);
     start_writer(connection, desk, timeout, state, &prepared, (prefix, asked, is_over)).map_err(failed)?;

@@ -165,7 +165,8 @@ impl Flight {
         }
     }
 
-    /// All last acks once more: those of a connection that broke may be lost.
+    /// All last acks once more: those of a connection that broke may be lost. Only after each consumer's
+    /// [`take_over`](Self::take_over).
     pub(super) fn repeat_floors(&self, lines: &mut Lines) {
         (0..self.lanes.len()).for_each(|consumer| self.floor(consumer, lines));
     }
@@ -220,13 +221,14 @@ impl Flight {
     /// What the server says of a consumer before the first pull of a connection: how many it delivered that are not
     /// acknowledged, and the stream and consumer sequence it delivered last. Gives how many of them never came here.
     pub(super) fn take_over(&mut self, consumer: usize, pending: u64, delivered: (u64, u64)) -> u64 {
-        let lane = &mut self.lanes[consumer];
-        lane.next_delivery = Some(delivered.1 + 1);
+        self.lanes[consumer].next_delivery = Some(delivered.1 + 1);
         if !self.is_cumulative {
             return 0;
         }
+        self.forget_after(consumer, delivered.0);
+        let lane = &mut self.lanes[consumer];
         // What comes over a connection is a beginning of what was sent. So when we have the newest, we have them all,
-        // but for those that were missing before. (A server that crashed may have forgotten its newest.)
+        // but for those that were missing before.
         let has_all = lane.missing == 0 && delivered.0 <= lane.highest;
         let missing = if has_all { 0 } else { pending.saturating_sub(lane.seats.len() as u64) };
         if lane.missing == 0 {
@@ -235,6 +237,18 @@ impl Flight {
         lane.missing = missing;
         self.advance(consumer as u32);
         missing
+    }
+
+    /// A server that was killed may have forgotten its newest deliveries; then it delivers them as new, and an ack that
+    /// came before would put its floor past them, where it takes no ack for them ever again (seen with 2.9.10). So
+    /// they are forgotten here as well, and acknowledged when they have come again.
+    fn forget_after(&mut self, consumer: usize, last: u64) {
+        let lane = &mut self.lanes[consumer];
+        lane.highest = lane.highest.min(last);
+        lane.floor.take_if(|floor| floor.0 > last);
+        for (slot, _) in lane.seats.split_off(&(last + 1)).into_values() {
+            self.remove(slot);
+        }
     }
 
     /// Whether something of it was acknowledged cumulatively.

@@ -112,6 +112,24 @@ fn a_gap_in_the_deliveries_is_a_loss() {
 }
 
 #[test]
+fn what_the_server_forgot_is_acknowledged_only_when_it_has_come_again() {
+    let mut flight = Try::new(true);
+    let numbers: Vec<u64> = (1..=4).map(|at| flight.take(at, at, 1)).collect();
+    assert_eq!(flight.settle(numbers[0], SettleAs::Done), ["1 +ACK"]);
+    assert_eq!(flight.0.take_over(0, 1, (2, 2)), 0);
+    assert_eq!(flight.0.out(0), 1);
+    numbers[2..].iter().for_each(|&number| assert_eq!(flight.settle(number, SettleAs::Done), [""; 0]));
+    assert_eq!(flight.settle(numbers[1], SettleAs::Done), ["2 +ACK"]);
+    let again = flight.take(3, 3, 1);
+    assert_eq!(flight.settle(again, SettleAs::Done), ["3 +ACK"]);
+    // Also what was acknowledged already.
+    assert_eq!(flight.0.take_over(0, 0, (1, 1)), 0);
+    let mut lines = Lines::default();
+    flight.0.repeat_floors(&mut lines);
+    assert!(lines.is_empty());
+}
+
+#[test]
 fn what_stays_in_work_is_reported_and_what_is_given_back_is_not() {
     let mut flight = Try::new(true);
     let (_, two) = (flight.take(1, 1, 1), flight.take(2, 2, 1));

@@ -10,6 +10,7 @@ use super::api::{
     Api, ApiError, ConsumerConfig, ConsumerInfo, StreamInfo, code, consumer_info, create_consumer, stream_info,
 };
 use super::desk::{ConsumerPlan, Desk, ReaderPlan};
+use super::lines::Lines;
 use super::pulls::{EXPIRES, Terms};
 
 /// What the server may be late with redelivering.
@@ -41,28 +42,26 @@ pub(super) fn prepare(api: &Api<'_>, desk: &Desk) -> Result<Prepared, String> {
         Err(error) => return Err(error.to_string()),
     }
     let infos = consumers(api, plan)?;
+    let missing = take_over(api, desk, &infos)?;
     let mut prepared = Prepared { terms: Vec::with_capacity(infos.len()), ack_wait: plan.ack_wait };
     let mut differences = Vec::new();
-    let mut taken_over = 0;
-    for (at, info) in infos.iter().enumerate() {
-        differences.extend(differences_of(plan, &plan.consumers[at], &info.config));
+    for ((consumer, info), &missing) in plan.consumers.iter().zip(&infos).zip(&missing) {
+        differences.extend(differences_of(plan, consumer, &info.config));
         let ack_wait = ack_wait_of(&info.config, plan.ack_wait);
         prepared.ack_wait = prepared.ack_wait.min(ack_wait.0);
-        let missing = missing(api, desk, at, info)?;
-        taken_over += u32::from(missing > 0);
-        let from = (missing > 0).then(|| Instant::now() + ack_wait.1 + TAKE_OVER_MARGIN);
         let window = u32::try_from(info.config.max_ack_pending).ok().filter(|&most| most > 0);
         prepared.terms.push(Terms {
             window: plan.window.min(window.unwrap_or(u32::MAX)),
             batch_max: if info.config.max_batch > 0 { info.config.max_batch } else { u32::MAX },
-            from,
+            from: (missing > 0).then(|| Instant::now() + ack_wait.1 + TAKE_OVER_MARGIN),
         });
     }
     desk.say_differences(&differences);
-    if taken_over > 0 {
+    let waited_for = missing.iter().filter(|&&missing| missing > 0).count();
+    if waited_for > 0 {
         tracing::info!(
             reader = plan.reader,
-            consumers = taken_over,
+            consumers = waited_for,
             "JetStream: an owner left unsettled events; they are waited for, so that they come first"
         );
     }
@@ -165,23 +164,30 @@ pub(super) fn differences_of(plan: &ReaderPlan, consumer: &ConsumerPlan, config:
     all
 }
 
-/// How many events were delivered to somebody, are not settled and not here.
-fn missing(api: &Api<'_>, desk: &Desk, at: usize, info: &ConsumerInfo) -> Result<u64, String> {
+/// Takes each consumer over: how many of its events were delivered to somebody, are not settled, and not here.
+fn take_over(api: &Api<'_>, desk: &Desk, infos: &[ConsumerInfo]) -> Result<Vec<u64>, String> {
     let plan = &desk.plan;
-    let take_over = |info: &ConsumerInfo| {
+    let take_over = |at: usize, info: &ConsumerInfo| {
         let delivered = (info.delivered.stream_seq, info.delivered.consumer_seq);
         desk.flight().take_over(at, info.num_ack_pending, delivered)
     };
-    let mut missing = take_over(info);
-    let may_be_late = desk.flight().has_acknowledged(at);
+    let mut missing: Vec<u64> = infos.iter().enumerate().map(|(at, info)| take_over(at, info)).collect();
+    let failed = |error: std::io::Error| format!("the connection broke ({error})");
+    let mut lines = Lines::default();
+    desk.flight().repeat_floors(&mut lines);
+    lines.write(|subject, payload| api.connection.publish(subject, payload)).map_err(failed)?;
     for _ in 0..SETTLE_LOOKS {
-        if missing == 0 || !may_be_late {
+        let late: Vec<usize> =
+            (0..missing.len()).filter(|&at| missing[at] > 0 && desk.flight().has_acknowledged(at)).collect();
+        if late.is_empty() {
             break;
         }
         std::thread::sleep(SETTLE_LOOK);
-        let ask = consumer_info(&plan.stream, &plan.consumers[at].name);
-        let info = api.call::<ConsumerInfo>(ask.subject, ask.body).map_err(|error| error.to_string())?;
-        missing = take_over(&info);
+        let asks: Vec<_> = late.iter().map(|&at| consumer_info(&plan.stream, &plan.consumers[at].name)).collect();
+        let answers = api.call_all::<ConsumerInfo>(&asks).map_err(|error| error.to_string())?;
+        for (at, answer) in late.into_iter().zip(answers) {
+            missing[at] = take_over(at, &answer.map_err(|error| error.to_string())?);
+        }
     }
     Ok(missing)
 }
