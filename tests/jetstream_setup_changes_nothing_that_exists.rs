@@ -41,14 +41,26 @@ fn what_differs_is_said_and_left() {
     assert!(ask(&client, "$JS.API.STREAM.CREATE.STREAM", stream)["error"].is_null());
     let made = r#"{"stream_name":"STREAM","config":{"durable_name":"engine","ack_policy":"explicit","deliver_policy":"all","ack_wait":7000000000,"max_ack_pending":5}}"#;
     assert!(ask(&client, "$JS.API.CONSUMER.DURABLE.CREATE.STREAM.engine", made)["error"].is_null());
-    let before = [ask(&client, "$JS.API.STREAM.INFO.STREAM", "")["config"].clone(), consumer(&client, "engine")["config"].clone()];
+    let before = [
+        ask(&client, "$JS.API.STREAM.INFO.STREAM", "")["config"].clone(),
+        consumer(&client, "engine")["config"].clone(),
+    ];
     let (lines, is_usable) = set_up(&settings, false).expect("a run");
     assert!(is_usable, "{lines:?}");
     let all = lines.join("\n");
-    for words in ["subjects is events, more", "retention is workqueue", "storage is memory", "ack_wait is 7s", "max_ack_pending is 5"] {
+    for words in [
+        "subjects is events, more",
+        "retention is workqueue",
+        "storage is memory",
+        "ack_wait is 7s",
+        "max_ack_pending is 5",
+    ] {
         assert!(all.contains(words), "{words} in {all}");
     }
-    let after = [ask(&client, "$JS.API.STREAM.INFO.STREAM", "")["config"].clone(), consumer(&client, "engine")["config"].clone()];
+    let after = [
+        ask(&client, "$JS.API.STREAM.INFO.STREAM", "")["config"].clone(),
+        consumer(&client, "engine")["config"].clone(),
+    ];
     assert_eq!(before, after);
 }
 

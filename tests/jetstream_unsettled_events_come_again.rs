@@ -49,7 +49,10 @@ fn a_clean_stop_leaves_nothing_to_wait_for() {
     first.source.finish();
     publish(&client, "events.1", "s", 200..201);
     let info = consumer(&client, "engine-1");
-    assert_eq!((&info["num_ack_pending"], info["ack_floor"]["stream_seq"].as_u64()), (&0.into(), Some(events.len() as u64)));
+    assert_eq!(
+        (&info["num_ack_pending"], info["ack_floor"]["stream_seq"].as_u64()),
+        (&0.into(), Some(events.len() as u64))
+    );
     let second = Taking::start(&settings, 1);
     let started = Instant::now();
     let rest = second.take_many(201 - events.len());

@@ -58,7 +58,10 @@ impl fmt::Display for ApiError {
                  and that the user may publish to $JS.API.> and subscribe to _INBOX.>"
             ),
             Self::Forbidden(text) => {
-                write!(f, "{text}; the user must be allowed to publish to $JS.API.> and $JS.ACK.> and to subscribe to _INBOX.>")
+                write!(
+                    f,
+                    "{text}; the user must be allowed to publish to $JS.API.> and $JS.ACK.> and to subscribe to _INBOX.>"
+                )
             }
             Self::Refused { code, text } => write!(f, "JetStream refuses: {text} (error {code})"),
             Self::Broken(text) => write!(f, "JetStream's answer cannot be used: {text}"),

@@ -71,8 +71,7 @@ impl ReaderPlan {
                 };
                 let reader = |shard: u16| {
                     let first = u32::from(shard);
-                    let consumers: Vec<_> =
-                        (first..partitions).step_by(usize::from(shards)).map(of).collect();
+                    let consumers: Vec<_> = (first..partitions).step_by(usize::from(shards)).map(of).collect();
                     one(shard, Some(ShardId(shard)), consumers, (first, u32::from(shards)), window)
                 };
                 (0..shards).map(reader).filter(|plan| !plan.consumers.is_empty()).collect()

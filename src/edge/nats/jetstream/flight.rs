@@ -70,7 +70,13 @@ impl Flight {
     }
 
     /// Takes an event in; gives its number.
-    pub(super) fn insert(&mut self, consumer: usize, delivery: &Delivery, at: (String, Option<Box<str>>), now: u64) -> u64 {
+    pub(super) fn insert(
+        &mut self,
+        consumer: usize,
+        delivery: &Delivery,
+        at: (String, Option<Box<str>>),
+        now: u64,
+    ) -> u64 {
         let (reply, subject) = at;
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());

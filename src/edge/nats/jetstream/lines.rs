@@ -64,9 +64,7 @@ mod tests {
         lines.put("b.2", None, "");
         let mut wire = String::new();
         // As the client's encoder does it.
-        let publish = |subject: &str, payload: &str| {
-            write!(wire, "PUB {subject} {}\r\n{payload}\r\n", payload.len())
-        };
+        let publish = |subject: &str, payload: &str| write!(wire, "PUB {subject} {}\r\n{payload}\r\n", payload.len());
         lines.write(publish).expect("a string");
         assert_eq!(wire, "PUB a.1 4\r\n+ACK\r\nPUB next inbox.1 2\r\n{}\r\nPUB b.2 0\r\n\r\n");
         assert!(lines.is_empty());

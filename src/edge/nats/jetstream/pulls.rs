@@ -265,7 +265,8 @@ mod tests {
     #[test]
     fn statuses_that_need_a_look_say_so() {
         let now = Instant::now();
-        for (code, text) in [(409, "Consumer Deleted"), (409, "Consumer is push based"), (503, ""), (400, "Bad Request")]
+        for (code, text) in
+            [(409, "Consumer Deleted"), (409, "Consumer is push based"), (503, ""), (400, "Bad Request")]
         {
             let mut pulls = pulls(100, now);
             pulls.ask(0, 0, now);

@@ -226,7 +226,11 @@ impl<'a, 'b> Reading<'a, 'b> {
             });
             if is_silent {
                 let consumer = &plan.consumers[consumer].name;
-                tracing::warn!(reader = plan.reader, consumer, "JetStream: a pull stays without a heartbeat; asked again");
+                tracing::warn!(
+                    reader = plan.reader,
+                    consumer,
+                    "JetStream: a pull stays without a heartbeat; asked again"
+                );
             }
             if !plan.is_cumulative() {
                 continue;

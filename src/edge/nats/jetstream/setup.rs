@@ -141,7 +141,13 @@ impl Setup<'_> {
         }
     }
 
-    fn stream_config(&self, name: &str, subjects: Vec<String>, max_age: Duration, duplicates: Duration) -> StreamConfig {
+    fn stream_config(
+        &self,
+        name: &str,
+        subjects: Vec<String>,
+        max_age: Duration,
+        duplicates: Duration,
+    ) -> StreamConfig {
         StreamConfig {
             name: name.to_owned(),
             subjects,
@@ -244,7 +250,9 @@ impl Setup<'_> {
             };
             if let Some(why) = unusable(plan, &info.config) {
                 self.is_usable = false;
-                self.say(format!("consumer {name} exists and cannot be used: {why}; delete it, or set consumer.durable"));
+                self.say(format!(
+                    "consumer {name} exists and cannot be used: {why}; delete it, or set consumer.durable"
+                ));
                 continue;
             }
             let differences = differences_of(plan, consumer, &info.config);
@@ -266,8 +274,7 @@ impl Setup<'_> {
             self.say(format!("would make {names} of stream {stream}"));
             return Ok(());
         }
-        let creates: Vec<_> =
-            missing.iter().map(|consumer| create_consumer(stream, &wanted(plan, consumer))).collect();
+        let creates: Vec<_> = missing.iter().map(|consumer| create_consumer(stream, &wanted(plan, consumer))).collect();
         for answer in self.api.call_all::<ConsumerInfo>(&creates).map_err(words)? {
             answer.map_err(words)?;
         }
@@ -301,7 +308,9 @@ mod tests {
 
     #[test]
     fn a_subject_takes_what_it_matches() {
-        for (pattern, subject) in [("a.b", "a.b"), ("a.*", "a.b"), ("a.>", "a.b.c"), ("a.>", "a.*"), (">", "a"), ("a.*", "a.*")] {
+        for (pattern, subject) in
+            [("a.b", "a.b"), ("a.*", "a.b"), ("a.>", "a.b.c"), ("a.>", "a.*"), (">", "a"), ("a.*", "a.*")]
+        {
             assert!(covers(pattern, subject), "{pattern} {subject}");
         }
         for (pattern, subject) in [("a.b", "a.*"), ("a.*", "a"), ("a.*", "a.b.c"), ("a.>", "a"), ("a.*", "a.>")] {

@@ -92,7 +92,8 @@ impl<W: Wire> Writer<W> {
 
     fn put_ask(&self, ask: Ask, lines: &mut Lines) {
         let plan = &self.desk.plan;
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", plan.stream, plan.consumers[ask.consumer as usize].name);
+        let subject =
+            format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", plan.stream, plan.consumers[ask.consumer as usize].name);
         let reply = format!("{}.{}.{}", self.inbox, ask.consumer, ask.id);
         lines.put(&subject, Some(&reply), &body(ask.batch));
     }
