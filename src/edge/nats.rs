@@ -197,8 +197,7 @@ impl Source for NatsSource {
                 intake.clone(),
                 number,
                 subjects,
-                nudge.clone(),
-                nudged,
+                (nudge.clone(), nudged),
                 feeds,
                 desk.clone(),
             );

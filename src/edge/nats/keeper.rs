@@ -79,8 +79,7 @@ impl Keeper {
         intake: Intake,
         reader: u16,
         subjects: Vec<String>,
-        nudge: Sender<()>,
-        nudged: Receiver<()>,
+        (nudge, nudged): (Sender<()>, Receiver<()>),
         feeds: Sender<Feed>,
         desk: Option<Arc<Desk>>,
     ) -> Self {
