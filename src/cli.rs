@@ -1,4 +1,4 @@
-//! The command line: what can be asked for, and `check-config`.
+//! The command line: what can be asked for, `check-config` and `setup`.
 //!
 //! Promises the exit codes of [`exit`], and that whatever is wrong with the configuration is said on standard error
 //! before anything is opened.
@@ -8,10 +8,13 @@ pub mod dlq;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Checked, Flags, Mistakes, Remark};
+use crate::edge;
+use crate::edge::nats::jetstream::setup::{self, SetupPlan};
 
 /// What the process says when it ends.
 pub mod exit {
@@ -35,6 +38,7 @@ const AFTER: &str = "Examples:
   task-engine --config /etc/task.yaml --cores 2
   task-engine check-config /etc/task.yaml          what holds, or what is wrong with it
   task-engine dlq list --config /etc/task.yaml     events that could not be pushed; see dlq --help
+  task-engine setup --config task.yaml --dry-run   what JetStream lacks: stream, consumers, dead letters
   RESONANCE_MYSQL_PASSWORD=... task-engine --config task.yaml
 
 Environment:
@@ -74,6 +78,36 @@ pub enum Command {
     /// Look at dead letters, send them again, or drop them.
     #[command(long_about = dlq::ABOUT)]
     Dlq(dlq::DlqArgs),
+    /// Make the JetStream stream, its consumers and the dead-letter stream where they are missing.
+    ///
+    /// Changes nothing that exists: what differs is said. A stream of events keeps them for --max-age, settled or
+    /// not, so it must be longer than any outage and the disk must hold that much; dead letters stay for 30 days.
+    Setup(SetupArgs),
+}
+
+/// The flags of `setup`.
+#[derive(Clone, Debug, Args)]
+pub struct SetupArgs {
+    /// YAML file; the environment is read as well.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Only say what would be made.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How long events stay in a stream that is made, at least 1s: 30m, 72h, 7d.
+    #[arg(long, value_name = "TIME", default_value = "72h", value_parser = max_age)]
+    pub max_age: Duration,
+    /// On how many servers of a cluster a stream that is made is kept.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=5))]
+    pub replicas: u32,
+}
+
+fn max_age(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if time >= Duration::from_secs(1) => Ok(time),
+        Ok(_) => Err("is below 1s".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The flags of a run.
@@ -128,6 +162,58 @@ pub fn check_config(
         Err(mistakes) => {
             writeln!(err, "{mistakes}")?;
             Ok(exit::CONFIG)
+        }
+    }
+}
+
+/// `setup`: each thing looked at is a line on `out`, what is wrong one on `err`; gives the exit code.
+///
+/// # Errors
+/// When `out` or `err` cannot be written to.
+pub fn setup(
+    args: &SetupArgs,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> std::io::Result<u8> {
+    let config = match config::load(args.config.as_deref(), environment, &Flags::default()) {
+        Ok(checked) => checked.config,
+        Err(mistakes) => {
+            writeln!(err, "{mistakes}")?;
+            return Ok(exit::CONFIG);
+        }
+    };
+    let source = match edge::nats_source_of(&config) {
+        Ok(source) => source,
+        Err(what) => {
+            writeln!(err, "{what}")?;
+            return Ok(exit::CONFIG);
+        }
+    };
+    let plan = SetupPlan {
+        stream: config.consumer.stream.clone(),
+        partitions: config.consumer.partitions,
+        max_age: args.max_age,
+        replicas: args.replicas,
+        dry_run: args.dry_run,
+    };
+    let mut written = Ok(());
+    let result = setup::setup(source, plan, &mut |line| {
+        if written.is_ok() {
+            written = writeln!(out, "{line}");
+        }
+    });
+    written?;
+    out.flush()?;
+    match result {
+        Ok(true) => Ok(exit::OK),
+        Ok(false) => {
+            writeln!(err, "setup: something that exists cannot be used as it is; see above")?;
+            Ok(exit::FAILED)
+        }
+        Err(what) => {
+            writeln!(err, "{what}")?;
+            Ok(exit::FAILED)
         }
     }
 }

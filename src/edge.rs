@@ -26,10 +26,15 @@ use crate::ports::{DeadLetters, Endpoint, Inbox, Members, Registry, Routes, Sour
 /// # Errors
 /// What cannot be used, in words.
 pub fn source_of(config: &Config) -> Result<Box<dyn Source>, String> {
+    Ok(Box::new(nats_source_of(config)?))
+}
+
+/// The same as what it is.
+///
+/// # Errors
+/// What cannot be used, in words.
+pub fn nats_source_of(config: &Config) -> Result<nats::NatsSource, String> {
     let (nats, consumer) = (&config.nats, &config.consumer);
-    if consumer.mode == ConsumerMode::JetStream {
-        return Err("consumer.mode: jetstream is not built yet; write core (the broker then keeps nothing)".to_owned());
-    }
     if let Some(server) = nats.servers.iter().find(|server| server.tls) {
         return Err(format!("nats.url: {server}: TLS is not spoken to NATS here; use nats:// on a private network"));
     }
@@ -53,11 +58,14 @@ pub fn source_of(config: &Config) -> Result<Box<dyn Source>, String> {
             Assignment::Queue => nats::Assignment::Queue,
             Assignment::Partitioned => nats::Assignment::Partitioned,
         },
+        jetstream: (consumer.mode == ConsumerMode::JetStream).then(|| nats::JetStreamSettings {
+            stream: consumer.stream.clone(),
+            durable: consumer.durable.clone(),
+            ack_wait: consumer.ack_wait,
+            max_ack_pending: consumer.max_ack_pending,
+        }),
     };
-    match nats::NatsSource::new(settings) {
-        Ok(source) => Ok(Box::new(source)),
-        Err(error) => Err(format!("nats.url: {error}")),
-    }
+    nats::NatsSource::new(settings).map_err(|error| error.to_string())
 }
 
 /// Members from the configured MySQL.

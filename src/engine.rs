@@ -2,7 +2,8 @@
 //! nothing.
 //!
 //! Promises that [`EngineBuilder::start`] returns as soon as all threads run, whether or not any server is there (that
-//! is what `/readyz` tells), and that [`Engine::stop`] returns within `engine.drain_timeout` and a second. Refuses to
+//! is what `/readyz` tells), and that [`Engine::stop`] returns within `engine.drain_timeout`, a second, and the 2 s that
+//! the source's last acks may take. Refuses to
 //! open a socket of its own: the edge does.
 
 mod control;
@@ -294,6 +295,9 @@ impl Engine {
             self.threads.wait(Instant::now() + Duration::from_secs(1));
         }
         self.intake.stop();
+        if let Some(source) = self.shared.source.get() {
+            source.finish();
+        }
         self.control.stop();
         StopReport::of(&self.meter, began.elapsed())
     }

@@ -19,6 +19,12 @@ pub const EVENT_BYTES_MAX: usize = GRPC_MESSAGE_BYTES_MAX - 128 * 1024;
 pub const INTAKE_LANE_EVENTS: usize = 16 * 1024;
 /// Messages that the NATS client may hold before it drops (and we count): what a pause of the shards may cost.
 pub const NATS_PENDING_MESSAGES: usize = 512 * 1024;
+/// Events that one reader has asked JetStream for and that have not come.
+pub const JETSTREAM_ASKED_EVENTS: u32 = 16 * 1024;
+/// Bytes of events in one JetStream pull (of which up to four overlap): what large events may take while they wait.
+pub const JETSTREAM_PULL_BYTES: usize = 32 << 20;
+/// Events of one partition that may be out at the least, however small `consumer.max_ack_pending` is.
+pub const JETSTREAM_PARTITION_WINDOW_MIN: u32 = 16;
 /// Events a shard takes from its lane in one turn.
 pub const TURN_EVENTS_MAX: usize = 512;
 

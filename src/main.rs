@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use task_engine::cli::{Cli, Command, RunArgs, check_config, dlq, exit, note_lines};
+use task_engine::cli::{Cli, Command, RunArgs, check_config, dlq, exit, note_lines, setup};
 use task_engine::engine::StartError;
 use task_engine::{Engine, logging};
 
@@ -20,6 +20,10 @@ fn main() -> ExitCode {
             check_config(&file, std::env::vars_os(), &mut out, &mut err).unwrap_or(exit::FAILED)
         }
         Some(Command::Dlq(args)) => dlq::run(args, &mut std::io::stdout().lock(), &mut std::io::stderr()),
+        Some(Command::Setup(args)) => {
+            let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+            setup(&args, std::env::vars_os(), &mut out, &mut err).unwrap_or(exit::FAILED)
+        }
         None => run(&cli.run),
     };
     ExitCode::from(code)

@@ -102,7 +102,11 @@ pub trait RunningSource: Send + Sync + 'static {
         Origin::default()
     }
     /// Stops reading; what was read and not yet handed in is still handed in. Returns when no event will follow.
+    /// Settlements are taken after it, until [`finish`](Self::finish).
     fn stop(&self);
+    /// All shards have ended: what is not settled by now is given back. Returns when the last settlement has left, or
+    /// could not within the source's own deadline. By default there is nobody to tell.
+    fn finish(&self) {}
 }
 
 /// Who is in a session.

@@ -1,4 +1,4 @@
-//! Events from core NATS: one connection and one ordered reader for the process, or one of each a shard.
+//! Events from NATS, core or JetStream ([`jetstream`]): one connection and one ordered reader for the process, or one of each a shard.
 //!
 //! Promises that what one connection delivers is handed in in that order; that a server that is away, hangs or refuses
 //! is named with its address and what to check, and is tried for as long as it takes; that a half-open link is noticed
@@ -9,6 +9,7 @@
 //! of which some block for ever; the *reader* moves messages into the lanes and does nothing else; and the client's
 //! own two.
 
+pub mod jetstream;
 mod keeper;
 mod link;
 mod reader;
@@ -26,16 +27,21 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
+pub use self::jetstream::JetStreamSettings;
+use self::jetstream::{Desk, ReaderPlan};
 use self::keeper::Keeper;
 pub use self::server::ServerUrlError;
 use self::server::{Credentials, Server};
 use crate::ids::ShardId;
-use crate::ports::{Intake, RunningSource, Settled, Source};
+use crate::ports::{DeliveryTag, Intake, Origin, RunningSource, Settled, Source};
 
 /// How long a stop may take until what was received is handed in; then the rest is let go, and counted.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the readers get after that to notice.
 const STOP_GRACE: Duration = Duration::from_secs(1);
+
+/// How long the last acks may take to leave.
+const FINISH_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How the process's shards share the topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +79,8 @@ pub struct NatsSettings {
     pub queue_group: String,
     /// How the shards share the topic.
     pub assignment: Assignment,
+    /// Reads a JetStream stream instead of the subject itself.
+    pub jetstream: Option<JetStreamSettings>,
 }
 
 impl Default for NatsSettings {
@@ -89,6 +97,7 @@ impl Default for NatsSettings {
             topic: "resonance.push.event.v1".to_owned(),
             queue_group: "task-service".to_owned(),
             assignment: Assignment::Queue,
+            jetstream: None,
         }
     }
 }
@@ -99,6 +108,7 @@ impl fmt::Debug for NatsSettings {
             .field("topic", &self.topic)
             .field("queue_group", &self.queue_group)
             .field("assignment", &self.assignment)
+            .field("jetstream", &self.jetstream)
             .finish_non_exhaustive()
     }
 }
@@ -138,33 +148,72 @@ impl Shared {
     }
 }
 
+/// One reader to be started.
+struct Start {
+    number: u16,
+    own: Option<ShardId>,
+    subjects: Vec<String>,
+    desk: Option<Arc<Desk>>,
+}
+
+impl Shared {
+    fn readers(&self, intake: &Intake) -> Vec<Start> {
+        let assignment = self.settings.assignment;
+        if let Some(jetstream) = &self.settings.jetstream {
+            let (shards, partitions) = (intake.shards(), intake.partitions());
+            let plans = ReaderPlan::all(jetstream, &self.settings.topic, assignment, shards, partitions);
+            let start = |plan: ReaderPlan| Start {
+                number: plan.reader,
+                own: plan.own,
+                subjects: Vec::new(),
+                desk: Some(Arc::new(Desk::new(plan))),
+            };
+            return plans.into_iter().map(start).collect();
+        }
+        match assignment {
+            Assignment::Queue => {
+                vec![Start { number: 0, own: None, subjects: vec![self.settings.topic.clone()], desk: None }]
+            }
+            Assignment::Partitioned => (0..intake.shards())
+                .map(|shard| (shard, self.subjects(ShardId(shard), intake)))
+                .filter(|(_, subjects)| !subjects.is_empty())
+                .map(|(number, subjects)| Start { number, own: Some(ShardId(number)), subjects, desk: None })
+                .collect(),
+        }
+    }
+}
+
 impl Source for NatsSource {
     fn start(self: Box<Self>, intake: Intake) -> io::Result<Box<dyn RunningSource>> {
         let shared = self.shared;
-        let connections: Vec<(Option<ShardId>, Vec<String>)> = match shared.settings.assignment {
-            Assignment::Queue => vec![(None, vec![shared.settings.topic.clone()])],
-            Assignment::Partitioned => (0..intake.shards())
-                .map(|shard| (Some(ShardId(shard)), shared.subjects(ShardId(shard), &intake)))
-                .filter(|(_, subjects)| !subjects.is_empty())
-                .collect(),
-        };
         let (ended, end) = bounded::<()>(0);
-        let mut nudges = Vec::new();
-        for (own, subjects) in connections {
-            let number = own.map_or(0, |shard| shard.0);
+        let (mut nudges, mut desks) = (Vec::new(), Vec::new());
+        for Start { number, own, subjects, desk } in shared.readers(&intake) {
             let (nudge, nudged) = bounded(1);
             // The reader holds the old connection's messages while the new one's wait here.
             let (feeds, next_feed) = bounded(1);
-            let keeper = Keeper::new(shared.clone(), intake.clone(), number, subjects, nudge.clone(), nudged, feeds);
+            let keeper = Keeper::new(
+                shared.clone(),
+                intake.clone(),
+                number,
+                subjects,
+                (nudge.clone(), nudged),
+                feeds,
+                desk.clone(),
+            );
+            desks.extend(desk.clone());
             let (reader_intake, ended) = (intake.clone(), ended.clone());
             thread::Builder::new().name(format!("nats-read-{number}")).spawn(move || {
                 let _ended = ended;
-                reader::run(&reader_intake, number, own, &next_feed);
+                match desk {
+                    Some(desk) => jetstream::reader::run(&reader_intake, &desk, &next_feed),
+                    None => reader::run(&reader_intake, number, own, &next_feed),
+                }
             })?;
             thread::Builder::new().name(format!("nats-keep-{number}")).spawn(move || keeper.run())?;
             nudges.push(nudge);
         }
-        Ok(Box::new(RunningNats { shared, intake, nudges, end }))
+        Ok(Box::new(RunningNats { shared, intake, nudges, desks, end }))
     }
 }
 
@@ -172,21 +221,52 @@ struct RunningNats {
     shared: Arc<Shared>,
     intake: Intake,
     nudges: Vec<crossbeam_channel::Sender<()>>,
+    /// With JetStream, one a reader.
+    desks: Vec<Arc<Desk>>,
     /// Disconnected when the last reader has ended.
     end: Receiver<()>,
 }
 
-impl RunningSource for RunningNats {
-    /// Core NATS keeps nothing, so there is nobody to tell.
-    fn settle(&self, _settled: &[Settled]) {}
-
-    fn stop(&self) {
-        let started = Instant::now();
-        self.shared.stopping.store(true, Ordering::Release);
+impl RunningNats {
+    fn nudge(&self) {
         for nudge in &self.nudges {
             // Full means that one is on its way.
             let _ = nudge.try_send(());
         }
+    }
+
+    fn desk_of(&self, reader: u16) -> Option<&Arc<Desk>> {
+        // Their numbers are their places, as every shard has its share of the partitions.
+        self.desks.get(usize::from(reader))
+    }
+}
+
+impl RunningSource for RunningNats {
+    /// Core NATS keeps nothing, so there is nobody to tell.
+    fn settle(&self, settled: &[Settled]) {
+        let mut rest = settled;
+        while let Some(first) = rest.first() {
+            let reader = first.tag.reader;
+            let run = rest.iter().position(|settled| settled.tag.reader != reader).unwrap_or(rest.len());
+            if let Some(desk) = self.desk_of(reader) {
+                desk.settle(&rest[..run]);
+            }
+            rest = &rest[run..];
+        }
+    }
+
+    fn origin(&self, tag: DeliveryTag) -> Origin {
+        match self.desk_of(tag.reader) {
+            Some(desk) => desk.origin(tag),
+            None => Origin { subject: self.shared.settings.topic.clone(), ..Origin::default() },
+        }
+    }
+
+    fn stop(&self) {
+        let started = Instant::now();
+        self.shared.stopping.store(true, Ordering::Release);
+        self.desks.iter().for_each(|desk| desk.leave());
+        self.nudge();
         if self.end.recv_timeout(STOP_DEADLINE) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!(
                 seconds = started.elapsed().as_secs(),
@@ -195,5 +275,32 @@ impl RunningSource for RunningNats {
             self.intake.stop();
             let _ = self.end.recv_timeout(STOP_GRACE);
         }
+    }
+
+    fn finish(&self) {
+        let deadline = Instant::now() + FINISH_DEADLINE;
+        self.desks.iter().for_each(|desk| desk.finish());
+        for desk in &self.desks {
+            if !desk.wait_finished(deadline) {
+                tracing::warn!(
+                    reader = desk.plan.reader,
+                    "JetStream: the last acks did not leave in time; what they were for comes again"
+                );
+            }
+            desk.close();
+        }
+        self.nudge();
+    }
+}
+
+impl Drop for RunningNats {
+    /// Ends the threads; with JetStream nothing more is acknowledged or given back.
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        for desk in &self.desks {
+            desk.leave();
+            desk.close();
+        }
+        self.nudge();
     }
 }

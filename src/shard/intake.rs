@@ -266,14 +266,7 @@ enum Unwoken {
 impl Burst<'_> {
     /// As [`Intake::offer`].
     pub fn put(&mut self, payload: Bytes, tag: DeliveryTag) -> Offer {
-        let shards = self.shared.lanes.len() as u16;
-        let shard = match session_id(&payload) {
-            Some(session) if shards > 1 => {
-                ShardId::of_partition(Partition::of(session, self.shared.partitions), shards)
-            }
-            _ => ShardId(0),
-        };
-        self.put_to(shard, payload, tag)
+        self.put_to(self.home_of(&payload), payload, tag)
     }
 
     /// As [`Intake::offer_to_own`].
@@ -281,24 +274,48 @@ impl Burst<'_> {
     /// # Panics
     /// When there is no such shard.
     pub fn put_to(&mut self, shard: ShardId, payload: Bytes, tag: DeliveryTag) -> Offer {
-        self.read += 1;
-        let shared = self.shared;
-        let lane = &shared.lanes[usize::from(shard.0)];
-        let mut event = (payload, tag);
+        let mut payload = payload;
         loop {
-            if shared.stopping.load(Ordering::Acquire) {
-                return self.refuse();
-            }
-            match lane.events.try_send(event) {
-                Ok(()) => break,
-                Err(TrySendError::Disconnected(_)) => return self.refuse(),
-                Err(TrySendError::Full(back)) => {
-                    self.finish();
-                    event = back;
+            match self.try_put_to(shard, payload, tag) {
+                Ok(offer) => return offer,
+                Err(back) => {
+                    payload = back;
                     std::thread::sleep(FULL_LANE_NAP);
                 }
             }
         }
+    }
+
+    /// As [`put`](Self::put), without waiting.
+    ///
+    /// # Errors
+    /// Gives the payload back while its shard's lane is full.
+    pub fn try_put(&mut self, payload: Bytes, tag: DeliveryTag) -> Result<Offer, Bytes> {
+        self.try_put_to(self.home_of(&payload), payload, tag)
+    }
+
+    /// As [`put_to`](Self::put_to), without waiting.
+    ///
+    /// # Errors
+    /// Gives the payload back while the lane is full.
+    ///
+    /// # Panics
+    /// When there is no such shard.
+    pub fn try_put_to(&mut self, shard: ShardId, payload: Bytes, tag: DeliveryTag) -> Result<Offer, Bytes> {
+        let shared = self.shared;
+        let lane = &shared.lanes[usize::from(shard.0)];
+        if shared.stopping.load(Ordering::Acquire) {
+            return Ok(self.refuse());
+        }
+        match lane.events.try_send((payload, tag)) {
+            Ok(()) => {}
+            Err(TrySendError::Disconnected(_)) => return Ok(self.refuse()),
+            Err(TrySendError::Full((payload, _))) => {
+                self.finish();
+                return Err(payload);
+            }
+        }
+        self.read += 1;
         self.taken += 1;
         self.unwoken = match self.unwoken {
             Unwoken::None => Unwoken::One(shard.0, 1),
@@ -308,7 +325,17 @@ impl Burst<'_> {
         if matches!(self.unwoken, Unwoken::One(_, events) | Unwoken::Many(events) if events >= WAKE_EVERY) {
             self.finish();
         }
-        Offer::Taken
+        Ok(Offer::Taken)
+    }
+
+    fn home_of(&self, payload: &[u8]) -> ShardId {
+        let shards = self.shared.lanes.len() as u16;
+        match session_id(payload) {
+            Some(session) if shards > 1 => {
+                ShardId::of_partition(Partition::of(session, self.shared.partitions), shards)
+            }
+            _ => ShardId(0),
+        }
     }
 
     /// Wakes the shards that were given something and publishes the counts; dropping the burst does the same.
@@ -324,6 +351,7 @@ impl Burst<'_> {
     }
 
     fn refuse(&mut self) -> Offer {
+        self.read += 1;
         self.shared.counts.dropped[DropReason::Stopping as usize].fetch_add(1, Ordering::Release);
         Offer::Stopping
     }

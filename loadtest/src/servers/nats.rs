@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::fs;
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Recipe, Server, ask, folder};
 use crate::error::{Error, Result};
@@ -27,6 +27,8 @@ pub struct NatsOptions {
     pub auth: NatsAuth,
     /// Whether it keeps streams (in its folder, so they outlast a restart).
     pub jetstream: bool,
+    /// Where it keeps them instead: a small file system, say. It must outlast the server.
+    pub store_dir: Option<PathBuf>,
     /// More lines of its configuration file, as they are.
     pub config: String,
 }
@@ -53,8 +55,8 @@ impl Nats {
             }
         }
         if options.jetstream {
-            write!(config, "\njetstream {{ store_dir: {:?} }}\n", folder.path().join("streams"))
-                .map_err(format_failed)?;
+            let store = options.store_dir.clone().unwrap_or_else(|| folder.path().join("streams"));
+            write!(config, "\njetstream {{ store_dir: {store:?} }}\n").map_err(format_failed)?;
         }
         let written = fs::write(folder.path().join("nats.conf"), config);
         written.map_err(|cause| Error::of("cannot write nats.conf", cause))?;

@@ -3,6 +3,7 @@
 //! Promises to try for ever, at most every few seconds, and to say what is wrong and where to look; and that no more
 //! than two connections' messages wait at once. How it sees that a connection is to be replaced: [`Watch`].
 
+use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::Shared;
-use super::link::{Ask, Feed, Link, LinkPlan, LinkState, Progress, Subscriptions};
+use super::jetstream::Desk;
+use super::link::{Ask, Feed, Link, LinkPlan, LinkState, OpenError, Progress, Subscriptions};
 use super::server::Server;
 use super::watch::{Ended, Watch};
 use crate::ports::{Health, Intake};
@@ -22,6 +24,13 @@ use crate::quiet::Quiet;
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// How long the server may take to work off our leaving.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
+/// How long pulls that stand may go on delivering once nothing is asked for any more, and how long they must be quiet:
+/// what is under way when they are ended comes again only after ack_wait.
+const PULLS_DEADLINE: Duration = Duration::from_secs(1);
+const PULLS_QUIET: Duration = Duration::from_millis(50);
+const PULLS_LOOK: Duration = Duration::from_millis(2);
+/// JetStream: consumers that are looked up or made at once, for each of which an answer may take as long as a connect.
+const PREPARED_AT_ONCE: usize = 256;
 /// How long to wait for a reader that has two connections' messages before it.
 const ROOM_LOOK: Duration = Duration::from_millis(200);
 
@@ -45,8 +54,13 @@ pub(super) struct Keeper {
     subjects: Vec<String>,
     nudge: Sender<()>,
     pub(super) nudged: Receiver<()>,
-    feeds: Sender<Feed>,
+    /// None when no more will come.
+    feeds: Option<Sender<Feed>>,
     away: Quiet,
+    /// With JetStream.
+    pub(super) desk: Option<Arc<Desk>>,
+    /// Reading is over, acks are still to be written.
+    is_acking: Cell<bool>,
 }
 
 /// A connection that stands.
@@ -65,26 +79,43 @@ impl Keeper {
         intake: Intake,
         reader: u16,
         subjects: Vec<String>,
-        nudge: Sender<()>,
-        nudged: Receiver<()>,
+        (nudge, nudged): (Sender<()>, Receiver<()>),
         feeds: Sender<Feed>,
+        desk: Option<Arc<Desk>>,
     ) -> Self {
-        Self { shared, intake, reader, subjects, nudge, nudged, feeds, away: Quiet::default() }
+        let (feeds, away, is_acking) = (Some(feeds), Quiet::default(), Cell::new(false));
+        Self { shared, intake, reader, subjects, nudge, nudged, feeds, away, desk, is_acking }
     }
 
-    /// Runs until the source stops.
-    pub(super) fn run(self) {
+    /// Runs until the source stops; with JetStream, until it is closed.
+    pub(super) fn run(mut self) {
         self.intake.report(self.reader, Health::Waiting("NATS: connecting".to_owned()));
+        let up = self.keep();
+        if let Some(up) = &up {
+            self.leave(up);
+        }
+        // The reader ends when it has all.
+        self.feeds = None;
+        if self.desk.is_some() {
+            self.is_acking.set(true);
+            self.keep_acking(up);
+        } else if let Some(up) = up {
+            up.subscriptions.give_up(&up.progress);
+        }
+    }
+
+    /// Keeps a connection until the source stops; gives the one that stands then.
+    fn keep(&self) -> Option<Up> {
         let mut tries = 0;
         while !self.stopping() {
             // One connection's messages may wait behind the one that is read; a third would be without bound.
-            if self.feeds.is_full() {
+            if self.feeds.as_ref().is_some_and(Sender::is_full) {
                 self.pause(ROOM_LOOK);
                 continue;
             }
             let why = match self.build() {
-                Ok(up) => match Watch::new(&self, &up).run() {
-                    Ended::Stop => return self.leave(up),
+                Ok(up) => match Watch::new(self, &up).run() {
+                    Ended::Stop => return Some(up),
                     Ended::Lost(why) => {
                         up.subscriptions.give_up(&up.progress);
                         // Refused subscriptions come back at once; only a link that had worked starts anew.
@@ -98,9 +129,34 @@ impl Keeper {
             self.pause(backoff(self.shared.settings.reconnect_wait, tries));
             tries += 1;
         }
+        None
+    }
+
+    /// Keeps a connection for acks until the source is closed.
+    fn keep_acking(&self, up: Option<Up>) {
+        let mut up = up;
+        loop {
+            if let Some(standing) = up.take() {
+                Watch::new(self, &standing).run();
+                standing.subscriptions.give_up(&standing.progress);
+            }
+            if !self.stopping() {
+                self.pause(backoff(self.shared.settings.reconnect_wait, 1));
+            }
+            if self.stopping() {
+                return;
+            }
+            match self.build() {
+                Ok(built) => up = Some(built),
+                Err(why) => self.waiting(why),
+            }
+        }
     }
 
     pub(super) fn stopping(&self) -> bool {
+        if self.is_acking.get() {
+            return self.desk.as_ref().is_none_or(|desk| desk.is_closed());
+        }
         self.shared.stopping.load(Ordering::Acquire) || self.intake.is_stopping()
     }
 
@@ -122,7 +178,15 @@ impl Keeper {
     }
 
     pub(super) fn ready(&self, servers: &str) {
-        tracing::info!(reader = self.reader, subjects = self.subjects.len(), "NATS: subscribed at {servers}");
+        if self.is_acking.get() {
+            return;
+        }
+        match &self.desk {
+            Some(desk) => tracing::info!(reader = self.reader, "JetStream: reading {} at {servers}", desk.plan.stream),
+            None => {
+                tracing::info!(reader = self.reader, subjects = self.subjects.len(), "NATS: subscribed at {servers}");
+            }
+        }
         self.intake.report(self.reader, Health::Ready);
     }
 
@@ -161,23 +225,34 @@ impl Keeper {
             write_timeout: settings.connect_timeout,
             state: state.clone(),
             intake: self.intake.clone(),
+            desk: self.desk.clone(),
         })
         .map_err(|error| format!("NATS: no thread could be started ({error})"))?;
-        let subscriptions = match link.opened.recv_timeout(settings.connect_timeout * 2) {
+        let subscriptions = match link.opened.recv_timeout(self.open_timeout()) {
             Ok(Ok(subscriptions)) => subscriptions,
-            Ok(Err(error)) => return Err(connect_words(&error, &servers, keys)),
+            Ok(Err(OpenError::Client(error))) => return Err(connect_words(&error, &servers, keys)),
+            Ok(Err(OpenError::Words(why))) => return Err(format!("NATS at {servers}: {why}")),
             Err(_) => return Err(format!("NATS at {servers}: did not finish connecting in time; check its load")),
         };
         let feed = subscriptions.feed(state.clone());
         let progress = feed.progress.clone();
-        // There is room, as only this thread puts in; a reader that is gone reads no more.
-        let _ = self.feeds.try_send(feed);
+        if let Some(feeds) = &self.feeds {
+            // There is room, as only this thread puts in; a reader that is gone reads no more.
+            let _ = feeds.try_send(feed);
+        }
         Ok(Up { link, subscriptions, state, progress, servers })
     }
 
+    fn open_timeout(&self) -> Duration {
+        let timeout = self.shared.settings.connect_timeout * 2;
+        let consumers = self.desk.as_ref().map_or(0, |desk| desk.plan.consumers());
+        timeout * (1 + consumers.div_ceil(PREPARED_AT_ONCE) as u32)
+    }
+
     /// All that the server has sent is in the feed when this returns, unless the server does not answer in time.
-    fn leave(&self, up: Up) {
+    fn leave(&self, up: &Up) {
         self.intake.report(self.reader, Health::Waiting("NATS: stopping".to_owned()));
+        self.let_pulls_end();
         let until = Instant::now() + LEAVE_DEADLINE;
         if up.state.is_connected() && up.link.asks.send_deadline(Ask::Leave, until).is_ok() {
             loop {
@@ -191,7 +266,25 @@ impl Keeper {
                 }
             }
         }
-        up.subscriptions.give_up(&up.progress);
+        up.progress.end();
+    }
+
+    /// Waits until no pull delivers: what the server has on its way for a subscription that ends is lost until ack_wait.
+    fn let_pulls_end(&self) {
+        let Some(desk) = &self.desk else { return };
+        let until = Instant::now() + PULLS_DEADLINE;
+        let (mut seen, mut quiet_since) = (desk.traffic().1, Instant::now());
+        loop {
+            let (asked, arrived) = desk.traffic();
+            let now = Instant::now();
+            if arrived != seen {
+                (seen, quiet_since) = (arrived, now);
+            }
+            if asked == 0 || now >= until || now.duration_since(quiet_since) >= PULLS_QUIET {
+                return;
+            }
+            std::thread::sleep(PULLS_LOOK);
+        }
     }
 }
 

@@ -19,6 +19,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, bounded};
 use nats::{Connection, Message, Subscription};
 
+use super::jetstream::connect::{self, Arrival, Opened};
+use super::jetstream::{Ask as Pull, Desk, Terms};
 use super::server::{Credentials, Server};
 use crate::limits::NATS_PENDING_MESSAGES;
 use crate::ports::Intake;
@@ -27,8 +29,9 @@ use crate::shard::intake::DropReason;
 
 /// Messages taken from one subscription before the next one has its turn and the shards are woken.
 const BURST: usize = 256;
-/// What the client holds of publishes while it reconnects; we publish nothing. (Its default is 8 MiB a connection.)
-const PUBLISH_BUFFER: usize = 4 * 1024;
+/// What the client holds of publishes while it reconnects: nothing, as it would send what fitted of a batch. (Its
+/// default is 8 MiB a connection.)
+const PUBLISH_BUFFER: usize = 0;
 /// Nobody listens here; see [`leave`].
 const NOWHERE: &str = "_INBOX.task-engine.nowhere";
 
@@ -70,7 +73,14 @@ impl LinkState {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// The server's refusal of a subscription, if there was one.
+    /// The connection is of no use any more, and why.
+    pub(super) fn lose(&self, why: String) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        self.changed();
+    }
+
+    /// Why the connection is of no use, if that was found out: the server's refusal of a subscription, or what
+    /// [`lose`](Self::lose) was told.
     pub(super) fn take_refusal(&self) -> Option<String> {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -93,6 +103,16 @@ pub(super) struct LinkPlan {
     pub(super) write_timeout: Duration,
     pub(super) state: Arc<LinkState>,
     pub(super) intake: Intake,
+    /// With JetStream; `subjects` and `queue_group` mean nothing then.
+    pub(super) desk: Option<Arc<Desk>>,
+}
+
+/// Why a connection could not be opened.
+pub(super) enum OpenError {
+    /// The client's words.
+    Client(io::Error),
+    /// Ours: what is wrong and what to do.
+    Words(String),
 }
 
 /// A call for the link thread to make.
@@ -106,7 +126,7 @@ pub(super) enum Ask {
 
 /// The keeper's end of a link thread. When it is dropped, the thread ends as soon as its present call does.
 pub(super) struct Link {
-    pub(super) opened: Receiver<io::Result<Subscriptions>>,
+    pub(super) opened: Receiver<Result<Subscriptions, OpenError>>,
     pub(super) asks: Sender<Ask>,
     pub(super) replies: Receiver<(Ask, io::Result<()>)>,
 }
@@ -129,7 +149,7 @@ impl Link {
             for ask in asked {
                 let result = match ask {
                     Ask::Pulse => connection.flush_timeout(plan.write_timeout),
-                    Ask::Leave => leave(&connection, plan.subjects.len(), plan.write_timeout),
+                    Ask::Leave => leave(&connection, plan.subscriptions(), plan.write_timeout),
                 };
                 if reply.send((ask, result)).is_err() {
                     return;
@@ -140,9 +160,25 @@ impl Link {
     }
 }
 
-fn connect(plan: &LinkPlan) -> io::Result<(Connection, Subscriptions)> {
+impl LinkPlan {
+    /// How many subscriptions messages come over; they are the connection's first.
+    fn subscriptions(&self) -> usize {
+        if self.desk.is_some() { 1 } else { self.subjects.len() }
+    }
+}
+
+fn connect(plan: &LinkPlan) -> Result<(Connection, Subscriptions), OpenError> {
     let urls: Vec<String> = plan.servers.iter().map(Server::url).collect();
-    let connection = options(plan).connect(urls.join(","))?;
+    let connection = options(plan).connect(urls.join(",")).map_err(OpenError::Client)?;
+    if let Some(desk) = &plan.desk {
+        let opened = connect::open(&connection, desk, plan.write_timeout, &plan.state).map_err(OpenError::Words)?;
+        return Ok((connection, Subscriptions { all: opened.inbox.iter().cloned().collect(), opened: Some(opened) }));
+    }
+    let all = subscribe(&connection, plan).map_err(OpenError::Client)?;
+    Ok((connection, Subscriptions { all, opened: None }))
+}
+
+fn subscribe(connection: &Connection, plan: &LinkPlan) -> io::Result<Vec<Subscription>> {
     let mut all = Vec::with_capacity(plan.subjects.len());
     for subject in &plan.subjects {
         let subscription = connection.queue_subscribe(subject, &plan.queue_group)?;
@@ -150,19 +186,25 @@ fn connect(plan: &LinkPlan) -> io::Result<(Connection, Subscriptions)> {
         all.push(subscription);
     }
     connection.flush_timeout(plan.write_timeout)?;
-    Ok((connection, Subscriptions(all)))
+    Ok(all)
+}
+
+/// Options that only say who we are.
+pub(super) fn plain_options(credentials: &Credentials) -> nats::Options {
+    match credentials {
+        Credentials::User { name, password } => nats::Options::with_user_pass(name, password),
+        Credentials::Token(token) => nats::Options::with_token(token),
+        Credentials::None => nats::Options::new(),
+    }
 }
 
 fn options(plan: &LinkPlan) -> nats::Options {
-    let options = match plan.servers.first().map(|server| &server.credentials) {
-        Some(Credentials::User { name, password }) => nats::Options::with_user_pass(name, password),
-        Some(Credentials::Token(token)) => nats::Options::with_token(token),
-        Some(Credentials::None) | None => nats::Options::new(),
-    };
+    let options = plain_options(plan.servers.first().map_or(&Credentials::None, |server| &server.credentials));
     let wait = plan.reconnect_wait;
     let (lost, back, over, error) = (plan.state.clone(), plan.state.clone(), plan.state.clone(), plan.state.clone());
     let (intake, reader) = (plan.intake.clone(), plan.reader);
     let (slow, said) = (Quiet::default(), Quiet::default());
+    let has_acks = plan.desk.is_some();
     options
         .with_name(&format!("task-engine reader {reader}"))
         .max_reconnects(None)
@@ -203,9 +245,11 @@ fn options(plan: &LinkPlan) -> nats::Options {
             if let Some(left_out) = said.may_say() {
                 tracing::warn!(reader, left_out, "NATS says: {text}");
             }
-            if text.to_ascii_lowercase().contains("permissions violation for subscription") {
-                *error.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
-                error.changed();
+            let lower = text.to_ascii_lowercase();
+            let is_ours = lower.contains("permissions violation for subscription")
+                || (has_acks && lower.contains("permissions violation for publish") && text.contains("$JS."));
+            if is_ours {
+                error.lose(format!("{text}; check the user's permissions"));
             }
         })
 }
@@ -222,26 +266,31 @@ fn leave(connection: &Connection, subscriptions: usize, write_timeout: Duration)
 }
 
 /// A connection's subscriptions: while they are held, the client renews them with each reconnect.
-pub(super) struct Subscriptions(Vec<Subscription>);
+pub(super) struct Subscriptions {
+    all: Vec<Subscription>,
+    /// With JetStream.
+    opened: Option<Opened>,
+}
 
 impl Subscriptions {
     /// What arrives on them.
     pub(super) fn feed(&self, state: Arc<LinkState>) -> Feed {
-        let open: Vec<_> = self.0.iter().map(|subscription| subscription.receiver().clone()).collect();
+        let open: Vec<_> = self.all.iter().map(|subscription| subscription.receiver().clone()).collect();
         Feed {
             open,
+            pulls: self.opened.as_ref().map(|opened| (opened.terms.clone(), opened.asks.clone())),
             progress: Arc::new(Progress { state, taken: AtomicU64::new(0), given_up: AtomicBool::new(false) }),
         }
     }
 
     /// How many messages wait.
     pub(super) fn waiting(&self) -> usize {
-        self.0.iter().map(|subscription| subscription.receiver().len()).sum()
+        self.all.iter().map(|subscription| subscription.receiver().len()).sum()
     }
 
     /// Ends them, from another thread: a write that hangs holds the client's lock.
     pub(super) fn give_up(self, progress: &Progress) {
-        progress.given_up.store(true, Ordering::Release);
+        progress.end();
         // Without a thread the subscriptions are ended here.
         drop(thread::Builder::new().name("nats-close".to_owned()).spawn(move || drop(self)));
     }
@@ -256,6 +305,16 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    /// What was sent is there: its reader may end when it has taken it.
+    pub(super) fn end(&self) {
+        self.given_up.store(true, Ordering::Release);
+    }
+
+    /// See [`LinkState::lose`].
+    pub(super) fn lose(&self, why: String) {
+        self.state.lose(why);
+    }
+
     /// Grows when messages arrive.
     pub(super) fn arrived(&self, waiting: usize) -> u64 {
         self.taken.load(Ordering::Acquire) + self.state.dropped.load(Ordering::Relaxed) + waiting as u64
@@ -272,19 +331,34 @@ pub(super) enum FeedState {
 /// The reader's end of a connection's subscriptions.
 pub(super) struct Feed {
     open: Vec<Receiver<Message>>,
+    pulls: Option<(Vec<Terms>, Sender<Pull>)>,
     pub(super) progress: Arc<Progress>,
 }
 
 impl Feed {
     /// Takes what is there, some of each subscription; returns how many that were.
     pub(super) fn take_burst(&mut self, mut each: impl FnMut(Vec<u8>)) -> usize {
+        self.take(BURST, |message| each(message.data))
+    }
+
+    /// The same with all that came with it.
+    pub(super) fn take_arrivals(&mut self, most: usize, mut each: impl FnMut(Arrival)) -> usize {
+        self.take(most, |message| each(message.into()))
+    }
+
+    /// What is pulled over it, and how; to be taken once, by its reader.
+    pub(super) fn take_pulls(&mut self) -> Option<(Vec<Terms>, Sender<Pull>)> {
+        self.pulls.take()
+    }
+
+    fn take(&mut self, most: usize, mut each: impl FnMut(Message)) -> usize {
         let mut moved = 0;
         self.open.retain(|messages| {
-            for _ in 0..BURST {
+            for _ in 0..most {
                 match messages.try_recv() {
                     Ok(message) => {
                         moved += 1;
-                        each(message.data);
+                        each(message);
                     }
                     Err(TryRecvError::Empty) => return true,
                     Err(TryRecvError::Disconnected) => return false,

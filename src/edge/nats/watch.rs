@@ -91,12 +91,16 @@ impl<'a> Watch<'a> {
     fn look(&mut self) -> Option<String> {
         let state = &self.up.state;
         if let Some(refusal) = state.take_refusal() {
-            return Some(format!("{refusal}; check the user's permissions"));
+            return Some(refusal);
         }
         if state.is_closed() {
             return Some("the client ended the connection".to_owned());
         }
         let now = Instant::now();
+        // Pulls end with their connection, and what is prepared for them too.
+        if self.keeper.desk.is_some() && (!state.is_connected() || state.reconnects() > 0) {
+            return Some("the connection was lost; check that the server runs".to_owned());
+        }
         if !state.is_connected() {
             self.confirmed = None;
             let since = *self.down_since.get_or_insert(now);

@@ -1,0 +1,136 @@
+//! Events a second through the JetStream puller and acker with no engine behind, beside a bare pull-and-ack loop of the
+//! same client on the same server: the ratio is what our bookkeeping costs. Starts a real nats-server.
+//!
+//! `cargo bench --bench jetstream` (or with `-- EVENTS`; 300,000 unless told).
+#![allow(deprecated)]
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use loadtest::servers::{Nats, NatsOptions};
+use task_engine::edge::nats::jetstream::setup::{MAX_AGE, SetupPlan, setup};
+use task_engine::edge::nats::{JetStreamSettings, NatsSettings, NatsSource};
+use task_engine::ports::{SettleAs, Settled, Source};
+use task_engine::shard::intake::Intake;
+
+const ROUNDS: usize = 3;
+/// Events of one pull of the bare loop, two of which overlap.
+const BATCH: usize = 4096;
+
+fn settings(server: &Nats, durable: String) -> NatsSettings {
+    NatsSettings {
+        url: server.url(),
+        topic: "events".to_owned(),
+        jetstream: Some(JetStreamSettings {
+            stream: "STREAM".to_owned(),
+            durable,
+            ack_wait: Duration::from_secs(30),
+            max_ack_pending: 65_536,
+        }),
+        ..NatsSettings::default()
+    }
+}
+
+fn set_up(settings: &NatsSettings) {
+    let source = NatsSource::new(settings.clone()).expect("an address");
+    let plan = SetupPlan { stream: "STREAM".to_owned(), partitions: 1, max_age: MAX_AGE, replicas: 1, dry_run: false };
+    setup(source, plan, &mut drop).expect("setup");
+}
+
+/// An event of 128 bytes of content: fields 1, 3 and 6.
+fn event(number: u64) -> Vec<u8> {
+    let session = format!("group:{:04}", number % 1000);
+    let mut payload = vec![0x08, 0x80 | (number & 0x7f) as u8, (number >> 7 & 0x7f) as u8, 0x1a, session.len() as u8];
+    payload.extend(session.as_bytes());
+    payload.extend([0x32, 0x80, 0x01]);
+    payload.extend([b'x'; 128]);
+    payload
+}
+
+fn wait_acked(client: &nats::Connection, durable: &str, events: u64) {
+    loop {
+        let info = client.request(&format!("$JS.API.CONSUMER.INFO.STREAM.{durable}"), "").expect("an answer");
+        let info: serde_json::Value = serde_json::from_slice(&info.data).expect("JSON");
+        if info["ack_floor"]["stream_seq"] == events {
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Pulls with overlap and one publish of the client an ack.
+fn bare(client: &nats::Connection, durable: &str, events: usize) -> Duration {
+    let inbox = client.new_inbox();
+    let subscription = client.subscribe(&inbox).expect("subscribed");
+    let ask = || {
+        let body = format!(r#"{{"batch":{BATCH},"expires":30000000000}}"#);
+        client.publish_request(&format!("$JS.API.CONSUMER.MSG.NEXT.STREAM.{durable}"), &inbox, body).expect("asked");
+    };
+    let started = Instant::now();
+    (0..2).for_each(|_| ask());
+    for at in 1..=events {
+        let message = subscription.next().expect("a message");
+        client.publish(message.reply.as_deref().expect("an ack subject"), "+ACK").expect("acked");
+        if at % BATCH == 0 {
+            ask();
+        }
+    }
+    client.flush().expect("flushed");
+    wait_acked(client, durable, events as u64);
+    started.elapsed()
+}
+
+/// The source, its one lane emptied and settled as a shard does: what is there, in turns.
+fn ours(client: &nats::Connection, settings: &NatsSettings, events: usize) -> Duration {
+    let durable = settings.jetstream.as_ref().expect("set").durable.clone();
+    let (intake, lanes) = Intake::new(vec![Arc::default()], 1, Arc::default());
+    let source = Box::new(NatsSource::new(settings.clone()).expect("an address"));
+    let started = Instant::now();
+    let source = source.start(intake).expect("threads");
+    let (mut done, mut settled) = (0, Vec::new());
+    while done < events {
+        while settled.len() < 512
+            && let Some((_, tag)) = lanes[0].try_take()
+        {
+            settled.push(Settled { tag, how: SettleAs::Done });
+        }
+        if settled.is_empty() {
+            thread::sleep(Duration::from_micros(100));
+        }
+        source.settle(&settled);
+        done += settled.len();
+        settled.clear();
+    }
+    wait_acked(client, &durable, events as u64);
+    let took = started.elapsed();
+    source.stop();
+    source.finish();
+    took
+}
+
+fn main() {
+    let events = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(300_000);
+    let server = Nats::start(&NatsOptions { jetstream: true, ..NatsOptions::default() }).expect("nats-server starts");
+    set_up(&settings(&server, "first".to_owned()));
+    let client = nats::connect(server.url()).expect("a client");
+    for number in 0..events as u64 {
+        client.publish("events", event(number)).expect("published");
+    }
+    client.request("events.none", "").expect_err("nobody listens");
+    let mut best = [f64::INFINITY; 2];
+    for round in 0..ROUNDS {
+        for (at, name) in ["bare", "ours"].into_iter().enumerate() {
+            let settings = settings(&server, format!("{name}-{round}"));
+            set_up(&settings);
+            let took = match at {
+                0 => bare(&client, &format!("{name}-{round}"), events),
+                _ => ours(&client, &settings, events),
+            };
+            best[at] = best[at].min(took.as_secs_f64());
+            println!("{name:5} {:>9.0} events/s", events as f64 / took.as_secs_f64());
+        }
+    }
+    let [bare, ours] = best.map(|seconds| events as f64 / seconds);
+    println!("best: bare loop {bare:.0} events/s, puller and acker {ours:.0} events/s, ratio {:.2}", ours / bare);
+}

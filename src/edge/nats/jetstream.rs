@@ -1,0 +1,48 @@
+//! Events from a JetStream stream: pulled, kept in sight until they are settled, and acknowledged in batches.
+//!
+//! Promises that an event is acknowledged only when the engine settled it; that no more are out than
+//! `consumer.max_ack_pending`; that what stays in work is reported before the server delivers it again; and that what
+//! is not settled when the engine ends is given back at once. Refuses to change a stream or consumer that exists.
+//!
+//! Assignment *queue*: one durable for all instances, explicit acks. *Partitioned*: a durable `<durable>-<partition>`
+//! a partition, cumulative acks, in stream order also after a crash (see `prepare.rs`).
+
+mod ack_subject;
+mod api;
+pub(super) mod connect;
+mod desk;
+mod flight;
+mod lines;
+mod prepare;
+mod pulls;
+pub(super) mod reader;
+pub mod setup;
+mod writer;
+
+use std::time::Duration;
+
+pub(super) use self::desk::{Desk, ReaderPlan};
+pub(super) use self::pulls::{Ask, Terms};
+use super::Assignment;
+use crate::limits::JETSTREAM_PARTITION_WINDOW_MIN;
+
+/// How events are read from a stream.
+#[derive(Clone, Debug)]
+pub struct JetStreamSettings {
+    /// The stream; it must exist.
+    pub stream: String,
+    /// The durable consumer, or the beginning of the partitions' names; made when missing.
+    pub durable: String,
+    /// After this long without an ack or a report the server delivers an event again.
+    pub ack_wait: Duration,
+    /// Events out at once; with partitions each has its share, but at least
+    /// [`JETSTREAM_PARTITION_WINDOW_MIN`].
+    pub max_ack_pending: u32,
+}
+
+impl JetStreamSettings {
+    /// Events of one partition that may be out at once.
+    pub(super) fn window_of_a_partition(&self, partitions: u32) -> u32 {
+        (self.max_ack_pending / partitions.max(1)).max(JETSTREAM_PARTITION_WINDOW_MIN)
+    }
+}

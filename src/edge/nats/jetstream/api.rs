@@ -1,0 +1,267 @@
+//! Requests to JetStream's API, many at once, each with a deadline; and their answers.
+//!
+//! Promises to say what an error means and what to check. Reads only the fields that are needed and never sends back
+//! what it read: a client that updates a stream drops the fields it does not know.
+#![allow(deprecated)]
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use nats::Connection;
+use serde::{Deserialize, Serialize};
+
+/// Requests under way at once.
+const AT_ONCE: usize = 256;
+/// How often a wait looks whether the server refused us meanwhile.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Codes of the server's API errors.
+pub(super) mod code {
+    pub const CONSUMER_NOT_FOUND: u64 = 10_014;
+    pub const STREAM_NOT_FOUND: u64 = 10_059;
+    pub const NOT_ENABLED_FOR_ACCOUNT: u64 = 10_039;
+    pub const NOT_ENABLED: u64 = 10_076;
+}
+
+/// Why a request has no good answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ApiError {
+    /// Nobody listens: no JetStream.
+    NobodyAnswers,
+    /// No answer within this time.
+    TooLate(Duration),
+    /// The server did not let us.
+    Forbidden(String),
+    /// JetStream's own refusal.
+    Refused { code: u64, text: String },
+    /// The connection or the answer is broken.
+    Broken(String),
+}
+
+impl ApiError {
+    pub(super) fn is(&self, wanted: u64) -> bool {
+        matches!(self, Self::Refused { code, .. } if *code == wanted)
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NobodyAnswers | Self::Refused { code: code::NOT_ENABLED | code::NOT_ENABLED_FOR_ACCOUNT, .. } => f
+                .write_str(
+                    "JetStream is not enabled; give the server a jetstream block (nats-server -js) and, when it has \
+                     accounts, enable it for ours",
+                ),
+            Self::TooLate(time) => write!(
+                f,
+                "JetStream does not answer within {time:?}; check the server's load, that its cluster has a leader, \
+                 and that the user may publish to $JS.API.> and subscribe to _INBOX.>"
+            ),
+            Self::Forbidden(text) => {
+                write!(
+                    f,
+                    "{text}; the user must be allowed to publish to $JS.API.> and $JS.ACK.> and to subscribe to _INBOX.>"
+                )
+            }
+            Self::Refused { code, text } => write!(f, "JetStream refuses: {text} (error {code})"),
+            Self::Broken(text) => write!(f, "JetStream's answer cannot be used: {text}"),
+        }
+    }
+}
+
+/// One request.
+pub(super) struct Request {
+    pub subject: String,
+    pub body: String,
+}
+
+/// A way to the API over one connection.
+pub(super) struct Api<'a> {
+    pub connection: &'a Connection,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// The server's refusal to let us publish or subscribe, once there is one.
+    pub forbidden: &'a dyn Fn() -> Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    error: Option<RefusalBody>,
+}
+
+#[derive(Deserialize)]
+struct RefusalBody {
+    #[serde(default)]
+    code: u64,
+    #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+impl Api<'_> {
+    /// One request and its answer.
+    pub(super) fn call<T: for<'de> Deserialize<'de>>(&self, subject: String, body: String) -> Result<T, ApiError> {
+        let mut answers = self.call_all(&[Request { subject, body }])?;
+        answers.pop().unwrap_or_else(|| Err(ApiError::Broken("none came".to_owned())))
+    }
+
+    /// Many requests and their answers, in the order of the requests. The outer error holds for all.
+    pub(super) fn call_all<T: for<'de> Deserialize<'de>>(
+        &self,
+        requests: &[Request],
+    ) -> Result<Vec<Result<T, ApiError>>, ApiError> {
+        let mut answers = Vec::with_capacity(requests.len());
+        for some in requests.chunks(AT_ONCE) {
+            answers.extend(self.call_some(some)?.into_iter().map(|answer| answer.and_then(|bytes| read(&bytes))));
+        }
+        Ok(answers)
+    }
+
+    fn call_some(&self, requests: &[Request]) -> Result<Vec<Result<Vec<u8>, ApiError>>, ApiError> {
+        let broken = |error: std::io::Error| ApiError::Broken(error.to_string());
+        let inbox = self.connection.new_inbox();
+        let subscription = self.connection.subscribe(&format!("{inbox}.*")).map_err(broken)?;
+        for (at, request) in requests.iter().enumerate() {
+            let reply = format!("{inbox}.{at}");
+            let sent = self.connection.publish_request(&request.subject, &reply, &request.body);
+            sent.map_err(broken)?;
+        }
+        let mut answers: Vec<Option<Result<Vec<u8>, ApiError>>> = requests.iter().map(|_| None).collect();
+        let deadline = Instant::now() + self.timeout;
+        while answers.iter().any(Option::is_none) {
+            let message = match subscription.next_timeout(LOOK) {
+                Ok(message) => message,
+                Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                    if let Some(text) = (self.forbidden)() {
+                        return Err(ApiError::Forbidden(text));
+                    }
+                    if Instant::now() >= deadline {
+                        return Err(ApiError::TooLate(self.timeout));
+                    }
+                    continue;
+                }
+                Err(error) => return Err(broken(error)),
+            };
+            if message.is_no_responders() {
+                return Err(ApiError::NobodyAnswers);
+            }
+            let at = message.subject.rsplit('.').next().and_then(|at| at.parse::<usize>().ok());
+            if let Some(answer) = at.and_then(|at| answers.get_mut(at)) {
+                *answer = Some(Ok(message.data));
+            }
+        }
+        Ok(answers.into_iter().flatten().collect())
+    }
+}
+
+fn read<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, ApiError> {
+    let broken = |error: serde_json::Error| ApiError::Broken(error.to_string());
+    let refusal: Refusal = serde_json::from_slice(bytes).map_err(broken)?;
+    if let Some(error) = refusal.error {
+        let code = if error.err_code == 0 { error.code } else { error.err_code };
+        return Err(ApiError::Refused { code, text: error.description });
+    }
+    serde_json::from_slice(bytes).map_err(broken)
+}
+
+/// What makes a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StreamConfig {
+    pub name: String,
+    #[serde(default)]
+    pub subjects: Vec<String>,
+    #[serde(default)]
+    pub retention: String,
+    #[serde(default)]
+    pub storage: String,
+    #[serde(default)]
+    pub discard: String,
+    /// Nanoseconds; 0 is for ever.
+    #[serde(default)]
+    pub max_age: u64,
+    #[serde(default)]
+    pub max_msgs: i64,
+    #[serde(default)]
+    pub max_bytes: i64,
+    #[serde(default)]
+    pub num_replicas: u32,
+    #[serde(default)]
+    pub duplicate_window: u64,
+}
+
+/// What is read of a stream.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct StreamInfo {
+    pub config: StreamConfig,
+}
+
+/// What makes a consumer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ConsumerConfig {
+    #[serde(default)]
+    pub durable_name: String,
+    #[serde(default)]
+    pub deliver_policy: String,
+    #[serde(default)]
+    pub ack_policy: String,
+    /// Nanoseconds.
+    #[serde(default)]
+    pub ack_wait: u64,
+    /// -1: without end.
+    #[serde(default)]
+    pub max_deliver: i64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub filter_subject: String,
+    #[serde(default)]
+    pub replay_policy: String,
+    #[serde(default)]
+    pub max_ack_pending: i64,
+    #[serde(default, skip_serializing)]
+    pub deliver_subject: String,
+    #[serde(default, skip_serializing)]
+    pub filter_subjects: Vec<String>,
+    #[serde(default, skip_serializing)]
+    pub max_batch: u32,
+    #[serde(default, skip_serializing)]
+    pub max_expires: u64,
+    #[serde(default, skip_serializing)]
+    pub backoff: Vec<u64>,
+}
+
+/// Where a consumer is.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(super) struct Sequences {
+    #[serde(default)]
+    pub consumer_seq: u64,
+    #[serde(default)]
+    pub stream_seq: u64,
+}
+
+/// What is read of a consumer.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct ConsumerInfo {
+    pub config: ConsumerConfig,
+    #[serde(default)]
+    pub delivered: Sequences,
+    #[serde(default)]
+    pub num_ack_pending: u64,
+}
+
+/// Asks for a stream.
+pub(super) fn stream_info(stream: &str) -> String {
+    format!("$JS.API.STREAM.INFO.{stream}")
+}
+
+/// Asks for a consumer.
+pub(super) fn consumer_info(stream: &str, consumer: &str) -> Request {
+    Request { subject: format!("$JS.API.CONSUMER.INFO.{stream}.{consumer}"), body: String::new() }
+}
+
+/// Makes a consumer that is not there. Servers before 2.10 do not know `action` and would change one that is: so it is
+/// looked for first, and instances that race make the same.
+pub(super) fn create_consumer(stream: &str, config: &ConsumerConfig) -> Request {
+    let body = serde_json::json!({ "stream_name": stream, "config": config, "action": "create" });
+    let subject = format!("$JS.API.CONSUMER.DURABLE.CREATE.{stream}.{}", config.durable_name);
+    Request { subject, body: body.to_string() }
+}

@@ -1,0 +1,228 @@
+//! What the threads of one reader share: its events, and the way from the shards to the connection.
+//!
+//! Promises that a shard never waits here for a socket, that settlements outlast the connection they came over, and
+//! that the end of the source is told when the last word has left (or the deadline has passed).
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::flight::Flight;
+use super::{Assignment, JetStreamSettings};
+use crate::ids::ShardId;
+use crate::ports::{DeliveryTag, Origin, Settled};
+use crate::quiet::Quiet;
+
+/// Differences between consumers and configuration that are said in full.
+const DIFFERENCES_SAID: usize = 8;
+
+/// One consumer of a reader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ConsumerPlan {
+    pub name: String,
+    pub filter: String,
+}
+
+/// What a reader reads.
+#[derive(Clone, Debug)]
+pub(in crate::edge::nats) struct ReaderPlan {
+    pub reader: u16,
+    /// The shard whose partitions they are; none: each event goes to its session's shard.
+    pub own: Option<ShardId>,
+    pub stream: String,
+    pub(super) consumers: Vec<ConsumerPlan>,
+    /// Partition numbers of the consumers: the first, and the step to the next.
+    partitions: (u32, u32),
+    pub(super) ack_wait: Duration,
+    /// Events out of one consumer.
+    pub(super) window: u32,
+}
+
+impl ReaderPlan {
+    /// The plan of each reader.
+    pub(in crate::edge::nats) fn all(
+        settings: &JetStreamSettings,
+        topic: &str,
+        assignment: Assignment,
+        shards: u16,
+        partitions: u32,
+    ) -> Vec<Self> {
+        let one = |reader, own, consumers, partitions, window| Self {
+            reader,
+            own,
+            stream: settings.stream.clone(),
+            consumers,
+            partitions,
+            ack_wait: settings.ack_wait,
+            window,
+        };
+        match assignment {
+            Assignment::Queue => {
+                let consumer = ConsumerPlan { name: settings.durable.clone(), filter: topic.to_owned() };
+                vec![one(0, None, vec![consumer], (0, 1), settings.max_ack_pending.max(1))]
+            }
+            Assignment::Partitioned => {
+                let window = settings.window_of_a_partition(partitions);
+                let of = |partition| ConsumerPlan {
+                    name: format!("{}-{partition}", settings.durable),
+                    filter: format!("{topic}.{partition}"),
+                };
+                let reader = |shard: u16| {
+                    let first = u32::from(shard);
+                    let consumers: Vec<_> = (first..partitions).step_by(usize::from(shards)).map(of).collect();
+                    one(shard, Some(ShardId(shard)), consumers, (first, u32::from(shards)), window)
+                };
+                (0..shards).map(reader).filter(|plan| !plan.consumers.is_empty()).collect()
+            }
+        }
+    }
+
+    /// How many consumers.
+    pub(in crate::edge::nats) fn consumers(&self) -> usize {
+        self.consumers.len()
+    }
+
+    pub(super) fn is_cumulative(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// Which of the consumers a name is.
+    pub(super) fn consumer(&self, name: &str) -> Option<usize> {
+        let at = match self.own {
+            None => 0,
+            Some(_) => {
+                let partition: u32 = name.rsplit_once('-')?.1.parse().ok()?;
+                (partition.checked_sub(self.partitions.0)? / self.partitions.1) as usize
+            }
+        };
+        (self.consumers.get(at)?.name == name).then_some(at)
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::edge::nats) struct Desk {
+    pub plan: ReaderPlan,
+    flight: Mutex<Flight>,
+    settle: Sender<Box<[Settled]>>,
+    pub(super) settled: Receiver<Box<[Settled]>>,
+    refused: Quiet,
+    epoch: Instant,
+    /// Events that were asked for and may still come.
+    asked: AtomicU64,
+    arrived: AtomicU64,
+    is_leaving: AtomicBool,
+    is_finishing: AtomicBool,
+    is_closed: AtomicBool,
+    has_said: AtomicBool,
+    pub(super) finish: (Sender<()>, Receiver<()>),
+    pub(super) finished: (Sender<()>, Receiver<()>),
+}
+
+impl Desk {
+    pub(in crate::edge::nats) fn new(plan: ReaderPlan) -> Self {
+        let events = plan.window as usize * plan.consumers.len();
+        // As many as can be out, and as many again: pulls that were thought dead may still deliver.
+        let (settle, settled) = bounded(events * 2 + 16);
+        Self {
+            flight: Mutex::new(Flight::new(plan.consumers.len(), plan.is_cumulative())),
+            plan,
+            settle,
+            settled,
+            refused: Quiet::default(),
+            epoch: Instant::now(),
+            asked: AtomicU64::new(0),
+            arrived: AtomicU64::new(0),
+            is_leaving: AtomicBool::new(false),
+            is_finishing: AtomicBool::new(false),
+            has_said: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+            finish: bounded(1),
+            finished: bounded(1),
+        }
+    }
+
+    /// Milliseconds since it was made.
+    pub(super) fn now(&self) -> u64 {
+        self.epoch.elapsed().as_millis() as u64
+    }
+
+    pub(super) fn flight(&self) -> MutexGuard<'_, Flight> {
+        self.flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands settlements over to the connection's writer.
+    pub(in crate::edge::nats) fn settle(&self, settled: &[Settled]) {
+        if settled.is_empty() {
+            return;
+        }
+        if self.settle.try_send(settled.into()).is_err()
+            && let Some(left_out) = self.refused.may_say()
+        {
+            // Cannot be: there is room for everything that can be out. They come again, and are settled as repeats.
+            tracing::warn!(reader = self.plan.reader, left_out, "JetStream: settlements found no room");
+        }
+    }
+
+    pub(in crate::edge::nats) fn origin(&self, tag: DeliveryTag) -> Origin {
+        self.flight().origin(tag.number, |consumer| self.plan.consumers[consumer].filter.clone())
+    }
+
+    pub(super) fn set_asked(&self, asked: u64, arrived: u64) {
+        self.asked.store(asked, Ordering::Release);
+        self.arrived.fetch_add(arrived, Ordering::Release);
+    }
+
+    /// How many events may still come, and how many came.
+    pub(in crate::edge::nats) fn traffic(&self) -> (u64, u64) {
+        (self.asked.load(Ordering::Acquire), self.arrived.load(Ordering::Acquire))
+    }
+
+    /// Says once what is not as configured.
+    pub(super) fn say_differences(&self, all: &[String]) {
+        if all.is_empty() || self.has_said.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        for difference in all.iter().take(DIFFERENCES_SAID) {
+            tracing::warn!("JetStream: {difference}; it is used as it is, what exists is never changed");
+        }
+        if all.len() > DIFFERENCES_SAID {
+            tracing::warn!("JetStream: {} more differences", all.len() - DIFFERENCES_SAID);
+        }
+    }
+
+    /// From now on nothing is asked for.
+    pub(in crate::edge::nats) fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Acquire)
+    }
+
+    /// Has everything that is not settled given back.
+    pub(in crate::edge::nats) fn finish(&self) {
+        self.is_finishing.store(true, Ordering::Release);
+        let _ = self.finish.0.try_send(());
+    }
+
+    /// Waits for what [`finish`](Self::finish) began; false when the deadline came first.
+    pub(in crate::edge::nats) fn wait_finished(&self, deadline: Instant) -> bool {
+        self.finished.1.recv_deadline(deadline).is_ok()
+    }
+
+    pub(super) fn is_finishing(&self) -> bool {
+        self.is_finishing.load(Ordering::Acquire)
+    }
+
+    /// Lets the connection go.
+    pub(in crate::edge::nats) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+    }
+
+    pub(in crate::edge::nats) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,193 @@
+//! What has to stand before the first pull of a connection: the stream, the consumers, and what the last owner left.
+//!
+//! Promises to make a consumer that is missing and to change none that is there: what differs from the configuration
+//! is said, and what cannot work with it is refused. With cumulative acks, a consumer with unsettled events that are
+//! not here is left alone for ack_wait: then these come first and in order, and what was published since follows.
+
+use std::time::{Duration, Instant};
+
+use super::api::{
+    Api, ApiError, ConsumerConfig, ConsumerInfo, StreamInfo, code, consumer_info, create_consumer, stream_info,
+};
+use super::desk::{ConsumerPlan, Desk, ReaderPlan};
+use super::lines::Lines;
+use super::pulls::{EXPIRES, Terms};
+
+/// What the server may be late with redelivering.
+const TAKE_OVER_MARGIN: Duration = Duration::from_millis(250);
+/// Acks that were sent a moment ago may not be worked off yet: how often that is waited for, and how long.
+const SETTLE_LOOKS: u32 = 5;
+const SETTLE_LOOK: Duration = Duration::from_millis(50);
+
+/// What a connection may do.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub terms: Vec<Terms>,
+    /// The shortest of its consumers.
+    pub ack_wait: Duration,
+}
+
+/// Looks at everything; see the module.
+///
+/// # Errors
+/// What is wrong and what to do, in words without an address.
+pub(super) fn prepare(api: &Api<'_>, desk: &Desk) -> Result<Prepared, String> {
+    let plan = &desk.plan;
+    let stream: Result<StreamInfo, ApiError> = api.call(stream_info(&plan.stream), String::new());
+    match stream {
+        Ok(_) => {}
+        Err(error) if error.is(code::STREAM_NOT_FOUND) => {
+            return Err(format!("stream {} does not exist: run task-engine setup --config FILE", plan.stream));
+        }
+        Err(error) => return Err(error.to_string()),
+    }
+    let infos = consumers(api, plan)?;
+    let missing = take_over(api, desk, &infos)?;
+    let mut prepared = Prepared { terms: Vec::with_capacity(infos.len()), ack_wait: plan.ack_wait };
+    let mut differences = Vec::new();
+    for ((consumer, info), &missing) in plan.consumers.iter().zip(&infos).zip(&missing) {
+        differences.extend(differences_of(plan, consumer, &info.config));
+        let ack_wait = ack_wait_of(&info.config, plan.ack_wait);
+        prepared.ack_wait = prepared.ack_wait.min(ack_wait.0);
+        let window = u32::try_from(info.config.max_ack_pending).ok().filter(|&most| most > 0);
+        prepared.terms.push(Terms {
+            window: plan.window.min(window.unwrap_or(u32::MAX)),
+            batch_max: if info.config.max_batch > 0 { info.config.max_batch } else { u32::MAX },
+            from: (missing > 0).then(|| Instant::now() + ack_wait.1 + TAKE_OVER_MARGIN),
+        });
+    }
+    desk.say_differences(&differences);
+    let waited_for = missing.iter().filter(|&&missing| missing > 0).count();
+    if waited_for > 0 {
+        tracing::info!(
+            reader = plan.reader,
+            consumers = waited_for,
+            "JetStream: an owner left unsettled events; they are waited for, so that they come first"
+        );
+    }
+    Ok(prepared)
+}
+
+/// The shortest and the longest wait before the server delivers again.
+fn ack_wait_of(config: &ConsumerConfig, planned: Duration) -> (Duration, Duration) {
+    let wait = if config.ack_wait == 0 { planned } else { Duration::from_nanos(config.ack_wait) };
+    let all = config.backoff.iter().map(|&nanos| Duration::from_nanos(nanos));
+    (all.clone().fold(wait, Duration::min), all.fold(wait, Duration::max))
+}
+
+fn consumers(api: &Api<'_>, plan: &ReaderPlan) -> Result<Vec<ConsumerInfo>, String> {
+    let stream = &plan.stream;
+    let asks: Vec<_> = plan.consumers.iter().map(|consumer| consumer_info(stream, &consumer.name)).collect();
+    let mut found = api.call_all::<ConsumerInfo>(&asks).map_err(|error| error.to_string())?;
+    let is_missing = |answer: &Result<ConsumerInfo, ApiError>| {
+        answer.as_ref().is_err_and(|error| error.is(code::CONSUMER_NOT_FOUND))
+    };
+    let missing: Vec<usize> = (0..found.len()).filter(|&at| is_missing(&found[at])).collect();
+    if !missing.is_empty() {
+        tracing::info!(reader = plan.reader, consumers = missing.len(), "JetStream: consumers are made on {stream}");
+    }
+    let creates: Vec<_> =
+        missing.iter().map(|&at| create_consumer(stream, &wanted(plan, &plan.consumers[at]))).collect();
+    let made = api.call_all::<ConsumerInfo>(&creates).map_err(|error| error.to_string())?;
+    for (at, answer) in missing.into_iter().zip(made) {
+        found[at] = answer;
+    }
+    let mut infos = Vec::with_capacity(found.len());
+    for (consumer, answer) in plan.consumers.iter().zip(found) {
+        let info = answer.map_err(|error| format!("consumer {} of stream {stream}: {error}", consumer.name))?;
+        if let Some(why) = unusable(plan, &info.config) {
+            return Err(format!(
+                "consumer {} of stream {stream} cannot be used: {why}; delete it, or set consumer.durable",
+                consumer.name
+            ));
+        }
+        infos.push(info);
+    }
+    Ok(infos)
+}
+
+/// The consumer as we make it.
+pub(super) fn wanted(plan: &ReaderPlan, consumer: &ConsumerPlan) -> ConsumerConfig {
+    ConsumerConfig {
+        durable_name: consumer.name.clone(),
+        deliver_policy: "all".to_owned(),
+        ack_policy: if plan.is_cumulative() { "all" } else { "explicit" }.to_owned(),
+        ack_wait: plan.ack_wait.as_nanos() as u64,
+        max_deliver: -1,
+        filter_subject: consumer.filter.clone(),
+        replay_policy: "instant".to_owned(),
+        max_ack_pending: i64::from(plan.window),
+        deliver_subject: String::new(),
+        filter_subjects: Vec::new(),
+        max_batch: 0,
+        max_expires: 0,
+        backoff: Vec::new(),
+    }
+}
+
+/// Why events must not be read through it.
+pub(super) fn unusable(plan: &ReaderPlan, config: &ConsumerConfig) -> Option<String> {
+    let policy = if plan.is_cumulative() { "all" } else { "explicit" };
+    if !config.deliver_subject.is_empty() {
+        return Some("it is a push consumer".to_owned());
+    }
+    if config.ack_policy != policy {
+        return Some(format!("its ack policy is {}, and {policy} is needed", config.ack_policy));
+    }
+    if config.max_expires > 0 && u128::from(config.max_expires) < EXPIRES.as_nanos() {
+        return Some(format!("its max_expires is below {EXPIRES:?}"));
+    }
+    None
+}
+
+/// What is not as configured, a line each.
+pub(super) fn differences_of(plan: &ReaderPlan, consumer: &ConsumerPlan, config: &ConsumerConfig) -> Vec<String> {
+    let wanted = wanted(plan, consumer);
+    let mut all = Vec::new();
+    let mut differs = |what: &str, has: String, want: String| {
+        if has != want {
+            all.push(format!("consumer {}: {what} is {has}, configured is {want}", consumer.name));
+        }
+    };
+    let seconds = |nanos: u64| format!("{:?}", Duration::from_nanos(nanos));
+    differs("ack_wait", seconds(config.ack_wait), seconds(wanted.ack_wait));
+    differs("max_ack_pending", config.max_ack_pending.to_string(), wanted.max_ack_pending.to_string());
+    let filter = |config: &ConsumerConfig| match config.filter_subjects.is_empty() {
+        true => format!("{:?}", config.filter_subject),
+        false => format!("{:?}", config.filter_subjects),
+    };
+    differs("filter_subject", filter(config), filter(&wanted));
+    if config.max_deliver > 0 {
+        let what = "max_deliver (the server gives an event up after so many deliveries)";
+        differs(what, config.max_deliver.to_string(), "no limit".to_owned());
+    }
+    all
+}
+
+/// Takes each consumer over: how many of its events were delivered to somebody, are not settled, and not here.
+fn take_over(api: &Api<'_>, desk: &Desk, infos: &[ConsumerInfo]) -> Result<Vec<u64>, String> {
+    let plan = &desk.plan;
+    let take_over = |at: usize, info: &ConsumerInfo| {
+        let delivered = (info.delivered.stream_seq, info.delivered.consumer_seq);
+        desk.flight().take_over(at, info.num_ack_pending, delivered)
+    };
+    let mut missing: Vec<u64> = infos.iter().enumerate().map(|(at, info)| take_over(at, info)).collect();
+    let failed = |error: std::io::Error| format!("the connection broke ({error})");
+    let mut lines = Lines::default();
+    desk.flight().repeat_floors(&mut lines);
+    lines.write(|subject, payload| api.connection.publish(subject, payload)).map_err(failed)?;
+    for _ in 0..SETTLE_LOOKS {
+        let late: Vec<usize> =
+            (0..missing.len()).filter(|&at| missing[at] > 0 && desk.flight().has_acknowledged(at)).collect();
+        if late.is_empty() {
+            break;
+        }
+        std::thread::sleep(SETTLE_LOOK);
+        let asks: Vec<_> = late.iter().map(|&at| consumer_info(&plan.stream, &plan.consumers[at].name)).collect();
+        let answers = api.call_all::<ConsumerInfo>(&asks).map_err(|error| error.to_string())?;
+        for (at, answer) in late.into_iter().zip(answers) {
+            missing[at] = take_over(at, &answer.map_err(|error| error.to_string())?);
+        }
+    }
+    Ok(missing)
+}

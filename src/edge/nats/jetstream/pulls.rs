@@ -1,0 +1,293 @@
+//! What was asked of each consumer and has not come: when to ask for more, and how much.
+//!
+//! Promises that no more is asked for than the window leaves room for, that there is always some asked for while there
+//! is room (pulls overlap, so no event waits for the next one), and that pulls that show no sign of life are replaced.
+//! Pure: time comes in, asks go out.
+
+use std::time::{Duration, Instant};
+
+use crate::limits::{JETSTREAM_ASKED_EVENTS, JETSTREAM_PULL_BYTES};
+
+/// How long a pull stands at the server.
+pub(super) const EXPIRES: Duration = Duration::from_secs(30);
+/// How often the server says that a pull stands, when there is nothing to deliver.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Two missed, and some for the way.
+const SILENT_FOR: Duration = Duration::from_secs(11);
+/// The wait before another try of what the server refused, and before a pull that is much smaller than it could be.
+const PAUSE: Duration = Duration::from_millis(10);
+const REFUSED_PAUSE: Duration = Duration::from_millis(500);
+
+/// One pull to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::edge::nats) struct Ask {
+    /// The reader's number of the consumer.
+    pub consumer: u32,
+    /// Of the pull; its answers come back with it.
+    pub id: u32,
+    /// How many events.
+    pub batch: u32,
+}
+
+/// What a consumer's pulls may be.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::edge::nats) struct Terms {
+    /// Events out and asked for at once.
+    pub window: u32,
+    /// Events of one pull; what the consumer allows.
+    pub batch_max: u32,
+    /// Not before then: whoever takes over waits for what its predecessor had not settled.
+    pub from: Option<Instant>,
+}
+
+/// The server's word on a pull: a status line and its headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::edge::nats) struct Status {
+    pub code: u16,
+    pub text: String,
+    /// So many events of the pull will not come.
+    pub pending: Option<u32>,
+}
+
+/// What a status means for the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// A pull ended or stands; more is asked for when it is time.
+    Fine,
+    /// The consumer has to be looked at anew.
+    Lost(String),
+}
+
+#[derive(Debug)]
+struct Pull {
+    id: u32,
+    batch: u32,
+    until: Instant,
+}
+
+/// The pulls of one consumer over one connection.
+#[derive(Debug)]
+pub(super) struct Pulls {
+    terms: Terms,
+    asked: u32,
+    pulls: Vec<Pull>,
+    next_id: u32,
+    sign: Instant,
+    not_before: Option<Instant>,
+}
+
+impl Pulls {
+    pub(super) fn new(terms: Terms, now: Instant) -> Self {
+        Self { terms, asked: 0, pulls: Vec::new(), next_id: 0, sign: now, not_before: terms.from }
+    }
+
+    /// How many events may still come.
+    pub(super) fn asked(&self) -> u32 {
+        self.asked
+    }
+
+    /// An event came.
+    pub(super) fn delivered(&mut self, now: Instant) {
+        self.asked = self.asked.saturating_sub(1);
+        if self.asked == 0 {
+            self.pulls.clear();
+        }
+        self.sign = now;
+    }
+
+    /// Whether it is time to look at [`ask`](Self::ask).
+    pub(super) fn is_hungry(&self) -> bool {
+        self.asked <= self.target() / 2
+    }
+
+    fn target(&self) -> u32 {
+        (self.terms.window / 2).clamp(1, JETSTREAM_ASKED_EVENTS)
+    }
+
+    /// The next pull, when there is room for one beside the events that are `out`.
+    pub(super) fn ask(&mut self, consumer: u32, out: u32, now: Instant) -> Option<Ask> {
+        if !self.is_hungry() || self.not_before.is_some_and(|time| now < time) {
+            return None;
+        }
+        let target = self.target();
+        let room = self.terms.window.saturating_sub(out).saturating_sub(self.asked);
+        let batch = (target - self.asked).min(room).min(self.terms.batch_max);
+        // Settling one by one must not make a pull of each.
+        let is_worth_it = batch >= (target / 4).max(1).min(self.terms.batch_max);
+        let is_idle = self.asked == 0 && now.saturating_duration_since(self.sign) >= PAUSE;
+        if batch == 0 || !(is_worth_it || is_idle) {
+            return None;
+        }
+        let id = self.next_id;
+        self.next_id = self.next_id.wrapping_add(1);
+        if self.asked == 0 {
+            self.sign = now;
+        }
+        self.asked += batch;
+        self.pulls.push(Pull { id, batch, until: now + EXPIRES + HEARTBEAT });
+        Some(Ask { consumer, id, batch })
+    }
+
+    /// The ask could not be written.
+    pub(super) fn unsaid(&mut self, ask: Ask) {
+        self.end(ask.id, Some(ask.batch));
+    }
+
+    /// Hears what the server says of pull `id`.
+    pub(super) fn hear(&mut self, id: u32, status: &Status, now: Instant) -> Heard {
+        self.sign = now;
+        let text = status.text.to_ascii_lowercase();
+        match status.code {
+            100 => return Heard::Fine,
+            404 | 408 => self.end(id, status.pending),
+            409 if text.contains("deleted") || text.contains("push based") => {
+                return Heard::Lost(format!("the consumer is not there any more ({})", status.text));
+            }
+            409 => {
+                self.end(id, status.pending);
+                // Too many bytes for one pull is its normal end; the rest is the server having no time for us.
+                if !text.contains("maxbytes") {
+                    self.not_before = Some(now + REFUSED_PAUSE);
+                }
+            }
+            503 => return Heard::Lost("nobody answers for the consumer (is JetStream enabled?)".to_owned()),
+            code => {
+                self.end(id, status.pending);
+                self.not_before = Some(now + REFUSED_PAUSE);
+                return Heard::Lost(format!("a pull was refused: {code} {}", status.text));
+            }
+        }
+        Heard::Fine
+    }
+
+    /// Forgets pulls that are dead without a word; true when there were some.
+    pub(super) fn is_silent(&mut self, now: Instant) -> bool {
+        if self.asked == 0 || now.saturating_duration_since(self.sign) < SILENT_FOR {
+            return false;
+        }
+        self.asked = 0;
+        self.pulls.clear();
+        true
+    }
+
+    /// Forgets pulls that must have expired: their last word may have been lost.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while let Some(pull) = self.pulls.first().filter(|pull| pull.until < now) {
+            let id = pull.id;
+            self.end(id, None);
+        }
+    }
+
+    fn end(&mut self, id: u32, pending: Option<u32>) {
+        let Some(at) = self.pulls.iter().position(|pull| pull.id == id) else { return };
+        let pull = self.pulls.remove(at);
+        // Pulls are served in turn, so without a word this one is as far as the others.
+        let share = self.asked.div_ceil(self.pulls.len() as u32 + 1);
+        self.asked -= pending.unwrap_or(share).min(pull.batch).min(self.asked);
+        if self.pulls.is_empty() {
+            self.asked = 0;
+        }
+    }
+}
+
+/// What is asked: the body of a pull.
+pub(super) fn body(batch: u32) -> String {
+    let (expires, heartbeat) = (EXPIRES.as_nanos(), HEARTBEAT.as_nanos());
+    format!(
+        r#"{{"batch":{batch},"max_bytes":{JETSTREAM_PULL_BYTES},"expires":{expires},"idle_heartbeat":{heartbeat}}}"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pulls(window: u32, now: Instant) -> Pulls {
+        Pulls::new(Terms { window, batch_max: u32::MAX, from: None }, now)
+    }
+
+    fn status(code: u16, text: &str, pending: Option<u32>) -> Status {
+        Status { code, text: text.to_owned(), pending }
+    }
+
+    #[test]
+    fn pulls_overlap_and_stay_in_the_window() {
+        let now = Instant::now();
+        let mut pulls = pulls(100, now);
+        assert_eq!(pulls.ask(3, 0, now), Some(Ask { consumer: 3, id: 0, batch: 50 }));
+        assert_eq!(pulls.ask(3, 0, now), None);
+        for out in 1..=25 {
+            pulls.delivered(now);
+            assert!(out < 25 || pulls.is_hungry());
+        }
+        assert_eq!(pulls.ask(3, 25, now).map(|ask| ask.batch), Some(25));
+        for _ in 0..50 {
+            pulls.delivered(now);
+        }
+        assert_eq!(pulls.ask(3, 75, now).map(|ask| ask.batch), Some(25), "no more than the window has room for");
+        assert_eq!(pulls.ask(3, 100, now), None);
+    }
+
+    #[test]
+    fn a_full_window_is_asked_for_again_without_a_pull_for_each_event() {
+        let now = Instant::now();
+        let mut pulls = pulls(100, now);
+        assert_eq!(pulls.ask(0, 99, now), None);
+        assert_eq!(pulls.ask(0, 99, now + PAUSE).map(|ask| ask.batch), Some(1));
+        assert_eq!(pulls.ask(0, 98, now + PAUSE), None, "one is on its way");
+    }
+
+    #[test]
+    fn a_window_of_one_works() {
+        let now = Instant::now();
+        let mut pulls = pulls(1, now);
+        assert_eq!(pulls.ask(0, 0, now).map(|ask| ask.batch), Some(1));
+        pulls.delivered(now);
+        assert_eq!(pulls.ask(0, 1, now), None);
+        assert_eq!(pulls.ask(0, 0, now).map(|ask| ask.batch), Some(1));
+    }
+
+    #[test]
+    fn a_status_ends_its_own_pull() {
+        let now = Instant::now();
+        let mut pulls = pulls(100, now);
+        pulls.ask(0, 0, now);
+        (0..30).for_each(|_| pulls.delivered(now));
+        assert_eq!(pulls.hear(0, &status(100, "Idle Heartbeat", None), now), Heard::Fine);
+        assert_eq!(pulls.asked(), 20);
+        assert_eq!(pulls.hear(7, &status(408, "Request Timeout", Some(9)), now), Heard::Fine);
+        assert_eq!(pulls.asked(), 20, "not one of ours");
+        assert_eq!(pulls.hear(0, &status(408, "Request Timeout", Some(20)), now), Heard::Fine);
+        assert_eq!(pulls.asked(), 0);
+        assert!(pulls.ask(0, 0, now).is_some());
+    }
+
+    #[test]
+    fn statuses_that_need_a_look_say_so() {
+        let now = Instant::now();
+        for (code, text) in
+            [(409, "Consumer Deleted"), (409, "Consumer is push based"), (503, ""), (400, "Bad Request")]
+        {
+            let mut pulls = pulls(100, now);
+            pulls.ask(0, 0, now);
+            assert!(matches!(pulls.hear(0, &status(code, text, None), now), Heard::Lost(_)), "{code} {text}");
+        }
+        for text in ["Exceeded MaxWaiting", "Leadership Change", "Server Shutdown", "Exceeded MaxAckPending"] {
+            let mut pulls = pulls(100, now);
+            pulls.ask(0, 0, now);
+            assert_eq!(pulls.hear(0, &status(409, text, None), now), Heard::Fine);
+            assert_eq!(pulls.ask(0, 0, now), None, "{text}: a pause first");
+            assert!(pulls.ask(0, 0, now + REFUSED_PAUSE).is_some());
+        }
+    }
+
+    #[test]
+    fn silence_is_answered_with_new_pulls() {
+        let now = Instant::now();
+        let mut pulls = pulls(100, now);
+        pulls.ask(0, 0, now);
+        assert!(!pulls.is_silent(now + HEARTBEAT * 2));
+        assert!(pulls.is_silent(now + SILENT_FOR));
+        assert!(pulls.ask(0, 0, now + SILENT_FOR).is_some());
+    }
+}

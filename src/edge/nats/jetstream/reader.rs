@@ -1,0 +1,250 @@
+//! The reader of a JetStream connection: events into the lanes in order, statuses to the pulls, and new pulls.
+//!
+//! Promises that it never waits for a lane with events unread behind it: what came is noted at once, so that its work
+//! is reported to the server while it waits, and that nothing is asked for as long as something waits for its lane.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender};
+
+use super::ack_subject;
+use super::connect::Arrival;
+use super::desk::Desk;
+use super::pulls::{Ask, Heard, Pulls, Terms};
+use crate::edge::nats::link::{Feed, FeedState};
+use crate::ports::{DeliveryTag, Intake};
+use crate::quiet::Quiet;
+
+/// Arrivals taken in with one lock.
+const BURST: usize = 512;
+/// The waits of a reader that has nothing to take: for a lane, for room in the window, for nothing.
+const LANE_LOOK: Duration = Duration::from_millis(1);
+const ROOM_LOOK: Duration = Duration::from_millis(4);
+const IDLE_LOOK: Duration = Duration::from_millis(100);
+/// How often pulls are looked at that say nothing.
+const SILENCE_LOOK: Duration = Duration::from_secs(1);
+/// How long lost events may take to come again, beside two ack_wait.
+const MISSING_GRACE: Duration = Duration::from_secs(2);
+
+/// Reads until the keeper gives no more connections, then hands in the rest.
+pub(in crate::edge::nats) fn run(intake: &Intake, desk: &Desk, feeds: &Receiver<Feed>) {
+    let mut hand = Hand { intake, desk, waiting: VecDeque::new(), stray: Quiet::default() };
+    for mut feed in feeds {
+        if let Some((terms, asks)) = feed.take_pulls() {
+            Reading::new(&mut hand, terms, asks).run(&mut feed);
+        }
+        hand.put_all();
+    }
+}
+
+/// Events that are noted and not in their lanes.
+struct Hand<'a> {
+    intake: &'a Intake,
+    desk: &'a Desk,
+    waiting: VecDeque<(Bytes, DeliveryTag)>,
+    stray: Quiet,
+}
+
+impl Hand<'_> {
+    /// Puts in what the lanes take.
+    fn put(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let mut burst = self.intake.burst();
+        while let Some((payload, tag)) = self.waiting.pop_front() {
+            // A refusal is counted where it is made; the event stays noted and is given back at the end.
+            let put = match self.desk.plan.own {
+                Some(shard) => burst.try_put_to(shard, payload, tag),
+                None => burst.try_put(payload, tag),
+            };
+            if let Err(payload) = put {
+                self.waiting.push_front((payload, tag));
+                return;
+            }
+        }
+    }
+
+    fn put_all(&mut self) {
+        loop {
+            self.put();
+            if self.waiting.is_empty() {
+                return;
+            }
+            std::thread::sleep(LANE_LOOK);
+        }
+    }
+}
+
+/// One connection's reading.
+struct Reading<'a, 'b> {
+    hand: &'a mut Hand<'b>,
+    asks: Sender<Ask>,
+    pulls: Vec<Pulls>,
+    /// Consumers to be asked for more, each once.
+    hungry: VecDeque<usize>,
+    is_listed: Vec<bool>,
+    asked: u64,
+    arrivals: Vec<Arrival>,
+    looked: Instant,
+    /// Since when each consumer's lost events are waited for.
+    missing: Vec<Option<Instant>>,
+    trouble: Option<String>,
+}
+
+impl<'a, 'b> Reading<'a, 'b> {
+    fn new(hand: &'a mut Hand<'b>, terms: Vec<Terms>, asks: Sender<Ask>) -> Self {
+        let (now, count) = (Instant::now(), terms.len());
+        Self {
+            hand,
+            asks,
+            pulls: terms.into_iter().map(|terms| Pulls::new(terms, now)).collect(),
+            hungry: (0..count).collect(),
+            is_listed: vec![true; count],
+            asked: 0,
+            arrivals: Vec::with_capacity(BURST),
+            looked: now,
+            missing: vec![None; count],
+            trouble: None,
+        }
+    }
+
+    fn run(mut self, feed: &mut Feed) {
+        loop {
+            let arrivals = &mut self.arrivals;
+            let moved = feed.take_arrivals(BURST, |arrival| arrivals.push(arrival));
+            let now = Instant::now();
+            if moved > 0 {
+                self.take_in(now);
+            }
+            self.hand.put();
+            if self.hand.waiting.is_empty() && !self.hand.desk.is_leaving() {
+                self.ask(now);
+            }
+            if now.saturating_duration_since(self.looked) >= SILENCE_LOOK {
+                self.looked = now;
+                self.look_at_silence(now);
+            }
+            if let Some(why) = self.trouble.take() {
+                feed.progress.lose(why);
+            }
+            self.hand.desk.set_asked(self.asked, moved as u64);
+            let wait = match (self.hand.waiting.is_empty(), self.hungry.is_empty()) {
+                (false, _) => LANE_LOOK,
+                (true, false) => ROOM_LOOK,
+                (true, true) => IDLE_LOOK,
+            };
+            if moved == 0 && feed.wait(wait) == FeedState::Over {
+                self.hand.desk.set_asked(0, 0);
+                return;
+            }
+        }
+    }
+
+    /// Notes what came, with one lock.
+    fn take_in(&mut self, now: Instant) {
+        let desk = self.hand.desk;
+        let mut arrivals = std::mem::take(&mut self.arrivals);
+        let millis = desk.now();
+        let mut flight = desk.flight();
+        for arrival in arrivals.drain(..) {
+            let Arrival { subject, reply, data, status } = arrival;
+            if let Some(status) = status {
+                self.hear(&subject, &status, now);
+                continue;
+            }
+            let known = reply.as_deref().and_then(ack_subject::parse).and_then(|(stream, consumer, delivery)| {
+                let is_ours = stream == desk.plan.stream;
+                desk.plan.consumer(consumer).filter(|_| is_ours).map(|consumer| (consumer, delivery))
+            });
+            let (Some((consumer, delivery)), Some(reply)) = (known, reply) else {
+                if let Some(left_out) = self.hand.stray.may_say() {
+                    tracing::warn!(subject, left_out, "JetStream: what came is no event of ours and is left alone");
+                }
+                continue;
+            };
+            let is_planned = subject == desk.plan.consumers[consumer].filter;
+            let subject = (!is_planned).then(|| subject.into_boxed_str());
+            let number = flight.insert(consumer, &delivery, (reply, subject), millis);
+            let tag = DeliveryTag { reader: desk.plan.reader, number };
+            self.hand.waiting.push_back((Bytes::from(data), tag));
+            self.change(consumer, |pulls| pulls.delivered(now));
+        }
+        drop(flight);
+        self.arrivals = arrivals;
+    }
+
+    /// The status of a pull; its subject ends with the consumer and the pull.
+    fn hear(&mut self, subject: &str, status: &super::pulls::Status, now: Instant) {
+        let mut tokens = subject.rsplit('.').map(str::parse::<u32>);
+        let (Some(Ok(id)), Some(Ok(consumer))) = (tokens.next(), tokens.next()) else { return };
+        if consumer as usize >= self.pulls.len() {
+            return;
+        }
+        if let Heard::Lost(why) = self.change(consumer as usize, |pulls| pulls.hear(id, status, now)) {
+            let name = &self.hand.desk.plan.consumers[consumer as usize].name;
+            self.trouble = Some(format!("consumer {name}: {why}"));
+        }
+    }
+
+    /// Changes one consumer's pulls and keeps the sum and the list of the hungry right.
+    fn change<T>(&mut self, consumer: usize, change: impl FnOnce(&mut Pulls) -> T) -> T {
+        let pulls = &mut self.pulls[consumer];
+        let before = u64::from(pulls.asked());
+        let result = change(pulls);
+        self.asked = self.asked - before + u64::from(pulls.asked());
+        if pulls.is_hungry() && !std::mem::replace(&mut self.is_listed[consumer], true) {
+            self.hungry.push_back(consumer);
+        }
+        result
+    }
+
+    fn ask(&mut self, now: Instant) {
+        for _ in 0..self.hungry.len() {
+            let Some(consumer) = self.hungry.pop_front() else { return };
+            self.is_listed[consumer] = false;
+            let out = self.hand.desk.flight().out(consumer);
+            let asks = self.asks.clone();
+            self.change(consumer, |pulls| {
+                if let Some(ask) = pulls.ask(consumer as u32, out, now)
+                    && asks.try_send(ask).is_err()
+                {
+                    pulls.unsaid(ask);
+                }
+            });
+        }
+    }
+
+    fn look_at_silence(&mut self, now: Instant) {
+        let plan = &self.hand.desk.plan;
+        for consumer in 0..self.pulls.len() {
+            let is_silent = self.change(consumer, |pulls| {
+                pulls.expire(now);
+                pulls.is_silent(now)
+            });
+            if is_silent {
+                let consumer = &plan.consumers[consumer].name;
+                tracing::warn!(
+                    reader = plan.reader,
+                    consumer,
+                    "JetStream: a pull stays without a heartbeat; asked again"
+                );
+            }
+            if !plan.is_cumulative() {
+                continue;
+            }
+            let is_missing = self.hand.desk.flight().is_missing_some(consumer);
+            let since = self.missing[consumer].get_or_insert(now);
+            if !is_missing {
+                self.missing[consumer] = None;
+            } else if now.saturating_duration_since(*since) > plan.ack_wait * 2 + MISSING_GRACE {
+                let name = &plan.consumers[consumer].name;
+                self.trouble = Some(format!(
+                    "consumer {name}: events that were delivered before did not come; does another instance read it?"
+                ));
+            }
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! `task-engine setup`: the stream, its consumers and the dead-letter stream.
+//!
+//! Promises to make what is missing, to change nothing that exists but to say what differs, and that a second run does
+//! nothing. With `dry_run` nothing is made at all.
+#![allow(deprecated)]
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::api::{
+    Api, ApiError, ConsumerInfo, StreamConfig, StreamInfo, code, consumer_info, create_consumer, stream_info,
+};
+use super::desk::ReaderPlan;
+use super::prepare::{differences_of, unusable, wanted};
+use crate::edge::nats::link::plain_options;
+use crate::edge::nats::{Assignment, NatsSettings, NatsSource};
+
+/// How long events stay in the stream: longer than any outage that is to be survived.
+pub const MAX_AGE: Duration = Duration::from_secs(72 * 3600);
+/// How long dead letters stay, for somebody to look at them.
+pub const DEAD_LETTER_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long a dead letter that is written twice is known.
+pub const DEAD_LETTER_DUPLICATES: Duration = Duration::from_secs(2 * 3600);
+/// The same for events, by their `Nats-Msg-Id`.
+const DUPLICATES: Duration = Duration::from_secs(120);
+/// How long all of it may take.
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// What to set up, beside what the source's settings say.
+#[derive(Clone, Debug)]
+pub struct SetupPlan {
+    /// The stream of the events; the dead letters' is named after it.
+    pub stream: String,
+    /// How many partitions there are.
+    pub partitions: u32,
+    /// How long events stay in a stream that is made.
+    pub max_age: Duration,
+    /// On how many servers a stream that is made is kept.
+    pub replicas: u32,
+    /// Only say what would be done.
+    pub dry_run: bool,
+}
+
+/// The dead-letter stream of an event stream.
+pub fn dead_letter_stream(stream: &str) -> String {
+    format!("{stream}_DLQ")
+}
+
+/// Sets up; each thing that was looked at is said in a line. False when something that exists cannot be used.
+///
+/// Without `jetstream` in its settings (core NATS) only the dead-letter stream is set up, when there is JetStream.
+///
+/// # Errors
+/// What is wrong and what to check, in words without secrets.
+pub fn setup(source: NatsSource, plan: SetupPlan, say: &mut dyn FnMut(String)) -> Result<bool, String> {
+    // Some of the client's calls block for ever: they are made by a thread that may be left behind.
+    let (told, tell) = mpsc::sync_channel(64);
+    let spawned = thread::Builder::new().name("setup".to_owned()).spawn(move || {
+        let result = run(&source, &plan, &told);
+        let _ = told.send(Told::End(result));
+    });
+    spawned.map_err(|error| format!("no thread could be started ({error})"))?;
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match tell.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Told::Line(line)) => say(line),
+            Ok(Told::End(result)) => return result,
+            Err(RecvTimeoutError::Timeout) => return Err(format!("not done within {DEADLINE:?}; check the server")),
+            Err(RecvTimeoutError::Disconnected) => return Err("the thread that did it ended".to_owned()),
+        }
+    }
+}
+
+enum Told {
+    Line(String),
+    End(Result<bool, String>),
+}
+
+struct Setup<'a> {
+    api: Api<'a>,
+    plan: &'a SetupPlan,
+    say: &'a SyncSender<Told>,
+    is_usable: bool,
+}
+
+fn run(source: &NatsSource, plan: &SetupPlan, say: &SyncSender<Told>) -> Result<bool, String> {
+    let settings = &source.shared.settings;
+    let mut wrong = Vec::new();
+    let mut present = Vec::new();
+    for server in &source.shared.servers {
+        match server.probe(settings.connect_timeout) {
+            Ok(()) => present.push(server.clone()),
+            Err(why) => wrong.push(why),
+        }
+    }
+    let Some(server) = present.first() else { return Err(wrong.join("; ")) };
+    let forbidden: Arc<std::sync::Mutex<Option<String>>> = Arc::default();
+    let heard = forbidden.clone();
+    let options = plain_options(&server.credentials).with_name("task-engine setup").error_callback(move |problem| {
+        let text = problem.to_string();
+        if text.to_ascii_lowercase().contains("permissions violation") {
+            *heard.lock().unwrap_or_else(|e| e.into_inner()) = Some(text);
+        }
+    });
+    let connection = options
+        .connect(server.url())
+        .map_err(|error| format!("NATS at {server}: {error}; {}", server.credentials.keys()))?;
+    let look = || forbidden.lock().unwrap_or_else(|e| e.into_inner()).clone();
+    let api = Api { connection: &connection, timeout: settings.connect_timeout, forbidden: &look };
+    let mut setup = Setup { api, plan, say, is_usable: true };
+    setup.all(settings).map_err(|why| format!("NATS at {server}: {why}"))?;
+    Ok(setup.is_usable)
+}
+
+impl Setup<'_> {
+    fn all(&mut self, settings: &NatsSettings) -> Result<(), String> {
+        let is_core = settings.jetstream.is_none();
+        if let Some(jetstream) = &settings.jetstream {
+            let subject = match settings.assignment {
+                Assignment::Queue => settings.topic.clone(),
+                Assignment::Partitioned => format!("{}.*", settings.topic),
+            };
+            let stream = self.stream_config(&self.plan.stream, vec![subject], self.plan.max_age, DUPLICATES);
+            let stands = self.stream(&stream).map_err(|error| error.to_string())?;
+            let plans = ReaderPlan::all(jetstream, &settings.topic, settings.assignment, 1, self.plan.partitions);
+            for plan in &plans {
+                self.consumers(plan, stands)?;
+            }
+        }
+        let name = dead_letter_stream(&self.plan.stream);
+        let subjects = vec![format!("{name}.>")];
+        let dead = self.stream_config(&name, subjects, DEAD_LETTER_MAX_AGE, DEAD_LETTER_DUPLICATES);
+        match self.stream(&dead) {
+            Err(ApiError::NobodyAnswers | ApiError::Refused { code: code::NOT_ENABLED_FOR_ACCOUNT, .. }) if is_core => {
+                self.say("JetStream is not enabled: dead letters go to a local file; nothing to set up".to_owned());
+                Ok(())
+            }
+            other => other.map(drop).map_err(|error| error.to_string()),
+        }
+    }
+
+    fn stream_config(
+        &self,
+        name: &str,
+        subjects: Vec<String>,
+        max_age: Duration,
+        duplicates: Duration,
+    ) -> StreamConfig {
+        StreamConfig {
+            name: name.to_owned(),
+            subjects,
+            retention: "limits".to_owned(),
+            storage: "file".to_owned(),
+            discard: "old".to_owned(),
+            max_age: max_age.as_nanos() as u64,
+            max_msgs: -1,
+            max_bytes: -1,
+            num_replicas: self.plan.replicas,
+            duplicate_window: duplicates.min(max_age).as_nanos() as u64,
+        }
+    }
+
+    /// Whether the stream stands when this returns: it does not after a dry run that would make it.
+    fn stream(&mut self, wanted: &StreamConfig) -> Result<bool, ApiError> {
+        let name = &wanted.name;
+        match self.api.call::<StreamInfo>(stream_info(name), String::new()) {
+            Ok(info) => {
+                self.compare(wanted, &info.config);
+                Ok(true)
+            }
+            Err(error) if error.is(code::STREAM_NOT_FOUND) => {
+                let what = format!(
+                    "stream {name} (subjects {}, file storage, limits retention, kept for {}, replicas {})",
+                    wanted.subjects.join(", "),
+                    humantime::format_duration(Duration::from_nanos(wanted.max_age)),
+                    wanted.num_replicas,
+                );
+                if self.plan.dry_run {
+                    self.say(format!("would make {what}"));
+                    return Ok(false);
+                }
+                let body = serde_json::to_string(wanted).map_err(|error| ApiError::Broken(error.to_string()))?;
+                self.api.call::<StreamInfo>(format!("$JS.API.STREAM.CREATE.{name}"), body)?;
+                self.say(format!("made {what}"));
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn compare(&mut self, wanted: &StreamConfig, has: &StreamConfig) {
+        let name = &wanted.name;
+        let covers = |subject: &String| has.subjects.iter().any(|pattern| covers(pattern, subject));
+        if !wanted.subjects.iter().all(covers) {
+            self.is_usable = false;
+            self.say(format!(
+                "stream {name} exists and cannot be used: it takes {}, and {} is needed; add the subject to it",
+                has.subjects.join(", "),
+                wanted.subjects.join(", ")
+            ));
+            return;
+        }
+        let mut differences = Vec::new();
+        let mut differs = |what: &str, has: String, want: String| {
+            if has != want {
+                differences.push(format!("{what} is {has} (setup would make it {want})"));
+            }
+        };
+        let time = |nanos: u64| match nanos {
+            0 => "without end".to_owned(),
+            nanos => humantime::format_duration(Duration::from_nanos(nanos)).to_string(),
+        };
+        differs("subjects", has.subjects.join(", "), wanted.subjects.join(", "));
+        differs("retention", has.retention.clone(), wanted.retention.clone());
+        differs("storage", has.storage.clone(), wanted.storage.clone());
+        differs("discard", has.discard.clone(), wanted.discard.clone());
+        differs("max_age", time(has.max_age), time(wanted.max_age));
+        differs("max_msgs", has.max_msgs.to_string(), wanted.max_msgs.to_string());
+        differs("max_bytes", has.max_bytes.to_string(), wanted.max_bytes.to_string());
+        differs("replicas", has.num_replicas.to_string(), wanted.num_replicas.to_string());
+        differs("duplicate_window", time(has.duplicate_window), time(wanted.duplicate_window));
+        let differences = differences.join("; ");
+        self.say(match differences.is_empty() {
+            true => format!("stream {name} exists"),
+            false => format!("stream {name} exists and is left as it is: {differences}"),
+        });
+    }
+
+    fn consumers(&mut self, plan: &ReaderPlan, stands: bool) -> Result<(), String> {
+        let stream = &plan.stream;
+        let words = |error: ApiError| error.to_string();
+        let asks: Vec<_> = plan.consumers.iter().map(|consumer| consumer_info(stream, &consumer.name)).collect();
+        let found = match stands {
+            true => self.api.call_all::<ConsumerInfo>(&asks).map_err(words)?,
+            false => Vec::new(),
+        };
+        let mut missing: Vec<_> = plan.consumers.iter().skip(found.len()).collect();
+        let mut as_wanted = 0;
+        for (consumer, answer) in plan.consumers.iter().zip(found) {
+            let name = &consumer.name;
+            let info = match answer {
+                Ok(info) => info,
+                Err(error) if error.is(code::CONSUMER_NOT_FOUND) => {
+                    missing.push(consumer);
+                    continue;
+                }
+                Err(error) => return Err(format!("consumer {name} of stream {stream}: {error}")),
+            };
+            if let Some(why) = unusable(plan, &info.config) {
+                self.is_usable = false;
+                self.say(format!(
+                    "consumer {name} exists and cannot be used: {why}; delete it, or set consumer.durable"
+                ));
+                continue;
+            }
+            let differences = differences_of(plan, consumer, &info.config);
+            as_wanted += u32::from(differences.is_empty());
+            differences.into_iter().for_each(|difference| self.say(format!("{difference}; left as it is")));
+        }
+        if as_wanted > 0 {
+            self.say(format!("consumers of stream {stream}: {as_wanted} exist"));
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let names = match missing.as_slice() {
+            [one] => format!("consumer {}", one.name),
+            [first, .., last] => format!("{} consumers, {} to {}", missing.len(), first.name, last.name),
+            [] => String::new(),
+        };
+        if self.plan.dry_run {
+            self.say(format!("would make {names} of stream {stream}"));
+            return Ok(());
+        }
+        let creates: Vec<_> = missing.iter().map(|consumer| create_consumer(stream, &wanted(plan, consumer))).collect();
+        for answer in self.api.call_all::<ConsumerInfo>(&creates).map_err(words)? {
+            answer.map_err(words)?;
+        }
+        self.say(format!("made {names} of stream {stream}"));
+        Ok(())
+    }
+
+    fn say(&self, line: String) {
+        // Nobody listens any more: the deadline passed.
+        let _ = self.say.send(Told::Line(line));
+    }
+}
+
+/// Whether a stream's subject takes another: `*` is one token, `>` at the end is one or more.
+fn covers(pattern: &str, subject: &str) -> bool {
+    let (mut pattern, mut subject) = (pattern.split('.'), subject.split('.'));
+    loop {
+        match (pattern.next(), subject.next()) {
+            (None, None) => return true,
+            (Some(">"), Some(_)) => return true,
+            (Some("*"), Some(token)) if token != ">" => {}
+            (Some(one), Some(other)) if one == other => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::covers;
+
+    #[test]
+    fn a_subject_takes_what_it_matches() {
+        for (pattern, subject) in
+            [("a.b", "a.b"), ("a.*", "a.b"), ("a.>", "a.b.c"), ("a.>", "a.*"), (">", "a"), ("a.*", "a.*")]
+        {
+            assert!(covers(pattern, subject), "{pattern} {subject}");
+        }
+        for (pattern, subject) in [("a.b", "a.*"), ("a.*", "a"), ("a.*", "a.b.c"), ("a.>", "a"), ("a.*", "a.>")] {
+            assert!(!covers(pattern, subject), "{pattern} {subject}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! With JetStream each event is read once, also when it was published before the start, and acknowledged once it is
+//! settled; instances of an assignment `queue` share the events.
+#![allow(deprecated)]
+
+mod jetstream_support;
+
+use jetstream_support::{Taking, client, consumer, numbers, publish, ready, until};
+use task_engine::edge::nats::Assignment;
+use task_engine::ports::{Health, SettleAs};
+
+fn nothing_is_pending(client: &nats::Connection, name: &str, last: u64) {
+    until("all is acknowledged", || {
+        let info = consumer(client, name);
+        info["num_ack_pending"] == 0 && info["num_pending"] == 0 && info["ack_floor"]["stream_seq"] == last
+    });
+    assert_eq!(consumer(client, name)["num_redelivered"], 0);
+}
+
+#[test]
+fn what_was_published_before_the_start_is_read_and_acknowledged() {
+    let (server, settings) = ready(Assignment::Queue);
+    let client = client(&server);
+    publish(&client, "events", "s", 0..50);
+    let taking = Taking::start(&settings, 2);
+    taking.until_ready();
+    publish(&client, "events", "s", 50..100);
+    let events = taking.take_many(100);
+    assert_eq!(numbers(&events), (0..100).collect::<Vec<_>>());
+    let origin = taking.source.origin(events[9].1);
+    assert_eq!((origin.subject.as_str(), origin.stream_sequence, origin.deliveries), ("events", Some(10), 1));
+    assert!(origin.published_unix_nanos.is_some_and(|nanos| nanos > 1_600_000_000_000_000_000));
+    taking.settle(&events, SettleAs::Done);
+    nothing_is_pending(&client, "engine", 100);
+    assert!(taking.take().is_empty());
+    taking.stop();
+    assert_eq!(taking.intake.counts().read(), 100);
+}
+
+#[test]
+fn partitions_are_acknowledged_up_to_what_is_settled() {
+    let (server, settings) = ready(Assignment::Partitioned);
+    let client = client(&server);
+    let taking = Taking::start(&settings, 2);
+    taking.until_ready();
+    for round in 0..5 {
+        for partition in 0..4 {
+            publish(&client, &format!("events.{partition}"), "s", round * 4 + partition..round * 4 + partition + 1);
+        }
+    }
+    let mut events = taking.take_many(20);
+    assert!(events.iter().all(|event| u64::from(event.1.reader) == event.0 % 2), "each on its partition's shard");
+    let origin = taking.source.origin(events[0].1);
+    assert_eq!(origin.subject, format!("events.{}", events[0].0 % 4));
+    events.sort_by_key(|event| std::cmp::Reverse(event.0));
+    let first_of_2 = events.iter().position(|event| event.0 == 2).expect("it was published");
+    let first_of_2 = events.remove(first_of_2);
+    taking.settle(&events, SettleAs::Done);
+    for (partition, last) in [(0, 17), (1, 18), (3, 20)] {
+        nothing_is_pending(&client, &format!("engine-{partition}"), last);
+    }
+    assert_eq!(consumer(&client, "engine-2")["num_ack_pending"], 5, "its first is not settled");
+    taking.settle(&[first_of_2], SettleAs::Done);
+    nothing_is_pending(&client, "engine-2", 19);
+    taking.stop();
+}
+
+#[test]
+fn two_instances_of_a_queue_share_the_events() {
+    let (server, settings) = ready(Assignment::Queue);
+    let client = client(&server);
+    let instances = [Taking::start(&settings, 1), Taking::start(&settings, 2)];
+    instances.iter().for_each(Taking::until_ready);
+    let (mut published, mut seen) = (0, [Vec::new(), Vec::new()]);
+    until("both have some", || {
+        publish(&client, "events", "s", published..published + 20);
+        published += 20;
+        for (instance, seen) in instances.iter().zip(&mut seen) {
+            let events = instance.take();
+            instance.settle(&events, SettleAs::Done);
+            seen.extend(numbers(&events));
+        }
+        seen.iter().all(|seen| seen.len() > 20)
+    });
+    until("all have come", || {
+        for (instance, seen) in instances.iter().zip(&mut seen) {
+            let events = instance.take();
+            instance.settle(&events, SettleAs::Done);
+            seen.extend(numbers(&events));
+        }
+        seen[0].len() + seen[1].len() == published as usize
+    });
+    nothing_is_pending(&client, "engine", published);
+    let mut all: Vec<_> = seen.concat();
+    all.sort_unstable();
+    assert_eq!(all, (0..published).collect::<Vec<_>>());
+    instances.iter().for_each(Taking::stop);
+}
+
+#[test]
+fn no_more_are_out_than_the_window_allows() {
+    let (server, mut settings) = ready(Assignment::Queue);
+    settings.jetstream.as_mut().expect("set").max_ack_pending = 10;
+    let client = client(&server);
+    publish(&client, "events", "s", 0..100);
+    let taking = Taking::start(&settings, 1);
+    let mut all = Vec::new();
+    while all.len() < 100 {
+        let events = taking.take_many(1);
+        assert!(events.len() <= 10, "{}", events.len());
+        assert!(consumer(&client, "engine")["num_ack_pending"].as_u64().is_some_and(|out| out <= 20));
+        taking.settle(&events, SettleAs::Done);
+        all.extend(numbers(&events));
+    }
+    assert_eq!(all, (0..100).collect::<Vec<_>>());
+    nothing_is_pending(&client, "engine", 100);
+    taking.stop();
+}
+
+#[test]
+fn a_full_lane_stops_the_pulls_and_nothing_is_lost() {
+    let (server, settings) = ready(Assignment::Queue);
+    let client = client(&server);
+    publish(&client, "events", "s", 0..2000);
+    let taking = Taking::with_lanes(&settings, 1, 8);
+    until("the lane is full", || taking.lanes[0].len() == 8);
+    assert_eq!(taking.intake.health(), Health::Ready);
+    let mut all = Vec::new();
+    while all.len() < 2000 {
+        let events = taking.take_many(1);
+        taking.settle(&events, SettleAs::Done);
+        all.extend(numbers(&events));
+    }
+    assert_eq!(all, (0..2000).collect::<Vec<_>>());
+    nothing_is_pending(&client, "engine", 2000);
+    taking.stop();
+}

@@ -1,0 +1,134 @@
+//! What keeps events from being read is said with the address and what to do, and reading begins once it is mended.
+#![allow(deprecated)]
+
+mod jetstream_support;
+
+use std::time::Duration;
+
+use jetstream_support::{Taking, ask, client, consumer, numbers, publish, ready, server, set_up, settings, until};
+use loadtest::servers::{Nats, NatsOptions};
+use task_engine::edge::nats::{Assignment, NatsSettings};
+use task_engine::ports::SettleAs;
+
+#[test]
+fn a_missing_stream_is_waited_for() {
+    let server = server();
+    let settings = settings(&server, Assignment::Queue);
+    let taking = Taking::start(&settings, 1);
+    taking.until_waiting(&[&server.addr(), "stream STREAM does not exist: run task-engine setup --config FILE"]);
+    set_up(&settings, false).expect("setup");
+    taking.until_ready();
+    publish(&client(&server), "events", "s", 0..3);
+    assert_eq!(numbers(&taking.take_many(3)), [0, 1, 2]);
+    taking.stop();
+}
+
+#[test]
+fn a_server_without_jetstream_is_named() {
+    let server = Nats::start(&NatsOptions::default()).expect("nats-server starts");
+    let settings = settings(&server, Assignment::Queue);
+    let taking = Taking::start(&settings, 1);
+    taking.until_waiting(&[&server.addr(), "JetStream is not enabled"]);
+    let why = set_up(&settings, false).expect_err("no JetStream");
+    assert!(why.contains("JetStream is not enabled") && why.contains(&server.addr()), "{why}");
+    let core = NatsSettings { jetstream: None, ..settings };
+    let (lines, is_usable) = set_up(&core, false).expect("core NATS needs none");
+    assert!(is_usable && lines[0].contains("local file"), "{lines:?}");
+    taking.stop();
+}
+
+#[test]
+fn a_missing_permission_is_named_without_the_password() {
+    let users = r#"authorization { users: [
+        { user: admin, password: admin },
+        { user: engine, password: s3cret, permissions: { publish: { deny: "$JS.API.CONSUMER.>" } } } ] }"#;
+    let server = Nats::start(&NatsOptions { jetstream: true, config: users.to_owned(), ..NatsOptions::default() });
+    let server = server.expect("nats-server starts");
+    let admin = NatsSettings {
+        username: "admin".to_owned(),
+        password: "admin".to_owned(),
+        ..settings(&server, Assignment::Queue)
+    };
+    set_up(&admin, false).expect("setup");
+    let engine = NatsSettings { username: "engine".to_owned(), password: "s3cret".to_owned(), ..admin };
+    let taking = Taking::start(&engine, 1);
+    let said = taking.until_waiting(&[&server.addr(), "$JS.API.CONSUMER", "must be allowed"]);
+    assert!(!said.contains("s3cret"), "{said}");
+    taking.stop();
+}
+
+#[test]
+fn a_consumer_with_another_ack_policy_is_refused_and_one_with_another_window_used() {
+    let (server, settings) = ready(Assignment::Queue);
+    let client = client(&server);
+    let make = |name: &str, policy: &str| {
+        let body = format!(
+            r#"{{"stream_name":"STREAM","config":{{"durable_name":"{name}","ack_policy":"{policy}","deliver_policy":"all","filter_subject":"events","max_ack_pending":7}}}}"#
+        );
+        assert!(ask(&client, &format!("$JS.API.CONSUMER.DURABLE.CREATE.STREAM.{name}"), body)["error"].is_null());
+    };
+    let named = |name: &str| {
+        let mut settings = settings.clone();
+        settings.jetstream.as_mut().expect("set").durable = name.to_owned();
+        settings
+    };
+    make("wrong", "all");
+    let taking = Taking::start(&named("wrong"), 1);
+    taking.until_waiting(&[&server.addr(), "consumer wrong", "ack policy is all", "explicit is needed"]);
+    taking.stop();
+    make("narrow", "explicit");
+    publish(&client, "events", "s", 0..30);
+    let taking = Taking::start(&named("narrow"), 1);
+    let mut all = Vec::new();
+    while all.len() < 30 {
+        let events = taking.take_many(1);
+        assert!(events.len() <= 7);
+        taking.settle(&events, SettleAs::Done);
+        all.extend(numbers(&events));
+    }
+    assert_eq!(all, (0..30).collect::<Vec<_>>());
+    assert_eq!(consumer(&client, "narrow")["config"]["max_ack_pending"], 7);
+    taking.stop();
+}
+
+#[test]
+fn a_deleted_consumer_is_made_again() {
+    let (server, settings) = ready(Assignment::Queue);
+    let client = client(&server);
+    let taking = Taking::start(&settings, 1);
+    publish(&client, "events", "s", 0..1);
+    taking.take_many(1);
+    assert_eq!(ask(&client, "$JS.API.CONSUMER.DELETE.STREAM.engine", "")["success"], true);
+    until("it is there again", || consumer(&client, "engine")["error"].is_null());
+    assert_eq!(numbers(&taking.take_many(1)), [0]);
+    taking.stop();
+}
+
+#[test]
+fn a_frozen_server_is_noticed_and_reading_goes_on_when_it_thaws() {
+    let (server, settings) = ready(Assignment::Queue);
+    let settings = NatsSettings {
+        ping_interval: Duration::from_millis(100),
+        connect_timeout: Duration::from_millis(500),
+        ..settings
+    };
+    let client = client(&server);
+    let taking = Taking::start(&settings, 1);
+    publish(&client, "events", "s", 0..3);
+    let events = taking.take_many(3);
+    server.stop().expect("frozen");
+    taking.until_waiting(&["does not answer"]);
+    taking.settle(&events, SettleAs::Done);
+    server.cont().expect("thawed");
+    taking.until_ready();
+    publish(&client, "events", "s", 3..6);
+    let mut all = numbers(&events);
+    until("the new ones", || {
+        let events = taking.take();
+        taking.settle(&events, SettleAs::Done);
+        all.extend(numbers(&events));
+        all.contains(&5)
+    });
+    until("all is acknowledged", || consumer(&client, "engine")["num_ack_pending"] == 0);
+    taking.stop();
+}
