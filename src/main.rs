@@ -33,7 +33,7 @@ fn run(args: &RunArgs) -> u8 {
             return exit::CONFIG;
         }
     };
-    let _log = match logging::init(&checked.config.log) {
+    let log = match logging::init(&checked.config.log) {
         Ok(guard) => guard,
         Err(what) => {
             eprintln!("{what}");
@@ -61,15 +61,31 @@ fn run(args: &RunArgs) -> u8 {
     tracing::info!("task-engine {} runs; admin pages on http://{}", env!("CARGO_PKG_VERSION"), engine.admin_address());
     let signal = signals.forever().next();
     tracing::info!("signal {}: stopping; a second one stops at once", signal.unwrap_or_default());
+    let (ended, end) = std::sync::mpsc::channel();
+    let (second, engine_ended) = (ended.clone(), ended);
     std::thread::spawn(move || {
         if signals.forever().next().is_some() {
-            tracing::error!("second signal: stopped at once, what was in flight is cut off");
-            std::process::exit(i32::from(exit::FAILED));
+            // Nobody listens when the engine has just ended by itself.
+            let _ = second.send(None);
         }
     });
-    let report = engine.stop();
-    tracing::info!("{report}");
-    exit::OK
+    std::thread::spawn(move || {
+        let _ = engine_ended.send(Some(engine.stop()));
+    });
+    let code = match end.recv() {
+        Ok(Some(report)) => {
+            tracing::info!("{report}");
+            exit::OK
+        }
+        Ok(None) => {
+            tracing::error!("second signal: stopped at once, what was in flight is cut off");
+            exit::FAILED
+        }
+        Err(_) => exit::FAILED,
+    };
+    // The log has a thread of its own; the last line must not be lost with it.
+    drop(log);
+    code
 }
 
 /// A panic ends the process (panic = "abort"); the log says on which thread, which for a shard is its name.

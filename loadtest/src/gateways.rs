@@ -392,15 +392,19 @@ async fn serve(socket: TcpStream, control: Arc<Control>, mut order: watch::Recei
 struct Cuttable<B> {
     body: B,
     cut: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// The cut's number when the stream began. Watchers are woken one after the other: the task that answers may end
+    /// before `cut` is woken, and its end must not look like the stream's own.
+    number: watch::Receiver<u64>,
 }
 
 impl<B> Cuttable<B> {
     fn new(body: B, mut cut: watch::Receiver<u64>) -> Self {
+        let number = cut.clone();
         let cut = async move {
             // An error means that the gateway is gone, and its streams with it.
             let _ = cut.changed().await;
         };
-        Self { body, cut: Some(Box::pin(cut)) }
+        Self { body, cut: Some(Box::pin(cut)), number }
     }
 }
 
@@ -417,7 +421,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<std::result::Result<Frame<Bytes>, Self::Error>>> {
         let Some(cut) = &mut self.cut else { return Poll::Ready(None) };
-        if cut.as_mut().poll(cx).is_ready() {
+        if cut.as_mut().poll(cx).is_ready() || self.number.has_changed().unwrap_or(true) {
             self.cut = None;
             return Poll::Ready(Some(Err("cut".into())));
         }

@@ -29,7 +29,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The passwords of NATS, Redis, MySQL and etcd: none may ever be seen.
 pub const SECRETS: [&str; 4] = ["geheim-nats", "geheim-redis", "geheim-mysql", "geheim-etcd"];
 
-const SUBJECT: &str = "resonance.push.event.v1";
+/// The topic of the events.
+pub const SUBJECT: &str = "resonance.push.event.v1";
 
 /// Looks again and again until it holds; panics with `what` after [`PATIENCE`].
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
@@ -140,8 +141,10 @@ impl World {
 
     /// The same without the wait.
     pub fn engine_not_ready(&self, shards: u16, more: &str) -> Process {
-        let admin = format!("127.0.0.1:{}", free_ports(1).expect("a free port")[0]);
-        let (config, output) = (self.folder.path().join("task.yaml"), self.folder.path().join("output"));
+        let port = free_ports(1).expect("a free port")[0];
+        let admin = format!("127.0.0.1:{port}");
+        let file = |name: &str| self.folder.path().join(format!("{name}-{port}"));
+        let (config, output) = (file("task.yaml"), file("output"));
         std::fs::write(&config, self.yaml() + more).expect("a configuration");
         let out = std::fs::File::create(&output).expect("an output file");
         let err = out.try_clone().expect("an output file");
@@ -185,7 +188,12 @@ impl Publisher {
 
     /// Hands one payload to the client.
     pub fn send(&self, payload: &[u8]) {
-        self.0.publish(SUBJECT, payload).expect("published");
+        self.send_to(SUBJECT, payload);
+    }
+
+    /// The same on another subject.
+    pub fn send_to(&self, subject: &str, payload: &[u8]) {
+        self.0.publish(subject, payload).expect("published");
     }
 
     /// Returns when the server has all that was sent.
@@ -275,10 +283,15 @@ impl Process {
         String::from_utf8_lossy(&std::fs::read(&self.output).unwrap_or_default()).into_owned()
     }
 
-    /// SIGTERM; gives its exit status and all it wrote.
-    pub fn terminate(mut self) -> (ExitStatus, String) {
+    /// Sends SIGTERM.
+    pub fn signal(&self) {
         // SAFETY: a plain system call on the id of a child that was not waited for yet.
         assert_eq!(unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) }, 0);
+    }
+
+    /// SIGTERM; gives its exit status and all it wrote.
+    pub fn terminate(mut self) -> (ExitStatus, String) {
+        self.signal();
         let mut status = None;
         eventually("the engine ends after SIGTERM", || {
             status = self.child.try_wait().expect("a child");
