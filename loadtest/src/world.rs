@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 pub use self::places::Place;
 use self::places::Places;
+pub(crate) use self::stores::put_route;
 pub use self::stores::{Embedded, registration};
 use crate::rng::Rng;
 use crate::workload::Workload;
@@ -194,11 +195,7 @@ impl Schedule {
             groups.push((round, first, group.count));
             first += group.count as usize;
         }
-        let mut step = ((round as f64 * GOLDEN) as u64).max(1);
-        while common_divisor(step, round) != 1 {
-            step += 1;
-        }
-        Self { groups, round, step }
+        Self { groups, round, step: coprime_step(round) }
     }
 
     fn session(&self, event_number: u64) -> usize {
@@ -210,6 +207,15 @@ impl Schedule {
         rng.next();
         first + rng.below(u64::from(count)) as usize
     }
+}
+
+/// A step that visits each place of a circle once before any again, and leaves no part of it out for long.
+pub(crate) fn coprime_step(places: u64) -> u64 {
+    let mut step = ((places as f64 * GOLDEN) as u64).max(1);
+    while common_divisor(step, places) != 1 {
+        step += 1;
+    }
+    step
 }
 
 fn common_divisor(a: u64, b: u64) -> u64 {
