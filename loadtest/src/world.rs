@@ -169,7 +169,8 @@ impl World {
 /// The number that a name ends with, without an allocation: this is asked of each push.
 fn number_of(name: &str, prefix: &str) -> Option<u32> {
     let digits = name.strip_prefix(prefix)?;
-    if digits.starts_with('+') { None } else { digits.parse().ok() }
+    // Only as it was written: another spelling of the same number is another name.
+    if digits.starts_with('+') || digits.len() > 1 && digits.starts_with('0') { None } else { digits.parse().ok() }
 }
 
 /// Each session's members begin where the last one's end, so that all users are in as many sessions, one more or less.
@@ -327,7 +328,7 @@ mod tests {
         assert_eq!(world.session_of(&World::session_name(220)), Some(220));
         assert_eq!(world.user_of(&World::user_name(9_999)), Some(9_999));
         assert_eq!(world.gateway_of(&World::gateway_name(7)), Some(7));
-        for name in ["session-221", "user-10000", "gateway-8", "user-", "user-x", "user-+1", "user-99999999999", ""] {
+        for name in ["session-221", "user-10000", "gateway-8", "user-", "user-x", "user-+1", "user-01", "user-99999999999", ""] {
             assert_eq!((world.session_of(name), world.user_of(name), world.gateway_of(name)), (None, None, None), "{name}");
         }
     }
