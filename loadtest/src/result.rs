@@ -118,7 +118,7 @@ pub struct LatencyFigures {
     pub max_ms: f64,
 }
 
-/// The verdict's counts; see [`Findings`](crate::verdict::Findings).
+/// The verdict's counts; see [`Verdict`](crate::verdict::Verdict).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictCounts {
     /// Pushes that were to come.

@@ -2,7 +2,13 @@
 //!
 //! Promises that what was checked can be run: every mistake is refused in words before anything starts.
 
+mod check;
+mod named;
+mod overrides;
+
 use serde::{Deserialize, Serialize};
+
+pub use self::overrides::{Overrides, Rate};
 
 /// A workload; the named ones are the files of `loadtest/workloads/`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,7 +81,7 @@ pub struct Misbehaving {
 }
 
 /// How a gateway misbehaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum How {
     /// Answers late.
@@ -86,6 +92,25 @@ pub enum How {
     Flapping,
     /// Refuses everybody: `user not connected`; its users' pushes are not judged.
     Refusing,
+}
+
+impl Workload {
+    /// How many sessions there are, over all groups.
+    pub fn sessions_count(&self) -> u64 {
+        self.sessions.iter().map(|group| u64::from(group.count)).sum()
+    }
+
+    /// How this gateway misbehaves, when it does.
+    pub fn misbehaviour_of(&self, gateway: u32) -> Option<Misbehaving> {
+        self.misbehaving.iter().find(|misbehaving| misbehaving.gateway == gateway).copied()
+    }
+}
+
+impl How {
+    /// Whether pushes to the users of such a gateway are neither expected nor judged: none of them can arrive for sure.
+    pub const fn is_excused(self) -> bool {
+        matches!(self, Self::Deaf | Self::Refusing)
+    }
 }
 
 fn one() -> u32 {
