@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::result::{Histograms, RunResult};
 
+mod axes;
 mod compared;
 mod files;
 mod html;

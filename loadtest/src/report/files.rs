@@ -37,10 +37,7 @@ pub fn run(dir: &Path, stem: &str, result: &RunResult, histograms: &Histograms) 
 pub fn compared(dir: &Path, name: &str, compared: &[Compared]) -> Result<Vec<PathBuf>> {
     let folder = Folder::make(dir, name)?;
     let document = Comparison { schema: SCHEMA, rows: compared::rows(compared), engines: compared.to_vec() };
-    Ok(vec![
-        folder.write("json", &json(&document)?)?,
-        folder.write("html", html::compared(&document)?.as_bytes())?,
-    ])
+    Ok(vec![folder.write("json", &json(&document)?)?, folder.write("html", html::compared(&document)?.as_bytes())?])
 }
 
 struct Folder<'a> {
@@ -52,7 +49,9 @@ impl<'a> Folder<'a> {
     fn make(dir: &'a Path, stem: &'a str) -> Result<Self> {
         let is_plain = !stem.is_empty() && !stem.starts_with('.') && !stem.contains(['/', '\\', '\0']);
         if !is_plain {
-            return Err(Error::new(format!("{stem:?} cannot name files: give a plain name, and the folder with --out")));
+            return Err(Error::new(format!(
+                "{stem:?} cannot name files: give a plain name, and the folder with --out"
+            )));
         }
         let doing = format!("cannot make the folder {} (another can be given with --out)", dir.display());
         fs::create_dir_all(dir).map_err(|cause| Error::of(&doing, cause))?;

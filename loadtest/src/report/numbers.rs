@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_and_short() {
-        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567"), (100_000, "100,000")] {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567"), (100_000, "100,000")]
+        {
             assert_eq!(count(number), text);
         }
         for (number, text) in [

@@ -15,7 +15,10 @@ const BARS: usize = 20;
 const BAR_WIDTH: f64 = 40.0;
 /// Bounds within a power of ten, the finest first.
 const STEPS: [&[f64]; 5] = [
-    &[1.0, 1.1, 1.2, 1.3, 1.5, 1.6, 1.8, 2.0, 2.2, 2.4, 2.7, 3.0, 3.3, 3.6, 3.9, 4.3, 4.7, 5.1, 5.6, 6.2, 6.8, 7.5, 8.2, 9.1],
+    &[
+        1.0, 1.1, 1.2, 1.3, 1.5, 1.6, 1.8, 2.0, 2.2, 2.4, 2.7, 3.0, 3.3, 3.6, 3.9, 4.3, 4.7, 5.1, 5.6, 6.2, 6.8, 7.5,
+        8.2, 9.1,
+    ],
     &[1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 3.9, 4.7, 5.6, 6.8, 8.2],
     &[1.0, 1.5, 2.2, 3.3, 4.7, 6.8],
     &[1.0, 2.0, 5.0],
@@ -113,7 +116,8 @@ fn bars(all: &Histogram<u64>) -> Vec<(f64, u64)> {
     }
     let (low, high) = (all.min_nz().max(1) as f64 / 1e6, all.max().max(1) as f64 / 1e6);
     let bounds = STEPS.iter().map(|steps| bounds(steps, low, high)).find(|bounds| bounds.len() <= BARS);
-    let mut bars: Vec<_> = bounds.unwrap_or_else(|| bounds_of_all(low, high)).into_iter().map(|bound| (bound, 0)).collect();
+    let mut bars: Vec<_> =
+        bounds.unwrap_or_else(|| bounds_of_all(low, high)).into_iter().map(|bound| (bound, 0)).collect();
     for value in all.iter_recorded() {
         let ms = value.value_iterated_to() as f64 / 1e6;
         let at = bars.partition_point(|(bound, _)| *bound < ms).min(bars.len() - 1);
@@ -203,7 +207,7 @@ fn figure(row: &Row, compared: &[Compared], width: usize) -> String {
         };
         let value = format!("{:>12}  {} .. {}", short(*median), short(*min), short(*max));
         let ratio = ratio.map_or_else(String::new, |ratio| tables::ratio(&ratio));
-        text += &format!("  {:<width$} {value:<40} {ratio}", short_name(&engine.name)).trim_end().to_owned();
+        text += &format!("  {:<width$} {value:<40} {ratio}", short_name(&engine.name)).trim_end();
         text.push('\n');
     }
     text
