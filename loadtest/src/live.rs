@@ -189,7 +189,16 @@ mod tests {
             engine_cpus: 0.87,
             lost_or_wrong: 3,
         });
-        for figure in ["measured", "3.2 s", "40123 pushes/s", "99 in flight", "p50 1.21 ms", "p99 12.50 ms", "0.87 CPU", "3 wrong"] {
+        for figure in [
+            "measured",
+            "3.2 s",
+            "40123 pushes/s",
+            "99 in flight",
+            "p50 1.21 ms",
+            "p99 12.50 ms",
+            "0.87 CPU",
+            "3 wrong",
+        ] {
             assert!(line.contains(figure), "{figure} is not in {line}");
         }
         assert!(!line.contains(char::is_control), "{line:?}");

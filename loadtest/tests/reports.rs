@@ -16,6 +16,7 @@ use loadtest::result::{
     Figures, Histograms, LatencyFigures, Machine, RunResult, SCHEMA, SecondFigures, StageFigures, VerdictCounts,
 };
 use loadtest::workload::{How, Load, Misbehaving, SessionGroup, Workload};
+use serde_json::Value;
 
 const NASTY: &str = "<script>alert(\"x\")</script> & 'more' \u{1b}[31m";
 
@@ -172,7 +173,7 @@ fn kinds() -> Vec<(&'static str, RunResult, Histograms)> {
     add(
         "long",
         run_of(
-            &(0..3_600).map(|at| vec![(400_000 + at % 97 * 10_000, 1_000), (9_000_000, at % 13)]).collect::<Vec<_>>(),
+            &(0..900).map(|at| vec![(400_000 + at % 97 * 10_000, 1_000), (9_000_000, at % 13 + 1)]).collect::<Vec<_>>(),
         ),
     );
     kinds
@@ -247,6 +248,25 @@ fn what_cannot_be_written_is_said_with_what_to_do() {
     }
 }
 
+/// The same, but for the last bit of a number: that is all that the reader of JSON promises.
+fn assert_same(place: &str, left: &Value, right: &Value) {
+    match (left, right) {
+        (Value::Object(left), Value::Object(right)) => {
+            assert!(left.keys().eq(right.keys()), "{place}");
+            left.iter().for_each(|(key, value)| assert_same(&format!("{place}.{key}"), value, &right[key]));
+        }
+        (Value::Array(left), Value::Array(right)) => {
+            assert_eq!(left.len(), right.len(), "{place}");
+            left.iter().zip(right).for_each(|(left, right)| assert_same(place, left, right));
+        }
+        (Value::Number(number), Value::Number(other)) if number.is_f64() && other.is_f64() => {
+            let (number, other) = (number.as_f64().expect("a number"), other.as_f64().expect("a number"));
+            assert!((number - other).abs() <= number.abs() * 1e-15, "{place}: {number} {other}");
+        }
+        _ => assert_eq!(left, right, "{place}"),
+    }
+}
+
 #[test]
 fn json_is_read_back_as_it_was() {
     for (name, result, histograms) in kinds() {
@@ -254,7 +274,7 @@ fn json_is_read_back_as_it_was() {
         let files = report::write_files(folder.path(), name, &result, &histograms).expect("it is written");
         let read: RunResult = serde_json::from_str(&text_of(&files, "json")).expect("it is a run");
         let (read, result) = (serde_json::to_value(read), serde_json::to_value(&result));
-        assert_eq!(read.expect("JSON"), result.expect("JSON"), "{name}");
+        assert_same(name, &read.expect("JSON"), &result.expect("JSON"));
     }
 }
 

@@ -114,7 +114,9 @@ fn bars(all: &Histogram<u64>) -> Vec<(f64, u64)> {
     if all.is_empty() {
         return Vec::new();
     }
-    let (low, high) = (all.min_nz().max(1) as f64 / 1e6, all.max().max(1) as f64 / 1e6);
+    // Zeros are in the first bar; of nothing but zeros the least other value is not one.
+    let high = all.max().max(1);
+    let (low, high) = (all.min_nz().clamp(1, high) as f64 / 1e6, high as f64 / 1e6);
     let bounds = STEPS.iter().map(|steps| bounds(steps, low, high)).find(|bounds| bounds.len() <= BARS);
     let mut bars: Vec<_> =
         bounds.unwrap_or_else(|| bounds_of_all(low, high)).into_iter().map(|bound| (bound, 0)).collect();
