@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Compared;
-use crate::result::RunResult;
+use crate::result::{LatencyFigures, RunResult};
 
 /// The document of a comparison.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,16 +43,21 @@ pub struct Spread {
     pub max: f64,
 }
 
-type Figure = (&'static str, bool, fn(&RunResult) -> f64);
+type Figure = (&'static str, bool, fn(&RunResult) -> Option<f64>);
 
 const FIGURES: [Figure; 6] = [
-    ("pushes per CPU-second", true, |run| run.figures.pushes_per_cpu_second),
-    ("pushes a second", true, |run| run.figures.pushes_per_second),
-    ("latency p50, ms", false, |run| run.figures.latency.p50_ms),
-    ("latency p99, ms", false, |run| run.figures.latency.p99_ms),
-    ("latency max, ms", false, |run| run.figures.latency.max_ms),
-    ("peak RSS, MiB", false, |run| run.figures.peak_rss_mib),
+    ("pushes per CPU-second", true, |run| Some(run.figures.pushes_per_cpu_second)),
+    ("pushes a second", true, |run| Some(run.figures.pushes_per_second)),
+    ("latency p50, ms", false, |run| latency(run).map(|latency| latency.p50_ms)),
+    ("latency p99, ms", false, |run| latency(run).map(|latency| latency.p99_ms)),
+    ("latency max, ms", false, |run| latency(run).map(|latency| latency.max_ms)),
+    ("peak RSS, MiB", false, |run| Some(run.figures.peak_rss_mib)),
 ];
+
+/// Of a run without pushes there is none: 0 would be the best of all.
+fn latency(run: &RunResult) -> Option<&LatencyFigures> {
+    Some(&run.figures.latency).filter(|latency| latency.count > 0)
+}
 
 impl Spread {
     /// Of no values there is none.
@@ -75,13 +80,13 @@ pub fn rows(compared: &[Compared]) -> Vec<Row> {
 fn row(&(figure, more_is_better, read): &Figure, compared: &[Compared]) -> Row {
     let first = compared.first().map_or(&[][..], |engine| &engine.runs[..]);
     let ratios = |engine: &Compared| {
-        let pairs = engine.runs.iter().zip(first).map(|(run, base)| (read(run), read(base)));
+        let pairs = engine.runs.iter().zip(first).filter_map(|(run, base)| Some((read(run)?, read(base)?)));
         Spread::of(pairs.filter(|(_, base)| *base > 0.0).map(|(value, base)| value / base))
     };
     Row {
         figure: figure.to_owned(),
         more_is_better,
-        values: compared.iter().map(|engine| Spread::of(engine.runs.iter().map(read))).collect(),
+        values: compared.iter().map(|engine| Spread::of(engine.runs.iter().filter_map(read))).collect(),
         ratios: compared.iter().map(ratios).collect(),
     }
 }

@@ -7,7 +7,7 @@ use std::fmt::Display;
 
 use super::Compared;
 use super::compared::{Comparison, Row, Spread};
-use super::numbers::{count, rate, short};
+use super::numbers::{compact, count, rate, short};
 use super::plots::{self, Curve, SERIES};
 use super::tables;
 use crate::error::Result;
@@ -59,7 +59,10 @@ pub fn compared(comparison: &Comparison) -> Result<String> {
     let first = runs().next();
     let name = first.map_or("nothing", |run| run.workload.name.as_str());
     let names: Vec<_> = engines.iter().map(|engine| tables::shortened(&engine.name, 40)).collect();
-    let title = format!("{name}: {}", names.join(" and "));
+    let title = match &names[..] {
+        [one, other] => format!("{name}: {one} and {other}"),
+        names => format!("{name}: {} engines", names.len()),
+    };
     let mut body = heading(&title, first.map_or("", |run| run.workload.about.as_str()));
     let bad = engines.iter().map(|engine| (engine, tables::trials_not_clean(engine)));
     for (engine, trials) in bad.filter(|(_, trials)| !trials.is_empty()) {
@@ -125,19 +128,19 @@ fn banner(verdict: &VerdictCounts) -> String {
 fn tiles(figures: &Figures) -> String {
     let latency = &figures.latency;
     // Of no pushes there is no latency: 0 would read as a fast one.
-    let ms = |ms: f64| if latency.count == 0 { "-".to_owned() } else { short(ms) };
+    let ms = |ms: f64| if latency.count == 0 { "-".to_owned() } else { compact(ms) };
     let mut tiles = vec![
-        ("pushes a second", rate(figures.pushes_per_second), ""),
-        ("pushes per CPU-second", rate(figures.pushes_per_cpu_second), ""),
+        ("pushes a second", compact(figures.pushes_per_second), ""),
+        ("pushes per CPU-second", compact(figures.pushes_per_cpu_second), ""),
         ("latency p50", ms(latency.p50_ms), "ms"),
         ("latency p99", ms(latency.p99_ms), "ms"),
         ("latency p99.9", ms(latency.p999_ms), "ms"),
         ("latency max", ms(latency.max_ms), "ms"),
-        ("peak RSS", short(figures.peak_rss_mib), "MiB"),
+        ("peak RSS", compact(figures.peak_rss_mib), "MiB"),
     ];
     match figures.allocations_per_push {
         Some(allocations) => tiles.push(("allocations per push", short(allocations), "")),
-        None => tiles.push(("pushes", count(figures.pushes), "")),
+        None => tiles.push(("pushes", compact(figures.pushes as f64), "")),
     }
     let tile = |(name, value, unit)| {
         format!("<div class=\"tile\"><span>{name}</span><b>{value}</b> <small>{unit}</small></div>\n")
@@ -153,7 +156,9 @@ fn card(title: &str, about: &str, keys: &[(usize, String)], svg: Option<String>)
         );
     };
     let key = |(colour, name): &(usize, String)| {
-        format!("<li><i style=\"background:var(--s{})\"></i>{}</li>", colour % SERIES.len() + 1, escape(name))
+        // As the dots are: hollow ones when the colours begin anew.
+        let style = if *colour < SERIES.len() { "background" } else { "border:3px solid;color" };
+        format!("<li><i style=\"{style}:var(--s{})\"></i>{}</li>", colour % SERIES.len() + 1, escape(name))
     };
     let keys: String = keys.iter().map(key).collect();
     let keys = if keys.is_empty() { keys } else { format!("<ul class=\"keys\">{keys}</ul>\n") };
@@ -195,7 +200,7 @@ fn verdict(verdict: &VerdictCounts) -> String {
     let repeats = if verdict.may_repeat { " The workload cuts streams, so repeats are allowed." } else { "" };
     format!(
         "<div class=\"card\"><h2>What became of the pushes</h2>\n<p class=\"soft\">Each by its identity, warm-up included.\
-         {repeats}</p>\n<table class=\"numbers\">\n{rows}</table></div>\n"
+         {repeats}</p>\n<table class=\"numbers narrow\">\n{rows}</table></div>\n"
     )
 }
 
@@ -243,7 +248,8 @@ fn shared_facts(result: &RunResult) -> Vec<(String, String)> {
         fact("stores", &result.stores),
         fact("protocol", format!("{}, assignment {}, {}", result.protocol, result.assignment, tables::cores(result))),
     ];
-    facts.extend(result.versions.iter().map(|(name, version)| (format!("{name} version"), version.clone())));
+    let versions = result.versions.iter().map(|(name, version)| format!("{name} {version}"));
+    facts.push(fact("versions", versions.collect::<Vec<_>>().join(", ")));
     facts.extend([
         fact("load", tables::load(workload)),
         fact("users", count(workload.users.into())),
@@ -267,21 +273,26 @@ fn seconds(seconds: &[SecondFigures]) -> String {
     format!("<details class=\"card\"><summary>Each second</summary>{table}</details>\n")
 }
 
+/// One table, so that the columns of all figures are in line.
 fn comparison_table(comparison: &Comparison) -> String {
-    let row = |row: &Row, at: usize| {
-        let cell =
-            row.values[at].map(|value| [short(value.median), format!("{} .. {}", short(value.min), short(value.max))]);
-        let [median, spread] = cell.unwrap_or_else(|| ["-".to_owned(), "-".to_owned()]);
+    let line = |row: &Row, at: usize| {
+        let words = |value: Spread| (short(value.median), format!("{} .. {}", short(value.min), short(value.max)));
+        let (median, spread) = row.values[at].map_or_else(|| ("-".to_owned(), "-".to_owned()), words);
         let ratio = row.ratios[at].map_or_else(|| "-".to_owned(), |ratio| tables::ratio(&ratio));
-        [tables::shortened(&comparison.engines[at].name, 60), median, spread, ratio]
+        let name = escape(&tables::shortened(&comparison.engines[at].name, 60));
+        format!("<tr><td>{name}</td><td>{median}</td><td>{spread}</td><td>{ratio}</td></tr>\n")
     };
-    let tables = comparison.rows.iter().map(|figure| {
-        let better = if figure.more_is_better { "more is better" } else { "less is better" };
-        let rows = (0..comparison.engines.len()).map(|at| row(figure, at));
-        let table = numbers(["engine", "median", "min .. max", "ratio to the first"], rows);
-        format!("<h2>{}</h2>\n<p class=\"soft\">{better}</p>\n{table}", escape(&figure.figure))
-    });
-    format!("<div class=\"card compared\">{}</div>\n", tables.collect::<String>())
+    let figure = |row: &Row| {
+        let better = if row.more_is_better { "more is better" } else { "less is better" };
+        let head = format!("<b>{}</b> <span class=\"soft\">({better})</span>", escape(&row.figure));
+        let lines: String = (0..comparison.engines.len()).map(|at| line(row, at)).collect();
+        format!("<tr class=\"group\"><td colspan=\"4\">{head}</td></tr>\n{lines}")
+    };
+    let figures: String = comparison.rows.iter().map(figure).collect();
+    format!(
+        "<div class=\"card scroll\"><table class=\"numbers\">\n<tr><th>engine</th><th>median</th><th>min .. max</th>\
+         <th>ratio to the first (min .. max)</th></tr>\n{figures}</table></div>\n"
+    )
 }
 
 fn by_trial(colour: usize, engine: &Compared) -> Curve {

@@ -25,9 +25,22 @@ pub fn short(number: f64) -> String {
         _ if size >= 99.95 && number > 0.0 => count(number.round() as u64),
         _ if size >= 9.995 => format!("{number:.1}"),
         _ if size >= 0.9995 => format!("{number:.2}"),
-        _ if size >= 0.01 => format!("{number:.3}"),
-        _ if size >= 0.000_000_5 => format!("{number:.6}").trim_end_matches('0').to_owned(),
+        _ if size >= 0.099_95 => format!("{number:.3}"),
+        _ if size >= 0.000_000_5 => {
+            let digits = (2.0 - size.log10().floor()).clamp(3.0, 6.0) as usize;
+            format!("{number:.digits$}").trim_end_matches('0').to_owned()
+        }
         _ => "0".to_owned(),
+    }
+}
+
+/// At most seven characters, for where there is little room: `19,996`, `12.3 M`, `1.20 G`.
+pub fn compact(number: f64) -> String {
+    match number.abs() {
+        size if size < 999_999.5 || !size.is_finite() => short(number),
+        size if size < 999.95e6 => format!("{} M", short(number / 1e6)),
+        size if size < 999.95e9 => format!("{} G", short(number / 1e9)),
+        _ => format!("{} T", short(number / 1e12)),
     }
 }
 
@@ -47,7 +60,9 @@ pub fn latency(ms: f64) -> String {
         _ if ms < 0.000_999 => format!("{} ns", plain(ms * 1e6)),
         _ if ms < 0.999 => format!("{} µs", plain(ms * 1e3)),
         _ if ms < 999.0 => format!("{} ms", plain(ms)),
-        _ => format!("{} s", plain(ms / 1e3)),
+        _ if ms < 9.99e6 => format!("{} s", plain(ms / 1e3)),
+        _ if ms < 9.99e8 => format!("{} ks", plain(ms / 1e6)),
+        _ => format!("{} Ms", plain(ms / 1e9)),
     }
 }
 
@@ -76,7 +91,8 @@ mod tests {
             (0.0, "0"),
             (1e-9, "0"),
             (0.000_012, "0.000012"),
-            (0.0123, "0.012"),
+            (0.012_34, "0.0123"),
+            (0.003_093, "0.00309"),
             (0.5, "0.500"),
             (1.214, "1.21"),
             (36.14, "36.1"),
@@ -95,6 +111,8 @@ mod tests {
             assert_eq!(latency(ms), text);
         }
         assert_eq!((latency(1_000.0).as_str(), latency(60_000.0).as_str()), ("1 s", "60 s"));
+        assert_eq!((compact(19_996.2).as_str(), compact(1_234_567.0).as_str()), ("19,996", "1.23 M"));
+        assert_eq!((compact(7.49e8).as_str(), compact(1.2e12).as_str()), ("749 M", "1.20 T"));
         assert_eq!((percent(0.5).as_str(), percent(0.9999).as_str(), percent(0.0).as_str()), ("50%", "99.99%", "0%"));
     }
 }

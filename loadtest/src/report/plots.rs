@@ -41,7 +41,7 @@ const TICKS_A_HALF: u32 = 10;
 
 /// One line of a plot: the number of its colour, and its points.
 pub struct Curve {
-    /// Index into [`SERIES`].
+    /// Index into [`SERIES`], which begins anew after its end.
     pub colour: usize,
     /// Pieces of the line; between them there is nothing.
     pub pieces: Vec<Vec<(f64, f64)>>,
@@ -59,13 +59,16 @@ pub fn percentiles(all: &Histogram<u64>) -> Result<Option<String>> {
     if all.is_empty() {
         return Ok(None);
     }
-    let end = nines(1.0 - 1.0 / all.len() as f64);
+    let end = nines(1.0 - 1.0 / all.len() as f64).max(1.0);
     let points = all.iter_quantiles(TICKS_A_HALF).map(|value| {
         let ms = value.value_iterated_to() as f64 / 1e6;
         (nines(value.quantile_iterated_to()).min(end), ms)
     });
+    // Of few values there are few points: the line still goes from the least to the most.
+    let ends = [(0.0, all.min() as f64 / 1e6), (end, all.max() as f64 / 1e6)];
+    let points = ends[..1].iter().copied().chain(points).chain(ends[1..].iter().copied());
     let curve = Curve { colour: 0, pieces: vec![points.collect()] };
-    by_percentile(&[curve], end.max(1.0)).map(Some)
+    by_percentile(&[curve], end).map(Some)
 }
 
 /// Latency by percentile of several engines, at the percentiles that a document has; `curves` in (quantile, ms).
@@ -97,8 +100,13 @@ pub fn over_time(seconds: &[SecondFigures]) -> Result<Option<String>> {
     let curves = read.map(|(colour, read)| Curve { colour, pieces: pieces(read) });
     let Some(axis) = LogAxis::of(points(&curves).map(|(_, ms)| ms)) else { return Ok(None) };
     let end = seconds.iter().map(|second| second.at_seconds).fold(1.0, f64::max);
-    let x = Axis { low: 0.0, high: end, ticks: nice_steps(end, 10), title: "seconds since the warm-up ended" };
-    let label_x = |x: &f64| format!("{:.6}", x).trim_end_matches('0').trim_end_matches('.').to_owned();
+    let x = Axis {
+        low: 0.0,
+        high: end * 1.01,
+        ticks: whole(nice_steps(end, 10)),
+        title: "seconds since the warm-up ended",
+    };
+    let label_x = |x: &f64| rate(*x);
     draw(HEIGHT, |area| {
         let mut chart = frame(area, &x, &log_axis(&axis), &label_x, &|y| latency(10f64.powf(*y)))?;
         curves.iter().try_for_each(|curve| line(&mut chart, curve, &axis_of(&axis), true))
@@ -115,8 +123,7 @@ pub fn by_trial(curves: &[Curve]) -> Result<Option<String>> {
     if most <= 0.0 {
         return Ok(None);
     }
-    let x_ticks = nice_steps(last, 12).into_iter().filter(|tick| *tick >= 1.0 && tick.fract() == 0.0).collect();
-    let x = Axis { low: 0.5, high: last + 0.5, ticks: x_ticks, title: "trial" };
+    let x = Axis { low: 0.5, high: last + 0.5, ticks: whole(nice_steps(last, 12)), title: "trial" };
     let y = Axis { low: 0.0, high: most * 1.08, ticks: nice_steps(most * 1.08, 6), title: "" };
     draw(HEIGHT, |area| {
         let mut chart = frame(area, &x, &y, &|x| format!("{x:.0}"), &|y| rate(*y))?;
@@ -138,7 +145,11 @@ pub fn stages(stages: &[StageFigures]) -> Result<Option<String>> {
     let x = Axis { low: axis.low - room, high: axis.high + room, ticks, title: "time in the stage, log scale" };
     let rows = stages.len() as f64;
     let y = Axis { low: rows, high: 0.0, ticks: (0..stages.len()).map(|row| row as f64 + 0.5).collect(), title: "" };
-    let name = |y: &f64| stages.get(*y as usize).map_or_else(String::new, |stage| shortened(&stage.stage, 13));
+    let name = |y: &f64| {
+        stages
+            .get(*y as usize)
+            .map_or_else(String::new, |stage| shortened(&stage.stage.replace(char::is_control, " "), 13))
+    };
     draw(80 + 44 * stages.len() as u32, |area| {
         let mut chart = frame(area, &x, &y, &|x| latency(10f64.powf(*x)), &name)?;
         let place = axis_of(&axis);
@@ -157,14 +168,21 @@ fn nines(quantile: f64) -> f64 {
 
 fn by_percentile(curves: &[Curve], end: f64) -> Result<String> {
     let axis = LogAxis::of(points(curves).map(|(_, ms)| ms)).unwrap_or_default();
-    let whole = (1..=end as i32).map(f64::from);
-    let ticks = [0.0, nines(0.5)].into_iter().chain(whole).collect();
+    // Many nines need the room of two.
+    let (step, first) = if end > 7.0 { (2, &[0.5][..]) } else { (1, &[0.0, 0.5][..]) };
+    let whole = (1..=(end + 1e-9) as i32).step_by(step).map(f64::from);
+    let ticks = first.iter().map(|quantile| nines(*quantile)).chain(whole).collect();
     let x = Axis { low: 0.0, high: end * 1.01, ticks, title: "percentile, scale 1/(1-p)" };
     draw(HEIGHT, |area| {
         let label = |x: &f64| percent(1.0 - 10f64.powf(-x));
         let mut chart = frame(area, &x, &log_axis(&axis), &label, &|y| latency(10f64.powf(*y)))?;
         curves.iter().try_for_each(|curve| line(&mut chart, curve, &axis_of(&axis), curves.len() > 1))
     })
+}
+
+/// Numbers of seconds and trials are whole; the first trial is 1.
+fn whole(ticks: Vec<f64>) -> Vec<f64> {
+    ticks.into_iter().filter(|tick| tick.fract() == 0.0).collect()
 }
 
 fn points(curves: &[Curve]) -> impl Iterator<Item = (f64, f64)> {
@@ -238,7 +256,7 @@ fn frame<'a, 'b>(
         .margin_top(12)
         .margin_right(30)
         .x_label_area_size(48)
-        .y_label_area_size(96)
+        .y_label_area_size(104)
         .build_cartesian_2d(x.clone(), y.clone())
         .map_err(failed)?;
     let style = (FONT, LABEL).into_font().color(&TEXT);
@@ -264,7 +282,10 @@ fn line(chart: &mut Chart<'_, '_>, curve: &Curve, place: &dyn Fn(f64) -> f64, wi
         let points: Vec<_> = piece.iter().map(|(x, y)| (*x, place(*y))).collect();
         // A line of one point is nothing: it is seen as a dot.
         if with_dots || points.len() == 1 {
-            chart.draw_series(points.iter().map(|at| Circle::new(*at, 3, colour.filled()))).map_err(failed)?;
+            // With more curves than colours, dots tell those of one colour apart.
+            let style = if curve.colour < SERIES.len() { colour.filled() } else { colour.stroke_width(2) };
+            let size = if curve.colour < SERIES.len() { 3 } else { 5 };
+            chart.draw_series(points.iter().map(|at| Circle::new(*at, size, style))).map_err(failed)?;
         }
         chart.draw_series(LineSeries::new(points, colour.stroke_width(2))).map_err(failed)?;
     }

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 
 use super::Compared;
 use super::compared::{self, Row, Spread};
-use super::numbers::{count, latency, percent, plural, rate, short};
+use super::numbers::{count, latency, plural, rate, short};
 use super::tables;
 use crate::result::{LatencyFigures, RunResult, VerdictCounts};
 
@@ -27,9 +27,9 @@ const STEPS: [&[f64]; 5] = [
 
 /// A run: figures, histogram, stages, verdict.
 pub fn run(result: &RunResult, all: &Histogram<u64>) -> String {
-    let mut text = format!("\n{}: {}\n\n", result.workload.name, result.workload.about);
+    let mut text = format!("\n{}: {}\n\n", plain(&result.workload.name), plain(&result.workload.about));
     for (name, value) in lines(result) {
-        text += &format!("{name:<13}{value}\n");
+        text += &format!("{name:<13}{}\n", plain(&value));
     }
     text += "\nlatency of all pushes\n";
     text += &histogram(all);
@@ -86,7 +86,7 @@ fn one_line(latency: &LatencyFigures) -> String {
 fn histogram(all: &Histogram<u64>) -> String {
     let bars = bars(all);
     let Some(most) = bars.iter().map(|(_, number)| *number).max() else { return "  no push came\n".to_owned() };
-    let mut text = format!("  {:>9}  {:>12} {:>8} {:>9}\n", "up to", "pushes", "share", "so far");
+    let mut text = format!("  {:>9}  {:>14} {:>8} {:>10}\n", "up to", "pushes", "share", "so far");
     let mut sum = 0;
     for (bound, number) in bars {
         sum += number;
@@ -95,13 +95,12 @@ fn histogram(all: &Histogram<u64>) -> String {
         let bar = if number > 0 && length == 0 { ".".to_owned() } else { "#".repeat(length) };
         let share = |part: u64| part as f64 / all.len() as f64;
         // Rounding must not say that all came when some have not.
-        let so_far = if sum < all.len() { share(sum).min(0.999_999) } else { 1.0 };
+        let so_far = if sum < all.len() { (share(sum) * 100.0).min(99.9999) } else { 100.0 };
         let line = format!(
-            "  {:>9}  {:>12} {:>7.2}% {:>9} {bar}",
+            "  {:>9}  {:>14} {:>7.2}% {so_far:>9.4}% {bar}",
             latency(bound),
             count(number),
             share(number) * 100.0,
-            percent((so_far * 1e6).round() / 1e6),
         );
         text += line.trim_end();
         text.push('\n');
@@ -121,7 +120,8 @@ fn bars(all: &Histogram<u64>) -> Vec<(f64, u64)> {
     let mut bars: Vec<_> =
         bounds.unwrap_or_else(|| bounds_of_all(low, high)).into_iter().map(|bound| (bound, 0)).collect();
     for value in all.iter_recorded() {
-        let ms = value.value_iterated_to() as f64 / 1e6;
+        // The bars are from the least of a value's equals, as is `low`.
+        let ms = all.lowest_equivalent(value.value_iterated_to()) as f64 / 1e6;
         let at = bars.partition_point(|(bound, _)| *bound < ms).min(bars.len() - 1);
         bars[at].1 += value.count_at_value();
     }
@@ -151,7 +151,7 @@ fn stages(result: &RunResult) -> String {
         let latency = &stage.latency;
         text += &format!(
             "  {:<12} {:>12} {:>10} {:>10} {:>10} {:>10}\n",
-            stage.stage,
+            short_name(&stage.stage),
             count(latency.count),
             short(latency.p50_ms),
             short(latency.p90_ms),
@@ -171,7 +171,7 @@ fn verdict(verdict: &VerdictCounts) -> String {
         text += "  (the workload cuts streams: repeats are allowed)\n";
     }
     for case in &verdict.cases {
-        text += &format!("  case: {}\n", case.replace(char::is_control, " "));
+        text += &format!("  case: {}\n", plain(case));
     }
     text + if verdict.is_clean { "verdict: clean\n" } else { "verdict: NOT CLEAN\n" }
 }
@@ -182,9 +182,9 @@ pub fn compared(compared: &[Compared]) -> String {
     if let Some(run) = compared.iter().find_map(|engine| engine.runs.first()) {
         let trials = compared.iter().map(|engine| engine.runs.len()).max().unwrap_or(0) as u64;
         let workload = &run.workload;
-        text += &format!("{}: {}\n", workload.name, workload.about);
+        text += &format!("{}: {}\n", plain(&workload.name), plain(&workload.about));
         text += &format!("{}; {} each\n", tables::load(workload), plural(trials, "trial", "trials"));
-        text += &format!("{}\n", tables::machine(&run.machine));
+        text += &format!("{}\n", plain(&tables::machine(&run.machine)));
     }
     let width = compared.iter().map(|engine| short_name(&engine.name).chars().count()).max().unwrap_or(0).max(6);
     for row in compared::rows(compared) {
@@ -209,15 +209,20 @@ fn figure(row: &Row, compared: &[Compared], width: usize) -> String {
         };
         let value = format!("{:>12}  {} .. {}", short(*median), short(*min), short(*max));
         let ratio = ratio.map_or_else(String::new, |ratio| tables::ratio(&ratio));
-        text += &format!("  {:<width$} {value:<40} {ratio}", short_name(&engine.name)).trim_end();
+        text += format!("  {:<width$} {value:<40} {ratio}", short_name(&engine.name)).trim_end();
         text.push('\n');
     }
     text
 }
 
+/// Without control codes, which could do anything to a terminal.
+fn plain(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
 /// A command line is too long for a table: its first 40 characters tell it apart, mostly.
 fn short_name(name: &str) -> String {
-    tables::shortened(name, 40)
+    tables::shortened(&plain(name), 40)
 }
 
 #[cfg(test)]
@@ -257,7 +262,7 @@ mod tests {
     fn little_is_shown_and_all_is_only_said_of_all() {
         let text = super::histogram(&histogram_of([(1_000_000, 100_000_000), (5_000_000, 1)]));
         let last = text.lines().last().expect("bars");
-        assert!(last.ends_with("100% ."), "{text}");
-        assert_eq!(text.matches("100%").count(), 1, "{text}");
+        assert!(last.ends_with("100.0000% ."), "{text}");
+        assert_eq!(text.matches("100.0000%").count(), 1, "{text}");
     }
 }
