@@ -67,7 +67,10 @@ impl Bed {
         let client = redis::Client::open(self.redis.url()).unwrap();
         let value = format!(r#"{{"username":"{user}","gateway_id":"{gateway}","remote_ip":"::1","timestamp":1}}"#);
         let mut set = redis::cmd("SET");
-        set.arg(format!("resonance:router:user:{user}")).arg(value).exec(&mut client.get_connection().unwrap()).unwrap();
+        set.arg(format!("resonance:router:user:{user}"))
+            .arg(value)
+            .exec(&mut client.get_connection().unwrap())
+            .unwrap();
     }
 
     fn publish(&self, session: &str, from: &str, messages: impl IntoIterator<Item = i64>) {

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
+use super::Counts;
 use super::link::Link;
 use super::routes::User;
-use super::Counts;
 
 /// Pushes that one gateway may have before it, waiting or unanswered.
 const ROOM: usize = 64 * 1024;

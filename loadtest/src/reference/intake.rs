@@ -1,8 +1,8 @@
 //! Reads events from NATS and hands each to its session's task, in order.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_nats::{ConnectOptions, Event, ServerAddr, Subscriber};
 use prost::Message as _;

@@ -98,7 +98,8 @@ impl Link {
                         eprintln!("reference: gateway {}: {why}", self.id);
                     }
                     self.give_up_old();
-                    tokio::time::sleep((Duration::from_millis(25) * 2u32.pow(self.failures.min(8))).min(PAUSE_MAX)).await;
+                    tokio::time::sleep((Duration::from_millis(25) * 2u32.pow(self.failures.min(8))).min(PAUSE_MAX))
+                        .await;
                 }
             }
         }
@@ -118,7 +119,8 @@ impl Link {
 
     /// Where it is, as soon as it is registered; none when the oldest bundle can wait no longer.
     async fn address(&self) -> Option<Address> {
-        let left = lock(&self.feed).unanswered.front().map(|oldest| self.patience.saturating_sub(oldest.since.elapsed()));
+        let left =
+            lock(&self.feed).unanswered.front().map(|oldest| self.patience.saturating_sub(oldest.since.elapsed()));
         let mut addresses = self.ends.gateway.address.subscribe();
         let address = timeout(left?, addresses.wait_for(Option::is_some)).await.ok()?.ok()?;
         address.clone()
@@ -153,7 +155,12 @@ impl Link {
         over
     }
 
-    async fn serve_stream(&mut self, channel: Channel, protocol: Protocol, is_live: Arc<AtomicBool>) -> Result<Infallible, Over> {
+    async fn serve_stream(
+        &mut self,
+        channel: Channel,
+        protocol: Protocol,
+        is_live: Arc<AtomicBool>,
+    ) -> Result<Infallible, Over> {
         let mut client = tonic::client::Grpc::new(channel);
         client.ready().await.map_err(|error| Over::Lost(error.to_string()))?;
         let source = Source::new(&self.feed, self.answered, is_live);

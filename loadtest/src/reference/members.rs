@@ -137,10 +137,8 @@ type Lists = HashMap<Vec<u8>, Vec<Bytes>>;
 fn query(connection: &mut Conn, sessions: &[String]) -> Result<Lists> {
     // Padded to a power of two, so that few statements are prepared.
     let places = sessions.len().next_power_of_two();
-    let sql = format!(
-        "SELECT session_id, username FROM t_session_member WHERE session_id IN (?{})",
-        ",?".repeat(places - 1)
-    );
+    let sql =
+        format!("SELECT session_id, username FROM t_session_member WHERE session_id IN (?{})", ",?".repeat(places - 1));
     let last = sessions.last().into_iter().cycle().take(places - sessions.len());
     let values: Vec<Value> = sessions.iter().chain(last).map(Value::from).collect();
     let rows = connection.exec_iter(sql, values).map_err(|cause| Error::of("members", cause))?;

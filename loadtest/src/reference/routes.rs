@@ -104,7 +104,8 @@ impl Routes {
             settings = settings.set_password(config.redis.password.reveal());
         }
         let address = ConnectionAddr::Tcp(config.redis.at.host.clone(), config.redis.at.port);
-        let client = address.into_connection_info().map(|info| info.set_redis_settings(settings)).and_then(Client::open);
+        let client =
+            address.into_connection_info().map(|info| info.set_redis_settings(settings)).and_then(Client::open);
         let client = client.map_err(|cause| Error::of(&place, cause))?;
         let patience = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(config.redis.dial_timeout))

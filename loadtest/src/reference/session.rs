@@ -42,7 +42,7 @@ pub(super) struct Session {
 /// An event that is not answered yet.
 struct Flying {
     message: Arc<Message>,
-    /// How many routes had changed when it was routed.
+    /// All changes of routes up to this one were known when it was routed.
     routed_at: u64,
     ended: oneshot::Receiver<Vec<Refused>>,
 }
@@ -99,13 +99,14 @@ impl Session {
 
     async fn try_push(&mut self, message: &Arc<Message>, sender: &[u8]) -> Result<()> {
         let members = self.members().await?;
-        let mut routed_at = self.engine.routes.changes();
-        if self.route(&members, sender).await? {
+        let mut routed_at = self.route(&members, sender).await?;
+        if routed_at.is_none() {
             self.drop_groups();
             self.settle(Vec::new()).await;
-            routed_at = self.engine.routes.changes();
-            self.route(&members, sender).await?;
+            routed_at = self.route(&members, sender).await?;
         }
+        // With nothing unanswered no route can have changed meanwhile.
+        let routed_at = routed_at.unwrap_or_default();
         if let Some(ended) = self.send(message).await {
             self.flying.push_back(Flying { message: message.clone(), routed_at, ended });
         }
@@ -138,9 +139,10 @@ impl Session {
         Ok(members)
     }
 
-    /// Groups the members by gateway; true when the route of one of them has changed since the oldest unanswered event was
-    /// routed.
-    async fn route(&mut self, members: &[Arc<User>], sender: &[u8]) -> Result<bool> {
+    /// Groups the members by gateway, and gives the last change that is heeded; none when the route of one of them has
+    /// changed since the oldest unanswered event was routed.
+    async fn route(&mut self, members: &[Arc<User>], sender: &[u8]) -> Result<Option<u64>> {
+        let known_changes = self.engine.routes.changes();
         let routed_at = self.flying.front().map_or(u64::MAX, |oldest| oldest.routed_at);
         let (mut latest, mut stale, mut offline) = (0, Vec::new(), 0);
         let now = Instant::now();
@@ -165,11 +167,11 @@ impl Session {
                 offline += usize::from(!self.group(user, gateway));
             }
         }
-        let has_moved = latest > routed_at;
-        if !has_moved {
-            add(&self.engine.counts.offline, offline);
+        if latest > routed_at {
+            return Ok(None);
         }
-        Ok(has_moved)
+        add(&self.engine.counts.offline, offline);
+        Ok(Some(latest.max(known_changes)))
     }
 
     async fn ask_routes(&self, users: &[Arc<User>]) -> Result<()> {
@@ -229,10 +231,12 @@ impl Session {
                 tokio::time::sleep(pause).await;
             }
             let all = refused.iter().flat_map(|(_, refused)| refused);
-            let all: Vec<Arc<User>> = all.map(|refused| {
-                refused.user.is_not_at(&refused.by);
-                refused.user.clone()
-            }).collect();
+            let all: Vec<Arc<User>> = all
+                .map(|refused| {
+                    refused.user.is_not_at(&refused.by);
+                    refused.user.clone()
+                })
+                .collect();
             if let Err(error) = self.ask_routes(&all).await {
                 eprintln!("reference: session {}: {error}", self.id);
                 break;

@@ -12,10 +12,10 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
+use super::add;
 use super::gateway::{Address, Bundle, lock};
 use super::link::{Ends, Link, Over, path};
 use super::requests::RawPushMany;
-use super::add;
 
 /// Calls that one gateway may have open.
 pub(super) const LANES: usize = 32;
