@@ -22,8 +22,10 @@ pub struct CompareArgs {
     /// A named workload, or a .toml file.
     #[arg(long, default_value = "group-100")]
     pub workload: String,
+    /// What is driven, and on what.
     #[command(flatten)]
     pub setup: Setup,
+    /// Numbers of the workload that are set anew.
     #[command(flatten)]
     pub overrides: Overrides,
     /// Where the files go.
@@ -48,8 +50,7 @@ pub fn run(args: &CompareArgs) -> Result<bool> {
     let workload = args.overrides.apply(Workload::find(&args.workload)?)?;
     workload.check()?;
     let named = args.engine.iter().map(|engine| name_of(engine));
-    let mut compared: Vec<_> =
-        named.map(|(name, command)| (Compared { name, runs: Vec::new() }, command)).collect();
+    let mut compared: Vec<_> = named.map(|(name, command)| (Compared { name, runs: Vec::new() }, command)).collect();
     for trial in 1..=args.trials {
         for (engine, command) in &mut compared {
             eprintln!("trial {trial} of {}: {}", args.trials, engine.name);

@@ -40,9 +40,12 @@ pub fn commit() -> String {
 pub fn versions(with_servers: bool) -> BTreeMap<String, String> {
     let mut versions = BTreeMap::from([("loadtest".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
     if with_servers {
-        for (binary, flag) in
-            [("nats-server", "--version"), ("redis-server", "--version"), ("mariadbd", "--version"), ("etcd", "--version")]
-        {
+        for (binary, flag) in [
+            ("nats-server", "--version"),
+            ("redis-server", "--version"),
+            ("mariadbd", "--version"),
+            ("etcd", "--version"),
+        ] {
             let path = crate::servers::find_program(binary, binary);
             let words = path.ok().and_then(|path| said(&path.to_string_lossy(), &[flag]));
             versions.insert(binary.to_owned(), words.and_then(|words| number_in(&words)).unwrap_or_else(unknown));

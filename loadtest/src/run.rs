@@ -22,10 +22,13 @@ pub struct RunArgs {
     /// plain Tokio engine of this program.
     #[arg(long, value_name = "CMD")]
     pub engine: Option<String>,
+    /// What is driven, and on what.
     #[command(flatten)]
     pub setup: Setup,
+    /// Numbers of the workload that are set anew.
     #[command(flatten)]
     pub overrides: Overrides,
+    /// How a rate is searched for.
     #[command(flatten)]
     pub search: Search,
     /// Where the files go.

@@ -295,7 +295,9 @@ fn command_of(engine: Option<&str>) -> Result<String> {
     let beside = std::env::current_exe().map(|path| path.with_file_name(program));
     let path: Option<PathBuf> = beside.ok().filter(|path| path.is_file());
     let path = path.ok_or_else(|| {
-        Error::new(format!("{program} is not beside this program: run `make loadtest`, or give --engine \"CMD {{config}}\""))
+        Error::new(format!(
+            "{program} is not beside this program: run `make loadtest`, or give --engine \"CMD {{config}}\""
+        ))
     })?;
     let path = path.display().to_string();
     let quoted = shlex::try_quote(&path).map_err(|cause| Error::of("the path of the engine", cause))?;
@@ -386,13 +388,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn until(
-        &mut self,
-        engine: &mut Engine,
-        live: &Live,
-        stop: &AtomicBool,
-        is_over: impl Fn() -> bool,
-    ) -> Result<()> {
+    fn until(&mut self, engine: &mut Engine, live: &Live, stop: &AtomicBool, is_over: impl Fn() -> bool) -> Result<()> {
         while !is_over() {
             self.look(engine, live, self.drive.phase)?;
             if self.was_given_up {

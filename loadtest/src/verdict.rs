@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hdrhistogram::Histogram;
 
 use self::book::{Book, Came};
-use self::message::Messages;
 pub use self::message::CONTENT_BYTES_MIN;
+use self::message::Messages;
 use crate::gateways::{Answer, Recorder, Seen};
 use crate::result::VerdictCounts;
 use crate::workload::How;
@@ -119,7 +119,10 @@ impl Verdict {
     /// Faults that are known so far; what is lost is known only at the end.
     pub fn wrong_so_far(&self) -> u64 {
         let Counts { repeated_without_cause, out_of_order, misdelivered, corrupt, .. } = &self.counts;
-        [repeated_without_cause, out_of_order, misdelivered, corrupt].map(|count| count.load(Ordering::Relaxed)).iter().sum()
+        [repeated_without_cause, out_of_order, misdelivered, corrupt]
+            .map(|count| count.load(Ordering::Relaxed))
+            .iter()
+            .sum()
     }
 
     /// The verdict, once nothing is under way.
@@ -214,9 +217,10 @@ impl Verdict {
         let Seen { gateway, recipient, session, .. } = seen;
         let counts = &self.counts;
         let (count, words) = match fault {
-            Fault::Repeated { message } => {
-                (&counts.repeated_without_cause, format!("repeated: {session} message {message} to {recipient} at {gateway}"))
-            }
+            Fault::Repeated { message } => (
+                &counts.repeated_without_cause,
+                format!("repeated: {session} message {message} to {recipient} at {gateway}"),
+            ),
             Fault::OutOfOrder { message } => (
                 &counts.out_of_order,
                 format!("out of order: {session} message {message} to {recipient} at {gateway}, after a later one"),

@@ -155,8 +155,7 @@ impl World {
         let (users, from) = (self.workload.users as usize, first as usize);
         let end = from + members as usize;
         let all = self.judged_before[users];
-        let until_end =
-            if end <= users { self.judged_before[end] } else { all + self.judged_before[end - users] };
+        let until_end = if end <= users { self.judged_before[end] } else { all + self.judged_before[end - users] };
         until_end - self.judged_before[from] - u32::from(self.is_judged(first))
     }
 
@@ -237,7 +236,8 @@ mod tests {
     /// Many shapes of worlds: users, gateways, offline, misbehaving, sessions.
     fn worlds() -> Vec<Arc<World>> {
         let mut worlds = Vec::new();
-        for (users, gateways, offline_percent) in [(7, 1, 0), (100, 8, 20), (1_000, 5, 20), (999, 64, 33), (101, 3, 99)] {
+        for (users, gateways, offline_percent) in [(7, 1, 0), (100, 8, 20), (1_000, 5, 20), (999, 64, 33), (101, 3, 99)]
+        {
             for sessions in [vec![group(9, 2, 1)], vec![group(50, 7, 3), group(3, 2, 5), group(1, 6, 1)]] {
                 for misbehaving in [vec![], vec![Misbehaving { gateway: gateways - 1, how: How::Deaf, ms: 0 }]] {
                     let mut workload = Workload::find("mixed").expect("mixed");
@@ -287,8 +287,12 @@ mod tests {
     fn users_are_in_as_many_sessions_and_on_gateways_evenly() {
         for world in worlds() {
             let mut sessions_of = vec![0_u32; world.workload().users as usize];
-            (0..world.sessions()).flat_map(|session| world.members(session)).for_each(|user| sessions_of[user as usize] += 1);
-            assert!(sessions_of.iter().max().zip(sessions_of.iter().min()).is_some_and(|(most, least)| most - least <= 1));
+            (0..world.sessions())
+                .flat_map(|session| world.members(session))
+                .for_each(|user| sessions_of[user as usize] += 1);
+            assert!(
+                sessions_of.iter().max().zip(sessions_of.iter().min()).is_some_and(|(most, least)| most - least <= 1)
+            );
             let mut on = vec![0_u32; world.workload().gateways as usize];
             let places = (0..world.workload().users).map(|user| world.place(user));
             let online: Vec<Place> = places.filter(|place| !place.is_offline).collect();
@@ -328,8 +332,14 @@ mod tests {
         assert_eq!(world.session_of(&World::session_name(220)), Some(220));
         assert_eq!(world.user_of(&World::user_name(9_999)), Some(9_999));
         assert_eq!(world.gateway_of(&World::gateway_name(7)), Some(7));
-        for name in ["session-221", "user-10000", "gateway-8", "user-", "user-x", "user-+1", "user-01", "user-99999999999", ""] {
-            assert_eq!((world.session_of(name), world.user_of(name), world.gateway_of(name)), (None, None, None), "{name}");
+        for name in
+            ["session-221", "user-10000", "gateway-8", "user-", "user-x", "user-+1", "user-01", "user-99999999999", ""]
+        {
+            assert_eq!(
+                (world.session_of(name), world.user_of(name), world.gateway_of(name)),
+                (None, None, None),
+                "{name}"
+            );
         }
     }
 }

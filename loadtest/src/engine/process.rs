@@ -177,7 +177,8 @@ fn words_of(command: &str, places: &Places<'_>) -> Result<Vec<String>> {
             .replace("{admin}", &format!("127.0.0.1:{}", places.admin_port))
             .replace("{cores}", &places.cores.to_string())
     };
-    let words = shlex::split(command).ok_or_else(|| Error::new(format!("--engine `{command}`: a quote is not closed")))?;
+    let words =
+        shlex::split(command).ok_or_else(|| Error::new(format!("--engine `{command}`: a quote is not closed")))?;
     if words.is_empty() {
         return Err(Error::new("--engine is empty: give a command line such as `task-engine --config {config}`"));
     }
@@ -233,7 +234,8 @@ mod tests {
 
     #[test]
     fn a_command_that_cannot_work_is_refused_in_words() {
-        for (command, words) in [("", "empty"), ("engine", "put {config} into it"), ("'engine {config}", "not closed")] {
+        for (command, words) in [("", "empty"), ("engine", "put {config} into it"), ("'engine {config}", "not closed")]
+        {
             let error = words_of(command, &places()).expect_err(command).to_string();
             assert!(error.contains(words), "{error}");
         }

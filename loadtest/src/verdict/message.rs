@@ -6,7 +6,6 @@
 use std::io::Write as _;
 
 use crate::rng::Rng;
-use crate::world::World;
 
 const NUMBER: usize = 10;
 const INSTANT: usize = 20;
@@ -143,6 +142,7 @@ fn put_name(out: &mut Vec<u8>, field: u64, name: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::World;
     use prost::Message as _;
     use task_engine::proto::event::PushEvent;
 

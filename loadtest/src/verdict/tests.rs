@@ -46,8 +46,7 @@ impl Bench {
         let mut event = self.events[number].clone();
         change(&mut event);
         let (gateway, user): (Arc<str>, _) = (World::gateway_name(gateway).into(), World::user_name(user));
-        let answer =
-            if self.verdict.is_connected(&gateway, &user) { Answer::Delivered } else { Answer::Refused };
+        let answer = if self.verdict.is_connected(&gateway, &user) { Answer::Delivered } else { Answer::Refused };
         self.verdict.push(&Seen {
             gateway: &gateway,
             stream: 1,
@@ -70,7 +69,9 @@ impl Bench {
 
     fn all_come(&self) {
         for number in 0..self.events.len() {
-            (1..4).for_each(|user| drop(self.comes(number, user, user % 2)));
+            for user in 1..4 {
+                self.comes(number, user, user % 2);
+            }
         }
     }
 }
@@ -93,7 +94,8 @@ fn all_that_came_once_in_order_is_clean() {
     assert_eq!(bench.verdict.findings(), clean(60));
     assert_eq!(bench.verdict.progress(), Progress { events: 20, expected: 60, delivered: 60 });
     let latency = bench.verdict.take_recent();
-    assert_eq!((latency.len(), latency.max() / 100_000), (60, 49), "from 1,000 to 5,000,000 ns");
+    assert_eq!(latency.len(), 60);
+    assert!((4_990_000..5_010_000).contains(&latency.max()), "from 1,000 to 5,000,000 ns: {}", latency.max());
     assert_eq!(bench.verdict.take_recent().len(), 0);
 }
 
@@ -238,7 +240,11 @@ fn many_threads_lose_no_count() {
     std::thread::scope(|scope| {
         for user in 1..8 {
             let bench = &bench;
-            scope.spawn(move || (0..200).for_each(|number| drop(bench.comes(number, user, user % 2))));
+            scope.spawn(move || {
+                for number in 0..200 {
+                    bench.comes(number, user, user % 2);
+                }
+            });
         }
     });
     assert_eq!(bench.verdict.findings(), clean(200 * 7));

@@ -61,7 +61,9 @@ impl Workload {
         for (at, group) in self.sessions.iter().enumerate() {
             let group_name = format!("group {} of its sessions", at + 1);
             if group.count == 0 {
-                return Err(format!("{group_name} has count 0: make it at least 1 (--sessions), or take the group out"));
+                return Err(format!(
+                    "{group_name} has count 0: make it at least 1 (--sessions), or take the group out"
+                ));
             }
             if group.members < 2 {
                 return Err(format!(
@@ -100,10 +102,7 @@ impl Workload {
             return Err(format!("seconds is {}: make it 1 to {DAY_SECONDS} (--seconds)", self.seconds));
         }
         if self.warm_up_seconds > DAY_SECONDS {
-            return Err(format!(
-                "warm_up_seconds is {}: make it 0 to {DAY_SECONDS} (--warm-up)",
-                self.warm_up_seconds
-            ));
+            return Err(format!("warm_up_seconds is {}: make it 0 to {DAY_SECONDS} (--warm-up)", self.warm_up_seconds));
         }
         if self.moves_per_second > MOVES_MAX {
             return Err(format!(
@@ -124,8 +123,10 @@ impl Workload {
         let excused = self.misbehaving.iter().filter(|misbehaving| misbehaving.how.is_excused()).count();
         let judged = self.gateways as usize - excused;
         if judged == 0 {
-            return Err("all gateways are deaf or refusing, so nothing could be judged: leave one that is not (--misbehave)"
-                .to_owned());
+            return Err(
+                "all gateways are deaf or refusing, so nothing could be judged: leave one that is not (--misbehave)"
+                    .to_owned(),
+            );
         }
         if self.moves_per_second > 0 && judged < 2 {
             return Err(format!(
@@ -148,10 +149,12 @@ impl Workload {
             ));
         }
         match (how, ms) {
-            (How::Slow, 0) => Err(format!("gateway {gateway} is slow by 0 ms: say how slow (--misbehave {gateway}=slow:20)")),
-            (How::Flapping, 0) => {
-                Err(format!("gateway {gateway} cuts its streams every 0 ms: say how often (--misbehave {gateway}=flapping:500)"))
+            (How::Slow, 0) => {
+                Err(format!("gateway {gateway} is slow by 0 ms: say how slow (--misbehave {gateway}=slow:20)"))
             }
+            (How::Flapping, 0) => Err(format!(
+                "gateway {gateway} cuts its streams every 0 ms: say how often (--misbehave {gateway}=flapping:500)"
+            )),
             (How::Deaf | How::Refusing, 1..) => {
                 Err(format!("gateway {gateway} is deaf or refusing, which takes no {ms} ms: leave them out"))
             }

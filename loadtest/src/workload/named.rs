@@ -65,7 +65,8 @@ fn read(name: &str, text: &str) -> std::result::Result<Workload, toml::de::Error
 
 fn nearest_first(name: &str) -> Vec<&'static str> {
     let mut names: Vec<_> = Workload::names().collect();
-    names.sort_by_key(|known| distance(name, known));
+    // The first letters of a name stand for it, whatever follows.
+    names.sort_by_key(|known| (name.is_empty() || !known.starts_with(name), distance(name, known)));
     names
 }
 

@@ -234,9 +234,14 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_said() {
-        for words in
-            ["--rate fast", "--rate 5 --window 5", "--misbehave 1", "--misbehave 1=rude", "--misbehave x=deaf", "--misbehave 1=slow:x"]
-        {
+        for words in [
+            "--rate fast",
+            "--rate 5 --window 5",
+            "--misbehave 1",
+            "--misbehave 1=rude",
+            "--misbehave x=deaf",
+            "--misbehave 1=slow:x",
+        ] {
             assert!(parsed(words).is_err(), "{words}");
         }
         assert!(parsed("--rate max").expect("it parses").rate_is_max());

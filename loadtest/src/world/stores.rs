@@ -73,7 +73,8 @@ impl World {
             format!("('{}', {kind})", Self::session_name(session))
         });
         in_parts(sessions, |rows| {
-            conn.query_drop(format!("REPLACE INTO t_session (session_id, type) VALUES {}", rows.join(","))).map_err(failed)
+            conn.query_drop(format!("REPLACE INTO t_session (session_id, type) VALUES {}", rows.join(",")))
+                .map_err(failed)
         })?;
         let members = (0..self.sessions()).flat_map(|session| {
             let name = Self::session_name(session);
