@@ -114,7 +114,7 @@ fn bars(all: &Histogram<u64>) -> Vec<(f64, u64)> {
         return Vec::new();
     }
     // Zeros are in the first bar; of nothing but zeros the least other value is not one.
-    let high = all.max().max(1);
+    let high = all.lowest_equivalent(all.max()).max(1);
     let (low, high) = (all.min_nz().clamp(1, high) as f64 / 1e6, high as f64 / 1e6);
     let bounds = STEPS.iter().map(|steps| bounds(steps, low, high)).find(|bounds| bounds.len() <= BARS);
     let mut bars: Vec<_> =
