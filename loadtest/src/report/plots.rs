@@ -110,7 +110,7 @@ pub fn over_time(seconds: &[SecondFigures]) -> Result<Option<String>> {
     draw(HEIGHT, |area| {
         let mut chart = frame(area, &x, &log_axis(&axis), &label_x, &|y| latency(10f64.powf(*y)))?;
         // The greatest first and with larger dots: where all are the same, each is still seen.
-        let mut sized = curves.iter().zip([3, 5, 7]).rev();
+        let mut sized = curves.iter().zip([3, 4, 5]).rev();
         sized.try_for_each(|(curve, dot)| line(&mut chart, curve, &axis_of(&axis), Some(dot)))
     })
     .map(Some)
