@@ -173,7 +173,7 @@ fn kinds() -> Vec<(&'static str, RunResult, Histograms)> {
     add(
         "long",
         run_of(
-            &(0..900).map(|at| vec![(400_000 + at % 97 * 10_000, 1_000), (9_000_000, at % 13 + 1)]).collect::<Vec<_>>(),
+            &(0..300).map(|at| vec![(400_000 + at % 97 * 10_000, 1_000), (9_000_000, at % 13 + 1)]).collect::<Vec<_>>(),
         ),
     );
     kinds

@@ -1,6 +1,6 @@
 //! Numbers as people read them.
 //!
-//! Promises that no number is shown as `NaN` or `inf`.
+//! Promises about three digits, which is what a histogram knows. Refuses to show `NaN` or `inf`: they are `-`.
 
 /// `1,234,567`.
 pub fn count(number: u64) -> String {
