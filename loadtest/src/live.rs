@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::report::numbers::{count, rate, short};
+
 /// Between two lines where there is no terminal.
 const EACH: Duration = Duration::from_secs(2);
 /// The bar counts in tenths of a second.
@@ -83,7 +85,7 @@ impl Live {
             Some(bar) => {
                 bar.set_position((at * TENTHS) as u64);
                 bar.set_prefix(format!("{at:.0} of {:.0} s", self.total_seconds));
-                bar.set_message(line(tick));
+                bar.set_message(format!("{} {}", tick.phase, figures(tick)));
             }
             None => {
                 let now = state.began.elapsed();
@@ -155,16 +157,19 @@ fn bar(total_seconds: f64) -> ProgressBar {
 }
 
 fn line(tick: &Tick) -> String {
+    format!("{:<8} {:>5.1} s  {}", tick.phase, tick.at_seconds, figures(tick))
+}
+
+/// Short, and the most important first: a terminal of 80 columns cuts what is longer.
+fn figures(tick: &Tick) -> String {
     format!(
-        "{:<8} {:>5.1} s  {:>9.0} pushes/s  {:>8} in flight  p50 {:.2} ms  p99 {:.2} ms  engine {:.2} CPU  {} wrong",
-        tick.phase,
-        tick.at_seconds,
-        tick.pushes_per_second,
-        tick.in_flight,
-        tick.p50_ms,
-        tick.p99_ms,
+        "{} wrong  {} pushes/s  {} in flight  p50 {}  p99 {} ms  {:.2} CPU",
+        count(tick.lost_or_wrong),
+        rate(tick.pushes_per_second),
+        count(tick.in_flight),
+        short(tick.p50_ms),
+        short(tick.p99_ms),
         tick.engine_cpus,
-        tick.lost_or_wrong,
     )
 }
 
@@ -189,16 +194,9 @@ mod tests {
             engine_cpus: 0.87,
             lost_or_wrong: 3,
         });
-        for figure in [
-            "measured",
-            "3.2 s",
-            "40123 pushes/s",
-            "99 in flight",
-            "p50 1.21 ms",
-            "p99 12.50 ms",
-            "0.87 CPU",
-            "3 wrong",
-        ] {
+        for figure in
+            ["measured", "3.2 s", "40,123 pushes/s", "99 in flight", "p50 1.21", "p99 12.5 ms", "0.87 CPU", "3 wrong"]
+        {
             assert!(line.contains(figure), "{figure} is not in {line}");
         }
         assert!(!line.contains(char::is_control), "{line:?}");

@@ -16,7 +16,7 @@ mod axes;
 mod compared;
 mod files;
 mod html;
-mod numbers;
+pub(crate) mod numbers;
 mod plots;
 mod tables;
 mod text;

@@ -1,4 +1,6 @@
-//! Ticks of axes: round numbers, few enough to read.
+//! Ticks of axes.
+//!
+//! Promises round numbers, few enough to read, for any values. Refuses an axis for no values.
 
 /// Fewer decades than this also have ticks at 2 and 5.
 const CLOSE: f64 = 2.6;

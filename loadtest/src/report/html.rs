@@ -7,7 +7,7 @@ use std::fmt::Display;
 
 use super::Compared;
 use super::compared::{Comparison, Row, Spread};
-use super::numbers::{compact, count, rate, short};
+use super::numbers::{compact, compact_count, count, rate, short};
 use super::plots::{self, Curve, SERIES};
 use super::tables;
 use crate::error::Result;
@@ -140,7 +140,7 @@ fn tiles(figures: &Figures) -> String {
     ];
     match figures.allocations_per_push {
         Some(allocations) => tiles.push(("allocations per push", short(allocations), "")),
-        None => tiles.push(("pushes", compact(figures.pushes as f64), "")),
+        None => tiles.push(("pushes", compact_count(figures.pushes), "")),
     }
     let tile = |(name, value, unit)| {
         format!("<div class=\"tile\"><span>{name}</span><b>{value}</b> <small>{unit}</small></div>\n")

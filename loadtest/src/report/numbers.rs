@@ -1,6 +1,6 @@
 //! Numbers as people read them.
 //!
-//! Promises that no number is shown as `NaN` or `inf`.
+//! Promises about three digits, which is what a histogram knows. Refuses to show `NaN` or `inf`: they are `-`.
 
 /// `1,234,567`.
 pub fn count(number: u64) -> String {
@@ -42,6 +42,11 @@ pub fn compact(number: f64) -> String {
         size if size < 999.95e9 => format!("{} G", short(number / 1e9)),
         _ => format!("{} T", short(number / 1e12)),
     }
+}
+
+/// As [`compact`], of a whole number.
+pub fn compact_count(number: u64) -> String {
+    if number < 1_000_000 { count(number) } else { compact(number as f64) }
 }
 
 /// A whole number of something a second.
@@ -112,6 +117,7 @@ mod tests {
         }
         assert_eq!((latency(1_000.0).as_str(), latency(60_000.0).as_str()), ("1 s", "60 s"));
         assert_eq!((compact(19_996.2).as_str(), compact(1_234_567.0).as_str()), ("19,996", "1.23 M"));
+        assert_eq!((compact_count(7).as_str(), compact_count(3_000_000_014).as_str()), ("7", "3.00 G"));
         assert_eq!((compact(7.49e8).as_str(), compact(1.2e12).as_str()), ("749 M", "1.20 T"));
         assert_eq!((percent(0.5).as_str(), percent(0.9999).as_str(), percent(0.0).as_str()), ("50%", "99.99%", "0%"));
     }

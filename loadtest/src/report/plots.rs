@@ -12,7 +12,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::axes::{LogAxis, nice_steps};
-use super::numbers::{latency, percent, rate};
+use super::numbers::{count, latency, percent, rate};
 use super::tables::shortened;
 use crate::error::{Error, Result};
 use crate::result::{SecondFigures, StageFigures};
@@ -106,10 +106,12 @@ pub fn over_time(seconds: &[SecondFigures]) -> Result<Option<String>> {
         ticks: whole(nice_steps(end, 10)),
         title: "seconds since the warm-up ended",
     };
-    let label_x = |x: &f64| rate(*x);
+    let label_x = |x: &f64| count(x.round() as u64);
     draw(HEIGHT, |area| {
         let mut chart = frame(area, &x, &log_axis(&axis), &label_x, &|y| latency(10f64.powf(*y)))?;
-        curves.iter().try_for_each(|curve| line(&mut chart, curve, &axis_of(&axis), true))
+        // The greatest first and with larger dots: where all are the same, each is still seen.
+        let mut sized = curves.iter().zip([3, 4, 5]).rev();
+        sized.try_for_each(|(curve, dot)| line(&mut chart, curve, &axis_of(&axis), Some(dot)))
     })
     .map(Some)
 }
@@ -127,7 +129,7 @@ pub fn by_trial(curves: &[Curve]) -> Result<Option<String>> {
     let y = Axis { low: 0.0, high: most * 1.08, ticks: nice_steps(most * 1.08, 6), title: "" };
     draw(HEIGHT, |area| {
         let mut chart = frame(area, &x, &y, &|x| format!("{x:.0}"), &|y| rate(*y))?;
-        curves.iter().try_for_each(|curve| line(&mut chart, curve, &|value| value, true))
+        curves.iter().try_for_each(|curve| line(&mut chart, curve, &|value| value, Some(3)))
     })
     .map(Some)
 }
@@ -176,7 +178,8 @@ fn by_percentile(curves: &[Curve], end: f64) -> Result<String> {
     draw(HEIGHT, |area| {
         let label = |x: &f64| percent(1.0 - 10f64.powf(-x));
         let mut chart = frame(area, &x, &log_axis(&axis), &label, &|y| latency(10f64.powf(*y)))?;
-        curves.iter().try_for_each(|curve| line(&mut chart, curve, &axis_of(&axis), curves.len() > 1))
+        let dots = (curves.len() > 1).then_some(3);
+        curves.iter().try_for_each(|curve| line(&mut chart, curve, &axis_of(&axis), dots))
     })
 }
 
@@ -216,7 +219,8 @@ impl Ranged for Axis {
     }
 
     fn key_points<Hint: KeyPointHint>(&self, _hint: Hint) -> Vec<f64> {
-        self.ticks.clone()
+        let (low, high) = (self.low.min(self.high), self.low.max(self.high));
+        self.ticks.iter().copied().filter(|tick| (low..=high).contains(tick)).collect()
     }
 
     fn range(&self) -> Range<f64> {
@@ -275,16 +279,17 @@ fn frame<'a, 'b>(
     Ok(chart)
 }
 
-fn line(chart: &mut Chart<'_, '_>, curve: &Curve, place: &dyn Fn(f64) -> f64, with_dots: bool) -> Result<()> {
+fn line(chart: &mut Chart<'_, '_>, curve: &Curve, place: &dyn Fn(f64) -> f64, dots: Option<i32>) -> Result<()> {
     let colour = SERIES[curve.colour % SERIES.len()];
-    let with_dots = with_dots && curve.pieces.iter().map(Vec::len).sum::<usize>() <= DOTS_MAX;
+    let is_sparse = curve.pieces.iter().map(Vec::len).sum::<usize>() <= DOTS_MAX;
+    let with_dots = dots.is_some() && is_sparse;
     for piece in &curve.pieces {
         let points: Vec<_> = piece.iter().map(|(x, y)| (*x, place(*y))).collect();
         // A line of one point is nothing: it is seen as a dot.
         if with_dots || points.len() == 1 {
             // With more curves than colours, dots tell those of one colour apart.
             let style = if curve.colour < SERIES.len() { colour.filled() } else { colour.stroke_width(2) };
-            let size = if curve.colour < SERIES.len() { 3 } else { 5 };
+            let size = dots.unwrap_or(3) + if curve.colour < SERIES.len() { 0 } else { 2 };
             chart.draw_series(points.iter().map(|at| Circle::new(*at, size, style))).map_err(failed)?;
         }
         chart.draw_series(LineSeries::new(points, colour.stroke_width(2))).map_err(failed)?;

@@ -114,7 +114,7 @@ fn bars(all: &Histogram<u64>) -> Vec<(f64, u64)> {
         return Vec::new();
     }
     // Zeros are in the first bar; of nothing but zeros the least other value is not one.
-    let high = all.max().max(1);
+    let high = all.lowest_equivalent(all.max()).max(1);
     let (low, high) = (all.min_nz().clamp(1, high) as f64 / 1e6, high as f64 / 1e6);
     let bounds = STEPS.iter().map(|steps| bounds(steps, low, high)).find(|bounds| bounds.len() <= BARS);
     let mut bars: Vec<_> =
@@ -264,5 +264,46 @@ mod tests {
         let last = text.lines().last().expect("bars");
         assert!(last.ends_with("100.0000% ."), "{text}");
         assert_eq!(text.matches("100.0000%").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn a_run_is_told_with_its_verdict_and_without_control_codes() {
+        let nasty = "red\u{1b}[31m";
+        let workload = serde_json::json!({
+            "name": nasty, "about": nasty, "users": 2, "gateways": 1, "sessions": [{"count": 1, "members": 2}],
+            "content_bytes": 64, "load": {"pushes_in_flight": 1000}, "warm_up_seconds": 0, "seconds": 1
+        });
+        let latency = LatencyFigures { count: 5, p50_ms: 1.0, max_ms: 2.0, ..LatencyFigures::default() };
+        let cases = vec![format!("lost: {nasty}\nsession-1")];
+        let mut result = RunResult {
+            schema: 1,
+            command: nasty.to_owned(),
+            commit: nasty.to_owned(),
+            started: nasty.to_owned(),
+            machine: crate::result::Machine { cpu: nasty.to_owned(), ..Default::default() },
+            versions: Default::default(),
+            engine: nasty.to_owned(),
+            stores: nasty.to_owned(),
+            protocol: nasty.to_owned(),
+            assignment: nasty.to_owned(),
+            cores: 2,
+            workload: serde_json::from_value(workload).expect("a workload"),
+            figures: Default::default(),
+            verdict: VerdictCounts { expected: 5, lost: 1, delivered: 4, cases, ..Default::default() },
+            stages: vec![crate::result::StageFigures { stage: nasty.to_owned(), latency }],
+            seconds: vec![],
+        };
+        let text = run(&result, &histogram_of([(1_000_000, 4)]));
+        assert!(text.ends_with("verdict: NOT CLEAN\n"), "{text}");
+        for part in ["lost                      1\n", "case: lost: red [31m session-1\n", "closed loop", "2 cores"] {
+            assert!(text.contains(part), "{part:?} is not in {text}");
+        }
+        assert!(!text.contains("per push"), "allocations were not counted: {text}");
+        assert!(text.lines().all(|line| !line.contains(char::is_control)), "{text:?}");
+        result.verdict.is_clean = true;
+        result.figures.allocations_per_push = Some(0.5);
+        let text = run(&result, &histogram_of([]));
+        assert!(text.ends_with("verdict: clean\n") && text.contains("0.500 per push"), "{text}");
+        assert!(text.contains("no push came"), "{text}");
     }
 }
