@@ -248,7 +248,8 @@ impl Link {
         while let Ok(bundle) = feed.queue.try_recv() {
             feed.unanswered.push_back(bundle);
         }
-        while let Some(bundle) = feed.unanswered.pop_front_if(|oldest| oldest.since.elapsed() >= self.patience) {
+        while feed.unanswered.front().is_some_and(|oldest| oldest.since.elapsed() >= self.patience) {
+            let Some(bundle) = feed.unanswered.pop_front() else { return };
             add(&self.ends.counts.delivered, self.answered - self.undelivered);
             add(&self.ends.counts.unreached, bundle.users.len() - self.answered);
             (self.answered, self.undelivered) = (0, 0);
