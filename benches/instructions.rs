@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     }
     // `cargo test` with a filter wants other tests, and with --list no run.
     if args.iter().all(|arg| arg.starts_with('-') && arg != "--list") {
-        FAN_OUTS.map(|fan_out| run(fan_out, Protocol::Batch, 2));
+        FAN_OUTS.into_iter().for_each(|fan_out| run(fan_out, Protocol::Batch, 2));
         println!("bench instructions ... ok");
     }
     ExitCode::SUCCESS
