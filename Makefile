@@ -1,13 +1,13 @@
 # `make` alone tells what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt ci loadtest compare servers clean
+.PHONY: help demo test lint fmt ci loadtest compare bench instructions servers clean
 
 CARGO ?= cargo
 # More flags for the demo and the load test: make demo ARGS="--seconds 30"
 ARGS ?=
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
 
 demo: ## the canonical load on embedded stores with real gRPC gateways, and its report (needs only Rust)
 	$(CARGO) run --release --locked -p loadtest -- run $(ARGS)
@@ -32,6 +32,15 @@ loadtest: servers ## the canonical load on real servers (ARGS="--workload group-
 compare: servers ## task-engine against the plain Tokio reference engine, trial by trial (ARGS="--trials 3")
 	$(CARGO) build --release --locked --workspace --bins
 	target/release/loadtest compare --engine reference --engine task-engine $(ARGS)
+
+# All but `instructions`, which is no stopwatch and wants valgrind.
+BENCHES = $(filter-out instructions,$(basename $(notdir $(wildcard benches/*.rs))))
+
+bench: ## time and allocations a recipient, stage by stage (ARGS="--save-baseline old", then "--baseline old")
+	$(CARGO) bench --locked -p task-engine $(BENCHES:%=--bench %) -- $(ARGS)
+
+instructions: ## instructions a recipient, counted by callgrind (needs valgrind)
+	$(CARGO) bench --locked -p task-engine --bench instructions
 
 servers: ## installs nats-server, redis-server, mariadb-server and etcd-server when missing
 	@scripts/install-servers
