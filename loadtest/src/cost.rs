@@ -43,17 +43,18 @@ pub fn process_cpu(pid: u32) -> Result<Cpu> {
     cpu_of(&PathBuf::from(format!("/proc/{pid}/stat")))
 }
 
-/// CPU time of this process without the harness's own threads.
+/// CPU time of this process's threads that are not the harness's own. Only threads that still run are counted: the
+/// process's own sum keeps what ended publishers used.
 ///
 /// # Errors
 /// When /proc is not there.
 pub fn embedded_cpu() -> Result<Cpu> {
-    let mut all = cpu_of(Path::new("/proc/self/stat"))?;
+    let mut all = Cpu::default();
     for thread in threads()? {
-        if is_harness(&thread) {
-            // A thread that ends meanwhile has no file; it was a publisher and is over.
+        if !is_harness(&thread) {
+            // One that ended meanwhile has no file.
             let own = cpu_of(&thread.join("stat")).unwrap_or_default();
-            all = all.since(own);
+            all = Cpu { user: all.user + own.user, system: all.system + own.system };
         }
     }
     Ok(all)
@@ -191,9 +192,14 @@ mod tests {
         };
         let while_ours = std::thread::Builder::new().name("publisher".to_owned()).spawn(spin).expect("a thread");
         let ours = while_ours.join().expect("it ends").since(before);
+        let after_ours = embedded_cpu().expect("/proc is there").since(before);
         let engines = std::thread::Builder::new().name("shard-0".to_owned()).spawn(spin).expect("a thread");
         let engines = engines.join().expect("it ends").since(before);
         assert!(engines.total() > ours.total() + 0.05, "{ours:?} {engines:?}");
+        assert!(
+            engines.total() > after_ours.total() + 0.05,
+            "an ended publisher is not counted: {after_ours:?} {engines:?}"
+        );
     }
 
     #[test]

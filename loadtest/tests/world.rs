@@ -115,7 +115,8 @@ fn gateways_refuse_users_that_are_not_connected_to_them() {
             let at = if user == user_at(2) { 2 } else { 0 };
             let answer = runtime.block_on(async {
                 let endpoint = format!("http://{}", gateways[at].addr());
-                let mut client = PushServiceClient::connect(endpoint).await.unwrap();
+                let channel = tonic::transport::Endpoint::from_shared(endpoint).unwrap().connect().await.unwrap();
+                let mut client = PushServiceClient::new(channel);
                 let message = Some(PushMessage { msg_id: 1, session_id: World::session_name(2), ..Default::default() });
                 let request = PushRequest { to_usernames: vec![user.clone()], message };
                 client.push(request).await.unwrap().into_inner()
