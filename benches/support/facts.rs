@@ -13,6 +13,9 @@ use task_engine::push::wire::{Fields, GRPC_HEAD_BYTES, Value, grpc_frame, put_gr
 /// Bytes of an event's content.
 pub const CONTENT_BYTES: usize = 128;
 
+/// Where msg_ids begin: as long on the wire as a snowflake id.
+pub const FIRST_MSG_ID: i64 = 7_500_000_000_000_000_000;
+
 /// A session's id.
 pub fn session_name(session: usize) -> String {
     format!("group:{session:06}")

@@ -12,7 +12,7 @@ use task_engine::push::ingest;
 use task_engine::push::outbox::{Effects, Outbox, OutboxSettings};
 
 use super::Clock;
-use super::facts::{answers_to, bundle, event, gateway_name, group, record};
+use super::facts::{FIRST_MSG_ID, answers_to, bundle, event, gateway_name, group, record};
 
 /// Its place and the number of its first stream.
 const AT: GatewayIx = GatewayIx(0);
@@ -38,7 +38,6 @@ pub struct OpenOutbox {
     outbox: Outbox,
     protocol: Protocol,
     group: Arc<Group>,
-    message: Bytes,
     now: Nanos,
     msg_id: i64,
     chunks: Vec<Bytes>,
@@ -51,8 +50,8 @@ impl OpenOutbox {
         let mut outbox = Outbox::new(gateway_name(0).into(), settings);
         let now = Nanos(1);
         outbox.list(record(0, protocol), now);
-        let message = ingest::read(event(0, "sender", i64::MAX)).expect("an event").message;
-        let mut open = Self { outbox, protocol, group: group(recipients), message, now, msg_id: 0, chunks: Vec::new() };
+        let mut open =
+            Self { outbox, protocol, group: group(recipients), now, msg_id: FIRST_MSG_ID, chunks: Vec::new() };
         let mut effects = Effects::default();
         let first = open.next_bundle();
         assert!(open.outbox.put(first, now).is_ok());
@@ -75,7 +74,8 @@ impl OpenOutbox {
 
     fn next_bundle(&mut self) -> Bundle {
         self.msg_id += 1;
-        bundle(&self.group, self.msg_id, &self.message, self.now)
+        let message = ingest::read(event(0, "sender", self.msg_id)).expect("an event").message;
+        bundle(&self.group, self.msg_id, &message, self.now)
     }
 
     /// Puts bundles in, writes them, has them answered.

@@ -16,7 +16,7 @@ use task_engine::push::{Push, Settings};
 use std::time::Duration;
 
 use super::Clock;
-use super::facts::{answers_to, event, gateway_name, record, user_name};
+use super::facts::{FIRST_MSG_ID, answers_to, event, gateway_name, record, user_name};
 
 /// Recipients pushed in one turn of events, about: what a busy shard finds in its lane.
 const TURN_RECIPIENTS: usize = 4096;
@@ -101,7 +101,7 @@ impl World {
             push,
             now: Nanos(1),
             sessions: (USERS / (shape.fan_out + 1)).clamp(1, SESSIONS_MAX),
-            next_msg_id: 1,
+            next_msg_id: FIRST_MSG_ID,
             facts: vec![Input::RoutesTracked(true)],
             outputs: Vec::new(),
             pushed: 0,
