@@ -1,16 +1,16 @@
 # `make` alone tells what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate lint fmt ci loadtest servers clean
+.PHONY: help demo test simulate lint fmt ci loadtest compare bench bench-servers instructions servers clean
 
 CARGO ?= cargo
 # More flags for the demo and the load test: make demo ARGS="--seconds 30"
 ARGS ?=
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
 
-demo: ## the whole path on embedded stores with real gRPC gateways, and a report (needs only Rust)
-	$(CARGO) run --release --locked -p loadtest -- demo $(ARGS)
+demo: ## the canonical load on embedded stores with real gRPC gateways, and its report (needs only Rust)
+	$(CARGO) run --release --locked -p loadtest -- run $(ARGS)
 
 test: servers ## all tests; installs missing servers first (apt-get)
 	$(CARGO) test --workspace --locked
@@ -32,9 +32,25 @@ fmt: ## formats the code
 ci: ## what CI runs: lint, tests, a short demo
 	bash .ci/run
 
-loadtest: servers ## the load test (ARGS="real" or "demo", then --help and the flags it names)
+loadtest: servers ## the canonical load on real servers (ARGS="--workload group-100 --protocol batch", "--help")
 	$(CARGO) build --release --locked --workspace --bins
-	target/release/loadtest $(if $(ARGS),$(ARGS),real)
+	target/release/loadtest run --servers $(ARGS)
+
+compare: servers ## task-engine against the plain Tokio reference engine, trial by trial (ARGS="--trials 3")
+	$(CARGO) build --release --locked --workspace --bins
+	target/release/loadtest compare --engine reference --engine task-engine $(ARGS)
+
+# All but `instructions`, which is no stopwatch and wants valgrind, and those that drive real servers.
+BENCHES = $(filter-out instructions inbox jetstream,$(basename $(notdir $(wildcard benches/*.rs))))
+
+bench: ## time and allocations a recipient, stage by stage (ARGS="--save-baseline old", then "--baseline old")
+	$(CARGO) bench --locked -p task-engine $(BENCHES:%=--bench %) -- $(ARGS)
+
+instructions: ## instructions a recipient, counted by callgrind (needs valgrind)
+	$(CARGO) bench --locked -p task-engine --bench instructions
+
+bench-servers: servers ## rows a second into MariaDB; events a second of JetStream, against the bare loop
+	$(CARGO) bench --locked -p task-engine --bench inbox --bench jetstream
 
 servers: ## installs nats-server, redis-server, mariadb-server and etcd-server when missing
 	@scripts/install-servers

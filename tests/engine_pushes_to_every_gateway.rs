@@ -1,6 +1,6 @@
 //! The main job, end to end on real servers: each event reaches every member on the gateway that member is connected
 //! to, in each of the three protocols, once; who sent it or is offline gets nothing; the numbers add up; SIGTERM ends it
-//! with a report; no password is ever written.
+//! with a report; each event's time is in the stage histograms; no password is ever written.
 
 #[path = "support/engine.rs"]
 mod support;
@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use loadtest::gateways::Protocols;
 use prost::Message;
-use support::{PATIENCE, SECRETS, World, event};
+use support::{PATIENCE, Process, SECRETS, World, event, eventually};
 
 const GATEWAYS: [(&str, Protocols); 3] =
     [("gw-stream", Protocols::STREAM), ("gw-unary", Protocols::UNARY), ("gw-batch", Protocols::BATCH)];
@@ -83,6 +83,10 @@ fn each_event_reaches_every_member_once() {
     assert_eq!(metrics.recipients("offline"), offline, "{}", metrics.numbers());
     assert_eq!(metrics.recipients("skipped_sender"), skipped, "{}", metrics.numbers());
     assert_eq!(metrics.of("recipients_ended_total", ""), expected.len() as u64 + offline + skipped);
+    for stage in ["intake", "members", "routes", "event"] {
+        // The shards hand their histograms over once a second.
+        eventually(&format!("{events} events in the stage {stage}"), || stage_count(&engine, stage) == events);
+    }
     let pages = ["/metrics", "/readyz?verbose"].map(|page| engine.page(page).expect("a page").1).concat();
     SECRETS.iter().for_each(|secret| assert!(!pages.contains(secret), "a password on a page"));
 
@@ -90,4 +94,14 @@ fn each_event_reaches_every_member_once() {
     let report =
         format!("{events} events, {events} settled, {} pushes delivered, {offline} not delivered;", expected.len());
     assert_eq!(output.lines().filter(|line| line.contains(&report)).count(), 1, "{output}");
+}
+
+/// How many values a stage has on the page of histograms; its time is more than nothing when it has any.
+fn stage_count(engine: &Process, stage: &str) -> u64 {
+    let (_, page) = engine.page("/debug/histograms").expect("a page");
+    let page: serde_json::Value = serde_json::from_str(&page).expect("JSON");
+    let stage = &page["stages"][stage];
+    let count = stage["count"].as_u64().expect("a count");
+    assert_eq!(count > 0, stage["sum_seconds"].as_f64().expect("a sum") > 0.0, "{stage}");
+    count
 }

@@ -31,7 +31,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::codegen::Service;
 
-use self::control::{Control, Order};
+use self::control::{Control, NOT_CONNECTED, Order};
 use self::io::GateIo;
 use self::plain::Plain;
 pub use self::record::{Answer, Log, Record, Recorder, Seen};
@@ -192,7 +192,7 @@ impl Gateway {
 
     /// Answers pushes for these users with `user not connected`.
     pub fn refuse<S: Into<String>>(&self, users: impl IntoIterator<Item = S>) {
-        self.fail(users, "user not connected");
+        self.fail(users, NOT_CONNECTED);
     }
 
     /// Answers pushes for these users with this error.

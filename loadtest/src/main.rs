@@ -1,14 +1,24 @@
-//! The load-test program: `loadtest demo` in one process, `loadtest real` on real servers.
+//! The load-test program: `loadtest run` drives one engine, `loadtest compare` several in turn.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadtest::demo::{self, DemoArgs};
-use loadtest::real::{self, RealArgs};
+use loadtest::compare::{self, CompareArgs};
+use loadtest::cost::Counting;
+use loadtest::error::Result;
+use loadtest::reference;
+use loadtest::run::{self, RunArgs};
+use loadtest::workload::Workload;
 
-/// Runs task-engine under load and says whether each push came once, in order, where it should.
+#[global_allocator]
+static ALLOCATOR: Counting<mimalloc::MiMalloc> = Counting(mimalloc::MiMalloc);
+
+/// Runs task-engine under load and says whether each push came once, in order, where it should, and what it cost.
 ///
-/// Exit codes: 0 all is as it must be; 1 something was lost, repeated, out of order or misdelivered; 2 it did not run.
+/// Exit codes: 0 all is as it must be; 1 something was lost, repeated, out of order, misdelivered or corrupt; 2 it did
+/// not run.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {
@@ -18,16 +28,35 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The whole path in this process, on embedded stores, with real gRPC gateways over sockets.
-    Demo(DemoArgs),
-    /// The task-engine program on real throw-away NATS, Redis, MariaDB and etcd.
-    Real(RealArgs),
+    /// One workload against one engine: the embedded one, or with --servers the task-engine program on real servers.
+    ///
+    /// Leaves a JSON document, the latency histogram as .hgrm and as V2 log, and a report in HTML. Needs nats-server,
+    /// redis-server, mariadb-server and etcd-server only with --servers.
+    Run(Box<RunArgs>),
+    /// The same workload against two or more engines, trial by trial in turn, on real servers.
+    Compare(Box<CompareArgs>),
+    /// Lists the named workloads.
+    Workloads,
+    /// The reference engine: the plain Tokio way, on the same wire; what task-engine is compared with.
+    Reference {
+        /// The configuration file, as task-engine takes it.
+        #[arg(long)]
+        config: PathBuf,
+        /// Where /readyz is.
+        #[arg(long)]
+        admin: Option<SocketAddr>,
+        /// Worker threads.
+        #[arg(long)]
+        cores: Option<u16>,
+    },
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Demo(args) => demo::run(&args),
-        Command::Real(args) => real::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Workloads => list_workloads().map(|()| true),
+        Command::Reference { config, admin, cores } => reference::run(&config, admin, cores).map(|()| true),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -37,4 +66,11 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+fn list_workloads() -> Result<()> {
+    for name in Workload::names() {
+        println!("{name:<16} {}", Workload::find(name)?.about);
+    }
+    Ok(())
 }

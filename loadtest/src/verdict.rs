@@ -1,263 +1,266 @@
-//! The verdict by identity: each (session, message, recipient) is expected exactly once, in order.
+//! The verdict by identity: each (session, message, recipient) is expected exactly once, in order, unchanged, at the gateway
+//! that the user is connected to.
 //!
-//! Promises exact counts of what was lost, repeated, out of order or misdelivered, and the first ten cases in words.
-//! Content carries the message's number in its session and the instant it was meant to be sent at, so that nothing has
-//! to be looked up: `<number>:<nanoseconds>:` and padding.
+//! Promises exact counts of what was lost, repeated, out of order, misdelivered or corrupt, and the first ten cases in words,
+//! in a bit or two a push: messages carry what must be known of them, so that nothing has to be looked up. Refuses to judge
+//! pushes at gateways that are deaf or refuse everybody: they are counted as excused.
 
-use std::sync::{Mutex, PoisonError};
+mod book;
+mod message;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hdrhistogram::Histogram;
 
-use crate::clock;
+use self::book::{Book, Came};
+pub use self::message::CONTENT_BYTES_MIN;
+use self::message::Messages;
 use crate::gateways::{Answer, Recorder, Seen};
+use crate::result::VerdictCounts;
+use crate::workload::How;
+use crate::world::World;
 
 const CASES_SHOWN: usize = 10;
-
-/// One session: `members` users named by [`member_name`], of whom the first sends.
-#[derive(Debug, Default)]
-struct SessionBook {
-    members: u32,
-    sent: u32,
-    /// A bit for each (message, member).
-    seen: Vec<u64>,
-    /// The highest message number seen, plus one, for each member.
-    latest: Vec<u32>,
-}
-
-/// What is wrong, counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Findings {
-    /// Pushes that were to come.
-    pub expected: u64,
-    /// Pushes that came, each once.
-    pub delivered: u64,
-    /// Those that never came.
-    pub lost: u64,
-    /// Those that came again.
-    pub repeated: u64,
-    /// Those that came after a later one of the same session to the same user.
-    pub out_of_order: u64,
-    /// Those to a user they were not for, or at a gateway that the user is not connected to.
-    pub misdelivered: u64,
-    /// The first cases, in words.
-    pub cases: Vec<String>,
-}
-
-impl Findings {
-    /// Whether everything came once, in order, where it should.
-    pub fn is_clean(&self) -> bool {
-        self.lost == 0 && self.repeated == 0 && self.out_of_order == 0 && self.misdelivered == 0
-    }
-}
+/// Latencies from a microsecond to two minutes, to three digits.
+const LATENCY_NANOS: (u64, u64, u8) = (1_000, 120_000_000_000, 3);
 
 /// Keeps the books; gateways tell it every push.
 #[derive(Debug)]
 pub struct Verdict {
-    books: Vec<Mutex<SessionBook>>,
-    gateways: u32,
-    shared: Mutex<Shared>,
+    world: Arc<World>,
+    books: Vec<Mutex<Book>>,
+    messages: Messages,
+    /// By gateway: whether a push may come there again, since it cuts its streams.
+    may_repeat_at: Vec<bool>,
+    counts: Counts,
+    recent: Mutex<Histogram<u64>>,
+    cases: Mutex<Vec<String>>,
 }
 
-#[derive(Debug)]
-struct Shared {
-    findings: Findings,
-    latency: Histogram<u64>,
-    recent: Histogram<u64>,
+/// How far it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Events that were published.
+    pub events: u64,
+    /// Pushes that are to come of them.
+    pub expected: u64,
+    /// Of these, those that came.
+    pub delivered: u64,
 }
 
-/// The name of a session.
-pub fn session_name(session: usize) -> String {
-    format!("group:{session}")
+#[derive(Debug, Default)]
+struct Counts {
+    events: AtomicU64,
+    expected: AtomicU64,
+    delivered: AtomicU64,
+    repeated: AtomicU64,
+    /// Of the repeated ones, those that no cut stream explains.
+    repeated_without_cause: AtomicU64,
+    out_of_order: AtomicU64,
+    misdelivered: AtomicU64,
+    corrupt: AtomicU64,
+    refused: AtomicU64,
+    excused: AtomicU64,
 }
 
-/// The name of a session's member.
-pub fn member_name(session: usize, member: u32) -> String {
-    format!("user-{session}-{member}")
-}
-
-/// The gateway a member is connected to, of `gateways`.
-pub fn gateway_of(session: usize, member: u32, gateways: u32) -> u32 {
-    (session as u32).wrapping_mul(31).wrapping_add(member) % gateways
-}
-
-/// A message's content: its number, when it was meant to be sent, and padding to `bytes`.
-pub fn content(number: u32, intended: u64, bytes: usize) -> String {
-    let mut text = format!("{number}:{intended}:");
-    text.extend(std::iter::repeat_n('x', bytes.saturating_sub(text.len())));
-    text
+/// What is wrong with a push.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Repeated { message: u32 },
+    OutOfOrder { message: u32 },
+    Misdelivered(&'static str),
+    Corrupt(&'static str),
 }
 
 impl Verdict {
-    /// Books for sessions of these sizes, and as many messages each at the most.
-    pub fn new(members: &[u32], messages: &[u32], gateways: u32) -> Self {
-        let book = |(members, messages): (&u32, &u32)| {
-            let bits = *members as usize * *messages as usize;
-            Mutex::new(SessionBook {
-                members: *members,
-                sent: 0,
-                seen: vec![0; bits.div_ceil(64)],
-                latest: vec![0; *members as usize],
-            })
-        };
-        let histogram =
-            || Histogram::new_with_bounds(1_000, 120_000_000_000, 3).expect("constants that the crate takes");
-        let shared = Shared { findings: Findings::default(), latency: histogram(), recent: histogram() };
-        Self { books: members.iter().zip(messages).map(book).collect(), gateways, shared: Mutex::new(shared) }
+    /// Empty books for a world.
+    pub fn new(world: Arc<World>) -> Arc<Self> {
+        let workload = world.workload();
+        let flaps = |gateway| workload.misbehaviour_of(gateway).is_some_and(|it| it.how == How::Flapping);
+        let flapping: Vec<bool> = (0..workload.gateways).map(flaps).collect();
+        // What a cut stream left unanswered may come again where the user has moved to.
+        let anywhere = workload.moves_per_second > 0 && flapping.contains(&true);
+        Arc::new(Self {
+            books: (0..world.sessions()).map(|_| Mutex::default()).collect(),
+            messages: Messages::new(workload.content_bytes),
+            may_repeat_at: flapping.into_iter().map(|flaps| flaps || anywhere).collect(),
+            counts: Counts::default(),
+            recent: Mutex::new(histogram()),
+            cases: Mutex::default(),
+            world,
+        })
     }
 
-    /// A message of a session is about to be published; gives its number.
-    pub fn sending(&self, session: usize) -> u32 {
-        let mut book = self.books[session].lock().unwrap_or_else(PoisonError::into_inner);
-        book.sent += 1;
-        let recipients = u64::from(book.members) - 1;
-        drop(book);
-        self.shared().findings.expected += recipients;
-        self.books[session].lock().unwrap_or_else(PoisonError::into_inner).sent - 1
+    /// Enters a session's next message into the books and writes its PushEvent into `payload` in place of what is there;
+    /// `intended_nanos` is the instant on [`clock::now`](crate::clock::now) that it is meant to be sent at.
+    pub fn next_event(&self, session: usize, intended_nanos: u64, payload: &mut Vec<u8>) {
+        let number = lock(&self.books[session]).enter(self.world.members_count(session));
+        self.counts.events.fetch_add(1, Ordering::Relaxed);
+        self.counts.expected.fetch_add(self.world.expected(session).into(), Ordering::Relaxed);
+        self.messages.encode(session, self.world.sender(session), number, intended_nanos, payload);
     }
 
-    /// Expected and delivered so far.
-    pub fn progress(&self) -> (u64, u64) {
-        let shared = self.shared();
-        (shared.findings.expected, shared.findings.delivered)
+    /// How far it is; cheap.
+    pub fn progress(&self) -> Progress {
+        let Counts { events, expected, delivered, .. } = &self.counts;
+        // In this order: what is read as delivered was expected before.
+        let delivered = delivered.load(Ordering::Acquire);
+        Progress { events: events.load(Ordering::Relaxed), expected: expected.load(Ordering::Acquire), delivered }
     }
 
-    /// The latency of what came since the last call, in nanoseconds.
+    /// The latencies of what came since the last call, in nanoseconds.
     pub fn take_recent(&self) -> Histogram<u64> {
-        let mut shared = self.shared();
-        let recent = shared.recent.clone();
-        shared.recent.reset();
-        recent
+        // Made before the lock is taken: gateways wait for it.
+        let empty = histogram();
+        std::mem::replace(&mut *lock(&self.recent), empty)
     }
 
-    /// All latencies, in nanoseconds.
-    pub fn latency(&self) -> Histogram<u64> {
-        self.shared().latency.clone()
+    /// Faults that are known so far; what is lost is known only at the end.
+    pub fn wrong_so_far(&self) -> u64 {
+        let Counts { repeated_without_cause, out_of_order, misdelivered, corrupt, .. } = &self.counts;
+        [repeated_without_cause, out_of_order, misdelivered, corrupt]
+            .map(|count| count.load(Ordering::Relaxed))
+            .iter()
+            .sum()
     }
 
     /// The verdict, once nothing is under way.
-    pub fn findings(&self) -> Findings {
-        let mut findings = self.shared().findings.clone();
-        for (session, book) in self.books.iter().enumerate() {
-            let book = book.lock().unwrap_or_else(PoisonError::into_inner);
-            for message in 0..book.sent {
-                for member in 1..book.members {
-                    let bit = message as usize * book.members as usize + member as usize;
-                    if book.seen[bit / 64] & (1 << (bit % 64)) == 0 {
-                        findings.lost += 1;
-                        note(&mut findings, || {
-                            format!("lost: {} message {message} to member {member}", session_name(session))
-                        });
-                    }
+    pub fn findings(&self) -> VerdictCounts {
+        let mut cases = lock(&self.cases).clone();
+        let lost = (0..self.books.len()).map(|session| self.lost(session, &mut cases)).sum();
+        let count = |count: &AtomicU64| count.load(Ordering::Acquire);
+        let (counts, progress) = (&self.counts, self.progress());
+        VerdictCounts {
+            expected: progress.expected,
+            delivered: progress.delivered,
+            lost,
+            repeated: count(&counts.repeated),
+            out_of_order: count(&counts.out_of_order),
+            misdelivered: count(&counts.misdelivered),
+            corrupt: count(&counts.corrupt),
+            refused: count(&counts.refused),
+            excused: count(&counts.excused),
+            may_repeat: self.may_repeat_at.contains(&true),
+            is_clean: lost == 0 && self.wrong_so_far() == 0,
+            cases,
+        }
+    }
+
+    /// What a session is missing; while there is room, in words.
+    fn lost(&self, session: usize, cases: &mut Vec<String>) -> u64 {
+        let (book, members) = (lock(&self.books[session]), self.world.members_count(session));
+        let lost = u64::from(book.sent()) * u64::from(self.world.expected(session)) - book.came();
+        if lost == 0 {
+            return 0;
+        }
+        for message in 0..book.sent() {
+            for number in 1..members {
+                if cases.len() >= CASES_SHOWN {
+                    return lost;
+                }
+                let user = self.world.member(session, number);
+                if self.world.is_judged(user) && !book.has(message, number, members) {
+                    let (session, place) = (World::session_name(session), self.world.place(user));
+                    let (user, gateway) = (World::user_name(user), World::gateway_name(place.current));
+                    cases.push(format!("lost: {session} message {message} to {user}, who is at {gateway}"));
                 }
             }
         }
-        findings
+        lost
     }
 
-    fn shared(&self) -> std::sync::MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    fn judge(&self, seen: &Seen<'_>) -> Result<(), Fault> {
+        let (world, counts) = (&self.world, &self.counts);
+        let session = world.session_of(seen.session).ok_or(Fault::Corrupt("there is no such session"))?;
+        let user = world.user_of(seen.recipient).ok_or(Fault::Misdelivered("there is no such user"))?;
+        let member = world.member_number(session, user).ok_or(Fault::Misdelivered("the user is not in the session"))?;
+        if member == 0 {
+            return Err(Fault::Misdelivered("the user is its sender"));
+        }
+        let place = world.place(user);
+        if place.is_offline {
+            return Err(Fault::Misdelivered("the user is offline"));
+        }
+        let gateway = world.gateway_of(seen.gateway).filter(|gateway| place.may_have_been_at(*gateway));
+        let gateway = gateway.ok_or(Fault::Misdelivered("the user is not connected there"))?;
+        if world.places().is_excused(gateway) {
+            counts.excused.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
+        if seen.answer == Answer::Refused {
+            counts.refused.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
+        let read = self.messages.read(session, seen.content).map_err(Fault::Corrupt)?;
+        if seen.msg_id != message::msg_id(session, read.number) {
+            return Err(Fault::Corrupt("its msg_id is another one's"));
+        }
+        if world.user_of(seen.from) != Some(world.sender(session)) {
+            return Err(Fault::Corrupt("its sender is not who sent it"));
+        }
+        let members = world.members_count(session);
+        let came = lock(&self.books[session]).take(read.number, member, members);
+        let came = came.ok_or(Fault::Corrupt("it was never sent"))?;
+        if came == Came::Again {
+            let message = read.number;
+            counts.repeated.fetch_add(1, Ordering::Relaxed);
+            return if self.may_repeat_at[gateway as usize] { Ok(()) } else { Err(Fault::Repeated { message }) };
+        }
+        lock(&self.recent).saturating_record(seen.at.saturating_sub(read.intended_nanos));
+        counts.delivered.fetch_add(1, Ordering::Release);
+        if came == Came::Late { Err(Fault::OutOfOrder { message: read.number }) } else { Ok(()) }
     }
 
-    fn place(&self, seen: &Seen<'_>) -> Option<(usize, u32, u32, u64)> {
-        let session: usize = seen.session.strip_prefix("group:")?.parse().ok()?;
-        let (of_session, member) = seen.recipient.strip_prefix("user-")?.split_once('-')?;
-        let member: u32 = member.parse().ok()?;
-        let mut parts = seen.content.splitn(3, ':');
-        let (number, intended) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        let gateway: u32 = seen.gateway.strip_prefix("gateway-")?.parse().ok()?;
-        let book = self.books.get(session)?.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_right = of_session.parse() == Ok(session)
-            && (1..book.members).contains(&member)
-            && number < book.sent
-            && gateway == gateway_of(session, member, self.gateways);
-        is_right.then_some((session, member, number, intended))
+    #[cold]
+    fn note(&self, fault: Fault, seen: &Seen<'_>) {
+        let Seen { gateway, recipient, session, .. } = seen;
+        let counts = &self.counts;
+        let (count, words) = match fault {
+            Fault::Repeated { message } => (
+                &counts.repeated_without_cause,
+                format!("repeated: {session} message {message} to {recipient} at {gateway}"),
+            ),
+            Fault::OutOfOrder { message } => (
+                &counts.out_of_order,
+                format!("out of order: {session} message {message} to {recipient} at {gateway}, after a later one"),
+            ),
+            Fault::Misdelivered(why) => {
+                (&counts.misdelivered, format!("misdelivered: {session} to {recipient} at {gateway}: {why}"))
+            }
+            Fault::Corrupt(why) => (&counts.corrupt, format!("corrupt: {session} to {recipient} at {gateway}: {why}")),
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        let mut cases = lock(&self.cases);
+        if cases.len() < CASES_SHOWN {
+            cases.push(words);
+        }
     }
 }
 
 impl Recorder for Verdict {
     fn push(&self, seen: &Seen<'_>) {
-        if seen.answer == Answer::Refused {
-            return;
+        if let Err(fault) = self.judge(seen) {
+            self.note(fault, seen);
         }
-        let Some((session, member, number, intended)) = self.place(seen) else {
-            let mut shared = self.shared();
-            shared.findings.misdelivered += 1;
-            let words = format!("misdelivered: {} {} at {}", seen.session, seen.recipient, seen.gateway);
-            return note(&mut shared.findings, || words);
-        };
-        let mut book = self.books[session].lock().unwrap_or_else(PoisonError::into_inner);
-        let bit = number as usize * book.members as usize + member as usize;
-        let is_repeat = book.seen[bit / 64] & (1 << (bit % 64)) != 0;
-        book.seen[bit / 64] |= 1 << (bit % 64);
-        let is_late = !is_repeat && book.latest[member as usize] > number;
-        book.latest[member as usize] = book.latest[member as usize].max(number + 1);
-        drop(book);
-        let took = clock::now().saturating_sub(intended);
-        let mut shared = self.shared();
-        if is_repeat {
-            shared.findings.repeated += 1;
-            note(&mut shared.findings, || format!("repeated: {} message {number} to {}", seen.session, seen.recipient));
-            return;
-        }
-        shared.findings.delivered += 1;
-        shared.latency.saturating_record(took);
-        shared.recent.saturating_record(took);
-        if is_late {
-            shared.findings.out_of_order += 1;
-            note(&mut shared.findings, || {
-                format!("out of order: {} message {number} to {}", seen.session, seen.recipient)
-            });
-        }
+    }
+
+    fn is_connected(&self, gateway: &str, user: &str) -> bool {
+        let world = &self.world;
+        let (Some(gateway), Some(user)) = (world.gateway_of(gateway), world.user_of(user)) else { return false };
+        let refuses_all = || world.workload().misbehaviour_of(gateway).is_some_and(|it| it.how == How::Refusing);
+        world.place(user).is_at(gateway) && !(world.places().is_excused(gateway) && refuses_all())
     }
 }
 
-fn note(findings: &mut Findings, words: impl FnOnce() -> String) {
-    if findings.cases.len() < CASES_SHOWN {
-        findings.cases.push(words());
-    }
+fn histogram() -> Histogram<u64> {
+    let (low, high, digits) = LATENCY_NANOS;
+    Histogram::new_with_bounds(low, high, digits).expect("constants that the crate takes")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Arc;
-
-    fn push(verdict: &Verdict, member: u32, number: u32, gateway: u32) {
-        let (recipient, content) = (member_name(0, member), content(number, 0, 32));
-        verdict.push(&Seen {
-            gateway: &Arc::from(format!("gateway-{gateway}")),
-            stream: 1,
-            order: 0,
-            at: 0,
-            answer: Answer::Delivered,
-            recipient: &recipient,
-            session: "group:0",
-            msg_id: 1,
-            from: "",
-            content: &content,
-            message: None,
-        });
-    }
-
-    #[test]
-    fn each_fault_is_counted_once_and_said_in_words() {
-        let verdict = Verdict::new(&[3], &[4], 1);
-        for _ in 0..4 {
-            verdict.sending(0);
-        }
-        for (member, number) in [(1, 0), (1, 1), (1, 3), (1, 2), (2, 0), (2, 1), (2, 1), (2, 2)] {
-            push(&verdict, member, number, 0);
-        }
-        push(&verdict, 7, 0, 0);
-        push(&verdict, 1, 0, 5);
-        let findings = verdict.findings();
-        assert_eq!((findings.expected, findings.delivered, findings.lost), (8, 7, 1));
-        assert_eq!((findings.repeated, findings.out_of_order, findings.misdelivered), (1, 1, 2));
-        assert!(!findings.is_clean());
-        assert!(
-            findings.cases.iter().any(|case| case == "lost: group:0 message 3 to member 2"),
-            "{:?}",
-            findings.cases
-        );
-    }
-}
+mod tests;

@@ -5,6 +5,8 @@
 //! Refuses to show the password anywhere, and to call a server tracking that cannot say what changes: its answers are
 //! then good for one event each ([`RoutesPort::is_tracking`]).
 
+#[doc(hidden)]
+pub mod bench_surface;
 mod link;
 mod replies;
 mod resp;

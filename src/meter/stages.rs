@@ -23,7 +23,7 @@ pub const BUCKETS: [f64; 20] = [
 /// A part of an event's trip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// An event: from the reader to its shard.
+    /// An event: from its reader having it to the turn of its shard that handles it.
     Intake,
     /// An event: from its turn in the session until its members are known.
     Members,

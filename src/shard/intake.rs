@@ -1,16 +1,17 @@
 //! The way in: reader threads hand events to their sessions' shards through one bounded lane a shard.
 //!
 //! Promises that a reader's events reach a shard in the order they were offered; that a full lane makes the reader
-//! wait (that is the backpressure), without spinning and without a wake-up call by the shard; and that each event read
-//! is counted as taken or as dropped with its reason. Refuses to judge events: bytes that are no event go to shard 0,
-//! which refuses them by name.
+//! wait (that is the backpressure), without spinning and without a wake-up call by the shard; that each event read is
+//! counted as taken or as dropped with its reason; and that each carries when its reader had it, for one look at the
+//! clock per [`WAKE_EVERY`] events. Refuses to judge events: bytes that are no event go to shard 0, which refuses them
+//! by name.
 
 mod scan;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -84,16 +85,30 @@ impl ReaderCounts {
     }
 }
 
+/// An event in a lane.
+#[derive(Debug)]
+struct InLane {
+    payload: Bytes,
+    tag: DeliveryTag,
+    received: Instant,
+}
+
 /// The shard's end of its lane.
 #[derive(Debug)]
 pub struct IntakeLane {
-    events: Receiver<(Bytes, DeliveryTag)>,
+    events: Receiver<InLane>,
 }
 
 impl IntakeLane {
     /// The next event, if there is one.
     pub fn try_take(&self) -> Option<(Bytes, DeliveryTag)> {
-        self.events.try_recv().ok()
+        self.try_take_timed().map(|(payload, tag, _)| (payload, tag))
+    }
+
+    /// The next event, if there is one, and when its reader had it. Neighbours that a reader had at once carry the same
+    /// instant: at the most the time that handing in [`WAKE_EVERY`] of them takes is counted too much.
+    pub fn try_take_timed(&self) -> Option<(Bytes, DeliveryTag, Instant)> {
+        self.events.try_recv().ok().map(|event| (event.payload, event.tag, event.received))
     }
 
     /// How many events wait.
@@ -122,7 +137,7 @@ struct Shared {
 
 #[derive(Debug)]
 struct LaneIn {
-    events: Sender<(Bytes, DeliveryTag)>,
+    events: Sender<InLane>,
     wake: Arc<Wake>,
 }
 
@@ -196,7 +211,7 @@ impl Intake {
 
     /// Begins to hand in several events. Their shards are woken now and then, and when the burst is dropped.
     pub fn burst(&self) -> Burst<'_> {
-        Burst { shared: &self.0, unwoken: Unwoken::None, read: 0, taken: 0 }
+        Burst { shared: &self.0, unwoken: Unwoken::None, received: None, read: 0, taken: 0 }
     }
 
     /// Says how one of the source's readers does.
@@ -251,6 +266,8 @@ impl Intake {
 pub struct Burst<'a> {
     shared: &'a Shared,
     unwoken: Unwoken,
+    /// When the first event since the last [`finish`](Self::finish) was put in.
+    received: Option<Instant>,
     read: u64,
     taken: u64,
 }
@@ -275,7 +292,10 @@ impl Burst<'_> {
     /// When there is no such shard.
     pub fn put_to(&mut self, shard: ShardId, payload: Bytes, tag: DeliveryTag) -> Offer {
         let mut payload = payload;
+        // The wait for a lane belongs to the stage's time.
+        let received = *self.received.get_or_insert_with(Instant::now);
         loop {
+            self.received = Some(received);
             match self.try_put_to(shard, payload, tag) {
                 Ok(offer) => return offer,
                 Err(back) => {
@@ -307,12 +327,13 @@ impl Burst<'_> {
         if shared.stopping.load(Ordering::Acquire) {
             return Ok(self.refuse());
         }
-        match lane.events.try_send((payload, tag)) {
+        let received = *self.received.get_or_insert_with(Instant::now);
+        match lane.events.try_send(InLane { payload, tag, received }) {
             Ok(()) => {}
             Err(TrySendError::Disconnected(_)) => return Ok(self.refuse()),
-            Err(TrySendError::Full((payload, _))) => {
+            Err(TrySendError::Full(back)) => {
                 self.finish();
-                return Err(payload);
+                return Err(back.payload);
             }
         }
         self.read += 1;
@@ -338,8 +359,10 @@ impl Burst<'_> {
         }
     }
 
-    /// Wakes the shards that were given something and publishes the counts; dropping the burst does the same.
+    /// Wakes the shards that were given something and publishes the counts; dropping the burst does the same. What is
+    /// put in later counts as received later.
     pub fn finish(&mut self) {
+        self.received = None;
         match std::mem::replace(&mut self.unwoken, Unwoken::None) {
             Unwoken::None => {}
             Unwoken::One(shard, _) => self.shared.lanes[usize::from(shard)].wake.wake(),

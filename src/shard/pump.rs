@@ -15,7 +15,7 @@ use crate::edge::writers::{BuryThread, InboxThreads};
 use crate::heartbeat::Heartbeats;
 use crate::ids::{Nanos, ShardId};
 use crate::limits::INBOX_FACTS_A_TURN;
-use crate::meter::{GatewayRow, ShardPublisher, ShardSnapshot};
+use crate::meter::{GatewayRow, ShardPublisher, ShardSnapshot, Stage};
 use crate::ports::{DeadLetter, DeliveryTag, Health, InboxRows, LookupError, RunningSource, Settled};
 use crate::push::Push;
 use crate::push::facts::{AskNo, Input, Output};
@@ -128,11 +128,12 @@ impl Pump {
 
     /// One turn; false when there was nothing to do.
     fn turn(&mut self) -> bool {
-        let now = Nanos(self.shared.epoch.elapsed().as_nanos() as u64);
+        let began = Instant::now();
+        let now = Nanos(began.saturating_duration_since(self.shared.epoch).as_nanos() as u64);
         self.push.set_now(now);
         self.work.snapshot.turns += 1;
         let mut taken = self.take_facts();
-        taken += self.take_events();
+        taken += self.take_events(began);
         self.look_at_stop();
         self.push.flush(&mut self.work.outputs);
         taken += self.work.outputs.len();
@@ -159,16 +160,31 @@ impl Pump {
         taken + self.mesh.receive(INBOX_FACTS_A_TURN, |fact| push.take(fact))
     }
 
-    fn take_events(&mut self) -> usize {
+    /// An event was handled at the time of its turn: the clock is looked at once, and neighbours that their reader had
+    /// at the same instant are recorded as one.
+    fn take_events(&mut self, now: Instant) -> usize {
         let room = self.push.room();
         let mut taken = 0;
+        let mut alike = (now, 0);
         while taken < room
-            && let Some((payload, tag)) = self.lane.try_take()
+            && let Some((payload, tag, received)) = self.lane.try_take_timed()
         {
             taken += 1;
+            if alike.0 != received {
+                self.record_intake(alike, now);
+                alike = (received, 0);
+            }
+            alike.1 += 1;
             self.push.take(Input::Event { payload, tag });
         }
+        self.record_intake(alike, now);
         taken
+    }
+
+    fn record_intake(&mut self, (received, events): (Instant, u64), now: Instant) {
+        if events > 0 {
+            self.push.stages_mut().record_n(Stage::Intake, now.saturating_duration_since(received), events);
+        }
     }
 
     fn carry_out(&mut self) {

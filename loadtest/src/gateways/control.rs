@@ -12,6 +12,9 @@ use super::record::{Answer, Recorder, Seen};
 use super::{Behaviour, Protocols};
 use crate::clock;
 
+/// What a gateway answers for a user that is not connected to it.
+pub(crate) const NOT_CONNECTED: &str = "user not connected";
+
 /// How a connection or stream is to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
@@ -92,6 +95,9 @@ impl Control {
 
     /// The error text that this user's pushes are answered with; empty: none.
     pub fn failure_of(&self, user: &str) -> String {
+        if !self.recorder.is_connected(&self.id, user) {
+            return NOT_CONNECTED.to_owned();
+        }
         if !self.any_failing.load(Ordering::Relaxed) {
             return String::new();
         }

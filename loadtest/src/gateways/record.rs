@@ -50,6 +50,12 @@ pub struct Seen<'a> {
 pub trait Recorder: Send + Sync + 'static {
     /// One push arrived. Called in the order of arrival for each gateway.
     fn push(&self, seen: &Seen<'_>);
+
+    /// Whether a user is connected to a gateway (by their names) now; when not, the gateway refuses its pushes. Asked just
+    /// before each push is told.
+    fn is_connected(&self, _gateway: &str, _user: &str) -> bool {
+        true
+    }
 }
 
 /// One push, kept.

@@ -78,6 +78,44 @@ fn a_full_lane_makes_the_reader_wait_and_loses_nothing() {
 }
 
 #[test]
+fn an_event_carries_when_its_reader_had_it() {
+    let (intake, lanes) = intake(1, WAKE_EVERY as usize + 2);
+    let before = Instant::now();
+    let mut burst = intake.burst();
+    for number in 0..u64::from(WAKE_EVERY) + 1 {
+        assert_eq!(burst.put(event("s", 0), tag(number)), Offer::Taken);
+    }
+    burst.finish();
+    let between = Instant::now();
+    assert_eq!(burst.put(event("s", 0), tag(1000)), Offer::Taken);
+    drop(burst);
+    let after = Instant::now();
+    let times: Vec<_> = std::iter::from_fn(|| lanes[0].try_take_timed()).map(|(_, _, received)| received).collect();
+    let (run, last) = times.split_at(WAKE_EVERY as usize);
+    assert!(run.iter().all(|received| *received == run[0]), "one look at the clock for a run");
+    assert!(before <= run[0] && run[0] <= last[0] && last[0] <= between, "a run that goes on is looked at again");
+    assert!(between <= last[1] && last[1] <= after, "a finished burst begins anew");
+}
+
+#[test]
+fn the_wait_for_a_full_lane_counts() {
+    let (intake, lanes) = intake(1, 1);
+    let reader = thread::spawn({
+        let intake = intake.clone();
+        move || [intake.offer(event("s", 0), tag(0)), intake.offer(event("s", 1), tag(1))]
+    });
+    // What was read is published before the reader naps, so the second event has its time by then.
+    while intake.counts().read() < 2 {
+        thread::yield_now();
+    }
+    let still_full = Instant::now();
+    assert!(lanes[0].try_take_timed().is_some());
+    assert_eq!(reader.join().expect("the reader ends"), [Offer::Taken; 2]);
+    let (_, _, received) = lanes[0].try_take_timed().expect("the second event");
+    assert!(received <= still_full, "received before there was room");
+}
+
+#[test]
 fn a_stop_lets_a_waiting_reader_go_and_counts_what_it_held() {
     let (intake, lanes) = intake(1, 1);
     let reader = thread::spawn({

@@ -1,0 +1,229 @@
+//! One shard of the pure core and a scripted world around it: stores that answer at once, streams that open at once,
+//! gateways that read the real frames and deliver everything.
+//!
+//! Promises that all the engine does happens inside [`task_engine_turn`], and nothing of the world's: that one function
+//! is what is timed, and what callgrind counts. [`World::push_events`] panics unless every recipient was pushed once
+//! and every event settled.
+
+use bytes::Bytes;
+use task_engine::ids::{GatewayIx, Nanos, ShardId, StreamNo};
+use task_engine::names::{NameList, Route, RouteList};
+use task_engine::ports::{DeliveryTag, Protocol};
+use task_engine::push::bundle::{BundleEnd, BundleResult};
+use task_engine::push::facts::{Input, Output, StreamFact};
+use task_engine::push::{Push, Settings};
+
+use std::time::Duration;
+
+use super::Clock;
+use super::facts::{FIRST_MSG_ID, answers_to, event, gateway_name, record, user_name};
+
+/// Recipients pushed in one turn of events, about: what a busy shard finds in its lane.
+const TURN_RECIPIENTS: usize = 4096;
+/// Events in one turn at the most.
+const TURN_EVENTS_MAX: usize = 64;
+/// Users of all sessions together, about.
+const USERS: usize = 40_000;
+/// Sessions at the most.
+const SESSIONS_MAX: usize = 4096;
+/// How far the scripted clock goes a turn.
+const TURN: Duration = Duration::from_micros(100);
+
+/// The shape of a world.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Recipients of an event; a session has one member more, who sends.
+    pub fan_out: usize,
+    /// Gateways that users are spread over.
+    pub gateways: usize,
+    /// What the gateways speak.
+    pub protocol: Protocol,
+    /// Of how many shards this is one; what is for another one is answered by the world, undelivered.
+    pub shards: u16,
+}
+
+impl Shape {
+    /// One shard that is home to all sessions and owns all gateways.
+    pub fn alone(fan_out: usize, gateways: usize, protocol: Protocol) -> Self {
+        Self { fan_out, gateways, protocol, shards: 1 }
+    }
+
+    /// A shard that is home to all sessions and owns none of the gateways: so many shards that no gateway falls to it.
+    pub fn home_only(fan_out: usize, gateways: usize) -> Self {
+        Self { fan_out, gateways, protocol: Protocol::Batch, shards: 65_521 }
+    }
+
+    /// The case's name.
+    pub fn name(&self) -> String {
+        format!("{}/fan-out-{}/gateways-{}", self.protocol.label(), self.fan_out, self.gateways)
+    }
+}
+
+/// The world.
+pub struct World {
+    shape: Shape,
+    push: Push,
+    now: Nanos,
+    sessions: usize,
+    next_msg_id: i64,
+    facts: Vec<Input>,
+    outputs: Vec<Output>,
+    pushed: u64,
+    settled: u64,
+}
+
+/// A turn of the pump as far as it is the core's: takes the facts, ends the turn. It has a name of its own in the
+/// binary so that callgrind counts it and what it calls, and nothing else.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub fn task_engine_turn(push: &mut Push, facts: &mut Vec<Input>, outputs: &mut Vec<Output>) {
+    for fact in facts.drain(..) {
+        push.take(fact);
+    }
+    push.flush(outputs);
+}
+
+impl World {
+    /// A world whose lookups are all cached and whose streams are all open.
+    pub fn new(shape: Shape) -> Self {
+        let hour = Duration::from_secs(3600);
+        let push = Push::new(Settings {
+            shard: ShardId(0),
+            shards: shape.shards,
+            members_ttl: 24 * hour,
+            caches_routes: true,
+            delivery_timeout: hour,
+            max_retry: 3,
+            retry_interval: Duration::from_secs(1),
+        });
+        let mut world = Self {
+            shape,
+            push,
+            now: Nanos(1),
+            sessions: (USERS / (shape.fan_out + 1)).clamp(1, SESSIONS_MAX),
+            next_msg_id: FIRST_MSG_ID,
+            facts: vec![Input::RoutesTracked(true)],
+            outputs: Vec::new(),
+            pushed: 0,
+            settled: 0,
+        };
+        world.facts.extend((0..shape.gateways).map(|gateway| Input::GatewayListed(record(gateway, shape.protocol))));
+        // Each session learns its members and routes, then each gateway and group is warm.
+        world.push_events(2 * world.sessions as u64, &mut Clock::default());
+        world
+    }
+
+    /// Events in one turn.
+    pub fn turn_events(&self) -> u64 {
+        (TURN_RECIPIENTS / self.shape.fan_out).clamp(1, TURN_EVENTS_MAX) as u64
+    }
+
+    /// The next events, one a session in turn.
+    fn next_events(&mut self, events: u64) -> impl Iterator<Item = Input> {
+        let first = self.next_msg_id;
+        self.next_msg_id += events as i64;
+        let (sessions, members) = (self.sessions, self.shape.fan_out + 1);
+        (first..first + events as i64).map(move |msg_id| {
+            let session = msg_id as usize % sessions;
+            let payload = event(session, &user_name(session * members), msg_id);
+            Input::Event { payload, tag: DeliveryTag { reader: 0, number: msg_id as u64 } }
+        })
+    }
+
+    /// Events from their arrival to their end, a turn's worth at a time. Times the core only.
+    ///
+    /// # Panics
+    /// When a recipient was not pushed once, or an event does not settle.
+    pub fn push_events(&mut self, events: u64, clock: &mut Clock) {
+        let (pushed, settled) = (self.pushed, self.settled);
+        let mut left = events;
+        while left > 0 {
+            let now = left.min(self.turn_events());
+            left -= now;
+            let facts: Vec<_> = self.next_events(now).collect();
+            self.facts.extend(facts);
+            while !self.facts.is_empty() {
+                self.turn(clock);
+                self.answer();
+            }
+        }
+        assert_eq!(self.settled - settled, events, "every event settles");
+        assert_eq!(self.pushed - pushed, events * self.shape.fan_out as u64, "every recipient is pushed once");
+    }
+
+    /// One turn; what it wants done waits for [`answer`](Self::answer).
+    pub fn turn(&mut self, clock: &mut Clock) {
+        self.now = self.now.after(TURN);
+        self.push.set_now(self.now);
+        let (push, facts, outputs) = (&mut self.push, &mut self.facts, &mut self.outputs);
+        clock.time(|| task_engine_turn(push, facts, outputs));
+    }
+
+    /// A turn's worth of events for the next turn; gives how many recipients they have.
+    pub fn feed_events(&mut self) -> u64 {
+        let events: Vec<_> = self.next_events(self.turn_events()).collect();
+        self.facts.extend(events);
+        self.turn_events() * self.shape.fan_out as u64
+    }
+
+    /// The world does what the last turn wants and has the answers at once.
+    pub fn answer(&mut self) {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        for output in outputs.drain(..) {
+            match output {
+                Output::AskMembers { ask, sessions } => {
+                    let answer = Ok(sessions.iter().map(|session| self.members_of(session)).collect());
+                    self.facts.push(Input::Members { ask, answer });
+                }
+                Output::AskRoutes { ask, users } => {
+                    let answer = Ok(self.routes_of(&users));
+                    self.facts.push(Input::Routes { ask, answer });
+                }
+                Output::Open { gateway, stream, .. } => self.tell(gateway, stream, StreamFact::Opened),
+                Output::Send { gateway, stream, chunk } => self.deliver(gateway, stream, &chunk),
+                Output::Settle(_) => self.settled += 1,
+                Output::ToOwner(_, bundle) => {
+                    self.pushed += bundle.recipients() as u64;
+                    self.facts.push(Input::Result(BundleResult { bundle, end: BundleEnd::Answered(Vec::new()) }));
+                }
+                other => panic!("nothing goes wrong in this world: {other:?}"),
+            }
+        }
+        self.outputs = outputs;
+    }
+
+    /// Nothing is in flight, and nothing waits for a turn.
+    pub fn is_quiet(&self) -> bool {
+        self.facts.is_empty() && self.push.events_in_flight() == 0 && self.push.recipients_in_flight() == 0
+    }
+
+    fn deliver(&mut self, gateway: GatewayIx, stream: StreamNo, chunk: &Bytes) {
+        let (answers, recipients) = answers_to(chunk, self.shape.protocol);
+        self.pushed += recipients;
+        self.tell(gateway, stream, StreamFact::Taken(chunk.len()));
+        self.tell(gateway, stream, StreamFact::Answers(answers));
+    }
+
+    fn tell(&mut self, gateway: GatewayIx, stream: StreamNo, fact: StreamFact) {
+        self.facts.push(Input::Stream { gateway, stream, fact });
+    }
+
+    fn members_of(&self, session: &str) -> NameList {
+        let number = number_in(session);
+        let members = self.shape.fan_out + 1;
+        (number * members..(number + 1) * members).map(user_name).collect()
+    }
+
+    fn routes_of(&self, users: &NameList) -> RouteList {
+        let mut routes = RouteList::new();
+        for user in users.iter() {
+            routes.push(Route::Gateway(&gateway_name(number_in(user) % self.shape.gateways)));
+        }
+        routes
+    }
+}
+
+/// The number that a name of ours ends in.
+fn number_in(name: &str) -> usize {
+    name.rsplit([':', '-']).next().and_then(|digits| digits.parse().ok()).expect("a name of ours")
+}

@@ -1,0 +1,43 @@
+//! The engine inside this process, on embedded stores: needs no server, and its allocations can be counted.
+
+use task_engine::config::Config;
+use task_engine::edge::embedded::{EmbeddedSource, Publisher};
+
+use super::Stopped;
+use crate::cost;
+use crate::error::{Error, Result};
+use crate::world::Embedded as Stores;
+
+/// A running embedded engine.
+pub struct Embedded {
+    engine: task_engine::Engine,
+}
+
+impl Embedded {
+    /// Starts it on these stores; gives what feeds it.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub fn start(cores: u16, stores: Stores) -> Result<(Self, Publisher)> {
+        cost::count_allocations();
+        let mut config = Config::default();
+        config.engine.cores = cores;
+        config.admin.listen = ([127, 0, 0, 1], 0).into();
+        let (source, publisher) = EmbeddedSource::new();
+        let builder = task_engine::Engine::builder(config).members(stores.members).routes(stores.routes);
+        let engine = builder.registry(stores.registry).source(source).start();
+        let engine = engine.map_err(|error| Error::of("the engine did not start", error))?;
+        Ok((Self { engine }, publisher))
+    }
+
+    /// Where its pages are.
+    pub fn admin_port(&self) -> u16 {
+        self.engine.admin_address().port()
+    }
+
+    /// Stops it.
+    pub fn stop(self) -> Stopped {
+        let report = self.engine.stop();
+        Stopped { last_words: report.to_string(), is_clean: report.is_clean() }
+    }
+}

@@ -1,0 +1,492 @@
+//! One trial: servers, gateways and an engine, started for it and ended with it; phases of load are driven on it.
+//!
+//! Promises that each phase waits until what it published has come, or nothing more comes. Refuses to go on when the
+//! engine dies.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use hdrhistogram::Histogram;
+use tempfile::TempDir;
+
+use crate::cost::Cpu;
+use crate::engine::{Embedded, Engine, Places, Process, Ready, Stages, Stopped};
+use crate::error::{Error, Result};
+use crate::gateways::{Gateway, Protocols};
+use crate::live::{Live, Tick};
+use crate::load::{Published, Publishing, Sink};
+use crate::moves::{Mover, RouteWriter};
+use crate::publisher::{NatsPublisher, Subject};
+use crate::result::{SecondFigures, StageFigures};
+use crate::servers::{self, Etcd, EtcdOptions, Maria, Nats, NatsOptions, Redis, RedisOptions};
+use crate::verdict::Verdict;
+use crate::workload::{Load, Workload};
+use crate::world::World;
+
+const TOPIC: &str = "resonance.push.event.v1";
+const PARTITIONS: u32 = 64;
+/// Nothing more is expected once nothing came for so long: longer than any deadline of the engine.
+const QUIET: Duration = Duration::from_secs(15);
+const POLL: Duration = Duration::from_millis(5);
+const TICK: Duration = Duration::from_millis(250);
+/// Pushes under way while each session is touched once.
+const TOUCH_IN_FLIGHT: u64 = 50_000;
+
+/// Which rpc the gateways know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Rpc {
+    /// `PushMessage`, what today's gateways know.
+    Stream,
+    /// `PushBatch`.
+    Batch,
+    /// `Push`.
+    Unary,
+}
+
+/// Who reads which events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Assignment {
+    /// One subject, one reader.
+    Queue,
+    /// A subject a partition, a reader a shard.
+    Partitioned,
+}
+
+/// What is driven, and on what.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Setup {
+    /// Real throw-away NATS, Redis, MariaDB and etcd, and the engine as a process of its own.
+    #[arg(long)]
+    pub servers: bool,
+    /// How the engine becomes ready.
+    #[arg(long, value_enum, default_value_t)]
+    pub ready: Ready,
+    /// How long it may take to.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    pub ready_timeout: u32,
+    /// Which rpc the gateways know.
+    #[arg(long, value_enum, default_value_t = Rpc::Stream)]
+    pub protocol: Rpc,
+    /// Who reads which events (with --servers).
+    #[arg(long, value_enum, default_value_t = Assignment::Queue)]
+    pub assignment: Assignment,
+    /// Shards of the engine.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub cores: u16,
+    /// Plain tonic gateways in place of the fast ones.
+    #[arg(long)]
+    pub plain: bool,
+}
+
+/// The throw-away servers of a trial.
+struct Servers {
+    nats: Nats,
+    nats_pages: u16,
+    redis: Redis,
+    maria: Maria,
+    etcd: Etcd,
+}
+
+/// A running trial; everything ends with it.
+pub struct Trial {
+    engine: Option<Engine>,
+    publishing: Publishing,
+    mover: Option<Mover>,
+    verdict: Arc<Verdict>,
+    _gateways: Vec<Gateway>,
+    _servers: Option<(Servers, TempDir)>,
+}
+
+/// What one phase of load showed.
+pub struct Phase {
+    /// What was published.
+    pub published: Published,
+    /// From its begin to the last push.
+    pub seconds: f64,
+    /// The pushes' latencies in nanoseconds.
+    pub all: Histogram<u64>,
+    /// Each second's: its end, how long it was, and its latencies.
+    pub by_second: Vec<(f64, f64, Histogram<u64>)>,
+    /// The same in figures.
+    pub figures_by_second: Vec<SecondFigures>,
+    /// CPU that the engine used.
+    pub cpu: Cpu,
+    /// Heap allocations of the engine, when they can be counted.
+    pub allocations: Option<u64>,
+    /// The engine's stages.
+    pub stages: Vec<StageFigures>,
+    /// Users that moved.
+    pub moves: u64,
+    /// Whether it was ended early because `give_up_above` was passed.
+    pub was_given_up: bool,
+}
+
+/// How a phase is driven.
+#[derive(Clone, Copy, Debug)]
+pub struct Drive {
+    /// What it is called in the line of live figures.
+    pub phase: &'static str,
+    /// How events are published; none: one event for each session.
+    pub load: Option<Load>,
+    /// For how long.
+    pub seconds: f64,
+    /// Ends it early when one second's p99 is above so many milliseconds.
+    pub give_up_above_ms: Option<f64>,
+}
+
+impl Rpc {
+    /// What gateways are started with.
+    fn protocols(self) -> Protocols {
+        match self {
+            Self::Stream => Protocols::STREAM,
+            Self::Batch => Protocols::BATCH,
+            Self::Unary => Protocols::UNARY,
+        }
+    }
+}
+
+/// A value's name on the command line.
+pub fn word(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+impl Trial {
+    /// Starts everything; `engine` is a command line, or none for this build's own engine.
+    ///
+    /// # Errors
+    /// When a part does not start, or the workload cannot be run.
+    pub fn start(setup: &Setup, engine: Option<&str>, workload: &Workload, live: &Live) -> Result<Self> {
+        workload.check()?;
+        let with_servers = setup.servers || engine.is_some();
+        if !with_servers && setup.assignment == Assignment::Partitioned {
+            return Err(Error::new("--assignment partitioned needs real servers: add --servers"));
+        }
+        let world = World::new(workload);
+        let verdict = Verdict::new(world.clone());
+        let gateways = world.start_gateways(&verdict, setup.protocol.protocols(), setup.plain)?;
+        let (engine, sink, writer, servers) = if with_servers {
+            Self::start_on_servers(setup, engine, &world, &gateways, live)?
+        } else {
+            let stores = world.embed(&gateways);
+            let writer = RouteWriter::Embedded(stores.routes.clone());
+            let (engine, publisher) = Embedded::start(setup.cores, stores)?;
+            (Engine::Embedded(engine), Sink::Embedded(publisher), writer, None)
+        };
+        let mover = Mover::start(world.clone(), writer)?;
+        let publishing = Publishing::new(world, verdict.clone(), sink);
+        Ok(Self { engine: Some(engine), publishing, mover, verdict, _gateways: gateways, _servers: servers })
+    }
+
+    fn start_on_servers(
+        setup: &Setup,
+        engine: Option<&str>,
+        world: &Arc<World>,
+        gateways: &[Gateway],
+        live: &Live,
+    ) -> Result<(Engine, Sink, RouteWriter, Option<(Servers, TempDir)>)> {
+        live.note("starting NATS, Redis, MariaDB and etcd");
+        let servers = Servers::start()?;
+        live.note("writing members, routes and gateways");
+        world.seed(&servers.maria, &servers.redis, &servers.etcd, gateways)?;
+        let folder = servers::folder("engine")?;
+        let config = folder.path().join("task.yaml");
+        let admin_port = servers::free_ports(1)?[0];
+        let written = fs::write(&config, servers.config_text(setup, admin_port));
+        written.map_err(|cause| Error::of("cannot write the engine's configuration", cause))?;
+        let command = command_of(engine)?;
+        live.note(&format!("starting {command}"));
+        let places = Places {
+            config: &config,
+            admin_port,
+            cores: setup.cores,
+            ready: setup.ready,
+            ready_timeout: Duration::from_secs(setup.ready_timeout.into()),
+            nats_pages: servers.nats_pages,
+            topic: TOPIC,
+        };
+        let engine = Process::start(&command, &places)?;
+        let subject = match setup.assignment {
+            Assignment::Queue => Subject::One(TOPIC.to_owned()),
+            Assignment::Partitioned => Subject::Partitioned { topic: TOPIC.to_owned(), partitions: PARTITIONS },
+        };
+        let sink = Sink::nats(NatsPublisher::connect(&servers.nats.addr())?, &subject, world);
+        let writer = RouteWriter::Redis(servers.redis.url());
+        Ok((Engine::Process(engine), sink, writer, Some((servers, folder))))
+    }
+
+    /// Publishes, watches, and waits for what was published.
+    ///
+    /// # Errors
+    /// When the engine dies or takes no events.
+    pub fn drive(&mut self, drive: Drive, live: &Live) -> Result<Phase> {
+        let Self { engine, publishing, mover, verdict, .. } = self;
+        let engine = engine.as_mut().ok_or_else(|| Error::new("the engine was stopped"))?;
+        let stop = AtomicBool::new(false);
+        let moves_before = mover.as_ref().map_or(0, Mover::moves);
+        let (cpu, allocations, stages) = (engine.cpu()?, engine.allocations(), engine.stages());
+        let mut watch = Watch::new(drive, verdict, cpu);
+        let published = std::thread::scope(|scope| {
+            let publisher = std::thread::Builder::new().name("publisher".to_owned());
+            let work = || match drive.load {
+                Some(load) => publishing.drive(load, drive.seconds, &stop),
+                None => publishing.touch_all(TOUCH_IN_FLIGHT, &stop),
+            };
+            let thread = publisher.spawn_scoped(scope, work);
+            let thread = thread.map_err(|cause| Error::of("cannot start the publisher's thread", cause))?;
+            let watched = watch.until(engine, live, &stop, || thread.is_finished());
+            // Whatever was seen, the publisher must not go on without being watched.
+            stop.store(true, Ordering::Relaxed);
+            let published = thread.join().map_err(|_| Error::new("the publisher's thread panicked"))?;
+            watched.and(published)
+        })?;
+        watch.until_all_came(engine, live)?;
+        let moves = mover.as_ref().map_or(0, Mover::moves) - moves_before;
+        let cpu_used = engine.cpu()?.since(cpu);
+        let allocated = engine.allocations().map(|now| now - allocations.unwrap_or(0));
+        let stages = settled_stages(engine).since(&stages);
+        Ok(watch.finish(published, cpu_used, allocated, stages, moves))
+    }
+
+    /// What judges it.
+    pub fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    /// The most memory the engine held so far, in MiB.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn peak_rss_mib(&self) -> Result<f64> {
+        self.engine.as_ref().ok_or_else(|| Error::new("the engine was stopped"))?.peak_rss_mib()
+    }
+
+    /// Stops the movers and the engine.
+    ///
+    /// # Errors
+    /// When the engine does not stop.
+    pub fn stop(&mut self) -> Result<Stopped> {
+        if let Some(mover) = self.mover.take() {
+            mover.stop()?;
+        }
+        self.engine.take().ok_or_else(|| Error::new("the engine was stopped"))?.stop()
+    }
+}
+
+/// Stage histograms are told once a second: those of a moment ago are complete a little later.
+fn settled_stages(engine: &Engine) -> Stages {
+    std::thread::sleep(Duration::from_millis(1_300));
+    engine.stages()
+}
+
+/// The command line behind an engine's name; a command line is its own.
+///
+/// # Errors
+/// When this build's engine is not there.
+fn command_of(engine: Option<&str>) -> Result<String> {
+    let program = match engine {
+        None | Some("task-engine") => "task-engine",
+        Some("reference") => "loadtest",
+        Some(command) => return Ok(command.to_owned()),
+    };
+    let beside = std::env::current_exe().map(|path| path.with_file_name(program));
+    let path: Option<PathBuf> = beside.ok().filter(|path| path.is_file());
+    let path = path.ok_or_else(|| {
+        Error::new(format!(
+            "{program} is not beside this program: run `make loadtest`, or give --engine \"CMD {{config}}\""
+        ))
+    })?;
+    let path = path.display().to_string();
+    let quoted = shlex::try_quote(&path).map_err(|cause| Error::of("the path of the engine", cause))?;
+    let command = if program == "loadtest" { " reference" } else { "" };
+    Ok(format!("{quoted}{command} --config {{config}} --admin {{admin}} --cores {{cores}}"))
+}
+
+impl Servers {
+    fn start() -> Result<Self> {
+        let nats_pages = servers::free_ports(1)?[0];
+        let options = NatsOptions { config: format!("http: \"127.0.0.1:{nats_pages}\"\n"), ..NatsOptions::default() };
+        Ok(Self {
+            nats: Nats::start(&options)?,
+            nats_pages,
+            redis: Redis::start(&RedisOptions::default())?,
+            maria: Maria::start()?,
+            etcd: Etcd::start(&EtcdOptions::default())?,
+        })
+    }
+
+    /// The configuration that every engine of the house reads.
+    fn config_text(&self, setup: &Setup, admin_port: u16) -> String {
+        let mut text = format!(
+            "nats:\n  url: {}\nredis:\n  addr: {}\netcd:\n  endpoints: [\"{}\"]\n\
+             mysql:\n  host: 127.0.0.1\n  port: {}\n  username: {}\n  password: {}\n  database: {}\n\
+             consumer:\n  topic: {TOPIC}\n",
+            self.nats.url(),
+            self.redis.addr(),
+            self.etcd.addr(),
+            self.maria.port(),
+            Maria::USER,
+            Maria::PASSWORD,
+            Maria::DATABASE,
+        );
+        // Keys that other engines do not know are left out where they say nothing.
+        if setup.assignment == Assignment::Partitioned {
+            text += &format!("  assignment: partitioned\n  partitions: {PARTITIONS}\n");
+        }
+        if setup.ready == Ready::Readyz {
+            text += &format!("engine:\n  cores: {}\nadmin:\n  listen: 127.0.0.1:{admin_port}\n", setup.cores);
+        }
+        text
+    }
+}
+
+/// Looks at a phase while it runs.
+struct Watch<'a> {
+    drive: Drive,
+    verdict: &'a Verdict,
+    began: Instant,
+    ticked: Instant,
+    delivered: u64,
+    last_came: Instant,
+    delivered_at_tick: u64,
+    all: Histogram<u64>,
+    second: Histogram<u64>,
+    second_began: f64,
+    cpu_at_second: Cpu,
+    cpu_at_tick: f64,
+    by_second: Vec<(f64, f64, Histogram<u64>)>,
+    figures: Vec<SecondFigures>,
+    was_given_up: bool,
+}
+
+impl<'a> Watch<'a> {
+    fn new(drive: Drive, verdict: &'a Verdict, cpu: Cpu) -> Self {
+        let now = Instant::now();
+        // The same bounds, so that adding cannot fail; what came before this phase is not of it.
+        let before = verdict.take_recent();
+        let empty = || Histogram::new_from(&before);
+        let delivered = verdict.progress().delivered;
+        Self {
+            drive,
+            verdict,
+            began: now,
+            ticked: now,
+            delivered,
+            last_came: now,
+            delivered_at_tick: delivered,
+            all: empty(),
+            second: empty(),
+            second_began: 0.0,
+            cpu_at_second: cpu,
+            cpu_at_tick: cpu.total(),
+            by_second: Vec::new(),
+            figures: Vec::new(),
+            was_given_up: false,
+        }
+    }
+
+    fn until(&mut self, engine: &mut Engine, live: &Live, stop: &AtomicBool, is_over: impl Fn() -> bool) -> Result<()> {
+        while !is_over() {
+            self.look(engine, live, self.drive.phase)?;
+            if self.was_given_up {
+                stop.store(true, Ordering::Relaxed);
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    fn until_all_came(&mut self, engine: &mut Engine, live: &Live) -> Result<()> {
+        loop {
+            self.look(engine, live, "drain")?;
+            let progress = self.verdict.progress();
+            if progress.delivered >= progress.expected || self.last_came.elapsed() > QUIET {
+                break;
+            }
+            std::thread::sleep(POLL);
+        }
+        self.end_second(engine)
+    }
+
+    fn look(&mut self, engine: &mut Engine, live: &Live, phase: &'static str) -> Result<()> {
+        let progress = self.verdict.progress();
+        if progress.delivered > self.delivered {
+            (self.delivered, self.last_came) = (progress.delivered, Instant::now());
+        }
+        if self.ticked.elapsed() < TICK {
+            return Ok(());
+        }
+        engine.check()?;
+        let recent = self.verdict.take_recent();
+        let took = self.ticked.elapsed().as_secs_f64();
+        let cpu = engine.cpu()?.total();
+        let ms = |quantile| recent.value_at_quantile(quantile) as f64 / 1e6;
+        live.tick(&Tick {
+            phase,
+            at_seconds: self.began.elapsed().as_secs_f64(),
+            pushes_per_second: (progress.delivered - self.delivered_at_tick) as f64 / took,
+            in_flight: progress.expected.saturating_sub(progress.delivered),
+            p50_ms: ms(0.5),
+            p99_ms: ms(0.99),
+            engine_cpus: (cpu - self.cpu_at_tick) / took,
+            lost_or_wrong: self.verdict.wrong_so_far(),
+        });
+        (self.ticked, self.delivered_at_tick, self.cpu_at_tick) = (Instant::now(), progress.delivered, cpu);
+        self.take(&recent)?;
+        if self.began.elapsed().as_secs_f64() - self.second_began >= 1.0 {
+            self.end_second(engine)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, recent: &Histogram<u64>) -> Result<()> {
+        self.second.add(recent).map_err(|cause| Error::of("histograms of one run differ", cause))
+    }
+
+    fn end_second(&mut self, engine: &Engine) -> Result<()> {
+        self.take(&self.verdict.take_recent())?;
+        let (at, cpu) = (self.began.elapsed().as_secs_f64(), engine.cpu()?);
+        let length = at - self.second_began;
+        let ms = |quantile| self.second.value_at_quantile(quantile) as f64 / 1e6;
+        let figures = SecondFigures {
+            at_seconds: at,
+            pushes: self.second.len(),
+            p50_ms: ms(0.5),
+            p99_ms: ms(0.99),
+            max_ms: ms(1.0),
+            engine_cpus: cpu.since(self.cpu_at_second).total() / length.max(1e-3),
+        };
+        self.was_given_up |= self.drive.give_up_above_ms.is_some_and(|most| figures.p99_ms > most);
+        self.figures.push(figures);
+        self.all.add(&self.second).map_err(|cause| Error::of("histograms of one run differ", cause))?;
+        self.by_second.push((at, length, self.second.clone()));
+        self.second.reset();
+        (self.second_began, self.cpu_at_second) = (at, cpu);
+        Ok(())
+    }
+
+    fn finish(
+        self,
+        published: Published,
+        cpu: Cpu,
+        allocations: Option<u64>,
+        stages: Vec<StageFigures>,
+        moves: u64,
+    ) -> Phase {
+        Phase {
+            published,
+            seconds: self.last_came.duration_since(self.began).as_secs_f64(),
+            all: self.all,
+            by_second: self.by_second,
+            figures_by_second: self.figures,
+            cpu,
+            allocations,
+            stages,
+            moves,
+            was_given_up: self.was_given_up,
+        }
+    }
+}

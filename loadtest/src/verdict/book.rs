@@ -1,0 +1,137 @@
+//! What came of one session: a bit for each (message, member), and each member's highest message.
+//!
+//! Promises memory that grows with what was sent, without ever moving what is there: a session may get its next message
+//! while a gateway waits for the book.
+
+/// The books of one session; members are numbered, 0 is the sender.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    sent: u32,
+    /// The bits of messages 0, then 1 to 2, then 3 to 6, ...: each part for twice as many messages as the one before.
+    parts: Vec<Box<[u64]>>,
+    /// For each member the highest message that came, plus one. Not there before a second message: one has no order.
+    highest: Box<[u32]>,
+}
+
+/// How a push came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Came {
+    First,
+    /// For the first time, but after a later message.
+    Late,
+    Again,
+}
+
+/// Where a bit is.
+struct Bit {
+    part: usize,
+    word: usize,
+    mask: u64,
+}
+
+impl Bit {
+    fn of(message: u32, member: u32, members: u32) -> Self {
+        let part = (u64::from(message) + 1).ilog2();
+        let in_part = u64::from(message) + 1 - (1 << part);
+        let bit = in_part * u64::from(members) + u64::from(member);
+        Self { part: part as usize, word: (bit / 64) as usize, mask: 1 << (bit % 64) }
+    }
+}
+
+impl Book {
+    /// The next message is about to be sent; gives its number.
+    pub fn enter(&mut self, members: u32) -> u32 {
+        let number = self.sent;
+        self.sent += 1;
+        if Bit::of(number, 0, members).part == self.parts.len() {
+            let bits = u64::from(members) << self.parts.len();
+            self.parts.push(vec![0; bits.div_ceil(64) as usize].into_boxed_slice());
+        }
+        if self.sent == 2 {
+            self.highest = vec![0; members as usize].into_boxed_slice();
+        }
+        number
+    }
+
+    /// How many messages were sent.
+    pub fn sent(&self) -> u32 {
+        self.sent
+    }
+
+    /// A push came; none when no such message was sent.
+    pub fn take(&mut self, message: u32, member: u32, members: u32) -> Option<Came> {
+        if message >= self.sent {
+            return None;
+        }
+        let Bit { part, word, mask } = Bit::of(message, member, members);
+        let word = &mut self.parts[part][word];
+        if *word & mask != 0 {
+            return Some(Came::Again);
+        }
+        *word |= mask;
+        let Some(highest) = self.highest.get_mut(member as usize) else { return Some(Came::First) };
+        let is_late = *highest > message;
+        *highest = (*highest).max(message + 1);
+        Some(if is_late { Came::Late } else { Came::First })
+    }
+
+    /// Whether a push has come.
+    pub fn has(&self, message: u32, member: u32, members: u32) -> bool {
+        let Bit { part, word, mask } = Bit::of(message, member, members);
+        self.parts[part][word] & mask != 0
+    }
+
+    /// How many pushes have come, each counted once.
+    pub fn came(&self) -> u64 {
+        self.parts.iter().flat_map(|part| part.iter()).map(|word| u64::from(word.count_ones())).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_push_has_a_bit_of_its_own() {
+        for members in [2, 3, 63, 64, 65, 1_000] {
+            let mut book = Book::default();
+            for message in 0..70 {
+                assert_eq!(book.enter(members), message);
+            }
+            for message in 0..70 {
+                for member in 1..members {
+                    assert!(!book.has(message, member, members));
+                    assert_eq!(book.take(message, member, members), Some(Came::First));
+                    assert_eq!(book.take(message, member, members), Some(Came::Again));
+                }
+            }
+            assert_eq!(book.came(), 70 * u64::from(members - 1));
+            assert_eq!(book.take(70, 1, members), None);
+        }
+    }
+
+    #[test]
+    fn late_is_what_comes_after_a_later_one_also_when_that_was_sent_later() {
+        let mut book = Book::default();
+        book.enter(3);
+        assert_eq!(book.take(0, 1, 3), Some(Came::First));
+        book.enter(3);
+        book.enter(3);
+        assert_eq!(book.take(2, 2, 3), Some(Came::First));
+        assert_eq!(book.take(1, 2, 3), Some(Came::Late));
+        assert_eq!(book.take(0, 2, 3), Some(Came::Late));
+        assert_eq!(book.take(1, 1, 3), Some(Came::First), "another member's order is its own");
+        assert_eq!(book.take(0, 2, 3), Some(Came::Again));
+    }
+
+    #[test]
+    fn a_hundred_million_pushes_fit_in_what_two_bits_each_take() {
+        let members = 1_001;
+        let mut book = Book::default();
+        for _ in 0..100_000 {
+            book.enter(members);
+        }
+        let bytes: usize = book.parts.iter().map(|part| part.len() * 8).sum();
+        assert!(bytes <= 100_000 * 1_001 * 2 / 8, "{bytes}");
+    }
+}

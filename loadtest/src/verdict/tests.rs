@@ -1,0 +1,252 @@
+//! Each fault is counted exactly once, under its own name, and is said in words.
+
+use std::sync::Arc;
+
+use prost::Message as _;
+use task_engine::proto::event::PushEvent;
+
+use super::*;
+use crate::workload::{Misbehaving, SessionGroup, Workload};
+
+/// One session of `user-0` (who sends) to `user-3` of eight users on two gateways: users 1 and 3 are at gateway-1.
+fn world(change: impl FnOnce(&mut Workload)) -> Arc<World> {
+    let mut workload = Workload::find("mixed").expect("it is there");
+    (workload.users, workload.gateways) = (8, 2);
+    workload.sessions = vec![SessionGroup { count: 1, members: 4, share: 1 }];
+    change(&mut workload);
+    World::new(&workload)
+}
+
+struct Bench {
+    world: Arc<World>,
+    verdict: Arc<Verdict>,
+    events: Vec<PushEvent>,
+}
+
+impl Bench {
+    /// With so many messages sent, each meant for instant 1,000.
+    fn with(messages: u32, change: impl FnOnce(&mut Workload)) -> Self {
+        let world = world(change);
+        let verdict = Verdict::new(world.clone());
+        let mut payload = Vec::new();
+        let mut next = |_| {
+            verdict.next_event(0, 1_000, &mut payload);
+            PushEvent::decode(payload.as_slice()).expect("an event")
+        };
+        let events = (0..messages).map(&mut next).collect();
+        Self { world, verdict, events }
+    }
+
+    fn new(messages: u32) -> Self {
+        Self::with(messages, |_| {})
+    }
+
+    /// Message `number` comes to `user` at `gateway`, with that changed; as a gateway does, it asks first.
+    fn comes_as(&self, number: usize, user: u32, gateway: u32, change: impl FnOnce(&mut PushEvent)) -> Answer {
+        let mut event = self.events[number].clone();
+        change(&mut event);
+        let (gateway, user): (Arc<str>, _) = (World::gateway_name(gateway).into(), World::user_name(user));
+        let answer = if self.verdict.is_connected(&gateway, &user) { Answer::Delivered } else { Answer::Refused };
+        self.verdict.push(&Seen {
+            gateway: &gateway,
+            stream: 1,
+            order: 0,
+            at: 5_000_000,
+            answer,
+            recipient: &user,
+            session: &event.session_id,
+            msg_id: event.msg_id,
+            from: &event.from_username,
+            content: &event.content,
+            message: None,
+        });
+        answer
+    }
+
+    fn comes(&self, number: usize, user: u32, gateway: u32) -> Answer {
+        self.comes_as(number, user, gateway, |_| {})
+    }
+
+    fn all_come(&self) {
+        for number in 0..self.events.len() {
+            for user in 1..4 {
+                self.comes(number, user, user % 2);
+            }
+        }
+    }
+}
+
+/// What there is to find when nothing is wrong.
+fn clean(expected: u64) -> VerdictCounts {
+    VerdictCounts { expected, delivered: expected, is_clean: true, ..VerdictCounts::default() }
+}
+
+fn without_cases(mut counts: VerdictCounts) -> VerdictCounts {
+    counts.cases.clear();
+    counts
+}
+
+#[test]
+fn all_that_came_once_in_order_is_clean() {
+    let bench = Bench::new(20);
+    assert_eq!(bench.verdict.progress(), Progress { events: 20, expected: 60, delivered: 0 });
+    bench.all_come();
+    assert_eq!(bench.verdict.findings(), clean(60));
+    assert_eq!(bench.verdict.progress(), Progress { events: 20, expected: 60, delivered: 60 });
+    let latency = bench.verdict.take_recent();
+    assert_eq!(latency.len(), 60);
+    assert!((4_990_000..5_010_000).contains(&latency.max()), "from 1,000 to 5,000,000 ns: {}", latency.max());
+    assert_eq!(bench.verdict.take_recent().len(), 0);
+}
+
+#[test]
+fn what_never_came_is_lost() {
+    let bench = Bench::new(2);
+    bench.comes(0, 1, 1);
+    bench.comes(0, 2, 0);
+    bench.comes(0, 3, 1);
+    bench.comes(1, 1, 1);
+    bench.comes(1, 2, 0);
+    let findings = bench.verdict.findings();
+    assert_eq!(findings.cases, ["lost: session-0 message 1 to user-3, who is at gateway-1"]);
+    let counts = VerdictCounts { delivered: 5, lost: 1, is_clean: false, ..clean(6) };
+    assert_eq!(without_cases(findings), counts);
+}
+
+#[test]
+fn what_came_again_is_repeated() {
+    let bench = Bench::new(2);
+    bench.all_come();
+    bench.comes(0, 2, 0);
+    let findings = bench.verdict.findings();
+    assert_eq!(findings.cases, ["repeated: session-0 message 0 to user-2 at gateway-0"]);
+    assert_eq!(without_cases(findings), VerdictCounts { repeated: 1, is_clean: false, ..clean(6) });
+    assert_eq!(bench.verdict.wrong_so_far(), 1);
+}
+
+#[test]
+fn what_came_after_a_later_one_is_out_of_order() {
+    let bench = Bench::new(2);
+    for (number, user) in [(1, 2), (0, 1), (1, 1), (0, 3), (1, 3), (0, 2)] {
+        bench.comes(number, user, user % 2);
+    }
+    let findings = bench.verdict.findings();
+    assert_eq!(findings.cases, ["out of order: session-0 message 0 to user-2 at gateway-0, after a later one"]);
+    assert_eq!(without_cases(findings), VerdictCounts { out_of_order: 1, is_clean: false, ..clean(6) });
+}
+
+#[test]
+fn what_came_to_somebody_else_or_elsewhere_is_misdelivered() {
+    for (user, gateway, why, offline) in [
+        (1, 0, "the user is not connected there", 0),
+        (4, 0, "the user is not in the session", 0),
+        (0, 0, "the user is its sender", 0),
+        (9, 0, "there is no such user", 0),
+        (3, 1, "the user is offline", 50),
+    ] {
+        let bench = Bench::with(1, |it| it.offline_percent = offline);
+        let expected = u64::from(bench.world.expected(0));
+        for user in (1..4).filter(|user| bench.world.is_judged(*user)) {
+            bench.comes(0, user, bench.world.place(user).current);
+        }
+        bench.comes(0, user, gateway);
+        let findings = bench.verdict.findings();
+        assert_eq!(findings.cases, [format!("misdelivered: session-0 to user-{user} at gateway-{gateway}: {why}")]);
+        assert_eq!(without_cases(findings), VerdictCounts { misdelivered: 1, is_clean: false, ..clean(expected) });
+    }
+}
+
+#[test]
+fn what_is_not_as_it_was_published_is_corrupt() {
+    type Change = fn(&mut PushEvent);
+    let changes: [(Change, &str); 6] = [
+        (|event| event.msg_id += 1, "its msg_id is another one's"),
+        (|event| event.from_username = "user-5".into(), "its sender is not who sent it"),
+        (|event| event.session_id = "session-1".into(), "there is no such session"),
+        (|event| event.content.truncate(40), "its content is too short"),
+        (|event| event.content.replace_range(0..1, "1"), "its content does not match its checksum"),
+        (|event| event.content.replace_range(100..101, "?"), "its content was changed behind the checksum"),
+    ];
+    for (change, why) in changes {
+        let bench = Bench::new(1);
+        bench.all_come();
+        bench.comes_as(0, 1, 1, change);
+        let findings = bench.verdict.findings();
+        assert!(findings.cases[0].starts_with("corrupt: ") && findings.cases[0].ends_with(why), "{findings:?}");
+        assert_eq!(without_cases(findings), VerdictCounts { corrupt: 1, is_clean: false, ..clean(3) });
+    }
+    let (bench, later) = (Bench::new(1), Bench::new(2));
+    bench.all_come();
+    bench.comes_as(0, 1, 1, |event| event.clone_from(&later.events[1]));
+    let findings = bench.verdict.findings();
+    assert_eq!(findings.cases, ["corrupt: session-0 to user-1 at gateway-1: it was never sent"]);
+}
+
+#[test]
+fn what_a_user_who_moved_away_did_not_take_is_refused_and_no_fault() {
+    let bench = Bench::with(2, |it| it.gateways = 3);
+    let from = bench.world.place(1).current;
+    bench.world.places().begin_move(1, 2);
+    assert_eq!(bench.comes(0, 1, from), Answer::Delivered, "just before the move is done");
+    bench.world.places().end_move(1);
+    assert_eq!(bench.comes(1, 1, from), Answer::Refused);
+    assert_eq!(bench.comes(1, 1, 2), Answer::Delivered);
+    for number in 0..2 {
+        for user in 2..4 {
+            bench.comes(number, user, bench.world.place(user).current);
+        }
+    }
+    assert_eq!(bench.verdict.findings(), VerdictCounts { refused: 1, ..clean(6) });
+    assert_eq!(bench.comes(1, 1, 0), Answer::Refused);
+    assert_eq!(bench.verdict.findings().misdelivered, 1, "it was never there");
+}
+
+#[test]
+fn pushes_at_deaf_and_refusing_gateways_are_excused() {
+    for (how, answer) in [(How::Deaf, Answer::Delivered), (How::Refusing, Answer::Refused)] {
+        let bench = Bench::with(2, |it| it.misbehaving = vec![Misbehaving { gateway: 1, how, ms: 0 }]);
+        assert_eq!(bench.comes(0, 1, 1), answer);
+        assert_eq!(bench.comes(0, 2, 0), Answer::Delivered);
+        assert_eq!(bench.comes(1, 2, 0), Answer::Delivered);
+        assert_eq!(bench.verdict.findings(), VerdictCounts { excused: 1, ..clean(2) }, "{how:?}");
+    }
+}
+
+#[test]
+fn repeats_are_allowed_where_streams_are_cut_and_only_there() {
+    let bench = Bench::with(1, |it| it.misbehaving = vec![Misbehaving { gateway: 1, how: How::Flapping, ms: 9 }]);
+    bench.all_come();
+    bench.comes(0, 3, 1);
+    assert_eq!(bench.verdict.findings(), VerdictCounts { repeated: 1, may_repeat: true, ..clean(3) });
+    bench.comes(0, 2, 0);
+    let findings = bench.verdict.findings();
+    assert_eq!((findings.repeated, findings.is_clean), (2, false));
+    assert_eq!(findings.cases, ["repeated: session-0 message 0 to user-2 at gateway-0"]);
+}
+
+#[test]
+fn only_the_first_ten_cases_are_said() {
+    let bench = Bench::new(7);
+    bench.comes(0, 1, 0);
+    let findings = bench.verdict.findings();
+    assert_eq!((findings.lost, findings.misdelivered, findings.cases.len()), (21, 1, CASES_SHOWN));
+    assert!(findings.cases[0].starts_with("misdelivered"));
+    assert!(findings.cases[1..].iter().all(|case| case.starts_with("lost: ")), "{findings:?}");
+}
+
+#[test]
+fn many_threads_lose_no_count() {
+    let bench = Bench::with(200, |it| it.sessions[0].members = 8);
+    std::thread::scope(|scope| {
+        for user in 1..8 {
+            let bench = &bench;
+            scope.spawn(move || {
+                for number in 0..200 {
+                    bench.comes(number, user, user % 2);
+                }
+            });
+        }
+    });
+    assert_eq!(bench.verdict.findings(), clean(200 * 7));
+    assert_eq!(bench.verdict.take_recent().len(), 200 * 7);
+}

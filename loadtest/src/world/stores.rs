@@ -1,0 +1,148 @@
+//! A world put into the stores that an engine reads: members (MySQL), routes (Redis) and gateways (etcd), or the embedded
+//! ones.
+//!
+//! Refuses nothing that is already there: it is written over.
+
+use etcd_client::{Client, PutOptions};
+use mysql::prelude::Queryable;
+use serde_json::json;
+use task_engine::edge::embedded::{EmbeddedMembers, EmbeddedRegistry, EmbeddedRoutes};
+use task_engine::ports::{Endpoint, GatewayRecord, Protocols};
+
+use super::World;
+use crate::error::{Error, Result};
+use crate::gateways::Gateway;
+use crate::servers::{Etcd, Maria, Redis};
+
+/// Rows of one insert and commands of one pipeline.
+const AT_ONCE: usize = 1_000;
+/// Seconds that routes and registry entries last: longer than any run.
+pub(crate) const LASTS: i64 = 24 * 3600;
+
+/// A world in memory, for an engine inside this process.
+#[derive(Clone, Debug)]
+pub struct Embedded {
+    /// Who is in which session.
+    pub members: EmbeddedMembers,
+    /// Where users are connected.
+    pub routes: EmbeddedRoutes,
+    /// Which gateways there are.
+    pub registry: EmbeddedRegistry,
+}
+
+impl World {
+    /// Writes everything into real servers.
+    ///
+    /// # Errors
+    /// What a server says.
+    pub fn seed(&self, maria: &Maria, redis: &Redis, etcd: &Etcd, gateways: &[Gateway]) -> Result<()> {
+        self.seed_members(maria)?;
+        self.seed_routes(redis)?;
+        register(etcd, gateways)
+    }
+
+    /// The same in memory.
+    pub fn embed(&self, gateways: &[Gateway]) -> Embedded {
+        let (members, routes, registry) = (EmbeddedMembers::new(), EmbeddedRoutes::new(), EmbeddedRegistry::new());
+        for session in 0..self.sessions() {
+            members.set(&Self::session_name(session), self.members(session).map(Self::user_name));
+        }
+        for user in self.online() {
+            routes.set(&Self::user_name(user), &Self::gateway_name(self.place(user).current));
+        }
+        for gateway in gateways {
+            registry.set(GatewayRecord {
+                gateway_id: gateway.id().into(),
+                endpoints: vec![Endpoint { host: "127.0.0.1".to_owned(), port: gateway.port() }],
+                protocols: Protocols::parse(&gateway.protocols().announcement()),
+            });
+        }
+        Embedded { members, routes, registry }
+    }
+
+    fn online(&self) -> impl Iterator<Item = u32> {
+        (0..self.workload.users).filter(|user| !self.place(*user).is_offline)
+    }
+
+    fn seed_members(&self, maria: &Maria) -> Result<()> {
+        let failed = |cause| Error::of("cannot write members", cause);
+        let mut conn = maria.connect()?;
+        // Names of digits, letters and '-' only: nothing to escape.
+        let sessions = (0..self.sessions()).map(|session| {
+            let kind = if self.members_count(session) == 2 { 1 } else { 2 };
+            format!("('{}', {kind})", Self::session_name(session))
+        });
+        in_parts(sessions, |rows| {
+            conn.query_drop(format!("REPLACE INTO t_session (session_id, type) VALUES {}", rows.join(",")))
+                .map_err(failed)
+        })?;
+        let members = (0..self.sessions()).flat_map(|session| {
+            let name = Self::session_name(session);
+            self.members(session).map(move |user| format!("('{name}', '{}')", Self::user_name(user)))
+        });
+        in_parts(members, |rows| {
+            let insert = format!("REPLACE INTO t_session_member (session_id, username) VALUES {}", rows.join(","));
+            conn.query_drop(insert).map_err(failed)
+        })
+    }
+
+    fn seed_routes(&self, redis: &Redis) -> Result<()> {
+        let failed = |cause| Error::of("cannot write routes", cause);
+        let client = redis::Client::open(redis.url()).map_err(failed)?;
+        let mut conn = client.get_connection().map_err(failed)?;
+        in_parts(self.online(), |users| {
+            let mut pipe = redis::pipe();
+            users.iter().for_each(|user| put_route(&mut pipe, *user, self.place(*user).current));
+            pipe.exec(&mut conn).map_err(failed)
+        })
+    }
+}
+
+/// Adds the writing of one user's route.
+pub(crate) fn put_route(pipe: &mut redis::Pipeline, user: u32, gateway: u32) {
+    let (user, gateway) = (World::user_name(user), World::gateway_name(gateway));
+    let route = json!({"username": user, "gateway_id": gateway, "remote_ip": "127.0.0.1", "timestamp": 0});
+    let key = format!("resonance:router:user:{user}");
+    pipe.cmd("SET").arg(key).arg(route.to_string()).arg("EX").arg(LASTS).ignore();
+}
+
+/// Registers the gateways under a lease.
+fn register(etcd: &Etcd, gateways: &[Gateway]) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|cause| Error::of("cannot start a Tokio runtime", cause))?;
+    let put = async {
+        let mut client = Client::connect([etcd.addr()], etcd.connect_options()).await?;
+        let lease = client.lease_grant(LASTS, None).await?.id();
+        for gateway in gateways {
+            let key = format!("/resonance/services/gateway-service/{}", gateway.id());
+            let options = PutOptions::new().with_lease(lease);
+            client.put(key, registration(gateway).to_string(), Some(options)).await?;
+        }
+        Ok(())
+    };
+    runtime.block_on(put).map_err(|cause: etcd_client::Error| Error::of("cannot register gateways", cause))
+}
+
+/// What a gateway writes of itself into the registry.
+pub fn registration(gateway: &Gateway) -> serde_json::Value {
+    json!({
+        "id": format!("gateway-service-{}", gateway.port()),
+        "name": "gateway-service",
+        "version": "1.0.0",
+        "metadata": {"gateway_id": gateway.id(), "push_protocols": gateway.protocols().announcement()},
+        "endpoints": [format!("grpc://{}", gateway.addr())],
+    })
+}
+
+/// Hands over what there is, [`AT_ONCE`] at a time: a world may be larger than what fits in memory twice.
+fn in_parts<T>(all: impl Iterator<Item = T>, mut take: impl FnMut(&[T]) -> Result<()>) -> Result<()> {
+    let mut part = Vec::with_capacity(AT_ONCE);
+    for one in all {
+        part.push(one);
+        if part.len() == AT_ONCE {
+            take(&part)?;
+            part.clear();
+        }
+    }
+    if part.is_empty() { Ok(()) } else { take(&part) }
+}

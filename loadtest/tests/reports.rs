@@ -1,0 +1,461 @@
+//! What a run leaves can be read by what reads such files, and by people.
+//!
+//! The pages are also left in `target/tmp/reports/`, to be looked at.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine as _;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::Deserializer;
+use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+use loadtest::report::{self, Compared, Comparison};
+use loadtest::result::{
+    Figures, Histograms, LatencyFigures, Machine, RunResult, SCHEMA, SecondFigures, StageFigures, VerdictCounts,
+};
+use loadtest::workload::{How, Load, Misbehaving, SessionGroup, Workload};
+use serde_json::Value;
+
+const NASTY: &str = "<script>alert(\"x\")</script> & 'more' \u{1b}[31m";
+
+/// A run with these latencies in each second: nanoseconds and how many.
+fn run_of(seconds: &[Vec<(u64, u64)>]) -> (RunResult, Histograms) {
+    let mut all = Histogram::new(3).expect("three digits");
+    let (mut by_second, mut figures_by_second) = (Vec::new(), Vec::new());
+    for (number, values) in seconds.iter().enumerate() {
+        let mut second = Histogram::new(3).expect("three digits");
+        for (value, times) in values {
+            second.record_n(*value, *times).expect("it resizes");
+        }
+        let (at, latency) = (number as f64 + 1.003, LatencyFigures::of(&second));
+        figures_by_second.push(SecondFigures {
+            at_seconds: at,
+            pushes: second.len(),
+            p50_ms: latency.p50_ms,
+            p99_ms: latency.p99_ms,
+            max_ms: latency.max_ms,
+            engine_cpus: 0.71,
+        });
+        all.add(&second).expect("it resizes");
+        by_second.push((at, 1.003, second));
+    }
+    let result = document(&all, figures_by_second);
+    (result, Histograms { all, seconds: by_second })
+}
+
+fn document(all: &Histogram<u64>, seconds: Vec<SecondFigures>) -> RunResult {
+    let lasted = seconds.last().map_or(0.0, |second| second.at_seconds);
+    let pushes = all.len();
+    RunResult {
+        schema: SCHEMA,
+        command: "target/release/loadtest run --servers --workload mixed --protocol stream".to_owned(),
+        commit: "f4d96ed01a2b-dirty".to_owned(),
+        started: "2026-11-25T03:10:00Z".to_owned(),
+        machine: Machine {
+            cpu: "AMD EPYC 7763 64-Core Processor".to_owned(),
+            cpus: 2,
+            memory_mib: 24_047,
+            kernel: "6.8.0-1021".to_owned(),
+            load_average: 0.31,
+        },
+        versions: [("loadtest", "0.1.0"), ("nats-server", "2.9.10"), ("mariadbd", "10.11.19-MariaDB-0+deb12u1")]
+            .map(|(name, version)| (name.to_owned(), version.to_owned()))
+            .into(),
+        engine: "task-engine".to_owned(),
+        stores: "servers".to_owned(),
+        protocol: "stream".to_owned(),
+        assignment: "queue".to_owned(),
+        cores: 1,
+        workload: workload(),
+        figures: Figures {
+            events: pushes / 100,
+            pushes,
+            seconds: lasted,
+            events_per_second: pushes as f64 / 100.0 / lasted.max(1e-6),
+            pushes_per_second: pushes as f64 / lasted.max(1e-6),
+            latency: LatencyFigures::of(all),
+            publisher_lag_max_ms: 0.42,
+            engine_cpu_user_seconds: 3.4,
+            engine_cpu_system_seconds: 1.9,
+            pushes_per_cpu_second: pushes as f64 / 5.3,
+            events_per_cpu_second: pushes as f64 / 530.0,
+            peak_rss_mib: 48.7,
+            allocations_per_push: None,
+            moves: 0,
+        },
+        verdict: VerdictCounts { expected: pushes, delivered: pushes, is_clean: true, ..VerdictCounts::default() },
+        stages: stages(),
+        seconds,
+    }
+}
+
+fn workload() -> Workload {
+    Workload {
+        name: "mixed".to_owned(),
+        about: "one-to-one chats, groups of 100 and one of 5,000: a working day".to_owned(),
+        users: 20_000,
+        gateways: 8,
+        sessions: vec![
+            SessionGroup { count: 5_000, members: 2, share: 60 },
+            SessionGroup { count: 400, members: 101, share: 39 },
+            SessionGroup { count: 1, members: 5_001, share: 1 },
+        ],
+        offline_percent: 0,
+        moves_per_second: 0,
+        content_bytes: 128,
+        load: Load::EventsPerSecond(400),
+        warm_up_seconds: 2,
+        seconds: 15,
+        misbehaving: vec![],
+    }
+}
+
+/// Stages with medians from 3 µs to 1.1 ms.
+fn stages() -> Vec<StageFigures> {
+    let medians = [
+        ("intake", 3_100),
+        ("members", 42_000),
+        ("routes", 310_000),
+        ("outbox", 88_000),
+        ("gateway", 640_000),
+        ("event", 1_100_000),
+    ];
+    let stage = |(name, median): (&str, u64)| {
+        let mut histogram = Histogram::<u64>::new(3).expect("three digits");
+        for at in 1..=1_000 {
+            histogram.record(median * 500 / (1_001 - at)).expect("it resizes");
+        }
+        StageFigures { stage: name.to_owned(), latency: LatencyFigures::of(&histogram) }
+    };
+    medians.into_iter().map(stage).collect()
+}
+
+/// A long-tailed second around a median of 1.2 ms, the same each time for the same number.
+fn usual_second(number: u64) -> Vec<(u64, u64)> {
+    let mut state = number * 2_654_435_761 + 88_172_645_463_325_252;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as f64 / (1u64 << 53) as f64
+    };
+    let value = |u: f64, v: f64| {
+        let normal = (-2.0 * u.max(1e-12).ln()).sqrt() * (std::f64::consts::TAU * v).cos();
+        let tail = if u < 0.002 { 6.0 } else { 1.0 };
+        (1.2e6 * (normal * 0.35).exp() * tail) as u64
+    };
+    (0..20_000).map(|_| (value(random(), random()), 1)).collect()
+}
+
+fn usual_run() -> (RunResult, Histograms) {
+    run_of(&(0..15).map(usual_second).collect::<Vec<_>>())
+}
+
+/// One of each kind that a report must bear.
+fn kinds() -> Vec<(&'static str, RunResult, Histograms)> {
+    let mut kinds = vec![];
+    let mut add = |name, (result, histograms)| kinds.push((name, result, histograms));
+    add("usual", usual_run());
+    let mut nothing = run_of(&[vec![], vec![]]);
+    (nothing.0.stages, nothing.0.figures.allocations_per_push) = (vec![], None);
+    add("no-pushes", nothing);
+    add("no-seconds", run_of(&[]));
+    add("one-second", run_of(&[vec![(1_500_000, 7)]]));
+    let huge =
+        [vec![(900, 1), (1_200_000, 3_000_000_000)], vec![], vec![(7_200_000_000_000, 12)], vec![(u64::MAX / 4, 1)]];
+    let mut huge = run_of(&huge);
+    huge.0.figures.peak_rss_mib = 1e9;
+    huge.0.figures.pushes_per_cpu_second = 123_456_789_012.0;
+    add("huge", huge);
+    add("wrong", wrong_run());
+    add(
+        "long",
+        run_of(
+            &(0..300).map(|at| vec![(400_000 + at % 97 * 10_000, 1_000), (9_000_000, at % 13 + 1)]).collect::<Vec<_>>(),
+        ),
+    );
+    kinds
+}
+
+/// A verdict with ten cases, long names, and strings that are markup or control codes.
+fn wrong_run() -> (RunResult, Histograms) {
+    let (mut result, histograms) = run_of(&[usual_second(1), usual_second(2)]);
+    let case = |at| format!("lost: session-{at}, message 88172645463{at}, to user-{at} at gateway-3 {NASTY}");
+    result.verdict = VerdictCounts {
+        expected: 40_300,
+        delivered: 40_000,
+        lost: 300,
+        repeated: 4,
+        out_of_order: 1,
+        misdelivered: 2,
+        corrupt: 3,
+        refused: 1_234,
+        excused: 77,
+        may_repeat: false,
+        is_clean: false,
+        cases: (0..10).map(case).collect(),
+    };
+    result.engine = format!("/opt/engines/{}/bin/engine --config {{config}} {NASTY}", "very-long-folder".repeat(8));
+    (result.command, result.commit, result.machine.cpu) = (NASTY.to_owned(), NASTY.to_owned(), NASTY.to_owned());
+    (result.workload.name, result.workload.about) = (NASTY.to_owned(), NASTY.to_owned());
+    result.versions = BTreeMap::from([(NASTY.to_owned(), NASTY.to_owned())]);
+    result.stages[0].stage = NASTY.to_owned();
+    result.figures.allocations_per_push = Some(0.0213);
+    result.workload.misbehaving =
+        vec![Misbehaving { gateway: 3, how: How::Slow, ms: 200 }, Misbehaving { gateway: 5, how: How::Deaf, ms: 0 }];
+    (result, histograms)
+}
+
+/// Where pages are left to be looked at.
+fn shown() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("reports")
+}
+
+fn text_of(files: &[PathBuf], extension: &str) -> String {
+    let file = files.iter().find(|file| file.extension().is_some_and(|found| found == extension));
+    fs::read_to_string(file.expect("it was written")).expect("it is there")
+}
+
+#[test]
+fn all_files_are_written_into_a_folder_that_is_made() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("a/b");
+    let (result, histograms) = usual_run();
+    let files = report::write_files(&dir, "mixed-stream", &result, &histograms).expect("it is written");
+    let names: Vec<_> =
+        files.iter().map(|file| file.file_name().expect("a name").to_string_lossy().into_owned()).collect();
+    assert_eq!(names, ["mixed-stream.json", "mixed-stream.hgrm", "mixed-stream.hlog", "mixed-stream.html"]);
+    assert!(files.iter().all(|file| file.starts_with(&dir) && file.metadata().is_ok_and(|file| file.len() > 100)));
+    report::write_files(&dir, "mixed-stream", &result, &histograms).expect("it is written over");
+}
+
+#[test]
+fn what_cannot_be_written_is_said_with_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let in_the_way = folder.path().join("file");
+    fs::write(&in_the_way, "not a folder").expect("it is written");
+    let (result, histograms) = run_of(&[vec![(1, 1)]]);
+    let error = report::write_files(&in_the_way.join("out"), "run", &result, &histograms).expect_err("no folder");
+    assert!(error.to_string().contains("cannot make the folder") && error.to_string().contains("--out"), "{error}");
+    fs::create_dir(folder.path().join("run.json")).expect("a folder in the place of a file");
+    let error = report::write_files(folder.path(), "run", &result, &histograms).expect_err("a folder is there");
+    assert!(error.to_string().contains("run.json") && error.to_string().contains("--out"), "{error}");
+    for stem in ["", "a/b", "..", "../up"] {
+        let error = report::write_files(folder.path(), stem, &result, &histograms).expect_err("not a name");
+        assert!(error.to_string().contains("plain name"), "{error}");
+    }
+}
+
+/// The same, but for the last bit of a number: that is all that the reader of JSON promises.
+fn assert_same(place: &str, left: &Value, right: &Value) {
+    match (left, right) {
+        (Value::Object(left), Value::Object(right)) => {
+            assert!(left.keys().eq(right.keys()), "{place}");
+            left.iter().for_each(|(key, value)| assert_same(&format!("{place}.{key}"), value, &right[key]));
+        }
+        (Value::Array(left), Value::Array(right)) => {
+            assert_eq!(left.len(), right.len(), "{place}");
+            left.iter().zip(right).for_each(|(left, right)| assert_same(place, left, right));
+        }
+        (Value::Number(number), Value::Number(other)) if number.is_f64() && other.is_f64() => {
+            let (number, other) = (number.as_f64().expect("a number"), other.as_f64().expect("a number"));
+            assert!((number - other).abs() <= number.abs() * 1e-15, "{place}: {number} {other}");
+        }
+        _ => assert_eq!(left, right, "{place}"),
+    }
+}
+
+#[test]
+fn json_is_read_back_as_it_was() {
+    for (name, result, histograms) in kinds() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = report::write_files(folder.path(), name, &result, &histograms).expect("it is written");
+        let read: RunResult = serde_json::from_str(&text_of(&files, "json")).expect("it is a run");
+        let (read, result) = (serde_json::to_value(read), serde_json::to_value(&result));
+        assert_same(name, &read.expect("JSON"), &result.expect("JSON"));
+    }
+}
+
+#[test]
+fn hgrm_holds_the_histograms_own_quantiles() {
+    for (name, result, histograms) in kinds() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = report::write_files(folder.path(), name, &result, &histograms).expect("it is written");
+        let (text, all) = (text_of(&files, "hgrm"), &histograms.all);
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("       Value     Percentile TotalCount 1/(1-Percentile)"));
+        assert_eq!(lines.next(), Some(""));
+        let rows: Vec<Vec<f64>> = lines
+            .clone()
+            .take_while(|line| !line.starts_with('#'))
+            .map(|line| line.split_whitespace().map(|word| word.parse().expect("a number")).collect())
+            .collect();
+        for row in &rows {
+            let (ms, quantile) = (row[0], row[1]);
+            let expected = all.value_at_quantile(quantile) as f64 / 1e6;
+            // The quantile has twelve digits: at the very end of a huge count its neighbour is as near.
+            let is_near = |quantile: f64| (all.value_at_quantile(quantile) as f64 / 1e6 - ms).abs() <= ms * 1e-9 + 1e-6;
+            assert!(
+                is_near(quantile) || is_near((quantile + 1e-12).min(1.0)) || is_near(quantile - 1e-12),
+                "{name}: {row:?} {expected}"
+            );
+            assert_eq!(row.len(), if quantile < 1.0 { 4 } else { 3 }, "{name}: {row:?}");
+        }
+        assert!(rows.windows(2).all(|pair| pair[0][0] <= pair[1][0] && pair[0][2] <= pair[1][2]), "{name}");
+        assert_eq!(rows.last().map_or(0.0, |row| row[2]) as u64, all.len(), "{name}");
+        let foot: Vec<_> = lines.filter(|line| line.starts_with('#')).collect();
+        assert!(
+            foot.len() == 3 && foot[0].starts_with("#[Mean    = ") && foot[1].starts_with("#[Max     = "),
+            "{foot:?}"
+        );
+        assert!(foot[1].ends_with(&format!("Total count    = {:12}]", all.len())), "{foot:?}");
+    }
+}
+
+#[test]
+fn hlog_is_read_back_interval_by_interval() {
+    for (name, result, histograms) in kinds() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = report::write_files(folder.path(), name, &result, &histograms).expect("it is written");
+        let text = text_of(&files, "hlog");
+        let (mut intervals, mut started) = (Vec::new(), None);
+        for entry in IntervalLogIterator::new(text.as_bytes()) {
+            match entry.expect("an entry") {
+                LogEntry::StartTime(time) => started = Some(time),
+                LogEntry::BaseTime(_) => {}
+                LogEntry::Interval(interval) => intervals.push(interval),
+            }
+        }
+        let time = humantime::parse_rfc3339(&result.started).expect("a date");
+        assert_eq!(started, time.duration_since(std::time::UNIX_EPOCH).ok(), "{name}");
+        assert_eq!(intervals.len(), histograms.seconds.len(), "{name}");
+        for (interval, (end, length, histogram)) in intervals.iter().zip(&histograms.seconds) {
+            let bytes = base64::engine::general_purpose::STANDARD.decode(interval.encoded_histogram());
+            let read: Histogram<u64> =
+                Deserializer::new().deserialize(&mut bytes.expect("base64").as_slice()).expect("a histogram");
+            assert!(read == *histogram, "{name} at {end}");
+            let near = |found: Duration, meant: f64| (found.as_secs_f64() - meant).abs() < 0.002;
+            assert!(near(interval.start_timestamp(), end - length) && near(interval.duration(), *length), "{name}");
+        }
+    }
+}
+
+/// Nothing that a browser would fetch or run; and no markup of a document's strings.
+fn assert_self_contained(name: &str, page: &str) {
+    let plain = page.to_lowercase();
+    for word in
+        ["http:", "https:", "<script", "<link", "<iframe", "<img", " src=", " href=", "url(", "@import", "javascript:"]
+    {
+        assert!(!plain.contains(word), "{name} has {word}");
+    }
+    assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"), "{name}");
+    assert!(!page.contains("NaN") && !page.contains("inf ") && !page.contains('\u{1b}'), "{name}");
+    for tag in ["svg", "table", "div", "text", "tr", "td", "p", "details"] {
+        let opened = page.matches(&format!("<{tag}>")).count() + page.matches(&format!("<{tag} ")).count();
+        assert_eq!(opened, page.matches(&format!("</{tag}>")).count(), "{name}: {tag}");
+    }
+}
+
+#[test]
+fn pages_stand_alone_and_escape_what_they_are_given() {
+    for (name, result, histograms) in kinds() {
+        let files = report::write_files(&shown(), name, &result, &histograms).expect("it is written");
+        let page = text_of(&files, "html");
+        assert_self_contained(name, &page);
+        let is_clean = result.verdict.is_clean;
+        assert_eq!(page.contains("verdict: clean"), is_clean, "{name}");
+        assert_eq!(page.contains("verdict: NOT CLEAN"), !is_clean, "{name}");
+        let pictures = match name {
+            "no-pushes" => 0,
+            "no-seconds" => 1,
+            _ => 3,
+        };
+        assert_eq!(page.matches("<svg").count(), pictures, "{name}");
+        report::print_text(&result, &histograms.all);
+    }
+    let (result, histograms) = wrong_run();
+    let files = report::write_files(&shown(), "wrong", &result, &histograms).expect("it is written");
+    let page = text_of(&files, "html");
+    assert!(page.contains("&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt; &amp; &#39;more&#39;"));
+    assert_eq!(page.matches("<li>lost: session-").count(), 10);
+}
+
+#[test]
+fn every_colour_of_a_picture_turns_with_the_theme() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (result, histograms) = usual_run();
+    let mut pages =
+        vec![text_of(&report::write_files(folder.path(), "a", &result, &histograms).expect("written"), "html")];
+    pages.push(text_of(&report::write_compared(folder.path(), "b", &trials(7)).expect("written"), "html"));
+    for page in pages {
+        let (style, body) = page.split_once("</style>").expect("a style sheet");
+        for name in ["fill", "stroke"] {
+            for piece in body.split(&format!(" {name}=\"#")).skip(1) {
+                let rule = format!("[{name}=\"#{}\"]", &piece[..6]);
+                assert!(style.contains(&rule), "{rule} has no rule");
+            }
+        }
+    }
+}
+
+/// So many engines with five trials each; the second is 1.5 times as good as the first.
+fn trials(engines: usize) -> Vec<Compared> {
+    let (run, _) = run_of(&[usual_second(3), usual_second(4)]);
+    let engine = |number: usize| {
+        let runs = (0..5).map(|trial| {
+            let mut run = run.clone();
+            let better = 1.0 + number as f64 * 0.5;
+            run.figures.pushes_per_cpu_second = 200_000.0 * better * (1.0 + trial as f64 * 0.01);
+            let latency = &mut run.figures.latency;
+            for ms in [&mut latency.p50_ms, &mut latency.p90_ms, &mut latency.p99_ms, &mut latency.p999_ms] {
+                *ms /= better;
+            }
+            run
+        });
+        let name = if number == 0 { "reference".to_owned() } else { format!("engine-{number} {NASTY}") };
+        Compared { name, runs: runs.collect() }
+    };
+    (0..engines).map(engine).collect()
+}
+
+#[test]
+fn comparisons_tell_medians_spreads_and_ratios() {
+    let files = report::write_compared(&shown(), "compared", &trials(2)).expect("it is written");
+    let document: Comparison = serde_json::from_str(&text_of(&files, "json")).expect("it is a comparison");
+    let row = &document.rows[0];
+    assert_eq!(row.figure, "pushes per CPU-second");
+    let (values, ratios) = (row.values[1].expect("trials"), row.ratios[1].expect("trials"));
+    assert!((values.median - 306_000.0).abs() < 1.0 && (values.min - 300_000.0).abs() < 1.0, "{values:?}");
+    assert!((ratios.median - 1.5).abs() < 1e-9 && (ratios.max - ratios.min).abs() < 1e-9, "{ratios:?}");
+    assert_eq!((document.engines.len(), document.engines[1].runs.len()), (2, 5));
+    let page = text_of(&files, "html");
+    assert_self_contained("compared", &page);
+    assert!(page.contains("1.50x (1.50 .. 1.50)") && page.contains("clean in every trial"));
+    assert_eq!(page.matches("<svg").count(), 2);
+    report::print_compared(&trials(2));
+}
+
+#[test]
+fn a_comparison_bears_what_is_missing_and_what_is_wrong() {
+    let mut compared = trials(3);
+    compared[1].runs.clear();
+    let (mut nothing, _) = run_of(&[]);
+    nothing.figures.pushes_per_cpu_second = 0.0;
+    compared[2].runs = vec![nothing, wrong_run().0];
+    for (name, compared) in [("compared-odd", compared), ("compared-none", vec![]), ("compared-seven", trials(7))] {
+        let files = report::write_compared(&shown(), name, &compared).expect("it is written");
+        let page = text_of(&files, "html");
+        assert_self_contained(name, &page);
+        assert_eq!(page.contains("NOT CLEAN in trial 2"), name == "compared-odd", "{name}");
+        let document: Comparison = serde_json::from_str(&text_of(&files, "json")).expect("it is a comparison");
+        if name == "compared-odd" {
+            let row = document.rows.iter().find(|row| row.figure == "latency p50, ms").expect("a figure");
+            // No trials have no figure, and a trial without pushes has no latency: not one of 0.
+            assert_eq!(row.values[1], None);
+            assert!(row.values[2].is_some_and(|value| value.min > 0.0), "{row:?}");
+        }
+        report::print_compared(&compared);
+    }
+}
