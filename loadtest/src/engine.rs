@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// A running engine.
 pub enum Engine {
     /// In this process.
-    Embedded(Embedded),
+    Embedded(Box<Embedded>),
     /// A process of its own.
     Process(Process),
 }

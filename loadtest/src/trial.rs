@@ -91,6 +91,9 @@ struct Servers {
     etcd: Etcd,
 }
 
+/// An engine, how it is fed, how routes are changed, and what it runs on.
+type Started = (Engine, Sink, RouteWriter, Option<(Servers, TempDir)>);
+
 /// A running trial; everything ends with it.
 pub struct Trial {
     engine: Option<Engine>,
@@ -174,7 +177,7 @@ impl Trial {
             let stores = world.embed(&gateways);
             let writer = RouteWriter::Embedded(stores.routes.clone());
             let (engine, publisher) = Embedded::start(setup.cores, stores)?;
-            (Engine::Embedded(engine), Sink::Embedded(publisher), writer, None)
+            (Engine::Embedded(Box::new(engine)), Sink::Embedded(publisher), writer, None)
         };
         let mover = Mover::start(world.clone(), writer)?;
         let publishing = Publishing::new(world, verdict.clone(), sink);
@@ -187,7 +190,7 @@ impl Trial {
         world: &Arc<World>,
         gateways: &[Gateway],
         live: &Live,
-    ) -> Result<(Engine, Sink, RouteWriter, Option<(Servers, TempDir)>)> {
+    ) -> Result<Started> {
         live.note("starting NATS, Redis, MariaDB and etcd");
         let servers = Servers::start()?;
         live.note("writing members, routes and gateways");
