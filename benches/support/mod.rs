@@ -58,7 +58,8 @@ pub fn run(stage: &'static str, cases: impl FnOnce(&mut Cases)) {
     if args.iter().any(|arg| arg == "--list") {
         return;
     }
-    let is_bench = args.iter().any(|arg| arg == "--bench");
+    let has = |flag: &str| args.iter().any(|arg| arg == flag);
+    let is_bench = has("--bench") && !has("--test");
     let criterion = is_bench.then(|| {
         let defaults = Criterion::default().sample_size(SAMPLES).measurement_time(MEASURED).warm_up_time(WARM_UP);
         defaults.configure_from_args()
