@@ -11,6 +11,7 @@ use task_engine::names::{NameList, Route, RouteList};
 use task_engine::ports::{DeliveryTag, Protocol};
 use task_engine::push::bundle::{BundleEnd, BundleResult};
 use task_engine::push::facts::{Input, Output, StreamFact};
+use task_engine::push::inbox::InboxStore;
 use task_engine::push::{Push, Settings};
 
 use std::time::Duration;
@@ -95,6 +96,7 @@ impl World {
             delivery_timeout: hour,
             max_retry: 3,
             retry_interval: Duration::from_secs(1),
+            inbox: InboxStore::Offline,
         });
         let mut world = Self {
             shape,

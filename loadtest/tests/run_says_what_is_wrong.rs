@@ -26,7 +26,7 @@ fn impossible_workloads() {
     refuses(&["run", "--workload", "group-100", "--users", "50"], &["members", "users"]);
     refuses(&["run", "--gateways", "0"], &["gateways"]);
     refuses(&["run", "--assignment", "partitioned"], &["--servers"]);
-    refuses(&["run", "--rate", "max", "--slo-p99", "-1", "--seconds", "1"], &["--slo-p99"]);
+    refuses(&["run", "--rate", "max", "--slo-p99", "0", "--seconds", "1"], &["--slo-p99"]);
     refuses(&["compare", "--engine", "task-engine"], &["two engines"]);
     refuses(&["compare", "--engine", "a {config}", "--engine", "b {config}", "--rate", "max"], &["--rate NUMBER"]);
 }
