@@ -13,6 +13,7 @@ use task_engine::ids::{Nanos, ShardId};
 use task_engine::names::NameList;
 use task_engine::ports::DeliveryTag;
 use task_engine::push::facts::{Input, Output};
+use task_engine::push::inbox::InboxStore;
 use task_engine::push::sessions::{MemberList, Sessions};
 use task_engine::push::users::Users;
 use task_engine::push::{Push, Settings};
@@ -80,6 +81,7 @@ fn asking() -> (Push, u64) {
         delivery_timeout: Duration::from_secs(5),
         max_retry: 3,
         retry_interval: Duration::from_secs(1),
+        inbox: InboxStore::Offline,
     });
     push.set_now(Nanos(1));
     push.take(Input::Event { payload: event(0, "user-00000000", 1), tag: DeliveryTag::default() });
