@@ -96,6 +96,6 @@ labelled! {
 impl RecipientEnd {
     /// Whether the recipient could not be reached.
     pub const fn is_unreached(self) -> bool {
-        !matches!(self, Self::Delivered | Self::SkippedSender)
+        !matches!(self, Self::Delivered | Self::Stored | Self::SkippedSender)
     }
 }

@@ -71,7 +71,7 @@ fn what_the_drain_deadline_cuts_off_is_counted() {
         let words = report.split_once(after).and_then(|(_, rest)| rest.split_once(before));
         words.and_then(|(number, _)| number.parse().ok()).unwrap_or_else(|| panic!("{report}"))
     };
-    let (delivered, others) = (number("settled, ", " pushes delivered"), number("delivered, ", " not delivered"));
+    let (delivered, others) = (number("settled, ", " pushes delivered"), number("stored, ", " not delivered"));
     let cut_off = number("cut off: ", " events");
     assert_eq!(delivered + others, 3 * USERS, "{report}");
     assert!((1..=3).contains(&cut_off) && others > 0, "{report}");

@@ -19,6 +19,8 @@ pub struct StopReport {
     pub events_in_flight: u64,
     /// Recipients that their gateway answered for.
     pub delivered: u64,
+    /// Recipients who have their row in the inbox instead.
+    pub stored: u64,
     /// Recipients that ended otherwise, the senders not counted.
     pub not_delivered: u64,
     /// Recipients that were cut off.
@@ -35,6 +37,7 @@ impl StopReport {
             events_cut_off: 0,
             events_in_flight: 0,
             delivered: 0,
+            stored: 0,
             not_delivered: 0,
             recipients_cut_off: 0,
             took,
@@ -46,6 +49,7 @@ impl StopReport {
             report.events_cut_off += shard.counts.events_ended[EventEnd::CutByStop as usize];
             report.events_in_flight += shard.events_in_flight;
             report.delivered += recipients(RecipientEnd::Delivered);
+            report.stored += recipients(RecipientEnd::Stored);
             let unreached = RecipientEnd::ALL.iter().filter(|end| end.is_unreached());
             report.not_delivered += unreached.map(|end| recipients(*end)).sum::<u64>();
             report.recipients_cut_off += recipients(RecipientEnd::CutByStop);
@@ -63,11 +67,12 @@ impl fmt::Display for StopReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "stopped in {:.2} s: {} events, {} settled, {} pushes delivered, {} not delivered; cut off: {} events, {} pushes",
+            "stopped in {:.2} s: {} events, {} settled, {} pushes delivered, {} stored, {} not delivered; cut off: {} events, {} pushes",
             self.took.as_secs_f64(),
             self.events,
             self.settled,
             self.delivered,
+            self.stored,
             self.not_delivered,
             self.events_cut_off + self.events_in_flight,
             self.recipients_cut_off,

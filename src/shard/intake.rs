@@ -292,11 +292,12 @@ impl Burst<'_> {
     /// When there is no such shard.
     pub fn put_to(&mut self, shard: ShardId, payload: Bytes, tag: DeliveryTag) -> Offer {
         let mut payload = payload;
+        self.read += 1;
         // The wait for a lane belongs to the stage's time.
         let received = *self.received.get_or_insert_with(Instant::now);
         loop {
             self.received = Some(received);
-            match self.try_put_to(shard, payload, tag) {
+            match self.try_lane(shard, payload, tag) {
                 Ok(offer) => return offer,
                 Err(back) => {
                     payload = back;
@@ -322,6 +323,12 @@ impl Burst<'_> {
     /// # Panics
     /// When there is no such shard.
     pub fn try_put_to(&mut self, shard: ShardId, payload: Bytes, tag: DeliveryTag) -> Result<Offer, Bytes> {
+        let offer = self.try_lane(shard, payload, tag)?;
+        self.read += 1;
+        Ok(offer)
+    }
+
+    fn try_lane(&mut self, shard: ShardId, payload: Bytes, tag: DeliveryTag) -> Result<Offer, Bytes> {
         let shared = self.shared;
         let lane = &shared.lanes[usize::from(shard.0)];
         if shared.stopping.load(Ordering::Acquire) {
@@ -336,7 +343,6 @@ impl Burst<'_> {
                 return Err(back.payload);
             }
         }
-        self.read += 1;
         self.taken += 1;
         self.unwoken = match self.unwoken {
             Unwoken::None => Unwoken::One(shard.0, 1),
@@ -374,7 +380,6 @@ impl Burst<'_> {
     }
 
     fn refuse(&mut self) -> Offer {
-        self.read += 1;
         self.shared.counts.dropped[DropReason::Stopping as usize].fetch_add(1, Ordering::Release);
         Offer::Stopping
     }

@@ -339,6 +339,11 @@ impl Metrics {
         self.of("recipients_ended_total", &format!("end=\"{end}\""))
     }
 
+    /// The recipients that could not be reached, by why; with the inbox on they end as `stored`.
+    pub fn unreached(&self, why: &str) -> u64 {
+        self.of("recipients_unreached_total", &format!("why=\"{why}\""))
+    }
+
     /// The events that ended so.
     pub fn events(&self, end: &str) -> u64 {
         self.of("events_ended_total", &format!("end=\"{end}\""))
