@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::fs;
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Recipe, Server, ask, folder};
 use crate::error::{Error, Result};
@@ -27,6 +27,8 @@ pub struct NatsOptions {
     pub auth: NatsAuth,
     /// Whether it keeps streams (in its folder, so they outlast a restart).
     pub jetstream: bool,
+    /// Where streams are kept instead.
+    pub store: Option<PathBuf>,
     /// More lines of its configuration file, as they are.
     pub config: String,
 }
@@ -53,7 +55,8 @@ impl Nats {
             }
         }
         if options.jetstream {
-            write!(config, "\njetstream {{ store_dir: {:?} }}\n", folder.path().join("streams"))
+            let store = options.store.clone().unwrap_or_else(|| folder.path().join("streams"));
+            write!(config, "\njetstream {{ store_dir: {:?} }}\n", store)
                 .map_err(format_failed)?;
         }
         let written = fs::write(folder.path().join("nats.conf"), config);
