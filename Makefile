@@ -1,6 +1,6 @@
 # `make` alone tells what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt ci loadtest compare servers clean
+.PHONY: help demo test lint fmt ci loadtest compare faults servers clean
 
 CARGO ?= cargo
 # More flags for the demo and the load test: make demo ARGS="--seconds 30"
@@ -32,6 +32,10 @@ loadtest: servers ## the canonical load on real servers (ARGS="--workload group-
 compare: servers ## task-engine against the plain Tokio reference engine, trial by trial (ARGS="--trials 3")
 	$(CARGO) build --release --locked --workspace --bins
 	target/release/loadtest compare --engine reference --engine task-engine $(ARGS)
+
+faults: servers ## each fault under load on real processes, and what it cost (root; ARGS="--only nats-kill", "--list")
+	$(CARGO) build --release --locked --workspace --bins
+	target/release/loadtest faults --write RELIABILITY.md $(ARGS)
 
 servers: ## installs nats-server, redis-server, mariadb-server and etcd-server when missing
 	@scripts/install-servers
