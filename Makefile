@@ -1,13 +1,13 @@
 # `make` alone tells what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate lint fmt ci loadtest compare bench bench-servers instructions servers clean
+.PHONY: help demo test simulate lint fmt ci loadtest compare faults bench bench-servers instructions servers clean
 
 CARGO ?= cargo
 # More flags for the demo and the load test: make demo ARGS="--seconds 30"
 ARGS ?=
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-14s %s\n' "$$name" "$$what"; done
 
 demo: ## the canonical load on embedded stores with real gRPC gateways, and its report (needs only Rust)
 	$(CARGO) run --release --locked -p loadtest -- run $(ARGS)
@@ -51,6 +51,10 @@ instructions: ## instructions a recipient, counted by callgrind (needs valgrind)
 
 bench-servers: servers ## rows a second into MariaDB; events a second of JetStream, against the bare loop
 	$(CARGO) bench --locked -p task-engine --bench inbox --bench jetstream
+
+faults: servers ## each fault under load on real processes, and what it cost (root; ARGS="--only nats-kill", "--list")
+	$(CARGO) build --release --locked --workspace --bins
+	target/release/loadtest faults --write RELIABILITY.md $(ARGS)
 
 servers: ## installs nats-server, redis-server, mariadb-server and etcd-server when missing
 	@scripts/install-servers

@@ -8,6 +8,7 @@ pub mod compare;
 pub mod cost;
 pub mod engine;
 pub mod error;
+pub mod faults;
 pub mod gateways;
 pub mod live;
 pub mod load;

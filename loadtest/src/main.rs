@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use loadtest::compare::{self, CompareArgs};
 use loadtest::cost::Counting;
 use loadtest::error::Result;
+use loadtest::faults::{self, FaultArgs};
 use loadtest::reference;
 use loadtest::run::{self, RunArgs};
 use loadtest::workload::Workload;
@@ -35,6 +36,8 @@ enum Command {
     Run(Box<RunArgs>),
     /// The same workload against two or more engines, trial by trial in turn, on real servers.
     Compare(Box<CompareArgs>),
+    /// Kills, hangs and cuts off each part in turn under load, with JetStream, and counts what that cost.
+    Faults(Box<FaultArgs>),
     /// Lists the named workloads.
     Workloads,
     /// The reference engine: the plain Tokio way, on the same wire; what task-engine is compared with.
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Faults(args) => faults::run(&args),
         Command::Workloads => list_workloads().map(|()| true),
         Command::Reference { config, admin, cores } => reference::run(&config, admin, cores).map(|()| true),
     };

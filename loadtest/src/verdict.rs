@@ -101,6 +101,21 @@ impl Verdict {
         self.messages.encode(session, self.world.sender(session), number, intended_nanos, payload);
     }
 
+    /// A row of the inbox: this recipient has the message there, whether or not it was pushed as well.
+    pub fn stored(&self, session_name: &str, user_name: &str, msg_id: i64) {
+        let world = &self.world;
+        let place = world.session_of(session_name).zip(world.user_of(user_name)).and_then(|(session, user)| {
+            let number = message::number_of(session, msg_id)?;
+            let member = world.member_number(session, user).filter(|member| *member > 0)?;
+            lock(&self.books[session]).take(number, member, world.members_count(session))
+        });
+        if place.is_none() {
+            self.counts.misdelivered.fetch_add(1, Ordering::Relaxed);
+            lock(&self.cases)
+                .push(format!("a row that nobody asked for: {session_name} message {msg_id} to {user_name}"));
+        }
+    }
+
     /// How far it is; cheap.
     pub fn progress(&self) -> Progress {
         let Counts { events, expected, delivered, .. } = &self.counts;

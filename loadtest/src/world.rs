@@ -143,6 +143,17 @@ impl World {
         &self.places
     }
 
+    /// Whether the user of this name has no route.
+    pub fn is_offline(&self, name: &str) -> bool {
+        self.user_of(name).is_some_and(|user| self.place(user).is_offline)
+    }
+
+    /// How many recipients of a session's events have no route.
+    pub fn offline_members(&self, session: usize) -> u32 {
+        let recipients = self.members(session).skip(1);
+        recipients.filter(|user| self.place(*user).is_offline).count() as u32
+    }
+
     /// Whether this user's pushes are expected: it is connected, and to a gateway that can take them. Moves do not change it.
     pub fn is_judged(&self, user: u32) -> bool {
         let user = user as usize;

@@ -125,6 +125,11 @@ impl Process {
         cost::peak_rss_mib(self.child.id())
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where its pages are.
     pub fn admin_port(&self) -> u16 {
         self.admin_port

@@ -36,6 +36,11 @@ pub(super) fn msg_id(session: usize, number: u32) -> i64 {
     ((session as i64) << 32) + i64::from(number) + 1
 }
 
+/// The number of a session's message by its id.
+pub(super) fn number_of(session: usize, msg_id: i64) -> Option<u32> {
+    u32::try_from(msg_id - ((session as i64) << 32) - 1).ok()
+}
+
 impl Messages {
     pub fn new(content_bytes: usize) -> Self {
         let letter = |at: usize| b'a' + (at % 26) as u8;

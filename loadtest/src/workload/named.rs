@@ -25,6 +25,14 @@ const NAMED: [(&str, &str); 8] = named!(
 );
 
 impl Workload {
+    /// Reads a workload's text.
+    ///
+    /// # Errors
+    /// When it is not understood.
+    pub fn parse(name: &str, text: &str) -> Result<Self> {
+        read(name, text).map_err(|cause| Error::of(&format!("workload {name}"), cause))
+    }
+
     /// The names of the workloads that are in the program.
     pub fn names() -> impl Iterator<Item = &'static str> {
         NAMED.iter().map(|(name, _)| *name)
@@ -36,7 +44,7 @@ impl Workload {
     /// When there is none, or the file is not understood.
     pub fn find(name: &str) -> Result<Self> {
         if let Some((_, text)) = NAMED.iter().find(|(known, _)| *known == name) {
-            return read(name, text).map_err(|cause| Error::of(&format!("workload {name}"), cause));
+            return Self::parse(name, text);
         }
         if !is_path(name) {
             return Err(Error::new(format!(
