@@ -47,7 +47,10 @@ impl Confirmed {
         let client: Client = runtime
             .block_on(connect)
             .map_err(|cause| Error::of(&format!("cannot publish to NATS at {addr}"), cause))?;
+        // It starts a task of its own.
+        let inside = runtime.enter();
         let mut stream = jetstream::new(client);
+        drop(inside);
         stream.set_timeout(CONFIRM_WITHIN);
         Ok(Self { runtime, stream })
     }
