@@ -29,7 +29,7 @@ lint: ## format and clippy, warnings are errors
 fmt: ## formats the code
 	$(CARGO) fmt --all
 
-ci: ## what CI runs: lint, tests, a short demo
+ci: ## what CI runs: lint, tests, fresh seeds, short loads on real servers, a short demo
 	bash .ci/run
 
 loadtest: servers ## the canonical load on real servers (ARGS="--workload group-100 --protocol batch", "--help")

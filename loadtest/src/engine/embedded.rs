@@ -1,7 +1,7 @@
 //! The engine inside this process, on embedded stores: needs no server, and its allocations can be counted.
 
 use task_engine::config::Config;
-use task_engine::edge::embedded::{EmbeddedSource, Publisher};
+use task_engine::edge::embedded::{EmbeddedDeadLetters, EmbeddedInbox, EmbeddedSource, Publisher};
 
 use super::Stopped;
 use crate::cost;
@@ -25,6 +25,7 @@ impl Embedded {
         config.admin.listen = ([127, 0, 0, 1], 0).into();
         let (source, publisher) = EmbeddedSource::new();
         let builder = task_engine::Engine::builder(config).members(stores.members).routes(stores.routes);
+        let builder = builder.inbox(EmbeddedInbox::new()).dead_letters(EmbeddedDeadLetters::new());
         let engine = builder.registry(stores.registry).source(source).start();
         let engine = engine.map_err(|error| Error::of("the engine did not start", error))?;
         Ok((Self { engine }, publisher))
