@@ -123,6 +123,11 @@ pub const LETTER_FILE_BYTES_MAX: u64 = 256 << 20;
 pub const TICK: Duration = Duration::from_millis(20);
 /// How long tasks of a shard run, when there is always one to run, before it looks at its sockets again.
 pub const SHARD_PREEMPT_AFTER: Duration = Duration::from_millis(1);
+/// The same before a shard's first task has run. glommio parks when this passes between its look at the sockets and its
+/// first task (a busy machine took the CPU away), and before that task there is no timer that would wake it.
+pub const SHARD_START_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a shard that parked with work to do sleeps at the most (see `shard::net`); costs a wake-up each time.
+pub const SHARD_NET_EVERY: Duration = Duration::from_millis(4);
 /// Memory registered with io_uring a shard: nothing here uses it, and more would not fit common memlock limits.
 pub const SHARD_IO_MEMORY_BYTES: usize = 64 * 1024;
 /// A shard that has not moved for this long fails /livez.
@@ -133,11 +138,12 @@ pub const GATEWAY_IDLE_CLOSE: Duration = Duration::from_secs(300);
 pub const GATEWAY_DRAIN_QUIET: Duration = Duration::from_secs(1);
 /// How long an old address may take to answer what it was sent before it is cut.
 pub const GATEWAY_SWITCH_DEADLINE: Duration = Duration::from_secs(2);
-/// The first and the longest wait before a gateway is dialled again.
-pub const RECONNECT_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// The first and the longest wait before a gateway, Redis or etcd is dialled again: what a recovery may cost its users.
+pub const RECONNECT_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// How long a TCP connect and HTTP/2 handshake may take.
 pub const GATEWAY_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
+const _: () = assert!(SHARD_NET_EVERY.as_nanos() < TICK.as_nanos() && SHARD_PREEMPT_AFTER.as_nanos() < TICK.as_nanos());
 const _: () = assert!(EVENT_BYTES_MAX + GROUP_WIRE_BYTES_MAX + 64 < GRPC_MESSAGE_BYTES_MAX);
 const _: () = assert!(NAME_BYTES_MAX + 4 < GROUP_WIRE_BYTES_MAX, "a group holds at least one name");
 const _: () = assert!(OUTBOX_RECIPIENTS_SOFT < OUTBOX_RECIPIENTS_MAX);

@@ -9,6 +9,7 @@ use loadtest::compare::{self, CompareArgs};
 use loadtest::cost::Counting;
 use loadtest::error::Result;
 use loadtest::faults::{self, FaultArgs};
+use loadtest::gateways;
 use loadtest::reference;
 use loadtest::run::{self, RunArgs};
 use loadtest::workload::Workload;
@@ -40,6 +41,16 @@ enum Command {
     Faults(Box<FaultArgs>),
     /// Lists the named workloads.
     Workloads,
+    /// A gateway as a process of its own, which tells each push on standard output: for `faults`.
+    #[command(hide = true)]
+    Gateway {
+        /// Its id.
+        #[arg(long)]
+        id: String,
+        /// Its port on 127.0.0.1.
+        #[arg(long)]
+        port: u16,
+    },
     /// The reference engine: the plain Tokio way, on the same wire; what task-engine is compared with.
     Reference {
         /// The configuration file, as task-engine takes it.
@@ -60,6 +71,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Faults(args) => faults::run(&args),
         Command::Workloads => list_workloads().map(|()| true),
+        Command::Gateway { id, port } => gateways::serve_as_process(&id, port),
         Command::Reference { config, admin, cores } => reference::run(&config, admin, cores).map(|()| true),
     };
     match outcome {

@@ -21,7 +21,7 @@ use crate::ports::{Health, Intake};
 use crate::quiet::Quiet;
 
 /// The longest wait between tries, unless `reconnect_wait` is longer.
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// How long the server may take to work off our leaving.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
 /// How long pulls that stand may go on delivering once nothing is asked for any more, and how long they must be quiet:
