@@ -50,6 +50,8 @@ pub(super) struct Wire {
     failed: Cell<Option<Error>>,
     head: Cell<([u8; FRAME_HEAD], usize)>,
     greeted: Waiter,
+    /// Woken by each read: what was read may be a GOAWAY, which wakes nobody who only waits for answers.
+    pub heard: Waiter,
 }
 
 #[derive(Default)]
@@ -79,6 +81,7 @@ impl Wire {
             failed: Cell::new(None),
             head: Cell::default(),
             greeted: Waiter::default(),
+            heard: Waiter::default(),
         })
     }
 
@@ -208,6 +211,7 @@ impl hyper::rt::Read for Io {
             let room = std::slice::from_raw_parts_mut(room.as_mut_ptr().cast::<u8>(), room.len());
             let len = ready!(Pin::new(&mut *self.0.tcp.borrow_mut()).poll_read(cx, room))?;
             self.0.note_greeting(&room[..len]);
+            self.0.heard.wake();
             buf.advance(len);
         }
         Poll::Ready(Ok(()))
