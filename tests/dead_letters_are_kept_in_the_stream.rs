@@ -6,12 +6,21 @@
 #[path = "dlq_support/mod.rs"]
 mod support;
 
-use support::{TOPIC, World, event, letter, origin};
+use support::{NatsVersion, TOPIC, World, event, letter, origin};
 use task_engine::ports::LookupError;
 
 #[test]
 fn dead_letters_are_kept_in_the_stream() {
-    let world = World::start(true, "jetstream");
+    kept_on(NatsVersion::Installed);
+}
+
+#[test]
+fn dead_letters_are_kept_in_the_stream_of_the_current_server() {
+    kept_on(NatsVersion::Current);
+}
+
+fn kept_on(version: NatsVersion) {
+    let world = World::start(version, true, "jetstream");
     world.stream("EVENTS", &[TOPIC]);
     world.stream("EVENTS_DLQ", &["EVENTS_DLQ.>"]);
     let mut writer = world.writer();

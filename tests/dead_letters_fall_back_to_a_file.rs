@@ -7,14 +7,14 @@ mod support;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
-use support::{TOPIC, World, event, letter, origin};
+use support::{NatsVersion, TOPIC, World, event, letter, origin};
 use task_engine::edge::dead_letters::file::{FileError, LetterFile};
 use task_engine::edge::dead_letters::letter::Kept;
 use task_engine::ports::Origin;
 
 #[test]
 fn dead_letters_fall_back_to_a_file() {
-    let world = World::start(false, "core");
+    let world = World::start(NatsVersion::Installed, false, "core");
     let mut writer = world.writer();
     writer.ping().expect("the file will do");
     assert_eq!(world.dlq(&["list"]).code, 0, "no file, no letters");

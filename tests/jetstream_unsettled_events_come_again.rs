@@ -6,13 +6,24 @@ mod jetstream_support;
 
 use std::time::{Duration, Instant};
 
-use jetstream_support::{ACK_WAIT, Taking, client, consumer, numbers, publish, ready, until};
+use jetstream_support::{
+    ACK_WAIT, NatsVersion, Taking, client, consumer, numbers, on_both_servers, publish, ready, until,
+};
 use task_engine::edge::nats::Assignment;
 use task_engine::ports::SettleAs;
 
-#[test]
-fn a_successor_gets_what_a_crash_left_in_order_and_then_the_new() {
-    let (server, settings) = ready(Assignment::Partitioned);
+on_both_servers! {
+    a_successor_gets_what_a_crash_left_in_order_and_then_the_new
+    a_clean_stop_leaves_nothing_to_wait_for
+    in_a_queue_another_instance_gets_what_a_crash_left
+    what_is_in_work_is_not_delivered_again
+    what_is_given_back_comes_soon_and_what_is_terminated_never
+    given_back_partitions_keep_their_order
+    a_killed_server_loses_nothing_and_keeps_the_order
+}
+
+fn a_successor_gets_what_a_crash_left_in_order_and_then_the_new(version: NatsVersion) {
+    let (server, settings) = ready(version, Assignment::Partitioned);
     let client = client(&server);
     let first = Taking::start(&settings, 1);
     publish(&client, "events.1", "s", 0..20);
@@ -36,9 +47,8 @@ fn a_successor_gets_what_a_crash_left_in_order_and_then_the_new() {
     second.stop();
 }
 
-#[test]
-fn a_clean_stop_leaves_nothing_to_wait_for() {
-    let (server, settings) = ready(Assignment::Partitioned);
+fn a_clean_stop_leaves_nothing_to_wait_for(version: NatsVersion) {
+    let (server, settings) = ready(version, Assignment::Partitioned);
     let client = client(&server);
     let first = Taking::start(&settings, 1);
     publish(&client, "events.1", "s", 0..200);
@@ -61,9 +71,8 @@ fn a_clean_stop_leaves_nothing_to_wait_for() {
     second.stop();
 }
 
-#[test]
-fn in_a_queue_another_instance_gets_what_a_crash_left() {
-    let (server, settings) = ready(Assignment::Queue);
+fn in_a_queue_another_instance_gets_what_a_crash_left(version: NatsVersion) {
+    let (server, settings) = ready(version, Assignment::Queue);
     let client = client(&server);
     let first = Taking::start(&settings, 1);
     publish(&client, "events", "s", 0..10);
@@ -77,9 +86,8 @@ fn in_a_queue_another_instance_gets_what_a_crash_left() {
     second.stop();
 }
 
-#[test]
-fn what_is_in_work_is_not_delivered_again() {
-    let (server, settings) = ready(Assignment::Queue);
+fn what_is_in_work_is_not_delivered_again(version: NatsVersion) {
+    let (server, settings) = ready(version, Assignment::Queue);
     let client = client(&server);
     let (slow, other) = (Taking::start(&settings, 1), Taking::start(&settings, 1));
     slow.until_ready();
@@ -105,9 +113,8 @@ fn what_is_in_work_is_not_delivered_again() {
     other.stop();
 }
 
-#[test]
-fn what_is_given_back_comes_soon_and_what_is_terminated_never() {
-    let (server, mut settings) = ready(Assignment::Queue);
+fn what_is_given_back_comes_soon_and_what_is_terminated_never(version: NatsVersion) {
+    let (server, mut settings) = ready(version, Assignment::Queue);
     // Long, so that it is not what brings them again. The consumer has its own.
     settings.jetstream.as_mut().expect("set").ack_wait = Duration::from_secs(3600);
     settings.jetstream.as_mut().expect("set").durable = "patient".to_owned();
@@ -128,9 +135,8 @@ fn what_is_given_back_comes_soon_and_what_is_terminated_never() {
     second.stop();
 }
 
-#[test]
-fn given_back_partitions_keep_their_order() {
-    let (server, settings) = ready(Assignment::Partitioned);
+fn given_back_partitions_keep_their_order(version: NatsVersion) {
+    let (server, settings) = ready(version, Assignment::Partitioned);
     let client = client(&server);
     let first = Taking::start(&settings, 1);
     publish(&client, "events.3", "s", 0..10);
@@ -147,10 +153,9 @@ fn given_back_partitions_keep_their_order() {
     second.stop();
 }
 
-#[test]
-fn a_killed_server_loses_nothing_and_keeps_the_order() {
+fn a_killed_server_loses_nothing_and_keeps_the_order(version: NatsVersion) {
     for assignment in [Assignment::Queue, Assignment::Partitioned] {
-        let (server, settings) = ready(assignment);
+        let (server, settings) = ready(version, assignment);
         let subject = if assignment == Assignment::Queue { "events" } else { "events.2" };
         let taking = Taking::start(&settings, 1);
         taking.until_ready();
