@@ -4,7 +4,10 @@
 
 mod jetstream_support;
 
-use jetstream_support::{NatsVersion, Taking, client, consumer, numbers, on_both_servers, publish, ready, until};
+use jetstream_support::{
+    NatsVersion, Taking, ask, client, consumer, event, numbers, on_both_servers, publish, ready, set_up, settings,
+    until,
+};
 use task_engine::edge::nats::Assignment;
 use task_engine::ports::{Health, SettleAs};
 
@@ -21,6 +24,7 @@ on_both_servers! {
     partitions_are_acknowledged_up_to_what_is_settled
     two_instances_of_a_queue_share_the_events
     no_more_are_out_than_the_window_allows
+    an_event_larger_than_a_pull_stops_no_other
     a_full_lane_stops_the_pulls_and_nothing_is_lost
 }
 
@@ -117,6 +121,24 @@ fn no_more_are_out_than_the_window_allows(version: NatsVersion) {
     }
     assert_eq!(all, (0..100).collect::<Vec<_>>());
     nothing_is_pending(&client, "engine", 100);
+    taking.stop();
+}
+
+fn an_event_larger_than_a_pull_stops_no_other(version: NatsVersion) {
+    let (server, mut settings) = ready(version, Assignment::Queue);
+    let client = client(&server);
+    let body = r#"{"stream_name":"STREAM","config":{"durable_name":"small","ack_policy":"explicit","deliver_policy":"all","filter_subject":"events","max_bytes":1000}}"#;
+    assert!(ask(&client, "$JS.API.CONSUMER.DURABLE.CREATE.STREAM.small", body)["error"].is_null());
+    settings.jetstream.as_mut().expect("set").durable = "small".to_owned();
+    publish(&client, "events", "s", 0..3);
+    let large = [event("s", 3), vec![0x32, 0x80, 0x20], vec![b'x'; 0x20 << 7]].concat();
+    assert_eq!(ask(&client, "events", large)["seq"], 4);
+    publish(&client, "events", "s", 4..8);
+    let taking = Taking::start(&settings, 1);
+    let events = taking.take_many(8);
+    assert_eq!(numbers(&events), (0..8).collect::<Vec<_>>());
+    taking.settle(&events, SettleAs::Done);
+    nothing_is_pending(&client, "small", 8);
     taking.stop();
 }
 

@@ -18,6 +18,7 @@ on_both_servers! {
     a_server_without_jetstream_is_named
     a_missing_permission_is_named_without_the_password
     a_consumer_with_another_ack_policy_is_refused_and_one_with_another_window_used
+    a_consumer_through_which_events_would_be_lost_is_refused
     a_deleted_consumer_is_made_again
     a_frozen_server_is_noticed_and_reading_goes_on_when_it_thaws
 }
@@ -97,6 +98,45 @@ fn a_consumer_with_another_ack_policy_is_refused_and_one_with_another_window_use
     }
     assert_eq!(all, (0..30).collect::<Vec<_>>());
     assert_eq!(consumer(&client, "narrow")["config"]["max_ack_pending"], 7);
+    taking.stop();
+}
+
+fn a_consumer_through_which_events_would_be_lost_is_refused(version: NatsVersion) {
+    let (server, settings) = ready(version, Assignment::Queue);
+    let client = client(&server);
+    let create = |name: &str, policy: &str, more: &str| {
+        let body = format!(
+            r#"{{"stream_name":"STREAM","config":{{"durable_name":"{name}","ack_policy":"{policy}","deliver_policy":"all"{more}}}}}"#
+        );
+        let answer = ask(&client, &format!("$JS.API.CONSUMER.DURABLE.CREATE.STREAM.{name}"), body);
+        assert!(answer["error"].is_null(), "{answer}");
+    };
+    let named = |name: &str, assignment| {
+        let mut settings = NatsSettings { assignment, ..settings.clone() };
+        settings.jetstream.as_mut().expect("set").durable = name.to_owned();
+        settings
+    };
+    let with = r#"{"name":"STREAM","subjects":["events","events.*","other"],"storage":"file","max_age":259200000000000,"duplicate_window":120000000000}"#;
+    assert!(ask(&client, "$JS.API.STREAM.UPDATE.STREAM", with)["error"].is_null());
+    create("elsewhere", "explicit", r#","filter_subject":"other""#);
+    create("hollow", "explicit", r#","headers_only":true"#);
+    create("shared-1", "all", "");
+    for (name, assignment, words) in [
+        ("elsewhere", Assignment::Queue, "it is for other, and events is needed"),
+        ("hollow", Assignment::Queue, "headers_only"),
+        ("shared", Assignment::Partitioned, "it is for all subjects, and events.1 is needed"),
+    ] {
+        let taking = Taking::start(&named(name, assignment), 1);
+        taking.until_waiting(&[&server.addr(), name, "cannot be used", words]);
+        taking.stop();
+        let (lines, is_usable) = set_up(&named(name, assignment), false).expect("a run");
+        assert!(!is_usable && lines.iter().any(|line| line.contains(words)), "{lines:?}");
+    }
+    // No filter in a queue is the whole stream: more than is needed, and all that is needed.
+    create("whole", "explicit", "");
+    let taking = Taking::start(&named("whole", Assignment::Queue), 1);
+    publish(&client, "events", "s", 0..3);
+    assert_eq!(numbers(&taking.take_many(3)), [0, 1, 2]);
     taking.stop();
 }
 

@@ -4,7 +4,7 @@
 //! delivered before it are, also those that were lost on their way to us: as long as some of these are missing, nothing
 //! past the last event before the loss is acknowledged. Holds no more than was asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::ack_subject::{self, Delivery};
 use super::lines::Lines;
@@ -67,6 +67,13 @@ impl Flight {
     /// How many events of this consumer are out.
     pub(super) fn out(&self, consumer: usize) -> u32 {
         self.lanes[consumer].out
+    }
+
+    /// The stream sequences of a consumer's events.
+    pub(super) fn sequences(&self, consumer: usize) -> HashSet<u64> {
+        let all = self.slots.iter().filter_map(|slot| slot.entry.as_ref());
+        let of_seats = self.lanes[consumer].seats.keys().copied();
+        all.filter(|entry| entry.consumer as usize == consumer).map(|entry| entry.sequence).chain(of_seats).collect()
     }
 
     /// Takes an event in; gives its number.
