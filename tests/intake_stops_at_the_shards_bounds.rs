@@ -1,5 +1,5 @@
-//! A shard takes no more once it is at a bound, whatever it waits for: events, payload bytes, recipients; and one gateway
-//! never holds more recipients than its outbox may.
+//! A shard takes no more once it is at a bound, whatever it waits for: events, payload bytes, recipients; events that waited
+//! for a lookup together are not all on their way at once; and one gateway never holds more recipients than its outbox may.
 
 use std::time::Duration;
 
@@ -19,16 +19,20 @@ use task_engine::push::{Push, Settings};
 const MEMBERS: usize = 1000;
 
 fn shard() -> Push {
+    shard_with(Duration::from_secs(3600), InboxStore::Offline)
+}
+
+fn shard_with(delivery_timeout: Duration, inbox: InboxStore) -> Push {
     let long = Duration::from_secs(3600);
     let mut push = Push::new(Settings {
         shard: ShardId(0),
         shards: 1,
         members_ttl: long,
         caches_routes: true,
-        delivery_timeout: long,
+        delivery_timeout,
         max_retry: 0,
         retry_interval: long,
-        inbox: InboxStore::Offline,
+        inbox,
     });
     push.take(Input::RoutesTracked(true));
     push.set_now(Nanos(1));
@@ -103,6 +107,31 @@ fn recipients_are_bounded() {
     fill(&mut push, 0, |push| answer(push, &["A", "B"]));
     let recipients = push.recipients_in_flight();
     assert!((RECIPIENTS_IN_FLIGHT_MAX..RECIPIENTS_IN_FLIGHT_MAX + 16 * MEMBERS).contains(&recipients), "{recipients}");
+}
+
+#[test]
+fn recipients_are_bounded_also_when_many_events_waited_for_one_lookup() {
+    const EVENTS: usize = 1000;
+    let mut push = shard_with(Duration::from_secs(1), InboxStore::Off);
+    for number in 0..EVENTS {
+        let tag = DeliveryTag { reader: 0, number: number as u64 };
+        push.take(Input::Event { payload: event(number as i64, 0), tag });
+    }
+    let mut most = 0;
+    for second in 1.. {
+        answer(&mut push, &["A", "B"]);
+        let recipients = push.recipients_in_flight();
+        assert!(recipients < RECIPIENTS_IN_FLIGHT_MAX + MEMBERS, "{recipients}");
+        most = most.max(recipients);
+        if push.events_in_flight() == 0 {
+            break;
+        }
+        assert!(second < 100, "it goes on when there is room");
+        push.set_now(Nanos(second * 1_100_000_000));
+    }
+    assert!(most >= RECIPIENTS_IN_FLIGHT_MAX);
+    let ended = push.counts().recipients_ended.iter().sum::<u64>();
+    assert_eq!(ended, (EVENTS * MEMBERS) as u64);
 }
 
 #[test]

@@ -56,12 +56,14 @@ pub(super) struct Flight {
     is_cumulative: bool,
     /// Lanes whose floor is to be written.
     moved: BTreeSet<u32>,
+    /// Replies of events that were acknowledged, and came again all the same.
+    late: Vec<String>,
 }
 
 impl Flight {
     pub(super) fn new(consumers: usize, is_cumulative: bool) -> Self {
         let lanes = (0..consumers).map(|_| Lane::default()).collect();
-        Self { slots: Vec::new(), free: Vec::new(), lanes, is_cumulative, moved: BTreeSet::new() }
+        Self { slots: Vec::new(), free: Vec::new(), lanes, is_cumulative, moved: BTreeSet::new(), late: Vec::new() }
     }
 
     /// How many events of this consumer are out.
@@ -135,9 +137,11 @@ impl Flight {
         let lane = &mut self.lanes[consumer as usize];
         match lane.seats.get_mut(&sequence) {
             None => {
-                // Acknowledged before it came again, so that ack was lost.
+                // Acknowledged before it came again: that ack was lost, or it was over an earlier delivery than one that was
+                // acknowledged before, and the server passed it over. So both are said: the last ack, and this delivery's.
                 self.moved.insert(consumer);
-                self.remove(slot);
+                let entry = self.remove(slot);
+                self.late.extend(entry.map(|entry| entry.reply));
                 return;
             }
             Some((first, is_settled)) => {
@@ -170,6 +174,7 @@ impl Flight {
         for consumer in std::mem::take(&mut self.moved) {
             self.floor(consumer as usize, lines);
         }
+        self.late.drain(..).for_each(|reply| lines.put(&reply, None, "+ACK"));
     }
 
     fn floor(&self, consumer: usize, lines: &mut Lines) {
