@@ -38,8 +38,20 @@ fn kept_on(version: NatsVersion) {
     listing_selects(&world);
     showing_tells_all(&world);
     replaying_publishes_once(&world, &mut *writer);
+    a_replay_waits_for_its_stream(&world, &mut *writer);
     dropping_asks_before_all(&world);
+    deleting_what_is_gone_is_good(&world);
     a_letter_that_is_too_large_goes_to_the_file(&world, &mut *writer);
+}
+
+/// Two people replay or drop at once.
+fn deleting_what_is_gone_is_good(world: &World) {
+    let settings = task_engine::edge::dead_letters_of(&world.config());
+    let mut wire = task_engine::edge::dead_letters::wire::Wire::connect(&settings.wire).expect("a connection");
+    let stream = task_engine::edge::dead_letters::stream::LetterStream::of("EVENTS");
+    for sequence in [99, 3, 1] {
+        assert_eq!(stream.delete(&mut wire, sequence).expect("an answer"), Ok(()));
+    }
 }
 
 fn listing_selects(world: &World) {
@@ -99,6 +111,23 @@ fn replaying_publishes_once(world: &World, writer: &mut dyn task_engine::ports::
     assert_eq!(world.messages("EVENTS"), 2);
     assert_eq!(world.dlq_json(&["replay", "3", "--everyone"])[0]["replayed"], serde_json::json!(["3"]));
     assert_eq!((world.messages("EVENTS"), world.ids(&[])), (3, vec!["1".to_owned()]));
+}
+
+/// The letter stays until the engine's own stream has its event.
+fn a_replay_waits_for_its_stream(world: &World, writer: &mut dyn task_engine::ports::DeadLetterWriter) {
+    let left = world.ids(&[]);
+    let jetstream = nats::jetstream::new(world.client());
+    jetstream.delete_stream("EVENTS").expect("it is gone");
+    assert_eq!(writer.write(&[(letter("lookup_failed", event(7), None), origin(7))]), [Ok(())]);
+    let away = world.dlq(&["replay", "--reason", "lookup_failed"]);
+    assert!(away.code == 1 && away.err.contains("no stream takes") && away.err.contains("EVENTS"), "{away:?}");
+    world.stream("ELSE", &[TOPIC]);
+    let other = world.dlq(&["replay", "--reason", "lookup_failed"]);
+    assert!(other.code == 1 && other.err.contains("stream ELSE took it"), "{other:?}");
+    jetstream.delete_stream("ELSE").expect("it is gone");
+    world.stream("EVENTS", &[TOPIC]);
+    assert_eq!(world.dlq(&["replay", "--reason", "lookup_failed"]).code, 0);
+    assert_eq!((world.messages("EVENTS"), world.ids(&[])), (1, left));
 }
 
 fn dropping_asks_before_all(world: &World) {
