@@ -5,8 +5,7 @@
 mod jetstream_support;
 
 use jetstream_support::{
-    NatsVersion, Taking, ask, client, consumer, event, numbers, on_both_servers, publish, ready, set_up, settings,
-    until,
+    NatsVersion, Taking, ask, client, consumer, event, numbers, on_both_servers, publish, ready, until,
 };
 use task_engine::edge::nats::Assignment;
 use task_engine::ports::{Health, SettleAs};
