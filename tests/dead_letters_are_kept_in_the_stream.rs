@@ -7,6 +7,10 @@
 mod support;
 
 use support::{NatsVersion, TOPIC, World, event, letter, origin};
+use task_engine::edge::dead_letters::letter::Kept;
+use task_engine::edge::dead_letters::stream::LetterStream;
+use task_engine::edge::dead_letters::wire::Wire;
+use task_engine::edge::dead_letters_of;
 use task_engine::ports::LookupError;
 
 #[test]
@@ -46,9 +50,9 @@ fn kept_on(version: NatsVersion) {
 
 /// Two people replay or drop at once.
 fn deleting_what_is_gone_is_good(world: &World) {
-    let settings = task_engine::edge::dead_letters_of(&world.config());
-    let mut wire = task_engine::edge::dead_letters::wire::Wire::connect(&settings.wire).expect("a connection");
-    let stream = task_engine::edge::dead_letters::stream::LetterStream::of("EVENTS");
+    let settings = dead_letters_of(&world.config());
+    let mut wire = Wire::connect(&settings.wire).expect("a connection");
+    let stream = LetterStream::of("EVENTS");
     for sequence in [99, 3, 1] {
         assert_eq!(stream.delete(&mut wire, sequence).expect("an answer"), Ok(()));
     }
@@ -86,6 +90,11 @@ fn showing_tells_all(world: &World) {
     assert!(missing.code == 1 && missing.err.contains("no dead letter 99 in stream EVENTS_DLQ"), "{missing:?}");
 }
 
+fn now_nanos() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    since.expect("after 1970").as_nanos() as u64
+}
+
 fn replaying_publishes_once(world: &World, writer: &mut dyn task_engine::ports::DeadLetterWriter) {
     let client = world.client();
     let subscription = client.subscribe(TOPIC).expect("a subscription");
@@ -109,7 +118,17 @@ fn replaying_publishes_once(world: &World, writer: &mut dyn task_engine::ports::
     let one = world.dlq(&["replay", "3"]);
     assert!(one.code == 1 && one.err.contains("--everyone"), "{one:?}");
     assert_eq!(world.messages("EVENTS"), 2);
-    assert_eq!(world.dlq_json(&["replay", "3", "--everyone"])[0]["replayed"], serde_json::json!(["3"]));
+    let soon = world.dlq(&["replay", "3", "--everyone"]);
+    assert!(soon.code == 1 && soon.err.contains("would take it for a repeat; run this again in 5m"), "{soon:?}");
+    assert_eq!((world.messages("EVENTS"), world.ids(&[])), (2, vec!["1".to_owned(), "3".to_owned()]));
+    assert_eq!(world.dlq(&["drop", "3"]).code, 0);
+    let (letter, an_hour_ago) = (letter("inbox_conflict", event(2), Some("bob")), now_nanos() - 3_600_000_000_000);
+    let settings = dead_letters_of(&world.config());
+    let mut wire = Wire::connect(&settings.wire).expect("a connection");
+    let kept = [Kept::of(&letter, &origin(5), an_hour_ago)];
+    LetterStream::of("EVENTS").publish(&mut wire, &kept).expect("published");
+    let id = world.ids(&["--reason", "inbox_conflict"]).remove(0);
+    assert_eq!(world.dlq_json(&["replay", &id, "--everyone"])[0]["replayed"], serde_json::json!([id]));
     assert_eq!((world.messages("EVENTS"), world.ids(&[])), (3, vec!["1".to_owned()]));
 }
 

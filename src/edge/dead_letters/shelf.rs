@@ -16,9 +16,11 @@ use super::wire::{Request, Wire, WireError, WireSettings};
 use crate::config::{Assignment, Config, ConsumerMode};
 use crate::edge::dead_letters_of;
 use crate::ids::Partition;
-use crate::limits::LETTER_FILE_BYTES_MAX;
+use crate::limits::{LETTER_FILE_BYTES_MAX, REPEAT_WINDOW_AGE};
 use crate::proto::event::PushEvent;
 
+/// How long after a letter was written its event may be settled.
+const SETTLE_GRACE: Duration = Duration::from_secs(10);
 /// Letters of a file that are taken out at once, after their replay.
 const REMOVE_AT_ONCE: usize = 256;
 
@@ -228,6 +230,14 @@ impl Shelf {
                 done.one_recipient.push(entry.id);
                 continue;
             }
+            if let Some(wait) = wait_before_replay(&entry.letter, SystemTime::now()) {
+                let why = format!(
+                    "its event was settled a moment ago, so the engine would take it for a repeat; run this again in {}",
+                    humantime::format_duration(Duration::from_secs(wait.as_secs() + 1))
+                );
+                done.failed.push((entry.id, why));
+                continue;
+            }
             match self.replay_one(&entry, own.as_mut())? {
                 Ok(()) => {
                     confirmed.insert(entry.id.clone());
@@ -295,6 +305,15 @@ impl Shelf {
     }
 }
 
+/// A letter about one recipient is of an event that was settled: as long as the engine remembers that, the event would be
+/// settled again without a push, and the letter would be gone. What is in the dead letters as a whole is not remembered.
+fn wait_before_replay(letter: &Kept, now: SystemTime) -> Option<Duration> {
+    letter.recipient.as_ref()?;
+    let buried = SystemTime::UNIX_EPOCH + Duration::from_nanos(letter.last_unix_nanos);
+    let age = now.duration_since(buried).unwrap_or_default();
+    (REPEAT_WINDOW_AGE + SETTLE_GRACE).checked_sub(age).filter(|wait| !wait.is_zero())
+}
+
 enum StreamAsk {
     One(u64),
     All,
@@ -348,6 +367,25 @@ fn subject_of(letter: &Kept, topic: &str, assignment: Assignment, partitions: u3
 mod tests {
     use super::*;
     use crate::ports::{DeadLetter, Origin};
+
+    #[test]
+    fn one_recipients_letter_is_replayed_when_its_event_is_no_repeat_any_more() {
+        let letter = |recipient: Option<&str>| DeadLetter {
+            reason: "inbox_conflict",
+            detail: String::new(),
+            payload: Default::default(),
+            recipient: recipient.map(Into::into),
+            tries: 1,
+        };
+        let buried = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let nanos = 1_700_000_000_000_000_000;
+        let wait = |recipient, after| {
+            wait_before_replay(&Kept::of(&letter(recipient), &Origin::default(), nanos), buried + after)
+        };
+        assert_eq!(wait(None, Duration::ZERO), None);
+        assert_eq!(wait(Some("u"), Duration::from_secs(1)), Some(REPEAT_WINDOW_AGE + Duration::from_secs(9)));
+        assert_eq!(wait(Some("u"), REPEAT_WINDOW_AGE + SETTLE_GRACE), None);
+    }
 
     #[test]
     fn a_letter_goes_to_where_the_engine_reads_now() {
