@@ -12,7 +12,7 @@ help: ## this list
 demo: ## the canonical load on embedded stores with real gRPC gateways, and its report (needs only Rust)
 	$(CARGO) run --release --locked -p loadtest -- run $(ARGS)
 
-test: servers ## all tests; installs missing servers first (apt-get)
+test: servers ## all tests; installs missing servers first (apt-get, and NATS's current one with pip)
 	$(CARGO) test --workspace --locked
 
 # Fresh seeds each time, unless FROM names the first one: make simulate SEEDS=1000 FROM=1
@@ -56,8 +56,9 @@ faults: servers ## each fault under load on real processes, and what it cost (ro
 	$(CARGO) build --release --locked --workspace --bins
 	target/release/loadtest faults --write RELIABILITY.md $(ARGS)
 
-servers: ## installs nats-server, redis-server, mariadb-server and etcd-server when missing
+servers: ## installs nats-server, redis-server, mariadb-server and etcd-server when missing; the current NATS into .servers/
 	@scripts/install-servers
+	@scripts/install-current-nats
 
 clean: ## removes what was built
 	$(CARGO) clean

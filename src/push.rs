@@ -26,6 +26,7 @@ pub mod sessions;
 pub mod users;
 pub mod wire;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -132,6 +133,8 @@ pub struct Push {
     local_results: Vec<BundleResult>,
     /// Sessions that may go on.
     resumed: Vec<SessionIx>,
+    /// Sessions that wait for room.
+    stalled: VecDeque<SessionIx>,
     activity: Activity,
     is_tracking: bool,
     stages: StageHistograms,
@@ -162,6 +165,7 @@ impl Push {
             letters: DeadLetterAsks::default(),
             local_results: Vec::new(),
             resumed: Vec::new(),
+            stalled: VecDeque::new(),
             activity: Activity::default(),
             is_tracking: false,
             stages: StageHistograms::default(),
@@ -232,6 +236,7 @@ impl Push {
         }
         self.take_local_results();
         self.resume_sessions();
+        self.resume_stalled();
         self.ask_members();
         self.ask_routes();
         self.flush_outboxes();

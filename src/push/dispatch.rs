@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::ids::{SessionIx, UserIx};
+use crate::limits::RECIPIENTS_IN_FLIGHT_MAX;
 use crate::meter::Stage;
 use crate::outcome::{EventEnd, RecipientEnd};
 use crate::push::Push;
@@ -42,10 +43,29 @@ impl Push {
             if !self.has_routes(at, event) {
                 return;
             }
+            if self.ledger.open_recipients >= RECIPIENTS_IN_FLIGHT_MAX {
+                return self.stall(at);
+            }
             self.sessions[at].waiting.pop_front();
             self.sessions[at].tries = 0;
             self.lay_out(at);
             self.bundle(at, event, members as u32);
+        }
+    }
+
+    /// The shard is at its bound: events that waited for a lookup together must not all be on their way at once.
+    fn stall(&mut self, at: SessionIx) {
+        if !std::mem::replace(&mut self.sessions[at].is_stalled, true) {
+            self.stalled.push_back(at);
+        }
+    }
+
+    /// Sessions that waited for room go on, in turn, while there is some.
+    pub(super) fn resume_stalled(&mut self) {
+        while self.ledger.open_recipients < RECIPIENTS_IN_FLIGHT_MAX {
+            let Some(at) = self.stalled.pop_front() else { return };
+            self.sessions[at].is_stalled = false;
+            self.advance(at);
         }
     }
 

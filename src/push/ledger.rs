@@ -359,5 +359,6 @@ impl Push {
             self.end_refused(at, EventEnd::CutByStop);
         }
         self.repeats.forget_all();
+        self.stalled.clear();
     }
 }

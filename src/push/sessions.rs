@@ -66,6 +66,8 @@ pub struct Session {
     retired: Vec<Arc<[UserIx]>>,
     /// Its events wait until none is in flight.
     pub is_paused: bool,
+    /// Its events wait until the shard has room for their recipients.
+    pub is_stalled: bool,
     is_used: bool,
 }
 
@@ -84,6 +86,7 @@ impl Session {
             held: Vec::new(),
             retired: Vec::new(),
             is_paused: false,
+            is_stalled: false,
             is_used: true,
         }
     }

@@ -71,6 +71,7 @@ pub(super) struct Up {
     pub(super) progress: Arc<Progress>,
     /// For messages: all servers it may be connected to.
     pub(super) servers: String,
+    since: Instant,
 }
 
 impl Keeper {
@@ -117,6 +118,9 @@ impl Keeper {
                 Ok(up) => match Watch::new(self, &up).run() {
                     Ended::Stop => return Some(up),
                     Ended::Lost(why) => {
+                        if let Some(desk) = &self.desk {
+                            desk.note_loss(up.since.elapsed());
+                        }
                         up.subscriptions.give_up(&up.progress);
                         // Refused subscriptions come back at once; only a link that had worked starts anew.
                         tries = tries.min(1);
@@ -240,7 +244,7 @@ impl Keeper {
             // There is room, as only this thread puts in; a reader that is gone reads no more.
             let _ = feeds.try_send(feed);
         }
-        Ok(Up { link, subscriptions, state, progress, servers })
+        Ok(Up { link, subscriptions, state, progress, servers, since: Instant::now() })
     }
 
     fn open_timeout(&self) -> Duration {
