@@ -23,6 +23,7 @@ pub mod outbox;
 mod repeats;
 mod routes;
 pub mod sessions;
+mod stage_times;
 pub mod users;
 pub mod wire;
 
@@ -48,10 +49,11 @@ use crate::push::inbox::{InboxAsks, InboxStore};
 use crate::push::layout::Grouper;
 use crate::push::ledger::Ledger;
 use crate::push::members::MemberAsks;
-use crate::push::outbox::OutboxSettings;
+use crate::push::outbox::{Effects, OutboxSettings};
 use crate::push::repeats::{Repeats, Seen};
 use crate::push::routes::RouteAsks;
 use crate::push::sessions::Sessions;
+use crate::push::stage_times::StageTimes;
 use crate::push::users::Users;
 
 /// What a shard's decisions depend on besides facts.
@@ -121,6 +123,8 @@ pub struct Push {
     users: Users,
     sessions: Sessions,
     gateways: Gateways,
+    /// What an outbox wants done, between two of them; kept for its memory.
+    effects: Effects,
     grouper: Grouper,
     members: MemberAsks,
     routes: RouteAsks,
@@ -134,7 +138,7 @@ pub struct Push {
     resumed: Vec<SessionIx>,
     activity: Activity,
     is_tracking: bool,
-    stages: StageHistograms,
+    stages: StageTimes,
     warned: HashMap<&'static str, Nanos>,
     hasher: FixedState,
     is_cut_off: bool,
@@ -152,6 +156,7 @@ impl Push {
             users: Users::default(),
             sessions: Sessions::default(),
             gateways: Gateways::new(outbox),
+            effects: Effects::default(),
             grouper: Grouper::default(),
             members: MemberAsks::default(),
             routes: RouteAsks::default(),
@@ -164,7 +169,7 @@ impl Push {
             resumed: Vec::new(),
             activity: Activity::default(),
             is_tracking: false,
-            stages: StageHistograms::default(),
+            stages: StageTimes::default(),
             warned: HashMap::new(),
             hasher: FixedState::default(),
             is_cut_off: false,
@@ -203,7 +208,7 @@ impl Push {
             Input::Buried { ask, answer } => self.bury_answered(ask, answer),
             Input::RouteChanged(name) => {
                 self.activity.route_changes += 1;
-                if let Some(user) = self.users.find(&name) {
+                if let Some(user) = self.users.find(&*name) {
                     self.users.forget_route(user);
                 }
             }
@@ -248,7 +253,8 @@ impl Push {
             Ok(arrival) => arrival,
             Err(end) => return self.bury_refused(payload, tag, end),
         };
-        let key = self.repeats.key(arrival.session_id(), arrival.msg_id);
+        let hash = self.sessions.hash(arrival.session_id_bytes());
+        let key = (hash, arrival.msg_id);
         match self.repeats.look(key, self.now) {
             Seen::First => {}
             Seen::InFlight(event) => return self.join(event, tag),
@@ -257,7 +263,7 @@ impl Push {
                 return self.out.push(Output::Settle(Settled { tag, how: SettleAs::Done }));
             }
         }
-        let session = self.sessions.of(arrival.session_id(), &mut self.users);
+        let session = self.sessions.of(arrival.session_id_bytes(), hash, &mut self.users);
         let event = self.ledger.enter(arrival, key, session, tag, self.now, self.routes.open_no());
         self.repeats.entered(key, event);
         self.sessions[session].waiting.push_back(event);
@@ -340,7 +346,7 @@ impl Push {
 
     /// The stage times; the meter takes them out.
     pub fn stages_mut(&mut self) -> &mut StageHistograms {
-        &mut self.stages
+        self.stages.histograms_mut()
     }
 
     /// The outboxes of the gateways that this shard owns.

@@ -94,9 +94,9 @@ impl Push {
             has_left || self.users.route(user) != Known::At(gateway)
         };
         let mut moved = Vec::new();
-        for LaidGroup { group, .. } in old.groups.iter().filter(|laid| is_busy(laid.group.gateway)) {
-            let gone = group.users.iter().filter(|user| is_moved(**user, group.gateway));
-            moved.extend(gone.map(|user| (*user, group.gateway)));
+        for LaidGroup { group, gateway } in old.groups.iter().filter(|laid| is_busy(laid.gateway)) {
+            let gone = group.users.iter().filter(|user| is_moved(**user, *gateway));
+            moved.extend(gone.map(|user| (*user, *gateway)));
         }
         let released = old.released.iter().filter(|(user, gateway)| is_busy(*gateway) && is_moved(*user, *gateway));
         moved.extend(released);
@@ -115,7 +115,7 @@ impl Push {
         self.ledger[event].pending = 1;
 
         let layout = self.sessions[at].layout.take().expect("laid out by the caller");
-        let sender = self.sender(at, self.ledger[event].arrival.from_username());
+        let sender = self.sender(at, self.ledger[event].arrival.from_username_bytes());
         let sender_place = sender.map(|user| (user, layout.place_of(user, self.users.route(user))));
         if sender.is_some() {
             self.end_recipients(event, RecipientEnd::SkippedSender, 1);
@@ -130,7 +130,7 @@ impl Push {
                 continue;
             }
             self.ledger[event].pending += 1;
-            self.send_bundle(event, laid.lane as usize, laid.group.clone(), skip, 0);
+            self.send_bundle(event, laid.group.clone(), skip, 0);
         }
         self.end_unconnected(event, sender, &layout);
         for user in layout.held.iter().filter(|user| Some(**user) != sender) {
@@ -142,10 +142,11 @@ impl Push {
     }
 
     /// Sends one bundle on a lane of the event's session; whoever made it pending has counted it.
-    pub(super) fn send_bundle(&mut self, event: EventIx, lane: usize, group: Arc<Group>, skip: u32, attempt: u8) {
+    pub(super) fn send_bundle(&mut self, event: EventIx, group: Arc<Group>, skip: u32, attempt: u8) {
         let known = &self.ledger[event];
-        let lane = &mut self.sessions[known.session].lanes[lane];
-        lane.sent = lane.sent.wrapping_add(1);
+        let session = &mut self.sessions[known.session];
+        let lane = session.lane(group.gateway, group.lane);
+        session.lanes[lane].sent = session.lanes[lane].sent.wrapping_add(1);
         let bundle = Bundle {
             home: self.settings.shard,
             event,
@@ -176,7 +177,7 @@ impl Push {
     }
 
     /// The sender, if it is a member.
-    fn sender(&self, at: SessionIx, name: &str) -> Option<UserIx> {
+    fn sender(&self, at: SessionIx, name: &[u8]) -> Option<UserIx> {
         let user = self.users.find(name)?;
         let members = self.sessions[at].members.as_ref()?;
         members.users.binary_search(&user).is_ok().then_some(user)

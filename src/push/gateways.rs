@@ -115,51 +115,54 @@ impl Push {
     }
 
     pub(super) fn take_stream_fact(&mut self, at: GatewayIx, stream: StreamNo, fact: StreamFact) {
-        let mut effects = Effects::default();
-        let now = self.now;
-        self.gateways.outbox(at).take(stream, fact, now, &mut effects);
-        self.carry_out(at, effects);
+        let mut effects = std::mem::take(&mut self.effects);
+        self.gateways.outbox(at).take(stream, fact, self.now, &mut effects);
+        self.carry_out(at, &mut effects);
+        self.effects = effects;
     }
 
     pub(super) fn tick_outboxes(&mut self) {
+        let mut effects = std::mem::take(&mut self.effects);
         for at in 0..self.gateways.outboxes.len() {
-            let mut effects = Effects::default();
             if self.gateways.outboxes[at].tick(self.now, &mut effects) {
                 self.gateways.outbox(GatewayIx(at as u32));
             }
-            self.carry_out(GatewayIx(at as u32), effects);
+            self.carry_out(GatewayIx(at as u32), &mut effects);
         }
+        self.effects = effects;
     }
 
     pub(super) fn flush_outboxes(&mut self) {
         let mut changed = std::mem::take(&mut self.gateways.changed);
+        let mut effects = std::mem::take(&mut self.effects);
         for at in changed.drain(..) {
-            let mut effects = Effects::default();
             self.gateways.outboxes[at.0 as usize].flush(at, self.now, &mut effects);
-            self.carry_out(at, effects);
+            self.carry_out(at, &mut effects);
         }
+        self.effects = effects;
         if self.gateways.changed.is_empty() {
             self.gateways.changed = changed;
         }
     }
 
-    fn carry_out(&mut self, at: GatewayIx, effects: Effects) {
+    /// Leaves nothing of `effects` but its memory.
+    fn carry_out(&mut self, at: GatewayIx, effects: &mut Effects) {
         let Effects { outputs, results, outbox_waits, gateway_waits, warning, activity } = effects;
-        self.out.extend(outputs);
-        for wait in outbox_waits {
+        self.out.append(outputs);
+        for wait in outbox_waits.drain(..) {
             self.stages.record(Stage::Outbox, wait);
         }
-        for wait in gateway_waits {
+        for wait in gateway_waits.drain(..) {
             self.stages.record(Stage::Gateway, wait);
         }
-        for result in results {
+        for result in results.drain(..) {
             self.send_home(result);
         }
-        if let Some((reason, detail)) = warning {
+        if let Some((reason, detail)) = warning.take() {
             let id = self.gateways.id(at);
             self.warn(reason, || format!("gateway {id}: {detail}"));
         }
-        self.activity.add(&activity);
+        self.activity.add(&std::mem::take(activity));
     }
 }
 

@@ -11,13 +11,13 @@ use crate::push::bundle::Group;
 use crate::push::sessions::SessionLane;
 use crate::push::users::{Known, Users};
 
-/// A group and the session's lane to its gateway.
+/// A group, and beside it what is looked at to find one of many.
 #[derive(Debug)]
 pub struct LaidGroup {
     /// The group.
     pub group: Arc<Group>,
-    /// Its place in the session's lanes.
-    pub lane: u32,
+    /// Its gateway.
+    pub gateway: GatewayIx,
 }
 
 /// The members of a session by what is to be done for them.
@@ -59,7 +59,7 @@ impl Layout {
     /// Whether each member's route is still what it was grouped by.
     pub fn still_holds(&self, users: &Users) -> bool {
         self.groups.iter().all(|laid| {
-            let there = Known::At(laid.group.gateway);
+            let there = Known::At(laid.gateway);
             laid.group.users.iter().all(|user| users.route(*user) == there)
         }) && self.offline.iter().all(|user| users.route(*user) == Known::Offline)
             && self.bad.iter().all(|user| users.route(*user) == Known::Bad)
@@ -69,7 +69,7 @@ impl Layout {
     pub fn place_of(&self, user: UserIx, route: Known) -> Place {
         let Known::At(gateway) = route else { return Place::Elsewhere };
         for (index, laid) in self.groups.iter().enumerate() {
-            if laid.group.gateway == gateway
+            if laid.gateway == gateway
                 && let Ok(at) = laid.group.users.binary_search(&user)
             {
                 return Place::InGroup { group: index, at: at as u32 };
@@ -92,6 +92,7 @@ pub struct Grouper {
 #[derive(Debug)]
 struct Slot {
     gateway: GatewayIx,
+    lane: u32,
     users: Vec<UserIx>,
     wire_bytes: usize,
 }
@@ -109,14 +110,22 @@ impl Grouper {
     ) -> Layout {
         self.sort(members, held, users);
         lanes.retain(|lane| lane.sent != lane.done);
+        for (at, lane) in lanes.iter().enumerate() {
+            if let Some(&slot) = self.slot_of.get(lane.gateway.0 as usize)
+                && slot != u32::MAX
+            {
+                self.slots[slot as usize].lane = at as u32;
+            }
+        }
         let mut groups = Vec::with_capacity(self.slots.len());
-        for slot in self.slots.drain(..) {
+        for mut slot in self.slots.drain(..) {
             self.slot_of[slot.gateway.0 as usize] = u32::MAX;
-            let lane = lanes.iter().position(|lane| lane.gateway == slot.gateway).unwrap_or_else(|| {
+            if slot.lane == u32::MAX {
+                slot.lane = lanes.len() as u32;
                 lanes.push(SessionLane { gateway: slot.gateway, sent: 0, done: 0 });
-                lanes.len() - 1
-            }) as u32;
-            cut_into_groups(&slot, users, gateway_id(slot.gateway), |group| groups.push(LaidGroup { group, lane }));
+            }
+            let gateway = slot.gateway;
+            cut_into_groups(&slot, users, gateway_id(gateway), |group| groups.push(LaidGroup { group, gateway }));
         }
         Layout {
             epoch: users.epoch,
@@ -151,7 +160,7 @@ impl Grouper {
         }
         if self.slot_of[at] == u32::MAX {
             self.slot_of[at] = self.slots.len() as u32;
-            self.slots.push(Slot { gateway, users: Vec::new(), wire_bytes: 0 });
+            self.slots.push(Slot { gateway, lane: u32::MAX, users: Vec::new(), wire_bytes: 0 });
         }
         &mut self.slots[self.slot_of[at] as usize]
     }
@@ -165,8 +174,8 @@ impl Slot {
 }
 
 /// A single user as a group of its own.
-pub fn group_of_one(user: UserIx, users: &Users, gateway_id: GatewayId, gateway: GatewayIx) -> Arc<Group> {
-    Arc::new(Group::new(gateway_id, gateway, Box::new([user]), users.wire(user).into()))
+pub fn group_of_one(user: UserIx, users: &Users, gateway_id: GatewayId, gateway: GatewayIx, lane: usize) -> Arc<Group> {
+    Arc::new(Group::new(gateway_id, gateway, lane as u32, Box::new([user]), users.wire(user).into()))
 }
 
 fn cut_into_groups(slot: &Slot, users: &Users, gateway_id: GatewayId, mut take: impl FnMut(Arc<Group>)) {
@@ -176,12 +185,24 @@ fn cut_into_groups(slot: &Slot, users: &Users, gateway_id: GatewayId, mut take: 
         let name = users.wire(*user);
         if wire.len() + name.len() > GROUP_WIRE_BYTES_MAX {
             let full = std::mem::take(&mut wire).into_boxed_slice();
-            take(Arc::new(Group::new(gateway_id.clone(), slot.gateway, slot.users[start..index].into(), full)));
+            take(Arc::new(Group::new(
+                gateway_id.clone(),
+                slot.gateway,
+                slot.lane,
+                slot.users[start..index].into(),
+                full,
+            )));
             start = index;
         }
         wire.extend_from_slice(name);
     }
-    take(Arc::new(Group::new(gateway_id, slot.gateway, slot.users[start..].into(), wire.into_boxed_slice())));
+    take(Arc::new(Group::new(
+        gateway_id,
+        slot.gateway,
+        slot.lane,
+        slot.users[start..].into(),
+        wire.into_boxed_slice(),
+    )));
 }
 
 #[cfg(test)]

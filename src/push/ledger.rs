@@ -293,7 +293,7 @@ impl Push {
         let BundleResult { bundle, end } = result;
         let gateway = bundle.group.gateway;
         let session = &mut self.sessions[bundle.session];
-        let lane = session.lane(gateway);
+        let lane = session.lane(gateway, bundle.group.lane);
         session.lanes[lane].done = session.lanes[lane].done.wrapping_add(1);
         let recipients = bundle.recipients() as u32;
         let (refused, from, rest) = match end {

@@ -98,8 +98,12 @@ impl Session {
         self.retired.len() >= RETIRED_LISTS_MAX && self.in_flight > 0
     }
 
-    /// The lane to a gateway, made when missing.
-    pub fn lane(&mut self, gateway: GatewayIx) -> usize {
+    /// The lane to a gateway, made when missing; looked for at `hint` first.
+    pub fn lane(&mut self, gateway: GatewayIx, hint: u32) -> usize {
+        let hint = hint as usize;
+        if self.lanes.get(hint).is_some_and(|lane| lane.gateway == gateway) {
+            return hint;
+        }
         self.lanes.iter().position(|lane| lane.gateway == gateway).unwrap_or_else(|| {
             self.lanes.push(SessionLane { gateway, sent: 0, done: 0 });
             self.lanes.len() - 1
@@ -143,15 +147,19 @@ impl Sessions {
         self.all.len() - self.free.len()
     }
 
-    /// The session of an id, made when it is not kept.
-    pub fn of(&mut self, id: &str, users: &mut Users) -> SessionIx {
-        let hash = self.hasher.hash_one(id);
-        if let Some(&at) = self.by_id.find(hash, |&at| &*self.all[at as usize].id == id) {
+    /// What [`of`](Self::of) and the repeats know an id by.
+    pub fn hash(&self, id: &[u8]) -> u64 {
+        self.hasher.hash_one(id)
+    }
+
+    /// The session of an id (UTF-8) and its hash, made when it is not kept.
+    pub fn of(&mut self, id: &[u8], hash: u64, users: &mut Users) -> SessionIx {
+        if let Some(&at) = self.by_id.find(hash, |&at| self.all[at as usize].id.as_bytes() == id) {
             self.all[at as usize].is_used = true;
             return SessionIx(at);
         }
         self.make_room(users);
-        let session = Session::new(id.into());
+        let session = Session::new(String::from_utf8_lossy(id).into());
         let at = match self.free.pop() {
             Some(at) => {
                 self.all[at as usize] = session;
@@ -163,7 +171,7 @@ impl Sessions {
             }
         };
         let (hasher, all) = (&self.hasher, &self.all);
-        self.by_id.insert_unique(hash, at, |&at| hasher.hash_one(&*all[at as usize].id));
+        self.by_id.insert_unique(hash, at, |&at| hasher.hash_one(all[at as usize].id.as_bytes()));
         SessionIx(at)
     }
 
@@ -207,7 +215,7 @@ impl Sessions {
 
     fn forget(&mut self, at: u32, users: &mut Users) {
         let session = std::mem::replace(&mut self.all[at as usize], Session::new(SessionId::default()));
-        let hash = self.hasher.hash_one(&*session.id);
+        let hash = self.hash(session.id.as_bytes());
         if let Ok(entry) = self.by_id.find_entry(hash, |&found| found == at) {
             entry.remove();
         }

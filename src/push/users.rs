@@ -78,9 +78,10 @@ impl Users {
     }
 
     /// The user of a name, if known.
-    pub fn find(&self, name: &str) -> Option<UserIx> {
-        let hash = self.hasher.hash_one(name.as_bytes());
-        self.by_name.find(hash, |&at| name_of(&self.wire[at as usize]) == name.as_bytes()).map(|&at| UserIx(at))
+    pub fn find(&self, name: impl AsRef<[u8]>) -> Option<UserIx> {
+        let name = name.as_ref();
+        let hash = self.hasher.hash_one(name);
+        self.by_name.find(hash, |&at| name_of(&self.wire[at as usize]) == name).map(|&at| UserIx(at))
     }
 
     /// The user of a name, made known when it is not, and named by one more list.
