@@ -27,6 +27,8 @@ const TURN_EVENTS_MAX: usize = 64;
 const USERS: usize = 40_000;
 /// Sessions at the most.
 const SESSIONS_MAX: usize = 4096;
+/// How far one member of a session is from the next where users are shared: a prime, so that none comes twice.
+const STRIDE: usize = 10_007;
 /// How far the scripted clock goes a turn.
 const TURN: Duration = Duration::from_micros(100);
 
@@ -66,6 +68,7 @@ pub struct World {
     push: Push,
     now: Nanos,
     sessions: usize,
+    users: usize,
     next_msg_id: i64,
     facts: Vec<Input>,
     outputs: Vec<Output>,
@@ -87,6 +90,15 @@ pub fn task_engine_turn(push: &mut Push, facts: &mut Vec<Input>, outputs: &mut V
 impl World {
     /// A world whose lookups are all cached and whose streams are all open.
     pub fn new(shape: Shape) -> Self {
+        let sessions = (USERS / (shape.fan_out + 1)).clamp(1, SESSIONS_MAX);
+        let mut world = Self::cold(shape, sessions, sessions * (shape.fan_out + 1));
+        // Each session learns its members and routes, then each gateway and group is warm.
+        world.push_events(2 * sessions as u64, &mut Clock::default());
+        world
+    }
+
+    /// A world that knows nothing yet, with so many sessions, each of some of so many users.
+    pub fn cold(shape: Shape, sessions: usize, users: usize) -> Self {
         let hour = Duration::from_secs(3600);
         let push = Push::new(Settings {
             shard: ShardId(0),
@@ -102,7 +114,8 @@ impl World {
             shape,
             push,
             now: Nanos(1),
-            sessions: (USERS / (shape.fan_out + 1)).clamp(1, SESSIONS_MAX),
+            sessions,
+            users,
             next_msg_id: FIRST_MSG_ID,
             facts: vec![Input::RoutesTracked(true)],
             outputs: Vec::new(),
@@ -110,9 +123,12 @@ impl World {
             settled: 0,
         };
         world.facts.extend((0..shape.gateways).map(|gateway| Input::GatewayListed(record(gateway, shape.protocol))));
-        // Each session learns its members and routes, then each gateway and group is warm.
-        world.push_events(2 * world.sessions as u64, &mut Clock::default());
         world
+    }
+
+    /// The core, to ask what it counted.
+    pub fn push(&self) -> &Push {
+        &self.push
     }
 
     /// Events in one turn.
@@ -124,10 +140,9 @@ impl World {
     fn next_events(&mut self, events: u64) -> impl Iterator<Item = Input> {
         let first = self.next_msg_id;
         self.next_msg_id += events as i64;
-        let (sessions, members) = (self.sessions, self.shape.fan_out + 1);
         (first..first + events as i64).map(move |msg_id| {
-            let session = msg_id as usize % sessions;
-            let payload = event(session, &user_name(session * members), msg_id);
+            let session = (msg_id - FIRST_MSG_ID) as usize % self.sessions;
+            let payload = event(session, &user_name(self.member(session, 0)), msg_id);
             Input::Event { payload, tag: DeliveryTag { reader: 0, number: msg_id as u64 } }
         })
     }
@@ -212,8 +227,17 @@ impl World {
 
     fn members_of(&self, session: &str) -> NameList {
         let number = number_in(session);
-        let members = self.shape.fan_out + 1;
-        (number * members..(number + 1) * members).map(user_name).collect()
+        (0..=self.shape.fan_out).map(|place| user_name(self.member(number, place))).collect()
+    }
+
+    /// Sessions share no member where users are enough; else their members lie far from each other, as real ones do.
+    fn member(&self, session: usize, place: usize) -> usize {
+        let first = session * (self.shape.fan_out + 1);
+        if self.sessions * (self.shape.fan_out + 1) <= self.users {
+            first + place
+        } else {
+            (first + place * STRIDE) % self.users
+        }
     }
 
     fn routes_of(&self, users: &NameList) -> RouteList {

@@ -11,6 +11,7 @@ use crate::outcome::{EventEnd, RecipientEnd};
 use crate::push::Push;
 use crate::push::bundle::{Bundle, EventIx, Group, SKIP_NONE};
 use crate::push::layout::{LaidGroup, Layout, Place};
+use crate::push::sessions::Session;
 use crate::push::users::Known;
 
 impl Push {
@@ -57,19 +58,19 @@ impl Push {
     }
 
     fn lay_out(&mut self, at: SessionIx) {
-        let session = &mut self.sessions[at];
-        if let Some(layout) = &mut session.layout
-            && !layout.is_stale
-        {
-            if layout.epoch == self.users.epoch {
-                return;
-            }
-            if layout.held.is_empty() && layout.still_holds(&self.users) {
-                layout.epoch = self.users.epoch;
-                return;
-            }
+        self.sessions[at].is_layout_used = true;
+        if self.is_laid_out(at) {
+            return;
         }
-        if let Some(old) = session.layout.take() {
+        if let Some(layout) = &mut self.sessions[at].layout
+            && !layout.is_stale
+            && layout.held.is_empty()
+            && layout.still_holds(&self.users)
+        {
+            layout.epoch = self.users.epoch();
+            return;
+        }
+        if let Some(old) = self.sessions.take_layout(at) {
             self.hold_moved(at, &old);
         }
         let session = &mut self.sessions[at];
@@ -77,7 +78,25 @@ impl Push {
         let gateways = &self.gateways;
         let layout =
             self.grouper.group(&members.users, &session.held, &self.users, |ix| gateways.id(ix), &mut session.lanes);
-        session.layout = Some(layout);
+        self.sessions.set_layout(at, Box::new(layout));
+    }
+
+    /// Whether the session's layout is what it would be made again: no route has changed since, or, where the changes
+    /// are few against its members, none of a member.
+    pub(super) fn is_laid_out(&mut self, at: SessionIx) -> bool {
+        let Session { layout: Some(layout), members: Some(members), .. } = &mut self.sessions[at] else { return false };
+        if layout.is_stale {
+            return false;
+        }
+        if layout.epoch == self.users.epoch() {
+            return true;
+        }
+        let Some(mut changed) = self.users.changed_since(layout.epoch) else { return false };
+        if changed.len() * 2 > members.users.len() || changed.any(|user| members.users.binary_search(&user).is_ok()) {
+            return false;
+        }
+        layout.epoch = self.users.epoch();
+        true
     }
 
     /// Users who are no longer where something unanswered was sent for them wait until it has ended. So do those who

@@ -49,12 +49,10 @@ impl Push {
     /// are being asked for. Held members do not count: their messages wait by themselves.
     pub(super) fn has_routes(&mut self, at: SessionIx, event: EventIx) -> bool {
         let must_be_asked_since = (!self.is_tracking).then(|| self.ledger[event].first_ask);
-        let session = &mut self.sessions[at];
-        if must_be_asked_since.is_none()
-            && session.layout.as_ref().is_some_and(|layout| !layout.is_stale && layout.epoch == self.users.epoch)
-        {
+        if must_be_asked_since.is_none() && self.is_laid_out(at) {
             return true;
         }
+        let session = &mut self.sessions[at];
         let members = session.members.take().expect("members come before routes");
         let held = std::mem::take(&mut session.held);
         for user in members.users.iter() {
