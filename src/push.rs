@@ -24,6 +24,7 @@ mod repeats;
 mod routes;
 pub mod sessions;
 mod stage_times;
+mod turn;
 pub mod users;
 pub mod wire;
 
@@ -54,6 +55,7 @@ use crate::push::repeats::{Repeats, Seen};
 use crate::push::routes::RouteAsks;
 use crate::push::sessions::Sessions;
 use crate::push::stage_times::StageTimes;
+use crate::push::turn::Turn;
 use crate::push::users::Users;
 
 /// What a shard's decisions depend on besides facts.
@@ -134,8 +136,7 @@ pub struct Push {
     inbox: InboxAsks,
     letters: DeadLetterAsks,
     local_results: Vec<BundleResult>,
-    /// Sessions that may go on.
-    resumed: Vec<SessionIx>,
+    turn: Turn,
     activity: Activity,
     is_tracking: bool,
     stages: StageTimes,
@@ -166,7 +167,7 @@ impl Push {
             inbox: InboxAsks::default(),
             letters: DeadLetterAsks::default(),
             local_results: Vec::new(),
-            resumed: Vec::new(),
+            turn: Turn::default(),
             activity: Activity::default(),
             is_tracking: false,
             stages: StageTimes::default(),
@@ -236,6 +237,7 @@ impl Push {
             self.tick_outboxes();
         }
         self.take_local_results();
+        self.learn_members();
         self.resume_sessions();
         self.ask_members();
         self.ask_routes();
@@ -244,6 +246,7 @@ impl Push {
             self.ask_inbox();
             self.ask_dead_letters();
         }
+        self.end_turn();
         out.append(&mut self.out);
     }
 

@@ -17,6 +17,7 @@ use crate::push::users::Known;
 impl Push {
     /// Takes a session's events as far as what is known allows.
     pub(super) fn advance(&mut self, at: SessionIx) {
+        let mut has_advanced = false;
         while let Some(&event) = self.sessions[at].waiting.front() {
             if self.sessions[at].is_full() {
                 self.sessions[at].is_paused = true;
@@ -40,6 +41,11 @@ impl Push {
             if known.members_known == known.arrived {
                 known.members_known = self.now;
             }
+            if self.turn.recipients_left == 0 {
+                return self.defer(at, has_advanced);
+            }
+            self.turn.recipients_left = self.turn.recipients_left.saturating_sub(members);
+            has_advanced = true;
             if !self.has_routes(at, event) {
                 return;
             }
@@ -47,13 +53,6 @@ impl Push {
             self.sessions[at].tries = 0;
             self.lay_out(at);
             self.bundle(at, event, members as u32);
-        }
-    }
-
-    /// Sessions that waited until nothing of them was in flight go on.
-    pub(super) fn resume_sessions(&mut self) {
-        while let Some(at) = self.resumed.pop() {
-            self.advance(at);
         }
     }
 

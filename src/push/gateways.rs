@@ -3,6 +3,8 @@
 //! Promises that a gateway keeps its place while the process runs, and that a turn touches only the outboxes that
 //! something happened to.
 
+use std::collections::VecDeque;
+
 use hashbrown::HashMap;
 
 use crate::ids::{GatewayId, GatewayIx, Nanos, ShardId, StreamNo};
@@ -19,7 +21,7 @@ use crate::push::outbox::{Effects, Outbox, OutboxSettings};
 pub struct Gateways {
     by_id: HashMap<GatewayId, GatewayIx>,
     outboxes: Vec<Outbox>,
-    changed: Vec<GatewayIx>,
+    changed: VecDeque<GatewayIx>,
     settings: OutboxSettings,
     is_stopping: bool,
 }
@@ -27,7 +29,7 @@ pub struct Gateways {
 impl Gateways {
     /// An empty table.
     pub fn new(settings: OutboxSettings) -> Self {
-        Self { by_id: HashMap::new(), outboxes: Vec::new(), changed: Vec::new(), settings, is_stopping: false }
+        Self { by_id: HashMap::new(), outboxes: Vec::new(), changed: VecDeque::new(), settings, is_stopping: false }
     }
 
     /// The place of an id, made when new; none when there are too many.
@@ -86,9 +88,14 @@ impl Gateways {
     fn outbox(&mut self, at: GatewayIx) -> &mut Outbox {
         let outbox = &mut self.outboxes[at.0 as usize];
         if outbox.note_change() {
-            self.changed.push(at);
+            self.changed.push_back(at);
         }
         outbox
+    }
+
+    /// Whether an outbox waits for a turn to write in.
+    pub fn is_any_changed(&self) -> bool {
+        !self.changed.is_empty()
     }
 
     /// The outboxes that were ever used.
@@ -135,14 +142,22 @@ impl Push {
     pub(super) fn flush_outboxes(&mut self) {
         let mut changed = std::mem::take(&mut self.gateways.changed);
         let mut effects = std::mem::take(&mut self.effects);
-        for at in changed.drain(..) {
+        while self.turn.frame_bytes_left > 0
+            && let Some(at) = changed.pop_front()
+        {
             self.gateways.outboxes[at.0 as usize].flush(at, self.now, &mut effects);
+            let written = effects.activity.frame_bytes;
+            self.turn.frame_bytes_left = self.turn.frame_bytes_left.saturating_sub(written);
             self.carry_out(at, &mut effects);
         }
-        self.effects = effects;
-        if self.gateways.changed.is_empty() {
-            self.gateways.changed = changed;
+        // What is left goes first in the next turn; streams are opened and cut in this one.
+        for at in &changed {
+            self.gateways.outboxes[at.0 as usize].look_after_link(*at, self.now, &mut effects);
+            self.carry_out(*at, &mut effects);
         }
+        self.effects = effects;
+        changed.append(&mut self.gateways.changed);
+        self.gateways.changed = changed;
     }
 
     /// Leaves nothing of `effects` but its memory.

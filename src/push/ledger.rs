@@ -259,7 +259,7 @@ impl Push {
             self.sessions.release_retired(event.session, &mut self.users);
             let session = &mut self.sessions[event.session];
             if session.in_flight == 0 && std::mem::take(&mut session.is_paused) && !self.is_cut_off {
-                self.resumed.push(event.session);
+                self.turn.resumed.push_back(event.session);
             }
         }
     }
