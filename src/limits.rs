@@ -28,6 +28,14 @@ pub const JETSTREAM_PARTITION_WINDOW_MIN: u32 = 16;
 /// Events a shard takes from its lane in one turn.
 pub const TURN_EVENTS_MAX: usize = 512;
 
+/// Recipients bundled in one turn, past which the other events wait for the next turn: what keeps a turn short. One
+/// event is bundled whole, however many it has.
+pub const TURN_RECIPIENTS_MAX: usize = 16 * 1024;
+/// Names of answered member lists that one turn makes known; the rest waits for the next turn.
+pub const TURN_NAMES_MAX: usize = 4 * 1024;
+/// Bytes of frames that one turn writes, past which the other gateways wait for the next turn.
+pub const TURN_FRAME_BYTES_MAX: usize = 2 << 20;
+
 /// Events in flight on one shard: past it the shard takes no more.
 pub const EVENTS_IN_FLIGHT_MAX: usize = 64 * 1024;
 /// Recipients in flight on one shard, past bundling: past it the shard takes no more events.
@@ -56,6 +64,13 @@ pub const UNARY_CALLS_MAX: usize = 64;
 pub const SESSIONS_MAX: usize = 256 * 1024;
 /// Member places kept by one shard over all sessions.
 pub const MEMBER_PLACES_MAX: usize = 16 << 20;
+/// Bytes of groups that one shard keeps ready for its sessions; those of the sessions longest unused go first. What
+/// is in flight keeps its groups beside that.
+pub const LAYOUT_BYTES_MAX: usize = 32 << 20;
+/// Sessions looked at for room when one more is grouped.
+pub const LAYOUTS_LOOKED_AT: usize = 16;
+/// Route changes remembered one by one, so that a session can tell that none of them is about its members.
+pub const ROUTE_CHANGES_KEPT: usize = 1024;
 /// Replaced member lists that one session keeps for its events in flight; at the bound its next events wait until none
 /// is in flight.
 pub const RETIRED_LISTS_MAX: usize = 64;
@@ -152,6 +167,7 @@ const _: () = assert!(OUTBOX_BYTES_SOFT * 2 < PAYLOAD_BYTES_IN_FLIGHT_MAX, "one 
 const _: () = assert!(STORE_ASKS_IN_FLIGHT + BURY_ASKS_IN_FLIGHT < INBOX_FACTS, "their answers fit the shard's inbox");
 const _: () = assert!(JOINED_REPEATS_MAX * 16 < EVENTS_IN_FLIGHT_MAX, "repeats of one event must not fill its shard");
 const _: () = assert!(TURN_EVENTS_MAX < INTAKE_LANE_EVENTS && INTAKE_LANE_EVENTS < EVENTS_IN_FLIGHT_MAX);
+const _: () = assert!(STREAM_UNSENT_BYTES_MAX <= TURN_FRAME_BYTES_MAX, "a turn's last gateway may write this past it");
 const _: () = assert!(INBOX_STATEMENT_ROWS.is_power_of_two() && INBOX_STATEMENT_ROWS <= INBOX_BATCH_ROWS);
 const _: () = assert!(INBOX_BATCH_ROWS < INBOX_ROWS_QUEUED && LETTERS_A_BATCH < LETTERS_QUEUED);
 const _: () = assert!(LETTER_BYTES_A_BATCH + EVENT_BYTES_MAX < LETTER_BYTES_QUEUED);
