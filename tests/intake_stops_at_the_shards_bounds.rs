@@ -119,10 +119,15 @@ fn recipients_are_bounded_also_when_many_events_waited_for_one_lookup() {
     }
     let mut most = 0;
     for second in 1.. {
-        answer(&mut push, &["A", "B"]);
-        let recipients = push.recipients_in_flight();
-        assert!(recipients < RECIPIENTS_IN_FLIGHT_MAX + MEMBERS, "{recipients}");
-        most = most.max(recipients);
+        // One turn takes a share of them.
+        let mut has_more = true;
+        while has_more {
+            answer(&mut push, &["A", "B"]);
+            let recipients = push.recipients_in_flight();
+            assert!(recipients < RECIPIENTS_IN_FLIGHT_MAX + MEMBERS, "{recipients}");
+            most = most.max(recipients);
+            has_more = push.has_more() && recipients < RECIPIENTS_IN_FLIGHT_MAX;
+        }
         if push.events_in_flight() == 0 {
             break;
         }
