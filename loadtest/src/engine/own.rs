@@ -18,6 +18,7 @@ pub fn command_of(engine: Option<&str>) -> Result<String> {
     let (program, subcommand) = match engine {
         None | Some("task-engine" | ON_JETSTREAM) => ("task-engine", ""),
         Some("reference") => ("loadtest", " reference"),
+        Some("bare") => ("loadtest", " bare"),
         Some(command) => return Ok(command.to_owned()),
     };
     Ok(format!(
