@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use loadtest::bare;
 use loadtest::compare::{self, CompareArgs};
 use loadtest::cost::Counting;
 use loadtest::error::Result;
@@ -51,18 +52,27 @@ enum Command {
         #[arg(long)]
         port: u16,
     },
-    /// The reference engine: the plain Tokio way, on the same wire; what task-engine is compared with.
-    Reference {
-        /// The configuration file, as task-engine takes it.
-        #[arg(long)]
-        config: PathBuf,
-        /// Where /readyz is.
-        #[arg(long)]
-        admin: Option<SocketAddr>,
-        /// Worker threads.
-        #[arg(long)]
-        cores: Option<u16>,
-    },
+    /// The reference engine: the plain Tokio way, on the same wire; what task-engine must beat.
+    Reference(EngineArgs),
+    /// The bare program: one core, everything read at the start, nothing promised; the yardstick of task-engine.
+    ///
+    /// No retry, no ledger, no lookup, no repeat is known, no inbox, and answers are not read. It speaks `batch` and
+    /// `stream`, has one core, and reads core NATS.
+    Bare(EngineArgs),
+}
+
+/// How an engine of this program is started.
+#[derive(Debug, clap::Args)]
+struct EngineArgs {
+    /// The configuration file, as task-engine takes it.
+    #[arg(long)]
+    config: PathBuf,
+    /// Where /readyz is.
+    #[arg(long)]
+    admin: Option<SocketAddr>,
+    /// Worker threads, or shards.
+    #[arg(long)]
+    cores: Option<u16>,
 }
 
 fn main() -> ExitCode {
@@ -72,7 +82,8 @@ fn main() -> ExitCode {
         Command::Faults(args) => faults::run(&args),
         Command::Workloads => list_workloads().map(|()| true),
         Command::Gateway { id, port } => gateways::serve_as_process(&id, port),
-        Command::Reference { config, admin, cores } => reference::run(&config, admin, cores).map(|()| true),
+        Command::Reference(EngineArgs { config, admin, cores }) => reference::run(&config, admin, cores).map(|()| true),
+        Command::Bare(EngineArgs { config, admin, cores }) => bare::run(&config, admin, cores).map(|()| true),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

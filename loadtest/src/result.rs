@@ -33,6 +33,9 @@ pub struct RunResult {
     pub engine: String,
     /// `embedded` or `servers`.
     pub stores: String,
+    /// Where events came from: `embedded`, `core` or `jetstream`; empty in older documents.
+    #[serde(default)]
+    pub source: String,
     /// `stream`, `unary` or `batch`.
     pub protocol: String,
     /// `queue` or `partitioned`.
@@ -139,6 +142,9 @@ pub struct VerdictCounts {
     pub refused: u64,
     /// Pushes at gateways that misbehave on purpose, which are not expected and not judged.
     pub excused: u64,
+    /// Events that the broker did not take, which are not expected.
+    #[serde(default)]
+    pub not_taken_events: u64,
     /// Whether the workload cuts streams, so that repeats are allowed (and only they).
     pub may_repeat: bool,
     /// Whether all is as it must be.

@@ -13,7 +13,7 @@
 
 mod body;
 mod connection;
-mod io;
+pub mod io;
 mod status;
 mod stream;
 mod unary;

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ use super::confirm::{Confirmed, Unsettled};
 use super::scenario::{Act, Part, Scenario};
 use super::table::FaultResult;
 use crate::clock;
-use crate::engine::{Places, Process, Ready};
+use crate::engine::{Places, Process, Ready, own};
 use crate::error::{Error, Result};
 use crate::gateways::{Gateway, GatewayProcess, Protocols};
 use crate::moves::{Mover, RouteWriter};
@@ -171,25 +170,14 @@ impl Stage {
             cores: args.cores,
             _folder: folder,
         };
-        stage.set_up()?;
+        own::set_up(&stage.config)?;
         stage.start_engine()?;
         Ok(stage)
     }
 
-    fn set_up(&self) -> Result<()> {
-        let output = Command::new(program()?).arg("setup").arg("--config").arg(&self.config).output();
-        let output = output.map_err(|cause| Error::of("cannot start task-engine setup", cause))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        Err(Error::of("task-engine setup failed", String::from_utf8_lossy(&output.stderr)))
-    }
-
     /// Starts the engine and waits until it is ready.
     pub(super) fn start_engine(&mut self) -> Result<()> {
-        let program = program()?.display().to_string();
-        let quoted = shlex::try_quote(&program).map_err(|cause| Error::of("the path of the engine", cause))?;
-        let command = format!("{quoted} --config {{config}} --admin {{admin}} --cores {{cores}}");
+        let command = own::command_of(None)?;
         let places = Places {
             config: &self.config,
             admin_port: self.admin_port,
@@ -227,12 +215,6 @@ fn hurt_gateway(scenario: &Scenario, gateways: &[Gateway], verdict: &Arc<Verdict
     }
     gateways[0].kill();
     GatewayProcess::start(gateways[0].id(), gateways[0].port(), verdict.clone()).map(Some)
-}
-
-fn program() -> Result<PathBuf> {
-    let beside = std::env::current_exe().map(|path| path.with_file_name("task-engine"));
-    let there = beside.ok().filter(|path| path.is_file());
-    there.ok_or_else(|| Error::new("task-engine is not beside this program: run `make faults`"))
 }
 
 fn config_text(nats: &Nats, redis: &Redis, maria: &Maria, etcd: &Etcd, assignment: Assignment) -> String {

@@ -43,7 +43,7 @@ fn lines(result: &RunResult) -> Vec<(&'static str, String)> {
     let figures = &result.figures;
     let mut lines = vec![
         ("engine", format!("{} (stores: {})", result.engine, result.stores)),
-        ("protocol", format!("{}, assignment {}, {}", result.protocol, result.assignment, tables::cores(result))),
+        ("protocol", tables::protocol(result)),
         ("machine", tables::machine(&result.machine)),
         ("commit", format!("{}, {}", result.commit, result.started)),
         ("load", tables::load(&result.workload)),
