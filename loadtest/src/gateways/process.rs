@@ -33,6 +33,9 @@ struct Line {
     msg_id: i64,
     from: String,
     content: String,
+    kind: String,
+    seq_id: i64,
+    timestamp: i64,
 }
 
 /// What the child's gateway tells: each push goes to standard output.
@@ -50,6 +53,9 @@ impl Recorder for Relay {
             msg_id: seen.msg_id,
             from: seen.from.to_owned(),
             content: seen.content.to_owned(),
+            kind: seen.kind.to_owned(),
+            seq_id: seen.seq_id,
+            timestamp: seen.timestamp,
         };
         let mut out = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let told = serde_json::to_writer(&mut *out, &line).map_err(io::Error::from).and_then(|()| out.write_all(b"\n"));
@@ -179,6 +185,9 @@ fn record(recorder: &dyn Recorder, gateway: &Arc<str>, line: &str) {
         msg_id: line.msg_id,
         from: &line.from,
         content: &line.content,
+        kind: &line.kind,
+        seq_id: line.seq_id,
+        timestamp: line.timestamp,
         message: None,
     });
 }

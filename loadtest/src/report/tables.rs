@@ -82,10 +82,11 @@ pub fn misbehaving(workload: &Workload) -> String {
 }
 
 /// The verdict's counts with their names; what was not taken are events, all else pushes.
-pub fn verdict(verdict: &VerdictCounts) -> [(&'static str, u64); 10] {
+pub fn verdict(verdict: &VerdictCounts) -> [(&'static str, u64); 11] {
     [
         ("expected", verdict.expected),
         ("delivered", verdict.delivered),
+        ("stored", verdict.stored),
         ("lost", verdict.lost),
         ("repeated", verdict.repeated),
         ("out of order", verdict.out_of_order),
