@@ -47,7 +47,7 @@ const TURN_EVENTS: usize = 512;
 const TURN_BYTES: usize = 512 * 1024;
 /// An empty channel is looked at again this often, after so long, before the core asks to be woken: while events come in a
 /// flood a nap gathers many for one wake, and an event on a quiet core never waits for one.
-const NAPS: u32 = 10;
+const NAPS: u32 = 3;
 const NAP: Duration = Duration::from_micros(100);
 /// How long gateways may take to answer what is left, after a signal.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -171,6 +171,8 @@ impl Pump {
         loop {
             if self.turn() > 0 {
                 naps = 0;
+                // Once for the tasks that take the chunks, once for those that write them: while they are in the cache.
+                yield_now().await;
                 yield_now().await;
                 while !stopping.get() && self.gateways.iter().any(Gateway::is_full) {
                     room.wait().await;

@@ -31,6 +31,9 @@ const STREAM_WINDOW: u32 = 16 << 20;
 const CONNECTION_WINDOW: u32 = 32 << 20;
 /// What hyper may hold when HTTP/2 has room but the socket has not.
 const SEND_BUFFER: usize = 1 << 20;
+/// Room that a chunk is begun with: growing by and by would copy what is written already, and the allocator takes blocks of
+/// over 128 KiB from the system each time.
+const CHUNK_ROOM: usize = 96 * 1024;
 /// Bytes that may wait here before all wait.
 const QUEUED_MAX: usize = 4 << 20;
 
@@ -131,6 +134,9 @@ impl Gateway {
     /// Writes an event's frames for a group of which one may be left out; gives how many bytes that were.
     pub fn write(&mut self, encoder: &Encoder, group: &Group, skipped: Option<usize>, recipients: usize) -> usize {
         self.pushes += recipients as u64;
+        if self.frames.bytes.is_empty() {
+            self.frames.bytes.reserve(CHUNK_ROOM);
+        }
         if self.takes_batches {
             self.frames.batch(encoder, group, skipped)
         } else {

@@ -70,8 +70,9 @@ impl Book {
     }
 
     /// Whether a message is not to come.
+    #[inline]
     pub fn is_struck_out(&self, message: u32) -> bool {
-        self.struck_out.contains(&message)
+        !self.struck_out.is_empty() && self.struck_out.contains(&message)
     }
 
     /// How many messages are to come.
