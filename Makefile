@@ -51,7 +51,7 @@ bench: ## time and allocations a recipient, stage by stage (ARGS="--save-baselin
 	$(CARGO) bench --locked -p task-engine $(BENCHES:%=--bench %) -- $(ARGS)
 
 instructions: ## instructions a recipient, counted by callgrind (needs valgrind)
-	$(CARGO) bench --locked -p task-engine --bench instructions
+	$(CARGO) bench --locked -p task-engine --bench instructions -- $(ARGS)
 
 bench-servers: servers ## rows a second into MariaDB; events a second of JetStream, against the bare loop
 	$(CARGO) bench --locked -p task-engine --bench inbox --bench jetstream

@@ -7,6 +7,7 @@
 
 pub mod allocations;
 pub mod facts;
+pub mod hop;
 pub mod outbox;
 pub mod world;
 
