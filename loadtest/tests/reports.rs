@@ -193,6 +193,7 @@ fn wrong_run() -> (RunResult, Histograms) {
         misdelivered: 2,
         corrupt: 3,
         refused: 1_234,
+        stored: 0,
         excused: 77,
         not_taken_events: 5,
         may_repeat: false,
