@@ -19,7 +19,7 @@ pub const SCHEMA: u32 = 1;
 pub struct RunResult {
     /// [`SCHEMA`] of the harness that wrote it.
     pub schema: u32,
-    /// The command line, words joined by spaces.
+    /// The command line, quoted as a shell takes it.
     pub command: String,
     /// The commit of the harness's source, with `-dirty` when it had changes; `unknown` outside of a checkout.
     pub commit: String,
@@ -125,7 +125,7 @@ pub struct VerdictCounts {
     pub expected: u64,
     /// Pushes that came, each once.
     pub delivered: u64,
-    /// Those that never came.
+    /// Those that never came and have no row in the inbox; of an engine that has one, whoever cannot be reached counts too.
     pub lost: u64,
     /// Those that came again.
     pub repeated: u64,
@@ -139,6 +139,9 @@ pub struct VerdictCounts {
     pub refused: u64,
     /// Pushes at gateways that misbehave on purpose, which are not expected and not judged.
     pub excused: u64,
+    /// Rows in the inbox: of whoever could not be reached, or not in time.
+    #[serde(default)]
+    pub stored: u64,
     /// Whether the workload cuts streams, so that repeats are allowed (and only they).
     pub may_repeat: bool,
     /// Whether all is as it must be.

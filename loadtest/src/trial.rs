@@ -3,6 +3,8 @@
 //! Promises that each phase waits until what it published has come, or nothing more comes. Refuses to go on when the
 //! engine dies.
 
+mod inbox;
+
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -100,8 +102,9 @@ pub struct Trial {
     publishing: Publishing,
     mover: Option<Mover>,
     verdict: Arc<Verdict>,
+    inbox: inbox::Inbox,
     _gateways: Vec<Gateway>,
-    _servers: Option<(Servers, TempDir)>,
+    servers: Option<(Servers, TempDir)>,
 }
 
 /// What one phase of load showed.
@@ -171,17 +174,18 @@ impl Trial {
         let world = World::new(workload);
         let verdict = Verdict::new(world.clone());
         let gateways = world.start_gateways(&verdict, setup.protocol.protocols(), setup.plain)?;
-        let (engine, sink, writer, servers) = if with_servers {
+        let inbox = inbox::Inbox::of(engine);
+        let (started, sink, writer, servers) = if with_servers {
             Self::start_on_servers(setup, engine, &world, &gateways, live)?
         } else {
             let stores = world.embed(&gateways);
             let writer = RouteWriter::Embedded(stores.routes.clone());
-            let (engine, publisher) = Embedded::start(setup.cores, stores)?;
+            let (engine, publisher) = Embedded::start(setup.cores, stores, inbox.embedded())?;
             (Engine::Embedded(Box::new(engine)), Sink::Embedded(publisher), writer, None)
         };
         let mover = Mover::start(world.clone(), writer)?;
         let publishing = Publishing::new(world, verdict.clone(), sink);
-        Ok(Self { engine: Some(engine), publishing, mover, verdict, _gateways: gateways, _servers: servers })
+        Ok(Self { engine: Some(started), publishing, mover, verdict, inbox, _gateways: gateways, servers })
     }
 
     fn start_on_servers(

@@ -2,13 +2,14 @@
 //! that the user is connected to.
 //!
 //! Promises exact counts of what was lost, repeated, out of order, misdelivered or corrupt, and the first ten cases in words,
-//! in a bit or two a push: messages carry what must be known of them, so that nothing has to be looked up. Refuses to judge
-//! pushes at gateways that are deaf or refuse everybody: they are counted as excused.
+//! in a bit or two a push: messages carry what must be known of them, so that nothing has to be looked up. A row in the inbox
+//! is as good as a push; of an engine that has an inbox, whoever cannot be reached must have one. Refuses to judge pushes at
+//! gateways that are deaf or refuse everybody: they are counted as excused.
 
 mod book;
 mod message;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hdrhistogram::Histogram;
@@ -33,6 +34,8 @@ pub struct Verdict {
     messages: Messages,
     /// By gateway: whether a push may come there again, since it cuts its streams.
     may_repeat_at: Vec<bool>,
+    /// Whether whoever cannot be reached must have a row in the inbox.
+    owes_rows: AtomicBool,
     counts: Counts,
     recent: Mutex<Histogram<u64>>,
     cases: Mutex<Vec<String>>,
@@ -62,6 +65,7 @@ struct Counts {
     corrupt: AtomicU64,
     refused: AtomicU64,
     excused: AtomicU64,
+    stored: AtomicU64,
 }
 
 /// What is wrong with a push.
@@ -85,6 +89,7 @@ impl Verdict {
             books: (0..world.sessions()).map(|_| Mutex::default()).collect(),
             messages: Messages::new(workload.content_bytes),
             may_repeat_at: flapping.into_iter().map(|flaps| flaps || anywhere).collect(),
+            owes_rows: AtomicBool::new(false),
             counts: Counts::default(),
             recent: Mutex::new(histogram()),
             cases: Mutex::default(),
@@ -101,18 +106,26 @@ impl Verdict {
         self.messages.encode(session, self.world.sender(session), number, intended_nanos, payload);
     }
 
+    /// From now on whoever cannot be reached (offline, or at a gateway that is deaf or refuses everybody) must have a row.
+    pub fn expect_rows(&self) {
+        self.owes_rows.store(true, Ordering::Relaxed);
+    }
+
     /// A row of the inbox: this recipient has the message there, whether or not it was pushed as well.
     pub fn stored(&self, session_name: &str, user_name: &str, msg_id: i64) {
         let world = &self.world;
         let place = world.session_of(session_name).zip(world.user_of(user_name)).and_then(|(session, user)| {
             let number = message::number_of(session, msg_id)?;
             let member = world.member_number(session, user).filter(|member| *member > 0)?;
+            if !self.is_owed(user) {
+                return Some(Came::First);
+            }
             lock(&self.books[session]).take(number, member, world.members_count(session))
         });
+        self.counts.stored.fetch_add(1, Ordering::Relaxed);
         if place.is_none() {
             self.counts.misdelivered.fetch_add(1, Ordering::Relaxed);
-            lock(&self.cases)
-                .push(format!("a row that nobody asked for: {session_name} message {msg_id} to {user_name}"));
+            self.say(format!("a row that nobody asked for: {session_name} message {msg_id} to {user_name}"));
         }
     }
 
@@ -156,6 +169,7 @@ impl Verdict {
             corrupt: count(&counts.corrupt),
             refused: count(&counts.refused),
             excused: count(&counts.excused),
+            stored: count(&counts.stored),
             may_repeat: self.may_repeat_at.contains(&true),
             is_clean: lost == 0 && self.wrong_so_far() == 0,
             cases,
@@ -165,7 +179,7 @@ impl Verdict {
     /// What a session is missing; while there is room, in words.
     fn lost(&self, session: usize, cases: &mut Vec<String>) -> u64 {
         let (book, members) = (lock(&self.books[session]), self.world.members_count(session));
-        let lost = u64::from(book.sent()) * u64::from(self.world.expected(session)) - book.came();
+        let lost = u64::from(book.sent()) * u64::from(self.owed(session)) - book.came();
         if lost == 0 {
             return 0;
         }
@@ -175,14 +189,25 @@ impl Verdict {
                     return lost;
                 }
                 let user = self.world.member(session, number);
-                if self.world.is_judged(user) && !book.has(message, number, members) {
+                if self.is_owed(user) && !book.has(message, number, members) {
                     let (session, place) = (World::session_name(session), self.world.place(user));
                     let (user, gateway) = (World::user_name(user), World::gateway_name(place.current));
-                    cases.push(format!("lost: {session} message {message} to {user}, who is at {gateway}"));
+                    let place = if place.is_offline { "offline".to_owned() } else { format!("at {gateway}") };
+                    cases.push(format!("lost: {session} message {message} to {user}, who is {place}"));
                 }
             }
         }
         lost
+    }
+
+    /// How many recipients of each of a session's messages must have it, pushed or stored.
+    fn owed(&self, session: usize) -> u32 {
+        let owes_all = self.owes_rows.load(Ordering::Relaxed);
+        if owes_all { self.world.members_count(session) - 1 } else { self.world.expected(session) }
+    }
+
+    fn is_owed(&self, user: u32) -> bool {
+        self.owes_rows.load(Ordering::Relaxed) || self.world.is_judged(user)
     }
 
     fn judge(&self, seen: &Seen<'_>) -> Result<(), Fault> {
@@ -213,6 +238,15 @@ impl Verdict {
         }
         if world.user_of(seen.from) != Some(world.sender(session)) {
             return Err(Fault::Corrupt("its sender is not who sent it"));
+        }
+        if seen.seq_id != i64::from(read.number) + 1 {
+            return Err(Fault::Corrupt("its seq_id is another one's"));
+        }
+        if seen.kind != message::KIND {
+            return Err(Fault::Corrupt("its type is not what was published"));
+        }
+        if seen.timestamp != message::timestamp(read.intended_nanos) {
+            return Err(Fault::Corrupt("its timestamp is not what was published"));
         }
         let members = world.members_count(session);
         let came = lock(&self.books[session]).take(read.number, member, members);
@@ -246,6 +280,10 @@ impl Verdict {
             Fault::Corrupt(why) => (&counts.corrupt, format!("corrupt: {session} to {recipient} at {gateway}: {why}")),
         };
         count.fetch_add(1, Ordering::Relaxed);
+        self.say(words);
+    }
+
+    fn say(&self, words: String) {
         let mut cases = lock(&self.cases);
         if cases.len() < CASES_SHOWN {
             cases.push(words);
@@ -258,6 +296,11 @@ impl Recorder for Verdict {
         if let Err(fault) = self.judge(seen) {
             self.note(fault, seen);
         }
+    }
+
+    fn unreadable(&self, gateway: &Arc<str>) {
+        self.counts.corrupt.fetch_add(1, Ordering::Relaxed);
+        self.say(format!("corrupt: a request to {gateway} cannot be read"));
     }
 
     fn is_connected(&self, gateway: &str, user: &str) -> bool {

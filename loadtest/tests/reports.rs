@@ -193,6 +193,7 @@ fn wrong_run() -> (RunResult, Histograms) {
         corrupt: 3,
         refused: 1_234,
         excused: 77,
+        stored: 3_519,
         may_repeat: false,
         is_clean: false,
         cases: (0..10).map(case).collect(),

@@ -18,14 +18,14 @@ impl Embedded {
     ///
     /// # Errors
     /// What the engine says.
-    pub fn start(cores: u16, stores: Stores) -> Result<(Self, Publisher)> {
+    pub fn start(cores: u16, stores: Stores, inbox: EmbeddedInbox) -> Result<(Self, Publisher)> {
         cost::count_allocations();
         let mut config = Config::default();
         config.engine.cores = cores;
         config.admin.listen = ([127, 0, 0, 1], 0).into();
         let (source, publisher) = EmbeddedSource::new();
         let builder = task_engine::Engine::builder(config).members(stores.members).routes(stores.routes);
-        let builder = builder.inbox(EmbeddedInbox::new()).dead_letters(EmbeddedDeadLetters::new());
+        let builder = builder.inbox(inbox).dead_letters(EmbeddedDeadLetters::new());
         let engine = builder.registry(stores.registry).source(source).start();
         let engine = engine.map_err(|error| Error::of("the engine did not start", error))?;
         Ok((Self { engine }, publisher))

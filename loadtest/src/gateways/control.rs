@@ -125,8 +125,11 @@ impl Control {
             recipient,
             session: &message.session_id,
             msg_id: message.msg_id,
+            seq_id: message.seq_id,
             from: &message.from_username,
             content: &message.content,
+            kind: &message.r#type,
+            timestamp: message.timestamp,
             message: Some(message),
         });
         error

@@ -2,7 +2,8 @@
 //! are read in place, and all answers to one turn's requests leave as one chunk.
 //!
 //! For load tests, where the gateways must not be what is measured. It answers at once, refuses and fails users, and can
-//! be stuck, cut and killed; it does not know the behaviours slow and deaf.
+//! be stuck, cut and killed; it does not know the behaviours slow and deaf. A request that cannot be read is told, answered
+//! as failed, and the stream goes on: a real gateway would end it, and then one wrong byte could not be counted as one.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ use crate::clock;
 const HEAD: usize = 5;
 /// Answers are sent when this many bytes wait, even when more requests are there.
 const ANSWERS_BYTES: usize = 64 * 1024;
+/// What a request that cannot be read is answered with.
+const UNREADABLE: &str = "the request cannot be read";
 const VARINT: u64 = 0;
 const FIXED64: u64 = 1;
 const TEXT: u64 = 2;
@@ -55,8 +58,8 @@ pub(crate) fn serve(
         taker,
         rest: BytesMut::new(),
         answers: BytesMut::new(),
-        end: None,
-        ended: false,
+        is_over: false,
+        has_ended: false,
     };
     let mut response = http::Response::new(tonic::body::Body::new(body));
     response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/grpc"));
@@ -70,22 +73,22 @@ struct Answers {
     /// The begun frame that the last chunk ended in.
     rest: BytesMut,
     answers: BytesMut,
-    /// The gRPC status, once it is known.
-    end: Option<&'static str>,
-    ended: bool,
+    /// Whether the client has half-closed.
+    is_over: bool,
+    /// Whether the trailers were given.
+    has_ended: bool,
 }
 
 impl Answers {
-    fn take_chunk(&mut self, chunk: &[u8]) -> Result<(), Malformed> {
+    fn take_chunk(&mut self, chunk: &[u8]) {
         if self.rest.is_empty() {
-            let used = self.taker.take_frames(chunk, &mut self.answers)?;
+            let used = self.taker.take_frames(chunk, &mut self.answers);
             self.rest.extend_from_slice(&chunk[used..]);
         } else {
             self.rest.extend_from_slice(chunk);
-            let used = self.taker.take_frames(&self.rest, &mut self.answers)?;
+            let used = self.taker.take_frames(&self.rest, &mut self.answers);
             let _ = self.rest.split_to(used);
         }
-        Ok(())
     }
 }
 
@@ -94,16 +97,14 @@ impl Body for Answers {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        while self.end.is_none() && self.answers.len() < ANSWERS_BYTES {
+        while !self.is_over && self.answers.len() < ANSWERS_BYTES {
             match Pin::new(&mut self.requests).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     let chunk = frame.into_data().unwrap_or_default();
-                    if self.take_chunk(&chunk).is_err() {
-                        self.end = Some("13");
-                    }
+                    self.take_chunk(&chunk);
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
-                Poll::Ready(None) => self.end = Some("0"),
+                Poll::Ready(None) => self.is_over = true,
                 Poll::Pending if self.answers.is_empty() => return Poll::Pending,
                 Poll::Pending => break,
             }
@@ -112,15 +113,13 @@ impl Body for Answers {
             let answers = self.answers.split().freeze();
             return Poll::Ready(Some(Ok(Frame::data(answers))));
         }
-        match self.end {
-            Some(status) if !self.ended => {
-                self.ended = true;
-                let mut trailers = http::HeaderMap::with_capacity(1);
-                trailers.insert("grpc-status", http::HeaderValue::from_static(status));
-                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
-            }
-            _ => Poll::Ready(None),
+        if self.has_ended {
+            return Poll::Ready(None);
         }
+        self.has_ended = true;
+        let mut trailers = http::HeaderMap::with_capacity(1);
+        trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
     }
 }
 
@@ -142,24 +141,34 @@ struct Message<'a> {
     session: &'a str,
     from: &'a str,
     content: &'a str,
+    kind: &'a str,
+    timestamp: u64,
 }
 
 impl Taker {
     /// Takes the whole frames at the front and writes their answers; gives how many bytes they were.
-    fn take_frames(&self, bytes: &[u8], answers: &mut BytesMut) -> Result<usize, Malformed> {
+    fn take_frames(&self, bytes: &[u8], answers: &mut BytesMut) -> usize {
         let mut used = 0;
         let at = clock::now();
         while let Some((head, body)) = bytes[used..].split_at_checked(HEAD) {
             let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
             let Some(frame) = body.get(..length) else { break };
-            match self.rpc {
-                Rpc::Stream => self.take_push(frame, at, answers)?,
-                Rpc::Batch => self.take_batch(frame, at, answers)?,
+            let begun = begin_frame(answers);
+            let taken = match self.rpc {
+                Rpc::Stream => self.take_push(frame, at, answers),
+                Rpc::Batch => self.take_batch(frame, at, answers),
+            };
+            if taken.is_err() {
+                self.control.recorder.unreadable(&self.control.id);
+                if self.rpc == Rpc::Stream {
+                    put_text(answers, 3, UNREADABLE.as_bytes());
+                }
             }
+            end_frame(answers, begun);
             self.control.counters.answers.fetch_add(1, Ordering::Relaxed);
             used += HEAD + length;
         }
-        Ok(used)
+        used
     }
 
     fn take_push(&self, frame: &[u8], at: u64, answers: &mut BytesMut) -> Result<(), Malformed> {
@@ -172,24 +181,22 @@ impl Taker {
             }
         }
         let error = self.record(recipient, &message, at);
-        let begun = begin_frame(answers);
         put_number(answers, 1, message.msg_id);
         put_number(answers, 2, message.seq_id);
         put_text(answers, 3, error.as_bytes());
-        end_frame(answers, begun);
         Ok(())
     }
 
     fn take_batch(&self, frame: &[u8], at: u64, answers: &mut BytesMut) -> Result<(), Malformed> {
-        let begun = begin_frame(answers);
         for field in Fields(frame) {
             match field? {
                 (1, Value::Number(batch_id)) => put_number(answers, 1, batch_id),
-                (2, Value::Bytes(push)) => self.take_many(push, at, answers)?,
+                (2, Value::Bytes(push)) if self.take_many(push, at, answers).is_err() => {
+                    self.control.recorder.unreadable(&self.control.id);
+                }
                 _ => {}
             }
         }
-        end_frame(answers, begun);
         Ok(())
     }
 
@@ -229,8 +236,11 @@ impl Taker {
             recipient,
             session: message.session,
             msg_id: message.msg_id as i64,
+            seq_id: message.seq_id as i64,
             from: message.from,
             content: message.content,
+            kind: message.kind,
+            timestamp: message.timestamp as i64,
             message: None,
         });
         error
@@ -246,6 +256,8 @@ fn read_message(bytes: &[u8]) -> Result<Message<'_>, Malformed> {
             (3, Value::Bytes(bytes)) => message.session = text(bytes)?,
             (4, Value::Bytes(bytes)) => message.from = text(bytes)?,
             (6, Value::Bytes(bytes)) => message.content = text(bytes)?,
+            (7, Value::Bytes(bytes)) => message.kind = text(bytes)?,
+            (8, Value::Number(number)) => message.timestamp = number,
             _ => {}
         }
     }
@@ -339,4 +351,57 @@ fn begin_frame(out: &mut BytesMut) -> usize {
 fn end_frame(out: &mut BytesMut, begun: usize) {
     let length = (out.len() - begun) as u32;
     out[begun - 4..begun].copy_from_slice(&length.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Behaviour, Protocols, Recorder};
+    use super::*;
+    use std::sync::Mutex;
+
+    /// The recipients of what could be read, and `?` for what could not.
+    #[derive(Default)]
+    struct Told(Mutex<Vec<String>>);
+
+    impl Recorder for Told {
+        fn push(&self, seen: &Seen<'_>) {
+            self.0.lock().expect("nobody panicked").push(seen.recipient.to_owned());
+        }
+        fn unreadable(&self, _gateway: &Arc<str>) {
+            self.0.lock().expect("nobody panicked").push("?".to_owned());
+        }
+    }
+
+    fn push(rpc: Rpc, user: &[u8], content: &[u8]) -> BytesMut {
+        let (mut message, mut request, mut frame) = (BytesMut::new(), BytesMut::new(), BytesMut::new());
+        put_text(&mut message, 6, content);
+        put_text(&mut request, 1, user);
+        put_text(&mut request, 2, &message);
+        let begun = begin_frame(&mut frame);
+        match rpc {
+            Rpc::Stream => frame.put_slice(&request),
+            Rpc::Batch => put_text(&mut frame, 2, &request),
+        }
+        end_frame(&mut frame, begun);
+        frame
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_read_is_told_once_answered_and_those_after_it_are_taken() {
+        for rpc in [Rpc::Stream, Rpc::Batch] {
+            let told = Arc::new(Told::default());
+            let control = Control::new("g", Protocols::ALL, told.clone(), Behaviour::Prompt, true);
+            let taker = Taker { stream: 1, control: Arc::new(control), rpc };
+            let mut bytes = push(rpc, b"anna", b"hello");
+            bytes.extend_from_slice(&push(rpc, b"ben", b"hel\xfflo"));
+            let at = bytes.len() + HEAD;
+            bytes.extend_from_slice(&push(rpc, b"cleo", b"hello"));
+            bytes[at] |= 7; // a wire type that does not exist
+            bytes.extend_from_slice(&push(rpc, b"dora", b"hello"));
+            let mut answers = BytesMut::new();
+            assert_eq!(taker.take_frames(&bytes, &mut answers), bytes.len());
+            assert_eq!(*told.0.lock().expect("nobody panicked"), ["anna", "?", "?", "dora"]);
+            assert_eq!(taker.control.counters.answers.load(Ordering::Relaxed), 4, "{rpc:?}");
+        }
+    }
 }

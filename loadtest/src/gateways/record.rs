@@ -38,10 +38,16 @@ pub struct Seen<'a> {
     pub session: &'a str,
     /// Its message.
     pub msg_id: i64,
+    /// The message's number.
+    pub seq_id: i64,
     /// The sender.
     pub from: &'a str,
     /// The message's content.
     pub content: &'a str,
+    /// The message's type.
+    pub kind: &'a str,
+    /// The message's timestamp.
+    pub timestamp: i64,
     /// The whole message; the fast gateway leaves it out.
     pub message: Option<&'a PushMessage>,
 }
@@ -50,6 +56,9 @@ pub struct Seen<'a> {
 pub trait Recorder: Send + Sync + 'static {
     /// One push arrived. Called in the order of arrival for each gateway.
     fn push(&self, seen: &Seen<'_>);
+
+    /// A request came to this gateway that is not one: bytes that cannot be read. The fast gateway tells it and goes on.
+    fn unreadable(&self, _gateway: &Arc<str>) {}
 
     /// Whether a user is connected to a gateway (by their names) now; when not, the gateway refuses its pushes. Asked just
     /// before each push is told.

@@ -76,10 +76,11 @@ pub fn misbehaving(workload: &Workload) -> String {
 }
 
 /// The verdict's counts with their names.
-pub fn verdict(verdict: &VerdictCounts) -> [(&'static str, u64); 9] {
+pub fn verdict(verdict: &VerdictCounts) -> [(&'static str, u64); 10] {
     [
         ("expected", verdict.expected),
         ("delivered", verdict.delivered),
+        ("stored", verdict.stored),
         ("lost", verdict.lost),
         ("repeated", verdict.repeated),
         ("out of order", verdict.out_of_order),

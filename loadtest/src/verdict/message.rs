@@ -15,6 +15,8 @@ pub const CONTENT_BYTES_MIN: usize = NUMBER + 1 + INSTANT + 1 + CHECKSUM;
 /// Bytes of an event besides its content, about.
 const EVENT_REST_BYTES: usize = 96;
 const TEXT: u64 = 2;
+/// Every message's type.
+pub(super) const KIND: &str = "text";
 
 /// What a content says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,11 @@ pub(super) fn number_of(session: usize, msg_id: i64) -> Option<u32> {
     u32::try_from(msg_id - ((session as i64) << 32) - 1).ok()
 }
 
+/// A message's timestamp: its instant in milliseconds.
+pub(super) fn timestamp(intended_nanos: u64) -> i64 {
+    (intended_nanos / 1_000_000) as i64
+}
+
 impl Messages {
     pub fn new(content_bytes: usize) -> Self {
         let letter = |at: usize| b'a' + (at % 26) as u8;
@@ -59,8 +66,8 @@ impl Messages {
         put_varint(out, (CONTENT_BYTES_MIN + self.padding.len()) as u64);
         out.extend_from_slice(&head(session, number, intended_nanos));
         out.extend_from_slice(&self.padding);
-        put_name(out, 7, format_args!("text"));
-        put_number(out, 8, intended_nanos / 1_000_000);
+        put_name(out, 7, format_args!("{KIND}"));
+        put_number(out, 8, timestamp(intended_nanos) as u64);
     }
 
     /// Reads a content.

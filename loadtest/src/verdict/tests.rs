@@ -56,8 +56,11 @@ impl Bench {
             recipient: &user,
             session: &event.session_id,
             msg_id: event.msg_id,
+            seq_id: event.seq_id,
             from: &event.from_username,
             content: &event.content,
+            kind: &event.r#type,
+            timestamp: event.timestamp,
             message: None,
         });
         answer
@@ -159,10 +162,13 @@ fn what_came_to_somebody_else_or_elsewhere_is_misdelivered() {
 #[test]
 fn what_is_not_as_it_was_published_is_corrupt() {
     type Change = fn(&mut PushEvent);
-    let changes: [(Change, &str); 6] = [
+    let changes: [(Change, &str); 9] = [
         (|event| event.msg_id += 1, "its msg_id is another one's"),
         (|event| event.from_username = "user-5".into(), "its sender is not who sent it"),
         (|event| event.session_id = "session-1".into(), "there is no such session"),
+        (|event| event.seq_id += 1, "its seq_id is another one's"),
+        (|event| event.r#type = "texu".into(), "its type is not what was published"),
+        (|event| event.timestamp += 1, "its timestamp is not what was published"),
         (|event| event.content.truncate(40), "its content is too short"),
         (|event| event.content.replace_range(0..1, "1"), "its content does not match its checksum"),
         (|event| event.content.replace_range(100..101, "?"), "its content was changed behind the checksum"),
@@ -180,6 +186,16 @@ fn what_is_not_as_it_was_published_is_corrupt() {
     bench.comes_as(0, 1, 1, |event| event.clone_from(&later.events[1]));
     let findings = bench.verdict.findings();
     assert_eq!(findings.cases, ["corrupt: session-0 to user-1 at gateway-1: it was never sent"]);
+}
+
+#[test]
+fn what_cannot_be_read_is_corrupt() {
+    let bench = Bench::new(1);
+    bench.all_come();
+    bench.verdict.unreadable(&World::gateway_name(1).into());
+    let findings = bench.verdict.findings();
+    assert_eq!(findings.cases, ["corrupt: a request to gateway-1 cannot be read"]);
+    assert_eq!(without_cases(findings), VerdictCounts { corrupt: 1, is_clean: false, ..clean(3) });
 }
 
 #[test]
@@ -209,6 +225,51 @@ fn pushes_at_deaf_and_refusing_gateways_are_excused() {
         assert_eq!(bench.comes(0, 2, 0), Answer::Delivered);
         assert_eq!(bench.comes(1, 2, 0), Answer::Delivered);
         assert_eq!(bench.verdict.findings(), VerdictCounts { excused: 1, ..clean(2) }, "{how:?}");
+    }
+}
+
+#[test]
+fn a_row_is_as_good_as_a_push() {
+    let bench = Bench::new(2);
+    bench.comes(0, 1, 1);
+    bench.comes(0, 2, 0);
+    bench.comes(1, 1, 1);
+    bench.comes(1, 2, 0);
+    let row = |number: usize, user| bench.verdict.stored("session-0", user, bench.events[number].msg_id);
+    row(0, "user-3");
+    row(1, "user-3");
+    row(0, "user-1");
+    assert_eq!(bench.verdict.findings(), VerdictCounts { delivered: 4, stored: 3, ..clean(6) });
+    for (session, user) in [("session-0", "user-0"), ("session-0", "user-5"), ("session-7", "user-1")] {
+        bench.verdict.stored(session, user, bench.events[0].msg_id);
+    }
+    let findings = bench.verdict.findings();
+    assert_eq!((findings.misdelivered, findings.is_clean, findings.cases.len()), (3, false, 3));
+}
+
+#[test]
+fn whoever_cannot_be_reached_is_owed_a_row_by_an_engine_that_has_an_inbox() {
+    let offline = || Bench::with(2, |it| it.offline_percent = 50);
+    let refusing = || Bench::with(2, |it| it.misbehaving = vec![Misbehaving { gateway: 1, how: How::Refusing, ms: 0 }]);
+    for (bench, place) in [(offline(), "offline"), (refusing(), "at gateway-1")] {
+        let (expected, is_judged) = (u64::from(bench.world.expected(0)), |user: &u32| bench.world.is_judged(*user));
+        for number in 0..2 {
+            (1..4).filter(is_judged).for_each(|user| _ = bench.comes(number, user, bench.world.place(user).current));
+        }
+        let unreached: Vec<u32> = (1..4).filter(|user| !is_judged(user)).collect();
+        assert_eq!(bench.verdict.findings(), clean(2 * expected), "another engine owes nothing");
+        bench.verdict.expect_rows();
+        for user in &unreached {
+            bench.verdict.stored("session-0", &World::user_name(*user), bench.events[0].msg_id);
+        }
+        let (findings, rows) = (bench.verdict.findings(), unreached.len() as u64);
+        assert_eq!((findings.stored, findings.lost, findings.is_clean), (rows, rows, false));
+        let words = format!("lost: session-0 message 1 to user-{}, who is {place}", unreached[0]);
+        assert_eq!(findings.cases[0], words);
+        for user in &unreached {
+            bench.verdict.stored("session-0", &World::user_name(*user), bench.events[1].msg_id);
+        }
+        assert!(bench.verdict.findings().is_clean);
     }
 }
 
