@@ -16,6 +16,9 @@ const STEPS_MAX: u32 = 30;
 /// A step is given up when one second's p99 is so many times the bound.
 const HOPELESS: f64 = 10.0;
 
+/// No rate at all is good then; what was lost is in the verdict at the end.
+const LOST: &str = "something was lost or wrong";
+
 /// How a rate is searched for.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Search {
@@ -51,6 +54,7 @@ pub fn highest_rate(trial: &mut Trial, search: &Search, load: Load, live: &Live)
     if good == 0 {
         return Err(Error::new(format!("no rate keeps p99 under {} ms", search.slo_p99)));
     }
+    live.note(&format!("{good} events/s is the highest rate that keeps p99 under {} ms, to a tenth", search.slo_p99));
     Ok(good)
 }
 
@@ -70,8 +74,13 @@ fn try_rate(trial: &mut Trial, search: &Search, rate: u32, step: u32, live: &Liv
         seconds: f64::from(search.step_seconds),
         give_up_above_ms: Some(search.slo_p99 * HOPELESS),
     };
+    let missing = |trial: &Trial| {
+        let progress = trial.verdict().progress();
+        progress.expected.saturating_sub(progress.delivered) + trial.verdict().wrong_so_far()
+    };
+    let before = missing(trial);
     let phase = trial.drive(drive, live)?;
-    let verdict = judge(&phase, search, rate);
+    let verdict = if missing(trial) > before { Err(LOST) } else { judge(&phase, search, rate) };
     let p99 = phase.all.value_at_quantile(0.99) as f64 / 1e6;
     let words = match verdict {
         Ok(()) => "kept".to_owned(),
