@@ -49,6 +49,7 @@ pub fn run(args: &CompareArgs) -> Result<bool> {
     }
     let workload = args.overrides.apply(Workload::find(&args.workload)?)?;
     workload.check()?;
+    report::prepare(&args.out, &args.name)?;
     let named = args.engine.iter().map(|engine| name_of(engine));
     let mut compared: Vec<_> = named.map(|(name, command)| (Compared { name, runs: Vec::new() }, command)).collect();
     for trial in 1..=args.trials {

@@ -28,6 +28,18 @@ pub fn machine() -> Machine {
     }
 }
 
+/// The command line, quoted so that a shell takes it as it was given.
+pub fn command() -> String {
+    quoted(std::env::args())
+}
+
+/// Words as a shell takes them.
+pub(crate) fn quoted(words: impl Iterator<Item = String>) -> String {
+    let words: Vec<String> = words.collect();
+    // Only a word with a NUL cannot be quoted, and no command line has one.
+    shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "))
+}
+
 /// The commit of the checkout in the current folder.
 pub fn commit() -> String {
     let Some(commit) = said("git", &["rev-parse", "--short=12", "HEAD"]) else { return unknown() };
@@ -36,9 +48,14 @@ pub fn commit() -> String {
     if changes.is_some() { format!("{commit}-dirty") } else { commit }
 }
 
-/// Versions of the harness and of the servers.
-pub fn versions(with_servers: bool) -> BTreeMap<String, String> {
-    let mut versions = BTreeMap::from([("loadtest".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
+/// Versions of the harness, of this build's own engine where it is what is driven, and of the servers.
+pub fn versions(with_servers: bool, engine: Option<&str>) -> BTreeMap<String, String> {
+    let own = || env!("CARGO_PKG_VERSION").to_owned();
+    let mut versions = BTreeMap::from([("loadtest".to_owned(), own())]);
+    if engine.is_none_or(|name| name.starts_with("task-engine")) {
+        // One version for the whole workspace.
+        versions.insert("task-engine".to_owned(), own());
+    }
     if with_servers {
         for (binary, flag) in [
             ("nats-server", "--version"),
@@ -90,6 +107,13 @@ mod tests {
             assert_eq!(number_in(words).as_deref(), Some(version), "{words}");
         }
         assert_eq!(number_in("no number"), None);
+    }
+
+    #[test]
+    fn a_command_is_kept_as_a_shell_takes_it() {
+        let words = ["loadtest", "run", "--engine", "my-engine --config {config}"].map(str::to_owned);
+        let quoted = quoted(words.clone().into_iter());
+        assert_eq!(shlex::split(&quoted), Some(words.to_vec()), "{quoted}");
     }
 
     #[test]

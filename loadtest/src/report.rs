@@ -37,6 +37,14 @@ pub fn print_text(result: &RunResult, all: &Histogram<u64>) {
     print(&text::run(result, all));
 }
 
+/// Refuses early what [`write_files`] or [`write_compared`] would refuse after the run: the folder is made now.
+///
+/// # Errors
+/// As they.
+pub fn prepare(dir: &Path, stem: &str) -> Result<()> {
+    files::prepare(dir, stem)
+}
+
 /// Writes `stem.json`, `stem.hgrm` (milliseconds), `stem.hlog` (nanoseconds, an interval a second) and `stem.html`; the
 /// folder is made.
 ///

@@ -56,11 +56,12 @@ pub struct Run {
 pub fn run(args: &RunArgs) -> Result<bool> {
     let workload = args.overrides.apply(Workload::find(&args.workload)?)?;
     workload.check()?;
+    let stem = args.name.clone().unwrap_or_else(|| format!("{}-{}", workload.name, word(&args.setup.protocol)));
+    report::prepare(&args.out, &stem)?;
     let search = args.overrides.rate_is_max().then_some(&args.search);
     let run = measure(&args.setup, args.engine.as_deref(), &workload, search)?;
     report::print_text(&run.result, &run.histograms.all);
     println!("engine: {}", run.last_words);
-    let stem = args.name.clone().unwrap_or_else(|| format!("{}-{}", run.result.workload.name, run.result.protocol));
     for file in report::write_files(&args.out, &stem, &run.result, &run.histograms)? {
         println!("wrote {}", file.display());
     }
@@ -79,7 +80,7 @@ pub fn measure(setup: &Setup, engine: Option<&str>, workload: &Workload, search:
     let touch = Drive { phase: "warm-up", load: None, seconds: 0.0, give_up_above_ms: None };
     trial.drive(touch, &live)?;
     let warm_up = Drive { load: Some(workload.load), seconds: f64::from(workload.warm_up_seconds), ..touch };
-    if workload.warm_up_seconds > 0 && search.is_none() {
+    if workload.warm_up_seconds > 0 {
         trial.drive(warm_up, &live)?;
     }
     if let Some(search) = search {
@@ -91,6 +92,7 @@ pub fn measure(setup: &Setup, engine: Option<&str>, workload: &Workload, search:
     let figures = figures(&phase, trial.peak_rss_mib()?);
     live.note("stopping the engine");
     let stopped = trial.stop()?;
+    trial.judge_inbox()?;
     live.finish();
     let mut verdict = trial.verdict().findings();
     if !stopped.is_clean {
@@ -100,11 +102,11 @@ pub fn measure(setup: &Setup, engine: Option<&str>, workload: &Workload, search:
     let with_servers = setup.servers || engine.is_some();
     let result = RunResult {
         schema: SCHEMA,
-        command: std::env::args().collect::<Vec<_>>().join(" "),
+        command: machine::command(),
         commit: machine::commit(),
         started: machine::rfc3339(started),
         machine,
-        versions: machine::versions(with_servers),
+        versions: machine::versions(with_servers, engine),
         engine: engine.unwrap_or(if with_servers { "task-engine" } else { "embedded" }).to_owned(),
         stores: if with_servers { "servers" } else { "embedded" }.to_owned(),
         protocol: word(&setup.protocol),

@@ -32,6 +32,16 @@ fn impossible_workloads() {
 }
 
 #[test]
+fn files_that_cannot_be_written_before_anything_starts() {
+    for args in [&["run", "--name", "a/b"][..], &["run", "--out", "/proc/nope"], &["run", "--name", ""]] {
+        refuses(args, &["--out"]);
+        assert!(run(args).stdout.is_empty(), "{args:?} ran first");
+    }
+    let engines = ["compare", "--engine", "a {config}", "--engine", "b {config}", "--out", "/proc/nope"];
+    refuses(&engines, &["cannot make the folder /proc/nope"]);
+}
+
+#[test]
 fn engines_that_cannot_be_started() {
     refuses(&["run", "--engine", "/no/such/engine {config}"], &["/no/such/engine", "cannot start"]);
     refuses(&["run", "--engine", "engine"], &["{config}"]);

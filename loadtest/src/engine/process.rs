@@ -4,6 +4,7 @@
 //! Promises that it ends with its value, also when the harness is killed.
 
 use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -48,6 +49,7 @@ pub struct Process {
     log: PathBuf,
     command: String,
     admin_port: u16,
+    ready: Ready,
 }
 
 impl Process {
@@ -64,7 +66,13 @@ impl Process {
         start.args(&words[1..]).stdin(Stdio::null()).stdout(out).stderr(err);
         let child = servers::spawn_bound(start);
         let child = child.map_err(|cause| Error::of(&format!("cannot start the engine `{}`", words[0]), cause))?;
-        let mut process = Self { child, log, command: words.join(" "), admin_port: places.admin_port };
+        let mut process = Self {
+            child,
+            log,
+            command: crate::machine::quoted(words.into_iter()),
+            admin_port: places.admin_port,
+            ready: places.ready,
+        };
         process.wait_until_ready(places)?;
         Ok(process)
     }
@@ -148,7 +156,9 @@ impl Process {
             match self.child.try_wait() {
                 Ok(Some(status)) => {
                     let last_words = format!("ended with {status}: {}", self.last_lines(1));
-                    return Ok(Stopped { last_words, is_clean: status.success() });
+                    // An engine of another house need not know the signal: then the kernel ends it, as it was asked to.
+                    let is_told = self.ready == Ready::Subscribed && status.signal() == Some(libc::SIGTERM);
+                    return Ok(Stopped { last_words, is_clean: status.success() || is_told });
                 }
                 Ok(None) if Instant::now() < until => std::thread::sleep(READY_EVERY),
                 _ => {

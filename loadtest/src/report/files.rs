@@ -21,6 +21,13 @@ const NANOS_A_MS: f64 = 1e6;
 /// What HdrHistogram's own tools use.
 const TICKS_A_HALF: u32 = 5;
 
+/// Makes the folder and sees that a file can be made in it.
+pub fn prepare(dir: &Path, stem: &str) -> Result<()> {
+    let folder = Folder::make(dir, stem)?;
+    let path = folder.write("part", &[])?;
+    fs::remove_file(&path).map_err(|cause| Error::of(&format!("cannot remove {}", path.display()), cause))
+}
+
 /// Writes those of a run.
 pub fn run(dir: &Path, stem: &str, result: &RunResult, histograms: &Histograms) -> Result<Vec<PathBuf>> {
     let folder = Folder::make(dir, stem)?;

@@ -101,6 +101,8 @@ impl Overrides {
         let members = members.ok_or_else(|| Error::new(format!("--fan-out {fan_out} is too much: lower it")))?;
         let count = u32::try_from(workload.sessions_count()).unwrap_or(u32::MAX);
         workload.sessions = vec![SessionGroup { count, members, share: 1 }];
+        // What the file says of its own groups is no longer so.
+        workload.about = format!("as {}, but with a fan-out of {fan_out}", workload.name);
         if self.users.is_none() {
             workload.users = workload.users.max(members);
         }
@@ -205,6 +207,7 @@ mod tests {
     fn a_fan_out_makes_one_group_and_users_for_it() {
         let it = applied("mixed", "--fan-out 10");
         assert_eq!((groups(&it), it.users), (vec![(221, 11)], 10_000));
+        assert_eq!(it.about, "as mixed, but with a fan-out of 10");
         let it = applied("mixed", "--fan-out 20000 --sessions 3");
         assert_eq!((groups(&it), it.users), (vec![(3, 20_001)], 20_001));
         let it = applied("mixed", "--fan-out 20000 --users 9");
