@@ -1,6 +1,6 @@
 # `make` alone tells what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate lint fmt ci loadtest compare faults bench bench-servers instructions servers clean
+.PHONY: help demo test simulate lint fmt ci loadtest compare yardstick faults bench bench-servers instructions servers clean
 
 CARGO ?= cargo
 # More flags for the demo and the load test: make demo ARGS="--seconds 30"
@@ -12,7 +12,7 @@ help: ## this list
 demo: ## the canonical load on embedded stores with real gRPC gateways, and its report (needs only Rust)
 	$(CARGO) run --release --locked -p loadtest -- run $(ARGS)
 
-test: servers ## all tests; installs missing servers first (apt-get)
+test: servers ## all tests; installs missing servers first (apt-get, and NATS's current one with pip)
 	$(CARGO) test --workspace --locked
 
 # Fresh seeds each time, unless FROM names the first one: make simulate SEEDS=1000 FROM=1
@@ -40,6 +40,10 @@ compare: servers ## task-engine against the plain Tokio reference engine, trial 
 	$(CARGO) build --release --locked --workspace --bins
 	target/release/loadtest compare --engine reference --engine task-engine $(ARGS)
 
+yardstick: servers ## task-engine against the bare program, which promises nothing (ARGS="--window 100000 --protocol batch")
+	$(CARGO) build --release --locked --workspace --bins
+	target/release/loadtest compare --engine bare --engine task-engine $(ARGS)
+
 # All but `instructions`, which is no stopwatch and wants valgrind, and those that drive real servers.
 BENCHES = $(filter-out instructions inbox jetstream,$(basename $(notdir $(wildcard benches/*.rs))))
 
@@ -56,8 +60,9 @@ faults: servers ## each fault under load on real processes, and what it cost (ro
 	$(CARGO) build --release --locked --workspace --bins
 	target/release/loadtest faults --write RELIABILITY.md $(ARGS)
 
-servers: ## installs nats-server, redis-server, mariadb-server and etcd-server when missing
+servers: ## installs nats-server, redis-server, mariadb-server and etcd-server when missing; the current NATS into .servers/
 	@scripts/install-servers
+	@scripts/install-current-nats
 
 clean: ## removes what was built
 	$(CARGO) clean

@@ -56,7 +56,8 @@ fn main() {
 fn known(sessions: usize) -> (Sessions, Users) {
     let (mut all, mut users) = (Sessions::default(), Users::default());
     for session in 0..sessions {
-        let at = all.of(&session_name(session), &mut users);
+        let name = session_name(session);
+        let at = all.of(name.as_bytes(), all.hash(name.as_bytes()), &mut users);
         let members = (session * MEMBERS..(session + 1) * MEMBERS).map(|user| users.name(&user_name(user))).collect();
         all.set_members(at, MemberList { users: members, fingerprint: 0, asked_at: Nanos(1) }, &mut users);
     }
@@ -65,7 +66,8 @@ fn known(sessions: usize) -> (Sessions, Users) {
 
 /// What a cached list costs an event: the steps of the core, which keeps them to itself.
 fn hit(all: &mut Sessions, users: &mut Users, id: &str, sender: &str) -> bool {
-    let at = all.of(black_box(id), users);
+    let id = black_box(id.as_bytes());
+    let at = all.of(id, all.hash(id), users);
     let Some(list) = &all[at].members else { return false };
     let is_fresh = Nanos(2).since(list.asked_at) <= Duration::from_secs(30);
     is_fresh && users.find(sender).is_some_and(|user| list.users.binary_search(&user).is_ok())

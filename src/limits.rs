@@ -28,6 +28,14 @@ pub const JETSTREAM_PARTITION_WINDOW_MIN: u32 = 16;
 /// Events a shard takes from its lane in one turn.
 pub const TURN_EVENTS_MAX: usize = 512;
 
+/// Recipients bundled in one turn, past which the other events wait for the next turn: what keeps a turn short. One
+/// event is bundled whole, however many it has.
+pub const TURN_RECIPIENTS_MAX: usize = 16 * 1024;
+/// Names of answered member lists that one turn makes known; the rest waits for the next turn.
+pub const TURN_NAMES_MAX: usize = 4 * 1024;
+/// Bytes of frames that one turn writes, past which the other gateways wait for the next turn.
+pub const TURN_FRAME_BYTES_MAX: usize = 2 << 20;
+
 /// Events in flight on one shard: past it the shard takes no more.
 pub const EVENTS_IN_FLIGHT_MAX: usize = 64 * 1024;
 /// Recipients in flight on one shard, past bundling: past it the shard takes no more events.
@@ -56,6 +64,13 @@ pub const UNARY_CALLS_MAX: usize = 64;
 pub const SESSIONS_MAX: usize = 256 * 1024;
 /// Member places kept by one shard over all sessions.
 pub const MEMBER_PLACES_MAX: usize = 16 << 20;
+/// Bytes of groups that one shard keeps ready for its sessions; those of the sessions longest unused go first. What
+/// is in flight keeps its groups beside that.
+pub const LAYOUT_BYTES_MAX: usize = 32 << 20;
+/// Sessions looked at for room when one more is grouped.
+pub const LAYOUTS_LOOKED_AT: usize = 16;
+/// Route changes remembered one by one, so that a session can tell that none of them is about its members.
+pub const ROUTE_CHANGES_KEPT: usize = 1024;
 /// Replaced member lists that one session keeps for its events in flight; at the bound its next events wait until none
 /// is in flight.
 pub const RETIRED_LISTS_MAX: usize = 64;
@@ -123,6 +138,11 @@ pub const LETTER_FILE_BYTES_MAX: u64 = 256 << 20;
 pub const TICK: Duration = Duration::from_millis(20);
 /// How long tasks of a shard run, when there is always one to run, before it looks at its sockets again.
 pub const SHARD_PREEMPT_AFTER: Duration = Duration::from_millis(1);
+/// The same before a shard's first task has run. glommio parks when this passes between its look at the sockets and its
+/// first task (a busy machine took the CPU away), and before that task there is no timer that would wake it.
+pub const SHARD_START_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a shard that parked with work to do sleeps at the most (see `shard::net`); costs a wake-up each time.
+pub const SHARD_NET_EVERY: Duration = Duration::from_millis(4);
 /// Memory registered with io_uring a shard: nothing here uses it, and more would not fit common memlock limits.
 pub const SHARD_IO_MEMORY_BYTES: usize = 64 * 1024;
 /// A shard that has not moved for this long fails /livez.
@@ -133,11 +153,12 @@ pub const GATEWAY_IDLE_CLOSE: Duration = Duration::from_secs(300);
 pub const GATEWAY_DRAIN_QUIET: Duration = Duration::from_secs(1);
 /// How long an old address may take to answer what it was sent before it is cut.
 pub const GATEWAY_SWITCH_DEADLINE: Duration = Duration::from_secs(2);
-/// The first and the longest wait before a gateway is dialled again.
-pub const RECONNECT_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// The first and the longest wait before a gateway, Redis or etcd is dialled again: what a recovery may cost its users.
+pub const RECONNECT_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// How long a TCP connect and HTTP/2 handshake may take.
 pub const GATEWAY_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
+const _: () = assert!(SHARD_NET_EVERY.as_nanos() < TICK.as_nanos() && SHARD_PREEMPT_AFTER.as_nanos() < TICK.as_nanos());
 const _: () = assert!(EVENT_BYTES_MAX + GROUP_WIRE_BYTES_MAX + 64 < GRPC_MESSAGE_BYTES_MAX);
 const _: () = assert!(NAME_BYTES_MAX + 4 < GROUP_WIRE_BYTES_MAX, "a group holds at least one name");
 const _: () = assert!(OUTBOX_RECIPIENTS_SOFT < OUTBOX_RECIPIENTS_MAX);
@@ -146,6 +167,7 @@ const _: () = assert!(OUTBOX_BYTES_SOFT * 2 < PAYLOAD_BYTES_IN_FLIGHT_MAX, "one 
 const _: () = assert!(STORE_ASKS_IN_FLIGHT + BURY_ASKS_IN_FLIGHT < INBOX_FACTS, "their answers fit the shard's inbox");
 const _: () = assert!(JOINED_REPEATS_MAX * 16 < EVENTS_IN_FLIGHT_MAX, "repeats of one event must not fill its shard");
 const _: () = assert!(TURN_EVENTS_MAX < INTAKE_LANE_EVENTS && INTAKE_LANE_EVENTS < EVENTS_IN_FLIGHT_MAX);
+const _: () = assert!(STREAM_UNSENT_BYTES_MAX <= TURN_FRAME_BYTES_MAX, "a turn's last gateway may write this past it");
 const _: () = assert!(INBOX_STATEMENT_ROWS.is_power_of_two() && INBOX_STATEMENT_ROWS <= INBOX_BATCH_ROWS);
 const _: () = assert!(INBOX_BATCH_ROWS < INBOX_ROWS_QUEUED && LETTERS_A_BATCH < LETTERS_QUEUED);
 const _: () = assert!(LETTER_BYTES_A_BATCH + EVENT_BYTES_MAX < LETTER_BYTES_QUEUED);

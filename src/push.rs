@@ -23,9 +23,12 @@ pub mod outbox;
 mod repeats;
 mod routes;
 pub mod sessions;
+mod stage_times;
+mod turn;
 pub mod users;
 pub mod wire;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -48,10 +51,12 @@ use crate::push::inbox::{InboxAsks, InboxStore};
 use crate::push::layout::Grouper;
 use crate::push::ledger::Ledger;
 use crate::push::members::MemberAsks;
-use crate::push::outbox::OutboxSettings;
+use crate::push::outbox::{Effects, OutboxSettings};
 use crate::push::repeats::{Repeats, Seen};
 use crate::push::routes::RouteAsks;
 use crate::push::sessions::Sessions;
+use crate::push::stage_times::StageTimes;
+use crate::push::turn::Turn;
 use crate::push::users::Users;
 
 /// What a shard's decisions depend on besides facts.
@@ -121,6 +126,8 @@ pub struct Push {
     users: Users,
     sessions: Sessions,
     gateways: Gateways,
+    /// What an outbox wants done, between two of them; kept for its memory.
+    effects: Effects,
     grouper: Grouper,
     members: MemberAsks,
     routes: RouteAsks,
@@ -130,11 +137,12 @@ pub struct Push {
     inbox: InboxAsks,
     letters: DeadLetterAsks,
     local_results: Vec<BundleResult>,
-    /// Sessions that may go on.
-    resumed: Vec<SessionIx>,
+    turn: Turn,
+    /// Sessions that wait for room.
+    stalled: VecDeque<SessionIx>,
     activity: Activity,
     is_tracking: bool,
-    stages: StageHistograms,
+    stages: StageTimes,
     warned: HashMap<&'static str, Nanos>,
     hasher: FixedState,
     is_cut_off: bool,
@@ -152,6 +160,7 @@ impl Push {
             users: Users::default(),
             sessions: Sessions::default(),
             gateways: Gateways::new(outbox),
+            effects: Effects::default(),
             grouper: Grouper::default(),
             members: MemberAsks::default(),
             routes: RouteAsks::default(),
@@ -161,10 +170,11 @@ impl Push {
             inbox: InboxAsks::default(),
             letters: DeadLetterAsks::default(),
             local_results: Vec::new(),
-            resumed: Vec::new(),
+            turn: Turn::default(),
+            stalled: VecDeque::new(),
             activity: Activity::default(),
             is_tracking: false,
-            stages: StageHistograms::default(),
+            stages: StageTimes::default(),
             warned: HashMap::new(),
             hasher: FixedState::default(),
             is_cut_off: false,
@@ -203,7 +213,7 @@ impl Push {
             Input::Buried { ask, answer } => self.bury_answered(ask, answer),
             Input::RouteChanged(name) => {
                 self.activity.route_changes += 1;
-                if let Some(user) = self.users.find(&name) {
+                if let Some(user) = self.users.find(&*name) {
                     self.users.forget_route(user);
                 }
             }
@@ -231,7 +241,9 @@ impl Push {
             self.tick_outboxes();
         }
         self.take_local_results();
+        self.learn_members();
         self.resume_sessions();
+        self.resume_stalled();
         self.ask_members();
         self.ask_routes();
         self.flush_outboxes();
@@ -239,6 +251,7 @@ impl Push {
             self.ask_inbox();
             self.ask_dead_letters();
         }
+        self.end_turn();
         out.append(&mut self.out);
     }
 
@@ -248,7 +261,8 @@ impl Push {
             Ok(arrival) => arrival,
             Err(end) => return self.bury_refused(payload, tag, end),
         };
-        let key = self.repeats.key(arrival.session_id(), arrival.msg_id);
+        let hash = self.sessions.hash(arrival.session_id_bytes());
+        let key = (hash, arrival.msg_id);
         match self.repeats.look(key, self.now) {
             Seen::First => {}
             Seen::InFlight(event) => return self.join(event, tag),
@@ -257,7 +271,7 @@ impl Push {
                 return self.out.push(Output::Settle(Settled { tag, how: SettleAs::Done }));
             }
         }
-        let session = self.sessions.of(arrival.session_id(), &mut self.users);
+        let session = self.sessions.of(arrival.session_id_bytes(), hash, &mut self.users);
         let event = self.ledger.enter(arrival, key, session, tag, self.now, self.routes.open_no());
         self.repeats.entered(key, event);
         self.sessions[session].waiting.push_back(event);
@@ -340,7 +354,7 @@ impl Push {
 
     /// The stage times; the meter takes them out.
     pub fn stages_mut(&mut self) -> &mut StageHistograms {
-        &mut self.stages
+        self.stages.histograms_mut()
     }
 
     /// The outboxes of the gateways that this shard owns.

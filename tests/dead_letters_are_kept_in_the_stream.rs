@@ -6,12 +6,25 @@
 #[path = "dlq_support/mod.rs"]
 mod support;
 
-use support::{TOPIC, World, event, letter, origin};
+use support::{NatsVersion, TOPIC, World, event, letter, origin};
+use task_engine::edge::dead_letters::letter::Kept;
+use task_engine::edge::dead_letters::stream::LetterStream;
+use task_engine::edge::dead_letters::wire::Wire;
+use task_engine::edge::dead_letters_of;
 use task_engine::ports::LookupError;
 
 #[test]
 fn dead_letters_are_kept_in_the_stream() {
-    let world = World::start(true, "jetstream");
+    kept_on(NatsVersion::Installed);
+}
+
+#[test]
+fn dead_letters_are_kept_in_the_stream_of_the_current_server() {
+    kept_on(NatsVersion::Current);
+}
+
+fn kept_on(version: NatsVersion) {
+    let world = World::start(version, true, "jetstream");
     world.stream("EVENTS", &[TOPIC]);
     world.stream("EVENTS_DLQ", &["EVENTS_DLQ.>"]);
     let mut writer = world.writer();
@@ -29,8 +42,20 @@ fn dead_letters_are_kept_in_the_stream() {
     listing_selects(&world);
     showing_tells_all(&world);
     replaying_publishes_once(&world, &mut *writer);
+    a_replay_waits_for_its_stream(&world, &mut *writer);
     dropping_asks_before_all(&world);
+    deleting_what_is_gone_is_good(&world);
     a_letter_that_is_too_large_goes_to_the_file(&world, &mut *writer);
+}
+
+/// Two people replay or drop at once.
+fn deleting_what_is_gone_is_good(world: &World) {
+    let settings = dead_letters_of(&world.config());
+    let mut wire = Wire::connect(&settings.wire).expect("a connection");
+    let stream = LetterStream::of("EVENTS");
+    for sequence in [99, 3, 1] {
+        assert_eq!(stream.delete(&mut wire, sequence).expect("an answer"), Ok(()));
+    }
 }
 
 fn listing_selects(world: &World) {
@@ -65,6 +90,11 @@ fn showing_tells_all(world: &World) {
     assert!(missing.code == 1 && missing.err.contains("no dead letter 99 in stream EVENTS_DLQ"), "{missing:?}");
 }
 
+fn now_nanos() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    since.expect("after 1970").as_nanos() as u64
+}
+
 fn replaying_publishes_once(world: &World, writer: &mut dyn task_engine::ports::DeadLetterWriter) {
     let client = world.client();
     let subscription = client.subscribe(TOPIC).expect("a subscription");
@@ -88,8 +118,35 @@ fn replaying_publishes_once(world: &World, writer: &mut dyn task_engine::ports::
     let one = world.dlq(&["replay", "3"]);
     assert!(one.code == 1 && one.err.contains("--everyone"), "{one:?}");
     assert_eq!(world.messages("EVENTS"), 2);
-    assert_eq!(world.dlq_json(&["replay", "3", "--everyone"])[0]["replayed"], serde_json::json!(["3"]));
+    let soon = world.dlq(&["replay", "3", "--everyone"]);
+    assert!(soon.code == 1 && soon.err.contains("would take it for a repeat; run this again in 5m"), "{soon:?}");
+    assert_eq!((world.messages("EVENTS"), world.ids(&[])), (2, vec!["1".to_owned(), "3".to_owned()]));
+    assert_eq!(world.dlq(&["drop", "3"]).code, 0);
+    let (letter, an_hour_ago) = (letter("inbox_conflict", event(2), Some("bob")), now_nanos() - 3_600_000_000_000);
+    let settings = dead_letters_of(&world.config());
+    let mut wire = Wire::connect(&settings.wire).expect("a connection");
+    let kept = [Kept::of(&letter, &origin(5), an_hour_ago)];
+    LetterStream::of("EVENTS").publish(&mut wire, &kept).expect("published");
+    let id = world.ids(&["--reason", "inbox_conflict"]).remove(0);
+    assert_eq!(world.dlq_json(&["replay", &id, "--everyone"])[0]["replayed"], serde_json::json!([id]));
     assert_eq!((world.messages("EVENTS"), world.ids(&[])), (3, vec!["1".to_owned()]));
+}
+
+/// The letter stays until the engine's own stream has its event.
+fn a_replay_waits_for_its_stream(world: &World, writer: &mut dyn task_engine::ports::DeadLetterWriter) {
+    let left = world.ids(&[]);
+    let jetstream = nats::jetstream::new(world.client());
+    jetstream.delete_stream("EVENTS").expect("it is gone");
+    assert_eq!(writer.write(&[(letter("lookup_failed", event(7), None), origin(7))]), [Ok(())]);
+    let away = world.dlq(&["replay", "--reason", "lookup_failed"]);
+    assert!(away.code == 1 && away.err.contains("no stream takes") && away.err.contains("EVENTS"), "{away:?}");
+    world.stream("ELSE", &[TOPIC]);
+    let other = world.dlq(&["replay", "--reason", "lookup_failed"]);
+    assert!(other.code == 1 && other.err.contains("stream ELSE took it"), "{other:?}");
+    jetstream.delete_stream("ELSE").expect("it is gone");
+    world.stream("EVENTS", &[TOPIC]);
+    assert_eq!(world.dlq(&["replay", "--reason", "lookup_failed"]).code, 0);
+    assert_eq!((world.messages("EVENTS"), world.ids(&[])), (1, left));
 }
 
 fn dropping_asks_before_all(world: &World) {

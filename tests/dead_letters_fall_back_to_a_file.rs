@@ -7,14 +7,14 @@ mod support;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
-use support::{TOPIC, World, event, letter, origin};
+use support::{NatsVersion, TOPIC, World, event, letter, origin};
 use task_engine::edge::dead_letters::file::{FileError, LetterFile};
 use task_engine::edge::dead_letters::letter::Kept;
 use task_engine::ports::Origin;
 
 #[test]
 fn dead_letters_fall_back_to_a_file() {
-    let world = World::start(false, "core");
+    let world = World::start(NatsVersion::Installed, false, "core");
     let mut writer = world.writer();
     writer.ping().expect("the file will do");
     assert_eq!(world.dlq(&["list"]).code, 0, "no file, no letters");
@@ -91,4 +91,29 @@ fn a_full_file_refuses_whole_letters() {
     assert_eq!(file.append(&[kept(1)]), Ok(()), "there is room again");
     let unwritable = LetterFile::new(&folder.path().join("no/such/folder/letters"), 4096);
     assert!(matches!(unwritable.append(&[kept(1)]), Err(FileError::Failed(why)) if why.contains("dead_letters.path")));
+}
+
+#[test]
+fn a_crash_at_any_byte_costs_only_the_letter_that_was_being_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = LetterFile::new(&folder.path().join("letters.jsonl"), 1 << 20);
+    let kept = |number: u8| Kept::of(&letter("undecodable", vec![number; 3], Some("\u{e9}")), &Origin::default(), 1);
+    file.append(&[kept(0)]).expect("written");
+    let first = std::fs::metadata(file.path()).expect("a file").len() as usize;
+    file.append(&[kept(1)]).expect("written");
+    let whole = std::fs::read(file.path()).expect("a file");
+    for cut in 0..whole.len() {
+        std::fs::write(file.path(), &whole[..cut]).expect("torn");
+        file.append(&[kept(2)]).expect("written");
+        let (mut read, expected) = (Vec::new(), [kept(0), kept(1), kept(2)]);
+        let notes = file.read(|letter| read.push(letter)).expect("it is read");
+        // All but its line end is a whole letter.
+        let is_there = [cut + 1 >= first, cut + 1 >= whole.len(), true];
+        let expected: Vec<_> = expected.iter().zip(is_there).filter(|(_, is)| *is).map(|(letter, _)| letter).collect();
+        assert_eq!(read.iter().collect::<Vec<_>>(), expected, "cut at {cut}");
+        let is_torn = !matches!(cut, 0) && cut != first && cut + 1 != first && cut + 1 != whole.len();
+        assert_eq!(notes.broken_lines, u64::from(is_torn), "cut at {cut}");
+        let keys = std::iter::once(kept(2).key).collect();
+        assert_eq!(file.remove(&keys), Ok(1), "cut at {cut}");
+    }
 }

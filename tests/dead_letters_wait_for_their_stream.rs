@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::Arc;
 
-use support::{World, event, eventually, letter, origin};
+use support::{NatsVersion, World, event, eventually, letter, origin};
 use task_engine::edge::dead_letter_store_of;
 use task_engine::edge::writers::BuryThread;
 use task_engine::ports::{Health, LookupError};
@@ -27,7 +27,16 @@ fn next(facts: &Mailbox) -> Result<(), LookupError> {
 
 #[test]
 fn dead_letters_wait_for_their_stream() {
-    let world = World::start(true, "jetstream");
+    waiting_on(NatsVersion::Installed);
+}
+
+#[test]
+fn dead_letters_wait_for_their_stream_on_the_current_server() {
+    waiting_on(NatsVersion::Current);
+}
+
+fn waiting_on(version: NatsVersion) {
+    let world = World::start(version, true, "jetstream");
     let thread = BuryThread::start(dead_letter_store_of(&world.config())).expect("a thread");
     let (sender, facts) = mailbox(8, Arc::new(Wake::default()));
     let bury = |ask| thread.bury(ask, letter("lookup_failed", event(1), None), origin(1), sender.clone());

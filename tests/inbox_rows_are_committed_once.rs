@@ -27,6 +27,7 @@ fn inbox_rows_are_committed_once() {
     large_batches_are_whole(&server, &mut *writer);
     two_writers_on_the_same_rows_agree(&server);
     a_missing_table_is_the_operators_work(&server, &mut *writer);
+    a_full_table_is_waited_for(&server, &mut *writer);
 }
 
 fn clear(server: &Maria) {
@@ -122,6 +123,30 @@ fn a_missing_table_is_the_operators_work(server: &Maria, writer: &mut dyn InboxW
     }
     root(server).query_drop("RENAME TABLE elsewhere TO t_inbox").expect("renamed back");
     assert_eq!(writer.store(&[rows("s", 1, 1, ["u"])]), [names([])]);
+    clear(server);
+}
+
+/// As InnoDB says it when the disk is full.
+fn a_full_table_is_waited_for(server: &Maria, writer: &mut dyn InboxWriter) {
+    let mut root = root(server);
+    for sql in [
+        "SET SESSION max_heap_table_size = 16384",
+        "RENAME TABLE t_inbox TO elsewhere",
+        "CREATE TABLE t_inbox LIKE elsewhere",
+        "ALTER TABLE t_inbox ENGINE = MEMORY",
+    ] {
+        root.query_drop(sql).expect(sql);
+    }
+    let users: Vec<String> = (0..3001).map(|user| format!("user-{user}")).collect();
+    for answer in writer.store(&[rows("s", 1, 1, &users), rows("s", 2, 2, &users)]) {
+        match answer {
+            Err(LookupError::Unavailable(why)) => assert!(why.contains("full") && why.contains("limits"), "{why}"),
+            other => panic!("not unavailable: {other:?}"),
+        }
+    }
+    root.query_drop("DROP TABLE t_inbox").expect("dropped");
+    root.query_drop("RENAME TABLE elsewhere TO t_inbox").expect("renamed back");
+    assert_eq!(writer.store(&[rows("s", 1, 1, &users)]), [names([])]);
     clear(server);
 }
 

@@ -4,7 +4,9 @@
 
 mod jetstream_support;
 
-use jetstream_support::{Taking, client, consumer, numbers, publish, ready, until};
+use jetstream_support::{
+    NatsVersion, Taking, ask, client, consumer, event, numbers, on_both_servers, publish, ready, until,
+};
 use task_engine::edge::nats::Assignment;
 use task_engine::ports::{Health, SettleAs};
 
@@ -16,9 +18,17 @@ fn nothing_is_pending(client: &nats::Connection, name: &str, last: u64) {
     assert_eq!(consumer(client, name)["num_redelivered"], 0);
 }
 
-#[test]
-fn what_was_published_before_the_start_is_read_and_acknowledged() {
-    let (server, settings) = ready(Assignment::Queue);
+on_both_servers! {
+    what_was_published_before_the_start_is_read_and_acknowledged
+    partitions_are_acknowledged_up_to_what_is_settled
+    two_instances_of_a_queue_share_the_events
+    no_more_are_out_than_the_window_allows
+    an_event_larger_than_a_pull_stops_no_other
+    a_full_lane_stops_the_pulls_and_nothing_is_lost
+}
+
+fn what_was_published_before_the_start_is_read_and_acknowledged(version: NatsVersion) {
+    let (server, settings) = ready(version, Assignment::Queue);
     let client = client(&server);
     publish(&client, "events", "s", 0..50);
     let taking = Taking::start(&settings, 2);
@@ -36,9 +46,8 @@ fn what_was_published_before_the_start_is_read_and_acknowledged() {
     assert_eq!(taking.intake.counts().read(), 100);
 }
 
-#[test]
-fn partitions_are_acknowledged_up_to_what_is_settled() {
-    let (server, settings) = ready(Assignment::Partitioned);
+fn partitions_are_acknowledged_up_to_what_is_settled(version: NatsVersion) {
+    let (server, settings) = ready(version, Assignment::Partitioned);
     let client = client(&server);
     let taking = Taking::start(&settings, 2);
     taking.until_ready();
@@ -64,9 +73,8 @@ fn partitions_are_acknowledged_up_to_what_is_settled() {
     taking.stop();
 }
 
-#[test]
-fn two_instances_of_a_queue_share_the_events() {
-    let (server, settings) = ready(Assignment::Queue);
+fn two_instances_of_a_queue_share_the_events(version: NatsVersion) {
+    let (server, settings) = ready(version, Assignment::Queue);
     let client = client(&server);
     let instances = [Taking::start(&settings, 1), Taking::start(&settings, 2)];
     instances.iter().for_each(Taking::until_ready);
@@ -96,9 +104,8 @@ fn two_instances_of_a_queue_share_the_events() {
     instances.iter().for_each(Taking::stop);
 }
 
-#[test]
-fn no_more_are_out_than_the_window_allows() {
-    let (server, mut settings) = ready(Assignment::Queue);
+fn no_more_are_out_than_the_window_allows(version: NatsVersion) {
+    let (server, mut settings) = ready(version, Assignment::Queue);
     settings.jetstream.as_mut().expect("set").max_ack_pending = 10;
     let client = client(&server);
     publish(&client, "events", "s", 0..100);
@@ -116,9 +123,26 @@ fn no_more_are_out_than_the_window_allows() {
     taking.stop();
 }
 
-#[test]
-fn a_full_lane_stops_the_pulls_and_nothing_is_lost() {
-    let (server, settings) = ready(Assignment::Queue);
+fn an_event_larger_than_a_pull_stops_no_other(version: NatsVersion) {
+    let (server, mut settings) = ready(version, Assignment::Queue);
+    let client = client(&server);
+    let body = r#"{"stream_name":"STREAM","config":{"durable_name":"small","ack_policy":"explicit","deliver_policy":"all","filter_subject":"events","max_bytes":1000}}"#;
+    assert!(ask(&client, "$JS.API.CONSUMER.DURABLE.CREATE.STREAM.small", body)["error"].is_null());
+    settings.jetstream.as_mut().expect("set").durable = "small".to_owned();
+    publish(&client, "events", "s", 0..3);
+    let large = [event("s", 3), vec![0x32, 0x80, 0x20], vec![b'x'; 0x20 << 7]].concat();
+    assert_eq!(ask(&client, "events", large)["seq"], 4);
+    publish(&client, "events", "s", 4..8);
+    let taking = Taking::start(&settings, 1);
+    let events = taking.take_many(8);
+    assert_eq!(numbers(&events), (0..8).collect::<Vec<_>>());
+    taking.settle(&events, SettleAs::Done);
+    nothing_is_pending(&client, "small", 8);
+    taking.stop();
+}
+
+fn a_full_lane_stops_the_pulls_and_nothing_is_lost(version: NatsVersion) {
+    let (server, settings) = ready(version, Assignment::Queue);
     let client = client(&server);
     publish(&client, "events", "s", 0..2000);
     let taking = Taking::with_lanes(&settings, 1, 8);

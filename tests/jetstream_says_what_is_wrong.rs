@@ -5,14 +5,26 @@ mod jetstream_support;
 
 use std::time::Duration;
 
-use jetstream_support::{Taking, ask, client, consumer, numbers, publish, ready, server, set_up, settings, until};
+use jetstream_support::{
+    NatsVersion, Taking, ask, client, consumer, numbers, on_both_servers, publish, ready, server, set_up, settings,
+    until,
+};
 use loadtest::servers::{Nats, NatsOptions};
 use task_engine::edge::nats::{Assignment, NatsSettings};
 use task_engine::ports::SettleAs;
 
-#[test]
-fn a_missing_stream_is_waited_for() {
-    let server = server();
+on_both_servers! {
+    a_missing_stream_is_waited_for
+    a_server_without_jetstream_is_named
+    a_missing_permission_is_named_without_the_password
+    a_consumer_with_another_ack_policy_is_refused_and_one_with_another_window_used
+    a_consumer_through_which_events_would_be_lost_is_refused
+    a_deleted_consumer_is_made_again
+    a_frozen_server_is_noticed_and_reading_goes_on_when_it_thaws
+}
+
+fn a_missing_stream_is_waited_for(version: NatsVersion) {
+    let server = server(version);
     let settings = settings(&server, Assignment::Queue);
     let taking = Taking::start(&settings, 1);
     taking.until_waiting(&[&server.addr(), "stream STREAM does not exist: run task-engine setup --config FILE"]);
@@ -23,9 +35,8 @@ fn a_missing_stream_is_waited_for() {
     taking.stop();
 }
 
-#[test]
-fn a_server_without_jetstream_is_named() {
-    let server = Nats::start(&NatsOptions::default()).expect("nats-server starts");
+fn a_server_without_jetstream_is_named(version: NatsVersion) {
+    let server = Nats::start(&NatsOptions { version, ..NatsOptions::default() }).expect("nats-server starts");
     let settings = settings(&server, Assignment::Queue);
     let taking = Taking::start(&settings, 1);
     taking.until_waiting(&[&server.addr(), "JetStream is not enabled"]);
@@ -37,12 +48,12 @@ fn a_server_without_jetstream_is_named() {
     taking.stop();
 }
 
-#[test]
-fn a_missing_permission_is_named_without_the_password() {
+fn a_missing_permission_is_named_without_the_password(version: NatsVersion) {
     let users = r#"authorization { users: [
         { user: admin, password: admin },
         { user: engine, password: s3cret, permissions: { publish: { deny: "$JS.API.CONSUMER.>" } } } ] }"#;
-    let server = Nats::start(&NatsOptions { jetstream: true, config: users.to_owned(), ..NatsOptions::default() });
+    let server =
+        Nats::start(&NatsOptions { version, jetstream: true, config: users.to_owned(), ..NatsOptions::default() });
     let server = server.expect("nats-server starts");
     let admin = NatsSettings {
         username: "admin".to_owned(),
@@ -57,9 +68,8 @@ fn a_missing_permission_is_named_without_the_password() {
     taking.stop();
 }
 
-#[test]
-fn a_consumer_with_another_ack_policy_is_refused_and_one_with_another_window_used() {
-    let (server, settings) = ready(Assignment::Queue);
+fn a_consumer_with_another_ack_policy_is_refused_and_one_with_another_window_used(version: NatsVersion) {
+    let (server, settings) = ready(version, Assignment::Queue);
     let client = client(&server);
     let make = |name: &str, policy: &str| {
         let body = format!(
@@ -91,9 +101,47 @@ fn a_consumer_with_another_ack_policy_is_refused_and_one_with_another_window_use
     taking.stop();
 }
 
-#[test]
-fn a_deleted_consumer_is_made_again() {
-    let (server, settings) = ready(Assignment::Queue);
+fn a_consumer_through_which_events_would_be_lost_is_refused(version: NatsVersion) {
+    let (server, settings) = ready(version, Assignment::Queue);
+    let client = client(&server);
+    let create = |name: &str, policy: &str, more: &str| {
+        let body = format!(
+            r#"{{"stream_name":"STREAM","config":{{"durable_name":"{name}","ack_policy":"{policy}","deliver_policy":"all"{more}}}}}"#
+        );
+        let answer = ask(&client, &format!("$JS.API.CONSUMER.DURABLE.CREATE.STREAM.{name}"), body);
+        assert!(answer["error"].is_null(), "{answer}");
+    };
+    let named = |name: &str, assignment| {
+        let mut settings = NatsSettings { assignment, ..settings.clone() };
+        settings.jetstream.as_mut().expect("set").durable = name.to_owned();
+        settings
+    };
+    let with = r#"{"name":"STREAM","subjects":["events","events.*","other"],"storage":"file","max_age":259200000000000,"duplicate_window":120000000000}"#;
+    assert!(ask(&client, "$JS.API.STREAM.UPDATE.STREAM", with)["error"].is_null());
+    create("elsewhere", "explicit", r#","filter_subject":"other""#);
+    create("hollow", "explicit", r#","headers_only":true"#);
+    create("shared-1", "all", "");
+    for (name, assignment, words) in [
+        ("elsewhere", Assignment::Queue, "it is for other, and events is needed"),
+        ("hollow", Assignment::Queue, "headers_only"),
+        ("shared", Assignment::Partitioned, "it is for all subjects, and events.1 is needed"),
+    ] {
+        let taking = Taking::start(&named(name, assignment), 1);
+        taking.until_waiting(&[&server.addr(), name, "cannot be used", words]);
+        taking.stop();
+        let (lines, is_usable) = set_up(&named(name, assignment), false).expect("a run");
+        assert!(!is_usable && lines.iter().any(|line| line.contains(words)), "{lines:?}");
+    }
+    // No filter in a queue is the whole stream: more than is needed, and all that is needed.
+    create("whole", "explicit", "");
+    let taking = Taking::start(&named("whole", Assignment::Queue), 1);
+    publish(&client, "events", "s", 0..3);
+    assert_eq!(numbers(&taking.take_many(3)), [0, 1, 2]);
+    taking.stop();
+}
+
+fn a_deleted_consumer_is_made_again(version: NatsVersion) {
+    let (server, settings) = ready(version, Assignment::Queue);
     let client = client(&server);
     let taking = Taking::start(&settings, 1);
     publish(&client, "events", "s", 0..1);
@@ -104,9 +152,8 @@ fn a_deleted_consumer_is_made_again() {
     taking.stop();
 }
 
-#[test]
-fn a_frozen_server_is_noticed_and_reading_goes_on_when_it_thaws() {
-    let (server, settings) = ready(Assignment::Queue);
+fn a_frozen_server_is_noticed_and_reading_goes_on_when_it_thaws(version: NatsVersion) {
+    let (server, settings) = ready(version, Assignment::Queue);
     let settings = NatsSettings {
         ping_interval: Duration::from_millis(100),
         connect_timeout: Duration::from_millis(500),

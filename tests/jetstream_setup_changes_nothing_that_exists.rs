@@ -6,15 +6,21 @@ mod jetstream_support;
 
 use std::process::Command;
 
-use jetstream_support::{ask, client, consumer, server, set_up, settings};
+use jetstream_support::{NatsVersion, ask, client, consumer, on_both_servers, server, set_up, settings};
 use task_engine::edge::nats::Assignment;
 
-#[test]
-fn a_dry_run_says_what_a_run_makes_and_a_second_run_nothing() {
+on_both_servers! {
+    a_dry_run_says_what_a_run_makes_and_a_second_run_nothing
+    what_differs_is_said_and_left
+    what_cannot_be_used_is_said_and_left
+    the_command_line_tells_how_it_went
+}
+
+fn a_dry_run_says_what_a_run_makes_and_a_second_run_nothing(version: NatsVersion) {
     for (assignment, subject, consumers) in
         [(Assignment::Queue, "events", "consumer engine "), (Assignment::Partitioned, "events.*", "4 consumers")]
     {
-        let server = server();
+        let server = server(version);
         let settings = settings(&server, assignment);
         let client = client(&server);
         let (dry, is_usable) = set_up(&settings, true).expect("a dry run");
@@ -32,9 +38,8 @@ fn a_dry_run_says_what_a_run_makes_and_a_second_run_nothing() {
     }
 }
 
-#[test]
-fn what_differs_is_said_and_left() {
-    let server = server();
+fn what_differs_is_said_and_left(version: NatsVersion) {
+    let server = server(version);
     let settings = settings(&server, Assignment::Queue);
     let client = client(&server);
     let stream = r#"{"name":"STREAM","subjects":["events",  "more"],"retention":"workqueue","storage":"memory"}"#;
@@ -64,9 +69,8 @@ fn what_differs_is_said_and_left() {
     assert_eq!(before, after);
 }
 
-#[test]
-fn what_cannot_be_used_is_said_and_left() {
-    let server = server();
+fn what_cannot_be_used_is_said_and_left(version: NatsVersion) {
+    let server = server(version);
     let settings = settings(&server, Assignment::Partitioned);
     let client = client(&server);
     let stream = r#"{"name":"STREAM","subjects":["events"],"storage":"memory"}"#;
@@ -79,9 +83,8 @@ fn what_cannot_be_used_is_said_and_left() {
     assert!(said.contains("cannot be used") && said.contains("events.*"), "{said}");
 }
 
-#[test]
-fn the_command_line_tells_how_it_went() {
-    let server = server();
+fn the_command_line_tells_how_it_went(version: NatsVersion) {
+    let server = server(version);
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("task.yaml");
     let run = |arguments: &[&str]| {

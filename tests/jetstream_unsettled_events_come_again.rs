@@ -6,13 +6,26 @@ mod jetstream_support;
 
 use std::time::{Duration, Instant};
 
-use jetstream_support::{ACK_WAIT, Taking, client, consumer, numbers, publish, ready, until};
+use jetstream_support::{
+    ACK_WAIT, NatsVersion, Taking, client, consumer, numbers, on_both_servers, publish, ready, until,
+};
 use task_engine::edge::nats::Assignment;
 use task_engine::ports::SettleAs;
 
-#[test]
-fn a_successor_gets_what_a_crash_left_in_order_and_then_the_new() {
-    let (server, settings) = ready(Assignment::Partitioned);
+on_both_servers! {
+    a_successor_gets_what_a_crash_left_in_order_and_then_the_new
+    a_clean_stop_leaves_nothing_to_wait_for
+    in_a_queue_another_instance_gets_what_a_crash_left
+    what_is_in_work_is_not_delivered_again
+    a_full_window_in_work_is_not_delivered_again
+    what_another_took_comes_again_and_then_all_is_acknowledged
+    what_is_given_back_comes_soon_and_what_is_terminated_never
+    given_back_partitions_keep_their_order
+    a_killed_server_loses_nothing_and_keeps_the_order
+}
+
+fn a_successor_gets_what_a_crash_left_in_order_and_then_the_new(version: NatsVersion) {
+    let (server, settings) = ready(version, Assignment::Partitioned);
     let client = client(&server);
     let first = Taking::start(&settings, 1);
     publish(&client, "events.1", "s", 0..20);
@@ -36,9 +49,8 @@ fn a_successor_gets_what_a_crash_left_in_order_and_then_the_new() {
     second.stop();
 }
 
-#[test]
-fn a_clean_stop_leaves_nothing_to_wait_for() {
-    let (server, settings) = ready(Assignment::Partitioned);
+fn a_clean_stop_leaves_nothing_to_wait_for(version: NatsVersion) {
+    let (server, settings) = ready(version, Assignment::Partitioned);
     let client = client(&server);
     let first = Taking::start(&settings, 1);
     publish(&client, "events.1", "s", 0..200);
@@ -61,9 +73,8 @@ fn a_clean_stop_leaves_nothing_to_wait_for() {
     second.stop();
 }
 
-#[test]
-fn in_a_queue_another_instance_gets_what_a_crash_left() {
-    let (server, settings) = ready(Assignment::Queue);
+fn in_a_queue_another_instance_gets_what_a_crash_left(version: NatsVersion) {
+    let (server, settings) = ready(version, Assignment::Queue);
     let client = client(&server);
     let first = Taking::start(&settings, 1);
     publish(&client, "events", "s", 0..10);
@@ -77,9 +88,8 @@ fn in_a_queue_another_instance_gets_what_a_crash_left() {
     second.stop();
 }
 
-#[test]
-fn what_is_in_work_is_not_delivered_again() {
-    let (server, settings) = ready(Assignment::Queue);
+fn what_is_in_work_is_not_delivered_again(version: NatsVersion) {
+    let (server, settings) = ready(version, Assignment::Queue);
     let client = client(&server);
     let (slow, other) = (Taking::start(&settings, 1), Taking::start(&settings, 1));
     slow.until_ready();
@@ -105,9 +115,59 @@ fn what_is_in_work_is_not_delivered_again() {
     other.stop();
 }
 
-#[test]
-fn what_is_given_back_comes_soon_and_what_is_terminated_never() {
-    let (server, mut settings) = ready(Assignment::Queue);
+fn a_full_window_in_work_is_not_delivered_again(version: NatsVersion) {
+    const EVENTS: u64 = 65_536;
+    let (server, mut settings) = ready(version, Assignment::Queue);
+    let jetstream = settings.jetstream.as_mut().expect("set");
+    (jetstream.durable, jetstream.max_ack_pending) = ("wide".to_owned(), EVENTS as u32);
+    let client = client(&server);
+    publish(&client, "events", "s", 0..EVENTS);
+    let taking = Taking::start(&settings, 1);
+    let events = taking.take_many(EVENTS as usize);
+    assert_eq!(numbers(&events), (0..EVENTS).collect::<Vec<_>>());
+    let until_then = Instant::now() + ACK_WAIT * 3;
+    until("three ack_wait pass", || {
+        assert!(taking.take().is_empty(), "delivered again");
+        Instant::now() > until_then
+    });
+    assert_eq!(consumer(&client, "wide")["num_redelivered"], 0);
+    taking.settle(&events, SettleAs::Done);
+    until("all is acknowledged", || consumer(&client, "wide")["num_ack_pending"] == 0);
+    taking.stop();
+}
+
+/// Its acks are over later deliveries than those of what was behind it.
+fn what_another_took_comes_again_and_then_all_is_acknowledged(version: NatsVersion) {
+    let (server, settings) = ready(version, Assignment::Partitioned);
+    let client = client(&server);
+    let taking = Taking::start(&settings, 1);
+    publish(&client, "events.1", "s", 0..1);
+    let mut events = taking.take_many(1);
+    taking.settle(&events, SettleAs::Done);
+    until("one is acknowledged", || consumer(&client, "engine-1")["ack_floor"]["stream_seq"] == 1);
+    let inbox = client.new_inbox();
+    let foreign = client.subscribe(&inbox).expect("a subscription");
+    client.publish_request("$JS.API.CONSUMER.MSG.NEXT.STREAM.engine-1", &inbox, r#"{"batch":1}"#).expect("asked");
+    publish(&client, "events.1", "s", 1..10);
+    let taken = foreign.next_timeout(ACK_WAIT).expect("one of them goes to whoever asks");
+    events = taking.take_many(9);
+    let number = taken.data[1].into();
+    assert_eq!(events.iter().filter(|event| event.0 == number).count(), 1, "it came again");
+    let before: Vec<_> = events.iter().copied().filter(|event| event.0 <= number).collect();
+    let behind: Vec<_> = events.iter().copied().filter(|event| event.0 > number).collect();
+    taking.settle(&before, SettleAs::Done);
+    until("up to it", || consumer(&client, "engine-1")["ack_floor"]["stream_seq"] == number + 1);
+    taking.settle(&behind, SettleAs::Done);
+    until("all is acknowledged", || {
+        let again = taking.take();
+        taking.settle(&again, SettleAs::Done);
+        consumer(&client, "engine-1")["num_ack_pending"] == 0
+    });
+    taking.stop();
+}
+
+fn what_is_given_back_comes_soon_and_what_is_terminated_never(version: NatsVersion) {
+    let (server, mut settings) = ready(version, Assignment::Queue);
     // Long, so that it is not what brings them again. The consumer has its own.
     settings.jetstream.as_mut().expect("set").ack_wait = Duration::from_secs(3600);
     settings.jetstream.as_mut().expect("set").durable = "patient".to_owned();
@@ -128,9 +188,8 @@ fn what_is_given_back_comes_soon_and_what_is_terminated_never() {
     second.stop();
 }
 
-#[test]
-fn given_back_partitions_keep_their_order() {
-    let (server, settings) = ready(Assignment::Partitioned);
+fn given_back_partitions_keep_their_order(version: NatsVersion) {
+    let (server, settings) = ready(version, Assignment::Partitioned);
     let client = client(&server);
     let first = Taking::start(&settings, 1);
     publish(&client, "events.3", "s", 0..10);
@@ -147,10 +206,9 @@ fn given_back_partitions_keep_their_order() {
     second.stop();
 }
 
-#[test]
-fn a_killed_server_loses_nothing_and_keeps_the_order() {
+fn a_killed_server_loses_nothing_and_keeps_the_order(version: NatsVersion) {
     for assignment in [Assignment::Queue, Assignment::Partitioned] {
-        let (server, settings) = ready(assignment);
+        let (server, settings) = ready(version, assignment);
         let subject = if assignment == Assignment::Queue { "events" } else { "events.2" };
         let taking = Taking::start(&settings, 1);
         taking.until_ready();

@@ -69,7 +69,7 @@ pub fn group(users: usize) -> Arc<Group> {
         wire.extend_from_slice(name.as_bytes());
     }
     let places = (0..users as u32).map(UserIx).collect();
-    Arc::new(Group::new(gateway_name(0).into(), GatewayIx(0), places, wire.into()))
+    Arc::new(Group::new(gateway_name(0).into(), GatewayIx(0), 0, places, wire.into()))
 }
 
 /// A bundle of shard 0 for a group.

@@ -27,6 +27,16 @@ pub struct Clock {
 }
 
 impl Clock {
+    /// How long the measured work took, all together.
+    pub fn took(&self) -> Duration {
+        self.took
+    }
+
+    /// How often the measured work allocated.
+    pub fn allocations(&self) -> u64 {
+        self.allocations
+    }
+
     /// Runs and measures `work`. Its result is dropped outside.
     pub fn time<R>(&mut self, work: impl FnOnce() -> R) -> R {
         let allocations = allocations::of_this_thread();

@@ -14,6 +14,7 @@ use task_engine::push::facts::{Input, Output, StreamFact};
 use task_engine::push::inbox::InboxStore;
 use task_engine::push::{Push, Settings};
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::Clock;
@@ -27,6 +28,8 @@ const TURN_EVENTS_MAX: usize = 64;
 const USERS: usize = 40_000;
 /// Sessions at the most.
 const SESSIONS_MAX: usize = 4096;
+/// How far one member of a session is from the next where users are shared: a prime, so that none comes twice.
+const STRIDE: usize = 10_007;
 /// How far the scripted clock goes a turn.
 const TURN: Duration = Duration::from_micros(100);
 
@@ -66,6 +69,13 @@ pub struct World {
     push: Push,
     now: Nanos,
     sessions: usize,
+    /// Sessions that get events, from the first one.
+    active_sessions: usize,
+    users: usize,
+    /// Whoever is connected to the next gateway than at first.
+    moved: HashSet<usize>,
+    /// Nobody is connected.
+    is_offline: bool,
     next_msg_id: i64,
     facts: Vec<Input>,
     outputs: Vec<Output>,
@@ -87,6 +97,42 @@ pub fn task_engine_turn(push: &mut Push, facts: &mut Vec<Input>, outputs: &mut V
 impl World {
     /// A world whose lookups are all cached and whose streams are all open.
     pub fn new(shape: Shape) -> Self {
+        let sessions = (USERS / (shape.fan_out + 1)).clamp(1, SESSIONS_MAX);
+        Self::warm(shape, sessions)
+    }
+
+    /// The same with so many sessions, and one more that no event comes for once it is known.
+    pub fn warm(shape: Shape, sessions: usize) -> Self {
+        let mut world = Self::cold(shape, sessions + 1, (sessions + 1) * (shape.fan_out + 1));
+        // Each session learns its members and routes, then each gateway and group is warm.
+        world.push_events(2 * (sessions + 1) as u64, &mut Clock::default());
+        world.active_sessions = sessions;
+        world
+    }
+
+    /// A user connects to another gateway, and the store says so: one of a session that gets events, or of the one that
+    /// gets none.
+    pub fn move_user(&mut self, is_elsewhere: bool) {
+        let session = if is_elsewhere { self.active_sessions } else { self.next_session() };
+        let user = self.member(session, self.moved.len() % (self.shape.fan_out + 1));
+        if !self.moved.insert(user) {
+            self.moved.remove(&user);
+        }
+        self.facts.push(Input::RouteChanged(user_name(user).into()));
+    }
+
+    /// Everyone is gone from their gateways, and the store knows.
+    pub fn go_offline(&mut self) {
+        self.is_offline = true;
+        self.facts.push(Input::RoutesUnknown);
+    }
+
+    fn next_session(&self) -> usize {
+        (self.next_msg_id - FIRST_MSG_ID) as usize % self.active_sessions
+    }
+
+    /// A world that knows nothing yet, with so many sessions, each of some of so many users.
+    pub fn cold(shape: Shape, sessions: usize, users: usize) -> Self {
         let hour = Duration::from_secs(3600);
         let push = Push::new(Settings {
             shard: ShardId(0),
@@ -102,7 +148,11 @@ impl World {
             shape,
             push,
             now: Nanos(1),
-            sessions: (USERS / (shape.fan_out + 1)).clamp(1, SESSIONS_MAX),
+            sessions,
+            active_sessions: sessions,
+            users,
+            moved: HashSet::new(),
+            is_offline: false,
             next_msg_id: FIRST_MSG_ID,
             facts: vec![Input::RoutesTracked(true)],
             outputs: Vec::new(),
@@ -110,9 +160,12 @@ impl World {
             settled: 0,
         };
         world.facts.extend((0..shape.gateways).map(|gateway| Input::GatewayListed(record(gateway, shape.protocol))));
-        // Each session learns its members and routes, then each gateway and group is warm.
-        world.push_events(2 * world.sessions as u64, &mut Clock::default());
         world
+    }
+
+    /// The core, to ask what it counted.
+    pub fn push(&self) -> &Push {
+        &self.push
     }
 
     /// Events in one turn.
@@ -124,10 +177,9 @@ impl World {
     fn next_events(&mut self, events: u64) -> impl Iterator<Item = Input> {
         let first = self.next_msg_id;
         self.next_msg_id += events as i64;
-        let (sessions, members) = (self.sessions, self.shape.fan_out + 1);
         (first..first + events as i64).map(move |msg_id| {
-            let session = msg_id as usize % sessions;
-            let payload = event(session, &user_name(session * members), msg_id);
+            let session = (msg_id - FIRST_MSG_ID) as usize % self.active_sessions;
+            let payload = event(session, &user_name(self.member(session, 0)), msg_id);
             Input::Event { payload, tag: DeliveryTag { reader: 0, number: msg_id as u64 } }
         })
     }
@@ -144,7 +196,7 @@ impl World {
             left -= now;
             let facts: Vec<_> = self.next_events(now).collect();
             self.facts.extend(facts);
-            while !self.facts.is_empty() {
+            while !self.facts.is_empty() || self.push.has_more() {
                 self.turn(clock);
                 self.answer();
             }
@@ -184,6 +236,7 @@ impl World {
                 Output::Open { gateway, stream, .. } => self.tell(gateway, stream, StreamFact::Opened),
                 Output::Send { gateway, stream, chunk } => self.deliver(gateway, stream, &chunk),
                 Output::Settle(_) => self.settled += 1,
+                Output::Store { ask, .. } => self.facts.push(Input::Stored { ask, answer: Ok(NameList::new()) }),
                 Output::ToOwner(_, bundle) => {
                     self.pushed += bundle.recipients() as u64;
                     self.facts.push(Input::Result(BundleResult { bundle, end: BundleEnd::Answered(Vec::new()) }));
@@ -212,14 +265,29 @@ impl World {
 
     fn members_of(&self, session: &str) -> NameList {
         let number = number_in(session);
-        let members = self.shape.fan_out + 1;
-        (number * members..(number + 1) * members).map(user_name).collect()
+        (0..=self.shape.fan_out).map(|place| user_name(self.member(number, place))).collect()
+    }
+
+    /// Sessions share no member where users are enough; else their members lie far from each other, as real ones do.
+    fn member(&self, session: usize, place: usize) -> usize {
+        let first = session * (self.shape.fan_out + 1);
+        if self.sessions * (self.shape.fan_out + 1) <= self.users {
+            first + place
+        } else {
+            (first + place * STRIDE) % self.users
+        }
     }
 
     fn routes_of(&self, users: &NameList) -> RouteList {
         let mut routes = RouteList::new();
         for user in users.iter() {
-            routes.push(Route::Gateway(&gateway_name(number_in(user) % self.shape.gateways)));
+            if self.is_offline {
+                routes.push(Route::Offline);
+                continue;
+            }
+            let number = number_in(user);
+            let gateway = (number + usize::from(self.moved.contains(&number))) % self.shape.gateways;
+            routes.push(Route::Gateway(&gateway_name(gateway)));
         }
         routes
     }

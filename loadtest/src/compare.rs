@@ -12,8 +12,9 @@ use crate::workload::{Overrides, Workload};
 /// What may be chosen.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CompareArgs {
-    /// An engine, given twice or more: NAME=CMD or CMD with {config}, {admin} and {cores} where they go; `task-engine` and
-    /// `reference` are this build's own. Ratios are to the first.
+    /// An engine, given twice or more: NAME=CMD or CMD with {config}, {admin} and {cores} where they go, or one of this
+    /// build's own: `task-engine`, `task-engine-jetstream` (its events come through JetStream), `reference`, `bare`.
+    /// Ratios are to the first.
     #[arg(long, value_name = "CMD", required = true)]
     pub engine: Vec<String>,
     /// Trials of each engine.

@@ -4,6 +4,7 @@
 //! error with what was waited for and its last log lines.
 
 mod embedded;
+pub(crate) mod own;
 mod process;
 mod stages;
 

@@ -28,7 +28,7 @@ pub struct FaultArgs {
     #[arg(long, value_enum)]
     pub assignment: Option<Assignment>,
     /// Events a second.
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=5_000))]
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=5_000))]
     pub rate: u32,
     /// Shards of the engine.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]

@@ -9,6 +9,7 @@ mod control;
 mod fast;
 mod io;
 mod plain;
+mod process;
 mod record;
 
 use std::future::Future;
@@ -34,6 +35,7 @@ use tonic::codegen::Service;
 use self::control::{Control, NOT_CONNECTED, Order};
 use self::io::GateIo;
 use self::plain::Plain;
+pub use self::process::{GatewayProcess, serve as serve_as_process};
 pub use self::record::{Answer, Log, Record, Recorder, Seen};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
@@ -95,6 +97,8 @@ impl Protocols {
 pub struct GatewayOptions {
     /// Its id, as routes and the registry write it.
     pub id: String,
+    /// Its port on 127.0.0.1; a free one when left out.
+    pub port: Option<u16>,
     /// Which rpcs it knows.
     pub protocols: Protocols,
     /// How it treats what it is sent, at first.
@@ -112,7 +116,8 @@ impl GatewayOptions {
     /// A prompt gateway that knows only `PushMessage`, as today's do.
     pub fn new(id: impl Into<String>, recorder: Arc<dyn Recorder>) -> Self {
         let id = id.into();
-        Self { id, protocols: Protocols::STREAM, behaviour: Behaviour::Prompt, recorder, window: 1 << 20, fast: false }
+        let (protocols, behaviour) = (Protocols::STREAM, Behaviour::Prompt);
+        Self { id, port: None, protocols, behaviour, recorder, window: 1 << 20, fast: false }
     }
 
     /// The same with other protocols.
@@ -148,14 +153,14 @@ struct Running {
 }
 
 impl Gateway {
-    /// Starts one on a free port.
+    /// Starts one.
     ///
     /// # Errors
-    /// When there is no free port.
+    /// When its port is taken, or none is free.
     pub fn start(options: GatewayOptions) -> Result<Self> {
-        let GatewayOptions { id, protocols, behaviour, recorder, window, fast } = options;
+        let GatewayOptions { id, port, protocols, behaviour, recorder, window, fast } = options;
         let control = Arc::new(Control::new(&id, protocols, recorder, behaviour, fast));
-        let port = crate::servers::free_ports(1)?[0];
+        let port = port.map_or_else(|| crate::servers::free_ports(1).map(|ports| ports[0]), Ok)?;
         let gateway = Self { control, port, window, running: Mutex::new(None) };
         gateway.restart()?;
         gateway.behave(behaviour);

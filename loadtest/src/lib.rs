@@ -3,6 +3,7 @@
 //!
 //! Its own workspace member, so that nothing it needs ever reaches the engine.
 
+pub mod bare;
 pub mod clock;
 pub mod compare;
 pub mod cost;
@@ -14,6 +15,7 @@ pub mod live;
 pub mod load;
 pub mod machine;
 pub mod moves;
+mod page;
 pub mod publisher;
 pub mod reference;
 pub mod report;
@@ -24,5 +26,6 @@ pub mod search;
 pub mod servers;
 pub mod trial;
 pub mod verdict;
+mod wiring;
 pub mod workload;
 pub mod world;

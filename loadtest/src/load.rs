@@ -11,7 +11,7 @@ use task_engine::edge::embedded::Publisher;
 
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::publisher::{NatsPublisher, Subject};
+use crate::publisher::{Identity, NatsPublisher, Subject};
 use crate::verdict::Verdict;
 use crate::workload::Load;
 use crate::world::World;
@@ -52,13 +52,20 @@ impl Sink {
         Self::Nats(publisher, subjects)
     }
 
-    fn publish(&mut self, session: usize, payload: &mut Vec<u8>) -> Result<()> {
+    fn publish(&mut self, (session, number): Identity, payload: &mut Vec<u8>) -> Result<()> {
         match self {
-            Self::Nats(publisher, subjects) => publisher.publish(&subjects[session], payload),
+            Self::Nats(publisher, subjects) => publisher.publish_known(&subjects[session], (session, number), payload),
             Self::Embedded(publisher) => {
                 let sent = publisher.publish(std::mem::take(payload));
                 sent.map_err(|stopped| Error::of("the engine takes no more events", stopped))
             }
+        }
+    }
+
+    fn not_taken(&mut self) -> Vec<Identity> {
+        match self {
+            Self::Nats(publisher, _) => publisher.not_taken(),
+            Self::Embedded(_) => Vec::new(),
         }
     }
 
@@ -94,7 +101,7 @@ impl Publishing {
             }
             self.publish(session, clock::now())?;
         }
-        self.sink.sync()?;
+        self.sync()?;
         Ok(Published { events: self.world.sessions() as u64, lag_max_nanos: 0 })
     }
 
@@ -108,8 +115,22 @@ impl Publishing {
             Load::EventsPerSecond(rate) => self.open_loop(u64::from(rate), nanos, stop),
             Load::PushesInFlight(window) => self.closed_loop(window, nanos, stop),
         }?;
-        self.sink.sync()?;
+        self.sync()?;
         Ok(published)
+    }
+
+    /// The broker has said of each event whether it took it.
+    fn sync(&mut self) -> Result<()> {
+        self.sink.sync()?;
+        self.strike_out();
+        Ok(())
+    }
+
+    /// What the broker refused is not expected.
+    fn strike_out(&mut self) {
+        for (session, number) in self.sink.not_taken() {
+            self.verdict.not_taken(session, number);
+        }
     }
 
     fn open_loop(&mut self, rate: u64, nanos: u64, stop: &AtomicBool) -> Result<Published> {
@@ -157,6 +178,7 @@ impl Publishing {
                 self.sink.flush()?;
                 has_flushed = true;
             }
+            self.strike_out();
             std::thread::sleep(ROOM_POLL);
         }
     }
@@ -168,7 +190,7 @@ impl Publishing {
     }
 
     fn publish(&mut self, session: usize, intended: u64) -> Result<()> {
-        self.verdict.next_event(session, intended, &mut self.payload);
-        self.sink.publish(session, &mut self.payload)
+        let number = self.verdict.next_event(session, intended, &mut self.payload);
+        self.sink.publish((session, number), &mut self.payload)
     }
 }

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use loadtest::bare;
 use loadtest::compare::{self, CompareArgs};
 use loadtest::cost::Counting;
 use loadtest::error::Result;
 use loadtest::faults::{self, FaultArgs};
+use loadtest::gateways;
 use loadtest::reference;
 use loadtest::run::{self, RunArgs};
 use loadtest::workload::Workload;
@@ -40,18 +42,37 @@ enum Command {
     Faults(Box<FaultArgs>),
     /// Lists the named workloads.
     Workloads,
-    /// The reference engine: the plain Tokio way, on the same wire; what task-engine is compared with.
-    Reference {
-        /// The configuration file, as task-engine takes it.
+    /// A gateway as a process of its own, which tells each push on standard output: for `faults`.
+    #[command(hide = true)]
+    Gateway {
+        /// Its id.
         #[arg(long)]
-        config: PathBuf,
-        /// Where /readyz is.
+        id: String,
+        /// Its port on 127.0.0.1.
         #[arg(long)]
-        admin: Option<SocketAddr>,
-        /// Worker threads.
-        #[arg(long)]
-        cores: Option<u16>,
+        port: u16,
     },
+    /// The reference engine: the plain Tokio way, on the same wire; what task-engine must beat.
+    Reference(EngineArgs),
+    /// The bare program: one core, everything read at the start, nothing promised; the yardstick of task-engine.
+    ///
+    /// No retry, no ledger, no lookup, no repeat is known, no inbox, and answers are not read. It speaks `batch` and
+    /// `stream`, has one core, and reads core NATS.
+    Bare(EngineArgs),
+}
+
+/// How an engine of this program is started.
+#[derive(Debug, clap::Args)]
+struct EngineArgs {
+    /// The configuration file, as task-engine takes it.
+    #[arg(long)]
+    config: PathBuf,
+    /// Where /readyz is.
+    #[arg(long)]
+    admin: Option<SocketAddr>,
+    /// Worker threads, or shards.
+    #[arg(long)]
+    cores: Option<u16>,
 }
 
 fn main() -> ExitCode {
@@ -60,7 +81,9 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Faults(args) => faults::run(&args),
         Command::Workloads => list_workloads().map(|()| true),
-        Command::Reference { config, admin, cores } => reference::run(&config, admin, cores).map(|()| true),
+        Command::Gateway { id, port } => gateways::serve_as_process(&id, port),
+        Command::Reference(EngineArgs { config, admin, cores }) => reference::run(&config, admin, cores).map(|()| true),
+        Command::Bare(EngineArgs { config, admin, cores }) => bare::run(&config, admin, cores).map(|()| true),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -16,7 +16,6 @@ mod gateway;
 mod intake;
 mod link;
 mod members;
-mod page;
 mod registry;
 mod requests;
 mod routes;
@@ -37,6 +36,7 @@ use self::gateway::Gateways;
 use self::members::Members;
 use self::routes::Routes;
 use crate::error::{Error, Result};
+use crate::page;
 
 /// How long what is under way may take after a signal.
 const DRAIN: Duration = Duration::from_secs(20);

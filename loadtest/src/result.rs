@@ -33,6 +33,9 @@ pub struct RunResult {
     pub engine: String,
     /// `embedded` or `servers`.
     pub stores: String,
+    /// Where events came from: `embedded`, `core` or `jetstream`; empty in older documents.
+    #[serde(default)]
+    pub source: String,
     /// `stream`, `unary` or `batch`.
     pub protocol: String,
     /// `queue` or `partitioned`.
@@ -142,6 +145,9 @@ pub struct VerdictCounts {
     /// Rows in the inbox: of whoever could not be reached, or not in time.
     #[serde(default)]
     pub stored: u64,
+    /// Events that the broker did not take, which are not expected.
+    #[serde(default)]
+    pub not_taken_events: u64,
     /// Whether the workload cuts streams, so that repeats are allowed (and only they).
     pub may_repeat: bool,
     /// Whether all is as it must be.

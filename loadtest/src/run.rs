@@ -18,8 +18,9 @@ pub struct RunArgs {
     /// A named workload (`loadtest workloads` lists them), or a .toml file.
     #[arg(long, default_value = "mixed")]
     pub workload: String,
-    /// The engine's command line, with {config}, {admin} and {cores} where they go; implies --servers. `reference` is the
-    /// plain Tokio engine of this program.
+    /// The engine's command line, with {config}, {admin} and {cores} where they go; implies --servers. By name:
+    /// `task-engine`, `task-engine-jetstream` (the same with --jetstream), `reference` (the plain Tokio engine of this
+    /// program), `bare` (the bare program, the yardstick).
     #[arg(long, value_name = "CMD")]
     pub engine: Option<String>,
     /// What is driven, and on what.
@@ -73,7 +74,7 @@ pub fn run(args: &RunArgs) -> Result<bool> {
 /// # Errors
 /// As [`run`].
 pub fn measure(setup: &Setup, engine: Option<&str>, workload: &Workload, search: Option<&Search>) -> Result<Run> {
-    let mut workload = workload.clone();
+    let (mut workload, setup) = (workload.clone(), &setup.of_engine(engine));
     let (machine, started) = (machine::machine(), SystemTime::now());
     let live = Live::new(f64::from(workload.warm_up_seconds + workload.seconds));
     let mut trial = Trial::start(setup, engine, &workload, &live)?;
@@ -109,6 +110,7 @@ pub fn measure(setup: &Setup, engine: Option<&str>, workload: &Workload, search:
         versions: machine::versions(with_servers, engine),
         engine: engine.unwrap_or(if with_servers { "task-engine" } else { "embedded" }).to_owned(),
         stores: if with_servers { "servers" } else { "embedded" }.to_owned(),
+        source: setup.source(with_servers).to_owned(),
         protocol: word(&setup.protocol),
         assignment: word(&setup.assignment),
         cores: setup.cores,

@@ -26,7 +26,7 @@ use tempfile::TempDir;
 
 pub use self::etcd::{Etcd, EtcdOptions};
 pub use self::maria::Maria;
-pub use self::nats::{Nats, NatsAuth, NatsOptions};
+pub use self::nats::{Nats, NatsAuth, NatsOptions, NatsVersion};
 pub use self::redis::{Redis, RedisOptions};
 use crate::clock;
 use crate::error::{Error, Result};
@@ -41,7 +41,7 @@ const START_TRIES: usize = 3;
 
 /// How one kind of server is started.
 pub(crate) struct Recipe {
-    /// The program, looked for in PATH, /usr/sbin and /usr/local/sbin.
+    /// The program, looked for in PATH, /usr/sbin and /usr/local/sbin unless it is a whole path.
     pub binary: &'static str,
     /// The Debian package that brings it.
     pub package: &'static str,

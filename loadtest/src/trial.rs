@@ -4,9 +4,8 @@
 //! engine dies.
 
 mod inbox;
+mod servers;
 
-use std::fs;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,8 +14,9 @@ use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use tempfile::TempDir;
 
+use self::servers::{PARTITIONS, Servers, TOPIC};
 use crate::cost::Cpu;
-use crate::engine::{Embedded, Engine, Places, Process, Ready, Stages, Stopped};
+use crate::engine::{self, Embedded, Engine, Places, Process, Ready, Stages, Stopped};
 use crate::error::{Error, Result};
 use crate::gateways::{Gateway, Protocols};
 use crate::live::{Live, Tick};
@@ -24,13 +24,11 @@ use crate::load::{Published, Publishing, Sink};
 use crate::moves::{Mover, RouteWriter};
 use crate::publisher::{NatsPublisher, Subject};
 use crate::result::{SecondFigures, StageFigures};
-use crate::servers::{self, Etcd, EtcdOptions, Maria, Nats, NatsOptions, Redis, RedisOptions};
+use crate::servers::{folder, free_ports};
 use crate::verdict::Verdict;
 use crate::workload::{Load, Workload};
 use crate::world::World;
 
-const TOPIC: &str = "resonance.push.event.v1";
-const PARTITIONS: u32 = 64;
 /// Nothing more is expected once nothing came for so long: longer than any deadline of the engine.
 const QUIET: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(5);
@@ -76,21 +74,16 @@ pub struct Setup {
     /// Who reads which events (with --servers).
     #[arg(long, value_enum, default_value_t = Assignment::Queue)]
     pub assignment: Assignment,
+    /// Events come through a JetStream stream that `task-engine setup` makes (with --servers). They are published without
+    /// waiting for the broker's word; what it refuses is not expected. The engine `task-engine-jetstream` has it set.
+    #[arg(long)]
+    pub jetstream: bool,
     /// Shards of the engine.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub cores: u16,
     /// Plain tonic gateways in place of the fast ones.
     #[arg(long)]
     pub plain: bool,
-}
-
-/// The throw-away servers of a trial.
-struct Servers {
-    nats: Nats,
-    nats_pages: u16,
-    redis: Redis,
-    maria: Maria,
-    etcd: Etcd,
 }
 
 /// An engine, how it is fed, how routes are changed, and what it runs on.
@@ -144,6 +137,22 @@ pub struct Drive {
     pub give_up_above_ms: Option<f64>,
 }
 
+impl Setup {
+    /// With what the engine's name says of it.
+    pub fn of_engine(&self, engine: Option<&str>) -> Self {
+        Self { jetstream: self.jetstream || engine == Some(engine::own::ON_JETSTREAM), ..self.clone() }
+    }
+
+    /// Where its events come from.
+    pub fn source(&self, with_servers: bool) -> &'static str {
+        match (with_servers, self.jetstream) {
+            (false, _) => "embedded",
+            (true, false) => "core",
+            (true, true) => "jetstream",
+        }
+    }
+}
+
 impl Rpc {
     /// What gateways are started with.
     fn protocols(self) -> Protocols {
@@ -171,6 +180,9 @@ impl Trial {
         if !with_servers && setup.assignment == Assignment::Partitioned {
             return Err(Error::new("--assignment partitioned needs real servers: add --servers"));
         }
+        if !with_servers && setup.jetstream {
+            return Err(Error::new("--jetstream needs real servers: add --servers"));
+        }
         let world = World::new(workload);
         let verdict = Verdict::new(world.clone());
         let gateways = world.start_gateways(&verdict, setup.protocol.protocols(), setup.plain)?;
@@ -196,15 +208,16 @@ impl Trial {
         live: &Live,
     ) -> Result<Started> {
         live.note("starting NATS, Redis, MariaDB and etcd");
-        let servers = Servers::start()?;
+        let servers = Servers::start(setup.jetstream)?;
         live.note("writing members, routes and gateways");
         world.seed(&servers.maria, &servers.redis, &servers.etcd, gateways)?;
-        let folder = servers::folder("engine")?;
-        let config = folder.path().join("task.yaml");
-        let admin_port = servers::free_ports(1)?[0];
-        let written = fs::write(&config, servers.config_text(setup, admin_port));
-        written.map_err(|cause| Error::of("cannot write the engine's configuration", cause))?;
-        let command = command_of(engine)?;
+        let folder = folder("engine")?;
+        let admin_port = free_ports(1)?[0];
+        let config = servers.write_config(setup, admin_port, folder.path())?;
+        if setup.jetstream {
+            engine::own::set_up(&config)?;
+        }
+        let command = engine::own::command_of(engine)?;
         live.note(&format!("starting {command}"));
         let places = Places {
             config: &config,
@@ -220,7 +233,11 @@ impl Trial {
             Assignment::Queue => Subject::One(TOPIC.to_owned()),
             Assignment::Partitioned => Subject::Partitioned { topic: TOPIC.to_owned(), partitions: PARTITIONS },
         };
-        let sink = Sink::nats(NatsPublisher::connect(&servers.nats.addr())?, &subject, world);
+        let publisher = match setup.jetstream {
+            false => NatsPublisher::connect(&servers.nats.addr())?,
+            true => NatsPublisher::connect_to_stream(&servers.nats.addr())?,
+        };
+        let sink = Sink::nats(publisher, &subject, world);
         let writer = RouteWriter::Redis(servers.redis.url());
         Ok((Engine::Process(engine), sink, writer, Some((servers, folder))))
     }
@@ -287,67 +304,6 @@ impl Trial {
 fn settled_stages(engine: &Engine) -> Stages {
     std::thread::sleep(Duration::from_millis(1_300));
     engine.stages()
-}
-
-/// The command line behind an engine's name; a command line is its own.
-///
-/// # Errors
-/// When this build's engine is not there.
-fn command_of(engine: Option<&str>) -> Result<String> {
-    let program = match engine {
-        None | Some("task-engine") => "task-engine",
-        Some("reference") => "loadtest",
-        Some(command) => return Ok(command.to_owned()),
-    };
-    let beside = std::env::current_exe().map(|path| path.with_file_name(program));
-    let path: Option<PathBuf> = beside.ok().filter(|path| path.is_file());
-    let path = path.ok_or_else(|| {
-        Error::new(format!(
-            "{program} is not beside this program: run `make loadtest`, or give --engine \"CMD {{config}}\""
-        ))
-    })?;
-    let path = path.display().to_string();
-    let quoted = shlex::try_quote(&path).map_err(|cause| Error::of("the path of the engine", cause))?;
-    let command = if program == "loadtest" { " reference" } else { "" };
-    Ok(format!("{quoted}{command} --config {{config}} --admin {{admin}} --cores {{cores}}"))
-}
-
-impl Servers {
-    fn start() -> Result<Self> {
-        let nats_pages = servers::free_ports(1)?[0];
-        let options = NatsOptions { config: format!("http: \"127.0.0.1:{nats_pages}\"\n"), ..NatsOptions::default() };
-        Ok(Self {
-            nats: Nats::start(&options)?,
-            nats_pages,
-            redis: Redis::start(&RedisOptions::default())?,
-            maria: Maria::start()?,
-            etcd: Etcd::start(&EtcdOptions::default())?,
-        })
-    }
-
-    /// The configuration that every engine of the house reads.
-    fn config_text(&self, setup: &Setup, admin_port: u16) -> String {
-        let mut text = format!(
-            "nats:\n  url: {}\nredis:\n  addr: {}\netcd:\n  endpoints: [\"{}\"]\n\
-             mysql:\n  host: 127.0.0.1\n  port: {}\n  username: {}\n  password: {}\n  database: {}\n\
-             consumer:\n  topic: {TOPIC}\n",
-            self.nats.url(),
-            self.redis.addr(),
-            self.etcd.addr(),
-            self.maria.port(),
-            Maria::USER,
-            Maria::PASSWORD,
-            Maria::DATABASE,
-        );
-        // Keys that other engines do not know are left out where they say nothing.
-        if setup.assignment == Assignment::Partitioned {
-            text += &format!("  assignment: partitioned\n  partitions: {PARTITIONS}\n");
-        }
-        if setup.ready == Ready::Readyz {
-            text += &format!("engine:\n  cores: {}\nadmin:\n  listen: 127.0.0.1:{admin_port}\n", setup.cores);
-        }
-        text
-    }
 }
 
 /// Looks at a phase while it runs.

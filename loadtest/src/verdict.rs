@@ -66,6 +66,7 @@ struct Counts {
     refused: AtomicU64,
     excused: AtomicU64,
     stored: AtomicU64,
+    not_taken: AtomicU64,
 }
 
 /// What is wrong with a push.
@@ -98,12 +99,22 @@ impl Verdict {
     }
 
     /// Enters a session's next message into the books and writes its PushEvent into `payload` in place of what is there;
-    /// `intended_nanos` is the instant on [`clock::now`](crate::clock::now) that it is meant to be sent at.
-    pub fn next_event(&self, session: usize, intended_nanos: u64, payload: &mut Vec<u8>) {
+    /// `intended_nanos` is the instant on [`clock::now`](crate::clock::now) that it is meant to be sent at. Gives the
+    /// message's number in its session.
+    pub fn next_event(&self, session: usize, intended_nanos: u64, payload: &mut Vec<u8>) -> u32 {
         let number = lock(&self.books[session]).enter(self.world.members_count(session));
         self.counts.events.fetch_add(1, Ordering::Relaxed);
         self.counts.expected.fetch_add(self.world.expected(session).into(), Ordering::Relaxed);
         self.messages.encode(session, self.world.sender(session), number, intended_nanos, payload);
+        number
+    }
+
+    /// The broker did not take this message: nobody is to get it.
+    pub fn not_taken(&self, session: usize, number: u32) {
+        if self.books.get(session).is_some_and(|book| lock(book).strike_out(number)) {
+            self.counts.not_taken.fetch_add(1, Ordering::Relaxed);
+            self.counts.expected.fetch_sub(self.world.expected(session).into(), Ordering::Relaxed);
+        }
     }
 
     /// From now on whoever cannot be reached (offline, or at a gateway that is deaf or refuses everybody) must have a row.
@@ -170,6 +181,7 @@ impl Verdict {
             refused: count(&counts.refused),
             excused: count(&counts.excused),
             stored: count(&counts.stored),
+            not_taken_events: count(&counts.not_taken),
             may_repeat: self.may_repeat_at.contains(&true),
             is_clean: lost == 0 && self.wrong_so_far() == 0,
             cases,
@@ -179,11 +191,13 @@ impl Verdict {
     /// What a session is missing; while there is room, in words.
     fn lost(&self, session: usize, cases: &mut Vec<String>) -> u64 {
         let (book, members) = (lock(&self.books[session]), self.world.members_count(session));
-        let lost = u64::from(book.sent()) * u64::from(self.owed(session)) - book.came();
+        let lost = u64::from(book.expected()) * u64::from(self.owed(session));
+        // What came of a message before the broker said that it did not take it is more than was expected.
+        let lost = lost.saturating_sub(book.came());
         if lost == 0 {
             return 0;
         }
-        for message in 0..book.sent() {
+        for message in (0..book.sent()).filter(|message| !book.is_struck_out(*message)) {
             for number in 1..members {
                 if cases.len() >= CASES_SHOWN {
                     return lost;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use loadtest::servers::{Etcd, EtcdOptions, Maria, Nats, NatsAuth, NatsOptions, Redis, RedisOptions};
+use loadtest::servers::{Etcd, EtcdOptions, Maria, Nats, NatsAuth, NatsOptions, NatsVersion, Redis, RedisOptions};
 use mysql::prelude::Queryable;
 
 #[test]
@@ -66,6 +66,18 @@ fn nats_greets_and_wants_its_token() {
     nats.kill9();
     nats.restart().unwrap();
     assert!(read_greeting(nats.port()).starts_with(b"INFO"));
+}
+
+#[test]
+fn the_current_nats_is_another_than_the_installed_one() {
+    let version = |version| {
+        let nats = Nats::start(&NatsOptions { version, ..Default::default() }).unwrap();
+        let greeting = String::from_utf8(read_greeting(nats.port())).unwrap();
+        greeting.split("\"version\":\"").nth(1).and_then(|rest| rest.split('"').next().map(String::from)).unwrap()
+    };
+    let minor = |text: &str| text.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok()).unwrap();
+    let (installed, current) = (version(NatsVersion::Installed), version(NatsVersion::Current));
+    assert!(minor(&current) >= 12 && minor(&current) >= minor(&installed), "{installed} and {current}");
 }
 
 #[test]

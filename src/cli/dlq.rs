@@ -77,7 +77,8 @@ pub enum DlqCommand {
         /// Which letters; none named: all.
         #[command(flatten)]
         which: Which,
-        /// Also letters about one recipient: their event then goes to all members again.
+        /// Also letters about one recipient: their event then goes to all members again. Not before the engine has
+        /// forgotten the event (five minutes), as it would take it for a repeat.
         #[arg(long)]
         everyone: bool,
     },

@@ -13,7 +13,7 @@
 
 mod body;
 mod connection;
-mod io;
+pub mod io;
 mod status;
 mod stream;
 mod unary;
@@ -93,7 +93,7 @@ impl Gateways {
 
     /// Starts to connect. Reports `Opened` once the server's HTTP/2 settings are here and the request is on its way
     /// (never waits for response headers: grpc-go sends them with its first answer), or `Closed(NotOpened)`.
-    /// A server's graceful GOAWAY is not reported: a stream goes on until the server ends it, as grpc-go does.
+    /// A server's GOAWAY is reported as `GoingAway`: the stream goes on until the core finishes it.
     ///
     /// An older stream of the same gateway is left as it is: until the core finishes or cuts it, both are open.
     pub fn open(

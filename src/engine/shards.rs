@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use futures_lite::future;
 use glommio::{Latency, LocalExecutorBuilder, Shares};
 
 use crate::config::Config;
@@ -13,7 +14,7 @@ use crate::edge::resolve::Resolver;
 use crate::edge::writers::{BuryThread, InboxThreads};
 use crate::engine::{Engine, StartError};
 use crate::ids::ShardId;
-use crate::limits::{SHARD_IO_MEMORY_BYTES, SHARD_PREEMPT_AFTER, TICK};
+use crate::limits::{SHARD_IO_MEMORY_BYTES, SHARD_PREEMPT_AFTER, SHARD_START_PATIENCE, TICK};
 use crate::meter::ShardPublisher;
 use crate::ports::{Routes, shard_name};
 use crate::push::inbox::InboxStore;
@@ -21,6 +22,7 @@ use crate::push::{Push, Settings};
 use crate::shard::inbox::{FactSender, LocalFacts, Mailbox, Wake};
 use crate::shard::intake::IntakeLane;
 use crate::shard::mesh::{MeshEnd, mesh};
+use crate::shard::net::Net;
 use crate::shard::pump::{Pump, Shared, Work};
 use crate::shard::routes_port::RoutesPort;
 use crate::threads::Cores;
@@ -109,7 +111,7 @@ pub(super) fn start(config: &Config, shared: Arc<Shared>, parts: Parts) -> Resul
         LocalExecutorBuilder::new(cores.placement(shard))
             .name(&shard_name(shard))
             .io_memory(SHARD_IO_MEMORY_BYTES)
-            .preempt_timer(SHARD_PREEMPT_AFTER)
+            .preempt_timer(SHARD_START_PATIENCE)
             .spawn(move || async move {
                 run(seed).await;
                 let _ = ended.send(shard);
@@ -139,10 +141,11 @@ fn settings_of(config: &Config, shard: ShardId) -> Settings {
 }
 
 async fn run(seed: Seed) {
-    let urgent = Latency::Matters(Duration::from_millis(1));
+    let urgent = Latency::Matters(SHARD_PREEMPT_AFTER);
     let queue = glommio::executor().create_task_queue(Shares::default(), urgent, "push");
     let task = glommio::spawn_local_into(run_in_queue(seed), queue).expect("the queue was made above");
-    task.await;
+    // Polled at once, before anything can park.
+    future::or(task, Net::spread()).await;
 }
 
 async fn run_in_queue(seed: Seed) {
@@ -150,7 +153,7 @@ async fn run_in_queue(seed: Seed) {
     let routes = RoutesPort::new(seed.settings.shard, local.clone());
     let server = glommio::spawn_local(seed.routes.serve(routes.clone()));
     let ticks = local.clone();
-    // The net under a lost wake, and under an executor that parks with work to do (glommio issue 53).
+    // Coarse deadlines, and the net under a lost wake.
     let ticker = glommio::spawn_local(async move {
         loop {
             glommio::timer::sleep(TICK).await;

@@ -28,14 +28,17 @@ pub struct Group {
     pub users: Box<[UserIx]>,
     /// Their names as `to_username`/`to_usernames` fields: tag, length, name, one after the other.
     pub wire: Box<[u8]>,
+    /// The place of the home session's lane to the gateway when the group was made: lanes move, so only where to look
+    /// first.
+    pub lane: u32,
     owner_place: AtomicU32,
 }
 
 impl Group {
     /// Collects a group; `wire` is the users' wire names in the same order.
-    pub fn new(gateway_id: GatewayId, gateway: GatewayIx, users: Box<[UserIx]>, wire: Box<[u8]>) -> Self {
+    pub fn new(gateway_id: GatewayId, gateway: GatewayIx, lane: u32, users: Box<[UserIx]>, wire: Box<[u8]>) -> Self {
         debug_assert!(wire.len() <= GROUP_WIRE_BYTES_MAX);
-        Self { gateway_id, gateway, users, wire, owner_place: AtomicU32::new(u32::MAX) }
+        Self { gateway_id, gateway, lane, users, wire, owner_place: AtomicU32::new(u32::MAX) }
     }
 
     /// The gateway's place on the owner shard, once that shard has said it; saves it a hash of the id per bundle.

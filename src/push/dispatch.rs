@@ -6,16 +6,19 @@
 use std::sync::Arc;
 
 use crate::ids::{SessionIx, UserIx};
+use crate::limits::RECIPIENTS_IN_FLIGHT_MAX;
 use crate::meter::Stage;
 use crate::outcome::{EventEnd, RecipientEnd};
 use crate::push::Push;
 use crate::push::bundle::{Bundle, EventIx, Group, SKIP_NONE};
 use crate::push::layout::{LaidGroup, Layout, Place};
+use crate::push::sessions::Session;
 use crate::push::users::Known;
 
 impl Push {
     /// Takes a session's events as far as what is known allows.
     pub(super) fn advance(&mut self, at: SessionIx) {
+        let mut has_advanced = false;
         while let Some(&event) = self.sessions[at].waiting.front() {
             if self.sessions[at].is_full() {
                 self.sessions[at].is_paused = true;
@@ -39,8 +42,16 @@ impl Push {
             if known.members_known == known.arrived {
                 known.members_known = self.now;
             }
+            if self.turn.recipients_left == 0 {
+                return self.defer(at, has_advanced);
+            }
+            self.turn.recipients_left = self.turn.recipients_left.saturating_sub(members);
+            has_advanced = true;
             if !self.has_routes(at, event) {
                 return;
+            }
+            if self.ledger.open_recipients >= RECIPIENTS_IN_FLIGHT_MAX {
+                return self.stall(at);
             }
             self.sessions[at].waiting.pop_front();
             self.sessions[at].tries = 0;
@@ -49,27 +60,36 @@ impl Push {
         }
     }
 
-    /// Sessions that waited until nothing of them was in flight go on.
-    pub(super) fn resume_sessions(&mut self) {
-        while let Some(at) = self.resumed.pop() {
+    /// The shard is at its bound: events that waited for a lookup together must not all be on their way at once.
+    fn stall(&mut self, at: SessionIx) {
+        if !std::mem::replace(&mut self.sessions[at].is_stalled, true) {
+            self.stalled.push_back(at);
+        }
+    }
+
+    /// Sessions that waited for room go on, in turn, while there is some.
+    pub(super) fn resume_stalled(&mut self) {
+        while !self.is_cut_off && self.ledger.open_recipients < RECIPIENTS_IN_FLIGHT_MAX {
+            let Some(at) = self.stalled.pop_front() else { return };
+            self.sessions[at].is_stalled = false;
             self.advance(at);
         }
     }
 
     fn lay_out(&mut self, at: SessionIx) {
-        let session = &mut self.sessions[at];
-        if let Some(layout) = &mut session.layout
-            && !layout.is_stale
-        {
-            if layout.epoch == self.users.epoch {
-                return;
-            }
-            if layout.held.is_empty() && layout.still_holds(&self.users) {
-                layout.epoch = self.users.epoch;
-                return;
-            }
+        self.sessions[at].is_layout_used = true;
+        if self.is_laid_out(at) {
+            return;
         }
-        if let Some(old) = session.layout.take() {
+        if let Some(layout) = &mut self.sessions[at].layout
+            && !layout.is_stale
+            && layout.held.is_empty()
+            && layout.still_holds(&self.users)
+        {
+            layout.epoch = self.users.epoch();
+            return;
+        }
+        if let Some(old) = self.sessions.take_layout(at) {
             self.hold_moved(at, &old);
         }
         let session = &mut self.sessions[at];
@@ -77,7 +97,25 @@ impl Push {
         let gateways = &self.gateways;
         let layout =
             self.grouper.group(&members.users, &session.held, &self.users, |ix| gateways.id(ix), &mut session.lanes);
-        session.layout = Some(layout);
+        self.sessions.set_layout(at, Box::new(layout));
+    }
+
+    /// Whether the session's layout is what it would be made again: no route has changed since, or, where the changes
+    /// are few against its members, none of a member.
+    pub(super) fn is_laid_out(&mut self, at: SessionIx) -> bool {
+        let Session { layout: Some(layout), members: Some(members), .. } = &mut self.sessions[at] else { return false };
+        if layout.is_stale {
+            return false;
+        }
+        if layout.epoch == self.users.epoch() {
+            return true;
+        }
+        let Some(mut changed) = self.users.changed_since(layout.epoch) else { return false };
+        if changed.len() * 2 > members.users.len() || changed.any(|user| members.users.binary_search(&user).is_ok()) {
+            return false;
+        }
+        layout.epoch = self.users.epoch();
+        true
     }
 
     /// Users who are no longer where something unanswered was sent for them wait until it has ended. So do those who
@@ -94,9 +132,9 @@ impl Push {
             has_left || self.users.route(user) != Known::At(gateway)
         };
         let mut moved = Vec::new();
-        for LaidGroup { group, .. } in old.groups.iter().filter(|laid| is_busy(laid.group.gateway)) {
-            let gone = group.users.iter().filter(|user| is_moved(**user, group.gateway));
-            moved.extend(gone.map(|user| (*user, group.gateway)));
+        for LaidGroup { group, gateway } in old.groups.iter().filter(|laid| is_busy(laid.gateway)) {
+            let gone = group.users.iter().filter(|user| is_moved(**user, *gateway));
+            moved.extend(gone.map(|user| (*user, *gateway)));
         }
         let released = old.released.iter().filter(|(user, gateway)| is_busy(*gateway) && is_moved(*user, *gateway));
         moved.extend(released);
@@ -115,7 +153,7 @@ impl Push {
         self.ledger[event].pending = 1;
 
         let layout = self.sessions[at].layout.take().expect("laid out by the caller");
-        let sender = self.sender(at, self.ledger[event].arrival.from_username());
+        let sender = self.sender(at, self.ledger[event].arrival.from_username_bytes());
         let sender_place = sender.map(|user| (user, layout.place_of(user, self.users.route(user))));
         if sender.is_some() {
             self.end_recipients(event, RecipientEnd::SkippedSender, 1);
@@ -130,7 +168,7 @@ impl Push {
                 continue;
             }
             self.ledger[event].pending += 1;
-            self.send_bundle(event, laid.lane as usize, laid.group.clone(), skip, 0);
+            self.send_bundle(event, laid.group.clone(), skip, 0);
         }
         self.end_unconnected(event, sender, &layout);
         for user in layout.held.iter().filter(|user| Some(**user) != sender) {
@@ -142,10 +180,11 @@ impl Push {
     }
 
     /// Sends one bundle on a lane of the event's session; whoever made it pending has counted it.
-    pub(super) fn send_bundle(&mut self, event: EventIx, lane: usize, group: Arc<Group>, skip: u32, attempt: u8) {
+    pub(super) fn send_bundle(&mut self, event: EventIx, group: Arc<Group>, skip: u32, attempt: u8) {
         let known = &self.ledger[event];
-        let lane = &mut self.sessions[known.session].lanes[lane];
-        lane.sent = lane.sent.wrapping_add(1);
+        let session = &mut self.sessions[known.session];
+        let lane = session.lane(group.gateway, group.lane);
+        session.lanes[lane].sent = session.lanes[lane].sent.wrapping_add(1);
         let bundle = Bundle {
             home: self.settings.shard,
             event,
@@ -176,7 +215,7 @@ impl Push {
     }
 
     /// The sender, if it is a member.
-    fn sender(&self, at: SessionIx, name: &str) -> Option<UserIx> {
+    fn sender(&self, at: SessionIx, name: &[u8]) -> Option<UserIx> {
         let user = self.users.find(name)?;
         let members = self.sessions[at].members.as_ref()?;
         members.users.binary_search(&user).is_ok().then_some(user)

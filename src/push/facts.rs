@@ -98,6 +98,8 @@ pub enum StreamFact {
         /// Its end.
         answer: Result<Bytes, CallError>,
     },
+    /// Its connection takes no new streams (GOAWAY): what was sent is still answered, what comes next wants another one.
+    GoingAway,
     /// It is over; nothing follows.
     Closed(StreamEnd),
 }

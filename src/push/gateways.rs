@@ -3,6 +3,8 @@
 //! Promises that a gateway keeps its place while the process runs, and that a turn touches only the outboxes that
 //! something happened to.
 
+use std::collections::VecDeque;
+
 use hashbrown::HashMap;
 
 use crate::ids::{GatewayId, GatewayIx, Nanos, ShardId, StreamNo};
@@ -19,7 +21,7 @@ use crate::push::outbox::{Effects, Outbox, OutboxSettings};
 pub struct Gateways {
     by_id: HashMap<GatewayId, GatewayIx>,
     outboxes: Vec<Outbox>,
-    changed: Vec<GatewayIx>,
+    changed: VecDeque<GatewayIx>,
     settings: OutboxSettings,
     is_stopping: bool,
 }
@@ -27,7 +29,7 @@ pub struct Gateways {
 impl Gateways {
     /// An empty table.
     pub fn new(settings: OutboxSettings) -> Self {
-        Self { by_id: HashMap::new(), outboxes: Vec::new(), changed: Vec::new(), settings, is_stopping: false }
+        Self { by_id: HashMap::new(), outboxes: Vec::new(), changed: VecDeque::new(), settings, is_stopping: false }
     }
 
     /// The place of an id, made when new; none when there are too many.
@@ -86,9 +88,14 @@ impl Gateways {
     fn outbox(&mut self, at: GatewayIx) -> &mut Outbox {
         let outbox = &mut self.outboxes[at.0 as usize];
         if outbox.note_change() {
-            self.changed.push(at);
+            self.changed.push_back(at);
         }
         outbox
+    }
+
+    /// Whether an outbox waits for a turn to write in.
+    pub fn is_any_changed(&self) -> bool {
+        !self.changed.is_empty()
     }
 
     /// The outboxes that were ever used.
@@ -115,51 +122,62 @@ impl Push {
     }
 
     pub(super) fn take_stream_fact(&mut self, at: GatewayIx, stream: StreamNo, fact: StreamFact) {
-        let mut effects = Effects::default();
-        let now = self.now;
-        self.gateways.outbox(at).take(stream, fact, now, &mut effects);
-        self.carry_out(at, effects);
+        let mut effects = std::mem::take(&mut self.effects);
+        self.gateways.outbox(at).take(stream, fact, self.now, &mut effects);
+        self.carry_out(at, &mut effects);
+        self.effects = effects;
     }
 
     pub(super) fn tick_outboxes(&mut self) {
+        let mut effects = std::mem::take(&mut self.effects);
         for at in 0..self.gateways.outboxes.len() {
-            let mut effects = Effects::default();
             if self.gateways.outboxes[at].tick(self.now, &mut effects) {
                 self.gateways.outbox(GatewayIx(at as u32));
             }
-            self.carry_out(GatewayIx(at as u32), effects);
+            self.carry_out(GatewayIx(at as u32), &mut effects);
         }
+        self.effects = effects;
     }
 
     pub(super) fn flush_outboxes(&mut self) {
         let mut changed = std::mem::take(&mut self.gateways.changed);
-        for at in changed.drain(..) {
-            let mut effects = Effects::default();
+        let mut effects = std::mem::take(&mut self.effects);
+        while self.turn.frame_bytes_left > 0
+            && let Some(at) = changed.pop_front()
+        {
             self.gateways.outboxes[at.0 as usize].flush(at, self.now, &mut effects);
-            self.carry_out(at, effects);
+            let written = effects.activity.frame_bytes;
+            self.turn.frame_bytes_left = self.turn.frame_bytes_left.saturating_sub(written);
+            self.carry_out(at, &mut effects);
         }
-        if self.gateways.changed.is_empty() {
-            self.gateways.changed = changed;
+        // What is left goes first in the next turn; streams are opened and cut in this one.
+        for at in &changed {
+            self.gateways.outboxes[at.0 as usize].look_after_link(*at, self.now, &mut effects);
+            self.carry_out(*at, &mut effects);
         }
+        self.effects = effects;
+        changed.append(&mut self.gateways.changed);
+        self.gateways.changed = changed;
     }
 
-    fn carry_out(&mut self, at: GatewayIx, effects: Effects) {
+    /// Leaves nothing of `effects` but its memory.
+    fn carry_out(&mut self, at: GatewayIx, effects: &mut Effects) {
         let Effects { outputs, results, outbox_waits, gateway_waits, warning, activity } = effects;
-        self.out.extend(outputs);
-        for wait in outbox_waits {
+        self.out.append(outputs);
+        for wait in outbox_waits.drain(..) {
             self.stages.record(Stage::Outbox, wait);
         }
-        for wait in gateway_waits {
+        for wait in gateway_waits.drain(..) {
             self.stages.record(Stage::Gateway, wait);
         }
-        for result in results {
+        for result in results.drain(..) {
             self.send_home(result);
         }
-        if let Some((reason, detail)) = warning {
+        if let Some((reason, detail)) = warning.take() {
             let id = self.gateways.id(at);
             self.warn(reason, || format!("gateway {id}: {detail}"));
         }
-        self.activity.add(&activity);
+        self.activity.add(&std::mem::take(activity));
     }
 }
 

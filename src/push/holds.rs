@@ -131,8 +131,8 @@ impl Push {
     }
 
     fn bundle_one(&mut self, at: SessionIx, user: UserIx, event: EventIx, gateway: GatewayIx, attempt: u8) {
-        let group = group_of_one(user, &self.users, self.gateways.id(gateway), gateway);
-        let lane = self.sessions[at].lane(gateway);
-        self.send_bundle(event, lane, group, SKIP_NONE, attempt);
+        let lane = self.sessions[at].lane(gateway, 0);
+        let group = group_of_one(user, &self.users, self.gateways.id(gateway), gateway, lane);
+        self.send_bundle(event, group, SKIP_NONE, attempt);
     }
 }

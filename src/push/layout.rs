@@ -11,17 +11,20 @@ use crate::push::bundle::Group;
 use crate::push::sessions::SessionLane;
 use crate::push::users::{Known, Users};
 
-/// A group and the session's lane to its gateway.
+/// A group, and beside it what is looked at to find one of many.
 #[derive(Debug)]
 pub struct LaidGroup {
     /// The group.
     pub group: Arc<Group>,
-    /// Its place in the session's lanes.
-    pub lane: u32,
+    /// Its gateway.
+    pub gateway: GatewayIx,
 }
 
+/// A group without its users: with its counts, and its place in the layout.
+const GROUP_BYTES: usize = size_of::<Group>() + 2 * size_of::<usize>() + size_of::<LaidGroup>();
+
 /// The members of a session by what is to be done for them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Layout {
     /// The users' epoch it was made or last checked at.
     pub epoch: u64,
@@ -37,6 +40,8 @@ pub struct Layout {
     pub bad: Box<[UserIx]>,
     /// Whose messages wait for their place in the order.
     pub held: Box<[UserIx]>,
+    /// Bytes of memory that it keeps.
+    pub bytes: usize,
     /// Whose waiting messages went to a gateway since it was made.
     pub released: Vec<(UserIx, GatewayIx)>,
 }
@@ -59,7 +64,7 @@ impl Layout {
     /// Whether each member's route is still what it was grouped by.
     pub fn still_holds(&self, users: &Users) -> bool {
         self.groups.iter().all(|laid| {
-            let there = Known::At(laid.group.gateway);
+            let there = Known::At(laid.gateway);
             laid.group.users.iter().all(|user| users.route(*user) == there)
         }) && self.offline.iter().all(|user| users.route(*user) == Known::Offline)
             && self.bad.iter().all(|user| users.route(*user) == Known::Bad)
@@ -69,7 +74,7 @@ impl Layout {
     pub fn place_of(&self, user: UserIx, route: Known) -> Place {
         let Known::At(gateway) = route else { return Place::Elsewhere };
         for (index, laid) in self.groups.iter().enumerate() {
-            if laid.group.gateway == gateway
+            if laid.gateway == gateway
                 && let Ok(at) = laid.group.users.binary_search(&user)
             {
                 return Place::InGroup { group: index, at: at as u32 };
@@ -84,16 +89,23 @@ impl Layout {
 pub struct Grouper {
     slot_of: Vec<u32>,
     slots: Vec<Slot>,
+    /// Those who are connected, and the slot of each.
+    connected: Vec<(UserIx, u32)>,
+    sorted: Vec<UserIx>,
     offline: Vec<UserIx>,
     bad: Vec<UserIx>,
     held: Vec<UserIx>,
 }
 
+/// The users on one gateway.
 #[derive(Debug)]
 struct Slot {
     gateway: GatewayIx,
-    users: Vec<UserIx>,
+    lane: u32,
+    users: u32,
     wire_bytes: usize,
+    /// Where the next of them goes in the sorted list; in the end, where they end.
+    next: u32,
 }
 
 impl Grouper {
@@ -107,21 +119,25 @@ impl Grouper {
         gateway_id: impl Fn(GatewayIx) -> GatewayId,
         lanes: &mut Vec<SessionLane>,
     ) -> Layout {
-        self.sort(members, held, users);
-        lanes.retain(|lane| lane.sent != lane.done);
+        self.tell_apart(members, held, users);
+        self.sort();
+        self.find_lanes(lanes);
         let mut groups = Vec::with_capacity(self.slots.len());
         for slot in self.slots.drain(..) {
             self.slot_of[slot.gateway.0 as usize] = u32::MAX;
-            let lane = lanes.iter().position(|lane| lane.gateway == slot.gateway).unwrap_or_else(|| {
-                lanes.push(SessionLane { gateway: slot.gateway, sent: 0, done: 0 });
-                lanes.len() - 1
-            }) as u32;
-            cut_into_groups(&slot, users, gateway_id(slot.gateway), |group| groups.push(LaidGroup { group, lane }));
+            let of_slot = &self.sorted[(slot.next - slot.users) as usize..slot.next as usize];
+            let gateway = slot.gateway;
+            cut_into_groups(&slot, of_slot, users, gateway_id(gateway), |group| {
+                groups.push(LaidGroup { group, gateway })
+            });
         }
+        let of_groups = groups.iter().map(|laid| GROUP_BYTES + laid.group.wire.len() + size_of_val(&*laid.group.users));
+        let others = self.offline.len() + self.bad.len() + self.held.len();
         Layout {
-            epoch: users.epoch,
+            epoch: users.epoch(),
             is_stale: false,
             is_of_old_list: false,
+            bytes: of_groups.sum::<usize>() + others * size_of::<UserIx>() + size_of::<Layout>(),
             groups,
             offline: self.offline.drain(..).collect(),
             bad: self.bad.drain(..).collect(),
@@ -130,58 +146,100 @@ impl Grouper {
         }
     }
 
-    fn sort(&mut self, members: &[UserIx], held: &[UserIx], users: &Users) {
+    fn tell_apart(&mut self, members: &[UserIx], held: &[UserIx], users: &Users) {
+        self.connected.clear();
         for user in members {
             if !held.is_empty() && held.binary_search(user).is_ok() {
                 self.held.push(*user);
                 continue;
             }
             match users.route(*user) {
-                Known::At(gateway) => self.slot(gateway).push(*user, users),
+                Known::At(gateway) => {
+                    let slot = self.slot(gateway);
+                    self.slots[slot as usize].users += 1;
+                    self.slots[slot as usize].wire_bytes += users.wire(*user).len();
+                    self.connected.push((*user, slot));
+                }
                 Known::Bad => self.bad.push(*user),
                 Known::Offline | Known::Unknown | Known::Asked => self.offline.push(*user),
             }
         }
     }
 
-    fn slot(&mut self, gateway: GatewayIx) -> &mut Slot {
+    fn sort(&mut self) {
+        let mut start = 0;
+        for slot in &mut self.slots {
+            slot.next = start;
+            start += slot.users;
+        }
+        self.sorted.resize(self.connected.len(), UserIx(0));
+        for (user, slot) in &self.connected {
+            let next = &mut self.slots[*slot as usize].next;
+            self.sorted[*next as usize] = *user;
+            *next += 1;
+        }
+    }
+
+    fn find_lanes(&mut self, lanes: &mut Vec<SessionLane>) {
+        lanes.retain(|lane| lane.sent != lane.done);
+        for (at, lane) in lanes.iter().enumerate() {
+            if let Some(&slot) = self.slot_of.get(lane.gateway.0 as usize)
+                && slot != u32::MAX
+            {
+                self.slots[slot as usize].lane = at as u32;
+            }
+        }
+        for slot in self.slots.iter_mut().filter(|slot| slot.lane == u32::MAX) {
+            slot.lane = lanes.len() as u32;
+            lanes.push(SessionLane { gateway: slot.gateway, sent: 0, done: 0 });
+        }
+    }
+
+    #[inline]
+    fn slot(&mut self, gateway: GatewayIx) -> u32 {
+        match self.slot_of.get(gateway.0 as usize) {
+            Some(&slot) if slot != u32::MAX => slot,
+            _ => self.new_slot(gateway),
+        }
+    }
+
+    fn new_slot(&mut self, gateway: GatewayIx) -> u32 {
         let at = gateway.0 as usize;
         if at >= self.slot_of.len() {
             self.slot_of.resize(at + 1, u32::MAX);
         }
-        if self.slot_of[at] == u32::MAX {
-            self.slot_of[at] = self.slots.len() as u32;
-            self.slots.push(Slot { gateway, users: Vec::new(), wire_bytes: 0 });
-        }
-        &mut self.slots[self.slot_of[at] as usize]
-    }
-}
-
-impl Slot {
-    fn push(&mut self, user: UserIx, users: &Users) {
-        self.users.push(user);
-        self.wire_bytes += users.wire(user).len();
+        self.slot_of[at] = self.slots.len() as u32;
+        self.slots.push(Slot { gateway, lane: u32::MAX, users: 0, wire_bytes: 0, next: 0 });
+        self.slot_of[at]
     }
 }
 
 /// A single user as a group of its own.
-pub fn group_of_one(user: UserIx, users: &Users, gateway_id: GatewayId, gateway: GatewayIx) -> Arc<Group> {
-    Arc::new(Group::new(gateway_id, gateway, Box::new([user]), users.wire(user).into()))
+pub fn group_of_one(user: UserIx, users: &Users, gateway_id: GatewayId, gateway: GatewayIx, lane: usize) -> Arc<Group> {
+    Arc::new(Group::new(gateway_id, gateway, lane as u32, Box::new([user]), users.wire(user).into()))
 }
 
-fn cut_into_groups(slot: &Slot, users: &Users, gateway_id: GatewayId, mut take: impl FnMut(Arc<Group>)) {
+fn cut_into_groups(
+    slot: &Slot,
+    of_slot: &[UserIx],
+    users: &Users,
+    gateway_id: GatewayId,
+    mut take: impl FnMut(Arc<Group>),
+) {
     let mut wire = Vec::with_capacity(slot.wire_bytes.min(GROUP_WIRE_BYTES_MAX));
     let mut start = 0;
-    for (index, user) in slot.users.iter().enumerate() {
+    for (index, user) in of_slot.iter().enumerate() {
         let name = users.wire(*user);
         if wire.len() + name.len() > GROUP_WIRE_BYTES_MAX {
             let full = std::mem::take(&mut wire).into_boxed_slice();
-            take(Arc::new(Group::new(gateway_id.clone(), slot.gateway, slot.users[start..index].into(), full)));
+            let in_it = of_slot[start..index].into();
+            take(Arc::new(Group::new(gateway_id.clone(), slot.gateway, slot.lane, in_it, full)));
             start = index;
         }
         wire.extend_from_slice(name);
     }
-    take(Arc::new(Group::new(gateway_id, slot.gateway, slot.users[start..].into(), wire.into_boxed_slice())));
+    let in_it = of_slot[start..].into();
+    take(Arc::new(Group::new(gateway_id, slot.gateway, slot.lane, in_it, wire.into_boxed_slice())));
 }
 
 #[cfg(test)]

@@ -259,7 +259,7 @@ impl Push {
             self.sessions.release_retired(event.session, &mut self.users);
             let session = &mut self.sessions[event.session];
             if session.in_flight == 0 && std::mem::take(&mut session.is_paused) && !self.is_cut_off {
-                self.resumed.push(event.session);
+                self.turn.resumed.push_back(event.session);
             }
         }
     }
@@ -293,7 +293,7 @@ impl Push {
         let BundleResult { bundle, end } = result;
         let gateway = bundle.group.gateway;
         let session = &mut self.sessions[bundle.session];
-        let lane = session.lane(gateway);
+        let lane = session.lane(gateway, bundle.group.lane);
         session.lanes[lane].done = session.lanes[lane].done.wrapping_add(1);
         let recipients = bundle.recipients() as u32;
         let (refused, from, rest) = match end {
@@ -359,5 +359,6 @@ impl Push {
             self.end_refused(at, EventEnd::CutByStop);
         }
         self.repeats.forget_all();
+        self.stalled.clear();
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
-use crate::ids::{Nanos, SessionIx};
+use crate::ids::{Nanos, SessionIx, UserIx};
 use crate::limits::{MEMBER_QUERIES_IN_FLIGHT, MEMBER_QUERY_SESSIONS, NAME_BYTES_MAX, STORE_AWAY_PAUSE};
 use crate::names::NameList;
 use crate::outcome::EventEnd;
@@ -26,8 +26,31 @@ pub struct MemberAsks {
     wanted_alone: VecDeque<SessionIx>,
     wanted_later: VecDeque<(Nanos, SessionIx)>,
     asked: HashMap<AskNo, (Vec<SessionIx>, Nanos)>,
+    /// Answers whose names are not all known yet; these and what is asked are bounded together.
+    learning: VecDeque<Learning>,
     store_away_until: Nanos,
     next_no: AskNo,
+}
+
+/// An answer on its way into the table of users.
+#[derive(Debug, Default)]
+struct Learning {
+    sessions: Vec<SessionIx>,
+    lists: Vec<NameList>,
+    asked_at: Nanos,
+    /// The list that is being taken, its fingerprint, and how many of its names are known and as whom.
+    list: usize,
+    fingerprint: u64,
+    names: usize,
+    users: Vec<UserIx>,
+    is_odd: bool,
+}
+
+impl MemberAsks {
+    /// Whether names wait for a turn.
+    pub fn is_learning(&self) -> bool {
+        !self.learning.is_empty()
+    }
 }
 
 /// What an event needs of its session's list.
@@ -57,7 +80,7 @@ impl Push {
             let (_, session) = asks.wanted_later.pop_front().expect("looked at above");
             asks.wanted_alone.push_back(session);
         }
-        while asks.asked.len() < MEMBER_QUERIES_IN_FLIGHT && self.now >= asks.store_away_until {
+        while asks.asked.len() + asks.learning.len() < MEMBER_QUERIES_IN_FLIGHT && self.now >= asks.store_away_until {
             let batch = match asks.wanted_alone.pop_front() {
                 Some(session) => vec![session],
                 None => asks.wanted.drain(..asks.wanted.len().min(MEMBER_QUERY_SESSIONS)).collect(),
@@ -80,10 +103,8 @@ impl Push {
         let Some((sessions, asked_at)) = self.members.asked.remove(&ask) else { return };
         match answer {
             Ok(lists) if lists.len() == sessions.len() => {
-                for (at, list) in sessions.into_iter().zip(&lists) {
-                    self.take_members(at, list, asked_at);
-                    self.advance(at);
-                }
+                self.members.learning.push_back(Learning { sessions, lists, asked_at, ..Learning::default() });
+                self.learn_members();
             }
             Ok(lists) => {
                 let why = format!("the member store answered {} lists to {} sessions", lists.len(), sessions.len());
@@ -100,25 +121,66 @@ impl Push {
         }
     }
 
-    fn take_members(&mut self, at: SessionIx, list: &NameList, asked_at: Nanos) {
-        let fingerprint = self.hasher.hash_one(list.parts());
+    /// Makes known what was answered, as far as the turn allows.
+    pub(super) fn learn_members(&mut self) {
+        if self.is_cut_off {
+            self.members.learning.clear();
+        }
+        while let Some(mut learning) = self.members.learning.pop_front() {
+            while let Some(&at) = learning.sessions.get(learning.list) {
+                if !self.learn_list(at, &mut learning) {
+                    return self.members.learning.push_front(learning);
+                }
+                learning.list += 1;
+                self.advance(at);
+            }
+        }
+    }
+
+    /// One session's list; false when the turn is over before it.
+    fn learn_list(&mut self, at: SessionIx, learning: &mut Learning) -> bool {
+        let list = &learning.lists[learning.list];
+        let session = &mut self.sessions[at];
+        if learning.names == 0 {
+            learning.fingerprint = self.hasher.hash_one(list.parts());
+            if let Some(known) = &mut session.members
+                && known.fingerprint == learning.fingerprint
+            {
+                known.asked_at = learning.asked_at;
+                session.is_asking = false;
+                session.tries = 0;
+                return true;
+            }
+            learning.users = Vec::with_capacity(list.len());
+        }
+        let names = (list.len() - learning.names).min(self.turn.names_left);
+        self.turn.names_left -= names;
+        for at in learning.names..learning.names + names {
+            let name = list.get(at);
+            match name.len() {
+                1..=NAME_BYTES_MAX => learning.users.push(self.users.name(name)),
+                _ => learning.is_odd = true,
+            }
+        }
+        learning.names += names;
+        if learning.names < list.len() {
+            return false;
+        }
+        learning.names = 0;
+        self.take_members(at, std::mem::take(&mut learning.users), learning.fingerprint, learning.asked_at);
+        if std::mem::take(&mut learning.is_odd) {
+            let id = self.sessions[at].id.clone();
+            self.warn("bad_member_name", || {
+                format!("session {id}: a member's name is empty or over {NAME_BYTES_MAX} bytes")
+            });
+        }
+        true
+    }
+
+    fn take_members(&mut self, at: SessionIx, mut users: Vec<UserIx>, fingerprint: u64, asked_at: Nanos) {
         let session = &mut self.sessions[at];
         session.is_asking = false;
         session.tries = 0;
-        if let Some(known) = &mut session.members
-            && known.fingerprint == fingerprint
-        {
-            known.asked_at = asked_at;
-            return;
-        }
-        let mut users = Vec::with_capacity(list.len());
-        let mut is_odd = false;
-        for name in list.iter() {
-            match name.len() {
-                1..=NAME_BYTES_MAX => users.push(self.users.name(name)),
-                _ => is_odd = true,
-            }
-        }
         users.sort_unstable();
         let mut repeated = Vec::new();
         users.dedup_by(|later, earlier| {
@@ -131,12 +193,6 @@ impl Push {
         self.users.unname(&repeated);
         let members = MemberList { users: users.into(), fingerprint, asked_at };
         self.sessions.set_members(at, members, &mut self.users);
-        if is_odd {
-            let id = self.sessions[at].id.clone();
-            self.warn("bad_member_name", || {
-                format!("session {id}: a member's name is empty or over {NAME_BYTES_MAX} bytes")
-            });
-        }
     }
 
     fn members_refused(&mut self, sessions: Vec<SessionIx>, why: &str) {

@@ -221,6 +221,12 @@ impl Outbox {
         self.link_down(at, now, effects);
     }
 
+    /// The part of [`flush`](Self::flush) that writes nothing: for an outbox that has to wait for its turn.
+    pub fn look_after_link(&mut self, at: GatewayIx, now: Nanos, effects: &mut Effects) {
+        self.link_up(at, now, effects);
+        self.link_down(at, now, effects);
+    }
+
     /// Ends what has waited too long. True when the outbox wants to be flushed.
     pub fn tick(&mut self, now: Nanos, effects: &mut Effects) -> bool {
         if self.items.is_empty() && matches!(self.link, Link::Closed) {

@@ -29,7 +29,8 @@ struct RouteAsk {
 #[derive(Debug, Default)]
 pub struct RouteAsks {
     asks: HashMap<u32, RouteAsk>,
-    /// The ask that is being filled, and the next number.
+    /// The ask that is being filled, and its number.
+    open: RouteAsk,
     open_no: u32,
     unsent: VecDeque<u32>,
     later: VecDeque<(Nanos, u32)>,
@@ -42,6 +43,22 @@ impl RouteAsks {
     pub fn open_no(&self) -> u32 {
         self.open_no
     }
+
+    /// The ask of a number that users are noted with.
+    fn ask(&mut self, no: u32) -> &mut RouteAsk {
+        if no == self.open_no {
+            return &mut self.open;
+        }
+        self.asks.get_mut(&no).expect("a user is asked for in an ask that is kept")
+    }
+
+    fn close_open(&mut self) {
+        if !self.open.users.is_empty() {
+            self.asks.insert(self.open_no, std::mem::take(&mut self.open));
+            self.unsent.push_back(self.open_no);
+            self.open_no = self.open_no.wrapping_add(1);
+        }
+    }
 }
 
 impl Push {
@@ -49,12 +66,10 @@ impl Push {
     /// are being asked for. Held members do not count: their messages wait by themselves.
     pub(super) fn has_routes(&mut self, at: SessionIx, event: EventIx) -> bool {
         let must_be_asked_since = (!self.is_tracking).then(|| self.ledger[event].first_ask);
-        let session = &mut self.sessions[at];
-        if must_be_asked_since.is_none()
-            && session.layout.as_ref().is_some_and(|layout| !layout.is_stale && layout.epoch == self.users.epoch)
-        {
+        if must_be_asked_since.is_none() && self.is_laid_out(at) {
             return true;
         }
+        let session = &mut self.sessions[at];
         let members = session.members.take().expect("members come before routes");
         let held = std::mem::take(&mut session.held);
         for user in members.users.iter() {
@@ -83,25 +98,16 @@ impl Push {
 
     fn put_into_open_ask(&mut self, user: UserIx) -> u32 {
         self.users.hold(user);
-        let no = self.routes.open_no;
-        let ask = self.routes.asks.entry(no).or_default();
-        ask.users.push(user);
-        if ask.users.len() == MGET_KEYS {
-            self.close_open_ask();
+        if self.routes.open.users.len() == MGET_KEYS {
+            self.routes.close_open();
         }
-        self.users.set_asked(user, no);
-        no
-    }
-
-    fn close_open_ask(&mut self) {
-        if self.routes.asks.contains_key(&self.routes.open_no) {
-            self.routes.unsent.push_back(self.routes.open_no);
-            self.routes.open_no = self.routes.open_no.wrapping_add(1);
-        }
+        self.routes.open.users.push(user);
+        self.users.set_asked(user, self.routes.open_no);
+        self.routes.open_no
     }
 
     fn await_ask(&mut self, no: u32, at: SessionIx) {
-        let ask = self.routes.asks.get_mut(&no).expect("a user is asked for in an ask that is kept");
+        let ask = self.routes.ask(no);
         if ask.sessions.last() != Some(&at) {
             ask.sessions.push(at);
             self.sessions[at].awaited_asks += 1;
@@ -114,7 +120,7 @@ impl Push {
             Known::Asked => self.users.asked_in(user),
             _ => self.put_into_open_ask(user),
         };
-        let ask = self.routes.asks.get_mut(&no).expect("a user is asked for in an ask that is kept");
+        let ask = self.routes.ask(no);
         if !ask.holds.contains(&(at, user)) {
             ask.holds.push((at, user));
         }
@@ -122,7 +128,7 @@ impl Push {
 
     /// Sends the asks that are due, bounded in number.
     pub(super) fn ask_routes(&mut self) {
-        self.close_open_ask();
+        self.routes.close_open();
         while self.routes.later.front().is_some_and(|(due, _)| *due <= self.now) {
             let (_, no) = self.routes.later.pop_front().expect("looked at above");
             self.routes.unsent.push_back(no);

@@ -1,8 +1,9 @@
 //! The sessions one shard is home to: their members, the order of their events, and how they are grouped by gateway.
 //!
 //! Promises that a session with anything in flight keeps its place, and that the others make room for new ones (the
-//! one longest unused first, by a clock hand) within [`SESSIONS_MAX`] and [`MEMBER_PLACES_MAX`]; and that one session
-//! keeps at most [`RETIRED_LISTS_MAX`] replaced lists.
+//! one longest unused first, by a clock hand) within [`SESSIONS_MAX`] and [`MEMBER_PLACES_MAX`]; that groups are kept
+//! ready for the sessions in use within [`LAYOUT_BYTES_MAX`]; and that one session keeps at most [`RETIRED_LISTS_MAX`]
+//! replaced lists.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -12,7 +13,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
 use crate::ids::{GatewayIx, Nanos, SessionId, SessionIx, UserIx};
-use crate::limits::{MEMBER_PLACES_MAX, RETIRED_LISTS_MAX, SESSIONS_MAX};
+use crate::limits::{LAYOUT_BYTES_MAX, LAYOUTS_LOOKED_AT, MEMBER_PLACES_MAX, RETIRED_LISTS_MAX, SESSIONS_MAX};
 use crate::push::bundle::EventIx;
 use crate::push::layout::Layout;
 use crate::push::users::Users;
@@ -57,7 +58,7 @@ pub struct Session {
     /// Events that are bundled and not ended: their users keep their places.
     pub in_flight: u32,
     /// The members by gateway, as they were last grouped.
-    pub layout: Option<Layout>,
+    pub layout: Option<Box<Layout>>,
     /// Bundles by gateway.
     pub lanes: Vec<SessionLane>,
     /// Members whose messages wait for their place in the order; ascending.
@@ -66,6 +67,14 @@ pub struct Session {
     retired: Vec<Arc<[UserIx]>>,
     /// Its events wait until none is in flight.
     pub is_paused: bool,
+    /// Its events wait until the shard has room for their recipients.
+    pub is_stalled: bool,
+    /// Its next event waits for the next turn.
+    pub is_deferred: bool,
+    /// Its layout was used since room was last looked for.
+    pub is_layout_used: bool,
+    /// It stands in the queue of those that have a layout.
+    is_in_laid: bool,
     is_used: bool,
 }
 
@@ -84,6 +93,10 @@ impl Session {
             held: Vec::new(),
             retired: Vec::new(),
             is_paused: false,
+            is_stalled: false,
+            is_deferred: false,
+            is_layout_used: false,
+            is_in_laid: false,
             is_used: true,
         }
     }
@@ -98,8 +111,12 @@ impl Session {
         self.retired.len() >= RETIRED_LISTS_MAX && self.in_flight > 0
     }
 
-    /// The lane to a gateway, made when missing.
-    pub fn lane(&mut self, gateway: GatewayIx) -> usize {
+    /// The lane to a gateway, made when missing; looked for at `hint` first.
+    pub fn lane(&mut self, gateway: GatewayIx, hint: u32) -> usize {
+        let hint = hint as usize;
+        if self.lanes.get(hint).is_some_and(|lane| lane.gateway == gateway) {
+            return hint;
+        }
         self.lanes.iter().position(|lane| lane.gateway == gateway).unwrap_or_else(|| {
             self.lanes.push(SessionLane { gateway, sent: 0, done: 0 });
             self.lanes.len() - 1
@@ -122,6 +139,9 @@ pub struct Sessions {
     free: Vec<u32>,
     hand: usize,
     member_places: usize,
+    /// Sessions with a layout; some may have lost it.
+    laid: VecDeque<SessionIx>,
+    layout_bytes: usize,
 }
 
 impl std::ops::Index<SessionIx> for Sessions {
@@ -143,18 +163,23 @@ impl Sessions {
         self.all.len() - self.free.len()
     }
 
-    /// The session of an id, made when it is not kept.
-    pub fn of(&mut self, id: &str, users: &mut Users) -> SessionIx {
-        let hash = self.hasher.hash_one(id);
-        if let Some(&at) = self.by_id.find(hash, |&at| &*self.all[at as usize].id == id) {
+    /// What [`of`](Self::of) and the repeats know an id by.
+    pub fn hash(&self, id: &[u8]) -> u64 {
+        self.hasher.hash_one(id)
+    }
+
+    /// The session of an id (UTF-8) and its hash, made when it is not kept.
+    pub fn of(&mut self, id: &[u8], hash: u64, users: &mut Users) -> SessionIx {
+        if let Some(&at) = self.by_id.find(hash, |&at| self.all[at as usize].id.as_bytes() == id) {
             self.all[at as usize].is_used = true;
             return SessionIx(at);
         }
         self.make_room(users);
-        let session = Session::new(id.into());
+        let session = Session::new(String::from_utf8_lossy(id).into());
         let at = match self.free.pop() {
             Some(at) => {
-                self.all[at as usize] = session;
+                let is_in_laid = self.all[at as usize].is_in_laid;
+                self.all[at as usize] = Session { is_in_laid, ..session };
                 at
             }
             None => {
@@ -163,7 +188,7 @@ impl Sessions {
             }
         };
         let (hasher, all) = (&self.hasher, &self.all);
-        self.by_id.insert_unique(hash, at, |&at| hasher.hash_one(&*all[at as usize].id));
+        self.by_id.insert_unique(hash, at, |&at| hasher.hash_one(all[at as usize].id.as_bytes()));
         SessionIx(at)
     }
 
@@ -180,6 +205,43 @@ impl Sessions {
             session.retired.push(old.users);
         }
         self.release_retired(at, users);
+    }
+
+    /// Takes a session's layout away.
+    pub fn take_layout(&mut self, at: SessionIx) -> Option<Box<Layout>> {
+        let layout = self[at].layout.take()?;
+        self.layout_bytes -= layout.bytes;
+        Some(layout)
+    }
+
+    /// Sets a session's layout, which it had none of; others that are not in use make room.
+    pub fn set_layout(&mut self, at: SessionIx, layout: Box<Layout>) {
+        self.make_layout_room();
+        self.layout_bytes += layout.bytes;
+        let session = &mut self[at];
+        session.layout = Some(layout);
+        session.is_layout_used = true;
+        if !std::mem::replace(&mut session.is_in_laid, true) {
+            self.laid.push_back(at);
+        }
+    }
+
+    /// Without a layout a session needs no lanes either, as long as nothing of it is in flight.
+    fn make_layout_room(&mut self) {
+        for _ in 0..LAYOUTS_LOOKED_AT {
+            if self.layout_bytes <= LAYOUT_BYTES_MAX {
+                break;
+            }
+            let Some(at) = self.laid.pop_front() else { break };
+            let session = &mut self[at];
+            if !session.is_idle() || std::mem::take(&mut session.is_layout_used) {
+                self.laid.push_back(at);
+                continue;
+            }
+            session.is_in_laid = false;
+            session.lanes = Vec::new();
+            self.take_layout(at);
+        }
     }
 
     /// Forgets the users of replaced lists once nothing in flight names them.
@@ -206,8 +268,10 @@ impl Sessions {
     }
 
     fn forget(&mut self, at: u32, users: &mut Users) {
+        self.take_layout(SessionIx(at));
         let session = std::mem::replace(&mut self.all[at as usize], Session::new(SessionId::default()));
-        let hash = self.hasher.hash_one(&*session.id);
+        self.all[at as usize].is_in_laid = session.is_in_laid;
+        let hash = self.hash(session.id.as_bytes());
         if let Ok(entry) = self.by_id.find_entry(hash, |&found| found == at) {
             entry.remove();
         }
@@ -219,5 +283,31 @@ impl Sessions {
             users.unname(&list);
         }
         self.free.push(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layouts_make_room_for_each_other_but_never_one_in_flight() {
+        let (mut sessions, mut users) = (Sessions::default(), Users::default());
+        let mut lay_out = |sessions: &mut Sessions, id: &str| {
+            let at = sessions.of(id.as_bytes(), sessions.hash(id.as_bytes()), &mut users);
+            sessions.set_layout(at, Box::new(Layout { bytes: LAYOUT_BYTES_MAX / 2, ..Layout::default() }));
+            at
+        };
+        let busy = lay_out(&mut sessions, "busy");
+        sessions[busy].in_flight = 1;
+        sessions[busy].lane(GatewayIx(3), 0);
+        let others = (0..10).map(|n| lay_out(&mut sessions, &n.to_string())).collect::<Vec<_>>();
+        let laid = others.iter().filter(|at| sessions[**at].layout.is_some()).count();
+        assert_eq!((laid, sessions.layout_bytes), (2, LAYOUT_BYTES_MAX / 2 * 3), "one beyond the bound at the most");
+        assert!(sessions[others[9]].layout.is_some(), "the last one");
+        assert!(sessions[busy].layout.is_some() && sessions[busy].lanes.len() == 1);
+        assert_eq!(sessions.laid.len(), 3, "nothing is looked at twice for nothing");
+        assert_eq!(sessions.take_layout(others[9]).map(|layout| layout.bytes), Some(LAYOUT_BYTES_MAX / 2));
+        assert_eq!(sessions.layout_bytes, LAYOUT_BYTES_MAX);
     }
 }

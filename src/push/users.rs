@@ -9,6 +9,7 @@ use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
 use crate::ids::{GatewayIx, UserIx};
+use crate::limits::ROUTE_CHANGES_KEPT;
 use crate::push::wire::{put_varint, read_varint};
 
 /// `to_username` and `to_usernames` are both field 1, length-delimited.
@@ -67,20 +68,43 @@ pub struct Users {
     asked_in: Vec<u32>,
     named_by: Vec<u32>,
     free: Vec<u32>,
-    /// Grows whenever a route that a session may have been grouped by holds no longer.
-    pub epoch: u64,
+    epoch: u64,
+    /// Whose route made each of the last epochs, by epoch modulo its length.
+    changed: Vec<UserIx>,
 }
 
 impl Users {
+    /// Grows whenever a route that a session may have been grouped by holds no longer.
+    #[inline]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whose routes have changed since an epoch, each as often as it did; nothing when they are too many to be told.
+    pub fn changed_since(&self, epoch: u64) -> Option<impl ExactSizeIterator<Item = UserIx>> {
+        let changes = usize::try_from(self.epoch - epoch).ok().filter(|changes| *changes <= self.changed.len())?;
+        Some((0..changes).map(move |at| self.changed[(epoch as usize + 1 + at) % ROUTE_CHANGES_KEPT]))
+    }
+
+    fn note_change(&mut self, user: UserIx) {
+        self.epoch += 1;
+        let place = self.epoch as usize % ROUTE_CHANGES_KEPT;
+        if self.changed.is_empty() {
+            self.changed.resize(ROUTE_CHANGES_KEPT, user);
+        }
+        self.changed[place] = user;
+    }
+
     /// How many users are known.
     pub fn known(&self) -> usize {
         self.wire.len() - self.free.len()
     }
 
     /// The user of a name, if known.
-    pub fn find(&self, name: &str) -> Option<UserIx> {
-        let hash = self.hasher.hash_one(name.as_bytes());
-        self.by_name.find(hash, |&at| name_of(&self.wire[at as usize]) == name.as_bytes()).map(|&at| UserIx(at))
+    pub fn find(&self, name: impl AsRef<[u8]>) -> Option<UserIx> {
+        let name = name.as_ref();
+        let hash = self.hasher.hash_one(name);
+        self.by_name.find(hash, |&at| name_of(&self.wire[at as usize]) == name).map(|&at| UserIx(at))
     }
 
     /// The user of a name, made known when it is not, and named by one more list.
@@ -159,7 +183,7 @@ impl Users {
     pub fn set_asked(&mut self, user: UserIx, ask: u32) {
         self.route[user.0 as usize] = ASKED;
         self.asked_in[user.0 as usize] = ask;
-        self.epoch += 1;
+        self.note_change(user);
     }
 
     /// Notes an answer.
@@ -167,7 +191,7 @@ impl Users {
         let place = &mut self.route[user.0 as usize];
         if *place != route.code() {
             *place = route.code();
-            self.epoch += 1;
+            self.note_change(user);
         }
     }
 
@@ -176,7 +200,7 @@ impl Users {
         let place = &mut self.route[user.0 as usize];
         if *place != ASKED && *place != UNKNOWN {
             *place = UNKNOWN;
-            self.epoch += 1;
+            self.note_change(user);
         }
     }
 
@@ -185,7 +209,8 @@ impl Users {
         for place in self.route.iter_mut().filter(|place| **place != ASKED) {
             *place = UNKNOWN;
         }
-        self.epoch += 1;
+        // Too far for anyone to be told one by one.
+        self.epoch += 1 + ROUTE_CHANGES_KEPT as u64;
     }
 }
 
@@ -222,13 +247,36 @@ mod tests {
         let mut users = Users::default();
         let ann = users.name("ann");
         users.set_route(ann, Known::Offline);
-        let epoch = users.epoch;
+        let epoch = users.epoch();
         users.set_route(ann, Known::Offline);
-        assert_eq!(users.epoch, epoch);
+        assert_eq!(users.epoch(), epoch);
         users.forget_route(ann);
-        assert_ne!(users.epoch, epoch);
+        assert_ne!(users.epoch(), epoch);
         users.set_asked(ann, 3);
         users.forget_all_routes();
         assert_eq!((users.route(ann), users.asked_in(ann)), (Known::Asked, 3), "an answer is on its way");
+    }
+
+    #[test]
+    fn changes_are_told_one_by_one_as_long_as_they_are_few() {
+        let mut users = Users::default();
+        let (ann, bob) = (users.name("ann"), users.name("bob"));
+        let epoch = users.epoch();
+        let since = |users: &Users, epoch| users.changed_since(epoch).map(Iterator::collect::<Vec<_>>);
+        assert_eq!(since(&users, epoch), Some(vec![]));
+        users.set_route(bob, Known::Offline);
+        users.set_asked(ann, 1);
+        assert_eq!(since(&users, epoch), Some(vec![bob, ann]));
+        assert_eq!(since(&users, epoch + 1), Some(vec![ann]));
+        for _ in 0..ROUTE_CHANGES_KEPT / 2 - 1 {
+            users.set_route(bob, Known::Bad);
+            users.set_route(bob, Known::Offline);
+        }
+        assert_eq!(since(&users, epoch).map(|all| (all.len(), all[0])), Some((ROUTE_CHANGES_KEPT, bob)));
+        users.forget_route(bob);
+        assert_eq!(since(&users, epoch), None, "one too many");
+        let epoch = users.epoch();
+        users.forget_all_routes();
+        assert_eq!(since(&users, epoch), None);
     }
 }

@@ -51,15 +51,15 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// [`Malformed`] where the bytes are cut short or no protobuf.
-    #[inline]
+    #[inline(always)]
     pub fn next_field(&mut self) -> Result<Option<Field<'a>>, Malformed> {
         if self.at == self.bytes.len() {
             return Ok(None);
         }
         let start = self.at;
         let tag = self.varint()?;
-        let number = u32::try_from(tag >> 3).map_err(|_| Malformed)?;
-        if number == 0 || number > 0x1fff_ffff {
+        let number = (tag >> 3) as u32;
+        if tag >> 3 == 0 || tag > u64::from(u32::MAX) {
             return Err(Malformed);
         }
         let value = match tag & 7 {
@@ -73,18 +73,26 @@ impl<'a> Fields<'a> {
         Ok(Some(Field { number, value, start, end: self.at }))
     }
 
-    #[inline]
+    /// Most are one byte: a tag, a length.
+    #[inline(always)]
     fn varint(&mut self) -> Result<u64, Malformed> {
-        let first = *self.bytes.get(self.at).ok_or(Malformed)?;
-        if first < 0x80 {
-            self.at += 1;
-            return Ok(u64::from(first));
+        match self.bytes.get(self.at) {
+            Some(first) if *first < 0x80 => {
+                self.at += 1;
+                Ok(u64::from(*first))
+            }
+            _ => self.long_varint(),
         }
-        let (value, used) = read_varint(&self.bytes[self.at..]).ok_or(Malformed)?;
+    }
+
+    #[inline(never)]
+    fn long_varint(&mut self) -> Result<u64, Malformed> {
+        let (value, used) = self.bytes.get(self.at..).and_then(read_varint).ok_or(Malformed)?;
         self.at += used;
         Ok(value)
     }
 
+    #[inline(always)]
     fn take(&mut self) -> Result<&'a [u8], Malformed> {
         let length = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
         let end = self.at.checked_add(length).ok_or(Malformed)?;
@@ -98,6 +106,7 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
+    #[inline(never)]
     fn pass_over(&mut self, number: u32, kind: u64, depth: u32) -> Result<(), Malformed> {
         match kind {
             0 => self.varint().map(|_| ()),
@@ -118,12 +127,37 @@ impl<'a> Fields<'a> {
 }
 
 /// Reads a varint of at most ten bytes; gives its value and length.
+#[inline]
 pub fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
+    const MORE_BITS: u64 = 0x8080_8080_8080_8080;
+    let Some((head, rest)) = bytes.split_first_chunk::<8>() else { return read_varint_by_byte(bytes) };
+    let word = u64::from_le_bytes(*head);
+    let ends = !word & MORE_BITS;
+    if ends != 0 {
+        // All bits up to the first byte that has no other behind it.
+        let kept = word & (ends ^ (ends - 1));
+        return Some((squeeze(kept & !MORE_BITS), ends.trailing_zeros() as usize / 8 + 1));
+    }
+    let value = squeeze(word & !MORE_BITS);
+    match rest {
+        [ninth, ..] if *ninth < 0x80 => Some((value | u64::from(*ninth) << 56, 9)),
+        [ninth, tenth @ ..=1, ..] => Some((value | u64::from(ninth & 0x7f) << 56 | u64::from(*tenth) << 63, 10)),
+        _ => None,
+    }
+}
+
+/// The low seven bits of each byte, moved together.
+#[inline]
+fn squeeze(bytes: u64) -> u64 {
+    let pairs = bytes & 0x007f_007f_007f_007f | (bytes & 0x7f00_7f00_7f00_7f00) >> 1;
+    let fours = pairs & 0x0000_3fff_0000_3fff | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+    fours & 0x0fff_ffff | (fours & 0x0fff_ffff_0000_0000) >> 4
+}
+
+/// The same where fewer than eight bytes are left.
+fn read_varint_by_byte(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut value = 0_u64;
-    for (i, byte) in bytes.iter().take(10).enumerate() {
-        if i == 9 && *byte > 1 {
-            return None;
-        }
+    for (i, byte) in bytes.iter().enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * i);
         if byte & 0x80 == 0 {
             return Some((value, i + 1));
@@ -174,13 +208,19 @@ mod tests {
 
     #[test]
     fn varints_read_back_as_written() {
-        for value in [0, 1, 127, 128, 300, 16_383, 16_384, u64::from(u32::MAX), u64::MAX] {
+        for value in
+            [0, 1, 127, 128, 300, 16_383, 16_384, u64::from(u32::MAX), 1 << 55, 1 << 56, 1 << 62, 1 << 63, u64::MAX]
+        {
             let mut bytes = Vec::new();
             put_varint(&mut bytes, value);
             assert_eq!(bytes.len(), varint_len(value), "{value}");
             assert_eq!(read_varint(&bytes), Some((value, bytes.len())));
+            let length = bytes.len();
+            bytes.extend([0xff; 10]);
+            assert_eq!(read_varint(&bytes), Some((value, length)), "whatever follows");
         }
         assert_eq!(read_varint(&[0xff; 10]), None, "more than 64 bits");
+        assert_eq!(read_varint(&[0x80; 9]), None, "cut short at the ninth byte");
         assert_eq!(read_varint(&[0x80]), None, "cut short");
     }
 

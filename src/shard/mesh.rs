@@ -132,7 +132,7 @@ mod tests {
     use crate::push::bundle::{EventIx, Group, SKIP_NONE};
 
     fn bundle(number: u32) -> MeshMessage {
-        let group = Group::new("gw".into(), GatewayIx(0), Box::new([]), Box::new([]));
+        let group = Group::new("gw".into(), GatewayIx(0), 0, Box::new([]), Box::new([]));
         MeshMessage::Bundle(Bundle {
             home: ShardId(0),
             event: EventIx(number),

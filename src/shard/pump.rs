@@ -140,7 +140,7 @@ impl Pump {
         self.carry_out();
         self.publish(now);
         self.shared.heartbeats.beat(self.shard);
-        taken > 0
+        taken > 0 || self.push.has_more()
     }
 
     fn take_facts(&mut self) -> usize {

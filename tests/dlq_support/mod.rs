@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+pub use loadtest::servers::NatsVersion;
 use loadtest::servers::{Nats, NatsAuth, NatsOptions};
 use prost::Message;
 use task_engine::config::{self, Flags};
@@ -36,8 +37,9 @@ pub struct Said {
 
 impl World {
     /// A server with or without JetStream, and `consumer.mode`.
-    pub fn start(jetstream: bool, mode: &str) -> Self {
-        let options = NatsOptions { auth: NatsAuth::Token(TOKEN.to_owned()), jetstream, ..NatsOptions::default() };
+    pub fn start(version: NatsVersion, jetstream: bool, mode: &str) -> Self {
+        let auth = NatsAuth::Token(TOKEN.to_owned());
+        let options = NatsOptions { version, auth, jetstream, ..NatsOptions::default() };
         let nats = Nats::start(&options).expect("NATS");
         let folder = tempfile::tempdir().expect("a folder");
         let config = folder.path().join("task.yaml");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use loadtest::servers::NatsVersion;
 use loadtest::servers::{Nats, NatsOptions};
 use serde_json::Value;
 use task_engine::edge::nats::jetstream::setup::{MAX_AGE, SetupPlan, setup};
@@ -26,9 +27,18 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Each of these tests on Debian's nats-server and on the current one.
+macro_rules! on_both_servers {
+    ($($name:ident)+) => {
+        mod installed { $(#[test] fn $name() { super::$name(super::jetstream_support::NatsVersion::Installed); })+ }
+        mod current { $(#[test] fn $name() { super::$name(super::jetstream_support::NatsVersion::Current); })+ }
+    };
+}
+pub(crate) use on_both_servers;
+
 /// A server with JetStream on.
-pub fn server() -> Nats {
-    Nats::start(&NatsOptions { jetstream: true, ..NatsOptions::default() }).expect("nats-server starts")
+pub fn server(version: NatsVersion) -> Nats {
+    Nats::start(&NatsOptions { version, jetstream: true, ..NatsOptions::default() }).expect("nats-server starts")
 }
 
 pub fn settings(server: &Nats, assignment: Assignment) -> NatsSettings {
@@ -58,8 +68,8 @@ pub fn set_up(settings: &NatsSettings, dry_run: bool) -> Result<(Vec<String>, bo
 }
 
 /// A server on which setup ran.
-pub fn ready(assignment: Assignment) -> (Nats, NatsSettings) {
-    let server = server();
+pub fn ready(version: NatsVersion, assignment: Assignment) -> (Nats, NatsSettings) {
+    let server = server(version);
     let settings = settings(&server, assignment);
     assert!(set_up(&settings, false).expect("setup").1);
     (server, settings)

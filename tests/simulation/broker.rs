@@ -11,6 +11,9 @@ use super::oracle::Tag;
 use super::plan::Fault;
 use super::world::{Arrival, World};
 
+/// How long the broker may wait before it delivers what an engine that is gone had, in milliseconds.
+const ACK_WAIT_MILLIS: u64 = 2_000;
+
 /// One event in the stream.
 #[derive(Debug)]
 pub struct Entry {
@@ -27,6 +30,8 @@ pub struct Entry {
 pub struct Broker {
     pub entries: Vec<Entry>,
     acks: Vec<(Nanos, usize)>,
+    /// What comes again, and when.
+    later: Vec<(Nanos, usize)>,
     /// How often an engine died or was cut off.
     pub restarts: u32,
 }
@@ -112,8 +117,15 @@ impl World {
         }
     }
 
-    /// Settlements reach the broker.
+    /// Settlements reach the broker; what is due comes again.
     pub fn run_broker(&mut self) {
+        let is_due = |(due, _): &(Nanos, usize)| *due <= self.now;
+        let due: Vec<_> = self.broker.later.extract_if(.., |at| is_due(at)).collect();
+        for (_, at) in due {
+            if !self.broker.entries[at].is_settled {
+                self.deliver_entry(at);
+            }
+        }
         let (now, entries) = (self.now, &mut self.broker.entries);
         self.broker.acks.retain(|(due, entry)| {
             entries[*entry].is_settled |= *due <= now;
@@ -135,7 +147,8 @@ impl World {
     }
 
     /// The engine is gone, whatever it had: gateways may still read what was on the wire; settlements on theirs are heard
-    /// or not. A new one starts and gets what is unsettled, in the order of the stream.
+    /// or not. A new one starts and gets what is unsettled: with the assignment `partitioned` in the order of the stream,
+    /// and with it all that was settled behind something that was not; with `queue` after newer events, in any order.
     pub fn restart(&mut self) {
         self.let_gateways_read_on();
         self.conns.iter().for_each(|conn: &Conn| self.oracle.conn_is_over[conn.number] = true);
@@ -161,9 +174,21 @@ impl World {
             self.intake[shard].clear();
             self.connect_routes(shard);
         }
+        let is_partitioned = self.rng.chance(500);
+        self.broker.later.clear();
+        let mut has_hole = vec![false; self.shards.len()];
         for at in 0..self.broker.entries.len() {
-            if !self.broker.entries[at].is_settled {
-                self.deliver_entry(at);
+            let entry = &mut self.broker.entries[at];
+            has_hole[entry.home] |= !entry.is_settled;
+            // A cumulative ack says nothing of what stands behind the first that is not settled.
+            entry.is_settled &= !(is_partitioned && has_hole[entry.home]);
+            match (entry.is_settled, is_partitioned) {
+                (true, _) => {}
+                (false, true) => self.deliver_entry(at),
+                (false, false) => {
+                    let due = self.soon(ACK_WAIT_MILLIS);
+                    self.broker.later.push((due, at));
+                }
             }
         }
     }

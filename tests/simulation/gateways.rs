@@ -340,6 +340,11 @@ impl World {
         if gateway.mute_until > self.now || gateway.deaf_until > self.now {
             return;
         }
+        if self.fault(Fault::Gateways, 10) {
+            let (number, input) = (self.conns[at].number, self.conns[at].fact(StreamFact::GoingAway));
+            self.trace.line(self.now, || format!("stream {number}: its connection takes no new ones"));
+            self.feed(self.conns[at].shard, input);
+        }
         self.feed_taken(at);
         if self.conns[at].protocol == Protocol::Unary {
             self.feed_replies(at);

@@ -189,6 +189,8 @@ fn check_ends(world: &World) {
     assert_eq!(world.events_ended(EventEnd::CutByStop) + world.recipients_ended(RecipientEnd::CutByStop), 0);
     let backlog = world.shards.iter().flat_map(Push::outboxes).map(|outbox| outbox.backlog()).sum::<usize>();
     assert_eq!(backlog, 0, "no outbox holds anything");
+    let held = world.shards.iter().map(|push| (push.payload_bytes_in_flight(), push.recipients_in_flight()));
+    assert!(held.into_iter().all(|held| held == (0, 0)), "nothing is counted that is not there");
     if world.plan.max_retry > 0 && world.plan.roughness == 0 {
         assert_eq!(world.events_ended(EventEnd::LookupFailed), 0, "no lookup was refused");
         assert_eq!(world.recipients_ended(RecipientEnd::OutboxFull), 0);

@@ -243,6 +243,10 @@ impl World {
             // Which of its settlements is meant is known only when those so far have been heard.
             self.flush(shard);
         }
+        // What waits for a turn has its turn first: what it ends is not this event's.
+        while self.shards[shard].has_more() {
+            self.flush(shard);
+        }
         let repeats = self.shards[shard].counts().events_ended[EventEnd::Repeat as usize];
         self.oracle.tags[number as usize].handed_in();
         self.trace.line(self.now, || format!("event tag {number} {:?}", arrival.key));

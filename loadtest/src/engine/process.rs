@@ -53,6 +53,16 @@ pub struct Process {
 }
 
 impl Process {
+    /// The sum of a counter of its page /metrics over all labels; nothing when it has no such page.
+    pub fn counter(&self, name: &str) -> Option<u64> {
+        let page = String::from_utf8(stages::get(self.admin_port, "/metrics")?).ok()?;
+        let values = page.lines().filter_map(|line| {
+            let (metric, value) = line.rsplit_once(' ')?;
+            (metric.split('{').next() == Some(name)).then(|| value.parse::<f64>().ok()).flatten()
+        });
+        Some(values.sum::<f64>() as u64)
+    }
+
     /// Starts it and waits until it is ready.
     ///
     /// # Errors

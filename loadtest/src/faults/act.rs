@@ -16,7 +16,6 @@ use tempfile::TempDir;
 use super::scenario::{Act, Part};
 use super::stage::Stage;
 use crate::error::{Error, Result};
-use crate::gateways::Behaviour;
 use crate::servers::{self, Server};
 
 /// Set in the process that runs inside the namespaces.
@@ -72,12 +71,14 @@ fn kill(stage: &mut Stage, part: Part, away: Duration) -> Result<()> {
         Part::Engine => {
             // Its value kills it; the next one starts at once, as a supervisor would start it.
             drop(stage.engine.take());
+            stage.note_unsettled()?;
             return stage.start_engine();
         }
         Part::Gateway => {
-            stage.gateways[0].kill();
+            let gateway = stage.gateway_process()?;
+            gateway.kill9();
             std::thread::sleep(away);
-            return stage.gateways[0].restart();
+            return gateway.restart();
         }
         Part::Nats | Part::Redis | Part::Mysql | Part::Etcd => {}
     }
@@ -97,9 +98,10 @@ fn hang(stage: &mut Stage, part: Part, lasts: Duration) -> Result<()> {
             kill_process(pid, Signal::CONT).map_err(|cause| Error::of("cannot let the engine go on", cause))?;
         }
         Part::Gateway => {
-            stage.gateways[0].behave(Behaviour::Stuck);
+            let gateway = stage.gateway_process()?;
+            gateway.stop()?;
             std::thread::sleep(lasts);
-            stage.gateways[0].behave(Behaviour::Prompt);
+            gateway.cont()?;
         }
         Part::Nats | Part::Redis | Part::Mysql | Part::Etcd => {
             server(stage, part)?.stop()?;

@@ -11,7 +11,7 @@ pub enum Part {
     Mysql,
     /// etcd.
     Etcd,
-    /// The first gateway.
+    /// The first gateway, which is a process of its own then.
     Gateway,
     /// task-engine.
     Engine,
@@ -51,7 +51,7 @@ pub struct Scenario {
     pub about: &'static str,
     /// What is done.
     pub act: Act,
-    /// Whether a repeat is allowed: the crash or the cut leaves no other way.
+    /// Whether a repeat is allowed, up to what was unanswered: the crash or the cut leaves no other way.
     pub may_repeat: bool,
     /// Whether `queue` may lose a session's order: its one instance crashes.
     pub may_reorder_in_queue: bool,
@@ -89,8 +89,8 @@ impl Scenario {
         scenario("mysql-hang", "SIGSTOP of mariadbd", Act::Hang(Part::Mysql)),
         scenario("etcd-kill", "kill -9 of etcd, started again", Act::Kill(Part::Etcd)),
         scenario("etcd-hang", "SIGSTOP of etcd", Act::Hang(Part::Etcd)),
-        scenario("gateway-kill", "a gateway is killed and comes back on its port", Act::Kill(Part::Gateway)).repeats(),
-        scenario("gateway-hang", "a gateway neither reads nor answers", Act::Hang(Part::Gateway)).repeats(),
+        scenario("gateway-kill", "kill -9 of a gateway, started again on its port", Act::Kill(Part::Gateway)).repeats(),
+        scenario("gateway-hang", "SIGSTOP of a gateway", Act::Hang(Part::Gateway)).repeats(),
         scenario("gateway-cuts", "a gateway resets all its streams, ten times", Act::CutStreams).repeats(),
         scenario(
             "partition",

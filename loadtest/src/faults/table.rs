@@ -25,6 +25,9 @@ pub struct FaultResult {
     pub lost: u64,
     /// Pushed again.
     pub repeated: u64,
+    /// Pushes that were unanswered when a stream was cut (they were sent again), and recipients of events that a killed
+    /// engine had not settled: no more may be repeated.
+    pub unanswered: u64,
     /// Pushed after a later message of the same session.
     pub out_of_order: u64,
     /// To whom they were not for, or not as they were published.
@@ -50,11 +53,12 @@ pub struct FaultResult {
 /// One line while it runs.
 pub fn line(result: &FaultResult) -> String {
     let mut line = format!(
-        "{}: {} events; lost {}, repeated {}, out of order {}; inbox {}, dead letters {}; settled {:.1} s after the end, recovered in {:.1} s",
+        "{}: {} events; lost {}, repeated {} of {} unanswered, out of order {}; inbox {}, dead letters {}; settled {:.1} s after the end, recovered in {:.1} s",
         if result.is_good { "kept" } else { "NOT KEPT" },
         result.events,
         result.lost + result.offline_not_stored,
         result.repeated,
+        result.unanswered,
         result.out_of_order,
         result.stored,
         result.dead_letters,
@@ -68,19 +72,20 @@ pub fn line(result: &FaultResult) -> String {
 /// The whole table, in Markdown.
 pub fn text(results: &[FaultResult]) -> String {
     let mut text = String::from(
-        "| fault | assignment | events | lost | repeated | out of order | inbox rows | dead letters | settle lag, s | recovery, s | promise |\n\
-         |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---|\n",
+        "| fault | assignment | events | lost | repeated | unanswered | out of order | inbox rows | dead letters | settle lag, s | recovery, s | promise |\n\
+         |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|\n",
     );
     for result in results {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {:.1} | {:.1} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.1} | {:.1} | {} |",
             result.name,
             result.assignment,
             result.events,
             result.lost + result.offline_not_stored,
             result.repeated,
+            result.unanswered,
             result.out_of_order,
             result.stored,
             result.dead_letters,

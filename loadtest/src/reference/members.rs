@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use mysql::prelude::Queryable as _;
-use mysql::{Conn, Opts, OptsBuilder, Value};
+use mysql::{Conn, Value};
 use task_engine::config::Config;
 use tokio::sync::{mpsc, oneshot};
 
 use super::routes::User;
 use crate::error::{Error, Result};
+use crate::wiring;
 
 /// Connections, each with one query at a time.
 const CONNECTIONS: usize = 4;
@@ -34,20 +35,8 @@ impl Members {
     /// # Errors
     /// When MySQL does not answer.
     pub async fn connect(config: &Config) -> Result<Self> {
-        let mysql = &config.mysql;
-        let options = OptsBuilder::new()
-            .ip_or_hostname(Some(&mysql.at.host))
-            .tcp_port(mysql.at.port)
-            .prefer_socket(false)
-            .user(Some(&mysql.username))
-            .pass(Some(mysql.password.reveal()))
-            .db_name(Some(&mysql.database))
-            .tcp_connect_timeout(Some(mysql.connect_timeout))
-            .read_timeout(Some(mysql.timeout))
-            .write_timeout(Some(mysql.timeout))
-            .init(vec!["SET NAMES utf8mb4", "SET autocommit = 1"]);
-        let options = Opts::from(options);
-        let place = format!("MySQL at {}", mysql.at);
+        let options = wiring::mysql(config);
+        let place = format!("MySQL at {}", config.mysql.at);
         let (asks, asked) = mpsc::channel(BATCH * CONNECTIONS);
         let asked = Arc::new(tokio::sync::Mutex::new(asked));
         for _ in 0..CONNECTIONS {

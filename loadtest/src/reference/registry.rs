@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Client, ConnectOptions, EventType, GetOptions, KeyValue, WatchOptions};
-use serde_json::Value;
+use etcd_client::{Client, EventType, GetOptions, KeyValue, WatchOptions};
 use task_engine::config::Config;
+use task_engine::ports;
 
 use super::gateway::{Address, Gateways, Protocol};
 use crate::error::{Error, Result};
+use crate::wiring::{Etcd, Registration};
 
 /// The pause before a watch that ended is begun again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -19,15 +20,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// # Errors
 /// When etcd does not answer now; what is known is kept when it goes away later.
 pub(super) async fn follow(config: &Config, gateways: Arc<Gateways>) -> Result<()> {
-    let etcd = &config.etcd;
-    let endpoints: Vec<String> = etcd.endpoints.iter().map(|at| format!("http://{at}")).collect();
-    let mut options = ConnectOptions::new()
-        .with_connect_timeout(etcd.dial_timeout)
-        .with_keep_alive(etcd.keep_alive_time, etcd.keep_alive_timeout);
-    if !etcd.username.is_empty() {
-        options = options.with_user(&etcd.username, etcd.password.reveal());
-    }
-    let prefix = format!("{}/{}/", config.registry.namespace, config.gateway_service_name);
+    let Etcd { endpoints, options, prefix } = Etcd::of(config);
     let failed = |cause| Error::of(&format!("etcd at {}", endpoints.join(",")), cause);
     let mut book = Book { instances: HashMap::new(), gateways };
     let mut client = Client::connect(&endpoints, Some(options.clone())).await.map_err(failed)?;
@@ -127,21 +120,12 @@ impl Book {
 }
 
 fn read(value: &[u8]) -> Option<(String, Address)> {
-    let value: Value = serde_json::from_slice(value).ok()?;
-    let word = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
-    let id = word(&value["metadata"]["gateway_id"]).or_else(|| word(&value["id"]))?;
-    let endpoints = value["endpoints"].as_array()?.iter().filter_map(Value::as_str);
-    let endpoints: Vec<String> = endpoints
-        .filter(|text| !text.starts_with("http"))
-        .map(|text| format!("http://{}", text.trim_start_matches("grpc://")))
-        .collect();
-    let announced = word(&value["metadata"]["push_protocols"]).unwrap_or_default();
-    let announced = announced.split(',').filter_map(|word| match word.trim() {
-        "batch" => Some(Protocol::Batch),
-        "stream" => Some(Protocol::Stream),
-        "unary" => Some(Protocol::Unary),
-        _ => None,
-    });
-    let best = announced.min().unwrap_or(Protocol::Stream);
-    (!endpoints.is_empty()).then_some((id, Address { endpoints, best }))
+    let Registration { gateway, endpoints, protocols } = Registration::read(value)?;
+    let best = match protocols.best()? {
+        ports::Protocol::Batch => Protocol::Batch,
+        ports::Protocol::Stream => Protocol::Stream,
+        ports::Protocol::Unary => Protocol::Unary,
+    };
+    let endpoints = endpoints.into_iter().map(|endpoint| format!("http://{endpoint}")).collect();
+    Some((gateway, Address { endpoints, best }))
 }

@@ -3,18 +3,18 @@
 //! A route is kept for [`KEPT`], since the gateway itself says when a user is no longer there; that there is none is kept
 //! for [`OFFLINE_KEPT`], since nobody says when a user comes. With `routes.cache: off` nothing is kept.
 
-use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo};
+use redis::{AsyncConnectionConfig, Client};
 use task_engine::config::{Config, RouteCache};
 
 use super::gateway::{Gateway, Gateways};
 use crate::error::{Error, Result};
+use crate::wiring;
 
 /// How long a route is used before Redis is asked again.
 const KEPT: Duration = Duration::from_secs(10);
@@ -22,7 +22,6 @@ const KEPT: Duration = Duration::from_secs(10);
 const OFFLINE_KEPT: Duration = Duration::from_secs(1);
 /// Keys in one MGET.
 const MGET_KEYS: usize = 1000;
-const KEY_PREFIX: &str = "resonance:router:user:";
 
 /// A user, one value for all sessions.
 pub(super) struct User {
@@ -99,14 +98,7 @@ impl Routes {
     /// When Redis does not answer.
     pub async fn connect(config: &Config) -> Result<Self> {
         let place = format!("Redis at {}", config.redis.at);
-        let mut settings = RedisConnectionInfo::default().set_db(i64::from(config.redis.db));
-        if !config.redis.password.is_empty() {
-            settings = settings.set_password(config.redis.password.reveal());
-        }
-        let address = ConnectionAddr::Tcp(config.redis.at.host.clone(), config.redis.at.port);
-        let client =
-            address.into_connection_info().map(|info| info.set_redis_settings(settings)).and_then(Client::open);
-        let client = client.map_err(|cause| Error::of(&place, cause))?;
+        let client = wiring::redis(config)?;
         let patience = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(config.redis.dial_timeout))
             .set_response_timeout(Some(config.redis.read_timeout));
@@ -134,7 +126,7 @@ impl Routes {
         for users in users.chunks(MGET_KEYS) {
             let mut ask = redis::cmd("MGET");
             for user in users {
-                ask.arg([KEY_PREFIX.as_bytes(), &user.name].concat());
+                ask.arg([wiring::ROUTE_KEY_PREFIX.as_bytes(), &user.name].concat());
             }
             let answer: redis::RedisResult<Vec<Option<Vec<u8>>>> = ask.query_async(&mut connection).await;
             let values = match answer {
@@ -147,7 +139,7 @@ impl Routes {
             };
             let now = Instant::now();
             for (user, value) in users.iter().zip(&values) {
-                self.put(user, value.as_deref().and_then(gateway_id).map(|id| gateways.get(&id)), now);
+                self.put(user, value.as_deref().and_then(wiring::gateway_of_route).map(|id| gateways.get(&id)), now);
             }
         }
         Ok(())
@@ -177,16 +169,4 @@ impl Routes {
         *connection = Some(opened.clone());
         Ok(opened)
     }
-}
-
-#[derive(serde::Deserialize)]
-struct Stored<'a> {
-    #[serde(borrow)]
-    gateway_id: Cow<'a, str>,
-}
-
-/// What is no route counts as none.
-fn gateway_id(value: &[u8]) -> Option<Cow<'_, str>> {
-    let stored: Stored<'_> = serde_json::from_slice(value).ok()?;
-    (!stored.gateway_id.is_empty()).then_some(stored.gateway_id)
 }

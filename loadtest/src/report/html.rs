@@ -246,7 +246,7 @@ fn shared_facts(result: &RunResult) -> Vec<(String, String)> {
         fact("began", &result.started),
         fact("machine", tables::machine(&result.machine)),
         fact("stores", &result.stores),
-        fact("protocol", format!("{}, assignment {}, {}", result.protocol, result.assignment, tables::cores(result))),
+        fact("protocol", tables::protocol(result)),
     ];
     let versions = result.versions.iter().map(|(name, version)| format!("{name} {version}"));
     facts.push(fact("versions", versions.collect::<Vec<_>>().join(", ")));

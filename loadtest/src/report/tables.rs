@@ -21,6 +21,12 @@ pub fn cores(result: &RunResult) -> String {
     plural(result.cores.into(), "core", "cores")
 }
 
+/// By which rpc, from where, and by how many shards.
+pub fn protocol(result: &RunResult) -> String {
+    let source = if result.source == "jetstream" { ", through JetStream" } else { "" };
+    format!("{}{source}, assignment {}, {}", result.protocol, result.assignment, cores(result))
+}
+
 /// How events are published.
 pub fn load(workload: &Workload) -> String {
     let how = match workload.load {
@@ -75,8 +81,8 @@ pub fn misbehaving(workload: &Workload) -> String {
     if words.is_empty() { "none".to_owned() } else { words.join(", ") }
 }
 
-/// The verdict's counts with their names.
-pub fn verdict(verdict: &VerdictCounts) -> [(&'static str, u64); 10] {
+/// The verdict's counts with their names; what was not taken are events, all else pushes.
+pub fn verdict(verdict: &VerdictCounts) -> [(&'static str, u64); 11] {
     [
         ("expected", verdict.expected),
         ("delivered", verdict.delivered),
@@ -88,6 +94,7 @@ pub fn verdict(verdict: &VerdictCounts) -> [(&'static str, u64); 10] {
         ("corrupt", verdict.corrupt),
         ("refused", verdict.refused),
         ("excused", verdict.excused),
+        ("not taken", verdict.not_taken_events),
     ]
 }
 

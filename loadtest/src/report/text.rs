@@ -43,7 +43,7 @@ fn lines(result: &RunResult) -> Vec<(&'static str, String)> {
     let figures = &result.figures;
     let mut lines = vec![
         ("engine", format!("{} (stores: {})", result.engine, result.stores)),
-        ("protocol", format!("{}, assignment {}, {}", result.protocol, result.assignment, tables::cores(result))),
+        ("protocol", tables::protocol(result)),
         ("machine", tables::machine(&result.machine)),
         ("commit", format!("{}, {}", result.commit, result.started)),
         ("load", tables::load(&result.workload)),
@@ -284,6 +284,7 @@ mod tests {
             versions: Default::default(),
             engine: nasty.to_owned(),
             stores: nasty.to_owned(),
+            source: nasty.to_owned(),
             protocol: nasty.to_owned(),
             assignment: nasty.to_owned(),
             cores: 2,

@@ -1,4 +1,4 @@
-//! A throw-away nats-server.
+//! A throw-away nats-server: the installed one (Debian's is 2.9), or the current one that `make servers` keeps beside it.
 
 use std::fmt::Write;
 use std::fs;
@@ -20,9 +20,24 @@ pub enum NatsAuth {
     Token(String),
 }
 
+/// Which nats-server is started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NatsVersion {
+    /// The one in PATH.
+    #[default]
+    Installed,
+    /// The one in the project's `.servers/`.
+    Current,
+}
+
+/// Where `scripts/install-current-nats` puts it.
+const CURRENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.servers/nats-server");
+
 /// What a nats-server is started with.
 #[derive(Clone, Debug, Default)]
 pub struct NatsOptions {
+    /// Which one.
+    pub version: NatsVersion,
     /// Who may connect.
     pub auth: NatsAuth,
     /// Whether it keeps streams (in its folder, so they outlast a restart).
@@ -42,6 +57,11 @@ impl Nats {
     /// # Errors
     /// When it is not installed or does not start.
     pub fn start(options: &NatsOptions) -> Result<Self> {
+        let binary = match options.version {
+            NatsVersion::Installed => "nats-server",
+            NatsVersion::Current if Path::new(CURRENT).is_file() => CURRENT,
+            NatsVersion::Current => return Err(Error::new(format!("{CURRENT} is not there: run `make servers`"))),
+        };
         let folder = folder("nats")?;
         let mut config = options.config.clone();
         match &options.auth {
@@ -60,7 +80,7 @@ impl Nats {
         }
         let written = fs::write(folder.path().join("nats.conf"), config);
         written.map_err(|cause| Error::of("cannot write nats.conf", cause))?;
-        Server::start(Recipe { binary: "nats-server", package: "nats-server", ports: 1, args, ready }, folder).map(Self)
+        Server::start(Recipe { binary, package: "nats-server", ports: 1, args, ready }, folder).map(Self)
     }
 
     /// `nats://127.0.0.1:port`.

@@ -11,6 +11,8 @@ pub(super) struct Book {
     parts: Vec<Box<[u64]>>,
     /// For each member the highest message that came, plus one. Not there before a second message: one has no order.
     highest: Box<[u32]>,
+    /// Messages that the broker did not take.
+    struck_out: Vec<u32>,
 }
 
 /// How a push came.
@@ -58,9 +60,28 @@ impl Book {
         self.sent
     }
 
-    /// A push came; none when no such message was sent.
+    /// A message is not to come after all; false when it was never sent, or that is known.
+    pub fn strike_out(&mut self, message: u32) -> bool {
+        let is_new = message < self.sent && !self.is_struck_out(message);
+        if is_new {
+            self.struck_out.push(message);
+        }
+        is_new
+    }
+
+    /// Whether a message is not to come.
+    pub fn is_struck_out(&self, message: u32) -> bool {
+        self.struck_out.contains(&message)
+    }
+
+    /// How many messages are to come.
+    pub fn expected(&self) -> u32 {
+        self.sent - self.struck_out.len() as u32
+    }
+
+    /// A push came; none when no such message was sent, or it was struck out.
     pub fn take(&mut self, message: u32, member: u32, members: u32) -> Option<Came> {
-        if message >= self.sent {
+        if message >= self.sent || self.is_struck_out(message) {
             return None;
         }
         let Bit { part, word, mask } = Bit::of(message, member, members);
@@ -122,6 +143,14 @@ mod tests {
         assert_eq!(book.take(0, 2, 3), Some(Came::Late));
         assert_eq!(book.take(1, 1, 3), Some(Came::First), "another member's order is its own");
         assert_eq!(book.take(0, 2, 3), Some(Came::Again));
+    }
+
+    #[test]
+    fn what_is_struck_out_is_neither_expected_nor_taken() {
+        let mut book = Book::default();
+        (0..3).for_each(|_| _ = book.enter(2));
+        assert!(book.strike_out(1) && !book.strike_out(1) && !book.strike_out(3));
+        assert_eq!((book.expected(), book.take(1, 1, 2), book.take(2, 1, 2)), (2, None, Some(Came::First)));
     }
 
     #[test]

@@ -16,9 +16,11 @@ use super::wire::{Request, Wire, WireError, WireSettings};
 use crate::config::{Assignment, Config, ConsumerMode};
 use crate::edge::dead_letters_of;
 use crate::ids::Partition;
-use crate::limits::LETTER_FILE_BYTES_MAX;
+use crate::limits::{LETTER_FILE_BYTES_MAX, REPEAT_WINDOW_AGE};
 use crate::proto::event::PushEvent;
 
+/// How long after a letter was written its event may be settled.
+const SETTLE_GRACE: Duration = Duration::from_secs(10);
 /// Letters of a file that are taken out at once, after their replay.
 const REMOVE_AT_ONCE: usize = 256;
 
@@ -108,6 +110,8 @@ pub struct Shelf {
     assignment: Assignment,
     partitions: u32,
     topic: String,
+    /// The stream that the engine reads.
+    stream: String,
     /// What the person at the terminal should know besides.
     pub notes: Vec<String>,
 }
@@ -149,6 +153,7 @@ impl Shelf {
             assignment: consumer.assignment,
             partitions: consumer.partitions,
             topic: consumer.topic.clone(),
+            stream: settings.stream,
             notes,
         })
     }
@@ -225,6 +230,14 @@ impl Shelf {
                 done.one_recipient.push(entry.id);
                 continue;
             }
+            if let Some(wait) = wait_before_replay(&entry.letter, SystemTime::now()) {
+                let why = format!(
+                    "its event was settled a moment ago, so the engine would take it for a repeat; run this again in {}",
+                    humantime::format_duration(Duration::from_secs(wait.as_secs() + 1))
+                );
+                done.failed.push((entry.id, why));
+                continue;
+            }
             match self.replay_one(&entry, own.as_mut())? {
                 Ok(()) => {
                     confirmed.insert(entry.id.clone());
@@ -281,15 +294,24 @@ impl Shelf {
             return Ok(Err(format!("{} bytes are over the server's max_payload", request.size())));
         }
         Ok(match self.mode {
-            ConsumerMode::JetStream => match LetterStream::replay(wire, request)? {
+            ConsumerMode::JetStream => match LetterStream::replay(wire, &self.stream, request)? {
                 Ok(true) => Ok(()),
-                Ok(false) => Err(format!("no stream takes {subject}")),
+                Ok(false) => Err(format!("no stream takes {subject}; is stream {} away?", self.stream)),
                 Err(why) => Err(why),
             },
             ConsumerMode::Core if wire.publish(request)? => Ok(()),
             ConsumerMode::Core => Err(format!("nobody listens on {subject}: is an engine running?")),
         })
     }
+}
+
+/// A letter about one recipient is of an event that was settled: as long as the engine remembers that, the event would be
+/// settled again without a push, and the letter would be gone. What is in the dead letters as a whole is not remembered.
+fn wait_before_replay(letter: &Kept, now: SystemTime) -> Option<Duration> {
+    letter.recipient.as_ref()?;
+    let buried = SystemTime::UNIX_EPOCH + Duration::from_nanos(letter.last_unix_nanos);
+    let age = now.duration_since(buried).unwrap_or_default();
+    (REPEAT_WINDOW_AGE + SETTLE_GRACE).checked_sub(age).filter(|wait| !wait.is_zero())
 }
 
 enum StreamAsk {
@@ -321,14 +343,78 @@ fn latest_of_each(entries: Vec<Entry>) -> Vec<Entry> {
     kept
 }
 
-/// Where the event was published; core NATS's reader does not always say, so it follows from the configuration then.
+/// Where the event is to be published: where it was, unless that follows from the configuration. Core NATS's reader does
+/// not always say where, and of another number of partitions nobody may read the one it was in.
 fn subject_of(letter: &Kept, topic: &str, assignment: Assignment, partitions: u32) -> Option<String> {
+    let rest = letter.subject.strip_prefix(topic);
+    let is_of_topic = rest.is_some_and(|rest| {
+        rest.is_empty() || rest.strip_prefix('.').is_some_and(|number| number.parse::<u32>().is_ok())
+    });
+    if !letter.subject.is_empty() && !is_of_topic {
+        return Some(letter.subject.clone());
+    }
+    let session = PushEvent::decode(&*letter.payload).map(|event| event.session_id).unwrap_or_default();
     match assignment {
-        _ if !letter.subject.is_empty() => Some(letter.subject.clone()),
         Assignment::Queue => Some(topic.to_owned()),
-        Assignment::Partitioned => {
-            let event = PushEvent::decode(&*letter.payload).ok()?;
-            Some(format!("{topic}.{}", Partition::of(event.session_id.as_bytes(), partitions).0))
+        Assignment::Partitioned if session.is_empty() => {
+            Some(letter.subject.clone()).filter(|subject| !subject.is_empty())
+        }
+        Assignment::Partitioned => Some(format!("{topic}.{}", Partition::of(session.as_bytes(), partitions).0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::{DeadLetter, Origin};
+
+    #[test]
+    fn one_recipients_letter_is_replayed_when_its_event_is_no_repeat_any_more() {
+        let letter = |recipient: Option<&str>| DeadLetter {
+            reason: "inbox_conflict",
+            detail: String::new(),
+            payload: Default::default(),
+            recipient: recipient.map(Into::into),
+            tries: 1,
+        };
+        let buried = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let nanos = 1_700_000_000_000_000_000;
+        let wait = |recipient, after| {
+            wait_before_replay(&Kept::of(&letter(recipient), &Origin::default(), nanos), buried + after)
+        };
+        assert_eq!(wait(None, Duration::ZERO), None);
+        assert_eq!(wait(Some("u"), Duration::from_secs(1)), Some(REPEAT_WINDOW_AGE + Duration::from_secs(9)));
+        assert_eq!(wait(Some("u"), REPEAT_WINDOW_AGE + SETTLE_GRACE), None);
+    }
+
+    #[test]
+    fn a_letter_goes_to_where_the_engine_reads_now() {
+        let of = |subject: &str, session_id: &str, assignment| {
+            let event = PushEvent { session_id: session_id.to_owned(), ..PushEvent::default() };
+            let letter = DeadLetter {
+                reason: "lookup_failed",
+                detail: String::new(),
+                payload: event.encode_to_vec().into(),
+                recipient: None,
+                tries: 1,
+            };
+            let origin = Origin { subject: subject.to_owned(), ..Origin::default() };
+            subject_of(&Kept::of(&letter, &origin, 1), "events", assignment, 4)
+        };
+        let right = format!("events.{}", Partition::of(b"s", 4).0);
+        for (subject, session, assignment, expected) in [
+            ("events", "s", Assignment::Queue, Some("events")),
+            ("events.63", "s", Assignment::Queue, Some("events")),
+            ("", "s", Assignment::Queue, Some("events")),
+            ("other", "s", Assignment::Queue, Some("other")),
+            ("eventsé", "s", Assignment::Queue, Some("eventsé")),
+            ("events.63", "s", Assignment::Partitioned, Some(right.as_str())),
+            ("", "s", Assignment::Partitioned, Some(right.as_str())),
+            ("events.2", "", Assignment::Partitioned, Some("events.2")),
+            ("", "", Assignment::Partitioned, None),
+            ("other.2", "s", Assignment::Partitioned, Some("other.2")),
+        ] {
+            assert_eq!(of(subject, session, assignment).as_deref(), expected, "{subject:?} {session:?} {assignment:?}");
         }
     }
 }

@@ -214,7 +214,12 @@ impl LetterStream {
     /// See [`state`](Self::state).
     pub fn delete(&self, wire: &mut Wire, sequence: u64) -> Result<Result<(), String>, WireError> {
         let ask = format!(r#"{{"seq":{sequence},"no_erase":true}}"#);
-        Ok(self.api(wire, &format!("STREAM.MSG.DELETE.{}", self.name), &ask)?.map(drop))
+        let answer = self.api(wire, &format!("STREAM.MSG.DELETE.{}", self.name), &ask)?.map(drop);
+        // What a server says of one that is gone differs from version to version, and from store to store.
+        match answer {
+            Err(why) if self.get(wire, sequence)? != Ok(None) => Ok(Err(why)),
+            _ => Ok(Ok(())),
+        }
     }
 
     /// One request to JetStream; none when what it is about is not there.
@@ -233,15 +238,18 @@ impl LetterStream {
         })
     }
 
-    /// Publishes an event to its stream; true when a stream confirmed it, false when none takes its subject.
+    /// Publishes an event to its stream; true when that confirmed it, false when it does not take its subject.
     ///
     /// # Errors
     /// When the connection is lost; inside, what JetStream refuses.
-    pub fn replay(wire: &mut Wire, request: Request<'_>) -> Result<Result<bool, String>, WireError> {
+    pub fn replay(wire: &mut Wire, stream: &str, request: Request<'_>) -> Result<Result<bool, String>, WireError> {
         let Answer::Message(bytes) = wire.call(request)? else { return Ok(Ok(false)) };
         Ok(match serde_json::from_slice::<ApiAnswer>(&bytes) {
             Ok(ApiAnswer { error: Some(fault), .. }) => Err(fault.description),
-            Ok(answer) if !answer.stream.is_empty() => Ok(true),
+            Ok(answer) if answer.stream == stream => Ok(true),
+            Ok(answer) if !answer.stream.is_empty() => {
+                Err(format!("stream {} took it, and the engine reads {stream}", answer.stream))
+            }
             _ => Err("what answered is no JetStream".to_owned()),
         })
     }

@@ -31,6 +31,7 @@ use crate::edge::resolve::Resolver;
 use crate::ids::GatewayId;
 use crate::limits::STREAM_UNSENT_BYTES_MAX;
 use crate::ports::Endpoint;
+use crate::push::facts::StreamFact;
 
 /// What a gateway may send ahead of our reading, a stream and a connection: answers of a full window of pushes.
 const STREAM_WINDOW: u32 = 4 << 20;
@@ -104,7 +105,8 @@ async fn connect_to(line: &Line, target: &Target, endpoint: &Endpoint, address: 
     }
     let (send, client) = builder.handshake(Io(wire.clone())).await.map_err(|e| words(&e))?;
     let connection_task = exec.connection_task.take();
-    let mut link = Link { svc: Svc { send, authority }, client: Some(client), ended: None, connection_task };
+    let svc = Svc { send, authority };
+    let mut link = Link { svc, client: Some(client), ended: None, goaway: Goaway::No, connection_task };
     link.alongside(poll_fn(|cx| wire.poll_greeted(cx)))
         .await
         .and_then(|settings| if settings { Ok(()) } else { Err("the first frame is no SETTINGS frame".to_owned()) })
@@ -119,7 +121,16 @@ pub(super) struct Link {
     pub svc: Svc,
     client: Option<Client>,
     ended: Option<String>,
+    goaway: Goaway,
     connection_task: Option<Task<()>>,
+}
+
+/// Whether the server said that it takes no more requests on the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goaway {
+    No,
+    Heard,
+    Told,
 }
 
 impl Link {
@@ -128,16 +139,36 @@ impl Link {
         let Some(client) = &mut self.client else { return Poll::Ready(()) };
         let Poll::Ready(end) = Pin::new(client).poll(cx) else { return Poll::Pending };
         self.client = None;
+        if end.is_ok() {
+            self.goaway = Goaway::Heard;
+        }
         self.ended = Some(end.map_or_else(|error| words(&error), |()| "the gateway closed the connection".to_owned()));
         Poll::Ready(())
     }
 
-    /// Waits for `work` and drives the dispatcher meanwhile; the end of the dispatcher is no error by itself, since a
-    /// stream may outlive it (GOAWAY).
-    pub async fn driving<T>(&mut self, work: impl Future<Output = T>) -> T {
+    /// Drives the dispatcher, and tells once when it ended because the server said GOAWAY. That is no error: streams
+    /// outlive it. (An end of file looks the same here; the stream's own end follows at once then.)
+    pub fn look(&mut self, line: &Line, cx: &mut Context<'_>) {
+        if let Some(wire) = line.wire.borrow().upgrade() {
+            wire.heard.wait(cx);
+        }
+        let _ = self.poll_ended(cx);
+        if self.goaway == Goaway::Heard {
+            self.goaway = Goaway::Told;
+            line.report(StreamFact::GoingAway);
+        }
+    }
+
+    /// Whether [`look`](Self::look) told of it.
+    pub fn said_goaway(&self) -> bool {
+        self.goaway == Goaway::Told
+    }
+
+    /// Waits for `work` and [`look`](Self::look)s meanwhile.
+    pub async fn driving<T>(&mut self, line: &Line, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         poll_fn(|cx| {
-            let _ = self.poll_ended(cx);
+            self.look(line, cx);
             work.as_mut().poll(cx)
         })
         .await

@@ -39,10 +39,10 @@ const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// One buffer that all connections of a shard hold back in, since each needs it only within its turn. A connection
 /// whose socket is full keeps it until it is written.
 #[derive(Clone, Default)]
-pub(super) struct SpareBuffer(Rc<Cell<Vec<u8>>>);
+pub struct SpareBuffer(Rc<Cell<Vec<u8>>>);
 
 /// A socket, and what hyper wrote that is not in it yet.
-pub(super) struct Wire {
+pub struct Wire {
     tcp: RefCell<TcpStream>,
     held: RefCell<Held>,
     spare: SpareBuffer,
@@ -50,6 +50,8 @@ pub(super) struct Wire {
     failed: Cell<Option<Error>>,
     head: Cell<([u8; FRAME_HEAD], usize)>,
     greeted: Waiter,
+    /// Woken by each read: what was read may be a GOAWAY, which wakes nobody who only waits for answers.
+    pub(super) heard: Waiter,
 }
 
 #[derive(Default)]
@@ -65,6 +67,10 @@ impl Held {
 }
 
 impl Wire {
+    /// A socket with the options that gateway connections have.
+    ///
+    /// # Errors
+    /// What the kernel says of them.
     pub fn new(tcp: TcpStream, spare: SpareBuffer) -> Result<Self> {
         // SAFETY: the descriptor is open as long as `tcp` lives.
         let fd = unsafe { BorrowedFd::borrow_raw(tcp.as_raw_fd()) };
@@ -79,6 +85,7 @@ impl Wire {
             failed: Cell::new(None),
             head: Cell::default(),
             greeted: Waiter::default(),
+            heard: Waiter::default(),
         })
     }
 
@@ -194,7 +201,7 @@ fn send_now(tcp: &TcpStream, pieces: &[IoSlice<'_>]) -> Result<usize> {
 }
 
 /// [`Wire`] as hyper reads and writes it.
-pub(super) struct Io(pub Rc<Wire>);
+pub struct Io(pub Rc<Wire>);
 
 impl hyper::rt::Read for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<Result<()>> {
@@ -208,6 +215,7 @@ impl hyper::rt::Read for Io {
             let room = std::slice::from_raw_parts_mut(room.as_mut_ptr().cast::<u8>(), room.len());
             let len = ready!(Pin::new(&mut *self.0.tcp.borrow_mut()).poll_read(cx, room))?;
             self.0.note_greeting(&room[..len]);
+            self.0.heard.wake();
             buf.advance(len);
         }
         Poll::Ready(Ok(()))

@@ -26,7 +26,7 @@ const ANSWERS_BYTES: usize = 64 * 1024;
 pub(super) async fn run(line: &Rc<Line>, link: &mut Link, path: &'static str) -> StreamEnd {
     let response = link.svc.request(path, Body::new(Outgoing::new(line.clone())));
     line.report(StreamFact::Opened);
-    let response = match link.driving(response).await {
+    let response = match link.driving(line, response).await {
         Ok(response) => response,
         Err(error) => return StreamEnd::Broken(link.words(Some(&error)).await),
     };
@@ -37,7 +37,7 @@ pub(super) async fn run(line: &Rc<Line>, link: &mut Link, path: &'static str) ->
     loop {
         let mut gathered = Gathered::default();
         let end = poll_fn(|cx| {
-            let _ = link.poll_ended(cx);
+            link.look(line, cx);
             gathered.poll(&mut body, cx)
         })
         .await;

@@ -64,6 +64,15 @@ pub(super) async fn run(line: &Rc<Line>, link: &mut Link) -> StreamEnd {
         Timer::new(GATEWAY_DRAIN_QUIET).await;
     })
     .await;
+    poll_fn(|cx| {
+        link.look(line, cx);
+        Poll::Ready(())
+    })
+    .await;
+    // A call that came too late was not sent; the core makes it again on the next connection.
+    if link.said_goaway() && calls.open.get() == 0 {
+        return StreamEnd::Finished;
+    }
     let lost = calls.lost.take();
     let ended = link.words(None).await;
     StreamEnd::Broken(match lost {
@@ -76,6 +85,7 @@ pub(super) async fn run(line: &Rc<Line>, link: &mut Link) -> StreamEnd {
 async fn next_turn(calls: &Calls, link: &mut Link) -> Turn {
     poll_fn(|cx| {
         calls.line.waiter.wait(cx);
+        link.look(&calls.line, cx);
         if link.poll_ended(cx).is_ready() || calls.lost.borrow().is_some() {
             return Poll::Ready(Turn::Ended);
         }

@@ -67,14 +67,20 @@ fn class(code: u16) -> Class {
         1040 | 1203 | 1226 | 1021 | 1028 | 1037 | 1038 | 1041 | 1135 | 1461 => Class::Busy,
         // Lock wait, deadlock, statement timeout (MariaDB, MySQL), interrupted, Galera or a replica not ready.
         1205 | 1213 | 1969 | 3024 | 1317 | 1047 | 1192 => Class::Busy,
+        // Row changed under the snapshot, table redefined, rolled back by the group: another try may do.
+        1020 | 1180 | 1206 | 1412 | 1637 | 3098 | 3100 | 3101 => Class::Busy,
         // Read-only, offline mode.
-        1290 | 1792 | 1836 | 3032 => Class::Busy,
+        1036 | 1290 | 1792 | 1836 | 3032 => Class::Busy,
+        // The disk or the table is full, files cannot be read or written, the table is crashed or locked.
+        3 | 5 | 1003 | 1005 | 1016 | 1023 | 1024 | 1026 | 1030 | 1034 | 1099 | 1114 | 1194 | 1195 | 1223 | 1932 => {
+            Class::Busy
+        }
         // Shutdown, aborted, killed, closed for idleness; a statement to be prepared again.
         1053 | 1152 | 1158..=1161 | 1184 | 1927 | 4031 | 1243 | 1615 => Class::Gone,
         1045 | 1698 | 1820 | 1862 | 3118 | 4151 => Class::Setup(CREDENTIALS),
         1129 | 1130 => Class::Setup(HOST_RIGHTS),
         1044 | 1046 | 1049 => Class::Setup(DATABASE),
-        1054 | 1142 | 1143 | 1146 => Class::Schema,
+        1048 | 1054 | 1136 | 1142 | 1143 | 1146 | 1364 => Class::Schema,
         _ => Class::Rejected,
     }
 }
@@ -99,7 +105,7 @@ impl Fault {
 
     /// Whether another transaction was in the way, so that the same one may do when it is tried again at once.
     pub(super) fn is_lock_conflict(&self) -> bool {
-        matches!(self, Self::Server(error) if matches!(error.code, 1205 | 1213))
+        matches!(self, Self::Server(error) if matches!(error.code, 1020 | 1205 | 1213))
     }
 
     /// Whether the server refuses what it was asked, so that a part of it may still do.
@@ -174,6 +180,10 @@ mod tests {
             (1130, "hosts"),
             (1205, "state"),
             (1290, "state"),
+            (1114, "limits"),
+            (1030, "limits"),
+            (1020, "state"),
+            (1364, "t_session_member"),
         ] {
             match server(code).explain(&settings(), "check t_session_member") {
                 LookupError::Unavailable(why) => {
@@ -187,7 +197,7 @@ mod tests {
 
     #[test]
     fn an_ask_that_the_server_refuses_is_rejected_and_keeps_the_connection() {
-        for code in [1064, 1105, 1366] {
+        for code in [1064, 1105, 1366, 1406, 1452, 4025] {
             assert!(server(code).leaves_connection_good());
             assert!(
                 matches!(server(code).explain(&settings(), "check t_session_member"), LookupError::Rejected(_)),

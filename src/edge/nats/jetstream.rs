@@ -17,6 +17,7 @@ mod prepare;
 mod pulls;
 pub(super) mod reader;
 pub mod setup;
+mod unreadable;
 mod writer;
 
 use std::time::Duration;

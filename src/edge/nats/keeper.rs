@@ -21,7 +21,7 @@ use crate::ports::{Health, Intake};
 use crate::quiet::Quiet;
 
 /// The longest wait between tries, unless `reconnect_wait` is longer.
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// How long the server may take to work off our leaving.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
 /// How long pulls that stand may go on delivering once nothing is asked for any more, and how long they must be quiet:
@@ -71,6 +71,7 @@ pub(super) struct Up {
     pub(super) progress: Arc<Progress>,
     /// For messages: all servers it may be connected to.
     pub(super) servers: String,
+    since: Instant,
 }
 
 impl Keeper {
@@ -117,6 +118,9 @@ impl Keeper {
                 Ok(up) => match Watch::new(self, &up).run() {
                     Ended::Stop => return Some(up),
                     Ended::Lost(why) => {
+                        if let Some(desk) = &self.desk {
+                            desk.note_loss(up.since.elapsed());
+                        }
                         up.subscriptions.give_up(&up.progress);
                         // Refused subscriptions come back at once; only a link that had worked starts anew.
                         tries = tries.min(1);
@@ -240,7 +244,7 @@ impl Keeper {
             // There is room, as only this thread puts in; a reader that is gone reads no more.
             let _ = feeds.try_send(feed);
         }
-        Ok(Up { link, subscriptions, state, progress, servers })
+        Ok(Up { link, subscriptions, state, progress, servers, since: Instant::now() })
     }
 
     fn open_timeout(&self) -> Duration {

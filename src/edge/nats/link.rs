@@ -278,7 +278,11 @@ impl Subscriptions {
         let open: Vec<_> = self.all.iter().map(|subscription| subscription.receiver().clone()).collect();
         Feed {
             open,
-            pulls: self.opened.as_ref().map(|opened| (opened.terms.clone(), opened.asks.clone())),
+            pulls: self.opened.as_ref().map(|opened| PulledOver {
+                terms: opened.terms.clone(),
+                asks: opened.asks.clone(),
+                found: opened.found.clone(),
+            }),
             progress: Arc::new(Progress { state, taken: AtomicU64::new(0), given_up: AtomicBool::new(false) }),
         }
     }
@@ -328,10 +332,18 @@ pub(super) enum FeedState {
     Over,
 }
 
+/// What is pulled over a JetStream connection, and how.
+pub(super) struct PulledOver {
+    pub(super) terms: Vec<Terms>,
+    pub(super) asks: Sender<Pull>,
+    /// Events that came another way, to be taken before all others.
+    pub(super) found: Vec<Arrival>,
+}
+
 /// The reader's end of a connection's subscriptions.
 pub(super) struct Feed {
     open: Vec<Receiver<Message>>,
-    pulls: Option<(Vec<Terms>, Sender<Pull>)>,
+    pulls: Option<PulledOver>,
     pub(super) progress: Arc<Progress>,
 }
 
@@ -347,7 +359,7 @@ impl Feed {
     }
 
     /// What is pulled over it, and how; to be taken once, by its reader.
-    pub(super) fn take_pulls(&mut self) -> Option<(Vec<Terms>, Sender<Pull>)> {
+    pub(super) fn take_pulls(&mut self) -> Option<PulledOver> {
         self.pulls.take()
     }
 

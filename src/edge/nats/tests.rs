@@ -61,8 +61,8 @@ fn waits_grow_to_their_bound() {
     assert!(backoff(wait, 0) < wait);
     for tries in 1..100 {
         let waited = backoff(wait, tries);
-        assert!(waited >= wait / 2 && waited <= Duration::from_secs(5), "{tries}: {waited:?}");
+        assert!(waited >= wait / 2 && waited <= Duration::from_secs(1), "{tries}: {waited:?}");
     }
-    assert!(backoff(wait, 50) >= Duration::from_millis(2500));
+    assert!(backoff(wait, 50) >= Duration::from_millis(500));
     assert!(backoff(Duration::from_secs(60), 50) >= Duration::from_secs(30), "a longer wait is kept");
 }

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use crate::ids::{GatewayIx, Nanos, StreamNo};
-use crate::limits::{BATCH_FRAME_BYTES, CHUNK_BYTES, STREAM_UNSENT_BYTES_MAX, UNARY_CALLS_MAX};
+use crate::limits::{BATCH_FRAME_BYTES, CHUNK_BYTES, NAME_BYTES_MAX, STREAM_UNSENT_BYTES_MAX, UNARY_CALLS_MAX};
 use crate::push::bundle::{Bundle, SKIP_NONE};
 use crate::push::facts::Output;
 use crate::push::outbox::{Effects, Item, Outbox};
@@ -60,6 +60,27 @@ impl Encoder {
         }
         item.write_place = place;
         item.write_at = at as u32;
+    }
+}
+
+/// What each recipient costs on the stream besides its name.
+fn frame_len_without_name(bundle: &Bundle) -> usize {
+    GRPC_HEAD_BYTES + 1 + varint_len(bundle.message.len() as u64) + bundle.message.len()
+}
+
+impl Item {
+    /// Bytes of the frames that are not written yet, `frame` for each recipient and its name.
+    fn unwritten_bytes(&self, frame: usize) -> usize {
+        let (wire, at) = (&self.bundle.group.wire, self.write_at as usize);
+        let skip = self.bundle.skip;
+        let recipients = (self.end_place() - self.write_place) as usize;
+        let skipped = if skip == SKIP_NONE || skip < self.write_place {
+            0
+        } else {
+            let skipped_at = at + place_in_wire(&wire[at..], skip - self.write_place) as usize;
+            frame + name_len(&wire[skipped_at..])
+        };
+        recipients * frame + wire.len() - at - skipped
     }
 }
 
@@ -130,14 +151,15 @@ impl Outbox {
         }
     }
 
-    /// Enough for what waits, at most a full chunk and the frame that fills it.
+    /// What waits, to the byte (so that the chunk needs no second piece of memory); at most a full chunk and the frame
+    /// that fills it.
     fn chunk_capacity(&self) -> usize {
         let mut bytes = 0;
-        for item in self.items.iter().skip(self.written).take(64) {
-            let frame = item.bundle.message.len() + GRPC_HEAD_BYTES + 8;
-            bytes += (item.end_place() - item.write_place) as usize * frame + item.bundle.group.wire.len();
+        for item in self.items.range(self.written..) {
+            let frame = frame_len_without_name(&item.bundle);
+            bytes += item.unwritten_bytes(frame);
             if bytes > CHUNK_BYTES {
-                return CHUNK_BYTES + frame + 512;
+                return CHUNK_BYTES + frame + NAME_BYTES_MAX + 4;
             }
         }
         bytes
@@ -148,35 +170,44 @@ impl Outbox {
         while self.written < self.items.len() && self.unsent_bytes < STREAM_UNSENT_BYTES_MAX {
             let batch_id = self.next_batch;
             self.next_batch += 1;
-            let first = self.written;
-            let mut frame = vec![0; GRPC_HEAD_BYTES];
+            let (bundles, length) = self.next_batch_len(1 + varint_len(batch_id));
+            let mut frame = Vec::with_capacity(GRPC_HEAD_BYTES + length);
+            put_grpc_head(&mut frame, length);
             frame.push(BATCH_ID_TAG);
             put_varint(&mut frame, batch_id);
-            let mut highest_msg_id = i64::MIN;
-            while self.written < self.items.len() {
-                let item = &mut self.items[self.written];
+            for item in self.items.range_mut(self.written..self.written + bundles) {
                 let names = Names::of(item);
-                let length = names.request_len(&item.bundle);
-                // A batch's answer names a push by its msg_id only: no two of the same in one batch.
-                let is_new = item.bundle.msg_id > highest_msg_id;
-                if self.written > first && (frame.len() + length > BATCH_FRAME_BYTES || !is_new) {
-                    break;
-                }
-                highest_msg_id = item.bundle.msg_id;
-                frame.reserve(length + 8);
                 frame.push(PUSHES_TAG);
-                put_varint(&mut frame, length as u64);
+                put_varint(&mut frame, names.request_len(&item.bundle) as u64);
                 names.put_request(&item.bundle, &mut frame);
                 item.write_place = item.end_place();
                 item.written_at = now;
                 effects.outbox_waits.push(now.since(item.bundle.made_at));
-                self.written += 1;
             }
-            let length = (frame.len() - GRPC_HEAD_BYTES) as u32;
-            frame[1..GRPC_HEAD_BYTES].copy_from_slice(&length.to_be_bytes());
-            self.batches.push_back((batch_id, self.written - first));
+            debug_assert_eq!(frame.len(), GRPC_HEAD_BYTES + length);
+            self.written += bundles;
+            self.batches.push_back((batch_id, bundles));
             self.send(at, stream, frame, effects);
         }
+    }
+
+    /// How many of the bundles that wait go into one batch, and its length; `length` is that of an empty one.
+    fn next_batch_len(&self, mut length: usize) -> (usize, usize) {
+        let mut bundles = 0;
+        let mut highest_msg_id = i64::MIN;
+        for item in self.items.range(self.written..) {
+            let push = Names::of(item).request_len(&item.bundle);
+            let push = 1 + varint_len(push as u64) + push;
+            // A batch's answer names a push by its msg_id only: no two of the same in one batch.
+            let is_new = item.bundle.msg_id > highest_msg_id;
+            if bundles > 0 && (length + push > BATCH_FRAME_BYTES || !is_new) {
+                break;
+            }
+            highest_msg_id = item.bundle.msg_id;
+            length += push;
+            bundles += 1;
+        }
+        (bundles, length)
     }
 
     fn send(&mut self, at: GatewayIx, stream: StreamNo, chunk: Vec<u8>, effects: &mut Effects) {

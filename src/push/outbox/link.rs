@@ -1,5 +1,5 @@
 //! The stream's life: opened when there is something to send, reopened with backoff when it breaks, half-closed when
-//! its gateway leaves, moves, or has had nothing to do for five minutes.
+//! its gateway leaves, moves, says goodbye (GOAWAY), or has had nothing to do for five minutes.
 
 use std::time::Duration;
 
@@ -21,10 +21,19 @@ pub(super) enum Link {
     Opening { stream: StreamNo, protocol: Protocol },
     /// It can be written to.
     Open { stream: StreamNo, protocol: Protocol },
-    /// The registry's record changed: what is written is answered on the old stream, the rest goes on the next one.
-    Leaving { stream: StreamNo, protocol: Protocol, until: Nanos, is_told: bool },
+    /// What is written is answered on this stream, the rest goes on the next one.
+    Leaving { stream: StreamNo, protocol: Protocol, until: Nanos, is_told: bool, why: Leave },
     /// It is to be dropped at once, and no other tried before this.
     Cutting { stream: StreamNo, until: Nanos },
+}
+
+/// Why a stream is left that could go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// The registry's record changed, or nothing is left to do.
+    Ours,
+    /// The gateway said that it takes no new streams on this connection.
+    GoAway,
 }
 
 impl Outbox {
@@ -40,7 +49,7 @@ impl Outbox {
         match self.link {
             Link::Open { stream, protocol } | Link::Opening { stream, protocol } if is_change => {
                 let until = now.after(GATEWAY_SWITCH_DEADLINE);
-                self.link = Link::Leaving { stream, protocol, until, is_told: false };
+                self.link = Link::Leaving { stream, protocol, until, is_told: false, why: Leave::Ours };
             }
             Link::Backoff { .. } if is_change => self.link = Link::Closed,
             _ => {}
@@ -84,17 +93,18 @@ impl Outbox {
     }
 
     pub(super) fn take_closed(&mut self, end: StreamEnd, now: Nanos, effects: &mut Effects) {
-        let (protocol, was_leaving) = match self.link {
-            Link::Opening { protocol, .. } | Link::Open { protocol, .. } => (Some(protocol), false),
-            Link::Leaving { protocol, .. } => (Some(protocol), true),
-            _ => (None, true),
+        let (protocol, left) = match self.link {
+            Link::Opening { protocol, .. } | Link::Open { protocol, .. } => (Some(protocol), None),
+            Link::Leaving { protocol, why, .. } => (Some(protocol), Some(why)),
+            _ => (None, Some(Leave::Ours)),
         };
         self.link = Link::Closed;
         self.forget_written(effects);
         match end {
-            StreamEnd::Finished if was_leaving => {}
             StreamEnd::Unimplemented => self.step_down(protocol, now, effects),
-            _ if was_leaving => {}
+            // One that says goodbye to each connection before it answers anything is not dialled as fast as it can.
+            StreamEnd::Finished if left == Some(Leave::GoAway) => self.pause_after_failures(now),
+            _ if left == Some(Leave::Ours) => {}
             StreamEnd::Finished => self.back_off("gateway_broken", "it closed the stream".to_owned(), now, effects),
             StreamEnd::NotOpened(why) => self.back_off("gateway_unreachable", why, now, effects),
             StreamEnd::Broken(why) => self.back_off("gateway_broken", why, now, effects),
@@ -113,6 +123,18 @@ impl Outbox {
     pub(super) fn back_off(&mut self, reason: &'static str, why: String, now: Nanos, effects: &mut Effects) {
         effects.activity.stream_breaks += 1;
         effects.warning = Some((reason, why));
+        self.pause(now);
+    }
+
+    /// Nothing the first time; answers begin the count anew.
+    fn pause_after_failures(&mut self, now: Nanos) {
+        match self.failures_in_row {
+            0 => self.failures_in_row = 1,
+            _ => self.pause(now),
+        }
+    }
+
+    fn pause(&mut self, now: Nanos) {
         let (first, longest) = RECONNECT_BACKOFF;
         let pause = first.saturating_mul(1 << self.failures_in_row.min(10)).min(longest);
         self.failures_in_row = self.failures_in_row.saturating_add(1);
@@ -216,7 +238,7 @@ impl Outbox {
                     let (stream, protocol) = (*stream, *protocol);
                     effects.outputs.push(Output::Finish { gateway: at, stream });
                     let until = now.after(GATEWAY_SWITCH_DEADLINE);
-                    self.link = Link::Leaving { stream, protocol, until, is_told: true };
+                    self.link = Link::Leaving { stream, protocol, until, is_told: true, why: Leave::Ours };
                 }
             }
             _ => {}
@@ -242,6 +264,12 @@ impl Outbox {
             StreamFact::Taken(bytes) => self.unsent_bytes = self.unsent_bytes.saturating_sub(bytes),
             StreamFact::Answers(data) => self.take_answers(&data, protocol, now, effects),
             StreamFact::CallAnswered { call, answer } => self.take_call(call, answer, now, effects),
+            StreamFact::GoingAway => {
+                if let Link::Open { .. } = self.link {
+                    let until = now.after(self.settings.delivery_timeout);
+                    self.link = Link::Leaving { stream, protocol, until, is_told: false, why: Leave::GoAway };
+                }
+            }
             StreamFact::Closed(end) => self.take_closed(end, now, effects),
         }
     }

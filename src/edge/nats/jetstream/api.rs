@@ -225,6 +225,15 @@ pub(super) struct ConsumerConfig {
     pub max_batch: u32,
     #[serde(default, skip_serializing)]
     pub max_expires: u64,
+    /// Of one pull.
+    #[serde(default, skip_serializing)]
+    pub max_bytes: u64,
+    /// Events come without their payload.
+    #[serde(default, skip_serializing)]
+    pub headers_only: bool,
+    /// It is deleted when it was unused for so many nanoseconds.
+    #[serde(default, skip_serializing)]
+    pub inactive_threshold: u64,
     #[serde(default, skip_serializing)]
     pub backoff: Vec<u64>,
 }
@@ -244,8 +253,25 @@ pub(super) struct ConsumerInfo {
     pub config: ConsumerConfig,
     #[serde(default)]
     pub delivered: Sequences,
+    /// All up to here is settled.
+    #[serde(default)]
+    pub ack_floor: Sequences,
     #[serde(default)]
     pub num_ack_pending: u64,
+}
+
+/// Whether a stream's or consumer's subject takes another: `*` is one token, `>` at the end is one or more.
+pub(super) fn covers(pattern: &str, subject: &str) -> bool {
+    let (mut pattern, mut subject) = (pattern.split('.'), subject.split('.'));
+    loop {
+        match (pattern.next(), subject.next()) {
+            (None, None) => return true,
+            (Some(">"), Some(_)) => return true,
+            (Some("*"), Some(token)) if token != ">" => {}
+            (Some(one), Some(other)) if one == other => {}
+            _ => return false,
+        }
+    }
 }
 
 /// Asks for a stream.
@@ -264,4 +290,21 @@ pub(super) fn create_consumer(stream: &str, config: &ConsumerConfig) -> Request 
     let body = serde_json::json!({ "stream_name": stream, "config": config, "action": "create" });
     let subject = format!("$JS.API.CONSUMER.DURABLE.CREATE.{stream}.{}", config.durable_name);
     Request { subject, body: body.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::covers;
+
+    #[test]
+    fn a_subject_takes_what_it_matches() {
+        for (pattern, subject) in
+            [("a.b", "a.b"), ("a.*", "a.b"), ("a.>", "a.b.c"), ("a.>", "a.*"), (">", "a"), ("a.*", "a.*")]
+        {
+            assert!(covers(pattern, subject), "{pattern} {subject}");
+        }
+        for (pattern, subject) in [("a.b", "a.*"), ("a.*", "a"), ("a.*", "a.b.c"), ("a.>", "a"), ("a.*", "a.>")] {
+            assert!(!covers(pattern, subject), "{pattern} {subject}");
+        }
+    }
 }

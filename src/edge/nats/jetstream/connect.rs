@@ -23,6 +23,8 @@ pub(in crate::edge::nats) struct Opened {
     /// None once only acks are left to be written.
     pub inbox: Option<Subscription>,
     pub terms: Vec<Terms>,
+    /// What was found without a pull, for its reader.
+    pub found: Vec<Arrival>,
     pub asks: Sender<Ask>,
     /// The writer ends when this is dropped.
     pub _over: Sender<()>,
@@ -68,7 +70,8 @@ pub(in crate::edge::nats) fn open(
     let (asks, asked) = bounded(prepared.terms.len() + 16);
     let (over, is_over) = bounded(0);
     start_writer(connection, desk, timeout, state, &prepared, (prefix, asked, is_over)).map_err(failed)?;
-    Ok(Opened { inbox, terms: prepared.terms, asks, _over: over })
+    let Prepared { terms, found, .. } = prepared;
+    Ok(Opened { inbox, terms, found, asks, _over: over })
 }
 
 fn start_writer(
@@ -91,6 +94,7 @@ fn start_writer(
 }
 
 /// What came over an inbox.
+#[derive(Clone, Debug)]
 pub(in crate::edge::nats) struct Arrival {
     pub subject: String,
     pub reply: Option<String>,

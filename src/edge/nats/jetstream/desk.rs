@@ -3,7 +3,7 @@
 //! Promises that a shard never waits here for a socket, that settlements outlast the connection they came over, and
 //! that the end of the source is told when the last word has left (or the deadline has passed).
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,9 @@ use crate::quiet::Quiet;
 
 /// Differences between consumers and configuration that are said in full.
 const DIFFERENCES_SAID: usize = 8;
+
+/// How long a connection may take to break again, besides what the server takes to deliver again.
+const LOSS_GRACE: Duration = Duration::from_secs(10);
 
 /// One consumer of a reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +116,8 @@ pub(in crate::edge::nats) struct Desk {
     /// Events that were asked for and may still come.
     asked: AtomicU64,
     arrived: AtomicU64,
+    /// Connections that were lost, each soon after the one before.
+    losses: AtomicU32,
     is_leaving: AtomicBool,
     is_finishing: AtomicBool,
     is_closed: AtomicBool,
@@ -135,6 +140,7 @@ impl Desk {
             epoch: Instant::now(),
             asked: AtomicU64::new(0),
             arrived: AtomicU64::new(0),
+            losses: AtomicU32::new(0),
             is_leaving: AtomicBool::new(false),
             is_finishing: AtomicBool::new(false),
             has_said: AtomicBool::new(false),
@@ -178,6 +184,19 @@ impl Desk {
     /// How many events may still come, and how many came.
     pub(in crate::edge::nats) fn traffic(&self) -> (u64, u64) {
         (self.asked.load(Ordering::Acquire), self.arrived.load(Ordering::Acquire))
+    }
+
+    /// A connection was lost that had stood for this long.
+    pub(in crate::edge::nats) fn note_loss(&self, stood: Duration) {
+        // What breaks a connection comes again after ack_wait.
+        let is_soon = stood < self.plan.ack_wait * 3 + LOSS_GRACE;
+        let before = if is_soon { self.losses.load(Ordering::Acquire) } else { 0 };
+        self.losses.store(before.saturating_add(1), Ordering::Release);
+    }
+
+    /// Whether it may be the events themselves that break connections.
+    pub(super) fn is_broken_by_events(&self) -> bool {
+        self.losses.load(Ordering::Acquire) > 1
     }
 
     /// Says once what is not as configured.

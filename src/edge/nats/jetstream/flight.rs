@@ -4,7 +4,7 @@
 //! delivered before it are, also those that were lost on their way to us: as long as some of these are missing, nothing
 //! past the last event before the loss is acknowledged. Holds no more than was asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::ack_subject::{self, Delivery};
 use super::lines::Lines;
@@ -56,17 +56,26 @@ pub(super) struct Flight {
     is_cumulative: bool,
     /// Lanes whose floor is to be written.
     moved: BTreeSet<u32>,
+    /// Replies of events that were acknowledged, and came again all the same.
+    late: Vec<String>,
 }
 
 impl Flight {
     pub(super) fn new(consumers: usize, is_cumulative: bool) -> Self {
         let lanes = (0..consumers).map(|_| Lane::default()).collect();
-        Self { slots: Vec::new(), free: Vec::new(), lanes, is_cumulative, moved: BTreeSet::new() }
+        Self { slots: Vec::new(), free: Vec::new(), lanes, is_cumulative, moved: BTreeSet::new(), late: Vec::new() }
     }
 
     /// How many events of this consumer are out.
     pub(super) fn out(&self, consumer: usize) -> u32 {
         self.lanes[consumer].out
+    }
+
+    /// The stream sequences of a consumer's events.
+    pub(super) fn sequences(&self, consumer: usize) -> HashSet<u64> {
+        let all = self.slots.iter().filter_map(|slot| slot.entry.as_ref());
+        let of_seats = self.lanes[consumer].seats.keys().copied();
+        all.filter(|entry| entry.consumer as usize == consumer).map(|entry| entry.sequence).chain(of_seats).collect()
     }
 
     /// Takes an event in; gives its number.
@@ -128,9 +137,11 @@ impl Flight {
         let lane = &mut self.lanes[consumer as usize];
         match lane.seats.get_mut(&sequence) {
             None => {
-                // Acknowledged before it came again, so that ack was lost.
+                // Acknowledged before it came again: that ack was lost, or it was over an earlier delivery than one that was
+                // acknowledged before, and the server passed it over. So both are said: the last ack, and this delivery's.
                 self.moved.insert(consumer);
-                self.remove(slot);
+                let entry = self.remove(slot);
+                self.late.extend(entry.map(|entry| entry.reply));
                 return;
             }
             Some((first, is_settled)) => {
@@ -163,6 +174,7 @@ impl Flight {
         for consumer in std::mem::take(&mut self.moved) {
             self.floor(consumer as usize, lines);
         }
+        self.late.drain(..).for_each(|reply| lines.put(&reply, None, "+ACK"));
     }
 
     fn floor(&self, consumer: usize, lines: &mut Lines) {

@@ -80,7 +80,7 @@ fn a_repeat_of_what_is_out_is_acknowledged_as_its_first_delivery() {
         Ok::<(), ()>(())
     });
     assert_eq!(subject, reply(1, 1, 1));
-    assert_eq!(flight.settle(again, SettleAs::Done), ["1 +ACK"], "the last ack, once more");
+    assert_eq!(flight.settle(again, SettleAs::Done), ["1 +ACK", "1 +ACK"], "the last ack once more, and its own");
     assert_eq!(flight.settle(two, SettleAs::Done), ["2 +ACK"]);
     assert_eq!(flight.0.out(0), 0);
 }

@@ -7,11 +7,13 @@
 use std::time::{Duration, Instant};
 
 use super::api::{
-    Api, ApiError, ConsumerConfig, ConsumerInfo, StreamInfo, code, consumer_info, create_consumer, stream_info,
+    Api, ApiError, ConsumerConfig, ConsumerInfo, StreamInfo, code, consumer_info, covers, create_consumer, stream_info,
 };
+use super::connect::Arrival;
 use super::desk::{ConsumerPlan, Desk, ReaderPlan};
 use super::lines::Lines;
 use super::pulls::{EXPIRES, Terms};
+use super::unreadable;
 
 /// What the server may be late with redelivering.
 const TAKE_OVER_MARGIN: Duration = Duration::from_millis(250);
@@ -25,6 +27,8 @@ pub(super) struct Prepared {
     pub terms: Vec<Terms>,
     /// The shortest of its consumers.
     pub ack_wait: Duration,
+    /// What the client cannot read, to be handed in first.
+    pub found: Vec<Arrival>,
 }
 
 /// Looks at everything; see the module.
@@ -43,7 +47,8 @@ pub(super) fn prepare(api: &Api<'_>, desk: &Desk) -> Result<Prepared, String> {
     }
     let infos = consumers(api, plan)?;
     let missing = take_over(api, desk, &infos)?;
-    let mut prepared = Prepared { terms: Vec::with_capacity(infos.len()), ack_wait: plan.ack_wait };
+    let found = if desk.is_broken_by_events() { unreadable::find(api, desk, &infos)? } else { Vec::new() };
+    let mut prepared = Prepared { terms: Vec::with_capacity(infos.len()), ack_wait: plan.ack_wait, found };
     let mut differences = Vec::new();
     for ((consumer, info), &missing) in plan.consumers.iter().zip(&infos).zip(&missing) {
         differences.extend(differences_of(plan, consumer, &info.config));
@@ -53,6 +58,7 @@ pub(super) fn prepare(api: &Api<'_>, desk: &Desk) -> Result<Prepared, String> {
         prepared.terms.push(Terms {
             window: plan.window.min(window.unwrap_or(u32::MAX)),
             batch_max: if info.config.max_batch > 0 { info.config.max_batch } else { u32::MAX },
+            bytes_max: if info.config.max_bytes > 0 { info.config.max_bytes as usize } else { usize::MAX },
             from: (missing > 0).then(|| Instant::now() + ack_wait.1 + TAKE_OVER_MARGIN),
         });
     }
@@ -95,7 +101,7 @@ fn consumers(api: &Api<'_>, plan: &ReaderPlan) -> Result<Vec<ConsumerInfo>, Stri
     let mut infos = Vec::with_capacity(found.len());
     for (consumer, answer) in plan.consumers.iter().zip(found) {
         let info = answer.map_err(|error| format!("consumer {} of stream {stream}: {error}", consumer.name))?;
-        if let Some(why) = unusable(plan, &info.config) {
+        if let Some(why) = unusable(plan, consumer, &info.config) {
             return Err(format!(
                 "consumer {} of stream {stream} cannot be used: {why}; delete it, or set consumer.durable",
                 consumer.name
@@ -121,12 +127,15 @@ pub(super) fn wanted(plan: &ReaderPlan, consumer: &ConsumerPlan) -> ConsumerConf
         filter_subjects: Vec::new(),
         max_batch: 0,
         max_expires: 0,
+        max_bytes: 0,
+        headers_only: false,
+        inactive_threshold: 0,
         backoff: Vec::new(),
     }
 }
 
 /// Why events must not be read through it.
-pub(super) fn unusable(plan: &ReaderPlan, config: &ConsumerConfig) -> Option<String> {
+pub(super) fn unusable(plan: &ReaderPlan, consumer: &ConsumerPlan, config: &ConsumerConfig) -> Option<String> {
     let policy = if plan.is_cumulative() { "all" } else { "explicit" };
     if !config.deliver_subject.is_empty() {
         return Some("it is a push consumer".to_owned());
@@ -134,10 +143,31 @@ pub(super) fn unusable(plan: &ReaderPlan, config: &ConsumerConfig) -> Option<Str
     if config.ack_policy != policy {
         return Some(format!("its ack policy is {}, and {policy} is needed", config.ack_policy));
     }
+    if config.headers_only {
+        return Some("it is headers_only: events would come without their payload".to_owned());
+    }
+    // No filter at all is the whole stream. What a filter leaves out would never be read; and a partition's consumer
+    // that brings another one's sessions would bring them to a shard that is not theirs.
+    let wanted = &consumer.filter;
+    let single = [config.filter_subject.clone()];
+    let filters = if config.filter_subjects.is_empty() { &single[..] } else { &config.filter_subjects };
+    let is_filtered = filters.iter().any(|filter| !filter.is_empty());
+    let is_good = match plan.is_cumulative() {
+        true => filters == [wanted.clone()],
+        false => !is_filtered || filters.iter().any(|filter| covers(filter, wanted)),
+    };
+    if !is_good {
+        return Some(format!("it is for {}, and {wanted} is needed", words_of(filters)));
+    }
     if config.max_expires > 0 && u128::from(config.max_expires) < EXPIRES.as_nanos() {
         return Some(format!("its max_expires is below {EXPIRES:?}"));
     }
     None
+}
+
+fn words_of(filters: &[String]) -> String {
+    let all = filters.join(", ");
+    if all.is_empty() { "all subjects".to_owned() } else { all }
 }
 
 /// What is not as configured, a line each.
@@ -157,6 +187,14 @@ pub(super) fn differences_of(plan: &ReaderPlan, consumer: &ConsumerPlan, config:
         false => format!("{:?}", config.filter_subjects),
     };
     differs("filter_subject", filter(config), filter(&wanted));
+    if !config.deliver_policy.is_empty() {
+        differs("deliver_policy", config.deliver_policy.clone(), wanted.deliver_policy.clone());
+    }
+    if config.inactive_threshold > 0 {
+        let what =
+            "inactive_threshold (the server deletes it when it was unused for so long; all events then come anew)";
+        differs(what, seconds(config.inactive_threshold), "none".to_owned());
+    }
     if config.max_deliver > 0 {
         let what = "max_deliver (the server gives an event up after so many deliveries)";
         differs(what, config.max_deliver.to_string(), "no limit".to_owned());

@@ -1,9 +1,11 @@
 //! What was asked of each consumer and has not come: when to ask for more, and how much.
 //!
 //! Promises that no more is asked for than the window leaves room for, that there is always some asked for while there
-//! is room (pulls overlap, so no event waits for the next one), and that pulls that show no sign of life are replaced.
+//! is room (pulls overlap, so no event waits for the next one), that pulls that show no sign of life are replaced, and
+//! that an event larger than a pull's bytes does not stand in the way of all others: it is asked for alone.
 //! Pure: time comes in, asks go out.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::limits::{JETSTREAM_ASKED_EVENTS, JETSTREAM_PULL_BYTES};
@@ -27,6 +29,8 @@ pub(in crate::edge::nats) struct Ask {
     pub id: u32,
     /// How many events.
     pub batch: u32,
+    /// How many bytes; none: one event, whatever its size.
+    pub bytes: Option<usize>,
 }
 
 /// What a consumer's pulls may be.
@@ -36,6 +40,8 @@ pub(in crate::edge::nats) struct Terms {
     pub window: u32,
     /// Events of one pull; what the consumer allows.
     pub batch_max: u32,
+    /// Bytes of one pull; the same.
+    pub bytes_max: usize,
     /// Not before then: whoever takes over waits for what its predecessor had not settled.
     pub from: Option<Instant>,
 }
@@ -62,6 +68,8 @@ pub(super) enum Heard {
 struct Pull {
     id: u32,
     batch: u32,
+    /// What of it has not come.
+    left: u32,
     until: Instant,
 }
 
@@ -70,15 +78,19 @@ struct Pull {
 pub(super) struct Pulls {
     terms: Terms,
     asked: u32,
-    pulls: Vec<Pull>,
+    /// In the order in which the server serves them: one event each, in turn.
+    pulls: VecDeque<Pull>,
     next_id: u32,
     sign: Instant,
     not_before: Option<Instant>,
+    /// The next event did not fit into a pull.
+    is_large: bool,
 }
 
 impl Pulls {
     pub(super) fn new(terms: Terms, now: Instant) -> Self {
-        Self { terms, asked: 0, pulls: Vec::new(), next_id: 0, sign: now, not_before: terms.from }
+        let (pulls, not_before) = (VecDeque::new(), terms.from);
+        Self { terms, asked: 0, pulls, next_id: 0, sign: now, not_before, is_large: false }
     }
 
     /// How many events may still come.
@@ -88,11 +100,14 @@ impl Pulls {
 
     /// An event came.
     pub(super) fn delivered(&mut self, now: Instant) {
-        self.asked = self.asked.saturating_sub(1);
-        if self.asked == 0 {
-            self.pulls.clear();
-        }
         self.sign = now;
+        self.is_large = false;
+        let Some(mut pull) = self.pulls.pop_front() else { return };
+        self.asked -= 1;
+        pull.left -= 1;
+        if pull.left > 0 {
+            self.pulls.push_back(pull);
+        }
     }
 
     /// Whether it is time to look at [`ask`](Self::ask).
@@ -111,9 +126,10 @@ impl Pulls {
         }
         let target = self.target();
         let room = self.terms.window.saturating_sub(out).saturating_sub(self.asked);
-        let batch = (target - self.asked).min(room).min(self.terms.batch_max);
+        let batch_max = if self.is_large { 1 } else { self.terms.batch_max };
+        let batch = (target - self.asked).min(room).min(batch_max);
         // Settling one by one must not make a pull of each.
-        let is_worth_it = batch >= (target / 4).max(1).min(self.terms.batch_max);
+        let is_worth_it = batch >= (target / 4).max(1).min(batch_max);
         let is_idle = self.asked == 0 && now.saturating_duration_since(self.sign) >= PAUSE;
         if batch == 0 || !(is_worth_it || is_idle) {
             return None;
@@ -124,13 +140,14 @@ impl Pulls {
             self.sign = now;
         }
         self.asked += batch;
-        self.pulls.push(Pull { id, batch, until: now + EXPIRES + HEARTBEAT });
-        Some(Ask { consumer, id, batch })
+        self.pulls.push_back(Pull { id, batch, left: batch, until: now + EXPIRES + HEARTBEAT });
+        let bytes = (!self.is_large).then_some(self.terms.bytes_max.min(JETSTREAM_PULL_BYTES));
+        Some(Ask { consumer, id, batch, bytes })
     }
 
     /// The ask could not be written.
     pub(super) fn unsaid(&mut self, ask: Ask) {
-        self.end(ask.id, Some(ask.batch));
+        self.end(ask.id);
     }
 
     /// Hears what the server says of pull `id`.
@@ -139,20 +156,29 @@ impl Pulls {
         let text = status.text.to_ascii_lowercase();
         match status.code {
             100 => return Heard::Fine,
-            404 | 408 => self.end(id, status.pending),
+            404 | 408 => {
+                self.end(id);
+            }
             409 if text.contains("deleted") || text.contains("push based") => {
                 return Heard::Lost(format!("the consumer is not there any more ({})", status.text));
             }
+            // Its bounds were changed since it was looked at.
+            409 if text.contains("exceeded maxrequest") => {
+                return Heard::Lost(format!("the consumer refuses a pull ({})", status.text));
+            }
             409 => {
-                self.end(id, status.pending);
-                // Too many bytes for one pull is its normal end; the rest is the server having no time for us.
-                if !text.contains("maxbytes") {
+                let batch = self.end(id);
+                let is_too_large = text.contains("maxbytes");
+                self.is_large |= is_too_large && status.pending.is_some() && status.pending == batch;
+                // A pull with all its events or bytes has come to its normal end (servers since 2.10 say so); the rest
+                // is the server having no time for us.
+                if !is_too_large && !text.contains("batch completed") {
                     self.not_before = Some(now + REFUSED_PAUSE);
                 }
             }
             503 => return Heard::Lost("nobody answers for the consumer (is JetStream enabled?)".to_owned()),
             code => {
-                self.end(id, status.pending);
+                self.end(id);
                 self.not_before = Some(now + REFUSED_PAUSE);
                 return Heard::Lost(format!("a pull was refused: {code} {}", status.text));
             }
@@ -172,30 +198,27 @@ impl Pulls {
 
     /// Forgets pulls that must have expired: their last word may have been lost.
     pub(super) fn expire(&mut self, now: Instant) {
-        while let Some(pull) = self.pulls.first().filter(|pull| pull.until < now) {
-            let id = pull.id;
-            self.end(id, None);
-        }
+        self.pulls.retain(|pull| {
+            let is_over = pull.until < now;
+            self.asked -= if is_over { pull.left } else { 0 };
+            !is_over
+        });
     }
 
-    fn end(&mut self, id: u32, pending: Option<u32>) {
-        let Some(at) = self.pulls.iter().position(|pull| pull.id == id) else { return };
-        let pull = self.pulls.remove(at);
-        // Pulls are served in turn, so without a word this one is as far as the others.
-        let share = self.asked.div_ceil(self.pulls.len() as u32 + 1);
-        self.asked -= pending.unwrap_or(share).min(pull.batch).min(self.asked);
-        if self.pulls.is_empty() {
-            self.asked = 0;
-        }
+    /// Gives what the pull had asked for, if it was still open.
+    fn end(&mut self, id: u32) -> Option<u32> {
+        let at = self.pulls.iter().position(|pull| pull.id == id)?;
+        let pull = self.pulls.remove(at)?;
+        self.asked -= pull.left;
+        Some(pull.batch)
     }
 }
 
 /// What is asked: the body of a pull.
-pub(super) fn body(batch: u32) -> String {
-    let (expires, heartbeat) = (EXPIRES.as_nanos(), HEARTBEAT.as_nanos());
-    format!(
-        r#"{{"batch":{batch},"max_bytes":{JETSTREAM_PULL_BYTES},"expires":{expires},"idle_heartbeat":{heartbeat}}}"#
-    )
+pub(super) fn body(ask: Ask) -> String {
+    let (batch, expires, heartbeat) = (ask.batch, EXPIRES.as_nanos(), HEARTBEAT.as_nanos());
+    let bytes = ask.bytes.map_or(String::new(), |bytes| format!(r#""max_bytes":{bytes},"#));
+    format!(r#"{{"batch":{batch},{bytes}"expires":{expires},"idle_heartbeat":{heartbeat}}}"#)
 }
 
 #[cfg(test)]
@@ -203,7 +226,7 @@ mod tests {
     use super::*;
 
     fn pulls(window: u32, now: Instant) -> Pulls {
-        Pulls::new(Terms { window, batch_max: u32::MAX, from: None }, now)
+        Pulls::new(Terms { window, batch_max: u32::MAX, bytes_max: usize::MAX, from: None }, now)
     }
 
     fn status(code: u16, text: &str, pending: Option<u32>) -> Status {
@@ -214,7 +237,8 @@ mod tests {
     fn pulls_overlap_and_stay_in_the_window() {
         let now = Instant::now();
         let mut pulls = pulls(100, now);
-        assert_eq!(pulls.ask(3, 0, now), Some(Ask { consumer: 3, id: 0, batch: 50 }));
+        let bytes = Some(JETSTREAM_PULL_BYTES);
+        assert_eq!(pulls.ask(3, 0, now), Some(Ask { consumer: 3, id: 0, batch: 50, bytes }));
         assert_eq!(pulls.ask(3, 0, now), None);
         for out in 1..=25 {
             pulls.delivered(now);
@@ -265,9 +289,13 @@ mod tests {
     #[test]
     fn statuses_that_need_a_look_say_so() {
         let now = Instant::now();
-        for (code, text) in
-            [(409, "Consumer Deleted"), (409, "Consumer is push based"), (503, ""), (400, "Bad Request")]
-        {
+        for (code, text) in [
+            (409, "Consumer Deleted"),
+            (409, "Consumer is push based"),
+            (409, "Exceeded MaxRequestMaxBytes of 100"),
+            (503, ""),
+            (400, "Bad Request"),
+        ] {
             let mut pulls = pulls(100, now);
             pulls.ask(0, 0, now);
             assert!(matches!(pulls.hear(0, &status(code, text, None), now), Heard::Lost(_)), "{code} {text}");
@@ -279,6 +307,46 @@ mod tests {
             assert_eq!(pulls.ask(0, 0, now), None, "{text}: a pause first");
             assert!(pulls.ask(0, 0, now + REFUSED_PAUSE).is_some());
         }
+    }
+
+    #[test]
+    fn a_pull_that_came_to_its_end_is_followed_by_the_next_at_once() {
+        let now = Instant::now();
+        let mut pulls = pulls(100, now);
+        let batch = pulls.ask(0, 0, now).expect("there is room").batch;
+        (0..batch).for_each(|_| pulls.delivered(now));
+        assert_eq!(pulls.hear(0, &status(409, "Batch Completed", Some(0)), now), Heard::Fine);
+        assert_eq!((pulls.asked(), pulls.ask(0, batch, now).map(|ask| ask.batch)), (0, Some(50)));
+        (0..40).for_each(|_| pulls.delivered(now));
+        assert_eq!(pulls.hear(1, &status(409, "Message Size Exceeds MaxBytes", Some(10)), now), Heard::Fine);
+        let ask = pulls.ask(0, 0, now).expect("no pause");
+        assert_eq!(ask.batch, 50, "it fits a pull of its own");
+    }
+
+    #[test]
+    fn what_is_larger_than_a_pull_is_asked_for_alone_and_then_all_is_as_before() {
+        let now = Instant::now();
+        let mut pulls = pulls(100, now);
+        pulls.ask(0, 0, now);
+        assert_eq!(pulls.hear(0, &status(409, "Message Size Exceeds MaxBytes", Some(50)), now), Heard::Fine);
+        let ask = pulls.ask(0, 0, now).expect("no pause");
+        assert_eq!((ask.batch, ask.bytes), (1, None));
+        pulls.delivered(now);
+        assert_eq!(pulls.ask(0, 1, now).map(|ask| (ask.batch, ask.bytes)), Some((50, Some(JETSTREAM_PULL_BYTES))));
+    }
+
+    #[test]
+    fn pulls_are_served_in_turn_and_none_outlives_its_events() {
+        let now = Instant::now();
+        let mut pulls = pulls(100, now);
+        for _ in 0..10_000 {
+            pulls.ask(0, 0, now);
+            pulls.delivered(now);
+            assert!(pulls.asked() <= 50 && pulls.pulls.len() <= 8, "{pulls:?}");
+            assert_eq!(pulls.pulls.iter().map(|pull| pull.left).sum::<u32>(), pulls.asked());
+        }
+        pulls.expire(now + EXPIRES * 2);
+        assert_eq!((pulls.asked(), pulls.pulls.len()), (0, 0));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::ack_subject;
 use super::connect::Arrival;
 use super::desk::Desk;
 use super::pulls::{Ask, Heard, Pulls, Terms};
-use crate::edge::nats::link::{Feed, FeedState};
+use crate::edge::nats::link::{Feed, FeedState, PulledOver};
 use crate::ports::{DeliveryTag, Intake};
 use crate::quiet::Quiet;
 
@@ -32,8 +32,12 @@ const MISSING_GRACE: Duration = Duration::from_secs(2);
 pub(in crate::edge::nats) fn run(intake: &Intake, desk: &Desk, feeds: &Receiver<Feed>) {
     let mut hand = Hand { intake, desk, waiting: VecDeque::new(), stray: Quiet::default() };
     for mut feed in feeds {
-        if let Some((terms, asks)) = feed.take_pulls() {
-            Reading::new(&mut hand, terms, asks).run(&mut feed);
+        if let Some(PulledOver { terms, asks, found }) = feed.take_pulls() {
+            let mut reading = Reading::new(&mut hand, terms, asks);
+            reading.arrivals = found;
+            // Never reported as in work, so that they are at once.
+            reading.take_in(Instant::now(), 0);
+            reading.run(&mut feed);
         }
         hand.put_all();
     }
@@ -117,7 +121,7 @@ impl<'a, 'b> Reading<'a, 'b> {
             let moved = feed.take_arrivals(BURST, |arrival| arrivals.push(arrival));
             let now = Instant::now();
             if moved > 0 {
-                self.take_in(now);
+                self.take_in(now, self.hand.desk.now());
             }
             self.hand.put();
             if self.hand.waiting.is_empty() && !self.hand.desk.is_leaving() {
@@ -144,10 +148,9 @@ impl<'a, 'b> Reading<'a, 'b> {
     }
 
     /// Notes what came, with one lock.
-    fn take_in(&mut self, now: Instant) {
+    fn take_in(&mut self, now: Instant, millis: u64) {
         let desk = self.hand.desk;
         let mut arrivals = std::mem::take(&mut self.arrivals);
-        let millis = desk.now();
         let mut flight = desk.flight();
         for arrival in arrivals.drain(..) {
             let Arrival { subject, reply, data, status } = arrival;

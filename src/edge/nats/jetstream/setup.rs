@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::api::{
-    Api, ApiError, ConsumerInfo, StreamConfig, StreamInfo, code, consumer_info, create_consumer, stream_info,
+    Api, ApiError, ConsumerInfo, StreamConfig, StreamInfo, code, consumer_info, covers, create_consumer, stream_info,
 };
 use super::desk::ReaderPlan;
 use super::prepare::{differences_of, unusable, wanted};
@@ -124,8 +124,11 @@ impl Setup<'_> {
             };
             let stream = self.stream_config(&self.plan.stream, vec![subject], self.plan.max_age, DUPLICATES);
             let stands = self.stream(&stream).map_err(|error| error.to_string())?;
+            // Consumers of a stream that does not take their subjects would never have anything to deliver.
             let plans = ReaderPlan::all(jetstream, &settings.topic, settings.assignment, 1, self.plan.partitions);
-            for plan in &plans {
+            // Consumers of a stream that does not take their subjects would never have anything to deliver.
+            let is_stream_usable = self.is_usable;
+            for plan in plans.iter().filter(|_| is_stream_usable) {
                 self.consumers(plan, stands)?;
             }
         }
@@ -248,7 +251,7 @@ impl Setup<'_> {
                 }
                 Err(error) => return Err(format!("consumer {name} of stream {stream}: {error}")),
             };
-            if let Some(why) = unusable(plan, &info.config) {
+            if let Some(why) = unusable(plan, consumer, &info.config) {
                 self.is_usable = false;
                 self.say(format!(
                     "consumer {name} exists and cannot be used: {why}; delete it, or set consumer.durable"
@@ -285,36 +288,5 @@ impl Setup<'_> {
     fn say(&self, line: String) {
         // Nobody listens any more: the deadline passed.
         let _ = self.say.send(Told::Line(line));
-    }
-}
-
-/// Whether a stream's subject takes another: `*` is one token, `>` at the end is one or more.
-fn covers(pattern: &str, subject: &str) -> bool {
-    let (mut pattern, mut subject) = (pattern.split('.'), subject.split('.'));
-    loop {
-        match (pattern.next(), subject.next()) {
-            (None, None) => return true,
-            (Some(">"), Some(_)) => return true,
-            (Some("*"), Some(token)) if token != ">" => {}
-            (Some(one), Some(other)) if one == other => {}
-            _ => return false,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::covers;
-
-    #[test]
-    fn a_subject_takes_what_it_matches() {
-        for (pattern, subject) in
-            [("a.b", "a.b"), ("a.*", "a.b"), ("a.>", "a.b.c"), ("a.>", "a.*"), (">", "a"), ("a.*", "a.*")]
-        {
-            assert!(covers(pattern, subject), "{pattern} {subject}");
-        }
-        for (pattern, subject) in [("a.b", "a.*"), ("a.*", "a"), ("a.*", "a.b.c"), ("a.>", "a"), ("a.*", "a.>")] {
-            assert!(!covers(pattern, subject), "{pattern} {subject}");
-        }
     }
 }

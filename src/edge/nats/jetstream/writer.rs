@@ -95,7 +95,7 @@ impl<W: Wire> Writer<W> {
         let subject =
             format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", plan.stream, plan.consumers[ask.consumer as usize].name);
         let reply = format!("{}.{}.{}", self.inbox, ask.consumer, ask.id);
-        lines.put(&subject, Some(&reply), &body(ask.batch));
+        lines.put(&subject, Some(&reply), &body(ask));
     }
 
     /// Takes what is there, up to a batch; whether there may be more.

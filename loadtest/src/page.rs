@@ -1,4 +1,4 @@
-//! `GET /readyz`, and the signal to stop.
+//! `GET /readyz`, and the signal to stop: what the engines of this program have beside their work.
 
 use std::io::{Read as _, Write as _};
 use std::mem::MaybeUninit;
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When the address is taken.
-pub(super) fn serve(address: SocketAddr, is_ready: impl Fn() -> bool + Send + 'static) -> Result<()> {
+pub(crate) fn serve(address: SocketAddr, is_ready: impl Fn() -> bool + Send + 'static) -> Result<()> {
     let listener = TcpListener::bind(address);
     let listener = listener.map_err(|cause| Error::of(&format!("cannot listen on admin address {address}"), cause))?;
     let started = thread::Builder::new().name("page".to_owned()).spawn(move || {
@@ -46,7 +46,7 @@ fn answer(mut visitor: TcpStream, is_ready: bool) -> std::io::Result<()> {
 ///
 /// # Errors
 /// When the signals cannot be held back.
-pub(super) fn stop_signal() -> Result<oneshot::Receiver<()>> {
+pub(crate) fn stop_signal() -> Result<oneshot::Receiver<()>> {
     let (tell, told) = oneshot::channel();
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigemptyset initialises the set before anything reads it; the other calls get valid pointers.
