@@ -142,6 +142,9 @@ pub struct VerdictCounts {
     pub refused: u64,
     /// Pushes at gateways that misbehave on purpose, which are not expected and not judged.
     pub excused: u64,
+    /// Rows in the inbox: of whoever could not be reached, or not in time.
+    #[serde(default)]
+    pub stored: u64,
     /// Events that the broker did not take, which are not expected.
     #[serde(default)]
     pub not_taken_events: u64,

@@ -65,6 +65,7 @@ struct Counts {
     corrupt: AtomicU64,
     refused: AtomicU64,
     excused: AtomicU64,
+    stored: AtomicU64,
     not_taken: AtomicU64,
     stored: AtomicU64,
 }
@@ -180,6 +181,7 @@ impl Verdict {
             corrupt: count(&counts.corrupt),
             refused: count(&counts.refused),
             excused: count(&counts.excused),
+            stored: count(&counts.stored),
             not_taken_events: count(&counts.not_taken),
             stored: count(&counts.stored),
             may_repeat: self.may_repeat_at.contains(&true),

@@ -195,6 +195,7 @@ fn wrong_run() -> (RunResult, Histograms) {
         refused: 1_234,
         stored: 0,
         excused: 77,
+        stored: 3_519,
         not_taken_events: 5,
         may_repeat: false,
         is_clean: false,

@@ -64,7 +64,11 @@ pub(super) async fn run(line: &Rc<Line>, link: &mut Link) -> StreamEnd {
         Timer::new(GATEWAY_DRAIN_QUIET).await;
     })
     .await;
-    poll_fn(|cx| Poll::Ready(link.look(line, cx))).await;
+    poll_fn(|cx| {
+        link.look(line, cx);
+        Poll::Ready(())
+    })
+    .await;
     // A call that came too late was not sent; the core makes it again on the next connection.
     if link.said_goaway() && calls.open.get() == 0 {
         return StreamEnd::Finished;
