@@ -197,8 +197,8 @@ impl Pump {
                     }
                 }
                 Output::AskRoutes { ask, users } => self.routes.put(RouteAsk { ask, users }),
-                Output::Open { gateway, stream, gateway_id, endpoints, protocol } => {
-                    self.gateways.open(gateway, stream, gateway_id, endpoints, protocol);
+                Output::Open { gateway, stream, endpoints, protocol, .. } => {
+                    self.gateways.open(gateway, stream, endpoints, protocol);
                 }
                 Output::Send { gateway, stream, chunk } => self.gateways.send(gateway, stream, chunk),
                 Output::Call { gateway, stream, call, request } => self.gateways.call(gateway, stream, call, request),
