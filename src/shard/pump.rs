@@ -280,6 +280,16 @@ impl Pump {
         if phase >= CUT_OFF && !self.work.is_cut_off {
             self.work.is_cut_off = true;
             self.push.take(Input::CutOff);
+            self.give_back_lane();
+        }
+    }
+
+    /// What waits in the lane ends as what is in flight: a lane that is dropped would leave it without an end. Intake is
+    /// over, so no more than a lane holds.
+    fn give_back_lane(&mut self) {
+        for _ in 0..self.lane.len() {
+            let Some((payload, tag)) = self.lane.try_take() else { break };
+            self.push.take(Input::Event { payload, tag });
         }
     }
 
