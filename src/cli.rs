@@ -20,7 +20,7 @@ use crate::edge::nats::jetstream::setup::{self, SetupPlan};
 pub mod exit {
     /// A clean stop, or a configuration that is right.
     pub const OK: u8 = 0;
-    /// Something failed while it ran.
+    /// Something failed while it started or ran, or the stop cut off or dropped events.
     pub const FAILED: u8 = 1;
     /// The configuration or the command line is wrong; nothing was opened.
     pub const CONFIG: u8 = 2;
@@ -50,7 +50,7 @@ Stopping:
 
 Exit codes:
   0  clean stop
-  1  failed while running
+  1  failed at the start or while running, or a stop that cut off or dropped events (the last line says how many)
   2  wrong configuration or command line; nothing was opened
 
 config/task.yaml has every key with its default, unit and reason.";

@@ -7,8 +7,10 @@
 //! open a socket of its own: the edge does.
 
 mod control;
+mod ends;
 mod report;
 mod shards;
+mod uring;
 mod writes;
 
 use std::io;
@@ -23,6 +25,7 @@ use crate::edge::lookup::MemberThreads;
 use crate::edge::resolve::Resolver;
 use crate::edge::writers::{BuryThread, InboxThreads};
 use crate::engine::control::Control;
+use crate::engine::ends::OnFailure;
 use crate::heartbeat::{Heartbeats, Watchdog};
 use crate::limits::{INBOX_FACTS, INBOX_THREADS, MEMBER_THREADS};
 use crate::meter::Meter;
@@ -32,6 +35,10 @@ use crate::shard::intake::{DropReason, Intake, ReaderCounts};
 use crate::shard::pump::{Shared, StopState};
 use crate::shard::registry::{Directory, RegistrySink};
 pub use report::StopReport;
+pub use uring::UringError;
+
+/// How long the shards get to end once what they have in flight is cut off.
+const CUT_OFF_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Why an engine did not start. A retry can help only after someone changed something.
 #[derive(Debug)]
@@ -40,7 +47,9 @@ pub enum StartError {
     Admin(admin::BindError),
     /// What was configured cannot be used; says which key.
     Config(String),
-    /// The machine refuses a thread, io_uring or a socket.
+    /// No shard can run on this machine as it is set up.
+    Uring(UringError),
+    /// The machine refuses a thread or a socket.
     Machine(&'static str, io::Error),
 }
 
@@ -49,6 +58,7 @@ impl std::fmt::Display for StartError {
         match self {
             Self::Admin(error) => error.fmt(f),
             Self::Config(what) => f.write_str(what),
+            Self::Uring(error) => error.fmt(f),
             Self::Machine(what, error) => write!(f, "{what}: {error}"),
         }
     }
@@ -65,6 +75,7 @@ pub struct EngineBuilder {
     source: Option<Box<dyn Source>>,
     inbox: Option<Arc<dyn Inbox>>,
     dead_letters: Option<Arc<dyn DeadLetters>>,
+    on_failure: Option<OnFailure>,
 }
 
 impl EngineBuilder {
@@ -111,12 +122,21 @@ impl EngineBuilder {
         self
     }
 
+    /// Is told, once and in words, when a shard is gone that was not told to end. Its sessions get nothing any more:
+    /// [`stop`](Engine::stop) the engine, which cuts off what the others have in flight.
+    #[must_use]
+    pub fn on_failure(mut self, tell: impl FnOnce(String) + Send + 'static) -> Self {
+        self.on_failure = Some(Box::new(tell));
+        self
+    }
+
     /// Starts it.
     ///
     /// # Errors
     /// See [`StartError`]; nothing is left running then but threads that end by themselves.
     pub fn start(self) -> Result<Engine, StartError> {
         let config = self.config;
+        uring::check().map_err(StartError::Uring)?;
         let listener = admin::bind(&config.admin.listen.to_string()).map_err(StartError::Admin)?;
         let admin_address = listener.local_addr().map_err(|error| StartError::Machine("the admin socket", error))?;
         let resolver = Resolver::start().map_err(|error| StartError::Machine("the resolver thread", error))?;
@@ -162,7 +182,7 @@ impl EngineBuilder {
             .map_err(|error| StartError::Machine("the control thread", error))?;
         let parts =
             shards::Parts { publishers, wakes, senders, mailboxes, lanes, lookups, inbox, burier, routes, resolver };
-        let threads = shards::start(&config, shared.clone(), parts)?;
+        let threads = shards::start(&config, shared.clone(), parts, self.on_failure)?;
         let watchdog =
             Watchdog::start(heartbeats, || {}).map_err(|error| StartError::Machine("the watchdog thread", error))?;
         let running = source.start(intake.clone()).map_err(|error| StartError::Machine("the reader threads", error))?;
@@ -262,6 +282,7 @@ impl Engine {
             source: None,
             inbox: None,
             dead_letters: None,
+            on_failure: None,
         }
     }
 
@@ -284,22 +305,26 @@ impl Engine {
     /// drained. What has not ended within `engine.drain_timeout` is cut off and counted.
     pub fn stop(self) -> StopReport {
         let began = Instant::now();
-        let deadline = began + self.config.engine.drain_timeout;
+        // Without one of its shards it can not drain.
+        let has_failed = self.threads.ends.failed() > 0;
+        let deadline = if has_failed { began } else { began + self.config.engine.drain_timeout };
         self.stopping.store(true, Ordering::Release);
         if let Some(source) = self.shared.source.get() {
             source.stop();
         }
         self.shared.stop.drain();
-        if !self.threads.wait(deadline) {
+        if !self.threads.ends.wait(deadline) {
+            // First: a shard that is cut off gives back what waits in its lane, and nothing may come after.
+            self.intake.stop();
             self.shared.stop.cut_off();
-            self.threads.wait(Instant::now() + Duration::from_secs(1));
+            self.threads.ends.wait(Instant::now() + CUT_OFF_DEADLINE);
         }
         self.intake.stop();
         if let Some(source) = self.shared.source.get() {
             source.finish();
         }
         self.control.stop();
-        StopReport::of(&self.meter, began.elapsed())
+        StopReport::of(&self.meter, self.intake.counts(), self.threads.ends.failed(), began.elapsed())
     }
 
     /// Whether routes that were read may be used again.

@@ -132,6 +132,9 @@ pub const LETTER_BYTES_QUEUED: usize = 64 << 20;
 pub const LETTERS_A_BATCH: usize = 256;
 /// See [`LETTERS_A_BATCH`].
 pub const LETTER_BYTES_A_BATCH: usize = 4 << 20;
+/// How long letters wait for a local file that cannot be written (rights, a full disk) before they are refused, in core
+/// mode: a rotated disk comes back within that, and nobody keeps their events for longer.
+pub const LETTER_FILE_PATIENCE: Duration = Duration::from_secs(5);
 /// The local file of dead letters takes no more past this.
 pub const LETTER_FILE_BYTES_MAX: u64 = 256 << 20;
 /// How often a shard's timer ticks: coarse deadlines, heartbeat, and the net under a lost wake.
@@ -145,6 +148,10 @@ pub const SHARD_START_PATIENCE: Duration = Duration::from_secs(60);
 pub const SHARD_NET_EVERY: Duration = Duration::from_millis(4);
 /// Memory registered with io_uring a shard: nothing here uses it, and more would not fit common memlock limits.
 pub const SHARD_IO_MEMORY_BYTES: usize = 64 * 1024;
+/// What an executor asks RLIMIT_MEMLOCK to be at the least (glommio looks at the limit, not at what it locks).
+pub const SHARD_MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
+/// How long all shards together may take to start.
+pub const SHARDS_START_DEADLINE: Duration = Duration::from_secs(30);
 /// A shard that has not moved for this long fails /livez.
 pub const HEARTBEAT_STALE_AFTER: Duration = Duration::from_secs(5);
 /// A gateway connection that pushed nothing for this long is closed.

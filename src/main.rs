@@ -1,12 +1,14 @@
 //! Flags -> configuration -> engine -> exit code.
 
 use std::process::ExitCode;
+use std::sync::mpsc;
 
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use task_engine::cli::{Cli, Command, RunArgs, check_config, dlq, exit, note_lines, setup};
-use task_engine::engine::StartError;
+use task_engine::config::Config;
+use task_engine::engine::{StartError, StopReport};
 use task_engine::{Engine, logging};
 
 #[global_allocator]
@@ -49,6 +51,26 @@ fn run(args: &RunArgs) -> u8 {
         tracing::info!("{line}");
     }
     name_shard_on_panic();
+    let code = run_logged(checked.config);
+    // The log has a thread of its own; the last line must not be lost with it.
+    drop(log);
+    code
+}
+
+/// Why the engine is to stop.
+enum Cause {
+    Signal(i32),
+    /// A shard is gone.
+    Failed,
+}
+
+/// What ends the wait for a stop.
+enum End {
+    Stopped(StopReport),
+    SecondSignal,
+}
+
+fn run_logged(config: Config) -> u8 {
     let mut signals = match Signals::new([SIGINT, SIGTERM]) {
         Ok(signals) => signals,
         Err(error) => {
@@ -56,7 +78,11 @@ fn run(args: &RunArgs) -> u8 {
             return exit::FAILED;
         }
     };
-    let engine = match Engine::builder(checked.config).start() {
+    let (tell, told) = mpsc::channel();
+    let failed = tell.clone();
+    // The engine has logged why.
+    let on_failure = move |_| drop(failed.send(Cause::Failed));
+    let engine = match Engine::builder(config).on_failure(on_failure).start() {
         Ok(engine) => engine,
         Err(error) => {
             tracing::error!("{error}");
@@ -64,33 +90,42 @@ fn run(args: &RunArgs) -> u8 {
         }
     };
     tracing::info!("task-engine {} runs; admin pages on http://{}", env!("CARGO_PKG_VERSION"), engine.admin_address());
-    let signal = signals.forever().next();
-    tracing::info!("signal {}: stopping; a second one stops at once", signal.unwrap_or_default());
-    let (ended, end) = std::sync::mpsc::channel();
-    let (second, engine_ended) = (ended.clone(), ended);
+    let (second, end) = mpsc::channel();
+    let stopped = second.clone();
     std::thread::spawn(move || {
-        if signals.forever().next().is_some() {
-            // Nobody listens when the engine has just ended by itself.
-            let _ = second.send(None);
+        let mut signals = signals.forever();
+        if let Some(first) = signals.next() {
+            // Nobody listens when the engine stops already, or has just ended by itself.
+            let _ = tell.send(Cause::Signal(first));
+        }
+        if signals.next().is_some() {
+            let _ = second.send(End::SecondSignal);
         }
     });
-    std::thread::spawn(move || {
-        let _ = engine_ended.send(Some(engine.stop()));
-    });
-    let code = match end.recv() {
-        Ok(Some(report)) => {
+    match told.recv() {
+        Ok(Cause::Signal(signal)) => tracing::info!("signal {signal}: stopping; a second one stops at once"),
+        Ok(Cause::Failed) | Err(_) => tracing::error!("a shard is gone: stopping"),
+    }
+    std::thread::spawn(move || drop(stopped.send(End::Stopped(engine.stop()))));
+    match end.recv() {
+        Ok(End::Stopped(report)) if report.is_clean() => {
             tracing::info!("{report}");
             exit::OK
         }
-        Ok(None) => {
+        Ok(End::Stopped(report)) if report.shards_failed > 0 => {
+            tracing::error!("{report}; exit code 1, as a shard failed");
+            exit::FAILED
+        }
+        Ok(End::Stopped(report)) => {
+            tracing::error!("{report}; exit code 1, as not all that was read had its end");
+            exit::FAILED
+        }
+        Ok(End::SecondSignal) => {
             tracing::error!("second signal: stopped at once, what was in flight is cut off");
             exit::FAILED
         }
         Err(_) => exit::FAILED,
-    };
-    // The log has a thread of its own; the last line must not be lost with it.
-    drop(log);
-    code
+    }
 }
 
 /// A panic ends the process (panic = "abort"); the log says on which thread, which for a shard is its name.

@@ -195,7 +195,9 @@ pub trait DeadLetterWriter: Send {
     /// written twice when an answer was lost; a store that can tell keeps one.
     fn write(&mut self, letters: &[(DeadLetter, Origin)]) -> Vec<Result<(), LookupError>>;
 
-    /// Asks the store for a sign of life, for `/readyz?verbose`; called when there was no letter for a while.
+    /// Asks the store for a sign of life; called when there was no letter for a while. A store that is away
+    /// ([`LookupError::Unavailable`]) shows in `/readyz?verbose`; with one that would refuse each letter for good
+    /// ([`LookupError::Rejected`]) `/readyz` fails.
     ///
     /// # Errors
     /// See [`LookupError`].

@@ -1,16 +1,21 @@
 //! Promise: with core NATS and no JetStream, dead letters are in a local file, each line on the disk before it is
-//! answered for; a line torn by a crash costs that line only; the same commands work on it; and the file has a bound.
+//! answered for; a line torn by a crash costs that line only; the same commands work on it; the file has a bound,
+//! and one that cannot be written is said at the start and holds nothing for longer than a few seconds.
 
 #[path = "dlq_support/mod.rs"]
 mod support;
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Instant;
 
-use support::{NatsVersion, TOPIC, World, event, letter, origin};
+use support::{NatsVersion, TOPIC, World, event, eventually, letter, origin};
+use task_engine::config::{Config, DeadLettersConfig};
+use task_engine::edge::dead_letter_store_of;
 use task_engine::edge::dead_letters::file::{FileError, LetterFile};
 use task_engine::edge::dead_letters::letter::Kept;
-use task_engine::ports::Origin;
+use task_engine::limits::LETTER_FILE_PATIENCE;
+use task_engine::ports::{LookupError, Origin};
 
 #[test]
 fn dead_letters_fall_back_to_a_file() {
@@ -67,6 +72,29 @@ fn replay_needs_a_listener_and_is_done_once(world: &World, ids: &[String]) {
     client.flush().expect("all is here");
     assert!(subscription.try_next().is_none(), "once");
     assert_eq!(world.ids(&[]), [ids[0].clone(), ids[2].clone()]);
+}
+
+#[test]
+fn a_file_that_cannot_be_written_refuses_after_a_while_and_heals() {
+    let world = World::start(false, "core");
+    let folder = world.file().with_file_name("gone");
+    let config = world.config();
+    let path = folder.join("letters.jsonl");
+    let dead_letters = DeadLettersConfig { path: path.clone() };
+    let mut writer = dead_letter_store_of(&Config { dead_letters, ..config }).open();
+    assert!(matches!(writer.ping(), Err(LookupError::Rejected(why)) if why.contains("dead_letters.path")));
+    let letters = [(letter("undecodable", b"\xff".to_vec(), None), Origin::default())];
+    let began = Instant::now();
+    assert!(matches!(&writer.write(&letters)[..], [Err(LookupError::Unavailable(_))]), "it may heal");
+    eventually("it refuses", || match &writer.write(&letters)[..] {
+        [Err(LookupError::Rejected(why))] => why.contains("dead_letters.path"),
+        _ => false,
+    });
+    assert!(began.elapsed() >= LETTER_FILE_PATIENCE);
+    std::fs::create_dir(&folder).expect("a folder");
+    assert_eq!(writer.ping(), Ok(()));
+    assert!(path.exists(), "made when it is the one that will be used");
+    assert_eq!(writer.write(&letters), [Ok(())]);
 }
 
 #[test]

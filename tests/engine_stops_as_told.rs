@@ -1,5 +1,5 @@
 //! A stop of the real process: SIGTERM under load loses nothing that was read, what the drain deadline cuts off is counted
-//! in the report, and a second signal ends it at once.
+//! in the report, whether in flight or still waiting, with exit code 1, and a second signal ends it at once.
 
 #[path = "support/engine.rs"]
 mod support;
@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use loadtest::gateways::{Behaviour, Protocols};
-use support::{PATIENCE, World, eventually};
+use prost::Message;
+use support::{PATIENCE, World, event, eventually};
+use task_engine::proto::event::PushEvent;
 
 const USERS: usize = 20;
 
@@ -65,16 +67,47 @@ fn what_the_drain_deadline_cuts_off_is_counted() {
     gateway.wait("the first pushes", PATIENCE, |gateway| gateway.pushes() > 0).expect("they come");
     engine.wait_metrics("all are under way", |metrics| metrics.of("recipients_arrived_total", "") == 3 * USERS as u64);
     let (status, output) = engine.terminate();
-    assert_eq!(status.code(), Some(0), "{output}");
+    assert_eq!(status.code(), Some(1), "{output}");
     let report = output.lines().find(|line| line.contains("cut off: ")).expect("a report");
-    let number = |after: &str, before: &str| -> usize {
-        let words = report.split_once(after).and_then(|(_, rest)| rest.split_once(before));
-        words.and_then(|(number, _)| number.parse().ok()).unwrap_or_else(|| panic!("{report}"))
-    };
+    assert!(report.contains("exit code 1"), "{report}");
+    let number = |after: &str, before: &str| number(report, after, before);
     let (delivered, others) = (number("settled, ", " pushes delivered"), number("stored, ", " not delivered"));
     let cut_off = number("cut off: ", " events");
     assert_eq!(delivered + others, 3 * USERS, "{report}");
     assert!((1..=3).contains(&cut_off) && others > 0, "{report}");
+}
+
+#[test]
+fn what_waits_at_the_drain_deadline_is_counted() {
+    const LARGE: i64 = 22;
+    const SMALL: i64 = 20_000;
+    let (world, _gateway) = world_with_a_group();
+    let engine = world.engine(1, "engine:\n  drain_timeout: 2s\ngateway:\n  delivery_timeout: 1500ms\n");
+    // No session's members are told: what is taken stays in flight until its bytes are as many as may be, the rest waits
+    // in the lane, and what does not fit there waits with the reader.
+    world.maria.stop().expect("MariaDB stands still");
+    let publisher = world.publisher();
+    for msg_id in 1..=LARGE {
+        let content = "x".repeat(3 << 20);
+        publisher.send(&PushEvent { content, ..event("group:1", "system", msg_id) }.encode_to_vec());
+        publisher.flush();
+    }
+    engine.wait_metrics("the large ones are taken", |metrics| metrics.of("events_in_flight", "") == LARGE as u64);
+    publisher.publish("group:1", "system", LARGE + 1..=LARGE + SMALL);
+    engine.wait_metrics("the lane is full", |metrics| metrics.of("events_read_total", "") > 16 * 1024 + LARGE as u64);
+    let (status, output) = engine.terminate();
+    assert_eq!(status.code(), Some(1), "{output}");
+    let report = output.lines().find(|line| line.contains("cut off: ")).expect("a report");
+    let arrived = number(report, " s: ", " events");
+    let (cut_off, dropped) = (number(report, "cut off: ", " events"), number(report, "at the stop: ", " events"));
+    assert_eq!(arrived + dropped, (LARGE + SMALL) as usize, "{report}");
+    assert_eq!((arrived, cut_off), (LARGE as usize + 16 * 1024, arrived), "{report}");
+}
+
+/// The number between two texts of a report.
+fn number(report: &str, after: &str, before: &str) -> usize {
+    let words = report.split_once(after).and_then(|(_, rest)| rest.split_once(before));
+    words.and_then(|(number, _)| number.parse().ok()).unwrap_or_else(|| panic!("{report}"))
 }
 
 #[test]

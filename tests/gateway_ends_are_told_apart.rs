@@ -72,16 +72,16 @@ fn an_ok_that_we_did_not_ask_for_is_no_clean_end() {
 }
 
 #[test]
-fn a_refused_connection_names_gateway_address_and_cause() {
+fn a_refused_connection_names_address_and_cause() {
     let dead = dead_address();
     on_a_shard(async |mut shard| {
         shard.open(1, vec![endpoint(dead), endpoint(dead)], Protocol::Stream);
         let Some(StreamEnd::NotOpened(words)) = shard.rest(1).await.end else { panic!("opened") };
-        assert!(words.starts_with(&format!("gateway gw-7: {dead} ({dead}): ")), "{words}");
+        assert!(words.starts_with(&format!("{dead} ({dead}): ")), "{words}");
         assert!(words.contains("refused") && words.matches(';').count() == 1, "{words}");
         shard.open(2, Vec::new(), Protocol::Stream);
         let Some(StreamEnd::NotOpened(words)) = shard.rest(2).await.end else { panic!("opened") };
-        assert_eq!(words, "gateway gw-7: no endpoint");
+        assert_eq!(words, "no endpoint");
         let bad = Endpoint { host: "no\u{4f60}host".to_owned(), port: 1 };
         shard.open(3, vec![bad], Protocol::Stream);
         assert!(matches!(shard.rest(3).await.end, Some(StreamEnd::NotOpened(_))));

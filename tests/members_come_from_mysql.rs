@@ -55,6 +55,7 @@ fn members_come_from_mysql() {
     many_sessions_are_one_query(&server);
     sessions_match_by_bytes_and_names_are_checked(&server);
     faults_are_named(&server);
+    a_mariadb_user_with_ed25519_may_log_in(&server);
 }
 
 fn many_sessions_are_one_query(server: &Maria) {
@@ -117,4 +118,19 @@ fn faults_are_named(server: &Maria) {
     }
     let unknown = why(MysqlSettings { host: "no-such-host.invalid".into(), ..settings(server) });
     assert!(unknown.contains("no-such-host.invalid") && unknown.contains("mysql.host"), "{unknown}");
+}
+
+fn a_mariadb_user_with_ed25519_may_log_in(server: &Maria) {
+    let mut root = server.root("");
+    for statement in [
+        "INSTALL SONAME 'auth_ed25519'",
+        "CREATE USER modern@'%' IDENTIFIED VIA ed25519 USING PASSWORD('sesame')",
+        "GRANT SELECT ON resonance.* TO modern@'%'",
+    ] {
+        root.query_drop(statement).expect(statement);
+    }
+    let modern = MysqlSettings { username: "modern".into(), ..settings(server) };
+    assert_eq!(lookup(&MysqlMembers::new(modern.clone()), &["case"]), [["lower"]]);
+    let why = why(MysqlSettings { password: "hunter2".into(), ..modern });
+    assert!(why.contains("mysql.password"), "{why}");
 }

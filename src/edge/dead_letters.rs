@@ -5,7 +5,8 @@
 //! the server's message size (a letter is the event and its headers) goes to the file in both.
 //!
 //! Promises that a letter answered with `Ok` is confirmed by the stream or on the disk, and that writing one again does
-//! not keep it twice. Refuses to grow the file past its bound.
+//! not keep it twice. Refuses to grow the file past its bound, and, with core NATS, to hold letters for a file that cannot be
+//! written for longer than [`LETTER_FILE_PATIENCE`]: they would hold the engine, and each stop of it.
 
 pub mod file;
 pub mod letter;
@@ -14,13 +15,13 @@ pub mod stream;
 pub mod wire;
 
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use self::file::{FileError, LetterFile};
 use self::letter::Kept;
 use self::stream::{LetterStream, Published};
 use self::wire::{Wire, WireError, WireSettings};
-use crate::limits::LETTER_FILE_BYTES_MAX;
+use crate::limits::{LETTER_FILE_BYTES_MAX, LETTER_FILE_PATIENCE};
 use crate::ports::{DeadLetter, DeadLetterWriter, DeadLetters, LookupError, Origin};
 
 /// Where dead letters are kept. Its `Debug` shows no secret.
@@ -54,6 +55,7 @@ impl DeadLetters for KeptDeadLetters {
             stream: LetterStream::of(&settings.stream),
             file: LetterFile::new(&settings.path, LETTER_FILE_BYTES_MAX),
             wire: None,
+            file_failed_since: None,
             settings,
         })
     }
@@ -64,6 +66,8 @@ struct Writer {
     stream: LetterStream,
     file: LetterFile,
     wire: Option<Wire>,
+    /// The first write of the file that failed since the last that did not.
+    file_failed_since: Option<Instant>,
 }
 
 impl DeadLetterWriter for Writer {
@@ -78,9 +82,10 @@ impl DeadLetterWriter for Writer {
                 return letters.iter().map(|_| Err(error.clone())).collect();
             }
         };
+        let needs_stream = self.settings.needs_stream;
         let goes_to_file = |end: &Published| match end {
             Published::TooLarge => true,
-            Published::NoStream => !self.settings.needs_stream,
+            Published::NoStream => !needs_stream,
             Published::Kept | Published::Failed(_) => false,
         };
         let to_file: Vec<Kept> = letters
@@ -105,7 +110,8 @@ impl DeadLetterWriter for Writer {
         let state = self.on_a_live_wire(|wire| stream.state(wire));
         match state.map_err(|error| LookupError::Unavailable(error.to_string()))? {
             Ok(None) if self.settings.needs_stream => Err(self.no_stream()),
-            Ok(_) => Ok(()),
+            Ok(None) => self.file.try_out().map_err(|error| LookupError::Rejected(error.to_string())),
+            Ok(Some(_)) => Ok(()),
             Err(why) => Err(self.unavailable(&why)),
         }
     }
@@ -127,10 +133,23 @@ impl Writer {
         Ok(done)
     }
 
-    /// In core mode nobody keeps the event: to hold it for ever would stop the engine, so a full file refuses.
-    fn append(&self, letters: &[Kept]) -> Result<(), LookupError> {
-        self.file.append(letters).map_err(|error| match error {
+    /// In core mode nobody keeps the event: to hold it for ever would stop the engine. So a full file refuses, and so does
+    /// one that could not be written for a while; each later letter is tried once, so it heals by itself.
+    fn append(&mut self, letters: &[Kept]) -> Result<(), LookupError> {
+        let error = match self.file.append(letters) {
+            Ok(()) => {
+                self.file_failed_since = None;
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        let now = Instant::now();
+        let failed_for = now.saturating_duration_since(*self.file_failed_since.get_or_insert(now));
+        Err(match error {
             FileError::Full(why) if !self.settings.needs_stream => LookupError::Rejected(why),
+            FileError::Failed(why) if !self.settings.needs_stream && failed_for >= LETTER_FILE_PATIENCE => {
+                LookupError::Rejected(why)
+            }
             FileError::Full(why) | FileError::Failed(why) => LookupError::Unavailable(why),
         })
     }

@@ -27,7 +27,7 @@ use glommio::Task;
 use hashbrown::HashMap;
 
 use crate::edge::resolve::Resolver;
-use crate::ids::{GatewayId, GatewayIx, StreamNo};
+use crate::ids::{GatewayIx, StreamNo};
 use crate::limits::GATEWAY_CONNECT_TIMEOUT;
 use crate::ports::{Endpoint, Protocol};
 use crate::push::facts::{StreamEnd, StreamFact};
@@ -96,18 +96,10 @@ impl Gateways {
     /// A server's GOAWAY is reported as `GoingAway`: the stream goes on until the core finishes it.
     ///
     /// An older stream of the same gateway is left as it is: until the core finishes or cuts it, both are open.
-    pub fn open(
-        &mut self,
-        gateway: GatewayIx,
-        stream: StreamNo,
-        gateway_id: GatewayId,
-        endpoints: Vec<Endpoint>,
-        protocol: Protocol,
-    ) {
+    pub fn open(&mut self, gateway: GatewayIx, stream: StreamNo, endpoints: Vec<Endpoint>, protocol: Protocol) {
         let key = (gateway, stream);
         let line = Rc::new(Line::new(gateway, stream, self.facts.clone()));
         let target = Target {
-            gateway_id,
             endpoints,
             resolver: self.resolver.clone(),
             options: self.options.clone(),

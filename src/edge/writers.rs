@@ -42,7 +42,7 @@ trait Kind: Send + Sync + 'static {
     /// Rows, or bytes.
     fn weight(item: &Self::Item) -> usize;
     fn write(writer: &mut Self::Writer, items: &[Self::Item]) -> Vec<Result<Self::Answer, LookupError>>;
-    fn ping(writer: &mut Self::Writer) -> Result<(), LookupError>;
+    fn ping(&self, writer: &mut Self::Writer) -> Result<(), LookupError>;
     /// Counts an ask's end.
     fn count(&self, item: &Self::Item, answer: &Result<Self::Answer, LookupError>);
     /// Counts a batch.
@@ -117,7 +117,7 @@ impl<K: Kind> Writers<K> {
 }
 
 fn serve<K: Kind>(writer: &mut K::Writer, queue: &Receiver<Ask<K::Item>>, common: &Common<K>) {
-    let mut away = common.state.note(K::ping(writer).err().as_ref());
+    let mut away = common.state.note(common.kind.ping(writer).err().as_ref());
     let (mut items, mut askers) = (Vec::new(), Vec::new());
     loop {
         match queue.recv_timeout(if away { PING_AWAY } else { PING_IDLE }) {
@@ -125,7 +125,7 @@ fn serve<K: Kind>(writer: &mut K::Writer, queue: &Receiver<Ask<K::Item>>, common
                 take_batch(first, queue, common, &mut items, &mut askers);
                 away = write_batch(writer, common, &mut items, &mut askers);
             }
-            Err(RecvTimeoutError::Timeout) => away = common.state.note(K::ping(writer).err().as_ref()),
+            Err(RecvTimeoutError::Timeout) => away = common.state.note(common.kind.ping(writer).err().as_ref()),
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::meter::Meter;
 use crate::outcome::{EventEnd, RecipientEnd};
+use crate::shard::intake::{DropReason, ReaderCounts};
 
 /// The sums over all shards when the engine had stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,10 @@ pub struct StopReport {
     pub events_cut_off: u64,
     /// Those without an end (a shard that did not stop).
     pub events_in_flight: u64,
+    /// Events that were read and that no shard took: the stop did not wait for them.
+    pub events_dropped: u64,
+    /// Shards that ended before they were told to.
+    pub shards_failed: usize,
     /// Recipients that their gateway answered for.
     pub delivered: u64,
     /// Recipients who have their row in the inbox instead.
@@ -30,12 +35,14 @@ pub struct StopReport {
 }
 
 impl StopReport {
-    pub(super) fn of(meter: &Meter, took: Duration) -> Self {
+    pub(super) fn of(meter: &Meter, readers: &ReaderCounts, shards_failed: usize, took: Duration) -> Self {
         let mut report = Self {
             events: 0,
             settled: 0,
             events_cut_off: 0,
             events_in_flight: 0,
+            events_dropped: 0,
+            shards_failed,
             delivered: 0,
             stored: 0,
             not_delivered: 0,
@@ -54,12 +61,14 @@ impl StopReport {
             report.not_delivered += unreached.map(|end| recipients(*end)).sum::<u64>();
             report.recipients_cut_off += recipients(RecipientEnd::CutByStop);
         }
+        // Refused once intake was over, or left in the lane of a shard that was gone or did not move.
+        report.events_dropped = readers.dropped(DropReason::Stopping) + readers.taken().saturating_sub(report.events);
         report
     }
 
-    /// Whether everything had its end.
+    /// Whether all that was read had its end, and each shard its own.
     pub fn is_clean(&self) -> bool {
-        self.events_cut_off == 0 && self.events_in_flight == 0
+        self.events_cut_off + self.events_in_flight + self.events_dropped == 0 && self.shards_failed == 0
     }
 }
 
@@ -67,7 +76,8 @@ impl fmt::Display for StopReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "stopped in {:.2} s: {} events, {} settled, {} pushes delivered, {} stored, {} not delivered; cut off: {} events, {} pushes",
+            "stopped in {:.2} s: {} events, {} settled, {} pushes delivered, {} stored, {} not delivered; cut off: {} events, {} pushes; \
+             dropped at the stop: {} events",
             self.took.as_secs_f64(),
             self.events,
             self.settled,
@@ -76,6 +86,7 @@ impl fmt::Display for StopReport {
             self.not_delivered,
             self.events_cut_off + self.events_in_flight,
             self.recipients_cut_off,
+            self.events_dropped,
         )
     }
 }

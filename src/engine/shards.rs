@@ -1,8 +1,6 @@
-//! Starts one pinned glommio executor a shard, and waits for their ends.
+//! Starts one pinned glommio executor a shard.
 
 use std::sync::Arc;
-use std::sync::mpsc;
-use std::time::Instant;
 
 use futures_lite::future;
 use glommio::{Latency, LocalExecutorBuilder, Shares};
@@ -12,6 +10,7 @@ use crate::edge::gateway::{GatewayOptions, Gateways};
 use crate::edge::lookup::MemberThreads;
 use crate::edge::resolve::Resolver;
 use crate::edge::writers::{BuryThread, InboxThreads};
+use crate::engine::ends::{Ending, Ends, Handles, OnFailure};
 use crate::engine::{Engine, StartError};
 use crate::ids::ShardId;
 use crate::limits::{SHARD_IO_MEMORY_BYTES, SHARD_PREEMPT_AFTER, SHARD_START_PATIENCE, TICK};
@@ -43,25 +42,9 @@ pub(super) struct Parts {
 
 /// The shards' threads.
 pub(super) struct Threads {
-    ended: mpsc::Receiver<ShardId>,
-    shards: usize,
+    pub(super) ends: Ends,
     // Shards that are pinned hold their CPUs as long as this lives.
     _cores: Cores,
-}
-
-impl Threads {
-    /// Waits until all shards have ended; false when the deadline came first.
-    pub(super) fn wait(&self, deadline: Instant) -> bool {
-        // A thread that is gone has dropped its sender, so the channel closes when all are.
-        for _ in 0..=self.shards {
-            match self.ended.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(_) => {}
-                Err(mpsc::RecvTimeoutError::Disconnected) => return true,
-                Err(mpsc::RecvTimeoutError::Timeout) => return false,
-            }
-        }
-        true
-    }
 }
 
 /// What one shard's thread is given.
@@ -81,11 +64,28 @@ struct Seed {
     shared: Arc<Shared>,
 }
 
-pub(super) fn start(config: &Config, shared: Arc<Shared>, parts: Parts) -> Result<Threads, StartError> {
+/// Starts them all, and returns when each runs.
+pub(super) fn start(
+    config: &Config,
+    shared: Arc<Shared>,
+    parts: Parts,
+    on_failure: Option<OnFailure>,
+) -> Result<Threads, StartError> {
+    let stop = shared.clone();
+    spawn(config, shared, parts, on_failure).inspect_err(|_| stop.stop.cut_off())
+}
+
+fn spawn(
+    config: &Config,
+    shared: Arc<Shared>,
+    parts: Parts,
+    on_failure: Option<OnFailure>,
+) -> Result<Threads, StartError> {
+    let failed = |why: String| StartError::Machine("a shard's io_uring executor", std::io::Error::other(why));
     let shards = config.engine.cores;
     let cores = Cores::decide(shards);
     tracing::info!("{}", cores.describe());
-    let (ended, all_ended) = mpsc::channel();
+    let mut handles = Handles::new();
     let meshes = mesh(&parts.wakes);
     let each = parts.publishers.into_iter().zip(parts.wakes).zip(parts.senders).zip(parts.mailboxes);
     for (at, ((((publisher, wake), sender), mailbox), (lane, mesh))) in
@@ -107,20 +107,19 @@ pub(super) fn start(config: &Config, shared: Arc<Shared>, parts: Parts) -> Resul
             resolver: parts.resolver.clone(),
             shared: shared.clone(),
         };
-        let ended = ended.clone();
-        LocalExecutorBuilder::new(cores.placement(shard))
+        let ending = handles.ending(shard);
+        let handle = LocalExecutorBuilder::new(cores.placement(shard))
             .name(&shard_name(shard))
             .io_memory(SHARD_IO_MEMORY_BYTES)
             .preempt_timer(SHARD_START_PATIENCE)
-            .spawn(move || async move {
-                run(seed).await;
-                let _ = ended.send(shard);
-            })
-            .map_err(|error| {
-                StartError::Machine("a shard's io_uring executor", std::io::Error::other(error.to_string()))
-            })?;
+            .spawn(move || run(seed, ending))
+            .map_err(|error| failed(error.to_string()))?;
+        handles.push(handle);
     }
-    Ok(Threads { ended: all_ended, shards: usize::from(shards), _cores: cores })
+    handles.all_run().map_err(failed)?;
+    let ends =
+        handles.watch(on_failure).map_err(|error| StartError::Machine("the thread that waits for shards", error))?;
+    Ok(Threads { ends, _cores: cores })
 }
 
 fn settings_of(config: &Config, shard: ShardId) -> Settings {
@@ -140,12 +139,14 @@ fn settings_of(config: &Config, shard: ShardId) -> Settings {
     }
 }
 
-async fn run(seed: Seed) {
+async fn run(seed: Seed, mut ending: Ending) {
+    ending.begins();
     let urgent = Latency::Matters(SHARD_PREEMPT_AFTER);
     let queue = glommio::executor().create_task_queue(Shares::default(), urgent, "push");
     let task = glommio::spawn_local_into(run_in_queue(seed), queue).expect("the queue was made above");
     // Polled at once, before anything can park.
     future::or(task, Net::spread()).await;
+    ending.ends();
 }
 
 async fn run_in_queue(seed: Seed) {

@@ -14,7 +14,7 @@ pub(super) fn register(meter: &Meter, inbox: Option<&InboxThreads>, burier: &Bur
         meter.counter("dead_letters", help, &[("reason", reason)], move || burier.buried(reason));
     }
     let (rejected, dropped, queued) = (burier.clone(), burier.clone(), burier.clone());
-    let help = "Dead letters that their store refused for good (the local file is full): they are in the log only";
+    let help = "Dead letters that their store refused for good (the local file is full or cannot be written): they are in the log only";
     meter.counter("dead_letters_rejected", help, &[], move || rejected.rejected());
     let help = "Answers about dead letters given up because a shard stood still";
     meter.counter("dead_letter_answers_dropped", help, &[], move || dropped.dropped_answers());

@@ -197,8 +197,8 @@ impl Pump {
                     }
                 }
                 Output::AskRoutes { ask, users } => self.routes.put(RouteAsk { ask, users }),
-                Output::Open { gateway, stream, gateway_id, endpoints, protocol } => {
-                    self.gateways.open(gateway, stream, gateway_id, endpoints, protocol);
+                Output::Open { gateway, stream, endpoints, protocol, .. } => {
+                    self.gateways.open(gateway, stream, endpoints, protocol);
                 }
                 Output::Send { gateway, stream, chunk } => self.gateways.send(gateway, stream, chunk),
                 Output::Call { gateway, stream, call, request } => self.gateways.call(gateway, stream, call, request),
@@ -280,6 +280,16 @@ impl Pump {
         if phase >= CUT_OFF && !self.work.is_cut_off {
             self.work.is_cut_off = true;
             self.push.take(Input::CutOff);
+            self.give_back_lane();
+        }
+    }
+
+    /// What waits in the lane ends as what is in flight: a lane that is dropped would leave it without an end. Intake is
+    /// over, so no more than a lane holds.
+    fn give_back_lane(&mut self) {
+        for _ in 0..self.lane.len() {
+            let Some((payload, tag)) = self.lane.try_take() else { break };
+            self.push.take(Input::Event { payload, tag });
         }
     }
 

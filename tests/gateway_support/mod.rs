@@ -207,7 +207,7 @@ pub const G: GatewayIx = GatewayIx(7);
 
 impl Shard {
     pub fn open(&mut self, stream: u32, endpoints: Vec<Endpoint>, protocol: Protocol) {
-        self.gateways.open(G, StreamNo(stream), "gw-7".into(), endpoints, protocol);
+        self.gateways.open(G, StreamNo(stream), endpoints, protocol);
     }
 
     /// The next fact, of any stream.

@@ -61,6 +61,18 @@ impl LetterFile {
         &self.path
     }
 
+    /// Whether it can be opened to write; makes it when it is not there.
+    ///
+    /// # Errors
+    /// See [`FileError`].
+    pub fn try_out(&self) -> Result<(), FileError> {
+        let is_new = !self.path.exists();
+        let opened = options().append(true).create(true).open(&self.path);
+        opened
+            .and_then(|_| if is_new { self.sync_folder() } else { Ok(()) })
+            .map_err(|error| self.failed("cannot be opened to write", &error))
+    }
+
     /// Writes all of them, or none.
     ///
     /// # Errors

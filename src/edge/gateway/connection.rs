@@ -28,7 +28,6 @@ use super::body::Line;
 use super::io::{Io, SpareBuffer, Wire};
 use super::status::words;
 use crate::edge::resolve::Resolver;
-use crate::ids::GatewayId;
 use crate::limits::STREAM_UNSENT_BYTES_MAX;
 use crate::ports::Endpoint;
 use crate::push::facts::StreamFact;
@@ -46,7 +45,6 @@ const USER_AGENT: &str = concat!("task-engine/", env!("CARGO_PKG_VERSION"), " gr
 
 /// Where to connect, and with what.
 pub(super) struct Target {
-    pub gateway_id: GatewayId,
     pub endpoints: Vec<Endpoint>,
     pub resolver: Resolver,
     pub options: GatewayOptions,
@@ -78,7 +76,7 @@ pub(super) async fn connect(line: &Line, target: &Target) -> Result<Link, String
         causes.push("no endpoint".to_owned());
     }
     causes.truncate(CAUSES_MAX);
-    Err(format!("gateway {}: {}", target.gateway_id, causes.join("; ")))
+    Err(causes.join("; "))
 }
 
 async fn within<T>(limit: Duration, what: &str, attempt: impl Future<Output = Result<T, String>>) -> Result<T, String> {

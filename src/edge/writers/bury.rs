@@ -1,8 +1,8 @@
 //! The thread that writes dead letters: one, as letters are rare and their order is then the order they came in.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Kind, Writers, queue_full};
 use crate::limits::{LETTER_BYTES_A_BATCH, LETTER_BYTES_QUEUED, LETTERS_A_BATCH, LETTERS_QUEUED};
@@ -35,6 +35,8 @@ struct Counters {
 
 struct BuryKind {
     store: Arc<dyn DeadLetters>,
+    /// Why the store would refuse each letter, by its last sign of life.
+    refuses: Mutex<Option<String>>,
     counters: Counters,
 }
 
@@ -58,8 +60,13 @@ impl Kind for BuryKind {
         writer.write(letters)
     }
 
-    fn ping(writer: &mut Box<dyn DeadLetterWriter>) -> Result<(), LookupError> {
-        writer.ping()
+    fn ping(&self, writer: &mut Box<dyn DeadLetterWriter>) -> Result<(), LookupError> {
+        let (answer, refuses) = match writer.ping() {
+            Err(LookupError::Rejected(why)) => (Err(LookupError::Unavailable(why.clone())), Some(why)),
+            answer => (answer, None),
+        };
+        *self.refuses.lock().unwrap_or_else(PoisonError::into_inner) = refuses;
+        answer
     }
 
     fn count(&self, (letter, origin): &Self::Item, answer: &Result<(), LookupError>) {
@@ -98,7 +105,7 @@ impl BuryThread {
     /// # Errors
     /// When it cannot be started.
     pub fn start(store: Arc<dyn DeadLetters>) -> io::Result<Self> {
-        Writers::start(BuryKind { store, counters: Counters::default() }, 1).map(Self)
+        Writers::start(BuryKind { store, refuses: Mutex::default(), counters: Counters::default() }, 1).map(Self)
     }
 
     /// Hands a letter to the thread; never blocks. The answer comes to `reply` as [`Input::Buried`].
@@ -115,9 +122,14 @@ impl BuryThread {
         queue_full(BuryKind::NAME)
     }
 
-    /// How the store is. Never [`Health::Waiting`]: events are taken without it, as it only matters to those few that
-    /// cannot be pushed, and these wait for it.
+    /// How the store is. One that is away is [`Health::Degraded`]: events are taken without it, as it only matters to
+    /// those few that cannot be pushed, and these wait for it. One that says it would refuse every letter is
+    /// [`Health::Waiting`]: the first event that cannot be pushed would be lost.
     pub fn health(&self) -> Health {
+        let refuses = self.0.common.kind.refuses.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(why) = refuses {
+            return Health::Waiting(why);
+        }
         match self.0.health() {
             Health::Waiting(why) => Health::Degraded(why),
             other => other,

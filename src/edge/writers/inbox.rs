@@ -44,7 +44,7 @@ impl Kind for InboxKind {
         writer.store(batch)
     }
 
-    fn ping(writer: &mut Box<dyn InboxWriter>) -> Result<(), LookupError> {
+    fn ping(&self, writer: &mut Box<dyn InboxWriter>) -> Result<(), LookupError> {
         writer.ping()
     }
 
