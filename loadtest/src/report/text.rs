@@ -286,6 +286,7 @@ mod tests {
             stores: nasty.to_owned(),
             source: nasty.to_owned(),
             protocol: nasty.to_owned(),
+            source: nasty.to_owned(),
             assignment: nasty.to_owned(),
             cores: 2,
             workload: serde_json::from_value(workload).expect("a workload"),
