@@ -148,9 +148,6 @@ pub struct VerdictCounts {
     /// Events that the broker did not take, which are not expected.
     #[serde(default)]
     pub not_taken_events: u64,
-    /// Rows in the inbox: of whoever could not be reached, or not in time.
-    #[serde(default)]
-    pub stored: u64,
     /// Whether the workload cuts streams, so that repeats are allowed (and only they).
     pub may_repeat: bool,
     /// Whether all is as it must be.

@@ -67,7 +67,6 @@ struct Counts {
     excused: AtomicU64,
     stored: AtomicU64,
     not_taken: AtomicU64,
-    stored: AtomicU64,
 }
 
 /// What is wrong with a push.
@@ -183,7 +182,6 @@ impl Verdict {
             excused: count(&counts.excused),
             stored: count(&counts.stored),
             not_taken_events: count(&counts.not_taken),
-            stored: count(&counts.stored),
             may_repeat: self.may_repeat_at.contains(&true),
             is_clean: lost == 0 && self.wrong_so_far() == 0,
             cases,

@@ -193,7 +193,6 @@ fn wrong_run() -> (RunResult, Histograms) {
         misdelivered: 2,
         corrupt: 3,
         refused: 1_234,
-        stored: 0,
         excused: 77,
         stored: 3_519,
         not_taken_events: 5,
