@@ -254,8 +254,17 @@ impl Outbox {
             }
         }
         if has_expired_on_stream {
-            let why = format!("no answer for {} s, the stream is cut", timeout.as_secs_f64());
-            effects.warning = Some(("gateway_silent", why));
+            let seconds = timeout.as_secs_f64();
+            effects.warning = Some(match is_silent {
+                true => ("gateway_silent", format!("no answer for {seconds} s, the stream is cut")),
+                false => {
+                    let seconds = seconds * f64::from(SLOW_GATEWAY_TIMEOUTS);
+                    (
+                        "gateway_slow",
+                        format!("it answers, but this push had no answer for {seconds} s; the stream is cut"),
+                    )
+                }
+            });
             self.cut(now, effects);
         }
     }

@@ -204,6 +204,15 @@ impl Users {
         }
     }
 
+    /// What was known of whoever is connected to this gateway holds no longer.
+    pub fn forget_routes_to(&mut self, gateway: GatewayIx) {
+        for at in 0..self.route.len() {
+            if self.route[at] == gateway.0 {
+                self.forget_route(UserIx(at as u32));
+            }
+        }
+    }
+
     /// What was known of any user holds no longer.
     pub fn forget_all_routes(&mut self) {
         for place in self.route.iter_mut().filter(|place| **place != ASKED) {
