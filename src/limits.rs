@@ -83,6 +83,10 @@ pub const STREAM_UNSENT_BYTES_MAX: usize = 512 * 1024;
 pub const CHUNK_BYTES: usize = 128 * 1024;
 /// Bytes of one PushBatch frame before the next one is begun.
 pub const BATCH_FRAME_BYTES: usize = 64 * 1024;
+/// How often a stream may break at one push, sent alone, before that push ends without an answer and the rest goes on.
+pub const BREAKS_AT_ONE_PUSH_MAX: u8 = 3;
+/// Pushes without an answer up to which a gateway whose stream broke without any is sent more only as it answers.
+pub const PROBE_WINDOW_MAX: usize = 1024;
 /// Unary calls open at once on one gateway; a session's calls never overlap.
 pub const UNARY_CALLS_MAX: usize = 64;
 

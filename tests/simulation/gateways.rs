@@ -198,7 +198,8 @@ impl World {
         self.close(at, end);
     }
 
-    fn close(&mut self, at: usize, end: StreamEnd) {
+    /// A stream ends.
+    pub fn close(&mut self, at: usize, end: StreamEnd) {
         let (shard, number) = (self.conns[at].shard, self.conns[at].number);
         let input = self.conns[at].fact(StreamFact::Closed(end));
         self.over(at);
