@@ -234,7 +234,7 @@ impl Push {
             Input::GatewayListed(record) => self.gateways.list(record, self.now),
             Input::GatewayGone(id) => {
                 if let Some(gateway) = self.gateways.unlist(&id, self.now) {
-                    self.users.forget_routes_to(gateway);
+                    self.users.doubt_routes_to(gateway);
                 }
             }
             Input::Stream { gateway, stream, fact } => self.take_stream_fact(gateway, stream, fact),

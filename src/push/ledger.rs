@@ -353,7 +353,7 @@ impl Push {
             // A route that expires is told only when the store comes upon it, which may be never: the next event of this
             // user asks. What overflows says nothing of the user, and at its rate to ask each time would be a storm.
             if end == RecipientEnd::TimedOut {
-                self.forget_route_to(user, gateway);
+                self.users.doubt_route(user, gateway);
             }
         }
     }
