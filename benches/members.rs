@@ -78,6 +78,7 @@ fn asking() -> (Push, u64) {
     let mut push = Push::new(Settings {
         shard: ShardId(0),
         shards: 1,
+        events_window: usize::MAX,
         members_ttl: Duration::from_secs(30),
         caches_routes: true,
         delivery_timeout: Duration::from_secs(5),

@@ -51,12 +51,42 @@ pub const OUTBOX_RECIPIENTS_MAX: usize = 192 * 1024;
 pub const OUTBOX_BYTES_SOFT: usize = 16 << 20;
 /// A gateway whose oldest unanswered push is younger than this moves.
 pub const OUTBOX_MOVING_WITHIN: Duration = Duration::from_secs(1);
+
+// What gateways that do not move may hold of one home shard, as parts of what the shard may have in flight (its wall: the
+// bounds above, and for events the source's window if that is smaller). At the wall intake pauses, and whoever waits for
+// a healthy gateway waits with all others; so those that do not move must never fill it, one alone or many together.
+// How long "does not move" takes to show matters as much: in GATEWAY_QUIET_AFTER, an eighth of a million events a second
+// for one gateway that hangs fill half of the wall, and from there on it gets no more than a small share.
+
+/// A gateway that has answered nothing for this long, though it was sent something, is quiet.
+pub const GATEWAY_QUIET_AFTER: Duration = Duration::from_millis(250);
+/// While the shard is half full, a quiet gateway may hold this part of the events, and of recipients and bytes what all
+/// silent ones may; one that moves has no bound but the shard's.
+pub const QUIET_GATEWAY_PART: usize = 64;
+/// A gateway that has answered nothing for [`OUTBOX_MOVING_WITHIN`] is silent: it may hold this part of the events.
+pub const SILENT_GATEWAY_PART: usize = 8;
+/// All silent gateways together may hold this part of events, recipients and bytes.
+pub const SILENT_GATEWAYS_PART: usize = 4;
+/// What a silent gateway may hold, whatever the other silent ones do, while the shard has that last part free.
+pub const SILENT_GATEWAY_FLOOR_PART: usize = 1024;
+/// All gateways that answer, but what is older than [`OUTBOX_MOVING_WITHIN`], together with the silent ones, may hold this
+/// part while any gateway is prompt; while none is, the whole engine is behind, and pausing intake is right.
+pub const LATE_GATEWAYS_PART: usize = 2;
+/// An answer within this is prompt.
+pub const GATEWAY_PROMPT_WITHIN: Duration = Duration::from_millis(250);
+/// For how long one prompt answer says that some gateway is prompt.
+pub const SOMEONE_IS_PROMPT_WITHIN: Duration = Duration::from_millis(500);
+
 /// Encoded bytes handed to a connection and not yet taken by HTTP/2.
 pub const STREAM_UNSENT_BYTES_MAX: usize = 512 * 1024;
 /// Bytes of one encoded chunk (one hand-over to the connection); one frame may be larger.
 pub const CHUNK_BYTES: usize = 128 * 1024;
 /// Bytes of one PushBatch frame before the next one is begun.
 pub const BATCH_FRAME_BYTES: usize = 64 * 1024;
+/// How often a stream may break at one push, sent alone, before that push ends without an answer and the rest goes on.
+pub const BREAKS_AT_ONE_PUSH_MAX: u8 = 3;
+/// Pushes without an answer up to which a gateway whose stream broke without any is sent more only as it answers.
+pub const PROBE_WINDOW_MAX: usize = 1024;
 /// Unary calls open at once on one gateway; a session's calls never overlap.
 pub const UNARY_CALLS_MAX: usize = 64;
 
@@ -108,6 +138,8 @@ pub const STORE_AWAY_PAUSE: Duration = Duration::from_millis(200);
 pub const SLOW_GATEWAY_TIMEOUTS: u32 = 3;
 /// How often the same warning is said.
 pub const WARN_EVERY: Duration = Duration::from_secs(10);
+/// Warnings remembered for that by one shard; beyond it gateways are said of as one.
+pub const WARNINGS_KEPT: usize = 1024;
 
 /// Facts of one kind that a shard takes in one turn before it looks at the other kinds.
 pub const INBOX_FACTS_A_TURN: usize = 4096;
@@ -171,6 +203,23 @@ const _: () = assert!(NAME_BYTES_MAX + 4 < GROUP_WIRE_BYTES_MAX, "a group holds 
 const _: () = assert!(OUTBOX_RECIPIENTS_SOFT < OUTBOX_RECIPIENTS_MAX);
 const _: () = assert!(OUTBOX_RECIPIENTS_MAX < RECIPIENTS_IN_FLIGHT_MAX, "one gateway must not fill its shard");
 const _: () = assert!(OUTBOX_BYTES_SOFT * 2 < PAYLOAD_BYTES_IN_FLIGHT_MAX, "one gateway must not fill its shard");
+const _: () = assert!(SILENT_GATEWAY_PART > SILENT_GATEWAYS_PART, "one silent gateway must not take what all may");
+const _: () =
+    assert!(SILENT_GATEWAYS_PART > LATE_GATEWAYS_PART && LATE_GATEWAYS_PART > 1, "half is for those that move");
+const _: () = assert!(
+    EVENTS_IN_FLIGHT_MAX / SILENT_GATEWAYS_PART + TURN_EVENTS_MAX < EVENTS_IN_FLIGHT_MAX / 2,
+    "silent gateways and a turn's events leave half of the events"
+);
+const _: () = assert!(
+    OUTBOX_RECIPIENTS_SOFT <= RECIPIENTS_IN_FLIGHT_MAX / SILENT_GATEWAYS_PART
+        && OUTBOX_BYTES_SOFT <= PAYLOAD_BYTES_IN_FLIGHT_MAX / SILENT_GATEWAYS_PART,
+    "what an outbox may hold before it moves, one alone may hold"
+);
+const _: () = assert!(
+    GATEWAY_PROMPT_WITHIN.as_millis() + SOMEONE_IS_PROMPT_WITHIN.as_millis() < OUTBOX_MOVING_WITHIN.as_millis(),
+    "when all slow down alike, none is prompt any more before one is late"
+);
+const _: () = assert!(GATEWAY_QUIET_AFTER.as_nanos() < OUTBOX_MOVING_WITHIN.as_nanos());
 const _: () = assert!(STORE_ASKS_IN_FLIGHT + BURY_ASKS_IN_FLIGHT < INBOX_FACTS, "their answers fit the shard's inbox");
 const _: () = assert!(JOINED_REPEATS_MAX * 16 < EVENTS_IN_FLIGHT_MAX, "repeats of one event must not fill its shard");
 const _: () = assert!(TURN_EVENTS_MAX < INTAKE_LANE_EVENTS && INTAKE_LANE_EVENTS < EVENTS_IN_FLIGHT_MAX);

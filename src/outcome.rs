@@ -36,6 +36,8 @@ labelled! {
         Refused = "refused",
         /// The gateway stayed unknown, unreachable, or silent past `gateway.delivery_timeout`.
         TimedOut = "timed_out",
+        /// The gateway's stream broke several times in a row at this event, sent alone, without an answer to it.
+        BrokeStream = "broke_stream",
         /// The gateway's outbox was full and not moving.
         OutboxFull = "outbox_full",
         /// The route in Redis is not one (no JSON, no gateway_id): treated as offline.

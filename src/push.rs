@@ -23,9 +23,11 @@ pub mod outbox;
 mod repeats;
 mod routes;
 pub mod sessions;
+mod shares;
 mod stage_times;
 mod turn;
 pub mod users;
+mod warnings;
 pub mod wire;
 
 use std::collections::VecDeque;
@@ -35,9 +37,9 @@ use bytes::Bytes;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use crate::ids::{Nanos, SessionIx, ShardId, UserIx};
+use crate::ids::{GatewayIx, Nanos, SessionIx, ShardId, UserIx};
 use crate::limits::{
-    EVENTS_IN_FLIGHT_MAX, PAYLOAD_BYTES_IN_FLIGHT_MAX, RECIPIENTS_IN_FLIGHT_MAX, TICK, TURN_EVENTS_MAX, WARN_EVERY,
+    EVENTS_IN_FLIGHT_MAX, PAYLOAD_BYTES_IN_FLIGHT_MAX, RECIPIENTS_IN_FLIGHT_MAX, TICK, TURN_EVENTS_MAX,
 };
 use crate::meter::StageHistograms;
 use crate::outcome::EventEnd;
@@ -55,9 +57,11 @@ use crate::push::outbox::{Effects, OutboxSettings};
 use crate::push::repeats::{Repeats, Seen};
 use crate::push::routes::RouteAsks;
 use crate::push::sessions::Sessions;
+use crate::push::shares::Shares;
 use crate::push::stage_times::StageTimes;
 use crate::push::turn::Turn;
 use crate::push::users::Users;
+use crate::push::warnings::Warnings;
 
 /// What a shard's decisions depend on besides facts.
 #[derive(Clone, Debug)]
@@ -66,6 +70,8 @@ pub struct Settings {
     pub shard: ShardId,
     /// How many there are.
     pub shards: u16,
+    /// How many events its source lets out to it at once; [`EVENTS_IN_FLIGHT_MAX`] when the source has no bound.
+    pub events_window: usize,
     /// `members.cache_ttl`.
     pub members_ttl: Duration,
     /// `routes.cache` is `tracked`: while the store tells changes, a route holds until it does. Else each event asks.
@@ -126,6 +132,7 @@ pub struct Push {
     users: Users,
     sessions: Sessions,
     gateways: Gateways,
+    shares: Shares,
     /// What an outbox wants done, between two of them; kept for its memory.
     effects: Effects,
     grouper: Grouper,
@@ -143,7 +150,7 @@ pub struct Push {
     activity: Activity,
     is_tracking: bool,
     stages: StageTimes,
-    warned: HashMap<&'static str, Nanos>,
+    warnings: Warnings,
     hasher: FixedState,
     is_cut_off: bool,
     out: Vec<Output>,
@@ -153,6 +160,7 @@ impl Push {
     /// An empty shard.
     pub fn new(settings: Settings) -> Self {
         let outbox = OutboxSettings { delivery_timeout: settings.delivery_timeout };
+        let shares = Shares::new(settings.events_window.min(EVENTS_IN_FLIGHT_MAX));
         Self {
             settings,
             now: Nanos(0),
@@ -160,6 +168,7 @@ impl Push {
             users: Users::default(),
             sessions: Sessions::default(),
             gateways: Gateways::new(outbox),
+            shares,
             effects: Effects::default(),
             grouper: Grouper::default(),
             members: MemberAsks::default(),
@@ -175,7 +184,7 @@ impl Push {
             activity: Activity::default(),
             is_tracking: false,
             stages: StageTimes::default(),
-            warned: HashMap::new(),
+            warnings: Warnings::default(),
             hasher: FixedState::default(),
             is_cut_off: false,
             out: Vec::new(),
@@ -223,7 +232,11 @@ impl Push {
                 self.users.forget_all_routes();
             }
             Input::GatewayListed(record) => self.gateways.list(record, self.now),
-            Input::GatewayGone(id) => self.gateways.unlist(&id, self.now),
+            Input::GatewayGone(id) => {
+                if let Some(gateway) = self.gateways.unlist(&id, self.now) {
+                    self.users.doubt_routes_to(gateway);
+                }
+            }
             Input::Stream { gateway, stream, fact } => self.take_stream_fact(gateway, stream, fact),
             Input::Bundle(bundle) => self.own(bundle),
             Input::Result(result) => self.take_result(result),
@@ -238,6 +251,7 @@ impl Push {
     pub fn flush(&mut self, out: &mut Vec<Output>) {
         if self.now.since(self.last_tick) >= TICK {
             self.last_tick = self.now;
+            self.shares.tick(self.now);
             self.tick_outboxes();
         }
         self.take_local_results();
@@ -313,13 +327,22 @@ impl Push {
         }
     }
 
-    /// Says something to the operator, each reason at most once in [`WARN_EVERY`]; the text is made only when said.
+    /// Says something to the operator, unless the same was said lately; the text is made only when said.
     fn warn(&mut self, reason: &'static str, detail: impl FnOnce() -> String) {
-        let is_due = self.warned.get(reason).is_none_or(|last| self.now.since(*last) >= WARN_EVERY);
-        if is_due {
-            self.warned.insert(reason, self.now);
-            self.out.push(Output::Warn { reason, detail: detail() });
+        self.warn_of(reason, None, |_| detail());
+    }
+
+    /// The same, about a gateway.
+    fn warn_of(&mut self, reason: &'static str, about: Option<GatewayIx>, detail: impl FnOnce(&Self) -> String) {
+        let Some(left_out) = self.warnings.may_say(reason, about, self.now) else { return };
+        let mut detail = detail(self);
+        if let Some(gateway) = about {
+            detail = format!("gateway {}: {detail}", self.gateways.id(gateway));
         }
+        if left_out > 0 {
+            detail = format!("{detail} ({left_out} more like this since it was last said)");
+        }
+        self.out.push(Output::Warn { reason, detail });
     }
 
     /// Arrivals and ends so far.

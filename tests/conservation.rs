@@ -189,7 +189,7 @@ fn nothing_is_lost_counted_twice_or_out_of_order() {
 /// Schedules that never meet an end or a trouble prove nothing about it.
 fn check_reach(sum: &Tally) {
     for (end, count) in RecipientEnd::ALL.iter().zip(sum.recipient_ends) {
-        let is_elsewhere = matches!(end, RecipientEnd::OutboxFull | RecipientEnd::TooLarge);
+        let is_elsewhere = *end == RecipientEnd::TooLarge;
         assert!(is_elsewhere || count > 0, "no recipient of any schedule ended as {}", end.label());
     }
     for (end, count) in EventEnd::ALL.iter().zip(sum.event_ends) {

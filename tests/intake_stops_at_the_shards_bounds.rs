@@ -27,6 +27,7 @@ fn shard_with(delivery_timeout: Duration, inbox: InboxStore) -> Push {
     let mut push = Push::new(Settings {
         shard: ShardId(0),
         shards: 1,
+        events_window: usize::MAX,
         members_ttl: long,
         caches_routes: true,
         delivery_timeout,

@@ -137,6 +137,7 @@ impl World {
         let push = Push::new(Settings {
             shard: ShardId(0),
             shards: shape.shards,
+            events_window: usize::MAX,
             members_ttl: 24 * hour,
             caches_routes: true,
             delivery_timeout: hour,

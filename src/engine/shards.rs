@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_lite::future;
 use glommio::{Latency, LocalExecutorBuilder, Shares};
 
-use crate::config::Config;
+use crate::config::{Config, ConsumerMode};
 use crate::edge::gateway::{GatewayOptions, Gateways};
 use crate::edge::lookup::MemberThreads;
 use crate::edge::resolve::Resolver;
@@ -13,7 +13,7 @@ use crate::edge::writers::{BuryThread, InboxThreads};
 use crate::engine::ends::{Ending, Ends, Handles, OnFailure};
 use crate::engine::{Engine, StartError};
 use crate::ids::ShardId;
-use crate::limits::{SHARD_IO_MEMORY_BYTES, SHARD_PREEMPT_AFTER, SHARD_START_PATIENCE, TICK};
+use crate::limits::{EVENTS_IN_FLIGHT_MAX, SHARD_IO_MEMORY_BYTES, SHARD_PREEMPT_AFTER, SHARD_START_PATIENCE, TICK};
 use crate::meter::ShardPublisher;
 use crate::ports::{Routes, shard_name};
 use crate::push::inbox::InboxStore;
@@ -126,6 +126,7 @@ fn settings_of(config: &Config, shard: ShardId) -> Settings {
     Settings {
         shard,
         shards: config.engine.cores,
+        events_window: events_window_of(config),
         members_ttl: config.members.cache_ttl,
         caches_routes: Engine::caches_routes(config),
         delivery_timeout: config.gateway.delivery_timeout,
@@ -136,6 +137,14 @@ fn settings_of(config: &Config, shard: ShardId) -> Settings {
             crate::config::InboxStore::Offline => InboxStore::Offline,
             crate::config::InboxStore::All => InboxStore::All,
         },
+    }
+}
+
+/// JetStream's window is shared by all shards.
+fn events_window_of(config: &Config) -> usize {
+    match config.consumer.mode {
+        ConsumerMode::Core => EVENTS_IN_FLIGHT_MAX,
+        ConsumerMode::JetStream => (config.consumer.max_ack_pending as usize / usize::from(config.engine.cores)).max(1),
     }
 }
 

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::ids::{GatewayId, GatewayIx, Nanos, SessionIx, ShardId, UserIx};
 use crate::limits::GROUP_WIRE_BYTES_MAX;
 use crate::outcome::RecipientEnd;
+use crate::push::shares::Load;
 
 /// An event's place in its home shard's ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,6 +84,11 @@ impl Bundle {
     /// How many recipients it has.
     pub fn recipients(&self) -> usize {
         self.group.users.len() - usize::from(self.skip != SKIP_NONE)
+    }
+
+    /// What it takes of its home shard's bounds while it has no end.
+    pub fn load(&self) -> Load {
+        Load { events: 1, recipients: self.recipients(), bytes: self.message.len() }
     }
 }
 

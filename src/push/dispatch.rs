@@ -182,8 +182,12 @@ impl Push {
     /// Sends one bundle on a lane of the event's session; whoever made it pending has counted it.
     pub(super) fn send_bundle(&mut self, event: EventIx, group: Arc<Group>, skip: u32, attempt: u8) {
         let known = &self.ledger[event];
+        let gateway = group.gateway;
+        if !self.shares.admit(gateway, self.ledger.load(), self.now) {
+            return self.end_not_admitted(event, &group, skip);
+        }
         let session = &mut self.sessions[known.session];
-        let lane = session.lane(group.gateway, group.lane);
+        let lane = session.lane(gateway, group.lane);
         session.lanes[lane].sent = session.lanes[lane].sent.wrapping_add(1);
         let bundle = Bundle {
             home: self.settings.shard,
@@ -196,7 +200,27 @@ impl Push {
             attempt,
             made_at: self.now,
         };
+        self.shares.sent(gateway, bundle.load(), self.now);
         self.send_to_owner(bundle);
+    }
+
+    /// The gateway does not move, and what it may hold then is full: its recipients are not reached. No lane counts the
+    /// bundle, for it ends before those made earlier.
+    fn end_not_admitted(&mut self, event: EventIx, group: &Group, skip: u32) {
+        self.warn_of("gateway_overflow", Some(group.gateway), |push| {
+            let pace = push.shares.describe(group.gateway, push.now);
+            format!("{pace}, and it holds all that it may: what comes for it is not pushed")
+        });
+        let (before, after) = match skip {
+            SKIP_NONE => (&group.users[..], &[][..]),
+            skip => (&group.users[..skip as usize], &group.users[skip as usize + 1..]),
+        };
+        for users in [before, after] {
+            if !users.is_empty() {
+                self.end_unreached(event, users, RecipientEnd::OutboxFull);
+            }
+        }
+        self.bundle_ended(event);
     }
 
     fn end_unconnected(&mut self, event: EventIx, sender: Option<UserIx>, layout: &Layout) {

@@ -61,7 +61,7 @@ pub enum Input {
     RoutesTracked(bool),
     /// The registry lists this gateway (owner shard), new or changed.
     GatewayListed(GatewayRecord),
-    /// The registry lists this gateway no longer (owner shard).
+    /// The registry lists this gateway no longer (every shard: routes to it are asked again).
     GatewayGone(GatewayId),
     /// What happened to a gateway's stream (owner shard).
     Stream {

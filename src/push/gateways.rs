@@ -68,11 +68,11 @@ impl Gateways {
         }
     }
 
-    /// The registry lists it no longer.
-    pub fn unlist(&mut self, id: &str, now: Nanos) {
-        if let Some(at) = self.by_id.get(id).copied() {
-            self.outbox(at).unlist(now);
-        }
+    /// The registry lists it no longer; its place, if it was heard of.
+    pub fn unlist(&mut self, id: &str, now: Nanos) -> Option<GatewayIx> {
+        let at = self.by_id.get(id).copied()?;
+        self.outbox(at).unlist(now);
+        Some(at)
     }
 
     /// All streams end once they are empty, those of gateways not heard of yet as well.
@@ -174,8 +174,7 @@ impl Push {
             self.send_home(result);
         }
         if let Some((reason, detail)) = warning.take() {
-            let id = self.gateways.id(at);
-            self.warn(reason, || format!("gateway {id}: {detail}"));
+            self.warn_of(reason, Some(at), |_| detail);
         }
         self.activity.add(&std::mem::take(activity));
     }

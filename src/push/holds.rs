@@ -92,6 +92,7 @@ impl Push {
         }
         match self.users.route(user) {
             Known::Unknown | Known::Asked => self.await_route_of_held(at, user),
+            Known::At(_) if self.users.is_doubted(user) => self.await_route_of_held(at, user),
             Known::Offline => self.release(at, user, None, RecipientEnd::Offline),
             Known::Bad => self.release(at, user, None, RecipientEnd::BadRoute),
             Known::At(gateway) => self.release(at, user, Some(gateway), RecipientEnd::Offline),

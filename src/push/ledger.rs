@@ -22,6 +22,7 @@ use crate::push::facts::{Counts, Output};
 use crate::push::inbox::InboxStore;
 use crate::push::ingest::Arrival;
 use crate::push::repeats::Key;
+use crate::push::shares::Load;
 use crate::push::users::Known;
 
 /// One event in flight.
@@ -134,6 +135,11 @@ impl Ledger {
     /// Arrivals that the source was not told of yet.
     pub fn in_flight(&self) -> usize {
         self.events.len() + self.refused.len() + self.joined
+    }
+
+    /// What is in flight of each of the shard's bounds.
+    pub fn load(&self) -> Load {
+        Load { events: self.in_flight(), recipients: self.open_recipients, bytes: self.payload_bytes }
     }
 
     /// Enters an event.
@@ -292,6 +298,8 @@ impl Push {
         }
         let BundleResult { bundle, end } = result;
         let gateway = bundle.group.gateway;
+        let is_answered = matches!(end, BundleEnd::Answered(_));
+        self.shares.ended(gateway, bundle.load(), bundle.made_at, is_answered, self.now);
         let session = &mut self.sessions[bundle.session];
         let lane = session.lane(gateway, bundle.group.lane);
         session.lanes[lane].done = session.lanes[lane].done.wrapping_add(1);
@@ -341,6 +349,11 @@ impl Push {
                 self.hold_refused(bundle.session, user, bundle.event, (gateway, end));
             } else {
                 self.end_unreached(bundle.event, &[user], end);
+            }
+            // A route that expires is told only when the store comes upon it, which may be never: the next event of this
+            // user asks. What overflows says nothing of the user, and at its rate to ask each time would be a storm.
+            if end == RecipientEnd::TimedOut {
+                self.users.doubt_route(user, gateway);
             }
         }
     }

@@ -5,11 +5,13 @@
 //! recipients for a bounded time. Refuses to wait for anything: [`Outbox::take`], [`Outbox::tick`] and
 //! [`Outbox::flush`] return at once.
 //!
-//! `encode` writes frames, `answers` reads what comes back, `link` opens, closes and reopens the stream.
+//! `encode` writes frames, `answers` reads what comes back, `link` opens, closes and reopens the stream, `suspect` finds the
+//! push that breaks it.
 
 mod answers;
 mod encode;
 mod link;
+mod suspect;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -26,6 +28,7 @@ use crate::push::bundle::{Bundle, BundleEnd, BundleResult, Refusal};
 use crate::push::facts::Output;
 use crate::push::outbox::encode::Encoder;
 use crate::push::outbox::link::Link;
+use crate::push::outbox::suspect::Suspect;
 
 /// What an outbox depends on besides facts.
 #[derive(Clone, Debug)]
@@ -62,6 +65,8 @@ struct Item {
     answer_place: u32,
     refused: Vec<(u32, Refusal)>,
     written_at: Nanos,
+    /// Unary only: how often the gateway failed with it.
+    failures: u8,
     /// Unary only: answered out of turn, its result is already home.
     is_done: bool,
 }
@@ -77,6 +82,9 @@ pub struct Outbox {
     link: Link,
     last_stream: StreamNo,
     failures_in_row: u32,
+    /// Something was answered on this stream.
+    has_answered: bool,
+    suspect: Suspect,
     refused_protocols: Vec<Protocol>,
     items: VecDeque<Item>,
     /// How many of `items`, from the front, are written whole.
@@ -112,6 +120,8 @@ impl Outbox {
             link: Link::Closed,
             last_stream: StreamNo(0),
             failures_in_row: 0,
+            has_answered: false,
+            suspect: Suspect::default(),
             refused_protocols: Vec::new(),
             items: VecDeque::new(),
             written: 0,
@@ -190,6 +200,7 @@ impl Outbox {
             answer_place: 0,
             refused: Vec::new(),
             written_at: now,
+            failures: 0,
             is_done: false,
         });
         Ok(())
@@ -254,8 +265,17 @@ impl Outbox {
             }
         }
         if has_expired_on_stream {
-            let why = format!("no answer for {} s, the stream is cut", timeout.as_secs_f64());
-            effects.warning = Some(("gateway_silent", why));
+            let seconds = timeout.as_secs_f64();
+            effects.warning = Some(match is_silent {
+                true => ("gateway_silent", format!("no answer for {seconds} s, the stream is cut")),
+                false => {
+                    let seconds = seconds * f64::from(SLOW_GATEWAY_TIMEOUTS);
+                    (
+                        "gateway_slow",
+                        format!("it answers, but this push had no answer for {seconds} s; the stream is cut"),
+                    )
+                }
+            });
             self.cut(now, effects);
         }
     }
@@ -297,6 +317,7 @@ impl Outbox {
     fn complete(&mut self, item: Item, now: Nanos, effects: &mut Effects) {
         self.delivered += (item.bundle.recipients() - item.refused.len()) as u64;
         self.moved_at = now;
+        self.suspect.answered();
         effects.gateway_waits.push(now.since(item.written_at));
         effects.results.push(BundleResult { bundle: item.bundle, end: BundleEnd::Answered(item.refused) });
     }

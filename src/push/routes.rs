@@ -81,7 +81,7 @@ impl Push {
             match self.users.route(*user) {
                 Known::Asked => self.await_ask(self.users.asked_in(*user), at),
                 Known::Unknown => self.ask_route(*user, at),
-                _ if is_old => self.ask_route(*user, at),
+                _ if is_old || self.users.is_doubted(*user) => self.ask_route(*user, at),
                 _ => {}
             }
         }

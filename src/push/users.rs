@@ -9,7 +9,7 @@ use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
 use crate::ids::{GatewayIx, UserIx};
-use crate::limits::ROUTE_CHANGES_KEPT;
+use crate::limits::{GATEWAYS_MAX, ROUTE_CHANGES_KEPT};
 use crate::push::wire::{put_varint, read_varint};
 
 /// `to_username` and `to_usernames` are both field 1, length-delimited.
@@ -34,6 +34,9 @@ const UNKNOWN: u32 = u32::MAX;
 const ASKED: u32 = u32::MAX - 1;
 const OFFLINE: u32 = u32::MAX - 2;
 const BAD: u32 = u32::MAX - 3;
+/// In the code of a gateway: it holds for what is under way, and is asked again before it is used for more.
+const DOUBTED: u32 = 1 << 31;
+const _: () = assert!(GATEWAYS_MAX < DOUBTED as usize && GATEWAYS_MAX + (DOUBTED as usize) < BAD as usize);
 
 impl Known {
     #[inline]
@@ -43,7 +46,7 @@ impl Known {
             ASKED => Self::Asked,
             OFFLINE => Self::Offline,
             BAD => Self::Bad,
-            place => Self::At(GatewayIx(place)),
+            place => Self::At(GatewayIx(place & !DOUBTED)),
         }
     }
 
@@ -189,8 +192,9 @@ impl Users {
     /// Notes an answer.
     pub fn set_route(&mut self, user: UserIx, route: Known) {
         let place = &mut self.route[user.0 as usize];
-        if *place != route.code() {
-            *place = route.code();
+        let was = Known::from_code(*place);
+        *place = route.code();
+        if was != route {
             self.note_change(user);
         }
     }
@@ -202,6 +206,29 @@ impl Users {
             *place = UNKNOWN;
             self.note_change(user);
         }
+    }
+
+    /// A user's route to this gateway, if that is what is known, is asked again before it is used for another event. What
+    /// is under way is judged by it until then: a gateway that hangs ends many pushes at once, and to forget would make
+    /// each of them wait for an ask of its own.
+    pub fn doubt_route(&mut self, user: UserIx, gateway: GatewayIx) {
+        let place = &mut self.route[user.0 as usize];
+        if *place == gateway.0 {
+            *place |= DOUBTED;
+            self.note_change(user);
+        }
+    }
+
+    /// The same for whoever is connected to the gateway.
+    pub fn doubt_routes_to(&mut self, gateway: GatewayIx) {
+        (0..self.route.len()).for_each(|at| self.doubt_route(UserIx(at as u32), gateway));
+    }
+
+    /// Whether the route is to be asked again.
+    #[inline]
+    pub fn is_doubted(&self, user: UserIx) -> bool {
+        let code = self.route[user.0 as usize];
+        code & DOUBTED != 0 && code < BAD
     }
 
     /// What was known of any user holds no longer.
@@ -240,6 +267,23 @@ mod tests {
         assert_eq!((users.find("ann"), users.known()), (None, 1));
         let bob = users.name("bob");
         assert_eq!((bob, users.route(bob)), (ann, Known::Unknown), "the place is used again, the route is not");
+    }
+
+    #[test]
+    fn a_doubted_route_holds_and_is_to_be_asked() {
+        let mut users = Users::default();
+        let (ann, bob) = (users.name("ann"), users.name("bob"));
+        users.set_route(ann, Known::At(GatewayIx(7)));
+        users.set_route(bob, Known::Offline);
+        let epoch = users.epoch();
+        users.doubt_route(ann, GatewayIx(8));
+        assert_eq!((users.epoch(), users.is_doubted(ann)), (epoch, false), "it is not there");
+        users.doubt_routes_to(GatewayIx(7));
+        users.doubt_routes_to(GatewayIx(7));
+        assert_eq!((users.route(ann), users.is_doubted(ann)), (Known::At(GatewayIx(7)), true));
+        assert_eq!((users.epoch(), users.is_doubted(bob)), (epoch + 1, false));
+        users.set_route(ann, Known::At(GatewayIx(7)));
+        assert_eq!((users.epoch(), users.is_doubted(ann)), (epoch + 1, false), "it was right");
     }
 
     #[test]

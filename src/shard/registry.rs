@@ -104,6 +104,14 @@ struct Untold {
     known: HashSet<GatewayId>,
 }
 
+impl Untold {
+    fn mark(&mut self, id: GatewayId) {
+        if self.known.insert(id.clone()) {
+            self.order.push_back(id);
+        }
+    }
+}
+
 impl RegistrySink {
     /// A sink that tells these shards (in the order of their numbers), and the directory it fills.
     ///
@@ -233,16 +241,14 @@ impl RegistrySink {
     }
 
     fn take(&self, untold: &mut [Untold], gateway_id: &str) {
+        // Every shard may know routes to it.
         if let Some((id, _)) = self.0.directory.0.remove(gateway_id) {
-            self.mark(untold, id);
+            untold.iter_mut().for_each(|shard| shard.mark(id.clone()));
         }
     }
 
     fn mark(&self, untold: &mut [Untold], id: GatewayId) {
-        let shard = &mut untold[self.owner(&id)];
-        if shard.known.insert(id.clone()) {
-            shard.order.push_back(id);
-        }
+        untold[self.owner(&id)].mark(id);
     }
 
     fn owner(&self, gateway_id: &str) -> usize {
@@ -251,13 +257,14 @@ impl RegistrySink {
 
     fn tell(&self, untold: &mut [Untold]) -> bool {
         let mut all_told = true;
-        for (shard, untold) in self.0.shards.iter().zip(untold) {
+        for (number, (shard, untold)) in self.0.shards.iter().zip(untold).enumerate() {
             while let Some(id) = untold.order.front() {
                 let fact = match self.0.directory.get(id) {
-                    Some(record) => Input::GatewayListed(record),
-                    None => Input::GatewayGone(id.clone()),
+                    Some(record) if self.owner(id) == number => Some(Input::GatewayListed(record)),
+                    Some(_) => None,
+                    None => Some(Input::GatewayGone(id.clone())),
                 };
-                if shard.try_send(fact).is_err() {
+                if fact.is_some_and(|fact| shard.try_send(fact).is_err()) {
                     all_told = false;
                     break;
                 }

@@ -48,6 +48,7 @@ fn settings(delivery_timeout: Duration, inbox: InboxStore) -> Settings {
     Settings {
         shard: ShardId(0),
         shards: 1,
+        events_window: usize::MAX,
         members_ttl: Duration::from_millis(100),
         caches_routes: true,
         delivery_timeout,
@@ -57,12 +58,26 @@ fn settings(delivery_timeout: Duration, inbox: InboxStore) -> Settings {
     }
 }
 
+fn event(session: &str, sender: &str, msg_id: i64) -> Bytes {
+    let event = PushEvent {
+        msg_id,
+        seq_id: msg_id * 10,
+        session_id: session.into(),
+        from_username: sender.into(),
+        content: "hello".into(),
+        ..PushEvent::default()
+    };
+    Bytes::from(event.encode_to_vec())
+}
+
 /// The core and what it is told.
 pub struct Table {
     pub push: Push,
     pub now: Nanos,
-    /// The members of every session.
+    /// The members of every session,
     pub members: Vec<String>,
+    /// but for these.
+    pub members_of: BTreeMap<String, Vec<String>>,
     /// The routes; who has none is offline.
     pub routes: BTreeMap<String, String>,
     /// What the stores answer instead, as long as there is something.
@@ -104,6 +119,12 @@ impl Table {
         Self { holds_letters: true, ..Self::with_settings(members, routes, settings) }
     }
 
+    /// The same, of a source that lets so many events out at once; delivery_timeout 10 s.
+    pub fn with_window(routes: &[(&str, &str)], events_window: usize) -> Self {
+        let settings = settings(Duration::from_secs(10), InboxStore::Off);
+        Self::with_settings(&[], routes, Settings { events_window, ..settings })
+    }
+
     fn with_settings(members: &[&str], routes: &[(&str, &str)], settings: Settings) -> Self {
         let mut push = Push::new(settings);
         push.take(Input::RoutesTracked(true));
@@ -111,6 +132,7 @@ impl Table {
             push,
             now: Nanos(0),
             members: members.iter().map(|name| (*name).to_owned()).collect(),
+            members_of: BTreeMap::new(),
             routes: routes.iter().map(|(user, gateway)| ((*user).to_owned(), (*gateway).to_owned())).collect(),
             member_errors: VecDeque::new(),
             route_errors: VecDeque::new(),
@@ -134,6 +156,12 @@ impl Table {
         self.run();
     }
 
+    /// The registry lists it no longer.
+    pub fn unlist(&mut self, gateway: &str) {
+        self.push.take(Input::GatewayGone(gateway.into()));
+        self.run();
+    }
+
     /// An event of session `s` from `system` comes in; the number of its tag.
     pub fn event(&mut self, msg_id: i64) -> u64 {
         self.event_from("system", msg_id)
@@ -141,15 +169,14 @@ impl Table {
 
     /// The same from someone; its seq_id is ten times its msg_id.
     pub fn event_from(&mut self, sender: &str, msg_id: i64) -> u64 {
-        let event = PushEvent {
-            msg_id,
-            seq_id: msg_id * 10,
-            session_id: "s".into(),
-            from_username: sender.into(),
-            content: "hello".into(),
-            ..PushEvent::default()
-        };
-        self.payload(Bytes::from(event.encode_to_vec()))
+        self.payload(event("s", sender, msg_id))
+    }
+
+    /// An event of a session comes in, and no turn follows yet.
+    pub fn arrive(&mut self, session: &str, msg_id: i64) {
+        let tag = DeliveryTag { reader: 0, number: self.next_tag };
+        self.next_tag += 1;
+        self.push.take(Input::Event { payload: event(session, "system", msg_id), tag });
     }
 
     /// Any bytes come in.
@@ -233,10 +260,10 @@ impl Table {
         match output {
             Output::AskMembers { ask, sessions } => {
                 self.member_asks.push(self.now);
-                let list = self.members.iter().collect::<NameList>();
+                let list = |session: &str| self.members_of.get(session).unwrap_or(&self.members).iter().collect();
                 let answer = match self.member_errors.pop_front() {
                     Some(error) => Err(error),
-                    None => Ok(vec![list; sessions.len()]),
+                    None => Ok(sessions.iter().map(|session| list(session)).collect::<Vec<NameList>>()),
                 };
                 self.push.take(Input::Members { ask, answer });
             }

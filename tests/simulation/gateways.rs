@@ -142,6 +142,10 @@ impl World {
     fn tell_registry(&mut self, gateway: usize, input: Input) {
         let due = self.soon(20).max(self.gateways[gateway].facts_due);
         self.gateways[gateway].facts_due = due;
+        if let Input::GatewayGone(id) = input {
+            let all = 0..usize::from(self.plan.shards);
+            return self.late_facts.extend(all.map(|shard| (due, shard, Input::GatewayGone(id.clone()))));
+        }
         let owner = ShardId::of_gateway(&self.gateways[gateway].id, self.plan.shards);
         self.late_facts.push((due, usize::from(owner.0), input));
     }
@@ -194,7 +198,8 @@ impl World {
         self.close(at, end);
     }
 
-    fn close(&mut self, at: usize, end: StreamEnd) {
+    /// A stream ends.
+    pub fn close(&mut self, at: usize, end: StreamEnd) {
         let (shard, number) = (self.conns[at].shard, self.conns[at].number);
         let input = self.conns[at].fact(StreamFact::Closed(end));
         self.over(at);

@@ -9,7 +9,7 @@ use task_engine::proto::gateway::{
     PushBatchRequest, PushBatchResponse, PushMessage, PushMessageRequest, PushMessageResponse, PushRequest,
     PushResponse,
 };
-use task_engine::push::facts::CallError;
+use task_engine::push::facts::{CallError, StreamEnd};
 
 use super::frames::{frame, next_frame};
 use super::gateways::Reply;
@@ -57,9 +57,19 @@ impl World {
         }
     }
 
+    /// Some messages break the handler, each time.
+    fn breaks_at(&self, message: &PushMessage) -> bool {
+        let may_break = self.plan.roughness > 1 && !self.is_calm && !self.plan.off.contains(&Fault::Serving);
+        may_break && message.msg_id.rem_euclid(31) == 7
+    }
+
     fn serve_stream(&mut self, at: usize) -> bool {
         let Some(request) = next_frame::<PushMessageRequest>(&mut self.conns[at].requests) else { return false };
         let message = request.message.expect("a request has a message");
+        if self.breaks_at(&message) {
+            self.close(at, StreamEnd::Broken("INTERNAL".into()));
+            return false;
+        }
         let answer = self.tell(at, &request.to_username, &message, true);
         let error = match answer.outcome {
             Outcome::Delivered => "",
@@ -76,6 +86,10 @@ impl World {
 
     fn serve_batch(&mut self, at: usize) -> bool {
         let Some(request) = next_frame::<PushBatchRequest>(&mut self.conns[at].requests) else { return false };
+        if request.pushes.iter().flat_map(|push| &push.message).any(|message| self.breaks_at(message)) {
+            self.close(at, StreamEnd::Broken("INTERNAL".into()));
+            return false;
+        }
         let mut answers = Vec::new();
         let mut failures = Vec::new();
         for push in &request.pushes {

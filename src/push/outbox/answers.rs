@@ -21,6 +21,8 @@ const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// gRPC's codes.
 const UNIMPLEMENTED: i32 = 12;
 const BROKEN_CODES: [i32; 5] = [1, 4, 13, 14, 2];
+/// Of those, UNKNOWN and INTERNAL: the gateway failed with this very call.
+const FAILED_CODES: [i32; 2] = [2, 13];
 
 /// The answer does not fit what was sent.
 struct Mismatch(&'static str);
@@ -100,8 +102,7 @@ impl Outbox {
     }
 
     fn answer_next(&mut self, refusal: Option<Refusal>, now: Nanos, effects: &mut Effects) -> Result<(), Mismatch> {
-        self.failures_in_row = 0;
-        self.moved_at = now;
+        self.note_answer(now);
         let item = self.items.front_mut().ok_or(Mismatch("an answer came for nothing that was sent"))?;
         let skip = item.bundle.skip;
         item.answer_place += u32::from(item.answer_place == skip);
@@ -121,8 +122,7 @@ impl Outbox {
 
     /// One PushBatchResponse.
     fn take_batch_answer(&mut self, answer: &[u8], now: Nanos, effects: &mut Effects) -> Result<(), Mismatch> {
-        self.failures_in_row = 0;
-        self.moved_at = now;
+        self.note_answer(now);
         let (expected, items) = *self.batches.front().ok_or(Mismatch("an answer came for no batch"))?;
         let mut batch_id = 0;
         let mut fields = Fields::new(answer);
@@ -161,6 +161,12 @@ impl Outbox {
         let noted = match answer {
             Ok(bytes) => Failure::read(&bytes).and_then(|failure| failure.note_in(&mut self.items[index])),
             Err(CallError { code: UNIMPLEMENTED, .. }) => return self.give_up_unary(now, effects),
+            Err(CallError { code, message }) if FAILED_CODES.contains(&code) && self.has_failed_often(index) => {
+                let what = format!("Push answered code {code} each time to one push ({message}): it is not pushed");
+                effects.warning = Some(("gateway_push_broken", what));
+                refuse_all(&mut self.items[index], Refusal::Other);
+                Ok(())
+            }
             Err(CallError { code, message }) if BROKEN_CODES.contains(&code) => {
                 effects.warning = Some(("gateway_broken", format!("Push answered code {code}: {message}")));
                 return self.cut(now, effects);
@@ -175,8 +181,15 @@ impl Outbox {
             effects.warning = Some(("answer_mismatch", format!("{why}; the connection is cut")));
             return self.cut(now, effects);
         }
-        self.failures_in_row = 0;
+        self.note_answer(now);
         self.finish_call(index, now, effects);
+    }
+
+    /// Something was answered.
+    fn note_answer(&mut self, now: Nanos) {
+        self.failures_in_row = 0;
+        self.has_answered = true;
+        self.moved_at = now;
     }
 
     fn give_up_unary(&mut self, now: Nanos, effects: &mut Effects) {
@@ -199,6 +212,7 @@ impl Outbox {
             write_at: 0,
             answer_place: item.end_place(),
             written_at: item.written_at,
+            failures: 0,
             is_done: false,
         };
         item.is_done = true;

@@ -135,9 +135,9 @@ impl Names {
 impl Outbox {
     /// `PushMessage`: a frame a recipient.
     pub(super) fn write_stream(&mut self, at: GatewayIx, stream: StreamNo, now: Nanos, effects: &mut Effects) {
-        while self.written < self.items.len() && self.unsent_bytes < STREAM_UNSENT_BYTES_MAX {
+        while self.written < self.writable() && self.unsent_bytes < STREAM_UNSENT_BYTES_MAX {
             let mut chunk = Vec::with_capacity(self.chunk_capacity());
-            while chunk.len() < CHUNK_BYTES && self.written < self.items.len() {
+            while chunk.len() < CHUNK_BYTES && self.written < self.writable() {
                 let item = &mut self.items[self.written];
                 self.encoder.put_stream_frames(item, &mut chunk);
                 if item.write_place < item.end_place() {
@@ -155,7 +155,7 @@ impl Outbox {
     /// that fills it.
     fn chunk_capacity(&self) -> usize {
         let mut bytes = 0;
-        for item in self.items.range(self.written..) {
+        for item in self.items.range(self.written..self.writable()) {
             let frame = frame_len_without_name(&item.bundle);
             bytes += item.unwritten_bytes(frame);
             if bytes > CHUNK_BYTES {
@@ -167,7 +167,7 @@ impl Outbox {
 
     /// `PushBatch`: as many bundles a frame as fit [`BATCH_FRAME_BYTES`], at least one.
     pub(super) fn write_batches(&mut self, at: GatewayIx, stream: StreamNo, now: Nanos, effects: &mut Effects) {
-        while self.written < self.items.len() && self.unsent_bytes < STREAM_UNSENT_BYTES_MAX {
+        while self.written < self.writable() && self.unsent_bytes < STREAM_UNSENT_BYTES_MAX {
             let batch_id = self.next_batch;
             self.next_batch += 1;
             let (bundles, length) = self.next_batch_len(1 + varint_len(batch_id));
@@ -195,7 +195,7 @@ impl Outbox {
     fn next_batch_len(&self, mut length: usize) -> (usize, usize) {
         let mut bundles = 0;
         let mut highest_msg_id = i64::MIN;
-        for item in self.items.range(self.written..) {
+        for item in self.items.range(self.written..self.writable()) {
             let push = Names::of(item).request_len(&item.bundle);
             let push = 1 + varint_len(push as u64) + push;
             // A batch's answer names a push by its msg_id only: no two of the same in one batch.
@@ -221,7 +221,7 @@ impl Outbox {
     pub(super) fn make_calls(&mut self, at: GatewayIx, stream: StreamNo, now: Nanos, effects: &mut Effects) {
         self.calls_open.resize(UNARY_CALLS_MAX, false);
         let mut is_blocked = self.calls_open.clone();
-        for index in 0..self.items.len().min(4 * UNARY_CALLS_MAX) {
+        for index in 0..self.writable().min(4 * UNARY_CALLS_MAX) {
             let item = &mut self.items[index];
             let slice = slice_of(&item.bundle);
             if item.is_done || item.is_written() || std::mem::replace(&mut is_blocked[slice], true) {

@@ -93,6 +93,9 @@ impl Outbox {
     }
 
     pub(super) fn take_closed(&mut self, end: StreamEnd, now: Nanos, effects: &mut Effects) {
+        let is_break =
+            matches!(self.link, Link::Open { .. }) && matches!(end, StreamEnd::Broken(_) | StreamEnd::Finished);
+        let ended = if is_break { self.suspect_front(effects) } else { None };
         let (protocol, left) = match self.link {
             Link::Opening { protocol, .. } | Link::Open { protocol, .. } => (Some(protocol), None),
             Link::Leaving { protocol, why, .. } => (Some(protocol), Some(why)),
@@ -108,6 +111,9 @@ impl Outbox {
             StreamEnd::Finished => self.back_off("gateway_broken", "it closed the stream".to_owned(), now, effects),
             StreamEnd::NotOpened(why) => self.back_off("gateway_unreachable", why, now, effects),
             StreamEnd::Broken(why) => self.back_off("gateway_broken", why, now, effects),
+        }
+        if let Some(what) = ended {
+            effects.warning = Some(("gateway_push_broken", what));
         }
     }
 
@@ -259,6 +265,7 @@ impl Outbox {
             StreamFact::Opened => {
                 if let Link::Opening { .. } = self.link {
                     self.link = Link::Open { stream, protocol };
+                    self.has_answered = false;
                 }
             }
             StreamFact::Taken(bytes) => self.unsent_bytes = self.unsent_bytes.saturating_sub(bytes),

@@ -1,0 +1,74 @@
+//! What was said to the operator, so that the same is not said again and again.
+//!
+//! Promises that each reason is said at most once in [`WARN_EVERY`] of each gateway (one gateway's trouble does not hide
+//! another's), and that what was left out is counted in the next one.
+
+use hashbrown::HashMap;
+
+use crate::ids::{GatewayIx, Nanos};
+use crate::limits::{WARN_EVERY, WARNINGS_KEPT};
+
+#[derive(Clone, Copy, Debug)]
+struct Said {
+    at: Nanos,
+    left_out: u64,
+}
+
+/// What was said lately.
+#[derive(Debug, Default)]
+pub struct Warnings {
+    said: HashMap<(&'static str, Option<GatewayIx>), Said>,
+}
+
+impl Warnings {
+    /// Whether this is to be said now; if so, how many like it were left out since the last one.
+    pub fn may_say(&mut self, reason: &'static str, about: Option<GatewayIx>, now: Nanos) -> Option<u64> {
+        let is_new = !self.said.contains_key(&(reason, about));
+        if is_new && self.said.len() >= WARNINGS_KEPT {
+            self.said.retain(|_, said| now.since(said.at) < WARN_EVERY);
+        }
+        // So many gateways in trouble at once are said of as one.
+        let about = about.filter(|_| !is_new || self.said.len() < WARNINGS_KEPT);
+        let Some(said) = self.said.get_mut(&(reason, about)) else {
+            self.said.insert((reason, about), Said { at: now, left_out: 0 });
+            return Some(0);
+        };
+        if now.since(said.at) < WARN_EVERY {
+            said.left_out += 1;
+            return None;
+        }
+        said.at = now;
+        Some(std::mem::take(&mut said.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_gateway_does_not_hide_another_and_what_is_left_out_is_counted() {
+        let mut warnings = Warnings::default();
+        let (a, b) = (Some(GatewayIx(0)), Some(GatewayIx(1)));
+        let later = Nanos(0).after(WARN_EVERY);
+        assert_eq!(warnings.may_say("broken", a, Nanos(0)), Some(0));
+        assert_eq!(warnings.may_say("broken", b, Nanos(0)), Some(0));
+        assert_eq!(warnings.may_say("broken", a, Nanos(1)), None);
+        assert_eq!(warnings.may_say("silent", a, Nanos(1)), Some(0));
+        assert_eq!(warnings.may_say("broken", a, later), Some(1));
+        assert_eq!(warnings.may_say("broken", b, later), Some(0));
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let mut warnings = Warnings::default();
+        let say = |warnings: &mut Warnings, now| {
+            let all = (0..2 * WARNINGS_KEPT as u32).map(|at| warnings.may_say("broken", Some(GatewayIx(at)), now));
+            all.flatten().count()
+        };
+        assert_eq!(say(&mut warnings, Nanos(0)), WARNINGS_KEPT + 1);
+        assert!(warnings.said.len() <= WARNINGS_KEPT + 1);
+        assert_eq!(say(&mut warnings, Nanos(0).after(WARN_EVERY)), WARNINGS_KEPT + 1);
+        assert!(warnings.said.len() <= WARNINGS_KEPT + 1);
+    }
+}
