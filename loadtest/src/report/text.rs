@@ -284,7 +284,6 @@ mod tests {
             versions: Default::default(),
             engine: nasty.to_owned(),
             stores: nasty.to_owned(),
-            source: nasty.to_owned(),
             protocol: nasty.to_owned(),
             source: nasty.to_owned(),
             assignment: nasty.to_owned(),
