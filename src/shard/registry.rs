@@ -338,6 +338,21 @@ mod tests {
     }
 
     #[test]
+    fn a_gateway_that_left_is_told_to_all_and_its_return_to_its_owner() {
+        let (sink, _, shards) = sink(3, 64);
+        let owner = usize::from(ShardId::of_gateway("a", 3).0);
+        sink.upsert(record("a", 1));
+        sink.remove("a");
+        for (number, shard) in shards.iter().enumerate() {
+            let expected = if number == owner { vec!["a@1", "-a"] } else { vec!["-a"] };
+            assert_eq!(told(shard), expected, "shard {number}");
+        }
+        sink.upsert(record("a", 2));
+        let back = shards.iter().map(|shard| told(shard).len()).collect::<Vec<_>>();
+        assert_eq!((back.iter().sum::<usize>(), back[owner]), (1, 1));
+    }
+
+    #[test]
     fn a_full_mailbox_loses_nothing_and_gets_the_newest_state() {
         let (sink, _, shards) = sink(1, 1);
         for (id, port) in [("a", 1), ("b", 2), ("c", 3), ("b", 4)] {
