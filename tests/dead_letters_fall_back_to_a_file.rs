@@ -76,7 +76,7 @@ fn replay_needs_a_listener_and_is_done_once(world: &World, ids: &[String]) {
 
 #[test]
 fn a_file_that_cannot_be_written_refuses_after_a_while_and_heals() {
-    let world = World::start(false, "core");
+    let world = World::start(NatsVersion::default(), false, "core");
     let folder = world.file().with_file_name("gone");
     let config = world.config();
     let path = folder.join("letters.jsonl");
