@@ -1,6 +1,6 @@
 # `make` alone tells what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate lint fmt ci loadtest compare yardstick faults bench bench-servers instructions servers clean
+.PHONY: help demo test simulate lint fmt ci loadtest compare measure yardstick faults bench bench-servers instructions servers clean
 
 CARGO ?= cargo
 # More flags for the demo and the load test: make demo ARGS="--seconds 30"
@@ -39,6 +39,10 @@ loadtest: servers ## the canonical load on real servers (ARGS="--workload group-
 compare: servers ## task-engine against the plain Tokio reference engine, trial by trial (ARGS="--trials 3")
 	$(CARGO) build --release --locked --workspace --bins
 	target/release/loadtest compare --engine reference --engine task-engine $(ARGS)
+
+measure: servers ## every table of PERF.md anew, kept under loadtest/runs (some 20 minutes; TRIALS=5 SECONDS_EACH=4)
+	$(CARGO) build --release --locked --workspace --bins
+	scripts/measure
 
 yardstick: servers ## task-engine against the bare program, which promises nothing (ARGS="--window 100000 --protocol batch")
 	$(CARGO) build --release --locked --workspace --bins

@@ -11,7 +11,7 @@ mod stages;
 use std::time::Duration;
 
 pub use self::embedded::Embedded;
-pub use self::process::{Places, Process, Ready};
+pub use self::process::{Places, Process, Ready, words_of};
 pub use self::stages::Stages;
 use crate::cost::{self, Cpu};
 use crate::error::Result;

@@ -207,6 +207,9 @@ impl Trial {
         gateways: &[Gateway],
         live: &Live,
     ) -> Result<Started> {
+        // Before half a minute is spent on servers.
+        let command = engine::own::command_of(engine)?;
+        engine::words_of(&command)?;
         live.note("starting NATS, Redis, MariaDB and etcd");
         let servers = Servers::start(setup.jetstream)?;
         live.note("writing members, routes and gateways");
@@ -217,7 +220,6 @@ impl Trial {
         if setup.jetstream {
             engine::own::set_up(&config)?;
         }
-        let command = engine::own::command_of(engine)?;
         live.note(&format!("starting {command}"));
         let places = Places {
             config: &config,

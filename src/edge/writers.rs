@@ -163,11 +163,13 @@ fn write_batch<K: Kind>(
     // One element's refusal says nothing of the store; that it is away shows in any of them.
     let mut errors = answers.iter().filter_map(|answer| answer.as_ref().err());
     let away = errors.find(|error| matches!(error, LookupError::Unavailable(_))).cloned();
+    // Before the answers: who has one must not read an older state.
+    let is_away = common.state.note(away.as_ref());
     for ((item, answer), (ask, reply)) in items.drain(..).zip(answers).zip(askers.drain(..)) {
         common.kind.count(&item, &answer);
         common.state.answer(&reply, K::fact(ask, answer), ANSWER_DEADLINE);
     }
-    common.state.note(away.as_ref())
+    is_away
 }
 
 /// A custom writer that answers for another number of asks must not shift answers from one ask to the next.

@@ -68,7 +68,7 @@ impl Process {
     /// # Errors
     /// When the program is not there, dies, or does not become ready in time; with its last log lines.
     pub fn start(command: &str, places: &Places<'_>) -> Result<Self> {
-        let words = words_of(command, places)?;
+        let words: Vec<_> = words_of(command)?.iter().map(|word| filled_in(word, places)).collect();
         let log = places.config.with_file_name("engine.log");
         let logs = File::create(&log).and_then(|file| Ok((file.try_clone()?, file)));
         let (out, err) = logs.map_err(|cause| Error::of("cannot write the engine's log", cause))?;
@@ -195,13 +195,11 @@ impl Drop for Process {
     }
 }
 
-/// The command line's words with the places filled in. No shell is asked: who needs one writes `sh -c`.
-fn words_of(command: &str, places: &Places<'_>) -> Result<Vec<String>> {
-    let fill = |word: String| {
-        word.replace("{config}", &places.config.display().to_string())
-            .replace("{admin}", &format!("127.0.0.1:{}", places.admin_port))
-            .replace("{cores}", &places.cores.to_string())
-    };
+/// The command line's words. No shell is asked: who needs one writes `sh -c`.
+///
+/// # Errors
+/// When it is no command line, or does not say where the configuration goes.
+pub fn words_of(command: &str) -> Result<Vec<String>> {
     let words =
         shlex::split(command).ok_or_else(|| Error::new(format!("--engine `{command}`: a quote is not closed")))?;
     if words.is_empty() {
@@ -212,7 +210,13 @@ fn words_of(command: &str, places: &Places<'_>) -> Result<Vec<String>> {
             "--engine `{command}` does not say where the configuration goes: put {{config}} into it"
         )));
     }
-    Ok(words.into_iter().map(fill).collect())
+    Ok(words)
+}
+
+fn filled_in(word: &str, places: &Places<'_>) -> String {
+    word.replace("{config}", &places.config.display().to_string())
+        .replace("{admin}", &format!("127.0.0.1:{}", places.admin_port))
+        .replace("{cores}", &places.cores.to_string())
 }
 
 fn awaited(places: &Places<'_>) -> String {
