@@ -43,12 +43,12 @@ impl Servers {
     /// What the system says.
     pub fn write_config(&self, setup: &Setup, admin_port: u16, folder: &Path) -> Result<PathBuf> {
         let config = folder.join("task.yaml");
-        let written = fs::write(&config, self.config_text(setup, admin_port));
+        let written = fs::write(&config, self.config_text(setup, admin_port, folder));
         written.map_err(|cause| Error::of("cannot write the engine's configuration", cause))?;
         Ok(config)
     }
 
-    fn config_text(&self, setup: &Setup, admin_port: u16) -> String {
+    fn config_text(&self, setup: &Setup, admin_port: u16, folder: &Path) -> String {
         let mut text = format!(
             "nats:\n  url: {}\nredis:\n  addr: {}\netcd:\n  endpoints: [\"{}\"]\n\
              mysql:\n  host: 127.0.0.1\n  port: {}\n  username: {}\n  password: {}\n  database: {}\n\
@@ -70,6 +70,7 @@ impl Servers {
         }
         if setup.ready == Ready::Readyz {
             text += &format!("engine:\n  cores: {}\nadmin:\n  listen: 127.0.0.1:{admin_port}\n", setup.cores);
+            text += &format!("dead_letters:\n  path: \"{}\"\n", folder.join("dead-letters.jsonl").display());
         }
         text
     }
