@@ -250,7 +250,7 @@ impl Shard {
             assert_eq!(of, StreamNo(stream));
             match fact {
                 StreamFact::Opened => panic!("opened twice"),
-                StreamFact::GoingAway => rest.is_leaving = true,
+                StreamFact::GoingAway => {}
                 StreamFact::Taken(len) => rest.taken += len,
                 StreamFact::Answers(bytes) => rest.answers.extend_from_slice(&bytes),
                 StreamFact::CallAnswered { call, answer } => rest.calls.push((call, answer)),
@@ -268,7 +268,7 @@ impl Shard {
         while frames(&rest.answers).len() < count {
             match self.next().await {
                 (of, StreamFact::Answers(bytes)) if of == StreamNo(stream) => rest.answers.extend_from_slice(&bytes),
-                (of, StreamFact::GoingAway) if of == StreamNo(stream) => rest.is_leaving = true,
+                (of, StreamFact::GoingAway) if of == StreamNo(stream) => {}
                 (of, StreamFact::Taken(len)) if of == StreamNo(stream) => rest.taken += len,
                 other => panic!("{other:?} while answers were waited for"),
             }
@@ -279,8 +279,6 @@ impl Shard {
 
 #[derive(Debug, Default)]
 pub struct Rest {
-    /// Told that the connection takes no new streams.
-    pub is_leaving: bool,
     pub taken: usize,
     pub answers: BytesMut,
     pub calls: Vec<(u32, Result<Bytes, CallError>)>,

@@ -144,17 +144,18 @@ impl Link {
         Poll::Ready(())
     }
 
-    /// Drives the dispatcher, and tells once when it ended because the server said GOAWAY. That is no error: streams
+    /// Drives the dispatcher (ready when it has ended), and tells once when it ended because the server said GOAWAY. That is no error: streams
     /// outlive it. (An end of file looks the same here; the stream's own end follows at once then.)
-    pub fn look(&mut self, line: &Line, cx: &mut Context<'_>) {
+    pub fn look(&mut self, line: &Line, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(wire) = line.wire.borrow().upgrade() {
             wire.heard.wait(cx);
         }
-        let _ = self.poll_ended(cx);
+        let ended = self.poll_ended(cx);
         if self.goaway == Goaway::Heard {
             self.goaway = Goaway::Told;
             line.report(StreamFact::GoingAway);
         }
+        ended
     }
 
     /// Whether [`look`](Self::look) told of it.
@@ -166,7 +167,7 @@ impl Link {
     pub async fn driving<T>(&mut self, line: &Line, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         poll_fn(|cx| {
-            self.look(line, cx);
+            let _ = self.look(line, cx);
             work.as_mut().poll(cx)
         })
         .await

@@ -37,7 +37,7 @@ pub(super) async fn run(line: &Rc<Line>, link: &mut Link, path: &'static str) ->
     loop {
         let mut gathered = Gathered::default();
         let end = poll_fn(|cx| {
-            link.look(line, cx);
+            let _ = link.look(line, cx);
             gathered.poll(&mut body, cx)
         })
         .await;

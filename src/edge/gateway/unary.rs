@@ -65,7 +65,7 @@ pub(super) async fn run(line: &Rc<Line>, link: &mut Link) -> StreamEnd {
     })
     .await;
     poll_fn(|cx| {
-        link.look(line, cx);
+        let _ = link.look(line, cx);
         Poll::Ready(())
     })
     .await;
@@ -85,8 +85,7 @@ pub(super) async fn run(line: &Rc<Line>, link: &mut Link) -> StreamEnd {
 async fn next_turn(calls: &Calls, link: &mut Link) -> Turn {
     poll_fn(|cx| {
         calls.line.waiter.wait(cx);
-        link.look(&calls.line, cx);
-        if link.poll_ended(cx).is_ready() || calls.lost.borrow().is_some() {
+        if link.look(&calls.line, cx).is_ready() || calls.lost.borrow().is_some() {
             return Poll::Ready(Turn::Ended);
         }
         if let Some((call, request)) = calls.line.next_call() {
