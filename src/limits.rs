@@ -27,6 +27,8 @@ pub const JETSTREAM_PULL_BYTES: usize = 32 << 20;
 pub const JETSTREAM_PARTITION_WINDOW_MIN: u32 = 16;
 /// Events a shard takes from its lane in one turn.
 pub const TURN_EVENTS_MAX: usize = 512;
+/// Events whose memory is asked for before the first of them is taken: what they need together must fit the nearest cache.
+pub const FORESEEN_MAX: usize = 16;
 
 /// Recipients bundled in one turn, past which the other events wait for the next turn: what keeps a turn short. One
 /// event is bundled whole, however many it has.

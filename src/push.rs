@@ -12,6 +12,7 @@ pub mod bundle;
 mod dead_letters;
 mod dispatch;
 pub mod facts;
+mod foresee;
 mod gateways;
 mod holds;
 pub mod inbox;
@@ -39,7 +40,7 @@ use hashbrown::HashMap;
 
 use crate::ids::{GatewayIx, Nanos, SessionIx, ShardId, UserIx};
 use crate::limits::{
-    EVENTS_IN_FLIGHT_MAX, PAYLOAD_BYTES_IN_FLIGHT_MAX, RECIPIENTS_IN_FLIGHT_MAX, TICK, TURN_EVENTS_MAX,
+    EVENTS_IN_FLIGHT_MAX, FORESEEN_MAX, PAYLOAD_BYTES_IN_FLIGHT_MAX, RECIPIENTS_IN_FLIGHT_MAX, TICK, TURN_EVENTS_MAX,
 };
 use crate::meter::StageHistograms;
 use crate::outcome::EventEnd;
@@ -54,7 +55,7 @@ use crate::push::layout::Grouper;
 use crate::push::ledger::Ledger;
 use crate::push::members::MemberAsks;
 use crate::push::outbox::{Effects, OutboxSettings};
-use crate::push::repeats::{Repeats, Seen};
+use crate::push::repeats::{Key, Repeats, Seen};
 use crate::push::routes::RouteAsks;
 use crate::push::sessions::Sessions;
 use crate::push::shares::Shares;
@@ -143,7 +144,7 @@ pub struct Push {
     ledger: Ledger,
     inbox: InboxAsks,
     letters: DeadLetterAsks,
-    local_results: Vec<BundleResult>,
+    local_results: VecDeque<BundleResult>,
     turn: Turn,
     /// Sessions that wait for room.
     stalled: VecDeque<SessionIx>,
@@ -178,7 +179,7 @@ impl Push {
             ledger: Ledger::default(),
             inbox: InboxAsks::default(),
             letters: DeadLetterAsks::default(),
-            local_results: Vec::new(),
+            local_results: VecDeque::new(),
             turn: Turn::default(),
             stalled: VecDeque::new(),
             activity: Activity::default(),
@@ -271,13 +272,13 @@ impl Push {
 
     fn take_event(&mut self, payload: Bytes, tag: DeliveryTag) {
         self.ledger.counts.events_arrived += 1;
-        let arrival = match ingest::read(payload.clone()) {
+        let arrival = match ingest::read(payload) {
             Ok(arrival) => arrival,
-            Err(end) => return self.bury_refused(payload, tag, end),
+            Err((payload, end)) => return self.bury_refused(payload, tag, end),
         };
         let hash = self.sessions.hash(arrival.session_id_bytes());
-        let key = (hash, arrival.msg_id);
-        match self.repeats.look(key, self.now) {
+        let key = Key::of(hash, arrival.msg_id);
+        match self.repeats.look(key, self.now, |event| self.ledger.has(event, key)) {
             Seen::First => {}
             Seen::InFlight(event) => return self.join(event, tag),
             Seen::Settled => {
@@ -309,21 +310,21 @@ impl Push {
     fn send_home(&mut self, result: BundleResult) {
         let home = result.bundle.home;
         if home == self.settings.shard {
-            self.local_results.push(result)
+            self.local_results.push_back(result)
         } else {
             self.out.push(Output::ToHome(home, result))
         }
     }
 
     fn take_local_results(&mut self) {
-        while !self.local_results.is_empty() {
-            let mut results = std::mem::take(&mut self.local_results);
-            for result in results.drain(..) {
-                self.take_result(result);
+        while let Some(result) = self.local_results.pop_front() {
+            if let Some(later) = self.local_results.get(FORESEEN_MAX - 1) {
+                self.foresee_result(later);
             }
-            if self.local_results.is_empty() {
-                self.local_results = results;
+            if let Some(later) = self.local_results.get(FORESEEN_MAX / 2 - 1) {
+                self.foresee_lists(later);
             }
+            self.take_result(result);
         }
     }
 

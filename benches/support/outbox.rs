@@ -74,7 +74,7 @@ impl OpenOutbox {
 
     fn next_bundle(&mut self) -> Bundle {
         self.msg_id += 1;
-        let message = ingest::read(event(0, "sender", self.msg_id)).expect("an event").message;
+        let message = ingest::read(event(0, "sender", self.msg_id)).expect("an event").message();
         bundle(&self.group, self.msg_id, &message, self.now)
     }
 

@@ -194,7 +194,7 @@ impl Push {
             event,
             session: known.session,
             msg_id: known.arrival.msg_id,
-            message: known.arrival.message.clone(),
+            message: known.arrival.message(),
             group,
             skip,
             attempt,

@@ -170,6 +170,10 @@ impl Push {
         for wait in gateway_waits.drain(..) {
             self.stages.record(Stage::Gateway, wait);
         }
+        if self.settings.shards == 1 && self.local_results.is_empty() {
+            // All of them are at home here.
+            std::mem::swap(results, &mut self.local_results);
+        }
         for result in results.drain(..) {
             self.send_home(result);
         }

@@ -26,8 +26,9 @@ pub struct Arrival {
     pub payload: Bytes,
     session_id: (u32, u32),
     from_username: (u32, u32),
-    /// The bytes of the gateway's PushMessage.
-    pub message: Bytes,
+    /// Where the gateway's PushMessage ends, which is the start of the payload; unless it is of its own.
+    message_end: u32,
+    own_message: Option<Bytes>,
 }
 
 impl Arrival {
@@ -43,8 +44,15 @@ impl Arrival {
 
     /// Bytes of memory that the event holds: its payload, and the message when it is no part of it.
     pub fn bytes(&self) -> usize {
-        let is_shared = self.payload.as_ptr_range().contains(&self.message.as_ptr());
-        self.payload.len() + if is_shared { 0 } else { self.message.len() }
+        self.payload.len() + self.own_message.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// The bytes of the gateway's PushMessage.
+    pub fn message(&self) -> Bytes {
+        match &self.own_message {
+            None => self.payload.slice(..self.message_end as usize),
+            Some(message) => message.clone(),
+        }
     }
 
     /// The same as bytes, for what is done for each event: no second look at whether they are UTF-8.
@@ -69,12 +77,28 @@ impl Arrival {
 /// Reads one event.
 ///
 /// # Errors
-/// The end of an event that can never be pushed.
-pub fn read(payload: Bytes) -> Result<Arrival, EventEnd> {
+/// The bytes of an event that can never be pushed, and its end.
+pub fn read(payload: Bytes) -> Result<Arrival, (Bytes, EventEnd)> {
+    let (scan, own_message) = match scanned(&payload) {
+        Ok(read) => read,
+        Err(end) => return Err((payload, end)),
+    };
+    Ok(Arrival {
+        msg_id: scan.msg_id,
+        seq_id: scan.seq_id,
+        session_id: scan.session_id,
+        from_username: scan.from_username,
+        message_end: scan.head_end as u32,
+        own_message,
+        payload,
+    })
+}
+
+fn scanned(payload: &[u8]) -> Result<(Scan, Option<Bytes>), EventEnd> {
     if payload.len() > EVENT_BYTES_MAX {
         return Err(EventEnd::TooLarge);
     }
-    let scan = Scan::of(&payload).map_err(|Malformed| EventEnd::Undecodable)?;
+    let scan = Scan::of(payload).map_err(|Malformed| EventEnd::Undecodable)?;
     let (start, end) = scan.session_id;
     let session_id = &payload[start as usize..end as usize];
     if session_id.is_empty() {
@@ -83,18 +107,41 @@ pub fn read(payload: Bytes) -> Result<Arrival, EventEnd> {
     if is_long(session_id) {
         return Err(EventEnd::LongSessionId);
     }
-    let message = scan.message(&payload);
-    if message.len() > EVENT_BYTES_MAX {
+    let own_message = scan.own_message(payload);
+    if own_message.as_ref().is_some_and(|message| message.len() > EVENT_BYTES_MAX) {
         return Err(EventEnd::TooLarge);
     }
-    Ok(Arrival {
-        msg_id: scan.msg_id,
-        seq_id: scan.seq_id,
-        session_id: scan.session_id,
-        from_username: scan.from_username,
-        message,
-        payload,
-    })
+    Ok((scan, own_message))
+}
+
+/// The fields at the start of an event, empty where they do not stand where every serializer writes them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Head<'a> {
+    /// Field 1.
+    pub msg_id: i64,
+    /// Field 3.
+    pub session_id: &'a [u8],
+    /// Field 4.
+    pub from_username: &'a [u8],
+}
+
+/// What seems to stand at the start of an event; nothing is judged.
+pub fn head(payload: &[u8]) -> Head<'_> {
+    let mut head = Head::default();
+    let mut fields = Fields::new(payload);
+    while let Ok(Some(field)) = fields.next_field() {
+        match (field.number, field.value) {
+            (1, Value::Varint(id)) => head.msg_id = id as i64,
+            (2, Value::Varint(_)) => {}
+            (3, Value::Bytes(text)) => head.session_id = text,
+            (4, Value::Bytes(text)) => {
+                head.from_username = text;
+                break;
+            }
+            _ => break,
+        }
+    }
+    head
 }
 
 /// Whether a name is over the 64 characters of the MySQL column.
@@ -160,10 +207,11 @@ impl Scan {
         Ok(())
     }
 
-    fn message(&self, payload: &Bytes) -> Bytes {
+    /// The PushMessage, where it is not the start of the payload.
+    fn own_message(&self, payload: &[u8]) -> Option<Bytes> {
         let name = &payload[self.session_name.0 as usize..self.session_name.1 as usize];
         if !self.is_mixed && name.is_empty() && self.session_type == 0 {
-            return payload.slice(..self.head_end);
+            return None;
         }
         let mut message = Vec::with_capacity(payload.len() + 16);
         if self.is_mixed {
@@ -172,7 +220,7 @@ impl Scan {
             message.extend_from_slice(&payload[..self.head_end]);
         }
         put_session_meta(&mut message, name, self.session_type);
-        Bytes::from(message)
+        Some(Bytes::from(message))
     }
 }
 
@@ -249,8 +297,8 @@ mod tests {
         assert_eq!(arrival.from_username(), "ann");
         assert_eq!((arrival.msg_id, arrival.seq_id), (7_530_768_693_212_696_576, 42));
         assert_eq!(arrival.bytes(), payload.len());
-        assert_eq!(arrival.message.as_ptr(), payload.as_ptr(), "no copy");
-        assert_eq!(PushMessage::decode(arrival.message).unwrap(), message_of(&event()));
+        assert_eq!(arrival.message().as_ptr(), payload.as_ptr(), "no copy");
+        assert_eq!(PushMessage::decode(arrival.message()).unwrap(), message_of(&event()));
     }
 
     #[test]
@@ -261,8 +309,8 @@ mod tests {
             event.session_type = kind;
             event.trace_headers.insert("traceparent".into(), "00-1".into());
             let arrival = read(Bytes::from(event.encode_to_vec())).unwrap();
-            assert_eq!(arrival.bytes(), arrival.payload.len() + arrival.message.len(), "{name:?} {kind}: a copy");
-            assert_eq!(PushMessage::decode(arrival.message).unwrap(), message_of(&event), "{name:?} {kind}");
+            assert_eq!(arrival.bytes(), arrival.payload.len() + arrival.message().len(), "{name:?} {kind}: a copy");
+            assert_eq!(PushMessage::decode(arrival.message()).unwrap(), message_of(&event), "{name:?} {kind}");
         }
     }
 
@@ -272,7 +320,7 @@ mod tests {
         meta_first.extend(event().encode_to_vec());
         let arrival = read(Bytes::from(meta_first)).unwrap();
         let expected = message_of(&PushEvent { session_name: "T".into(), ..event() });
-        assert_eq!(PushMessage::decode(arrival.message).unwrap(), expected);
+        assert_eq!(PushMessage::decode(arrival.message()).unwrap(), expected);
     }
 
     #[test]
@@ -280,20 +328,17 @@ mod tests {
         let of = |change: fn(&mut PushEvent)| {
             let mut event = event();
             change(&mut event);
-            read(Bytes::from(event.encode_to_vec())).map(|_| ())
+            read(Bytes::from(event.encode_to_vec())).map(|_| ()).map_err(|(_, end)| end)
         };
         assert_eq!(of(|event| event.session_id.clear()), Err(EventEnd::NoSessionId));
         assert_eq!(of(|event| event.session_id = "é".repeat(64)), Ok(()));
         assert_eq!(of(|event| event.session_id = "é".repeat(65)), Err(EventEnd::LongSessionId));
         assert_eq!(of(|event| event.content = "x".repeat(EVENT_BYTES_MAX)), Err(EventEnd::TooLarge));
-        assert_eq!(read(Bytes::from_static(b"\xff\xff")).map(|_| ()), Err(EventEnd::Undecodable));
-        assert_eq!(read(Bytes::from_static(b"\x1a\x02\xff\xfe")).map(|_| ()), Err(EventEnd::Undecodable), "no UTF-8");
-        assert_eq!(
-            read(Bytes::from_static(b"\x18\x01")).map(|_| ()),
-            Err(EventEnd::Undecodable),
-            "session_id a number"
-        );
-        assert_eq!(read(Bytes::new()).map(|_| ()), Err(EventEnd::NoSessionId));
+        let of_bytes = |bytes: &'static [u8]| read(Bytes::from_static(bytes)).map(|_| ()).map_err(|(_, end)| end);
+        assert_eq!(of_bytes(b"\xff\xff"), Err(EventEnd::Undecodable));
+        assert_eq!(of_bytes(b"\x1a\x02\xff\xfe"), Err(EventEnd::Undecodable), "no UTF-8");
+        assert_eq!(of_bytes(b"\x18\x01"), Err(EventEnd::Undecodable), "session_id a number");
+        assert_eq!(of_bytes(b""), Err(EventEnd::NoSessionId));
     }
 
     proptest::proptest! {
@@ -304,7 +349,7 @@ mod tests {
                 proptest::prop_assert_eq!(arrival.session_id(), theirs.session_id);
             }
             if ours.is_ok() {
-                let message = ours.unwrap().message;
+                let message = ours.unwrap().message();
                 proptest::prop_assert!(PushMessage::decode(message).is_ok());
             }
         }

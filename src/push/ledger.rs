@@ -19,6 +19,7 @@ use crate::ports::{DeliveryTag, SettleAs, Settled};
 use crate::push::Push;
 use crate::push::bundle::{BundleEnd, BundleResult, EventIx, Refusal};
 use crate::push::facts::{Counts, Output};
+use crate::push::foresee::{prefetch_all, prefetch_to_write};
 use crate::push::inbox::InboxStore;
 use crate::push::ingest::Arrival;
 use crate::push::repeats::Key;
@@ -186,6 +187,25 @@ impl Ledger {
     pub fn enter_refused(&mut self, refused: Refused) -> usize {
         self.payload_bytes += refused.payload.len();
         self.refused.insert(refused)
+    }
+
+    /// Whether this event, known by this key, is in flight.
+    pub fn has(&self, at: EventIx, key: Key) -> bool {
+        self.events.get(at.0 as usize).is_some_and(|event| event.key == key)
+    }
+
+    /// Asks for the memory of an event.
+    pub fn prefetch(&self, at: EventIx) {
+        if let Some(event) = self.events.get(at.0 as usize) {
+            prefetch_all(event);
+        }
+    }
+
+    /// Asks for the bytes of an event: to free them writes to the first.
+    pub fn prefetch_payload(&self, at: EventIx) {
+        if let Some(event) = self.events.get(at.0 as usize) {
+            prefetch_to_write(event.arrival.payload.as_ptr());
+        }
     }
 
     /// What was refused.

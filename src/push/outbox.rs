@@ -43,7 +43,7 @@ pub struct Effects {
     /// Intentions.
     pub outputs: Vec<Output>,
     /// Bundles that ended.
-    pub results: Vec<BundleResult>,
+    pub results: VecDeque<BundleResult>,
     /// How long bundles waited to be written.
     pub outbox_waits: Vec<Duration>,
     /// How long they then waited for their last answer.
@@ -291,7 +291,7 @@ impl Outbox {
         self.unreached += u64::from(unanswered - u32::from(skipped_ahead));
         self.delivered += u64::from(item.answered()) - item.refused.len() as u64;
         let end = BundleEnd::Unanswered { from: item.answer_place, refused: item.refused, end };
-        effects.results.push(BundleResult { bundle: item.bundle, end });
+        effects.results.push_back(BundleResult { bundle: item.bundle, end });
         true
     }
 
@@ -319,7 +319,7 @@ impl Outbox {
         self.moved_at = now;
         self.suspect.answered();
         effects.gateway_waits.push(now.since(item.written_at));
-        effects.results.push(BundleResult { bundle: item.bundle, end: BundleEnd::Answered(item.refused) });
+        effects.results.push_back(BundleResult { bundle: item.bundle, end: BundleEnd::Answered(item.refused) });
     }
 }
 

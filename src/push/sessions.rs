@@ -15,6 +15,7 @@ use hashbrown::HashTable;
 use crate::ids::{GatewayIx, Nanos, SessionId, SessionIx, UserIx};
 use crate::limits::{LAYOUT_BYTES_MAX, LAYOUTS_LOOKED_AT, MEMBER_PLACES_MAX, RETIRED_LISTS_MAX, SESSIONS_MAX};
 use crate::push::bundle::EventIx;
+use crate::push::foresee::{prefetch, prefetch_all};
 use crate::push::layout::Layout;
 use crate::push::users::Users;
 
@@ -101,6 +102,18 @@ impl Session {
         }
     }
 
+    /// Asks for the memory that taking an event reads first.
+    pub fn prefetch_lists(&self) {
+        prefetch(self.id.as_ptr());
+        prefetch(self.lanes.as_ptr());
+        if let Some(members) = &self.members {
+            prefetch(members.users.as_ptr());
+        }
+        if let Some(layout) = &self.layout {
+            prefetch_all(&**layout);
+        }
+    }
+
     fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.in_flight == 0 && !self.is_asking && self.held.is_empty()
     }
@@ -166,6 +179,11 @@ impl Sessions {
     /// What [`of`](Self::of) and the repeats know an id by.
     pub fn hash(&self, id: &[u8]) -> u64 {
         self.hasher.hash_one(id)
+    }
+
+    /// A session whose id may have this hash.
+    pub fn guess(&self, hash: u64) -> Option<SessionIx> {
+        self.by_id.find(hash, |_| true).map(|&at| SessionIx(at))
     }
 
     /// The session of an id (UTF-8) and its hash, made when it is not kept.

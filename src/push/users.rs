@@ -10,6 +10,7 @@ use std::hash::BuildHasher;
 
 use crate::ids::{GatewayIx, UserIx};
 use crate::limits::{GATEWAYS_MAX, ROUTE_CHANGES_KEPT};
+use crate::push::foresee::prefetch;
 use crate::push::wire::{put_varint, read_varint};
 
 /// `to_username` and `to_usernames` are both field 1, length-delimited.
@@ -108,6 +109,17 @@ impl Users {
         let name = name.as_ref();
         let hash = self.hasher.hash_one(name);
         self.by_name.find(hash, |&at| name_of(&self.wire[at as usize]) == name).map(|&at| UserIx(at))
+    }
+
+    /// A user whose name may be this one.
+    pub fn guess(&self, name: &[u8]) -> Option<UserIx> {
+        self.by_name.find(self.hasher.hash_one(name), |_| true).map(|&at| UserIx(at))
+    }
+
+    /// Asks for the memory that a look-up of this user reads first.
+    pub fn prefetch(&self, user: UserIx) {
+        prefetch(&raw const self.wire[user.0 as usize]);
+        prefetch(&raw const self.route[user.0 as usize]);
     }
 
     /// The user of a name, made known when it is not, and named by one more list.

@@ -357,12 +357,9 @@ impl Burst<'_> {
 
     fn home_of(&self, payload: &[u8]) -> ShardId {
         let shards = self.shared.lanes.len() as u16;
-        match session_id(payload) {
-            Some(session) if shards > 1 => {
-                ShardId::of_partition(Partition::of(session, self.shared.partitions), shards)
-            }
-            _ => ShardId(0),
-        }
+        // A shard alone is everybody's: nothing needs to be looked for.
+        let session = if shards > 1 { session_id(payload) } else { None };
+        session.map_or(ShardId(0), |id| ShardId::of_partition(Partition::of(id, self.shared.partitions), shards))
     }
 
     /// Wakes the shards that were given something and publishes the counts; dropping the burst does the same. What is

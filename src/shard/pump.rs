@@ -9,12 +9,14 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use crate::edge::gateway::Gateways;
 use crate::edge::lookup::MemberThreads;
 use crate::edge::writers::{BuryThread, InboxThreads};
 use crate::heartbeat::Heartbeats;
 use crate::ids::{Nanos, ShardId};
-use crate::limits::INBOX_FACTS_A_TURN;
+use crate::limits::{FORESEEN_MAX, INBOX_FACTS_A_TURN};
 use crate::meter::{GatewayRow, ShardPublisher, ShardSnapshot, Stage};
 use crate::ports::{DeadLetter, DeliveryTag, Health, InboxRows, LookupError, RunningSource, Settled};
 use crate::push::Push;
@@ -30,6 +32,9 @@ pub struct StopState {
     phase: AtomicU8,
     quiet: AtomicUsize,
 }
+
+/// To look ahead costs something itself: with fewer events than this it would save less.
+const WORTH_FORESEEING: usize = 4;
 
 const DRAINING: u8 = 1;
 const CUT_OFF: u8 = 2;
@@ -100,6 +105,7 @@ pub struct Pump {
 #[derive(Default)]
 pub struct Work {
     facts: Vec<Input>,
+    events: Vec<(Bytes, DeliveryTag, Instant)>,
     outputs: Vec<Output>,
     settled: Vec<Settled>,
     snapshot: ShardSnapshot,
@@ -164,20 +170,30 @@ impl Pump {
     /// at the same instant are recorded as one.
     fn take_events(&mut self, now: Instant) -> usize {
         let room = self.push.room();
+        let mut events = std::mem::take(&mut self.work.events);
         let mut taken = 0;
         let mut alike = (now, 0);
-        while taken < room
-            && let Some((payload, tag, received)) = self.lane.try_take_timed()
-        {
-            taken += 1;
-            if alike.0 != received {
-                self.record_intake(alike, now);
-                alike = (received, 0);
+        while taken < room {
+            let most = FORESEEN_MAX.min(room - taken);
+            events.extend(std::iter::from_fn(|| self.lane.try_take_timed()).take(most));
+            if events.is_empty() {
+                break;
             }
-            alike.1 += 1;
-            self.push.take(Input::Event { payload, tag });
+            taken += events.len();
+            if events.len() >= WORTH_FORESEEING {
+                self.push.foresee(events.iter().map(|(payload, ..)| payload));
+            }
+            for (payload, tag, received) in events.drain(..) {
+                if alike.0 != received {
+                    self.record_intake(alike, now);
+                    alike = (received, 0);
+                }
+                alike.1 += 1;
+                self.push.take(Input::Event { payload, tag });
+            }
         }
         self.record_intake(alike, now);
+        self.work.events = events;
         taken
     }
 
