@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::workload::Workload;
+use crate::workload::{SessionGroup, Workload};
 
 /// Counts up when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -46,6 +46,9 @@ pub struct RunResult {
     pub workload: Workload,
     /// What came out, warm-up apart.
     pub figures: Figures,
+    /// Latency by kind of session, where the workload has more than one; empty in older documents.
+    #[serde(default)]
+    pub groups: Vec<GroupFigures>,
     /// Whether each push came once, in order, where it should; warm-up included.
     pub verdict: VerdictCounts,
     /// The engine's own stages, in trip order; empty when the engine tells none.
@@ -154,6 +157,36 @@ pub struct VerdictCounts {
     pub is_clean: bool,
     /// The first ten cases, in words.
     pub cases: Vec<String>,
+}
+
+/// What came to the sessions of one group of the workload, warm-up apart.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GroupFigures {
+    /// What it is called: `100 members`.
+    pub group: String,
+    /// How many sessions.
+    pub sessions: u32,
+    /// Members of each, the sender included.
+    pub members: u32,
+    /// Of the pushes to them.
+    pub latency: LatencyFigures,
+}
+
+impl GroupFigures {
+    /// By group of the workload; none when there is one, whose figures are the run's.
+    pub fn of(workload: &Workload, by_group: &[Histogram<u64>]) -> Vec<Self> {
+        if workload.sessions.len() < 2 {
+            return Vec::new();
+        }
+        let groups = workload.group_names().into_iter().zip(&workload.sessions).zip(by_group);
+        let figures = |((group, sessions), latency): ((String, &SessionGroup), &Histogram<u64>)| Self {
+            group,
+            sessions: sessions.count,
+            members: sessions.members,
+            latency: LatencyFigures::of(latency),
+        };
+        groups.map(figures).collect()
+    }
 }
 
 /// One of the engine's own stage histograms.

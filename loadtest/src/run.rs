@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::live::Live;
 use crate::machine;
 use crate::report;
-use crate::result::{Figures, Histograms, LatencyFigures, RunResult, SCHEMA};
+use crate::result::{Figures, GroupFigures, Histograms, LatencyFigures, RunResult, SCHEMA};
 use crate::search::{self, Search};
 use crate::trial::{Drive, Phase, Setup, Trial, word};
 use crate::workload::{Load, Overrides, Workload};
@@ -114,6 +114,7 @@ pub fn measure(setup: &Setup, engine: Option<&str>, workload: &Workload, search:
         protocol: word(&setup.protocol),
         assignment: word(&setup.assignment),
         cores: setup.cores,
+        groups: GroupFigures::of(&workload, &phase.by_group),
         workload,
         figures,
         verdict,

@@ -25,7 +25,7 @@ use crate::moves::{Mover, RouteWriter};
 use crate::publisher::{NatsPublisher, Subject};
 use crate::result::{SecondFigures, StageFigures};
 use crate::servers::{folder, free_ports};
-use crate::verdict::Verdict;
+use crate::verdict::{self, Verdict};
 use crate::workload::{Load, Workload};
 use crate::world::World;
 
@@ -110,7 +110,9 @@ pub struct Phase {
     pub all: Histogram<u64>,
     /// Each second's: its end, how long it was, and its latencies.
     pub by_second: Vec<(f64, f64, Histogram<u64>)>,
-    /// The same in figures.
+    /// Each group of sessions' latencies, as the workload has them.
+    pub by_group: Vec<Histogram<u64>>,
+    /// The seconds in figures.
     pub figures_by_second: Vec<SecondFigures>,
     /// CPU that the engine used.
     pub cpu: Cpu,
@@ -323,6 +325,7 @@ struct Watch<'a> {
     cpu_at_second: Cpu,
     cpu_at_tick: f64,
     by_second: Vec<(f64, f64, Histogram<u64>)>,
+    by_group: Vec<Histogram<u64>>,
     figures: Vec<SecondFigures>,
     was_given_up: bool,
 }
@@ -331,8 +334,9 @@ impl<'a> Watch<'a> {
     fn new(drive: Drive, verdict: &'a Verdict, cpu: Cpu) -> Self {
         let now = Instant::now();
         // The same bounds, so that adding cannot fail; what came before this phase is not of it.
-        let before = verdict.take_recent();
-        let empty = || Histogram::new_from(&before);
+        let before = verdict.take_recent_by_group();
+        let by_group: Vec<_> = before.iter().map(Histogram::new_from).collect();
+        let empty = || verdict::sum(by_group.clone());
         let delivered = verdict.progress().delivered;
         Self {
             drive,
@@ -348,6 +352,7 @@ impl<'a> Watch<'a> {
             cpu_at_second: cpu,
             cpu_at_tick: cpu.total(),
             by_second: Vec::new(),
+            by_group,
             figures: Vec::new(),
             was_given_up: false,
         }
@@ -385,7 +390,7 @@ impl<'a> Watch<'a> {
             return Ok(());
         }
         engine.check()?;
-        let recent = self.verdict.take_recent();
+        let recent = self.take_recent()?;
         let took = self.ticked.elapsed().as_secs_f64();
         let cpu = engine.cpu()?.total();
         let ms = |quantile| recent.value_at_quantile(quantile) as f64 / 1e6;
@@ -400,19 +405,26 @@ impl<'a> Watch<'a> {
             lost_or_wrong: self.verdict.wrong_so_far(),
         });
         (self.ticked, self.delivered_at_tick, self.cpu_at_tick) = (Instant::now(), progress.delivered, cpu);
-        self.take(&recent)?;
         if self.began.elapsed().as_secs_f64() - self.second_began >= 1.0 {
             self.end_second(engine)?;
         }
         Ok(())
     }
 
-    fn take(&mut self, recent: &Histogram<u64>) -> Result<()> {
-        self.second.add(recent).map_err(|cause| Error::of("histograms of one run differ", cause))
+    /// What came since the last look, which is entered under its second and its groups.
+    fn take_recent(&mut self) -> Result<Histogram<u64>> {
+        let differ = |cause| Error::of("histograms of one run differ", cause);
+        let recent = self.verdict.take_recent_by_group();
+        for (group, recent) in self.by_group.iter_mut().zip(&recent) {
+            group.add(recent).map_err(differ)?;
+        }
+        let recent = verdict::sum(recent);
+        self.second.add(&recent).map_err(differ)?;
+        Ok(recent)
     }
 
     fn end_second(&mut self, engine: &Engine) -> Result<()> {
-        self.take(&self.verdict.take_recent())?;
+        self.take_recent()?;
         let (at, cpu) = (self.began.elapsed().as_secs_f64(), engine.cpu()?);
         let length = at - self.second_began;
         let ms = |quantile| self.second.value_at_quantile(quantile) as f64 / 1e6;
@@ -446,6 +458,7 @@ impl<'a> Watch<'a> {
             seconds: self.last_came.duration_since(self.began).as_secs_f64(),
             all: self.all,
             by_second: self.by_second,
+            by_group: self.by_group,
             figures_by_second: self.figures,
             cpu,
             allocations,

@@ -37,7 +37,8 @@ pub struct Verdict {
     /// Whether whoever cannot be reached must have a row in the inbox.
     owes_rows: AtomicBool,
     counts: Counts,
-    recent: Mutex<Histogram<u64>>,
+    /// By group of sessions: the latencies since they were last taken.
+    recent: Vec<Mutex<Histogram<u64>>>,
     cases: Mutex<Vec<String>>,
 }
 
@@ -92,7 +93,7 @@ impl Verdict {
             may_repeat_at: flapping.into_iter().map(|flaps| flaps || anywhere).collect(),
             owes_rows: AtomicBool::new(false),
             counts: Counts::default(),
-            recent: Mutex::new(histogram()),
+            recent: workload.sessions.iter().map(|_| Mutex::new(histogram())).collect(),
             cases: Mutex::default(),
             world,
         })
@@ -148,11 +149,19 @@ impl Verdict {
         Progress { events: events.load(Ordering::Relaxed), expected: expected.load(Ordering::Acquire), delivered }
     }
 
-    /// The latencies of what came since the last call, in nanoseconds.
+    /// The latencies of what came since the last call, in nanoseconds, by group of sessions.
+    pub fn take_recent_by_group(&self) -> Vec<Histogram<u64>> {
+        let take = |recent: &Mutex<Histogram<u64>>| {
+            // Made before the lock is taken: gateways wait for it.
+            let empty = histogram();
+            std::mem::replace(&mut *lock(recent), empty)
+        };
+        self.recent.iter().map(take).collect()
+    }
+
+    /// The same of all groups together.
     pub fn take_recent(&self) -> Histogram<u64> {
-        // Made before the lock is taken: gateways wait for it.
-        let empty = histogram();
-        std::mem::replace(&mut *lock(&self.recent), empty)
+        sum(self.take_recent_by_group())
     }
 
     /// Faults that are known so far; what is lost is known only at the end.
@@ -270,7 +279,8 @@ impl Verdict {
             counts.repeated.fetch_add(1, Ordering::Relaxed);
             return if self.may_repeat_at[gateway as usize] { Ok(()) } else { Err(Fault::Repeated { message }) };
         }
-        lock(&self.recent).saturating_record(seen.at.saturating_sub(read.intended_nanos));
+        let recent = &self.recent[world.group_of(session)];
+        lock(recent).saturating_record(seen.at.saturating_sub(read.intended_nanos));
         counts.delivered.fetch_add(1, Ordering::Release);
         if came == Came::Late { Err(Fault::OutOfOrder { message: read.number }) } else { Ok(()) }
     }
@@ -328,6 +338,15 @@ impl Recorder for Verdict {
 fn histogram() -> Histogram<u64> {
     let (low, high, digits) = LATENCY_NANOS;
     Histogram::new_with_bounds(low, high, digits).expect("constants that the crate takes")
+}
+
+/// Of [`histogram`]s, which all have the same bounds.
+pub(crate) fn sum(histograms: Vec<Histogram<u64>>) -> Histogram<u64> {
+    let add = |mut sum: Histogram<u64>, other: Histogram<u64>| {
+        sum.add(&other).expect("histograms of the same bounds");
+        sum
+    };
+    histograms.into_iter().reduce(add).unwrap_or_else(histogram)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

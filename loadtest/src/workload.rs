@@ -9,6 +9,7 @@ mod overrides;
 use serde::{Deserialize, Serialize};
 
 pub use self::overrides::{Overrides, Rate};
+use crate::report::numbers::count;
 
 /// A workload; the named ones are the files of `loadtest/workloads/`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,6 +101,16 @@ impl Workload {
         self.sessions.iter().map(|group| u64::from(group.count)).sum()
     }
 
+    /// What each group of sessions is called: by its members, and by its place too where others have as many.
+    pub fn group_names(&self) -> Vec<String> {
+        let is_alone = |members| self.sessions.iter().filter(|group| group.members == members).count() == 1;
+        let name = |(at, group): (usize, &SessionGroup)| {
+            let place = if is_alone(group.members) { String::new() } else { format!(" (group {})", at + 1) };
+            format!("{} members{place}", count(group.members.into()))
+        };
+        self.sessions.iter().enumerate().map(name).collect()
+    }
+
     /// How this gateway misbehaves, when it does.
     pub fn misbehaviour_of(&self, gateway: u32) -> Option<Misbehaving> {
         self.misbehaving.iter().find(|misbehaving| misbehaving.gateway == gateway).copied()
@@ -115,4 +126,17 @@ impl How {
 
 fn one() -> u32 {
     1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_have_names_of_their_own() {
+        let mut workload = Workload::find("mixed").expect("mixed");
+        assert_eq!(workload.group_names(), ["2 members", "100 members", "5,000 members"]);
+        workload.sessions[2].members = 2;
+        assert_eq!(workload.group_names(), ["2 members (group 1)", "100 members", "2 members (group 3)"]);
+    }
 }

@@ -105,6 +105,11 @@ impl World {
         number_of(name, "gateway-").filter(|gateway| *gateway < self.workload.gateways)
     }
 
+    /// Which group of the workload's sessions a session is of.
+    pub fn group_of(&self, session: usize) -> usize {
+        self.schedule.groups.partition_point(|(_, first, _)| *first <= session).saturating_sub(1)
+    }
+
     /// The users of a session; the first is the sender.
     pub fn members(&self, session: usize) -> impl Iterator<Item = u32> + use<> {
         let (shape, users) = (self.sessions[session], u64::from(self.workload.users));
@@ -333,6 +338,9 @@ mod tests {
         }
         let again = World::new(&Workload::find("mixed").expect("mixed"));
         assert!((0..2_000).all(|event| again.next_session(event) == world.next_session(event)), "always the same");
+        for (session, group) in [(0, 0), (199, 0), (200, 1), (219, 1), (220, 2)] {
+            assert_eq!(world.group_of(session), group, "session {session}");
+        }
         let seen: HashSet<usize> = (0..40_000).map(|event| world.next_session(event)).collect();
         assert_eq!(seen.len(), world.sessions(), "no session is left out");
     }

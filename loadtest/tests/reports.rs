@@ -13,7 +13,8 @@ use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use loadtest::report::{self, Compared, Comparison};
 use loadtest::result::{
-    Figures, Histograms, LatencyFigures, Machine, RunResult, SCHEMA, SecondFigures, StageFigures, VerdictCounts,
+    Figures, GroupFigures, Histograms, LatencyFigures, Machine, RunResult, SCHEMA, SecondFigures, StageFigures,
+    VerdictCounts,
 };
 use loadtest::workload::{How, Load, Misbehaving, SessionGroup, Workload};
 use serde_json::Value;
@@ -48,6 +49,7 @@ fn run_of(seconds: &[Vec<(u64, u64)>]) -> (RunResult, Histograms) {
 fn document(all: &Histogram<u64>, seconds: Vec<SecondFigures>) -> RunResult {
     let lasted = seconds.last().map_or(0.0, |second| second.at_seconds);
     let pushes = all.len();
+    let workload = workload();
     RunResult {
         schema: SCHEMA,
         command: "target/release/loadtest run --servers --workload mixed --protocol stream".to_owned(),
@@ -69,7 +71,8 @@ fn document(all: &Histogram<u64>, seconds: Vec<SecondFigures>) -> RunResult {
         source: "core".to_owned(),
         assignment: "queue".to_owned(),
         cores: 1,
-        workload: workload(),
+        groups: GroupFigures::of(&workload, &vec![all.clone(); workload.sessions.len()]),
+        workload,
         figures: Figures {
             events: pushes / 100,
             pushes,
@@ -383,6 +386,23 @@ fn pages_stand_alone_and_escape_what_they_are_given() {
     let page = text_of(&files, "html");
     assert!(page.contains("&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt; &amp; &#39;more&#39;"));
     assert_eq!(page.matches("<li>lost: session-").count(), 10);
+}
+
+#[test]
+fn kinds_of_sessions_are_told_apart_where_there_are_several() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut result, histograms) = usual_run();
+    let files = report::write_files(folder.path(), "several", &result, &histograms).expect("it is written");
+    let (page, json) = (text_of(&files, "html"), text_of(&files, "json"));
+    let read: RunResult = serde_json::from_str(&json).expect("it is a run");
+    let names: Vec<_> = read.groups.iter().map(|group| (group.group.as_str(), group.sessions, group.members)).collect();
+    assert_eq!(names, [("2 members", 5_000, 2), ("101 members", 400, 101), ("5,001 members", 1, 5_001)]);
+    assert!(page.contains("Latency by kind of session") && page.contains("<td>5,001 members</td>"));
+    result.workload.sessions.truncate(1);
+    result.groups = GroupFigures::of(&result.workload, std::slice::from_ref(&histograms.all));
+    assert!(result.groups.is_empty(), "the run's own figures are the group's");
+    let files = report::write_files(folder.path(), "one", &result, &histograms).expect("it is written");
+    assert!(!text_of(&files, "html").contains("Latency by kind of session"));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::numbers::{compact, compact_count, count, rate, short};
 use super::plots::{self, Curve, SERIES};
 use super::tables;
 use crate::error::Result;
-use crate::result::{Figures, Histograms, RunResult, SecondFigures, StageFigures, VerdictCounts};
+use crate::result::{Figures, Histograms, LatencyFigures, RunResult, SecondFigures, VerdictCounts};
 
 /// A quantile and where a document has it.
 type At = (f64, fn(&RunResult) -> f64);
@@ -34,6 +34,10 @@ pub fn run(result: &RunResult, histograms: &Histograms) -> Result<String> {
     body += &tiles(&result.figures);
     let percentiles = plots::percentiles(&histograms.all)?;
     body += &card("Latency by percentile", ON_LOG, &[], percentiles);
+    if !result.groups.is_empty() {
+        let rows = result.groups.iter().map(|group| (group.group.as_str(), &group.latency));
+        body += &latencies("<h2>Latency by kind of session</h2>\n", ["session, ms", "pushes"], rows);
+    }
     let keys = [(0, "p50"), (1, "p99"), (3, "max")].map(|(colour, name)| (colour, name.to_owned()));
     let by_second = "Of the pushes that came in each second; log scale. A gap is a second without pushes.";
     body += &card("Latency over time", by_second, &keys, plots::over_time(&result.seconds)?);
@@ -41,7 +45,8 @@ pub fn run(result: &RunResult, histograms: &Histograms) -> Result<String> {
         let keys = [(0, "p50".to_owned()), (1, "p99".to_owned())];
         let about = "From the engine's own histograms: each stage's median and 99th percentile.";
         body += &card("Stages of the engine", about, &keys, plots::stages(&result.stages)?);
-        body += &stages(&result.stages);
+        let rows = result.stages.iter().map(|stage| (stage.stage.as_str(), &stage.latency));
+        body += &latencies("", ["stage, ms", "count"], rows);
     }
     body += &verdict(&result.verdict);
     body += &facts("The run", &facts_of(result));
@@ -180,14 +185,18 @@ fn numbers_of(head: &[impl AsRef<str>], rows: impl Iterator<Item = Vec<String>>)
     format!("<div class=\"scroll\"><table class=\"numbers\">\n<tr>{head}</tr>\n{rows}</table></div>\n")
 }
 
-fn stages(stages: &[StageFigures]) -> String {
-    let rows = stages.iter().map(|StageFigures { stage, latency }| {
+fn latencies<'a>(
+    title: &str,
+    [name, number]: [&str; 2],
+    rows: impl Iterator<Item = (&'a str, &'a LatencyFigures)>,
+) -> String {
+    let rows = rows.map(|(name, latency)| {
         let ms = [latency.mean_ms, latency.p50_ms, latency.p90_ms, latency.p99_ms, latency.p999_ms, latency.max_ms];
         let [mean, p50, p90, p99, p999, max] = ms.map(short);
-        [stage.clone(), count(latency.count), mean, p50, p90, p99, p999, max]
+        [name.to_owned(), count(latency.count), mean, p50, p90, p99, p999, max]
     });
-    let table = numbers(["stage, ms", "count", "mean", "p50", "p90", "p99", "p99.9", "max"], rows);
-    format!("<div class=\"card\">{table}</div>\n")
+    let table = numbers([name, number, "mean", "p50", "p90", "p99", "p99.9", "max"], rows);
+    format!("<div class=\"card\">{title}{table}</div>\n")
 }
 
 fn verdict(verdict: &VerdictCounts) -> String {

@@ -33,8 +33,13 @@ pub fn run(result: &RunResult, all: &Histogram<u64>) -> String {
     }
     text += "\nlatency of all pushes\n";
     text += &histogram(all);
+    if !result.groups.is_empty() {
+        let rows = result.groups.iter().map(|group| (group.group.as_str(), &group.latency));
+        text += &latencies("latency by kind of session, ms", ("session", "pushes"), rows);
+    }
     if !result.stages.is_empty() {
-        text += &stages(result);
+        let rows = result.stages.iter().map(|stage| (stage.stage.as_str(), &stage.latency));
+        text += &latencies("stages of the engine, ms", ("stage", "count"), rows);
     }
     text + "\n" + &verdict(&result.verdict)
 }
@@ -142,16 +147,17 @@ fn bounds_of_all(low: f64, high: f64) -> Vec<f64> {
     bounds(STEPS[STEPS.len() - 1], low, high)
 }
 
-fn stages(result: &RunResult) -> String {
-    let mut text = format!(
-        "\nstages of the engine, ms\n  {:<12} {:>12} {:>10} {:>10} {:>10} {:>10}\n",
-        "stage", "count", "p50", "p90", "p99", "max"
-    );
-    for stage in &result.stages {
-        let latency = &stage.latency;
+fn latencies<'a>(
+    title: &str,
+    (name, number): (&str, &str),
+    rows: impl Iterator<Item = (&'a str, &'a LatencyFigures)>,
+) -> String {
+    let mut text =
+        format!("\n{title}\n  {name:<15} {number:>12} {:>10} {:>10} {:>10} {:>10}\n", "p50", "p90", "p99", "max");
+    for (name, latency) in rows {
         text += &format!(
-            "  {:<12} {:>12} {:>10} {:>10} {:>10} {:>10}\n",
-            short_name(&stage.stage),
+            "  {:<15} {:>12} {:>10} {:>10} {:>10} {:>10}\n",
+            short_name(name),
             count(latency.count),
             short(latency.p50_ms),
             short(latency.p90_ms),
@@ -292,6 +298,7 @@ mod tests {
             figures: Default::default(),
             verdict: VerdictCounts { expected: 5, lost: 1, delivered: 4, cases, ..Default::default() },
             stages: vec![crate::result::StageFigures { stage: nasty.to_owned(), latency }],
+            groups: vec![],
             seconds: vec![],
         };
         let text = run(&result, &histogram_of([(1_000_000, 4)]));

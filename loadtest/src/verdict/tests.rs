@@ -311,3 +311,31 @@ fn many_threads_lose_no_count() {
     assert_eq!(bench.verdict.findings(), clean(200 * 7));
     assert_eq!(bench.verdict.take_recent().len(), 200 * 7);
 }
+
+#[test]
+fn latencies_are_kept_by_group_and_sum_up_to_all() {
+    let world = world(|it| {
+        let group = |count, members| SessionGroup { count, members, share: 1 };
+        it.sessions = vec![group(2, 4), group(1, 8)];
+    });
+    let verdict = Verdict::new(world.clone());
+    // Sessions 0 and 1 wait for 4 and 3 ms, session 2 of the other group for 1 ms.
+    for (session, intended) in [(0, 1_000_000), (1, 2_000_000), (2, 4_000_000)] {
+        let mut payload = Vec::new();
+        verdict.next_event(session, intended, &mut payload);
+        let event = PushEvent::decode(payload.as_slice()).expect("an event");
+        let bench = Bench { world: world.clone(), verdict: verdict.clone(), events: vec![event] };
+        for user in world.members(session).skip(1) {
+            bench.comes(0, user, user % 2);
+        }
+    }
+    let groups = verdict.take_recent_by_group();
+    let near = |nanos: u64, ms: u64| nanos.abs_diff(ms * 1_000_000) < 10_000;
+    assert_eq!(groups.iter().map(Histogram::len).collect::<Vec<_>>(), [6, 7]);
+    assert!(near(groups[0].min(), 3) && near(groups[0].max(), 4), "{:?}", (groups[0].min(), groups[0].max()));
+    assert!(near(groups[1].min(), 1) && near(groups[1].max(), 1), "{:?}", (groups[1].min(), groups[1].max()));
+    let all = sum(groups);
+    assert_eq!((all.len(), verdict.progress().delivered), (13, 13));
+    assert!(near(all.min(), 1) && near(all.max(), 4));
+    assert_eq!(verdict.take_recent().len(), 0);
+}
