@@ -3,6 +3,7 @@
 //! Promises that a start returns only when the engine is ready, and that one that dies or never becomes ready is an
 //! error with what was waited for and its last log lines.
 
+mod counters;
 mod embedded;
 pub(crate) mod own;
 mod process;
@@ -10,6 +11,7 @@ mod stages;
 
 use std::time::Duration;
 
+pub use self::counters::Counters;
 pub use self::embedded::Embedded;
 pub use self::process::{Places, Process, Ready, words_of};
 pub use self::stages::Stages;
@@ -66,11 +68,19 @@ impl Engine {
 
     /// Its stage histograms so far; none when it has no such page.
     pub fn stages(&self) -> Stages {
-        let port = match self {
+        Stages::read(self.admin_port())
+    }
+
+    /// Its counters so far; none when it has no such page.
+    pub fn counters(&self) -> Counters {
+        Counters::read(self.admin_port())
+    }
+
+    fn admin_port(&self) -> u16 {
+        match self {
             Self::Embedded(embedded) => embedded.admin_port(),
             Self::Process(process) => process.admin_port(),
-        };
-        Stages::read(port)
+        }
     }
 
     /// Fails when it has ended by itself, with its last log lines.

@@ -105,7 +105,7 @@ impl Publishing {
         Ok(Published { events: self.world.sessions() as u64, lag_max_nanos: 0 })
     }
 
-    /// Publishes for so long, or until it is told to stop.
+    /// Publishes for so long, or until the world has no more events, or it is told to stop.
     ///
     /// # Errors
     /// When nothing takes the events.
@@ -137,6 +137,7 @@ impl Publishing {
         let mut published = Published::default();
         let start = clock::now();
         let events = (u128::from(rate) * u128::from(nanos) / 1_000_000_000) as u64;
+        let events = events.min(self.left());
         while published.events < events && !stop.load(Ordering::Relaxed) {
             let after = u128::from(published.events) * 1_000_000_000 / u128::from(rate);
             let intended = start + after as u64;
@@ -156,7 +157,7 @@ impl Publishing {
     fn closed_loop(&mut self, window: u64, nanos: u64, stop: &AtomicBool) -> Result<Published> {
         let mut published = Published::default();
         let end = clock::now() + nanos;
-        while self.wait_for_room(window, end, stop)? {
+        while self.left() > 0 && self.wait_for_room(window, end, stop)? {
             self.publish_next(clock::now())?;
             published.events += 1;
         }
@@ -181,6 +182,11 @@ impl Publishing {
             self.strike_out();
             std::thread::sleep(ROOM_POLL);
         }
+    }
+
+    /// How many more events the world has.
+    fn left(&self) -> u64 {
+        self.world.events_max().saturating_sub(self.events)
     }
 
     fn publish_next(&mut self, intended: u64) -> Result<()> {

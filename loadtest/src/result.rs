@@ -53,6 +53,9 @@ pub struct RunResult {
     pub verdict: VerdictCounts,
     /// The engine's own stages, in trip order; empty when the engine tells none.
     pub stages: Vec<StageFigures>,
+    /// What the engine counted after the warm-up, by the names of its metrics; empty when it tells none.
+    #[serde(default)]
+    pub counters: BTreeMap<String, u64>,
     /// Each second after the warm-up.
     pub seconds: Vec<SecondFigures>,
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::live::Live;
 use crate::machine;
 use crate::report;
@@ -57,6 +57,11 @@ pub struct Run {
 pub fn run(args: &RunArgs) -> Result<bool> {
     let workload = args.overrides.apply(Workload::find(&args.workload)?)?;
     workload.check()?;
+    if workload.cold && args.overrides.rate_is_max() {
+        return Err(Error::new(
+            "a cold workload visits each session once, so no rate can be searched: leave --rate max out",
+        ));
+    }
     let stem = args.name.clone().unwrap_or_else(|| format!("{}-{}", workload.name, word(&args.setup.protocol)));
     report::prepare(&args.out, &stem)?;
     let search = args.overrides.rate_is_max().then_some(&args.search);
@@ -79,7 +84,9 @@ pub fn measure(setup: &Setup, engine: Option<&str>, workload: &Workload, search:
     let live = Live::new(f64::from(workload.warm_up_seconds + workload.seconds));
     let mut trial = Trial::start(setup, engine, &workload, &live)?;
     let touch = Drive { phase: "warm-up", load: None, seconds: 0.0, give_up_above_ms: None };
-    trial.drive(touch, &live)?;
+    if !workload.cold {
+        trial.drive(touch, &live)?;
+    }
     let warm_up = Drive { load: Some(workload.load), seconds: f64::from(workload.warm_up_seconds), ..touch };
     if workload.warm_up_seconds > 0 {
         trial.drive(warm_up, &live)?;
@@ -119,6 +126,7 @@ pub fn measure(setup: &Setup, engine: Option<&str>, workload: &Workload, search:
         figures,
         verdict,
         stages: phase.stages,
+        counters: phase.counters,
         seconds: phase.figures_by_second,
     };
     let histograms = Histograms { all: phase.all, seconds: phase.by_second };

@@ -6,6 +6,7 @@
 mod inbox;
 mod servers;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use tempfile::TempDir;
 
 use self::servers::{PARTITIONS, Servers, TOPIC};
 use crate::cost::Cpu;
-use crate::engine::{self, Embedded, Engine, Places, Process, Ready, Stages, Stopped};
+use crate::engine::{self, Embedded, Engine, Places, Process, Ready, Stopped};
 use crate::error::{Error, Result};
 use crate::gateways::{Gateway, Protocols};
 use crate::live::{Live, Tick};
@@ -33,6 +34,8 @@ use crate::world::World;
 const QUIET: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(5);
 const TICK: Duration = Duration::from_millis(250);
+/// Stage histograms are told once a second: those of a moment ago are complete so much later.
+const SETTLED_AFTER: Duration = Duration::from_millis(1_300);
 /// Pushes under way while each session is touched once.
 const TOUCH_IN_FLIGHT: u64 = 50_000;
 
@@ -120,6 +123,8 @@ pub struct Phase {
     pub allocations: Option<u64>,
     /// The engine's stages.
     pub stages: Vec<StageFigures>,
+    /// What the engine counted, by name.
+    pub counters: BTreeMap<String, u64>,
     /// Users that moved.
     pub moves: u64,
     /// Whether it was ended early because `give_up_above` was passed.
@@ -255,7 +260,8 @@ impl Trial {
         let engine = engine.as_mut().ok_or_else(|| Error::new("the engine was stopped"))?;
         let stop = AtomicBool::new(false);
         let moves_before = mover.as_ref().map_or(0, Mover::moves);
-        let (cpu, allocations, stages) = (engine.cpu()?, engine.allocations(), engine.stages());
+        let (stages, counters) = (engine.stages(), engine.counters());
+        let (cpu, allocations) = (engine.cpu()?, engine.allocations());
         let mut watch = Watch::new(drive, verdict, cpu);
         let published = std::thread::scope(|scope| {
             let publisher = std::thread::Builder::new().name("publisher".to_owned());
@@ -275,8 +281,10 @@ impl Trial {
         let moves = mover.as_ref().map_or(0, Mover::moves) - moves_before;
         let cpu_used = engine.cpu()?.since(cpu);
         let allocated = engine.allocations().map(|now| now - allocations.unwrap_or(0));
-        let stages = settled_stages(engine).since(&stages);
-        Ok(watch.finish(published, cpu_used, allocated, stages, moves))
+        std::thread::sleep(SETTLED_AFTER);
+        let (stages, counters) = (engine.stages().since(&stages), engine.counters().since(&counters));
+        let by_engine = ByEngine { cpu: cpu_used, allocations: allocated, stages, counters };
+        Ok(watch.finish(published, by_engine, moves))
     }
 
     /// What judges it.
@@ -304,10 +312,12 @@ impl Trial {
     }
 }
 
-/// Stage histograms are told once a second: those of a moment ago are complete a little later.
-fn settled_stages(engine: &Engine) -> Stages {
-    std::thread::sleep(Duration::from_millis(1_300));
-    engine.stages()
+/// What the engine used and told of a phase.
+struct ByEngine {
+    cpu: Cpu,
+    allocations: Option<u64>,
+    stages: Vec<StageFigures>,
+    counters: BTreeMap<String, u64>,
 }
 
 /// Looks at a phase while it runs.
@@ -445,14 +455,8 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    fn finish(
-        self,
-        published: Published,
-        cpu: Cpu,
-        allocations: Option<u64>,
-        stages: Vec<StageFigures>,
-        moves: u64,
-    ) -> Phase {
+    fn finish(self, published: Published, by_engine: ByEngine, moves: u64) -> Phase {
+        let ByEngine { cpu, allocations, stages, counters } = by_engine;
         Phase {
             published,
             seconds: self.last_came.duration_since(self.began).as_secs_f64(),
@@ -463,6 +467,7 @@ impl<'a> Watch<'a> {
             cpu,
             allocations,
             stages,
+            counters,
             moves,
             was_given_up: self.was_given_up,
         }

@@ -32,6 +32,10 @@ pub struct Workload {
     /// Users that move to another gateway each second.
     #[serde(default)]
     pub moves_per_second: u32,
+    /// Each session is visited once, in order, and none before: members and routes have to be looked up for every event.
+    /// It has no warm-up, takes no account of shares, and ends when all were visited, or when `seconds` are over.
+    #[serde(default)]
+    pub cold: bool,
     /// Bytes of each message's content (at least 48: number, instant and checksum are in it).
     pub content_bytes: usize,
     /// How events are published.

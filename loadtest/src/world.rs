@@ -175,9 +175,19 @@ impl World {
         until_end - self.judged_before[from] - u32::from(self.is_judged(first))
     }
 
-    /// The session of an event: the same for the same number, and following the groups' shares.
+    /// The session of an event: the same for the same number, and following the groups' shares; in a cold world one after
+    /// the other.
     pub fn next_session(&self, event_number: u64) -> usize {
-        self.schedule.session(event_number)
+        if self.workload.cold {
+            event_number as usize % self.sessions.len()
+        } else {
+            self.schedule.session(event_number)
+        }
+    }
+
+    /// How many events there can be: in a cold world each session has one.
+    pub fn events_max(&self) -> u64 {
+        if self.workload.cold { self.sessions.len() as u64 } else { u64::MAX }
     }
 }
 
@@ -343,6 +353,14 @@ mod tests {
         }
         let seen: HashSet<usize> = (0..40_000).map(|event| world.next_session(event)).collect();
         assert_eq!(seen.len(), world.sessions(), "no session is left out");
+    }
+
+    #[test]
+    fn a_cold_world_visits_each_session_once_and_in_order() {
+        let cold = Workload { cold: true, ..Workload::find("mixed").expect("mixed") };
+        let (cold, warm) = (World::new(&cold), World::new(&Workload::find("mixed").expect("mixed")));
+        assert_eq!((cold.events_max(), warm.events_max()), (221, u64::MAX));
+        assert!((0..221).all(|event| cold.next_session(event) == event as usize));
     }
 
     #[test]

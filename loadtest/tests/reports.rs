@@ -91,6 +91,9 @@ fn document(all: &Histogram<u64>, seconds: Vec<SecondFigures>) -> RunResult {
         },
         verdict: VerdictCounts { expected: pushes, delivered: pushes, is_clean: true, ..VerdictCounts::default() },
         stages: stages(),
+        counters: [("member_queries", 20), ("member_query_sessions", 800), ("mgets", 7), ("mget_keys", 3_206)]
+            .map(|(name, count)| (name.to_owned(), count))
+            .into(),
         seconds,
     }
 }
@@ -108,6 +111,7 @@ fn workload() -> Workload {
         ],
         offline_percent: 0,
         moves_per_second: 0,
+        cold: false,
         content_bytes: 128,
         load: Load::EventsPerSecond(400),
         warm_up_seconds: 2,
@@ -384,6 +388,7 @@ fn pages_stand_alone_and_escape_what_they_are_given() {
     let (result, histograms) = wrong_run();
     let files = report::write_files(&shown(), "wrong", &result, &histograms).expect("it is written");
     let page = text_of(&files, "html");
+    assert!(page.contains("20 member queries of 40.0 sessions, 7 MGETs of 458 keys"));
     assert!(page.contains("&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt; &amp; &#39;more&#39;"));
     assert_eq!(page.matches("<li>lost: session-").count(), 10);
 }

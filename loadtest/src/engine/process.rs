@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{DEADLINE, Stopped, stages};
+use super::{DEADLINE, Stopped, counters, stages};
 use crate::cost::{self, Cpu};
 use crate::error::{Error, Result};
 use crate::servers::{self, READY_EVERY};
@@ -56,11 +56,7 @@ impl Process {
     /// The sum of a counter of its page /metrics over all labels; nothing when it has no such page.
     pub fn counter(&self, name: &str) -> Option<u64> {
         let page = String::from_utf8(stages::get(self.admin_port, "/metrics")?).ok()?;
-        let values = page.lines().filter_map(|line| {
-            let (metric, value) = line.rsplit_once(' ')?;
-            (metric.split('{').next() == Some(name)).then(|| value.parse::<f64>().ok()).flatten()
-        });
-        Some(values.sum::<f64>() as u64)
+        Some(counters::sum(&page, name).unwrap_or(0))
     }
 
     /// Starts it and waits until it is ready.

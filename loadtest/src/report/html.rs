@@ -243,6 +243,7 @@ fn facts_of(result: &RunResult) -> Vec<(String, String)> {
         fact("users that moved", count(figures.moves)),
         fact("mean latency", format!("{} ms", short(figures.latency.mean_ms))),
     ]);
+    facts.extend(tables::lookups(result).map(|lookups| fact("lookups", lookups)));
     facts
 }
 
@@ -268,6 +269,7 @@ fn shared_facts(result: &RunResult) -> Vec<(String, String)> {
         fact("content", format!("{} bytes", workload.content_bytes)),
         fact("users without a route", format!("{}%", workload.offline_percent)),
         fact("moves", format!("{} users a second", workload.moves_per_second)),
+        fact("cold", if workload.cold { "each session once, none known before" } else { "no" }),
     ]);
     facts
 }

@@ -50,6 +50,27 @@ pub fn cpu(figures: &Figures) -> String {
     format!("{} s user, {} s system ({} of one CPU)", short(user), short(system), short(share))
 }
 
+/// What the engine asked its stores; nothing when it does not tell, or asked nothing.
+pub fn lookups(result: &RunResult) -> Option<String> {
+    let counted = |name: &str| result.counters.get(name).copied().unwrap_or(0);
+    let asked = |asks: &str, of: &str| {
+        let (asks, keys) = (counted(asks), counted(of));
+        (asks, keys as f64 / asks.max(1) as f64, keys as f64 / result.figures.seconds.max(1e-6))
+    };
+    let (queries, sessions, _) = asked("member_queries", "member_query_sessions");
+    let (mgets, keys, keys_a_second) = asked("mgets", "mget_keys");
+    (queries + mgets > 0).then(|| {
+        format!(
+            "{} of {} sessions, {} of {} keys ({} keys/s)",
+            plural(queries, "member query", "member queries"),
+            short(sessions),
+            plural(mgets, "MGET", "MGETs"),
+            short(keys),
+            rate(keys_a_second),
+        )
+    })
+}
+
 /// Whose memory the peak is, when it is not the engine's alone.
 pub fn whose_memory(result: &RunResult) -> &'static str {
     if result.engine == "embedded" { " (this process, gateways and books included)" } else { "" }

@@ -67,6 +67,9 @@ fn lines(result: &RunResult) -> Vec<(&'static str, String)> {
     if let Some(allocations) = figures.allocations_per_push {
         lines.push(("allocations", format!("{} per push", short(allocations))));
     }
+    if let Some(lookups) = tables::lookups(result) {
+        lines.push(("lookups", lookups));
+    }
     if figures.moves > 0 {
         lines.push(("moves", plural(figures.moves, "user moved", "users moved")));
     }
@@ -299,6 +302,7 @@ mod tests {
             verdict: VerdictCounts { expected: 5, lost: 1, delivered: 4, cases, ..Default::default() },
             stages: vec![crate::result::StageFigures { stage: nasty.to_owned(), latency }],
             groups: vec![],
+            counters: Default::default(),
             seconds: vec![],
         };
         let text = run(&result, &histogram_of([(1_000_000, 4)]));

@@ -104,6 +104,12 @@ impl Workload {
         if self.warm_up_seconds > DAY_SECONDS {
             return Err(format!("warm_up_seconds is {}: make it 0 to {DAY_SECONDS} (--warm-up)", self.warm_up_seconds));
         }
+        if self.cold && self.warm_up_seconds > 0 {
+            return Err(format!(
+                "it is cold, which allows no warm-up, but warm_up_seconds is {}: make it 0 (--warm-up 0)",
+                self.warm_up_seconds
+            ));
+        }
         if self.moves_per_second > MOVES_MAX {
             return Err(format!(
                 "moves_per_second is {}: make it at most {MOVES_MAX} (--moves)",
@@ -195,6 +201,7 @@ mod tests {
             (refused(|it| it.load = Load::PushesInFlight(0)), "window is 0 pushes"),
             (refused(|it| it.seconds = 0), "seconds is 0"),
             (refused(|it| it.warm_up_seconds = u32::MAX), "warm_up_seconds is"),
+            (refused(|it| it.cold = true), "make it 0 (--warm-up 0)"),
             (refused(|it| it.moves_per_second = u32::MAX), "moves_per_second is"),
             (refused(|it| it.misbehaving = vec![misbehaving(8, How::Deaf, 0)]), "gateway 8 is to misbehave"),
             (refused(|it| it.misbehaving = vec![misbehaving(1, How::Slow, 0)]), "slow:20"),

@@ -13,7 +13,7 @@ macro_rules! named {
 }
 
 /// Name and text of each, in the order that they are listed in.
-const NAMED: [(&str, &str); 9] = named!(
+const NAMED: [(&str, &str); 10] = named!(
     "mixed",
     "one-to-one",
     "group-100",
@@ -22,7 +22,8 @@ const NAMED: [(&str, &str); 9] = named!(
     "beside-huge",
     "hot-session",
     "reconnect-storm",
-    "offline-20"
+    "offline-20",
+    "cold"
 );
 
 impl Workload {
