@@ -53,7 +53,8 @@ pub struct RunResult {
     pub verdict: VerdictCounts,
     /// The engine's own stages, in trip order; empty when the engine tells none.
     pub stages: Vec<StageFigures>,
-    /// What the engine counted after the warm-up, by the names of its metrics; empty when it tells none.
+    /// What the engine counted after the warm-up, by the names of its metrics; empty when it tells none. Users go on moving
+    /// for the second that it takes until counts are told: their changes are in it, and not in `figures.moves`.
     #[serde(default)]
     pub counters: BTreeMap<String, u64>,
     /// Each second after the warm-up.
