@@ -79,6 +79,7 @@ fn asking() -> (Push, u64) {
         shard: ShardId(0),
         shards: 1,
         events_window: usize::MAX,
+        group_users_max: task_engine::limits::GROUP_USERS_MAX,
         members_ttl: Duration::from_secs(30),
         caches_routes: true,
         delivery_timeout: Duration::from_secs(5),

@@ -73,6 +73,8 @@ pub struct Settings {
     pub shards: u16,
     /// How many events its source lets out to it at once; [`EVENTS_IN_FLIGHT_MAX`] when the source has no bound.
     pub events_window: usize,
+    /// Users of one group at the most: [`GROUP_USERS_MAX`](crate::limits::GROUP_USERS_MAX), but where groups are to be cut that are small.
+    pub group_users_max: usize,
     /// `members.cache_ttl`.
     pub members_ttl: Duration,
     /// `routes.cache` is `tracked`: while the store tells changes, a route holds until it does. Else each event asks.
@@ -161,6 +163,7 @@ impl Push {
     /// An empty shard.
     pub fn new(settings: Settings) -> Self {
         let outbox = OutboxSettings { delivery_timeout: settings.delivery_timeout };
+        let grouper = Grouper::of(settings.group_users_max);
         let shares = Shares::new(settings.events_window.min(EVENTS_IN_FLIGHT_MAX));
         Self {
             settings,
@@ -171,7 +174,7 @@ impl Push {
             gateways: Gateways::new(outbox),
             shares,
             effects: Effects::default(),
-            grouper: Grouper::default(),
+            grouper,
             members: MemberAsks::default(),
             routes: RouteAsks::default(),
             holds: HashMap::new(),

@@ -28,6 +28,7 @@ fn shard_with(delivery_timeout: Duration, inbox: InboxStore) -> Push {
         shard: ShardId(0),
         shards: 1,
         events_window: usize::MAX,
+        group_users_max: task_engine::limits::GROUP_USERS_MAX,
         members_ttl: long,
         caches_routes: true,
         delivery_timeout,

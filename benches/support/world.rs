@@ -138,6 +138,7 @@ impl World {
             shard: ShardId(0),
             shards: shape.shards,
             events_window: usize::MAX,
+            group_users_max: task_engine::limits::GROUP_USERS_MAX,
             members_ttl: 24 * hour,
             caches_routes: true,
             delivery_timeout: hour,

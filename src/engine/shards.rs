@@ -13,7 +13,9 @@ use crate::edge::writers::{BuryThread, InboxThreads};
 use crate::engine::ends::{Ending, Ends, Handles, OnFailure};
 use crate::engine::{Engine, StartError};
 use crate::ids::ShardId;
-use crate::limits::{EVENTS_IN_FLIGHT_MAX, SHARD_IO_MEMORY_BYTES, SHARD_PREEMPT_AFTER, SHARD_START_PATIENCE, TICK};
+use crate::limits::{
+    EVENTS_IN_FLIGHT_MAX, GROUP_USERS_MAX, SHARD_IO_MEMORY_BYTES, SHARD_PREEMPT_AFTER, SHARD_START_PATIENCE, TICK,
+};
 use crate::meter::ShardPublisher;
 use crate::ports::{Routes, shard_name};
 use crate::push::inbox::InboxStore;
@@ -127,6 +129,7 @@ fn settings_of(config: &Config, shard: ShardId) -> Settings {
         shard,
         shards: config.engine.cores,
         events_window: events_window_of(config),
+        group_users_max: GROUP_USERS_MAX,
         members_ttl: config.members.cache_ttl,
         caches_routes: Engine::caches_routes(config),
         delivery_timeout: config.gateway.delivery_timeout,

@@ -18,7 +18,8 @@ use crate::push::shares::Load;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventIx(pub u32);
 
-/// Some users of one session on one gateway, at most [`GROUP_WIRE_BYTES_MAX`] of names; a larger group is several.
+/// Some users of one session on one gateway, at most [`GROUP_WIRE_BYTES_MAX`] of names; a larger group is cut into
+/// parts.
 #[derive(Debug)]
 pub struct Group {
     /// The gateway's id, for the owner shard.
@@ -32,6 +33,8 @@ pub struct Group {
     /// The place of the home session's lane to the gateway when the group was made: lanes move, so only where to look
     /// first.
     pub lane: u32,
+    /// It is one of several that the session's users on this gateway are cut into.
+    pub is_part: bool,
     owner_place: AtomicU32,
 }
 
@@ -39,7 +42,12 @@ impl Group {
     /// Collects a group; `wire` is the users' wire names in the same order.
     pub fn new(gateway_id: GatewayId, gateway: GatewayIx, lane: u32, users: Box<[UserIx]>, wire: Box<[u8]>) -> Self {
         debug_assert!(wire.len() <= GROUP_WIRE_BYTES_MAX);
-        Self { gateway_id, gateway, lane, users, wire, owner_place: AtomicU32::new(u32::MAX) }
+        Self { gateway_id, gateway, lane, users, wire, is_part: false, owner_place: AtomicU32::new(u32::MAX) }
+    }
+
+    /// The same as one of several.
+    pub fn as_part(self, is_part: bool) -> Self {
+        Self { is_part, ..self }
     }
 
     /// The gateway's place on the owner shard, once that shard has said it; saves it a hash of the id per bundle.

@@ -85,8 +85,9 @@ impl Layout {
 }
 
 /// What is kept between two groupings so that none allocates it again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Grouper {
+    users_max: usize,
     slot_of: Vec<u32>,
     slots: Vec<Slot>,
     /// Those who are connected, and the slot of each.
@@ -109,6 +110,20 @@ struct Slot {
 }
 
 impl Grouper {
+    /// One that puts at most so many users into a group.
+    pub fn of(users_max: usize) -> Self {
+        Self {
+            users_max: users_max.max(1),
+            slot_of: Vec::new(),
+            slots: Vec::new(),
+            connected: Vec::new(),
+            sorted: Vec::new(),
+            offline: Vec::new(),
+            bad: Vec::new(),
+            held: Vec::new(),
+        }
+    }
+
     /// Groups `members` (ascending), leaving out `held` (ascending). Lanes without traffic are dropped from `lanes`,
     /// and those of the new groups added.
     pub fn group(
@@ -127,8 +142,10 @@ impl Grouper {
             self.slot_of[slot.gateway.0 as usize] = u32::MAX;
             let of_slot = &self.sorted[(slot.next - slot.users) as usize..slot.next as usize];
             let gateway = slot.gateway;
-            cut_into_groups(&slot, of_slot, users, gateway_id(gateway), |group| {
-                groups.push(LaidGroup { group, gateway })
+            let is_part = slot.users as usize > self.users_max || slot.wire_bytes > GROUP_WIRE_BYTES_MAX;
+            cut_into_groups(&slot, of_slot, self.users_max, users, |in_it, wire| {
+                let group = Group::new(gateway_id(gateway), gateway, slot.lane, in_it, wire).as_part(is_part);
+                groups.push(LaidGroup { group: Arc::new(group), gateway })
             });
         }
         let of_groups = groups.iter().map(|laid| GROUP_BYTES + laid.group.wire.len() + size_of_val(&*laid.group.users));
@@ -222,29 +239,27 @@ pub fn group_of_one(user: UserIx, users: &Users, gateway_id: GatewayId, gateway:
 fn cut_into_groups(
     slot: &Slot,
     of_slot: &[UserIx],
+    users_max: usize,
     users: &Users,
-    gateway_id: GatewayId,
-    mut take: impl FnMut(Arc<Group>),
+    mut take: impl FnMut(Box<[UserIx]>, Box<[u8]>),
 ) {
     let mut wire = Vec::with_capacity(slot.wire_bytes.min(GROUP_WIRE_BYTES_MAX));
     let mut start = 0;
     for (index, user) in of_slot.iter().enumerate() {
         let name = users.wire(*user);
-        if wire.len() + name.len() > GROUP_WIRE_BYTES_MAX {
-            let full = std::mem::take(&mut wire).into_boxed_slice();
-            let in_it = of_slot[start..index].into();
-            take(Arc::new(Group::new(gateway_id.clone(), slot.gateway, slot.lane, in_it, full)));
+        if wire.len() + name.len() > GROUP_WIRE_BYTES_MAX || index - start >= users_max {
+            take(of_slot[start..index].into(), std::mem::take(&mut wire).into_boxed_slice());
             start = index;
         }
         wire.extend_from_slice(name);
     }
-    let in_it = of_slot[start..].into();
-    take(Arc::new(Group::new(gateway_id, slot.gateway, slot.lane, in_it, wire.into_boxed_slice())));
+    take(of_slot[start..].into(), wire.into_boxed_slice());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::GROUP_USERS_MAX;
 
     fn world(routes: &[Known]) -> (Users, Vec<UserIx>) {
         let mut users = Users::default();
@@ -261,7 +276,8 @@ mod tests {
         let (users, members) = world(&[a, b, Known::Offline, a, Known::Bad, b, a]);
         let mut lanes = vec![SessionLane { gateway: GatewayIx(9), sent: 3, done: 3 }];
         let held = [members[6]];
-        let layout = Grouper::default().group(&members, &held, &users, |ix| format!("gw-{}", ix.0).into(), &mut lanes);
+        let layout =
+            Grouper::of(GROUP_USERS_MAX).group(&members, &held, &users, |ix| format!("gw-{}", ix.0).into(), &mut lanes);
         let groups = layout.groups.iter().map(|laid| (&*laid.group.gateway_id, laid.group.users.to_vec()));
         let expected = vec![("gw-0", vec![members[0], members[3]]), ("gw-5", vec![members[1], members[5]])];
         assert_eq!(groups.collect::<Vec<_>>(), expected);
@@ -278,10 +294,13 @@ mod tests {
     #[test]
     fn a_large_group_is_cut_into_bounded_ones() {
         let (users, members) = world(&vec![Known::At(GatewayIx(0)); 20_000]);
-        let layout = Grouper::default().group(&members, &[], &users, |_| "gw".into(), &mut Vec::new());
+        let layout = Grouper::of(GROUP_USERS_MAX).group(&members, &[], &users, |_| "gw".into(), &mut Vec::new());
         assert!(layout.groups.len() > 2);
         let all = layout.groups.iter().flat_map(|laid| laid.group.users.to_vec()).collect::<Vec<_>>();
         assert_eq!(all, members);
-        assert!(layout.groups.iter().all(|laid| laid.group.wire.len() <= GROUP_WIRE_BYTES_MAX));
+        let of_part = |laid: &LaidGroup| laid.group.is_part && laid.group.users.len() <= GROUP_USERS_MAX;
+        assert!(layout.groups.iter().all(|laid| laid.group.wire.len() <= GROUP_WIRE_BYTES_MAX && of_part(laid)));
+        let layout = Grouper::of(GROUP_USERS_MAX).group(&members[..9], &[], &users, |_| "gw".into(), &mut Vec::new());
+        assert!(!layout.groups[0].group.is_part);
     }
 }

@@ -5,13 +5,14 @@
 //! recipients for a bounded time. Refuses to wait for anything: [`Outbox::take`], [`Outbox::tick`] and
 //! [`Outbox::flush`] return at once.
 //!
-//! `encode` writes frames, `answers` reads what comes back, `link` opens, closes and reopens the stream, `suspect` finds the
-//! push that breaks it.
+//! `turns` has small groups go before the parts of large ones, `encode` writes frames, `answers` reads what comes back, `link`
+//! opens, closes and reopens the stream, `suspect` finds the push that breaks it.
 
 mod answers;
 mod encode;
 mod link;
 mod suspect;
+mod turns;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -29,6 +30,7 @@ use crate::push::facts::Output;
 use crate::push::outbox::encode::Encoder;
 use crate::push::outbox::link::Link;
 use crate::push::outbox::suspect::Suspect;
+use crate::push::outbox::turns::Turns;
 
 /// What an outbox depends on besides facts.
 #[derive(Clone, Debug)]
@@ -95,6 +97,7 @@ pub struct Outbox {
     batches: VecDeque<(u64, usize)>,
     next_batch: u64,
     calls_open: Vec<bool>,
+    turns: Turns,
     encoder: Encoder,
     partial: Vec<u8>,
     backlog: usize,
@@ -129,6 +132,7 @@ impl Outbox {
             batches: VecDeque::new(),
             next_batch: 1,
             calls_open: Vec::new(),
+            turns: Turns::default(),
             encoder: Encoder::default(),
             partial: Vec::new(),
             backlog: 0,
@@ -193,7 +197,7 @@ impl Outbox {
         }
         self.backlog += bundle.recipients();
         self.backlog_bytes += bundle.message.len();
-        self.items.push_back(Item {
+        let item = Item {
             bundle,
             write_place: 0,
             write_at: 0,
@@ -202,7 +206,8 @@ impl Outbox {
             written_at: now,
             failures: 0,
             is_done: false,
-        });
+        };
+        self.queue(item, now);
         Ok(())
     }
 
@@ -298,6 +303,7 @@ impl Outbox {
     fn pop_front(&mut self) -> Option<Item> {
         let item = self.items.pop_front()?;
         self.front_no += 1;
+        self.turns.popped(item.bundle.group.is_part, self.written > 0);
         self.written = self.written.saturating_sub(1);
         if !item.is_done {
             self.backlog -= item.bundle.recipients();

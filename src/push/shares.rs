@@ -65,7 +65,7 @@ struct Share {
     pace: Pace,
     /// The last answer, or when it had nothing to answer.
     answered_at: Nanos,
-    /// Nothing without an end is older.
+    /// Nothing without an end is older, or a part of a large group that lets small ones go before it.
     oldest: Nanos,
     is_watched: bool,
 }

@@ -49,6 +49,7 @@ fn settings(delivery_timeout: Duration, inbox: InboxStore) -> Settings {
         shard: ShardId(0),
         shards: 1,
         events_window: usize::MAX,
+        group_users_max: task_engine::limits::GROUP_USERS_MAX,
         members_ttl: Duration::from_millis(100),
         caches_routes: true,
         delivery_timeout,

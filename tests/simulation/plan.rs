@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use task_engine::ids::ShardId;
+use task_engine::limits::GROUP_USERS_MAX;
 use task_engine::push::Settings;
 use task_engine::push::inbox::InboxStore;
 
@@ -149,12 +150,19 @@ impl Plan {
         if self.steps.is_multiple_of(3) { 8 + self.steps % 56 } else { usize::MAX }
     }
 
+    /// In some worlds large groups are those of more than a quarter of all users: not smaller, for the calls of a unary gateway
+    /// go one after the other, each within the timeout.
+    pub fn group_users_max(&self) -> usize {
+        if (self.steps / 3).is_multiple_of(2) { (self.users / 4).max(2) } else { GROUP_USERS_MAX }
+    }
+
     /// What the core of one shard is given.
     pub fn settings(&self, shard: u16) -> Settings {
         Settings {
             shard: ShardId(shard),
             shards: self.shards,
             events_window: self.events_window(),
+            group_users_max: self.group_users_max(),
             members_ttl: self.members_ttl,
             caches_routes: self.tracked,
             delivery_timeout: self.delivery_timeout,

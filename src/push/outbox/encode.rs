@@ -135,9 +135,10 @@ impl Names {
 impl Outbox {
     /// `PushMessage`: a frame a recipient.
     pub(super) fn write_stream(&mut self, at: GatewayIx, stream: StreamNo, now: Nanos, effects: &mut Effects) {
-        while self.written < self.writable() && self.unsent_bytes < STREAM_UNSENT_BYTES_MAX {
-            let mut chunk = Vec::with_capacity(self.chunk_capacity());
-            while chunk.len() < CHUNK_BYTES && self.written < self.writable() {
+        let end = self.in_turn(self.writable(), now);
+        while self.written < end && self.unsent_bytes < STREAM_UNSENT_BYTES_MAX {
+            let mut chunk = Vec::with_capacity(self.chunk_capacity(end));
+            while chunk.len() < CHUNK_BYTES && self.written < end {
                 let item = &mut self.items[self.written];
                 self.encoder.put_stream_frames(item, &mut chunk);
                 if item.write_place < item.end_place() {
@@ -145,17 +146,17 @@ impl Outbox {
                 }
                 item.written_at = now;
                 effects.outbox_waits.push(now.since(item.bundle.made_at));
-                self.written += 1;
+                self.note_written();
             }
             self.send(at, stream, chunk, effects);
         }
     }
 
-    /// What waits, to the byte (so that the chunk needs no second piece of memory); at most a full chunk and the frame
-    /// that fills it.
-    fn chunk_capacity(&self) -> usize {
+    /// What waits before `end`, to the byte (so that the chunk needs no second piece of memory); at most a full chunk and the
+    /// frame that fills it.
+    fn chunk_capacity(&self, end: usize) -> usize {
         let mut bytes = 0;
-        for item in self.items.range(self.written..self.writable()) {
+        for item in self.items.range(self.written..end) {
             let frame = frame_len_without_name(&item.bundle);
             bytes += item.unwritten_bytes(frame);
             if bytes > CHUNK_BYTES {
@@ -167,10 +168,11 @@ impl Outbox {
 
     /// `PushBatch`: as many bundles a frame as fit [`BATCH_FRAME_BYTES`], at least one.
     pub(super) fn write_batches(&mut self, at: GatewayIx, stream: StreamNo, now: Nanos, effects: &mut Effects) {
-        while self.written < self.writable() && self.unsent_bytes < STREAM_UNSENT_BYTES_MAX {
+        let end = self.in_turn(self.writable(), now);
+        while self.written < end && self.unsent_bytes < STREAM_UNSENT_BYTES_MAX {
             let batch_id = self.next_batch;
             self.next_batch += 1;
-            let (bundles, length) = self.next_batch_len(1 + varint_len(batch_id));
+            let (bundles, length) = self.next_batch_len(end, 1 + varint_len(batch_id));
             let mut frame = Vec::with_capacity(GRPC_HEAD_BYTES + length);
             put_grpc_head(&mut frame, length);
             frame.push(BATCH_ID_TAG);
@@ -185,17 +187,17 @@ impl Outbox {
                 effects.outbox_waits.push(now.since(item.bundle.made_at));
             }
             debug_assert_eq!(frame.len(), GRPC_HEAD_BYTES + length);
-            self.written += bundles;
+            (0..bundles).for_each(|_| self.note_written());
             self.batches.push_back((batch_id, bundles));
             self.send(at, stream, frame, effects);
         }
     }
 
-    /// How many of the bundles that wait go into one batch, and its length; `length` is that of an empty one.
-    fn next_batch_len(&self, mut length: usize) -> (usize, usize) {
+    /// How many of the bundles that wait before `end` go into one batch, and its length; `length` is that of an empty one.
+    fn next_batch_len(&self, end: usize, mut length: usize) -> (usize, usize) {
         let mut bundles = 0;
         let mut highest_msg_id = i64::MIN;
-        for item in self.items.range(self.written..self.writable()) {
+        for item in self.items.range(self.written..end) {
             let push = Names::of(item).request_len(&item.bundle);
             let push = 1 + varint_len(push as u64) + push;
             // A batch's answer names a push by its msg_id only: no two of the same in one batch.

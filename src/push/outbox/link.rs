@@ -165,6 +165,7 @@ impl Outbox {
         // They kept the places of calls on this stream; on the next one they would be written like any other.
         self.items.retain(|item| !item.is_done);
         self.written = 0;
+        self.turns.begin_anew(self.items.iter());
         self.batches.clear();
         self.calls_open.fill(false);
         self.partial.clear();

@@ -42,6 +42,11 @@ impl Outbox {
         self.items.len().min(self.suspect.window)
     }
 
+    /// Whether one of the items may be what breaks the stream.
+    pub(super) fn is_suspecting(&self) -> bool {
+        self.suspect.window != usize::MAX
+    }
+
     /// An open stream broke; what to say when the push at the front ended for that.
     pub(super) fn suspect_front(&mut self, effects: &mut Effects) -> Option<String> {
         let item = self.items.front().filter(|item| item.is_written() && !item.is_done)?;

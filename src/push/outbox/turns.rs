@@ -1,0 +1,89 @@
+//! Whose turn it is: a session of 50,000 does not make the others of its gateway wait until all of it is read.
+//!
+//! Promises that a small group goes before the parts of other sessions' large groups that are not on their way yet, and that
+//! few of those are on their way while small ones come; that a session's own order holds; and that a part older than
+//! [`PARTS_GIVE_WAY`] gives way no more. Refuses to hold back anything where there are only large groups.
+
+use crate::ids::Nanos;
+use crate::limits::{PARTS_GIVE_WAY, PARTS_GIVE_WAY_PART, PARTS_UNANSWERED_MAX, SMALL_GROUPS_WITHIN};
+use crate::push::outbox::{Item, Outbox};
+
+/// What is known of the queue's parts of large groups.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Turns {
+    /// How many there are.
+    parts: usize,
+    /// How many of those are written whole.
+    parts_written: usize,
+    /// The last small group.
+    small_at: Option<Nanos>,
+}
+
+impl Turns {
+    /// An item has left the front.
+    pub(super) fn popped(&mut self, is_part: bool, was_written: bool) {
+        self.parts -= usize::from(is_part);
+        // Calls are not counted: they have a bound of their own.
+        self.parts_written = self.parts_written.saturating_sub(usize::from(is_part && was_written));
+    }
+
+    /// Nothing counts as written any more, and this is what is left of the queue.
+    pub(super) fn begin_anew<'a>(&mut self, items: impl Iterator<Item = &'a Item>) {
+        self.parts = items.filter(|item| item.bundle.group.is_part).count();
+        self.parts_written = 0;
+    }
+}
+
+impl Outbox {
+    /// Puts an item where its turn is.
+    pub(super) fn queue(&mut self, item: Item, now: Nanos) {
+        if item.bundle.group.is_part {
+            self.turns.parts += 1;
+            return self.items.push_back(item);
+        }
+        self.turns.small_at = Some(now);
+        let at =
+            if self.turns.parts == self.turns.parts_written { self.items.len() } else { self.place_before(&item, now) };
+        self.items.insert(at, item);
+    }
+
+    /// Before the parts at the end of the queue that an item may overtake. None of those that a broken stream is put down to:
+    /// which of them breaks it is told by their order.
+    fn place_before(&self, item: &Item, now: Nanos) -> usize {
+        let may_overtake = |part: &Item| {
+            let is_of_other = (part.bundle.home, part.bundle.session) != (item.bundle.home, item.bundle.session);
+            is_of_other && self.gives_way(part, now)
+        };
+        let is_begun = self.items.get(self.written).is_some_and(Item::is_written);
+        let first = if self.is_suspecting() { self.items.len() } else { self.written + usize::from(is_begun) };
+        let overtaken = self.items.range(first..).rev().take_while(|part| may_overtake(part)).count();
+        self.items.len() - overtaken
+    }
+
+    /// How many of `most` items, from the front, may be on the stream: while small groups come, few parts.
+    pub(super) fn in_turn(&self, most: usize, now: Nanos) -> usize {
+        let is_shared = self.turns.small_at.is_some_and(|at| now.since(at) < SMALL_GROUPS_WITHIN);
+        if !is_shared || self.turns.parts == self.turns.parts_written {
+            return most;
+        }
+        let mut left = PARTS_UNANSWERED_MAX.saturating_sub(self.turns.parts_written);
+        for (index, item) in self.items.range(self.written..most).enumerate() {
+            if left == 0 && !item.is_written() && self.gives_way(item, now) {
+                return self.written + index;
+            }
+            left = left.saturating_sub(usize::from(item.bundle.group.is_part));
+        }
+        most
+    }
+
+    fn gives_way(&self, item: &Item, now: Nanos) -> bool {
+        let at_most = PARTS_GIVE_WAY.min(self.settings.delivery_timeout / PARTS_GIVE_WAY_PART);
+        item.bundle.group.is_part && now.since(item.bundle.made_at) < at_most
+    }
+
+    /// The next item is written whole.
+    pub(super) fn note_written(&mut self) {
+        self.turns.parts_written += usize::from(self.items[self.written].bundle.group.is_part);
+        self.written += 1;
+    }
+}
