@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::ids::{GatewayId, GatewayIx, UserIx};
-use crate::limits::GROUP_WIRE_BYTES_MAX;
+use crate::limits::{GROUP_USERS_MAX, GROUP_WIRE_BYTES_MAX};
 use crate::push::bundle::Group;
 use crate::push::sessions::SessionLane;
 use crate::push::users::{Known, Users};
@@ -107,6 +107,12 @@ struct Slot {
     wire_bytes: usize,
     /// Where the next of them goes in the sorted list; in the end, where they end.
     next: u32,
+}
+
+impl Default for Grouper {
+    fn default() -> Self {
+        Self::of(GROUP_USERS_MAX)
+    }
 }
 
 impl Grouper {
@@ -259,7 +265,6 @@ fn cut_into_groups(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::GROUP_USERS_MAX;
 
     fn world(routes: &[Known]) -> (Users, Vec<UserIx>) {
         let mut users = Users::default();
@@ -276,8 +281,7 @@ mod tests {
         let (users, members) = world(&[a, b, Known::Offline, a, Known::Bad, b, a]);
         let mut lanes = vec![SessionLane { gateway: GatewayIx(9), sent: 3, done: 3 }];
         let held = [members[6]];
-        let layout =
-            Grouper::of(GROUP_USERS_MAX).group(&members, &held, &users, |ix| format!("gw-{}", ix.0).into(), &mut lanes);
+        let layout = Grouper::default().group(&members, &held, &users, |ix| format!("gw-{}", ix.0).into(), &mut lanes);
         let groups = layout.groups.iter().map(|laid| (&*laid.group.gateway_id, laid.group.users.to_vec()));
         let expected = vec![("gw-0", vec![members[0], members[3]]), ("gw-5", vec![members[1], members[5]])];
         assert_eq!(groups.collect::<Vec<_>>(), expected);
@@ -294,13 +298,13 @@ mod tests {
     #[test]
     fn a_large_group_is_cut_into_bounded_ones() {
         let (users, members) = world(&vec![Known::At(GatewayIx(0)); 20_000]);
-        let layout = Grouper::of(GROUP_USERS_MAX).group(&members, &[], &users, |_| "gw".into(), &mut Vec::new());
+        let layout = Grouper::default().group(&members, &[], &users, |_| "gw".into(), &mut Vec::new());
         assert!(layout.groups.len() > 2);
         let all = layout.groups.iter().flat_map(|laid| laid.group.users.to_vec()).collect::<Vec<_>>();
         assert_eq!(all, members);
         let of_part = |laid: &LaidGroup| laid.group.is_part && laid.group.users.len() <= GROUP_USERS_MAX;
         assert!(layout.groups.iter().all(|laid| laid.group.wire.len() <= GROUP_WIRE_BYTES_MAX && of_part(laid)));
-        let layout = Grouper::of(GROUP_USERS_MAX).group(&members[..9], &[], &users, |_| "gw".into(), &mut Vec::new());
+        let layout = Grouper::default().group(&members[..9], &[], &users, |_| "gw".into(), &mut Vec::new());
         assert!(!layout.groups[0].group.is_part);
     }
 }
