@@ -60,7 +60,8 @@ instructions: ## instructions a recipient, counted by callgrind (needs valgrind)
 bench-servers: servers ## rows a second into MariaDB; events a second of JetStream, against the bare loop
 	$(CARGO) bench --locked -p task-engine --bench inbox --bench jetstream
 
-faults: servers ## each fault under load on real processes, and what it cost (root; ARGS="--only nats-kill", "--list")
+faults: ## each fault under load on real processes, and what it cost (root; ARGS="--only nats-kill", "--list")
+	@scripts/install-servers faults
 	$(CARGO) build --release --locked --workspace --bins
 	target/release/loadtest faults --write RELIABILITY.md $(ARGS)
 

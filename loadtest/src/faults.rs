@@ -57,6 +57,9 @@ pub fn run(args: &FaultArgs) -> Result<bool> {
         return Ok(true);
     }
     let chosen = chosen(&args.only)?;
+    if chosen.iter().any(|scenario| matches!(scenario.act, Act::Partition)) {
+        act::check_filter()?;
+    }
     if chosen.iter().any(|scenario| matches!(scenario.act, Act::Partition | Act::FullDisk)) {
         act::enter_namespaces()?;
     }

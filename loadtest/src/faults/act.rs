@@ -122,15 +122,26 @@ fn server(stage: &Stage, part: Part) -> Result<&Server> {
     }
 }
 
+/// Whether packets can be dropped here: told before the first scenario, not at the thirtieth.
+///
+/// # Errors
+/// What is to be installed.
+pub(super) fn check_filter() -> Result<()> {
+    let said = Command::new("nft").arg("--version").output();
+    said.map(drop).map_err(no_nft)
+}
+
+fn no_nft(cause: std::io::Error) -> Error {
+    Error::of("cannot start nft; install the Debian package nftables (apt-get install nftables)", cause)
+}
+
 fn filter(rules: &str) -> Result<()> {
     if std::env::var_os(INSIDE).is_none() {
         return Err(Error::new("packets are only dropped inside a network namespace of our own: run as root"));
     }
     let mut nft = Command::new("nft");
     let child = nft.args(["-f", "-"]).stdin(std::process::Stdio::piped()).spawn();
-    let mut child = child.map_err(|cause| {
-        Error::of("cannot start nft; install the Debian package nftables (apt-get install nftables)", cause)
-    })?;
+    let mut child = child.map_err(no_nft)?;
     if let Some(mut input) = child.stdin.take() {
         input.write_all(rules.as_bytes()).map_err(|cause| Error::of("nft takes no rules", cause))?;
     }
