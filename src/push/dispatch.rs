@@ -11,9 +11,13 @@ use crate::meter::Stage;
 use crate::outcome::{EventEnd, RecipientEnd};
 use crate::push::Push;
 use crate::push::bundle::{Bundle, EventIx, Group, SKIP_NONE};
+use crate::push::foresee::prefetch_group;
 use crate::push::layout::{LaidGroup, Layout, Place};
 use crate::push::sessions::Session;
 use crate::push::users::Known;
+
+/// How many groups ahead the memory of one is asked for.
+const GROUPS_FORESEEN: usize = 4;
 
 impl Push {
     /// Takes a session's events as far as what is known allows.
@@ -160,6 +164,7 @@ impl Push {
         }
         self.owe_everyone(at, event, sender);
         for (index, laid) in layout.groups.iter().enumerate() {
+            layout.groups.get(index + GROUPS_FORESEEN).inspect(|later| prefetch_group(&later.group));
             let skip = match sender_place {
                 Some((_, Place::InGroup { group, at })) if group == index => at,
                 _ => SKIP_NONE,

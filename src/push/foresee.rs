@@ -58,7 +58,7 @@ fn prefetch_bytes(bytes: &[u8]) {
 }
 
 /// Asks for a group, and for its count of owners, which is written: it stands before it.
-fn prefetch_group(group: &Arc<Group>) {
+pub fn prefetch_group(group: &Arc<Group>) {
     let start = Arc::as_ptr(group);
     prefetch_to_write(start.cast::<usize>().wrapping_sub(2));
     prefetch_all(&**group);

@@ -8,6 +8,7 @@ use crate::ids::{GatewayIx, Nanos, StreamNo};
 use crate::limits::{BATCH_FRAME_BYTES, CHUNK_BYTES, NAME_BYTES_MAX, STREAM_UNSENT_BYTES_MAX, UNARY_CALLS_MAX};
 use crate::push::bundle::{Bundle, SKIP_NONE};
 use crate::push::facts::Output;
+use crate::push::foresee::prefetch;
 use crate::push::outbox::{Effects, Item, Outbox};
 use crate::push::wire::{GRPC_HEAD_BYTES, put_grpc_head, put_varint, read_varint, varint_len};
 
@@ -17,6 +18,9 @@ const MESSAGE_TAG: u8 = 2 << 3 | 2;
 const BATCH_ID_TAG: u8 = 1 << 3;
 /// PushBatchRequest.pushes.
 const PUSHES_TAG: u8 = 2 << 3 | 2;
+
+/// How many items ahead the names of one are asked for.
+const ITEMS_FORESEEN: usize = 4;
 
 /// What is kept between chunks so that none allocates it again.
 #[derive(Debug, Default)]
@@ -69,6 +73,10 @@ fn frame_len_without_name(bundle: &Bundle) -> usize {
 }
 
 impl Item {
+    fn prefetch_names(&self) {
+        prefetch(self.bundle.group.wire.as_ptr());
+    }
+
     /// Bytes of the frames that are not written yet, `frame` for each recipient and its name.
     fn unwritten_bytes(&self, frame: usize) -> usize {
         let (wire, at) = (&self.bundle.group.wire, self.write_at as usize);
@@ -139,6 +147,7 @@ impl Outbox {
         while self.written < end && self.unsent_bytes < STREAM_UNSENT_BYTES_MAX {
             let mut chunk = Vec::with_capacity(self.chunk_capacity(end));
             while chunk.len() < CHUNK_BYTES && self.written < end {
+                self.items.get(self.written + ITEMS_FORESEEN).inspect(|later| later.prefetch_names());
                 let item = &mut self.items[self.written];
                 self.encoder.put_stream_frames(item, &mut chunk);
                 if item.write_place < item.end_place() {
