@@ -340,6 +340,12 @@ impl Item {
         self.write_place > self.answer_place
     }
 
+    /// Whether something of it was ever written: nothing may go between, for of a push's answers only the first is read, and the
+    /// others are compared with it.
+    fn is_begun(&self) -> bool {
+        self.write_place > 0
+    }
+
     fn end_place(&self) -> u32 {
         self.bundle.group.users.len() as u32
     }

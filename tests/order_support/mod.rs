@@ -41,6 +41,8 @@ pub struct Link {
     stream: StreamNo,
     pub protocol: Protocol,
     requests: Vec<u8>,
+    /// Batches that were looked at and not taken to be answered.
+    batches: Vec<u64>,
     calls: VecDeque<(u32, Bytes)>,
 }
 
@@ -99,6 +101,8 @@ pub struct Table {
     pub letters: VecDeque<(u64, DeliveryTag, DeadLetter)>,
     /// Letters wait for [`Table::bury`]; else they are kept at once.
     pub holds_letters: bool,
+    /// The connections take nothing of what is written; else they do at once.
+    pub takes_nothing: bool,
     next_tag: u64,
 }
 
@@ -146,6 +150,7 @@ impl Table {
             stores: VecDeque::new(),
             letters: VecDeque::new(),
             holds_letters: false,
+            takes_nothing: false,
             next_tag: 0,
         }
     }
@@ -278,13 +283,16 @@ impl Table {
                 self.push.take(Input::Routes { ask, answer });
             }
             Output::Open { gateway, stream, gateway_id, protocol, .. } => {
-                let link = Link { ix: gateway, stream, protocol, requests: Vec::new(), calls: VecDeque::new() };
+                let (requests, batches, calls) = (Vec::new(), Vec::new(), VecDeque::new());
+                let link = Link { ix: gateway, stream, protocol, requests, batches, calls };
                 self.links.insert(gateway_id.to_string(), link);
                 self.push.take(Input::Stream { gateway, stream, fact: StreamFact::Opened });
             }
             Output::Send { gateway, stream, chunk } => {
                 self.link_of(gateway, stream).requests.extend_from_slice(&chunk);
-                self.push.take(Input::Stream { gateway, stream, fact: StreamFact::Taken(chunk.len()) });
+                if !self.takes_nothing {
+                    self.push.take(Input::Stream { gateway, stream, fact: StreamFact::Taken(chunk.len()) });
+                }
             }
             Output::Call { gateway, stream, call, request } => {
                 self.link_of(gateway, stream).calls.push_back((call, request));
@@ -328,6 +336,7 @@ impl Table {
             }
             Protocol::Batch => {
                 while let Some(request) = frames::next_frame::<PushBatchRequest>(&mut link.requests) {
+                    link.batches.push(request.batch_id);
                     request.pushes.into_iter().for_each(&mut take);
                 }
             }
@@ -338,6 +347,20 @@ impl Table {
             }
         }
         pushed
+    }
+
+    /// The batches that [`pushed`](Self::pushed) has shown, once each.
+    pub fn take_batches(&mut self, gateway: &str) -> Vec<u64> {
+        std::mem::take(&mut self.links.get_mut(gateway).expect("a stream").batches)
+    }
+
+    /// The msg_ids of the calls without an answer, oldest first.
+    pub fn open_calls(&self, gateway: &str) -> Vec<i64> {
+        let msg_id = |request: &Bytes| {
+            let push = frames::next_frame::<PushRequest>(&mut request.to_vec()).expect("a call is one frame");
+            push.message.expect("a push has a message").msg_id
+        };
+        self.links[gateway].calls.iter().map(|(_, request)| msg_id(request)).collect()
     }
 
     /// Just the msg_ids.

@@ -195,7 +195,7 @@ impl Outbox {
             Link::Leaving { until, .. } => until <= now,
             Link::Cutting { .. } => true,
             Link::Opening { .. } => false,
-            Link::Open { .. } => self.items.is_empty(),
+            Link::Open { .. } => self.items.is_empty() || self.has_parts_waiting(),
         }
     }
 

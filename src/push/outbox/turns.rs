@@ -5,7 +5,9 @@
 //! [`PARTS_GIVE_WAY`] gives way no more. Refuses to hold back anything where there are only large groups.
 
 use crate::ids::Nanos;
-use crate::limits::{PARTS_GIVE_WAY, PARTS_GIVE_WAY_PART, PARTS_UNANSWERED_MAX, SMALL_GROUPS_WITHIN};
+use crate::limits::{
+    PARTS_GIVE_WAY, PARTS_GIVE_WAY_PART, PARTS_UNANSWERED_MAX, SMALL_GROUPS_WITHIN, STREAM_UNSENT_BYTES_MAX,
+};
 use crate::push::outbox::{Item, Outbox};
 
 /// What is known of the queue's parts of large groups.
@@ -42,8 +44,7 @@ impl Outbox {
             return self.items.push_back(item);
         }
         self.turns.small_at = Some(now);
-        let at =
-            if self.turns.parts == self.turns.parts_written { self.items.len() } else { self.place_before(&item, now) };
+        let at = if self.has_parts_waiting() { self.place_before(&item, now) } else { self.items.len() };
         self.items.insert(at, item);
     }
 
@@ -54,26 +55,39 @@ impl Outbox {
             let is_of_other = (part.bundle.home, part.bundle.session) != (item.bundle.home, item.bundle.session);
             is_of_other && self.gives_way(part, now)
         };
-        let is_begun = self.items.get(self.written).is_some_and(Item::is_written);
+        let is_begun = self.items.get(self.written).is_some_and(Item::is_begun);
         let first = if self.is_suspecting() { self.items.len() } else { self.written + usize::from(is_begun) };
         let overtaken = self.items.range(first..).rev().take_while(|part| may_overtake(part)).count();
         self.items.len() - overtaken
     }
 
-    /// How many of `most` items, from the front, may be on the stream: while small groups come, few parts.
+    /// How many of `most` items, from the front, may be on the stream: while small groups come, few parts. What the stream has
+    /// no room for now is not looked at.
     pub(super) fn in_turn(&self, most: usize, now: Nanos) -> usize {
-        let is_shared = self.turns.small_at.is_some_and(|at| now.since(at) < SMALL_GROUPS_WITHIN);
-        if !is_shared || self.turns.parts == self.turns.parts_written {
+        if !self.is_shared(now) || !self.has_parts_waiting() {
             return most;
         }
+        let room = STREAM_UNSENT_BYTES_MAX.saturating_sub(self.unsent_bytes);
         let mut left = PARTS_UNANSWERED_MAX.saturating_sub(self.turns.parts_written);
+        let mut bytes = 0;
         for (index, item) in self.items.range(self.written..most).enumerate() {
-            if left == 0 && !item.is_written() && self.gives_way(item, now) {
+            let is_held = left == 0 && !item.is_begun() && self.gives_way(item, now);
+            if is_held || bytes > room {
                 return self.written + index;
             }
             left = left.saturating_sub(usize::from(item.bundle.group.is_part));
+            bytes += item.bundle.message.len();
         }
         most
+    }
+
+    /// Whether there are parts that are not written: they may be held back, and then time alone lets them go.
+    pub(super) fn has_parts_waiting(&self) -> bool {
+        self.turns.parts != self.turns.parts_written
+    }
+
+    fn is_shared(&self, now: Nanos) -> bool {
+        self.turns.small_at.is_some_and(|at| now.since(at) < SMALL_GROUPS_WITHIN)
     }
 
     fn gives_way(&self, item: &Item, now: Nanos) -> bool {
