@@ -101,8 +101,14 @@ pub const BATCH_FRAME_BYTES: usize = 64 * 1024;
 pub const BREAKS_AT_ONE_PUSH_MAX: u8 = 3;
 /// Pushes without an answer up to which a gateway whose stream broke without any is sent more only as it answers.
 pub const PROBE_WINDOW_MAX: usize = 1024;
-/// Unary calls open at once on one gateway; a session's calls never overlap.
+/// Unary calls open at once on one gateway; those of two events of a session never are.
 pub const UNARY_CALLS_MAX: usize = 64;
+/// Of those, calls about parts of large groups; fewer while small groups come ([`PARTS_UNANSWERED_MAX`]).
+pub const UNARY_PART_CALLS_MAX: usize = 32;
+/// Pushes, from the front of a unary gateway's queue, among which those to call now are looked for: more than there are parts
+/// of full size in a full outbox.
+pub const UNARY_CALLS_LOOKED_AT: usize = 1024;
+const _: () = assert!(UNARY_CALLS_LOOKED_AT > OUTBOX_RECIPIENTS_MAX / GROUP_USERS_MAX);
 
 /// Sessions kept by one shard; the one longest unused goes first.
 pub const SESSIONS_MAX: usize = 256 * 1024;

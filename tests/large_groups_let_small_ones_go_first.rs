@@ -11,6 +11,7 @@ use order_support::{Table, frame, only};
 use prost::Message;
 use task_engine::limits::{
     GROUP_USERS_MAX, PARTS_GIVE_WAY, PARTS_UNANSWERED_MAX, SMALL_GROUPS_WITHIN, STREAM_UNSENT_BYTES_MAX,
+    UNARY_CALLS_MAX,
 };
 use task_engine::outcome::RecipientEnd;
 use task_engine::ports::{Protocol, SettleAs};
@@ -260,4 +261,42 @@ fn nothing_goes_between_what_is_written_of_a_part_and_the_rest_of_it() {
     let twice = [2, 2].map(|msg_id| frame(&PushMessageResponse { msg_id, ..PushMessageResponse::default() })).concat();
     table.fact("A", StreamFact::Answers(Bytes::from(twice)));
     assert_eq!(table.cut, ["A"], "an answer for what was not written yet fits nothing");
+}
+
+#[test]
+fn on_unary_the_parts_of_one_event_are_called_together_and_those_of_the_next_wait() {
+    let mut table = world(Protocol::Unary);
+    come(&mut table, "big", 1);
+    come(&mut table, "big", 2);
+    assert_eq!(table.open_calls("A"), [1; PARTS], "no user is in two of them");
+    for _ in 1..PARTS {
+        table.answer_call("A", Ok(PushResponse { msg_id: 1, ..PushResponse::default() }.encode_to_vec()));
+    }
+    assert_eq!(table.open_calls("A"), [1], "2 waits for all of 1");
+    answer(&mut table, &[]);
+    assert_eq!(table.open_calls("A"), [2; PARTS]);
+    ends_delivered(&mut table, 2 * BIG, 2);
+}
+
+#[test]
+fn on_unary_few_parts_are_called_while_small_groups_come() {
+    let mut table = shared(Protocol::Unary);
+    assert_eq!(table.open_calls("A"), [2; PARTS_UNANSWERED_MAX]);
+    come(&mut table, "small", 3);
+    assert_eq!(table.open_calls("A"), [2, 2, 3], "at once");
+    table.pass(PARTS_GIVE_WAY.as_millis() as u64);
+    assert_eq!(table.open_calls("A"), [2, 2, 3, 2, 2, 2], "without any answer");
+    ends_delivered(&mut table, 2 + BIG + 2, 3);
+}
+
+#[test]
+fn on_unary_a_small_group_finds_few_parts_before_it_however_many_wait() {
+    let mut table = world(Protocol::Unary);
+    let events = (UNARY_CALLS_MAX * 4 / PARTS + 1) as i64;
+    (1..=events).for_each(|msg_id| come(&mut table, "big", msg_id));
+    table.pass(PARTS_GIVE_WAY.as_millis() as u64 + 20);
+    come(&mut table, "small", 100);
+    assert_eq!(table.open_calls("A"), [&[1; PARTS][..], &[100]].concat(), "at once");
+    answer(&mut table, &[]);
+    ends_delivered(&mut table, events as usize * BIG + 2, events as usize + 1);
 }

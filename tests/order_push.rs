@@ -9,7 +9,7 @@ use bytes::Bytes;
 use order_support::{Table, frame, only};
 use prost::Message;
 use task_engine::ids::Nanos;
-use task_engine::limits::{OUTBOX_MOVING_WITHIN, OUTBOX_RECIPIENTS_SOFT};
+use task_engine::limits::{GROUP_USERS_MAX, OUTBOX_MOVING_WITHIN, OUTBOX_RECIPIENTS_SOFT};
 use task_engine::outcome::{EventEnd, RecipientEnd};
 use task_engine::ports::{LookupError, Protocol, Protocols};
 use task_engine::proto::gateway::{PushBatchResponse, PushMessageResponse, PushResponse};
@@ -186,7 +186,8 @@ fn an_outbox_is_full_only_when_its_gateway_does_not_move() {
     table.pass(120);
     table.event(41);
     assert_eq!(table.ended(RecipientEnd::OutboxFull), 2_000, "its oldest push is over {OUTBOX_MOVING_WITHIN:?} old");
-    for msg_id in 1..=5 {
+    let parts = members.len().div_ceil(GROUP_USERS_MAX);
+    for msg_id in (1..=5).flat_map(|msg_id| std::iter::repeat_n(msg_id, parts)) {
         table.answer_call("A", Ok(PushResponse { msg_id, ..PushResponse::default() }.encode_to_vec()));
     }
     assert!(backlog(&table) > OUTBOX_RECIPIENTS_SOFT);

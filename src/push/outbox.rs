@@ -96,7 +96,6 @@ pub struct Outbox {
     /// Batch frames that wait for their answer: how many items each.
     batches: VecDeque<(u64, usize)>,
     next_batch: u64,
-    calls_open: Vec<bool>,
     turns: Turns,
     encoder: Encoder,
     partial: Vec<u8>,
@@ -131,7 +130,6 @@ impl Outbox {
             front_no: 0,
             batches: VecDeque::new(),
             next_batch: 1,
-            calls_open: Vec::new(),
             turns: Turns::default(),
             encoder: Encoder::default(),
             partial: Vec::new(),

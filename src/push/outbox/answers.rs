@@ -10,7 +10,6 @@ use crate::outcome::RecipientEnd;
 use crate::ports::Protocol;
 use crate::push::bundle::Refusal;
 use crate::push::facts::CallError;
-use crate::push::outbox::encode::slice_of;
 use crate::push::outbox::{Effects, Item, Outbox};
 use crate::push::wire::{Fields, GRPC_HEAD_BYTES, Malformed, Value, grpc_frame, read_varint};
 
@@ -155,8 +154,6 @@ impl Outbox {
         if !is_known {
             return;
         }
-        let slice = slice_of(&self.items[index].bundle);
-        self.calls_open[slice] = false;
         self.moved_at = now;
         let noted = match answer {
             Ok(bytes) => Failure::read(&bytes).and_then(|failure| failure.note_in(&mut self.items[index])),

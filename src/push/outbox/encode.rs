@@ -5,7 +5,9 @@
 use bytes::Bytes;
 
 use crate::ids::{GatewayIx, Nanos, StreamNo};
-use crate::limits::{BATCH_FRAME_BYTES, CHUNK_BYTES, NAME_BYTES_MAX, STREAM_UNSENT_BYTES_MAX, UNARY_CALLS_MAX};
+use crate::limits::{
+    BATCH_FRAME_BYTES, CHUNK_BYTES, NAME_BYTES_MAX, STREAM_UNSENT_BYTES_MAX, UNARY_CALLS_LOOKED_AT, UNARY_CALLS_MAX,
+};
 use crate::push::bundle::{Bundle, SKIP_NONE};
 use crate::push::facts::Output;
 use crate::push::foresee::prefetch;
@@ -227,18 +229,32 @@ impl Outbox {
         effects.outputs.push(Output::Send { gateway: at, stream, chunk: Bytes::from(chunk) });
     }
 
-    /// `Push`: a call a bundle, several at once, but one at a time for each slice of sessions: calls on one connection
-    /// may overtake each other in the gateway, and a session's must not.
+    /// `Push`: a call a bundle, several at once, but of each slice of sessions only those of one event: calls on one connection
+    /// may overtake each other in the gateway, and a session's events must not. The parts of one event may, for none of its
+    /// recipients is in two.
     pub(super) fn make_calls(&mut self, at: GatewayIx, stream: StreamNo, now: Nanos, effects: &mut Effects) {
-        self.calls_open.resize(UNARY_CALLS_MAX, false);
-        let mut is_blocked = self.calls_open.clone();
-        for index in 0..self.writable().min(4 * UNARY_CALLS_MAX) {
-            let item = &mut self.items[index];
-            let slice = slice_of(&item.bundle);
-            if item.is_done || item.is_written() || std::mem::replace(&mut is_blocked[slice], true) {
+        let (mut open, mut parts_open) = self.calls_open();
+        let mut turns = [None; UNARY_CALLS_MAX];
+        for index in 0..self.writable().min(UNARY_CALLS_LOOKED_AT) {
+            if open == UNARY_CALLS_MAX {
+                break;
+            }
+            let item = &self.items[index];
+            if item.is_done {
                 continue;
             }
-            self.calls_open[slice] = true;
+            let event = (item.bundle.home, item.bundle.event);
+            let turn = turns[slice_of(&item.bundle)].get_or_insert(Some(event));
+            // Behind another event, the first one's turn is over as well: who was held comes again, in order.
+            *turn = turn.filter(|first| *first == event);
+            let is_its_turn = turn.is_some();
+            let is_part = item.bundle.group.is_part;
+            if item.is_written() || !is_its_turn || (is_part && parts_open >= self.part_calls_max(item, now)) {
+                continue;
+            }
+            let item = &mut self.items[index];
+            open += 1;
+            parts_open += usize::from(is_part);
             let names = Names::of(item);
             let length = names.request_len(&item.bundle);
             let mut request = Vec::with_capacity(GRPC_HEAD_BYTES + length);
@@ -253,9 +269,15 @@ impl Outbox {
             effects.outputs.push(Output::Call { gateway: at, stream, call, request: Bytes::from(request) });
         }
     }
+
+    /// Calls without an answer, and how many of them are about parts of large groups.
+    fn calls_open(&self) -> (usize, usize) {
+        let open = self.items.range(..self.written).filter(|item| item.is_written() && !item.is_done);
+        open.fold((0, 0), |(calls, parts), item| (calls + 1, parts + usize::from(item.bundle.group.is_part)))
+    }
 }
 
 /// Which slice of sessions a bundle's calls are ordered in.
-pub(super) fn slice_of(bundle: &Bundle) -> usize {
+fn slice_of(bundle: &Bundle) -> usize {
     (bundle.session.0 as usize).wrapping_add(usize::from(bundle.home.0).wrapping_mul(31)) % UNARY_CALLS_MAX
 }

@@ -167,7 +167,6 @@ impl Outbox {
         self.written = 0;
         self.turns.begin_anew(self.items.iter());
         self.batches.clear();
-        self.calls_open.fill(false);
         self.partial.clear();
         self.unsent_bytes = 0;
     }

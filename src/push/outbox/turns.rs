@@ -7,6 +7,7 @@
 use crate::ids::Nanos;
 use crate::limits::{
     PARTS_GIVE_WAY, PARTS_GIVE_WAY_PART, PARTS_UNANSWERED_MAX, SMALL_GROUPS_WITHIN, STREAM_UNSENT_BYTES_MAX,
+    UNARY_PART_CALLS_MAX,
 };
 use crate::push::outbox::{Item, Outbox};
 
@@ -79,6 +80,11 @@ impl Outbox {
             bytes += item.bundle.message.len();
         }
         most
+    }
+
+    /// How many calls about parts may be open, that about this one among them.
+    pub(super) fn part_calls_max(&self, part: &Item, now: Nanos) -> usize {
+        if self.is_shared(now) && self.gives_way(part, now) { PARTS_UNANSWERED_MAX } else { UNARY_PART_CALLS_MAX }
     }
 
     /// Whether there are parts that are not written: they may be held back, and then time alone lets them go.
