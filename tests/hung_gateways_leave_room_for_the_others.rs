@@ -5,7 +5,7 @@ mod order_support;
 
 use bytes::Bytes;
 use order_support::{Table, frame};
-use task_engine::limits::{EVENTS_IN_FLIGHT_MAX, TURN_EVENTS_MAX};
+use task_engine::limits::{EVENTS_IN_FLIGHT_MAX, GROUP_USERS_MAX, QUIET_GATEWAY_PART, TURN_EVENTS_MAX};
 use task_engine::outcome::RecipientEnd;
 use task_engine::ports::Protocols;
 use task_engine::proto::gateway::PushMessageResponse;
@@ -94,4 +94,29 @@ fn where_the_source_lets_fewer_out_they_hold_fewer() {
     let mut flood = Flood::new(&["A", "C"], 8 * 1024);
     flood.run(20_000, 3);
     assert!(flood.table.ended(RecipientEnd::OutboxFull) > 0);
+}
+
+/// A moment of silence while the shard is half full: the gateway may hold a 64th of the events, which are few, but events are
+/// counted by what they are, not by the parts that a large group is cut into.
+#[test]
+fn a_large_group_is_one_event_however_many_parts_it_has() {
+    let window = 4 * 1024;
+    let users = (0..20_000).map(|number| format!("u{number}")).collect::<Vec<_>>();
+    assert!(users.len() / GROUP_USERS_MAX > window / QUIET_GATEWAY_PART, "each event has more parts than that");
+    let routes = users.iter().map(|user| (user.as_str(), "A")).chain([("bob", "well")]).collect::<Vec<_>>();
+    let mut table = Table::with_window(&routes, window);
+    table.members_of = [("bob".to_owned(), vec!["bob".to_owned()]), ("big".to_owned(), users.clone())].into();
+    ["A", "well"].iter().for_each(|gateway| table.list(gateway, Protocols::STREAM));
+    let mut come = |session: &str, events: std::ops::Range<i64>, millis| {
+        events.for_each(|msg_id| table.arrive(session, msg_id));
+        table.run();
+        while table.push.has_more() {
+            table.run();
+        }
+        table.pass(millis);
+        (table.push.recipients_in_flight(), table.ended(RecipientEnd::OutboxFull))
+    };
+    assert_eq!(come("big", 0..1, 20), (users.len(), 0));
+    come("bob", 0..window as i64 / 2, 300);
+    assert_eq!(come("big", 1..2, 20).1, 0, "it holds one event of one session");
 }

@@ -35,6 +35,8 @@ pub struct Group {
     pub lane: u32,
     /// It is one of several that the session's users on this gateway are cut into.
     pub is_part: bool,
+    /// It is not the last of those: an event counts as one with its last part, which has its end last.
+    pub is_followed: bool,
     owner_place: AtomicU32,
 }
 
@@ -42,12 +44,21 @@ impl Group {
     /// Collects a group; `wire` is the users' wire names in the same order.
     pub fn new(gateway_id: GatewayId, gateway: GatewayIx, lane: u32, users: Box<[UserIx]>, wire: Box<[u8]>) -> Self {
         debug_assert!(wire.len() <= GROUP_WIRE_BYTES_MAX);
-        Self { gateway_id, gateway, lane, users, wire, is_part: false, owner_place: AtomicU32::new(u32::MAX) }
+        Self {
+            gateway_id,
+            gateway,
+            lane,
+            users,
+            wire,
+            is_part: false,
+            is_followed: false,
+            owner_place: AtomicU32::new(u32::MAX),
+        }
     }
 
     /// The same as one of several.
-    pub fn as_part(self, is_part: bool) -> Self {
-        Self { is_part, ..self }
+    pub fn as_part(self, is_part: bool, is_followed: bool) -> Self {
+        Self { is_part, is_followed, ..self }
     }
 
     /// The gateway's place on the owner shard, once that shard has said it; saves it a hash of the id per bundle.
@@ -96,7 +107,8 @@ impl Bundle {
 
     /// What it takes of its home shard's bounds while it has no end.
     pub fn load(&self) -> Load {
-        Load { events: 1, recipients: self.recipients(), bytes: self.message.len() }
+        let (events, bytes) = if self.group.is_followed { (0, 0) } else { (1, self.message.len()) };
+        Load { events, recipients: self.recipients(), bytes }
     }
 }
 

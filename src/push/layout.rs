@@ -149,8 +149,9 @@ impl Grouper {
             let of_slot = &self.sorted[(slot.next - slot.users) as usize..slot.next as usize];
             let gateway = slot.gateway;
             let is_part = slot.users as usize > self.users_max || slot.wire_bytes > GROUP_WIRE_BYTES_MAX;
-            cut_into_groups(&slot, of_slot, self.users_max, users, |in_it, wire| {
-                let group = Group::new(gateway_id(gateway), gateway, slot.lane, in_it, wire).as_part(is_part);
+            cut_into_groups(&slot, of_slot, self.users_max, users, |in_it, wire, is_last| {
+                let group = Group::new(gateway_id(gateway), gateway, slot.lane, in_it, wire);
+                let group = group.as_part(is_part, !is_last);
                 groups.push(LaidGroup { group: Arc::new(group), gateway })
             });
         }
@@ -247,19 +248,19 @@ fn cut_into_groups(
     of_slot: &[UserIx],
     users_max: usize,
     users: &Users,
-    mut take: impl FnMut(Box<[UserIx]>, Box<[u8]>),
+    mut take: impl FnMut(Box<[UserIx]>, Box<[u8]>, bool),
 ) {
     let mut wire = Vec::with_capacity(slot.wire_bytes.min(GROUP_WIRE_BYTES_MAX));
     let mut start = 0;
     for (index, user) in of_slot.iter().enumerate() {
         let name = users.wire(*user);
         if wire.len() + name.len() > GROUP_WIRE_BYTES_MAX || index - start >= users_max {
-            take(of_slot[start..index].into(), std::mem::take(&mut wire).into_boxed_slice());
+            take(of_slot[start..index].into(), std::mem::take(&mut wire).into_boxed_slice(), false);
             start = index;
         }
         wire.extend_from_slice(name);
     }
-    take(of_slot[start..].into(), wire.into_boxed_slice());
+    take(of_slot[start..].into(), wire.into_boxed_slice(), true);
 }
 
 #[cfg(test)]
@@ -304,7 +305,10 @@ mod tests {
         assert_eq!(all, members);
         let of_part = |laid: &LaidGroup| laid.group.is_part && laid.group.users.len() <= GROUP_USERS_MAX;
         assert!(layout.groups.iter().all(|laid| laid.group.wire.len() <= GROUP_WIRE_BYTES_MAX && of_part(laid)));
+        let followed = layout.groups.iter().filter(|laid| laid.group.is_followed).count();
+        assert_eq!(followed, layout.groups.len() - 1, "all but the last");
+        assert!(!layout.groups.last().is_some_and(|laid| laid.group.is_followed));
         let layout = Grouper::default().group(&members[..9], &[], &users, |_| "gw".into(), &mut Vec::new());
-        assert!(!layout.groups[0].group.is_part);
+        assert!(!layout.groups[0].group.is_part && !layout.groups[0].group.is_followed);
     }
 }

@@ -194,7 +194,7 @@ impl Outbox {
             self.moved_at = now;
         }
         self.backlog += bundle.recipients();
-        self.backlog_bytes += bundle.message.len();
+        self.backlog_bytes += bundle.load().bytes;
         let item = Item {
             bundle,
             write_place: 0,
@@ -305,7 +305,7 @@ impl Outbox {
         self.written = self.written.saturating_sub(1);
         if !item.is_done {
             self.backlog -= item.bundle.recipients();
-            self.backlog_bytes -= item.bundle.message.len();
+            self.backlog_bytes -= item.bundle.load().bytes;
         }
         Some(item)
     }

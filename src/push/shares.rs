@@ -15,7 +15,7 @@ use crate::limits::{
 /// What is held: of the shard's three bounds, each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Bundles; never fewer than the events they are of.
+    /// Bundles, but of an event's parts of one large group only the last.
     pub events: usize,
     /// Their recipients.
     pub recipients: usize,
@@ -115,7 +115,7 @@ impl Shares {
 
     /// Whether a gateway may be sent one more bundle while the shard has this much in flight.
     pub fn admit(&self, at: GatewayIx, in_flight: Load, now: Nanos) -> bool {
-        let Some(share) = self.all.get(at.0 as usize).filter(|share| share.load.events > 0) else { return true };
+        let Some(share) = self.all.get(at.0 as usize).filter(|share| share.load.recipients > 0) else { return true };
         match share.pace {
             Pace::Moving => true,
             Pace::Quiet => {
@@ -149,7 +149,7 @@ impl Shares {
             self.all.resize(place + 1, Share::default());
         }
         let share = &mut self.all[place];
-        if share.load.events == 0 {
+        if share.load.recipients == 0 {
             (share.pace, share.answered_at, share.oldest) = (Pace::Moving, now, now);
             if !std::mem::replace(&mut share.is_watched, true) {
                 self.watched.push(at);
@@ -189,7 +189,7 @@ impl Shares {
         let mut watched = std::mem::take(&mut self.watched);
         watched.retain(|at| {
             let share = &mut self.all[at.0 as usize];
-            share.is_watched = share.load.events > 0;
+            share.is_watched = share.load.recipients > 0;
             share.is_watched
         });
         for at in &watched {

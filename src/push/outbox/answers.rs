@@ -201,7 +201,7 @@ impl Outbox {
     /// An item in the middle is answered: its result goes home, its place is kept until those before it are done.
     fn finish_call(&mut self, index: usize, now: Nanos, effects: &mut Effects) {
         let item = &mut self.items[index];
-        let (recipients, bytes) = (item.bundle.recipients(), item.bundle.message.len());
+        let (recipients, bytes) = (item.bundle.recipients(), item.bundle.load().bytes);
         let done = Item {
             bundle: item.bundle.clone(),
             refused: std::mem::take(&mut item.refused),
