@@ -91,6 +91,8 @@ pub const SMALL_GROUPS_WITHIN: Duration = Duration::from_secs(1);
 pub const PARTS_GIVE_WAY: Duration = Duration::from_millis(250);
 /// See [`PARTS_GIVE_WAY`].
 pub const PARTS_GIVE_WAY_PART: u32 = 4;
+/// Small groups that one which comes later passes by to find parts to overtake.
+pub const SMALL_BETWEEN_PARTS_MAX: usize = 16;
 /// Encoded bytes handed to a connection and not yet taken by HTTP/2.
 pub const STREAM_UNSENT_BYTES_MAX: usize = 512 * 1024;
 /// Bytes of one encoded chunk (one hand-over to the connection); one frame may be larger.

@@ -6,8 +6,8 @@
 
 use crate::ids::Nanos;
 use crate::limits::{
-    PARTS_GIVE_WAY, PARTS_GIVE_WAY_PART, PARTS_UNANSWERED_MAX, SMALL_GROUPS_WITHIN, STREAM_UNSENT_BYTES_MAX,
-    UNARY_PART_CALLS_MAX,
+    PARTS_GIVE_WAY, PARTS_GIVE_WAY_PART, PARTS_UNANSWERED_MAX, SMALL_BETWEEN_PARTS_MAX, SMALL_GROUPS_WITHIN,
+    STREAM_UNSENT_BYTES_MAX, UNARY_PART_CALLS_MAX,
 };
 use crate::push::outbox::{Item, Outbox};
 
@@ -49,17 +49,25 @@ impl Outbox {
         self.items.insert(at, item);
     }
 
-    /// Before the parts at the end of the queue that an item may overtake. None of those that a broken stream is put down to:
-    /// which of them breaks it is told by their order.
+    /// Before the parts that an item may overtake: none behind which something of its own session stands, or a part that gives
+    /// way no more. Few small groups may stand between: those of the parts' own sessions do. None of those that a broken
+    /// stream is put down to: which of them breaks it is told by their order.
     fn place_before(&self, item: &Item, now: Nanos) -> usize {
-        let may_overtake = |part: &Item| {
-            let is_of_other = (part.bundle.home, part.bundle.session) != (item.bundle.home, item.bundle.session);
-            is_of_other && self.gives_way(part, now)
-        };
         let is_begun = self.items.get(self.written).is_some_and(Item::is_begun);
         let first = if self.is_suspecting() { self.items.len() } else { self.written + usize::from(is_begun) };
-        let overtaken = self.items.range(first..).rev().take_while(|part| may_overtake(part)).count();
-        self.items.len() - overtaken
+        let (mut place, mut between) = (self.items.len(), 0);
+        for (index, other) in self.items.range(first..).enumerate().rev() {
+            let is_own = (other.bundle.home, other.bundle.session) == (item.bundle.home, item.bundle.session);
+            let gives_way = self.gives_way(other, now);
+            between += usize::from(!gives_way);
+            if is_own || between > SMALL_BETWEEN_PARTS_MAX || (other.bundle.group.is_part && !gives_way) {
+                break;
+            }
+            if gives_way {
+                place = first + index;
+            }
+        }
+        place
     }
 
     /// How many of `most` items, from the front, may be on the stream: while small groups come, few parts. What the stream has
