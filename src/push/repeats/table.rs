@@ -136,7 +136,7 @@ mod tests {
         use proptest::prelude::*;
         // Few homes, at the end of the table as well, so that keys stand in each other's way and around its end.
         let key =
-            (0..4u64, 1..40u64).prop_map(|(home, high)| (high << 40) | (PLACES as u64 - 2 + home) % PLACES as u64);
+            (0..4u64, 1..40u64).prop_map(|(home, high)| (high << 40) | ((PLACES as u64 - 2 + home) % PLACES as u64));
         let step = prop_oneof![
             (key.clone(), any::<u32>()).prop_map(|(key, value)| Step::Insert(key, value)),
             key.prop_map(Step::Remove),
@@ -164,7 +164,7 @@ mod tests {
             }
             for home in 0..4u64 {
                 for high in 1..40u64 {
-                    let key = (high << 40) | (PLACES as u64 - 2 + home) % PLACES as u64;
+                    let key = (high << 40) | ((PLACES as u64 - 2 + home) % PLACES as u64);
                     proptest::prop_assert_eq!(table.get(key), plain.get(&key).copied());
                 }
             }
