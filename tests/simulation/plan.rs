@@ -150,8 +150,7 @@ impl Plan {
         if self.steps.is_multiple_of(3) { 8 + self.steps % 56 } else { usize::MAX }
     }
 
-    /// In some worlds large groups are those of more than a quarter of all users: not smaller, for the calls of a unary gateway
-    /// go one after the other, each within the timeout.
+    /// In some worlds large groups are those of more than a quarter of all users.
     pub fn group_users_max(&self) -> usize {
         if (self.steps / 3).is_multiple_of(2) { (self.users / 4).max(2) } else { GROUP_USERS_MAX }
     }
