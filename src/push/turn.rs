@@ -3,7 +3,7 @@
 //!
 //! Promises that a turn goes past a bound by one event, one name, or one gateway's share at the most; that whoever had
 //! nothing of a turn goes before whoever had; and that [`Push::has_more`] says so when work waits for no fact. Refuses to
-//! cut one event's bundles over turns: they are few and shared, whatever its recipients.
+//! cut one event's bundles over turns: they are shared, and 196 for 50,000 users of one gateway.
 
 use std::collections::VecDeque;
 
