@@ -21,22 +21,22 @@ const LINE_BYTES: usize = 64;
 /// Asks for the first line of what is there, and goes on. Where the language has no word for it, nothing happens.
 #[inline(always)]
 pub fn prefetch<T>(at: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint; it reads nothing that can be seen, and any address is allowed.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
+    ask::<false>(at.cast());
 }
 
 /// The same for what will be written: a line that another core had is taken from it now, and not when it is written.
 #[inline(always)]
 pub fn prefetch_to_write<T>(at: *const T) {
+    ask::<true>(at.cast());
+}
+
+#[inline(always)]
+fn ask<const TO_WRITE: bool>(at: *const i8) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: as above.
+    // SAFETY: a hint; it reads nothing that can be seen, and any address is allowed.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(at.cast());
+        use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch};
+        if TO_WRITE { _mm_prefetch::<_MM_HINT_ET0>(at) } else { _mm_prefetch::<_MM_HINT_T0>(at) }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;
@@ -45,15 +45,13 @@ pub fn prefetch_to_write<T>(at: *const T) {
 /// Asks for all lines of a value.
 #[inline(always)]
 pub fn prefetch_all<T>(value: &T) {
-    let start = std::ptr::from_ref(value).cast::<u8>();
-    for at in (0..size_of::<T>()).step_by(LINE_BYTES) {
-        prefetch(start.wrapping_add(at));
-    }
+    prefetch_lines(std::ptr::from_ref(value).cast(), size_of::<T>());
 }
 
-fn prefetch_bytes(bytes: &[u8]) {
-    for line in bytes.chunks(LINE_BYTES) {
-        prefetch(line.as_ptr());
+#[inline(always)]
+fn prefetch_lines(start: *const u8, bytes: usize) {
+    for at in (0..bytes).step_by(LINE_BYTES) {
+        prefetch(start.wrapping_add(at));
     }
 }
 
@@ -80,7 +78,7 @@ impl Push {
         let mut guesses = [Guess::default(); FORESEEN_MAX];
         let mut found = 0;
         for payload in payloads.clone().take(FORESEEN_MAX) {
-            prefetch_bytes(&payload[..payload.len().min(PAYLOAD_BYTES_FORESEEN)]);
+            prefetch_lines(payload.as_ptr(), payload.len().min(PAYLOAD_BYTES_FORESEEN));
         }
         for (guess, payload) in guesses.iter_mut().zip(payloads) {
             let head = ingest::head(payload);

@@ -144,8 +144,8 @@ impl Link {
         Poll::Ready(())
     }
 
-    /// Drives the dispatcher (ready when it has ended), and tells once when it ended because the server said GOAWAY. That is no error: streams
-    /// outlive it. (An end of file looks the same here; the stream's own end follows at once then.)
+    /// Drives the dispatcher (ready when it has ended), and tells once when it ended because the server said GOAWAY. That is no
+    /// error: streams outlive it. (An end of file looks the same here; the stream's own end follows at once then.)
     pub fn look(&mut self, line: &Line, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(wire) = line.wire.borrow().upgrade() {
             wire.heard.wait(cx);

@@ -43,8 +43,7 @@ impl Table {
     /// A key's value.
     #[inline]
     pub fn get(&self, key: u64) -> Option<u32> {
-        let found = self.places.get(self.find(key)?)?;
-        Some(found.value)
+        self.find(key).map(|at| self.places[at].value)
     }
 
     /// Asks for the memory that belongs to a key.
@@ -62,8 +61,8 @@ impl Table {
         if self.len * 8 >= self.places.len() * 7 {
             self.grow();
         }
-        let at = self.probe(key).find(|at| matches!(self.places[*at].key, 0) || self.places[*at].key == key);
-        let place = &mut self.places[at.expect("a place is free")];
+        let at = self.place_of(key).expect("a place is free");
+        let place = &mut self.places[at];
         self.len += usize::from(place.key == 0);
         *place = Place { key, value };
     }
@@ -95,11 +94,12 @@ impl Table {
         key as usize & (self.places.len() - 1)
     }
 
-    /// All places, from the one a key belongs to.
+    /// Where a key stands, or the first free place where it would; the table has places.
     #[inline]
-    fn probe(&self, key: u64) -> impl Iterator<Item = usize> + use<> {
+    fn place_of(&self, key: u64) -> Option<usize> {
         let (home, mask) = (self.home(key), self.places.len() - 1);
-        (0..=mask).map(move |step| (home + step) & mask)
+        let mut places = (0..=mask).map(|step| (home + step) & mask);
+        places.find(|at| self.places[*at].key == key || self.places[*at].key == 0)
     }
 
     #[inline]
@@ -107,8 +107,7 @@ impl Table {
         if self.places.is_empty() {
             return None;
         }
-        let at = self.probe(key).find(|at| self.places[*at].key == key || self.places[*at].key == 0)?;
-        (self.places[at].key == key).then_some(at)
+        self.place_of(key).filter(|at| self.places[*at].key == key)
     }
 
     fn grow(&mut self) {
