@@ -11,6 +11,7 @@
 pub mod bundle;
 mod dead_letters;
 mod dispatch;
+pub mod evidence;
 pub mod facts;
 mod foresee;
 mod gateways;
