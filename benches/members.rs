@@ -90,6 +90,8 @@ fn asking() -> (Push, u64) {
         members_ttl: Duration::from_secs(30),
         caches_routes: true,
         delivery_timeout: Duration::from_secs(5),
+        registry_forget_after: Duration::from_secs(300),
+        gateway_table: task_engine::push::TableBounds::default(),
         max_retry: 3,
         retry_interval: Duration::from_secs(1),
         inbox: InboxStore::Offline,

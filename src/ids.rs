@@ -68,7 +68,8 @@ pub struct SessionIx(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserIx(pub u32);
 
-/// A gateway's place in one shard's table. Valid on that shard only; never reused while the process runs.
+/// A gateway's place in one shard's table. Valid on that shard only, and there until the gateway is forgotten: then nothing
+/// refers to it any more, and another gateway may get it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GatewayIx(pub u32);
 

@@ -135,8 +135,20 @@ pub const MGET_KEYS: usize = 512;
 /// MGETs of one shard under way at once.
 pub const MGETS_IN_FLIGHT: usize = 16;
 
-/// Gateways known to one shard; a route to one more counts as a bad route.
+/// Gateways that the registry may list; and gateways that one shard knows from routes only: a route to one more ends as
+/// `gateway_table_full`. A listed one always finds a place, for a shard has twice as many.
 pub const GATEWAYS_MAX: usize = 64 * 1024;
+/// A gateway that is not listed, holds nothing, and was not named for this long is forgotten: the ids of months of roll-outs
+/// must not fill the table.
+pub const GATEWAY_FORGET_AFTER: Duration = Duration::from_secs(180);
+/// The same while more than half of the places for those are taken.
+pub const GATEWAY_FORGET_SOON: Duration = Duration::from_secs(5);
+/// Places of gateways that are looked at at once for some to forget, five times in the shorter of those waits.
+pub const GATEWAYS_LOOKED_AT: usize = 4096;
+/// Users and sessions looked at in one tick for what refers to gateways that are to be forgotten.
+pub const FORGETTING_USERS_A_TICK: usize = 16 * 1024;
+/// See [`FORGETTING_USERS_A_TICK`].
+pub const FORGETTING_SESSIONS_A_TICK: usize = 1024;
 /// Messages in a mesh lane from one shard to another.
 pub const MESH_LANE_MESSAGES: usize = 8 * 1024;
 /// Facts that wait in a shard's inbox from the control, lookup and gateway sides.

@@ -42,6 +42,8 @@ labelled! {
         OutboxFull = "outbox_full",
         /// The route in Redis is not one (no JSON, no gateway_id): treated as offline.
         BadRoute = "bad_route",
+        /// The route names a gateway for which the shard has no place, as it knows too many: treated as offline.
+        GatewayTableFull = "gateway_table_full",
         /// The frame would be over the gateway's message size limit.
         TooLarge = "too_large",
         /// It could not be reached, and its row is committed in the inbox; `unreached` says why it could not.

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::ids::{GatewayId, SessionId, ShardId};
 use crate::names::NameList;
+use crate::redact;
 pub use crate::shard::intake::{Intake, Offer};
 pub use crate::shard::registry::RegistrySink;
 pub use crate::shard::routes_port::{RouteAsk, RoutesPort};
@@ -289,6 +290,11 @@ impl Endpoint {
     /// # Errors
     /// What is wrong with it, in words.
     pub fn parse(text: &str) -> Result<Self, String> {
+        // Whoever wrote a user into it may have written a password.
+        let shown = redact::address(text);
+        if shown != text {
+            return Err(format!("endpoint {shown:?} names a user; write host:port"));
+        }
         let rest = match text.split_once("://") {
             Some(("grpc" | "http", rest)) => rest,
             Some((scheme, _)) => return Err(format!("endpoint {text:?}: scheme {scheme:?} is not grpc or http")),

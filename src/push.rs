@@ -50,6 +50,7 @@ use crate::push::bundle::{Bundle, BundleResult};
 use crate::push::dead_letters::DeadLetterAsks;
 use crate::push::facts::{Counts, Input, Output};
 use crate::push::gateways::Gateways;
+pub use crate::push::gateways::TableBounds;
 use crate::push::holds::Hold;
 use crate::push::inbox::{InboxAsks, InboxStore};
 use crate::push::layout::Grouper;
@@ -82,6 +83,10 @@ pub struct Settings {
     pub caches_routes: bool,
     /// `gateway.delivery_timeout`.
     pub delivery_timeout: Duration,
+    /// `registry.forget_after`.
+    pub registry_forget_after: Duration,
+    /// How many gateways are known at once, and for how long.
+    pub gateway_table: TableBounds,
     /// `consumer.max_retry`.
     pub max_retry: u32,
     /// `consumer.retry_interval`.
@@ -125,6 +130,10 @@ pub struct Activity {
     pub letters_lost: u64,
     /// Repeats beyond the bound of those that may wait for one event.
     pub repeats_given_back: u64,
+    /// Gateways that had nothing to do for long and are known no longer.
+    pub gateways_forgotten: u64,
+    /// Outboxes that were looked at because time passed.
+    pub outboxes_ticked: u64,
 }
 
 /// One shard's push path.
@@ -163,7 +172,11 @@ pub struct Push {
 impl Push {
     /// An empty shard.
     pub fn new(settings: Settings) -> Self {
-        let outbox = OutboxSettings { delivery_timeout: settings.delivery_timeout };
+        let outbox = OutboxSettings {
+            delivery_timeout: settings.delivery_timeout,
+            forget_after: settings.registry_forget_after,
+        };
+        let table = settings.gateway_table.clone();
         let grouper = Grouper::of(settings.group_users_max);
         let shares = Shares::new(settings.events_window.min(EVENTS_IN_FLIGHT_MAX));
         Self {
@@ -172,7 +185,7 @@ impl Push {
             last_tick: Nanos(0),
             users: Users::default(),
             sessions: Sessions::default(),
-            gateways: Gateways::new(outbox),
+            gateways: Gateways::new(outbox, table),
             shares,
             effects: Effects::default(),
             grouper,
@@ -236,7 +249,7 @@ impl Push {
                 self.is_tracking = is_tracking && self.settings.caches_routes;
                 self.users.forget_all_routes();
             }
-            Input::GatewayListed(record) => self.gateways.list(record, self.now),
+            Input::GatewayListed(record) => self.gateway_listed(record),
             Input::GatewayGone(id) => {
                 if let Some(gateway) = self.gateways.unlist(&id, self.now) {
                     self.users.doubt_routes_to(gateway);
@@ -258,6 +271,7 @@ impl Push {
             self.last_tick = self.now;
             self.shares.tick(self.now);
             self.tick_outboxes();
+            self.forget_gateways();
         }
         self.take_local_results();
         self.learn_members();
@@ -388,6 +402,11 @@ impl Push {
     /// The outboxes of the gateways that this shard owns.
     pub fn outboxes(&self) -> impl Iterator<Item = &outbox::Outbox> {
         self.gateways.owned()
+    }
+
+    /// How many gateways are known.
+    pub fn gateways_known(&self) -> usize {
+        self.gateways.known()
     }
 
     /// Whether any stream is open or being opened.

@@ -32,6 +32,8 @@ fn shard_with(delivery_timeout: Duration, inbox: InboxStore) -> Push {
         members_ttl: long,
         caches_routes: true,
         delivery_timeout,
+        registry_forget_after: Duration::from_secs(300),
+        gateway_table: task_engine::push::TableBounds::default(),
         max_retry: 0,
         retry_interval: long,
         inbox,

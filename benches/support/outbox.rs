@@ -46,7 +46,7 @@ pub struct OpenOutbox {
 impl OpenOutbox {
     /// One whose stream is open and whose bundles have so many recipients.
     pub fn new(recipients: usize, protocol: Protocol) -> Self {
-        let settings = OutboxSettings { delivery_timeout: Duration::from_secs(3600) };
+        let settings = OutboxSettings { delivery_timeout: Duration::from_secs(3600), forget_after: Duration::ZERO };
         let mut outbox = Outbox::new(gateway_name(0).into(), settings);
         let now = Nanos(1);
         outbox.list(record(0, protocol), now);

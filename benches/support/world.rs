@@ -142,6 +142,8 @@ impl World {
             members_ttl: 24 * hour,
             caches_routes: true,
             delivery_timeout: hour,
+            registry_forget_after: hour,
+            gateway_table: task_engine::push::TableBounds::default(),
             max_retry: 3,
             retry_interval: Duration::from_secs(1),
             inbox: InboxStore::Offline,

@@ -21,7 +21,10 @@ pub(super) fn build(reading: &mut Reading) -> Config {
         redis: redis(reading),
         nats: nats(reading),
         etcd: etcd(reading),
-        registry: RegistryConfig { namespace: reading.text("registry", "namespace").trim_end_matches('/').to_owned() },
+        registry: RegistryConfig {
+            namespace: reading.text("registry", "namespace").trim_end_matches('/').to_owned(),
+            forget_after: reading.span("registry", "forget_after"),
+        },
         gateway_service_name: reading.text("", "gateway_service_name"),
         gateway: GatewayConfig { delivery_timeout: reading.span("gateway", "delivery_timeout") },
         members: MembersConfig { cache_ttl: reading.span("members", "cache_ttl") },

@@ -152,6 +152,7 @@ pub const KEYS: &[Key] = &[
     noted("etcd", "retry_interval", RETRY_WAIT),
     noted("etcd", "health_check_freq", HEALTH),
     key("registry", "namespace", Kind::Word, "/resonance/services", "What the keys of all services begin with."),
+    key("registry", "forget_after", Kind::Span(0, 86_400_000), "5m", "How long the last known address of a gateway that is no longer registered stays in use while it answers: registrations may be lost while gateways live. 0s: not at all."),
     noted("registry", "default_ttl", "the engine registers nothing, so it holds no lease"),
     noted("registry", "enable_cache", "the gateways are always known from a watch, and kept when etcd is lost"),
     noted("registry", "cache_expiration", "the gateways are always known from a watch, and kept when etcd is lost"),

@@ -243,5 +243,6 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
         None if text.starts_with(':') => format!("0.0.0.0{text}"),
         None => text.to_owned(),
     };
-    whole.parse().map_err(|_| format!("{text:?} is no address:port; write one such as 127.0.0.1:9100"))
+    let shown = crate::redact::address(text);
+    whole.parse().map_err(|_| format!("{shown:?} is no address:port; write one such as 127.0.0.1:9100"))
 }

@@ -199,6 +199,8 @@ pub struct EtcdConfig {
 pub struct RegistryConfig {
     /// `registry.namespace`, without a `/` at its end.
     pub namespace: String,
+    /// `registry.forget_after`.
+    pub forget_after: Duration,
 }
 
 words! {

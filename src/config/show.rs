@@ -200,6 +200,7 @@ fn consumer(config: &Config, name: &str) -> String {
 fn other(config: &Config, section: &str, name: &str) -> String {
     match (section, name) {
         ("registry", "namespace") => config.registry.namespace.clone(),
+        ("registry", "forget_after") => show_span(config.registry.forget_after),
         ("", "gateway_service_name") => config.gateway_service_name.clone(),
         ("gateway", "delivery_timeout") => show_span(config.gateway.delivery_timeout),
         ("members", "cache_ttl") => show_span(config.members.cache_ttl),

@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use self::book::{Book, Change, Complaint, Listed};
 use crate::limits::{GATEWAYS_MAX, RECONNECT_BACKOFF};
 use crate::ports::{ControlFuture, Health, Registry, RegistrySink};
+use crate::redact;
 
 /// How often everything is listed again.
 const RELIST: Duration = Duration::from_secs(60);
@@ -73,7 +74,7 @@ impl EtcdSettings {
     }
 
     fn places(&self) -> String {
-        self.endpoints.iter().map(|endpoint| place(endpoint)).collect::<Vec<_>>().join(", ")
+        self.endpoints.iter().map(|endpoint| redact::address(endpoint)).collect::<Vec<_>>().join(", ")
     }
 
     fn options(&self) -> ConnectOptions {
@@ -89,11 +90,6 @@ impl EtcdSettings {
             user => options.with_user(user, self.password.as_str()),
         }
     }
-}
-
-/// An endpoint as it may be shown: whatever stands before an `@` may be a password.
-fn place(endpoint: &str) -> &str {
-    endpoint.rsplit_once('@').map_or(endpoint, |(_, host)| host)
 }
 
 /// Which gateways there are, out of etcd.
@@ -147,13 +143,13 @@ impl Follower {
                 self.sink.report(Health::Waiting(self.trouble(&endpoint, &why)));
                 sleep(backoff(failures / endpoints, random())).await;
             } else {
-                tracing::info!("etcd at {}: {why}; trying the next endpoint", place(&endpoint));
+                tracing::info!("etcd at {}: {why}; trying the next endpoint", redact::address(&endpoint));
             }
         }
     }
 
     fn trouble(&self, endpoint: &str, why: &str) -> String {
-        let (places, at, known) = (self.settings.places(), place(endpoint), self.book.gateways());
+        let (places, at, known) = (self.settings.places(), redact::address(endpoint), self.book.gateways());
         let credentials = if self.settings.username.is_empty() { "" } else { ", etcd.username and etcd.password" };
         format!(
             "etcd at {places} cannot be followed ({at}: {why}); {known} known gateways are kept; check that it runs, \
@@ -341,7 +337,7 @@ mod tests {
     #[test]
     fn the_password_is_never_shown() {
         let shown = format!("{:?}", EtcdRegistry::new(settings()));
-        assert!(shown.contains("a:2379, b:2379") && !shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("http://***@a:2379, b:2379") && !shown.contains("hunter2"), "{shown}");
     }
 
     #[test]

@@ -3,45 +3,72 @@
 //!
 //! Refuses to wait without an end: [`connect`] is over at its deadline, whatever the network does.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use futures_lite::future;
 use glommio::net::TcpStream;
+use glommio::timer::Timer;
 use socket2::{SockRef, TcpKeepalive};
+
+use super::race::{self, Next};
 
 /// A quiet connection is probed after this long.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(20);
 /// Time between probes; three unanswered ones and the connection is dead.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
-/// An attempt at one of several addresses gets at least this much of what is left.
+/// An attempt at an address gets at least this much: none is a limit that the kernel refuses.
 const ATTEMPT_MIN: Duration = Duration::from_millis(100);
 
-/// Connects to the first of the addresses that answers, in their order, within `limit` for all of them together: each
-/// gets an equal part of what is left, so that one that drops packets does not keep the next from being tried. The
-/// connection has [`prepare`]d options.
+/// Connects to the first of the addresses that answers, within `limit` for all of them together: the next one is tried
+/// beside those before it when none has answered for a moment, or at once when one fails, and the one that worked last time
+/// is the first (see [`race`]). The connection has [`prepare`]d options.
 ///
 /// # Errors
-/// The last address's error; `TimedOut` when the deadline passed; `InvalidInput` without addresses.
+/// What the last one to fail said; `TimedOut` when the deadline passed; `InvalidInput` without addresses.
 pub async fn connect(addresses: &[SocketAddr], limit: Duration) -> io::Result<TcpStream> {
     let deadline = Instant::now() + limit;
-    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no address to connect to");
-    for (index, address) in addresses.iter().enumerate() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            break;
-        }
-        let part = (left / (addresses.len() - index) as u32).max(ATTEMPT_MIN).min(left);
-        let connected = TcpStream::connect_timeout(address, part).await.map_err(io::Error::from);
-        match connected.and_then(|stream| prepare(&stream).map(|()| stream)) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
+    let last = RefCell::new(io::Error::new(io::ErrorKind::InvalidInput, "no address to connect to"));
+    let mut left = addresses.iter().copied().collect::<VecDeque<_>>();
+    if let Some(address) = race::that_worked(left.iter().copied()).and_then(|place| left.remove(place)) {
+        left.push_front(address);
     }
-    Err(last)
+    let patience = race::patience(addresses.len(), limit);
+    let attempt = |address: SocketAddr| {
+        let last = &last;
+        async move {
+            let limit = deadline.saturating_duration_since(Instant::now()).max(ATTEMPT_MIN);
+            let connected = TcpStream::connect_timeout(address, limit).await.map_err(io::Error::from);
+            match connected.and_then(|stream| prepare(&stream).map(|()| stream)) {
+                Ok(stream) => Some((stream, address)),
+                Err(error) => {
+                    last.replace(error);
+                    None
+                }
+            }
+        }
+    };
+    let raced = race::first(|_| left.pop_front().map_or(Next::End, |address| Next::Try(attempt(address), patience)));
+    let late = async {
+        Timer::new(limit).await;
+        last.replace(io::Error::new(io::ErrorKind::TimedOut, "no address answered"));
+        None
+    };
+    match future::or(raced, late).await {
+        Some((stream, address)) => {
+            if addresses.len() > 1 {
+                race::worked(address);
+            }
+            Ok(stream)
+        }
+        None => Err(last.into_inner()),
+    }
 }
 
 /// Sets what every connection of ours has: no delay for small writes, and keepalive probes, so that a peer that
@@ -175,6 +202,35 @@ mod tests {
         let mut text = String::new();
         listener.accept().expect("accept").0.read_to_string(&mut text).expect("read");
         assert_eq!(text, "one two three");
+    }
+
+    #[test]
+    fn ten_dead_addresses_cost_a_moment_each_and_the_good_one_is_the_first_next_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let good = listener.local_addr().expect("address");
+        let dead = (0..10).map(|_| silent()).collect::<Vec<_>>();
+        let addresses = dead.iter().map(|(.., address)| *address).chain([good]).collect::<Vec<_>>();
+        on_a_shard(async move {
+            let started = Instant::now();
+            let stream = connect(&addresses, Duration::from_secs(5)).await.expect("the last one answers");
+            assert_eq!(stream.peer_addr().expect("connected"), good);
+            assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+            let started = Instant::now();
+            connect(&addresses, Duration::from_secs(5)).await.expect("it still answers");
+            assert!(started.elapsed() < Duration::from_millis(200), "{:?}", started.elapsed());
+        });
+    }
+
+    #[test]
+    fn more_dead_addresses_than_are_tried_at_once_leave_time_for_the_good_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let dead = (0..24).map(|_| silent()).collect::<Vec<_>>();
+        let good = listener.local_addr().expect("address");
+        let addresses = dead.iter().map(|(.., address)| *address).chain([good]).collect::<Vec<_>>();
+        on_a_shard(async move {
+            let stream = connect(&addresses, Duration::from_secs(3)).await.expect("the last one answers");
+            assert_eq!(stream.peer_addr().expect("connected"), good);
+        });
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::limits::{
 use crate::meter::ShardPublisher;
 use crate::ports::{Routes, shard_name};
 use crate::push::inbox::InboxStore;
-use crate::push::{Push, Settings};
+use crate::push::{Push, Settings, TableBounds};
 use crate::shard::inbox::{FactSender, LocalFacts, Mailbox, Wake};
 use crate::shard::intake::IntakeLane;
 use crate::shard::mesh::{MeshEnd, mesh};
@@ -133,6 +133,8 @@ fn settings_of(config: &Config, shard: ShardId) -> Settings {
         members_ttl: config.members.cache_ttl,
         caches_routes: Engine::caches_routes(config),
         delivery_timeout: config.gateway.delivery_timeout,
+        registry_forget_after: config.registry.forget_after,
+        gateway_table: TableBounds::default(),
         max_retry: config.consumer.max_retry,
         retry_interval: config.consumer.retry_interval,
         inbox: match config.inbox.store {

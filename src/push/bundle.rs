@@ -5,7 +5,7 @@
 //! understands anywhere but in what comes back to that shard.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -17,6 +17,18 @@ use crate::push::shares::Load;
 /// An event's place in its home shard's ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventIx(pub u32);
+
+/// A place of a shard's gateway table, and the how-manieth gateway that has it: what refers to an earlier one can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tenancy {
+    /// The place.
+    pub place: GatewayIx,
+    /// Grows when the gateway there is forgotten.
+    pub number: u32,
+}
+
+/// The owner shard has said nothing yet.
+const NO_PLACE: u64 = u64::MAX;
 
 /// Some users of one session on one gateway, at most [`GROUP_WIRE_BYTES_MAX`] of names; a larger group is cut into
 /// parts.
@@ -37,7 +49,7 @@ pub struct Group {
     pub is_part: bool,
     /// It is not the last of those: an event counts as one with its last part, which has its end last.
     pub is_followed: bool,
-    owner_place: AtomicU32,
+    owner_place: AtomicU64,
 }
 
 impl Group {
@@ -52,7 +64,7 @@ impl Group {
             wire,
             is_part: false,
             is_followed: false,
-            owner_place: AtomicU32::new(u32::MAX),
+            owner_place: AtomicU64::new(NO_PLACE),
         }
     }
 
@@ -61,15 +73,16 @@ impl Group {
         Self { is_part, is_followed, ..self }
     }
 
-    /// The gateway's place on the owner shard, once that shard has said it; saves it a hash of the id per bundle.
-    pub fn owner_place(&self) -> Option<GatewayIx> {
-        let place = self.owner_place.load(Ordering::Relaxed);
-        (place != u32::MAX).then_some(GatewayIx(place))
+    /// The gateway's place on the owner shard, once that shard has said it; saves it a hash of the id per bundle. Good only
+    /// while the place has the same tenancy: afterwards it may be another gateway's.
+    pub fn owner_place(&self) -> Option<Tenancy> {
+        let noted = self.owner_place.load(Ordering::Relaxed);
+        (noted != NO_PLACE).then_some(Tenancy { place: GatewayIx(noted as u32), number: (noted >> 32) as u32 })
     }
 
     /// The owner shard notes the gateway's place in its own table.
-    pub fn set_owner_place(&self, place: GatewayIx) {
-        self.owner_place.store(place.0, Ordering::Relaxed);
+    pub fn set_owner_place(&self, at: Tenancy) {
+        self.owner_place.store(u64::from(at.number) << 32 | u64::from(at.place.0), Ordering::Relaxed);
     }
 }
 

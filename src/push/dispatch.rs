@@ -229,7 +229,12 @@ impl Push {
     }
 
     fn end_unconnected(&mut self, event: EventIx, sender: Option<UserIx>, layout: &Layout) {
-        for (list, end) in [(&layout.offline, RecipientEnd::Offline), (&layout.bad, RecipientEnd::BadRoute)] {
+        let lists = [
+            (&layout.offline, RecipientEnd::Offline),
+            (&layout.bad, RecipientEnd::BadRoute),
+            (&layout.no_place, RecipientEnd::GatewayTableFull),
+        ];
+        for (list, end) in lists {
             let of_sender = sender.and_then(|user| list.binary_search(&user).ok());
             let (before, after) = match of_sender {
                 Some(at) => (&list[..at], &list[at + 1..]),

@@ -1,96 +1,237 @@
 //! The gateways one shard has heard of, by routes (as a home shard) or from the registry (as their owner).
 //!
-//! Promises that a gateway keeps its place while the process runs, and that a turn touches only the outboxes that
-//! something happened to.
+//! Promises that a gateway keeps its place while anything refers to it, that a turn touches only the outboxes that
+//! something happened to and a tick only those with something to do, and that the table is bounded: whoever was not heard
+//! of for long is forgotten ([`forget`]), and a full table refuses, by its own name. Refuses to give what is meant for one
+//! gateway to another.
+
+mod forget;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 
 use crate::ids::{GatewayId, GatewayIx, Nanos, ShardId, StreamNo};
-use crate::limits::GATEWAYS_MAX;
+use crate::limits::{GATEWAY_FORGET_AFTER, GATEWAY_FORGET_SOON, GATEWAYS_MAX};
 use crate::meter::Stage;
+use crate::outcome::RecipientEnd;
 use crate::ports::GatewayRecord;
 use crate::push::Push;
-use crate::push::bundle::Bundle;
+use crate::push::bundle::{Bundle, BundleEnd, BundleResult, Tenancy};
 use crate::push::facts::StreamFact;
+use crate::push::gateways::forget::Forgetting;
 use crate::push::outbox::{Effects, Outbox, OutboxSettings};
+
+/// How many gateways are known at once, and for how long.
+#[derive(Clone, Debug)]
+pub struct TableBounds {
+    /// Those that the registry does not list; with listed ones, at most twice as many.
+    pub unlisted: usize,
+    /// How long one of those is known that nothing happens to.
+    pub forget_after: Duration,
+    /// The same while more than half of their places are taken.
+    pub forget_soon: Duration,
+}
+
+impl Default for TableBounds {
+    fn default() -> Self {
+        Self { unlisted: GATEWAYS_MAX, forget_after: GATEWAY_FORGET_AFTER, forget_soon: GATEWAY_FORGET_SOON }
+    }
+}
+
+/// A place, and the gateway that has it.
+#[derive(Debug)]
+struct Place {
+    outbox: Outbox,
+    /// Which gateway it is that has this place, counted over the place's life.
+    tenancy: u32,
+    /// The last time its id was looked up.
+    named_at: Nanos,
+    is_free: bool,
+    is_listed: bool,
+    /// It stands in the list of those that a tick looks at.
+    is_awake: bool,
+    /// It stands in the list of those that this shard ever had an outbox to use of.
+    is_owned: bool,
+    /// It is to be forgotten, unless it is named before nothing refers to it.
+    is_condemned: bool,
+}
 
 /// The table.
 #[derive(Debug)]
 pub struct Gateways {
     by_id: HashMap<GatewayId, GatewayIx>,
-    outboxes: Vec<Outbox>,
+    places: Vec<Place>,
+    free: Vec<GatewayIx>,
     changed: VecDeque<GatewayIx>,
+    awake: Vec<GatewayIx>,
+    owned: Vec<GatewayIx>,
+    listed: usize,
+    /// Listed gateways that found no place: as many as the registry may list.
+    unplaced: HashMap<GatewayId, GatewayRecord>,
+    bounds: TableBounds,
+    forgetting: Forgetting,
     settings: OutboxSettings,
     is_stopping: bool,
 }
 
 impl Gateways {
     /// An empty table.
-    pub fn new(settings: OutboxSettings) -> Self {
-        Self { by_id: HashMap::new(), outboxes: Vec::new(), changed: VecDeque::new(), settings, is_stopping: false }
+    pub fn new(settings: OutboxSettings, bounds: TableBounds) -> Self {
+        Self {
+            by_id: HashMap::new(),
+            places: Vec::new(),
+            free: Vec::new(),
+            changed: VecDeque::new(),
+            awake: Vec::new(),
+            owned: Vec::new(),
+            listed: 0,
+            unplaced: HashMap::new(),
+            bounds,
+            forgetting: Forgetting::default(),
+            settings,
+            is_stopping: false,
+        }
     }
 
-    /// The place of an id, made when new; none when there are too many.
-    pub fn place_of(&mut self, id: &str) -> Option<GatewayIx> {
-        if let Some(at) = self.by_id.get(id) {
-            return Some(*at);
+    /// How many are known.
+    pub fn known(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    /// The place of an id that a route names, made when new; none when there are too many.
+    pub fn place_of(&mut self, id: &str, now: Nanos) -> Option<GatewayIx> {
+        if let Some(at) = self.by_id.get(id).copied() {
+            let place = &mut self.places[at.0 as usize];
+            (place.named_at, place.is_condemned) = (now, false);
+            return Some(at);
         }
-        if self.outboxes.len() == GATEWAYS_MAX {
+        if self.known() - self.listed >= self.bounds.unlisted {
             return None;
         }
-        let at = GatewayIx(self.outboxes.len() as u32);
-        let id = GatewayId::from(id);
-        self.by_id.insert(id.clone(), at);
-        let mut outbox = Outbox::new(id, self.settings.clone());
+        self.make(id.into(), now)
+    }
+
+    fn make(&mut self, id: GatewayId, now: Nanos) -> Option<GatewayIx> {
+        if self.known() >= 2 * self.bounds.unlisted {
+            return None;
+        }
+        let mut outbox = Outbox::new(id.clone(), self.settings.clone());
         if self.is_stopping {
             outbox.stop();
         }
-        self.outboxes.push(outbox);
+        let at = match self.free.pop() {
+            Some(at) => {
+                let place = &mut self.places[at.0 as usize];
+                place.outbox = outbox.after(place.outbox.last_stream());
+                (place.named_at, place.is_free) = (now, false);
+                at
+            }
+            None => {
+                self.places.push(Place {
+                    outbox,
+                    tenancy: 0,
+                    named_at: now,
+                    is_free: false,
+                    is_listed: false,
+                    is_awake: false,
+                    is_owned: false,
+                    is_condemned: false,
+                });
+                GatewayIx((self.places.len() - 1) as u32)
+            }
+        };
+        self.by_id.insert(id, at);
+        Some(at)
+    }
+
+    /// The place of the gateway that a bundle is for, which knows the way once it was here.
+    fn place_of_bundle(&mut self, bundle: &Bundle, now: Nanos) -> Option<GatewayIx> {
+        let noted = bundle.group.owner_place();
+        if let Some(Tenancy { place, number }) = noted
+            && self.places.get(place.0 as usize).is_some_and(|known| known.tenancy == number)
+        {
+            return Some(place);
+        }
+        let at = self.place_of(&bundle.group.gateway_id, now)?;
+        bundle.group.set_owner_place(Tenancy { place: at, number: self.places[at.0 as usize].tenancy });
         Some(at)
     }
 
     /// The id of a place.
     pub fn id(&self, at: GatewayIx) -> GatewayId {
-        self.outboxes[at.0 as usize].id().clone()
+        self.places[at.0 as usize].outbox.id().clone()
     }
 
     /// The shard that owns the gateway's stream.
     pub fn owner(&self, at: GatewayIx, shards: u16) -> ShardId {
-        ShardId((self.outboxes[at.0 as usize].id_hash() % u32::from(shards)) as u16)
+        ShardId((self.places[at.0 as usize].outbox.id_hash() % u32::from(shards)) as u16)
     }
 
-    /// The registry lists it.
-    pub fn list(&mut self, record: GatewayRecord, now: Nanos) {
-        if let Some(at) = self.place_of(&record.gateway_id) {
-            self.outbox(at).list(record, now);
+    /// The registry lists it. False when there is no place for it: it gets the next one.
+    pub fn list(&mut self, record: GatewayRecord, now: Nanos) -> bool {
+        let id = record.gateway_id.clone();
+        let Some(at) = self.by_id.get(&id).copied().or_else(|| self.make(id.clone(), now)) else {
+            self.unplaced.insert(id, record);
+            return false;
+        };
+        let place = &mut self.places[at.0 as usize];
+        place.is_condemned = false;
+        if !std::mem::replace(&mut place.is_listed, true) {
+            self.listed += 1;
         }
+        self.outbox(at).list(record, now);
+        true
     }
 
     /// The registry lists it no longer; its place, if it was heard of.
     pub fn unlist(&mut self, id: &str, now: Nanos) -> Option<GatewayIx> {
+        self.unplaced.remove(id);
         let at = self.by_id.get(id).copied()?;
-        self.outbox(at).unlist(now);
+        let place = &mut self.places[at.0 as usize];
+        place.named_at = now;
+        if std::mem::take(&mut place.is_listed) {
+            self.listed -= 1;
+            self.outbox(at).unlist(now);
+        }
         Some(at)
     }
 
     /// All streams end once they are empty, those of gateways not heard of yet as well.
     pub fn stop(&mut self) {
         self.is_stopping = true;
-        self.changed = (0..self.outboxes.len() as u32).map(GatewayIx).collect();
-        for outbox in &mut self.outboxes {
-            outbox.stop();
+        self.changed = (0..self.places.len() as u32).map(GatewayIx).collect();
+        for place in &mut self.places {
+            place.outbox.stop();
         }
     }
 
-    /// The outbox of a place; it is looked at when the turn ends.
+    /// The outbox of a place; it is looked at when the turn ends, and at each tick until it has nothing to do.
     fn outbox(&mut self, at: GatewayIx) -> &mut Outbox {
-        let outbox = &mut self.outboxes[at.0 as usize];
-        if outbox.note_change() {
+        let place = &mut self.places[at.0 as usize];
+        if place.outbox.note_change() {
             self.changed.push_back(at);
+            if !std::mem::replace(&mut place.is_awake, true) {
+                self.awake.push(at);
+            }
+            if !std::mem::replace(&mut place.is_owned, true) {
+                self.owned.push(at);
+            }
         }
-        outbox
+        &mut place.outbox
+    }
+
+    /// Those that have nothing to do are not looked at until something happens to them.
+    fn let_sleep(&mut self, mut looked_at: Vec<GatewayIx>) {
+        looked_at.retain(|at| {
+            let place = &mut self.places[at.0 as usize];
+            place.is_awake = !place.outbox.may_sleep();
+            place.is_awake
+        });
+        // Whoever woke up meanwhile.
+        looked_at.append(&mut self.awake);
+        self.awake = looked_at;
     }
 
     /// Whether an outbox waits for a turn to write in.
@@ -98,27 +239,44 @@ impl Gateways {
         !self.changed.is_empty()
     }
 
-    /// The outboxes that were ever used.
+    /// The outboxes that were ever used, of gateways that are not forgotten.
     pub fn owned(&self) -> impl Iterator<Item = &Outbox> {
-        self.outboxes.iter().filter(|outbox| outbox.is_used())
+        self.owned.iter().map(|at| &self.places[at.0 as usize].outbox).filter(|outbox| outbox.is_used())
     }
 }
 
 impl Push {
     /// This shard owns the bundle's gateway: into its outbox.
     pub(super) fn own(&mut self, bundle: Bundle) {
-        let at = match bundle.group.owner_place() {
-            Some(at) => at,
-            None => {
-                let at = self.gateways.place_of(&bundle.group.gateway_id).unwrap_or(GatewayIx(0));
-                bundle.group.set_owner_place(at);
-                at
-            }
-        };
         let now = self.now;
+        let Some(at) = self.gateways.place_of_bundle(&bundle, now) else {
+            self.warn_table_full(&bundle.group.gateway_id);
+            let end = BundleEnd::Unanswered { from: 0, refused: Vec::new(), end: RecipientEnd::GatewayTableFull };
+            return self.send_home(BundleResult { bundle, end });
+        };
         if let Err(refused) = self.gateways.outbox(at).put(bundle, now) {
             self.send_home(*refused);
         }
+    }
+
+    pub(super) fn gateway_listed(&mut self, record: GatewayRecord) {
+        let id = record.gateway_id.clone();
+        if self.gateways.list(record, self.now) {
+            // It has a place now, whatever routes to it found before.
+            self.users.forget_no_place();
+        } else {
+            self.warn_table_full(&id);
+        }
+    }
+
+    pub(super) fn warn_table_full(&mut self, id: &str) {
+        let known = self.gateways.known();
+        self.warn("gateway_table_full", || {
+            format!(
+                "gateway {id} found no place among the {known} gateways that this shard knows: who is connected to it is \
+                 not pushed to until others are forgotten; look for routes in Redis that name gateways that are none"
+            )
+        });
     }
 
     pub(super) fn take_stream_fact(&mut self, at: GatewayIx, stream: StreamNo, fact: StreamFact) {
@@ -130,12 +288,15 @@ impl Push {
 
     pub(super) fn tick_outboxes(&mut self) {
         let mut effects = std::mem::take(&mut self.effects);
-        for at in 0..self.gateways.outboxes.len() {
-            if self.gateways.outboxes[at].tick(self.now, &mut effects) {
-                self.gateways.outbox(GatewayIx(at as u32));
+        let awake = std::mem::take(&mut self.gateways.awake);
+        self.activity.outboxes_ticked += awake.len() as u64;
+        for at in &awake {
+            if self.gateways.places[at.0 as usize].outbox.tick(self.now, &mut effects) {
+                self.gateways.outbox(*at);
             }
-            self.carry_out(GatewayIx(at as u32), &mut effects);
+            self.carry_out(*at, &mut effects);
         }
+        self.gateways.let_sleep(awake);
         self.effects = effects;
     }
 
@@ -145,14 +306,14 @@ impl Push {
         while self.turn.frame_bytes_left > 0
             && let Some(at) = changed.pop_front()
         {
-            self.gateways.outboxes[at.0 as usize].flush(at, self.now, &mut effects);
+            self.gateways.places[at.0 as usize].outbox.flush(at, self.now, &mut effects);
             let written = effects.activity.frame_bytes;
             self.turn.frame_bytes_left = self.turn.frame_bytes_left.saturating_sub(written);
             self.carry_out(at, &mut effects);
         }
         // What is left goes first in the next turn; streams are opened and cut in this one.
         for at in &changed {
-            self.gateways.outboxes[at.0 as usize].look_after_link(*at, self.now, &mut effects);
+            self.gateways.places[at.0 as usize].outbox.look_after_link(*at, self.now, &mut effects);
             self.carry_out(*at, &mut effects);
         }
         self.effects = effects;
@@ -187,14 +348,14 @@ impl Push {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn the_owner_is_the_shard_that_the_registry_tells() {
-        let mut gateways = Gateways::new(OutboxSettings { delivery_timeout: Duration::from_secs(1) });
+        let settings = OutboxSettings { delivery_timeout: Duration::from_secs(1), forget_after: Duration::ZERO };
+        let mut gateways = Gateways::new(settings, TableBounds::default());
         for shards in [1, 2, 3, 5, 7] {
             for id in ["gateway-1", "gateway-service-437", "ä", ""] {
-                let at = gateways.place_of(id).expect("there is room");
+                let at = gateways.place_of(id, Nanos(0)).expect("there is room");
                 assert_eq!(gateways.owner(at, shards), ShardId::of_gateway(id, shards), "{id} of {shards}");
             }
         }

@@ -25,6 +25,14 @@ struct Held {
     tried: Option<(GatewayIx, RecipientEnd)>,
 }
 
+impl Hold {
+    /// The gateways that it refers to.
+    pub(super) fn gateways(&self) -> impl Iterator<Item = GatewayIx> {
+        let tried = self.waiting.iter().filter_map(|held| held.tried).map(|(gateway, _)| gateway);
+        self.behind.map(|(gateway, _)| gateway).into_iter().chain(tried)
+    }
+}
+
 impl Push {
     /// From here on the user's messages of this session wait until the session's bundles to `gateway` have ended.
     pub(super) fn hold_behind(&mut self, at: SessionIx, user: UserIx, gateway: GatewayIx) {
@@ -95,6 +103,7 @@ impl Push {
             Known::At(_) if self.users.is_doubted(user) => self.await_route_of_held(at, user),
             Known::Offline => self.release(at, user, None, RecipientEnd::Offline),
             Known::Bad => self.release(at, user, None, RecipientEnd::BadRoute),
+            Known::NoPlace => self.release(at, user, None, RecipientEnd::GatewayTableFull),
             Known::At(gateway) => self.release(at, user, Some(gateway), RecipientEnd::Offline),
         }
     }

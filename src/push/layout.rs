@@ -38,6 +38,8 @@ pub struct Layout {
     pub offline: Box<[UserIx]>,
     /// Whose route is none.
     pub bad: Box<[UserIx]>,
+    /// Whose route names a gateway without a place.
+    pub no_place: Box<[UserIx]>,
     /// Whose messages wait for their place in the order.
     pub held: Box<[UserIx]>,
     /// Bytes of memory that it keeps.
@@ -68,6 +70,16 @@ impl Layout {
             laid.group.users.iter().all(|user| users.route(*user) == there)
         }) && self.offline.iter().all(|user| users.route(*user) == Known::Offline)
             && self.bad.iter().all(|user| users.route(*user) == Known::Bad)
+            && self.no_place.iter().all(|user| users.route(*user) == Known::NoPlace)
+    }
+
+    /// Nothing of it refers to these gateways any more. They hold nothing of the session, so that nobody has to wait for them;
+    /// what is left is to be made anew.
+    pub fn forget_gateways(&mut self, is_one: impl Fn(GatewayIx) -> bool) {
+        let before = self.groups.len() + self.released.len();
+        self.groups.retain(|laid| !is_one(laid.gateway));
+        self.released.retain(|(_, gateway)| !is_one(*gateway));
+        self.is_stale |= self.groups.len() + self.released.len() < before;
     }
 
     /// Finds a member.
@@ -95,6 +107,7 @@ pub struct Grouper {
     sorted: Vec<UserIx>,
     offline: Vec<UserIx>,
     bad: Vec<UserIx>,
+    no_place: Vec<UserIx>,
     held: Vec<UserIx>,
 }
 
@@ -126,6 +139,7 @@ impl Grouper {
             sorted: Vec::new(),
             offline: Vec::new(),
             bad: Vec::new(),
+            no_place: Vec::new(),
             held: Vec::new(),
         }
     }
@@ -156,7 +170,7 @@ impl Grouper {
             });
         }
         let of_groups = groups.iter().map(|laid| GROUP_BYTES + laid.group.wire.len() + size_of_val(&*laid.group.users));
-        let others = self.offline.len() + self.bad.len() + self.held.len();
+        let others = self.offline.len() + self.bad.len() + self.no_place.len() + self.held.len();
         Layout {
             epoch: users.epoch(),
             is_stale: false,
@@ -165,6 +179,7 @@ impl Grouper {
             groups,
             offline: self.offline.drain(..).collect(),
             bad: self.bad.drain(..).collect(),
+            no_place: self.no_place.drain(..).collect(),
             held: self.held.drain(..).collect(),
             released: Vec::new(),
         }
@@ -185,6 +200,7 @@ impl Grouper {
                     self.connected.push((*user, slot));
                 }
                 Known::Bad => self.bad.push(*user),
+                Known::NoPlace => self.no_place.push(*user),
                 Known::Offline | Known::Unknown | Known::Asked => self.offline.push(*user),
             }
         }

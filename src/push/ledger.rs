@@ -360,7 +360,7 @@ impl Push {
         let has_moved = |user: UserIx, push: &Self| match push.users.route(user) {
             Known::At(now_at) => now_at != gateway,
             Known::Unknown | Known::Asked => true,
-            Known::Offline | Known::Bad => false,
+            Known::Offline | Known::Bad | Known::NoPlace => false,
         };
         for place in places {
             let user = bundle.group.users[place as usize];

@@ -11,6 +11,7 @@
 mod answers;
 mod encode;
 mod link;
+mod rest;
 mod suspect;
 mod turns;
 
@@ -37,6 +38,8 @@ use crate::push::outbox::turns::Turns;
 pub struct OutboxSettings {
     /// `gateway.delivery_timeout`.
     pub delivery_timeout: Duration,
+    /// `registry.forget_after`.
+    pub forget_after: Duration,
 }
 
 /// What an outbox wants done.
@@ -243,7 +246,7 @@ impl Outbox {
 
     /// Ends what has waited too long. True when the outbox wants to be flushed.
     pub fn tick(&mut self, now: Nanos, effects: &mut Effects) -> bool {
-        if self.items.is_empty() && matches!(self.link, Link::Closed) {
+        if self.is_resting(now) {
             return false;
         }
         self.expire(now, effects);

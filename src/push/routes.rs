@@ -185,9 +185,12 @@ impl Push {
     }
 
     fn gateway_of_route(&mut self, id: &str) -> Known {
-        match self.gateways.place_of(id) {
+        match self.gateways.place_of(id, self.now) {
             Some(gateway) => Known::At(gateway),
-            None => Known::Bad,
+            None => {
+                self.warn_table_full(id);
+                Known::NoPlace
+            }
         }
     }
 

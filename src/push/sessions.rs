@@ -244,6 +244,16 @@ impl Sessions {
         }
     }
 
+    /// The layouts of so many sessions from a place on refer to these gateways no longer; the place to go on from, none at
+    /// the end.
+    pub fn forget_gateways(&mut self, from: usize, most: usize, is_one: impl Fn(GatewayIx) -> bool) -> Option<usize> {
+        let until = self.all.len().min(from + most);
+        for layout in self.all[from..until].iter_mut().filter_map(|session| session.layout.as_mut()) {
+            layout.forget_gateways(&is_one);
+        }
+        (until < self.all.len()).then_some(until)
+    }
+
     /// Without a layout a session needs no lanes either, as long as nothing of it is in flight.
     fn make_layout_room(&mut self) {
         for _ in 0..LAYOUTS_LOOKED_AT {

@@ -221,6 +221,15 @@ impl Shares {
         }
     }
 
+    /// Since when a gateway holds nothing, as far as is known; none while it holds something.
+    pub fn empty_since(&self, at: GatewayIx) -> Option<Nanos> {
+        match self.all.get(at.0 as usize) {
+            Some(share) if share.load.recipients > 0 => None,
+            Some(share) => Some(share.answered_at),
+            None => Some(Nanos(0)),
+        }
+    }
+
     /// How a gateway is doing, in words.
     pub fn describe(&self, at: GatewayIx, now: Nanos) -> String {
         let Some(share) = self.all.get(at.0 as usize) else { return String::new() };

@@ -27,6 +27,8 @@ pub enum Known {
     Offline,
     /// Its route is none.
     Bad,
+    /// Its route names a gateway that found no place in the table; asked again when one is free.
+    NoPlace,
     /// Connected there.
     At(GatewayIx),
 }
@@ -35,9 +37,10 @@ const UNKNOWN: u32 = u32::MAX;
 const ASKED: u32 = u32::MAX - 1;
 const OFFLINE: u32 = u32::MAX - 2;
 const BAD: u32 = u32::MAX - 3;
+const NO_PLACE: u32 = u32::MAX - 4;
 /// In the code of a gateway: it holds for what is under way, and is asked again before it is used for more.
 const DOUBTED: u32 = 1 << 31;
-const _: () = assert!(GATEWAYS_MAX < DOUBTED as usize && GATEWAYS_MAX + (DOUBTED as usize) < BAD as usize);
+const _: () = assert!(2 * GATEWAYS_MAX + (DOUBTED as usize) < NO_PLACE as usize);
 
 impl Known {
     #[inline]
@@ -47,6 +50,7 @@ impl Known {
             ASKED => Self::Asked,
             OFFLINE => Self::Offline,
             BAD => Self::Bad,
+            NO_PLACE => Self::NoPlace,
             place => Self::At(GatewayIx(place & !DOUBTED)),
         }
     }
@@ -57,6 +61,7 @@ impl Known {
             Self::Asked => ASKED,
             Self::Offline => OFFLINE,
             Self::Bad => BAD,
+            Self::NoPlace => NO_PLACE,
             Self::At(gateway) => gateway.0,
         }
     }
@@ -72,6 +77,8 @@ pub struct Users {
     asked_in: Vec<u32>,
     named_by: Vec<u32>,
     free: Vec<u32>,
+    /// Some user's route may be [`Known::NoPlace`].
+    has_no_place: bool,
     epoch: u64,
     /// Whose route made each of the last epochs, by epoch modulo its length.
     changed: Vec<UserIx>,
@@ -206,6 +213,7 @@ impl Users {
         let place = &mut self.route[user.0 as usize];
         let was = Known::from_code(*place);
         *place = route.code();
+        self.has_no_place |= route == Known::NoPlace;
         if was != route {
             self.note_change(user);
         }
@@ -240,7 +248,31 @@ impl Users {
     #[inline]
     pub fn is_doubted(&self, user: UserIx) -> bool {
         let code = self.route[user.0 as usize];
-        code & DOUBTED != 0 && code < BAD
+        code & DOUBTED != 0 && code < NO_PLACE
+    }
+
+    /// Forgets the routes to some gateways of so many users from a place on; the place to go on from, none at the end.
+    pub fn forget_routes_to(&mut self, from: usize, most: usize, is_one: impl Fn(GatewayIx) -> bool) -> Option<usize> {
+        let until = self.route.len().min(from + most);
+        for at in from..until {
+            if let Known::At(gateway) = Known::from_code(self.route[at])
+                && is_one(gateway)
+            {
+                self.forget_route(UserIx(at as u32));
+            }
+        }
+        (until < self.route.len()).then_some(until)
+    }
+
+    /// There is a place for a gateway again: who was routed to one without is asked for anew.
+    pub fn forget_no_place(&mut self) {
+        if std::mem::take(&mut self.has_no_place) {
+            for at in 0..self.route.len() {
+                if self.route[at] == NO_PLACE {
+                    self.forget_route(UserIx(at as u32));
+                }
+            }
+        }
     }
 
     /// What was known of any user holds no longer.

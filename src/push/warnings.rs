@@ -42,6 +42,13 @@ impl Warnings {
     }
 }
 
+impl Warnings {
+    /// These gateways are forgotten: what is said of others at their places is said of others.
+    pub fn forget(&mut self, is_one: impl Fn(GatewayIx) -> bool) {
+        self.said.retain(|(_, about), _| !about.is_some_and(&is_one));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

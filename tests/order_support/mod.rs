@@ -55,6 +55,8 @@ fn settings(delivery_timeout: Duration, inbox: InboxStore) -> Settings {
         members_ttl: Duration::from_millis(100),
         caches_routes: true,
         delivery_timeout,
+        registry_forget_after: Duration::from_secs(300),
+        gateway_table: task_engine::push::TableBounds::default(),
         max_retry: 2,
         retry_interval: Duration::from_millis(50),
         inbox,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use task_engine::ids::ShardId;
 use task_engine::limits::GROUP_USERS_MAX;
-use task_engine::push::Settings;
+use task_engine::push::{Settings, TableBounds};
 use task_engine::push::inbox::InboxStore;
 
 use super::rng::Rng;
@@ -53,6 +53,8 @@ faults! {
     Serving = "serving",
     /// Late messages between shards.
     Mesh = "mesh",
+    /// Routes that name gateways that nobody ever hears of again.
+    Strangers = "strangers",
 }
 
 /// Less than a seed's whole schedule, to find the shortest one that still fails.
@@ -155,6 +157,17 @@ impl Plan {
         if (self.steps / 3).is_multiple_of(2) { (self.users / 4).max(2) } else { GROUP_USERS_MAX }
     }
 
+    /// In some worlds the address of a gateway that is not listed is used for a while, in some always, in some never.
+    pub fn registry_forget_after(&self) -> Duration {
+        [Duration::from_millis(300), Duration::ZERO, Duration::from_secs(300)][self.steps / 5 % 3]
+    }
+
+    /// Hardly more places than there are gateways, and none for one that is idle: strangers come, and go for the next.
+    pub fn gateway_table(&self) -> TableBounds {
+        let unlisted = self.gateways + self.steps % 3;
+        TableBounds { unlisted, forget_after: Duration::from_millis(400), forget_soon: Duration::from_millis(40) }
+    }
+
     /// What the core of one shard is given.
     pub fn settings(&self, shard: u16) -> Settings {
         Settings {
@@ -165,6 +178,8 @@ impl Plan {
             members_ttl: self.members_ttl,
             caches_routes: self.tracked,
             delivery_timeout: self.delivery_timeout,
+            registry_forget_after: self.registry_forget_after(),
+            gateway_table: self.gateway_table(),
             max_retry: self.max_retry,
             retry_interval: self.retry_interval,
             inbox: self.inbox,

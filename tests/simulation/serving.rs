@@ -196,6 +196,8 @@ impl World {
     fn tell(&mut self, at: usize, name: &str, message: &PushMessage, may_fail: bool) -> Answer {
         let (event, user) = self.known(name, message);
         let (gateway, conn) = (self.conns[at].gateway, self.conns[at].number);
+        let is_meant = self.users[user].was_at.contains(&gateway);
+        assert!(is_meant, "misdelivery: event {event} came to gateway {gateway} for user {user}, who was never there");
         let is_here = self.users[user].at == Some(gateway);
         let outcome = if !is_here || self.fault(Fault::Serving, 8) {
             Outcome::NotConnected

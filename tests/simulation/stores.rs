@@ -15,6 +15,8 @@ use super::world::{MILLI, Session, User, World};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {
     At(usize),
+    /// A gateway that is none, and was named by no other route.
+    Stranger(usize),
     Offline,
     Bad,
 }
@@ -60,7 +62,8 @@ impl World {
             let roams = self.rng.below(100) < roaming;
             let stored = at.map_or(Stored::Offline, Stored::At);
             self.user_of.insert(name.clone(), number);
-            self.users.push(User { name, at, stored, roams, is_disturbed: false });
+            let was_at = at.into_iter().collect();
+            self.users.push(User { name, at, stored, was_at, roams, is_disturbed: false });
         }
     }
 
@@ -99,6 +102,14 @@ impl World {
             if self.users[user].roams {
                 self.move_user(user);
             }
+        }
+        if self.fault(Fault::Strangers, 15) {
+            let user = self.rng.below(self.users.len());
+            self.strangers += 1;
+            self.users[user].is_disturbed = true;
+            self.store_route(user, Stored::Stranger(self.strangers));
+            let due = self.soon(1_500);
+            self.late_routes.push((due, user));
         }
         if self.rng.chance(self.plan.moves / 8) {
             let session = self.rng.below(self.sessions.len());
@@ -140,6 +151,10 @@ impl World {
 
     fn store_route(&mut self, user: usize, stored: Stored) {
         self.users[user].stored = stored;
+        self.users[user].was_at.extend(match stored {
+            Stored::At(gateway) => Some(gateway),
+            _ => None,
+        });
         self.trace.line(self.now, || format!("the store says of user {user}: {stored:?}"));
         for shard in 0..self.shards.len() {
             if self.route_wires[shard].is_tracking {
@@ -294,8 +309,14 @@ impl World {
         if self.fault(Fault::Lookups, 15) {
             return Err(LookupError::Rejected("WRONGTYPE".into()));
         }
-        let routes = users.iter().map(|user| match self.users[*user].stored {
+        let stranger = |user: usize| match self.users[user].stored {
+            Stored::Stranger(number) => format!("stranger-{number}"),
+            _ => String::new(),
+        };
+        let strangers = users.iter().map(|user| stranger(*user)).collect::<Vec<_>>();
+        let routes = users.iter().zip(&strangers).map(|(user, stranger)| match self.users[*user].stored {
             Stored::At(gateway) => Route::Gateway(&self.gateways[gateway].id),
+            Stored::Stranger(_) => Route::Gateway(stranger),
             Stored::Offline => Route::Offline,
             Stored::Bad => Route::Bad,
         });

@@ -32,6 +32,8 @@ pub struct User {
     pub at: Option<usize>,
     /// What the route store says.
     pub stored: Stored,
+    /// The gateways that it ever said.
+    pub was_at: BTreeSet<usize>,
     /// It moves.
     pub roams: bool,
     /// It moved, joined or left a session, had a broken route or was refused: see the oracle.
@@ -87,6 +89,8 @@ pub struct World {
     pub members_away_until: Nanos,
     pub route_wires: Vec<RouteWire>,
     pub late_routes: Vec<(Nanos, usize)>,
+    /// Gateways that are none, and were named by a route once.
+    pub strangers: usize,
     pub intake: Vec<VecDeque<Arrival>>,
     pub oracle: Oracle,
     pub broker: Broker,
@@ -123,6 +127,7 @@ impl World {
             members_away_until: Nanos(0),
             route_wires: (0..shards).map(|_| RouteWire::default()).collect(),
             late_routes: Vec::new(),
+            strangers: 0,
             intake: (0..shards).map(|_| VecDeque::new()).collect(),
             oracle: Oracle::new(plan.sessions, plan.delivery_timeout),
             broker: Broker::default(),

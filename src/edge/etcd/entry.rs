@@ -3,14 +3,19 @@
 //! Promises to take the JSON that Resonance's gateways write, and whatever of it is usable when a part is wrong.
 //! Refuses a value without an id or without a single good endpoint.
 
+use serde::Deserialize;
 use serde_json::Value;
 
+use crate::edge::gateway_id::IdText;
 use crate::limits::NAME_BYTES_MAX;
 use crate::ports::{Endpoint, GatewayRecord, Protocols};
+use crate::redact;
 use crate::shard::registry::RegistryFault;
 
 /// Endpoints kept of one gateway.
 const ENDPOINTS_MAX: usize = 16;
+/// Bad endpoints of one value that are told one by one.
+const BAD_ENDPOINTS_TOLD: usize = 16;
 
 /// What a value holds.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -54,14 +59,10 @@ fn read(value: &[u8], faults: &mut Faults) -> Result<GatewayRecord, (RegistryFau
     Ok(GatewayRecord { gateway_id: id.into(), endpoints, protocols: protocols(&metadata["push_protocols"]) })
 }
 
-/// A text that is not empty, or a number as text.
+/// By the rule that routes are read by as well.
 fn word(value: &Value) -> Option<String> {
-    let text = match value {
-        Value::String(text) => text.trim().to_owned(),
-        Value::Number(number) => number.to_string(),
-        _ => return None,
-    };
-    (!text.is_empty()).then_some(text)
+    let IdText(id) = IdText::deserialize(value).ok()?;
+    (!id.is_empty()).then(|| id.into_owned())
 }
 
 /// A comma list, or a JSON list of words; anything else says nothing.
@@ -79,28 +80,67 @@ fn endpoints(value: &Value, faults: &mut Faults) -> Result<Vec<Endpoint>, (Regis
     if listed.is_empty() {
         return Err((RegistryFault::NoEndpoint, "endpoints is missing, empty or no list".to_owned()));
     }
-    let mut good: Vec<(bool, Endpoint)> = Vec::new();
-    for item in listed.iter().take(ENDPOINTS_MAX) {
+    let (mut grpc, mut other) = (Kept::default(), Kept::default());
+    let mut bad = 0;
+    for item in listed {
         let text = item.as_str().unwrap_or_default();
         match endpoint(text) {
-            Ok(endpoint) if good.iter().any(|(_, known)| *known == endpoint) => {}
-            Ok(endpoint) => good.push((!text.starts_with("grpc://"), endpoint)),
-            Err(why) => faults.push((RegistryFault::BadEndpoint, why)),
+            Ok(endpoint) if text.starts_with("grpc://") => grpc.keep(endpoint),
+            Ok(endpoint) => other.keep(endpoint),
+            Err(why) => {
+                bad += 1;
+                if bad <= BAD_ENDPOINTS_TOLD {
+                    faults.push((RegistryFault::BadEndpoint, why));
+                }
+            }
         }
     }
+    if bad > BAD_ENDPOINTS_TOLD {
+        let why = format!("{} more of its endpoints are no addresses", bad - BAD_ENDPOINTS_TOLD);
+        faults.push((RegistryFault::BadEndpoint, why));
+    }
+    other.good.retain(|endpoint| !grpc.good.contains(endpoint));
+    let mut left_out = grpc.left_out + other.left_out;
+    let mut good = grpc.good;
+    good.append(&mut other.good);
+    left_out += good.len().saturating_sub(ENDPOINTS_MAX);
+    good.truncate(ENDPOINTS_MAX);
     if good.is_empty() {
         let why = faults.pop().map_or_else(|| "no endpoint is an address".to_owned(), |(_, why)| why);
         return Err((RegistryFault::BadEndpoint, why));
     }
-    good.sort_by_key(|(is_other, _)| *is_other);
-    Ok(good.into_iter().map(|(_, endpoint)| endpoint).collect())
+    if left_out > 0 {
+        let why = format!("of its good endpoints only the first {ENDPOINTS_MAX} are used, {left_out} are left out");
+        faults.push((RegistryFault::TooManyEndpoints, why));
+    }
+    Ok(good)
+}
+
+/// The first good endpoints of a kind, each once, and how many more there are.
+#[derive(Default)]
+struct Kept {
+    good: Vec<Endpoint>,
+    left_out: usize,
+}
+
+impl Kept {
+    fn keep(&mut self, endpoint: Endpoint) {
+        if self.good.contains(&endpoint) {
+            return;
+        }
+        if self.good.len() < ENDPOINTS_MAX {
+            self.good.push(endpoint);
+        } else {
+            self.left_out += 1;
+        }
+    }
 }
 
 /// As [`Endpoint::parse`], and what Kratos appends (`?isSecure=false`) is taken off; TLS is not spoken.
 fn endpoint(text: &str) -> Result<Endpoint, String> {
     let (address, query) = text.split_once('?').unwrap_or((text, ""));
     if query.split('&').any(|pair| pair.eq_ignore_ascii_case("isSecure=true")) {
-        return Err(format!("endpoint {text:?} asks for TLS"));
+        return Err(format!("endpoint {:?} asks for TLS", redact::address(address)));
     }
     Endpoint::parse(address)
 }
@@ -156,6 +196,7 @@ mod tests {
                 Some("i h:1 stream"),
                 &[BadEndpoint, BadEndpoint, BadEndpoint],
             ),
+            (r#"{"id":" 7 ","metadata":{"gateway_id":7.5},"endpoints":["h:1"]}"#, Some("7 h:1 stream"), &[]),
             ("", None, &[NotJson]),
             ("{", None, &[NotJson]),
             ("[]", None, &[NotJson]),
@@ -172,6 +213,43 @@ mod tests {
         for (value, record, faults) in table {
             let expected = (record.map(str::to_owned), faults.to_vec());
             assert_eq!(brief(&Entry::read(value.as_bytes())), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn bad_endpoints_are_sorted_out_before_they_are_bounded_and_what_is_left_out_is_told() {
+        let bad = (0..40).map(|_| r#""nowhere""#.to_owned());
+        let http = (0..20).map(|port| format!(r#""http://h:{}""#, port + 1));
+        let value = |list: Vec<String>| format!(r#"{{"id":"i","endpoints":[{}]}}"#, list.join(","));
+        let entry = Entry::read(value(bad.clone().chain([r#""grpc://h:99""#.to_owned()]).collect()).as_bytes());
+        let (record, faults) = brief(&entry);
+        assert_eq!(record.as_deref(), Some("i h:99 stream"));
+        assert_eq!(faults.len(), BAD_ENDPOINTS_TOLD + 1, "the others are told as one");
+        assert!(entry.faults[BAD_ENDPOINTS_TOLD].1.starts_with("24 more"), "{:?}", entry.faults);
+        let entry = Entry::read(value(http.chain([r#""grpc://h:99""#.to_owned()]).collect()).as_bytes());
+        let endpoints = &entry.record.as_ref().expect("a gateway").endpoints;
+        assert_eq!((endpoints.len(), endpoints[0].port), (ENDPOINTS_MAX, 99), "grpc:// first, wherever it stands");
+        assert_eq!(brief(&entry).1, [RegistryFault::TooManyEndpoints]);
+        assert!(entry.faults[0].1.contains("5 are left out"), "{:?}", entry.faults);
+    }
+
+    #[test]
+    fn no_password_of_an_endpoint_is_ever_told() {
+        for endpoint in [
+            "grpc://user:hunter2@host:1",
+            "grpc://user:hunter2@host",
+            "user:hunter2@host:1",
+            "https://user:hunter2@host:1",
+            "user:hunter2://x@host:1",
+            "grpc://user:hunter2@host:1?isSecure=true",
+            "grpc://h:1?token=hunter2&isSecure=true",
+            "grpc://user:hunter2@",
+            "grpc://user:@hunter2@host:x",
+        ] {
+            let value = format!(r#"{{"id":"i","endpoints":["{endpoint}"]}}"#);
+            let entry = Entry::read(value.as_bytes());
+            assert_eq!(brief(&entry), (None, vec![BadEndpoint]), "{endpoint}");
+            assert!(!format!("{entry:?}").contains("hunter2"), "{entry:?}");
         }
     }
 

@@ -1,14 +1,15 @@
-//! One HTTP/2 connection: the addresses tried in turn, hyper's tasks on glommio, and its goodbye.
+//! One HTTP/2 connection: the addresses tried side by side, hyper's tasks on glommio, and its goodbye.
 //!
 //! Promises that an address has `connect_timeout` for TCP and HTTP/2 settings together, and that a [`Link`] that is
 //! dropped closes its socket. Refuses to call a connection open before the server's SETTINGS frame is here: a
 //! kernel accepts connections for a process that hangs.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ use super::GatewayOptions;
 use super::body::Line;
 use super::io::{Io, SpareBuffer, Wire};
 use super::status::words;
+use crate::edge::race::{self, Next};
 use crate::edge::resolve::Resolver;
 use crate::limits::STREAM_UNSENT_BYTES_MAX;
 use crate::ports::Endpoint;
@@ -51,32 +53,105 @@ pub(super) struct Target {
     pub spare: SpareBuffer,
 }
 
-/// The first address that speaks HTTP/2; else what each of them said.
+/// Addresses of one gateway that are tried, over all its endpoints.
+const ADDRESSES_MAX: usize = 32;
+
+/// The first address that speaks HTTP/2; else what each of them said. All endpoints are looked up at once, and their
+/// addresses tried side by side (see [`race`]); the whole takes at most three times `connect_timeout`: for the names, until
+/// the last address is tried, and for that one.
 pub(super) async fn connect(line: &Line, target: &Target) -> Result<Link, String> {
-    let mut causes = Vec::new();
-    for endpoint in &target.endpoints {
-        let resolved = target.resolver.resolve(&endpoint.host, endpoint.port);
-        match within(target.options.connect_timeout, "name lookup", async { resolved.await.map_err(|e| words(&e)) })
-            .await
-        {
-            Ok(addresses) if addresses.is_empty() => causes.push(format!("{endpoint}: no address")),
-            Ok(addresses) => {
-                for address in addresses {
-                    let attempt = connect_to(line, target, endpoint, address);
-                    match within(target.options.connect_timeout, "connect", attempt).await {
-                        Ok(link) => return Ok(link),
-                        Err(cause) => causes.push(format!("{endpoint} ({address}): {cause}")),
-                    }
+    let limit = target.options.connect_timeout;
+    let causes = RefCell::new(Vec::new());
+    let mut addresses = Addresses::of(target);
+    let attempt = |endpoint, address| {
+        let causes = &causes;
+        async move {
+            match within(limit, "connect", connect_to(target, endpoint, address)).await {
+                Ok(connected) => Some((connected, address)),
+                Err(cause) => {
+                    causes.borrow_mut().push(format!("{endpoint} ({address}): {cause}"));
+                    None
                 }
             }
-            Err(cause) => causes.push(format!("{endpoint}: {cause}")),
         }
+    };
+    let raced = race::first(|cx| match addresses.next(cx, &mut causes.borrow_mut()) {
+        Poll::Ready(Some((endpoint, address, patience))) => Next::Try(attempt(endpoint, address), patience),
+        Poll::Ready(None) => Next::End,
+        Poll::Pending => Next::Wait,
+    });
+    let late = async {
+        Timer::new(3 * limit).await;
+        None
+    };
+    if let Some(((link, wire), address)) = future::or(raced, late).await {
+        line.wire.replace(wire);
+        race::worked(address);
+        return Ok(link);
     }
+    let mut causes = causes.into_inner();
     if causes.is_empty() {
         causes.push("no endpoint".to_owned());
     }
     causes.truncate(CAUSES_MAX);
     Err(causes.join("; "))
+}
+
+/// The addresses of a gateway's endpoints, in the order of the endpoints as far as their names are known.
+struct Addresses<'a> {
+    lookups: Vec<(&'a Endpoint, Lookup<'a>)>,
+    found: VecDeque<(&'a Endpoint, SocketAddr)>,
+    left: usize,
+    limit: Duration,
+}
+
+type Lookup<'a> = Pin<Box<dyn Future<Output = Result<Vec<SocketAddr>, String>> + 'a>>;
+
+impl<'a> Addresses<'a> {
+    fn of(target: &'a Target) -> Self {
+        let limit = target.options.connect_timeout;
+        let lookup = |endpoint: &'a Endpoint| -> (&'a Endpoint, Lookup<'a>) {
+            let resolved = target.resolver.resolve(&endpoint.host, endpoint.port);
+            let resolved = async move { resolved.await.map_err(|error| words(&error)) };
+            (endpoint, Box::pin(within(limit, "name lookup", resolved)))
+        };
+        Self {
+            lookups: target.endpoints.iter().map(lookup).collect(),
+            found: VecDeque::new(),
+            left: ADDRESSES_MAX,
+            limit,
+        }
+    }
+
+    /// The next one, and how long it is waited for alone.
+    fn next(
+        &mut self,
+        cx: &mut Context<'_>,
+        causes: &mut Vec<String>,
+    ) -> Poll<Option<(&'a Endpoint, SocketAddr, Duration)>> {
+        let found = &mut self.found;
+        self.lookups.retain_mut(|(endpoint, lookup)| match lookup.as_mut().poll(cx) {
+            Poll::Pending => true,
+            Poll::Ready(Ok(addresses)) => {
+                found.extend(addresses.into_iter().map(|address| (*endpoint, address)));
+                false
+            }
+            Poll::Ready(Err(cause)) => {
+                causes.push(format!("{endpoint}: {cause}"));
+                false
+            }
+        });
+        let place = race::that_worked(self.found.iter().map(|(_, address)| *address)).unwrap_or(0);
+        match self.found.remove(place).filter(|_| self.left > 0) {
+            Some((endpoint, address)) => {
+                self.left -= 1;
+                let patience = race::patience(self.found.len().min(self.left), self.limit);
+                Poll::Ready(Some((endpoint, address, patience)))
+            }
+            None if self.lookups.is_empty() || self.left == 0 => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
 }
 
 async fn within<T>(limit: Duration, what: &str, attempt: impl Future<Output = Result<T, String>>) -> Result<T, String> {
@@ -87,11 +162,10 @@ async fn within<T>(limit: Duration, what: &str, attempt: impl Future<Output = Re
     future::or(attempt, late).await
 }
 
-async fn connect_to(line: &Line, target: &Target, endpoint: &Endpoint, address: SocketAddr) -> Result<Link, String> {
+async fn connect_to(target: &Target, endpoint: &Endpoint, address: SocketAddr) -> Result<(Link, Weak<Wire>), String> {
     let authority: Authority = endpoint.to_string().parse().map_err(|e| format!("not an HTTP authority: {e}"))?;
     let tcp = TcpStream::connect_timeout(address, target.options.connect_timeout).await.map_err(|e| words(&e))?;
     let wire = Rc::new(Wire::new(tcp, target.spare.clone()).map_err(|e| words(&e))?);
-    line.wire.replace(Rc::downgrade(&wire));
     let exec = Exec { wire: wire.clone(), has_connection: Rc::default(), connection_task: Rc::default() };
     let mut builder = Builder::new(exec.clone());
     builder
@@ -109,7 +183,7 @@ async fn connect_to(line: &Line, target: &Target, endpoint: &Endpoint, address: 
         .await
         .and_then(|settings| if settings { Ok(()) } else { Err("the first frame is no SETTINGS frame".to_owned()) })
         .map_err(|cause| format!("no HTTP/2: {cause}"))?;
-    Ok(link)
+    Ok((link, Rc::downgrade(&wire)))
 }
 
 type Client = Connection<Io, Body, Exec>;

@@ -1,28 +1,28 @@
 //! Reads the one field of a stored route that the engine needs: `gateway_id` of
 //! `{"username","gateway_id","remote_ip","timestamp"}`.
 //!
-//! Promises to take any JSON object that has a non-empty string there, whatever else is in it, and to copy only when
-//! the id has escapes. Refuses everything else as [`Route::Bad`]; an id over [`NAME_BYTES_MAX`] bytes too.
+//! Promises to take any JSON object that has an id there (by the rule of [`gateway_id`](crate::edge::gateway_id), the one of
+//! the registry), whatever else is in it, and to copy only when the id has escapes or is a number. Refuses everything else as [`Route::Bad`]; an id over [`NAME_BYTES_MAX`] bytes too.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use crate::edge::gateway_id::IdText;
 use crate::limits::NAME_BYTES_MAX;
 use crate::names::{Route, RouteList};
 
 /// Adds the route that this value is to the list.
 pub(super) fn push_route(list: &mut RouteList, value: &[u8]) {
     match serde_json::from_slice::<Stored<'_>>(value) {
-        Ok(Stored(id)) if !id.is_empty() && id.len() <= NAME_BYTES_MAX => list.push(Route::Gateway(&id)),
+        Ok(Stored(IdText(id))) if !id.is_empty() && id.len() <= NAME_BYTES_MAX => list.push(Route::Gateway(&id)),
         _ => list.push(Route::Bad),
     }
 }
 
 /// The gateway_id of a stored route; empty when it has none.
-struct Stored<'a>(Cow<'a, str>);
+struct Stored<'a>(IdText<'a>);
 
 #[derive(Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
@@ -31,9 +31,6 @@ enum Field {
     #[serde(other)]
     Other,
 }
-
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 // By hand, because a derived struct also takes an array for an object.
 impl<'de> Deserialize<'de> for Stored<'de> {
@@ -52,10 +49,10 @@ impl<'de> Visitor<'de> for StoredVisitor {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Stored<'de>, M::Error> {
-        let mut id = Cow::Borrowed("");
+        let mut id = IdText::default();
         while let Some(field) = map.next_key()? {
             match field {
-                Field::GatewayId => id = map.next_value::<Text<'de>>()?.0,
+                Field::GatewayId => id = map.next_value()?,
                 Field::Other => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -85,6 +82,9 @@ mod tests {
             (r#"{"gateway\u005fid":"gw-1"}"#, "gw-1"),
             (r#"{"username":"\"gateway_id\":\"no\"","gateway_id":"gw-1"}"#, "gw-1"),
             (r#"{"gateway_id":"old","gateway_id":"new"}"#, "new"),
+            (r#"{"gateway_id":{"x":1},"gateway_id":"new"}"#, "new"),
+            (r#"{"gateway_id":7}"#, "7"),
+            (r#"{"gateway_id":" 7	"}"#, "7"),
         ] {
             assert_eq!(read(value), [Route::Gateway(id)].into_iter().collect(), "{value}");
         }
@@ -104,7 +104,9 @@ mod tests {
             r#""gw-1""#,
             r#"{"gateway_id":""}"#,
             r#"{"gateway_id":null}"#,
-            r#"{"gateway_id":7}"#,
+            r#"{"gateway_id":7.5}"#,
+            r#"{"gateway_id":"  "}"#,
+            r#"{"gateway_id":"new","gateway_id":{}}"#,
             r#"{"gateway_id":{"gateway_id":"x"}}"#,
             r#"{"gateway_id":["x"]}"#,
             r#"{"gateway_id":"gw-1""#,

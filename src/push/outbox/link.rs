@@ -56,7 +56,8 @@ impl Outbox {
         }
     }
 
-    /// The registry lists the gateway no longer: its open stream is used while it is, but no new one is opened.
+    /// The registry lists the gateway no longer. A registration may be lost while its gateway lives: its address is used for
+    /// `registry.forget_after` longer, and a stream that is open as long as it is.
     pub fn unlist(&mut self, now: Nanos) {
         self.unlisted_at = Some(now);
     }
@@ -194,8 +195,15 @@ impl Outbox {
             Link::Leaving { until, .. } => until <= now,
             Link::Cutting { .. } => true,
             Link::Opening { .. } => false,
-            Link::Open { .. } => self.items.is_empty() || self.has_parts_waiting(),
+            Link::Open { .. } => (self.items.is_empty() && self.is_over(now)) || self.has_parts_waiting(),
         }
+    }
+
+    /// Whether an open stream that has nothing to carry is to be closed.
+    fn is_over(&self, now: Nanos) -> bool {
+        let quiet = now.since(self.moved_at);
+        let has_left = self.unlisted_at.is_some_and(|at| now.since(at) >= GATEWAY_DRAIN_QUIET);
+        self.is_stopping || quiet >= GATEWAY_IDLE_CLOSE || (has_left && quiet >= GATEWAY_DRAIN_QUIET)
     }
 
     pub(super) fn link_up(&mut self, at: GatewayIx, now: Nanos, effects: &mut Effects) {
@@ -205,7 +213,7 @@ impl Outbox {
         }
         let may_open =
             matches!(self.link, Link::Closed) || matches!(self.link, Link::Backoff { until } if until <= now);
-        if !may_open || self.items.is_empty() || self.unlisted_at.is_some() {
+        if !may_open || self.items.is_empty() || self.is_gone(now) {
             return;
         }
         let (Some(record), Some(protocol)) = (&self.record, self.protocol()) else { return };
@@ -235,13 +243,8 @@ impl Outbox {
                 effects.outputs.push(Output::Finish { gateway: at, stream: *stream });
             }
             Link::Open { stream, protocol } if self.items.is_empty() => {
-                let quiet = now.since(self.moved_at);
-                let is_over = self.is_stopping
-                    || quiet >= GATEWAY_IDLE_CLOSE
-                    || (self.unlisted_at.is_some_and(|at| now.since(at) >= GATEWAY_DRAIN_QUIET)
-                        && quiet >= GATEWAY_DRAIN_QUIET);
-                if is_over {
-                    let (stream, protocol) = (*stream, *protocol);
+                let (stream, protocol) = (*stream, *protocol);
+                if self.is_over(now) {
                     effects.outputs.push(Output::Finish { gateway: at, stream });
                     let until = now.after(GATEWAY_SWITCH_DEADLINE);
                     self.link = Link::Leaving { stream, protocol, until, is_told: true, why: Leave::Ours };

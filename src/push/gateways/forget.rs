@@ -1,0 +1,132 @@
+//! Forgets gateways that are heard of no longer, so that their places go to others.
+//!
+//! Promises that nothing refers to a place when it is given away. A gateway that is not listed and has had nothing to do
+//! for long is condemned. Then what refers to it is taken away, a bounded part each tick: first the users' routes, then,
+//! as nothing new can refer to it through them, the sessions' layouts. If it was named or used meanwhile it stays, also
+//! while a held message remembers it. What a bundle under way remembers holds it as well (it is its home shard's share),
+//! or is told apart by the place's tenancy (on its owner shard). Streams keep counting, so that a late fact finds none.
+
+use std::time::Duration;
+
+use crate::ids::{GatewayIx, Nanos};
+use crate::limits::{FORGETTING_SESSIONS_A_TICK, FORGETTING_USERS_A_TICK, GATEWAYS_LOOKED_AT};
+use crate::push::Push;
+use crate::push::gateways::Gateways;
+
+/// How far it has come.
+#[derive(Debug, Default)]
+pub(super) struct Forgetting {
+    /// Where to look next for some that are idle, and when it was last looked for them.
+    hand: usize,
+    looked_at: Nanos,
+    condemned: Vec<GatewayIx>,
+    sweep: Option<Sweep>,
+}
+
+/// What is looked at next for references to those that are condemned.
+#[derive(Clone, Copy, Debug)]
+enum Sweep {
+    Users(usize),
+    Sessions(usize),
+}
+
+impl Gateways {
+    /// How long a gateway has to be idle.
+    fn patience(&self) -> Duration {
+        let is_crowded = (self.known() - self.listed) * 2 > self.bounds.unlisted;
+        if is_crowded { self.bounds.forget_soon } else { self.bounds.forget_after }
+    }
+
+    fn is_condemned(&self, at: GatewayIx) -> bool {
+        self.places[at.0 as usize].is_condemned
+    }
+
+    fn free(&mut self, gone: &[GatewayIx]) {
+        for at in gone {
+            let place = &mut self.places[at.0 as usize];
+            self.by_id.remove(place.outbox.id());
+            place.tenancy = place.tenancy.wrapping_add(1);
+            (place.is_free, place.is_condemned, place.is_owned) = (true, false, false);
+            self.free.push(*at);
+        }
+        self.owned.retain(|at| !self.places[at.0 as usize].is_free);
+    }
+}
+
+impl Push {
+    /// A tick's part of it.
+    pub(in crate::push) fn forget_gateways(&mut self) {
+        let next = match self.gateways.forgetting.sweep {
+            None => self.condemn_idle_gateways(),
+            Some(Sweep::Users(from)) => {
+                let is_one = |at| self.gateways.is_condemned(at);
+                let next = self.users.forget_routes_to(from, FORGETTING_USERS_A_TICK, is_one);
+                Some(next.map_or(Sweep::Sessions(0), Sweep::Users))
+            }
+            Some(Sweep::Sessions(from)) => {
+                let is_one = |at| self.gateways.is_condemned(at);
+                let next = self.sessions.forget_gateways(from, FORGETTING_SESSIONS_A_TICK, is_one);
+                if next.is_none() {
+                    self.forget_condemned_gateways();
+                }
+                next.map(Sweep::Sessions)
+            }
+        };
+        self.gateways.forgetting.sweep = next;
+    }
+
+    fn condemn_idle_gateways(&mut self) -> Option<Sweep> {
+        let state = &self.gateways.forgetting;
+        if self.now.since(state.looked_at) < self.gateways.bounds.forget_soon / 5 {
+            return None;
+        }
+        let places = self.gateways.places.len();
+        let from = state.hand;
+        let looked_at = (0..places.min(GATEWAYS_LOOKED_AT)).map(|step| GatewayIx(((from + step) % places) as u32));
+        let condemned = looked_at.filter(|at| self.is_gateway_idle(*at)).collect::<Vec<_>>();
+        for at in &condemned {
+            self.gateways.places[at.0 as usize].is_condemned = true;
+        }
+        let is_any = !condemned.is_empty();
+        let state = &mut self.gateways.forgetting;
+        state.hand = (from + GATEWAYS_LOOKED_AT.min(places)) % places.max(1);
+        (state.looked_at, state.condemned) = (self.now, condemned);
+        is_any.then_some(Sweep::Users(0))
+    }
+
+    /// Whether nothing has happened to a gateway for long, and nothing is lost when it is forgotten.
+    fn is_gateway_idle(&self, at: GatewayIx) -> bool {
+        let place = &self.gateways.places[at.0 as usize];
+        if place.is_free || place.is_listed || place.is_awake || !place.outbox.may_be_forgotten(self.now) {
+            return false;
+        }
+        let Some(empty_since) = self.shares.empty_since(at) else { return false };
+        let since = place.named_at.max(place.outbox.moved_at()).max(empty_since);
+        self.now.since(since) >= self.gateways.patience()
+    }
+
+    /// Nothing new refers to them, and what did does so no longer, but for messages that are held.
+    fn forget_condemned_gateways(&mut self) {
+        for hold in self.holds.values() {
+            for at in hold.gateways() {
+                self.gateways.places[at.0 as usize].is_condemned = false;
+            }
+        }
+        let mut gone = std::mem::take(&mut self.gateways.forgetting.condemned);
+        gone.retain(|at| {
+            let is_gone = self.gateways.is_condemned(*at) && self.is_gateway_idle(*at);
+            self.gateways.places[at.0 as usize].is_condemned = is_gone;
+            is_gone
+        });
+        if gone.is_empty() {
+            return;
+        }
+        self.warnings.forget(|at| self.gateways.is_condemned(at));
+        self.gateways.free(&gone);
+        self.activity.gateways_forgotten += gone.len() as u64;
+        self.users.forget_no_place();
+        for record in self.gateways.unplaced.drain().map(|(_, record)| record).collect::<Vec<_>>() {
+            self.gateway_listed(record);
+        }
+    }
+}
