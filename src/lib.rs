@@ -29,6 +29,7 @@ pub mod ports;
 pub mod proto;
 pub mod push;
 pub mod quiet;
+pub mod redact;
 pub mod shard;
 pub mod threads;
 

@@ -97,6 +97,10 @@ snapshot! {
     Gauge sessions_cached,
     /// Users that have a place in the shard's table.
     Gauge users_known,
+    /// Gateways that have a place in the shard's table.
+    Gauge gateways_known,
+    /// Gateways that had nothing to do for long, were not listed, and are known no longer.
+    Counter gateways_forgotten,
     /// Gateway streams of this shard that are open.
     Gauge gateway_streams_open,
     /// Recipients that wait in the outboxes of this shard's gateways, unsent or unanswered.

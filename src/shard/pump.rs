@@ -335,6 +335,8 @@ impl Pump {
         let (sessions, users) = self.push.kept();
         snapshot.sessions_cached = sessions as u64;
         snapshot.users_known = users as u64;
+        snapshot.gateways_known = self.push.gateways_known() as u64;
+        snapshot.gateways_forgotten = activity.gateways_forgotten;
         if now.since(self.work.reported_at) >= Duration::from_secs(1) {
             self.work.reported_at = now;
             self.report();

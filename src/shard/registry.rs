@@ -34,11 +34,14 @@ pub enum RegistryFault {
     BadEndpoint,
     /// There are more gateways than an engine knows.
     TooMany,
+    /// It lists more good endpoints than are kept; the others are used.
+    TooManyEndpoints,
 }
 
 impl RegistryFault {
     /// Every reason, in the order of the metric page.
-    pub const ALL: [Self; 5] = [Self::NotJson, Self::NoId, Self::NoEndpoint, Self::BadEndpoint, Self::TooMany];
+    pub const ALL: [Self; 6] =
+        [Self::NotJson, Self::NoId, Self::NoEndpoint, Self::BadEndpoint, Self::TooMany, Self::TooManyEndpoints];
 
     /// The label on the metric page and in logs.
     pub const fn label(self) -> &'static str {
@@ -48,6 +51,7 @@ impl RegistryFault {
             Self::NoEndpoint => "registry_no_endpoint",
             Self::BadEndpoint => "registry_bad_endpoint",
             Self::TooMany => "registry_too_many",
+            Self::TooManyEndpoints => "registry_too_many_endpoints",
         }
     }
 }
@@ -91,11 +95,23 @@ struct Inner {
     /// Gateways whose shard has not been told their newest state, per shard. Also makes writers take turns.
     untold: Mutex<Vec<Untold>>,
     refused: Notify,
-    health: Mutex<Health>,
+    health: Mutex<Reported>,
     away_warning: Quiet,
+    empty_warning: Quiet,
     faults: [AtomicU64; RegistryFault::ALL.len()],
     fault_warnings: [Quiet; RegistryFault::ALL.len()],
 }
+
+/// What was reported, and what was said of it.
+#[derive(Debug)]
+struct Reported {
+    health: Health,
+    /// It was said that the registry, which is read, lists nobody.
+    is_empty_said: bool,
+}
+
+/// What [`RegistrySink::health`] says of a registry that is read and lists nobody.
+const NO_GATEWAY: &str = "no gateway is registered";
 
 /// Ids in the order they changed, each once: bounded by the number of gateways.
 #[derive(Debug, Default)]
@@ -126,8 +142,12 @@ impl RegistrySink {
             directory: directory.clone(),
             untold: Mutex::new(untold),
             refused: Notify::new(),
-            health: Mutex::new(Health::Waiting("the gateway registry has not been read yet".to_owned())),
+            health: Mutex::new(Reported {
+                health: Health::Waiting("the gateway registry has not been read yet".to_owned()),
+                is_empty_said: false,
+            }),
             away_warning: Quiet::new(),
+            empty_warning: Quiet::new(),
             faults: Default::default(),
             fault_warnings: Default::default(),
         };
@@ -139,6 +159,8 @@ impl RegistrySink {
         let mut untold = self.untold();
         self.put(&mut untold, record);
         self.tell(&mut untold);
+        drop(untold);
+        self.note_emptiness(&mut self.reported());
     }
 
     /// This gateway is listed no longer. One that is not known says nothing.
@@ -146,6 +168,8 @@ impl RegistrySink {
         let mut untold = self.untold();
         self.take(&mut untold, gateway_id);
         self.tell(&mut untold);
+        drop(untold);
+        self.note_emptiness(&mut self.reported());
     }
 
     /// These are all gateways there are: who is not among them is gone, and only differences are told.
@@ -162,28 +186,57 @@ impl RegistrySink {
             self.put(&mut untold, record);
         }
         self.tell(&mut untold);
+        drop(untold);
+        self.note_emptiness(&mut self.reported());
     }
 
     /// How the registry is; said in the log when it changes, and by `/readyz?verbose`.
     pub fn report(&self, health: Health) {
-        let mut known = self.0.health.lock().unwrap_or_else(PoisonError::into_inner);
-        if *known == health {
-            return;
-        }
-        match &health {
-            Health::Ready => tracing::info!(gateways = self.0.directory.len(), "the gateway registry is read"),
-            Health::Waiting(why) | Health::Degraded(why) => {
-                if let Some(left_out) = self.0.away_warning.may_say() {
-                    tracing::warn!(left_out, "registry: {why}");
+        let mut known = self.reported();
+        if known.health != health {
+            match &health {
+                Health::Ready => tracing::info!(gateways = self.0.directory.len(), "the gateway registry is read"),
+                Health::Waiting(why) | Health::Degraded(why) => {
+                    if let Some(left_out) = self.0.away_warning.may_say() {
+                        tracing::warn!(left_out, "registry: {why}");
+                    }
                 }
             }
+            known.health = health;
         }
-        *known = health;
+        self.note_emptiness(&mut known);
     }
 
-    /// What was last reported; waiting until the first report.
+    /// What was last reported; waiting until the first report. A registry that is read and lists nobody is degraded: that
+    /// may be how it is, but more often the registrations were lost.
     pub fn health(&self) -> Health {
-        self.0.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let known = self.reported();
+        match &known.health {
+            Health::Ready if self.0.directory.is_empty() => Health::Degraded(NO_GATEWAY.to_owned()),
+            health => health.clone(),
+        }
+    }
+
+    fn reported(&self) -> MutexGuard<'_, Reported> {
+        self.0.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says once that nobody is registered, and once that somebody is again.
+    fn note_emptiness(&self, known: &mut Reported) {
+        let is_empty = known.health == Health::Ready && self.0.directory.is_empty();
+        if is_empty && !known.is_empty_said {
+            if let Some(left_out) = self.0.empty_warning.may_say() {
+                known.is_empty_said = true;
+                tracing::warn!(
+                    left_out,
+                    "registry: {NO_GATEWAY}; the last known addresses are used for registry.forget_after while they \
+                     answer; check registry.namespace and gateway_service_name, and that the gateways can write to etcd"
+                );
+            }
+        } else if known.is_empty_said && !self.0.directory.is_empty() {
+            known.is_empty_said = false;
+            tracing::info!(gateways = self.0.directory.len(), "registry: gateways are registered again");
+        }
     }
 
     /// An entry, or a part of it, was not taken: counted, and said once a while. Call it once for each bad value, not
@@ -393,9 +446,15 @@ mod tests {
         sink.bad_entry(RegistryFault::NoId, "k", "no id");
         sink.bad_entry(RegistryFault::NoId, "k", "no id");
         sink.report(Health::Ready);
+        assert_eq!(sink.health(), Health::Degraded("no gateway is registered".to_owned()), "it is read, and empty");
+        sink.upsert(record("a", 1));
         assert_eq!(sink.health(), Health::Ready);
+        sink.replace_all(Vec::new());
+        assert!(matches!(sink.health(), Health::Degraded(_)));
+        sink.report(Health::Waiting("etcd is away".to_owned()));
+        assert_eq!(sink.health(), Health::Waiting("etcd is away".to_owned()), "what is worse is said");
         let counts = RegistryFault::ALL.map(|fault| sink.bad_entries(fault));
-        assert_eq!(counts, [0, 2, 0, 0, 0]);
-        assert_eq!(RegistryFault::ALL.map(|fault| fault as usize), [0, 1, 2, 3, 4]);
+        assert_eq!(counts, [0, 2, 0, 0, 0, 0]);
+        assert_eq!(RegistryFault::ALL.map(|fault| fault as usize), [0, 1, 2, 3, 4, 5]);
     }
 }
