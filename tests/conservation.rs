@@ -122,11 +122,12 @@ fn report(seeds: usize, sum: &Tally) -> String {
     let [breaks, mismatches, resent, rerouted] = sum.troubles;
     format!(
         "{seeds} schedules, {} events:{}\nrecipients:{}\nstreams broken {breaks}, answers that did not fit {mismatches}, \
-         recipients resent {resent}, rerouted {rerouted}, engines killed or cut off {}",
+         recipients resent {resent}, rerouted {rerouted}, engines killed or cut off {}, gateways forgotten {}",
         sum.events,
         events.collect::<String>(),
         recipients.collect::<String>(),
-        sum.restarts
+        sum.restarts,
+        sum.forgotten
     )
 }
 
@@ -195,5 +196,6 @@ fn check_reach(sum: &Tally) {
     for (end, count) in EventEnd::ALL.iter().zip(sum.event_ends) {
         assert!(*end == EventEnd::TooLarge || count > 0, "no event of any schedule ended as {}", end.label());
     }
+    assert!(sum.forgotten > 0, "no gateway of any schedule was forgotten");
     assert!(sum.restarts > 0 && sum.troubles.iter().all(|count| *count > 0), "{:?}", sum.troubles);
 }

@@ -47,6 +47,12 @@ fn world() -> (World, [Gateway; 2]) {
     (world, gateways)
 }
 
+fn wait_closed(gateways: &[Gateway]) {
+    for gateway in gateways {
+        gateway.wait("its streams are closed", PATIENCE, |gateway| gateway.open() == 0).expect("quiet and not listed");
+    }
+}
+
 const NOBODY: &str = "[~] etcd: no gateway is registered";
 
 #[test]
@@ -68,7 +74,7 @@ fn pushes_go_on_when_all_registrations_are_lost_and_when_they_are_back() {
     assert_eq!(metrics.recipients("delivered"), 600, "{}", metrics.numbers());
 
     // Quiet streams are closed; the next push opens one again.
-    engine.wait_metrics("the streams are closed", |metrics| metrics.of("gateway_streams_open", "") == 0);
+    wait_closed(&gateways);
     let began = Instant::now();
     publisher.publish("group:1", "system", 301..=400);
     let metrics = engine.wait_ended(400);
@@ -140,7 +146,7 @@ fn an_address_is_not_used_past_its_time_and_nobody_at_the_start_is_said_as_well(
     publisher.publish("group:1", "system", [1]);
     assert_eq!(engine.wait_ended(1).recipients("delivered"), 2);
     delete_all(&world);
-    engine.wait_metrics("the streams are closed", |metrics| metrics.of("gateway_streams_open", "") == 0);
+    wait_closed(&gateways);
     publisher.publish("group:1", "system", [2]);
     let metrics = engine.wait_ended(2);
     assert_eq!(metrics.unreached("timed_out"), 2, "{}", metrics.numbers());

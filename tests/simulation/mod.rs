@@ -38,6 +38,8 @@ pub struct Tally {
     pub troubles: [u64; 4],
     /// Engines that were killed or cut off.
     pub restarts: u64,
+    /// Gateways that were forgotten, so that others could have their places.
+    pub forgotten: u64,
 }
 
 impl Tally {
@@ -46,6 +48,7 @@ impl Tally {
         let did = push.activity();
         let troubles = [did.stream_breaks, did.answer_mismatches, did.resent_recipients, did.rerouted_recipients];
         let all = |sum: &mut [u64], one: &[u64]| sum.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
+        self.forgotten += did.gateways_forgotten;
         all(&mut self.event_ends, &push.counts().events_ended);
         all(&mut self.recipient_ends, &push.counts().recipients_ended);
         all(&mut self.troubles, &troubles);
@@ -55,6 +58,7 @@ impl Tally {
     pub fn add(&mut self, other: &Self) {
         self.events += other.events;
         self.restarts += other.restarts;
+        self.forgotten += other.forgotten;
         let all = |sum: &mut [u64], one: &[u64]| sum.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
         all(&mut self.event_ends, &other.event_ends);
         all(&mut self.recipient_ends, &other.recipient_ends);

@@ -84,7 +84,7 @@ mod tests {
             (r#"{"gateway_id":"old","gateway_id":"new"}"#, "new"),
             (r#"{"gateway_id":{"x":1},"gateway_id":"new"}"#, "new"),
             (r#"{"gateway_id":7}"#, "7"),
-            (r#"{"gateway_id":" 7	"}"#, "7"),
+            (r#"{"gateway_id":" 7\t"}"#, "7"),
         ] {
             assert_eq!(read(value), [Route::Gateway(id)].into_iter().collect(), "{value}");
         }
