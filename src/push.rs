@@ -251,9 +251,7 @@ impl Push {
             }
             Input::GatewayListed(record) => self.gateway_listed(record),
             Input::GatewayGone(id) => {
-                if let Some(gateway) = self.gateways.unlist(&id, self.now) {
-                    self.users.doubt_routes_to(gateway);
-                }
+                self.gateways.unlist(&id, self.now);
             }
             Input::Stream { gateway, stream, fact } => self.take_stream_fact(gateway, stream, fact),
             Input::Bundle(bundle) => self.own(bundle),
@@ -273,6 +271,7 @@ impl Push {
             self.tick_outboxes();
             self.forget_gateways();
         }
+        self.doubt_routes_to_those_that_left();
         self.take_local_results();
         self.learn_members();
         self.resume_sessions();

@@ -91,3 +91,31 @@ fn a_wrong_password_is_named_and_mended_without_a_restart() {
     assert_eq!(followed.next(), "g1@1001");
     eventually("ready", || waiting(&followed).is_none());
 }
+
+#[test]
+fn an_etcd_that_comes_back_empty_is_degraded_and_the_gateways_are_known_to_have_left() {
+    let mut etcd = Etcd::start();
+    etcd.put(&format!("{PREFIX}i1"), &value("g1", 1001));
+    let mut followed = Followed::start(settings(&[&etcd.endpoint()]));
+    assert_eq!(followed.next(), "g1@1001");
+    eventually("ready", || waiting(&followed).is_none());
+    etcd.kill();
+    eventually("told", || matches!(followed.sink.health(), Health::Waiting(_)));
+    etcd.wipe();
+    etcd.start_again();
+    assert_eq!(followed.next(), "-g1");
+    let empty = Health::Degraded("no gateway is registered".to_owned());
+    eventually("it is read, and empty", || followed.sink.health() == empty);
+    // Its revisions began anew: what comes now is seen all the same.
+    etcd.put(&format!("{PREFIX}i1"), &value("g1", 1011));
+    assert_eq!(followed.next(), "g1@1011");
+    eventually("ready again", || waiting(&followed).is_none());
+}
+
+#[test]
+fn nobody_at_the_start_is_degraded_too() {
+    let etcd = Etcd::start();
+    let followed = Followed::start(settings(&[&etcd.endpoint()]));
+    let empty = Health::Degraded("no gateway is registered".to_owned());
+    eventually("it is read, and empty", || followed.sink.health() == empty);
+}

@@ -56,6 +56,8 @@ struct Place {
     is_owned: bool,
     /// It is to be forgotten, unless it is named before nothing refers to it.
     is_condemned: bool,
+    /// It left the registry in this turn.
+    has_left: bool,
 }
 
 /// The table.
@@ -67,6 +69,7 @@ pub struct Gateways {
     changed: VecDeque<GatewayIx>,
     awake: Vec<GatewayIx>,
     owned: Vec<GatewayIx>,
+    left: Vec<GatewayIx>,
     listed: usize,
     /// Listed gateways that found no place: as many as the registry may list.
     unplaced: HashMap<GatewayId, GatewayRecord>,
@@ -86,6 +89,7 @@ impl Gateways {
             changed: VecDeque::new(),
             awake: Vec::new(),
             owned: Vec::new(),
+            left: Vec::new(),
             listed: 0,
             unplaced: HashMap::new(),
             bounds,
@@ -138,6 +142,7 @@ impl Gateways {
                     is_awake: false,
                     is_owned: false,
                     is_condemned: false,
+                    has_left: false,
                 });
                 GatewayIx((self.places.len() - 1) as u32)
             }
@@ -185,17 +190,20 @@ impl Gateways {
         true
     }
 
-    /// The registry lists it no longer; its place, if it was heard of.
-    pub fn unlist(&mut self, id: &str, now: Nanos) -> Option<GatewayIx> {
+    /// The registry lists it no longer. Routes to it are doubted when the turn ends, those to all that left at once: for each
+    /// it takes a look at every user, and a registry may lose all it had.
+    pub fn unlist(&mut self, id: &str, now: Nanos) {
         self.unplaced.remove(id);
-        let at = self.by_id.get(id).copied()?;
+        let Some(at) = self.by_id.get(id).copied() else { return };
         let place = &mut self.places[at.0 as usize];
         place.named_at = now;
+        if !std::mem::replace(&mut place.has_left, true) {
+            self.left.push(at);
+        }
         if std::mem::take(&mut place.is_listed) {
             self.listed -= 1;
             self.outbox(at).unlist(now);
         }
-        Some(at)
     }
 
     /// All streams end once they are empty, those of gateways not heard of yet as well.
@@ -266,6 +274,18 @@ impl Push {
             self.users.forget_no_place();
         } else {
             self.warn_table_full(&id);
+        }
+    }
+
+    /// A user may be elsewhere by now: whoever is routed to a gateway that left the registry is asked for before the next
+    /// event.
+    pub(super) fn doubt_routes_to_those_that_left(&mut self) {
+        if self.gateways.left.is_empty() {
+            return;
+        }
+        self.users.doubt_routes_to(|at| self.gateways.places[at.0 as usize].has_left);
+        for at in std::mem::take(&mut self.gateways.left) {
+            self.gateways.places[at.0 as usize].has_left = false;
         }
     }
 

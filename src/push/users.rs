@@ -239,9 +239,14 @@ impl Users {
         }
     }
 
-    /// The same for whoever is connected to the gateway.
-    pub fn doubt_routes_to(&mut self, gateway: GatewayIx) {
-        (0..self.route.len()).for_each(|at| self.doubt_route(UserIx(at as u32), gateway));
+    /// The same for whoever is connected to one of these gateways.
+    pub fn doubt_routes_to(&mut self, is_one: impl Fn(GatewayIx) -> bool) {
+        for at in 0..self.route.len() {
+            let code = self.route[at];
+            if code < DOUBTED && is_one(GatewayIx(code)) {
+                self.doubt_route(UserIx(at as u32), GatewayIx(code));
+            }
+        }
     }
 
     /// Whether the route is to be asked again.
@@ -322,8 +327,8 @@ mod tests {
         let epoch = users.epoch();
         users.doubt_route(ann, GatewayIx(8));
         assert_eq!((users.epoch(), users.is_doubted(ann)), (epoch, false), "it is not there");
-        users.doubt_routes_to(GatewayIx(7));
-        users.doubt_routes_to(GatewayIx(7));
+        users.doubt_routes_to(|gateway| gateway == GatewayIx(7));
+        users.doubt_routes_to(|gateway| gateway == GatewayIx(7));
         assert_eq!((users.route(ann), users.is_doubted(ann)), (Known::At(GatewayIx(7)), true));
         assert_eq!((users.epoch(), users.is_doubted(bob)), (epoch + 1, false));
         users.set_route(ann, Known::At(GatewayIx(7)));

@@ -153,3 +153,31 @@ fn an_address_is_not_used_past_its_time_and_nobody_at_the_start_is_said_as_well(
     assert!(world.log.wait_for(2, PATIENCE).is_ok());
     engine.stop_clean();
 }
+
+#[test]
+fn what_of_a_registration_is_not_used_is_counted_and_said_without_a_password() {
+    let (world, _gateways) = world();
+    let password = crate::engine::SECRETS[0];
+    let bad = [
+        format!("grpc://user:{password}@h:1"),
+        format!("user:{password}@h"),
+        format!("grpcs://u:{password}@h:1"),
+        format!("grpc://u:{password}@h:1?isSecure=true"),
+        format!("u:{password}://x@h:1?isSecure=true"),
+        format!("u:{password}@h:{password}"),
+    ];
+    let bad = bad.map(|endpoint| format!("{endpoint:?}")).join(",");
+    world.register("bad", &format!(r#"{{"id":"bad","endpoints":[{bad}]}}"#));
+    let many = (1..=40).map(|port| format!(r#""http://h:{port}""#)).collect::<Vec<_>>().join(",");
+    world.register("many", &format!(r#"{{"id":"many","endpoints":[{many}]}}"#));
+    let engine = world.engine(1, "");
+    let count = |reason: &'static str| {
+        move |metrics: &crate::engine::Metrics| metrics.of("registry_bad_entries_total", &format!("reason=\"{reason}\""))
+    };
+    let metrics = engine.wait_metrics("both are counted", |metrics| {
+        count("registry_too_many_endpoints")(metrics) == 1 && count("registry_bad_endpoint")(metrics) == 6
+    });
+    assert_eq!(metrics.of("gateways_listed", ""), 3, "{}", metrics.numbers());
+    let output = engine.stop_clean();
+    assert!(output.contains("registry_bad_endpoint") && output.contains("24 are left out"), "{output}");
+}

@@ -156,6 +156,11 @@ impl Etcd {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Takes the data of an etcd that does not run away.
+    pub fn wipe(&self) {
+        std::fs::remove_dir_all(self.folder.path().join("data")).expect("there was data");
+    }
+
     /// Starts it (again) on the same port and data, and waits until it answers.
     pub fn start_again(&mut self) {
         let (client, peer) =
