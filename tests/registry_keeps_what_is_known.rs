@@ -3,14 +3,17 @@
 
 #[path = "support/registry.rs"]
 mod registry;
+#[path = "support/silent.rs"]
+mod silent;
 #[path = "support/mysql_etcd.rs"]
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use task_engine::ports::Health;
 
 use registry::{Followed, PREFIX, settings, value};
+use silent::Silent;
 use support::{Etcd, eventually, free_port};
 
 fn waiting(followed: &Followed) -> Option<String> {
@@ -118,4 +121,18 @@ fn nobody_at_the_start_is_degraded_too() {
     let followed = Followed::start(settings(&[&etcd.endpoint()]));
     let empty = Health::Degraded("no gateway is registered".to_owned());
     eventually("it is read, and empty", || followed.sink.health() == empty);
+}
+
+#[test]
+fn ten_endpoints_that_answer_nothing_cost_a_moment_each() {
+    let etcd = Etcd::start();
+    etcd.put(&format!("{PREFIX}i1"), &value("g1", 1001));
+    let dead = (0..10).map(|_| Silent::new()).collect::<Vec<_>>();
+    let mut endpoints = dead.iter().map(|dead| dead.address.to_string()).collect::<Vec<_>>();
+    endpoints.push(etcd.endpoint());
+    let began = Instant::now();
+    let mut followed = Followed::start(settings(&endpoints.iter().map(String::as_str).collect::<Vec<_>>()));
+    assert_eq!(followed.next(), "g1@1001");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    eventually("ready", || waiting(&followed).is_none());
 }

@@ -1,8 +1,8 @@
 //! The built-in registry: gateways as etcd lists them under `<namespace>/<service>/`.
 //!
 //! Promises to follow every change (list at a revision, watch from the next one, list again when the watch ends and
-//! every minute as a net), to keep what is known while etcd is away, and to go on by itself: with several endpoints the
-//! next one is tried at once, and when all failed, again after a jittered wait. A hung etcd is noticed by HTTP/2 pings
+//! every minute as a net), to keep what is known while etcd is away, and to go on by itself: of several endpoints the next
+//! one is asked when one fails or is silent for a moment, and when all failed, all again after a jittered wait. A hung etcd is noticed by HTTP/2 pings
 //! and by a deadline on each request. Refuses to let a bad value disturb another one, and to print the password.
 
 mod book;
@@ -16,6 +16,7 @@ use std::hash::BuildHasher;
 use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions, EventType, GetOptions, KeyValue, WatchOptions, WatchResponse};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use self::book::{Book, Change, Complaint, Listed};
@@ -31,6 +32,10 @@ const PAGE_KEYS: i64 = 1000;
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// etcd cuts off clients that ping more often than every five seconds.
 const PING_EVERY_MIN: Duration = Duration::from_secs(6);
+/// An endpoint that has not answered for this long is not waited for alone.
+const ENDPOINT_PATIENCE: Duration = Duration::from_millis(250);
+/// Endpoints asked at once.
+const ENDPOINTS_AT_ONCE: usize = 16;
 /// A connection that followed etcd for this long starts the backoff anew.
 const STEADY: Duration = RECONNECT_BACKOFF.1;
 
@@ -77,6 +82,11 @@ impl EtcdSettings {
         self.endpoints.iter().map(|endpoint| redact::address(endpoint)).collect::<Vec<_>>().join(", ")
     }
 
+    /// For one request, the connection included.
+    fn patience(&self) -> Duration {
+        self.dial_timeout + self.timeout
+    }
+
     fn options(&self) -> ConnectOptions {
         let options = ConnectOptions::new()
             .with_connect_timeout(self.dial_timeout)
@@ -105,7 +115,8 @@ impl EtcdRegistry {
 
 impl Registry for EtcdRegistry {
     fn run(self: Box<Self>, sink: RegistrySink) -> ControlFuture<()> {
-        Box::pin(Follower { prefix: self.0.prefix(), settings: self.0, book: Book::default(), sink }.follow())
+        let (prefix, turn) = (self.0.prefix(), random() as usize);
+        Box::pin(Follower { prefix, settings: self.0, book: Book::default(), sink, turn }.follow())
     }
 }
 
@@ -114,6 +125,16 @@ struct Follower {
     prefix: String,
     book: Book,
     sink: RegistrySink,
+    /// The endpoint that is tried first.
+    turn: usize,
+}
+
+/// An endpoint that answered, with all that etcd holds as of one revision.
+struct Reached {
+    endpoint: usize,
+    client: Client,
+    all: Vec<Listed>,
+    revision: i64,
 }
 
 /// Why a watch is over although etcd is well.
@@ -131,19 +152,58 @@ impl Follower {
             let why = "etcd.endpoints is empty: no gateway will ever be found".to_owned();
             return self.sink.report(Health::Waiting(why));
         }
-        let mut turn = random() as usize % endpoints;
-        let mut failures = 0;
+        let mut failures = 0_usize;
         loop {
-            let endpoint = self.settings.endpoints[turn % endpoints].clone();
             let started = Instant::now();
-            let Err(why) = self.follow_one(&endpoint).await;
+            let (endpoint, why, has_reached) = match self.reach().await {
+                Ok(reached) => {
+                    let endpoint = reached.endpoint;
+                    let Err(why) = self.follow_one(reached).await;
+                    (endpoint, why, true)
+                }
+                Err((endpoint, why)) => (endpoint, why, false),
+            };
+            // One that answers and then fails is not the first that is tried again.
+            self.turn = endpoint.wrapping_add(1);
             failures = if started.elapsed() >= STEADY { 1 } else { failures + 1 };
-            turn = turn.wrapping_add(1);
+            if !has_reached {
+                failures = failures.next_multiple_of(endpoints);
+            }
+            let endpoint = self.settings.endpoints[endpoint].clone();
             if failures % endpoints == 0 {
                 self.sink.report(Health::Waiting(self.trouble(&endpoint, &why)));
                 sleep(backoff(failures / endpoints, random())).await;
             } else {
                 tracing::info!("etcd at {}: {why}; trying the next endpoint", redact::address(&endpoint));
+            }
+        }
+    }
+
+    /// The first endpoint that lists all keys. The next one is asked when one has failed or has not answered for a moment;
+    /// when all have failed, what the last of them said.
+    async fn reach(&self) -> Result<Reached, (usize, String)> {
+        let endpoints = self.settings.endpoints.len();
+        let mut untried = (0..endpoints).map(|step| self.turn.wrapping_add(step) % endpoints);
+        let mut attempts = JoinSet::new();
+        let mut last = (self.turn % endpoints, "no answer".to_owned());
+        let mut is_due = true;
+        loop {
+            if is_due
+                && attempts.len() < ENDPOINTS_AT_ONCE
+                && let Some(endpoint) = untried.next()
+            {
+                let (settings, prefix) = (self.settings.clone(), self.prefix.clone());
+                attempts.spawn(async move { (endpoint, reach_one(&settings, &prefix, endpoint).await) });
+            }
+            match timeout(ENDPOINT_PATIENCE, attempts.join_next()).await {
+                Err(_) => is_due = true,
+                Ok(None) => return Err(last),
+                Ok(Some(Ok((_, Ok(reached))))) => return Ok(reached),
+                Ok(Some(Ok((endpoint, Err(why))))) => {
+                    tracing::debug!("etcd at {}: {why}", redact::address(&self.settings.endpoints[endpoint]));
+                    (last, is_due) = ((endpoint, why), true);
+                }
+                Ok(Some(Err(error))) => (last.1, is_due) = (error.to_string(), true),
             }
         }
     }
@@ -158,12 +218,11 @@ impl Follower {
     }
 
     /// Follows etcd over one endpoint until that fails.
-    async fn follow_one(&mut self, endpoint: &str) -> Result<std::convert::Infallible, String> {
-        let patience = self.settings.dial_timeout + self.settings.timeout;
-        let mut client = within(patience, Client::connect([endpoint], Some(self.settings.options()))).await?;
+    async fn follow_one(&mut self, reached: Reached) -> Result<std::convert::Infallible, String> {
+        let Reached { mut client, mut all, mut revision, .. } = reached;
+        let patience = self.settings.patience();
         let mut compactions = 0;
         loop {
-            let (all, revision) = self.list(&mut client, patience).await?;
             let mut complaints = Vec::new();
             self.book.replace(all, &mut complaints);
             self.complain(complaints);
@@ -175,28 +234,7 @@ impl Follower {
                     sleep(backoff(compactions, random())).await;
                 }
             }
-        }
-    }
-
-    /// All keys under the prefix, as of one revision.
-    async fn list(&self, client: &mut Client, patience: Duration) -> Result<(Vec<Listed>, i64), String> {
-        let mut kv = client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX);
-        let mut from = self.prefix.clone().into_bytes();
-        let (mut all, mut revision) = (Vec::new(), 0);
-        loop {
-            let options =
-                GetOptions::new().with_range(end_of(&self.prefix)).with_limit(PAGE_KEYS).with_revision(revision);
-            let mut page = within(patience, kv.get(from, Some(options))).await?;
-            if revision == 0 {
-                revision = page.header().ok_or("an answer without a head")?.revision();
-            }
-            let more = page.more();
-            all.extend(page.take_kvs().into_iter().map(listed));
-            // Past what the book takes there is nothing to learn.
-            match all.last() {
-                Some(last) if more && all.len() <= GATEWAYS_MAX => from = format!("{}\0", last.key).into_bytes(),
-                _ => return Ok((all, revision)),
-            }
+            (all, revision) = list(&mut client, &self.prefix, patience).await?;
         }
     }
 
@@ -249,6 +287,35 @@ impl Follower {
     fn complain(&self, complaints: Vec<Complaint>) {
         for Complaint { fault, key, why } in complaints {
             self.sink.bad_entry(fault, &key, &why);
+        }
+    }
+}
+
+async fn reach_one(settings: &EtcdSettings, prefix: &str, endpoint: usize) -> Result<Reached, String> {
+    let patience = settings.patience();
+    let address = settings.endpoints[endpoint].as_str();
+    let mut client = within(patience, Client::connect([address], Some(settings.options()))).await?;
+    let (all, revision) = list(&mut client, prefix, patience).await?;
+    Ok(Reached { endpoint, client, all, revision })
+}
+
+/// All keys under the prefix, as of one revision.
+async fn list(client: &mut Client, prefix: &str, patience: Duration) -> Result<(Vec<Listed>, i64), String> {
+    let mut kv = client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX);
+    let mut from = prefix.to_owned().into_bytes();
+    let (mut all, mut revision) = (Vec::new(), 0);
+    loop {
+        let options = GetOptions::new().with_range(end_of(prefix)).with_limit(PAGE_KEYS).with_revision(revision);
+        let mut page = within(patience, kv.get(from, Some(options))).await?;
+        if revision == 0 {
+            revision = page.header().ok_or("an answer without a head")?.revision();
+        }
+        let more = page.more();
+        all.extend(page.take_kvs().into_iter().map(listed));
+        // Past what the book takes there is nothing to learn.
+        match all.last() {
+            Some(last) if more && all.len() <= GATEWAYS_MAX => from = format!("{}\0", last.key).into_bytes(),
+            _ => return Ok((all, revision)),
         }
     }
 }

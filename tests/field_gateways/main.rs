@@ -8,3 +8,5 @@ mod world;
 
 #[path = "../support/engine.rs"]
 mod engine;
+#[path = "../support/silent.rs"]
+mod silent;
