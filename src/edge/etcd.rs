@@ -170,7 +170,7 @@ impl Follower {
                 failures = failures.next_multiple_of(endpoints);
             }
             let endpoint = self.settings.endpoints[endpoint].clone();
-            if failures % endpoints == 0 {
+            if failures.is_multiple_of(endpoints) {
                 self.sink.report(Health::Waiting(self.trouble(&endpoint, &why)));
                 sleep(backoff(failures / endpoints, random())).await;
             } else {

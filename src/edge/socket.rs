@@ -28,7 +28,7 @@ const ATTEMPT_MIN: Duration = Duration::from_millis(100);
 
 /// Connects to the first of the addresses that answers, within `limit` for all of them together: the next one is tried
 /// beside those before it when none has answered for a moment, or at once when one fails, and the one that worked last time
-/// is the first (see [`race`]). The connection has [`prepare`]d options.
+/// is the first (`edge::race`). The connection has [`prepare`]d options.
 ///
 /// # Errors
 /// What the last one to fail said; `TimedOut` when the deadline passed; `InvalidInput` without addresses.

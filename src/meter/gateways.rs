@@ -26,7 +26,7 @@ pub enum GatewayState {
     Open,
     /// The last try failed; the next waits for its time.
     Backoff,
-    /// It left the registry: what it has is finished, nothing new begins.
+    /// It left the registry: its stream, or for `registry.forget_after` its last address, is used while it answers.
     Draining,
 }
 

@@ -95,7 +95,8 @@ fn an_address_that_is_accepted_for_a_process_that_hangs_does_not_win() {
 
 #[test]
 fn refused_addresses_cost_nothing_and_a_name_that_is_none_holds_up_nobody() {
-    let refused = |_| endpoint(TcpListener::bind("127.0.0.1:0").and_then(|gone| gone.local_addr()).expect("an address"));
+    let refused =
+        |_| endpoint(TcpListener::bind("127.0.0.1:0").and_then(|gone| gone.local_addr()).expect("an address"));
     let (_log, _gateway, good) = good();
     let nobody = Endpoint { host: "no such host.invalid".into(), port: 1 };
     let endpoints = [nobody].into_iter().chain((0..15).map(refused)).chain([good]).collect();
@@ -109,6 +110,9 @@ fn when_all_are_dead_the_whole_has_one_deadline_and_says_what_each_did() {
     let dead = (0..16).map(|_| Silent::new()).collect::<Vec<_>>();
     let opened = open(dead.iter().map(|dead| endpoint(dead.address)).collect(), 1);
     let why = opened[0].0.clone().expect_err("nobody answers");
-    assert!(why.contains(&dead[0].address.to_string()) && (why.contains("timed out") || why.contains("took over")), "{why}");
+    assert!(
+        why.contains(&dead[0].address.to_string()) && (why.contains("timed out") || why.contains("took over")),
+        "{why}"
+    );
     assert!(opened[0].1 < Duration::from_secs(10), "{:?}", opened[0].1);
 }

@@ -172,7 +172,9 @@ fn what_of_a_registration_is_not_used_is_counted_and_said_without_a_password() {
     world.register("many", &format!(r#"{{"id":"many","endpoints":[{many}]}}"#));
     let engine = world.engine(1, "");
     let count = |reason: &'static str| {
-        move |metrics: &crate::engine::Metrics| metrics.of("registry_bad_entries_total", &format!("reason=\"{reason}\""))
+        move |metrics: &crate::engine::Metrics| {
+            metrics.of("registry_bad_entries_total", &format!("reason=\"{reason}\""))
+        }
     };
     let metrics = engine.wait_metrics("both are counted", |metrics| {
         count("registry_too_many_endpoints")(metrics) == 1 && count("registry_bad_endpoint")(metrics) == 6

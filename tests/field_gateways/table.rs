@@ -198,7 +198,11 @@ fn an_address_that_is_not_listed_is_used_while_it_answers_and_not_for_ever() {
     world.pass(30 * SECOND);
     world.refusing.push("A".into());
     world.event("s", 3);
-    assert_eq!((world.pushed["A"].len(), world.ended(RecipientEnd::TimedOut)), (2, 0), "parked, as one that is unknown");
+    assert_eq!(
+        (world.pushed["A"].len(), world.ended(RecipientEnd::TimedOut)),
+        (2, 0),
+        "parked, as one that is unknown"
+    );
     world.pass(2 * SECOND);
     assert_eq!(world.ended(RecipientEnd::TimedOut), 1);
     world.refusing.clear();

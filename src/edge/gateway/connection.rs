@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
@@ -55,9 +55,11 @@ pub(super) struct Target {
 
 /// Addresses of one gateway that are tried, over all its endpoints.
 const ADDRESSES_MAX: usize = 32;
+/// Names of one gateway that are looked up at once: the threads that do it are few, and all gateways share them.
+const NAMES_AT_ONCE: usize = 4;
 
-/// The first address that speaks HTTP/2; else what each of them said. All endpoints are looked up at once, and their
-/// addresses tried side by side (see [`race`]); the whole takes at most three times `connect_timeout`: for the names, until
+/// The first address that speaks HTTP/2; else what each of them said. Names are looked up, and addresses
+/// tried, side by side (see [`race`]); the whole takes at most three times `connect_timeout`: for the names, until
 /// the last address is tried, and for that one.
 pub(super) async fn connect(line: &Line, target: &Target) -> Result<Link, String> {
     let limit = target.options.connect_timeout;
@@ -86,12 +88,17 @@ pub(super) async fn connect(line: &Line, target: &Target) -> Result<Link, String
     };
     if let Some(((link, wire), address)) = future::or(raced, late).await {
         line.wire.replace(wire);
-        race::worked(address);
+        if addresses.are_several() {
+            race::worked(address);
+        }
         return Ok(link);
     }
     let mut causes = causes.into_inner();
     if causes.is_empty() {
-        causes.push("no endpoint".to_owned());
+        causes.push(match target.endpoints.is_empty() {
+            true => "no endpoint".to_owned(),
+            false => format!("no answer within {:?}", 3 * limit),
+        });
     }
     causes.truncate(CAUSES_MAX);
     Err(causes.join("; "))
@@ -123,6 +130,11 @@ impl<'a> Addresses<'a> {
         }
     }
 
+    /// Whether there was a choice.
+    fn are_several(&self) -> bool {
+        self.left + 1 < ADDRESSES_MAX || !self.found.is_empty() || !self.lookups.is_empty()
+    }
+
     /// The next one, and how long it is waited for alone.
     fn next(
         &mut self,
@@ -130,16 +142,23 @@ impl<'a> Addresses<'a> {
         causes: &mut Vec<String>,
     ) -> Poll<Option<(&'a Endpoint, SocketAddr, Duration)>> {
         let found = &mut self.found;
-        self.lookups.retain_mut(|(endpoint, lookup)| match lookup.as_mut().poll(cx) {
-            Poll::Pending => true,
-            Poll::Ready(Ok(addresses)) => {
-                found.extend(addresses.into_iter().map(|address| (*endpoint, address)));
-                false
+        let mut names = 0;
+        self.lookups.retain_mut(|(endpoint, lookup)| {
+            if names >= NAMES_AT_ONCE && endpoint.host.parse::<IpAddr>().is_err() {
+                return true;
             }
-            Poll::Ready(Err(cause)) => {
-                causes.push(format!("{endpoint}: {cause}"));
-                false
+            match lookup.as_mut().poll(cx) {
+                Poll::Pending => names += 1,
+                Poll::Ready(Ok(addresses)) => {
+                    found.extend(addresses.into_iter().map(|address| (*endpoint, address)));
+                    return false;
+                }
+                Poll::Ready(Err(cause)) => {
+                    causes.push(format!("{endpoint}: {cause}"));
+                    return false;
+                }
             }
+            true
         });
         let place = race::that_worked(self.found.iter().map(|(_, address)| *address)).unwrap_or(0);
         match self.found.remove(place).filter(|_| self.left > 0) {
