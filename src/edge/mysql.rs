@@ -35,6 +35,9 @@ const RESULT_READS: u32 = 2;
 /// Rows between two looks at the clock.
 const ROWS_A_LOOK: usize = 1024;
 
+/// A real row of the real table: a server, proxy or view that cannot answer for any session does not answer this.
+const PROBE: &str = "SELECT session_id, username FROM t_session_member LIMIT 1";
+
 /// What an operator has to look at when the table is not as expected.
 const SCHEMA: &str =
     "check that mysql.database holds t_session_member(session_id, username) and the user may SELECT it";
@@ -119,13 +122,9 @@ impl MemberReader for Reader {
             return Err(LookupError::Rejected(format!("more than {MEMBER_QUERY_SESSIONS} sessions in one ask")));
         }
         if sessions.is_empty() {
-            return Ok(Vec::new());
+            return self.live.run(|conn| Ok(conn.query_drop(PROBE)?)).map(|()| Vec::new());
         }
         self.live.run(|conn| query(conn, &self.shared, sessions))
-    }
-
-    fn ping(&mut self) -> Result<(), LookupError> {
-        self.live.run(|conn| Ok(conn.ping()?))
     }
 }
 
@@ -134,7 +133,7 @@ fn query(conn: &mut Conn, shared: &Shared, sessions: &[SessionId]) -> Result<Vec
     let places = sessions.len().next_power_of_two();
     let padding = sessions.last().into_iter().cycle().take(places - sessions.len());
     let values: Vec<Value> = sessions.iter().chain(padding).map(|id| Value::Bytes(id.as_bytes().to_vec())).collect();
-    let mut result = conn.exec_iter(sql(places), values)?;
+    let mut result = conn.exec_iter(sql(places, shared.settings.read_timeout * RESULT_READS), values)?;
     match collect(&mut result, shared, sessions, deadline) {
         Err(Fault::TooSlow) => {
             // Dropping a result reads the rest of it, however slow. The connection is dropped next, unread; the cost
@@ -151,11 +150,24 @@ fn query(conn: &mut Conn, shared: &Shared, sessions: &[SessionId]) -> Result<Vec
 ///
 /// A single session is not named in the order: our connection's collation is not the column's, and so MariaDB (10.11) would
 /// sort its rows instead of reading them from the index in order, at ten times the cost of the query.
-fn sql(places: usize) -> String {
+///
+/// It asks to be given up by the server at the time at which we are gone for sure, so that queries that hang do not pile up
+/// there; only where a single session is asked for, which is where one that hangs ends up. MariaDB reads the first comment,
+/// MySQL the second one.
+fn sql(places: usize, limit: Duration) -> String {
     let marks = ",?".repeat(places);
     let marks = &marks[1..];
     let order = if places == 1 { "username" } else { "session_id, username" };
-    format!("SELECT session_id, username FROM t_session_member WHERE session_id IN ({marks}) ORDER BY {order}")
+    let (seconds, millis) = (limit.as_secs_f64(), limit.as_millis());
+    let (mariadb, mysql) = match places {
+        1 => {
+            let mariadb = format!("/*M!100101 SET STATEMENT max_statement_time={seconds:.3} FOR */ ");
+            (mariadb, format!("/*+ MAX_EXECUTION_TIME({millis}) */ "))
+        }
+        _ => (String::new(), String::new()),
+    };
+    let from = "FROM t_session_member WHERE session_id IN";
+    format!("{mariadb}SELECT {mysql}session_id, username {from} ({marks}) ORDER BY {order}")
 }
 
 fn collect<P: Protocol>(
@@ -270,8 +282,11 @@ mod tests {
 
     #[test]
     fn a_list_has_as_many_marks_as_places() {
-        assert!(sql(1).ends_with("IN (?) ORDER BY username"));
-        assert!(sql(4).ends_with("IN (?,?,?,?) ORDER BY session_id, username"));
+        let limit = Duration::from_millis(1_500);
+        assert!(sql(1, limit).ends_with("IN (?) ORDER BY username"));
+        assert!(sql(1, limit).contains("max_statement_time=1.500 FOR") && sql(1, limit).contains("TIME(1500)"));
+        assert!(sql(4, limit).ends_with("IN (?,?,?,?) ORDER BY session_id, username"));
+        assert!(sql(2, limit).starts_with("SELECT session_id"), "{}", sql(2, limit));
         assert!(MEMBER_QUERY_SESSIONS.ilog2() < 32, "a connection keeps them all prepared");
     }
 
