@@ -164,7 +164,7 @@ pub const STORE_AWAY_PAUSE_MAX: Duration = Duration::from_secs(1);
 pub const LOOKUP_DEAR_AFTER: Duration = Duration::from_millis(100);
 /// An ask that fails alone is asked again after so many times what it took, so that a slow one costs its store little.
 pub const SUSPECT_PAUSE_TIMES: u32 = 4;
-/// The longest pause of an ask that fails alone, beside that.
+/// The longest pause of an ask that fails alone; of a slow one, twice that.
 pub const SUSPECT_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Users whose route the store refuses, asked for again alone until it does not; one more is asked with others again.
 pub const REFUSED_USERS_MAX: usize = 1024;

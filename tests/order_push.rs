@@ -226,16 +226,14 @@ fn a_session_that_fails_alone_is_asked_max_retry_times_again_and_once_before_it_
 #[test]
 fn a_user_whose_route_is_refused_alone_ends_alone() {
     let mut table = two_gateways(&["ann", "bob"], &[("ann", "A"), ("bob", "B")]);
-    // The set of both, then ann alone until she is blamed three times; bob is answered at once.
-    let no = || LookupError::Rejected("no".into());
-    table.route_errors = vec![no(), no()].into();
+    table.refused_users = vec!["ann".to_owned()];
     table.event(1);
-    assert_eq!((table.pushed("B").len(), table.route_asks["bob"]), (0, 2), "bob waits for the event, not for ann");
-    table.route_errors = vec![no(); 3].into();
+    assert_eq!((table.pushed("B").len(), table.route_asks["bob"]), (0, 2), "the set of both, and bob alone");
     table.pass(2_000);
     assert_eq!((table.pushed("A"), table.pushed("B")), (vec![], vec![("bob".to_owned(), 1)]));
     assert_eq!(table.push.counts().recipients_ended[RecipientEnd::BadRoute as usize], 1);
-    table.pass(2_000);
+    table.refused_users.clear();
+    table.pass(5_000);
     table.event(2);
     assert_eq!(table.pushed_ids("A"), [2], "she was asked for again by herself");
 }

@@ -72,13 +72,7 @@ impl MemberThreads {
     /// # Errors
     /// Gives the ask's number back when the queue is full: nothing will come to `reply`; the caller answers the core
     /// with [`queue_full`](Self::queue_full) in its stead.
-    pub fn ask(
-        &self,
-        ask: AskNo,
-        sessions: Vec<SessionId>,
-        is_suspect: bool,
-        reply: FactSender,
-    ) -> Result<(), AskNo> {
+    pub fn ask(&self, ask: AskNo, sessions: Vec<SessionId>, is_suspect: bool, reply: FactSender) -> Result<(), AskNo> {
         let queue = if is_suspect { &self.suspects } else { &self.asks };
         queue.try_send(Ask { ask, sessions, reply }).map_err(|refused| refused.into_inner().ask)
     }

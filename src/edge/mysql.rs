@@ -14,8 +14,8 @@ mod live;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mysql::prelude::{Protocol, Queryable};
@@ -36,7 +36,9 @@ const RESULT_READS: u32 = 2;
 const ROWS_A_LOOK: usize = 1024;
 
 /// A real row of the real table: a server, proxy or view that cannot answer for any session does not answer this.
-const PROBE: &str = "SELECT session_id, username FROM t_session_member LIMIT 1";
+const PROBE_ANY: &str = "SELECT session_id, username FROM t_session_member LIMIT 1";
+/// The same, where a view that is slow or refuses for other rows is not in the way.
+const PROBE_ONE: &str = "SELECT session_id, username FROM t_session_member WHERE session_id = ? LIMIT 1";
 
 /// What an operator has to look at when the table is not as expected.
 const SCHEMA: &str =
@@ -86,6 +88,8 @@ pub struct MysqlMembers(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     settings: MysqlSettings,
+    /// A session that had members when it was last asked for.
+    good: Mutex<Option<SessionId>>,
     skipped: AtomicU64,
     skipped_warning: Quiet,
 }
@@ -96,7 +100,12 @@ impl MysqlMembers {
         if !settings.charset.is_empty() && !settings.charset.eq_ignore_ascii_case("utf8mb4") {
             tracing::info!(charset = settings.charset, "mysql.charset is passed over: the connection speaks utf8mb4");
         }
-        Self(Arc::new(Shared { settings, skipped: AtomicU64::new(0), skipped_warning: Quiet::new() }))
+        Self(Arc::new(Shared {
+            settings,
+            good: Mutex::default(),
+            skipped: AtomicU64::new(0),
+            skipped_warning: Quiet::new(),
+        }))
     }
 
     /// Member rows skipped because their username is empty, over 64 characters or not UTF-8.
@@ -122,9 +131,26 @@ impl MemberReader for Reader {
             return Err(LookupError::Rejected(format!("more than {MEMBER_QUERY_SESSIONS} sessions in one ask")));
         }
         if sessions.is_empty() {
-            return self.live.run(|conn| Ok(conn.query_drop(PROBE)?)).map(|()| Vec::new());
+            return self.probe().map(|()| Vec::new());
         }
-        self.live.run(|conn| query(conn, &self.shared, sessions))
+        let lists = self.live.run(|conn| query(conn, &self.shared, sessions))?;
+        if let Some(at) = lists.iter().position(|list| !list.is_empty()) {
+            self.shared.good().replace(sessions[at].clone());
+        }
+        Ok(lists)
+    }
+}
+
+impl Reader {
+    /// Reads one row of a session that had some lately; of any, where none is known or that one fails.
+    fn probe(&mut self) -> Result<(), LookupError> {
+        let good = self.shared.good().clone();
+        let Some(good) = good else { return self.live.run(|conn| Ok(conn.query_drop(PROBE_ANY)?)) };
+        let answer = self.live.run(|conn| Ok(conn.exec_drop(PROBE_ONE, (&*good,))?));
+        if answer.is_err() {
+            self.shared.good().take_if(|known| *known == good);
+        }
+        answer
     }
 }
 
@@ -206,6 +232,10 @@ fn checked_name(bytes: &[u8]) -> Result<&str, &'static str> {
 }
 
 impl Shared {
+    fn good(&self) -> MutexGuard<'_, Option<SessionId>> {
+        self.good.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn skip(&self, why: &'static str) {
         self.skipped.fetch_add(1, Ordering::Relaxed);
         if let Some(left_out) = self.skipped_warning.may_say() {

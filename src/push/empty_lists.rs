@@ -6,6 +6,7 @@
 //! part of what the shard may have in flight ([`EMPTY_WAITS_PART`]): past it the oldest of all ends at once.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ids::{Nanos, SessionIx};
@@ -13,6 +14,7 @@ use crate::limits::{EMPTY_LIST_PAUSE, EMPTY_WAITS_PART, EVENTS_IN_FLIGHT_MAX, PA
 use crate::outcome::EventEnd;
 use crate::push::Push;
 use crate::push::bundle::EventIx;
+use crate::push::sessions::MemberList;
 
 /// The sessions that wait for their first member.
 #[derive(Debug, Default)]
@@ -53,6 +55,12 @@ impl Push {
         self.leave_empty(at);
         let session = &mut self.sessions[at];
         session.tries = 0;
+        if session.members.as_ref().is_some_and(|list| !list.users.is_empty()) {
+            // Who was in it gets nothing more.
+            let members = MemberList { users: Arc::new([]), fingerprint: 0, asked_at };
+            self.sessions.set_members(at, members, &mut self.users);
+        }
+        let session = &mut self.sessions[at];
         let trouble = session.trouble.get_or_insert_default();
         (trouble.failed_at, trouble.failures) = (None, 0);
         trouble.empties += 1;

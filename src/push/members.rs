@@ -116,9 +116,9 @@ impl MemberAsks {
     }
 }
 
-/// What an event needs of its session's list.
+/// What an event needs of its session's list. An empty one is never good for another event.
 fn is_fresh(list: &MemberList, arrived: Nanos, now: Nanos, ttl: Duration) -> bool {
-    list.asked_at >= arrived || now.since(list.asked_at) <= ttl
+    !list.users.is_empty() && (list.asked_at >= arrived || now.since(list.asked_at) <= ttl)
 }
 
 /// How long an ask that fails alone waits after so many failures, the latest of which took so long: it grows, and what is
@@ -126,7 +126,7 @@ fn is_fresh(list: &MemberList, arrived: Nanos, now: Nanos, ttl: Duration) -> boo
 pub(super) fn suspect_pause(failures: u32, took: Duration) -> Duration {
     let grown = (STORE_AWAY_PAUSE * (1 << failures.saturating_sub(1).min(8))).min(STORE_AWAY_PAUSE_MAX);
     let of_slow = took * failures.saturating_sub(1).min(SUSPECT_PAUSE_TIMES);
-    grown.max(of_slow.min(SUSPECT_PAUSE_MAX.max(took)))
+    grown.max(of_slow.min(SUSPECT_PAUSE_MAX * 2))
 }
 
 impl Push {
@@ -169,24 +169,25 @@ impl Push {
             while self.members.under_way(Lane::Single) < MEMBER_SINGLES_IN_FLIGHT && self.ask_next_single() {}
         }
         self.ask_suspect();
-        let asks = &self.members;
-        if asks.wants_probe && !asks.outage.is_away() && !asks.will_tell() {
+        let asks = &mut self.members;
+        if asks.wants_probe && !asks.will_tell() && asks.outage.may_probe() {
             self.probe_members();
         }
     }
 
     /// One of each kind a round, so that whoever was never asked for is not held up by who fails.
     fn ask_members_of_store_that_is_away(&mut self) {
-        let is_over = [Lane::Set, Lane::Single, Lane::Probe].iter().all(|lane| self.members.under_way(*lane) == 0);
+        let is_over = [Lane::Set, Lane::Probe].iter().all(|lane| self.members.under_way(*lane) == 0);
         if !is_over || !self.members.outage.begins_round(self.now) {
             return;
         }
-        let parts = self.members.parts.pop_front().map(|part| self.send_members(part, Lane::Set));
-        let single = parts.is_none() && self.ask_next_single();
-        let newcomers = self.ask_newcomers();
-        if parts.is_none() && !single && !newcomers {
-            self.probe_members();
+        match self.members.parts.pop_front() {
+            Some(part) => self.send_members(part, Lane::Set),
+            None if self.members.under_way(Lane::Single) < MEMBER_SINGLES_IN_FLIGHT => _ = self.ask_next_single(),
+            None => {}
         }
+        self.ask_newcomers();
+        self.probe_members();
     }
 
     fn ask_next_set(&mut self) -> bool {

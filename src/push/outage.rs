@@ -19,6 +19,7 @@ pub struct Outage {
     failures: u32,
     next_round: Nanos,
     pause: Duration,
+    has_probed: bool,
 }
 
 impl Outage {
@@ -26,6 +27,7 @@ impl Outage {
     pub fn failed(&mut self, now: Nanos) {
         if self.failures == 0 {
             self.began = now;
+            self.has_probed = false;
             self.pause = STORE_AWAY_PAUSE;
         }
         self.failures = self.failures.saturating_add(1);
@@ -52,6 +54,14 @@ impl Outage {
     /// There is a new connection: the next round need not wait.
     pub fn hurry(&mut self, now: Nanos) {
         self.next_round = self.next_round.min(now);
+    }
+
+    /// Whether a probe may be sent now, which it then is: at any time while nothing is known, and once at the beginning of
+    /// an outage; from then on each round has one.
+    pub fn may_probe(&mut self) -> bool {
+        let may = !self.is_away() || !self.has_probed;
+        self.has_probed |= may && self.failures > 0;
+        may
     }
 
     /// Begins a round when one is due; the next one is later.

@@ -196,7 +196,8 @@ impl Push {
             self.send_routes(no);
             self.routes.suspects.pop_first();
         }
-        if self.routes.wants_probe && !self.routes.outage.is_away() && self.routes.sets_sent == 0 {
+        let asks = &mut self.routes;
+        if asks.wants_probe && asks.sets_sent == 0 && asks.probe_sent_at.is_none() && asks.outage.may_probe() {
             self.probe_routes();
         }
     }
@@ -208,21 +209,16 @@ impl Push {
             return;
         }
         let round = [asks.parts.pop_front(), asks.unsent.pop_front()];
-        let is_nothing = round.iter().all(Option::is_none);
         round.into_iter().flatten().for_each(|no| self.send_set(no));
-        if is_nothing {
-            self.probe_routes();
-        }
+        self.probe_routes();
     }
 
     fn probe_routes(&mut self) {
-        if self.routes.probe_sent_at.is_none() {
-            self.routes.wants_probe = false;
-            self.routes.probe_sent_at = Some(self.now);
-            self.activity.lookup_probes += 1;
-            self.activity.mgets += 1;
-            self.out.push(Output::AskRoutes { ask: PROBES, users: NameList::new() });
-        }
+        self.routes.wants_probe = false;
+        self.routes.probe_sent_at = Some(self.now);
+        self.activity.lookup_probes += 1;
+        self.activity.mgets += 1;
+        self.out.push(Output::AskRoutes { ask: PROBES, users: NameList::new() });
     }
 
     fn send_set(&mut self, no: u32) {

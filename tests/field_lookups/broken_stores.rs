@@ -18,6 +18,7 @@ fn publish_to_all(world: &World, round: i64) {
 /// For so long nothing ends, and the engine is not ready.
 fn holds_for(engine: &Process, outage: Duration, ended: u64) {
     eventually("/readyz says that a store is away", || !engine.is_ready());
+    engine.wait_metrics("all wait", |metrics| metrics.of("events_in_flight", "") == SESSIONS as u64);
     let over = Instant::now() + outage;
     while Instant::now() < over {
         let metrics = engine.metrics();
@@ -95,7 +96,13 @@ fn one_session_that_fails_becomes_a_letter_and_its_neighbours_are_pushed() {
     // Half of them: the other half shows that the store is there.
     view::set(&world, Mode::FailsFor("g1%"));
     publish_to_all(&world, 2);
-    let metrics = engine.wait_ended(SESSIONS as u64 * 2 + 1);
-    assert_eq!(metrics.events("lookup_failed"), 2 + 11, "g1 and g10 to g19: {}", metrics.numbers());
+    let (publisher, mut published) = (world.publisher(), 0);
+    eventually("g1 and g10 to g19 are letters, for others go on", || {
+        published += 1;
+        publisher.publish("g30", "system", [2_000 + published]);
+        engine.metrics().events("lookup_failed") == 2 + 11
+    });
+    let metrics = engine.wait_ended(SESSIONS as u64 * 2 + 1 + published as u64);
+    assert_eq!(metrics.events("settled"), SESSIONS as u64 * 2 - 12 + published as u64, "{}", metrics.numbers());
     engine.stop_clean();
 }

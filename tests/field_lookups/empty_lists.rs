@@ -83,7 +83,8 @@ fn many_sessions_without_members_do_not_hold_up_the_others() {
         publisher.publish(&format!("deleted{session}"), "system", 1..=50);
     }
     let metrics = engine.wait_metrics("the oldest end, the others wait", |metrics| {
-        metrics.of("events_arrived_total", "") == 20_000 && metrics.of("empty_waits_cut_total", "") > 0
+        metrics.of("events_arrived_total", "") == 20_000
+            && metrics.of("empty_waits_cut_total", "") > 0
             && metrics.of("events_in_flight", "") <= 16 * 1024
     });
     assert!(metrics.of("events_without_members", "") <= 16 * 1024, "{}", metrics.numbers());

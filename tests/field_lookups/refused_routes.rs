@@ -109,6 +109,7 @@ fn redis_that_refuses_all_mgets_makes_no_letters_whatever_it_says() {
             publisher.publish(&format!("g{number}"), "system", [round as i64]);
         }
         eventually("/readyz says that Redis is away", || !engine.is_ready());
+        engine.wait_metrics("all wait", |metrics| metrics.of("events_in_flight", "") == SESSIONS as u64);
         let over = Instant::now() + Duration::from_millis(millis);
         while Instant::now() < over {
             let metrics = engine.metrics();

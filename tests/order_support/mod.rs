@@ -93,6 +93,8 @@ pub struct Table {
     /// What the stores answer instead, as long as there is something.
     pub member_errors: VecDeque<LookupError>,
     pub route_errors: VecDeque<LookupError>,
+    /// The store refuses each ask for one of these.
+    pub refused_users: Vec<String>,
     /// When members were asked for, and how often each user's route was.
     pub member_asks: Vec<Nanos>,
     pub route_asks: BTreeMap<String, usize>,
@@ -148,6 +150,7 @@ impl Table {
             routes: routes.iter().map(|(user, gateway)| ((*user).to_owned(), (*gateway).to_owned())).collect(),
             member_errors: VecDeque::new(),
             route_errors: VecDeque::new(),
+            refused_users: Vec::new(),
             member_asks: Vec::new(),
             route_asks: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -291,7 +294,9 @@ impl Table {
                 }
                 users.iter().for_each(|user| *self.route_asks.entry(user.to_owned()).or_default() += 1);
                 let route = |user: &str| self.routes.get(user).map_or(Route::Offline, |id| Route::Gateway(id));
+                let refuses = users.iter().any(|user| self.refused_users.iter().any(|refused| refused == user));
                 let answer = match self.route_errors.pop_front() {
+                    _ if refuses => Err(LookupError::Rejected("no permission".into())),
                     Some(error) => Err(error),
                     None => Ok(users.iter().map(route).collect::<RouteList>()),
                 };

@@ -37,10 +37,12 @@ pub struct Met {
     pub hidden_until: Nanos,
     /// When the store last read it as empty.
     empty_read: Nanos,
-    /// Failures of an ask for it alone, since its latest letter.
+    /// Failures of an ask for it alone.
     alone: u32,
-    /// What made its asks fail since then: outages by their number, and each other failure for itself.
+    /// What made its asks fail: outages by their number, and each other failure for itself.
     causes: BTreeSet<u64>,
+    /// Letters because of that.
+    letters: u32,
 }
 
 /// A member query on its way.
@@ -383,11 +385,12 @@ impl World {
         let arrived = self.oracle.events[event].arrived;
         let met = &mut self.sessions[session].met;
         if letter.reason == "lookup_failed" {
-            let (alone, causes) = (std::mem::take(&mut met.alone), std::mem::take(&mut met.causes).len());
-            assert!(alone > self.plan.max_retry, "event {event} became a letter after {alone} failures");
-            // What failed before its latest letter may be one of the causes of the next one.
-            met.causes.insert(0);
-            assert!(causes > 1, "event {event} became a letter because of an outage");
+            met.letters += 1;
+            let (alone, causes, letters) = (met.alone, met.causes.len(), met.letters);
+            let least = letters * (self.plan.max_retry + 1);
+            assert!(alone >= least, "event {event} became a letter after {alone} failures, its session's {letters}th");
+            // An outage, however long, blames nobody; what failed before it may be blamed once for it.
+            assert!(causes > letters as usize, "event {event} became a letter because of an outage");
         } else if self.plan.events_window() == usize::MAX {
             let until = arrived.after(self.plan.empty_wait());
             assert!(met.empty_read >= until, "event {event} became a letter before its session was empty for long");

@@ -438,7 +438,7 @@ impl World {
     pub fn settle_bound(&self) -> u64 {
         let timeout = self.plan.delivery_timeout.as_nanos() as u64;
         let empty_wait = self.plan.empty_wait().as_nanos() as u64;
-        2 * (timeout * u64::from(SLOW_GATEWAY_TIMEOUTS) + 5_000 * MILLI) + 6_000 * MILLI + empty_wait
+        2 * (timeout * u64::from(SLOW_GATEWAY_TIMEOUTS) + 5_000 * MILLI) + 14_000 * MILLI + empty_wait
     }
 
     /// Steps without faults until `is_done` or `bound` of virtual time is over.

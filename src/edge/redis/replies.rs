@@ -170,7 +170,9 @@ impl Replies {
                 self.at = At::ignore(1);
                 self.answers(ask, RouteList::new(), config, port);
             }
-            (Expected::Routes { ask, .. } | Expected::Probe { ask }, Token::Error(text)) => self.refuse(ask, &line(text), config, port)?,
+            (Expected::Routes { ask, .. } | Expected::Probe { ask }, Token::Error(text)) => {
+                self.refuse(ask, &line(text), config, port)?
+            }
             (what, _) => {
                 self.expected.push_front((due, what));
                 return Err(config.nonsense());
