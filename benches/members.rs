@@ -88,6 +88,7 @@ fn asking() -> (Push, u64) {
         events_window: usize::MAX,
         group_users_max: task_engine::limits::GROUP_USERS_MAX,
         members_ttl: Duration::from_secs(30),
+        empty_wait: Duration::from_secs(5),
         caches_routes: true,
         delivery_timeout: Duration::from_secs(5),
         registry_forget_after: Duration::from_secs(300),

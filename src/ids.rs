@@ -61,7 +61,7 @@ pub type SessionId = Box<str>;
 pub type Username = Box<str>;
 
 /// A session's place in one shard's table. Valid on that shard only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionIx(pub u32);
 
 /// A user's place in one shard's table. Valid on that shard only.

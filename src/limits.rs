@@ -128,8 +128,10 @@ pub const ROUTE_CHANGES_KEPT: usize = 1024;
 pub const RETIRED_LISTS_MAX: usize = 64;
 /// Sessions in one member query.
 pub const MEMBER_QUERY_SESSIONS: usize = 256;
-/// Member queries of one shard under way at once.
+/// Member queries of one shard under way at once, of sets and of single sessions that were never suspected.
 pub const MEMBER_QUERIES_IN_FLIGHT: usize = 4;
+/// Single sessions of one shard under way at once out of a set that failed; on threads of their own.
+pub const MEMBER_SINGLES_IN_FLIGHT: usize = 7;
 /// Keys in one MGET: more would hold up Redis's other clients.
 pub const MGET_KEYS: usize = 512;
 /// MGETs of one shard under way at once.
@@ -168,6 +170,21 @@ pub const STORE_ROWS_IN_FLIGHT: usize = 64 * 1024;
 pub const BURY_ASKS_IN_FLIGHT: usize = 64;
 /// How long an ask waits before it goes again to a store that is away.
 pub const STORE_AWAY_PAUSE: Duration = Duration::from_millis(200);
+/// The same after it was away for a while.
+pub const STORE_AWAY_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// A set of lookups that failed after this long was dear: its members are asked one by one, not in halves.
+pub const LOOKUP_DEAR_AFTER: Duration = Duration::from_millis(100);
+/// An ask that fails alone is asked again after so many times what it took, so that a slow one costs its store little.
+pub const SUSPECT_PAUSE_TIMES: u32 = 4;
+/// The longest pause of an ask that fails alone; of a slow one, twice that.
+pub const SUSPECT_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Users whose route the store refuses, asked for again alone until it does not; one more is asked with others again.
+pub const REFUSED_USERS_MAX: usize = 1024;
+/// The first and the longest pause before a session whose member list was empty is asked for again.
+pub const EMPTY_LIST_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// Events of sessions without members may be this part of what a shard may have in flight (events and bytes); past it the
+/// oldest of them end before `members.empty_wait`.
+pub const EMPTY_WAITS_PART: usize = 4;
 /// A pushed recipient ends unanswered when its gateway, though it answers others, took this many delivery timeouts.
 pub const SLOW_GATEWAY_TIMEOUTS: u32 = 3;
 /// How often the same warning is said.
@@ -180,6 +197,8 @@ pub const INBOX_FACTS_A_TURN: usize = 4096;
 
 /// Threads that ask MySQL.
 pub const MEMBER_THREADS: usize = 4;
+/// Threads that ask MySQL for single sessions out of a set that failed, so that slow ones never hold the others up.
+pub const MEMBER_SUSPECT_THREADS: usize = 8;
 /// Threads that write the inbox: one commits while the other fills its batch.
 pub const INBOX_THREADS: usize = 2;
 /// Asks that wait for an inbox thread, and the rows in them; one ask alone may have more rows.
@@ -254,6 +273,8 @@ const _: () = assert!(
     "when all slow down alike, none is prompt any more before one is late"
 );
 const _: () = assert!(GATEWAY_QUIET_AFTER.as_nanos() < OUTBOX_MOVING_WITHIN.as_nanos());
+const _: () = assert!(MEMBER_SINGLES_IN_FLIGHT < MEMBER_SUSPECT_THREADS, "one more is for a session that failed alone");
+const _: () = assert!(EMPTY_WAITS_PART > LATE_GATEWAYS_PART, "most of the room is for sessions with members");
 const _: () = assert!(STORE_ASKS_IN_FLIGHT + BURY_ASKS_IN_FLIGHT < INBOX_FACTS, "their answers fit the shard's inbox");
 const _: () = assert!(JOINED_REPEATS_MAX * 16 < EVENTS_IN_FLIGHT_MAX, "repeats of one event must not fill its shard");
 const _: () = assert!(TURN_EVENTS_MAX < INTAKE_LANE_EVENTS && INTAKE_LANE_EVENTS < EVENTS_IN_FLIGHT_MAX);

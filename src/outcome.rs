@@ -66,7 +66,7 @@ labelled! {
         Settled = "settled",
         /// The same session and message were taken before: settled with the first one, or at once when that has its end.
         Repeat = "repeat",
-        /// The session has no members.
+        /// The session had no members for `members.empty_wait`, and the event is in the dead letters.
         NoMembers = "no_members",
         /// The payload is no PushEvent.
         Undecodable = "undecodable",
@@ -76,7 +76,7 @@ labelled! {
         LongSessionId = "long_session_id",
         /// The payload is over the message size limit.
         TooLarge = "too_large",
-        /// Its lookups failed more than `consumer.max_retry` times.
+        /// The lookup of its members, and not that of others, failed more than `consumer.max_retry` times.
         LookupFailed = "lookup_failed",
         /// The inbox refused its rows more than `consumer.max_retry` times.
         InboxRejected = "inbox_rejected",

@@ -22,12 +22,13 @@ pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
 /// A future of the control thread.
 pub type ControlFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Why a lookup has no answer; the difference is whose side it is on.
+/// Why a lookup has no answer. It only says what happened: whose fault that is, the core decides by what happens to other
+/// asks of the same store. Where one is refused for good (a letter, rows), its port says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LookupError {
-    /// The store's side (away, too slow, restarting): the asks wait and are asked again, without counting tries.
+    /// No answer came: not connected, too slow, the connection broke.
     Unavailable(String),
-    /// The store is there and refuses this very ask: counts against `consumer.max_retry`.
+    /// The store answered with an error, whatever it says.
     Rejected(String),
 }
 
@@ -118,19 +119,24 @@ pub trait Members: Send + Sync + 'static {
 
 /// One lookup thread's way to the member store. It may block, and has its own deadlines.
 pub trait MemberReader: Send {
-    /// The members of each session, in the order asked; a session nobody knows has none.
+    /// The members of each session, in the order asked; a session nobody knows has none, and is asked for again until
+    /// `members.empty_wait` is over.
+    ///
+    /// An ask for no session is a probe: do the nearest real thing (read one row of the same table) and answer with an
+    /// empty list, or with the error that any other ask would have. A session is blamed for failing only when others, or a
+    /// probe, succeed.
     ///
     /// # Errors
-    /// See [`LookupError`]; it then holds for all sessions of this ask.
+    /// See [`LookupError`]; it then holds for all sessions of this ask, which are asked for again in parts.
     fn members(&mut self, sessions: &[SessionId]) -> Result<Vec<NameList>, LookupError>;
 
     /// Asks the store for a sign of life; `/readyz` waits for the first good one. Called when no lookup came for a
-    /// while, so an outage (and its end) is noticed without traffic.
+    /// while, so an outage (and its end) is noticed without traffic. By default a probe.
     ///
     /// # Errors
     /// See [`LookupError`].
     fn ping(&mut self) -> Result<(), LookupError> {
-        Ok(())
+        self.members(&[]).map(drop)
     }
 }
 
@@ -209,7 +215,8 @@ pub trait DeadLetterWriter: Send {
 
 /// Where users are connected.
 pub trait Routes: Send + Sync + 'static {
-    /// Runs on each shard for as long as the shard does: take asks from the port, answer them, say what changed.
+    /// Runs on each shard for as long as the shard does: take asks from the port, answer them, say what changed. An ask for
+    /// no users is a probe: do the nearest real thing (read one key) and answer with an empty list, or with the error.
     fn serve(&self, port: RoutesPort) -> LocalFuture<()>;
 }
 

@@ -11,6 +11,7 @@
 pub mod bundle;
 mod dead_letters;
 mod dispatch;
+mod empty_lists;
 pub mod evidence;
 pub mod facts;
 mod foresee;
@@ -21,6 +22,7 @@ pub mod ingest;
 pub mod layout;
 pub mod ledger;
 mod members;
+mod outage;
 pub mod outbox;
 mod repeats;
 mod routes;
@@ -79,6 +81,8 @@ pub struct Settings {
     pub group_users_max: usize,
     /// `members.cache_ttl`.
     pub members_ttl: Duration,
+    /// `members.empty_wait`.
+    pub empty_wait: Duration,
     /// `routes.cache` is `tracked`: while the store tells changes, a route holds until it does. Else each event asks.
     pub caches_routes: bool,
     /// `gateway.delivery_timeout`.
@@ -102,6 +106,12 @@ pub struct Activity {
     pub member_queries: u64,
     /// Sessions asked for in them.
     pub member_query_sessions: u64,
+    /// Lookups of single sessions and users that had failed in a set, or alone.
+    pub lookups_alone: u64,
+    /// Probes: lookups of the store's own choosing, to see whether it is there.
+    pub lookup_probes: u64,
+    /// Events of sessions without members that ended before `members.empty_wait`, because too many waited.
+    pub empty_waits_cut: u64,
     /// MGETs sent.
     pub mgets: u64,
     /// Users asked for in them.
@@ -244,8 +254,12 @@ impl Push {
                     self.users.forget_route(user);
                 }
             }
-            Input::RoutesUnknown => self.users.forget_all_routes(),
+            Input::RoutesUnknown => {
+                self.routes.hurry(self.now);
+                self.users.forget_all_routes();
+            }
             Input::RoutesTracked(is_tracking) => {
+                self.routes.hurry(self.now);
                 self.is_tracking = is_tracking && self.settings.caches_routes;
                 self.users.forget_all_routes();
             }
@@ -276,6 +290,7 @@ impl Push {
         self.learn_members();
         self.resume_sessions();
         self.resume_stalled();
+        self.cut_empty_waits();
         self.ask_members();
         self.ask_routes();
         self.flush_outboxes();
@@ -309,6 +324,8 @@ impl Push {
         self.sessions[session].waiting.push_back(event);
         if self.sessions[session].waiting.len() == 1 {
             self.advance(session);
+        } else {
+            self.waits_for_members(session, event);
         }
     }
 
@@ -376,6 +393,11 @@ impl Push {
     /// Events without an end.
     pub fn events_in_flight(&self) -> usize {
         self.ledger.in_flight()
+    }
+
+    /// Events that wait because the list of their session was empty.
+    pub fn events_without_members(&self) -> usize {
+        if self.is_cut_off { 0 } else { self.members.empty.events() }
     }
 
     /// Recipients of bundled events without an end.

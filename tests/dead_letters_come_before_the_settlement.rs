@@ -68,11 +68,11 @@ fn a_letter_that_is_refused_is_counted_as_lost_and_does_not_come_again() {
 #[test]
 fn a_failed_lookup_is_buried_and_its_session_goes_on() {
     let mut table = table();
-    table.member_errors = vec![LookupError::Rejected("no".into()); 3].into();
+    table.member_errors = vec![LookupError::Rejected("no".into()); 4].into();
     table.event(1);
     table.event(2);
     table.event(1);
-    table.pass(300);
+    table.pass(3_000);
     assert_eq!((table.pushed_ids("A"), table.settled.len()), (vec![2], 0));
     let letter = table.bury(Ok(()));
     assert_eq!((letter.reason, letter.tries, letter.detail), ("lookup_failed", 3, "session s: no".to_owned()));

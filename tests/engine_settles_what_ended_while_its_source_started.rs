@@ -26,10 +26,11 @@ struct SlowStart {
 impl Source for SlowStart {
     fn start(self: Box<Self>, intake: Intake) -> std::io::Result<Box<dyn RunningSource>> {
         intake.report(0, Health::Ready);
-        let event = PushEvent { msg_id: 1, session_id: "nobody".into(), ..PushEvent::default() };
+        let event =
+            PushEvent { msg_id: 1, session_id: "s".into(), from_username: "ann".into(), ..PushEvent::default() };
         intake.offer(event.encode_to_vec().into(), DeliveryTag { reader: 3, number: 7 });
         let deadline = Instant::now() + PATIENCE;
-        while !metrics(self.admin).contains("end=\"no_members\",shard=\"0\"} 1\n") {
+        while !metrics(self.admin).contains("task_engine_events_ended_total{end=\"settled\",shard=\"0\"} 1\n") {
             assert!(Instant::now() < deadline, "the event never ended:\n{}", metrics(self.admin));
         }
         Ok(Box::new(Started(self.settled)))
@@ -60,8 +61,10 @@ fn engine_settles_what_ended_while_its_source_started() {
     let mut config = Config::default();
     (config.engine.cores, config.admin.listen) = (1, admin);
     let (settled, all_settled) = mpsc::channel();
+    let members = EmbeddedMembers::new();
+    members.set("s", ["ann"]);
     let engine = Engine::builder(config)
-        .members(EmbeddedMembers::new())
+        .members(members)
         .routes(EmbeddedRoutes::new())
         .registry(EmbeddedRegistry::new())
         .inbox(EmbeddedInbox::new())

@@ -30,6 +30,7 @@ fn shard_with(delivery_timeout: Duration, inbox: InboxStore) -> Push {
         events_window: usize::MAX,
         group_users_max: task_engine::limits::GROUP_USERS_MAX,
         members_ttl: long,
+        empty_wait: Duration::from_secs(5),
         caches_routes: true,
         delivery_timeout,
         registry_forget_after: Duration::from_secs(300),

@@ -28,7 +28,7 @@ struct Asker {
 impl Asker {
     fn ask(&mut self) -> Result<Vec<NameList>, LookupError> {
         self.asked += 1;
-        self.threads.ask(self.asked, vec!["s".into(), "empty".into()], self.sender.clone()).expect("room");
+        self.threads.ask(self.asked, vec!["s".into(), "empty".into()], false, self.sender.clone()).expect("room");
         let mut got = None;
         eventually("an answer", || {
             got = self.facts.try_next();

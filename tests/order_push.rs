@@ -209,35 +209,42 @@ fn a_repeat_ends_with_the_one_in_flight_or_at_once_when_that_is_settled() {
 }
 
 #[test]
-fn a_lookup_that_is_refused_is_asked_max_retry_times_again() {
-    for is_members in [true, false] {
-        let mut table = two_gateways(&["ann"], &[("ann", "A")]);
-        let errors = vec![LookupError::Rejected("no".into()); 3].into();
-        if is_members {
-            table.member_errors = errors
-        } else {
-            table.route_errors = errors
-        }
-        table.event(1);
-        assert_eq!(table.push.events_in_flight(), 1);
-        table.pass(40);
-        assert_eq!(table.member_asks.len() + table.route_asks.values().sum::<usize>(), 1 + usize::from(!is_members));
-        table.pass(200);
-        assert_eq!((table.events_ended(EventEnd::LookupFailed), table.settled.clone()), (1, vec![0]), "{is_members}");
-        let asks = if is_members { table.member_asks.len() } else { table.route_asks["ann"] };
-        assert_eq!(asks, 3, "the first and max_retry more");
-        table.event(1);
-        assert_eq!(table.pushed_ids("A"), [1], "it was not pushed, so it may come again");
-    }
+fn a_session_that_fails_alone_is_asked_max_retry_times_again_and_once_before_it_is_blamed() {
+    let mut table = two_gateways(&["ann"], &[("ann", "A")]);
+    table.member_errors = vec![LookupError::Rejected("no".into()); 4].into();
+    table.event(1);
+    assert_eq!(table.push.events_in_flight(), 1);
+    table.pass(40);
+    assert_eq!(table.member_asks.len(), 1);
+    table.pass(1_500);
+    assert_eq!((table.events_ended(EventEnd::LookupFailed), table.settled.clone()), (1, vec![0]));
+    assert_eq!(table.member_asks.len(), 4, "the first, which blames nobody, the second, and max_retry more");
+    table.event(1);
+    assert_eq!(table.pushed_ids("A"), [1], "it was not pushed, so it may come again");
+}
+
+#[test]
+fn a_user_whose_route_is_refused_alone_ends_alone() {
+    let mut table = two_gateways(&["ann", "bob"], &[("ann", "A"), ("bob", "B")]);
+    table.refused_users = vec!["ann".to_owned()];
+    table.event(1);
+    assert_eq!((table.pushed("B").len(), table.route_asks["bob"]), (0, 2), "the set of both, and bob alone");
+    table.pass(2_000);
+    assert_eq!((table.pushed("A"), table.pushed("B")), (vec![], vec![("bob".to_owned(), 1)]));
+    assert_eq!(table.push.counts().recipients_ended[RecipientEnd::BadRoute as usize], 1);
+    table.refused_users.clear();
+    table.pass(5_000);
+    table.event(2);
+    assert_eq!(table.pushed_ids("A"), [2], "she was asked for again by herself");
 }
 
 #[test]
 fn a_refused_event_does_not_fail_the_next_one() {
     let mut table = two_gateways(&["ann"], &[("ann", "A")]);
-    table.member_errors = vec![LookupError::Rejected("no".into()); 3].into();
+    table.member_errors = vec![LookupError::Rejected("no".into()); 4].into();
     table.event(1);
     table.event(2);
-    table.pass(300);
+    table.pass(3_000);
     assert_eq!((table.events_ended(EventEnd::LookupFailed), table.pushed_ids("A")), (1, vec![2]));
 }
 
@@ -255,7 +262,7 @@ fn a_store_that_is_away_costs_time_and_no_tries() {
         table.event(2);
         table.pass(1_500);
         assert_eq!((table.push.events_in_flight(), table.pushed_ids("A")), (2, vec![]), "{is_members}");
-        table.pass(1_000);
+        table.pass(2_000);
         assert_eq!((table.pushed_ids("A"), table.events_ended(EventEnd::LookupFailed)), (vec![1, 2], 0));
     }
 }

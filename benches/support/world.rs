@@ -140,6 +140,7 @@ impl World {
             events_window: usize::MAX,
             group_users_max: task_engine::limits::GROUP_USERS_MAX,
             members_ttl: 24 * hour,
+            empty_wait: Duration::from_secs(5),
             caches_routes: true,
             delivery_timeout: hour,
             registry_forget_after: hour,
@@ -229,7 +230,7 @@ impl World {
         let mut outputs = std::mem::take(&mut self.outputs);
         for output in outputs.drain(..) {
             match output {
-                Output::AskMembers { ask, sessions } => {
+                Output::AskMembers { ask, sessions, .. } => {
                     let answer = Ok(sessions.iter().map(|session| self.members_of(session)).collect());
                     self.facts.push(Input::Members { ask, answer });
                 }

@@ -27,7 +27,10 @@ pub(super) fn build(reading: &mut Reading) -> Config {
         },
         gateway_service_name: reading.text("", "gateway_service_name"),
         gateway: GatewayConfig { delivery_timeout: reading.span("gateway", "delivery_timeout") },
-        members: MembersConfig { cache_ttl: reading.span("members", "cache_ttl") },
+        members: MembersConfig {
+            cache_ttl: reading.span("members", "cache_ttl"),
+            empty_wait: reading.span("members", "empty_wait"),
+        },
         routes: RoutesConfig { cache: super::RouteCache::of(&reading.text("routes", "cache")) },
         inbox: InboxConfig { store: super::InboxStore::of(&reading.text("inbox", "store")) },
         dead_letters: DeadLettersConfig { path: reading.text("dead_letters", "path").into() },

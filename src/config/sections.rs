@@ -262,6 +262,8 @@ pub struct GatewayConfig {
 pub struct MembersConfig {
     /// `members.cache_ttl`; zero: MySQL is asked each time.
     pub cache_ttl: Duration,
+    /// `members.empty_wait`; zero: one empty answer is enough.
+    pub empty_wait: Duration,
 }
 
 words! {

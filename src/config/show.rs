@@ -204,6 +204,7 @@ fn other(config: &Config, section: &str, name: &str) -> String {
         ("", "gateway_service_name") => config.gateway_service_name.clone(),
         ("gateway", "delivery_timeout") => show_span(config.gateway.delivery_timeout),
         ("members", "cache_ttl") => show_span(config.members.cache_ttl),
+        ("members", "empty_wait") => show_span(config.members.empty_wait),
         ("routes", "cache") => config.routes.cache.word().to_owned(),
         ("inbox", "store") => config.inbox.store.word().to_owned(),
         ("dead_letters", "path") => config.dead_letters.path.display().to_string(),

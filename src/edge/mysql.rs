@@ -14,8 +14,8 @@ mod live;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mysql::prelude::{Protocol, Queryable};
@@ -34,6 +34,11 @@ use crate::quiet::Quiet;
 const RESULT_READS: u32 = 2;
 /// Rows between two looks at the clock.
 const ROWS_A_LOOK: usize = 1024;
+
+/// A real row of the real table: a server, proxy or view that cannot answer for any session does not answer this.
+const PROBE_ANY: &str = "SELECT session_id, username FROM t_session_member LIMIT 1";
+/// The same, where a view that is slow or refuses for other rows is not in the way.
+const PROBE_ONE: &str = "SELECT session_id, username FROM t_session_member WHERE session_id = ? LIMIT 1";
 
 /// What an operator has to look at when the table is not as expected.
 const SCHEMA: &str =
@@ -83,6 +88,8 @@ pub struct MysqlMembers(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     settings: MysqlSettings,
+    /// A session that had members when it was last asked for.
+    good: Mutex<Option<SessionId>>,
     skipped: AtomicU64,
     skipped_warning: Quiet,
 }
@@ -93,7 +100,12 @@ impl MysqlMembers {
         if !settings.charset.is_empty() && !settings.charset.eq_ignore_ascii_case("utf8mb4") {
             tracing::info!(charset = settings.charset, "mysql.charset is passed over: the connection speaks utf8mb4");
         }
-        Self(Arc::new(Shared { settings, skipped: AtomicU64::new(0), skipped_warning: Quiet::new() }))
+        Self(Arc::new(Shared {
+            settings,
+            good: Mutex::default(),
+            skipped: AtomicU64::new(0),
+            skipped_warning: Quiet::new(),
+        }))
     }
 
     /// Member rows skipped because their username is empty, over 64 characters or not UTF-8.
@@ -119,13 +131,29 @@ impl MemberReader for Reader {
             return Err(LookupError::Rejected(format!("more than {MEMBER_QUERY_SESSIONS} sessions in one ask")));
         }
         if sessions.is_empty() {
-            return Ok(Vec::new());
+            return self.probe().map(|()| Vec::new());
         }
-        self.live.run(|conn| query(conn, &self.shared, sessions))
+        let lists = self.live.run(|conn| query(conn, &self.shared, sessions))?;
+        if let Some(at) = lists.iter().position(|list| !list.is_empty()) {
+            self.shared.good().replace(sessions[at].clone());
+        }
+        Ok(lists)
     }
+}
 
-    fn ping(&mut self) -> Result<(), LookupError> {
-        self.live.run(|conn| Ok(conn.ping()?))
+impl Reader {
+    /// Reads one row of a session that had some lately; of any, where none is known or that one fails.
+    fn probe(&mut self) -> Result<(), LookupError> {
+        let good = self.shared.good().clone();
+        // The row is read: an error in place of it would be passed over with a result that is dropped.
+        let Some(good) = good else {
+            return self.live.run(|conn| Ok(conn.query_first::<mysql::Row, _>(PROBE_ANY).map(drop)?));
+        };
+        let answer = self.live.run(|conn| Ok(conn.exec_first::<mysql::Row, _, _>(PROBE_ONE, (&*good,)).map(drop)?));
+        if answer.is_err() {
+            self.shared.good().take_if(|known| *known == good);
+        }
+        answer
     }
 }
 
@@ -134,7 +162,7 @@ fn query(conn: &mut Conn, shared: &Shared, sessions: &[SessionId]) -> Result<Vec
     let places = sessions.len().next_power_of_two();
     let padding = sessions.last().into_iter().cycle().take(places - sessions.len());
     let values: Vec<Value> = sessions.iter().chain(padding).map(|id| Value::Bytes(id.as_bytes().to_vec())).collect();
-    let mut result = conn.exec_iter(sql(places), values)?;
+    let mut result = conn.exec_iter(sql(places, shared.settings.read_timeout * RESULT_READS), values)?;
     match collect(&mut result, shared, sessions, deadline) {
         Err(Fault::TooSlow) => {
             // Dropping a result reads the rest of it, however slow. The connection is dropped next, unread; the cost
@@ -151,11 +179,18 @@ fn query(conn: &mut Conn, shared: &Shared, sessions: &[SessionId]) -> Result<Vec
 ///
 /// A single session is not named in the order: our connection's collation is not the column's, and so MariaDB (10.11) would
 /// sort its rows instead of reading them from the index in order, at ten times the cost of the query.
-fn sql(places: usize) -> String {
+///
+/// It asks to be given up by the server at the time at which we are gone for sure, so that queries that hang do not pile up
+/// there. MariaDB reads the first comment, MySQL the second one.
+fn sql(places: usize, limit: Duration) -> String {
     let marks = ",?".repeat(places);
     let marks = &marks[1..];
     let order = if places == 1 { "username" } else { "session_id, username" };
-    format!("SELECT session_id, username FROM t_session_member WHERE session_id IN ({marks}) ORDER BY {order}")
+    let (seconds, millis) = (limit.as_secs_f64(), limit.as_millis());
+    let mariadb = format!("/*M!100101 SET STATEMENT max_statement_time={seconds:.3} FOR */");
+    let mysql = format!("/*+ MAX_EXECUTION_TIME({millis}) */");
+    let from = "FROM t_session_member WHERE session_id IN";
+    format!("{mariadb} SELECT {mysql} session_id, username {from} ({marks}) ORDER BY {order}")
 }
 
 fn collect<P: Protocol>(
@@ -194,6 +229,10 @@ fn checked_name(bytes: &[u8]) -> Result<&str, &'static str> {
 }
 
 impl Shared {
+    fn good(&self) -> MutexGuard<'_, Option<SessionId>> {
+        self.good.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn skip(&self, why: &'static str) {
         self.skipped.fetch_add(1, Ordering::Relaxed);
         if let Some(left_out) = self.skipped_warning.may_say() {
@@ -270,8 +309,10 @@ mod tests {
 
     #[test]
     fn a_list_has_as_many_marks_as_places() {
-        assert!(sql(1).ends_with("IN (?) ORDER BY username"));
-        assert!(sql(4).ends_with("IN (?,?,?,?) ORDER BY session_id, username"));
+        let limit = Duration::from_millis(1_500);
+        assert!(sql(1, limit).ends_with("IN (?) ORDER BY username"));
+        assert!(sql(1, limit).contains("max_statement_time=1.500 FOR") && sql(1, limit).contains("TIME(1500)"));
+        assert!(sql(4, limit).ends_with("IN (?,?,?,?) ORDER BY session_id, username"));
         assert!(MEMBER_QUERY_SESSIONS.ilog2() < 32, "a connection keeps them all prepared");
     }
 

@@ -24,12 +24,19 @@ pub(super) const ANSWER_DEADLINE: Duration = HEARTBEAT_STALE_AFTER;
 /// How often it looks whether there is room again.
 const ANSWER_RETRY: Duration = Duration::from_millis(1);
 
+#[derive(Debug)]
+struct Known {
+    health: Health,
+    /// The latest ask was answered with an error.
+    is_refused: bool,
+}
+
 /// What the threads of one store share.
 #[derive(Debug)]
 pub(super) struct StoreState {
     /// The store's name in log lines.
     name: &'static str,
-    health: Mutex<Health>,
+    health: Mutex<Known>,
     dropped: AtomicU64,
     drop_warning: Quiet,
     away_warning: Quiet,
@@ -41,7 +48,10 @@ impl StoreState {
     pub(super) fn new(name: &'static str) -> Self {
         Self {
             name,
-            health: Mutex::new(Health::Waiting(format!("{name}: the store has not answered yet"))),
+            health: Mutex::new(Known {
+                health: Health::Waiting(format!("{name}: the store has not answered yet")),
+                is_refused: false,
+            }),
             dropped: AtomicU64::new(0),
             drop_warning: Quiet::new(),
             away_warning: Quiet::new(),
@@ -51,7 +61,7 @@ impl StoreState {
 
     /// What the latest ask or ping of any thread said of the store; waiting until the first.
     pub(super) fn health(&self) -> Health {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).health.clone()
     }
 
     /// Answers given up because a shard took nothing for five seconds.
@@ -59,14 +69,17 @@ impl StoreState {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Keeps the outcome for /readyz and says a change; true when the store is away. A store that rejects an ask
-    /// is there.
+    /// Keeps the outcome for /readyz and says a change; true when the store is away. A store that answers one ask with an
+    /// error is there; one that answers two with errors and none without in between is not.
     pub(super) fn note(&self, error: Option<&LookupError>) -> bool {
+        let mut known = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_refused = std::mem::replace(&mut known.is_refused, matches!(error, Some(LookupError::Rejected(_))));
+        let Known { health, .. } = &mut *known;
         let now = match error {
-            Some(LookupError::Unavailable(why)) => Health::Waiting(why.clone()),
-            Some(LookupError::Rejected(_)) | None => Health::Ready,
+            None => Health::Ready,
+            Some(LookupError::Rejected(_)) if !was_refused && *health == Health::Ready => Health::Ready,
+            Some(LookupError::Rejected(why) | LookupError::Unavailable(why)) => Health::Waiting(why.clone()),
         };
-        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         if *health != now {
             let gate = if now == Health::Ready { &self.back_line } else { &self.away_warning };
             if let Some(left_out) = gate.may_say() {

@@ -131,6 +131,7 @@ fn settings_of(config: &Config, shard: ShardId) -> Settings {
         events_window: events_window_of(config),
         group_users_max: GROUP_USERS_MAX,
         members_ttl: config.members.cache_ttl,
+        empty_wait: config.members.empty_wait,
         caches_routes: Engine::caches_routes(config),
         delivery_timeout: config.gateway.delivery_timeout,
         registry_forget_after: config.registry.forget_after,

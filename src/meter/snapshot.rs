@@ -109,6 +109,14 @@ snapshot! {
     Counter member_queries,
     /// Sessions asked for in member queries.
     Counter member_query_sessions,
+    /// Lookups of single sessions and users that had failed in a set, or alone.
+    Counter lookups_alone,
+    /// Probes of the member and route stores, sent when a lookup failed and nothing else could tell whether they answer.
+    Counter lookup_probes,
+    /// Events that wait because the member list of their session was empty when it was asked for.
+    Gauge events_without_members,
+    /// Events without members that went to the dead letters before members.empty_wait, because too many waited.
+    Counter empty_waits_cut,
     /// MGETs sent.
     Counter mgets,
     /// Routes asked for in MGETs.

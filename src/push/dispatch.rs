@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::ids::{SessionIx, UserIx};
 use crate::limits::RECIPIENTS_IN_FLIGHT_MAX;
 use crate::meter::Stage;
-use crate::outcome::{EventEnd, RecipientEnd};
+use crate::outcome::RecipientEnd;
 use crate::push::Push;
 use crate::push::bundle::{Bundle, EventIx, Group, SKIP_NONE};
 use crate::push::foresee::prefetch_group;
@@ -35,13 +35,7 @@ impl Push {
                 return;
             }
             let members = self.sessions[at].members.as_ref().map_or(0, |list| list.users.len());
-            if members == 0 {
-                self.sessions[at].waiting.pop_front();
-                let id = self.sessions[at].id.clone();
-                self.warn("no_members", || format!("session {id} has no members in t_session_member"));
-                self.end_event(event, EventEnd::NoMembers);
-                continue;
-            }
+            debug_assert!(members > 0, "an empty list is not kept");
             let known = &mut self.ledger[event];
             if known.members_known == known.arrived {
                 known.members_known = self.now;

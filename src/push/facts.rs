@@ -133,14 +133,16 @@ pub enum Output {
     AskMembers {
         /// Its number.
         ask: AskNo,
-        /// At most [`MEMBER_QUERY_SESSIONS`](crate::limits::MEMBER_QUERY_SESSIONS).
+        /// At most [`MEMBER_QUERY_SESSIONS`](crate::limits::MEMBER_QUERY_SESSIONS); none is a probe.
         sessions: Vec<SessionId>,
+        /// It failed before: it may take its time, and must not hold up others.
+        is_suspect: bool,
     },
     /// Look up the routes of these users, in one MGET.
     AskRoutes {
         /// Its number.
         ask: AskNo,
-        /// At most [`MGET_KEYS`](crate::limits::MGET_KEYS).
+        /// At most [`MGET_KEYS`](crate::limits::MGET_KEYS); none is a probe.
         users: NameList,
     },
     /// Connect to a gateway and open its stream.

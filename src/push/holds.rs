@@ -108,11 +108,6 @@ impl Push {
         }
     }
 
-    /// The route cannot be had: all that waits ends.
-    pub(super) fn end_hold(&mut self, at: SessionIx, user: UserIx) {
-        self.release(at, user, None, RecipientEnd::TimedOut);
-    }
-
     fn release(&mut self, at: SessionIx, user: UserIx, gateway: Option<GatewayIx>, otherwise: RecipientEnd) {
         let Some(hold) = self.holds.remove(&(at, user)) else { return };
         let session = &mut self.sessions[at];

@@ -119,13 +119,14 @@ impl IndexMut<EventIx> for Ledger {
 /// How an event's end is told to its source.
 const fn settled_as(end: EventEnd) -> SettleAs {
     match end {
-        EventEnd::Settled | EventEnd::Repeat | EventEnd::NoMembers => SettleAs::Done,
+        EventEnd::Settled | EventEnd::Repeat => SettleAs::Done,
         EventEnd::CutByStop => SettleAs::GivenBack,
         // A letter that was refused is lost, counted and said; the event must not go in circles for ever.
         EventEnd::Undecodable
         | EventEnd::NoSessionId
         | EventEnd::LongSessionId
         | EventEnd::TooLarge
+        | EventEnd::NoMembers
         | EventEnd::LookupFailed
         | EventEnd::InboxRejected
         | EventEnd::DeadLetterLost => SettleAs::Terminated,

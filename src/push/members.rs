@@ -1,35 +1,89 @@
 //! Second step: who is in the session. One lookup a session in flight however many events wait, many sessions a query.
 //!
-//! Promises that a store that is away costs its waiters time and nothing else, and that one session the store refuses
-//! does not fail the others of its query: they are asked again one by one.
+//! Promises that a store that is away costs its waiters time and nothing else, whatever it says; that a set of sessions
+//! never waits or falls for one of them: what fails as a set is asked again in parts, and nobody joins it; and that a
+//! session which fails alone is asked alone, on a lane of its own, and blamed only by [`Evidence`]. See [`super::outage`]
+//! for what is asked while nothing succeeds, and [`super::empty_lists`] for lists that are empty.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 
 use crate::ids::{Nanos, SessionIx, UserIx};
-use crate::limits::{MEMBER_QUERIES_IN_FLIGHT, MEMBER_QUERY_SESSIONS, NAME_BYTES_MAX, STORE_AWAY_PAUSE};
+use crate::limits::{
+    LOOKUP_DEAR_AFTER, MEMBER_QUERIES_IN_FLIGHT, MEMBER_QUERY_SESSIONS, MEMBER_SINGLES_IN_FLIGHT, NAME_BYTES_MAX,
+    STORE_AWAY_PAUSE, STORE_AWAY_PAUSE_MAX, SUSPECT_PAUSE_MAX, SUSPECT_PAUSE_TIMES,
+};
 use crate::names::NameList;
 use crate::outcome::EventEnd;
 use crate::ports::LookupError;
 use crate::push::Push;
 use crate::push::bundle::EventIx;
+use crate::push::empty_lists::EmptyLists;
+use crate::push::evidence::{Blame, Evidence};
 use crate::push::facts::{AskNo, Output};
+use crate::push::outage::Outage;
 use crate::push::sessions::MemberList;
 
 /// The lookups of members.
 #[derive(Debug, Default)]
 pub struct MemberAsks {
+    /// Sessions that never failed since they last succeeded.
     wanted: VecDeque<SessionIx>,
-    wanted_alone: VecDeque<SessionIx>,
-    wanted_later: VecDeque<(Nanos, SessionIx)>,
-    asked: HashMap<AskNo, (Vec<SessionIx>, Nanos)>,
+    /// Sets that failed; nobody joins them.
+    parts: VecDeque<Part>,
+    /// Sessions out of a set that failed, which are asked for one by one, and when it did.
+    singles: VecDeque<(SessionIx, Nanos)>,
+    /// Sessions that failed alone, and when each is asked for again; one at a time.
+    suspects: BTreeSet<(Nanos, SessionIx)>,
+    /// Sessions without members.
+    pub(super) empty: EmptyLists,
+    asked: HashMap<AskNo, Asked>,
+    /// Asks under way, by [`Lane`].
+    under_way: [usize; 4],
     /// Answers whose names are not all known yet; these and what is asked are bounded together.
     learning: VecDeque<Learning>,
-    store_away_until: Nanos,
+    evidence: Evidence,
+    outage: Outage,
+    /// Something failed, and nothing that was sent since then can tell whether the store is there.
+    wants_probe: bool,
+    /// When the latest failure came.
+    failed_at: Nanos,
     next_no: AskNo,
+}
+
+/// A set of sessions that failed.
+#[derive(Debug)]
+struct Part {
+    sessions: Vec<SessionIx>,
+    failed_at: Option<Nanos>,
+    /// How often just this set did.
+    failures: u32,
+}
+
+/// On which way an ask is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    /// A set, or a session that never failed.
+    Set,
+    /// A session out of a set that failed.
+    Single,
+    /// A session that failed alone.
+    Suspect,
+    /// No session: is the store there?
+    Probe,
+}
+
+/// An ask under way.
+#[derive(Debug)]
+struct Asked {
+    part: Part,
+    lane: Lane,
+    at: Nanos,
+    /// When it was sent, others had succeeded since it failed: if it fails again it is to blame.
+    is_contradicted: bool,
 }
 
 /// An answer on its way into the table of users.
@@ -51,11 +105,28 @@ impl MemberAsks {
     pub fn is_learning(&self) -> bool {
         !self.learning.is_empty()
     }
+
+    fn under_way(&self, lane: Lane) -> usize {
+        self.under_way[lane as usize]
+    }
+
+    /// Whether an answer is to come that will tell whether the store is there.
+    fn will_tell(&self) -> bool {
+        self.asked.values().any(|asked| asked.lane != Lane::Suspect && asked.at >= self.failed_at)
+    }
 }
 
-/// What an event needs of its session's list.
+/// What an event needs of its session's list. An empty one is never good for another event.
 fn is_fresh(list: &MemberList, arrived: Nanos, now: Nanos, ttl: Duration) -> bool {
-    list.asked_at >= arrived || now.since(list.asked_at) <= ttl
+    !list.users.is_empty() && (list.asked_at >= arrived || now.since(list.asked_at) <= ttl)
+}
+
+/// How long an ask that fails alone waits after so many failures, the latest of which took so long: it grows, and what is
+/// slow costs its store little.
+pub(super) fn suspect_pause(failures: u32, took: Duration) -> Duration {
+    let grown = (STORE_AWAY_PAUSE * (1 << failures.saturating_sub(1).min(8))).min(STORE_AWAY_PAUSE_MAX);
+    let of_slow = took * failures.saturating_sub(1).min(SUSPECT_PAUSE_TIMES);
+    grown.max(of_slow.min(SUSPECT_PAUSE_MAX * 2))
 }
 
 impl Push {
@@ -68,57 +139,208 @@ impl Push {
         }
         if !session.is_asking {
             session.is_asking = true;
-            self.members.wanted.push_back(at);
+            let has_failed = session.trouble.as_ref().is_some_and(|trouble| trouble.failed_at.is_some());
+            if has_failed {
+                self.members.suspects.insert((self.now, at));
+            } else {
+                self.members.wanted.push_back(at);
+            }
         }
         false
     }
 
     /// Sends the asks that are due, bounded in number and size.
     pub(super) fn ask_members(&mut self) {
-        let asks = &mut self.members;
-        while asks.wanted_later.front().is_some_and(|(due, _)| *due <= self.now) {
-            let (_, session) = asks.wanted_later.pop_front().expect("looked at above");
-            asks.wanted_alone.push_back(session);
+        if self.is_cut_off {
+            return;
         }
-        while asks.asked.len() + asks.learning.len() < MEMBER_QUERIES_IN_FLIGHT && self.now >= asks.store_away_until {
-            let batch = match asks.wanted_alone.pop_front() {
-                Some(session) => vec![session],
-                None => asks.wanted.drain(..asks.wanted.len().min(MEMBER_QUERY_SESSIONS)).collect(),
-            };
-            if batch.is_empty() {
-                break;
+        while let Some(at) = self.members.empty.next_due(self.now) {
+            match self.sessions[at].waiting.is_empty() {
+                true => self.forget_empty(at),
+                false => self.members.wanted.push_back(at),
             }
-            let ask = asks.next_no;
-            asks.next_no += 1;
-            self.activity.member_queries += 1;
-            self.activity.member_query_sessions += batch.len() as u64;
-            let sessions = batch.iter().map(|at| self.sessions[*at].id.clone()).collect();
-            asks.asked.insert(ask, (batch, self.now));
-            self.out.push(Output::AskMembers { ask, sessions });
         }
+        if self.members.outage.is_away() {
+            self.ask_members_of_store_that_is_away();
+        } else {
+            while self.members.under_way(Lane::Set) + self.members.learning.len() < MEMBER_QUERIES_IN_FLIGHT
+                && self.ask_next_set()
+            {}
+            while self.members.under_way(Lane::Single) < MEMBER_SINGLES_IN_FLIGHT && self.ask_next_single() {}
+        }
+        self.ask_suspect();
+        let asks = &mut self.members;
+        if asks.wants_probe && !asks.will_tell() && asks.outage.may_probe() {
+            self.probe_members();
+        }
+    }
+
+    /// One of each kind a round, so that whoever was never asked for is not held up by who fails.
+    fn ask_members_of_store_that_is_away(&mut self) {
+        let is_over = [Lane::Set, Lane::Probe].iter().all(|lane| self.members.under_way(*lane) == 0);
+        if !is_over || !self.members.outage.begins_round(self.now) {
+            return;
+        }
+        match self.members.parts.pop_front() {
+            Some(part) => self.send_members(part, Lane::Set),
+            None if self.members.under_way(Lane::Single) < MEMBER_SINGLES_IN_FLIGHT => _ = self.ask_next_single(),
+            None => {}
+        }
+        self.ask_newcomers();
+        self.probe_members();
+    }
+
+    fn ask_next_set(&mut self) -> bool {
+        match self.members.parts.pop_front() {
+            Some(part) => {
+                self.send_members(part, Lane::Set);
+                true
+            }
+            None => self.ask_newcomers(),
+        }
+    }
+
+    fn ask_newcomers(&mut self) -> bool {
+        let wanted = &mut self.members.wanted;
+        if wanted.is_empty() {
+            return false;
+        }
+        let sessions = wanted.drain(..wanted.len().min(MEMBER_QUERY_SESSIONS)).collect();
+        self.send_members(Part { sessions, failed_at: None, failures: 0 }, Lane::Set);
+        true
+    }
+
+    fn ask_next_single(&mut self) -> bool {
+        let Some((at, failed_at)) = self.members.singles.pop_front() else { return false };
+        self.send_members(Part { sessions: vec![at], failed_at: Some(failed_at), failures: 0 }, Lane::Single);
+        true
+    }
+
+    /// One at a time: however many fail alone, they hold one thread of their lane.
+    fn ask_suspect(&mut self) {
+        let Some(&(due, at)) = self.members.suspects.first() else { return };
+        if due > self.now || self.members.under_way(Lane::Suspect) > 0 {
+            return;
+        }
+        let failed_at = self.sessions[at].trouble.as_ref().and_then(|trouble| trouble.failed_at);
+        self.send_members(Part { sessions: vec![at], failed_at, failures: 0 }, Lane::Suspect);
+        self.members.suspects.pop_first();
+    }
+
+    fn probe_members(&mut self) {
+        self.members.wants_probe = false;
+        self.activity.lookup_probes += 1;
+        self.send_members(Part { sessions: Vec::new(), failed_at: None, failures: 0 }, Lane::Probe);
+    }
+
+    fn send_members(&mut self, part: Part, lane: Lane) {
+        let asks = &mut self.members;
+        let ask = asks.next_no;
+        asks.next_no += 1;
+        self.activity.member_queries += 1;
+        self.activity.member_query_sessions += part.sessions.len() as u64;
+        self.activity.lookups_alone += u64::from(matches!(lane, Lane::Single | Lane::Suspect));
+        let sessions = part.sessions.iter().map(|at| self.sessions[*at].id.clone()).collect();
+        let is_contradicted = asks.evidence.blame(part.failed_at, asks.suspects.len().max(1)) == Blame::Ask;
+        asks.under_way[lane as usize] += 1;
+        asks.asked.insert(ask, Asked { part, lane, at: self.now, is_contradicted });
+        let is_suspect = matches!(lane, Lane::Single | Lane::Suspect);
+        self.out.push(Output::AskMembers { ask, sessions, is_suspect });
     }
 
     /// Takes an answer.
     pub(super) fn members_answered(&mut self, ask: AskNo, answer: Result<Vec<NameList>, LookupError>) {
-        let Some((sessions, asked_at)) = self.members.asked.remove(&ask) else { return };
+        let Some(asked) = self.members.asked.remove(&ask) else { return };
+        self.members.under_way[asked.lane as usize] -= 1;
         match answer {
-            Ok(lists) if lists.len() == sessions.len() => {
-                self.members.learning.push_back(Learning { sessions, lists, asked_at, ..Learning::default() });
-                self.learn_members();
-            }
-            Ok(lists) => {
-                let why = format!("the member store answered {} lists to {} sessions", lists.len(), sessions.len());
-                self.members_refused(sessions, &why);
-            }
-            Err(LookupError::Unavailable(why)) => {
-                self.warn("members_unavailable", || why);
-                self.members.store_away_until = self.now.after(STORE_AWAY_PAUSE);
-                for at in sessions.into_iter().rev() {
-                    self.members.wanted.push_front(at);
+            Ok(lists) if lists.len() == asked.part.sessions.len() => {
+                self.member_store_answered(&asked);
+                if asked.lane != Lane::Probe {
+                    let (sessions, asked_at) = (asked.part.sessions, asked.at);
+                    self.members.learning.push_back(Learning { sessions, lists, asked_at, ..Learning::default() });
+                    self.learn_members();
                 }
             }
-            Err(LookupError::Rejected(why)) => self.members_refused(sessions, &why),
+            Ok(lists) => {
+                let asked_for = asked.part.sessions.len();
+                let why = format!("the member store answered {} lists to {asked_for} sessions", lists.len());
+                self.members_failed(asked, &why, true);
+            }
+            Err(LookupError::Unavailable(why)) => self.members_failed(asked, &why, false),
+            Err(LookupError::Rejected(why)) => self.members_failed(asked, &why, true),
         }
+    }
+
+    fn member_store_answered(&mut self, asked: &Asked) {
+        let asks = &mut self.members;
+        match asked.lane {
+            Lane::Probe => asks.evidence.probe_answered(asked.at),
+            _ => asks.evidence.answered(asked.at),
+        }
+        asks.wants_probe &= asks.evidence.is_away();
+        // What failed only because nothing worked need not wait for its time.
+        if asks.outage.answered(asked.at) || asked.lane == Lane::Suspect {
+            let sessions = &self.sessions;
+            let waiting = std::mem::take(&mut asks.suspects);
+            let due = |due: Nanos, at: SessionIx| if sessions[at].tries == 0 { due.min(self.now) } else { due };
+            asks.suspects = waiting.into_iter().map(|(at_time, at)| (due(at_time, at), at)).collect();
+        }
+    }
+
+    /// An ask failed. A set is asked again in parts: one by one when its failure was dear, else in halves; as it was while
+    /// the store is away, or could not be reached and nothing says that it is the set's fault.
+    fn members_failed(&mut self, asked: Asked, why: &str, is_answer: bool) {
+        let Asked { mut part, lane, at, is_contradicted } = asked;
+        let was_away = self.members.outage.is_away();
+        self.members.evidence.failed(self.now);
+        (self.members.wants_probe, self.members.failed_at) = (true, self.now);
+        if matches!(lane, Lane::Set | Lane::Probe) {
+            self.members.outage.failed(self.now);
+        }
+        if let [session] = part.sessions[..] {
+            return self.session_failed(session, &part, at, is_contradicted, why);
+        }
+        self.warn("members_unavailable", || format!("{} sessions: {why}", part.sessions.len()));
+        if lane == Lane::Probe {
+            return;
+        }
+        part.failed_at = Some(self.now);
+        part.failures += 1;
+        let is_dear = self.now.since(at) >= LOOKUP_DEAR_AFTER;
+        if is_dear && !was_away {
+            self.members.singles.extend(part.sessions.into_iter().map(|at| (at, self.now)));
+        } else if (is_answer && !was_away) || is_contradicted || part.failures > 1 {
+            let rest = part.sessions.split_off(part.sessions.len() / 2);
+            for sessions in [part.sessions, rest] {
+                self.members.parts.push_back(Part { sessions, failed_at: Some(self.now), failures: 0 });
+            }
+        } else {
+            self.members.parts.push_back(part);
+        }
+    }
+
+    /// A session failed alone.
+    fn session_failed(&mut self, at: SessionIx, part: &Part, asked_at: Nanos, is_contradicted: bool, why: &str) {
+        let failing = self.members.suspects.len() + self.members.under_way(Lane::Suspect) + 1;
+        let is_blamed = is_contradicted && self.members.evidence.blame(part.failed_at, failing) == Blame::Ask;
+        let session = &mut self.sessions[at];
+        let id = session.id.clone();
+        let trouble = session.trouble.get_or_insert_default();
+        trouble.failed_at = Some(self.now);
+        trouble.failures = trouble.failures.saturating_add(1);
+        let mut pause = suspect_pause(trouble.failures, self.now.since(asked_at));
+        if is_blamed {
+            self.warn("members_refused", || format!("session {id} fails, others do not: {why}"));
+            pause = pause.max(self.settings.retry_interval);
+            self.lookup_refused(at, why);
+        } else {
+            self.warn("members_unavailable", || format!("session {id}: {why}"));
+        }
+        if self.sessions[at].waiting.is_empty() {
+            self.sessions[at].is_asking = false;
+            return;
+        }
+        self.members.suspects.insert((self.now.after(pause), at));
     }
 
     /// Makes known what was answered, as far as the turn allows.
@@ -140,6 +362,10 @@ impl Push {
     /// One session's list; false when the turn is over before it.
     fn learn_list(&mut self, at: SessionIx, learning: &mut Learning) -> bool {
         let list = &learning.lists[learning.list];
+        if list.is_empty() {
+            self.list_was_empty(at, learning.asked_at);
+            return true;
+        }
         let session = &mut self.sessions[at];
         if learning.names == 0 {
             learning.fingerprint = self.hasher.hash_one(list.parts());
@@ -147,8 +373,7 @@ impl Push {
                 && known.fingerprint == learning.fingerprint
             {
                 known.asked_at = learning.asked_at;
-                session.is_asking = false;
-                session.tries = 0;
+                self.members_are_known(at);
                 return true;
             }
             learning.users = Vec::with_capacity(list.len());
@@ -178,9 +403,10 @@ impl Push {
     }
 
     fn take_members(&mut self, at: SessionIx, mut users: Vec<UserIx>, fingerprint: u64, asked_at: Nanos) {
-        let session = &mut self.sessions[at];
-        session.is_asking = false;
-        session.tries = 0;
+        if users.is_empty() {
+            return self.list_was_empty(at, asked_at);
+        }
+        self.members_are_known(at);
         users.sort_unstable();
         let mut repeated = Vec::new();
         users.dedup_by(|later, earlier| {
@@ -195,37 +421,32 @@ impl Push {
         self.sessions.set_members(at, members, &mut self.users);
     }
 
-    fn members_refused(&mut self, sessions: Vec<SessionIx>, why: &str) {
-        if sessions.len() > 1 {
-            self.members.wanted_alone.extend(sessions);
-            return;
+    fn members_are_known(&mut self, at: SessionIx) {
+        if self.sessions[at].trouble.is_some() {
+            self.leave_empty(at);
+            self.sessions[at].trouble = None;
         }
-        for at in sessions {
-            let id = self.sessions[at].id.clone();
-            self.warn("members_refused", || format!("session {id}: {why}"));
-            self.sessions[at].is_asking = false;
-            if self.lookup_refused(at, why) {
-                self.sessions[at].is_asking = true;
-                self.members.wanted_later.push_back((self.now.after(self.settings.retry_interval), at));
-            } else {
-                self.advance(at);
-            }
-        }
+        let session = &mut self.sessions[at];
+        session.is_asking = false;
+        session.tries = 0;
     }
 
-    /// Counts a refused lookup against the event at the front; false when it was one too many and the event goes to the
-    /// dead letters. The session goes on without it.
-    pub(super) fn lookup_refused(&mut self, at: SessionIx, why: &str) -> bool {
+    /// Counts a refused lookup against the event at the front; one too many, and the event goes to the dead letters. The
+    /// session goes on without it.
+    fn lookup_refused(&mut self, at: SessionIx, why: &str) {
         let session = &mut self.sessions[at];
         session.tries += 1;
         if session.tries <= self.settings.max_retry {
-            return true;
+            return;
         }
         session.tries = 0;
-        if let Some(event) = session.waiting.pop_front() {
+        let was_empty = self.leave_empty(at);
+        if let Some(event) = self.sessions[at].waiting.pop_front() {
             let detail = format!("session {}: {why}", self.sessions[at].id);
             self.bury_event(event, EventEnd::LookupFailed, detail, self.settings.max_retry + 1);
         }
-        false
+        if was_empty {
+            self.enter_empty(at);
+        }
     }
 }

@@ -1,28 +1,47 @@
 //! Third step: where each member is connected. What is known is used; what is not is asked for, each user once however
 //! many sessions wait, many users an MGET.
 //!
-//! Promises that an ask that a store refuses, or cannot take now, goes again by itself, and that nobody waits for an
-//! ask that was never sent.
+//! Promises that an ask that fails goes again by itself, that nobody waits for an ask that was never sent, that a set of
+//! users never waits or falls for one of them, and that a user whose route the store refuses while it answers others ends
+//! as one without a route, and is asked for again alone until the store answers: the others of the event are pushed.
 
-use std::collections::VecDeque;
+mod failing;
+
+use std::collections::{BTreeSet, VecDeque};
 
 use hashbrown::HashMap;
 
 use crate::ids::{GatewayIx, Nanos, SessionIx, UserIx};
-use crate::limits::{MGET_KEYS, MGETS_IN_FLIGHT, STORE_AWAY_PAUSE};
-use crate::names::{Route, RouteList};
+use crate::limits::{MGET_KEYS, MGETS_IN_FLIGHT};
+use crate::names::{NameList, Route, RouteList};
 use crate::ports::LookupError;
 use crate::push::Push;
 use crate::push::bundle::EventIx;
+use crate::push::evidence::{Blame, Evidence};
 use crate::push::facts::{AskNo, Output};
+use crate::push::outage::Outage;
 use crate::push::users::Known;
+
+/// Probes have numbers from here on; asks are numbered in 32 bits.
+const PROBES: AskNo = 1 << 32;
+/// One place is for a probe, one for a user who failed alone.
+const SETS_IN_FLIGHT: usize = MGETS_IN_FLIGHT - 2;
 
 #[derive(Debug, Default)]
 struct RouteAsk {
     users: Vec<UserIx>,
     sessions: Vec<SessionIx>,
     holds: Vec<(SessionIx, UserIx)>,
+    /// Failures that it was blamed for.
     tries: u32,
+    /// Failures in a row, and when the latest came.
+    failures: u32,
+    failed_at: Option<Nanos>,
+    sent_at: Option<Nanos>,
+    /// When it was sent, others had succeeded since it failed: if it fails again it is to blame.
+    is_contradicted: bool,
+    /// It is of one user and failed: when it is asked again.
+    due: Option<Nanos>,
 }
 
 /// The lookups of routes.
@@ -33,15 +52,30 @@ pub struct RouteAsks {
     open: RouteAsk,
     open_no: u32,
     unsent: VecDeque<u32>,
-    later: VecDeque<(Nanos, u32)>,
-    sent: usize,
-    store_away_until: Nanos,
+    /// Sets that failed; nobody joins them.
+    parts: VecDeque<u32>,
+    /// Asks of one user that failed, and when each is sent again; one at a time.
+    suspects: BTreeSet<(Nanos, u32)>,
+    /// The ask of each user who failed alone.
+    alone: HashMap<UserIx, u32>,
+    sets_sent: usize,
+    suspect_sent: bool,
+    probe_sent_at: Option<Nanos>,
+    evidence: Evidence,
+    outage: Outage,
+    /// Something failed, and nothing that was sent since then can tell whether the store is there.
+    wants_probe: bool,
 }
 
 impl RouteAsks {
     /// The number that an ask made from now on has at least.
     pub fn open_no(&self) -> u32 {
         self.open_no
+    }
+
+    /// The store may be back.
+    pub fn hurry(&mut self, now: Nanos) {
+        self.outage.hurry(now);
     }
 
     /// The ask of a number that users are noted with.
@@ -54,10 +88,18 @@ impl RouteAsks {
 
     fn close_open(&mut self) {
         if !self.open.users.is_empty() {
-            self.asks.insert(self.open_no, std::mem::take(&mut self.open));
-            self.unsent.push_back(self.open_no);
-            self.open_no = self.open_no.wrapping_add(1);
+            let open = std::mem::take(&mut self.open);
+            let no = self.enter(open);
+            self.unsent.push_back(no);
         }
+    }
+
+    /// Keeps an ask under the next number; the open one has no users.
+    fn enter(&mut self, ask: RouteAsk) -> u32 {
+        let no = self.open_no;
+        self.asks.insert(no, ask);
+        self.open_no = no.wrapping_add(1);
+        no
     }
 }
 
@@ -97,6 +139,11 @@ impl Push {
     }
 
     fn put_into_open_ask(&mut self, user: UserIx) -> u32 {
+        if !self.routes.alone.is_empty()
+            && let Some(&no) = self.routes.alone.get(&user)
+        {
+            return self.join_alone(user, no);
+        }
         self.users.hold(user);
         if self.routes.open.users.len() == MGET_KEYS {
             self.routes.close_open();
@@ -129,40 +176,124 @@ impl Push {
     /// Sends the asks that are due, bounded in number.
     pub(super) fn ask_routes(&mut self) {
         self.routes.close_open();
-        while self.routes.later.front().is_some_and(|(due, _)| *due <= self.now) {
-            let (_, no) = self.routes.later.pop_front().expect("looked at above");
-            self.routes.unsent.push_back(no);
+        if self.is_cut_off {
+            return;
         }
-        while self.routes.sent < MGETS_IN_FLIGHT && self.now >= self.routes.store_away_until {
-            let Some(no) = self.routes.unsent.pop_front() else { break };
-            self.routes.sent += 1;
-            let users = self.routes.asks[&no].users.iter().map(|user| self.users.text(*user)).collect();
-            self.activity.mgets += 1;
-            self.activity.mget_keys += self.routes.asks[&no].users.len() as u64;
-            self.out.push(Output::AskRoutes { ask: AskNo::from(no), users });
+        if self.routes.outage.is_away() {
+            self.ask_routes_of_store_that_is_away();
+        } else {
+            while self.routes.sets_sent < SETS_IN_FLIGHT {
+                let asks = &mut self.routes;
+                let Some(no) = asks.parts.pop_front().or_else(|| asks.unsent.pop_front()) else { break };
+                self.send_set(no);
+            }
         }
+        if !self.routes.suspect_sent
+            && let Some(&(due, no)) = self.routes.suspects.first()
+            && due <= self.now
+        {
+            self.routes.suspect_sent = true;
+            self.send_routes(no);
+            self.routes.suspects.pop_first();
+        }
+        let asks = &mut self.routes;
+        if asks.wants_probe && asks.sets_sent == 0 && asks.probe_sent_at.is_none() && asks.outage.may_probe() {
+            self.probe_routes();
+        }
+    }
+
+    /// One of each kind a round, so that whoever was never asked for is not held up by who fails.
+    fn ask_routes_of_store_that_is_away(&mut self) {
+        let asks = &mut self.routes;
+        if asks.sets_sent > 0 || asks.probe_sent_at.is_some() || !asks.outage.begins_round(self.now) {
+            return;
+        }
+        let round = [asks.parts.pop_front(), asks.unsent.pop_front()];
+        round.into_iter().flatten().for_each(|no| self.send_set(no));
+        self.probe_routes();
+    }
+
+    fn probe_routes(&mut self) {
+        self.routes.wants_probe = false;
+        self.routes.probe_sent_at = Some(self.now);
+        self.activity.lookup_probes += 1;
+        self.activity.mgets += 1;
+        self.out.push(Output::AskRoutes { ask: PROBES, users: NameList::new() });
+    }
+
+    fn send_set(&mut self, no: u32) {
+        self.routes.sets_sent += 1;
+        self.send_routes(no);
+    }
+
+    fn send_routes(&mut self, no: u32) {
+        let RouteAsks { asks, evidence, suspects, .. } = &mut self.routes;
+        let ask = asks.get_mut(&no).expect("kept until it is answered");
+        ask.sent_at = Some(self.now);
+        ask.is_contradicted = evidence.blame(ask.failed_at, suspects.len().max(1)) == Blame::Ask;
+        let users = ask.users.iter().map(|user| self.users.text(*user)).collect();
+        self.activity.mgets += 1;
+        self.activity.mget_keys += ask.users.len() as u64;
+        self.activity.lookups_alone += u64::from(ask.due.is_some());
+        self.out.push(Output::AskRoutes { ask: AskNo::from(no), users });
     }
 
     /// Takes an answer.
     pub(super) fn routes_answered(&mut self, ask: AskNo, answer: Result<RouteList, LookupError>) {
-        let no = ask as u32;
-        if !self.routes.asks.contains_key(&no) {
-            return;
+        if ask == PROBES {
+            return self.probe_of_routes_answered(answer);
         }
-        self.routes.sent -= 1;
-        let asked_for = self.routes.asks[&no].users.len();
+        let no = ask as u32;
+        let Some(asked) = self.routes.asks.get_mut(&no) else { return };
+        let Some(sent_at) = asked.sent_at.take() else { return };
+        let (asked_for, is_suspect) = (asked.users.len(), asked.due.is_some());
+        match is_suspect {
+            true => self.routes.suspect_sent = false,
+            false => self.routes.sets_sent -= 1,
+        }
         match answer {
-            Ok(routes) if routes.len() == asked_for => self.take_routes(no, &routes),
+            Ok(routes) if routes.len() == asked_for => {
+                self.routes.evidence.answered(sent_at);
+                self.route_store_answered(sent_at, is_suspect);
+                self.take_routes(no, &routes);
+            }
             Ok(routes) => {
                 let why = format!("the route store answered {} routes to {asked_for} users", routes.len());
-                self.routes_refused(no, &why);
+                self.routes_failed(no, sent_at, &why, true);
             }
-            Err(LookupError::Unavailable(why)) => {
-                self.warn("routes_unavailable", || why);
-                self.routes.store_away_until = self.now.after(STORE_AWAY_PAUSE);
-                self.routes.unsent.push_front(no);
+            Err(LookupError::Unavailable(why)) => self.routes_failed(no, sent_at, &why, false),
+            Err(LookupError::Rejected(why)) => self.routes_failed(no, sent_at, &why, true),
+        }
+    }
+
+    fn probe_of_routes_answered(&mut self, answer: Result<RouteList, LookupError>) {
+        let Some(sent_at) = self.routes.probe_sent_at.take() else { return };
+        match answer {
+            Ok(_) => {
+                self.routes.evidence.probe_answered(sent_at);
+                self.route_store_answered(sent_at, false);
             }
-            Err(LookupError::Rejected(why)) => self.routes_refused(no, &why),
+            Err(error) => {
+                self.routes.evidence.failed(self.now);
+                self.routes.outage.failed(self.now);
+                self.routes.wants_probe = true;
+                self.warn("routes_unavailable", || error.to_string());
+            }
+        }
+    }
+
+    fn route_store_answered(&mut self, sent_at: Nanos, is_suspect: bool) {
+        let asks = &mut self.routes;
+        asks.wants_probe &= asks.evidence.is_away();
+        // What failed only because nothing worked need not wait for its time.
+        if asks.outage.answered(sent_at) || is_suspect {
+            let waiting = std::mem::take(&mut asks.suspects);
+            for (due, no) in waiting {
+                let ask = asks.asks.get_mut(&no).expect("kept until it succeeds");
+                let due = if ask.tries == 0 { due.min(self.now) } else { due };
+                ask.due = Some(due);
+                asks.suspects.insert((due, no));
+            }
         }
     }
 
@@ -179,6 +310,9 @@ impl Push {
                 self.warn("bad_route", || format!("user {name}: the route in the store is no JSON with a gateway_id"));
             }
             self.users.set_route(*user, known);
+            if ask.due.is_some() {
+                self.routes.alone.remove(user);
+            }
         }
         self.users.unname(&ask.users);
         self.wake(ask.sessions, ask.holds);
@@ -192,29 +326,6 @@ impl Push {
                 Known::NoPlace
             }
         }
-    }
-
-    fn routes_refused(&mut self, no: u32, why: &str) {
-        self.warn("routes_refused", || why.to_owned());
-        let ask = self.routes.asks.get_mut(&no).expect("looked at by the caller");
-        ask.tries += 1;
-        if ask.tries <= self.settings.max_retry {
-            self.routes.later.push_back((self.now.after(self.settings.retry_interval), no));
-            return;
-        }
-        let ask = self.routes.asks.remove(&no).expect("looked at above");
-        for user in &ask.users {
-            self.users.set_route(*user, Known::Unknown);
-        }
-        for at in &ask.sessions {
-            self.sessions[*at].tries = self.settings.max_retry;
-            self.lookup_refused(*at, why);
-        }
-        for (at, user) in &ask.holds {
-            self.end_hold(*at, *user);
-        }
-        self.users.unname(&ask.users);
-        self.wake(ask.sessions, Vec::new());
     }
 
     fn wake(&mut self, sessions: Vec<SessionIx>, holds: Vec<(SessionIx, UserIx)>) {

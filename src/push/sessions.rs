@@ -41,6 +41,23 @@ pub struct SessionLane {
     pub done: u32,
 }
 
+/// What went wrong with a session's lookups of members.
+#[derive(Debug, Default)]
+pub struct Trouble {
+    /// When the latest failed, alone or in a set.
+    pub failed_at: Option<Nanos>,
+    /// How often in a row it failed alone.
+    pub failures: u32,
+    /// Its list was empty this often in a row.
+    pub empties: u32,
+    /// The order of its event at the front, while its events are counted as waiting for a first member.
+    pub waits_as: Option<u64>,
+    /// How many were counted, and their bytes.
+    pub events: usize,
+    /// See [`events`](Self::events).
+    pub bytes: usize,
+}
+
 /// One session.
 #[derive(Debug)]
 pub struct Session {
@@ -52,6 +69,8 @@ pub struct Session {
     pub is_asking: bool,
     /// Lookups that were refused for the event at the front.
     pub tries: u32,
+    /// What went wrong with its latest lookups of members; none while they succeed.
+    pub trouble: Option<Box<Trouble>>,
     /// Events that are not bundled yet, in arrival order.
     pub waiting: VecDeque<EventIx>,
     /// Route asks that the event at the front waits for.
@@ -86,6 +105,7 @@ impl Session {
             members: None,
             is_asking: false,
             tries: 0,
+            trouble: None,
             waiting: VecDeque::new(),
             awaited_asks: 0,
             in_flight: 0,

@@ -207,8 +207,8 @@ impl Pump {
         let mut outputs = std::mem::take(&mut self.work.outputs);
         for output in outputs.drain(..) {
             match output {
-                Output::AskMembers { ask, sessions } => {
-                    if let Err(ask) = self.members.ask(ask, sessions, self.sender.clone()) {
+                Output::AskMembers { ask, sessions, is_suspect } => {
+                    if let Err(ask) = self.members.ask(ask, sessions, is_suspect, self.sender.clone()) {
                         self.local.push(Input::Members { ask, answer: Err(MemberThreads::queue_full()) });
                     }
                 }
@@ -323,6 +323,10 @@ impl Pump {
         let activity = self.push.activity();
         snapshot.member_queries = activity.member_queries;
         snapshot.member_query_sessions = activity.member_query_sessions;
+        snapshot.lookups_alone = activity.lookups_alone;
+        snapshot.lookup_probes = activity.lookup_probes;
+        snapshot.events_without_members = self.push.events_without_members() as u64;
+        snapshot.empty_waits_cut = activity.empty_waits_cut;
         snapshot.mgets = activity.mgets;
         snapshot.mget_keys = activity.mget_keys;
         snapshot.route_changes = activity.route_changes;

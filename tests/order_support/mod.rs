@@ -53,6 +53,7 @@ fn settings(delivery_timeout: Duration, inbox: InboxStore) -> Settings {
         events_window: usize::MAX,
         group_users_max: task_engine::limits::GROUP_USERS_MAX,
         members_ttl: Duration::from_millis(100),
+        empty_wait: Duration::from_secs(5),
         caches_routes: true,
         delivery_timeout,
         registry_forget_after: Duration::from_secs(300),
@@ -61,6 +62,12 @@ fn settings(delivery_timeout: Duration, inbox: InboxStore) -> Settings {
         retry_interval: Duration::from_millis(50),
         inbox,
     }
+}
+
+/// A probe fails with a store that is away, and not with one that refuses an ask.
+fn probe_of(errors: &mut VecDeque<LookupError>) -> Result<(), LookupError> {
+    let error = errors.pop_front_if(|error| matches!(error, LookupError::Unavailable(_)));
+    error.map_or(Ok(()), Err)
 }
 
 fn event(session: &str, sender: &str, msg_id: i64) -> Bytes {
@@ -88,6 +95,8 @@ pub struct Table {
     /// What the stores answer instead, as long as there is something.
     pub member_errors: VecDeque<LookupError>,
     pub route_errors: VecDeque<LookupError>,
+    /// The store refuses each ask for one of these.
+    pub refused_users: Vec<String>,
     /// When members were asked for, and how often each user's route was.
     pub member_asks: Vec<Nanos>,
     pub route_asks: BTreeMap<String, usize>,
@@ -143,6 +152,7 @@ impl Table {
             routes: routes.iter().map(|(user, gateway)| ((*user).to_owned(), (*gateway).to_owned())).collect(),
             member_errors: VecDeque::new(),
             route_errors: VecDeque::new(),
+            refused_users: Vec::new(),
             member_asks: Vec::new(),
             route_asks: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -266,7 +276,11 @@ impl Table {
 
     fn carry_out(&mut self, output: Output) {
         match output {
-            Output::AskMembers { ask, sessions } => {
+            Output::AskMembers { ask, sessions, .. } => {
+                if sessions.is_empty() {
+                    let answer = probe_of(&mut self.member_errors).map(|()| Vec::new());
+                    return self.push.take(Input::Members { ask, answer });
+                }
                 self.member_asks.push(self.now);
                 let list = |session: &str| self.members_of.get(session).unwrap_or(&self.members).iter().collect();
                 let answer = match self.member_errors.pop_front() {
@@ -276,9 +290,15 @@ impl Table {
                 self.push.take(Input::Members { ask, answer });
             }
             Output::AskRoutes { ask, users } => {
+                if users.is_empty() {
+                    let answer = probe_of(&mut self.route_errors).map(|()| RouteList::new());
+                    return self.push.take(Input::Routes { ask, answer });
+                }
                 users.iter().for_each(|user| *self.route_asks.entry(user.to_owned()).or_default() += 1);
                 let route = |user: &str| self.routes.get(user).map_or(Route::Offline, |id| Route::Gateway(id));
+                let refuses = users.iter().any(|user| self.refused_users.iter().any(|refused| refused == user));
                 let answer = match self.route_errors.pop_front() {
+                    _ if refuses => Err(LookupError::Rejected("no permission".into())),
                     Some(error) => Err(error),
                     None => Ok(users.iter().map(route).collect::<RouteList>()),
                 };

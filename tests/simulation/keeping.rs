@@ -69,6 +69,7 @@ impl World {
     /// The core buries a letter.
     pub fn bury_asked(&mut self, shard: usize, ask: AskNo, letter: DeadLetter) {
         self.trace.line(self.now, || format!("< shard {shard}: bury {ask}: {} {:?}", letter.reason, letter.recipient));
+        self.check_letter(&letter);
         let due = self.keeper_due();
         self.keeping.bury_asks.push(Ask { shard, ask, what: letter, due });
     }

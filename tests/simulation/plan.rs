@@ -152,6 +152,11 @@ impl Plan {
         if self.steps.is_multiple_of(3) { 8 + self.steps % 56 } else { usize::MAX }
     }
 
+    /// How long an event waits for the first member of its session.
+    pub fn empty_wait(&self) -> Duration {
+        Duration::from_millis([0, 100, 1_000, 3_000][self.steps / 7 % 4])
+    }
+
     /// In some worlds large groups are those of more than a quarter of all users.
     pub fn group_users_max(&self) -> usize {
         if (self.steps / 3).is_multiple_of(2) { (self.users / 4).max(2) } else { GROUP_USERS_MAX }
@@ -176,6 +181,7 @@ impl Plan {
             events_window: self.events_window(),
             group_users_max: self.group_users_max(),
             members_ttl: self.members_ttl,
+            empty_wait: self.empty_wait(),
             caches_routes: self.tracked,
             delivery_timeout: self.delivery_timeout,
             registry_forget_after: self.registry_forget_after(),

@@ -1,11 +1,11 @@
-//! The member store and the route store: right, late, away, refusing, or answering with a wrong count; and the users
-//! and sessions that they tell of.
+//! The member store and the route store: right, late, away (silent, or in words of their own), refusing or slow because of
+//! one session, empty for a moment, or answering with a wrong count; and the users and sessions that they tell of.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use task_engine::ids::{Nanos, SessionId};
 use task_engine::names::{NameList, Route, RouteList};
-use task_engine::ports::LookupError;
+use task_engine::ports::{DeadLetter, LookupError};
 use task_engine::push::facts::{AskNo, Input};
 
 use super::plan::Fault;
@@ -19,6 +19,32 @@ pub enum Stored {
     Stranger(usize),
     Offline,
     Bad,
+}
+
+/// When the stores answer nobody.
+#[derive(Debug, Default)]
+pub struct Outages {
+    members_until: Nanos,
+    routes_until: Nanos,
+    /// They answer everybody with an error of their own, rather than not at all.
+    in_unknown_words: bool,
+    /// How many there were.
+    count: u64,
+}
+
+/// What a session's lookups of members have met since the engine started.
+#[derive(Debug, Default)]
+pub struct Met {
+    /// Its list is empty until then, whoever is in it.
+    pub hidden_until: Nanos,
+    /// When the store last read it as empty.
+    empty_read: Nanos,
+    /// Failures of an ask for it alone.
+    alone: u32,
+    /// What made its asks fail: outages by their number, and each other failure for itself.
+    causes: BTreeSet<u64>,
+    /// Letters because of that.
+    letters: u32,
 }
 
 /// A member query on its way.
@@ -88,6 +114,8 @@ impl World {
                 next_seq: 0,
                 members,
                 is_cursed: false,
+                met: Met::default(),
+                lettered: BTreeSet::new(),
                 next_msg: self.rng.pick(&[0, 1, -3, 1 << 40]),
                 msg_step: self.rng.pick(&[1, 1, -1, 7]),
                 published: Vec::new(),
@@ -181,14 +209,21 @@ impl World {
         self.route_wires[shard].said.push_back((due, said));
     }
 
-    /// Stores go away, come back, refuse.
+    /// Stores go away, come back, refuse everybody in words of their own, or single sessions; lists are empty for a moment.
     pub fn disturb_stores(&mut self) {
         if self.fault(Fault::Lookups, 8) {
-            self.members_away_until = Nanos(self.now.0 + self.rng.within(0, 600) * MILLI);
+            self.outages.members_until = self.outage_until();
+        }
+        if self.fault(Fault::Lookups, 5) {
+            self.outages.routes_until = self.outage_until();
         }
         if self.fault(Fault::Lookups, 15) {
             let session = self.rng.below(self.sessions.len());
             self.sessions[session].is_cursed ^= true;
+        }
+        if self.fault(Fault::Lookups, 10) {
+            let session = self.rng.below(self.sessions.len());
+            self.sessions[session].met.hidden_until = Nanos(self.now.0 + self.rng.within(0, 1_500) * MILLI);
         }
         let shard = self.rng.below(self.shards.len());
         if self.route_wires[shard].is_lost {
@@ -197,6 +232,19 @@ impl World {
             }
         } else if self.fault(Fault::Lookups, 10) {
             self.lose_routes(shard);
+        }
+    }
+
+    fn outage_until(&mut self) -> Nanos {
+        self.outages.in_unknown_words = self.rng.chance(500);
+        self.outages.count += 1;
+        Nanos(self.now.0 + self.rng.within(0, 600) * MILLI)
+    }
+
+    fn outage(&self) -> LookupError {
+        match self.outages.in_unknown_words {
+            true => LookupError::Rejected("9001: no writer in this hostgroup".into()),
+            false => LookupError::Unavailable("the store is away".into()),
         }
     }
 
@@ -236,6 +284,10 @@ impl World {
     /// The engine is gone, and what it asked for.
     pub fn forget_lookups(&mut self) {
         self.member_asks.clear();
+        for session in &mut self.sessions {
+            session.met = Met { hidden_until: session.met.hidden_until, ..Met::default() };
+            session.lettered.clear();
+        }
         self.route_wires.iter_mut().for_each(|wire| *wire = RouteWire::default());
     }
 
@@ -278,18 +330,48 @@ impl World {
     }
 
     fn read_members(&mut self, at: usize) -> Result<Vec<NameList>, LookupError> {
-        if self.now < self.members_away_until || self.fault(Fault::Lookups, 20) {
+        let asked = self.member_asks[at].sessions.iter().map(|id| self.session_of[&**id]).collect::<Vec<_>>();
+        let answer = self.answer_members(at, &asked);
+        if answer.is_err() || answer.as_ref().is_ok_and(|lists| lists.len() != asked.len()) {
+            let cause = match self.now < self.outages.members_until {
+                true => self.outages.count,
+                // Nobody else's.
+                false => u64::MAX - self.rng.within(0, u64::MAX / 2),
+            };
+            for session in &asked {
+                let met = &mut self.sessions[*session].met;
+                met.alone += u32::from(asked.len() == 1);
+                met.causes.insert(cause);
+            }
+        }
+        answer
+    }
+
+    fn answer_members(&mut self, at: usize, asked: &[usize]) -> Result<Vec<NameList>, LookupError> {
+        if self.now < self.outages.members_until {
+            return Err(self.outage());
+        }
+        if self.fault(Fault::Lookups, 20) {
             return Err(LookupError::Unavailable("members are away".into()));
         }
-        let asked = self.member_asks[at].sessions.iter().map(|id| self.session_of[&**id]).collect::<Vec<_>>();
-        if asked.iter().any(|session| self.sessions[*session].is_cursed) || self.fault(Fault::Lookups, 10) {
+        if let Some(cursed) = asked.iter().find(|session| self.sessions[**session].is_cursed) {
+            if cursed % 2 == 0 {
+                return Err(LookupError::Rejected("bad query".into()));
+            }
+            self.member_asks[at].answer_at = Nanos(self.now.0 + 300 * MILLI);
+            return Err(LookupError::Unavailable("no answer in time".into()));
+        }
+        if self.fault(Fault::Lookups, 10) {
             return Err(LookupError::Rejected("bad query".into()));
         }
         let mut lists = Vec::new();
-        for session in asked {
-            let names = self.sessions[session].members.iter().map(|user| &self.users[*user].name);
-            let mut list = names.collect::<NameList>();
-            if self.rng.chance(30) && !list.is_empty() {
+        for session in asked.iter().copied() {
+            let is_hidden = self.now < self.sessions[session].met.hidden_until;
+            let members = self.sessions[session].members.iter().filter(|_| !is_hidden);
+            let mut list = members.map(|user| &self.users[*user].name).collect::<NameList>();
+            if list.is_empty() {
+                self.sessions[session].met.empty_read = self.now;
+            } else if self.rng.chance(30) {
                 let again = list.get(0).to_owned();
                 list.push(&again);
                 list.push("");
@@ -302,7 +384,38 @@ impl World {
         Ok(lists)
     }
 
+    /// A letter about a lookup has its cause: the session failed alone often enough, and not because of one outage; or it
+    /// had no members for long enough.
+    pub fn check_letter(&mut self, letter: &DeadLetter) {
+        if !["lookup_failed", "no_members"].contains(&letter.reason) {
+            return;
+        }
+        let message = super::events::message_of(&letter.payload);
+        let session = self.session_of[&message.session_id];
+        let event = self.oracle.by_key[&(session, message.msg_id)];
+        if !self.sessions[session].lettered.insert((event, self.oracle.events[event].take)) {
+            // It was asked for already.
+            return;
+        }
+        let arrived = self.oracle.events[event].arrived;
+        let met = &mut self.sessions[session].met;
+        if letter.reason == "lookup_failed" {
+            met.letters += 1;
+            let (alone, causes, letters) = (met.alone, met.causes.len(), met.letters);
+            let least = letters * (self.plan.max_retry + 1);
+            assert!(alone >= least, "event {event} became a letter after {alone} failures, its session's {letters}th");
+            // An outage, however long, blames nobody; what failed before it may be blamed once for it.
+            assert!(causes > letters as usize, "event {event} became a letter because of an outage");
+        } else if self.plan.events_window() == usize::MAX {
+            let until = arrived.after(self.plan.empty_wait());
+            assert!(met.empty_read >= until, "event {event} became a letter before its session was empty for long");
+        }
+    }
+
     fn read_routes(&mut self, users: &[usize]) -> Result<RouteList, LookupError> {
+        if self.now < self.outages.routes_until {
+            return Err(self.outage());
+        }
         if self.fault(Fault::Lookups, 15) {
             return Err(LookupError::Unavailable("routes are away".into()));
         }
@@ -358,9 +471,10 @@ impl World {
 
     /// The stores work again, and the route store says what is true.
     pub fn calm_stores(&mut self) {
-        self.members_away_until = self.now;
+        (self.outages.members_until, self.outages.routes_until) = (self.now, self.now);
         for session in &mut self.sessions {
             session.is_cursed = false;
+            session.met.hidden_until = self.now;
         }
         for shard in 0..self.shards.len() {
             if self.route_wires[shard].is_lost {

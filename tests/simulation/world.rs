@@ -19,7 +19,7 @@ use super::keeping::Keeping;
 use super::oracle::Oracle;
 use super::plan::{Fault, Plan, Reduction};
 use super::rng::Rng;
-use super::stores::{MemberAsk, RouteWire, Stored};
+use super::stores::{MemberAsk, Met, Outages, RouteWire, Stored};
 use super::trace::Trace;
 
 pub const MILLI: u64 = 1_000_000;
@@ -50,8 +50,11 @@ pub struct Session {
     /// Who joined or left.
     pub changed: BTreeSet<usize>,
     pub next_seq: i64,
-    /// The store refuses it.
+    /// The store refuses it, or is slow with it.
     pub is_cursed: bool,
+    pub met: Met,
+    /// Events, and which time they were taken, with a letter because of a lookup.
+    pub lettered: BTreeSet<(usize, u32)>,
     pub next_msg: i64,
     pub msg_step: i64,
     /// Keys that were published, for repeats.
@@ -86,7 +89,7 @@ pub struct World {
     /// Facts about streams that are over, and registry facts, on their way to a shard.
     pub late_facts: Vec<(Nanos, usize, Input)>,
     pub member_asks: Vec<MemberAsk>,
-    pub members_away_until: Nanos,
+    pub outages: Outages,
     pub route_wires: Vec<RouteWire>,
     pub late_routes: Vec<(Nanos, usize)>,
     /// Gateways that are none, and were named by a route once.
@@ -124,7 +127,7 @@ impl World {
             conns: Vec::new(),
             late_facts: Vec::new(),
             member_asks: Vec::new(),
-            members_away_until: Nanos(0),
+            outages: Outages::default(),
             route_wires: (0..shards).map(|_| RouteWire::default()).collect(),
             late_routes: Vec::new(),
             strangers: 0,
@@ -348,7 +351,7 @@ impl World {
 
     fn carry_out(&mut self, shard: usize, output: Output) {
         match output {
-            Output::AskMembers { ask, sessions } => self.members_asked(shard, ask, sessions),
+            Output::AskMembers { ask, sessions, .. } => self.members_asked(shard, ask, sessions),
             Output::AskRoutes { ask, users } => self.routes_asked(shard, ask, &users),
             Output::Open { gateway, stream, gateway_id, endpoints, protocol } => {
                 self.open(shard, gateway, stream, &gateway_id, &endpoints, protocol);
@@ -439,7 +442,8 @@ impl World {
     /// recipient may be moved once), a backoff before each, a switch of addresses, lookups.
     pub fn settle_bound(&self) -> u64 {
         let timeout = self.plan.delivery_timeout.as_nanos() as u64;
-        2 * (timeout * u64::from(SLOW_GATEWAY_TIMEOUTS) + 5_000 * MILLI) + 4_000 * MILLI
+        let empty_wait = self.plan.empty_wait().as_nanos() as u64;
+        2 * (timeout * u64::from(SLOW_GATEWAY_TIMEOUTS) + 5_000 * MILLI) + 14_000 * MILLI + empty_wait
     }
 
     /// Steps without faults until `is_done` or `bound` of virtual time is over.

@@ -141,6 +141,11 @@ impl World {
 
     /// The same without the wait.
     pub fn engine_not_ready(&self, shards: u16, more: &str) -> Process {
+        self.engine_with(shards, more, &[])
+    }
+
+    /// The same with environment variables besides.
+    pub fn engine_with(&self, shards: u16, more: &str, variables: &[(&str, &str)]) -> Process {
         let port = free_ports(1).expect("a free port")[0];
         let admin = format!("127.0.0.1:{port}");
         let file = |name: &str| self.folder.path().join(format!("{name}-{port}"));
@@ -153,6 +158,7 @@ impl World {
             .args(["--cores", &shards.to_string(), "--admin", &admin])
             // Where its file of dead letters goes.
             .current_dir(self.folder.path())
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)

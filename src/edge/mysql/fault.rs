@@ -1,8 +1,9 @@
-//! What went wrong with MySQL, and whose side it is on.
+//! What went wrong with MySQL, in words, and whether the connection is still good.
 //!
-//! Promises that whatever an operator can mend without our restart (server, network, rights, schema) counts as
-//! "unavailable", with the address and what to check; only an ask the server itself refuses is "rejected". Refuses to
-//! name the password.
+//! Promises to name the address and, where the server's code says it, what to check; and that a connection is kept only
+//! after an error that is known to leave it good. Whose fault an error is, the core decides by what happens to other asks:
+//! an unknown code (a proxy's, a trigger's own) says no more than that the server answered with an error. Refuses to name
+//! the password.
 
 use std::io;
 use std::time::Duration;
@@ -53,9 +54,12 @@ enum Class {
     Setup(&'static str),
     /// The tables are not as expected: an operator's work, too.
     Schema,
-    /// The ask itself.
-    Rejected,
+    /// Any other: it answered with an error.
+    Other,
 }
+
+/// MySQL's and MariaDB's own codes are below this; proxies have theirs above.
+const CODES_OF_SERVERS_END: u16 = 5000;
 
 const CREDENTIALS: &str = "check mysql.username and mysql.password";
 const HOST_RIGHTS: &str = "check from which hosts MySQL lets this user in (or FLUSH HOSTS)";
@@ -81,7 +85,7 @@ fn class(code: u16) -> Class {
         1129 | 1130 => Class::Setup(HOST_RIGHTS),
         1044 | 1046 | 1049 => Class::Setup(DATABASE),
         1048 | 1054 | 1136 | 1142 | 1143 | 1146 | 1364 => Class::Schema,
-        _ => Class::Rejected,
+        _ => Class::Other,
     }
 }
 
@@ -108,15 +112,16 @@ impl Fault {
         matches!(self, Self::Server(error) if matches!(error.code, 1020 | 1205 | 1213))
     }
 
-    /// Whether the server refuses what it was asked, so that a part of it may still do.
+    /// Whether the server answered with an error that says nothing of itself, so that a part of what it was asked may still
+    /// do.
     pub(super) fn is_rejection(&self) -> bool {
-        matches!(self, Self::Server(error) if class(error.code) == Class::Rejected)
+        matches!(self, Self::Server(error) if class(error.code) == Class::Other)
     }
 
     /// Whether the next query may use the same connection. A busy or read-only server is left: after a failover the
-    /// host name leads to another.
+    /// host name leads to another. So is whoever says what no server says: a proxy without its server.
     pub(super) fn leaves_connection_good(&self) -> bool {
-        self.is_rejection()
+        self.is_rejection() && matches!(self, Self::Server(error) if error.code < CODES_OF_SERVERS_END)
     }
 
     /// In words; `schema` says what to check when a table is not as expected.
@@ -141,7 +146,10 @@ impl Fault {
                 Class::Setup(check) => away(format!("refuses {username:?} on {database:?}: {error}"), check),
                 Class::Schema => away(format!("refuses {username:?} on {database:?}: {error}"), schema),
                 Class::Busy | Class::Gone => away(format!("cannot answer now: {error}"), "check its state and limits"),
-                Class::Rejected => LookupError::Rejected(format!("{place} refuses the query: {error}")),
+                Class::Other => {
+                    let check = "if all queries fail, check the server, and the proxy or view before it";
+                    LookupError::Rejected(format!("{place} answers with an error: {error}; {check}"))
+                }
             },
         }
     }
@@ -199,6 +207,7 @@ mod tests {
     fn an_ask_that_the_server_refuses_is_rejected_and_keeps_the_connection() {
         for code in [1064, 1105, 1366, 1406, 1452, 4025] {
             assert!(server(code).leaves_connection_good());
+            assert!(!server(9001).leaves_connection_good(), "no server's own code");
             assert!(
                 matches!(server(code).explain(&settings(), "check t_session_member"), LookupError::Rejected(_)),
                 "{code}"

@@ -18,7 +18,6 @@ use redis::{Cmd, RedisWrite};
 use crate::edge::resolve::Resolver;
 use crate::edge::socket;
 use crate::limits::MGETS_IN_FLIGHT;
-use crate::names::RouteList;
 use crate::ports::{RouteAsk, RoutesPort};
 use crate::push::facts::AskNo;
 
@@ -184,12 +183,11 @@ impl<'a> Link<'a> {
         let mut due = None;
         while self.replies.outstanding() < MGETS_IN_FLIGHT {
             let Poll::Ready(RouteAsk { ask, users }) = self.port.poll_next(cx) else { break };
-            if users.is_empty() {
-                self.port.answer(ask, Ok(RouteList::new()));
-                continue;
-            }
             self.command.clear();
             self.command.arg("MGET");
+            if users.is_empty() {
+                self.command.arg(&self.config.key_prefix);
+            }
             for user in users.iter() {
                 let mut key = self.command.writer_for_next_arg();
                 // Into memory: cannot fail.
@@ -197,7 +195,11 @@ impl<'a> Link<'a> {
             }
             self.command.write_packed_command(&mut self.out);
             let due = *due.get_or_insert_with(|| Instant::now() + self.config.read_timeout);
-            self.replies.expect(due, Expected::Routes { ask, users: users.len() as u64 });
+            let expected = match users.len() as u64 {
+                0 => Expected::Probe { ask },
+                users => Expected::Routes { ask, users },
+            };
+            self.replies.expect(due, expected);
         }
     }
 

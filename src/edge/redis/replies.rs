@@ -15,11 +15,16 @@ use super::resp::{Reader, Token};
 use super::route_json::push_route;
 use super::{Config, Lost};
 
+/// A server that answered so many MGETs in a row with errors is not there; one alone may be that ask's fault.
+const REFUSALS_MAX: u32 = 2;
+
 /// What a reply that is still to come belongs to.
 #[derive(Debug)]
 pub(super) enum Expected {
     /// The MGET of an ask for so many users.
     Routes { ask: AskNo, users: u64 },
+    /// The MGET of an ask for nobody, which reads one key that nobody has: is the server there?
+    Probe { ask: AskNo },
     /// A command of ours of which only success or the error matters.
     Plain,
 }
@@ -30,7 +35,8 @@ pub(super) struct Replies {
     expected: VecDeque<(Instant, Expected)>,
     at: At,
     plain: Option<Result<(), String>>,
-    degraded: bool,
+    /// MGETs answered with an error since the latest that was not.
+    refused: u32,
 }
 
 #[derive(Debug)]
@@ -51,7 +57,7 @@ enum At {
 
 impl Replies {
     pub(super) fn new() -> Self {
-        Self { expected: VecDeque::new(), at: At::Head, plain: None, degraded: false }
+        Self { expected: VecDeque::new(), at: At::Head, plain: None, refused: 0 }
     }
 
     /// A request was written whose reply must have come at `due`.
@@ -77,7 +83,7 @@ impl Replies {
     /// The asks that will get no reply any more.
     pub(super) fn unanswered(self) -> impl Iterator<Item = AskNo> {
         self.expected.into_iter().filter_map(|(_, what)| match what {
-            Expected::Routes { ask, .. } => Some(ask),
+            Expected::Routes { ask, .. } | Expected::Probe { ask } => Some(ask),
             Expected::Plain => None,
         })
     }
@@ -160,7 +166,13 @@ impl Replies {
                 // Still unanswered until its last value is here.
                 self.expected.push_front((due, Expected::Routes { ask, users }));
             }
-            (Expected::Routes { ask, .. }, Token::Error(text)) => self.refuse(ask, &line(text), config, port)?,
+            (Expected::Probe { ask }, Token::Array(1)) => {
+                self.at = At::ignore(1);
+                self.answers(ask, RouteList::new(), config, port);
+            }
+            (Expected::Routes { ask, .. } | Expected::Probe { ask }, Token::Error(text)) => {
+                self.refuse(ask, &line(text), config, port)?
+            }
             (what, _) => {
                 self.expected.push_front((due, what));
                 return Err(config.nonsense());
@@ -172,31 +184,36 @@ impl Replies {
     fn answer(&mut self, config: &Config, port: &RoutesPort) {
         if let At::Values { ask, routes, .. } = std::mem::replace(&mut self.at, At::Head) {
             self.expected.pop_front();
-            port.answer(ask, Ok(routes));
-            if std::mem::take(&mut self.degraded) {
-                tracing::info!(shard = %port.shard(), "redis {}: answers route lookups again", config.addr);
-                port.report(Health::Ready);
-            }
+            self.answers(ask, routes, config, port);
         }
     }
 
-    /// The server refused an MGET; whose side it is on decides between waiting and counting a try.
+    fn answers(&mut self, ask: AskNo, routes: RouteList, config: &Config, port: &RoutesPort) {
+        port.answer(ask, Ok(routes));
+        if std::mem::take(&mut self.refused) >= REFUSALS_MAX {
+            tracing::info!(shard = %port.shard(), "redis {}: answers route lookups again", config.addr);
+            port.report(Health::Ready);
+        }
+    }
+
+    /// The server answered an MGET with an error: the core decides by other asks whose fault that is, and while all are
+    /// refused the server is not there.
     fn refuse(&mut self, ask: AskNo, text: &str, config: &Config, port: &RoutesPort) -> Result<(), Lost> {
         let addr = &config.addr;
         let code = text.split(' ').next().unwrap_or_default();
-        let error = match code {
-            "MOVED" | "ASK" | "CROSSSLOT" => LookupError::Rejected(format!(
-                "redis {addr}: {text}; this is a Redis Cluster: set redis.addr to a Redis that is not one"
-            )),
-            "NOAUTH" | "NOPERM" | "LOADING" | "BUSY" | "CLUSTERDOWN" | "MASTERDOWN" | "TRYAGAIN" => {
-                LookupError::Unavailable(format!("redis {addr}: {text}; check that Redis server"))
-            }
-            _ => LookupError::Rejected(format!("redis {addr}: {text}")),
+        let check = match code {
+            "MOVED" | "ASK" | "CROSSSLOT" => "this is a Redis Cluster: set redis.addr to a Redis that is not one",
+            "NOPERM" => "check that the user may MGET all keys that begin with the prefix of routes",
+            _ => "check that Redis server, and the proxy before it",
         };
-        if !std::mem::replace(&mut self.degraded, true) {
+        let error = LookupError::Rejected(format!("redis {addr}: {}; {check}", config.masked(text)));
+        self.refused += 1;
+        if self.refused == REFUSALS_MAX {
             tracing::warn!(shard = %port.shard(), "{error}");
         }
-        port.report(Health::Waiting(error.to_string()));
+        if self.refused >= REFUSALS_MAX {
+            port.report(Health::Waiting(error.to_string()));
+        }
         port.answer(ask, Err(error));
         // The password was changed under us: the handshake of a new connection says it best.
         if code == "NOAUTH" { Err(config.refused(text)) } else { Ok(()) }
@@ -280,7 +297,7 @@ mod tests {
                 Input::RouteChanged(bob),
                 Input::Routes { ask: 1, answer: Ok(got) },
                 Input::RoutesUnknown,
-                Input::Routes { ask: 2, answer: Err(LookupError::Unavailable(why)) },
+                Input::Routes { ask: 2, answer: Err(LookupError::Rejected(why)) },
                 Input::RouteChanged(empty),
             ] = &seen[..]
             else {
@@ -304,22 +321,32 @@ mod tests {
     }
 
     #[test]
-    fn whose_side_a_refusal_is_on() {
-        for (error, is_ours) in [
-            ("MOVED 3999 127.0.0.1:6381", true),
-            ("CROSSSLOT Keys in request don't hash to the same slot", true),
-            ("ERR unknown command 'MGET'", true),
-            ("BUSY Redis is busy running a script", false),
-            ("CLUSTERDOWN The cluster is down", false),
-            ("NOPERM no permissions", false),
-            ("NOAUTH Authentication required.", false),
+    fn a_refusal_is_an_error_whatever_it_says_and_two_in_a_row_are_an_outage() {
+        for error in [
+            "MOVED 3999 127.0.0.1:6381",
+            "CROSSSLOT Keys in request don't hash to the same slot",
+            "ERR unknown command 'MGET'",
+            "BUSY Redis is busy running a script",
+            "CLUSTERDOWN The cluster is down",
+            "NOPERM no permissions",
+            "NOAUTH Authentication required.",
+            "upstream failure",
         ] {
             let (result, seen, _) = facts(vec![routes(1, 1)], format!("-{error}\r\n").as_bytes(), 7);
             assert_eq!(result.is_err(), error.starts_with("NOAUTH"));
             let [Input::Routes { ask: 1, answer: Err(answer) }] = &seen[..] else { panic!("{seen:?}") };
-            assert_eq!(matches!(answer, LookupError::Rejected(_)), is_ours, "{error}");
+            assert!(matches!(answer, LookupError::Rejected(_)), "{error}");
             assert!(answer.to_string().contains(error), "{answer}");
             assert_eq!(answer.to_string().contains("Cluster:"), error.starts_with('M') || error.starts_with("CR"));
         }
+        let probe = |ask| Expected::Probe { ask };
+        let wire = b"-upstream failure\r\n*1\r\n_\r\n-upstream failure\r\n*1\r\n$1\r\nx\r\n";
+        let (result, seen, unanswered) = facts(vec![probe(1), probe(2), probe(3), probe(4)], wire, 5);
+        assert_eq!((result, unanswered), (Ok(()), vec![]));
+        let answers = seen.iter().map(|fact| match fact {
+            Input::Routes { ask, answer } => (*ask, answer.as_ref().map(RouteList::len).ok()),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(answers.collect::<Vec<_>>(), [(1, None), (2, Some(0)), (3, None), (4, Some(0))]);
     }
 }

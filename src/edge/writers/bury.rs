@@ -21,6 +21,7 @@ pub const LETTER_REASONS: &[&str] = &[
     EventEnd::LongSessionId.label(),
     EventEnd::TooLarge.label(),
     EventEnd::LookupFailed.label(),
+    EventEnd::NoMembers.label(),
     "inbox_conflict",
     "inbox_rejected",
     "other",

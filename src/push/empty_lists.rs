@@ -1,0 +1,174 @@
+//! Sessions whose member list was empty when it was asked for. That is no fact: the rows may be committed a moment later.
+//!
+//! Promises that an empty list is never kept, that the session is asked for again, with growing pauses, until its oldest
+//! event has waited `members.empty_wait` since it arrived and was asked for after that, and that only then this event goes
+//! to the dead letters; what stands behind it waits in order, each its own time. Promises that such events hold a bounded
+//! part of what the shard may have in flight ([`EMPTY_WAITS_PART`]): past it the oldest of all ends at once.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::ids::{Nanos, SessionIx};
+use crate::limits::{EMPTY_LIST_PAUSE, EMPTY_WAITS_PART, EVENTS_IN_FLIGHT_MAX, PAYLOAD_BYTES_IN_FLIGHT_MAX};
+use crate::outcome::EventEnd;
+use crate::push::Push;
+use crate::push::bundle::EventIx;
+use crate::push::sessions::MemberList;
+
+/// The sessions that wait for their first member.
+#[derive(Debug, Default)]
+pub struct EmptyLists {
+    /// By the order of their oldest event.
+    by_age: BTreeSet<(u64, SessionIx)>,
+    /// When each that is not being asked for is asked for again.
+    later: BTreeSet<(Nanos, SessionIx)>,
+    /// Their events, and the bytes of these.
+    events: usize,
+    bytes: usize,
+}
+
+impl EmptyLists {
+    /// A session that is to be asked for again now.
+    pub fn next_due(&mut self, now: Nanos) -> Option<SessionIx> {
+        let (due, at) = *self.later.first()?;
+        (due <= now).then(|| {
+            self.later.pop_first();
+            at
+        })
+    }
+
+    /// Events that wait.
+    pub fn events(&self) -> usize {
+        self.events
+    }
+}
+
+fn pause_after(empties: u32) -> Duration {
+    let (first, longest) = EMPTY_LIST_PAUSE;
+    (first * (1 << empties.saturating_sub(1).min(10))).min(longest)
+}
+
+impl Push {
+    /// The store answered an ask of this time, and the session has no members.
+    pub(super) fn list_was_empty(&mut self, at: SessionIx, asked_at: Nanos) {
+        self.leave_empty(at);
+        let session = &mut self.sessions[at];
+        session.tries = 0;
+        if session.members.as_ref().is_some_and(|list| !list.users.is_empty()) {
+            // Who was in it gets nothing more.
+            let members = MemberList { users: Arc::new([]), fingerprint: 0, asked_at };
+            self.sessions.set_members(at, members, &mut self.users);
+        }
+        let session = &mut self.sessions[at];
+        let trouble = session.trouble.get_or_insert_default();
+        (trouble.failed_at, trouble.failures) = (None, 0);
+        trouble.empties += 1;
+        let empties = trouble.empties;
+        while let Some(&event) = self.sessions[at].waiting.front() {
+            if asked_at < self.ledger[event].arrived.after(self.settings.empty_wait) {
+                break;
+            }
+            self.end_without_members(at, empties);
+        }
+        let Some(&event) = self.sessions[at].waiting.front() else { return self.forget_empty(at) };
+        self.enter_empty(at);
+        let deadline = self.ledger[event].arrived.after(self.settings.empty_wait);
+        let due = self.now.after(pause_after(empties)).min(deadline.max(self.now.after(EMPTY_LIST_PAUSE.0)));
+        self.members.empty.later.insert((due, at));
+    }
+
+    /// Nothing of the session waits any more.
+    pub(super) fn forget_empty(&mut self, at: SessionIx) {
+        self.leave_empty(at);
+        let session = &mut self.sessions[at];
+        session.is_asking = false;
+        session.trouble = None;
+    }
+
+    /// An event stands behind others of its session.
+    pub(super) fn waits_for_members(&mut self, at: SessionIx, event: EventIx) {
+        let Some(trouble) = &mut self.sessions[at].trouble else { return };
+        if trouble.waits_as.is_some() {
+            let bytes = self.ledger[event].arrival.bytes();
+            (trouble.events, trouble.bytes) = (trouble.events + 1, trouble.bytes + bytes);
+            self.members.empty.events += 1;
+            self.members.empty.bytes += bytes;
+        }
+    }
+
+    /// The session's events are counted among those that wait for a first member.
+    pub(super) fn enter_empty(&mut self, at: SessionIx) {
+        let session = &mut self.sessions[at];
+        let (Some(trouble), Some(front)) = (&mut session.trouble, session.waiting.front()) else { return };
+        let order = self.ledger[*front].order;
+        trouble.waits_as = Some(order);
+        trouble.events = session.waiting.len();
+        trouble.bytes = session.waiting.iter().map(|event| self.ledger[*event].arrival.bytes()).sum();
+        let empty = &mut self.members.empty;
+        (empty.events, empty.bytes) = (empty.events + trouble.events, empty.bytes + trouble.bytes);
+        empty.by_age.insert((order, at));
+    }
+
+    /// They are not any more; whether they were.
+    pub(super) fn leave_empty(&mut self, at: SessionIx) -> bool {
+        let Some(trouble) = &mut self.sessions[at].trouble else { return false };
+        let Some(order) = trouble.waits_as.take() else { return false };
+        let empty = &mut self.members.empty;
+        (empty.events, empty.bytes) = (empty.events - trouble.events, empty.bytes - trouble.bytes);
+        empty.by_age.remove(&(order, at));
+        true
+    }
+
+    /// Too many wait: the oldest end now.
+    pub(super) fn cut_empty_waits(&mut self) {
+        if self.is_cut_off {
+            return;
+        }
+        let most = self.settings.events_window.min(EVENTS_IN_FLIGHT_MAX) / EMPTY_WAITS_PART;
+        while self.members.empty.events > most.max(1)
+            || self.members.empty.bytes > PAYLOAD_BYTES_IN_FLIGHT_MAX / EMPTY_WAITS_PART
+        {
+            let Some(&(_, at)) = self.members.empty.by_age.first() else { return };
+            self.activity.empty_waits_cut += 1;
+            self.cut_front(at);
+        }
+    }
+
+    /// The session's oldest event ends; the others wait on.
+    fn cut_front(&mut self, at: SessionIx) {
+        let session = &mut self.sessions[at];
+        let (Some(trouble), Some(&event)) = (&mut session.trouble, session.waiting.front()) else { return };
+        let (empties, bytes) = (trouble.empties, self.ledger[event].arrival.bytes());
+        let next = session.waiting.get(1).map(|next| self.ledger[*next].order);
+        let empty = &mut self.members.empty;
+        if let Some(order) = std::mem::replace(&mut trouble.waits_as, next) {
+            empty.by_age.remove(&(order, at));
+        }
+        (trouble.events, trouble.bytes) = (trouble.events - 1, trouble.bytes - bytes);
+        (empty.events, empty.bytes) = (empty.events - 1, empty.bytes - bytes);
+        empty.by_age.extend(next.map(|order| (order, at)));
+        self.end_without_members(at, empties);
+    }
+
+    /// The event at the front becomes a letter.
+    fn end_without_members(&mut self, at: SessionIx, empties: u32) {
+        let Some(event) = self.sessions[at].waiting.pop_front() else { return };
+        let waited = self.now.since(self.ledger[event].arrived);
+        let id = &self.sessions[at].id;
+        let detail =
+            format!("session {id} has no members in t_session_member, asked {empties} times, waited {waited:.1?}");
+        self.bury_event(event, EventEnd::NoMembers, detail, empties);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_second() {
+        let millis = [1, 2, 3, 4, 5, 6, 7, 99].map(|empties| pause_after(empties).as_millis());
+        assert_eq!(millis, [50, 100, 200, 400, 800, 1000, 1000, 1000]);
+    }
+}

@@ -1,0 +1,156 @@
+//! Route asks that failed: sets are cut into halves down to one user, and a user who fails alone is asked for alone.
+
+use std::time::Duration;
+
+use super::RouteAsk;
+use crate::ids::{Nanos, SessionIx, UserIx};
+use crate::limits::{REFUSED_USERS_MAX, STORE_AWAY_PAUSE_MAX, SUSPECT_PAUSE_MAX};
+use crate::push::Push;
+use crate::push::evidence::Blame;
+use crate::push::members::suspect_pause;
+use crate::push::users::Known;
+
+/// Members looked at one by one rather than searched for each user of a set.
+const SEARCH_COST: usize = 16;
+
+impl Push {
+    /// The user failed alone, and is asked for alone: whoever needs the route waits for that ask. It has a new number, so
+    /// that its answer is as new as whoever waits.
+    pub(super) fn join_alone(&mut self, user: UserIx, no: u32) -> u32 {
+        self.users.set_asked(user, no);
+        if self.routes.asks[&no].sent_at.is_some() {
+            return no;
+        }
+        self.routes.close_open();
+        let mut ask = self.routes.asks.remove(&no).expect("kept for as long as the user fails");
+        let due = ask.due.expect("it failed, and is not under way");
+        self.routes.suspects.remove(&(due, no));
+        let due = if ask.sessions.is_empty() && ask.holds.is_empty() { self.now } else { due };
+        ask.due = Some(due);
+        let no = self.routes.enter(ask);
+        self.routes.suspects.insert((due, no));
+        self.routes.alone.insert(user, no);
+        self.users.set_asked(user, no);
+        no
+    }
+
+    /// An ask failed. A set that was refused is asked again in halves; one that had no answer as it was, unless others
+    /// have succeeded since it failed before: a lost connection is nobody's fault.
+    pub(super) fn routes_failed(&mut self, no: u32, sent_at: Nanos, why: &str, is_answer: bool) {
+        let asks = &mut self.routes;
+        let was_away = asks.outage.is_away();
+        asks.evidence.failed(self.now);
+        asks.wants_probe = true;
+        let ask = asks.asks.get_mut(&no).expect("looked at by the caller");
+        let before = ask.failed_at.replace(self.now);
+        ask.failures = ask.failures.saturating_add(1);
+        let (is_contradicted, failures) = (ask.is_contradicted, ask.failures);
+        if ask.due.is_none() {
+            asks.outage.failed(self.now);
+        }
+        if ask.users.len() == 1 {
+            return self.user_failed(no, before, self.now.since(sent_at), why);
+        }
+        self.warn("routes_unavailable", || why.to_owned());
+        if is_contradicted || (is_answer && (!was_away || failures > 1)) {
+            self.split_routes(no);
+        } else {
+            self.routes.parts.push_back(no);
+        }
+    }
+
+    /// A user failed alone.
+    fn user_failed(&mut self, no: u32, before: Option<Nanos>, took: Duration, why: &str) {
+        let asks = &mut self.routes;
+        let failing = asks.suspects.len() + usize::from(asks.suspect_sent) + 1;
+        let ask = asks.asks.get_mut(&no).expect("looked at by the caller");
+        let user = ask.users[0];
+        let is_blamed = ask.is_contradicted && asks.evidence.blame(before, failing) == Blame::Ask;
+        let mut pause = suspect_pause(ask.failures, took);
+        if is_blamed {
+            ask.tries = ask.tries.saturating_add(1);
+            pause = pause.max(self.settings.retry_interval);
+        }
+        let is_over = is_blamed && ask.tries > self.settings.max_retry;
+        if is_over {
+            // Nobody waits for it from here on: whoever needs it anew asks at once.
+            let over = (ask.tries - self.settings.max_retry - 1).min(8);
+            pause = pause.max((STORE_AWAY_PAUSE_MAX * (1 << over)).min(SUSPECT_PAUSE_MAX));
+        }
+        let due = self.now.after(pause);
+        ask.due = Some(due);
+        asks.suspects.insert((due, no));
+        asks.alone.insert(user, no);
+        let name = self.users.text(user).to_owned();
+        match is_blamed {
+            true => self.warn("route_refused", || format!("user {name} fails, others do not: {why}")),
+            false => self.warn("routes_unavailable", || format!("user {name}: {why}")),
+        }
+        if is_over {
+            self.go_on_without_route(no, user);
+        }
+    }
+
+    /// The store refuses this user's route and answers others: it counts as none until it is answered.
+    fn go_on_without_route(&mut self, no: u32, user: UserIx) {
+        let asks = &mut self.routes;
+        let ask = asks.asks.get_mut(&no).expect("looked at by the caller");
+        let (sessions, holds) = (std::mem::take(&mut ask.sessions), std::mem::take(&mut ask.holds));
+        let is_one_too_many = asks.alone.len() > REFUSED_USERS_MAX;
+        self.users.set_route(user, Known::Bad);
+        if is_one_too_many {
+            let ask = asks.asks.remove(&no).expect("looked at above");
+            if let Some(due) = ask.due {
+                asks.suspects.remove(&(due, no));
+            }
+            asks.alone.remove(&user);
+        }
+        self.wake(sessions, holds);
+        if is_one_too_many {
+            self.users.forget_route(user);
+            self.users.unname(&[user]);
+        }
+    }
+
+    /// Halves of a set become sets of their own, each awaited by the sessions that have a member in it.
+    fn split_routes(&mut self, no: u32) {
+        self.routes.close_open();
+        let ask = self.routes.asks.remove(&no).expect("looked at by the caller");
+        let (first, second) = ask.users.split_at(ask.users.len() / 2);
+        let nos = [first, second].map(|users| {
+            let half = RouteAsk { users: users.to_vec(), failed_at: ask.failed_at, ..RouteAsk::default() };
+            let no = self.routes.enter(half);
+            users.iter().for_each(|user| self.users.set_asked(*user, no));
+            self.routes.parts.push_back(no);
+            no
+        });
+        for (at, user) in ask.holds {
+            self.routes.ask(self.users.asked_in(user)).holds.push((at, user));
+        }
+        let mut free = Vec::new();
+        for at in ask.sessions {
+            let awaited = self.awaits(at, nos, [first, second]);
+            if awaited == [false, false] {
+                free.push(at);
+                continue;
+            }
+            self.sessions[at].awaited_asks += u32::from(awaited == [true, true]);
+            for (no, _) in nos.into_iter().zip(awaited).filter(|(_, is_awaited)| *is_awaited) {
+                self.routes.ask(no).sessions.push(at);
+            }
+        }
+        self.wake(free, Vec::new());
+    }
+
+    /// In which of two sets a session has members.
+    fn awaits(&self, at: SessionIx, nos: [u32; 2], sets: [&[UserIx]; 2]) -> [bool; 2] {
+        let Some(members) = self.sessions[at].members.as_ref().map(|list| &list.users) else { return [false; 2] };
+        if members.len() > (sets[0].len() + sets[1].len()) * SEARCH_COST {
+            return sets.map(|set| set.iter().any(|user| members.binary_search(user).is_ok()));
+        }
+        let is_in = |no: u32| {
+            members.iter().any(|user| self.users.asked_in(*user) == no && self.users.route(*user) == Known::Asked)
+        };
+        nos.map(is_in)
+    }
+}

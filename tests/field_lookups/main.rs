@@ -1,0 +1,11 @@
+//! Lookups of members and routes against servers, views and proxies that answer badly: who waits, who ends, and who does
+//! not notice.
+
+#[path = "../support/engine.rs"]
+mod support;
+
+mod broken_stores;
+mod empty_lists;
+mod refused_routes;
+mod slow_sessions;
+mod view;
