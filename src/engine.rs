@@ -15,7 +15,7 @@ mod uring;
 mod writes;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -177,10 +177,11 @@ impl EngineBuilder {
             epoch: Instant::now(),
             source: OnceLock::new(),
             routes_health: (0..shards).map(|_| Mutex::new(Health::Waiting("routes: starting".to_owned()))).collect(),
+            routes_ready_at: (0..shards).map(|_| AtomicU64::new(0)).collect(),
         });
         let stopping = Arc::new(AtomicBool::new(false));
         let health = health_checks(&intake, &lookups, inbox.as_ref(), &burier, &sink, &shared);
-        let stores = needed_stores(&lookups, inbox.as_ref(), &health, says_health);
+        let stores = needed_stores(&lookups, inbox.as_ref(), &health, &shared, says_health);
         let facts = senders.clone();
         register_numbers(&meter, &intake, &sink, &lookups, &directory);
         writes::register(&meter, inbox.as_ref(), &burier);
@@ -247,20 +248,25 @@ fn needed_stores(
     lookups: &MemberThreads,
     inbox: Option<&InboxThreads>,
     health: &[(&'static str, HealthCheck)],
+    shared: &Arc<Shared>,
     (routes_say, registry_says): (bool, bool),
 ) -> Vec<Store> {
     let of = |name: &str| health.iter().find(|(of, _)| *of == name).map(|(_, health)| health.clone());
     let lookups = lookups.clone();
     let members: HealthCheck = Arc::new(move || lookups.health());
     let rows = inbox.cloned().map(|inbox| Arc::new(move || inbox.health()) as HealthCheck);
+    let routes = (0..shared.routes_health.len()).filter(|_| routes_say).map(|shard| {
+        let shared = shared.clone();
+        Some(Arc::new(move || shared.routes_health_of(shard, gate::MOMENT)) as HealthCheck)
+    });
     let all = [
         ("members", Need::Lookups, Some(members)),
-        ("routes", Need::Lookups, of("redis").filter(|_| routes_say)),
         ("inbox", Need::Inbox, rows),
         ("gateways", Need::FirstAnswer, of("etcd").filter(|_| registry_says)),
         ("dead letters", Need::Letters, of("dead_letters")),
     ];
-    all.into_iter().filter_map(|(name, need, health)| Some(Store { name, need, health: health? })).collect()
+    let all = all.into_iter().chain(routes.map(|health| ("routes", Need::Lookups, health)));
+    all.filter_map(|(name, need, health)| Some(Store { name, need, health: health? })).collect()
 }
 
 fn register_numbers(

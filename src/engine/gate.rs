@@ -22,6 +22,8 @@ use crate::shard::pump::Shared;
 
 /// How often stores are looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// A store that was there so short a time ago is, so that no answer falls between two looks.
+pub(super) const MOMENT: Duration = Duration::from_millis(250);
 /// A stop does not wait for a store that is away for so long.
 const AWAY_AT_A_STOP: Duration = Duration::from_secs(1);
 /// How long all stores must have answered before events are taken again: at first, and at the most.
@@ -225,7 +227,10 @@ impl Keeper {
             Health::Waiting(why) | Health::Degraded(why) => format!("{} ({why})", self.stores[at].name),
             Health::Ready => format!("{} (answers again)", self.stores[at].name),
         });
-        let words = words.collect::<Vec<_>>().join("; ");
+        let mut words: Vec<String> = words.collect();
+        // Each shard has its way to the routes.
+        words.dedup();
+        let words = words.join("; ");
         if words.is_empty() { "the stores that were away answer again for too short a time".to_owned() } else { words }
     }
 

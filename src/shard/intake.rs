@@ -230,8 +230,11 @@ impl Intake {
         self.health_map().insert(reader, health);
     }
 
-    /// How the source does: ready when at least one reader reported and all that did are.
+    /// How the source does: ready when at least one reader reported and all that did are; waiting while it is shut.
     pub fn health(&self) -> Health {
+        if !self.is_open() {
+            return Health::Waiting(format!("no events are read as long as this lasts: {}", self.why_shut()));
+        }
         let all = self.health_map();
         if all.is_empty() {
             return Health::Waiting("no reader of the source has reported yet".to_owned());

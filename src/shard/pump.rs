@@ -5,7 +5,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -85,6 +85,22 @@ pub struct Shared {
     pub source: std::sync::OnceLock<Box<dyn RunningSource>>,
     /// How each shard's way to the route store is.
     pub routes_health: Vec<std::sync::Mutex<Health>>,
+    /// When each of them was last seen ready, in milliseconds since the epoch.
+    pub routes_ready_at: Vec<AtomicU64>,
+}
+
+impl Shared {
+    /// How a shard's way to the route store is; one that was ready a moment ago is.
+    pub fn routes_health_of(&self, shard: usize, moment: Duration) -> Health {
+        let health = self.routes_health[shard].lock().unwrap_or_else(|e| e.into_inner()).clone();
+        let ready_at = self.routes_ready_at[shard].load(Ordering::Acquire);
+        let was_ready = ready_at > 0 && self.millis().saturating_sub(ready_at) < moment.as_millis() as u64;
+        if was_ready { Health::Ready } else { health }
+    }
+
+    fn millis(&self) -> u64 {
+        self.epoch.elapsed().as_millis() as u64 + 1
+    }
 }
 
 /// What the pump of one shard holds.
@@ -389,6 +405,9 @@ impl Pump {
             self.work.reported_at = now;
             self.report();
         }
+        if self.routes.take_news() {
+            self.report_health();
+        }
         self.publisher.publish(&self.work.snapshot);
     }
 
@@ -398,8 +417,15 @@ impl Pump {
         self.work.snapshot.outbox_recipients = self.push.outboxes().map(|outbox| outbox.backlog() as u64).sum();
         let mut rows: Vec<_> = self.push.outboxes().map(|outbox| outbox.row()).collect::<Vec<GatewayRow>>();
         self.publisher.hand_over(self.push.stages_mut(), |report| report.gateways.append(&mut rows));
+    }
+
+    /// A store that comes and goes within a second is not away.
+    fn report_health(&self) {
         let health = self.routes.health();
         let mut known = self.shared.routes_health[usize::from(self.shard.0)].lock().unwrap_or_else(|e| e.into_inner());
+        if health == Health::Ready || *known == Health::Ready {
+            self.shared.routes_ready_at[usize::from(self.shard.0)].store(self.shared.millis(), Ordering::Release);
+        }
         if *known != health {
             *known = health;
         }

@@ -6,7 +6,7 @@ use loadtest::servers::NatsVersion;
 
 use crate::door::Way;
 use crate::scene::{ALL_OPEN, CORE, Scene, jetstream};
-use crate::support::Process;
+use crate::support::{Process, eventually};
 
 /// Stops it, and asserts that it was quick; gives what it wrote.
 fn stop(engine: Process) -> (Option<i32>, String) {
@@ -69,7 +69,8 @@ fn with_jetstream_one_that_gave_all_back_stops_clean() {
     assert_eq!(code, Some(0), "{output}");
     // And one that never read.
     let never = scene.instance(&jetstream("partitioned"), [Way::Closed; 3]);
-    never.engine.wait_metrics("it runs", |metrics| metrics.of("intake_open", "") == 0);
+    eventually("it runs", || never.engine.page("/readyz").is_some());
+    assert_eq!(never.engine.metrics().of("intake_open", ""), 0);
     let (code, output) = stop(never.engine);
     assert_eq!(code, Some(0), "{output}");
 }

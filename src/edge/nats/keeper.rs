@@ -159,8 +159,7 @@ impl Keeper {
         if let Some(up) = &up {
             self.leave(up);
         }
-        let why = format!("NATS: no events are read as long as this lasts: {}", self.intake.why_shut());
-        self.intake.report(self.reader, Health::Waiting(why));
+        self.intake.report(self.reader, Health::Waiting("NATS: not reading".to_owned()));
         match &self.desk {
             Some(desk) => {
                 desk.note_left();
