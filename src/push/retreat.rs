@@ -105,3 +105,7 @@ impl Push {
         self.sessions[at].lanes.iter().any(|lane| lane.sent != lane.done)
     }
 }
+
+#[cfg(test)]
+#[path = "retreat_tests.rs"]
+mod tests;

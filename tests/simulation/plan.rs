@@ -53,6 +53,8 @@ faults! {
     Serving = "serving",
     /// Late messages between shards.
     Mesh = "mesh",
+    /// A store is away for so long that what waits for it is given back.
+    Retreat = "retreat",
 }
 
 /// Less than a seed's whole schedule, to find the shortest one that still fails.

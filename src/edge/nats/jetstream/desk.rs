@@ -227,6 +227,7 @@ impl Desk {
 
     /// From now on nothing is asked for.
     pub(in crate::edge::nats) fn leave(&self) {
+        self.flight().end();
         self.is_leaving.store(true, Ordering::Release);
     }
 

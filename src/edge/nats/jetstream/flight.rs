@@ -48,12 +48,14 @@ pub(super) struct Flight {
     lanes: Vec<Lane>,
     /// Its consumers are partitions: the order of their events is kept.
     is_ordered: bool,
+    /// The source ends: with partitions what is given back is written at once and in stream order, with all the rest.
+    is_ending: bool,
 }
 
 impl Flight {
     pub(super) fn new(consumers: usize, is_ordered: bool) -> Self {
         let lanes = (0..consumers).map(|_| Lane::default()).collect();
-        Self { slots: Vec::new(), free: Vec::new(), lanes, is_ordered }
+        Self { slots: Vec::new(), free: Vec::new(), lanes, is_ordered, is_ending: false }
     }
 
     /// How many events of this consumer are out.
@@ -88,9 +90,17 @@ impl Flight {
         u64::from(place.generation) << 32 | u64::from(slot)
     }
 
+    /// The source ends.
+    pub(super) fn end(&mut self) {
+        self.is_ending = true;
+    }
+
     /// Notes the end of an event, and puts what is to be said of it into `lines`.
     pub(super) fn settle(&mut self, number: u64, how: SettleAs, lines: &mut Lines) {
         let Some(slot) = self.slot_of(number) else { return };
+        if how == SettleAs::GivenBack && self.is_ending && self.is_ordered {
+            return;
+        }
         let Some(entry) = self.remove(slot) else { return };
         let word = match how {
             SettleAs::Done => "+ACK",

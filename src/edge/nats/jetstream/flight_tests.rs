@@ -68,6 +68,19 @@ fn partitions_are_acknowledged_one_by_one_as_well() {
 }
 
 #[test]
+fn what_a_partition_gives_back_at_the_end_leaves_in_stream_order() {
+    let mut flight = Try::new(true);
+    let numbers: Vec<u64> = (1..=4).map(|at| flight.take(at, at, 1)).collect();
+    assert_eq!(flight.settle(numbers[3], SettleAs::GivenBack).len(), 1, "before the end at once");
+    flight.0.end();
+    assert_eq!(flight.settle(numbers[2], SettleAs::GivenBack), [""; 0]);
+    assert_eq!(flight.settle(numbers[1], SettleAs::Terminated), ["2 +TERM"]);
+    let mut lines = Lines::default();
+    assert_eq!(flight.0.give_back(&mut lines), 2);
+    assert_eq!(said(&mut lines), [1, 3].map(|at| format!(r#"{at} -NAK {{"delay": 500000000}}"#)));
+}
+
+#[test]
 fn whoever_takes_over_knows_how_many_are_elsewhere() {
     let mut flight = Try::new(true);
     assert_eq!(flight.0.take_over(0, 3, 3), 3, "a predecessor's");
