@@ -41,6 +41,8 @@ pub use uring::UringError;
 
 /// How often a stop looks whether it waits for stores that are away.
 const STUCK_LOOK: Duration = Duration::from_millis(50);
+/// For how long it must have waited for nothing else: an answer may be on its way.
+const STUCK_FOR: Duration = Duration::from_millis(500);
 /// How long the shards get to end once what they have in flight is cut off.
 const CUT_OFF_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -378,16 +380,20 @@ impl Engine {
     /// Waits until all shards have ended; false when the deadline came first. What waits only for stores that are away is
     /// given back before.
     fn drain(&self, deadline: Instant) -> bool {
-        let mut has_given_up = false;
+        let (mut has_given_up, mut moved_at) = (false, Instant::now());
         loop {
             let look = (Instant::now() + STUCK_LOOK).min(deadline);
             if self.threads.ends.wait(look) {
                 return true;
             }
-            if Instant::now() >= deadline {
+            let now = Instant::now();
+            if now >= deadline {
                 return false;
             }
-            if !has_given_up && self.shared.stop.is_stuck(usize::from(self.config.engine.cores)) {
+            if !self.shared.stop.is_stuck(usize::from(self.config.engine.cores)) {
+                moved_at = now;
+            }
+            if !has_given_up && now.duration_since(moved_at) >= STUCK_FOR {
                 has_given_up = true;
                 tracing::warn!("what is in flight waits for a store that is away: it is not waited for");
                 // First: what waits in the lanes is given back, and nothing may come after.

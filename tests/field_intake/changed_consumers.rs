@@ -5,8 +5,8 @@ use task_engine::edge::nats::{Assignment, NatsSettings};
 use task_engine::ports::SettleAs;
 
 use crate::jetstream_support::{
-    NatsVersion, PATIENCE, Taking, ask, client, consumer, numbers, on_both_servers, publish, server, set_up, set_up_with,
-    settings, until,
+    NatsVersion, PATIENCE, Taking, ask, client, consumer, numbers, on_both_servers, publish, server, set_up,
+    set_up_with, settings, until,
 };
 
 on_both_servers! {

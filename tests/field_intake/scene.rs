@@ -99,7 +99,8 @@ impl Scene {
                 let is_b = record.recipient.starts_with('b');
                 assert!(seen.insert((record.msg_id, is_b)), "{} came twice to {}", record.msg_id, record.recipient);
             }
-            missing = want.iter().filter(|id| !seen.contains(&(**id, true)) || !seen.contains(&(**id, false))).collect();
+            missing =
+                want.iter().filter(|id| !seen.contains(&(**id, true)) || !seen.contains(&(**id, false))).collect();
             missing.is_empty()
         };
         let said = || engines.iter().map(|engine| engine.output()).collect::<Vec<_>>().join("\n---\n");

@@ -5,7 +5,9 @@ use std::time::Instant;
 use task_engine::edge::nats::Assignment;
 use task_engine::ports::SettleAs;
 
-use crate::jetstream_support::{NatsVersion, PATIENCE, Taking, client, consumer, on_both_servers, publish, ready, until};
+use crate::jetstream_support::{
+    NatsVersion, PATIENCE, Taking, client, consumer, on_both_servers, publish, ready, until,
+};
 
 on_both_servers! {
     two_instances_hold_half_each_and_one_holds_all

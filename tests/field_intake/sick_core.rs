@@ -3,7 +3,8 @@
 use loadtest::servers::NatsVersion;
 
 use crate::door::Way;
-use crate::scene::{ALL_OPEN, CORE, Scene};
+use crate::scene::{ALL_OPEN, CORE, Instance, Scene};
+use crate::support::eventually;
 
 #[test]
 fn one_that_is_sick_at_the_start_never_joins() {
@@ -28,27 +29,27 @@ fn one_that_becomes_sick_leaves_and_keeps_what_it_has() {
     let [sick, healthy] = [0, 1].map(|_| scene.instance(CORE, ALL_OPEN));
     [&sick, &healthy].iter().for_each(|instance| instance.engine.wait_ready());
     sick.redis.set(Way::Hanging);
-    scene.publish(0..200);
-    let in_hand = sick.engine.wait_metrics("it has left", |metrics| metrics.of("intake_open", "") == 0);
-    let in_hand = in_hand.of("events_read_total", "");
-    assert!(in_hand > 0, "{}", sick.engine.output());
-    // The server knows it no more once it says that it reads nothing.
-    crate::support::eventually("it says so", || {
-        sick.engine.page("/readyz?verbose").is_some_and(|(_, page)| page.contains("no events are read"))
+    let read = |instance: &Instance| instance.engine.metrics().of("events_read_total", "");
+    let mut to = 200;
+    scene.publish(0..to);
+    sick.engine.wait_metrics("it takes no more", |metrics| metrics.of("intake_open", "") == 0);
+    let mut in_hand = 0;
+    eventually("a round in which nothing goes to the sick one", || {
+        scene.publish(to..to + 20);
+        to += 20;
+        eventually("all are read", || read(&sick) + read(&healthy) == to as u64);
+        let before = std::mem::replace(&mut in_hand, read(&sick));
+        before == in_hand
     });
-    crate::support::eventually("the subscription is gone", || {
-        let before = sick.engine.metrics().of("events_read_total", "");
-        scene.publish(0..1);
-        healthy.engine.metrics().of("events_read_total", "") > 0 && before == in_hand
-    });
-    scene.publish(200..500);
-    healthy.engine.wait_metrics("the other one has the rest", |metrics| {
-        metrics.of("events_in_flight", "") == 0 && metrics.of("events_read_total", "") >= 300
-    });
-    assert_eq!(sick.engine.metrics().of("events_read_total", ""), in_hand, "nothing went to the sick one");
+    assert!(in_hand > 0 && sick.engine.metrics().of("events_in_flight", "") == in_hand, "{}", sick.engine.output());
+    scene.publish(to..to + 300);
+    to += 300;
+    healthy.engine.wait_ended(to as u64 - in_hand);
+    assert_eq!(read(&sick), in_hand, "nothing went to the sick one");
     sick.redis.set(Way::Open);
     sick.engine.wait_ready();
-    sick.engine.wait_metrics("what was in hand is finished", |metrics| metrics.of("events_in_flight", "") == 0);
+    sick.engine.wait_ended(in_hand);
+    scene.until_pushed(0..to, &[&sick.engine, &healthy.engine]);
     sick.engine.stop_clean();
     healthy.engine.stop_clean();
 }

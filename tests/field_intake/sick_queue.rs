@@ -134,7 +134,8 @@ fn partitions_keep_their_order_over_a_sickness() {
         let instance = scene.instance(&jetstream("partitioned"), ALL_OPEN);
         instance.engine.wait_ready();
         let subject = |session: &str| {
-            let hash = session.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+            let hash =
+                session.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
             format!("{SUBJECT}.{}", hash % 4)
         };
         scene.publish_on(0..100, subject);

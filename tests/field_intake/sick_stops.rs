@@ -22,7 +22,11 @@ fn with_core_what_is_in_hand_is_cut_at_once_and_counted() {
     for (at, ways) in [(0, 0), (1, 1)] {
         let instance = scene.instance(CORE, ALL_OPEN);
         instance.engine.wait_ready();
-        if ways == 0 { instance.redis.set(Way::Hanging) } else { instance.mysql.set(Way::Closed) }
+        if ways == 0 {
+            instance.redis.set(Way::Hanging)
+        } else {
+            instance.mysql.set(Way::Closed)
+        }
         // The members' answers are good for a second.
         let first = 1_000 * at;
         let mut to = first;

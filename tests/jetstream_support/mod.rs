@@ -66,8 +66,14 @@ pub fn set_up(settings: &NatsSettings, dry_run: bool) -> Result<(Vec<String>, bo
 /// The same with `--change` or without.
 pub fn set_up_with(settings: &NatsSettings, dry_run: bool, change: bool) -> Result<(Vec<String>, bool), String> {
     let source = NatsSource::new(settings.clone()).expect("an address");
-    let plan =
-        SetupPlan { stream: "STREAM".to_owned(), partitions: PARTITIONS, max_age: MAX_AGE, replicas: 1, change, dry_run };
+    let plan = SetupPlan {
+        stream: "STREAM".to_owned(),
+        partitions: PARTITIONS,
+        max_age: MAX_AGE,
+        replicas: 1,
+        change,
+        dry_run,
+    };
     let mut lines = Vec::new();
     setup(source, plan, &mut |line| lines.push(line)).map(|is_usable| (lines, is_usable))
 }

@@ -92,7 +92,10 @@ impl World {
         self.oracle.settled(number, settled.how, self.now);
         match settled.how {
             SettleAs::GivenBack => {
-                assert!(self.is_cut_off || self.retreat_until.is_some(), "tag {number} was given back without a reason");
+                assert!(
+                    self.is_cut_off || self.retreat_until.is_some(),
+                    "tag {number} was given back without a reason"
+                );
                 self.broker.kept.insert(entry);
                 return;
             }

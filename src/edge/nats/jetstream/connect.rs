@@ -79,8 +79,15 @@ pub(in crate::edge::nats) fn open(
         said: Quiet::default(),
     };
     let wire = ClientWire { connection: connection.clone(), timeout };
-    let writer =
-        Writer { wire, desk: desk.clone(), inbox: prefix, asks: asked, given_up, over: is_over, ack_wait: prepared.ack_wait };
+    let writer = Writer {
+        wire,
+        desk: desk.clone(),
+        inbox: prefix,
+        asks: asked,
+        given_up,
+        over: is_over,
+        ack_wait: prepared.ack_wait,
+    };
     start_writer(writer, state).map_err(failed)?;
     let Prepared { terms, found, .. } = prepared;
     Ok(Opened { inbox, terms, found, asks, _over: over })

@@ -150,8 +150,7 @@ impl Flight {
 
     /// Gives everything back that is not settled, in stream order; nothing is out then.
     pub(super) fn give_back(&mut self, lines: &mut Lines) -> usize {
-        let mut all: Vec<Entry> =
-            std::mem::take(&mut self.slots).into_iter().filter_map(|slot| slot.entry).collect();
+        let mut all: Vec<Entry> = std::mem::take(&mut self.slots).into_iter().filter_map(|slot| slot.entry).collect();
         all.sort_by_key(|entry| (entry.consumer, entry.sequence));
         all.iter().for_each(|entry| lines.put(&entry.reply, None, GIVE_BACK));
         self.free.clear();

@@ -9,8 +9,8 @@ fn reply(stream: u64, consumer: u64, deliveries: u64) -> String {
 struct Try(Flight);
 
 impl Try {
-    fn new(is_cumulative: bool) -> Self {
-        Self(Flight::new(2, is_cumulative))
+    fn new(is_ordered: bool) -> Self {
+        Self(Flight::new(2, is_ordered))
     }
 
     fn take(&mut self, stream: u64, consumer: u64, deliveries: u64) -> u64 {

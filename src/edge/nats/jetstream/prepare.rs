@@ -7,7 +7,8 @@
 use std::time::{Duration, Instant};
 
 use super::api::{
-    Api, ApiError, ConsumerConfig, ConsumerInfo, FROM_SEQUENCE, StreamInfo, code, consumer_info, covers, create_consumer, stream_info,
+    Api, ApiError, ConsumerConfig, ConsumerInfo, FROM_SEQUENCE, StreamInfo, code, consumer_info, covers,
+    create_consumer, stream_info,
 };
 use super::connect::Arrival;
 use super::desk::{ConsumerPlan, Desk, ReaderPlan};
@@ -227,9 +228,8 @@ pub(super) fn differences_of(plan: &ReaderPlan, consumer: &ConsumerPlan, config:
 /// Takes each consumer over: how many of its events were delivered to somebody, are not settled, and not here.
 fn take_over(api: &Api<'_>, desk: &Desk, infos: &[ConsumerInfo]) -> Result<Vec<u64>, String> {
     let plan = &desk.plan;
-    let take_over = |at: usize, info: &ConsumerInfo| {
-        desk.flight().take_over(at, info.num_ack_pending, info.delivered.stream_seq)
-    };
+    let take_over =
+        |at: usize, info: &ConsumerInfo| desk.flight().take_over(at, info.num_ack_pending, info.delivered.stream_seq);
     let mut missing: Vec<u64> = infos.iter().enumerate().map(|(at, info)| take_over(at, info)).collect();
     for _ in 0..SETTLE_LOOKS {
         let late: Vec<usize> =
