@@ -38,6 +38,10 @@ struct Lane {
     out: u32,
     /// An ack was written.
     has_acknowledged: bool,
+    /// The consumer sequence that comes next, if nobody else reads.
+    next_delivery: Option<u64>,
+    /// Deliveries that did not come here.
+    elsewhere: u64,
 }
 
 /// See the module.
@@ -83,7 +87,10 @@ impl Flight {
             self.slots.len() as u32 - 1
         });
         let sequence = delivery.stream_sequence;
-        self.lanes[consumer].out += 1;
+        let lane = &mut self.lanes[consumer];
+        lane.out += 1;
+        let next = lane.next_delivery.replace(delivery.consumer_sequence + 1);
+        lane.elsewhere += next.map_or(0, |next| delivery.consumer_sequence.saturating_sub(next));
         let place = &mut self.slots[slot as usize];
         let consumer = consumer as u32;
         place.entry = Some(Entry { reply, subject, consumer, sequence, touched: now });
@@ -180,6 +187,7 @@ impl Flight {
     /// acknowledged, and the stream sequence that it delivered last. Gives how many of them are not here: somebody had
     /// them before, or they were lost on their way. Only partitions wait for those, so only they are counted.
     pub(super) fn take_over(&mut self, consumer: usize, pending: u64, delivered: u64) -> u64 {
+        self.lanes[consumer].next_delivery = None;
         if !self.is_ordered {
             return 0;
         }
@@ -198,6 +206,11 @@ impl Flight {
         for slot in unknown {
             self.remove(slot);
         }
+    }
+
+    /// How many deliveries of a consumer went elsewhere since this was last asked.
+    pub(super) fn take_elsewhere(&mut self, consumer: usize) -> u64 {
+        std::mem::take(&mut self.lanes[consumer].elsewhere)
     }
 
     /// Whether an event of it was acknowledged: the server may not have worked that off yet.

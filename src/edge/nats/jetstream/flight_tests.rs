@@ -81,6 +81,19 @@ fn what_a_partition_gives_back_at_the_end_leaves_in_stream_order() {
 }
 
 #[test]
+fn what_somebody_else_gets_is_noticed() {
+    let mut flight = Try::new(true);
+    flight.take(7, 7, 1);
+    flight.take(8, 8, 1);
+    assert_eq!(flight.0.take_elsewhere(0), 0, "where the first one stands says nothing");
+    flight.take(11, 11, 1);
+    assert_eq!((flight.0.take_elsewhere(0), flight.0.take_elsewhere(0)), (2, 0));
+    flight.0.take_over(0, 0, 20);
+    flight.take(21, 30, 1);
+    assert_eq!(flight.0.take_elsewhere(0), 0, "another connection");
+}
+
+#[test]
 fn whoever_takes_over_knows_how_many_are_elsewhere() {
     let mut flight = Try::new(true);
     assert_eq!(flight.0.take_over(0, 3, 3), 3, "a predecessor's");

@@ -31,7 +31,7 @@ const SILENCE_LOOK: Duration = Duration::from_secs(1);
 
 /// Reads until the keeper gives no more connections, then hands in the rest.
 pub(in crate::edge::nats) fn run(intake: &Intake, desk: &Desk, feeds: &Receiver<Feed>) {
-    let mut hand = Hand { intake, desk, waiting: VecDeque::new(), stray: Quiet::default() };
+    let mut hand = Hand { intake, desk, waiting: VecDeque::new(), stray: Quiet::default(), others: Quiet::default() };
     for mut feed in feeds {
         if let Some(PulledOver { terms, asks, found }) = feed.take_pulls() {
             let mut reading = Reading::new(&mut hand, terms, asks);
@@ -50,6 +50,7 @@ struct Hand<'a> {
     desk: &'a Desk,
     waiting: VecDeque<(Bytes, DeliveryTag)>,
     stray: Quiet,
+    others: Quiet,
 }
 
 impl Hand<'_> {
@@ -245,8 +246,29 @@ impl<'a, 'b> Reading<'a, 'b> {
                 );
             }
         }
-        if !plan.is_ordered() {
-            self.look_at_share();
+        match plan.is_ordered() {
+            true => self.look_for_others(),
+            false => self.look_at_share(),
+        }
+    }
+
+    /// Two that read one partition lose its order.
+    fn look_for_others(&self) {
+        let plan = &self.hand.desk.plan;
+        for (at, consumer) in plan.consumers.iter().enumerate() {
+            let elsewhere = self.hand.desk.flight().take_elsewhere(at);
+            if elsewhere > 0
+                && let Some(left_out) = self.hand.others.may_say()
+            {
+                tracing::warn!(
+                    reader = plan.reader,
+                    consumer = consumer.name,
+                    elsewhere,
+                    left_out,
+                    "JetStream: events of a partition were delivered to somebody else, so their order is not kept; does \
+                     another instance read it?"
+                );
+            }
         }
     }
 
