@@ -80,7 +80,7 @@ pub enum Command {
     Dlq(dlq::DlqArgs),
     /// Make the JetStream stream, its consumers and the dead-letter stream where they are missing.
     ///
-    /// Changes nothing that exists: what differs is said. A stream of events keeps them for --max-age, settled or
+    /// Changes nothing that exists: what differs is said (but see --change). A stream of events keeps them for --max-age, settled or
     /// not, so it must be longer than any outage and the disk must hold that much; dead letters stay for 30 days.
     Setup(SetupArgs),
 }
@@ -94,6 +94,10 @@ pub struct SetupArgs {
     /// Only say what would be made.
     #[arg(long)]
     pub dry_run: bool,
+    /// Replace consumers that earlier engines made for partitions (ack policy all) by ones with explicit acks, which begin at
+    /// the first unsettled event. Stop all instances first.
+    #[arg(long)]
+    pub change: bool,
     /// How long events stay in a stream that is made, at least 1s: 30m, 72h, 7d.
     #[arg(long, value_name = "TIME", default_value = "72h", value_parser = max_age)]
     pub max_age: Duration,
@@ -195,6 +199,7 @@ pub fn setup(
         partitions: config.consumer.partitions,
         max_age: args.max_age,
         replicas: args.replicas,
+        change: args.change,
         dry_run: args.dry_run,
     };
     let mut written = Ok(());

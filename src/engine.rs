@@ -8,13 +8,14 @@
 
 mod control;
 mod ends;
+mod gate;
 mod report;
 mod shards;
 mod uring;
 mod writes;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ use crate::edge::resolve::Resolver;
 use crate::edge::writers::{BuryThread, InboxThreads};
 use crate::engine::control::Control;
 use crate::engine::ends::OnFailure;
+use crate::engine::gate::{GateThread, Need, Store};
 use crate::heartbeat::{Heartbeats, Watchdog};
 use crate::limits::{INBOX_FACTS, INBOX_THREADS, MEMBER_THREADS};
 use crate::meter::Meter;
@@ -37,6 +39,10 @@ use crate::shard::registry::{Directory, RegistrySink};
 pub use report::StopReport;
 pub use uring::UringError;
 
+/// How often a stop looks whether it waits for stores that are away.
+const STUCK_LOOK: Duration = Duration::from_millis(50);
+/// For how long it must have waited for nothing else: an answer may be on its way.
+const STUCK_FOR: Duration = Duration::from_millis(500);
 /// How long the shards get to end once what they have in flight is cut off.
 const CUT_OFF_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -144,6 +150,8 @@ impl EngineBuilder {
             Some(source) => source,
             None => edge::source_of(&config).map_err(StartError::Config)?,
         };
+        // Own ones need not say how they are.
+        let says_health = (self.routes.is_none(), self.registry.is_none());
         let members = self.members.unwrap_or_else(|| edge::members_of(&config));
         let routes = self.routes.unwrap_or_else(|| edge::routes_of(&config, &resolver));
         let registry = self.registry.unwrap_or_else(|| edge::registry_of(&config));
@@ -171,9 +179,12 @@ impl EngineBuilder {
             epoch: Instant::now(),
             source: OnceLock::new(),
             routes_health: (0..shards).map(|_| Mutex::new(Health::Waiting("routes: starting".to_owned()))).collect(),
+            routes_ready_at: (0..shards).map(|_| AtomicU64::new(0)).collect(),
         });
         let stopping = Arc::new(AtomicBool::new(false));
         let health = health_checks(&intake, &lookups, inbox.as_ref(), &burier, &sink, &shared);
+        let stores = needed_stores(&lookups, inbox.as_ref(), &health, &shared, says_health);
+        let facts = senders.clone();
         register_numbers(&meter, &intake, &sink, &lookups, &directory);
         writes::register(&meter, inbox.as_ref(), &burier);
         let state =
@@ -185,8 +196,11 @@ impl EngineBuilder {
         let threads = shards::start(&config, shared.clone(), parts, self.on_failure)?;
         let watchdog =
             Watchdog::start(heartbeats, || {}).map_err(|error| StartError::Machine("the watchdog thread", error))?;
+        intake.shut("the stores were not asked yet".to_owned());
         let running = source.start(intake.clone()).map_err(|error| StartError::Machine("the reader threads", error))?;
         let _ = shared.source.set(running);
+        let gate = GateThread::start(stores, config.consumer.ack_wait, intake.clone(), facts, shared.clone())
+            .map_err(|error| StartError::Machine("the gate thread", error))?;
         Ok(Engine {
             admin_address,
             meter,
@@ -196,6 +210,7 @@ impl EngineBuilder {
             stopping,
             control,
             threads,
+            gate,
             _watchdog: watchdog,
             config,
         })
@@ -230,6 +245,32 @@ fn health_checks(
     ]
 }
 
+/// The stores without which no event can end as it should.
+fn needed_stores(
+    lookups: &MemberThreads,
+    inbox: Option<&InboxThreads>,
+    health: &[(&'static str, HealthCheck)],
+    shared: &Arc<Shared>,
+    (routes_say, registry_says): (bool, bool),
+) -> Vec<Store> {
+    let of = |name: &str| health.iter().find(|(of, _)| *of == name).map(|(_, health)| health.clone());
+    let lookups = lookups.clone();
+    let members: HealthCheck = Arc::new(move || lookups.health());
+    let rows = inbox.cloned().map(|inbox| Arc::new(move || inbox.health()) as HealthCheck);
+    let routes = (0..shared.routes_health.len()).filter(|_| routes_say).map(|shard| {
+        let shared = shared.clone();
+        Some(Arc::new(move || shared.routes_health_of(shard, gate::MOMENT)) as HealthCheck)
+    });
+    let all = [
+        ("members", Need::Lookups, Some(members)),
+        ("inbox", Need::Inbox, rows),
+        ("gateways", Need::FirstAnswer, of("etcd").filter(|_| registry_says)),
+        ("dead letters", Need::Letters, of("dead_letters")),
+    ];
+    let all = all.into_iter().chain(routes.map(|health| ("routes", Need::Lookups, health)));
+    all.filter_map(|(name, need, health)| Some(Store { name, need, health: health? })).collect()
+}
+
 fn register_numbers(
     meter: &Meter,
     intake: &Intake,
@@ -244,6 +285,12 @@ fn register_numbers(
         let help = "Events that came to this process and never reached a shard";
         meter.counter("events_dropped", help, &[("reason", reason.label())], move || counts.dropped(*reason));
     }
+    let counts = intake.counts().clone();
+    let help = "Unsettled events that the broker does not deliver again, as their consumer has max_deliver";
+    meter.counter("events_given_up_by_broker", help, &[], move || counts.given_up());
+    let open = intake.clone();
+    let help = "1 while events are taken, 0 while a store that they need is away";
+    meter.gauge("intake_open", help, &[], move || u64::from(open.is_open()));
     for fault in crate::shard::registry::RegistryFault::ALL {
         let sink = sink.clone();
         let help = "Registry entries that could not be used, counted each time they were seen";
@@ -267,6 +314,7 @@ pub struct Engine {
     stopping: Arc<AtomicBool>,
     control: Control,
     threads: shards::Threads,
+    gate: GateThread,
     _watchdog: Watchdog,
     config: Config,
 }
@@ -302,7 +350,8 @@ impl Engine {
     }
 
     /// Stops: `/readyz` says so, the source stops reading, what is in flight ends, the streams are half-closed and
-    /// drained. What has not ended within `engine.drain_timeout` is cut off and counted.
+    /// drained. What has not ended within `engine.drain_timeout` is cut off and counted; so is, at once, what waits for
+    /// nothing but a store that is away.
     pub fn stop(self) -> StopReport {
         let began = Instant::now();
         // Without one of its shards it can not drain.
@@ -313,7 +362,7 @@ impl Engine {
             source.stop();
         }
         self.shared.stop.drain();
-        if !self.threads.ends.wait(deadline) {
+        if !self.drain(deadline) {
             // First: a shard that is cut off gives back what waits in its lane, and nothing may come after.
             self.intake.stop();
             self.shared.stop.cut_off();
@@ -323,8 +372,35 @@ impl Engine {
         if let Some(source) = self.shared.source.get() {
             source.finish();
         }
+        self.gate.stop();
         self.control.stop();
         StopReport::of(&self.meter, self.intake.counts(), self.threads.ends.failed(), began.elapsed())
+    }
+
+    /// Waits until all shards have ended; false when the deadline came first. What waits only for stores that are away is
+    /// given back before.
+    fn drain(&self, deadline: Instant) -> bool {
+        let (mut has_given_up, mut moved_at) = (false, Instant::now());
+        loop {
+            let look = (Instant::now() + STUCK_LOOK).min(deadline);
+            if self.threads.ends.wait(look) {
+                return true;
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return false;
+            }
+            if !self.shared.stop.is_stuck(usize::from(self.config.engine.cores)) {
+                moved_at = now;
+            }
+            if !has_given_up && now.duration_since(moved_at) >= STUCK_FOR {
+                has_given_up = true;
+                tracing::warn!("what is in flight waits for a store that is away: it is not waited for");
+                // First: what waits in the lanes is given back, and nothing may come after.
+                self.intake.stop();
+                self.shared.stop.give_up();
+            }
+        }
     }
 
     /// Whether routes that were read may be used again.

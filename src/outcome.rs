@@ -82,6 +82,8 @@ labelled! {
         InboxRejected = "inbox_rejected",
         /// It could never succeed, and the dead letters refused it: it is in no store.
         DeadLetterLost = "dead_letter_lost",
+        /// A store that it waited for was away for too long: its broker is to deliver it to an instance that can work.
+        GivenBack = "given_back",
         /// The stop ended before its lookups or its recipients did.
         CutByStop = "cut_by_stop",
     }

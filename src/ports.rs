@@ -103,6 +103,11 @@ pub trait RunningSource: Send + Sync + 'static {
         let _ = tag;
         Origin::default()
     }
+    /// Whether what is given back now is delivered again, and not to this process: nothing is read any more since the
+    /// intake was [shut](Intake::shut), and the broker keeps what is unsettled. Until it is so, the engine keeps what it has.
+    fn may_give_back(&self) -> bool {
+        false
+    }
     /// Stops reading; what was read and not yet handed in is still handed in. Returns when no event will follow.
     /// Settlements are taken after it, until [`finish`](Self::finish).
     fn stop(&self);

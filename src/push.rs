@@ -25,6 +25,7 @@ mod members;
 mod outage;
 pub mod outbox;
 mod repeats;
+pub mod retreat;
 mod routes;
 pub mod sessions;
 mod shares;
@@ -176,6 +177,7 @@ pub struct Push {
     warnings: Warnings,
     hasher: FixedState,
     is_cut_off: bool,
+    is_retreating: bool,
     out: Vec<Output>,
 }
 
@@ -215,6 +217,7 @@ impl Push {
             warnings: Warnings::default(),
             hasher: FixedState::default(),
             is_cut_off: false,
+            is_retreating: false,
             out: Vec::new(),
         }
     }
@@ -242,7 +245,10 @@ impl Push {
             // Whoever waited for it has ended.
             Input::Members { .. } | Input::Routes { .. } | Input::Stored { .. } | Input::Buried { .. }
                 if self.is_cut_off => {}
-            Input::Event { tag, .. } if self.is_cut_off => self.give_back(tag),
+            Input::Event { tag, .. } if self.is_cut_off => self.give_back(tag, EventEnd::CutByStop),
+            Input::Event { tag, .. } if self.is_retreating && self.room() == 0 => {
+                self.give_back(tag, EventEnd::GivenBack);
+            }
             Input::Event { payload, tag } => self.take_event(payload, tag),
             Input::Members { ask, answer } => self.members_answered(ask, answer),
             Input::Routes { ask, answer } => self.routes_answered(ask, answer),
@@ -270,6 +276,7 @@ impl Push {
             Input::Stream { gateway, stream, fact } => self.take_stream_fact(gateway, stream, fact),
             Input::Bundle(bundle) => self.own(bundle),
             Input::Result(result) => self.take_result(result),
+            Input::Retreat(is_retreating) => self.retreat(is_retreating),
             Input::Stopping => self.gateways.stop(),
             Input::CutOff => self.cut_off(),
         }
@@ -284,6 +291,7 @@ impl Push {
             self.shares.tick(self.now);
             self.tick_outboxes();
             self.forget_gateways();
+            self.give_back_waiting();
         }
         self.doubt_routes_to_those_that_left();
         self.take_local_results();
@@ -329,10 +337,10 @@ impl Push {
         }
     }
 
-    /// After the cut-off nothing is taken: it is to come again.
-    fn give_back(&mut self, tag: DeliveryTag) {
+    /// What is not taken is to come again.
+    fn give_back(&mut self, tag: DeliveryTag, end: EventEnd) {
         self.ledger.counts.events_arrived += 1;
-        self.ledger.counts.events_ended[EventEnd::CutByStop as usize] += 1;
+        self.ledger.counts.events_ended[end as usize] += 1;
         self.out.push(Output::Settle(Settled { tag, how: SettleAs::GivenBack }));
     }
 

@@ -120,7 +120,7 @@ fn a_consumer_through_which_events_would_be_lost_is_refused(version: NatsVersion
     assert!(ask(&client, "$JS.API.STREAM.UPDATE.STREAM", with)["error"].is_null());
     create("elsewhere", "explicit", r#","filter_subject":"other""#);
     create("hollow", "explicit", r#","headers_only":true"#);
-    create("shared-1", "all", "");
+    create("shared-1", "explicit", "");
     for (name, assignment, words) in [
         ("elsewhere", Assignment::Queue, "it is for other, and events is needed"),
         ("hollow", Assignment::Queue, "headers_only"),

@@ -202,7 +202,8 @@ fn given_back_partitions_keep_their_order(version: NatsVersion) {
     assert_eq!(consumer(&client, "engine-3")["ack_floor"]["stream_seq"], 3);
     publish(&client, "events.3", "s", 10..15);
     let second = Taking::start(&settings, 1);
-    assert_eq!(numbers(&second.take_many(12)), (3..15).collect::<Vec<_>>());
+    // What was terminated does not come again, also behind what was given back.
+    assert_eq!(numbers(&second.take_many(10)), (3..8).chain(10..15).collect::<Vec<_>>());
     second.stop();
 }
 

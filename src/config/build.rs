@@ -293,7 +293,7 @@ fn check_times(reading: &mut Reading, config: &Config) {
 fn check_consumer(reading: &mut Reading, config: &Config) {
     let consumer = &config.consumer;
     if consumer.mode == ConsumerMode::Core {
-        for name in ["stream", "durable", "ack_wait", "max_ack_pending"] {
+        for name in ["stream", "durable", "max_ack_pending"] {
             if reading.is_written("consumer", name) {
                 let what = "has no effect with consumer.mode core".into();
                 reading.note(reading.place("consumer", name), &format!("consumer.{name}"), what);

@@ -167,7 +167,7 @@ pub const KEYS: &[Key] = &[
     key("consumer", "durable", Kind::Name, "", "JetStream durable consumer; made when missing. Empty: the queue group's name."),
     key("consumer", "assignment", Kind::Choice(&["queue", "partitioned"]), "queue", "queue: the group shares one subject. partitioned: <topic>.<partition>, a connection a shard, publish order over all instances."),
     key("consumer", "partitions", Kind::Count(1, 16_384), "64", "Slices of all sessions; the same number for publishers, broker and all instances. At least engine.cores."),
-    key("consumer", "ack_wait", Kind::Span(1_000, 3_600_000), "10s", "JetStream: an event that is neither acked nor reported as in work for this long is sent again. Also the wait of whoever takes over after a crash: keep it short."),
+    key("consumer", "ack_wait", Kind::Span(1_000, 3_600_000), "10s", "JetStream: an event that is neither acked nor reported as in work for this long is sent again. Also the wait of whoever takes over after a crash: keep it short. With core NATS too: a store that is away for longer makes this instance take no events until it is back."),
     key("consumer", "max_ack_pending", Kind::Count(1, 1_000_000), "65536", "JetStream: events out at once, unacked."),
     key("gateway", "delivery_timeout", Kind::Span(100, 600_000), "10s", "How long a push may wait for its gateway (unknown, unreachable, full or silent) before its recipients count as not reached. Below engine.drain_timeout."),
     key("members", "cache_ttl", Kind::Span(0, 3_600_000), "1s", "How long a session's member list may be reused; 0s asks MySQL each time. A new member waits at most this long for messages."),

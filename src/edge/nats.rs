@@ -262,6 +262,10 @@ impl RunningSource for RunningNats {
         }
     }
 
+    fn may_give_back(&self) -> bool {
+        !self.desks.is_empty() && self.desks.iter().all(|desk| desk.has_left())
+    }
+
     fn stop(&self) {
         let started = Instant::now();
         self.shared.stopping.store(true, Ordering::Release);

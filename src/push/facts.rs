@@ -76,6 +76,9 @@ pub enum Input {
     Bundle(Bundle),
     /// A bundle's result from its owner shard back to this (home) shard.
     Result(BundleResult),
+    /// Whether what waits for a lookup is given back to its source, now and until it is said otherwise: a store that it
+    /// needs is away, and others may reach it. What is bundled ends here.
+    Retreat(bool),
     /// Intake is over; what is in flight ends. After the drain deadline comes [`Input::CutOff`].
     Stopping,
     /// The drain deadline passed: whatever has no end yet ends as `cut_by_stop` and is given back to its source.

@@ -120,7 +120,7 @@ impl IndexMut<EventIx> for Ledger {
 const fn settled_as(end: EventEnd) -> SettleAs {
     match end {
         EventEnd::Settled | EventEnd::Repeat => SettleAs::Done,
-        EventEnd::CutByStop => SettleAs::GivenBack,
+        EventEnd::GivenBack | EventEnd::CutByStop => SettleAs::GivenBack,
         // A letter that was refused is lost, counted and said; the event must not go in circles for ever.
         EventEnd::Undecodable
         | EventEnd::NoSessionId
@@ -214,13 +214,31 @@ impl Ledger {
         &self.refused[at]
     }
 
+    /// The events that are not bundled, in the order of their arrival; those on their way to the dead letters included.
+    pub fn unbundled(&self) -> Vec<EventIx> {
+        let waiting = self.events.iter().filter(|(_, event)| !event.is_bundled);
+        let mut all: Vec<_> = waiting.map(|(at, event)| (event.order, EventIx(at as u32))).collect();
+        all.sort_unstable_by_key(|(order, _)| *order);
+        all.into_iter().map(|(_, at)| at).collect()
+    }
+
+    /// All events in flight.
+    pub fn events(&self) -> impl Iterator<Item = &Event> {
+        self.events.iter().map(|(_, event)| event)
+    }
+
+    /// Whether something waits for the dead letters as a whole.
+    pub fn has_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
     fn leave(&mut self, at: EventIx, end: EventEnd) -> Event {
         let event = self.events.remove(at.0 as usize);
         debug_assert!(event.open == 0, "a recipient without an end");
         self.payload_bytes -= event.payload_bytes;
         self.counts.events_ended[end as usize] += 1;
         self.joined -= event.joined.len();
-        let of_joined = if end == EventEnd::CutByStop { end } else { EventEnd::Repeat };
+        let of_joined = if matches!(end, EventEnd::CutByStop | EventEnd::GivenBack) { end } else { EventEnd::Repeat };
         self.counts.events_ended[of_joined as usize] += event.joined.len() as u64;
         event
     }

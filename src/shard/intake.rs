@@ -66,6 +66,7 @@ pub struct ReaderCounts {
     read: AtomicU64,
     taken: AtomicU64,
     dropped: [AtomicU64; DropReason::ALL.len()],
+    given_up: AtomicU64,
 }
 
 impl ReaderCounts {
@@ -77,6 +78,11 @@ impl ReaderCounts {
     /// Events that are, or were, in a shard's lane.
     pub fn taken(&self) -> u64 {
         self.taken.load(Ordering::Acquire)
+    }
+
+    /// Events that the broker will not deliver again although they were not settled.
+    pub fn given_up(&self) -> u64 {
+        self.given_up.load(Ordering::Acquire)
     }
 
     /// Events that never reached a shard.
@@ -131,6 +137,9 @@ struct Shared {
     lanes: Box<[LaneIn]>,
     partitions: u32,
     stopping: AtomicBool,
+    /// Why nothing is to be read.
+    shut: Mutex<Option<String>>,
+    is_shut: AtomicBool,
     counts: Arc<ReaderCounts>,
     health: Mutex<BTreeMap<u16, Health>>,
 }
@@ -171,6 +180,8 @@ impl Intake {
             lanes: lanes.into(),
             partitions,
             stopping: AtomicBool::new(false),
+            shut: Mutex::default(),
+            is_shut: AtomicBool::new(false),
             counts,
             health: Mutex::default(),
         };
@@ -219,8 +230,11 @@ impl Intake {
         self.health_map().insert(reader, health);
     }
 
-    /// How the source does: ready when at least one reader reported and all that did are.
+    /// How the source does: ready when at least one reader reported and all that did are; waiting while it is shut.
     pub fn health(&self) -> Health {
+        if !self.is_open() {
+            return Health::Waiting(format!("no events are read as long as this lasts: {}", self.why_shut()));
+        }
         let all = self.health_map();
         if all.is_empty() {
             return Health::Waiting("no reader of the source has reported yet".to_owned());
@@ -239,6 +253,33 @@ impl Intake {
     /// Counts events that came to this process and never reach a shard.
     pub fn dropped(&self, reason: DropReason, events: u64) {
         self.0.counts.dropped[reason as usize].fetch_add(events, Ordering::Release);
+    }
+
+    /// Counts events that the broker gave up although they were not settled.
+    pub fn given_up_by_broker(&self, events: u64) {
+        self.0.counts.given_up.fetch_add(events, Ordering::Release);
+    }
+
+    /// The engine cannot work, and why: readers take nothing new until [`open`](Self::open), so that who can work gets it.
+    pub fn shut(&self, why: String) {
+        *self.0.shut.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        self.0.is_shut.store(true, Ordering::Release);
+    }
+
+    /// The engine can work (again).
+    pub fn open(&self) {
+        self.0.is_shut.store(false, Ordering::Release);
+    }
+
+    /// Whether a reader is to take events. It may look as seldom as some times a second; what it hands in is taken either
+    /// way.
+    pub fn is_open(&self) -> bool {
+        !self.0.is_shut.load(Ordering::Acquire)
+    }
+
+    /// What was last said by [`shut`](Self::shut).
+    pub fn why_shut(&self) -> String {
+        self.0.shut.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default()
     }
 
     /// What all readers have seen.

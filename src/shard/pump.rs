@@ -5,7 +5,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,12 @@ use crate::edge::lookup::MemberThreads;
 use crate::edge::writers::{BuryThread, InboxThreads};
 use crate::heartbeat::Heartbeats;
 use crate::ids::{Nanos, ShardId};
-use crate::limits::{FORESEEN_MAX, INBOX_FACTS_A_TURN};
+use crate::limits::{FORESEEN_MAX, INBOX_FACTS_A_TURN, TURN_EVENTS_MAX};
 use crate::meter::{GatewayRow, ShardPublisher, ShardSnapshot, Stage};
 use crate::ports::{DeadLetter, DeliveryTag, Health, InboxRows, LookupError, RunningSource, Settled};
 use crate::push::Push;
 use crate::push::facts::{AskNo, Input, Output};
+use crate::push::retreat::Away;
 use crate::shard::inbox::{FactSender, LocalFacts, Mailbox, Wake};
 use crate::shard::intake::IntakeLane;
 use crate::shard::mesh::{MeshEnd, MeshMessage};
@@ -31,18 +32,39 @@ use crate::shard::routes_port::{RouteAsk, RoutesPort};
 pub struct StopState {
     phase: AtomicU8,
     quiet: AtomicUsize,
+    /// Stores that are away, as [`Away::bits`].
+    away: AtomicU8,
+    /// Shards whose events wait for nothing but those.
+    stuck: AtomicUsize,
 }
 
 /// To look ahead costs something itself: with fewer events than this it would save less.
 const WORTH_FORESEEING: usize = 4;
 
 const DRAINING: u8 = 1;
-const CUT_OFF: u8 = 2;
+const GIVEN_UP: u8 = 2;
+const CUT_OFF: u8 = 3;
 
 impl StopState {
     /// The source is stopped: once nothing is in flight on any shard, the streams are closed.
     pub fn drain(&self) {
         self.phase.fetch_max(DRAINING, Ordering::AcqRel);
+    }
+
+    /// Which stores are away; a stop does not wait for those.
+    pub fn set_away(&self, away: Away) {
+        self.away.store(away.bits(), Ordering::Release);
+    }
+
+    /// Whether all that this many shards have in flight waits for stores that are away.
+    pub fn is_stuck(&self, shards: usize) -> bool {
+        let stuck = self.stuck.load(Ordering::Acquire);
+        stuck > 0 && stuck + self.quiet.load(Ordering::Acquire) >= shards
+    }
+
+    /// What is in flight is given back; streams are closed as if it had ended.
+    pub fn give_up(&self) {
+        self.phase.fetch_max(GIVEN_UP, Ordering::AcqRel);
     }
 
     /// The deadline passed.
@@ -63,6 +85,22 @@ pub struct Shared {
     pub source: std::sync::OnceLock<Box<dyn RunningSource>>,
     /// How each shard's way to the route store is.
     pub routes_health: Vec<std::sync::Mutex<Health>>,
+    /// When each of them was last seen ready, in milliseconds since the epoch.
+    pub routes_ready_at: Vec<AtomicU64>,
+}
+
+impl Shared {
+    /// How a shard's way to the route store is; one that was ready a moment ago is.
+    pub fn routes_health_of(&self, shard: usize, moment: Duration) -> Health {
+        let health = self.routes_health[shard].lock().unwrap_or_else(|e| e.into_inner()).clone();
+        let ready_at = self.routes_ready_at[shard].load(Ordering::Acquire);
+        let was_ready = ready_at > 0 && self.millis().saturating_sub(ready_at) < moment.as_millis() as u64;
+        if was_ready { Health::Ready } else { health }
+    }
+
+    fn millis(&self) -> u64 {
+        self.epoch.elapsed().as_millis() as u64 + 1
+    }
 }
 
 /// What the pump of one shard holds.
@@ -112,6 +150,8 @@ pub struct Work {
     reported_at: Nanos,
     is_quiet: bool,
     is_stopping: bool,
+    is_stuck: bool,
+    has_given_up: bool,
     is_cut_off: bool,
 }
 
@@ -169,7 +209,11 @@ impl Pump {
     /// An event was handled at the time of its turn: the clock is looked at once, and neighbours that their reader had
     /// at the same instant are recorded as one.
     fn take_events(&mut self, now: Instant) -> usize {
-        let room = self.push.room();
+        // In a retreat what finds no room is given back.
+        let room = match self.push.room() {
+            0 if self.push.is_retreating() => TURN_EVENTS_MAX,
+            room => room,
+        };
         let mut events = std::mem::take(&mut self.work.events);
         let mut taken = 0;
         let mut alike = (now, 0);
@@ -284,6 +328,13 @@ impl Pump {
 
     fn look_at_stop(&mut self) {
         let phase = self.shared.stop.phase.load(Ordering::Acquire);
+        if phase >= DRAINING {
+            self.look_at_stores();
+        }
+        if phase >= GIVEN_UP && !std::mem::replace(&mut self.work.has_given_up, true) {
+            self.push.take(Input::CutOff);
+            self.give_back_lane();
+        }
         if phase >= DRAINING && !self.work.is_quiet && self.lane.is_empty() && self.push.events_in_flight() == 0 {
             self.work.is_quiet = true;
             self.shared.stop.quiet.fetch_add(1, Ordering::AcqRel);
@@ -298,6 +349,21 @@ impl Pump {
             self.push.take(Input::CutOff);
             self.give_back_lane();
         }
+    }
+
+    /// Tells whether this shard waits for nothing but stores that are away.
+    fn look_at_stores(&mut self) {
+        let stop = &self.shared.stop;
+        let away = Away::of_bits(stop.away.load(Ordering::Acquire));
+        let is_stuck = away.is_any()
+            && !self.work.is_quiet
+            && (self.lane.is_empty() || self.push.room() == 0)
+            && self.push.waits_only_for(away);
+        match (std::mem::replace(&mut self.work.is_stuck, is_stuck), is_stuck) {
+            (false, true) => stop.stuck.fetch_add(1, Ordering::AcqRel),
+            (true, false) => stop.stuck.fetch_sub(1, Ordering::AcqRel),
+            _ => 0,
+        };
     }
 
     /// What waits in the lane ends as what is in flight: a lane that is dropped would leave it without an end. Intake is
@@ -345,6 +411,9 @@ impl Pump {
             self.work.reported_at = now;
             self.report();
         }
+        if self.routes.take_news() {
+            self.report_health();
+        }
         self.publisher.publish(&self.work.snapshot);
     }
 
@@ -354,8 +423,15 @@ impl Pump {
         self.work.snapshot.outbox_recipients = self.push.outboxes().map(|outbox| outbox.backlog() as u64).sum();
         let mut rows: Vec<_> = self.push.outboxes().map(|outbox| outbox.row()).collect::<Vec<GatewayRow>>();
         self.publisher.hand_over(self.push.stages_mut(), |report| report.gateways.append(&mut rows));
+    }
+
+    /// A store that comes and goes within a second is not away.
+    fn report_health(&self) {
         let health = self.routes.health();
         let mut known = self.shared.routes_health[usize::from(self.shard.0)].lock().unwrap_or_else(|e| e.into_inner());
+        if health == Health::Ready || *known == Health::Ready {
+            self.shared.routes_ready_at[usize::from(self.shard.0)].store(self.shared.millis(), Ordering::Release);
+        }
         if *known != health {
             *known = health;
         }

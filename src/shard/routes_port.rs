@@ -38,6 +38,7 @@ struct Counter {
     asks: RefCell<VecDeque<RouteAsk>>,
     server: RefCell<Option<Waker>>,
     health: RefCell<Health>,
+    has_news: Cell<bool>,
     tracking: Cell<bool>,
 }
 
@@ -63,6 +64,7 @@ impl RoutesPort {
             asks: RefCell::default(),
             server: RefCell::default(),
             health: RefCell::new(Health::Waiting("routes: not started yet".to_owned())),
+            has_news: Cell::new(true),
             tracking: Cell::new(false),
         }))
     }
@@ -130,6 +132,12 @@ impl RoutesPort {
     /// How the server is, for `/readyz`.
     pub fn report(&self, health: Health) {
         *self.0.health.borrow_mut() = health;
+        self.0.has_news.set(true);
+    }
+
+    /// Whether the server said how it is since this was last asked.
+    pub fn take_news(&self) -> bool {
+        self.0.has_news.replace(false)
     }
 
     /// Whether changes are told from now on.

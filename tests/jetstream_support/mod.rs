@@ -30,8 +30,8 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
 /// Each of these tests on Debian's nats-server and on the current one.
 macro_rules! on_both_servers {
     ($($name:ident)+) => {
-        mod installed { $(#[test] fn $name() { super::$name(super::jetstream_support::NatsVersion::Installed); })+ }
-        mod current { $(#[test] fn $name() { super::$name(super::jetstream_support::NatsVersion::Current); })+ }
+        mod installed { $(#[test] fn $name() { super::$name(super::NatsVersion::Installed); })+ }
+        mod current { $(#[test] fn $name() { super::$name(super::NatsVersion::Current); })+ }
     };
 }
 pub(crate) use on_both_servers;
@@ -60,9 +60,20 @@ pub fn settings(server: &Nats, assignment: Assignment) -> NatsSettings {
 
 /// `task-engine setup`; its lines, and whether all can be used.
 pub fn set_up(settings: &NatsSettings, dry_run: bool) -> Result<(Vec<String>, bool), String> {
+    set_up_with(settings, dry_run, false)
+}
+
+/// The same with `--change` or without.
+pub fn set_up_with(settings: &NatsSettings, dry_run: bool, change: bool) -> Result<(Vec<String>, bool), String> {
     let source = NatsSource::new(settings.clone()).expect("an address");
-    let plan =
-        SetupPlan { stream: "STREAM".to_owned(), partitions: PARTITIONS, max_age: MAX_AGE, replicas: 1, dry_run };
+    let plan = SetupPlan {
+        stream: "STREAM".to_owned(),
+        partitions: PARTITIONS,
+        max_age: MAX_AGE,
+        replicas: 1,
+        change,
+        dry_run,
+    };
     let mut lines = Vec::new();
     setup(source, plan, &mut |line| lines.push(line)).map(|is_usable| (lines, is_usable))
 }

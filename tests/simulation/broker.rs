@@ -1,15 +1,18 @@
 //! The broker: a stream of events that come again until they are settled, as JetStream does it, and what becomes of the
 //! engine: settlements that are lost with it, kills, and what a new one gets first.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use task_engine::ids::Nanos;
 use task_engine::ports::{DeliveryTag, SettleAs, Settled};
 use task_engine::push::Push;
+use task_engine::push::facts::Input;
 
 use super::gateways::Conn;
 use super::oracle::Tag;
 use super::plan::Fault;
-use super::world::{Arrival, World};
+use super::world::{Arrival, MILLI, World};
 
 /// How long the broker may wait before it delivers what an engine that is gone had, in milliseconds.
 const ACK_WAIT_MILLIS: u64 = 2_000;
@@ -32,6 +35,8 @@ pub struct Broker {
     acks: Vec<(Nanos, usize)>,
     /// What comes again, and when.
     later: Vec<(Nanos, usize)>,
+    /// What nobody reads at present, or was given back, in stream order.
+    kept: BTreeSet<usize>,
     /// How often an engine died or was cut off.
     pub restarts: u32,
 }
@@ -45,6 +50,10 @@ impl World {
 
     /// The broker delivers an event (again), under a new tag.
     fn deliver_entry(&mut self, at: usize) {
+        if self.retreat_until.is_some() {
+            self.broker.kept.insert(at);
+            return;
+        }
         let number = self.oracle.tags.len() as u64;
         self.oracle.tags.push(Tag::of(at));
         let Entry { home, payload, key, .. } = &self.broker.entries[at];
@@ -54,7 +63,8 @@ impl World {
 
     /// An event is delivered again although the engine has it: its sign of work, or its settlement, was late.
     pub fn redeliver_some(&mut self) {
-        if !self.is_accepting || !self.fault(Fault::Redelivery, 60) || self.broker.entries.is_empty() {
+        let may_redeliver = self.is_accepting && self.retreat_until.is_none();
+        if !may_redeliver || !self.fault(Fault::Redelivery, 60) || self.broker.entries.is_empty() {
             return;
         }
         let first = self.broker.entries.len().saturating_sub(20);
@@ -82,7 +92,11 @@ impl World {
         self.oracle.settled(number, settled.how, self.now);
         match settled.how {
             SettleAs::GivenBack => {
-                assert!(self.is_cut_off, "tag {number} was given back, and nothing was cut off");
+                assert!(
+                    self.is_cut_off || self.retreat_until.is_some(),
+                    "tag {number} was given back without a reason"
+                );
+                self.broker.kept.insert(entry);
                 return;
             }
             SettleAs::Done => self.check_all_have_it(entry),
@@ -133,6 +147,43 @@ impl World {
         });
     }
 
+    /// A store is away for too long: nothing new is read, and what waits is given back.
+    pub fn retreat_some(&mut self) {
+        if self.is_accepting && self.retreat_until.is_none() && self.fault(Fault::Retreat, 8) {
+            self.retreat_until = Some(Nanos(self.now.0 + self.rng.within(0, 3_000) * MILLI));
+            (0..self.shards.len()).for_each(|shard| self.feed(shard, Input::Retreat(true)));
+        }
+    }
+
+    /// All stores answer again: what was handed in is taken, and what was kept comes, in stream order or in any.
+    pub fn end_retreat(&mut self) {
+        let is_over = self.retreat_until.is_some_and(|until| self.is_calm || until <= self.now);
+        if !is_over || self.is_cut_off {
+            return;
+        }
+        for shard in 0..self.shards.len() {
+            while let Some(arrival) = self.intake[shard].pop_front() {
+                self.feed_event(shard, arrival);
+            }
+            self.feed(shard, Input::Retreat(false));
+            self.flush(shard);
+        }
+        self.retreat_until = None;
+        let is_in_order = self.rng.chance(500);
+        for at in std::mem::take(&mut self.broker.kept) {
+            if self.broker.entries[at].is_settled {
+                continue;
+            }
+            match is_in_order {
+                true => self.deliver_entry(at),
+                false => {
+                    let due = self.soon(ACK_WAIT_MILLIS);
+                    self.broker.later.push((due, at));
+                }
+            }
+        }
+    }
+
     /// Whether the broker keeps nothing that is not settled.
     pub fn is_stream_settled(&self) -> bool {
         self.broker.entries.iter().all(|entry| entry.is_settled)
@@ -147,8 +198,8 @@ impl World {
     }
 
     /// The engine is gone, whatever it had: gateways may still read what was on the wire; settlements on theirs are heard
-    /// or not. A new one starts and gets what is unsettled: with the assignment `partitioned` in the order of the stream,
-    /// and with it all that was settled behind something that was not; with `queue` after newer events, in any order.
+    /// or not. A new one starts and gets what is unsettled: with the assignment `partitioned` in the order of the stream;
+    /// with `queue` after newer events, in any order.
     pub fn restart(&mut self) {
         self.let_gateways_read_on();
         self.conns.iter().for_each(|conn: &Conn| self.oracle.conn_is_over[conn.number] = true);
@@ -166,6 +217,8 @@ impl World {
         self.clear_lanes();
         self.broker.restarts += 1;
         self.is_cut_off = false;
+        self.retreat_until = None;
+        self.broker.kept.clear();
         self.oracle.restart();
         for gateway in 0..self.gateways.len() {
             self.list_again(gateway);
@@ -176,13 +229,8 @@ impl World {
         }
         let is_partitioned = self.rng.chance(500);
         self.broker.later.clear();
-        let mut has_hole = vec![false; self.shards.len()];
         for at in 0..self.broker.entries.len() {
-            let entry = &mut self.broker.entries[at];
-            has_hole[entry.home] |= !entry.is_settled;
-            // A cumulative ack says nothing of what stands behind the first that is not settled.
-            entry.is_settled &= !(is_partitioned && has_hole[entry.home]);
-            match (entry.is_settled, is_partitioned) {
+            match (self.broker.entries[at].is_settled, is_partitioned) {
                 (true, _) => {}
                 (false, true) => self.deliver_entry(at),
                 (false, false) => {

@@ -168,10 +168,10 @@ fn cut_off(world: &mut World) {
     for _ in 0..10 {
         rough_step(world);
     }
-    let of_this_engine = || world.oracle.tags.iter().filter(|tag| tag.is_taken && !tag.is_dead);
-    assert!(of_this_engine().all(|tag| tag.is_settled), "each event is settled or given back");
-    let given_back = of_this_engine().filter(|tag| tag.is_given_back).count() as u64;
-    assert_eq!(given_back, world.events_ended(EventEnd::CutByStop), "what was cut off is given back, and nothing else");
+    let mut of_this_engine = world.oracle.tags.iter().filter(|tag| tag.is_taken && !tag.is_dead);
+    assert!(of_this_engine.all(|tag| tag.is_settled), "each event is settled or given back");
+    let given_back = world.events_ended(EventEnd::CutByStop) + world.events_ended(EventEnd::GivenBack);
+    assert_eq!(world.oracle.given_back, given_back, "what was cut off is given back, and nothing else");
     assert!(world.recipients_ended(RecipientEnd::Delivered) <= world.oracle.answered_ok, "delivered means answered");
     world.restart();
     calm_down(world);
@@ -183,6 +183,7 @@ fn check_ends(world: &World) {
         assert!(tag.is_dead || (tag.is_taken && tag.is_settled), "tag {number} was never settled");
     }
     assert!(world.is_stream_settled(), "the stream is settled");
+    assert_eq!(world.oracle.given_back, world.events_ended(EventEnd::GivenBack), "what was given back is counted");
     let delivered = world.recipients_ended(RecipientEnd::Delivered);
     assert_eq!(delivered, world.oracle.answered_ok, "delivered is what gateways answered for");
     let bad = [EventEnd::Undecodable, EventEnd::NoSessionId, EventEnd::LongSessionId];

@@ -67,7 +67,6 @@ pub struct Tag {
     pub entry: usize,
     pub is_taken: bool,
     pub is_settled: bool,
-    pub is_given_back: bool,
     /// How often it was handed in and settled.
     hand_ins: u32,
     settlements: u32,
@@ -128,6 +127,8 @@ pub struct Oracle {
     pub conn_is_over: Vec<bool>,
     /// Recipients that gateways answered for without an error, as far as the core heard of it.
     pub answered_ok: u64,
+    /// Tags that this engine gave back.
+    pub given_back: u64,
     deliveries: HashMap<(usize, usize), Delivery>,
     refused_at: HashMap<(usize, usize), Vec<usize>>,
     firsts: HashMap<(usize, usize), Vec<First>>,
@@ -145,6 +146,7 @@ impl Oracle {
             by_key: HashMap::new(),
             conn_is_over: Vec::new(),
             answered_ok: 0,
+            given_back: 0,
             deliveries: HashMap::new(),
             refused_at: HashMap::new(),
             firsts: HashMap::new(),
@@ -189,6 +191,7 @@ impl Oracle {
     pub fn restart(&mut self) {
         self.engine += 1;
         self.answered_ok = 0;
+        self.given_back = 0;
         self.firsts.clear();
         self.newest_at.clear();
         self.refused_at.clear();
@@ -229,7 +232,7 @@ impl Oracle {
         assert!(tag.settlements <= tag.hand_ins, "tag {number} was settled more often than it was handed in");
         assert!(!tag.is_dead, "tag {number} was settled by an engine that is gone");
         tag.is_settled = true;
-        tag.is_given_back = how == SettleAs::GivenBack;
+        self.given_back += u64::from(how == SettleAs::GivenBack);
         if let Some((event, take)) = tag.event {
             if self.events[event].take != take {
                 // It was taken anew before the end of the first was heard: not after it was pushed and done.

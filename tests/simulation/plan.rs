@@ -55,6 +55,8 @@ faults! {
     Mesh = "mesh",
     /// Routes that name gateways that nobody ever hears of again.
     Strangers = "strangers",
+    /// A store is away for so long that what waits for it is given back.
+    Retreat = "retreat",
 }
 
 /// Less than a seed's whole schedule, to find the shortest one that still fails.

@@ -104,6 +104,8 @@ pub struct World {
     pub bad_taken: u64,
     pub is_calm: bool,
     pub is_cut_off: bool,
+    /// What waits for lookups is given back, until then.
+    pub retreat_until: Option<Nanos>,
     pub is_accepting: bool,
     next_order: u64,
     /// By from, to, and whether it carries results.
@@ -139,6 +141,7 @@ impl World {
             bad_taken: 0,
             is_calm: false,
             is_cut_off: false,
+            retreat_until: None,
             is_accepting: true,
             next_order: 0,
             lanes: (0..shards * shards).map(|_| Default::default()).collect(),
@@ -180,7 +183,9 @@ impl World {
             self.disturb_keepers();
             self.redeliver_some();
             self.kill_some();
+            self.retreat_some();
         }
+        self.end_retreat();
         self.write_late_routes();
         self.run_stores();
         self.run_broker();
@@ -213,7 +218,7 @@ impl World {
         self.check_counts(shard);
     }
 
-    fn flush(&mut self, shard: usize) {
+    pub fn flush(&mut self, shard: usize) {
         let mut outputs = std::mem::take(&mut self.outputs);
         self.shards[shard].flush(&mut outputs);
         for output in outputs.drain(..) {
@@ -232,14 +237,18 @@ impl World {
         if self.is_cut_off {
             return;
         }
-        let room = self.shards[shard].room().min(1 + self.rng.below(8));
+        let room = match self.shards[shard].room() {
+            0 if self.retreat_until.is_some() => 1,
+            room => room,
+        };
+        let room = room.min(1 + self.rng.below(8));
         for _ in 0..room {
             let Some(arrival) = self.intake[shard].pop_front() else { return };
             self.feed_event(shard, arrival);
         }
     }
 
-    fn feed_event(&mut self, shard: usize, arrival: Arrival) {
+    pub fn feed_event(&mut self, shard: usize, arrival: Arrival) {
         let number = arrival.tag.number;
         if self.is_past_repeat_window(&arrival) {
             let tag = &mut self.oracle.tags[number as usize];
@@ -262,6 +271,10 @@ impl World {
             self.bad_taken += 1;
             return self.feed(shard, Input::Event { payload: arrival.payload, tag: arrival.tag });
         };
+        if self.retreat_until.is_some() && self.shards[shard].room() == 0 {
+            // It is not taken at all.
+            return self.feed(shard, Input::Event { payload: arrival.payload, tag: arrival.tag });
+        }
         let before = (self.shards[shard].events_in_flight(), self.shards[shard].payload_bytes_in_flight());
         self.feed(shard, Input::Event { payload: arrival.payload.clone(), tag: arrival.tag });
         let after = (self.shards[shard].events_in_flight(), self.shards[shard].payload_bytes_in_flight());

@@ -146,11 +146,20 @@ impl World {
 
     /// The same with environment variables besides.
     pub fn engine_with(&self, shards: u16, more: &str, variables: &[(&str, &str)]) -> Process {
+        self.start(shards, &(self.yaml() + more), variables)
+    }
+
+    /// The same with a configuration of its own.
+    pub fn engine_of(&self, shards: u16, yaml: &str) -> Process {
+        self.start(shards, yaml, &[])
+    }
+
+    fn start(&self, shards: u16, yaml: &str, variables: &[(&str, &str)]) -> Process {
         let port = free_ports(1).expect("a free port")[0];
         let admin = format!("127.0.0.1:{port}");
         let file = |name: &str| self.folder.path().join(format!("{name}-{port}"));
         let (config, output) = (file("task.yaml"), file("output"));
-        std::fs::write(&config, self.yaml() + more).expect("a configuration");
+        std::fs::write(&config, yaml).expect("a configuration");
         let out = std::fs::File::create(&output).expect("an output file");
         let err = out.try_clone().expect("an output file");
         let child = Command::new(env!("CARGO_BIN_EXE_task-engine"))
@@ -172,7 +181,8 @@ impl World {
         self.folder.path().join("task-engine-dead-letters.jsonl")
     }
 
-    fn yaml(&self) -> String {
+    /// Where the servers are.
+    pub fn yaml(&self) -> String {
         let [nats, redis, mysql, etcd] = SECRETS;
         format!(
             "nats:\n  url: nats://{}\n  token: {nats}\n  reconnect_delay: 100ms\n\

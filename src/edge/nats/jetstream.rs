@@ -4,26 +4,30 @@
 //! `consumer.max_ack_pending`; that what stays in work is reported before the server delivers it again; and that what
 //! is not settled when the engine ends is given back at once. Refuses to change a stream or consumer that exists.
 //!
-//! Assignment *queue*: one durable for all instances, explicit acks. *Partitioned*: a durable `<durable>-<partition>`
-//! a partition, cumulative acks, in stream order also after a crash (see `prepare.rs`).
+//! Assignment *queue*: one durable for all instances, of whose window each has its share (`share.rs`). *Partitioned*: a
+//! durable `<durable>-<partition>` a partition, in stream order also after a crash (see `prepare.rs`). Both with explicit
+//! acks, many in one write.
 
 mod ack_subject;
 mod api;
 pub(super) mod connect;
 mod desk;
 mod flight;
+mod given_up;
 mod lines;
 mod prepare;
 mod pulls;
 pub(super) mod reader;
 pub mod setup;
+mod share;
 mod unreadable;
 mod writer;
 
 use std::time::Duration;
 
 pub(super) use self::desk::{Desk, ReaderPlan};
-pub(super) use self::pulls::{Ask, Terms};
+pub(super) use self::pulls::Terms;
+pub(super) use self::writer::Wanted;
 use super::Assignment;
 use crate::limits::JETSTREAM_PARTITION_WINDOW_MIN;
 

@@ -1,7 +1,7 @@
 //! The keeper of one connection: builds it, watches it, replaces it, and ends it.
 //!
 //! Promises to try for ever, at most every few seconds, and to say what is wrong and where to look; and that no more
-//! than two connections' messages wait at once. How it sees that a connection is to be replaced: [`Watch`].
+//! than two connections' messages wait at once; and that nothing is read while the intake is shut. How it sees that a connection is to be replaced: [`Watch`].
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
@@ -31,6 +31,8 @@ const PULLS_QUIET: Duration = Duration::from_millis(50);
 const PULLS_LOOK: Duration = Duration::from_millis(2);
 /// JetStream: consumers that are looked up or made at once, for each of which an answer may take as long as a connect.
 const PREPARED_AT_ONCE: usize = 256;
+/// How often to look whether the engine can work again.
+const SHUT_LOOK: Duration = Duration::from_millis(100);
 /// How long to wait for a reader that has two connections' messages before it.
 const ROOM_LOOK: Duration = Duration::from_millis(200);
 
@@ -61,6 +63,8 @@ pub(super) struct Keeper {
     pub(super) desk: Option<Arc<Desk>>,
     /// Reading is over, acks are still to be written.
     is_acking: Cell<bool>,
+    /// Nothing is read as long as the engine cannot work.
+    is_sitting_out: Cell<bool>,
 }
 
 /// A connection that stands.
@@ -84,8 +88,9 @@ impl Keeper {
         feeds: Sender<Feed>,
         desk: Option<Arc<Desk>>,
     ) -> Self {
-        let (feeds, away, is_acking) = (Some(feeds), Quiet::default(), Cell::new(false));
-        Self { shared, intake, reader, subjects, nudge, nudged, feeds, away, desk, is_acking }
+        let (feeds, away) = (Some(feeds), Quiet::default());
+        let (is_acking, is_sitting_out) = (Cell::new(false), Cell::new(false));
+        Self { shared, intake, reader, subjects, nudge, nudged, feeds, away, desk, is_acking, is_sitting_out }
     }
 
     /// Runs until the source stops; with JetStream, until it is closed.
@@ -109,6 +114,10 @@ impl Keeper {
     fn keep(&self) -> Option<Up> {
         let mut tries = 0;
         while !self.stopping() {
+            if !self.intake.is_open() {
+                self.sit_out(None);
+                continue;
+            }
             // One connection's messages may wait behind the one that is read; a third would be without bound.
             if self.feeds.as_ref().is_some_and(Sender::is_full) {
                 self.pause(ROOM_LOOK);
@@ -117,6 +126,11 @@ impl Keeper {
             let why = match self.build() {
                 Ok(up) => match Watch::new(self, &up).run() {
                     Ended::Stop => return Some(up),
+                    Ended::Turned => {
+                        tries = 0;
+                        self.sit_out(Some(up));
+                        continue;
+                    }
                     Ended::Lost(why) => {
                         if let Some(desk) = &self.desk {
                             desk.note_loss(up.since.elapsed());
@@ -134,6 +148,63 @@ impl Keeper {
             tries += 1;
         }
         None
+    }
+
+    /// Ends reading, and waits until the intake is open again. What is out is acknowledged and reported meanwhile.
+    fn sit_out(&self, up: Option<Up>) {
+        self.is_sitting_out.set(true);
+        if let Some(desk) = &self.desk {
+            desk.sit_out(true);
+        }
+        if let Some(up) = &up {
+            self.leave(up);
+        }
+        self.intake.report(self.reader, Health::Waiting("NATS: not reading".to_owned()));
+        match &self.desk {
+            Some(desk) => {
+                desk.note_left();
+                self.sit_out_acking(up, desk);
+                desk.sit_out(false);
+            }
+            None => {
+                if let Some(up) = up {
+                    up.subscriptions.give_up(&up.progress);
+                }
+                while !self.stopping() && !self.has_turned() {
+                    self.pause(SHUT_LOOK);
+                }
+            }
+        }
+        self.is_sitting_out.set(false);
+    }
+
+    /// Keeps a connection for acks while some event is out.
+    fn sit_out_acking(&self, up: Option<Up>, desk: &Desk) {
+        let mut up = up;
+        while !self.stopping() && !self.has_turned() {
+            match up.take() {
+                Some(standing) => {
+                    Watch::new(self, &standing).run();
+                    standing.subscriptions.give_up(&standing.progress);
+                }
+                None if desk.is_idle() => self.pause(SHUT_LOOK),
+                None => match self.build() {
+                    Ok(built) => up = Some(built),
+                    Err(why) => {
+                        self.waiting(why);
+                        self.pause(backoff(self.shared.settings.reconnect_wait, 1));
+                    }
+                },
+            }
+        }
+        if let Some(up) = up {
+            up.subscriptions.give_up(&up.progress);
+        }
+    }
+
+    /// Whether the engine began or ceased to be able to work since this connection was made.
+    pub(super) fn has_turned(&self) -> bool {
+        !self.is_acking.get() && self.intake.is_open() == self.is_sitting_out.get()
     }
 
     /// Keeps a connection for acks until the source is closed.
@@ -182,7 +253,7 @@ impl Keeper {
     }
 
     pub(super) fn ready(&self, servers: &str) {
-        if self.is_acking.get() {
+        if self.is_acking.get() || self.is_sitting_out.get() {
             return;
         }
         match &self.desk {
@@ -240,7 +311,7 @@ impl Keeper {
         };
         let feed = subscriptions.feed(state.clone());
         let progress = feed.progress.clone();
-        if let Some(feeds) = &self.feeds {
+        if let Some(feeds) = self.feeds.as_ref().filter(|_| !self.is_sitting_out.get()) {
             // There is room, as only this thread puts in; a reader that is gone reads no more.
             let _ = feeds.try_send(feed);
         }
@@ -255,7 +326,9 @@ impl Keeper {
 
     /// All that the server has sent is in the feed when this returns, unless the server does not answer in time.
     fn leave(&self, up: &Up) {
-        self.intake.report(self.reader, Health::Waiting("NATS: stopping".to_owned()));
+        if !self.is_sitting_out.get() {
+            self.intake.report(self.reader, Health::Waiting("NATS: stopping".to_owned()));
+        }
         self.let_pulls_end();
         let until = Instant::now() + LEAVE_DEADLINE;
         if up.state.is_connected() && up.link.asks.send_deadline(Ask::Leave, until).is_ok() {

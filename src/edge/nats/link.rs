@@ -20,7 +20,7 @@ use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, bounded};
 use nats::{Connection, Message, Subscription};
 
 use super::jetstream::connect::{self, Arrival, Opened};
-use super::jetstream::{Ask as Pull, Desk, Terms};
+use super::jetstream::{Desk, Terms, Wanted};
 use super::server::{Credentials, Server};
 use crate::limits::NATS_PENDING_MESSAGES;
 use crate::ports::Intake;
@@ -171,7 +171,8 @@ fn connect(plan: &LinkPlan) -> Result<(Connection, Subscriptions), OpenError> {
     let urls: Vec<String> = plan.servers.iter().map(Server::url).collect();
     let connection = options(plan).connect(urls.join(",")).map_err(OpenError::Client)?;
     if let Some(desk) = &plan.desk {
-        let opened = connect::open(&connection, desk, plan.write_timeout, &plan.state).map_err(OpenError::Words)?;
+        let opened = connect::open(&connection, desk, plan.write_timeout, &plan.state, &plan.intake)
+            .map_err(OpenError::Words)?;
         return Ok((connection, Subscriptions { all: opened.inbox.iter().cloned().collect(), opened: Some(opened) }));
     }
     let all = subscribe(&connection, plan).map_err(OpenError::Client)?;
@@ -246,7 +247,8 @@ fn options(plan: &LinkPlan) -> nats::Options {
                 tracing::warn!(reader, left_out, "NATS says: {text}");
             }
             let lower = text.to_ascii_lowercase();
-            let is_ours = lower.contains("permissions violation for subscription")
+            // Nothing depends on advisories.
+            let is_ours = (lower.contains("permissions violation for subscription") && !text.contains("$JS.EVENT."))
                 || (has_acks && lower.contains("permissions violation for publish") && text.contains("$JS."));
             if is_ours {
                 error.lose(format!("{text}; check the user's permissions"));
@@ -335,7 +337,7 @@ pub(super) enum FeedState {
 /// What is pulled over a JetStream connection, and how.
 pub(super) struct PulledOver {
     pub(super) terms: Vec<Terms>,
-    pub(super) asks: Sender<Pull>,
+    pub(super) asks: Sender<Wanted>,
     /// Events that came another way, to be taken before all others.
     pub(super) found: Vec<Arrival>,
 }

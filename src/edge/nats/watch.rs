@@ -23,6 +23,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Why a connection is no longer watched.
 pub(super) enum Ended {
     Stop,
+    /// The engine began or ceased to be able to work.
+    Turned,
     Lost(String),
 }
 
@@ -67,6 +69,9 @@ impl<'a> Watch<'a> {
         loop {
             if self.keeper.stopping() {
                 return Ended::Stop;
+            }
+            if self.keeper.has_turned() {
+                return Ended::Turned;
             }
             if let Some(why) = self.look() {
                 return self.lost(&why);

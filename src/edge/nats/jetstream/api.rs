@@ -236,6 +236,16 @@ pub(super) struct ConsumerConfig {
     pub inactive_threshold: u64,
     #[serde(default, skip_serializing)]
     pub backoff: Vec<u64>,
+    /// With [`FROM_SEQUENCE`]: the first event that it delivers.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub opt_start_seq: u64,
+}
+
+/// The deliver policy of a consumer that begins at `opt_start_seq`.
+pub(super) const FROM_SEQUENCE: &str = "by_start_sequence";
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Where a consumer is.
@@ -258,6 +268,9 @@ pub(super) struct ConsumerInfo {
     pub ack_floor: Sequences,
     #[serde(default)]
     pub num_ack_pending: u64,
+    /// Pulls that stand, of all instances.
+    #[serde(default)]
+    pub num_waiting: u64,
 }
 
 /// Whether a stream's or consumer's subject takes another: `*` is one token, `>` at the end is one or more.
@@ -282,6 +295,11 @@ pub(super) fn stream_info(stream: &str) -> String {
 /// Asks for a consumer.
 pub(super) fn consumer_info(stream: &str, consumer: &str) -> Request {
     Request { subject: format!("$JS.API.CONSUMER.INFO.{stream}.{consumer}"), body: String::new() }
+}
+
+/// Deletes a consumer.
+pub(super) fn delete_consumer(stream: &str, consumer: &str) -> Request {
+    Request { subject: format!("$JS.API.CONSUMER.DELETE.{stream}.{consumer}"), body: String::new() }
 }
 
 /// Makes a consumer that is not there. Servers before 2.10 do not know `action` and would change one that is: so it is

@@ -8,15 +8,18 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Sender, bounded};
 use nats::{Connection, Message, Subscription};
 
 use super::api::Api;
 use super::desk::Desk;
+use super::given_up::{self, GivenUp};
 use super::prepare::{Prepared, prepare};
-use super::pulls::{Ask, Status, Terms};
-use super::writer::{Wire, Writer};
+use super::pulls::{Status, Terms};
+use super::writer::{Wanted, Wire, Writer};
 use crate::edge::nats::link::LinkState;
+use crate::ports::Intake;
+use crate::quiet::Quiet;
 
 /// What a connection has for its reader and keeper.
 pub(in crate::edge::nats) struct Opened {
@@ -25,7 +28,7 @@ pub(in crate::edge::nats) struct Opened {
     pub terms: Vec<Terms>,
     /// What was found without a pull, for its reader.
     pub found: Vec<Arrival>,
-    pub asks: Sender<Ask>,
+    pub asks: Sender<Wanted>,
     /// The writer ends when this is dropped.
     pub _over: Sender<()>,
 }
@@ -54,6 +57,7 @@ pub(in crate::edge::nats) fn open(
     desk: &Arc<Desk>,
     timeout: Duration,
     state: &Arc<LinkState>,
+    intake: &Intake,
 ) -> Result<Opened, String> {
     let is_reading = !desk.is_leaving();
     let failed = |error: io::Error| format!("the connection broke ({error})");
@@ -69,23 +73,29 @@ pub(in crate::edge::nats) fn open(
     let prepared = prepare(&api, desk)?;
     let (asks, asked) = bounded(prepared.terms.len() + 16);
     let (over, is_over) = bounded(0);
-    start_writer(connection, desk, timeout, state, &prepared, (prefix, asked, is_over)).map_err(failed)?;
+    let given_up = GivenUp {
+        subscription: connection.subscribe(&given_up::subject(&desk.plan.stream)).ok(),
+        intake: intake.clone(),
+        said: Quiet::default(),
+    };
+    let wire = ClientWire { connection: connection.clone(), timeout };
+    let writer = Writer {
+        wire,
+        desk: desk.clone(),
+        inbox: prefix,
+        asks: asked,
+        given_up,
+        over: is_over,
+        ack_wait: prepared.ack_wait,
+    };
+    start_writer(writer, state).map_err(failed)?;
     let Prepared { terms, found, .. } = prepared;
     Ok(Opened { inbox, terms, found, asks, _over: over })
 }
 
-fn start_writer(
-    connection: &Connection,
-    desk: &Arc<Desk>,
-    timeout: Duration,
-    state: &Arc<LinkState>,
-    prepared: &Prepared,
-    (inbox, asks, over): (String, Receiver<Ask>, Receiver<()>),
-) -> io::Result<()> {
-    let wire = ClientWire { connection: connection.clone(), timeout };
-    let writer = Writer { wire, desk: desk.clone(), inbox, asks, over, ack_wait: prepared.ack_wait };
+fn start_writer(writer: Writer<ClientWire>, state: &Arc<LinkState>) -> io::Result<()> {
     let state = state.clone();
-    thread::Builder::new().name(format!("nats-write-{}", desk.plan.reader)).spawn(move || {
+    thread::Builder::new().name(format!("nats-write-{}", writer.desk.plan.reader)).spawn(move || {
         if let Err(error) = writer.run() {
             state.lose(format!("acks cannot be written ({error})"));
         }

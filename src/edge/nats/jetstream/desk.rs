@@ -87,7 +87,8 @@ impl ReaderPlan {
         self.consumers.len()
     }
 
-    pub(super) fn is_cumulative(&self) -> bool {
+    /// The consumers are partitions: the order of their events is kept.
+    pub(super) fn is_ordered(&self) -> bool {
         self.own.is_some()
     }
 
@@ -119,6 +120,10 @@ pub(in crate::edge::nats) struct Desk {
     /// Connections that were lost, each soon after the one before.
     losses: AtomicU32,
     is_leaving: AtomicBool,
+    /// Nothing is read for a while; see [`sit_out`](Self::sit_out).
+    is_sitting_out: AtomicBool,
+    /// What was read until then is all in.
+    has_left: AtomicBool,
     is_finishing: AtomicBool,
     is_closed: AtomicBool,
     has_said: AtomicBool,
@@ -132,7 +137,7 @@ impl Desk {
         // As many as can be out, and as many again: pulls that were thought dead may still deliver.
         let (settle, settled) = bounded(events * 2 + 16);
         Self {
-            flight: Mutex::new(Flight::new(plan.consumers.len(), plan.is_cumulative())),
+            flight: Mutex::new(Flight::new(plan.consumers.len(), plan.is_ordered())),
             plan,
             settle,
             settled,
@@ -142,6 +147,8 @@ impl Desk {
             arrived: AtomicU64::new(0),
             losses: AtomicU32::new(0),
             is_leaving: AtomicBool::new(false),
+            is_sitting_out: AtomicBool::new(false),
+            has_left: AtomicBool::new(false),
             is_finishing: AtomicBool::new(false),
             has_said: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
@@ -157,6 +164,12 @@ impl Desk {
 
     pub(super) fn flight(&self) -> MutexGuard<'_, Flight> {
         self.flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing is out, nor waits to be said.
+    pub(in crate::edge::nats) fn is_idle(&self) -> bool {
+        let flight = self.flight();
+        self.settled.is_empty() && (0..self.plan.consumers.len()).all(|consumer| flight.out(consumer) == 0)
     }
 
     /// Hands settlements over to the connection's writer.
@@ -214,11 +227,28 @@ impl Desk {
 
     /// From now on nothing is asked for.
     pub(in crate::edge::nats) fn leave(&self) {
+        self.flight().end();
         self.is_leaving.store(true, Ordering::Release);
     }
 
+    /// While this lasts nothing is asked for; what is out is still acknowledged and reported.
+    pub(in crate::edge::nats) fn sit_out(&self, is_sitting_out: bool) {
+        self.has_left.store(false, Ordering::Release);
+        self.is_sitting_out.store(is_sitting_out, Ordering::Release);
+    }
+
+    /// All that the server had sent when the sitting out began is in.
+    pub(in crate::edge::nats) fn note_left(&self) {
+        self.has_left.store(true, Ordering::Release);
+    }
+
+    /// Whether what is given back now comes again, and not to this process.
+    pub(in crate::edge::nats) fn has_left(&self) -> bool {
+        self.is_sitting_out.load(Ordering::Acquire) && self.has_left.load(Ordering::Acquire)
+    }
+
     pub(super) fn is_leaving(&self) -> bool {
-        self.is_leaving.load(Ordering::Acquire)
+        self.is_leaving.load(Ordering::Acquire) || self.is_sitting_out.load(Ordering::Acquire)
     }
 
     /// Has everything that is not settled given back.

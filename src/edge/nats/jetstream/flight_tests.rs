@@ -1,4 +1,4 @@
-//! What may be acknowledged when, without a server.
+//! What is said of events when, without a server.
 
 use super::*;
 
@@ -9,8 +9,8 @@ fn reply(stream: u64, consumer: u64, deliveries: u64) -> String {
 struct Try(Flight);
 
 impl Try {
-    fn new(is_cumulative: bool) -> Self {
-        Self(Flight::new(2, is_cumulative))
+    fn new(is_ordered: bool) -> Self {
+        Self(Flight::new(2, is_ordered))
     }
 
     fn take(&mut self, stream: u64, consumer: u64, deliveries: u64) -> u64 {
@@ -22,7 +22,6 @@ impl Try {
     fn settle(&mut self, number: u64, how: SettleAs) -> Vec<String> {
         let mut lines = Lines::default();
         self.0.settle(number, how, &mut lines);
-        self.0.floors(&mut lines);
         said(&mut lines)
     }
 }
@@ -53,90 +52,86 @@ fn explicit_acks_leave_in_any_order_and_once() {
 }
 
 #[test]
-fn a_cumulative_ack_waits_for_all_before_it() {
+fn partitions_are_acknowledged_one_by_one_as_well() {
     let mut flight = Try::new(true);
     let numbers: Vec<u64> = (1..=5).map(|at| flight.take(at * 10, at, 1)).collect();
-    assert_eq!(flight.settle(numbers[1], SettleAs::Done), [""; 0]);
-    assert_eq!(flight.settle(numbers[2], SettleAs::Terminated), [""; 0]);
-    assert_eq!(flight.settle(numbers[0], SettleAs::Done), ["30 +ACK"]);
-    assert_eq!(flight.settle(numbers[4], SettleAs::Done), [""; 0]);
-    assert_eq!(flight.0.out(0), 2, "settled but not acknowledged is still out");
+    assert_eq!(flight.settle(numbers[1], SettleAs::Done), ["20 +ACK"], "it says nothing of what stands before it");
+    assert_eq!(flight.settle(numbers[4], SettleAs::Terminated), ["50 +TERM"]);
+    assert_eq!(flight.0.out(0), 3);
+    let again = flight.take(30, 6, 2);
     let mut lines = Lines::default();
-    assert_eq!(flight.0.give_back(&mut lines), 1);
-    assert_eq!(said(&mut lines), [r#"40 -NAK {"delay": 500000000}"#]);
+    assert_eq!(flight.0.give_back(&mut lines), 4);
+    let words = said(&mut lines);
+    let sequences: Vec<_> = words.iter().map(|word| word.split(' ').next().expect("a sequence")).collect();
+    assert_eq!(sequences, ["10", "30", "30", "40"], "in stream order");
+    assert_eq!(flight.settle(again, SettleAs::Done), [""; 0]);
 }
 
 #[test]
-fn a_repeat_of_what_is_out_is_acknowledged_as_its_first_delivery() {
-    let mut flight = Try::new(true);
-    let (one, two) = (flight.take(1, 1, 1), flight.take(2, 2, 1));
-    let again = flight.take(1, 3, 2);
-    let mut lines = Lines::default();
-    flight.0.settle(one, SettleAs::Done, &mut lines);
-    flight.0.floors(&mut lines);
-    let mut subject = String::new();
-    let _ = lines.write(|written, _| {
-        subject = written.to_owned();
-        Ok::<(), ()>(())
-    });
-    assert_eq!(subject, reply(1, 1, 1));
-    assert_eq!(flight.settle(again, SettleAs::Done), ["1 +ACK", "1 +ACK"], "the last ack once more, and its own");
-    assert_eq!(flight.settle(two, SettleAs::Done), ["2 +ACK"]);
-    assert_eq!(flight.0.out(0), 0);
-}
-
-#[test]
-fn nothing_past_a_loss_is_acknowledged_before_the_lost_came_again() {
-    let mut flight = Try::new(true);
-    let one = flight.take(1, 1, 1);
-    // 2 and 3 were sent and lost; 4 comes first all the same.
-    assert_eq!(flight.0.take_over(0, 3, (3, 3)), 2);
-    let four = flight.take(4, 4, 1);
-    assert_eq!(flight.settle(four, SettleAs::Done), [""; 0]);
-    assert_eq!(flight.settle(one, SettleAs::Done), ["1 +ACK"]);
-    let two = flight.take(2, 5, 2);
-    assert_eq!(flight.settle(two, SettleAs::Done), [""; 0]);
-    let three = flight.take(3, 6, 2);
-    assert_eq!(flight.settle(three, SettleAs::Done), ["4 +ACK"]);
-}
-
-#[test]
-fn a_gap_in_the_deliveries_is_a_loss() {
-    let mut flight = Try::new(true);
-    assert_eq!(flight.0.take_over(0, 0, (0, 0)), 0);
-    let one = flight.take(1, 1, 1);
-    let three = flight.take(3, 3, 1);
-    assert_eq!(flight.settle(one, SettleAs::Done), ["1 +ACK"]);
-    assert_eq!(flight.settle(three, SettleAs::Done), [""; 0]);
-    assert!(flight.0.is_missing_some(0));
-    // Somebody else got and settled 2: the server says so.
-    assert_eq!(flight.0.take_over(0, 1, (3, 3)), 0);
-    let mut lines = Lines::default();
-    flight.0.floors(&mut lines);
-    assert_eq!(said(&mut lines), ["3 +ACK"]);
-}
-
-#[test]
-fn what_the_server_forgot_is_acknowledged_only_when_it_has_come_again() {
+fn what_a_partition_gives_back_at_the_end_leaves_in_stream_order() {
     let mut flight = Try::new(true);
     let numbers: Vec<u64> = (1..=4).map(|at| flight.take(at, at, 1)).collect();
-    assert_eq!(flight.settle(numbers[0], SettleAs::Done), ["1 +ACK"]);
-    assert_eq!(flight.0.take_over(0, 1, (2, 2)), 0);
-    assert_eq!(flight.0.out(0), 1);
-    numbers[2..].iter().for_each(|&number| assert_eq!(flight.settle(number, SettleAs::Done), [""; 0]));
-    assert_eq!(flight.settle(numbers[1], SettleAs::Done), ["2 +ACK"]);
-    let again = flight.take(3, 3, 1);
-    assert_eq!(flight.settle(again, SettleAs::Done), ["3 +ACK"]);
-    // Also what was acknowledged already.
-    assert_eq!(flight.0.take_over(0, 0, (1, 1)), 0);
+    assert_eq!(flight.settle(numbers[3], SettleAs::GivenBack).len(), 1, "before the end at once");
+    flight.0.end();
+    assert_eq!(flight.settle(numbers[2], SettleAs::GivenBack), [""; 0]);
+    assert_eq!(flight.settle(numbers[1], SettleAs::Terminated), ["2 +TERM"]);
     let mut lines = Lines::default();
-    flight.0.repeat_floors(&mut lines);
-    assert!(lines.is_empty());
+    assert_eq!(flight.0.give_back(&mut lines), 2);
+    assert_eq!(said(&mut lines), [1, 3].map(|at| format!(r#"{at} -NAK {{"delay": 500000000}}"#)));
 }
 
 #[test]
-fn what_stays_in_work_is_reported_and_what_is_given_back_is_not() {
+fn what_somebody_else_gets_is_noticed() {
     let mut flight = Try::new(true);
+    flight.take(7, 7, 1);
+    flight.take(8, 8, 1);
+    assert_eq!(flight.0.take_elsewhere(0), 0, "where the first one stands says nothing");
+    flight.take(11, 11, 1);
+    assert_eq!((flight.0.take_elsewhere(0), flight.0.take_elsewhere(0)), (2, 0));
+    flight.0.take_over(0, 0, 20);
+    flight.take(21, 30, 1);
+    assert_eq!(flight.0.take_elsewhere(0), 0, "another connection");
+}
+
+#[test]
+fn whoever_takes_over_knows_how_many_are_elsewhere() {
+    let mut flight = Try::new(true);
+    assert_eq!(flight.0.take_over(0, 3, 3), 3, "a predecessor's");
+    let numbers: Vec<u64> = (4..=8).map(|at| flight.take(at, at, 1)).collect();
+    flight.take(4, 9, 2);
+    assert_eq!(flight.0.take_over(0, 5, 8), 0, "each of them is here, one twice");
+    assert_eq!(flight.0.take_over(0, 6, 9), 1, "one was lost on its way");
+    // The server forgot its newest deliveries: they come again, and then they count.
+    assert_eq!(flight.0.take_over(0, 3, 6), 0);
+    assert_eq!(flight.settle(numbers[4], SettleAs::Done), [""; 0]);
+    assert_eq!(flight.settle(numbers[2], SettleAs::Done), ["6 +ACK"]);
+    let again = flight.take(8, 8, 1);
+    assert_eq!(flight.settle(again, SettleAs::Done), ["8 +ACK"]);
+    let mut queue = Try::new(false);
+    assert_eq!((queue.0.take_over(0, 9, 9), queue.take(1, 1, 1)), (0, 0), "others of a queue keep what they have");
+}
+
+#[test]
+fn work_of_a_partition_is_reported_as_a_whole_and_in_order() {
+    let mut flight = Try::new(true);
+    let one = flight.take(1, 1, 1);
+    let two = flight.take(2, 2, 1);
+    flight.settle(one, SettleAs::Done);
+    // Takes the first one's place.
+    flight.take(3, 3, 1);
+    assert!(flight.0.due(0).contains(&0) && !flight.0.due(0).contains(&1));
+    let mut lines = Lines::default();
+    flight.0.progress_in_order(0, 7, &mut lines);
+    assert_eq!(said(&mut lines), ["2 +WPI", "3 +WPI"]);
+    assert!(flight.0.due(6).is_empty(), "touched a moment ago");
+    flight.settle(two, SettleAs::GivenBack);
+    flight.0.progress_in_order(0, 9, &mut lines);
+    assert_eq!(said(&mut lines), ["3 +WPI"]);
+}
+
+#[test]
+fn work_of_a_queue_is_reported_when_it_is_due() {
+    let mut flight = Try::new(false);
     let (_, two) = (flight.take(1, 1, 1), flight.take(2, 2, 1));
     flight.settle(two, SettleAs::GivenBack);
     let mut lines = Lines::default();

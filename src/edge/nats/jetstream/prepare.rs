@@ -1,17 +1,17 @@
 //! What has to stand before the first pull of a connection: the stream, the consumers, and what the last owner left.
 //!
 //! Promises to make a consumer that is missing and to change none that is there: what differs from the configuration
-//! is said, and what cannot work with it is refused. With cumulative acks, a consumer with unsettled events that are
-//! not here is left alone for ack_wait: then these come first and in order, and what was published since follows.
+//! is said, and what cannot work with it is refused. A partition's consumer with unsettled events that are not here is
+//! left alone for ack_wait: then these come first and in order, and what was published since follows.
 
 use std::time::{Duration, Instant};
 
 use super::api::{
-    Api, ApiError, ConsumerConfig, ConsumerInfo, StreamInfo, code, consumer_info, covers, create_consumer, stream_info,
+    Api, ApiError, ConsumerConfig, ConsumerInfo, FROM_SEQUENCE, StreamInfo, code, consumer_info, covers,
+    create_consumer, stream_info,
 };
 use super::connect::Arrival;
 use super::desk::{ConsumerPlan, Desk, ReaderPlan};
-use super::lines::Lines;
 use super::pulls::{EXPIRES, Terms};
 use super::unreadable;
 
@@ -20,6 +20,10 @@ const TAKE_OVER_MARGIN: Duration = Duration::from_millis(250);
 /// Acks that were sent a moment ago may not be worked off yet: how often that is waited for, and how long.
 const SETTLE_LOOKS: u32 = 5;
 const SETTLE_LOOK: Duration = Duration::from_millis(50);
+
+/// Each event is acknowledged by itself.
+const ACK_POLICY: &str = "explicit";
+const OLD_ACK_POLICY: &str = "all";
 
 /// What a connection may do.
 #[derive(Debug)]
@@ -103,8 +107,9 @@ fn consumers(api: &Api<'_>, plan: &ReaderPlan) -> Result<Vec<ConsumerInfo>, Stri
         let info = answer.map_err(|error| format!("consumer {} of stream {stream}: {error}", consumer.name))?;
         if let Some(why) = unusable(plan, consumer, &info.config) {
             return Err(format!(
-                "consumer {} of stream {stream} cannot be used: {why}; delete it, or set consumer.durable",
-                consumer.name
+                "consumer {} of stream {stream} cannot be used: {why}{}",
+                consumer.name,
+                remedy(&info.config)
             ));
         }
         infos.push(info);
@@ -112,12 +117,17 @@ fn consumers(api: &Api<'_>, plan: &ReaderPlan) -> Result<Vec<ConsumerInfo>, Stri
     Ok(infos)
 }
 
+/// What to do about one that cannot be used, where that is not said yet.
+pub(super) fn remedy(config: &ConsumerConfig) -> &'static str {
+    if is_of_old_policy(config) { "" } else { "; delete it, or set consumer.durable" }
+}
+
 /// The consumer as we make it.
 pub(super) fn wanted(plan: &ReaderPlan, consumer: &ConsumerPlan) -> ConsumerConfig {
     ConsumerConfig {
         durable_name: consumer.name.clone(),
         deliver_policy: "all".to_owned(),
-        ack_policy: if plan.is_cumulative() { "all" } else { "explicit" }.to_owned(),
+        ack_policy: ACK_POLICY.to_owned(),
         ack_wait: plan.ack_wait.as_nanos() as u64,
         max_deliver: -1,
         filter_subject: consumer.filter.clone(),
@@ -131,17 +141,29 @@ pub(super) fn wanted(plan: &ReaderPlan, consumer: &ConsumerPlan) -> ConsumerConf
         headers_only: false,
         inactive_threshold: 0,
         backoff: Vec::new(),
+        opt_start_seq: 0,
     }
+}
+
+/// Whether it acknowledges as engines up to 2026-11-27 had partitions do it.
+pub(super) fn is_of_old_policy(config: &ConsumerConfig) -> bool {
+    config.ack_policy == OLD_ACK_POLICY
 }
 
 /// Why events must not be read through it.
 pub(super) fn unusable(plan: &ReaderPlan, consumer: &ConsumerPlan, config: &ConsumerConfig) -> Option<String> {
-    let policy = if plan.is_cumulative() { "all" } else { "explicit" };
     if !config.deliver_subject.is_empty() {
         return Some("it is a push consumer".to_owned());
     }
-    if config.ack_policy != policy {
-        return Some(format!("its ack policy is {}, and {policy} is needed", config.ack_policy));
+    if is_of_old_policy(config) {
+        return Some(format!(
+            "its ack policy is {OLD_ACK_POLICY}, and {ACK_POLICY} is needed: with {OLD_ACK_POLICY}, a message that is deleted \
+             or expires takes the unsettled ones before it along; stop all instances and run task-engine setup \
+             --config FILE --change, which keeps what is unsettled"
+        ));
+    }
+    if config.ack_policy != ACK_POLICY {
+        return Some(format!("its ack policy is {}, and {ACK_POLICY} is needed", config.ack_policy));
     }
     if config.headers_only {
         return Some("it is headers_only: events would come without their payload".to_owned());
@@ -152,7 +174,7 @@ pub(super) fn unusable(plan: &ReaderPlan, consumer: &ConsumerPlan, config: &Cons
     let single = [config.filter_subject.clone()];
     let filters = if config.filter_subjects.is_empty() { &single[..] } else { &config.filter_subjects };
     let is_filtered = filters.iter().any(|filter| !filter.is_empty());
-    let is_good = match plan.is_cumulative() {
+    let is_good = match plan.is_ordered() {
         true => filters == [wanted.clone()],
         false => !is_filtered || filters.iter().any(|filter| covers(filter, wanted)),
     };
@@ -187,7 +209,8 @@ pub(super) fn differences_of(plan: &ReaderPlan, consumer: &ConsumerPlan, config:
         false => format!("{:?}", config.filter_subjects),
     };
     differs("filter_subject", filter(config), filter(&wanted));
-    if !config.deliver_policy.is_empty() {
+    // A consumer that was changed begins where the old one ended.
+    if !config.deliver_policy.is_empty() && config.deliver_policy != FROM_SEQUENCE {
         differs("deliver_policy", config.deliver_policy.clone(), wanted.deliver_policy.clone());
     }
     if config.inactive_threshold > 0 {
@@ -205,15 +228,9 @@ pub(super) fn differences_of(plan: &ReaderPlan, consumer: &ConsumerPlan, config:
 /// Takes each consumer over: how many of its events were delivered to somebody, are not settled, and not here.
 fn take_over(api: &Api<'_>, desk: &Desk, infos: &[ConsumerInfo]) -> Result<Vec<u64>, String> {
     let plan = &desk.plan;
-    let take_over = |at: usize, info: &ConsumerInfo| {
-        let delivered = (info.delivered.stream_seq, info.delivered.consumer_seq);
-        desk.flight().take_over(at, info.num_ack_pending, delivered)
-    };
+    let take_over =
+        |at: usize, info: &ConsumerInfo| desk.flight().take_over(at, info.num_ack_pending, info.delivered.stream_seq);
     let mut missing: Vec<u64> = infos.iter().enumerate().map(|(at, info)| take_over(at, info)).collect();
-    let failed = |error: std::io::Error| format!("the connection broke ({error})");
-    let mut lines = Lines::default();
-    desk.flight().repeat_floors(&mut lines);
-    lines.write(|subject, payload| api.connection.publish(subject, payload)).map_err(failed)?;
     for _ in 0..SETTLE_LOOKS {
         let late: Vec<usize> =
             (0..missing.len()).filter(|&at| missing[at] > 0 && desk.flight().has_acknowledged(at)).collect();

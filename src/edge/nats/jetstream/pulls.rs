@@ -85,17 +85,42 @@ pub(super) struct Pulls {
     not_before: Option<Instant>,
     /// The next event did not fit into a pull.
     is_large: bool,
+    /// What of the window is ours.
+    share: u32,
+    /// Pulls made since that was last asked.
+    made: u64,
 }
 
 impl Pulls {
     pub(super) fn new(terms: Terms, now: Instant) -> Self {
         let (pulls, not_before) = (VecDeque::new(), terms.from);
-        Self { terms, asked: 0, pulls, next_id: 0, sign: now, not_before, is_large: false }
+        let share = terms.window;
+        Self { terms, asked: 0, pulls, next_id: 0, sign: now, not_before, is_large: false, share, made: 0 }
     }
 
     /// How many events may still come.
     pub(super) fn asked(&self) -> u32 {
         self.asked
+    }
+
+    /// How many pulls stand.
+    pub(super) fn standing(&self) -> u64 {
+        self.pulls.len() as u64
+    }
+
+    /// How many were made since this was last asked.
+    pub(super) fn take_made(&mut self) -> u64 {
+        std::mem::take(&mut self.made)
+    }
+
+    /// Events out and asked for at once, of all instances.
+    pub(super) fn window(&self) -> u32 {
+        self.terms.window
+    }
+
+    /// Only so much of the window is for us.
+    pub(super) fn set_share(&mut self, share: u32) {
+        self.share = share.clamp(1, self.terms.window.max(1));
     }
 
     /// An event came.
@@ -116,7 +141,7 @@ impl Pulls {
     }
 
     fn target(&self) -> u32 {
-        (self.terms.window / 2).clamp(1, JETSTREAM_ASKED_EVENTS)
+        (self.share / 2).clamp(1, JETSTREAM_ASKED_EVENTS)
     }
 
     /// The next pull, when there is room for one beside the events that are `out`.
@@ -125,7 +150,7 @@ impl Pulls {
             return None;
         }
         let target = self.target();
-        let room = self.terms.window.saturating_sub(out).saturating_sub(self.asked);
+        let room = self.share.saturating_sub(out).saturating_sub(self.asked);
         let batch_max = if self.is_large { 1 } else { self.terms.batch_max };
         let batch = (target - self.asked).min(room).min(batch_max);
         // Settling one by one must not make a pull of each.
@@ -140,6 +165,7 @@ impl Pulls {
             self.sign = now;
         }
         self.asked += batch;
+        self.made += 1;
         self.pulls.push_back(Pull { id, batch, left: batch, until: now + EXPIRES + HEARTBEAT });
         let bytes = (!self.is_large).then_some(self.terms.bytes_max.min(JETSTREAM_PULL_BYTES));
         Some(Ask { consumer, id, batch, bytes })

@@ -10,9 +10,12 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::ack_subject;
+use super::api::ConsumerInfo;
 use super::connect::Arrival;
 use super::desk::Desk;
-use super::pulls::{Ask, Heard, Pulls, Terms};
+use super::pulls::{Heard, Pulls, Terms};
+use super::share::{self, Ours, Share};
+use super::writer::Wanted;
 use crate::edge::nats::link::{Feed, FeedState, PulledOver};
 use crate::ports::{DeliveryTag, Intake};
 use crate::quiet::Quiet;
@@ -25,12 +28,10 @@ const ROOM_LOOK: Duration = Duration::from_millis(4);
 const IDLE_LOOK: Duration = Duration::from_millis(100);
 /// How often pulls are looked at that say nothing.
 const SILENCE_LOOK: Duration = Duration::from_secs(1);
-/// How long lost events may take to come again, beside two ack_wait.
-const MISSING_GRACE: Duration = Duration::from_secs(2);
 
 /// Reads until the keeper gives no more connections, then hands in the rest.
 pub(in crate::edge::nats) fn run(intake: &Intake, desk: &Desk, feeds: &Receiver<Feed>) {
-    let mut hand = Hand { intake, desk, waiting: VecDeque::new(), stray: Quiet::default() };
+    let mut hand = Hand { intake, desk, waiting: VecDeque::new(), stray: Quiet::default(), others: Quiet::default() };
     for mut feed in feeds {
         if let Some(PulledOver { terms, asks, found }) = feed.take_pulls() {
             let mut reading = Reading::new(&mut hand, terms, asks);
@@ -49,6 +50,7 @@ struct Hand<'a> {
     desk: &'a Desk,
     waiting: VecDeque<(Bytes, DeliveryTag)>,
     stray: Quiet,
+    others: Quiet,
 }
 
 impl Hand<'_> {
@@ -85,7 +87,7 @@ impl Hand<'_> {
 /// One connection's reading.
 struct Reading<'a, 'b> {
     hand: &'a mut Hand<'b>,
-    asks: Sender<Ask>,
+    asks: Sender<Wanted>,
     pulls: Vec<Pulls>,
     /// Consumers to be asked for more, each once.
     hungry: VecDeque<usize>,
@@ -93,13 +95,15 @@ struct Reading<'a, 'b> {
     asked: u64,
     arrivals: Vec<Arrival>,
     looked: Instant,
-    /// Since when each consumer's lost events are waited for.
-    missing: Vec<Option<Instant>>,
+    /// Of a queue's window.
+    share: Share,
+    /// The most that we had since the last look at the consumer was asked for; none while none is.
+    looking: Option<Ours>,
     trouble: Option<String>,
 }
 
 impl<'a, 'b> Reading<'a, 'b> {
-    fn new(hand: &'a mut Hand<'b>, terms: Vec<Terms>, asks: Sender<Ask>) -> Self {
+    fn new(hand: &'a mut Hand<'b>, terms: Vec<Terms>, asks: Sender<Wanted>) -> Self {
         let (now, count) = (Instant::now(), terms.len());
         Self {
             hand,
@@ -110,7 +114,8 @@ impl<'a, 'b> Reading<'a, 'b> {
             asked: 0,
             arrivals: Vec::with_capacity(BURST),
             looked: now,
-            missing: vec![None; count],
+            share: Share::default(),
+            looking: None,
             trouble: None,
         }
     }
@@ -156,6 +161,11 @@ impl<'a, 'b> Reading<'a, 'b> {
             let Arrival { subject, reply, data, status } = arrival;
             if let Some(status) = status {
                 self.hear(&subject, &status, now);
+                continue;
+            }
+            if reply.is_none() && subject.ends_with(share::LOOK) {
+                let out = u64::from(flight.out(0));
+                self.hear_look(&data, out);
                 continue;
             }
             let known = reply.as_deref().and_then(ack_subject::parse).and_then(|(stream, consumer, delivery)| {
@@ -212,7 +222,7 @@ impl<'a, 'b> Reading<'a, 'b> {
             let asks = self.asks.clone();
             self.change(consumer, |pulls| {
                 if let Some(ask) = pulls.ask(consumer as u32, out, now)
-                    && asks.try_send(ask).is_err()
+                    && asks.try_send(Wanted::Pull(ask)).is_err()
                 {
                     pulls.unsaid(ask);
                 }
@@ -235,19 +245,58 @@ impl<'a, 'b> Reading<'a, 'b> {
                     "JetStream: a pull stays without a heartbeat; asked again"
                 );
             }
-            if !plan.is_cumulative() {
-                continue;
-            }
-            let is_missing = self.hand.desk.flight().is_missing_some(consumer);
-            let since = self.missing[consumer].get_or_insert(now);
-            if !is_missing {
-                self.missing[consumer] = None;
-            } else if now.saturating_duration_since(*since) > plan.ack_wait * 2 + MISSING_GRACE {
-                let name = &plan.consumers[consumer].name;
-                self.trouble = Some(format!(
-                    "consumer {name}: events that were delivered before did not come; does another instance read it?"
-                ));
+        }
+        match plan.is_ordered() {
+            true => self.look_for_others(),
+            false => self.look_at_share(),
+        }
+    }
+
+    /// Two that read one partition lose its order.
+    fn look_for_others(&self) {
+        let plan = &self.hand.desk.plan;
+        for (at, consumer) in plan.consumers.iter().enumerate() {
+            let elsewhere = self.hand.desk.flight().take_elsewhere(at);
+            if elsewhere > 0
+                && let Some(left_out) = self.hand.others.may_say()
+            {
+                tracing::warn!(
+                    reader = plan.reader,
+                    consumer = consumer.name,
+                    elsewhere,
+                    left_out,
+                    "JetStream: events of a partition were delivered to somebody else, so their order is not kept; does \
+                     another instance read it?"
+                );
             }
         }
+    }
+
+    /// Has the writer ask how much of a queue's window is out, and how many pulls stand.
+    fn look_at_share(&mut self) {
+        let ours = self.ours(u64::from(self.hand.desk.flight().out(0)));
+        self.pulls[0].take_made();
+        // A look that was lost is asked for anew.
+        if self.asks.try_send(Wanted::Look).is_ok() {
+            self.looking = Some(ours);
+        }
+    }
+
+    fn ours(&self, out: u64) -> Ours {
+        Ours { pulls: self.pulls[0].standing(), events: out + u64::from(self.pulls[0].asked()) }
+    }
+
+    /// The answer; what we had more of meanwhile, before or now, is no sign of others.
+    fn hear_look(&mut self, answer: &[u8], out: u64) {
+        let (Some(before), Ok(info)) = (self.looking.take(), serde_json::from_slice::<ConsumerInfo>(answer)) else {
+            return;
+        };
+        // A pull that was made meanwhile may have been seen by the look, and may be over by now.
+        let pulls = before.pulls + self.pulls[0].take_made();
+        let ours = Ours { pulls, events: before.events.max(self.ours(out).events) };
+        let window = self.pulls[0].window();
+        self.share.look(info.num_waiting, info.num_ack_pending, ours, window);
+        let share = self.share.of(window);
+        self.change(0, |pulls| pulls.set_share(share));
     }
 }

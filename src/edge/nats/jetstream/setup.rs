@@ -1,7 +1,8 @@
 //! `task-engine setup`: the stream, its consumers and the dead-letter stream.
 //!
 //! Promises to make what is missing, to change nothing that exists but to say what differs, and that a second run does
-//! nothing. With `dry_run` nothing is made at all.
+//! nothing. With `change` a consumer of the old ack policy is replaced by one that begins at its first unsettled event. With
+//! `dry_run` nothing is made or changed at all.
 #![allow(deprecated)]
 
 use std::sync::Arc;
@@ -10,10 +11,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::api::{
-    Api, ApiError, ConsumerInfo, StreamConfig, StreamInfo, code, consumer_info, covers, create_consumer, stream_info,
+    Api, ApiError, ConsumerConfig, ConsumerInfo, FROM_SEQUENCE, StreamConfig, StreamInfo, code, consumer_info, covers,
+    create_consumer, delete_consumer, stream_info,
 };
-use super::desk::ReaderPlan;
-use super::prepare::{differences_of, unusable, wanted};
+use super::desk::{ConsumerPlan, ReaderPlan};
+use super::prepare::{differences_of, is_of_old_policy, remedy, unusable, wanted};
 use crate::edge::nats::link::plain_options;
 use crate::edge::nats::{Assignment, NatsSettings, NatsSource};
 
@@ -25,6 +27,12 @@ pub const DEAD_LETTER_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 pub const DEAD_LETTER_DUPLICATES: Duration = Duration::from_secs(2 * 3600);
 /// The same for events, by their `Nats-Msg-Id`.
 const DUPLICATES: Duration = Duration::from_secs(120);
+/// How long pulls of instances that were just stopped may still be listed.
+const READ_PATIENCE: Duration = Duration::from_secs(3);
+const READ_LOOK: Duration = Duration::from_millis(100);
+/// How often a consumer that was deleted is tried to be made again.
+const MAKE_TRIES: u32 = 5;
+const MAKE_PAUSE: Duration = Duration::from_secs(1);
 /// How long all of it may take.
 const DEADLINE: Duration = Duration::from_secs(300);
 
@@ -39,6 +47,8 @@ pub struct SetupPlan {
     pub max_age: Duration,
     /// On how many servers a stream that is made is kept.
     pub replicas: u32,
+    /// Replace consumers of the old ack policy.
+    pub change: bool,
     /// Only say what would be done.
     pub dry_run: bool,
 }
@@ -251,11 +261,12 @@ impl Setup<'_> {
                 }
                 Err(error) => return Err(format!("consumer {name} of stream {stream}: {error}")),
             };
+            if self.plan.change && is_of_old_policy(&info.config) && self.change(plan, consumer, &info)? {
+                continue;
+            }
             if let Some(why) = unusable(plan, consumer, &info.config) {
                 self.is_usable = false;
-                self.say(format!(
-                    "consumer {name} exists and cannot be used: {why}; delete it, or set consumer.durable"
-                ));
+                self.say(format!("consumer {name} exists and cannot be used: {why}{}", remedy(&info.config)));
                 continue;
             }
             let differences = differences_of(plan, consumer, &info.config);
@@ -283,6 +294,76 @@ impl Setup<'_> {
         }
         self.say(format!("made {names} of stream {stream}"));
         Ok(())
+    }
+
+    /// Replaces a consumer of the old ack policy, which a server does not change: the new one begins behind the last event
+    /// that the old one had acknowledged with all before it. False when something else is wrong with it.
+    fn change(&mut self, plan: &ReaderPlan, consumer: &ConsumerPlan, info: &ConsumerInfo) -> Result<bool, String> {
+        let (stream, name) = (&plan.stream, &consumer.name);
+        let wanted = wanted(plan, consumer);
+        let as_changed = ConsumerConfig { ack_policy: wanted.ack_policy.clone(), ..info.config.clone() };
+        if unusable(plan, consumer, &as_changed).is_some() {
+            return Ok(false);
+        }
+        let info = self.until_unread(stream, name, info.clone())?;
+        if info.num_waiting > 0 {
+            self.is_usable = false;
+            self.say(format!("consumer {name} is being read: stop all instances, then change it"));
+            return Ok(true);
+        }
+        let from = info.ack_floor.stream_seq + 1;
+        let what = format!(
+            "consumer {name} of stream {stream} from ack policy {} to {}: deleted, and made again from sequence {from}; \
+             {} delivered and unsettled events come again",
+            info.config.ack_policy, wanted.ack_policy, info.num_ack_pending
+        );
+        if self.plan.dry_run {
+            self.say(format!("would change {what}"));
+            return Ok(true);
+        }
+        let wanted = ConsumerConfig { deliver_policy: FROM_SEQUENCE.to_owned(), opt_start_seq: from, ..wanted };
+        self.replace(stream, &wanted)?;
+        self.say(format!("changed {what}"));
+        Ok(true)
+    }
+
+    /// The consumer once nobody reads it, or when that took too long.
+    fn until_unread(&self, stream: &str, name: &str, mut info: ConsumerInfo) -> Result<ConsumerInfo, String> {
+        let until = Instant::now() + READ_PATIENCE;
+        while info.num_waiting > 0 && Instant::now() < until {
+            thread::sleep(READ_LOOK);
+            let ask = consumer_info(stream, name);
+            info = self.api.call(ask.subject, ask.body).map_err(|error| format!("consumer {name}: {error}"))?;
+        }
+        Ok(info)
+    }
+
+    fn replace(&self, stream: &str, wanted: &ConsumerConfig) -> Result<(), String> {
+        #[derive(serde::Deserialize)]
+        struct Deleted {}
+        let name = &wanted.durable_name;
+        let delete = delete_consumer(stream, name);
+        let Deleted {} = self
+            .api
+            .call(delete.subject, delete.body)
+            .map_err(|error| format!("consumer {name} of stream {stream} could not be deleted: {error}"))?;
+        let mut tries = 1;
+        loop {
+            let create = create_consumer(stream, wanted);
+            match self.api.call::<ConsumerInfo>(create.subject, create.body) {
+                Ok(_) => return Ok(()),
+                Err(error) if tries >= MAKE_TRIES => {
+                    return Err(format!(
+                        "consumer {name} of stream {stream} was deleted and could not be made again: {error}; make it by \
+                         hand before an engine does, with ack_policy {}, filter_subject {}, deliver_policy \
+                         {FROM_SEQUENCE} and opt_start_seq {}",
+                        wanted.ack_policy, wanted.filter_subject, wanted.opt_start_seq
+                    ));
+                }
+                Err(_) => thread::sleep(MAKE_PAUSE),
+            }
+            tries += 1;
+        }
     }
 
     fn say(&self, line: String) {

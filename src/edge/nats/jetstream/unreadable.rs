@@ -96,7 +96,7 @@ fn look(
             let reply = format!("$JS.ACK.{stream}.{name}.2.{sequence}.{delivery}.0.0");
             found.push(Arrival { subject: message.subject, reply: Some(reply), data, status: None });
         }
-        if plan.is_cumulative() {
+        if plan.is_ordered() {
             return Ok(true);
         }
     }

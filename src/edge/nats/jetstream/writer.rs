@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, TryRecvError, select};
 
 use super::desk::Desk;
+use super::given_up::GivenUp;
 use super::lines::Lines;
 use super::pulls::{Ask, body};
+use super::share;
 
 /// Bytes of one call of the client.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -32,12 +34,23 @@ pub(super) trait Wire {
     fn flush(&self) -> io::Result<()>;
 }
 
+/// What a reader wants written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::edge::nats) enum Wanted {
+    /// A pull.
+    Pull(Ask),
+    /// A look at the consumer of a queue; see [`share`].
+    Look,
+}
+
 /// One connection's writer.
 pub(super) struct Writer<W> {
     pub wire: W,
     pub desk: Arc<Desk>,
     pub inbox: String,
-    pub asks: Receiver<Ask>,
+    pub asks: Receiver<Wanted>,
+    /// What the server gave up.
+    pub given_up: GivenUp,
     /// Disconnected when the connection is given up.
     pub over: Receiver<()>,
     pub ack_wait: Duration,
@@ -55,7 +68,7 @@ impl<W: Wire> Writer<W> {
         let mut is_finished = false;
         loop {
             select! {
-                recv(self.asks) -> ask => if let Ok(ask) = ask { self.put_ask(ask, &mut lines) },
+                recv(self.asks) -> wanted => if let Ok(wanted) = wanted { self.put_wanted(wanted, &mut lines) },
                 recv(self.desk.settled) -> settled => {
                     if let Ok(settled) = settled {
                         self.desk.flight().settle_all(&settled, &mut lines);
@@ -68,8 +81,8 @@ impl<W: Wire> Writer<W> {
             if wrote.elapsed() < GATHER * 2 {
                 thread::sleep(GATHER);
             }
-            while let Ok(ask) = self.asks.try_recv() {
-                self.put_ask(ask, &mut lines);
+            while let Ok(wanted) = self.asks.try_recv() {
+                self.put_wanted(wanted, &mut lines);
             }
             while self.take_settled(&mut lines) {
                 self.write(&mut lines)?;
@@ -77,6 +90,7 @@ impl<W: Wire> Writer<W> {
             if looked.elapsed() >= look_every {
                 looked = Instant::now();
                 self.report_work(&mut lines)?;
+                self.given_up.look(&self.desk);
             }
             if self.desk.is_finishing() && !is_finished {
                 is_finished = true;
@@ -90,8 +104,12 @@ impl<W: Wire> Writer<W> {
         }
     }
 
-    fn put_ask(&self, ask: Ask, lines: &mut Lines) {
+    fn put_wanted(&self, wanted: Wanted, lines: &mut Lines) {
         let plan = &self.desk.plan;
+        let Wanted::Pull(ask) = wanted else {
+            let subject = format!("$JS.API.CONSUMER.INFO.{}.{}", plan.stream, plan.consumers[0].name);
+            return lines.put(&subject, Some(&format!("{}.{}", self.inbox, share::LOOK)), "");
+        };
         let subject =
             format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", plan.stream, plan.consumers[ask.consumer as usize].name);
         let reply = format!("{}.{}.{}", self.inbox, ask.consumer, ask.id);
@@ -107,7 +125,6 @@ impl<W: Wire> Writer<W> {
             taken += settled.len();
             flight.settle_all(&settled, lines);
         }
-        flight.floors(lines);
         taken > 0
     }
 
@@ -115,6 +132,16 @@ impl<W: Wire> Writer<W> {
         let now = self.desk.now();
         // Looked at ten times in ack_wait: what is not past half now would be past six tenths the next time.
         let before = now.saturating_sub((self.ack_wait / 2).as_millis() as u64);
+        if self.desk.plan.is_ordered() {
+            let due = self.desk.flight().due(before);
+            for consumer in due {
+                self.desk.flight().progress_in_order(consumer, now, lines);
+                if lines.bytes() >= BATCH_BYTES {
+                    self.write(lines)?;
+                }
+            }
+            return Ok(());
+        }
         let mut from = 0;
         loop {
             from = self.desk.flight().progress(from, LOCK_SLOTS, before, now, lines);

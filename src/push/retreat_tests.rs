@@ -1,0 +1,87 @@
+//! A retreat, without a store.
+
+use std::time::Duration;
+
+use prost::Message;
+
+use super::*;
+use crate::ids::{Nanos, ShardId};
+use crate::names::NameList;
+use crate::ports::{DeliveryTag, SettleAs, Settled};
+use crate::proto::event::PushEvent;
+use crate::push::Settings;
+use crate::push::facts::{Input, Output};
+use crate::push::inbox::InboxStore;
+
+const ALL: Away = Away { lookups: true, inbox: true, letters: true };
+
+fn push() -> Push {
+    Push::new(Settings {
+        shard: ShardId(0),
+        shards: 1,
+        events_window: usize::MAX,
+        group_users_max: 256,
+        members_ttl: Duration::from_secs(1),
+        caches_routes: false,
+        delivery_timeout: Duration::from_secs(10),
+        max_retry: 3,
+        retry_interval: Duration::from_secs(1),
+        inbox: InboxStore::Off,
+    })
+}
+
+fn take(push: &mut Push, session: &str, msg_id: i64, number: u64) {
+    let event = PushEvent { msg_id, session_id: session.to_owned(), r#type: "text".to_owned(), ..PushEvent::default() };
+    let tag = DeliveryTag { reader: 0, number };
+    push.take(Input::Event { payload: event.encode_to_vec().into(), tag });
+}
+
+fn flush(push: &mut Push, millis: u64) -> Vec<Output> {
+    push.set_now(Nanos(millis * 1_000_000));
+    let mut out = Vec::new();
+    push.flush(&mut out);
+    out
+}
+
+fn given_back(out: &[Output]) -> Vec<u64> {
+    let each = out.iter().filter_map(|output| match output {
+        Output::Settle(Settled { tag, how: SettleAs::GivenBack }) => Some(tag.number),
+        _ => None,
+    });
+    each.collect()
+}
+
+fn conserved(push: &Push) -> bool {
+    let ended: u64 = push.counts().events_ended.iter().sum();
+    push.counts().events_arrived == ended + push.events_in_flight() as u64
+}
+
+#[test]
+fn what_waits_is_given_back_in_the_order_of_arrival_and_is_new_when_it_comes_again() {
+    let mut push = push();
+    for (number, session) in ["a", "b", "a", "b", "a"].into_iter().enumerate() {
+        take(&mut push, session, number as i64 + 1, number as u64);
+    }
+    // A repeat of the third.
+    take(&mut push, "a", 3, 5);
+    let asked = flush(&mut push, 1);
+    assert!(push.waits_only_for(ALL) && !push.waits_only_for(Away { lookups: false, ..ALL }));
+    push.take(Input::Retreat(true));
+    assert_eq!(given_back(&flush(&mut push, 2)), [0, 1, 2, 5, 3, 4]);
+    assert_eq!((push.events_in_flight(), push.counts().events_ended[EventEnd::GivenBack as usize]), (0, 6));
+    assert!(conserved(&push) && !push.waits_only_for(ALL), "nothing waits");
+    // What comes during the retreat goes with the next tick.
+    take(&mut push, "a", 6, 6);
+    assert_eq!(given_back(&flush(&mut push, 3)), [0; 0]);
+    assert_eq!(given_back(&flush(&mut push, 1_000)), [6]);
+    // The answer of the store that was away finds nobody; then the same event is a new one.
+    push.take(Input::Retreat(false));
+    take(&mut push, "a", 3, 7);
+    assert_eq!(push.events_in_flight(), 1);
+    let Some(Output::AskMembers { ask, sessions }) = asked.into_iter().next() else { panic!("members are asked") };
+    push.take(Input::Members { ask, answer: Ok(vec![["ann"].into_iter().collect::<NameList>(); sessions.len()]) });
+    let out = flush(&mut push, 1_001);
+    assert!(out.iter().any(|output| matches!(output, Output::AskRoutes { .. })), "{out:?}");
+    assert_eq!(given_back(&flush(&mut push, 3_000)), [0; 0]);
+    assert!(conserved(&push));
+}
