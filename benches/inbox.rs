@@ -38,6 +38,7 @@ fn main() {
         connect_timeout: Duration::from_secs(5),
         read_timeout: Duration::from_secs(20),
         write_timeout: Duration::from_secs(20),
+        max_lifetime: Duration::from_secs(600),
     };
     let threads = InboxThreads::start(Arc::new(MysqlInbox::new(settings)), INBOX_THREADS).expect("threads");
     let time = Duration::from_secs(seconds);

@@ -34,7 +34,8 @@ fn settings(server: &Nats, durable: String) -> NatsSettings {
 
 fn set_up(settings: &NatsSettings) {
     let source = NatsSource::new(settings.clone()).expect("an address");
-    let plan = SetupPlan { stream: "STREAM".to_owned(), partitions: 1, max_age: MAX_AGE, replicas: 1, dry_run: false };
+    let stream = "STREAM".to_owned();
+    let plan = SetupPlan { stream, partitions: 1, max_age: MAX_AGE, replicas: 1, dry_run: false, change: false };
     setup(source, plan, &mut drop).expect("setup");
 }
 

@@ -113,6 +113,7 @@ fn mysql_of(config: &Config) -> mysql::MysqlSettings {
         connect_timeout: mysql.connect_timeout,
         read_timeout: mysql.timeout,
         write_timeout: mysql.timeout,
+        max_lifetime: mysql.conn_max_lifetime,
     }
 }
 

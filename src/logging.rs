@@ -1,22 +1,28 @@
 //! What the engine says of itself: `tracing` set up from `log.*`, and warnings that cannot flood.
 //!
 //! Promises that no thread waits for whoever reads the log: lines go through a bounded queue to a thread of their own,
-//! and what does not fit is dropped and counted ([`LogGuard::dropped_lines`]). Refuses to start when the file cannot
-//! be opened. `RUST_LOG` is not read: `log.level` says it all.
+//! and what does not fit, or what the output does not take, is dropped and counted ([`LogGuard::dropped_lines`]). Refuses
+//! to start when the file cannot be opened. `log.level` is the engine's own: what the crates below it say is written from
+//! `warn` up, unless `log.filter` asks for more. `RUST_LOG` is not read.
+
+mod output;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry, fmt as lines};
 
-use crate::config::{LogConfig, LogFormat, LogLevel, LogOutput};
+pub use self::output::LogFile;
+use self::output::{Output, Refused};
+
+use crate::config::{LogConfig, LogFormat, LogLevel};
 
 /// Lines that wait for the log's thread; at some 200 bytes a line this is 3 MB.
 const LINES_WAITING_MAX: usize = 16 * 1024;
@@ -28,12 +34,19 @@ pub const TELL_AGAIN_AFTER: Duration = Duration::from_secs(10);
 pub struct LogGuard {
     _worker: WorkerGuard,
     dropped: ErrorCounter,
+    refused: Refused,
+    file: Option<LogFile>,
 }
 
 impl LogGuard {
-    /// Lines that were dropped because the output did not keep up.
+    /// Lines that were dropped because the output did not keep up, or took none any more.
     pub fn dropped_lines(&self) -> u64 {
-        self.dropped.dropped_lines() as u64
+        self.dropped.dropped_lines() as u64 + self.refused.load(Ordering::Relaxed)
+    }
+
+    /// The file that lines go to, when `log.output` is one.
+    pub fn file(&self) -> Option<LogFile> {
+        self.file.clone()
     }
 }
 
@@ -46,47 +59,42 @@ impl fmt::Debug for LogGuard {
 /// Sets the process's log up; once.
 ///
 /// # Errors
-/// When the file cannot be opened, or a log is set up already.
+/// When the file cannot be opened, `log.filter` cannot be read, or a log is set up already.
 pub fn init(config: &LogConfig) -> Result<LogGuard, String> {
-    let (output, is_terminal) = open(&config.output)?;
-    let (subscriber, guard) = subscriber(config, output, is_terminal);
+    let (output, is_terminal) = Output::open(&config.output)?;
+    let (refused, file) = (output.refused(), output.file());
+    let (subscriber, worker, dropped) = subscriber(config, output, is_terminal)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| "a log is set up already".to_owned())?;
-    Ok(guard)
-}
-
-fn open(output: &LogOutput) -> Result<(Box<dyn Write + Send>, bool), String> {
-    match output {
-        LogOutput::Stdout => Ok((Box::new(std::io::stdout()), std::io::stdout().is_terminal())),
-        LogOutput::Stderr => Ok((Box::new(std::io::stderr()), std::io::stderr().is_terminal())),
-        LogOutput::File(path) => match OpenOptions::new().create(true).append(true).open(path) {
-            Ok(file) => Ok((Box::new(file), false)),
-            Err(error) => Err(format!("log.output: {} cannot be opened: {error}", path.display())),
-        },
-    }
+    Ok(LogGuard { _worker: worker, dropped, refused, file })
 }
 
 fn subscriber(
     config: &LogConfig,
-    output: Box<dyn Write + Send>,
+    output: impl Write + Send + 'static,
     is_terminal: bool,
-) -> (impl tracing::Subscriber + Send + Sync, LogGuard) {
+) -> Result<(impl tracing::Subscriber + Send + Sync, WorkerGuard, ErrorCounter), String> {
+    let filter = filter(config)?;
     let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_WAITING_MAX).thread_name("log");
     let (writer, worker) = builder.finish(output);
-    let guard = LogGuard { dropped: writer.error_counter(), _worker: worker };
+    let dropped = writer.error_counter();
     let base = lines::layer().with_writer(writer).with_file(config.source).with_line_number(config.source);
     let color = config.color && is_terminal && config.format == LogFormat::Console;
     let layer: Box<dyn Layer<Registry> + Send + Sync> = match config.format {
         LogFormat::Json => base.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
         LogFormat::Console | LogFormat::Text => base.with_ansi(color).boxed(),
     };
-    let level = match config.level {
-        LogLevel::Trace => LevelFilter::TRACE,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Error => LevelFilter::ERROR,
-    };
-    (Registry::default().with(layer.with_filter(level)), guard)
+    Ok((Registry::default().with(layer.with_filter(filter)), worker, dropped))
+}
+
+/// The engine's own lines from `log.level` up, those of the crates below it from `warn` up; what `log.filter` says of a
+/// target wins over both, also where it names none.
+fn filter(config: &LogConfig) -> Result<EnvFilter, String> {
+    let others = if config.level == LogLevel::Error { LogLevel::Error } else { LogLevel::Warn };
+    let mut directives = format!("{},task_engine={}", others.word(), config.level.word());
+    if !config.filter.is_empty() {
+        directives = format!("{directives},{}", config.filter);
+    }
+    EnvFilter::builder().parse(&directives).map_err(|error| format!("log.filter: {error}"))
 }
 
 /// Lets each reason through at most once in [`TELL_AGAIN_AFTER`]. Takes a lock: not for the push path.
@@ -163,13 +171,16 @@ mod tests {
     fn written(change: impl FnOnce(&mut LogConfig), is_terminal: bool) -> String {
         let (kept, mut config) = (Kept::default(), Config::default().log);
         change(&mut config);
-        let (subscriber, guard) = subscriber(&config, Box::new(kept.clone()), is_terminal);
+        let (subscriber, worker, _) = subscriber(&config, kept.clone(), is_terminal).unwrap();
         tracing::subscriber::with_default(subscriber, || {
             tracing::debug!("quiet");
             tracing::info!(gateway = "g1", "opened");
             tracing::warn!("loud");
+            tracing::debug!(target: "h2::codec", "a frame");
+            tracing::info!(target: "hyper::proto", "a connection");
+            tracing::warn!(target: "h2::proto", "a stranger's warning");
         });
-        drop(guard);
+        drop(worker);
         let bytes = kept.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
@@ -186,7 +197,7 @@ mod tests {
     fn json_is_one_object_a_line_with_the_fields() {
         let text = written(|log| (log.format, log.source) = (LogFormat::Json, true), true);
         let objects: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(objects.len(), 2);
+        assert_eq!(objects.len(), 3);
         assert_eq!((&objects[0]["gateway"], &objects[0]["message"]), (&"g1".into(), &"opened".into()));
         assert!(objects[0]["filename"].is_string() && objects[0]["line_number"].is_number(), "{text}");
     }
@@ -211,9 +222,17 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_opened_is_named() {
-        let missing = LogOutput::File("/nonexistent/folder/log".into());
-        let error = open(&missing).err().unwrap();
-        assert!(error.contains("log.output") && error.contains("/nonexistent/folder/log"), "{error}");
+    fn the_level_is_the_engines_own_and_the_filter_adds_to_it() {
+        let debug = written(|log| log.level = LogLevel::Debug, false);
+        assert!(debug.contains("quiet") && debug.contains("a stranger's warning"), "{debug}");
+        assert!(!debug.contains("a frame") && !debug.contains("a connection"), "{debug}");
+        let error = written(|log| log.level = LogLevel::Error, false);
+        assert!(error.is_empty(), "{error}");
+        let one = written(|log| log.filter = "h2=debug".into(), false);
+        assert!(one.contains("a frame") && !one.contains("a connection") && !one.contains("quiet"), "{one}");
+        let all = written(|log| log.filter = "debug,h2=off".into(), false);
+        assert!(all.contains("a connection") && !all.contains("a frame") && !all.contains("quiet"), "{all}");
+        let mine = written(|log| log.filter = "task_engine::logging=error".into(), false);
+        assert!(!mine.contains("loud") && mine.contains("a stranger's warning"), "{mine}");
     }
 }

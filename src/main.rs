@@ -4,12 +4,13 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 
 use clap::Parser;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
+use task_engine::Engine;
 use task_engine::cli::{Cli, Command, RunArgs, check_config, dlq, exit, note_lines, setup};
 use task_engine::config::Config;
 use task_engine::engine::{StartError, StopReport};
-use task_engine::{Engine, logging};
+use task_engine::logging::{self, LogFile};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -31,8 +32,19 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
+/// What a running engine catches; each of them would end it at once.
+const CAUGHT: [i32; 6] = [SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2];
+
 /// Runs until a signal or a failure; gives the exit code.
 fn run(args: &RunArgs) -> u8 {
+    // First of all: what comes from here on is kept until somebody listens.
+    let signals = match Signals::new(CAUGHT) {
+        Ok(signals) => signals,
+        Err(error) => {
+            eprintln!("signals cannot be caught: {error}");
+            return exit::FAILED;
+        }
+    };
     let checked = match args.load() {
         Ok(checked) => checked,
         Err(mistakes) => {
@@ -51,7 +63,7 @@ fn run(args: &RunArgs) -> u8 {
         tracing::info!("{line}");
     }
     name_shard_on_panic();
-    let code = run_logged(checked.config);
+    let code = run_logged(checked.config, signals, log.file());
     // The log has a thread of its own; the last line must not be lost with it.
     drop(log);
     code
@@ -70,16 +82,57 @@ enum End {
     SecondSignal,
 }
 
-fn run_logged(config: Config) -> u8 {
-    let mut signals = match Signals::new([SIGINT, SIGTERM]) {
-        Ok(signals) => signals,
-        Err(error) => {
-            tracing::error!("signals cannot be caught: {error}");
-            return exit::FAILED;
+/// Does what signals ask for, until the process ends: also while the engine starts, and while it stops.
+fn watch(mut signals: Signals, log: Option<LogFile>, tell: &mpsc::Sender<Cause>, second: &mpsc::Sender<End>) {
+    let log_opener = log.and_then(start_log_opener);
+    let mut is_stopping = false;
+    for signal in signals.forever() {
+        match signal {
+            SIGHUP => match &log_opener {
+                // One that waits already opens what this one asks for.
+                Some(opener) => drop(opener.try_send(())),
+                None => tracing::info!("signal {signal}: log.output is no file, there is nothing to open again"),
+            },
+            SIGUSR1 | SIGUSR2 => tracing::info!("signal {signal}: means nothing here"),
+            // Nobody listens when the engine stops already, or has just ended by itself.
+            _ if is_stopping => drop(second.send(End::SecondSignal)),
+            _ => {
+                is_stopping = true;
+                drop(tell.send(Cause::Signal(signal)));
+            }
+        }
+    }
+}
+
+/// Opens the log file again as often as it is told, after a rotation: on a thread of its own, since a file system that hangs must
+/// not keep a stop from being heard.
+fn start_log_opener(log: LogFile) -> Option<mpsc::SyncSender<()>> {
+    let (tell, told) = mpsc::sync_channel(1);
+    let open = move || {
+        for () in told {
+            let path = log.path().display();
+            match log.open_again() {
+                Ok(()) => tracing::info!("signal {SIGHUP}: log file {path} is opened again"),
+                Err(error) => tracing::warn!(
+                    "signal {SIGHUP}: log.output: {path} cannot be opened again: {error}; lines go on into the old file"
+                ),
+            }
         }
     };
+    match std::thread::Builder::new().name("log-open".to_owned()).spawn(open) {
+        Ok(_) => Some(tell),
+        Err(error) => {
+            tracing::warn!("no thread that opens the log file again at signal {SIGHUP}: {error}");
+            None
+        }
+    }
+}
+
+fn run_logged(config: Config, signals: Signals, log: Option<LogFile>) -> u8 {
     let (tell, told) = mpsc::channel();
-    let failed = tell.clone();
+    let (second, end) = mpsc::channel();
+    let (failed, stopped) = (tell.clone(), second.clone());
+    std::thread::spawn(move || watch(signals, log, &tell, &second));
     // The engine has logged why.
     let on_failure = move |_| drop(failed.send(Cause::Failed));
     let engine = match Engine::builder(config).on_failure(on_failure).start() {
@@ -90,18 +143,6 @@ fn run_logged(config: Config) -> u8 {
         }
     };
     tracing::info!("task-engine {} runs; admin pages on http://{}", env!("CARGO_PKG_VERSION"), engine.admin_address());
-    let (second, end) = mpsc::channel();
-    let stopped = second.clone();
-    std::thread::spawn(move || {
-        let mut signals = signals.forever();
-        if let Some(first) = signals.next() {
-            // Nobody listens when the engine stops already, or has just ended by itself.
-            let _ = tell.send(Cause::Signal(first));
-        }
-        if signals.next().is_some() {
-            let _ = second.send(End::SecondSignal);
-        }
-    });
     match told.recv() {
         Ok(Cause::Signal(signal)) => tracing::info!("signal {signal}: stopping; a second one stops at once"),
         Ok(Cause::Failed) | Err(_) => tracing::error!("a shard is gone: stopping"),

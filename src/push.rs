@@ -56,11 +56,12 @@ use crate::push::gateways::Gateways;
 pub use crate::push::gateways::TableBounds;
 use crate::push::holds::Hold;
 use crate::push::inbox::{InboxAsks, InboxStore};
+use crate::push::ingest::Arrival;
 use crate::push::layout::Grouper;
 use crate::push::ledger::Ledger;
 use crate::push::members::MemberAsks;
 use crate::push::outbox::{Effects, OutboxSettings};
-use crate::push::repeats::{Key, Repeats, Seen};
+use crate::push::repeats::{Key, Repeats, Seen, fingerprint};
 use crate::push::routes::RouteAsks;
 use crate::push::sessions::Sessions;
 use crate::push::shares::Shares;
@@ -145,6 +146,8 @@ pub struct Activity {
     pub gateways_forgotten: u64,
     /// Outboxes that were looked at because time passed.
     pub outboxes_ticked: u64,
+    /// Repeats whose message is another one than that of the first.
+    pub repeats_that_differ: u64,
 }
 
 /// One shard's push path.
@@ -317,24 +320,47 @@ impl Push {
             Err((payload, end)) => return self.bury_refused(payload, tag, end),
         };
         let hash = self.sessions.hash(arrival.session_id_bytes());
-        let key = Key::of(hash, arrival.msg_id);
+        let key = Key::of(hash, arrival.msg_id, arrival.seq_id, arrival.kind_bytes());
+        let print = fingerprint(arrival.message_bytes());
         match self.repeats.look(key, self.now, |event| self.ledger.has(event, key)) {
             Seen::First => {}
-            Seen::InFlight(event) => return self.join(event, tag),
-            Seen::Settled => {
+            Seen::InFlight(event) => {
+                self.compare_repeat(&arrival, self.ledger[event].arrival.message_bytes() == arrival.message_bytes());
+                return self.join(event, tag);
+            }
+            Seen::Settled(first) => {
+                self.compare_repeat(&arrival, first == print);
                 self.ledger.counts.events_ended[EventEnd::Repeat as usize] += 1;
                 return self.out.push(Output::Settle(Settled { tag, how: SettleAs::Done }));
             }
         }
         let session = self.sessions.of(arrival.session_id_bytes(), hash, &mut self.users);
         let event = self.ledger.enter(arrival, key, session, tag, self.now, self.routes.open_no());
-        self.repeats.entered(key, event);
+        self.repeats.entered(key, event, print);
         self.sessions[session].waiting.push_back(event);
         if self.sessions[session].waiting.len() == 1 {
             self.advance(session);
         } else {
             self.waits_for_members(session, event);
         }
+    }
+
+    /// A repeat is not pushed, whatever it says; when it says something else, its publisher uses an id twice.
+    fn compare_repeat(&mut self, repeat: &Arrival, is_same: bool) {
+        if is_same {
+            return;
+        }
+        self.activity.repeats_that_differ += 1;
+        self.warn("repeat_differs", || {
+            format!(
+                "session {:?}: an event with msg_id {}, seq_id {} and type {:?} came again with another content, and was \
+                 not pushed: check that its publisher gives each event an id of its own",
+                repeat.session_id(),
+                repeat.msg_id,
+                repeat.seq_id,
+                String::from_utf8_lossy(repeat.kind_bytes())
+            )
+        });
     }
 
     /// What is not taken is to come again.

@@ -24,6 +24,7 @@ fn settings(server: &Maria) -> MysqlSettings {
         connect_timeout: Duration::from_secs(2),
         read_timeout: Duration::from_secs(10),
         write_timeout: Duration::from_secs(10),
+        max_lifetime: Duration::from_secs(600),
     }
 }
 

@@ -67,6 +67,7 @@ fn lookups_wait_out_an_outage() {
         connect_timeout: Duration::from_secs(1),
         read_timeout: READ_TIMEOUT,
         write_timeout: READ_TIMEOUT,
+        max_lifetime: Duration::ZERO,
     };
     let members = MysqlMembers::new(settings);
     let mut idle = members.open();

@@ -51,7 +51,14 @@ fn a_tag_that_is_in_flight_is_settled_once() {
     let mut table = table();
     table.event(1);
     table.event(1);
-    let event = PushEvent { msg_id: 1, session_id: "s".into(), ..PushEvent::default() };
+    let event = PushEvent {
+        msg_id: 1,
+        seq_id: 10,
+        session_id: "s".into(),
+        from_username: "system".into(),
+        content: "hello".into(),
+        ..PushEvent::default()
+    };
     let payload = Bytes::from(event.encode_to_vec());
     for number in [0, 1, 0] {
         table.payload_with_tag(payload.clone(), number);
@@ -60,6 +67,7 @@ fn a_tag_that_is_in_flight_is_settled_once() {
     table.answer("A", &ok(1));
     table.store(Ok(&[]));
     assert_eq!((table.settled.clone(), table.events_ended(EventEnd::Repeat)), (vec![0, 1], 4));
+    assert_eq!(table.push.activity().repeats_that_differ, 0);
     table.payload_with_tag(payload, 0);
     assert_eq!(table.settled, [0, 1, 0], "it came again after that: its settlement was not heard");
     table.check();

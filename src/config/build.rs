@@ -120,6 +120,7 @@ fn log(reading: &Reading) -> LogConfig {
         },
         color: reading.flag("log", "enableColor"),
         source: reading.flag("log", "addSource"),
+        filter: reading.text("log", "filter"),
     }
 }
 
@@ -137,6 +138,7 @@ fn mysql(reading: &mut Reading) -> MysqlConfig {
         database: reading.text("mysql", "database"),
         connect_timeout: reading.span("mysql", "connect_timeout"),
         timeout: reading.span("mysql", "timeout"),
+        conn_max_lifetime: reading.span("mysql", "conn_max_lifetime"),
         dsn_masked: String::new(),
     };
     let Some(dsn) = dsn else { return mysql };

@@ -92,9 +92,10 @@ const HEALTH: &str = "each connection judges its health by its answers";
 /// Every key, section by section, in the order of the file. A line each: rustfmt would make seven of it.
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
-    key("log", "level", Kind::Level, "info", "Least important level that is written: trace, debug, info, warn, error."),
+    key("log", "level", Kind::Level, "info", "Least important level of the engine's own lines: trace, debug, info, warn, error. The libraries below it are written from warn up."),
+    key("log", "filter", Kind::Directives, "", "More, or less, of single parts: target=level, several separated by commas, such as h2=debug,task_engine::push=warn; a level alone is for all libraries."),
     key("log", "format", Kind::Choice(&["console", "json", "text"]), "console", "console and text are lines for people, console in colours; json is one object a line."),
-    key("log", "output", Kind::Word, "stdout", "stdout, stderr, or the path of a file that is appended to."),
+    key("log", "output", Kind::Word, "stdout", "stdout, stderr, or the path of a file that is appended to; SIGHUP opens it again, as after a rotation."),
     key("log", "enableColor", Kind::Bool, "true", "Colours, when format is console and the output is a terminal."),
     key("log", "addSource", Kind::Bool, "false", "Adds file and line of the source to each log line."),
     noted("log", "sourceRoot", "source paths are written as the compiler knows them"),
@@ -110,8 +111,7 @@ pub const KEYS: &[Key] = &[
     key("mysql", "timeout", Kind::GoSpan, "5s", "Time the server may take to answer a statement; then the connection is given up."),
     noted("mysql", "max_idle_conns", POOL),
     noted("mysql", "max_open_conns", POOL),
-    noted("mysql", "max_lifetime", POOL),
-    noted("mysql", "conn_max_lifetime", POOL),
+    alias("mysql", ("conn_max_lifetime", &["max_lifetime"]), Kind::Lifetime, "10m", "Age at which a connection is replaced, between two statements, and its host resolved anew, so that a server that moved is found; a random part of up to a fifth is taken off. 0s: never."),
     noted("mysql", "max_retries", RETRIES),
     noted("mysql", "retry_interval", RETRY_WAIT),
     noted("mysql", "health_check_freq", HEALTH),

@@ -40,6 +40,10 @@ pub enum Kind {
     GoSpan,
     /// A time; a bare number is whole seconds.
     Seconds,
+    /// How long something may be used, as the Go service has it: zero and what is below it mean without limit.
+    Lifetime,
+    /// Log directives, separated by commas.
+    Directives,
     /// `all` or a number of shards.
     Cores,
     /// `host:port`, with the port that is meant when none is written.
@@ -76,7 +80,7 @@ const GO_SPAN_MAX: Duration = Duration::from_secs(3600);
 impl Kind {
     /// Whether a YAML list may be written.
     pub(super) fn takes_list(self) -> bool {
-        matches!(self, Self::HostPorts(_) | Self::NatsUrls | Self::Noted)
+        matches!(self, Self::HostPorts(_) | Self::NatsUrls | Self::Directives | Self::Noted)
     }
 
     /// Reads what was written; None when that means the default. An empty text does so for every kind.
@@ -106,6 +110,8 @@ impl Kind {
                 time => Value::Span(time),
             },
             Self::Seconds => Value::Span(seconds(bare)?),
+            Self::Lifetime => Value::Span(lifetime(bare)?),
+            Self::Directives => Value::Text(directives(bare)?),
             Self::Cores => Value::Cores(cores(bare)?),
             Self::HostPort(port) => Value::Hosts(vec![HostPort::parse(bare, port)?]),
             Self::HostPorts(port) => Value::Hosts(host_ports(bare, port)?),
@@ -216,6 +222,43 @@ fn seconds(text: &str) -> Result<Duration, String> {
         Err(_) => span(text)?,
     };
     within(time, 0, 3_600_000)
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    // Go's `SetConnMaxLifetime` takes whatever is not above zero for "without limit".
+    let time = span(text.strip_prefix('-').unwrap_or(text))?;
+    if time.is_zero() || text.starts_with('-') {
+        return Ok(Duration::ZERO);
+    }
+    within(time, 1_000, 30 * 24 * 3_600_000)
+}
+
+/// What `tracing` calls directives; each is looked at alone, so that a wrong one is named.
+fn directives(text: &str) -> Result<String, String> {
+    let mut depth = 0_i32;
+    let parts = text.split(|c: char| {
+        // A span's fields are separated by commas as well.
+        depth += i32::from(matches!(c, '[' | '{')) - i32::from(matches!(c, ']' | '}'));
+        c == ',' && depth == 0
+    });
+    let parts: Vec<_> = parts.map(str::trim).filter(|part| !part.is_empty()).collect();
+    parts.iter().try_for_each(|part| directive(part))?;
+    Ok(parts.join(","))
+}
+
+fn directive(text: &str) -> Result<(), String> {
+    const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "off"];
+    let allowed = "write target=level, such as h2=debug, with trace, debug, info, warn, error or off";
+    if text.parse::<tracing_subscriber::filter::Directive>().is_err() {
+        return Err(format!("{text:?} is no directive; {allowed}"));
+    }
+    // A word alone is a target, so a level that is misspelled would be read as one that nobody has.
+    let word = text.to_lowercase();
+    let is_near = |level: &&str| strsim::damerau_levenshtein(level, &word) == 1 || word == "warning";
+    if !LEVELS.contains(&word.as_str()) && LEVELS.iter().any(is_near) {
+        return Err(format!("{text:?} is no level; {allowed}"));
+    }
+    Ok(())
 }
 
 /// A time as it is read again: `1h30m`.

@@ -116,6 +116,8 @@ pub struct LogConfig {
     pub color: bool,
     /// `log.addSource`.
     pub source: bool,
+    /// `log.filter`: directives that can be read.
+    pub filter: String,
 }
 
 /// `mysql`; what the DSN says is already in the other fields.
@@ -133,6 +135,8 @@ pub struct MysqlConfig {
     pub connect_timeout: Duration,
     /// `mysql.timeout`: for reads and for writes.
     pub timeout: Duration,
+    /// `mysql.conn_max_lifetime`; zero: without limit.
+    pub conn_max_lifetime: Duration,
     /// `mysql.dsn` with `***` for its password; empty when none is written. Only for showing.
     pub dsn_masked: String,
 }

@@ -113,6 +113,7 @@ fn log(config: &Config, name: &str) -> String {
         },
         "enableColor" => log.color.to_string(),
         "addSource" => log.source.to_string(),
+        "filter" => log.filter.clone(),
         _ => missing(name),
     }
 }
@@ -128,6 +129,7 @@ fn mysql(config: &Config, name: &str) -> String {
         "database" => mysql.database.clone(),
         "connect_timeout" => show_span(mysql.connect_timeout),
         "timeout" => show_span(mysql.timeout),
+        "conn_max_lifetime" => show_span(mysql.conn_max_lifetime),
         _ => missing(name),
     }
 }

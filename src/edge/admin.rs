@@ -1,7 +1,8 @@
 //! The admin port: `/metrics`, `/livez`, `/readyz`, and what the load test reads.
 //!
 //! Promises that the port is ours before anything else starts ([`bind`]), that answering takes nothing from the
-//! shards, and a bounded number of connections, each with a deadline. Refuses secrets (it shows what parts say of
+//! shards, and a bounded number of connections, each with a deadline for a whole request and a whole answer, so that no
+//! number of slow clients keeps a new one from its answer. Refuses secrets (it shows what parts say of
 //! themselves, and they keep to that) and every method but GET and HEAD.
 
 mod listener;

@@ -67,6 +67,8 @@ pub struct MysqlSettings {
     pub read_timeout: Duration,
     /// How long one write may take.
     pub write_timeout: Duration,
+    /// How long a connection may be used; zero: for ever.
+    pub max_lifetime: Duration,
 }
 
 impl fmt::Debug for MysqlSettings {
@@ -328,6 +330,7 @@ mod tests {
             connect_timeout: Duration::from_secs(1),
             read_timeout: Duration::from_secs(1),
             write_timeout: Duration::from_secs(1),
+            max_lifetime: Duration::ZERO,
         };
         let members = MysqlMembers::new(settings);
         assert!(!format!("{members:?}").contains("hunter2"));

@@ -1,31 +1,37 @@
 //! Routes from Redis: one pipelined connection a shard, asked with MGET, and told by Redis when a route changes.
 //!
 //! Promises that an ask is always answered, within [`Config::read_timeout`] of being sent, that whatever may have
-//! changed unseen is said to be unknown, and that a lost connection is opened again for as long as the shard lives.
+//! changed unseen is said to be unknown, that a lost connection is opened again for as long as the shard lives, and that a
+//! server which moved to another address of its name is found, although the old one answers.
 //! Refuses to show the password anywhere, and to call a server tracking that cannot say what changes: its answers are
 //! then good for one event each ([`RoutesPort::is_tracking`]).
 
 #[doc(hidden)]
 pub mod bench_surface;
+mod hello;
 mod link;
+mod renewal;
 mod replies;
 mod resp;
 mod route_json;
 
 use std::fmt;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures_lite::FutureExt;
 use glommio::timer::Timer;
 
 use crate::edge::resolve::Resolver;
-use crate::edge::socket::Backoff;
+use crate::edge::socket::{Backoff, words};
 use crate::limits::RECONNECT_BACKOFF;
 use crate::ports::{Endpoint, Health, LocalFuture, LookupError, Routes, RoutesPort};
 
+use hello::Hello;
 use link::Link;
 
 /// The key of a route is this and the username.
@@ -57,6 +63,10 @@ pub struct Config {
     pub tracked: bool,
     /// What stands before the username in a key.
     pub key_prefix: String,
+    /// How often the name is resolved while the connection lives.
+    pub look_every: Duration,
+    /// How often HELLO is tried again where it did not get through.
+    pub hello_again: Duration,
 }
 
 impl Default for Config {
@@ -71,6 +81,8 @@ impl Default for Config {
             write_timeout: Duration::from_secs(3),
             tracked: true,
             key_prefix: ROUTE_KEY_PREFIX.to_owned(),
+            look_every: Duration::from_secs(20),
+            hello_again: Duration::from_secs(300),
         }
     }
 }
@@ -93,7 +105,8 @@ impl fmt::Debug for Config {
 impl Config {
     /// The connection failed; trying again soon may help.
     fn lost(&self, what: &str, check: &str) -> Lost {
-        Lost { why: format!("redis {}: {what}; check that {check}", self.addr), slow: false }
+        let why = format!("redis {}: {what}; check that {check}", self.addr);
+        Lost { why, what: what.to_owned(), slow: false }
     }
 
     /// The server's own words against us. What only an operator can mend is retried slowly.
@@ -106,6 +119,9 @@ impl Config {
             "NOPERM" => ("the user default may do this", true),
             "DENIED" => ("Redis accepts connections from this host", true),
             "LOADING" | "BUSY" | "MASTERDOWN" => ("that Redis server gets ready", false),
+            // Servers before version 6, and proxies.
+            "ERR" if text.contains("invalid password") => ("redis.password is right", true),
+            "ERR" if text.contains("no password is set") => ("redis.password is empty: this Redis wants none", true),
             _ => ("redis.addr, redis.db and redis.password fit that Redis server", false),
         };
         Lost { slow, ..self.lost(&text, check) }
@@ -127,6 +143,8 @@ impl Config {
 struct Lost {
     /// In words, with the address and what to check.
     why: String,
+    /// The same without them.
+    what: String,
     /// Only a change of configuration mends it.
     slow: bool,
 }
@@ -155,11 +173,16 @@ impl Routes for RedisRoutes {
 async fn serve(config: Arc<Config>, resolver: Resolver, port: RoutesPort) {
     let mut backoff = Backoff::new(RECONNECT_BACKOFF);
     let mut warnings = Warnings::default();
+    let mut hello = Hello::default();
     loop {
-        let lost = match Link::open(&config, &resolver, &port).await {
+        let opened = match addresses(&config, &resolver).await {
+            Ok(addresses) => hello::open(&config, &addresses, &port, &mut hello).await,
+            Err(lost) => Err(lost),
+        };
+        let lost = match opened {
             Ok(link) => {
                 let since = Instant::now();
-                let lost = serve_link(link, &config, &port, &mut warnings).await;
+                let lost = serve_link(link, &config, &resolver, &port, &mut warnings).await;
                 if since.elapsed() >= GOOD_LINK {
                     backoff.reset();
                 }
@@ -174,23 +197,48 @@ async fn serve(config: Arc<Config>, resolver: Resolver, port: RoutesPort) {
     }
 }
 
-/// One connection's life, from ready to lost.
-async fn serve_link(mut link: Link<'_>, config: &Config, port: &RoutesPort, warnings: &mut Warnings) -> Lost {
-    let tracking = link.untracked().is_none();
-    if let Some(why) = link.untracked().filter(|_| config.tracked) {
-        warnings
-            .say(port, &format!("redis {}: cannot track routes ({why}): they are read for each event", config.addr));
+/// The addresses of the host.
+async fn addresses(config: &Config, resolver: &Resolver) -> Result<Vec<SocketAddr>, Lost> {
+    let addresses = resolver.resolve(&config.addr.host, config.addr.port).await;
+    addresses.map_err(|error| config.lost(&words(&error), "redis.addr is right"))
+}
+
+/// What is served from ready to lost: one connection, or one after the other without a gap.
+async fn serve_link<'a>(
+    mut link: Link<'a>,
+    config: &'a Config,
+    resolver: &Resolver,
+    port: &'a RoutesPort,
+    warnings: &mut Warnings,
+) -> Lost {
+    loop {
+        let tracking = link.untracked().is_none();
+        if let Some(why) = link.untracked().filter(|_| config.tracked) {
+            let cost =
+                "routes cannot be tracked, they are read for each event; check what stands between it and the engine";
+            warnings.say(port, &format!("redis {}: {why}: {cost}", config.addr));
+        }
+        tracing::info!(shard = %port.shard(), tracking, "redis {}: connected", config.addr);
+        port.set_tracking(tracking);
+        port.report(Health::Ready);
+        let successor = renewal::successor(config, resolver, port, link.peer(), !tracking);
+        let end = async { Err(link.run().await) }.or(async { Ok(successor.await) }).await;
+        if end.is_ok() {
+            link.finish().await;
+        }
+        // What was asked over this connection is not tracked by the next one.
+        port.set_tracking(false);
+        let why =
+            end.as_ref().map_or_else(|lost| lost.why.clone(), |_| format!("redis {}: it is replaced", config.addr));
+        for ask in link.unanswered() {
+            port.answer(ask, Err(LookupError::Unavailable(why.clone())));
+        }
+        port.unknown();
+        match end {
+            Ok(next) => link = next,
+            Err(lost) => return lost,
+        }
     }
-    tracing::info!(shard = %port.shard(), tracking, "redis {}: connected", config.addr);
-    port.set_tracking(tracking);
-    port.report(Health::Ready);
-    let lost = link.run().await;
-    port.set_tracking(false);
-    for ask in link.unanswered() {
-        port.answer(ask, Err(LookupError::Unavailable(lost.why.clone())));
-    }
-    port.unknown();
-    lost
 }
 
 /// Answers every ask with the trouble until the wait is over.

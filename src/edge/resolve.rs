@@ -48,10 +48,21 @@ impl Resolver {
     /// # Errors
     /// When a thread cannot be started.
     pub fn start() -> io::Result<Self> {
+        Self::with(|host, port| (host, port).to_socket_addrs().map(Vec::from_iter))
+    }
+
+    /// The same with another way from names to addresses than the system's; it may block.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn with(names: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> io::Result<Self> {
         let (questions, receiver) = crossbeam_channel::bounded(QUEUE);
+        let names = Arc::new(names);
         for number in 0..THREADS {
-            let questions = receiver.clone();
-            std::thread::Builder::new().name(format!("resolve-{number}")).spawn(move || answer_all(&questions))?;
+            let (questions, names) = (receiver.clone(), Arc::clone(&names));
+            std::thread::Builder::new()
+                .name(format!("resolve-{number}"))
+                .spawn(move || answer_all(&questions, &*names))?;
         }
         Ok(Self { questions })
     }
@@ -88,13 +99,13 @@ impl Resolver {
     }
 }
 
-fn answer_all(questions: &Receiver<Question>) {
+fn answer_all(questions: &Receiver<Question>, names: &impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>>) {
     for Question { host, port, slot } in questions {
         // Whoever asked has given up: its half of the slot is gone.
         if Arc::strong_count(&slot) == 1 {
             continue;
         }
-        let answer = (host.as_str(), port).to_socket_addrs().map(Vec::from_iter).and_then(|addresses| {
+        let answer = names(&host, port).and_then(|addresses| {
             if addresses.is_empty() {
                 return Err(io::Error::new(io::ErrorKind::NotFound, format!("host name {host:?} has no address")));
             }

@@ -135,6 +135,8 @@ snapshot! {
     Counter resent_recipients,
     /// Recipients sent to another gateway because the user had moved.
     Counter rerouted_recipients,
+    /// Repeats of an event (same session, msg_id, seq_id and type) whose message is another one; they are not pushed.
+    Counter repeats_that_differ,
     /// Turns of the pump.
     Counter turns,
 }

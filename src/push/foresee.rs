@@ -13,7 +13,7 @@ use crate::limits::FORESEEN_MAX;
 use crate::push::Push;
 use crate::push::bundle::{BundleResult, Group};
 use crate::push::ingest;
-use crate::push::repeats::Key;
+use crate::push::repeats::Home;
 
 /// Cache lines of the machines that servers are made of.
 const LINE_BYTES: usize = 64;
@@ -83,7 +83,7 @@ impl Push {
         for (guess, payload) in guesses.iter_mut().zip(payloads) {
             let head = ingest::head(payload);
             let hash = self.sessions.hash(head.session_id);
-            self.repeats.prefetch(Key::of(hash, head.msg_id));
+            self.repeats.prefetch(Home::of(hash, head.msg_id));
             *guess = Guess { session: self.sessions.guess(hash), sender: self.users.guess(head.from_username) };
             found += 1;
         }

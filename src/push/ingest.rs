@@ -26,6 +26,7 @@ pub struct Arrival {
     pub payload: Bytes,
     session_id: (u32, u32),
     from_username: (u32, u32),
+    kind: (u32, u32),
     /// Where the gateway's PushMessage ends, which is the start of the payload; unless it is of its own.
     message_end: u32,
     own_message: Option<Bytes>,
@@ -53,6 +54,16 @@ impl Arrival {
             None => self.payload.slice(..self.message_end as usize),
             Some(message) => message.clone(),
         }
+    }
+
+    /// The same without a count of owners more.
+    pub fn message_bytes(&self) -> &[u8] {
+        self.own_message.as_deref().unwrap_or_else(|| &self.payload[..self.message_end as usize])
+    }
+
+    /// What kind of event it is: its field `type`.
+    pub fn kind_bytes(&self) -> &[u8] {
+        self.span(self.kind)
     }
 
     /// The same as bytes, for what is done for each event: no second look at whether they are UTF-8.
@@ -88,6 +99,7 @@ pub fn read(payload: Bytes) -> Result<Arrival, (Bytes, EventEnd)> {
         seq_id: scan.seq_id,
         session_id: scan.session_id,
         from_username: scan.from_username,
+        kind: scan.kind,
         message_end: scan.head_end as u32,
         own_message,
         payload,
@@ -157,6 +169,7 @@ struct Scan {
     seq_id: i64,
     session_id: (u32, u32),
     from_username: (u32, u32),
+    kind: (u32, u32),
     session_name: (u32, u32),
     session_type: u64,
     /// Where the run of message fields at the start ends.
@@ -197,6 +210,7 @@ impl Scan {
                 match field.number {
                     3 => self.session_id = span,
                     4 => self.from_username = span,
+                    7 => self.kind = span,
                     9 => self.session_name = span,
                     _ => {}
                 }

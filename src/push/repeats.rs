@@ -1,5 +1,7 @@
 //! The events a shard knows: those in flight, and a window of those that were settled. An outbox that publishes twice is
-//! the normal case, so the second copy of an event (same session, same message) is never pushed.
+//! the normal case, so the second copy of an event (same session, msg_id, seq_id and type) is never pushed. A recall or an
+//! edit under the id of its message is of another type, so another event. An event without an id (msg_id 0: somebody
+//! types) is never a repeat: it has no key, and is not entered.
 //!
 //! Promises that an event in flight is always known, and at most [`REPEAT_WINDOW_EVENTS`] settled ones, none settled
 //! longer than [`REPEAT_WINDOW_AGE`] ago: with a full shard and a full window 6 MiB (256 k table places and 128 k queue
@@ -18,17 +20,47 @@ use crate::ids::Nanos;
 use crate::limits::{REPEAT_WINDOW_AGE, REPEAT_WINDOW_EVENTS};
 use crate::push::bundle::EventIx;
 
-/// What tells events apart: the session and the msg_id, hashed.
+/// What tells events apart, hashed: session, msg_id, seq_id and type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key(u64);
 
-impl Key {
+/// Where an event stands among the repeats, as far as its session and msg_id tell: the low bits of its key, so that it can
+/// be asked for before the rest of the event is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Home(u64);
+
+impl Home {
+    /// The bits of a key that are its home's: over those of the largest table that a shard's bounds allow.
+    const BITS: u64 = (1 << 24) - 1;
+
     /// Of an event whose session id has this hash.
     #[inline]
     pub fn of(session_hash: u64, msg_id: i64) -> Self {
-        // Zero is a free place of the table.
-        Self(FixedState::default().hash_one((session_hash, msg_id)).max(1))
+        Self(FixedState::default().hash_one((session_hash, msg_id)))
     }
+}
+
+impl Key {
+    /// Of an event without an id.
+    const NONE: Self = Self(0);
+
+    /// Of an event whose session id has this hash.
+    #[inline]
+    pub fn of(session_hash: u64, msg_id: i64, seq_id: i64, kind: &[u8]) -> Self {
+        if msg_id == 0 {
+            return Self::NONE;
+        }
+        let Home(home) = Home::of(session_hash, msg_id);
+        let whole = FixedState::default().hash_one((home, seq_id, kind));
+        // Zero is a free place of the table.
+        Self((whole & !Home::BITS | home & Home::BITS).max(1))
+    }
+}
+
+/// What the recipients of an event would see, in 32 bits.
+#[inline]
+pub fn fingerprint(message: &[u8]) -> u32 {
+    FixedState::default().hash_one(message) as u32
 }
 
 /// What is known of an arrival.
@@ -38,8 +70,8 @@ pub enum Seen {
     First,
     /// The same event is in flight.
     InFlight(EventIx),
-    /// The same event was settled.
-    Settled,
+    /// The same event, with a message of this [`fingerprint`], was settled.
+    Settled(u32),
 }
 
 /// How many of the oldest leave the window together: each is a cache miss, and those of one run overlap.
@@ -60,36 +92,46 @@ impl Repeats {
         while self.settled.front().is_some_and(|(_, at)| now.since(*at) >= REPEAT_WINDOW_AGE) {
             self.forget_oldest();
         }
-        match self.known.get(key.0).map(EventIx) {
+        if key == Key::NONE {
+            return Seen::First;
+        }
+        match self.known.get(key.0) {
             None => Seen::First,
-            Some(at) if is_there(at) => Seen::InFlight(at),
-            Some(_) => Seen::Settled,
+            Some((at, _)) if is_there(EventIx(at)) => Seen::InFlight(EventIx(at)),
+            Some((_, fingerprint)) => Seen::Settled(fingerprint),
         }
     }
 
-    /// Asks for the memory that a look for this event reads, and its entry writes.
-    pub fn prefetch(&self, key: Key) {
-        self.known.prefetch(key.0);
+    /// Asks for the memory that a look for an event that is at home there reads, and its entry writes.
+    pub fn prefetch(&self, Home(home): Home) {
+        self.known.prefetch(home);
     }
 
-    /// A new event is in flight.
-    pub fn entered(&mut self, key: Key, event: EventIx) {
-        self.known.insert(key.0, event.0);
+    /// A new event, with a message of this [`fingerprint`], is in flight.
+    pub fn entered(&mut self, key: Key, event: EventIx, fingerprint: u32) {
+        if key != Key::NONE {
+            self.known.insert(key.0, (event.0, fingerprint));
+        }
     }
 
     /// An event in flight was settled.
     pub fn settled(&mut self, key: Key, now: Nanos) {
+        if key == Key::NONE {
+            return;
+        }
         if self.settled.len() >= REPEAT_WINDOW_EVENTS {
             (0..FORGOTTEN_AT_ONCE).for_each(|_| self.forget_oldest());
             // For the next run, which is as many settled events away.
-            self.settled.iter().take(FORGOTTEN_AT_ONCE).for_each(|(key, _)| self.prefetch(*key));
+            self.settled.iter().take(FORGOTTEN_AT_ONCE).for_each(|(key, _)| self.known.prefetch(key.0));
         }
         self.settled.push_back((key, now));
     }
 
     /// An event in flight ended so that it may come again.
     pub fn forget(&mut self, key: Key) {
-        self.known.remove(key.0);
+        if key != Key::NONE {
+            self.known.remove(key.0);
+        }
     }
 
     /// Nothing is known any more.
@@ -113,26 +155,58 @@ mod tests {
     fn an_event_is_known_in_flight_for_ever_and_settled_until_it_is_old() {
         let mut repeats = Repeats::default();
         let long = |times| Nanos(0).after(REPEAT_WINDOW_AGE * times);
-        let (a, b) = (Key::of(1, 1), Key::of(2, 1));
+        let (a, b) = (Key::of(1, 1, 1, b"text"), Key::of(2, 1, 1, b"text"));
         assert_eq!(repeats.look(a, Nanos(0), |_| false), Seen::First);
-        repeats.entered(a, EventIx(7));
-        repeats.entered(b, EventIx(8));
+        repeats.entered(a, EventIx(7), 77);
+        repeats.entered(b, EventIx(8), 88);
         assert_eq!(repeats.look(a, long(5), |at| at == EventIx(7)), Seen::InFlight(EventIx(7)));
         repeats.settled(a, long(5));
         repeats.forget(b);
         let looks = [a, b].map(|key| repeats.look(key, long(5), |_| false));
-        assert_eq!(looks, [Seen::Settled, Seen::First]);
+        assert_eq!(looks, [Seen::Settled(77), Seen::First]);
         assert_eq!(repeats.look(a, long(6), |_| false), Seen::First, "older than the window");
+    }
+
+    #[test]
+    fn session_msg_id_seq_id_and_type_tell_events_apart_and_all_are_at_home_in_one_place() {
+        let keys = [
+            Key::of(1, 7, 1, b"text"),
+            Key::of(1, 7, 1, b"recall"),
+            Key::of(1, 7, 1, b"Text"),
+            Key::of(1, 7, 1, b""),
+            Key::of(1, 7, 2, b"text"),
+            Key::of(1, -7, 1, b"text"),
+            Key::of(2, 7, 1, b"text"),
+        ];
+        for (at, key) in keys.iter().enumerate() {
+            assert!(!keys[..at].contains(key) && *key != Key::NONE, "{at}");
+        }
+        let Home(home) = Home::of(1, 7);
+        assert!(keys[..5].iter().all(|key| (key.0 ^ home) & Home::BITS == 0));
+        assert_eq!(Key::of(1, 7, 1, b"text"), keys[0]);
+    }
+
+    #[test]
+    fn an_event_without_an_id_is_never_known() {
+        let mut repeats = Repeats::default();
+        let none = Key::of(1, 0, 5, b"typing");
+        assert_eq!(repeats.look(none, Nanos(0), |_| true), Seen::First);
+        repeats.entered(none, EventIx(1), 3);
+        assert_eq!(repeats.look(none, Nanos(0), |_| true), Seen::First, "in flight");
+        repeats.settled(none, Nanos(0));
+        assert_eq!(repeats.look(none, Nanos(0), |_| false), Seen::First, "settled");
+        repeats.forget(none);
+        assert!(repeats.settled.is_empty() && repeats.known.len() == 0);
     }
 
     #[test]
     fn the_window_is_bounded_and_never_costs_one_in_flight_its_place() {
         let mut repeats = Repeats::default();
-        let old = Key::of(1, 0);
-        repeats.entered(old, EventIx(1));
-        for msg_id in 0..2 * REPEAT_WINDOW_EVENTS as i64 {
-            let key = Key::of(2, msg_id);
-            repeats.entered(key, EventIx(2));
+        let old = Key::of(1, 1, 1, b"");
+        repeats.entered(old, EventIx(1), 0);
+        for msg_id in 1..=2 * REPEAT_WINDOW_EVENTS as i64 {
+            let key = Key::of(2, msg_id, 1, b"");
+            repeats.entered(key, EventIx(2), 0);
             repeats.settled(key, Nanos(0));
             assert!(repeats.settled.len() <= REPEAT_WINDOW_EVENTS && repeats.known.len() == repeats.settled.len() + 1);
         }

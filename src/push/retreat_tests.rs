@@ -22,8 +22,11 @@ fn push() -> Push {
         events_window: usize::MAX,
         group_users_max: 256,
         members_ttl: Duration::from_secs(1),
+        empty_wait: Duration::from_secs(5),
         caches_routes: false,
         delivery_timeout: Duration::from_secs(10),
+        registry_forget_after: Duration::from_secs(300),
+        gateway_table: crate::push::TableBounds::default(),
         max_retry: 3,
         retry_interval: Duration::from_secs(1),
         inbox: InboxStore::Off,
@@ -78,7 +81,7 @@ fn what_waits_is_given_back_in_the_order_of_arrival_and_is_new_when_it_comes_aga
     push.take(Input::Retreat(false));
     take(&mut push, "a", 3, 7);
     assert_eq!(push.events_in_flight(), 1);
-    let Some(Output::AskMembers { ask, sessions }) = asked.into_iter().next() else { panic!("members are asked") };
+    let Some(Output::AskMembers { ask, sessions, .. }) = asked.into_iter().next() else { panic!("members are asked") };
     push.take(Input::Members { ask, answer: Ok(vec![["ann"].into_iter().collect::<NameList>(); sessions.len()]) });
     let out = flush(&mut push, 1_001);
     assert!(out.iter().any(|output| matches!(output, Output::AskRoutes { .. })), "{out:?}");

@@ -402,6 +402,7 @@ impl Pump {
         snapshot.resent_recipients = activity.resent_recipients;
         snapshot.rerouted_recipients = activity.rerouted_recipients;
         snapshot.frame_bytes = activity.frame_bytes;
+        snapshot.repeats_that_differ = activity.repeats_that_differ;
         let (sessions, users) = self.push.kept();
         snapshot.sessions_cached = sessions as u64;
         snapshot.users_known = users as u64;

@@ -25,6 +25,7 @@ pub fn settings(shard: u16, shards: u16, gateway_table: TableBounds) -> Settings
         events_window: usize::MAX,
         group_users_max: GROUP_USERS_MAX,
         members_ttl: Duration::from_secs(36_000),
+        empty_wait: Duration::from_secs(5),
         caches_routes: true,
         delivery_timeout: Duration::from_secs(1),
         registry_forget_after: Duration::ZERO,
@@ -156,7 +157,7 @@ impl Shards {
 
     fn carry_out(&mut self, at: usize, output: Output) {
         match output {
-            Output::AskMembers { ask, sessions } => {
+            Output::AskMembers { ask, sessions, .. } => {
                 let list = |session: &str| self.members[session].iter().collect::<NameList>();
                 let answer = Ok(sessions.iter().map(|session| list(session)).collect());
                 self.shards[at].take(Input::Members { ask, answer });

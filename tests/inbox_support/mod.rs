@@ -26,6 +26,7 @@ pub fn settings(server: &Maria) -> MysqlSettings {
         connect_timeout: Duration::from_secs(5),
         read_timeout: Duration::from_secs(20),
         write_timeout: Duration::from_secs(20),
+        max_lifetime: Duration::from_secs(600),
     }
 }
 

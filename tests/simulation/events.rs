@@ -11,6 +11,19 @@ use super::world::World;
 /// Partitions, as configured.
 pub const PARTITIONS: u32 = 64;
 
+/// The timestamp of each session's first event; those after it count on, so that every event can be told by it.
+const FIRST_TIMESTAMP: i64 = 1_700_000_000;
+
+/// What an event is known by in its session, from its message.
+pub fn number_of(message: &PushMessage) -> i64 {
+    message.timestamp - FIRST_TIMESTAMP
+}
+
+/// Whether the engine can know the event again.
+pub fn has_id(payload: &Bytes) -> bool {
+    PushEvent::decode(payload.clone()).expect("made by `publish`").msg_id != 0
+}
+
 /// The message that a gateway must get for an event's payload.
 pub fn message_of(payload: &Bytes) -> PushMessage {
     let event = PushEvent::decode(payload.clone()).expect("made by `publish`");
@@ -50,21 +63,19 @@ impl World {
         }
     }
 
-    /// Publishes a new event of a session.
+    /// Publishes a new event of a session; gives what the world knows it by.
     pub fn publish(&mut self, session: usize) -> (usize, i64) {
-        let msg_id = self.sessions[session].next_msg;
-        self.sessions[session].next_msg += self.sessions[session].msg_step;
-        // Resonance's sequences have gaps, and two messages may have the same.
-        self.sessions[session].next_seq += i64::from(!self.rng.chance(50)) * self.rng.pick(&[1, 1, 1, 3]);
+        let number = self.sessions[session].published.len() as i64;
+        let (msg_id, seq_id, kind) = self.next_id(session);
         let mut event = PushEvent {
             msg_id,
-            seq_id: self.sessions[session].next_seq,
+            seq_id,
             session_id: self.sessions[session].id.clone(),
             from_username: self.sender(session),
             to_username: self.sessions[session].id.clone(),
             content: "x".repeat(self.rng.below(40)),
-            r#type: "text".into(),
-            timestamp: 1_700_000_000,
+            r#type: kind.into(),
+            timestamp: FIRST_TIMESTAMP + number,
             ..PushEvent::default()
         };
         if self.rng.chance(10) {
@@ -76,9 +87,43 @@ impl World {
             event.trace_headers.insert("traceparent".into(), "00-1".into());
         }
         let payload = Bytes::from(event.encode_to_vec());
-        self.sessions[session].published.push((msg_id, payload.clone()));
-        self.put_into_stream(self.sessions[session].home, payload, Some((session, msg_id)));
-        (session, msg_id)
+        self.sessions[session].published.push(payload.clone());
+        self.sessions[session].ids.insert((msg_id, seq_id, kind));
+        self.put_into_stream(self.sessions[session].home, payload, Some((session, number)));
+        (session, number)
+    }
+
+    /// What tells the next event from others: mostly a msg_id of its own; else none, or that of the message before with another
+    /// type or sequence, as a recall has.
+    fn next_id(&mut self, session: usize) -> (i64, i64, &'static str) {
+        let last = self.sessions[session].last_id;
+        let is_fresh = |world: &Self, id| !world.sessions[session].ids.contains(&id);
+        match (self.rng.below(12), last) {
+            (0, _) => return (0, self.sessions[session].next_seq, "typing"),
+            (1, Some((msg_id, seq_id))) => {
+                let id = (msg_id, seq_id, self.rng.pick(&["recall", "edit", "Text", ""]));
+                if is_fresh(self, id) {
+                    return id;
+                }
+            }
+            (2, Some((msg_id, seq_id))) => {
+                let id = (msg_id, seq_id + 1_000_000, "text");
+                if is_fresh(self, id) {
+                    return id;
+                }
+            }
+            _ => {}
+        }
+        let known = &mut self.sessions[session];
+        // An event with the id 0 has none, so it is no message that could be known again.
+        known.next_msg += known.msg_step * (1 + i64::from(known.next_msg + known.msg_step == 0));
+        let msg_id = known.next_msg;
+        // Resonance's sequences have gaps, and two messages may have the same.
+        let step = i64::from(!self.rng.chance(50)) * self.rng.pick(&[1, 1, 1, 3]);
+        let known = &mut self.sessions[session];
+        known.next_seq += step;
+        known.last_id = Some((msg_id, known.next_seq));
+        (msg_id, known.next_seq, "text")
     }
 
     fn sender(&mut self, session: usize) -> String {
@@ -98,8 +143,11 @@ impl World {
             return;
         }
         let back = self.rng.below(published.len().min(6));
-        let (msg_id, payload) = published[published.len() - 1 - back].clone();
-        self.put_into_stream(self.sessions[session].home, payload, Some((session, msg_id)));
+        let number = published.len() - 1 - back;
+        let payload = published[number].clone();
+        if has_id(&payload) {
+            self.put_into_stream(self.sessions[session].home, payload, Some((session, number as i64)));
+        }
     }
 
     fn publish_bad(&mut self) {

@@ -125,8 +125,8 @@ fn end_calmly(world: &mut World) {
     let probes = (0..world.sessions.len()).map(|session| world.publish(session)).collect::<Vec<_>>();
     let bound = world.settle_bound();
     world.run_until(bound, "the last events settle", World::is_quiet);
-    for (session, msg_id) in probes {
-        let event = world.oracle.by_key[&(session, msg_id)];
+    for (session, number) in probes {
+        let event = world.oracle.by_key[&(session, number)];
         for user in &world.sessions[session].members {
             let is_there = world.users[*user].at.is_some_and(|gateway| world.serves(gateway));
             let is_told = world.oracle.is_delivered(event, *user);

@@ -11,6 +11,7 @@ use task_engine::proto::gateway::{
 };
 use task_engine::push::facts::{CallError, StreamEnd};
 
+use super::events::number_of;
 use super::frames::{frame, next_frame};
 use super::gateways::Reply;
 use super::oracle::{Answer, Outcome, Push};
@@ -186,7 +187,7 @@ impl World {
     /// The event and the user that a request names; what was pushed is what was published.
     fn known(&self, name: &str, message: &PushMessage) -> (usize, usize) {
         let session = self.session_of[&message.session_id];
-        let event = self.oracle.by_key[&(session, message.msg_id)];
+        let event = self.oracle.by_key[&(session, number_of(message))];
         assert_eq!(self.oracle.events[event].message, *message, "the message is the event's");
         let user = *self.user_of.get(name).unwrap_or_else(|| panic!("{name:?} is no user"));
         assert!(self.sessions[session].ever.contains(&user), "user {user} was never in session {session}");

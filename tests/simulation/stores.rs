@@ -119,6 +119,8 @@ impl World {
                 next_msg: self.rng.pick(&[0, 1, -3, 1 << 40]),
                 msg_step: self.rng.pick(&[1, 1, -1, 7]),
                 published: Vec::new(),
+                ids: BTreeSet::new(),
+                last_id: None,
             });
         }
     }

@@ -57,8 +57,12 @@ pub struct Session {
     pub lettered: BTreeSet<(usize, u32)>,
     pub next_msg: i64,
     pub msg_step: i64,
-    /// Keys that were published, for repeats.
-    pub published: Vec<(i64, Bytes)>,
+    /// Events that were published, by their number.
+    pub published: Vec<Bytes>,
+    /// Their msg_id, seq_id and type.
+    pub ids: BTreeSet<(i64, i64, &'static str)>,
+    /// The last message's.
+    pub last_id: Option<(i64, i64)>,
 }
 
 /// What waits to be taken by a shard.
@@ -66,7 +70,7 @@ pub struct Session {
 pub struct Arrival {
     pub payload: Bytes,
     pub tag: DeliveryTag,
-    /// The session and msg_id, unless the payload can never be pushed.
+    /// The session and the event's number in it, unless the payload can never be pushed.
     pub key: Option<(usize, i64)>,
 }
 
@@ -283,6 +287,8 @@ impl World {
         let is_repeat = self.shards[shard].counts().events_ended[EventEnd::Repeat as usize] > repeats;
         let known = self.oracle.by_key.get(&key).copied().filter(|event| self.oracle.is_of_this_engine(*event));
         if is_repeat {
+            let has_id = super::events::has_id(&arrival.payload);
+            assert!(has_id, "tag {number} {key:?} ended as a repeat and has no id");
             assert!(known.is_some(), "tag {number} {key:?} ended as a repeat and is none");
             return;
         }
@@ -290,7 +296,8 @@ impl World {
             let is_in_flight = known.is_some_and(|event| !self.oracle.events[event].is_settled);
             return assert!(is_in_flight, "tag {number} {key:?} joined nothing");
         }
-        let must_be_known = known.is_some_and(|event| self.oracle.must_be_known(event));
+        let has_id = super::events::has_id(&arrival.payload);
+        let must_be_known = has_id && known.is_some_and(|event| self.oracle.must_be_known(event));
         assert!(!must_be_known, "tag {number} {key:?} is a repeat and was taken as a new event");
         self.note_event(key, &arrival);
     }

@@ -52,17 +52,23 @@ pub struct World {
     runtime: tokio::runtime::Runtime,
 }
 
+/// A MariaDB that the engine may use.
+pub fn maria() -> Maria {
+    let maria = Maria::start().expect("MariaDB");
+    let root = OptsBuilder::new().ip_or_hostname(Some("127.0.0.1")).tcp_port(maria.port()).user(Some("root"));
+    let mut root = Conn::new(root.prefer_socket(false)).expect("root may connect");
+    root.query_drop(format!("CREATE USER engine@'%' IDENTIFIED BY '{}'", SECRETS[2])).expect("a user");
+    root.query_drop("GRANT ALL ON resonance.* TO engine@'%'").expect("a grant");
+    maria
+}
+
 impl World {
     /// Starts the servers, empty.
     pub fn start() -> Self {
         let auth = NatsAuth::Token(SECRETS[0].to_owned());
         // Larger than any gRPC message, so that the engine is the one who refuses.
         let config = "max_payload: 8388608\n".to_owned();
-        let maria = Maria::start().expect("MariaDB");
-        let root = OptsBuilder::new().ip_or_hostname(Some("127.0.0.1")).tcp_port(maria.port()).user(Some("root"));
-        let mut root = Conn::new(root.prefer_socket(false)).expect("root may connect");
-        root.query_drop(format!("CREATE USER engine@'%' IDENTIFIED BY '{}'", SECRETS[2])).expect("a user");
-        root.query_drop("GRANT ALL ON resonance.* TO engine@'%'").expect("a grant");
+        let maria = maria();
         Self {
             nats: Nats::start(&NatsOptions { auth, config, ..NatsOptions::default() }).expect("NATS"),
             redis: Redis::start(&RedisOptions { password: SECRETS[1].to_owned(), ..RedisOptions::default() })
@@ -144,17 +150,17 @@ impl World {
         self.engine_with(shards, more, &[])
     }
 
-    /// The same with environment variables besides.
+    /// The same with these variables, which win over the file.
     pub fn engine_with(&self, shards: u16, more: &str, variables: &[(&str, &str)]) -> Process {
-        self.start(shards, &(self.yaml() + more), variables)
+        self.run(shards, &(self.yaml() + more), variables)
     }
 
     /// The same with a configuration of its own.
     pub fn engine_of(&self, shards: u16, yaml: &str) -> Process {
-        self.start(shards, yaml, &[])
+        self.run(shards, yaml, &[])
     }
 
-    fn start(&self, shards: u16, yaml: &str, variables: &[(&str, &str)]) -> Process {
+    fn run(&self, shards: u16, yaml: &str, variables: &[(&str, &str)]) -> Process {
         let port = free_ports(1).expect("a free port")[0];
         let admin = format!("127.0.0.1:{port}");
         let file = |name: &str| self.folder.path().join(format!("{name}-{port}"));
@@ -308,15 +314,25 @@ impl Process {
 
     /// Sends SIGTERM.
     pub fn signal(&self) {
+        self.send(libc::SIGTERM);
+    }
+
+    /// Sends any signal.
+    pub fn send(&self, signal: i32) {
         // SAFETY: a plain system call on the id of a child that was not waited for yet.
-        assert_eq!(unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) }, 0);
+        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
     }
 
     /// SIGTERM; gives its exit status and all it wrote.
-    pub fn terminate(mut self) -> (ExitStatus, String) {
+    pub fn terminate(self) -> (ExitStatus, String) {
         self.signal();
+        self.wait()
+    }
+
+    /// Waits for its end; gives its exit status and all it wrote.
+    pub fn wait(mut self) -> (ExitStatus, String) {
         let mut status = None;
-        eventually("the engine ends after SIGTERM", || {
+        eventually("the engine ends", || {
             status = self.child.try_wait().expect("a child");
             status.is_some()
         });

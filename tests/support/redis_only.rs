@@ -127,8 +127,13 @@ pub struct Shard {
 
 /// Serves routes on a shard of its own while the test runs.
 pub fn on_a_shard<T: 'static>(config: Config, test: impl AsyncFnOnce(Shard) -> T) -> T {
+    on_a_shard_with(config, Resolver::start().expect("threads"), test)
+}
+
+/// The same with another resolver of names.
+pub fn on_a_shard_with<T: 'static>(config: Config, resolver: Resolver, test: impl AsyncFnOnce(Shard) -> T) -> T {
     let executor = glommio::LocalExecutorBuilder::default().io_memory(64 << 10).make().expect("executor");
-    let routes = RedisRoutes::new(config, Resolver::start().expect("threads"));
+    let routes = RedisRoutes::new(config, resolver);
     executor.run(async move {
         let facts = LocalFacts::default();
         let port = RoutesPort::new(ShardId(0), facts.clone());

@@ -170,6 +170,7 @@ mod tests {
             connect_timeout: Duration::from_secs(3),
             read_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(5),
+            max_lifetime: Duration::from_secs(600),
         }
     }
 

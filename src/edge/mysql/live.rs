@@ -1,19 +1,27 @@
 //! One connection to MySQL that is there when it is needed.
 //!
-//! Promises that a connection which died unused is replaced without the caller noticing, and that each step ends
-//! within its timeout. Refuses to keep a connection whose state is not known.
+//! Promises that a connection which died unused is replaced without the caller noticing, that each step ends within its
+//! timeout, and that none is used for longer than `mysql.conn_max_lifetime` while a new one can be had: a server that moved
+//! is found although the old one lives on. Refuses to keep a connection whose state is not known.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::ToSocketAddrs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mysql::{Conn, OptsBuilder};
 
 use super::MysqlSettings;
 use super::fault::Fault;
+use crate::logging::warn_limited;
 use crate::ports::LookupError;
 
 /// Statements a connection keeps prepared: lists come in powers of two, so this is plenty for all lengths.
 const STATEMENTS_MAX: usize = 32;
+/// A connection that is to be replaced, and for which no new one can be had, is used on for a tenth of its life, and no
+/// longer than this, before the next try.
+const REPLACE_AGAIN_AFTER: Duration = Duration::from_secs(30);
+/// How long an ask may be held up by the connect of a connection that is to replace one which works.
+const REPLACE_CONNECT_MAX: Duration = Duration::from_secs(1);
 
 /// One thread's connection.
 pub(super) struct Live {
@@ -21,12 +29,14 @@ pub(super) struct Live {
     /// What to check when a table is not as expected.
     schema: &'static str,
     conn: Option<Conn>,
+    /// When it is to be replaced, if ever.
+    due: Option<Instant>,
 }
 
 impl Live {
     /// Connects when first used.
     pub(super) fn new(settings: MysqlSettings, schema: &'static str) -> Self {
-        Self { settings, schema, conn: None }
+        Self { settings, schema, conn: None, due: None }
     }
 
     /// [`attempt`](Self::attempt), in words.
@@ -51,10 +61,10 @@ impl Live {
     }
 
     fn once<T>(&mut self, work: &mut impl FnMut(&mut Conn) -> Result<T, Fault>) -> Result<T, Fault> {
-        let started = Instant::now();
         let mut conn = match self.conn.take() {
-            Some(conn) => conn,
-            None => connect(&self.settings).map_err(|fault| fault.after(started.elapsed(), &self.settings))?,
+            Some(conn) if self.due.is_none_or(|due| Instant::now() < due) => conn,
+            Some(old) => self.replace(old),
+            None => self.connect(self.settings.connect_timeout)?,
         };
         let started = Instant::now();
         let outcome = work(&mut conn).map_err(|fault| fault.after(started.elapsed(), &self.settings));
@@ -63,10 +73,36 @@ impl Live {
         }
         outcome
     }
+
+    fn connect(&mut self, limit: Duration) -> Result<Conn, Fault> {
+        let started = Instant::now();
+        let conn = connect(&self.settings, limit).map_err(|fault| fault.after(started.elapsed(), &self.settings))?;
+        self.due = due(self.settings.max_lifetime, Instant::now());
+        Ok(conn)
+    }
+
+    /// A new connection for one that is too old. While none can be had the old one is better than nothing: a name server
+    /// that is away must not take away a database that answers.
+    fn replace(&mut self, old: Conn) -> Conn {
+        self.connect(self.settings.connect_timeout.min(REPLACE_CONNECT_MAX)).unwrap_or_else(|fault| {
+            let again = (self.settings.max_lifetime / 10).clamp(Duration::from_millis(100), REPLACE_AGAIN_AFTER);
+            self.due = Some(Instant::now() + again);
+            let why = self.explain(fault);
+            warn_limited("mysql_not_replaced", format_args!("{why}; the connection that is open is used on"));
+            old
+        })
+    }
 }
 
-/// Tries each address of the host: the client by itself stops at the first that fails.
-fn connect(settings: &MysqlSettings) -> Result<Conn, Fault> {
+/// When a connection made now is to be replaced: up to a fifth earlier than it might, so that those of all threads and
+/// instances are not replaced at once.
+fn due(lifetime: Duration, now: Instant) -> Option<Instant> {
+    let part = RandomState::new().hash_one(0) % 1000;
+    (!lifetime.is_zero()).then(|| now + lifetime - lifetime / 5 * part as u32 / 1000)
+}
+
+/// Tries each address of the host, each for so long: the client by itself stops at the first that fails.
+fn connect(settings: &MysqlSettings, limit: Duration) -> Result<Conn, Fault> {
     let addresses = (settings.host.as_str(), settings.port).to_socket_addrs().map_err(Fault::Unresolved)?;
     let mut last = Fault::Unresolved(std::io::Error::other("the name has no address"));
     for address in addresses {
@@ -78,7 +114,7 @@ fn connect(settings: &MysqlSettings) -> Result<Conn, Fault> {
             .pass(Some(&settings.password))
             .db_name(Some(&settings.database).filter(|name| !name.is_empty()))
             .tcp_nodelay(true)
-            .tcp_connect_timeout(Some(settings.connect_timeout))
+            .tcp_connect_timeout(Some(limit))
             .read_timeout(Some(settings.read_timeout))
             .write_timeout(Some(settings.write_timeout))
             .stmt_cache_size(STATEMENTS_MAX)
@@ -91,4 +127,19 @@ fn connect(settings: &MysqlSettings) -> Result<Conn, Fault> {
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_due_after_four_fifths_to_all_of_its_life_and_never_without_one() {
+        let (now, lifetime) = (Instant::now(), Duration::from_secs(3600));
+        let dues: Vec<_> = (0..200).map(|_| due(lifetime, now).expect("a life that ends") - now).collect();
+        assert!(dues.iter().all(|due| *due > lifetime * 4 / 5 && *due <= lifetime), "{dues:?}");
+        let spread = *dues.iter().max().expect("some") - *dues.iter().min().expect("some");
+        assert!(spread > lifetime / 10, "{spread:?}");
+        assert_eq!(due(Duration::ZERO, now), None);
+    }
 }

@@ -1,4 +1,4 @@
-//! One connection to Redis: the handshake, then asks out and facts in, in one task.
+//! One connection to Redis: the handshake (`hello`), then asks out and facts in, in one task.
 //!
 //! Promises that everything which waits goes out in one write, that a reply which is late ends the connection, and
 //! that at most [`MGETS_IN_FLIGHT`] asks are on the wire. Refuses to guess what a broken connection would still have
@@ -6,6 +6,7 @@
 
 use std::future::poll_fn;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -15,7 +16,6 @@ use glommio::net::TcpStream;
 use glommio::timer::Timer;
 use redis::{Cmd, RedisWrite};
 
-use crate::edge::resolve::Resolver;
 use crate::edge::socket;
 use crate::limits::MGETS_IN_FLIGHT;
 use crate::ports::{RouteAsk, RoutesPort};
@@ -27,8 +27,6 @@ use super::{Config, Lost, PING_EVERY};
 
 /// Reads of one turn; then the shard's other tasks get theirs.
 const READS_A_TURN: usize = 8;
-/// The name shown by CLIENT LIST.
-const CLIENT_NAME: &str = "task-engine";
 
 /// The connection and what is on its way.
 #[derive(Debug)]
@@ -53,15 +51,16 @@ pub(super) struct Link<'a> {
 }
 
 impl<'a> Link<'a> {
-    /// Resolves, connects and shakes hands, each with its deadline.
-    pub(super) async fn open(config: &'a Config, resolver: &Resolver, port: &'a RoutesPort) -> Result<Self, Lost> {
-        let addr = &config.addr;
-        let addresses = resolver.resolve(&addr.host, addr.port).await;
-        let addresses = addresses.map_err(|error| config.lost(&socket::words(&error), "redis.addr is right"))?;
-        let stream = socket::connect(&addresses, config.dial_timeout).await;
+    /// Connects; nothing is said yet.
+    pub(super) async fn connect(
+        config: &'a Config,
+        addresses: &[SocketAddr],
+        port: &'a RoutesPort,
+    ) -> Result<Self, Lost> {
+        let stream = socket::connect(addresses, config.dial_timeout).await;
         let stream = stream
             .map_err(|error| config.lost(&socket::words(&error), "Redis runs there and that redis.addr is right"))?;
-        let mut link = Self {
+        Ok(Self {
             config,
             port,
             stream,
@@ -74,11 +73,20 @@ impl<'a> Link<'a> {
             heard: Instant::now(),
             timer: None,
             serving: false,
-            untracked: Some("tracking is off".to_owned()),
-        };
-        link.shake_hands().await?;
-        link.serving = true;
-        Ok(link)
+            untracked: None,
+        })
+    }
+
+    /// The handshake is over: asks are taken from now on.
+    pub(super) fn ready(mut self, untracked: Option<String>) -> Self {
+        self.serving = true;
+        self.untracked = untracked;
+        self
+    }
+
+    /// The address of the server.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.stream.peer_addr().ok()
     }
 
     /// Why Redis does not say which routes change, if it does not.
@@ -97,7 +105,7 @@ impl<'a> Link<'a> {
             if let Err(lost) = self.turn().await {
                 return lost;
             }
-            // The only plain command from here on is PING.
+            // The only plain command from here on is the probe.
             if let Some(Err(text)) = self.replies.take_plain()
                 && text.starts_with("NOAUTH")
             {
@@ -107,47 +115,14 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// HELLO 3, or what an older server knows instead; the database; tracking.
-    async fn shake_hands(&mut self) -> Result<(), Lost> {
-        let config = self.config;
-        let password = config.password.as_str();
-        let mut hello = redis::cmd("HELLO");
-        hello.arg(3);
-        if !password.is_empty() {
-            hello.arg("AUTH").arg("default").arg(password);
-        }
-        hello.arg("SETNAME").arg(CLIENT_NAME);
-        let resp3 = match self.call(hello).await? {
-            Ok(()) => true,
-            Err(text) if text.starts_with("NOPROTO") || text.starts_with("ERR unknown command") => {
-                self.untracked = Some("it does not speak RESP3".to_owned());
-                false
-            }
-            Err(text) => return Err(config.refused(&text)),
-        };
-        if !resp3 && !password.is_empty() {
-            let auth = redis::cmd("AUTH").arg(password).take();
-            self.call(auth).await?.map_err(|text| config.refused(&text))?;
-        }
-        if config.db != 0 {
-            let select = redis::cmd("SELECT").arg(config.db).take();
-            self.call(select).await?.map_err(|text| config.refused(&text))?;
-        }
-        if resp3 && config.tracked {
-            let mut tracking = redis::cmd("CLIENT");
-            tracking.arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX").arg(&config.key_prefix);
-            match self.call(tracking).await? {
-                Ok(()) => self.untracked = None,
-                Err(text) if text.starts_with("LOADING") => return Err(config.refused(&text)),
-                // A proxy or a relative of Redis without tracking: as good as an older Redis.
-                Err(text) => self.untracked = Some(text),
-            }
-        }
-        Ok(())
+    /// Takes no more asks, and serves until those it took are answered, or it is lost.
+    pub(super) async fn finish(&mut self) {
+        self.serving = false;
+        while self.replies.outstanding() > 0 && self.turn().await.is_ok() {}
     }
 
-    /// One command of the handshake and its reply: done, or the server's words.
-    async fn call(&mut self, command: Cmd) -> Result<Result<(), String>, Lost> {
+    /// One command of the handshake and its reply: whether it is a map, or the server's words against it.
+    pub(super) async fn call(&mut self, command: &Cmd) -> Result<Result<bool, String>, Lost> {
         command.write_packed_command(&mut self.out);
         self.replies.expect(Instant::now() + self.config.read_timeout, Expected::Plain);
         loop {
@@ -269,7 +244,13 @@ impl<'a> Link<'a> {
             return Err(self.overdue("takes no requests", self.config.write_timeout));
         }
         if self.serving && self.replies.outstanding() == 0 && self.heard + PING_EVERY <= now {
-            redis::cmd("PING").write_packed_command(&mut self.out);
+            // A proxy that does not know HELLO may not know PING either, and close the connection.
+            let probe = if self.untracked.is_none() {
+                redis::cmd("PING")
+            } else {
+                redis::cmd("MGET").arg(&self.config.key_prefix).take()
+            };
+            probe.write_packed_command(&mut self.out);
             self.replies.expect(now + self.config.read_timeout, Expected::Plain);
         }
         Ok(())

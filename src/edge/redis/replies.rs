@@ -34,7 +34,7 @@ pub(super) enum Expected {
 pub(super) struct Replies {
     expected: VecDeque<(Instant, Expected)>,
     at: At,
-    plain: Option<Result<(), String>>,
+    plain: Option<Result<bool, String>>,
     /// MGETs answered with an error since the latest that was not.
     refused: u32,
 }
@@ -75,8 +75,8 @@ impl Replies {
         self.expected.front().map(|(due, _)| *due)
     }
 
-    /// The reply to the last plain command, once it came.
-    pub(super) fn take_plain(&mut self) -> Option<Result<(), String>> {
+    /// The reply to the last plain command, once it came: whether it was a map, or the server's words against it.
+    pub(super) fn take_plain(&mut self) -> Option<Result<bool, String>> {
         self.plain.take()
     }
 
@@ -158,7 +158,7 @@ impl Replies {
         match (what, token) {
             (Expected::Plain, Token::Error(text)) => self.plain = Some(Err(line(text))),
             (Expected::Plain, token) => {
-                self.plain = Some(Ok(()));
+                self.plain = Some(Ok(matches!(token, Token::Map(_))));
                 self.at = At::ignore(0).more(&token);
             }
             (Expected::Routes { ask, users }, Token::Array(values)) if values == users => {

@@ -1,4 +1,5 @@
-//! A hash table of 64-bit hashes, each with a place in the ledger: open addressing in one array of 16-byte places.
+//! A hash table of 64-bit hashes, each with a place in the ledger and a fingerprint: open addressing in one array of 16-byte
+//! places.
 //!
 //! Promises that a key and its value share a cache line, and that the line is known before it is read, so that
 //! [`Table::prefetch`] can ask for it; no general table offers that, and under single chats each operation here is a miss.
@@ -11,12 +12,15 @@ use crate::push::foresee::prefetch_to_write;
 const PLACES: usize = (EVENTS_IN_FLIGHT_MAX + REPEAT_WINDOW_EVENTS).div_ceil(3).next_power_of_two() * 4;
 const _: () = assert!((EVENTS_IN_FLIGHT_MAX + REPEAT_WINDOW_EVENTS) * 4 <= PLACES * 3);
 
+/// The place in the ledger, and the fingerprint.
+type Pair = (u32, u32);
+
 /// A key of 0 is a free place.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(align(16))]
 struct Place {
     key: u64,
-    value: u32,
+    value: Pair,
 }
 
 /// The table; its memory is asked of the system with the first key, and all at once, so that no turn pays for growing.
@@ -42,7 +46,7 @@ impl Table {
 
     /// A key's value.
     #[inline]
-    pub fn get(&self, key: u64) -> Option<u32> {
+    pub fn get(&self, key: u64) -> Option<Pair> {
         self.find(key).map(|at| self.places[at].value)
     }
 
@@ -55,7 +59,7 @@ impl Table {
     }
 
     /// Sets a key's value.
-    pub fn insert(&mut self, key: u64, value: u32) {
+    pub fn insert(&mut self, key: u64, value: Pair) {
         debug_assert!(key != 0);
         // A shard's bounds keep it from ever being so full; whoever passes them by finds a larger table, not a full one.
         if self.len * 8 >= self.places.len() * 7 {
@@ -127,7 +131,7 @@ mod tests {
 
     #[derive(Clone, Copy, Debug)]
     enum Step {
-        Insert(u64, u32),
+        Insert(u64, Pair),
         Remove(u64),
     }
 
@@ -137,7 +141,7 @@ mod tests {
         let key =
             (0..4u64, 1..40u64).prop_map(|(home, high)| (high << 40) | ((PLACES as u64 - 2 + home) % PLACES as u64));
         let step = prop_oneof![
-            (key.clone(), any::<u32>()).prop_map(|(key, value)| Step::Insert(key, value)),
+            (key.clone(), any::<Pair>()).prop_map(|(key, value)| Step::Insert(key, value)),
             key.prop_map(Step::Remove),
         ];
         proptest::collection::vec(step, 0..300)
@@ -174,8 +178,8 @@ mod tests {
     fn more_than_a_shard_may_hold_makes_it_larger() {
         let mut table = Table::default();
         let keys = || (1..=PLACES as u64).map(|key| key.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        keys().for_each(|key| table.insert(key, key as u32));
+        keys().for_each(|key| table.insert(key, (key as u32, 7)));
         assert_eq!((table.len(), table.places.len()), (PLACES, 2 * PLACES));
-        assert!(keys().all(|key| table.get(key) == Some(key as u32)));
+        assert!(keys().all(|key| table.get(key) == Some((key as u32, 7))));
     }
 }

@@ -1,0 +1,116 @@
+//! A server that moved is found although the old one lives on: MySQL by the age of its connections, Redis by its name.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use loadtest::gateways::Protocols;
+use loadtest::servers::Maria;
+use mysql::prelude::Queryable;
+use task_engine::edge::redis::Config;
+use task_engine::edge::resolve::Resolver;
+use task_engine::ports::Endpoint;
+use task_engine::push::facts::Input;
+
+use crate::engine::{World, eventually, maria};
+use crate::proxy::Proxy;
+use crate::redis_only::{Server, connect, on_a_shard_with, text};
+
+fn members(server: &Maria, users: &[&str]) {
+    let rows = users.iter().map(|user| ("s", *user));
+    let statement = "INSERT INTO t_session_member (session_id, username) VALUES (?, ?)";
+    server.connect().expect("MariaDB answers").exec_batch(statement, rows).expect("rows");
+}
+
+/// Who has a row of this event there.
+fn owners(server: &Maria, msg_id: i64) -> Vec<String> {
+    let sql = format!("SELECT owner_username FROM t_inbox WHERE msg_id = {msg_id} ORDER BY 1");
+    server.connect().expect("MariaDB answers").query(sql).expect("rows")
+}
+
+#[test]
+fn rows_and_members_come_to_the_database_that_the_address_leads_to() {
+    let (world, new) = (World::start(), maria());
+    let _gateway = world.gateway("gw-1", Protocols::STREAM);
+    let proxy = Proxy::to(([127, 0, 0, 1], world.maria.port()).into());
+    let port = proxy.address().port().to_string();
+    let variables = [("RESONANCE_MYSQL_PORT", port.as_str()), ("RESONANCE_MYSQL_CONN_MAX_LIFETIME", "2s")];
+    let engine = world.engine_with(1, "", &variables);
+    engine.wait_ready();
+    members(&world.maria, &["ann"]);
+    let publisher = world.publisher();
+    publisher.publish("s", "system", [1]);
+    eventually("a row of the old member", || owners(&world.maria, 1) == ["ann"]);
+    members(&new, &["ann", "bob"]);
+    proxy.point_to(([127, 0, 0, 1], new.port()).into());
+    let mut msg_id = 1;
+    eventually("rows of old and new member at the new server", || {
+        msg_id += 1;
+        publisher.publish("s", "system", [msg_id]);
+        engine.wait_ended(msg_id as u64);
+        owners(&new, msg_id) == ["ann", "bob"]
+    });
+    assert!(owners(&world.maria, msg_id).is_empty(), "nothing more at the old one");
+    // A connection that is due while no new one can be had is used on.
+    proxy.point_to(([127, 0, 0, 1], 1).into());
+    let before = proxy.connections();
+    eventually("it tries to replace a connection", || {
+        msg_id += 1;
+        publisher.publish("s", "system", [msg_id]);
+        engine.wait_ended(msg_id as u64);
+        let both = [owners(&new, msg_id), owners(&world.maria, msg_id)].concat();
+        assert!(both.contains(&"ann".to_owned()), "{both:?}");
+        proxy.connections() > before + 2
+    });
+    engine.stop_clean();
+}
+
+#[test]
+fn redis_is_followed_to_the_address_of_its_name_without_a_gap() {
+    let (old, new) = (Server::start(&[]), Server::start(&[]));
+    connect(&mut old.client(""), "ann", "gw-old");
+    connect(&mut new.client(""), "ann", "gw-new");
+    let address = |server: &Server| SocketAddr::from(([127, 0, 0, 1], server.config().addr.port));
+    let leads_to = Arc::new(Mutex::new(Some(address(&old))));
+    let (asked, told) = (Arc::clone(&leads_to), Arc::new(Mutex::new(0)));
+    let looks = Arc::clone(&told);
+    let resolver = Resolver::with(move |_, _| {
+        *told.lock().unwrap() += 1;
+        asked.lock().unwrap().map(|address| vec![address]).ok_or_else(|| std::io::ErrorKind::NotFound.into())
+    });
+    let config = Config {
+        addr: Endpoint { host: "redis.test".to_owned(), port: 6379 },
+        look_every: Duration::from_millis(50),
+        ..Config::default()
+    };
+    let new_address = address(&new);
+    on_a_shard_with(config, resolver.expect("threads"), async move |shard| {
+        let (routes, _) = shard.ask_until_answered("ann").await;
+        assert_eq!(text(&routes), ["gw-old"]);
+        // A name that cannot be resolved says nothing.
+        *leads_to.lock().unwrap() = None;
+        let before = *looks.lock().unwrap();
+        while *looks.lock().unwrap() < before + 6 {
+            glommio::timer::Timer::new(Duration::from_millis(10)).await;
+        }
+        assert!(shard.port.is_tracking());
+        *leads_to.lock().unwrap() = Some(new_address);
+        let mut was_unknown = false;
+        for ask in 10..2_000 {
+            shard.ask(ask, ["ann"]);
+            let answer = loop {
+                match shard.fact().await {
+                    Input::Routes { answer, .. } => break answer.expect("no gap"),
+                    Input::RoutesUnknown => was_unknown = true,
+                    other => panic!("{other:?}"),
+                }
+            };
+            if text(&answer) == ["gw-new"] {
+                assert!(was_unknown && shard.port.is_tracking(), "what the old one told is forgotten");
+                return;
+            }
+            glommio::timer::Timer::new(Duration::from_millis(10)).await;
+        }
+        panic!("never followed");
+    });
+}
