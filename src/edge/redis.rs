@@ -183,7 +183,7 @@ async fn serve_link(mut link: Link<'_>, config: &Config, port: &RoutesPort, warn
     }
     tracing::info!(shard = %port.shard(), tracking, "redis {}: connected", config.addr);
     port.set_tracking(tracking);
-    port.report(Health::Ready);
+    port.report(link.health());
     let lost = link.run().await;
     port.set_tracking(false);
     for ask in link.unanswered() {

@@ -18,7 +18,7 @@ use redis::{Cmd, RedisWrite};
 use crate::edge::resolve::Resolver;
 use crate::edge::socket;
 use crate::limits::MGETS_IN_FLIGHT;
-use crate::ports::{RouteAsk, RoutesPort};
+use crate::ports::{Health, RouteAsk, RoutesPort};
 use crate::push::facts::AskNo;
 
 use super::replies::{Expected, Replies};
@@ -50,6 +50,8 @@ pub(super) struct Link<'a> {
     serving: bool,
     /// Why Redis does not say which routes change, if it does not.
     untracked: Option<String>,
+    /// How it answered the first lookup, when that was an error.
+    refusal: Option<String>,
 }
 
 impl<'a> Link<'a> {
@@ -75,8 +77,17 @@ impl<'a> Link<'a> {
             timer: None,
             serving: false,
             untracked: Some("tracking is off".to_owned()),
+            refusal: None,
         };
         link.shake_hands().await?;
+        // The real thing before anything is promised: a server or proxy may greet and answer no lookup.
+        let probe = redis::cmd("MGET").arg(&config.key_prefix).take();
+        if let Err(text) = link.call(probe).await? {
+            if text.starts_with("NOAUTH") {
+                return Err(config.refused(&text));
+            }
+            link.refusal = Some(link.replies.refused_at_once(&text, config));
+        }
         link.serving = true;
         Ok(link)
     }
@@ -84,6 +95,11 @@ impl<'a> Link<'a> {
     /// Why Redis does not say which routes change, if it does not.
     pub(super) fn untracked(&self) -> Option<&str> {
         self.untracked.as_deref()
+    }
+
+    /// Whether it answers lookups, as far as is known when it opens.
+    pub(super) fn health(&self) -> Health {
+        self.refusal.clone().map_or(Health::Ready, Health::Waiting)
     }
 
     /// The asks that this connection took and did not answer.
