@@ -38,7 +38,7 @@ use link::Link;
 pub const ROUTE_KEY_PREFIX: &str = "resonance:router:user:";
 /// A quiet connection is asked whether it lives this often: with `read_timeout`, the longest time for which a change
 /// can go unnoticed because the server vanished without a word.
-const PING_EVERY: Duration = Duration::from_secs(1);
+const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// A connection that lived this long was a good one: the next wait is a short one again.
 const GOOD_LINK: Duration = Duration::from_secs(1);
 /// The same trouble is logged at most this often.
@@ -103,6 +103,11 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
+    /// The nearest real thing to a lookup, of nobody.
+    fn probe(&self) -> redis::Cmd {
+        redis::cmd("MGET").arg(&self.key_prefix).take()
+    }
+
     /// The connection failed; trying again soon may help.
     fn lost(&self, what: &str, check: &str) -> Lost {
         let why = format!("redis {}: {what}; check that {check}", self.addr);
@@ -220,7 +225,7 @@ async fn serve_link<'a>(
         }
         tracing::info!(shard = %port.shard(), tracking, "redis {}: connected", config.addr);
         port.set_tracking(tracking);
-        port.report(Health::Ready);
+        port.report(link.health());
         let successor = renewal::successor(config, resolver, port, link.peer(), !tracking);
         let end = async { Err(link.run().await) }.or(async { Ok(successor.await) }).await;
         if end.is_ok() {

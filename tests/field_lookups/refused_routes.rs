@@ -108,13 +108,14 @@ fn redis_that_refuses_all_mgets_makes_no_letters_whatever_it_says() {
         for number in 0..SESSIONS {
             publisher.publish(&format!("g{number}"), "system", [round as i64]);
         }
-        eventually("/readyz says that Redis is away", || !engine.is_ready());
+        engine.wait_metrics("/readyz says that Redis is away", |_| !engine.is_ready());
         engine.wait_metrics("all wait", |metrics| metrics.of("events_in_flight", "") == SESSIONS as u64);
         let over = Instant::now() + Duration::from_millis(millis);
         while Instant::now() < over {
             let metrics = engine.metrics();
             assert_eq!(metrics.events("settled"), (SESSIONS * round as i64) as u64, "{error}: {}", engine.output());
             assert_eq!(metrics.of("events_in_flight", ""), SESSIONS as u64, "{error}: {}", engine.output());
+            assert!(!engine.is_ready(), "{error}: {}", engine.output());
             thread::park_timeout(Duration::from_millis(100));
         }
         proxy.says(None);

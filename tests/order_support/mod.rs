@@ -66,8 +66,10 @@ fn settings(delivery_timeout: Duration, inbox: InboxStore) -> Settings {
 
 /// A probe fails with a store that is away, and not with one that refuses an ask.
 fn probe_of(errors: &mut VecDeque<LookupError>) -> Result<(), LookupError> {
-    let error = errors.pop_front_if(|error| matches!(error, LookupError::Unavailable(_)));
-    error.map_or(Ok(()), Err)
+    match errors.front() {
+        Some(LookupError::Unavailable(_)) => errors.pop_front().map_or(Ok(()), Err),
+        _ => Ok(()),
+    }
 }
 
 fn event(session: &str, sender: &str, msg_id: i64) -> Bytes {

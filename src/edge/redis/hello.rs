@@ -63,7 +63,7 @@ pub(super) async fn open<'a>(
         match greet(&mut link, config).await {
             Ok(untracked) => {
                 *hello = Hello::default();
-                return Ok(link.ready(untracked));
+                return link.ready(untracked).await;
             }
             Err(Failure::Final(lost)) => return Err(lost),
             Err(Failure::Lost(lost)) => {
@@ -78,8 +78,9 @@ pub(super) async fn open<'a>(
     }
     let mut link = Link::connect(config, addresses, port).await?;
     greet_plainly(&mut link, config).await?;
-    *hello = Hello { failed: Some((Instant::now(), why.clone())), losses: 0 };
-    Ok(link.ready(Some(why)))
+    let link = link.ready(Some(why.clone())).await?;
+    *hello = Hello { failed: Some((Instant::now(), why)), losses: 0 };
+    Ok(link)
 }
 
 /// HELLO 3, the database, tracking; why Redis does not say which routes change, if it does not.
@@ -110,21 +111,13 @@ async fn greet(link: &mut Link<'_>, config: &Config) -> Result<Option<String>, F
     }
 }
 
-/// AUTH, the database, and one question as they come later, so that a server which wants a password says so now.
+/// AUTH and the database. A server that wants a password says so at the latest at the first lookup.
 async fn greet_plainly(link: &mut Link<'_>, config: &Config) -> Result<(), Lost> {
     if !config.password.is_empty() {
         let auth = redis::cmd("AUTH").arg(&config.password).take();
         link.call(&auth).await?.map_err(|text| config.refused(&text))?;
     }
-    select(link, config).await??;
-    let question = redis::cmd("MGET").arg(&config.key_prefix).take();
-    match link.call(&question).await? {
-        Err(text) if ["NOAUTH", "NOPERM", "WRONGPASS", "DENIED"].iter().any(|code| text.starts_with(code)) => {
-            Err(config.refused(&text))
-        }
-        // Whatever else is wrong with questions is told when there are some.
-        _ => Ok(()),
-    }
+    select(link, config).await?
 }
 
 async fn select(link: &mut Link<'_>, config: &Config) -> Result<Result<(), Lost>, Lost> {

@@ -18,12 +18,12 @@ use redis::{Cmd, RedisWrite};
 
 use crate::edge::socket;
 use crate::limits::MGETS_IN_FLIGHT;
-use crate::ports::{RouteAsk, RoutesPort};
+use crate::ports::{Health, RouteAsk, RoutesPort};
 use crate::push::facts::AskNo;
 
 use super::replies::{Expected, Replies};
 use super::resp::Reader;
-use super::{Config, Lost, PING_EVERY};
+use super::{Config, Lost, PROBE_EVERY};
 
 /// Reads of one turn; then the shard's other tasks get theirs.
 const READS_A_TURN: usize = 8;
@@ -48,6 +48,8 @@ pub(super) struct Link<'a> {
     serving: bool,
     /// Why Redis does not say which routes change, if it does not.
     untracked: Option<String>,
+    /// How it answered the first lookup, when that was an error.
+    refusal: Option<String>,
 }
 
 impl<'a> Link<'a> {
@@ -74,14 +76,23 @@ impl<'a> Link<'a> {
             timer: None,
             serving: false,
             untracked: None,
+            refusal: None,
         })
     }
 
-    /// The handshake is over: asks are taken from now on.
-    pub(super) fn ready(mut self, untracked: Option<String>) -> Self {
-        self.serving = true;
+    /// The handshake is over: after the first lookup asks are taken.
+    pub(super) async fn ready(mut self, untracked: Option<String>) -> Result<Self, Lost> {
         self.untracked = untracked;
-        self
+        // The real thing before anything is promised: a server or proxy may greet and answer no lookup.
+        let probe = self.config.probe();
+        if let Err(text) = self.call(&probe).await? {
+            if ["NOAUTH", "WRONGPASS", "DENIED"].iter().any(|code| text.starts_with(code)) {
+                return Err(self.config.refused(&text));
+            }
+            self.refusal = Some(self.replies.refused_at_once(&text, self.config));
+        }
+        self.serving = true;
+        Ok(self)
     }
 
     /// The address of the server.
@@ -92,6 +103,11 @@ impl<'a> Link<'a> {
     /// Why Redis does not say which routes change, if it does not.
     pub(super) fn untracked(&self) -> Option<&str> {
         self.untracked.as_deref()
+    }
+
+    /// Whether it answers lookups, as far as is known when it opens.
+    pub(super) fn health(&self) -> Health {
+        self.refusal.clone().map_or(Health::Ready, Health::Waiting)
     }
 
     /// The asks that this connection took and did not answer.
@@ -105,11 +121,14 @@ impl<'a> Link<'a> {
             if let Err(lost) = self.turn().await {
                 return lost;
             }
-            // The only plain command from here on is the probe.
-            if let Some(Err(text)) = self.replies.take_plain()
-                && text.starts_with("NOAUTH")
-            {
-                return self.config.refused(&text);
+            // The only plain command from here on is the probe of a quiet connection: nothing else says how the server is.
+            match self.replies.take_plain() {
+                Some(Err(text)) if text.starts_with("NOAUTH") => return self.config.refused(&text),
+                Some(Err(text)) => {
+                    self.port.report(Health::Waiting(self.replies.refused_at_once(&text, self.config)));
+                }
+                Some(Ok(_)) => self.replies.note_answered(self.config, self.port),
+                None => {}
             }
             glommio::yield_if_needed().await;
         }
@@ -229,7 +248,7 @@ impl<'a> Link<'a> {
     }
 
     fn next_due(&self) -> Instant {
-        let reply = self.replies.due().unwrap_or(self.heard + PING_EVERY);
+        let reply = self.replies.due().unwrap_or(self.heard + PROBE_EVERY);
         let write = self.stalled.map(|since| since + self.config.write_timeout);
         write.map_or(reply, |write| write.min(reply))
     }
@@ -243,14 +262,9 @@ impl<'a> Link<'a> {
         if self.stalled.is_some_and(|since| since + self.config.write_timeout <= now) {
             return Err(self.overdue("takes no requests", self.config.write_timeout));
         }
-        if self.serving && self.replies.outstanding() == 0 && self.heard + PING_EVERY <= now {
-            // A proxy that does not know HELLO may not know PING either, and close the connection.
-            let probe = if self.untracked.is_none() {
-                redis::cmd("PING")
-            } else {
-                redis::cmd("MGET").arg(&self.config.key_prefix).take()
-            };
-            probe.write_packed_command(&mut self.out);
+        if self.serving && self.replies.outstanding() == 0 && self.heard + PROBE_EVERY <= now {
+            // Not a PING: a proxy may answer that by itself.
+            self.config.probe().write_packed_command(&mut self.out);
             self.replies.expect(now + self.config.read_timeout, Expected::Plain);
         }
         Ok(())

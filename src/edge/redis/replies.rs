@@ -190,23 +190,27 @@ impl Replies {
 
     fn answers(&mut self, ask: AskNo, routes: RouteList, config: &Config, port: &RoutesPort) {
         port.answer(ask, Ok(routes));
+        self.note_answered(config, port);
+    }
+
+    /// A lookup was answered.
+    pub(super) fn note_answered(&mut self, config: &Config, port: &RoutesPort) {
         if std::mem::take(&mut self.refused) >= REFUSALS_MAX {
             tracing::info!(shard = %port.shard(), "redis {}: answers route lookups again", config.addr);
             port.report(Health::Ready);
         }
     }
 
+    /// The only lookup was refused: the server is not there until one is answered.
+    pub(super) fn refused_at_once(&mut self, text: &str, config: &Config) -> String {
+        self.refused = REFUSALS_MAX;
+        refusal(text, config)
+    }
+
     /// The server answered an MGET with an error: the core decides by other asks whose fault that is, and while all are
     /// refused the server is not there.
     fn refuse(&mut self, ask: AskNo, text: &str, config: &Config, port: &RoutesPort) -> Result<(), Lost> {
-        let addr = &config.addr;
-        let code = text.split(' ').next().unwrap_or_default();
-        let check = match code {
-            "MOVED" | "ASK" | "CROSSSLOT" => "this is a Redis Cluster: set redis.addr to a Redis that is not one",
-            "NOPERM" => "check that the user may MGET all keys that begin with the prefix of routes",
-            _ => "check that Redis server, and the proxy before it",
-        };
-        let error = LookupError::Rejected(format!("redis {addr}: {}; {check}", config.masked(text)));
+        let error = LookupError::Rejected(refusal(text, config));
         self.refused += 1;
         if self.refused == REFUSALS_MAX {
             tracing::warn!(shard = %port.shard(), "{error}");
@@ -216,7 +220,7 @@ impl Replies {
         }
         port.answer(ask, Err(error));
         // The password was changed under us: the handshake of a new connection says it best.
-        if code == "NOAUTH" { Err(config.refused(text)) } else { Ok(()) }
+        if text.starts_with("NOAUTH") { Err(config.refused(text)) } else { Ok(()) }
     }
 }
 
@@ -237,6 +241,16 @@ impl At {
             _ => Self::ignore(announced),
         }
     }
+}
+
+/// An MGET that was answered with an error, for an operator.
+fn refusal(text: &str, config: &Config) -> String {
+    let check = match text.split(' ').next().unwrap_or_default() {
+        "MOVED" | "ASK" | "CROSSSLOT" => "this is a Redis Cluster: set redis.addr to a Redis that is not one",
+        "NOPERM" => "check that the user may MGET all keys that begin with the prefix of routes, and the prefix itself",
+        _ => "check that Redis server, and the proxy before it",
+    };
+    format!("redis {}: {}; {check}", config.addr, config.masked(text))
 }
 
 /// A server's own words, short enough for a log line.
