@@ -159,13 +159,10 @@ impl Outbox {
         }
         let front = self.front_no;
         let is_same = front == before && window == 1;
-        let is_evidence = match how {
-            Break::Heard | Break::Misfit => true,
-            Break::Unheard => probe == Probe::Passed,
-            Break::NotNow => probe == Probe::Passed && self.is_half_over(item, now),
-        };
+        let is_known = matches!(how, Break::Heard | Break::Misfit);
+        let is_doubtful = how == Break::Unheard || (how == Break::NotNow && self.is_half_over(item, now));
+        let is_evidence = is_known || (is_doubtful && probe == Probe::Passed);
         let breaks = if is_same { breaks + u8::from(is_evidence) } else { 0 };
-        let is_doubtful = matches!(how, Break::Unheard | Break::NotNow);
         let probe = if is_doubtful { Probe::Due } else { Probe::None };
         self.suspect = Suspect { front, breaks, window: 1, probe };
         if breaks < BREAKS_AT_ONE_PUSH_MAX {
@@ -215,7 +212,7 @@ impl Outbox {
     /// Whether a push has been told "not now" for so long that it is what is meant, when nothing else is told so: a hop that is
     /// away says it to all.
     pub(super) fn is_half_over(&self, item: &Item, now: Nanos) -> bool {
-        now.since(item.bundle.made_at) >= self.settings.delivery_timeout / 2
+        now.since(item.bundle.made_at) > self.settings.delivery_timeout / 2
     }
 
     /// Unary only: no calls until the pause is over; the call is made again then, and what else is open is still answered.
