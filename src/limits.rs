@@ -101,6 +101,10 @@ pub const CHUNK_BYTES: usize = 128 * 1024;
 pub const BATCH_FRAME_BYTES: usize = 64 * 1024;
 /// How often a stream may break at one push, sent alone, before that push ends without an answer and the rest goes on.
 pub const BREAKS_AT_ONE_PUSH_MAX: u8 = 3;
+/// A gateway whose streams break although it answers is left alone for growing pauses until none broke for this long,
+pub const BREAKS_FORGOTTEN: Duration = Duration::from_secs(2);
+/// and one that answered what does not fit, until it did not for this long.
+pub const MISFITS_FORGOTTEN: Duration = Duration::from_secs(10);
 /// Pushes without an answer up to which a gateway whose stream broke without any is sent more only as it answers.
 pub const PROBE_WINDOW_MAX: usize = 1024;
 /// Unary calls open at once on one gateway; those of two events of a session never are.

@@ -22,6 +22,13 @@ fn broken(end: Option<StreamEnd>) -> String {
     }
 }
 
+fn unheard(end: Option<StreamEnd>) -> String {
+    match end {
+        Some(StreamEnd::Unheard(words)) => words,
+        other => panic!("not unheard: {other:?}"),
+    }
+}
+
 fn one_call() -> Bytes {
     frame(&PushRequest { to_usernames: vec!["bob".into()], message: Some(message(1, 10)) })
 }
@@ -54,7 +61,8 @@ fn a_refusal_comes_with_its_code_and_its_decoded_message() {
     on_a_shard(async |mut shard| {
         shard.open(1, vec![gateway.endpoint()], Protocol::Stream);
         shard.opened(1).await;
-        assert_eq!(broken(shard.rest(1).await.end), "gRPC status 8: voll: 100% \u{4f60}");
+        let words = "gRPC status 8: voll: 100% \u{4f60}".to_owned();
+        assert_eq!(shard.rest(1).await.end, Some(StreamEnd::NotOpened(words)), "not now: nothing was looked at");
     });
 }
 
@@ -119,7 +127,7 @@ fn a_server_that_dies_breaks_the_stream_and_is_never_a_clean_end() {
                 drop(gateway);
                 let rest = shard.rest(1).await;
                 assert!(rest.calls.is_empty(), "a lost connection is told once: {rest:?}");
-                assert!(!broken(rest.end).is_empty());
+                assert!(!unheard(rest.end).is_empty(), "the response had not begun");
                 assert_eq!(shard.gateways.open_count(), 0);
             });
         }

@@ -118,7 +118,7 @@ impl Gateways {
         }
     }
 
-    /// Makes a unary call. When the connection is lost the core gets one `Closed(Broken)`, and no answer for the
+    /// Makes a unary call. When the connection is lost the core gets one `Closed(Unheard)`, and no answer for the
     /// calls that had none: they count as not answered.
     pub fn call(&mut self, gateway: GatewayIx, stream: StreamNo, call: u32, request: Bytes) {
         if let Some(line) = self.open.line((gateway, stream)) {

@@ -110,7 +110,7 @@ pub enum StreamFact {
 /// Why a unary call has no PushResponse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallError {
-    /// The gRPC status code.
+    /// The gRPC status code; OK when what came is no PushResponse that can be read.
     pub code: i32,
     /// Its message.
     pub message: String,
@@ -121,11 +121,15 @@ pub struct CallError {
 pub enum StreamEnd {
     /// We half-closed it and the gateway answered all and closed it too.
     Finished,
-    /// It never opened: no address, refused, timed out, no HTTP/2.
+    /// It never opened (no address, refused, timed out, no HTTP/2), or whoever answered said "not now" before any response began
+    /// (UNAVAILABLE, RESOURCE_EXHAUSTED, HTTP 503): nothing that was sent has been looked at.
     NotOpened(String),
+    /// It ended before any response began (no headers without a status, no data): whether what was sent is the cause, or whoever
+    /// is between, cannot be seen from here.
+    Unheard(String),
     /// The gateway does not know the rpc (UNIMPLEMENTED): the next protocol is tried at once.
     Unimplemented,
-    /// Any other end, with what is known: reset, GOAWAY, end of file, a gRPC status.
+    /// Any other end after the gateway's response had begun, with what is known: reset, GOAWAY, end of file, a gRPC status.
     Broken(String),
 }
 

@@ -30,7 +30,7 @@ use crate::push::bundle::{Bundle, BundleEnd, BundleResult, Refusal};
 use crate::push::facts::Output;
 use crate::push::outbox::encode::Encoder;
 use crate::push::outbox::link::Link;
-use crate::push::outbox::suspect::Suspect;
+use crate::push::outbox::suspect::{Suspect, Unrest};
 use crate::push::outbox::turns::Turns;
 
 /// What an outbox depends on besides facts.
@@ -70,8 +70,9 @@ struct Item {
     answer_place: u32,
     refused: Vec<(u32, Refusal)>,
     written_at: Nanos,
-    /// Unary only: how often the gateway failed with it.
+    /// Unary only: how often the gateway failed with it, and how many pushes had been answered when it first did.
     failures: u8,
+    completed_before: u32,
     /// Unary only: answered out of turn, its result is already home.
     is_done: bool,
 }
@@ -86,10 +87,16 @@ pub struct Outbox {
     unlisted_at: Option<Nanos>,
     link: Link,
     last_stream: StreamNo,
+    /// Since the last answer that was checked.
     failures_in_row: u32,
-    /// Something was answered on this stream.
+    /// Something was answered on this stream, and it fitted.
     has_answered: bool,
     suspect: Suspect,
+    unrest: Unrest,
+    /// Unary only: no calls before this.
+    calls_from: Nanos,
+    /// Pushes that got all their answers, counted round.
+    completed: u32,
     refused_protocols: Vec<Protocol>,
     items: VecDeque<Item>,
     /// How many of `items`, from the front, are written whole.
@@ -105,7 +112,7 @@ pub struct Outbox {
     backlog: usize,
     backlog_bytes: usize,
     unsent_bytes: usize,
-    /// The last time something was answered, or the outbox had been empty.
+    /// The last time an answer came that fitted, or the outbox had been empty.
     moved_at: Nanos,
     delivered: u64,
     unreached: u64,
@@ -127,6 +134,9 @@ impl Outbox {
             failures_in_row: 0,
             has_answered: false,
             suspect: Suspect::default(),
+            unrest: Unrest::default(),
+            calls_from: Nanos(0),
+            completed: 0,
             refused_protocols: Vec::new(),
             items: VecDeque::new(),
             written: 0,
@@ -206,6 +216,7 @@ impl Outbox {
             refused: Vec::new(),
             written_at: now,
             failures: 0,
+            completed_before: 0,
             is_done: false,
         };
         self.queue(item, now);
@@ -253,15 +264,16 @@ impl Outbox {
         self.is_link_due(now)
     }
 
-    /// A gateway that is silent, unreachable or unknown costs a bundle the delivery timeout; one that answers, but too
-    /// slowly for its queue, a few of them.
+    /// A gateway that is silent, unreachable or unknown, or answers what does not fit, costs a bundle the delivery timeout; one that
+    /// answers, but too slowly for its queue, a few of them.
     fn expire(&mut self, now: Nanos, effects: &mut Effects) {
         let timeout = self.settings.delivery_timeout;
         let is_silent = now.since(self.moved_at) >= timeout;
+        let is_misfitting = self.unrest.is_misfitting(now);
         let mut has_expired_on_stream = false;
         while let Some(front) = self.items.front() {
             let age = now.since(front.bundle.made_at);
-            let is_late = (is_silent && age >= timeout) || age >= timeout * SLOW_GATEWAY_TIMEOUTS;
+            let is_late = ((is_silent || is_misfitting) && age >= timeout) || age >= timeout * SLOW_GATEWAY_TIMEOUTS;
             if !is_late && !front.is_done {
                 break;
             }
@@ -274,6 +286,10 @@ impl Outbox {
             let seconds = timeout.as_secs_f64();
             effects.warning = Some(match is_silent {
                 true => ("gateway_silent", format!("no answer for {seconds} s, the stream is cut")),
+                false if is_misfitting => {
+                    let what = "many of its answers do not fit, and this push had none";
+                    ("gateway_slow", format!("{what} for {seconds} s; the stream is cut"))
+                }
                 false => {
                     let seconds = seconds * f64::from(SLOW_GATEWAY_TIMEOUTS);
                     (
@@ -324,6 +340,7 @@ impl Outbox {
     fn complete(&mut self, item: Item, now: Nanos, effects: &mut Effects) {
         self.delivered += (item.bundle.recipients() - item.refused.len()) as u64;
         self.moved_at = now;
+        self.completed = self.completed.wrapping_add(1);
         self.suspect.answered();
         effects.gateway_waits.push(now.since(item.written_at));
         effects.results.push_back(BundleResult { bundle: item.bundle, end: BundleEnd::Answered(item.refused) });

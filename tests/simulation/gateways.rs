@@ -24,6 +24,10 @@ pub struct Gateway {
     /// Reads, and answers nothing.
     pub mute_until: Nanos,
     refuses_until: Nanos,
+    /// Something before it says "not now", or loses what it is given.
+    pub not_now_until: Nanos,
+    /// Answers what was not asked.
+    pub strange_until: Nanos,
     is_listed: bool,
     port: u16,
     announced: Protocols,
@@ -69,6 +73,8 @@ pub struct Conn {
     /// The core has read what makes it cut the stream.
     must_be_cut: bool,
     is_half_closed: bool,
+    has_answered_call: bool,
+    has_failed_call: bool,
     pub is_over: bool,
 }
 
@@ -102,6 +108,8 @@ impl World {
                 deaf_until: Nanos(0),
                 mute_until: Nanos(0),
                 refuses_until: Nanos(0),
+                not_now_until: Nanos(0),
+                strange_until: Nanos(0),
                 is_listed: false,
                 port: 9000,
                 announced,
@@ -157,7 +165,7 @@ impl World {
         }
         let gateway = self.rng.below(self.gateways.len());
         let until = Nanos(self.now.0 + self.rng.within(10, 4_000) * MILLI);
-        let kind = self.rng.below(9);
+        let kind = self.rng.below(11);
         if self.gateways[gateway].is_ghost {
             return;
         }
@@ -182,6 +190,8 @@ impl World {
                 self.gateways[gateway].speaks = protocols;
                 self.list(gateway);
             }
+            8 => self.gateways[gateway].not_now_until = until,
+            9 => self.gateways[gateway].strange_until = Nanos(until.0 + 6_000 * MILLI),
             _ => self.list(gateway),
         }
     }
@@ -191,8 +201,11 @@ impl World {
         else {
             return;
         };
-        let end = match self.rng.below(3) {
+        let has_begun = self.conns[at].fed_bytes > 0;
+        let end = match self.rng.below(4) {
             0 => StreamEnd::Finished,
+            1 if !has_begun => StreamEnd::Unheard("reset".into()),
+            2 if !has_begun => StreamEnd::NotOpened("gRPC status 14".into()),
             _ => StreamEnd::Broken("reset".into()),
         };
         self.close(at, end);
@@ -242,6 +255,7 @@ impl World {
         let late = if self.fault(Fault::Gateways, 100) { 3_000 } else { 5 };
         let ready_at = self.soon(late);
         self.oracle.conn_is_over.push(false);
+        self.oracle.conn_did_not_fit.push(false);
         self.conns.push(Conn {
             number,
             gateway,
@@ -263,6 +277,8 @@ impl World {
             garbage_at: None,
             must_be_cut: false,
             is_half_closed: false,
+            has_answered_call: false,
+            has_failed_call: false,
             is_over: false,
         });
     }
@@ -307,6 +323,7 @@ impl World {
     pub fn cut(&mut self, shard: usize, ix: GatewayIx, stream: StreamNo) {
         let at = self.live(shard, ix, stream);
         self.over(at);
+        self.oracle.conn_did_not_fit[self.conns[at].number] = self.conns[at].must_be_cut;
         let number = self.conns[at].number;
         self.trace.line(self.now, || format!("< shard {shard}: cut stream {number}"));
         let late = match self.rng.below(6) {
@@ -341,6 +358,15 @@ impl World {
         }
         if conn.dialled == Dialled::OpensUnimplemented && self.rng.chance(300) {
             return self.close(at, StreamEnd::Unimplemented);
+        }
+        // A response that has begun goes on.
+        let is_new = conn.fed_bytes == 0 && conn.answers.is_empty() && conn.protocol != Protocol::Unary;
+        if gateway.not_now_until > self.now && is_new {
+            let end = match self.rng.below(2) {
+                0 => StreamEnd::NotOpened("gRPC status 14".into()),
+                _ => StreamEnd::Unheard("gRPC status 13".into()),
+            };
+            return self.close(at, end);
         }
         if gateway.mute_until > self.now || gateway.deaf_until > self.now {
             return;
@@ -412,14 +438,17 @@ impl World {
         while !self.conns[at].replies.is_empty() && (self.is_calm || self.rng.chance(700)) {
             let pick = self.rng.below(self.conns[at].replies.len());
             let conn = &mut self.conns[at];
-            let reply = conn.replies.swap_remove(pick);
+            let reply = conn.settle_unimplemented(pick);
+            let is_ok = reply.answer.is_ok();
             let fact = StreamFact::CallAnswered { call: reply.call, answer: reply.answer };
             let (shard, input) = (conn.shard, conn.fact(fact));
             self.feed(shard, input);
             let conn = &mut self.conns[at];
             conn.must_be_cut |= reply.is_fatal;
             if !conn.must_be_cut {
-                reply.answers.into_iter().for_each(|answer| self.oracle.answered(answer));
+                let oracle = &mut self.oracle;
+                let note = |answer| if is_ok { oracle.answered(answer) } else { oracle.denied(answer) };
+                reply.answers.into_iter().for_each(note);
             }
         }
     }
@@ -439,6 +468,7 @@ impl World {
                 continue;
             }
             (known.deaf_until, known.mute_until, known.refuses_until) = (self.now, self.now, self.now);
+            (known.not_now_until, known.strange_until) = (self.now, self.now);
             known.announced = Protocols { batch: true, ..known.announced };
             self.list(gateway);
         }
@@ -459,6 +489,19 @@ impl World {
 }
 
 impl Conn {
+    /// Takes a reply. UNIMPLEMENTED is about the rpc only before any call was answered on the connection; after failures it cannot
+    /// be told whether one was taken for an answer, so then it is another word.
+    fn settle_unimplemented(&mut self, pick: usize) -> Reply {
+        let mut reply = self.replies.swap_remove(pick);
+        match &mut reply.answer {
+            Ok(_) => self.has_answered_call = true,
+            Err(error) if error.code == 12 && self.has_failed_call => (error.code, reply.is_fatal) = (14, false),
+            Err(error) if error.code == 12 => reply.is_fatal = !self.has_answered_call,
+            Err(error) => self.has_failed_call |= error.code == 13,
+        }
+        reply
+    }
+
     fn fact(&self, fact: StreamFact) -> Input {
         Input::Stream { gateway: self.ix, stream: self.stream, fact }
     }

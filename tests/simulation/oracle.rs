@@ -18,7 +18,8 @@
 //!
 //! Duplicates: a recipient gets an event twice only when the stream of each earlier delivery is over and its answer had
 //! not reached the core, or when the event was taken anew: by the next engine after a crash, or as a repeat of one that
-//! is in the dead letters (a replay must not be taken for a repeat).
+//! is in the dead letters (a replay must not be taken for a repeat). Streams that end because of answers that do not fit give a
+//! recipient a bounded number of copies, however long they go on.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -26,6 +27,10 @@ use std::time::Duration;
 use task_engine::ids::Nanos;
 use task_engine::ports::SettleAs;
 use task_engine::proto::gateway::PushMessage;
+
+/// How often a push may be written to streams that answer what does not fit: at the front of its gateway's queue it is counted out,
+/// behind others it goes with them only as they are answered, and a user who moves may meet two such gateways.
+const COPIES_MAX: usize = 5;
 
 /// How a gateway answers for one recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +130,8 @@ pub struct Oracle {
     pub by_key: HashMap<(usize, i64), usize>,
     /// Whether the stream is over, by its number in the world.
     pub conn_is_over: Vec<bool>,
+    /// Whether it was cut for an answer that did not fit.
+    pub conn_did_not_fit: Vec<bool>,
     /// Recipients that gateways answered for without an error, as far as the core heard of it.
     pub answered_ok: u64,
     /// Tags that this engine gave back.
@@ -145,6 +152,7 @@ impl Oracle {
             tags: Vec::new(),
             by_key: HashMap::new(),
             conn_is_over: Vec::new(),
+            conn_did_not_fit: Vec::new(),
             answered_ok: 0,
             given_back: 0,
             deliveries: HashMap::new(),
@@ -262,6 +270,11 @@ impl Oracle {
                     "event {event} came to user {user} twice, and stream {over} was not cut"
                 );
             }
+            let misfits = earlier.conns.iter().filter(|over| self.conn_did_not_fit[**over]).count();
+            assert!(
+                misfits <= COPIES_MAX,
+                "event {event} came to user {user} again after {misfits} answers that did not fit"
+            );
             earlier.conns.push(conn);
             return;
         }
@@ -315,6 +328,14 @@ impl Oracle {
     /// A gateway will say that it does not have the user.
     pub fn refuse(&mut self, event: usize, user: usize, gateway: usize) {
         self.refused_at.entry((event, user)).or_default().push(gateway);
+    }
+
+    /// The core has read that the gateway failed, though it had told the user: it may be told again.
+    pub fn denied(&mut self, answer: Answer) {
+        if answer.outcome == Outcome::Delivered {
+            let delivery = self.deliveries.get_mut(&(answer.event, answer.user)).expect("it was delivered");
+            delivery.conns.pop();
+        }
     }
 
     /// The core has read a gateway's answer.

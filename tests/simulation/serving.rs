@@ -31,12 +31,33 @@ impl World {
                 continue;
             }
             let most = if self.is_calm { usize::MAX } else { self.rng.pick(&[0, 1, 3, 10, 500]) };
+            let is_strange = self.is_strange(at) && self.conns[at].protocol != Protocol::Unary;
+            if is_strange && self.rng.chance(100) {
+                // Nobody asked.
+                self.answer(
+                    at,
+                    frame(&PushMessageResponse { msg_id: 1 << 51, ..Default::default() }),
+                    Vec::new(),
+                    true,
+                );
+            }
             for _ in 0..most {
                 if !self.serve_one(at) {
                     break;
                 }
             }
         }
+    }
+
+    /// Whether its gateway answers what was not asked.
+    fn is_strange(&self, at: usize) -> bool {
+        self.gateways[self.conns[at].gateway].strange_until > self.now
+    }
+
+    /// Whether this answer is to be none: most are, of a strange gateway.
+    fn is_garbage(&mut self, at: usize, thousandths: u64) -> bool {
+        let is_strange = self.is_strange(at) && self.rng.chance(900);
+        self.fault(Fault::Serving, thousandths) || is_strange
     }
 
     /// The engine is gone: of what is on the wire, gateways read some, or all, or nothing.
@@ -64,11 +85,20 @@ impl World {
         may_break && message.msg_id.rem_euclid(31) == 7
     }
 
+    /// The headers go with the first answer: before it, nobody knows who ended the stream.
+    fn break_handler(&mut self, at: usize) {
+        let end = match self.conns[at].answered_bytes {
+            0 => StreamEnd::Unheard("INTERNAL".into()),
+            _ => StreamEnd::Broken("INTERNAL".into()),
+        };
+        self.close(at, end);
+    }
+
     fn serve_stream(&mut self, at: usize) -> bool {
         let Some(request) = next_frame::<PushMessageRequest>(&mut self.conns[at].requests) else { return false };
         let message = request.message.expect("a request has a message");
         if self.breaks_at(&message) {
-            self.close(at, StreamEnd::Broken("INTERNAL".into()));
+            self.break_handler(at);
             return false;
         }
         let answer = self.tell(at, &request.to_username, &message, true);
@@ -77,8 +107,16 @@ impl World {
             Outcome::NotConnected => NOT_CONNECTED,
             Outcome::Other => SEND_FAILED,
         };
-        let is_garbage = self.fault(Fault::Serving, 3);
+        let is_garbage = self.is_garbage(at, 3);
         let wrong = if is_garbage { 1 << 50 } else { 0 };
+        if is_garbage && self.rng.chance(300) {
+            // The right one comes first, and then one too many.
+            let right = PushMessageResponse { msg_id: message.msg_id, seq_id: message.seq_id, error: error.into() };
+            self.answer(at, frame(&right), vec![answer], false);
+            let extra = PushMessageResponse { msg_id: message.msg_id ^ wrong, ..right };
+            self.answer(at, frame(&extra), Vec::new(), true);
+            return true;
+        }
         let response =
             PushMessageResponse { msg_id: message.msg_id ^ wrong, seq_id: message.seq_id, error: error.into() };
         self.answer(at, frame(&response), vec![answer], is_garbage);
@@ -88,7 +126,7 @@ impl World {
     fn serve_batch(&mut self, at: usize) -> bool {
         let Some(request) = next_frame::<PushBatchRequest>(&mut self.conns[at].requests) else { return false };
         if request.pushes.iter().flat_map(|push| &push.message).any(|message| self.breaks_at(message)) {
-            self.close(at, StreamEnd::Broken("INTERNAL".into()));
+            self.break_handler(at);
             return false;
         }
         let mut answers = Vec::new();
@@ -100,7 +138,7 @@ impl World {
             }
         }
         let mut batch_id = request.batch_id;
-        let is_garbage = self.fault(Fault::Serving, 6);
+        let is_garbage = self.is_garbage(at, 6);
         if is_garbage {
             let stranger =
                 |msg_id| PushResponse { msg_id, error: String::new(), failed_usernames: vec!["nobody".into()] };
@@ -131,8 +169,9 @@ impl World {
             self.conns[at].replies.push(Reply { call, answer: code(12), answers: Vec::new(), is_fatal: true });
             return true;
         }
-        if self.fault(Fault::Serving, 5) {
-            let answer = code(8);
+        let is_not_now = self.gateways[gateway].not_now_until > self.now;
+        if is_not_now || self.fault(Fault::Serving, 5) {
+            let answer = code(self.rng.pick(&[8, 14, 13]));
             self.conns[at].replies.push(Reply { call, answer, answers: Vec::new(), is_fatal: false });
             return true;
         }
@@ -140,10 +179,13 @@ impl World {
         let push = next_frame::<PushRequest>(&mut bytes).expect("a call has one frame");
         let mut answers = Vec::new();
         let mut response = self.serve_push(at, &push, &mut answers);
-        let is_fatal = self.fault(Fault::Serving, 6);
+        let mut is_fatal = self.is_garbage(at, 6);
         let answer = match self.rng.below(4) {
-            0 if is_fatal => code(14),
-            1 if is_fatal => code(13),
+            // It failed after it had told some.
+            kind @ (0 | 1) if is_fatal => {
+                is_fatal = false;
+                code([14, 13][kind])
+            }
             kind => {
                 if is_fatal && kind == 2 {
                     response.msg_id ^= 1 << 50;

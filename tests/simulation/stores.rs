@@ -394,7 +394,7 @@ impl World {
         }
         let message = super::events::message_of(&letter.payload);
         let session = self.session_of[&message.session_id];
-        let event = self.oracle.by_key[&(session, message.msg_id)];
+        let event = self.oracle.by_key[&(session, super::events::number_of(&message))];
         if !self.sessions[session].lettered.insert((event, self.oracle.events[event].take)) {
             // It was asked for already.
             return;

@@ -16,6 +16,7 @@ pub(super) const OK: i32 = 0;
 pub(super) const UNIMPLEMENTED: i32 = 12;
 pub(super) const INTERNAL: i32 = 13;
 const UNKNOWN: i32 = 2;
+const RESOURCE_EXHAUSTED: i32 = 8;
 const UNAVAILABLE: i32 = 14;
 
 /// The gRPC status in trailers (or in the headers of an answer that has only those); `None` when there is none.
@@ -37,20 +38,25 @@ pub(super) fn of_head(status: StatusCode, headers: &HeaderMap) -> Option<CallErr
     let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     if !content_type.starts_with(b"application/grpc") {
         let message = format!("content-type {:?} is not gRPC", plain(&String::from_utf8_lossy(content_type)));
-        return Some(CallError { code: UNKNOWN, message });
+        return Some(CallError { code: UNAVAILABLE, message });
     }
     None
 }
 
-/// gRPC's doc/http-grpc-status-mapping.md.
+/// A gRPC server answers with HTTP status 200, whatever it says. So another status is the word of something between, and what
+/// was sent did not reach the gateway; only 404 is gRPC's own way of not knowing an rpc.
 fn code_of_http(status: StatusCode) -> i32 {
-    match status.as_u16() {
-        400 => INTERNAL,
-        401 => 16,
-        403 => 7,
-        404 => UNIMPLEMENTED,
-        429 | 502 | 503 | 504 => UNAVAILABLE,
-        _ => UNKNOWN,
+    if status == StatusCode::NOT_FOUND { UNIMPLEMENTED } else { UNAVAILABLE }
+}
+
+/// How a stream ended whose response never began: a status stands in the headers, or the stream alone was reset.
+pub(super) fn end_unheard(status: CallError, finished: bool) -> StreamEnd {
+    match end_of_stream(status.clone(), finished) {
+        StreamEnd::Broken(words) if [UNAVAILABLE, RESOURCE_EXHAUSTED].contains(&status.code) => {
+            StreamEnd::NotOpened(words)
+        }
+        StreamEnd::Broken(words) => StreamEnd::Unheard(words),
+        end => end,
     }
 }
 
@@ -66,16 +72,28 @@ pub(super) fn end_of_stream(status: CallError, finished: bool) -> StreamEnd {
 
 /// The status of a call whose stream alone was reset; `None` when the connection is what failed.
 pub(super) fn of_reset(error: &hyper::Error) -> Option<CallError> {
+    let cause = h2_cause(error).filter(|cause| cause.is_reset())?;
+    let code = match cause.reason() {
+        Some(h2::Reason::REFUSED_STREAM) => UNAVAILABLE,
+        Some(h2::Reason::CANCEL) => 1,
+        Some(h2::Reason::ENHANCE_YOUR_CALM) => RESOURCE_EXHAUSTED,
+        _ => INTERNAL,
+    };
+    Some(CallError { code, message: words(error) })
+}
+
+/// Whether the request was never sent, or the server said GOAWAY without an error: a graceful stop, and the stream is none that it
+/// had begun.
+pub(super) fn is_goodbye(error: &hyper::Error) -> bool {
+    let is_graceful = |cause: &h2::Error| cause.is_go_away() && cause.reason() == Some(h2::Reason::NO_ERROR);
+    error.is_canceled() || h2_cause(error).is_some_and(is_graceful)
+}
+
+fn h2_cause(error: &hyper::Error) -> Option<&h2::Error> {
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(h2) = cause.downcast_ref::<h2::Error>() {
-            let code = match h2.reason() {
-                Some(h2::Reason::REFUSED_STREAM) => UNAVAILABLE,
-                Some(h2::Reason::CANCEL) => 1,
-                Some(h2::Reason::ENHANCE_YOUR_CALM) => 8,
-                _ => INTERNAL,
-            };
-            return h2.is_reset().then(|| CallError { code, message: words(error) });
+            return Some(h2);
         }
         source = cause.source();
     }
@@ -157,9 +175,26 @@ mod tests {
         assert_eq!(of_head(StatusCode::NOT_FOUND, &grpc).unwrap().code, UNIMPLEMENTED);
         assert_eq!(of_head(StatusCode::BAD_GATEWAY, &grpc).unwrap().code, UNAVAILABLE);
         let html = of_head(StatusCode::OK, &headers(&[("content-type", "text/html")])).unwrap();
-        assert_eq!((html.code, html.message.as_str()), (UNKNOWN, "content-type \"text/html\" is not gRPC"));
+        assert_eq!((html.code, html.message.as_str()), (UNAVAILABLE, "content-type \"text/html\" is not gRPC"));
+        for hop in [400, 401, 403, 429, 500, 502, 503, 504] {
+            let status = of_head(StatusCode::from_u16(hop).unwrap(), &HeaderMap::new()).unwrap();
+            assert_eq!(status.code, UNAVAILABLE, "HTTP {hop} is not the gateway's word");
+        }
         let odd = of_head(StatusCode::OK, &headers(&[("grpc-status", "what")])).unwrap();
         assert_eq!(odd.code, UNKNOWN);
+    }
+
+    #[test]
+    fn before_any_response_an_end_is_no_break() {
+        let status = |code| CallError { code, message: "why".to_owned() };
+        for code in [8, 14] {
+            assert!(matches!(end_unheard(status(code), false), StreamEnd::NotOpened(_)), "{code}: not now");
+        }
+        for code in [0, 1, 2, 4, 7, 10, 13, 16] {
+            assert!(matches!(end_unheard(status(code), false), StreamEnd::Unheard(_)), "{code}: nobody knows");
+        }
+        assert_eq!(end_unheard(status(0), true), StreamEnd::Finished);
+        assert_eq!(end_unheard(status(12), false), StreamEnd::Unimplemented);
     }
 
     #[test]

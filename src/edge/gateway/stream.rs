@@ -1,8 +1,9 @@
 //! `PushMessage` and `PushBatch`: one request whose body is what the core sends, one response whose bytes go back to it
 //! unread.
 //!
-//! Promises that the answer half is drained whatever the request half does, and that only a gRPC status OK after our
-//! half-close is a clean end.
+//! Promises that the answer half is drained whatever the request half does, that only a gRPC status OK after our
+//! half-close is a clean end, and that an end before any response (headers without a status, or data) is told as such: grpc-go
+//! sends its headers with the first answer, so the requests are on their way before it is known who answers.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -28,11 +29,11 @@ pub(super) async fn run(line: &Rc<Line>, link: &mut Link, path: &'static str) ->
     line.report(StreamFact::Opened);
     let response = match link.driving(line, response).await {
         Ok(response) => response,
-        Err(error) => return StreamEnd::Broken(link.words(Some(&error)).await),
+        Err(error) => return end_before_headers(line, link, &error).await,
     };
     let (head, mut body) = response.into_parts();
     if let Some(status) = status::of_head(head.status, &head.headers) {
-        return status::end_of_stream(status, line.is_finished());
+        return status::end_unheard(status, line.is_finished());
     }
     loop {
         let mut gathered = Gathered::default();
@@ -50,6 +51,16 @@ pub(super) async fn run(line: &Rc<Line>, link: &mut Link, path: &'static str) ->
             Some(Err(error)) => return StreamEnd::Broken(link.words(error.as_ref()).await),
         }
     }
+}
+
+/// The stream or its connection failed before there was a response.
+async fn end_before_headers(line: &Line, link: &mut Link, error: &hyper::Error) -> StreamEnd {
+    if let Some(status) = status::of_reset(error) {
+        return status::end_unheard(status, line.is_finished());
+    }
+    let words = link.words(Some(error)).await;
+    // A server that says goodbye has not begun what it gives no answer to.
+    if status::is_goodbye(error) { StreamEnd::NotOpened(words) } else { StreamEnd::Unheard(words) }
 }
 
 /// What one poll found of the answers.
@@ -88,7 +99,8 @@ impl Gathered {
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(Some(error)))),
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => {
-                        len += data.len();
+                        // Empty frames count too, so that a flood of them ends a turn.
+                        len += data.len().max(1);
                         self.add(data);
                     }
                     Err(frame) => {

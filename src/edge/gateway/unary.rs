@@ -31,7 +31,7 @@ const GRPC_HEAD: usize = 5;
 struct Calls {
     line: Rc<Line>,
     open: Cell<usize>,
-    /// Set by a call that found the connection gone.
+    /// Set by a call that was sent and found the connection gone.
     lost: RefCell<Option<String>>,
 }
 
@@ -69,13 +69,13 @@ pub(super) async fn run(line: &Rc<Line>, link: &mut Link) -> StreamEnd {
         Poll::Ready(())
     })
     .await;
-    // A call that came too late was not sent; the core makes it again on the next connection.
-    if link.said_goaway() && calls.open.get() == 0 {
+    if link.said_goaway() && calls.open.get() == 0 && calls.lost.borrow().is_none() {
         return StreamEnd::Finished;
     }
     let lost = calls.lost.take();
     let ended = link.words(None).await;
-    StreamEnd::Broken(match lost {
+    // Which of the calls that were open is the cause, if one is, cannot be seen from here.
+    StreamEnd::Unheard(match lost {
         Some(words) if words.contains(&ended) => words,
         Some(words) => format!("{words}; {ended}"),
         None => ended,
@@ -107,6 +107,8 @@ async fn answer_one(calls: Rc<Calls>, call: u32, response: ResponseFuture) {
         Err(Failure::Status(error)) => calls.line.report(StreamFact::CallAnswered { call, answer: Err(error) }),
         Err(Failure::Hyper(error)) => match status::of_reset(&error) {
             Some(error) => calls.line.report(StreamFact::CallAnswered { call, answer: Err(error) }),
+            // It came too late: the core makes it again on the next connection.
+            None if status::is_goodbye(&error) => {}
             None => {
                 calls.lost.borrow_mut().get_or_insert_with(|| status::words(&error));
             }
@@ -127,8 +129,9 @@ impl From<hyper::Error> for Failure {
     }
 }
 
+/// What came is no answer: the call ended, and not as a failure of the gateway.
 fn bad_answer(message: &str) -> Failure {
-    Failure::Status(CallError { code: status::INTERNAL, message: message.to_owned() })
+    Failure::Status(CallError { code: status::OK, message: message.to_owned() })
 }
 
 async fn read_answer(response: ResponseFuture) -> Result<Bytes, Failure> {

@@ -1,7 +1,8 @@
 //! Reads what a gateway answers, in place, and matches it to what was sent: by position and msg_id on `stream`, by
 //! batch_id and msg_id on `batch`, by call on `unary`.
 //!
-//! Promises that an answer that does not fit ends the stream: nothing after it can be matched either.
+//! Promises that an answer that does not fit ends the stream: nothing after it can be matched either; that it counts as a break at
+//! the push at the front; and that only an answer that was checked to its end says that the gateway lives.
 
 use bytes::Bytes;
 
@@ -10,6 +11,7 @@ use crate::outcome::RecipientEnd;
 use crate::ports::Protocol;
 use crate::push::bundle::Refusal;
 use crate::push::facts::CallError;
+use crate::push::outbox::suspect::Break;
 use crate::push::outbox::{Effects, Item, Outbox};
 use crate::push::wire::{Fields, GRPC_HEAD_BYTES, Malformed, Value, grpc_frame, read_varint};
 
@@ -18,10 +20,13 @@ const NOT_CONNECTED: &[u8] = b"user not connected";
 /// The largest answer that is read: a batch's failures may name every recipient.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// gRPC's codes.
+const OK: i32 = 0;
 const UNIMPLEMENTED: i32 = 12;
-const BROKEN_CODES: [i32; 5] = [1, 4, 13, 14, 2];
-/// Of those, UNKNOWN and INTERNAL: the gateway failed with this very call.
-const FAILED_CODES: [i32; 2] = [2, 13];
+/// RESOURCE_EXHAUSTED and UNAVAILABLE: "not now", whoever says it, and for a long time no word about this call.
+const NOT_NOW_CODES: [i32; 2] = [8, 14];
+/// CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, PERMISSION_DENIED, ABORTED, INTERNAL, DATA_LOSS, UNAUTHENTICATED: whether this very call is
+/// the cause, or all are answered so, is seen by what becomes of the others.
+const FAILED_CODES: [i32; 8] = [1, 2, 4, 7, 10, 13, 15, 16];
 
 /// The answer does not fit what was sent.
 struct Mismatch(&'static str);
@@ -46,10 +51,21 @@ impl Outbox {
             })
         };
         if let Err(Mismatch(why)) = result {
-            effects.activity.answer_mismatches += 1;
-            effects.warning = Some(("answer_mismatch", format!("{why}; the stream is cut")));
-            self.cut(now, effects);
+            self.take_misfit(why, now, effects);
         }
+    }
+
+    /// It counts as a break at the push at the front.
+    fn take_misfit(&mut self, why: &str, now: Nanos, effects: &mut Effects) {
+        effects.activity.answer_mismatches += 1;
+        let front = self.items.front().filter(|item| item.is_written());
+        let of = front.map_or(String::new(), |item| format!(" (it was msg_id {}'s turn)", item.bundle.msg_id));
+        let ended = self.suspect_front(Break::Misfit, now, effects);
+        effects.warning = Some(match ended {
+            Some(what) => ("gateway_push_broken", format!("{why}; {what}")),
+            None => ("answer_mismatch", format!("{why}{of}; the stream is cut, another one follows after a pause")),
+        });
+        self.cut(now, effects);
     }
 
     fn read_frames(
@@ -101,7 +117,6 @@ impl Outbox {
     }
 
     fn answer_next(&mut self, refusal: Option<Refusal>, now: Nanos, effects: &mut Effects) -> Result<(), Mismatch> {
-        self.note_answer(now);
         let item = self.items.front_mut().ok_or(Mismatch("an answer came for nothing that was sent"))?;
         let skip = item.bundle.skip;
         item.answer_place += u32::from(item.answer_place == skip);
@@ -113,7 +128,9 @@ impl Outbox {
         }
         item.answer_place += 1;
         item.answer_place += u32::from(item.answer_place == skip);
-        if item.answer_place >= item.end_place() {
+        let is_complete = item.answer_place >= item.end_place();
+        self.note_answer(now);
+        if is_complete {
             self.complete_front(now, effects);
         }
         Ok(())
@@ -121,7 +138,6 @@ impl Outbox {
 
     /// One PushBatchResponse.
     fn take_batch_answer(&mut self, answer: &[u8], now: Nanos, effects: &mut Effects) -> Result<(), Mismatch> {
-        self.note_answer(now);
         let (expected, items) = *self.batches.front().ok_or(Mismatch("an answer came for no batch"))?;
         let mut batch_id = 0;
         let mut fields = Fields::new(answer);
@@ -141,6 +157,7 @@ impl Outbox {
                 failure.note_in(found.ok_or(Mismatch("a batch's failure names a push that was not in it"))?)?;
             }
         }
+        self.note_answer(now);
         self.batches.pop_front();
         for _ in 0..items {
             self.complete_front(now, effects);
@@ -154,35 +171,38 @@ impl Outbox {
         if !is_known {
             return;
         }
-        self.moved_at = now;
-        let noted = match answer {
-            Ok(bytes) => Failure::read(&bytes).and_then(|failure| failure.note_in(&mut self.items[index])),
-            Err(CallError { code: UNIMPLEMENTED, .. }) => return self.give_up_unary(now, effects),
-            Err(CallError { code, message }) if FAILED_CODES.contains(&code) && self.has_failed_often(index) => {
-                let what = format!("Push answered code {code} each time to one push ({message}): it is not pushed");
+        match answer {
+            Ok(bytes) => {
+                let noted = Failure::read(&bytes).and_then(|failure| failure.note_in(&mut self.items[index]));
+                if let Err(Mismatch(why)) = noted {
+                    return self.take_misfit(why, now, effects);
+                }
+            }
+            Err(CallError { code: OK, message }) => return self.take_misfit(&message, now, effects),
+            // Of one that has answered calls on this connection, it is a word about this call.
+            Err(CallError { code: UNIMPLEMENTED, .. }) if !self.has_answered => {
+                return self.give_up_unary(now, effects);
+            }
+            Err(CallError { code, message })
+                if code == UNIMPLEMENTED || FAILED_CODES.contains(&code) || NOT_NOW_CODES.contains(&code) =>
+            {
+                let is_doubtful = NOT_NOW_CODES.contains(&code) && !self.is_half_over(&self.items[index], now);
+                if !self.is_to_blame(index) || is_doubtful {
+                    return self.call_again(index, format!("Push answered code {code}: {message}"), now, effects);
+                }
+                let msg_id = self.items[index].bundle.msg_id;
+                let what =
+                    format!("Push answered code {code} each time to msg_id {msg_id} ({message}): it is not pushed");
                 effects.warning = Some(("gateway_push_broken", what));
                 refuse_all(&mut self.items[index], Refusal::Other);
-                Ok(())
             }
-            Err(CallError { code, message }) if BROKEN_CODES.contains(&code) => {
-                effects.warning = Some(("gateway_broken", format!("Push answered code {code}: {message}")));
-                return self.cut(now, effects);
-            }
-            Err(_) => {
-                refuse_all(&mut self.items[index], Refusal::Other);
-                Ok(())
-            }
-        };
-        if let Err(Mismatch(why)) = noted {
-            effects.activity.answer_mismatches += 1;
-            effects.warning = Some(("answer_mismatch", format!("{why}; the connection is cut")));
-            return self.cut(now, effects);
+            Err(_) => refuse_all(&mut self.items[index], Refusal::Other),
         }
         self.note_answer(now);
         self.finish_call(index, now, effects);
     }
 
-    /// Something was answered.
+    /// Something was answered, and it fits.
     fn note_answer(&mut self, now: Nanos) {
         self.failures_in_row = 0;
         self.has_answered = true;
@@ -210,6 +230,7 @@ impl Outbox {
             answer_place: item.end_place(),
             written_at: item.written_at,
             failures: 0,
+            completed_before: 0,
             is_done: false,
         };
         item.is_done = true;

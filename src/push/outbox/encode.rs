@@ -233,6 +233,10 @@ impl Outbox {
     /// may overtake each other in the gateway, and a session's events must not. The parts of one event may, for none of its
     /// recipients is in two.
     pub(super) fn make_calls(&mut self, at: GatewayIx, stream: StreamNo, now: Nanos, effects: &mut Effects) {
+        if self.calls_from > now {
+            return;
+        }
+        self.calls_from = Nanos(0);
         let (mut open, mut parts_open) = self.calls_open();
         let mut turns = [None; UNARY_CALLS_MAX];
         for index in 0..self.writable().min(UNARY_CALLS_LOOKED_AT) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::ids::{GatewayIx, Nanos, StreamNo};
 use crate::limits::{GATEWAY_DRAIN_QUIET, GATEWAY_IDLE_CLOSE, GATEWAY_SWITCH_DEADLINE, RECONNECT_BACKOFF};
 use crate::meter::GatewayState;
-use crate::ports::{GatewayRecord, Protocol};
+use crate::ports::{Endpoint, GatewayRecord, Protocol};
 use crate::push::facts::{Output, StreamEnd, StreamFact};
 use crate::push::outbox::{Effects, Outbox};
 
@@ -34,6 +34,8 @@ pub(super) enum Leave {
     Ours,
     /// The gateway said that it takes no new streams on this connection.
     GoAway,
+    /// It is an empty one, to see whether the gateway is there.
+    Probe,
 }
 
 impl Outbox {
@@ -93,17 +95,22 @@ impl Outbox {
         steps[from..].iter().copied().find(|step| !self.refused_protocols.contains(step))
     }
 
+    fn endpoints(&self) -> Option<Vec<Endpoint>> {
+        self.record.as_ref().map(|record| record.endpoints.clone())
+    }
+
     pub(super) fn take_closed(&mut self, end: StreamEnd, now: Nanos, effects: &mut Effects) {
-        let is_break =
-            matches!(self.link, Link::Open { .. }) && matches!(end, StreamEnd::Broken(_) | StreamEnd::Finished);
-        let ended = if is_break { self.suspect_front(effects) } else { None };
         let (protocol, left) = match self.link {
             Link::Opening { protocol, .. } | Link::Open { protocol, .. } => (Some(protocol), None),
             Link::Leaving { protocol, why, .. } => (Some(protocol), Some(why)),
             _ => (None, Some(Leave::Ours)),
         };
+        let ended = self.suspect_for(&end, left, now, effects);
         self.link = Link::Closed;
         self.forget_written(effects);
+        if left == Some(Leave::Probe) && protocol.is_some_and(|protocol| self.take_probed(&end, protocol)) {
+            return;
+        }
         match end {
             StreamEnd::Unimplemented => self.step_down(protocol, now, effects),
             // One that says goodbye to each connection before it answers anything is not dialled as fast as it can.
@@ -111,7 +118,7 @@ impl Outbox {
             _ if left == Some(Leave::Ours) => {}
             StreamEnd::Finished => self.back_off("gateway_broken", "it closed the stream".to_owned(), now, effects),
             StreamEnd::NotOpened(why) => self.back_off("gateway_unreachable", why, now, effects),
-            StreamEnd::Broken(why) => self.back_off("gateway_broken", why, now, effects),
+            StreamEnd::Unheard(why) | StreamEnd::Broken(why) => self.back_off("gateway_broken", why, now, effects),
         }
         if let Some(what) = ended {
             effects.warning = Some(("gateway_push_broken", what));
@@ -133,23 +140,25 @@ impl Outbox {
         self.pause(now);
     }
 
-    /// Nothing the first time; answers begin the count anew.
+    /// Nothing the first time; answers that fit begin the count anew, unless it happens again and again.
     fn pause_after_failures(&mut self, now: Nanos) {
-        match self.failures_in_row {
+        self.unrest.note(false, now);
+        match self.failures_in_row.max(self.unrest.failures()) {
             0 => self.failures_in_row = 1,
             _ => self.pause(now),
         }
     }
 
     fn pause(&mut self, now: Nanos) {
-        let (first, longest) = RECONNECT_BACKOFF;
-        let pause = first.saturating_mul(1 << self.failures_in_row.min(10)).min(longest);
-        self.failures_in_row = self.failures_in_row.saturating_add(1);
-        self.link = Link::Backoff { until: now.after(self.jittered(pause)) };
+        let until = now.after(self.next_pause());
+        self.link = Link::Backoff { until };
     }
 
-    /// Between half of the pause and all of it, spread over gateways and tries without a source of randomness.
-    fn jittered(&self, pause: Duration) -> Duration {
+    /// Between half of the pause after so many failures and all of it, spread over gateways and tries without a source of
+    /// randomness.
+    pub(super) fn jittered_backoff(&self, failures: u32) -> Duration {
+        let (first, longest) = RECONNECT_BACKOFF;
+        let pause = first.saturating_mul(1 << failures.min(10)).min(longest);
         let mixed = (u64::from(self.id_hash) ^ u64::from(self.last_stream.0) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let thousandths = 500 + (mixed >> 40) % 501;
         pause.mul_f64(thousandths as f64 / 1000.0)
@@ -170,6 +179,7 @@ impl Outbox {
         self.batches.clear();
         self.partial.clear();
         self.unsent_bytes = 0;
+        self.calls_from = Nanos(0);
     }
 
     /// The answers cannot be trusted, or do not come: the stream is dropped, and another opened after a pause.
@@ -195,7 +205,9 @@ impl Outbox {
             Link::Leaving { until, .. } => until <= now,
             Link::Cutting { .. } => true,
             Link::Opening { .. } => false,
-            Link::Open { .. } => (self.items.is_empty() && self.is_over(now)) || self.has_parts_waiting(),
+            Link::Open { .. } => {
+                (self.items.is_empty() && self.is_over(now)) || self.has_parts_waiting() || self.are_calls_due(now)
+            }
         }
     }
 
@@ -216,17 +228,12 @@ impl Outbox {
         if !may_open || self.items.is_empty() || self.is_gone(now) {
             return;
         }
-        let (Some(record), Some(protocol)) = (&self.record, self.protocol()) else { return };
+        let (Some(endpoints), Some(protocol)) = (self.endpoints(), self.protocol()) else { return };
         self.last_stream.0 += 1;
         let stream = self.last_stream;
+        let protocol = self.probe_with(stream, protocol).unwrap_or(protocol);
         effects.activity.stream_opens += 1;
-        effects.outputs.push(Output::Open {
-            gateway: at,
-            stream,
-            gateway_id: self.id.clone(),
-            endpoints: record.endpoints.clone(),
-            protocol,
-        });
+        effects.outputs.push(Output::Open { gateway: at, stream, gateway_id: self.id.clone(), endpoints, protocol });
         self.link = Link::Opening { stream, protocol };
     }
 
@@ -267,7 +274,11 @@ impl Outbox {
         match fact {
             StreamFact::Opened => {
                 if let Link::Opening { .. } = self.link {
-                    self.link = Link::Open { stream, protocol };
+                    let until = now.after(GATEWAY_SWITCH_DEADLINE);
+                    self.link = match self.suspect.is_probe(stream) {
+                        true => Link::Leaving { stream, protocol, until, is_told: false, why: Leave::Probe },
+                        false => Link::Open { stream, protocol },
+                    };
                     self.has_answered = false;
                 }
             }

@@ -1,28 +1,65 @@
-//! Finds the push that breaks its gateway's stream. After a break without any answer the push at the front goes alone, and
-//! more goes only as it is answered; when the stream breaks at one push alone again and again, that one ends and the rest
-//! goes on.
+//! Finds the push that breaks its gateway's stream. After a break the push at the front goes alone, and more goes only as it is
+//! answered; when the stream breaks at one push alone again and again, that one ends and the rest goes on.
 //!
-//! Promises that a push which a gateway cannot handle costs the other users of that gateway a few reconnects, and that a
-//! gateway which is only down loses nothing by this: only a stream that was open and had the push on it counts.
+//! Promises that a push which a gateway cannot handle, or does not answer as it must, costs the other users of that gateway a
+//! few reconnects; and that a push which nobody has looked at is blamed for nothing. A break is evidence against the push at
+//! the front only when the gateway's response had begun, or when between two such breaks the gateway ended an empty stream well:
+//! then it is there, and what fails is what was sent. "Not now" counts so only in the second half of the delivery timeout.
 
-use crate::limits::{BREAKS_AT_ONE_PUSH_MAX, PROBE_WINDOW_MAX};
+use std::time::Duration;
+
+use crate::ids::{Nanos, StreamNo};
+use crate::limits::{BREAKS_AT_ONE_PUSH_MAX, BREAKS_FORGOTTEN, MISFITS_FORGOTTEN, PROBE_WINDOW_MAX};
 use crate::outcome::RecipientEnd;
-use crate::push::outbox::{Effects, Outbox};
+use crate::ports::Protocol;
+use crate::push::facts::StreamEnd;
+use crate::push::outbox::link::{Leave, Link};
+use crate::push::outbox::{Effects, Item, Outbox};
+
+/// After breaks with answers between, a pause grows as after this many failures at most; after answers that do not fit it
+/// grows to its end.
+const FAILURES_WITH_ANSWERS_MAX: u32 = 2;
+
+/// How a stream ended that had the push at the front on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Break {
+    /// After its response had begun.
+    Heard,
+    /// Before that.
+    Unheard,
+    /// Before that, with the word that it is not the time.
+    NotNow,
+    /// Something was answered that does not fit what was sent.
+    Misfit,
+}
 
 /// What is suspected of the push at the front.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Suspect {
-    /// Its number, and the first of its recipients without an answer.
-    front: (u64, u32),
-    /// Streams that broke while it was alone on them.
+    /// Its number. Answers for some of its recipients are no excuse: what comes after them is written again each time.
+    front: u64,
+    /// Breaks while it was alone that are evidence against it.
     breaks: u8,
     /// How many pushes may be without an answer.
     window: usize,
+    probe: Probe,
+}
+
+/// An empty stream, to see whether the gateway is there at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    None,
+    /// The next stream is one.
+    Due,
+    /// This one is.
+    Sent(StreamNo),
+    /// The gateway ended it well, and nothing has broken since.
+    Passed,
 }
 
 impl Default for Suspect {
     fn default() -> Self {
-        Self { front: (0, 0), breaks: 0, window: usize::MAX }
+        Self { front: 0, breaks: 0, window: usize::MAX, probe: Probe::None }
     }
 }
 
@@ -33,6 +70,42 @@ impl Suspect {
         if self.window > PROBE_WINDOW_MAX {
             self.window = usize::MAX;
         }
+    }
+
+    /// Whether this stream is opened to be ended at once.
+    pub(super) fn is_probe(&self, stream: StreamNo) -> bool {
+        self.probe == Probe::Sent(stream)
+    }
+}
+
+/// Breaks and answers that do not fit, each soon after the one before, whatever was answered between.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Unrest {
+    breaks: u32,
+    misfits: u32,
+    last: Nanos,
+}
+
+impl Unrest {
+    /// Something broke again.
+    pub(super) fn note(&mut self, is_misfit: bool, now: Nanos) {
+        let forgotten = if self.misfits > 0 { MISFITS_FORGOTTEN } else { BREAKS_FORGOTTEN };
+        if now.since(self.last) >= forgotten {
+            *self = Self::default();
+        }
+        self.last = now;
+        self.breaks = self.breaks.saturating_add(1);
+        self.misfits = self.misfits.saturating_add(u32::from(is_misfit));
+    }
+
+    /// Whether the gateway has just answered what does not fit, and not for the first time.
+    pub(super) fn is_misfitting(&self, now: Nanos) -> bool {
+        self.misfits > 1 && now.since(self.last) < MISFITS_FORGOTTEN
+    }
+
+    /// Failures in a row that a pause is at least as long as after.
+    pub(super) fn failures(&self) -> u32 {
+        self.breaks.saturating_sub(1).min(FAILURES_WITH_ANSWERS_MAX).max(self.misfits.saturating_sub(1))
     }
 }
 
@@ -47,28 +120,122 @@ impl Outbox {
         self.suspect.window != usize::MAX
     }
 
-    /// An open stream broke; what to say when the push at the front ended for that.
-    pub(super) fn suspect_front(&mut self, effects: &mut Effects) -> Option<String> {
-        let item = self.items.front().filter(|item| item.is_written() && !item.is_done)?;
-        let Suspect { front: before, breaks, window } = self.suspect;
-        if self.has_answered && window == usize::MAX {
+    /// A stream ended that we did not end; what to say when the push at the front ended for that.
+    pub(super) fn suspect_for(
+        &mut self,
+        end: &StreamEnd,
+        left: Option<Leave>,
+        now: Nanos,
+        effects: &mut Effects,
+    ) -> Option<String> {
+        let is_open = matches!(self.link, Link::Open { .. });
+        let is_unary = self.protocol() == Some(Protocol::Unary);
+        let how = match end {
+            StreamEnd::Broken(_) => Break::Heard,
+            StreamEnd::Unheard(_) => Break::Unheard,
+            StreamEnd::NotOpened(_) => Break::NotNow,
+            // Calls that came too late on a connection that is going away were not sent.
+            StreamEnd::Finished if is_open || !is_unary => Break::Heard,
+            _ => return None,
+        };
+        if !is_open && left != Some(Leave::GoAway) {
             return None;
         }
-        let front = (self.front_no, item.answer_place);
-        let breaks = if front == before && window == 1 { breaks + 1 } else { 0 };
-        self.suspect = Suspect { front, breaks, window: 1 };
+        self.suspect_front(how, now, effects)
+    }
+
+    /// The same for a stream that still is there.
+    pub(super) fn suspect_front(&mut self, how: Break, now: Nanos, effects: &mut Effects) -> Option<String> {
+        if self.has_answered || how == Break::Misfit {
+            self.unrest.note(how == Break::Misfit, now);
+        }
+        let Suspect { front: before, breaks, window, probe } = self.suspect;
+        if how == Break::Misfit {
+            self.suspect.window = 1;
+        }
+        let item = self.items.front().filter(|item| item.is_written() && !item.is_done)?;
+        if self.has_answered && window == usize::MAX && self.unrest.failures() == 0 && how != Break::Misfit {
+            return None;
+        }
+        let front = self.front_no;
+        let is_same = front == before && window == 1;
+        let is_known = matches!(how, Break::Heard | Break::Misfit);
+        let is_doubtful = how == Break::Unheard || (how == Break::NotNow && self.is_half_over(item, now));
+        let is_evidence = is_known || (is_doubtful && probe == Probe::Passed);
+        let breaks = if is_same { breaks + u8::from(is_evidence) } else { 0 };
+        let probe = if is_doubtful { Probe::Due } else { Probe::None };
+        self.suspect = Suspect { front, breaks, window: 1, probe };
         if breaks < BREAKS_AT_ONE_PUSH_MAX {
             return None;
         }
         let msg_id = item.bundle.msg_id;
+        // What an answer that did not fit said of some of its recipients is void.
+        self.items.front_mut()?.rewind();
         self.end_front(RecipientEnd::BrokeStream, effects);
         Some(format!("its stream broke {breaks} times at msg_id {msg_id}, sent alone: that one is not pushed"))
     }
 
-    /// Unary only: the gateway failed with this call itself; whether it has often.
-    pub(super) fn has_failed_often(&mut self, index: usize) -> bool {
+    /// Which protocol the next stream is for, when it is an empty one: any that ends one at its own will does, so a gateway of
+    /// unary calls is asked for a stream that it need not know.
+    pub(super) fn probe_with(&mut self, stream: StreamNo, protocol: Protocol) -> Option<Protocol> {
+        if self.suspect.probe != Probe::Due || self.front_no != self.suspect.front {
+            return None;
+        }
+        self.suspect.probe = Probe::Sent(stream);
+        Some(if protocol == Protocol::Unary { Protocol::Stream } else { protocol })
+    }
+
+    /// An empty stream is over; whether the gateway has ended it well.
+    pub(super) fn take_probed(&mut self, end: &StreamEnd, protocol: Protocol) -> bool {
+        let has_passed = match end {
+            StreamEnd::Finished => true,
+            StreamEnd::Unimplemented => self.protocol() != Some(protocol),
+            _ => false,
+        };
+        self.suspect.probe = if has_passed { Probe::Passed } else { Probe::None };
+        has_passed
+    }
+
+    /// Unary only: the gateway failed with this call itself; whether the call is to blame: it failed often, while others were
+    /// answered, or twice as often when there is no other to tell it by but those before.
+    pub(super) fn is_to_blame(&mut self, index: usize) -> bool {
+        let (completed, has_answered) = (self.completed, self.has_answered);
         let item = &mut self.items[index];
-        item.failures += 1;
-        item.failures >= BREAKS_AT_ONE_PUSH_MAX
+        if item.failures == 0 {
+            item.completed_before = completed;
+        }
+        item.failures = item.failures.saturating_add(1);
+        let is_often = item.failures >= BREAKS_AT_ONE_PUSH_MAX && item.completed_before != completed;
+        is_often || (has_answered && item.failures >= 2 * BREAKS_AT_ONE_PUSH_MAX)
+    }
+
+    /// Whether a push has been told "not now" for so long that it is what is meant, when nothing else is told so: a hop that is
+    /// away says it to all.
+    pub(super) fn is_half_over(&self, item: &Item, now: Nanos) -> bool {
+        now.since(item.bundle.made_at) > self.settings.delivery_timeout / 2
+    }
+
+    /// Unary only: no calls until the pause is over; the call is made again then, and what else is open is still answered.
+    pub(super) fn call_again(&mut self, index: usize, why: String, now: Nanos, effects: &mut Effects) {
+        let item = &mut self.items[index];
+        effects.activity.resent_recipients += u64::from(item.write_place - item.answer_place);
+        item.rewind();
+        // Calls that fail together are one failure.
+        if self.calls_from <= now {
+            self.calls_from = now.after(self.next_pause());
+            effects.warning = Some(("gateway_broken", why));
+        }
+    }
+
+    /// Unary only: whether a pause is over that calls have waited for.
+    pub(super) fn are_calls_due(&self, now: Nanos) -> bool {
+        self.calls_from > Nanos(0) && self.calls_from <= now
+    }
+
+    /// How long the gateway is left alone after one more failure.
+    pub(super) fn next_pause(&mut self) -> Duration {
+        let failures = self.failures_in_row.max(self.unrest.failures());
+        self.failures_in_row = self.failures_in_row.saturating_add(1);
+        self.jittered_backoff(failures)
     }
 }
