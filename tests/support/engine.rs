@@ -166,7 +166,8 @@ impl World {
         self.folder.path().join("task-engine-dead-letters.jsonl")
     }
 
-    fn yaml(&self) -> String {
+    /// The configuration of an engine on these servers.
+    pub fn yaml(&self) -> String {
         let [nats, redis, mysql, etcd] = SECRETS;
         format!(
             "nats:\n  url: nats://{}\n  token: {nats}\n  reconnect_delay: 100ms\n\

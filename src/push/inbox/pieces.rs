@@ -149,14 +149,25 @@ impl InboxAsks {
         }
     }
 
-    /// The number of a probe that is to be sent now: while the store is away, one at a time.
+    /// The number of a probe that is to be sent now, one at a time: while the store is away, and before one that was blamed
+    /// is asked for again when nothing was answered since.
     pub fn next_probe(&mut self, now: Nanos) -> Option<AskNo> {
-        if self.away_since.is_none() || self.probe.is_some() || now < self.probe_due || !self.is_away() {
+        while self.later.first_key_value().is_some_and(|((due, _), _)| *due <= now) {
+            self.suspects.extend(self.later.pop_first().map(|(_, piece)| piece));
+        }
+        let is_wanted = if self.is_away() { now >= self.probe_due } else { self.is_suspect_unproven() };
+        if self.probe.is_some() || !is_wanted {
             return None;
         }
         let ask = self.take_number();
         self.probe = Some((ask, now));
         Some(ask)
+    }
+
+    /// Whether nothing that was asked since the next suspect failed has been answered: its next failure would tell nothing.
+    fn is_suspect_unproven(&self) -> bool {
+        self.suspects_asked < STORE_SUSPECTS_IN_FLIGHT
+            && self.suspects.front().is_some_and(|piece| self.evidence.blame(piece.failed, 1) == Blame::Store)
     }
 
     /// Takes a probe's answer; false when this is none.
@@ -169,15 +180,13 @@ impl InboxAsks {
             self.note_life();
         } else {
             self.evidence.failed(now);
+            self.away_since = Some(now);
         }
         true
     }
 
     /// The piece to be asked for now, and whether it is the one that is tried while the store is away.
     pub fn next(&mut self, now: Nanos) -> Option<(Piece, bool)> {
-        while self.later.first_key_value().is_some_and(|((due, _), _)| *due <= now) {
-            self.suspects.extend(self.later.pop_first().map(|(_, piece)| piece));
-        }
         if self.asked.len() >= STORE_ASKS_IN_FLIGHT || self.rows_asked >= STORE_ROWS_IN_FLIGHT {
             return None;
         }
@@ -187,7 +196,8 @@ impl InboxAsks {
             }
             return self.next_trial().map(|piece| (piece, true));
         }
-        let suspect = if self.suspects_asked < STORE_SUSPECTS_IN_FLIGHT { self.suspects.pop_front() } else { None };
+        let may_ask = self.suspects_asked < STORE_SUSPECTS_IN_FLIGHT && !self.is_suspect_unproven();
+        let suspect = if may_ask { self.suspects.pop_front() } else { None };
         let piece = suspect.or_else(|| self.failed.pop_front());
         piece.or_else(|| self.wanted.pop_front().map(Piece::whole)).map(|piece| (piece, false))
     }
