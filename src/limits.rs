@@ -153,7 +153,7 @@ pub const STORE_ASKS_IN_FLIGHT: usize = 1024;
 /// Inbox rows of one shard under way at once (one event's rows go together, however many).
 pub const STORE_ROWS_IN_FLIGHT: usize = 64 * 1024;
 /// Of those, asks for rows that failed before though the store was there: they must not fill its threads.
-pub const STORE_SUSPECTS_IN_FLIGHT: usize = 4;
+pub const STORE_SUSPECTS_IN_FLIGHT: usize = 8;
 /// Sets of rows of one shard that failed and were not stored yet, past which none is asked for in halves.
 pub const STORE_PIECES_MAX: usize = 16 * 1024;
 /// The longest wait before a store that is away is tried again; the first is [`STORE_AWAY_PAUSE`].

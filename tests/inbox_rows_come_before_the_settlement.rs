@@ -189,7 +189,8 @@ fn one_bad_member_has_a_letter_and_all_others_have_their_rows() {
         let end = if is_kept { RecipientEnd::InboxRejected } else { RecipientEnd::DeadLetterLost };
         let stored = 499 - rejected;
         assert_eq!((table.ended(end), table.ended(RecipientEnd::Stored)), (rejected, stored), "{inbox:?}");
-        assert_eq!((table.settled_as.clone(), table.ended(RecipientEnd::Delivered)), (vec![(0, SettleAs::Done)], 1));
+        let its = table.settled_as.iter().filter(|(tag, _)| *tag == 0).collect::<Vec<_>>();
+        assert_eq!((its, table.ended(RecipientEnd::Delivered)), (vec![&(0, SettleAs::Done)], 1));
         assert_eq!(table.push.activity().letters_lost, u64::from(!is_kept));
         table.check();
     }

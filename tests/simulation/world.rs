@@ -437,10 +437,12 @@ impl World {
     /// recipient may be moved once), a backoff before each, a switch of addresses, lookups.
     pub fn settle_bound(&self) -> u64 {
         let timeout = self.plan.delivery_timeout.as_nanos() as u64;
+        // Rows that are refused are asked for few at a time.
+        let of_bad = if self.plan.is_bad_owner(0) { 20_000 * MILLI } else { 0 };
         // One row, or letter, that was refused alone waits four times as long each time.
         let retries = (1..=self.plan.max_retry.max(1) + 1).map(|tries| 4_u64.pow(tries)).sum::<u64>();
         let retry = self.plan.retry_interval.as_nanos() as u64 * retries;
-        2 * (timeout * u64::from(SLOW_GATEWAY_TIMEOUTS) + 5_000 * MILLI) + 4_000 * MILLI + retry + 4_000 * MILLI
+        2 * (timeout * u64::from(SLOW_GATEWAY_TIMEOUTS) + 5_000 * MILLI) + 4_000 * MILLI + retry + of_bad
     }
 
     /// Steps without faults until `is_done` or `bound` of virtual time is over.
