@@ -367,7 +367,10 @@ mod tests {
         largest.only_usernames = vec!["b".repeat(64)];
         assert!(read(Bytes::from(largest.encode_to_vec())).is_ok(), "the largest event can be replayed");
         largest.content.push('x');
-        assert_eq!(read(Bytes::from(largest.encode_to_vec())).map(|_| ()).map_err(|(_, end)| end), Err(EventEnd::TooLarge));
+        assert_eq!(
+            read(Bytes::from(largest.encode_to_vec())).map(|_| ()).map_err(|(_, end)| end),
+            Err(EventEnd::TooLarge)
+        );
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use task_engine::ids::ShardId;
 use task_engine::limits::GROUP_USERS_MAX;
-use task_engine::push::{Push, Settings};
 use task_engine::push::inbox::InboxStore;
+use task_engine::push::{Push, Settings};
 
 use super::rng::Rng;
 
