@@ -253,7 +253,7 @@ fn conflicts_are_told_by_piece() {
             table.store(if is_bad { Err(no()) } else { Ok(if held { &["dan"] } else { &[] }) });
         }
     }
-    let mut letters = vec![table.bury(Ok(())), table.bury(Ok(()))];
+    let mut letters = [table.bury(Ok(())), table.bury(Ok(()))];
     letters.sort_by_key(|letter| letter.reason);
     let told = letters.iter().map(|letter| (letter.reason, letter.recipient.as_deref())).collect::<Vec<_>>();
     assert_eq!(told, [("inbox_conflict", Some("dan")), ("inbox_rejected", Some("bob"))]);
