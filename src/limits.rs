@@ -170,6 +170,14 @@ pub const JOINED_REPEATS_MAX: usize = 256;
 pub const STORE_ASKS_IN_FLIGHT: usize = 1024;
 /// Inbox rows of one shard under way at once (one event's rows go together, however many).
 pub const STORE_ROWS_IN_FLIGHT: usize = 64 * 1024;
+/// Of those, asks for rows that failed before though the store was there: they must not fill its threads.
+pub const STORE_SUSPECTS_IN_FLIGHT: usize = 8;
+/// Sets of rows of one shard that failed and were not stored yet, past which none is asked for in halves.
+pub const STORE_PIECES_MAX: usize = 16 * 1024;
+/// The longest wait before a store that is away is tried again; the first is [`STORE_AWAY_PAUSE`].
+pub const STORE_AWAY_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The longest wait before one row, or one letter, that was refused alone is tried again.
+pub const STORE_RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Dead letters of one shard under way at once.
 pub const BURY_ASKS_IN_FLIGHT: usize = 64;
 /// How long an ask waits before it goes again to a store that is away.
@@ -280,6 +288,7 @@ const _: () = assert!(GATEWAY_QUIET_AFTER.as_nanos() < OUTBOX_MOVING_WITHIN.as_n
 const _: () = assert!(MEMBER_SINGLES_IN_FLIGHT < MEMBER_SUSPECT_THREADS, "one more is for a session that failed alone");
 const _: () = assert!(EMPTY_WAITS_PART > LATE_GATEWAYS_PART, "most of the room is for sessions with members");
 const _: () = assert!(STORE_ASKS_IN_FLIGHT + BURY_ASKS_IN_FLIGHT < INBOX_FACTS, "their answers fit the shard's inbox");
+const _: () = assert!(STORE_SUSPECTS_IN_FLIGHT * 16 < STORE_ASKS_IN_FLIGHT, "rows that fail leave room for the others");
 const _: () = assert!(JOINED_REPEATS_MAX * 16 < EVENTS_IN_FLIGHT_MAX, "repeats of one event must not fill its shard");
 const _: () = assert!(TURN_EVENTS_MAX < INTAKE_LANE_EVENTS && INTAKE_LANE_EVENTS < EVENTS_IN_FLIGHT_MAX);
 const _: () = assert!(STREAM_UNSENT_BYTES_MAX <= TURN_FRAME_BYTES_MAX, "a turn's last gateway may write this past it");

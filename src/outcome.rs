@@ -50,7 +50,7 @@ labelled! {
         Stored = "stored",
         /// It could not be reached, another message holds its place in the inbox, and the dead letters say so.
         InboxConflict = "inbox_conflict",
-        /// It could not be reached, the inbox refused its row for good, and the event is in the dead letters.
+        /// It could not be reached, the inbox refused its row (and took others), and the dead letters say so.
         InboxRejected = "inbox_rejected",
         /// It could not be reached, the inbox did not take it and the dead letters refused it: it is in no store.
         DeadLetterLost = "dead_letter_lost",
@@ -78,8 +78,6 @@ labelled! {
         TooLarge = "too_large",
         /// The lookup of its members, and not that of others, failed more than `consumer.max_retry` times.
         LookupFailed = "lookup_failed",
-        /// The inbox refused its rows more than `consumer.max_retry` times.
-        InboxRejected = "inbox_rejected",
         /// It could never succeed, and the dead letters refused it: it is in no store.
         DeadLetterLost = "dead_letter_lost",
         /// A store that it waited for was away for too long: its broker is to deliver it to an instance that can work.

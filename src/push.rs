@@ -322,7 +322,10 @@ impl Push {
         let hash = self.sessions.hash(arrival.session_id_bytes());
         let key = Key::of(hash, arrival.msg_id, arrival.seq_id, arrival.kind_bytes());
         let print = fingerprint(arrival.message_bytes());
+        // A replay for some members is no repeat of its event, nor makes later copies of that repeats.
+        let is_known_to_repeats = !arrival.has_only();
         match self.repeats.look(key, self.now, |event| self.ledger.has(event, key)) {
+            _ if !is_known_to_repeats => {}
             Seen::First => {}
             Seen::InFlight(event) => {
                 self.compare_repeat(&arrival, self.ledger[event].arrival.message_bytes() == arrival.message_bytes());
@@ -336,7 +339,9 @@ impl Push {
         }
         let session = self.sessions.of(arrival.session_id_bytes(), hash, &mut self.users);
         let event = self.ledger.enter(arrival, key, session, tag, self.now, self.routes.open_no());
-        self.repeats.entered(key, event, print);
+        if is_known_to_repeats {
+            self.repeats.entered(key, event, print);
+        }
         self.sessions[session].waiting.push_back(event);
         if self.sessions[session].waiting.len() == 1 {
             self.advance(session);

@@ -6,12 +6,14 @@
 #[path = "dlq_support/mod.rs"]
 mod support;
 
+use prost::Message;
 use support::{NatsVersion, TOPIC, World, event, letter, origin};
 use task_engine::edge::dead_letters::letter::Kept;
 use task_engine::edge::dead_letters::stream::LetterStream;
 use task_engine::edge::dead_letters::wire::Wire;
 use task_engine::edge::dead_letters_of;
 use task_engine::ports::LookupError;
+use task_engine::proto::event::PushEvent;
 
 #[test]
 fn dead_letters_are_kept_in_the_stream() {
@@ -114,14 +116,19 @@ fn replaying_publishes_once(world: &World, writer: &mut dyn task_engine::ports::
     assert_eq!(world.ids(&["--reason", "lookup_failed"]).len(), 1, "a repeat of a letter that is gone is kept");
     assert_eq!(world.dlq(&["replay", "--reason", "lookup_failed"]).code, 0);
     assert_eq!(world.messages("EVENTS"), 2, "it is another letter, of another failure");
-    // One recipient's letter is not pushed to everyone.
-    let one = world.dlq(&["replay", "3"]);
-    assert!(one.code == 1 && one.err.contains("--everyone"), "{one:?}");
-    assert_eq!(world.messages("EVENTS"), 2);
+    // One recipient's letter is replayed for that one; for everyone not before the event is forgotten.
     let soon = world.dlq(&["replay", "3", "--everyone"]);
     assert!(soon.code == 1 && soon.err.contains("would take it for a repeat; run this again in 5m"), "{soon:?}");
     assert_eq!((world.messages("EVENTS"), world.ids(&[])), (2, vec!["1".to_owned(), "3".to_owned()]));
-    assert_eq!(world.dlq(&["drop", "3"]).code, 0);
+    let subscription = client.subscribe(TOPIC).expect("a subscription");
+    client.flush().expect("the server knows it");
+    let one = world.dlq(&["replay", "3"]);
+    assert_eq!((one.code, one.out.as_str()), (0, "1 letter replayed, 1 of them for one recipient each\n"), "{one:?}");
+    let message = subscription.next_timeout(support::PATIENCE).expect("the event");
+    let replayed = PushEvent::decode(&*message.data).expect("an event");
+    assert_eq!((replayed.only_usernames.clone(), replayed.msg_id), (vec!["o'br\u{ef}en\r\n".to_owned()], 2));
+    assert_eq!(PushEvent { only_usernames: Vec::new(), ..replayed }.encode_to_vec(), event(2));
+    assert_eq!((world.messages("EVENTS"), world.ids(&[])), (3, vec!["1".to_owned()]));
     let (letter, an_hour_ago) = (letter("inbox_conflict", event(2), Some("bob")), now_nanos() - 3_600_000_000_000);
     let settings = dead_letters_of(&world.config());
     let mut wire = Wire::connect(&settings.wire).expect("a connection");
@@ -129,7 +136,7 @@ fn replaying_publishes_once(world: &World, writer: &mut dyn task_engine::ports::
     LetterStream::of("EVENTS").publish(&mut wire, &kept).expect("published");
     let id = world.ids(&["--reason", "inbox_conflict"]).remove(0);
     assert_eq!(world.dlq_json(&["replay", &id, "--everyone"])[0]["replayed"], serde_json::json!([id]));
-    assert_eq!((world.messages("EVENTS"), world.ids(&[])), (3, vec!["1".to_owned()]));
+    assert_eq!((world.messages("EVENTS"), world.ids(&[])), (4, vec!["1".to_owned()]));
 }
 
 /// The letter stays until the engine's own stream has its event.

@@ -53,16 +53,61 @@ fn poison_is_terminated_once_it_is_kept() {
 }
 
 #[test]
-fn a_letter_that_is_refused_is_counted_as_lost_and_does_not_come_again() {
+fn a_letter_that_is_refused_where_nobody_keeps_its_event_is_lost_and_counted() {
     for (end, payload) in poison() {
         let mut table = table();
+        table.push = table.push.with_final_letters(true);
         table.payload(payload);
-        table.bury(Err(LookupError::Rejected("too large".into())));
+        table.bury(Err(LookupError::Rejected("the file is full".into())));
         assert_eq!((table.events_ended(end), table.events_ended(EventEnd::DeadLetterLost)), (0, 1), "{end:?}");
         assert_eq!(table.settled_as, [(0, SettleAs::Terminated)], "{end:?}");
         assert_eq!(table.push.activity().letters_lost, 1, "{end:?}");
         table.check();
     }
+}
+
+#[test]
+fn dead_letters_that_refuse_everything_are_away_and_nothing_is_lost() {
+    let mut table = table();
+    for (_, payload) in poison() {
+        table.payload(payload);
+    }
+    for _ in 0..500 {
+        while !table.letters.is_empty() {
+            table.bury(Err(LookupError::Rejected("words that nobody knows".into())));
+        }
+        table.pass(20);
+    }
+    assert_eq!((table.settled.len(), table.push.activity().letters_lost, table.push.events_in_flight()), (0, 0, 4));
+    table.pass(220);
+    while !table.letters.is_empty() {
+        table.bury(Ok(()));
+    }
+    assert_eq!((table.settled.len(), table.push.events_in_flight()), (4, 0));
+    table.check();
+}
+
+#[test]
+fn a_letter_that_is_refused_while_others_are_taken_is_tried_max_retry_times_again_and_then_lost() {
+    let mut table = table();
+    table.payload(event("", 1));
+    let (mut refusals, mut taken) = (0, 0);
+    while table.push.activity().letters_lost == 0 {
+        table.pass(20);
+        assert!(table.now.0 < 60_000_000_000, "{refusals} refusals, {taken} taken");
+        if table.letters.is_empty() {
+            table.payload(Bytes::from_static(b"\xff\xff"));
+        }
+        let Some((_, _, letter)) = table.letters.front() else { continue };
+        let is_the_one = letter.reason == "no_session_id";
+        table.bury(if is_the_one { Err(LookupError::Rejected("no".into())) } else { Ok(()) });
+        if is_the_one { refusals += 1 } else { taken += 1 }
+    }
+    // The first blames nobody, nor does one after which nothing else was taken yet; then max_retry and one.
+    assert!((4..=6).contains(&refusals), "{refusals}");
+    assert!(taken > 0);
+    assert_eq!((table.events_ended(EventEnd::DeadLetterLost), table.events_ended(EventEnd::NoSessionId)), (1, 0));
+    table.check();
 }
 
 #[test]

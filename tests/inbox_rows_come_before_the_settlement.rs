@@ -4,9 +4,11 @@
 mod order_support;
 
 use order_support::Table;
+use prost::Message;
 use task_engine::limits::{RETIRED_LISTS_MAX, STORE_ASKS_IN_FLIGHT};
-use task_engine::outcome::{EventEnd, RecipientEnd};
+use task_engine::outcome::RecipientEnd;
 use task_engine::ports::{LookupError, Protocols, SettleAs};
+use task_engine::proto::event::PushEvent;
 use task_engine::proto::gateway::PushMessageResponse;
 use task_engine::push::inbox::InboxStore;
 
@@ -115,7 +117,7 @@ fn an_inbox_that_is_away_costs_time_and_no_tries() {
     for _ in 0..10 {
         table.store(Err(away()));
         assert!(table.stores.is_empty(), "not at once");
-        table.pass(220);
+        table.pass(1_020);
         assert_eq!((table.stores.len(), table.settled.len()), (1, 0));
     }
     table.store(Ok(&[]));
@@ -123,33 +125,140 @@ fn an_inbox_that_is_away_costs_time_and_no_tries() {
     table.check();
 }
 
+/// The store answers for the rows it is asked for, all of them refused that name one of these; until nothing is asked for
+/// any more, and nothing comes for a while. Probes are answered.
+fn serve(table: &mut Table, bad: &[&str]) -> usize {
+    let mut asks = 0;
+    for _ in 0..200 {
+        table.pass(20);
+        while !table.probes.is_empty() {
+            table.probe(Ok(()));
+        }
+        while let Some((_, rows)) = table.stores.front() {
+            let is_bad = rows.users.iter().any(|user| bad.contains(&user));
+            table.store(if is_bad { Err(no()) } else { Ok(&[]) });
+            asks += 1;
+        }
+    }
+    asks
+}
+
 #[test]
-fn an_inbox_that_refuses_is_asked_max_retry_times_again_then_the_event_is_buried() {
+fn an_inbox_that_refuses_everything_is_away_and_nobody_is_buried() {
+    for (probe, error) in [(Err(away()), no()), (Err(no()), no()), (Err(no()), away())] {
+        let mut table = Table::with_inbox(&["ann", "bob", "cat"], &[], InboxStore::Offline);
+        for msg_id in 1..=20 {
+            table.event(msg_id);
+        }
+        for _ in 0..500 {
+            table.pass(20);
+            while !table.stores.is_empty() {
+                table.store(Err(error.clone()));
+            }
+            while !table.probes.is_empty() {
+                table.probe(probe.clone());
+            }
+        }
+        assert_eq!((table.letters.len(), table.settled.len(), table.push.events_in_flight()), (0, 0, 20));
+        let asks = table.push.activity().store_asks;
+        assert!((30..=40).contains(&asks), "one a second once it is known to be away: {asks}");
+        serve(&mut table, &[]);
+        assert_eq!((table.ended(RecipientEnd::Stored), table.settled.len()), (60, 20));
+        table.check();
+    }
+}
+
+#[test]
+fn one_bad_member_has_a_letter_and_all_others_have_their_rows() {
     for (inbox, is_kept) in [(InboxStore::Offline, true), (InboxStore::Offline, false), (InboxStore::All, true)] {
-        let mut table = table(inbox);
+        let members = (0..500).map(|user| format!("u{user}")).collect::<Vec<_>>();
+        let members = members.iter().map(String::as_str).collect::<Vec<_>>();
+        let mut table = Table::with_inbox(&members, &[("u7", "A")], inbox);
+        table.list("A", Protocols::STREAM);
         table.event(1);
         table.answer("A", &ok(1));
-        for _ in 0..3 {
-            table.pass(60);
-            table.store(Err(no()));
-        }
-        table.pass(500);
-        assert!(table.stores.is_empty(), "the first and max_retry more");
+        let bad = if inbox == InboxStore::All { ["u7"] } else { ["u77"] };
+        let asks = serve(&mut table, &bad);
+        assert!(asks < 60, "{asks}");
         assert_eq!((table.letters.len(), table.settled.len(), table.push.events_in_flight()), (1, 0, 1));
-        let letter = table.bury(if is_kept { Ok(()) } else { Err(no()) });
-        assert_eq!((letter.reason, letter.recipient, letter.tries), ("inbox_rejected", None, 3));
-        let (end, of_event) = match is_kept {
-            true => (RecipientEnd::InboxRejected, EventEnd::InboxRejected),
-            false => (RecipientEnd::DeadLetterLost, EventEnd::DeadLetterLost),
-        };
-        assert_eq!((table.ended(end), table.events_ended(of_event)), (1, 1));
-        assert_eq!(
-            (table.settled_as.clone(), table.ended(RecipientEnd::Delivered)),
-            (vec![(0, SettleAs::Terminated)], 1)
-        );
+        let letter = if is_kept { table.bury(Ok(())) } else { lose(&mut table) };
+        let of_store = format!("{}; session s: no", if bad == ["u7"] { "delivered" } else { "offline" });
+        assert_eq!((letter.reason, letter.recipient.as_deref(), letter.tries), ("inbox_rejected", Some(bad[0]), 3));
+        assert_eq!(letter.detail, of_store);
+        let rejected = u64::from(bad != ["u7"]);
+        let end = if is_kept { RecipientEnd::InboxRejected } else { RecipientEnd::DeadLetterLost };
+        let stored = 499 - rejected;
+        assert_eq!((table.ended(end), table.ended(RecipientEnd::Stored)), (rejected, stored), "{inbox:?}");
+        let its = table.settled_as.iter().filter(|(tag, _)| *tag == 0).collect::<Vec<_>>();
+        assert_eq!((its, table.ended(RecipientEnd::Delivered)), (vec![&(0, SettleAs::Done)], 1));
         assert_eq!(table.push.activity().letters_lost, u64::from(!is_kept));
         table.check();
     }
+}
+
+/// The dead letters refuse this one letter, and take others meanwhile.
+fn lose(table: &mut Table) -> task_engine::ports::DeadLetter {
+    loop {
+        let letter = table.bury(Err(no()));
+        if table.push.activity().letters_lost > 0 {
+            return letter;
+        }
+        // Another one is taken before it comes again.
+        table.payload(bytes::Bytes::from_static(b"\xff\xff"));
+        for _ in 0..1_000 {
+            if table.letters.len() == 2 {
+                break;
+            }
+            table.pass(20);
+        }
+        let of_another = table.letters.iter().position(|(_, _, letter)| letter.recipient.is_none());
+        let other = table.letters.remove(of_another.expect("it is asked for")).expect("just seen");
+        table.letters.push_front(other);
+        table.bury(Ok(()));
+    }
+}
+
+#[test]
+fn a_row_that_is_locked_for_a_minute_holds_nobody_and_is_no_letter() {
+    let mut table = Table::with_inbox(&["ann", "bob", "cat", "dan"], &[], InboxStore::Offline);
+    table.event(1);
+    let mut good = 0;
+    while good < 3 {
+        table.pass(20);
+        (0..table.probes.len()).for_each(|_| table.probe(Ok(())));
+        if let Some((_, rows)) = table.stores.front() {
+            let is_locked = rows.users.iter().any(|user| user == "bob");
+            good += if is_locked { 0 } else { rows.users.len() };
+            table.store(if is_locked { Err(away()) } else { Ok(&[]) });
+        }
+        assert!(table.now.0 < 2_000_000_000, "the others wait");
+    }
+    assert_eq!(table.ended(RecipientEnd::Stored), 3);
+    serve(&mut table, &[]);
+    assert_eq!((table.ended(RecipientEnd::Stored), table.letters.len(), table.settled.len()), (4, 0, 1));
+    table.check();
+}
+
+#[test]
+fn conflicts_are_told_by_piece() {
+    let mut table = Table::with_inbox(&["ann", "bob", "cat", "dan"], &[], InboxStore::Offline);
+    table.event(1);
+    for _ in 0..400 {
+        table.pass(20);
+        (0..table.probes.len()).for_each(|_| table.probe(Ok(())));
+        if let Some((_, rows)) = table.stores.front() {
+            let names = users(rows);
+            let is_bad = names.iter().any(|user| user == "bob");
+            let held = names.iter().any(|user| user == "dan");
+            table.store(if is_bad { Err(no()) } else { Ok(if held { &["dan"] } else { &[] }) });
+        }
+    }
+    let mut letters = [table.bury(Ok(())), table.bury(Ok(()))];
+    letters.sort_by_key(|letter| letter.reason);
+    let told = letters.iter().map(|letter| (letter.reason, letter.recipient.as_deref())).collect::<Vec<_>>();
+    assert_eq!(told, [("inbox_conflict", Some("dan")), ("inbox_rejected", Some("bob"))]);
+    assert_eq!((table.ended(RecipientEnd::Stored), table.settled_as.clone()), (2, vec![(0, SettleAs::Done)]));
+    table.check();
 }
 
 #[test]
@@ -190,7 +299,7 @@ fn an_answer_about_someone_who_was_not_asked_for_is_a_refusal() {
         table.event_from("ann", 1);
         table.store(Ok(&[stranger]));
         assert_eq!((table.settled.len(), table.letters.len()), (0, 0), "{stranger}");
-        table.pass(60);
+        table.pass(220);
         table.store(Ok(&[]));
         assert_eq!(table.settled, [0], "{stranger}");
     }
@@ -218,6 +327,7 @@ fn who_left_the_session_meanwhile_is_still_named_rightly() {
     table.event(1);
     table.store(Err(away()));
     table.members = vec!["dan".into()];
+    table.probe(Ok(()));
     table.pass(120);
     table.event(2);
     table.pass(120);
@@ -225,6 +335,78 @@ fn who_left_the_session_meanwhile_is_still_named_rightly() {
     let by_event = |msg_id| users(rows.iter().find(|rows| rows.msg_id == msg_id).expect("a row"));
     assert_eq!((by_event(1), by_event(2)), (vec!["bob".to_owned(), "cat".to_owned()], vec!["dan".to_owned()]));
     assert_eq!(table.push.kept().1, 1, "and forgotten after that");
+}
+
+/// As `task-engine dlq replay` publishes it.
+fn replay_for(msg_id: i64, users: &[&str]) -> bytes::Bytes {
+    let event = PushEvent {
+        msg_id,
+        seq_id: msg_id * 10,
+        session_id: "s".into(),
+        from_username: "system".into(),
+        content: "hello".into(),
+        only_usernames: users.iter().map(|user| (*user).to_owned()).collect(),
+        ..PushEvent::default()
+    };
+    bytes::Bytes::from(event.encode_to_vec())
+}
+
+#[test]
+fn a_replay_for_one_is_pushed_and_stored_for_nobody_else() {
+    for inbox in [InboxStore::Offline, InboxStore::All] {
+        let mut table = Table::with_inbox(&["ann", "bob", "cat"], &[("ann", "A"), ("cat", "A")], inbox);
+        table.list("A", Protocols::STREAM);
+        table.event(1);
+        table.answer("A", &ok(1));
+        table.answer("A", &ok(1));
+        table.store(Ok(&[]));
+        assert_eq!((table.pushed("A").len(), table.settled.len()), (2, 1));
+        for (user, is_there) in [("bob", false), ("cat", true), ("zoe", false), ("system", false), ("bob", false)] {
+            let before = table.push.counts().recipients_arrived;
+            let tag = table.payload(replay_for(1, &[user, user]));
+            let pushed = table.pushed("A").into_iter().map(|(user, _)| user).collect::<Vec<_>>();
+            assert_eq!(pushed, if is_there { vec![user.to_owned()] } else { Vec::new() }, "{inbox:?} {user}");
+            if is_there {
+                table.answer("A", &ok(1));
+            }
+            let is_member = matches!(user, "bob" | "cat");
+            if is_member && (!is_there || inbox == InboxStore::All) {
+                assert_eq!(users(&table.store(Ok(&[]))), [user], "{inbox:?}");
+            }
+            assert!(table.stores.is_empty() && table.settled.contains(&tag), "{inbox:?} {user}");
+            assert_eq!(table.push.counts().recipients_arrived - before, u64::from(is_member));
+            table.check();
+        }
+        let repeat = table.event(1);
+        assert!(table.settled.contains(&repeat) && table.pushed("A").is_empty(), "the original is still known");
+        table.payload(replay_for(2, &["bob"]));
+        table.store(Ok(&[]));
+        table.event(2);
+        assert_eq!(table.pushed("A").len(), 2, "and a replay makes nothing a repeat");
+    }
+}
+
+#[test]
+fn a_replay_for_one_keeps_that_ones_order() {
+    let mut table = Table::with_inbox(&["ann", "cat"], &[("ann", "A"), ("cat", "A")], InboxStore::Offline);
+    table.list("A", Protocols::STREAM);
+    table.event(1);
+    table.payload(replay_for(9, &["cat"]));
+    table.event(2);
+    let mut got = Vec::new();
+    for _ in 0..20 {
+        let pushed = table.pushed("A");
+        if pushed.is_empty() {
+            break;
+        }
+        let ids = pushed.iter().map(|(_, msg_id)| *msg_id).collect::<Vec<_>>();
+        got.extend(pushed);
+        ids.iter().for_each(|msg_id| table.answer("A", &ok(*msg_id)));
+    }
+    let of = |user: &str| got.iter().filter(|(of, _)| of == user).map(|(_, id)| *id).collect::<Vec<_>>();
+    assert_eq!((of("ann"), of("cat")), (vec![1, 2], vec![1, 9, 2]));
+    assert_eq!(table.settled.len(), 3);
+    table.check();
 }
 
 #[test]

@@ -29,6 +29,7 @@ const AFTER: &str = "Examples:
   task-engine dlq list --reason lookup_failed --newer-than 2h --json
   task-engine dlq show 17                              one letter in full, with its event
   task-engine dlq replay --reason lookup_failed        after MySQL was mended
+  task-engine dlq replay --reason inbox_rejected       one recipient each: nobody else is pushed to again
   task-engine dlq drop --older-than 30days
   task-engine dlq drop --yes                           all of them
 
@@ -77,8 +78,8 @@ pub enum DlqCommand {
         /// Which letters; none named: all.
         #[command(flatten)]
         which: Which,
-        /// Also letters about one recipient: their event then goes to all members again. Not before the engine has
-        /// forgotten the event (five minutes), as it would take it for a repeat.
+        /// Letters about one recipient are replayed for that recipient alone; with this their event goes to all members
+        /// again. Not before the engine has forgotten the event (five minutes), as it would take it for a repeat.
         #[arg(long)]
         everyone: bool,
     },
@@ -298,23 +299,16 @@ fn replay(
         let all = serde_json::json!({"replayed": done.replayed, "one_recipient": done.one_recipient, "failed": failed});
         writeln!(out, "{all}")?;
     } else {
-        writeln!(out, "{} replayed", count(done.replayed.len()))?;
+        let for_one = match done.one_recipient.len() {
+            0 => String::new(),
+            letters => format!(", {letters} of them for one recipient each"),
+        };
+        writeln!(out, "{} replayed{for_one}", count(done.replayed.len()))?;
     }
     for (id, why) in &done.failed {
         writeln!(err, "{id}: stays: {why}")?;
     }
-    if !done.one_recipient.is_empty() {
-        let which = done.one_recipient.join(" ");
-        writeln!(
-            err,
-            "{} about one recipient each: their events would go to all members again. With --everyone they are \
-             replayed all the same, with `drop` they are taken out: {which}",
-            count(done.one_recipient.len())
-        )?;
-    }
-    // A letter that was named and stays is a failure; one that `all` passed over is not.
-    let named_stays = !selection.ids.is_empty() && !done.one_recipient.is_empty();
-    if done.failed.is_empty() && !named_stays { Ok(()) } else { Err(Failure::Said) }
+    if done.failed.is_empty() { Ok(()) } else { Err(Failure::Said) }
 }
 
 fn drop_letters(shelf: &mut Shelf, selection: &Selection, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
@@ -348,7 +342,7 @@ fn event(letter: &Kept) -> Option<serde_json::Value> {
     Some(serde_json::json!({
         "msg_id": event.msg_id, "seq_id": event.seq_id, "session_id": event.session_id,
         "from_username": event.from_username, "to_username": event.to_username, "content": event.content,
-        "type": event.r#type, "timestamp": event.timestamp,
+        "type": event.r#type, "timestamp": event.timestamp, "only_usernames": event.only_usernames,
     }))
 }
 

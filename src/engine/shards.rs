@@ -51,6 +51,8 @@ pub(super) struct Threads {
 
 /// What one shard's thread is given.
 struct Seed {
+    /// No broker keeps an event whose dead letter is refused.
+    letters_are_final: bool,
     settings: Settings,
     publisher: ShardPublisher,
     wake: Arc<Wake>,
@@ -95,6 +97,7 @@ fn spawn(
     {
         let shard = ShardId(at as u16);
         let seed = Seed {
+            letters_are_final: config.consumer.mode == ConsumerMode::Core,
             settings: settings_of(config, shard),
             publisher,
             wake,
@@ -178,7 +181,7 @@ async fn run_in_queue(seed: Seed) {
     });
     let pump = Pump {
         shard: seed.settings.shard,
-        push: Push::new(seed.settings),
+        push: Push::new(seed.settings).with_final_letters(seed.letters_are_final),
         mailbox: seed.mailbox,
         sender: seed.sender,
         local: local.clone(),

@@ -1,12 +1,15 @@
 //! What can never succeed goes to the dead letters, and its event is settled only after they have it.
 //!
-//! Promises one letter an event, or one a recipient whose place in the inbox is taken; that dead letters that are away
-//! cost time and nothing else; and that a letter which they refuse for good is counted, said, and ends its event as
+//! Promises one letter an event, or one a recipient who has no row because his place in the inbox is taken or his row is
+//! refused; that dead letters that are away, or that refuse every letter whatever they say, cost time and nothing else; and
+//! that a letter which is refused more than `max_retry` times while others are taken is counted, said, and ends its event as
 //! `dead_letter_lost`, terminated: it would be refused each time it came again, and nobody would hear of it but by
-//! chance. Letters under way are bounded ([`BURY_ASKS_IN_FLIGHT`]); the others are made only when their turn comes, and
-//! wait as events in flight do, which are bounded.
+//! chance. Where no source keeps the event meanwhile ([`Push::with_final_letters`]) the first refusal is that. Letters under
+//! way are bounded ([`BURY_ASKS_IN_FLIGHT`]); the others are made only when their turn comes, and wait as events in flight
+//! do, which are bounded.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -17,7 +20,9 @@ use crate::outcome::{EventEnd, RecipientEnd};
 use crate::ports::{DeadLetter, DeliveryTag, LookupError};
 use crate::push::Push;
 use crate::push::bundle::EventIx;
+use crate::push::evidence::{Blame, Evidence};
 use crate::push::facts::{AskNo, Output};
+use crate::push::inbox::retry_pause;
 use crate::push::ledger::Refused;
 
 /// What a letter is about.
@@ -27,46 +32,130 @@ enum Letter {
     Refused(usize),
     /// A whole event.
     Event { event: EventIx, end: EventEnd, detail: String, tries: u32 },
-    /// One recipient of an event, and why it could not be reached; none for one who was.
-    Recipient { event: EventIx, user: UserIx, why: Option<RecipientEnd> },
+    /// One recipient of an event.
+    Recipient { event: EventIx, user: UserIx, missing: Missing },
+}
+
+/// Why one recipient has no row.
+#[derive(Debug)]
+pub(super) struct Missing {
+    /// Why he could not be reached; none for one who was.
+    pub(super) why: Option<RecipientEnd>,
+    /// How he ends when the letter is kept.
+    pub(super) end: RecipientEnd,
+    /// More, for a person.
+    pub(super) detail: String,
+    /// How often his row was asked for.
+    pub(super) tries: u32,
+}
+
+/// A letter that is not kept yet.
+#[derive(Debug)]
+struct Pending {
+    letter: Letter,
+    failed: Option<Nanos>,
+    /// How often it was refused while others were taken.
+    tries: u32,
 }
 
 /// The asks to the dead letters.
 #[derive(Debug, Default)]
 pub struct DeadLetterAsks {
-    wanted: VecDeque<Letter>,
-    asked: HashMap<AskNo, Letter>,
+    wanted: VecDeque<Pending>,
+    /// Letters that were refused while others were taken.
+    later: BTreeMap<(Nanos, AskNo), Pending>,
+    /// The letter, and when it was sent.
+    asked: HashMap<AskNo, (Pending, Nanos)>,
+    /// Letters that failed and are not kept yet.
+    failing: usize,
+    evidence: Evidence,
+    /// A refusal is final.
+    is_final: bool,
     store_away_until: Nanos,
     next_no: AskNo,
 }
 
+impl DeadLetterAsks {
+    fn want(&mut self, letter: Letter) {
+        self.wanted.push_back(Pending { letter, failed: None, tries: 0 });
+    }
+
+    fn take_number(&mut self) -> AskNo {
+        self.next_no += 1;
+        self.next_no - 1
+    }
+
+    /// A letter was not taken. `retries` is how often one letter is asked for again and the first pause.
+    fn failed(&mut self, mut pending: Pending, is_refused: bool, retries: (u32, Duration), now: Nanos) -> Failed {
+        let before = pending.failed.replace(now);
+        self.failing += usize::from(before.is_none());
+        self.evidence.failed(now);
+        let blame = self.evidence.blame(before, self.failing);
+        let (max_retry, interval) = retries;
+        if blame == Blame::Ask {
+            pending.tries = pending.tries.saturating_add(1);
+        }
+        if is_refused && (self.is_final || pending.tries > max_retry) {
+            self.failing -= 1;
+            return Failed::Lost(pending.letter);
+        }
+        match blame {
+            Blame::Store => {
+                self.store_away_until = now.after(STORE_AWAY_PAUSE);
+                self.wanted.push_back(pending);
+            }
+            Blame::Ask => {
+                let key = (now.after(retry_pause(interval, pending.tries)), self.take_number());
+                self.later.insert(key, pending);
+            }
+        }
+        Failed::Waits(blame)
+    }
+}
+
+/// What follows from a letter that is not kept.
+enum Failed {
+    Waits(Blame),
+    Lost(Letter),
+}
+
 impl Push {
+    /// The same, where a letter that the dead letters refuse is lost at once: what is written to a local file has waited for it
+    /// already, and nobody keeps the event meanwhile (core NATS).
+    pub fn with_final_letters(mut self, is_final: bool) -> Self {
+        self.letters.is_final = is_final;
+        self
+    }
+
     /// What came is no event that can be pushed.
     pub(super) fn bury_refused(&mut self, payload: Bytes, tag: DeliveryTag, end: EventEnd) {
         self.warn(end.label(), || format!("{} was refused", head_of(&payload)));
         let at = self.ledger.enter_refused(Refused { payload, tag, end });
-        self.letters.wanted.push_back(Letter::Refused(at));
+        self.letters.want(Letter::Refused(at));
     }
 
     /// An event, not (or no longer) in its session's queue, has failed for good.
     pub(super) fn bury_event(&mut self, event: EventIx, end: EventEnd, detail: String, tries: u32) {
         self.warn(end.label(), || detail.clone());
-        self.letters.wanted.push_back(Letter::Event { event, end, detail, tries });
+        self.letters.want(Letter::Event { event, end, detail, tries });
     }
 
-    /// Another message holds a recipient's place in the inbox; the caller has counted the letter.
-    pub(super) fn bury_recipient(&mut self, event: EventIx, user: UserIx, why: Option<RecipientEnd>) {
-        self.letters.wanted.push_back(Letter::Recipient { event, user, why });
+    /// One recipient has no row; the caller has counted the letter.
+    pub(super) fn bury_recipient(&mut self, event: EventIx, user: UserIx, missing: Missing) {
+        self.letters.want(Letter::Recipient { event, user, missing });
     }
 
     /// Sends the letters that are due, bounded in number.
     pub(super) fn ask_dead_letters(&mut self) {
+        while self.letters.later.first_key_value().is_some_and(|((due, _), _)| *due <= self.now) {
+            let due = self.letters.later.pop_first();
+            self.letters.wanted.extend(due.map(|(_, pending)| pending));
+        }
         while self.letters.asked.len() < BURY_ASKS_IN_FLIGHT && self.now >= self.letters.store_away_until {
-            let Some(letter) = self.letters.wanted.pop_front() else { break };
-            let (tag, text) = self.written(&letter);
-            let ask = self.letters.next_no;
-            self.letters.next_no += 1;
-            self.letters.asked.insert(ask, letter);
+            let Some(pending) = self.letters.wanted.pop_front() else { break };
+            let (tag, text) = self.written(&pending.letter);
+            let ask = self.letters.take_number();
+            self.letters.asked.insert(ask, (pending, self.now));
             self.activity.bury_asks += 1;
             self.out.push(Output::Bury { ask, tag, letter: text });
         }
@@ -84,17 +173,15 @@ impl Push {
                 let (payload, detail) = (event.arrival.payload.clone(), detail.clone());
                 (event.tag, DeadLetter { reason: end.label(), detail, payload, recipient: None, tries: *tries })
             }
-            Letter::Recipient { event, user, why } => {
+            Letter::Recipient { event, user, missing: Missing { why, end, detail, tries } } => {
                 let event = &self.ledger[*event];
                 let was = why.unwrap_or(RecipientEnd::Delivered).label();
-                let detail = format!("{was}; another message has sequence {} in this inbox", event.arrival.seq_id);
-                let tries = 1 + event.owed.as_ref().map_or(0, |owed| owed.tries);
                 let letter = DeadLetter {
-                    reason: RecipientEnd::InboxConflict.label(),
-                    detail,
+                    reason: end.label(),
+                    detail: format!("{was}; {detail}"),
                     payload: event.arrival.payload.clone(),
                     recipient: Some(self.users.text(*user).into()),
-                    tries,
+                    tries: *tries,
                 };
                 (event.tag, letter)
             }
@@ -103,18 +190,24 @@ impl Push {
 
     /// Takes an answer.
     pub(super) fn bury_answered(&mut self, ask: AskNo, answer: Result<(), LookupError>) {
-        let Some(letter) = self.letters.asked.remove(&ask) else { return };
-        match answer {
-            Ok(()) => self.buried(letter, true),
-            Err(LookupError::Unavailable(why)) => {
-                self.warn("dead_letters_unavailable", || why);
-                self.letters.store_away_until = self.now.after(STORE_AWAY_PAUSE);
-                self.letters.wanted.push_front(letter);
+        let Some((pending, sent_at)) = self.letters.asked.remove(&ask) else { return };
+        let error = match answer {
+            Ok(()) => {
+                self.letters.evidence.answered(sent_at);
+                self.letters.failing -= usize::from(pending.failed.is_some());
+                return self.buried(pending.letter, true);
             }
-            Err(LookupError::Rejected(why)) => {
+            Err(error) => error,
+        };
+        let is_refused = matches!(error, LookupError::Rejected(_));
+        let retries = (self.settings.max_retry, self.settings.retry_interval);
+        match self.letters.failed(pending, is_refused, retries, self.now) {
+            Failed::Waits(Blame::Store) => self.warn("dead_letters_unavailable", || error.to_string()),
+            Failed::Waits(Blame::Ask) => self.warn("dead_letter_refused", || format!("one of them: {error}")),
+            Failed::Lost(letter) => {
                 self.activity.letters_lost += 1;
                 let (_, DeadLetter { reason, detail, .. }) = self.written(&letter);
-                self.warn(EventEnd::DeadLetterLost.label(), || format!("{why}; the letter: {reason}: {detail}"));
+                self.warn(EventEnd::DeadLetterLost.label(), || format!("{error}; the letter: {reason}: {detail}"));
                 self.buried(letter, false);
             }
         }
@@ -127,25 +220,15 @@ impl Push {
                 self.end_refused(at, if is_kept { end } else { EventEnd::DeadLetterLost });
             }
             Letter::Event { event, end, .. } => {
-                let unreached = self.ledger[event].owed.take().map(|owed| owed.unreached).unwrap_or_default();
-                for (_, why) in &unreached {
-                    self.ledger.counts.unreached_by[*why as usize] += 1;
-                }
-                let of_them = if is_kept { RecipientEnd::InboxRejected } else { RecipientEnd::DeadLetterLost };
-                self.end_recipients(event, of_them, unreached.len() as u32);
                 self.end_event(event, if is_kept { end } else { EventEnd::DeadLetterLost });
             }
-            Letter::Recipient { event, why, .. } => {
+            Letter::Recipient { event, missing: Missing { why, end, .. }, .. } => {
                 if let Some(why) = why {
                     self.ledger.counts.unreached_by[why as usize] += 1;
-                    let end = if is_kept { RecipientEnd::InboxConflict } else { RecipientEnd::DeadLetterLost };
-                    self.end_recipients(event, end, 1);
+                    self.end_recipients(event, if is_kept { end } else { RecipientEnd::DeadLetterLost }, 1);
                 }
-                let owed = self.ledger[event].owed_mut();
-                owed.letters -= 1;
-                if owed.letters == 0 {
-                    self.end_event(event, EventEnd::Settled);
-                }
+                self.ledger[event].owed_mut().letters -= 1;
+                self.try_end_owing(event);
             }
         }
     }

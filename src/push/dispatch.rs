@@ -54,7 +54,11 @@ impl Push {
             self.sessions[at].waiting.pop_front();
             self.sessions[at].tries = 0;
             self.lay_out(at);
-            self.bundle(at, event, members as u32);
+            if self.ledger[event].arrival.has_only() {
+                self.bundle_only(at, event);
+            } else {
+                self.bundle(at, event, members as u32);
+            }
         }
     }
 
@@ -174,6 +178,39 @@ impl Push {
             self.hold_event(at, *user, event);
         }
         self.sessions[at].layout = Some(layout);
+        self.try_release_all(at);
+        self.bundle_ended(event);
+    }
+
+    /// The same for an event that is for some members only: nobody else is a recipient of it. Each is held, so that what
+    /// was sent to them before comes first and what follows comes later, as if they had moved.
+    fn bundle_only(&mut self, at: SessionIx, event: EventIx) {
+        let arrival = &self.ledger[event].arrival;
+        let sender = self.sender(at, arrival.from_username_bytes());
+        let members = &self.sessions[at].members.as_ref().expect("members come before bundles").users;
+        let named = arrival.only_usernames().filter_map(|name| self.users.find(name));
+        let mut users = named.filter(|user| members.binary_search(user).is_ok()).collect::<Vec<_>>();
+        users.retain(|user| Some(*user) != sender);
+        users.sort_unstable();
+        users.dedup();
+        self.ledger.enter_recipients(event, users.len() as u32);
+        self.sessions[at].in_flight += 1;
+        self.ledger[event].pending = 1;
+        self.owe(event, &users);
+        for user in users {
+            let is_held = self.sessions[at].held.binary_search(&user).is_ok();
+            match self.users.route(user) {
+                _ if is_held => self.hold_event(at, user, event),
+                Known::At(gateway) => {
+                    self.hold_behind(at, user, gateway);
+                    self.hold_event(at, user, event);
+                }
+                Known::Bad => self.end_unreached(event, &[user], RecipientEnd::BadRoute),
+                Known::Offline | Known::Unknown | Known::Asked => {
+                    self.end_unreached(event, &[user], RecipientEnd::Offline)
+                }
+            }
+        }
         self.try_release_all(at);
         self.bundle_ended(event);
     }

@@ -207,7 +207,7 @@ pub enum Output {
     Store {
         /// Its number.
         ask: AskNo,
-        /// Which rows.
+        /// Which rows. No users: a probe, whose answer is empty when the store could take rows.
         rows: InboxRows,
     },
     /// Write this dead letter.

@@ -1,25 +1,29 @@
 //! Last step for whoever could not be reached: their rows go to the inbox, one ask an event, and the event is settled
 //! only after the commit.
 //!
-//! Promises that a session's later events never wait for it; that a store that is away costs time and no tries; that a
-//! store that refuses an ask more than `max_retry` times puts the event into the dead letters; and that a recipient
-//! whose place in the inbox another message holds becomes a dead letter of its own. Asks, and rows, under way are
-//! bounded ([`STORE_ASKS_IN_FLIGHT`], [`STORE_ROWS_IN_FLIGHT`]); the rest waits here, bounded as events in flight are.
+//! Promises that a session's later events never wait for it; that a store whose every ask fails costs time and no tries,
+//! whatever it says; that one user whose row is refused costs nobody else's ([`pieces`]), and becomes a dead letter of his own
+//! when that has happened more than `max_retry` times while other rows were stored; and that so does one whose place in the
+//! inbox another message holds. Asks, and rows, under way are bounded ([`STORE_ASKS_IN_FLIGHT`](crate::limits::STORE_ASKS_IN_FLIGHT),
+//! [`STORE_ROWS_IN_FLIGHT`](crate::limits::STORE_ROWS_IN_FLIGHT)); the rest waits here, bounded as events in flight are.
 //! Refuses to promise any order of rows: readers sort them by their sequence.
 
-use std::collections::VecDeque;
+mod pieces;
 
-use hashbrown::HashMap;
-
-use crate::ids::{Nanos, SessionIx, UserIx};
-use crate::limits::{STORE_ASKS_IN_FLIGHT, STORE_AWAY_PAUSE, STORE_ROWS_IN_FLIGHT};
+use crate::ids::{SessionId, SessionIx, UserIx};
 use crate::names::NameList;
 use crate::outcome::{EventEnd, RecipientEnd};
 use crate::ports::{InboxRows, LookupError};
 use crate::push::Push;
 use crate::push::bundle::EventIx;
+use crate::push::dead_letters::Missing;
+use crate::push::evidence::Blame;
 use crate::push::facts::{AskNo, Output};
 use crate::push::ledger::Owed;
+
+pub use self::pieces::InboxAsks;
+pub(super) use self::pieces::retry_pause;
+use self::pieces::{Asked, Piece, Verdict};
 
 /// Which recipients get a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,25 +36,6 @@ pub enum InboxStore {
     All,
 }
 
-/// The asks to the inbox.
-#[derive(Debug, Default)]
-pub struct InboxAsks {
-    wanted: VecDeque<EventIx>,
-    wanted_later: VecDeque<(Nanos, EventIx)>,
-    /// The event and its rows.
-    asked: HashMap<AskNo, (EventIx, usize)>,
-    rows_asked: usize,
-    store_away_until: Nanos,
-    next_no: AskNo,
-}
-
-impl InboxAsks {
-    /// An event whose pushes have ended owes rows.
-    pub fn want(&mut self, event: EventIx) {
-        self.wanted.push_back(event);
-    }
-}
-
 impl Owed {
     /// Who gets a row.
     fn users(&self) -> impl Iterator<Item = UserIx> {
@@ -61,6 +46,22 @@ impl Owed {
         let unreached = if self.everyone.is_none() { &self.unreached[..] } else { &[] };
         let of_unreached = unreached.iter().map(|(user, _)| *user);
         everyone.iter().copied().filter(move |user| Some(*user) != sender).chain(of_unreached)
+    }
+
+    /// Names who gets a row, once some are to be asked for without the others.
+    fn name_users(&mut self) -> Box<[UserIx]> {
+        self.unreached.sort_unstable_by_key(|(user, _)| *user);
+        self.users().collect()
+    }
+
+    /// Why users of a piece could not be reached; those who were are left out.
+    fn unreached_of(&mut self, piece: &Piece) -> Vec<(UserIx, RecipientEnd)> {
+        let Some(users) = &piece.users else { return std::mem::take(&mut self.unreached) };
+        let why = |user: &UserIx| {
+            let place = self.unreached.binary_search_by_key(user, |(user, _)| *user).ok()?;
+            Some(self.unreached[place])
+        };
+        users.iter().filter_map(why).collect()
     }
 }
 
@@ -76,59 +77,68 @@ impl Push {
         }
     }
 
+    /// The same for an event that is for these members only.
+    pub(super) fn owe(&mut self, event: EventIx, users: &[UserIx]) {
+        if self.settings.inbox == InboxStore::All && !users.is_empty() {
+            self.ledger[event].owed_mut().everyone = Some((users.into(), None));
+        }
+    }
+
     /// Sends the asks that are due, bounded in number and size.
     pub(super) fn ask_inbox(&mut self) {
-        let asks = &mut self.inbox;
-        while asks.wanted_later.front().is_some_and(|(due, _)| *due <= self.now) {
-            let (_, event) = asks.wanted_later.pop_front().expect("looked at above");
-            asks.wanted.push_back(event);
+        if let Some(ask) = self.inbox.next_probe(self.now) {
+            let rows = InboxRows { session: SessionId::default(), msg_id: 0, seq_id: 0, users: NameList::new() };
+            self.out.push(Output::Store { ask, rows });
         }
-        let may_ask =
-            |asks: &InboxAsks| asks.asked.len() < STORE_ASKS_IN_FLIGHT && asks.rows_asked < STORE_ROWS_IN_FLIGHT;
-        while may_ask(asks) && self.now >= asks.store_away_until {
-            let Some(at) = asks.wanted.pop_front() else { break };
-            let event = &self.ledger[at];
+        while let Some((piece, is_trial)) = self.inbox.next(self.now) {
+            let event = &self.ledger[piece.event];
             let owed = event.owed.as_ref().expect("who owes nothing does not wait");
             let rows = InboxRows {
                 session: event.arrival.session_id().into(),
                 msg_id: event.arrival.msg_id,
                 seq_id: event.arrival.seq_id,
-                users: owed.users().map(|user| self.users.text(user)).collect(),
+                users: match &piece.users {
+                    None => owed.users().map(|user| self.users.text(user)).collect(),
+                    Some(users) => users.iter().map(|user| self.users.text(*user)).collect(),
+                },
             };
-            let ask = asks.next_no;
-            asks.next_no += 1;
-            asks.asked.insert(ask, (at, rows.users.len()));
-            asks.rows_asked += rows.users.len();
             self.activity.store_asks += 1;
             self.activity.store_rows += rows.users.len() as u64;
+            let ask = self.inbox.sent(piece, rows.users.len(), is_trial, self.now);
             self.out.push(Output::Store { ask, rows });
         }
     }
 
     /// Takes an answer.
     pub(super) fn store_answered(&mut self, ask: AskNo, answer: Result<NameList, LookupError>) {
-        let Some((at, rows)) = self.inbox.asked.remove(&ask) else { return };
-        self.inbox.rows_asked -= rows;
-        match answer {
-            Ok(conflicts) => match self.conflicting(at, &conflicts) {
-                Ok(conflicts) => self.rows_stored(at, &conflicts),
-                Err(why) => self.rows_refused(at, why),
-            },
-            Err(LookupError::Unavailable(why)) => {
-                self.warn("inbox_unavailable", || why);
-                self.inbox.store_away_until = self.now.after(STORE_AWAY_PAUSE);
-                self.inbox.wanted.push_front(at);
+        let is_good = answer.as_ref().is_ok_and(NameList::is_empty);
+        if self.inbox.probe_answered(ask, is_good, self.now) {
+            if let Err(why) = answer {
+                self.warn("inbox_unavailable", || why.to_string());
             }
-            Err(LookupError::Rejected(why)) => self.rows_refused(at, why),
+            return;
+        }
+        let Some(asked) = self.inbox.take(ask) else { return };
+        let conflicts = answer.map_err(|why| why.to_string());
+        match conflicts.and_then(|names| self.conflicting(&asked.piece, &names)) {
+            Ok(conflicts) => {
+                self.inbox.stored(&asked);
+                self.rows_stored(&asked.piece, &conflicts);
+            }
+            Err(why) => self.rows_failed(asked, why),
         }
     }
 
     /// The users of a conflict answer, ascending; an answer about anyone who was not asked for fits no ask.
-    fn conflicting(&self, at: EventIx, conflicts: &NameList) -> Result<Vec<UserIx>, String> {
+    fn conflicting(&self, piece: &Piece, conflicts: &NameList) -> Result<Vec<UserIx>, String> {
         if conflicts.is_empty() {
             return Ok(Vec::new());
         }
-        let mut asked = self.ledger[at].owed.as_ref().map(|owed| owed.users().collect::<Vec<_>>()).unwrap_or_default();
+        let mut asked = match (&piece.users, &self.ledger[piece.event].owed) {
+            (Some(users), _) => users.to_vec(),
+            (None, Some(owed)) => owed.users().collect(),
+            (None, None) => Vec::new(),
+        };
         asked.sort_unstable();
         let mut users = Vec::with_capacity(conflicts.len());
         for name in conflicts.iter() {
@@ -140,14 +150,15 @@ impl Push {
         Ok(users)
     }
 
-    /// The rows are committed, but for these users.
-    fn rows_stored(&mut self, at: EventIx, conflicts: &[UserIx]) {
+    /// The rows of a piece are committed, but for these users.
+    fn rows_stored(&mut self, piece: &Piece, conflicts: &[UserIx]) {
+        let at = piece.event;
         let owed = self.ledger[at].owed.as_mut().expect("its rows were stored");
-        let unreached = std::mem::take(&mut owed.unreached);
-        owed.letters = conflicts.len() as u32;
+        owed.pieces -= 1;
+        owed.letters += conflicts.len() as u32;
         let mut reasons = vec![None; conflicts.len()];
         let mut stored = 0;
-        for (user, why) in unreached {
+        for (user, why) in owed.unreached_of(piece) {
             match conflicts.binary_search(&user) {
                 Ok(place) => reasons[place] = Some(why),
                 Err(_) => {
@@ -158,24 +169,46 @@ impl Push {
         }
         self.end_recipients(at, RecipientEnd::Stored, stored);
         for (user, why) in conflicts.iter().zip(reasons) {
-            self.bury_recipient(at, *user, why);
+            let detail = format!("another message has sequence {} in this inbox", self.ledger[at].arrival.seq_id);
+            let end = RecipientEnd::InboxConflict;
+            self.bury_recipient(at, *user, Missing { why, end, detail, tries: 1 + piece.tries });
         }
-        if conflicts.is_empty() {
+        self.try_end_owing(at);
+    }
+
+    /// An event that owed rows ends when each has its end.
+    pub(super) fn try_end_owing(&mut self, at: EventIx) {
+        if self.ledger[at].owed.as_ref().is_none_or(|owed| owed.pieces == 0 && owed.letters == 0) {
             self.end_event(at, EventEnd::Settled);
         }
     }
 
-    fn rows_refused(&mut self, at: EventIx, why: String) {
-        let event = &mut self.ledger[at];
-        let owed = event.owed_mut();
-        owed.tries += 1;
-        let tries = owed.tries;
-        let detail = format!("session {}: {why}", event.arrival.session_id());
-        if tries <= self.settings.max_retry {
-            self.warn("inbox_refused", || detail);
-            self.inbox.wanted_later.push_back((self.now.after(self.settings.retry_interval), at));
-        } else {
-            self.bury_event(at, EventEnd::InboxRejected, detail, tries);
+    fn rows_failed(&mut self, mut asked: Asked, why: String) {
+        let at = asked.piece.event;
+        if asked.piece.users.is_none() {
+            asked.piece.users = Some(self.ledger[at].owed_mut().name_users());
+        }
+        let detail = format!("session {}: {why}", self.ledger[at].arrival.session_id());
+        let retries = (self.settings.max_retry, self.settings.retry_interval);
+        match self.inbox.failed(asked, retries, self.now) {
+            Verdict::Waits(Blame::Store) => self.warn("inbox_unavailable", || detail),
+            Verdict::Waits(Blame::Ask) => self.warn("inbox_refused", || detail),
+            Verdict::Halved(event) => {
+                self.ledger[event].owed_mut().pieces += 1;
+                self.warn("inbox_refused", || format!("{detail}; its rows are asked for in parts"));
+            }
+            Verdict::Ended(piece) => {
+                let owed = self.ledger[at].owed_mut();
+                owed.pieces -= 1;
+                let reasons = owed.unreached_of(&piece);
+                let (end, tries) = (RecipientEnd::InboxRejected, piece.tries);
+                self.warn(end.label(), || detail.clone());
+                for user in piece.users.iter().flatten().copied() {
+                    self.ledger[at].owed_mut().letters += 1;
+                    let why = reasons.iter().find(|(of, _)| *of == user).map(|(_, why)| *why);
+                    self.bury_recipient(at, user, Missing { why, end, detail: detail.clone(), tries });
+                }
+            }
         }
     }
 }

@@ -14,6 +14,9 @@ use crate::push::wire::{Field, Fields, Malformed, Value, put_varint, varint_len}
 const FIRST_FIELD_OF_EVENT_ONLY: u32 = 9;
 /// PushMessage.session_meta: field 10, length-delimited.
 const SESSION_META_TAG: u8 = 10 << 3 | 2;
+/// PushEvent.only_usernames, and the most bytes of an event that are for it: one replayed letter's recipient.
+const ONLY_USERNAMES: u32 = 15;
+const ONLY_BYTES_MAX: usize = NAME_BYTES_MAX + 3;
 
 /// What the path needs of one event.
 #[derive(Clone, Debug)]
@@ -30,9 +33,29 @@ pub struct Arrival {
     /// Where the gateway's PushMessage ends, which is the start of the payload; unless it is of its own.
     message_end: u32,
     own_message: Option<Bytes>,
+    /// Boxed twice: almost no event has any, and all pay for the room.
+    only: Option<Box<Only>>,
+}
+
+/// Where the names stand of those an event is for.
+#[derive(Clone, Debug, Default)]
+struct Only {
+    names: Vec<(u32, u32)>,
+    /// Bytes of their fields.
+    bytes: usize,
 }
 
 impl Arrival {
+    /// Whether the event is for some members only: it was replayed for them.
+    pub fn has_only(&self) -> bool {
+        self.only.is_some()
+    }
+
+    /// Whom the event is for, when it is not for all.
+    pub fn only_usernames(&self) -> impl Iterator<Item = &str> {
+        self.only.iter().flat_map(|only| &only.names).map(|span| self.text(*span))
+    }
+
     /// Whose members are told.
     pub fn session_id(&self) -> &str {
         self.text(self.session_id)
@@ -102,15 +125,21 @@ pub fn read(payload: Bytes) -> Result<Arrival, (Bytes, EventEnd)> {
         kind: scan.kind,
         message_end: scan.head_end as u32,
         own_message,
+        only: scan.only,
         payload,
     })
 }
 
 fn scanned(payload: &[u8]) -> Result<(Scan, Option<Bytes>), EventEnd> {
-    if payload.len() > EVENT_BYTES_MAX {
+    if payload.len() > EVENT_BYTES_MAX + ONLY_BYTES_MAX {
         return Err(EventEnd::TooLarge);
     }
     let scan = Scan::of(payload).map_err(|Malformed| EventEnd::Undecodable)?;
+    // What a replay adds is not passed on, and must not keep the largest event from being replayed.
+    let added = scan.only.as_ref().map_or(0, |only| only.bytes.min(ONLY_BYTES_MAX));
+    if payload.len() - added > EVENT_BYTES_MAX {
+        return Err(EventEnd::TooLarge);
+    }
     let (start, end) = scan.session_id;
     let session_id = &payload[start as usize..end as usize];
     if session_id.is_empty() {
@@ -176,6 +205,7 @@ struct Scan {
     head_end: usize,
     /// A field of the message stands behind one that is not.
     is_mixed: bool,
+    only: Option<Box<Only>>,
 }
 
 impl Scan {
@@ -201,7 +231,7 @@ impl Scan {
             (2, Value::Varint(seq)) => self.seq_id = seq as i64,
             (8, Value::Varint(_)) | (11, Value::Bytes(_)) => {}
             (10, Value::Varint(kind)) => self.session_type = kind,
-            (3..=7 | 9, Value::Bytes(text)) => {
+            (3..=7 | 9 | ONLY_USERNAMES, Value::Bytes(text)) => {
                 // ASCII, the usual case, is told in a fraction of the time.
                 if !text.is_ascii() && std::str::from_utf8(text).is_err() {
                     return Err(Malformed);
@@ -212,6 +242,11 @@ impl Scan {
                     4 => self.from_username = span,
                     7 => self.kind = span,
                     9 => self.session_name = span,
+                    ONLY_USERNAMES => {
+                        let only = self.only.get_or_insert_default();
+                        only.names.push(span);
+                        only.bytes += field.end - field.start;
+                    }
                     _ => {}
                 }
             }
@@ -326,6 +361,30 @@ mod tests {
             assert_eq!(arrival.bytes(), arrival.payload.len() + arrival.message().len(), "{name:?} {kind}: a copy");
             assert_eq!(PushMessage::decode(arrival.message()).unwrap(), message_of(&event), "{name:?} {kind}");
         }
+    }
+
+    #[test]
+    fn whom_a_replay_is_for_is_read_and_not_passed_on() {
+        let plain = read(Bytes::from(event().encode_to_vec())).unwrap();
+        assert!(!plain.has_only() && plain.only_usernames().next().is_none());
+        let mut replayed = event();
+        replayed.only_usernames = vec!["bob".into(), "café".into()];
+        let arrival = read(Bytes::from(replayed.encode_to_vec())).unwrap();
+        assert_eq!(arrival.only_usernames().collect::<Vec<_>>(), ["bob", "café"]);
+        assert_eq!(arrival.message(), plain.message(), "byte for byte");
+        let mut broken = event().encode_to_vec();
+        broken.extend([15 << 3 | 2, 1, 0xff]);
+        assert_eq!(read(Bytes::from(broken)).map(|_| ()).map_err(|(_, end)| end), Err(EventEnd::Undecodable));
+        let mut largest = event();
+        largest.content = "x".repeat(EVENT_BYTES_MAX - event().encoded_len() + "hello".len() - 3);
+        assert_eq!(largest.encoded_len(), EVENT_BYTES_MAX);
+        largest.only_usernames = vec!["b".repeat(64)];
+        assert!(read(Bytes::from(largest.encode_to_vec())).is_ok(), "the largest event can be replayed");
+        largest.content.push('x');
+        assert_eq!(
+            read(Bytes::from(largest.encode_to_vec())).map(|_| ()).map_err(|(_, end)| end),
+            Err(EventEnd::TooLarge)
+        );
     }
 
     #[test]

@@ -64,8 +64,8 @@ pub struct Owed {
     pub unreached: Vec<(UserIx, RecipientEnd)>,
     /// `inbox.store` is `all`: everyone who gets a row, but for the sender.
     pub everyone: Option<(Arc<[UserIx]>, Option<UserIx>)>,
-    /// How often the inbox refused its rows.
-    pub tries: u32,
+    /// Sets of its rows that are not stored yet and have no other end.
+    pub pieces: u32,
     /// Dead letters about single recipients that are not kept yet.
     pub letters: u32,
 }
@@ -128,7 +128,6 @@ const fn settled_as(end: EventEnd) -> SettleAs {
         | EventEnd::TooLarge
         | EventEnd::NoMembers
         | EventEnd::LookupFailed
-        | EventEnd::InboxRejected
         | EventEnd::DeadLetterLost => SettleAs::Terminated,
     }
 }
@@ -192,7 +191,7 @@ impl Ledger {
 
     /// Whether this event, known by this key, is in flight.
     pub fn has(&self, at: EventIx, key: Key) -> bool {
-        self.events.get(at.0 as usize).is_some_and(|event| event.key == key)
+        self.events.get(at.0 as usize).is_some_and(|event| event.key == key && !event.arrival.has_only())
     }
 
     /// Asks for the memory of an event.
@@ -291,7 +290,9 @@ impl Push {
     pub(super) fn end_event(&mut self, at: EventIx, end: EventEnd) {
         let event = self.ledger.leave(at, end);
         self.stages.record(Stage::Event, self.now.since(event.arrived));
-        if end == EventEnd::Settled {
+        if event.arrival.has_only() {
+            // The repeats do not know it.
+        } else if end == EventEnd::Settled {
             self.repeats.settled(event.key, self.now);
         } else {
             self.repeats.forget(event.key);
@@ -323,7 +324,8 @@ impl Push {
         if event.pending > 0 {
             return;
         }
-        if event.owed.is_some() {
+        if let Some(owed) = &mut event.owed {
+            owed.pieces = 1;
             self.inbox.want(at);
         } else {
             self.end_event(at, EventEnd::Settled);

@@ -110,6 +110,8 @@ pub struct Table {
     pub settled_as: Vec<(u64, SettleAs)>,
     /// Rows that were asked to be stored and have no answer yet.
     pub stores: VecDeque<(u64, InboxRows)>,
+    /// Probes of the inbox that have no answer yet.
+    pub probes: VecDeque<u64>,
     /// Letters without an answer yet.
     pub letters: VecDeque<(u64, DeliveryTag, DeadLetter)>,
     /// Letters wait for [`Table::bury`]; else they are kept at once.
@@ -162,6 +164,7 @@ impl Table {
             settled: Vec::new(),
             settled_as: Vec::new(),
             stores: VecDeque::new(),
+            probes: VecDeque::new(),
             letters: VecDeque::new(),
             holds_letters: false,
             takes_nothing: false,
@@ -220,6 +223,13 @@ impl Table {
         self.push.take(Input::Stored { ask, answer });
         self.run();
         rows
+    }
+
+    /// The inbox answers its probe.
+    pub fn probe(&mut self, answer: Result<(), LookupError>) {
+        let ask = self.probes.pop_front().expect("a probe");
+        self.push.take(Input::Stored { ask, answer: answer.map(|()| NameList::new()) });
+        self.run();
     }
 
     /// The dead letters answer their oldest open ask; what the letter was.
@@ -332,6 +342,7 @@ impl Table {
                 self.settled_as.push((settled.tag.number, settled.how));
             }
             Output::Finish { .. } | Output::Warn { .. } => {}
+            Output::Store { ask, rows } if rows.users.is_empty() => self.probes.push_back(ask),
             Output::Store { ask, rows } => self.stores.push_back((ask, rows)),
             Output::Bury { ask, tag, letter } if self.holds_letters => self.letters.push_back((ask, tag, letter)),
             Output::Bury { ask, .. } => self.push.take(Input::Buried { ask, answer: Ok(()) }),

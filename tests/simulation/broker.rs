@@ -212,8 +212,7 @@ impl World {
             self.broker.entries[entry].is_settled |= self.rng.chance(500);
         }
         self.tally_shards();
-        let settings = (0..self.plan.shards).map(|shard| self.plan.settings(shard));
-        self.shards = settings.map(Push::new).collect();
+        self.shards = (0..self.plan.shards).map(|shard| self.plan.push(shard)).collect();
         self.shards.iter_mut().for_each(|push| push.set_now(self.now));
         self.forget_keepers_asks();
         self.forget_lookups();

@@ -1,5 +1,9 @@
 //! The inbox and the dead letters: late, in bursts, away, refusing, silent until the faults end, committing without saying
 //! so, or answering about strangers. What they keep outlives the engine.
+//!
+//! In some worlds ([`Plan::keepers_fail_whole`](super::plan::Plan::keepers_fail_whole)) they are whole or not at all: each
+//! fails every ask for one while, in words that nobody knows, and the inbox refuses each set with the row of a bad owner in
+//! it. What must hold there: only a bad owner's row is given up, no letter is lost, and no event ends otherwise for it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -28,6 +32,8 @@ pub struct Keeping {
     bury_asks: Vec<Ask<DeadLetter>>,
     inbox_away_until: Nanos,
     letters_away_until: Nanos,
+    /// When each fails as a whole, once known.
+    whole: [Option<(Nanos, Nanos)>; 2],
     /// Answers come together then.
     burst_at: Nanos,
     /// By owner, session and sequence: the msg_id.
@@ -60,7 +66,8 @@ impl World {
         });
         let mut names = rows.users.iter().collect::<Vec<_>>();
         names.sort_unstable();
-        assert!(!names.is_empty() && names.windows(2).all(|pair| pair[0] != pair[1]), "each user once: {names:?}");
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "each user once: {names:?}");
+        assert!(!names.is_empty() || rows.session.is_empty(), "only a probe has no users");
         assert!(self.plan.inbox_is_on(), "there is no inbox");
         let due = self.keeper_due();
         self.keeping.store_asks.push(Ask { shard, ask, what: rows, due });
@@ -70,6 +77,10 @@ impl World {
     pub fn bury_asked(&mut self, shard: usize, ask: AskNo, letter: DeadLetter) {
         self.trace.line(self.now, || format!("< shard {shard}: bury {ask}: {} {:?}", letter.reason, letter.recipient));
         self.check_letter(&letter);
+        if self.plan.keepers_fail_whole() && letter.reason == "inbox_rejected" {
+            let user = letter.recipient.as_deref().map(|name| self.user_of[name]).expect("it names its recipient");
+            assert!(self.plan.is_bad_owner(user), "the row of user {user} is given up, and nothing is wrong with it");
+        }
         let due = self.keeper_due();
         self.keeping.bury_asks.push(Ask { shard, ask, what: letter, due });
     }
@@ -87,15 +98,38 @@ impl World {
 
     /// The stores go away, or hold back their answers for a burst.
     pub fn disturb_keepers(&mut self) {
-        if self.fault(Fault::Keepers, 8) {
+        if self.ask_fault(8) {
             self.keeping.inbox_away_until = Nanos(self.now.0 + self.rng.within(0, 1_500) * MILLI);
         }
-        if self.fault(Fault::Keepers, 8) {
+        if self.ask_fault(8) {
             self.keeping.letters_away_until = Nanos(self.now.0 + self.rng.within(0, 1_500) * MILLI);
         }
         if self.fault(Fault::Keepers, 20) {
             self.keeping.burst_at = Nanos(self.now.0 + self.rng.within(0, 800) * MILLI);
         }
+    }
+
+    /// Whether one of them fails everything now, and how: its one while begins some time and is drawn when first looked at.
+    fn fails_whole(&mut self, which: usize) -> Option<LookupError> {
+        if !self.plan.keepers_fail_whole() || self.is_calm || self.plan.off.contains(&Fault::Keepers) {
+            return None;
+        }
+        if self.keeping.whole[which].is_none() {
+            let first = self.now.0 + self.rng.within(0, 2_000) * MILLI;
+            let last = first + self.rng.within(0, 4_000) * MILLI * self.plan.roughness.min(1);
+            self.keeping.whole[which] = Some((Nanos(first), Nanos(last)));
+        }
+        let (first, last) = self.keeping.whole[which]?;
+        if self.now < first || self.now >= last {
+            return None;
+        }
+        let words = "proxy: no writer, code 9001".to_owned();
+        Some(if first.0.is_multiple_of(2) { LookupError::Rejected(words) } else { LookupError::Unavailable(words) })
+    }
+
+    /// A fault of one ask, in worlds where there are such.
+    fn ask_fault(&mut self, thousandths: u64) -> bool {
+        !self.plan.keepers_fail_whole() && self.fault(Fault::Keepers, thousandths)
     }
 
     /// Answers of both stores to a shard, in any order.
@@ -123,23 +157,35 @@ impl World {
     }
 
     fn store(&mut self, rows: &InboxRows) -> Result<NameList, LookupError> {
-        if self.now < self.keeping.inbox_away_until || self.fault(Fault::Keepers, 30) {
+        if let Some(error) = self.fails_whole(0) {
+            return Err(error);
+        }
+        if rows.users.iter().any(|name| self.plan.is_bad_owner(self.user_of[name])) {
+            return Err(LookupError::Rejected("Data too long for column 'owner_username'".into()));
+        }
+        if self.now < self.keeping.inbox_away_until || self.ask_fault(30) {
             return Err(LookupError::Unavailable("the inbox is away".into()));
         }
-        if self.fault(Fault::Keepers, 40) {
+        if rows.users.is_empty() {
+            return Ok(NameList::new());
+        }
+        if self.ask_fault(40) {
             return Err(LookupError::Rejected("the inbox refuses".into()));
         }
         let mut conflicts = self.commit(rows);
-        if self.fault(Fault::Keepers, 30) {
+        if self.ask_fault(30) {
             return Err(LookupError::Unavailable("committed, and the answer is lost".into()));
         }
-        if self.fault(Fault::Keepers, 10) {
+        if self.ask_fault(10) {
             conflicts.push("nobody");
         }
         Ok(conflicts)
     }
 
     fn commit(&mut self, rows: &InboxRows) -> NameList {
+        if rows.users.is_empty() {
+            return NameList::new();
+        }
         let session = self.session_of[&*rows.session];
         let mut conflicts = NameList::new();
         for name in rows.users.iter() {
@@ -153,16 +199,19 @@ impl World {
     }
 
     fn bury(&mut self, letter: &DeadLetter) -> Result<(), LookupError> {
-        if self.now < self.keeping.letters_away_until || self.fault(Fault::Keepers, 30) {
+        if let Some(error) = self.fails_whole(1) {
+            return Err(error);
+        }
+        if self.now < self.keeping.letters_away_until || self.ask_fault(30) {
             return Err(LookupError::Unavailable("the dead letters are away".into()));
         }
         let key = (letter.payload.clone(), letter.recipient.as_deref().map(str::to_owned));
-        if self.fault(Fault::Keepers, 20) {
+        if self.ask_fault(20) {
             self.keeping.lost.insert(key);
             return Err(LookupError::Rejected("the dead letters refuse".into()));
         }
         self.keeping.letters.insert(key);
-        if self.fault(Fault::Keepers, 30) {
+        if self.ask_fault(30) {
             return Err(LookupError::Unavailable("kept, and the answer is lost".into()));
         }
         Ok(())
@@ -180,7 +229,8 @@ impl World {
     pub fn forget_keepers_asks(&mut self) {
         let stores = std::mem::take(&mut self.keeping.store_asks);
         for ask in stores {
-            if self.rng.chance(500) {
+            let is_bad = |name: &str| self.plan.is_bad_owner(self.user_of[name]);
+            if self.rng.chance(500) && !ask.what.users.iter().any(is_bad) {
                 self.commit(&ask.what);
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use task_engine::ids::ShardId;
 use task_engine::limits::GROUP_USERS_MAX;
 use task_engine::push::inbox::InboxStore;
-use task_engine::push::{Settings, TableBounds};
+use task_engine::push::{Push, Settings, TableBounds};
 
 use super::rng::Rng;
 
@@ -159,6 +159,22 @@ impl Plan {
         Duration::from_millis([0, 100, 1_000, 3_000][self.steps / 7 % 4])
     }
 
+    /// In some worlds the inbox and the dead letters fail as a whole, for one while and in words that nobody knows, and refuse
+    /// nothing else but the rows of [`is_bad_owner`](Self::is_bad_owner): then no other row or letter may be given up.
+    pub fn keepers_fail_whole(&self) -> bool {
+        self.steps.is_multiple_of(2)
+    }
+
+    /// Whose rows the inbox never takes, however often and with whom it is asked.
+    pub fn is_bad_owner(&self, user: usize) -> bool {
+        self.steps.is_multiple_of(4) && user == 0
+    }
+
+    /// In some worlds a letter that is refused is lost at once, as where nobody keeps its event.
+    pub fn letters_are_final(&self) -> bool {
+        self.steps % 4 == 1
+    }
+
     /// In some worlds large groups are those of more than a quarter of all users.
     pub fn group_users_max(&self) -> usize {
         if (self.steps / 3).is_multiple_of(2) { (self.users / 4).max(2) } else { GROUP_USERS_MAX }
@@ -175,6 +191,11 @@ impl Plan {
         TableBounds { unlisted, forget_after: Duration::from_millis(400), forget_soon: Duration::from_millis(40) }
     }
 
+    /// The core of one shard.
+    pub fn push(&self, shard: u16) -> Push {
+        Push::new(self.settings(shard)).with_final_letters(self.letters_are_final())
+    }
+
     /// What the core of one shard is given.
     pub fn settings(&self, shard: u16) -> Settings {
         Settings {
@@ -188,7 +209,8 @@ impl Plan {
             delivery_timeout: self.delivery_timeout,
             registry_forget_after: self.registry_forget_after(),
             gateway_table: self.gateway_table(),
-            max_retry: self.max_retry,
+            // A row that was asked for with a bad one has failed once before the store does.
+            max_retry: if self.keepers_fail_whole() { self.max_retry.max(1) } else { self.max_retry },
             retry_interval: self.retry_interval,
             inbox: self.inbox,
         }

@@ -124,7 +124,7 @@ impl World {
         let shards = usize::from(plan.shards);
         let mut world = Self {
             now: Nanos(0),
-            shards: (0..plan.shards).map(|shard| Push::new(plan.settings(shard))).collect(),
+            shards: (0..plan.shards).map(|shard| plan.push(shard)).collect(),
             users: Vec::new(),
             user_of: HashMap::new(),
             sessions: Vec::new(),
@@ -421,7 +421,10 @@ impl World {
         let rejected = ended(RecipientEnd::InboxRejected) > 0;
         assert!(!rejected || told.letters > 0, "shard {shard}: rejected without a letter");
         let lost = self.shards[shard].activity().letters_lost;
-        assert!(lost == told.lost || (self.is_cut_off && lost < told.lost), "shard {shard}: letters lost");
+        assert!(lost <= told.lost, "shard {shard}: letters lost");
+        let is_each_lost = lost == told.lost || self.is_cut_off || !self.plan.letters_are_final();
+        assert!(is_each_lost, "shard {shard}: a refusal is final, and a letter is not lost");
+        assert!(lost == 0 || !self.plan.keepers_fail_whole(), "shard {shard}: a letter lost by an outage");
         assert!(told.lost > 0 || ended(RecipientEnd::DeadLetterLost) == 0, "shard {shard}: lost without a cause");
         if self.plan.inbox_is_on() {
             let unstored = RecipientEnd::ALL.iter().filter(|end| {
@@ -463,7 +466,12 @@ impl World {
     pub fn settle_bound(&self) -> u64 {
         let timeout = self.plan.delivery_timeout.as_nanos() as u64;
         let empty_wait = self.plan.empty_wait().as_nanos() as u64;
-        2 * (timeout * u64::from(SLOW_GATEWAY_TIMEOUTS) + 5_000 * MILLI) + 14_000 * MILLI + empty_wait
+        // Rows that are refused are asked for few at a time.
+        let of_bad = if self.plan.is_bad_owner(0) { 60_000 * MILLI } else { 0 };
+        // One row, or letter, that was refused alone waits four times as long each time.
+        let retries = (1..=self.plan.max_retry.max(1) + 1).map(|tries| 4_u64.pow(tries)).sum::<u64>();
+        let retry = self.plan.retry_interval.as_nanos() as u64 * retries;
+        2 * (timeout * u64::from(SLOW_GATEWAY_TIMEOUTS) + 5_000 * MILLI) + 14_000 * MILLI + retry + of_bad + empty_wait
     }
 
     /// Steps without faults until `is_done` or `bound` of virtual time is over.

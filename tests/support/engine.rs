@@ -187,7 +187,7 @@ impl World {
         self.folder.path().join("task-engine-dead-letters.jsonl")
     }
 
-    /// Where the servers are.
+    /// The configuration of an engine on these servers.
     pub fn yaml(&self) -> String {
         let [nats, redis, mysql, etcd] = SECRETS;
         format!(

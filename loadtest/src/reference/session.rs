@@ -47,6 +47,10 @@ struct Flying {
     ended: oneshot::Receiver<Vec<Refused>>,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives for one turn of the loop; a box would cost an allocation an event"
+)]
 enum Next {
     Ended(Vec<Refused>),
     Event(Option<PushEvent>),

@@ -2,7 +2,7 @@
 //!
 //! Promises that a letter is taken out only after its replay was confirmed, that a replay which was broken off can be
 //! run again (the same letter is published under the same message id), and that of one event one copy is shown.
-//! Refuses to push to everyone what only one recipient missed, unless told to.
+//! A letter about one recipient is replayed for him alone, unless told otherwise.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
@@ -18,6 +18,7 @@ use crate::edge::dead_letters_of;
 use crate::ids::Partition;
 use crate::limits::{LETTER_FILE_BYTES_MAX, REPEAT_WINDOW_AGE};
 use crate::proto::event::PushEvent;
+use crate::push::wire::{Fields, put_varint};
 
 /// How long after a letter was written its event may be settled.
 const SETTLE_GRACE: Duration = Duration::from_secs(10);
@@ -69,7 +70,7 @@ pub struct Entry {
 pub struct Replayed {
     /// Published, confirmed, and taken out.
     pub replayed: Vec<String>,
-    /// Left where they are because they are about one recipient only.
+    /// Of those, the ones that were published for one recipient only.
     pub one_recipient: Vec<String>,
     /// Left where they are; why.
     pub failed: Vec<(String, String)>,
@@ -226,11 +227,8 @@ impl Shelf {
         let mut confirmed = HashSet::new();
         let mut own = if is_file { Some(Wire::connect(&self.wire)?) } else { None };
         for entry in entries {
-            if entry.letter.recipient.is_some() && !for_everyone {
-                done.one_recipient.push(entry.id);
-                continue;
-            }
-            if let Some(wait) = wait_before_replay(&entry.letter, SystemTime::now()) {
+            let is_for_one = entry.letter.recipient.is_some() && !for_everyone;
+            if !is_for_one && let Some(wait) = wait_before_replay(&entry.letter, SystemTime::now()) {
                 let why = format!(
                     "its event was settled a moment ago, so the engine would take it for a repeat; run this again in {}",
                     humantime::format_duration(Duration::from_secs(wait.as_secs() + 1))
@@ -238,9 +236,12 @@ impl Shelf {
                 done.failed.push((entry.id, why));
                 continue;
             }
-            match self.replay_one(&entry, own.as_mut())? {
+            match self.replay_one(&entry, is_for_one, own.as_mut())? {
                 Ok(()) => {
                     confirmed.insert(entry.id.clone());
+                    if is_for_one {
+                        done.one_recipient.push(entry.id.clone());
+                    }
                     done.replayed.push(entry.id);
                 }
                 Err(why) => done.failed.push((entry.id, why)),
@@ -270,7 +271,12 @@ impl Shelf {
         }
     }
 
-    fn replay_one(&mut self, entry: &Entry, own: Option<&mut Wire>) -> Result<Result<(), String>, ShelfError> {
+    fn replay_one(
+        &mut self,
+        entry: &Entry,
+        is_for_one: bool,
+        own: Option<&mut Wire>,
+    ) -> Result<Result<(), String>, ShelfError> {
         let mut letter = entry.letter.clone();
         let wire = match (&mut self.place, own) {
             (Place::Stream(stream, wire), _) => {
@@ -287,8 +293,17 @@ impl Shelf {
         let Some(subject) = subject_of(&letter, &self.topic, self.assignment, self.partitions) else {
             return Ok(Err("it does not say where it was published".to_owned()));
         };
+        if let Some(recipient) = letter.recipient.as_deref().filter(|_| is_for_one) {
+            match only_for(&letter.payload, recipient) {
+                Some(payload) => letter.payload = payload.into(),
+                None => return Ok(Err("it names a recipient, and its event is none; drop it".to_owned())),
+            }
+        } else if let Some(payload) = for_all(&letter.payload) {
+            letter.payload = payload.into();
+        }
         let key = if letter.key.is_empty() { &entry.id } else { &letter.key };
-        let headers = vec![(MSG_ID, format!("replay-{key}"))];
+        let to_all = if letter.recipient.is_some() && !is_for_one { "everyone-" } else { "" };
+        let headers = vec![(MSG_ID, format!("replay-{to_all}{key}"))];
         let request = Request { subject: subject.clone(), headers, payload: &letter.payload };
         if request.size() > wire.max_payload {
             return Ok(Err(format!("{} bytes are over the server's max_payload", request.size())));
@@ -305,8 +320,35 @@ impl Shelf {
     }
 }
 
+/// PushEvent.only_usernames, with its wire type.
+const ONLY_USERNAMES: u32 = 15;
+const ONLY_USERNAMES_TAG: u8 = 15 << 3 | 2;
+
+/// The event without the list of those it is for; none when there is no such list, or no event.
+fn for_all(payload: &[u8]) -> Option<Vec<u8>> {
+    let mut event = Vec::with_capacity(payload.len());
+    let mut fields = Fields::new(payload);
+    while let Some(field) = fields.next_field().ok()? {
+        if field.number != ONLY_USERNAMES {
+            event.extend_from_slice(&payload[field.start..field.end]);
+        }
+    }
+    (event.len() < payload.len()).then_some(event)
+}
+
+/// The event for this recipient alone, its other bytes as they came; none when it is no event.
+fn only_for(payload: &[u8], recipient: &str) -> Option<Vec<u8>> {
+    PushEvent::decode(payload).ok()?;
+    let mut event = for_all(payload).unwrap_or_else(|| payload.to_vec());
+    event.push(ONLY_USERNAMES_TAG);
+    put_varint(&mut event, recipient.len() as u64);
+    event.extend_from_slice(recipient.as_bytes());
+    Some(event)
+}
+
 /// A letter about one recipient is of an event that was settled: as long as the engine remembers that, the event would be
-/// settled again without a push, and the letter would be gone. What is in the dead letters as a whole is not remembered.
+/// settled again without a push when it comes for everyone, and the letter would be gone. For that recipient alone it is
+/// never a repeat. What is in the dead letters as a whole is not remembered.
 fn wait_before_replay(letter: &Kept, now: SystemTime) -> Option<Duration> {
     letter.recipient.as_ref()?;
     let buried = SystemTime::UNIX_EPOCH + Duration::from_nanos(letter.last_unix_nanos);
@@ -367,6 +409,21 @@ fn subject_of(letter: &Kept, topic: &str, assignment: Assignment, partitions: u3
 mod tests {
     use super::*;
     use crate::ports::{DeadLetter, Origin};
+
+    #[test]
+    fn a_replay_for_one_names_him_and_changes_nothing_else() {
+        let mut event = PushEvent { msg_id: 7, session_id: "s".to_owned(), ..PushEvent::default() };
+        let payload = event.encode_to_vec();
+        let once = only_for(&payload, "bob").expect("an event");
+        assert!(once.starts_with(&payload));
+        event.only_usernames = vec!["bob".to_owned()];
+        assert_eq!(PushEvent::decode(&*once), Ok(event.clone()));
+        let again = only_for(&once, "ann").expect("an event");
+        event.only_usernames = vec!["ann".to_owned()];
+        assert_eq!(PushEvent::decode(&*again), Ok(event), "the list is replaced");
+        assert_eq!((for_all(&again), for_all(&payload)), (Some(payload), None));
+        assert_eq!(only_for(b"\xff\xff", "bob"), None);
+    }
 
     #[test]
     fn one_recipients_letter_is_replayed_when_its_event_is_no_repeat_any_more() {

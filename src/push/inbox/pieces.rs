@@ -1,0 +1,348 @@
+//! Which rows are asked for next, and what follows from a failure: the rows of one event are asked for as a set (a piece),
+//! and a piece that fails is asked again in halves, down to one user.
+//!
+//! Promises that while every ask fails no user is blamed and one piece at a time is asked; that a piece is halved only when
+//! something that was asked after its last failure was answered; that a piece has rows of one event only, and nobody joins
+//! one that failed; that what was blamed takes few places at the store ([`STORE_SUSPECTS_IN_FLIGHT`]); and that pieces are
+//! bounded ([`STORE_PIECES_MAX`]).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use hashbrown::HashMap;
+
+use crate::ids::{Nanos, UserIx};
+use crate::limits::{
+    STORE_ASKS_IN_FLIGHT, STORE_AWAY_PAUSE, STORE_AWAY_PAUSE_MAX, STORE_PIECES_MAX, STORE_RETRY_PAUSE_MAX,
+    STORE_ROWS_IN_FLIGHT, STORE_SUSPECTS_IN_FLIGHT,
+};
+use crate::push::bundle::EventIx;
+use crate::push::evidence::{Blame, Evidence};
+use crate::push::facts::AskNo;
+
+/// Pieces that are halved on a probe's word only: enough to find one that is stored where each holds a user whose row is not.
+const HALVED_IN_VAIN_MAX: usize = 64;
+/// See [`InboxAsks::next_trial`].
+const NEXT_IS_A_SUSPECT: usize = 2;
+
+/// Rows of one event that are asked for together.
+#[derive(Debug)]
+pub struct Piece {
+    /// The event.
+    pub event: EventIx,
+    /// Whose rows; none: all that the event owes, before anything failed.
+    pub users: Option<Box<[UserIx]>>,
+    /// How often it was asked for and blamed, which only one user alone is.
+    pub tries: u32,
+    failed: Option<Nanos>,
+    /// It failed though the store was there.
+    is_suspect: bool,
+}
+
+impl Piece {
+    fn whole(event: EventIx) -> Self {
+        Self { event, users: None, tries: 0, failed: None, is_suspect: false }
+    }
+
+    /// Pieces that begin with the same user count as one failure: most often one user is what is wrong with all of them.
+    fn key(&self) -> Option<UserIx> {
+        self.users.as_ref().and_then(|users| users.first().copied())
+    }
+}
+
+/// A piece at the store.
+#[derive(Debug)]
+pub struct Asked {
+    /// The piece.
+    pub piece: Piece,
+    rows: usize,
+    sent_at: Nanos,
+    is_trial: bool,
+}
+
+/// What follows from a failure.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It is asked again later; whose fault it was.
+    Waits(Blame),
+    /// It became two pieces.
+    Halved(EventIx),
+    /// It is one user, who was asked for often enough.
+    Ended(Piece),
+}
+
+/// The asks to the inbox.
+#[derive(Debug)]
+pub struct InboxAsks {
+    wanted: VecDeque<EventIx>,
+    /// Pieces that failed and were not blamed: they wait for a sign of life of the store.
+    failed: VecDeque<Piece>,
+    /// Pieces that were blamed, in whole or in part.
+    suspects: VecDeque<Piece>,
+    later: BTreeMap<(Nanos, AskNo), Piece>,
+    asked: HashMap<AskNo, Asked>,
+    rows_asked: usize,
+    suspects_asked: usize,
+    /// All pieces that failed and have no end, by [`Piece::key`].
+    failing: HashMap<UserIx, u32>,
+    pieces: usize,
+    evidence: Evidence,
+    /// When an ask failed last that was not blamed.
+    away_since: Option<Nanos>,
+    away_until: Nanos,
+    pause: Duration,
+    /// The one piece that is asked while the store is away, and how many there were.
+    trial: Option<AskNo>,
+    trials: usize,
+    /// Pieces halved because a probe was answered, since any piece was stored.
+    halved_in_vain: usize,
+    probe: Option<(AskNo, Nanos)>,
+    probe_due: Nanos,
+    next_no: AskNo,
+}
+
+impl Default for InboxAsks {
+    fn default() -> Self {
+        Self {
+            wanted: VecDeque::new(),
+            failed: VecDeque::new(),
+            suspects: VecDeque::new(),
+            later: BTreeMap::new(),
+            asked: HashMap::new(),
+            rows_asked: 0,
+            suspects_asked: 0,
+            failing: HashMap::new(),
+            pieces: 0,
+            evidence: Evidence::default(),
+            away_since: None,
+            away_until: Nanos(0),
+            pause: STORE_AWAY_PAUSE,
+            trial: None,
+            trials: 0,
+            halved_in_vain: 0,
+            probe: None,
+            probe_due: Nanos(0),
+            next_no: 0,
+        }
+    }
+}
+
+/// How long one that was blamed so often waits: four times as long each time, up to a minute. A row that somebody locks for
+/// a minute is no letter with the retries of the default configuration.
+pub fn retry_pause(interval: Duration, tries: u32) -> Duration {
+    let grown = interval.saturating_mul(4_u32.saturating_pow(tries));
+    grown.min(STORE_RETRY_PAUSE_MAX.max(interval))
+}
+
+impl InboxAsks {
+    /// An event whose pushes have ended owes rows.
+    pub fn want(&mut self, event: EventIx) {
+        self.wanted.push_back(event);
+    }
+
+    fn take_number(&mut self) -> AskNo {
+        self.next_no += 1;
+        self.next_no - 1
+    }
+
+    /// Whether all that was asked since a failure that nobody is blamed for has failed, as far as it is known.
+    fn is_away(&self) -> bool {
+        self.away_since.is_some_and(|since| self.evidence.blame(Some(since), self.failing.len()) == Blame::Store)
+    }
+
+    fn note_life(&mut self) {
+        if self.away_since.is_some() && !self.is_away() {
+            self.away_since = None;
+            self.pause = STORE_AWAY_PAUSE;
+        }
+    }
+
+    /// The number of a probe that is to be sent now, one at a time: while the store is away, and before one that was blamed
+    /// is asked for again when nothing was answered since.
+    pub fn next_probe(&mut self, now: Nanos) -> Option<AskNo> {
+        while self.later.first_key_value().is_some_and(|((due, _), _)| *due <= now) {
+            self.suspects.extend(self.later.pop_first().map(|(_, piece)| piece));
+        }
+        let is_wanted = if self.is_away() { now >= self.probe_due } else { self.is_suspect_unproven() };
+        if self.probe.is_some() || !is_wanted {
+            return None;
+        }
+        let ask = self.take_number();
+        self.probe = Some((ask, now));
+        Some(ask)
+    }
+
+    /// Whether nothing that was asked since the next suspect failed has been answered: its next failure would tell nothing.
+    fn is_suspect_unproven(&self) -> bool {
+        self.suspects_asked < STORE_SUSPECTS_IN_FLIGHT
+            && self.suspects.front().is_some_and(|piece| self.evidence.blame(piece.failed, 1) == Blame::Store)
+    }
+
+    /// Takes a probe's answer; false when this is none.
+    pub fn probe_answered(&mut self, ask: AskNo, is_good: bool, now: Nanos) -> bool {
+        let Some((_, sent_at)) = self.probe.filter(|(probe, _)| *probe == ask) else { return false };
+        self.probe = None;
+        if is_good {
+            self.evidence.probe_answered(sent_at);
+            self.note_life();
+        } else {
+            self.evidence.failed(now);
+            self.away_since = Some(now);
+        }
+        self.probe_due = if self.is_away() { now.after(self.pause) } else { now };
+        true
+    }
+
+    /// The piece to be asked for now, and whether it is the one that is tried while the store is away.
+    pub fn next(&mut self, now: Nanos) -> Option<(Piece, bool)> {
+        if self.asked.len() >= STORE_ASKS_IN_FLIGHT || self.rows_asked >= STORE_ROWS_IN_FLIGHT {
+            return None;
+        }
+        if self.is_away() {
+            if self.trial.is_some() || now < self.away_until {
+                return None;
+            }
+            return self.next_trial().map(|piece| (piece, true));
+        }
+        let may_ask = self.suspects_asked < STORE_SUSPECTS_IN_FLIGHT && !self.is_suspect_unproven();
+        let suspect = if may_ask { self.suspects.pop_front() } else { None };
+        let piece = suspect.or_else(|| self.failed.pop_front());
+        piece.or_else(|| self.wanted.pop_front().map(Piece::whole)).map(|piece| (piece, false))
+    }
+
+    /// Of each kind in turn: what can never succeed must not keep the others from showing that the store is there.
+    fn next_trial(&mut self) -> Option<Piece> {
+        for kind in 0..3 {
+            let piece = match (self.trials + kind) % 3 {
+                0 => self.failed.pop_front(),
+                1 => self.wanted.pop_front().map(Piece::whole),
+                NEXT_IS_A_SUSPECT => self.suspects.pop_front(),
+                _ => None,
+            };
+            if piece.is_some() {
+                self.trials = (self.trials + kind + 1) % 3;
+                return piece;
+            }
+        }
+        None
+    }
+
+    /// A piece goes to the store; its number.
+    pub fn sent(&mut self, piece: Piece, rows: usize, is_trial: bool, now: Nanos) -> AskNo {
+        let ask = self.take_number();
+        self.rows_asked += rows;
+        self.suspects_asked += usize::from(piece.is_suspect);
+        if is_trial {
+            self.trial = Some(ask);
+        }
+        self.asked.insert(ask, Asked { piece, rows, sent_at: now, is_trial });
+        ask
+    }
+
+    /// An answer came; what it is about.
+    pub fn take(&mut self, ask: AskNo) -> Option<Asked> {
+        let asked = self.asked.remove(&ask)?;
+        self.rows_asked -= asked.rows;
+        self.suspects_asked -= usize::from(asked.piece.is_suspect);
+        if asked.is_trial {
+            self.trial = None;
+        }
+        Some(asked)
+    }
+
+    /// A piece has its rows.
+    pub fn stored(&mut self, asked: &Asked) {
+        self.halved_in_vain = 0;
+        self.evidence.answered(asked.sent_at);
+        self.end(&asked.piece);
+        self.note_life();
+    }
+
+    /// A piece, whose users are named, failed. `retries` is how often one user is asked for again and the first pause.
+    pub fn failed(&mut self, asked: Asked, retries: (u32, Duration), now: Nanos) -> Verdict {
+        let Asked { mut piece, is_trial, .. } = asked;
+        let users = piece.users.as_ref().map_or(0, |users| users.len());
+        debug_assert!(users > 0, "a piece that failed names its users");
+        let before = piece.failed.replace(now);
+        if before.is_none() {
+            self.begin(&piece);
+        }
+        let was_away = self.is_away();
+        self.evidence.failed(now);
+        let blame = self.evidence.blame(before, self.failing.len());
+        if blame == Blame::Store {
+            self.away_since = Some(now);
+            if is_trial || !was_away {
+                self.away_until = now.after(self.pause);
+                self.pause = (self.pause * 2).min(STORE_AWAY_PAUSE_MAX);
+            }
+        }
+        // To ask in halves blames nobody, so a probe's answer is enough for it, however many fail: a half that is stored
+        // tells more than the probe. When none is, it was in vain.
+        let may_halve = users > 1 && self.pieces < STORE_PIECES_MAX && self.evidence.blame(before, 1) == Blame::Ask;
+        if may_halve && (blame == Blame::Ask || self.halved_in_vain < HALVED_IN_VAIN_MAX) {
+            if blame == Blame::Store {
+                self.halved_in_vain += 1;
+                (self.pause, self.away_until) = (STORE_AWAY_PAUSE, now.after(STORE_AWAY_PAUSE));
+                self.trials = NEXT_IS_A_SUSPECT;
+            }
+            return self.halve(piece);
+        }
+        if blame == Blame::Store {
+            if piece.is_suspect { &mut self.suspects } else { &mut self.failed }.push_back(piece);
+            return Verdict::Waits(blame);
+        }
+        let (max_retry, interval) = retries;
+        piece.is_suspect = true;
+        piece.tries += u32::from(users == 1);
+        if piece.tries > max_retry {
+            self.end(&piece);
+            return Verdict::Ended(piece);
+        }
+        let due = now.after(retry_pause(interval, piece.tries));
+        let number = self.take_number();
+        self.later.insert((due, number), piece);
+        Verdict::Waits(blame)
+    }
+
+    /// The halves go before what else waits, so that few pieces come of one.
+    fn halve(&mut self, piece: Piece) -> Verdict {
+        self.end(&piece);
+        let Piece { event, users, failed, .. } = piece;
+        let users = users.unwrap_or_default();
+        let (left, right) = users.split_at(users.len() / 2);
+        for half in [right, left] {
+            let half = Piece { event, users: Some(half.into()), tries: 0, failed, is_suspect: true };
+            self.begin(&half);
+            self.suspects.push_front(half);
+        }
+        Verdict::Halved(event)
+    }
+
+    /// A piece failed for the first time.
+    fn begin(&mut self, piece: &Piece) {
+        self.pieces += 1;
+        if let Some(key) = piece.key() {
+            *self.failing.entry(key).or_default() += 1;
+        }
+    }
+
+    /// A piece is asked for no more.
+    fn end(&mut self, piece: &Piece) {
+        if piece.failed.is_none() {
+            return;
+        }
+        self.pieces -= 1;
+        if let Some(key) = piece.key()
+            && let Some(pieces) = self.failing.get_mut(&key)
+        {
+            *pieces -= 1;
+            if *pieces == 0 {
+                self.failing.remove(&key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
