@@ -116,7 +116,12 @@ impl Fault {
     /// Whether the next query may use the same connection. A busy or read-only server is left: after a failover the
     /// host name leads to another.
     pub(super) fn leaves_connection_good(&self) -> bool {
-        self.is_rejection()
+        self.is_rejection() || self.is_lock_conflict() || self.is_time_limit()
+    }
+
+    /// Whether the server ended the statement because it took too long (as MariaDB and MySQL say it).
+    pub(super) fn is_time_limit(&self) -> bool {
+        matches!(self, Self::Server(error) if matches!(error.code, 1969 | 3024))
     }
 
     /// In words; `schema` says what to check when a table is not as expected.

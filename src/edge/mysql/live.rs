@@ -15,18 +15,30 @@ use crate::ports::LookupError;
 /// Statements a connection keeps prepared: lists come in powers of two, so this is plenty for all lengths.
 const STATEMENTS_MAX: usize = 32;
 
+/// What each session begins with.
+const SESSION: [&str; 2] =
+    ["SET NAMES utf8mb4", "SET autocommit = 1, sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"];
+
 /// One thread's connection.
 pub(super) struct Live {
     settings: MysqlSettings,
     /// What to check when a table is not as expected.
     schema: &'static str,
     conn: Option<Conn>,
+    /// What a session begins with, besides what all begin with.
+    init: Option<String>,
 }
 
 impl Live {
     /// Connects when first used.
     pub(super) fn new(settings: MysqlSettings, schema: &'static str) -> Self {
-        Self { settings, schema, conn: None }
+        Self { settings, schema, conn: None, init: None }
+    }
+
+    /// Each session begins with this statement, too.
+    pub(super) fn with_init(mut self, statement: String) -> Self {
+        self.init = Some(statement);
+        self
     }
 
     /// [`attempt`](Self::attempt), in words.
@@ -54,7 +66,7 @@ impl Live {
         let started = Instant::now();
         let mut conn = match self.conn.take() {
             Some(conn) => conn,
-            None => connect(&self.settings).map_err(|fault| fault.after(started.elapsed(), &self.settings))?,
+            None => connect(&self.settings, self.init.as_deref()).map_err(|fault| fault.after(started.elapsed(), &self.settings))?,
         };
         let started = Instant::now();
         let outcome = work(&mut conn).map_err(|fault| fault.after(started.elapsed(), &self.settings));
@@ -66,7 +78,7 @@ impl Live {
 }
 
 /// Tries each address of the host: the client by itself stops at the first that fails.
-fn connect(settings: &MysqlSettings) -> Result<Conn, Fault> {
+fn connect(settings: &MysqlSettings, init: Option<&str>) -> Result<Conn, Fault> {
     let addresses = (settings.host.as_str(), settings.port).to_socket_addrs().map_err(Fault::Unresolved)?;
     let mut last = Fault::Unresolved(std::io::Error::other("the name has no address"));
     for address in addresses {
@@ -84,7 +96,7 @@ fn connect(settings: &MysqlSettings) -> Result<Conn, Fault> {
             .stmt_cache_size(STATEMENTS_MAX)
             // A server that starts sessions without autocommit would show us the members of the first query for ever;
             // one whose mode is not strict would cut a name that is too long and store the rest.
-            .init(vec!["SET NAMES utf8mb4", "SET autocommit = 1, sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"]);
+            .init(SESSION.into_iter().chain(init).collect::<Vec<_>>());
         match Conn::new(options) {
             Ok(conn) => return Ok(conn),
             Err(error) => last = Fault::from(error),
