@@ -14,7 +14,10 @@ fn a_probe_is_as_near_to_a_write_as_it_gets() {
     let mut root = root(&server);
     do_all(
         &mut root,
-        ["CREATE USER 'engine'@'%' IDENTIFIED BY 'sesame'", "GRANT SELECT, INSERT, UPDATE ON resonance.* TO 'engine'@'%'"],
+        [
+            "CREATE USER 'engine'@'%' IDENTIFIED BY 'sesame'",
+            "GRANT SELECT, INSERT, UPDATE ON resonance.t_inbox TO 'engine'@'%'",
+        ],
     );
     let settings = MysqlSettings { username: "engine".into(), password: "sesame".into(), ..quick(&server) };
     let mut writer = MysqlInbox::new(settings).open();
@@ -26,8 +29,8 @@ fn a_probe_is_as_near_to_a_write_as_it_gets() {
     // What was done to it, and what undoes it.
     for (breaks, mends) in [
         ("SET GLOBAL read_only = 1", "SET GLOBAL read_only = 0"),
-        ("REVOKE INSERT ON resonance.* FROM 'engine'@'%'", "GRANT INSERT ON resonance.* TO 'engine'@'%'"),
-        ("REVOKE SELECT ON resonance.* FROM 'engine'@'%'", "GRANT SELECT ON resonance.* TO 'engine'@'%'"),
+        ("REVOKE INSERT ON resonance.t_inbox FROM 'engine'@'%'", "GRANT INSERT ON resonance.t_inbox TO 'engine'@'%'"),
+        ("REVOKE SELECT ON resonance.t_inbox FROM 'engine'@'%'", "GRANT SELECT ON resonance.t_inbox TO 'engine'@'%'"),
         ("RENAME TABLE t_inbox TO elsewhere", "RENAME TABLE elsewhere TO t_inbox"),
     ] {
         do_all(&mut root, [breaks]);

@@ -15,7 +15,8 @@ fn batch() -> Vec<InboxRows> {
 }
 
 fn trigger(server: &Maria, when: &str, does: &str) {
-    let sql = format!("CREATE TRIGGER way BEFORE INSERT ON t_inbox FOR EACH ROW BEGIN IF {when} THEN {does}; END IF; END");
+    let sql =
+        format!("CREATE TRIGGER way BEFORE INSERT ON t_inbox FOR EACH ROW BEGIN IF {when} THEN {does}; END IF; END");
     root(server).query_drop(sql).expect("a trigger");
 }
 
@@ -34,7 +35,8 @@ fn what_one_event_meets_no_other_meets() {
                 other => assert_eq!((other, message == 37), (&names([]), false), "{code}: {message}"),
             }
         }
-        assert_eq!(stored(&server).len(), 198, "{code}");
+        // What looks like a lock is looked for down to the row.
+        assert_eq!(stored(&server).len(), if code == 1213 { 199 } else { 198 }, "{code}");
         do_all(&mut root, ["DROP TRIGGER way", "DELETE FROM t_inbox"]);
     }
 }

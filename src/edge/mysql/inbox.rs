@@ -38,7 +38,9 @@ const SCHEMA: &str = "check that mysql.database holds t_inbox(owner_username, se
 /// The longest that a lock is waited for: whoever reads inboxes holds theirs for milliseconds.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 /// The longest that a statement may take while the one is looked for that makes a set slow.
-const CAREFUL_LIMIT: Duration = Duration::from_secs(1);
+const CAREFUL_LIMIT: Duration = Duration::from_millis(500);
+/// How long the search may take at least: a few times what one slow row costs, once for each time a set is cut in two.
+const SEARCH_MIN: Duration = Duration::from_secs(20);
 /// As near to a write as it gets without one: shows a server that is read-only, missing rights, a proxy without a writer.
 const PROBE_WRITE: &str = "INSERT INTO t_inbox (owner_username, session_id, msg_id, seq_id, is_read, created_at) \
                            SELECT owner_username, session_id, msg_id, seq_id, is_read, created_at FROM t_inbox WHERE 1 = 0";
@@ -148,7 +150,7 @@ impl Limits {
                 "SET SESSION innodb_lock_wait_timeout = 1, lock_wait_timeout = 1 /*M!100300 , \
                  innodb_lock_wait_timeout = 0, lock_wait_timeout = 0, max_statement_time = {careful:.3} */"
             ),
-            search: read_timeout,
+            search: read_timeout.max(SEARCH_MIN),
         }
     }
 
@@ -180,6 +182,6 @@ mod tests {
         let limits = Limits::new(Duration::from_secs(20));
         assert!(limits.patient.contains("innodb_lock_wait_timeout = 2, lock_wait_timeout = 2 "), "{}", limits.patient);
         assert!(limits.patient.contains("max_statement_time = 15.000"), "{}", limits.patient);
-        assert!(limits.careful.contains("max_statement_time = 1.000"), "{}", limits.careful);
+        assert!(limits.careful.contains("max_statement_time = 0.500"), "{}", limits.careful);
     }
 }

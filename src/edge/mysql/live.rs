@@ -66,7 +66,8 @@ impl Live {
         let started = Instant::now();
         let mut conn = match self.conn.take() {
             Some(conn) => conn,
-            None => connect(&self.settings, self.init.as_deref()).map_err(|fault| fault.after(started.elapsed(), &self.settings))?,
+            None => connect(&self.settings, self.init.as_deref())
+                .map_err(|fault| fault.after(started.elapsed(), &self.settings))?,
         };
         let started = Instant::now();
         let outcome = work(&mut conn).map_err(|fault| fault.after(started.elapsed(), &self.settings));

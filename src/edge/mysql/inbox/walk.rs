@@ -15,15 +15,15 @@ use crate::ports::{InboxRows, LookupError};
 
 /// How often a transaction is run that was broken for the sake of another's; past it the core asks again, later.
 const DEADLOCK_TRIES: usize = 3;
-/// So many fail alone and none was stored: then the last row decides whether the others are asked at all.
+/// So many fail alone and none was stored: then samples of the whole set decide whether the others are asked at all.
 const FAILED_MAX: usize = 8;
 
 /// The store of one batch.
 pub(super) struct Walk<'w, 'a> {
     writer: &'w mut Writer,
     answers: Vec<Result<NameList, LookupError>>,
-    /// The other end of the set, not asked by itself yet.
-    last: Option<Row<'a>>,
+    /// Some of the whole set.
+    samples: Vec<Row<'a>>,
     failed: usize,
     is_any_stored: bool,
     until: Option<Instant>,
@@ -42,7 +42,7 @@ impl<'w, 'a> Walk<'w, 'a> {
         let mut walk = Walk {
             writer,
             answers: vec![Ok(NameList::new()); batch.len()],
-            last: None,
+            samples: Vec::new(),
             failed: 0,
             is_any_stored: false,
             until: None,
@@ -50,7 +50,7 @@ impl<'w, 'a> Walk<'w, 'a> {
             was_connected: false,
         };
         walk.set(&rows, false);
-        walk.last = suspects.last().copied();
+        walk.samples.clear();
         walk.set(&suspects, true);
         walk.answers
     }
@@ -82,7 +82,9 @@ impl<'w, 'a> Walk<'w, 'a> {
         if is_answered && let Some(at) = middle(rows, is_held_up(&fault)) {
             let limit = self.writer.limits.search;
             self.until.get_or_insert_with(|| Instant::now() + limit);
-            self.last = self.last.or(rows.last().copied());
+            if self.samples.is_empty() {
+                self.samples = [4, 2, 1, 3].map(|part| rows[rows.len() * part / 4 - usize::from(part == 4)]).into();
+            }
             // A server that did not answer may hold the locks of what it was asked for a moment: they are waited for.
             let is_careful = is_careful || matches!(fault, Fault::Server(_));
             let (left, right) = rows.split_at(at);
@@ -109,8 +111,9 @@ impl<'w, 'a> Walk<'w, 'a> {
         if self.is_any_stored || self.failed < FAILED_MAX {
             return false;
         }
-        // Its answer comes with its element's.
-        self.is_any_stored = self.last.take().is_some_and(|last| self.attempt(&[last], true).is_ok());
+        // Their answers come with their elements'.
+        let samples = std::mem::take(&mut self.samples);
+        self.is_any_stored = samples.iter().any(|row| self.attempt(&[*row], true).is_ok());
         !self.is_any_stored
     }
 
