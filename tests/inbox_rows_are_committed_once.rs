@@ -70,9 +70,9 @@ fn another_message_in_the_place_is_told(server: &Maria, writer: &mut dyn InboxWr
     held.sort();
     let expected = [("ann", 1, 5), ("bob", 1, 5), ("bob", 2, 6), ("cleo", 2, 5), ("dora", 10, 1), ("emil", 11, 1)];
     assert_eq!(held, expected.map(|(user, msg, seq)| (user.to_owned(), msg, seq)));
-    // The table's collation holds these for one owner, as whoever reads the inbox does.
+    // The table's collation holds these for one owner: their rows are not there, so they are told.
     let neighbour = [rows("t", 10, 1, ["DORA"]), rows("t", 12, 1, ["Emil", "frida"])];
-    assert_eq!(writer.store(&neighbour), [names([]), names(["Emil"])]);
+    assert_eq!(writer.store(&neighbour), [names(["DORA"]), names(["Emil"])]);
     clear(server);
 }
 
@@ -164,7 +164,7 @@ fn two_writers_on_the_same_rows_agree(server: &Maria) {
             }
             start.wait();
             while let Some(error) = writer.store(&batch).into_iter().find_map(Result::err) {
-                assert!(matches!(error, LookupError::Unavailable(_)), "{error}");
+                assert!(error.to_string().contains("lock"), "{error}");
             }
         }
     };

@@ -160,16 +160,23 @@ fn write_batch<K: Kind>(
 ) -> bool {
     let answers = checked::<K>(K::write(writer, items), items.len());
     common.kind.count_batch();
-    // One element's refusal says nothing of the store; that it is away shows in any of them.
-    let mut errors = answers.iter().filter_map(|answer| answer.as_ref().err());
-    let away = errors.find(|error| matches!(error, LookupError::Unavailable(_))).cloned();
     // Before the answers: who has one must not read an older state.
-    let is_away = common.state.note(away.as_ref());
+    let is_away = common.state.note(said(&answers));
     for ((item, answer), (ask, reply)) in items.drain(..).zip(answers).zip(askers.drain(..)) {
         common.kind.count(&item, &answer);
         common.state.answer(&reply, K::fact(ask, answer), ANSWER_DEADLINE);
     }
     is_away
+}
+
+/// What a batch says of the store: it is there when any ask was done, unless the last one found it away.
+fn said<A>(answers: &[Result<A, LookupError>]) -> Option<&LookupError> {
+    let is_away = |error: &&LookupError| matches!(error, LookupError::Unavailable(_));
+    if answers.iter().any(Result::is_ok) {
+        return answers.last().and_then(|answer| answer.as_ref().err()).filter(is_away);
+    }
+    let errors = || answers.iter().filter_map(|answer| answer.as_ref().err());
+    errors().find(is_away).or_else(|| errors().next())
 }
 
 /// A custom writer that answers for another number of asks must not shift answers from one ask to the next.

@@ -29,7 +29,11 @@ fn register_inbox(meter: &Meter, inbox: &InboxThreads) {
             all.rows_stored()
         }),
         ("inbox_conflicts", "Inbox rows not stored because another message holds their place", |all| all.conflicts()),
-        ("inbox_rows_rejected", "Inbox rows that the store refused for good", |all| all.rows_rejected()),
+        (
+            "inbox_rows_rejected",
+            "Rows of inbox asks that the store answered with an error; asked again they count again",
+            |all| all.rows_rejected(),
+        ),
         ("inbox_batches", "Batches of inbox rows written, those that failed included", |all| all.batches()),
         ("inbox_answers_dropped", "Inbox answers given up because a shard stood still", |all| all.dropped_answers()),
     ];

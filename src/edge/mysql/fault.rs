@@ -121,7 +121,13 @@ impl Fault {
     /// Whether the next query may use the same connection. A busy or read-only server is left: after a failover the
     /// host name leads to another. So is whoever says what no server says: a proxy without its server.
     pub(super) fn leaves_connection_good(&self) -> bool {
-        self.is_rejection() && matches!(self, Self::Server(error) if error.code < CODES_OF_SERVERS_END)
+        let is_word_of_a_server = matches!(self, Self::Server(error) if error.code < CODES_OF_SERVERS_END);
+        (self.is_rejection() && is_word_of_a_server) || self.is_lock_conflict() || self.is_time_limit()
+    }
+
+    /// Whether the server ended the statement because it took too long (as MariaDB and MySQL say it).
+    pub(super) fn is_time_limit(&self) -> bool {
+        matches!(self, Self::Server(error) if matches!(error.code, 1969 | 3024))
     }
 
     /// In words; `schema` says what to check when a table is not as expected.

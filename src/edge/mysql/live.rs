@@ -23,6 +23,10 @@ const REPLACE_AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// How long an ask may be held up by the connect of a connection that is to replace one which works.
 const REPLACE_CONNECT_MAX: Duration = Duration::from_secs(1);
 
+/// What each session begins with.
+const SESSION: [&str; 2] =
+    ["SET NAMES utf8mb4", "SET autocommit = 1, sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"];
+
 /// One thread's connection.
 pub(super) struct Live {
     settings: MysqlSettings,
@@ -31,12 +35,20 @@ pub(super) struct Live {
     conn: Option<Conn>,
     /// When it is to be replaced, if ever.
     due: Option<Instant>,
+    /// What a session begins with, besides what all begin with.
+    init: Option<String>,
 }
 
 impl Live {
     /// Connects when first used.
     pub(super) fn new(settings: MysqlSettings, schema: &'static str) -> Self {
-        Self { settings, schema, conn: None, due: None }
+        Self { settings, schema, conn: None, due: None, init: None }
+    }
+
+    /// Each session begins with this statement, too.
+    pub(super) fn with_init(mut self, statement: String) -> Self {
+        self.init = Some(statement);
+        self
     }
 
     /// [`attempt`](Self::attempt), in words.
@@ -76,7 +88,7 @@ impl Live {
 
     fn connect(&mut self, limit: Duration) -> Result<Conn, Fault> {
         let started = Instant::now();
-        let conn = connect(&self.settings, limit).map_err(|fault| fault.after(started.elapsed(), &self.settings))?;
+        let conn = connect(&self.settings, limit, self.init.as_deref()).map_err(|fault| fault.after(started.elapsed(), &self.settings))?;
         self.due = due(self.settings.max_lifetime, Instant::now());
         Ok(conn)
     }
@@ -102,7 +114,7 @@ fn due(lifetime: Duration, now: Instant) -> Option<Instant> {
 }
 
 /// Tries each address of the host, each for so long: the client by itself stops at the first that fails.
-fn connect(settings: &MysqlSettings, limit: Duration) -> Result<Conn, Fault> {
+fn connect(settings: &MysqlSettings, limit: Duration, init: Option<&str>) -> Result<Conn, Fault> {
     let addresses = (settings.host.as_str(), settings.port).to_socket_addrs().map_err(Fault::Unresolved)?;
     let mut last = Fault::Unresolved(std::io::Error::other("the name has no address"));
     for address in addresses {
@@ -120,7 +132,7 @@ fn connect(settings: &MysqlSettings, limit: Duration) -> Result<Conn, Fault> {
             .stmt_cache_size(STATEMENTS_MAX)
             // A server that starts sessions without autocommit would show us the members of the first query for ever;
             // one whose mode is not strict would cut a name that is too long and store the rest.
-            .init(vec!["SET NAMES utf8mb4", "SET autocommit = 1, sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"]);
+            .init(SESSION.into_iter().chain(init).collect::<Vec<_>>());
         match Conn::new(options) {
             Ok(conn) => return Ok(conn),
             Err(error) => last = Fault::from(error),

@@ -109,12 +109,12 @@ impl InboxThreads {
         self.0.common.kind.counters.rows.load(Ordering::Relaxed)
     }
 
-    /// Rows not stored because another message holds their place.
+    /// Rows not stored because another message, or another user's name as the table compares names, holds their place.
     pub fn conflicts(&self) -> u64 {
         self.0.common.kind.counters.conflicts.load(Ordering::Relaxed)
     }
 
-    /// Rows that the store refused for good.
+    /// Rows of asks that the store answered with an error; asked again they count again.
     pub fn rows_rejected(&self) -> u64 {
         self.0.common.kind.counters.rejected.load(Ordering::Relaxed)
     }

@@ -122,6 +122,18 @@ fn each_ask_has_its_own_answer_and_each_is_counted() {
 }
 
 #[test]
+fn the_store_is_there_when_any_ask_of_a_batch_was_done() {
+    let away = || Err(LookupError::Unavailable("away".to_owned()));
+    let refused = || Err(LookupError::Rejected("refused".to_owned()));
+    assert_eq!(said(&[Ok(()), refused()]), None);
+    assert_eq!(said(&[away(), Ok(())]), None, "one ask met something, a later one was done");
+    assert_eq!(said(&[Ok(()), away()]), away().as_ref().err(), "it went away in between");
+    assert_eq!(said(&[refused(), away()]), away().as_ref().err());
+    assert_eq!(said(&[refused(), refused()]), refused().as_ref().err(), "nothing contradicts it");
+    assert_eq!(said::<()>(&[]), None);
+}
+
+#[test]
 fn a_store_that_answers_for_another_number_of_asks_shifts_no_answer() {
     let threads = threads(|_| vec![Ok(NameList::new()); 7]);
     let (sender, facts) = mailbox(64, Arc::new(Wake::default()));
