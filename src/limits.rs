@@ -174,8 +174,6 @@ pub const STORE_ROWS_IN_FLIGHT: usize = 64 * 1024;
 pub const STORE_SUSPECTS_IN_FLIGHT: usize = 8;
 /// Sets of rows of one shard that failed and were not stored yet, past which none is asked for in halves.
 pub const STORE_PIECES_MAX: usize = 16 * 1024;
-/// The longest wait before a store that is away is tried again; the first is [`STORE_AWAY_PAUSE`].
-pub const STORE_AWAY_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// The longest wait before one row, or one letter, that was refused alone is tried again.
 pub const STORE_RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Dead letters of one shard under way at once.

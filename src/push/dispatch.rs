@@ -206,6 +206,7 @@ impl Push {
                     self.hold_event(at, user, event);
                 }
                 Known::Bad => self.end_unreached(event, &[user], RecipientEnd::BadRoute),
+                Known::NoPlace => self.end_unreached(event, &[user], RecipientEnd::GatewayTableFull),
                 Known::Offline | Known::Unknown | Known::Asked => {
                     self.end_unreached(event, &[user], RecipientEnd::Offline)
                 }

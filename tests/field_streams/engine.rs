@@ -46,6 +46,9 @@ impl Engine {
             events_window: usize::MAX,
             group_users_max: task_engine::limits::GROUP_USERS_MAX,
             members_ttl: Duration::from_secs(60),
+            empty_wait: Duration::from_secs(5),
+            registry_forget_after: Duration::from_secs(300),
+            gateway_table: task_engine::push::TableBounds::default(),
             caches_routes: true,
             delivery_timeout,
             max_retry: 2,
@@ -114,7 +117,7 @@ impl Engine {
 
     fn carry_out(&mut self, output: Output) {
         match output {
-            Output::AskMembers { ask, sessions } => {
+            Output::AskMembers { ask, sessions, .. } => {
                 let list = || USERS.iter().collect::<NameList>();
                 self.push.take(Input::Members { ask, answer: Ok(sessions.iter().map(|_| list()).collect()) });
             }

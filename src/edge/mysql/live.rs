@@ -88,7 +88,8 @@ impl Live {
 
     fn connect(&mut self, limit: Duration) -> Result<Conn, Fault> {
         let started = Instant::now();
-        let conn = connect(&self.settings, limit, self.init.as_deref()).map_err(|fault| fault.after(started.elapsed(), &self.settings))?;
+        let conn = connect(&self.settings, limit, self.init.as_deref())
+            .map_err(|fault| fault.after(started.elapsed(), &self.settings))?;
         self.due = due(self.settings.max_lifetime, Instant::now());
         Ok(conn)
     }
