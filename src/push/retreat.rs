@@ -56,10 +56,18 @@ impl Push {
         if !self.is_retreating || self.is_cut_off {
             return;
         }
+        let mut without_members = Vec::new();
         for at in self.ledger.unbundled() {
+            let session = self.ledger[at].session;
+            if self.leave_empty(session) {
+                without_members.push(session);
+            }
             if self.take_from_queue(at) {
                 self.end_event(at, EventEnd::GivenBack);
             }
+        }
+        for session in without_members {
+            self.enter_empty(session);
         }
     }
 
