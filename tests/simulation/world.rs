@@ -234,6 +234,7 @@ impl World {
     /// Hands a fact to a shard.
     pub fn feed(&mut self, shard: usize, input: Input) {
         self.trace.line(self.now, || format!("  > shard {shard}: {}", brief(&input)));
+        self.shards[shard].set_now(self.now);
         self.shards[shard].take(input);
     }
 
