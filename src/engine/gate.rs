@@ -45,6 +45,17 @@ pub(super) enum Need {
     Letters,
 }
 
+impl Need {
+    /// A registry that was read and lists nobody has answered: users without a gateway still get their rows.
+    fn is_met_by(self, health: &Health) -> bool {
+        match health {
+            Health::Ready => true,
+            Health::Degraded(_) => self == Self::FirstAnswer,
+            Health::Waiting(_) => false,
+        }
+    }
+}
+
 /// One store.
 pub(super) struct Store {
     pub name: &'static str,
@@ -192,7 +203,8 @@ impl Keeper {
 
     fn look(&mut self, now: Instant) {
         let healths: Vec<Health> = self.stores.iter().map(|store| (store.health)()).collect();
-        let is_there: Vec<bool> = healths.iter().map(|health| *health == Health::Ready).collect();
+        let is_there: Vec<bool> =
+            self.stores.iter().zip(&healths).map(|(store, health)| store.need.is_met_by(health)).collect();
         let is_open = self.gate.look(now, &is_there);
         self.shared.stop.set_away(self.gate.away(now));
         match (self.intake.is_open(), is_open) {

@@ -41,6 +41,16 @@ fn nothing_is_taken_before_each_store_has_answered_once() {
 }
 
 #[test]
+fn a_registry_that_lists_nobody_has_answered_and_letters_that_cannot_be_written_are_away() {
+    let degraded = Health::Degraded("no gateway is registered".to_owned());
+    let waiting = Health::Waiting("it has not been read yet".to_owned());
+    for need in [Need::Lookups, Need::Inbox, Need::FirstAnswer, Need::Letters] {
+        assert!(need.is_met_by(&Health::Ready) && !need.is_met_by(&waiting), "{need:?}");
+        assert_eq!(need.is_met_by(&degraded), need == Need::FirstAnswer, "{need:?}");
+    }
+}
+
+#[test]
 fn a_store_that_is_away_for_too_long_shuts_and_calm_opens() {
     let mut gate = Try::new();
     assert!(gate.after(0, ALL));
