@@ -5,6 +5,7 @@
 //! to start when the file cannot be opened. `log.level` is the engine's own: what the crates below it say is written from
 //! `warn` up, unless `log.filter` asks for more. `RUST_LOG` is not read.
 
+pub mod filter;
 mod output;
 
 use std::collections::HashMap;
@@ -15,14 +16,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry, fmt as lines};
 
+use self::filter::filter_of;
 pub use self::output::LogFile;
 use self::output::{Output, Refused};
 
-use crate::config::{LogConfig, LogFormat, LogLevel};
+use crate::config::{LogConfig, LogFormat};
 
 /// Lines that wait for the log's thread; at some 200 bytes a line this is 3 MB.
 const LINES_WAITING_MAX: usize = 16 * 1024;
@@ -73,7 +74,7 @@ fn subscriber(
     output: impl Write + Send + 'static,
     is_terminal: bool,
 ) -> Result<(impl tracing::Subscriber + Send + Sync, WorkerGuard, ErrorCounter), String> {
-    let filter = filter(config)?;
+    let filter = filter_of(config.level, &config.filter).map_err(|what| format!("log.filter: {what}"))?;
     let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_WAITING_MAX).thread_name("log");
     let (writer, worker) = builder.finish(output);
     let dropped = writer.error_counter();
@@ -84,17 +85,6 @@ fn subscriber(
         LogFormat::Console | LogFormat::Text => base.with_ansi(color).boxed(),
     };
     Ok((Registry::default().with(layer.with_filter(filter)), worker, dropped))
-}
-
-/// The engine's own lines from `log.level` up, those of the crates below it from `warn` up; what `log.filter` says of a
-/// target wins over both, also where it names none.
-fn filter(config: &LogConfig) -> Result<EnvFilter, String> {
-    let others = if config.level == LogLevel::Error { LogLevel::Error } else { LogLevel::Warn };
-    let mut directives = format!("{},task_engine={}", others.word(), config.level.word());
-    if !config.filter.is_empty() {
-        directives = format!("{directives},{}", config.filter);
-    }
-    EnvFilter::builder().parse(&directives).map_err(|error| format!("log.filter: {error}"))
 }
 
 /// Lets each reason through at most once in [`TELL_AGAIN_AFTER`]. Takes a lock: not for the push path.
@@ -151,7 +141,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::config::Config;
+    use crate::config::{Config, LogLevel};
 
     #[derive(Clone, Default)]
     struct Kept(Arc<Mutex<Vec<u8>>>);
@@ -234,5 +224,26 @@ mod tests {
         assert!(all.contains("a connection") && !all.contains("a frame") && !all.contains("quiet"), "{all}");
         let mine = written(|log| log.filter = "task_engine::logging=error".into(), false);
         assert!(!mine.contains("loud") && mine.contains("a stranger's warning"), "{mine}");
+    }
+
+    #[test]
+    fn a_filter_with_a_spans_fields_is_used() {
+        let (kept, mut config) = (Kept::default(), Config::default().log);
+        config.filter = "h2=info,[push{a=1,b=2}]=debug".into();
+        let (subscriber, worker, _) = subscriber(&config, kept.clone(), false).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info_span!(target: "task_engine", "push", a = 1, b = 2)
+                .in_scope(|| tracing::debug!("in the span"));
+            tracing::info_span!(target: "task_engine", "push", a = 1, b = 3).in_scope(|| tracing::debug!("in another"));
+            tracing::debug!("outside");
+            tracing::info!(target: "h2::codec", "a frame");
+        });
+        drop(worker);
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("in the span") && text.contains("a frame"), "{text}");
+        assert!(!text.contains("in another") && !text.contains("outside"), "{text}");
+        config.filter = "h2=debug,[push{a=1,b=2}=debug".into();
+        let why = super::subscriber(&config, kept, false).map(drop).unwrap_err();
+        assert!(why.starts_with("log.filter: \"[push{a=1,b=2}=debug\" is no directive; write "), "{why}");
     }
 }

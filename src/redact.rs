@@ -17,6 +17,16 @@ pub fn address(text: &str) -> String {
     if is_scheme { format!("{scheme}://***@{after}") } else { format!("***@{after}") }
 }
 
+/// A value as a message about it may quote it: in quotes, without what stands before an `@`, and without what follows its
+/// first blank: that is another line of the file, when it was indented too far.
+pub fn value(text: &str) -> String {
+    let shown = address(text);
+    match shown.split_once(char::is_whitespace) {
+        Some((first, _)) => format!("{:?}", format!("{first} ...")),
+        None => format!("{shown:?}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,6 +46,19 @@ mod tests {
             ("grpc://h:1?x=hunter2@y", "grpc://***@y"),
         ] {
             assert_eq!(address(text), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_quoted_up_to_its_first_blank() {
+        for (text, shown) in [
+            ("loud", "\"loud\""),
+            ("3306 password hunter2", "\"3306 ...\""),
+            ("3306\u{a0}hunter2", "\"3306 ...\""),
+            ("redis://:hunter2@h:1", "\"redis://***@h:1\""),
+            ("\u{1b}x", "\"\\u{1b}x\""),
+        ] {
+            assert_eq!(value(text), shown, "{text}");
         }
     }
 }

@@ -61,7 +61,7 @@ fn form_is_checked_as_well() {
         ("log: {level: info", "no YAML"),
         ("log:\n\tlevel: info", "no YAML"),
         ("log:\n  level: info\n---\nlog:\n", "a second document"),
-        ("log:\n  level: !mine info", "the tag \"!mine\" means nothing here"),
+        ("log:\n  level: !mine info", "a value that begins with ! needs quotes"),
         ("? [a]\n: b", "a key must be a name"),
         ("redis: &a\n  db: 1\netcd:\n  <<: *a", "merge keys are not read"),
     ] {

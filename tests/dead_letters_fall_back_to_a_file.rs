@@ -1,11 +1,11 @@
 //! Promise: with core NATS and no JetStream, dead letters are in a local file, each line on the disk before it is
-//! answered for; a line torn by a crash costs that line only; the same commands work on it; the file has a bound,
+//! answered for, and one that has no room costs no other; a line torn by a crash costs that line only; the same commands work on it; the file has a bound,
 //! and one that cannot be written is said at the start and holds nothing for longer than a few seconds.
 
 #[path = "dlq_support/mod.rs"]
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use task_engine::config::{Config, DeadLettersConfig};
 use task_engine::edge::dead_letter_store_of;
 use task_engine::edge::dead_letters::file::{FileError, LetterFile};
 use task_engine::edge::dead_letters::letter::Kept;
-use task_engine::limits::LETTER_FILE_PATIENCE;
+use task_engine::limits::{LETTER_FILE_BYTES_MAX, LETTER_FILE_PATIENCE};
 use task_engine::ports::{LookupError, Origin};
 
 #[test]
@@ -119,6 +119,44 @@ fn a_full_file_refuses_whole_letters() {
     assert_eq!(file.append(&[kept(1)]), Ok(()), "there is room again");
     let unwritable = LetterFile::new(&folder.path().join("no/such/folder/letters"), 4096);
     assert!(matches!(unwritable.append(&[kept(1)]), Err(FileError::Failed(why)) if why.contains("dead_letters.path")));
+}
+
+#[test]
+fn a_letter_that_the_file_has_no_room_for_costs_no_other() {
+    let world = World::start(NatsVersion::default(), false, "core");
+    // All but full: zeroes are a line that is no letter.
+    let full = std::fs::File::create(world.file()).expect("a file");
+    full.set_len(LETTER_FILE_BYTES_MAX - 20_000).expect("a file with a hole");
+    let of = |payload: Vec<u8>| (letter("undecodable", payload, None), Origin::default());
+    let letters =
+        [of(b"\xffone".to_vec()), of(vec![0xff; 100_000]), of(b"\xfftwo".to_vec()), of(b"\xffthree".to_vec())];
+    let answers = world.writer().write(&letters);
+    assert!(
+        matches!(&answers[1], Err(LookupError::Rejected(why)) if why.contains("would be over 256 MiB")),
+        "{answers:?}"
+    );
+    assert_eq!([&answers[0], &answers[2], &answers[3]], [&Ok(()); 3]);
+    let mut tail = std::fs::File::open(world.file()).expect("a file");
+    tail.seek(SeekFrom::Start(LETTER_FILE_BYTES_MAX - 20_000)).expect("its end");
+    let mut lines = String::new();
+    tail.read_to_string(&mut lines).expect("what was added");
+    let kept: Vec<Kept> = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    assert_eq!(kept.iter().map(|kept| &kept.payload[1..]).collect::<Vec<_>>(), [&b"one"[..], b"two", b"three"]);
+}
+
+#[test]
+fn a_replay_that_has_failed_already_leaves_its_new_letter() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = LetterFile::new(&folder.path().join("letters.jsonl"), 1 << 20);
+    let kept = |at| Kept::of(&letter("undecodable", vec![0xff], None), &Origin::default(), at);
+    // With core NATS nothing tells the replay from what was replayed: the same key, a later time.
+    file.append(&[kept(1), kept(2)]).expect("written");
+    let replayed = std::collections::HashMap::from([(kept(2).key, 2)]);
+    file.append(&[kept(3)]).expect("written");
+    assert_eq!(file.remove_up_to(&replayed), Ok(2));
+    let mut left = Vec::new();
+    file.read(|letter| left.push(letter)).expect("it is read");
+    assert_eq!(left, [kept(3)]);
 }
 
 #[test]

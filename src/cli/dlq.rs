@@ -78,8 +78,9 @@ pub enum DlqCommand {
         /// Which letters; none named: all.
         #[command(flatten)]
         which: Which,
-        /// Letters about one recipient are replayed for that recipient alone; with this their event goes to all members
-        /// again. Not before the engine has forgotten the event (five minutes), as it would take it for a repeat.
+        /// Letters about one recipient, and replays for one that failed again, are replayed for that recipient alone; with this
+        /// their event goes to all members again. Not before the engine has forgotten the event (five minutes), as it would
+        /// take it for a repeat.
         #[arg(long)]
         everyone: bool,
     },
@@ -239,7 +240,7 @@ fn row(entry: &Entry) -> [String; 7] {
         plain(&letter.reason),
         letter.tries.to_string(),
         entry.payload_bytes.to_string(),
-        letter.recipient.as_deref().map_or("-".to_owned(), plain),
+        is_for(entry).map_or("-".to_owned(), |names| plain(&names)),
         plain(&letter.detail),
     ]
 }
@@ -263,7 +264,7 @@ fn show(shelf: &mut Shelf, id: String, json: bool, out: &mut dyn Write) -> Resul
         ("id", entry.id.clone()),
         ("reason", plain(&letter.reason)),
         ("detail", plain(&letter.detail)),
-        ("recipient", letter.recipient.as_deref().map_or("all of the event".to_owned(), plain)),
+        ("recipient", is_for(&entry).map_or("all of the event".to_owned(), |names| plain(&names))),
         ("subject", if letter.subject.is_empty() { "-".to_owned() } else { plain(&letter.subject) }),
         ("sequence", number(letter.sequence)),
         ("published", letter.first_unix_nanos.map_or("-".to_owned(), time)),
@@ -326,12 +327,19 @@ fn drop_letters(shelf: &mut Shelf, selection: &Selection, json: bool, out: &mut 
     Err(ShelfError(format!("not there, or not of what else was asked for: {}", missing.join(" "))).into())
 }
 
+/// Whom a replay would be for; none: all members.
+fn is_for(entry: &Entry) -> Option<String> {
+    let named = || (!entry.only_usernames.is_empty()).then(|| entry.only_usernames.join(", "));
+    entry.letter.recipient.clone().or_else(named)
+}
+
 /// All but the payload.
 fn head_of(entry: &Entry) -> serde_json::Value {
     let letter = &entry.letter;
     serde_json::json!({
         "id": entry.id, "key": letter.key, "reason": letter.reason, "detail": letter.detail,
         "subject": letter.subject, "sequence": letter.sequence, "recipient": letter.recipient,
+        "only_usernames": entry.only_usernames,
         "tries": letter.tries, "deliveries": letter.deliveries, "payload_bytes": entry.payload_bytes,
         "published": letter.first_unix_nanos.map(time), "buried": time(letter.last_unix_nanos),
     })

@@ -208,6 +208,18 @@ pub fn nearest(section: &str, name: &str) -> Option<String> {
     best.1
 }
 
+/// Whether a key or a section has this name.
+pub fn is_known(name: &str) -> bool {
+    KEYS.iter().any(|key| key.name == name || key.aliases.contains(&name))
+        || SECTIONS.iter().any(|(section, _)| *section == name)
+}
+
+/// Whether a name is that key with a slip or two, so that it may be told: it is no value.
+pub fn is_nearly(name: &str, key: &str) -> bool {
+    let key = key.rsplit_once('.').map_or(key, |(_, key)| key);
+    strsim::damerau_levenshtein(&name.to_lowercase(), &key.to_lowercase()) <= (key.len() / 4).max(1)
+}
+
 /// The variable nearest to a `RESONANCE_` one that is unknown.
 pub fn nearest_variable(name: &str) -> Option<String> {
     let all = KEYS.iter().flat_map(Key::variables);

@@ -1,11 +1,14 @@
 //! What may be written for a key: from text to a checked value, or words that say what is allowed.
 //!
-//! Promises that no message repeats a secret: not a password, not a token, not a DSN, not a URL's user part.
+//! Promises that no message repeats a secret: not a password, not a token, not a DSN, not a URL's user part; nor what a wrong
+//! indentation made part of the value of another key.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::addresses::{Dsn, HostPort, NatsUrls};
+use crate::logging::filter::Directives;
+use crate::redact;
 
 /// A kind of value, with its bounds.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +114,7 @@ impl Kind {
             },
             Self::Seconds => Value::Span(seconds(bare)?),
             Self::Lifetime => Value::Span(lifetime(bare)?),
-            Self::Directives => Value::Text(directives(bare)?),
+            Self::Directives => Value::Text(Directives::read(bare)?.text()),
             Self::Cores => Value::Cores(cores(bare)?),
             Self::HostPort(port) => Value::Hosts(vec![HostPort::parse(bare, port)?]),
             Self::HostPorts(port) => Value::Hosts(host_ports(bare, port)?),
@@ -137,7 +140,7 @@ fn without_controls(text: &str) -> Result<String, String> {
 
 fn word(text: &str) -> Result<String, String> {
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(format!("{text:?} has blanks; write one word"));
+        return Err(format!("{} has blanks; write one word", redact::value(text)));
     }
     Ok(text.to_owned())
 }
@@ -145,10 +148,10 @@ fn word(text: &str) -> Result<String, String> {
 fn subject(text: &str) -> Result<String, String> {
     let text = word(text)?;
     if text.contains(['*', '>']) {
-        return Err(format!("{text:?} has a wildcard; write the whole subject"));
+        return Err(format!("{} has a wildcard; write the whole subject", redact::value(&text)));
     }
     if text.split('.').any(str::is_empty) {
-        return Err(format!("{text:?} has an empty part between its dots"));
+        return Err(format!("{} has an empty part between its dots", redact::value(&text)));
     }
     Ok(text)
 }
@@ -157,7 +160,7 @@ fn subject(text: &str) -> Result<String, String> {
 pub(super) fn jetstream_name(text: &str) -> Result<String, String> {
     let text = word(text)?;
     if text.contains(['.', '*', '>', '/', '\\']) {
-        return Err(format!("{text:?} is no name for JetStream; leave out . * > / \\"));
+        return Err(format!("{} is no name for JetStream; leave out . * > / \\", redact::value(&text)));
     }
     Ok(text)
 }
@@ -166,7 +169,7 @@ fn yes_or_no(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Ok(true),
         "false" | "no" | "off" | "0" => Ok(false),
-        _ => Err(format!("{text:?} is neither true nor false")),
+        _ => Err(format!("{} is neither true nor false", redact::value(text))),
     }
 }
 
@@ -182,7 +185,7 @@ fn level(text: &str) -> Result<String, String> {
 fn choice(text: &str, allowed: &[&str]) -> Result<String, String> {
     match allowed.iter().find(|word| word.eq_ignore_ascii_case(text)) {
         Some(word) => Ok((*word).to_owned()),
-        None => Err(format!("{text:?} is not one of {}", allowed.join(", "))),
+        None => Err(format!("{} is not one of {}", redact::value(text), allowed.join(", "))),
     }
 }
 
@@ -190,7 +193,7 @@ fn count(text: &str, min: u64, max: u64) -> Result<u64, String> {
     match text.parse::<i128>() {
         Ok(number) if (i128::from(min)..=i128::from(max)).contains(&number) => Ok(number as u64),
         Ok(number) => Err(format!("{number} is not from {min} to {max}")),
-        Err(_) => Err(format!("{text:?} is no whole number; write one from {min} to {max}")),
+        Err(_) => Err(format!("{} is no whole number; write one from {min} to {max}", redact::value(text))),
     }
 }
 
@@ -203,9 +206,13 @@ fn span(text: &str) -> Result<Duration, String> {
         return Err(format!("{text} has no unit; write {text}s for seconds or {text}ms for milliseconds"));
     }
     if text.starts_with('-') {
-        return Err(format!("{text} is below zero; each wait has an end here, write a time such as 3s"));
+        return Err(format!(
+            "{} is below zero; each wait has an end here, write a time such as 3s",
+            redact::value(text).trim_matches('"')
+        ));
     }
-    humantime::parse_duration(text).map_err(|_| format!("{text:?} is no time; write one such as 30s, 1h or 500ms"))
+    humantime::parse_duration(text)
+        .map_err(|_| format!("{} is no time; write one such as 30s, 1h or 500ms", redact::value(text)))
 }
 
 fn within(time: Duration, min: u64, max: u64) -> Result<Duration, String> {
@@ -233,34 +240,6 @@ fn lifetime(text: &str) -> Result<Duration, String> {
     within(time, 1_000, 30 * 24 * 3_600_000)
 }
 
-/// What `tracing` calls directives; each is looked at alone, so that a wrong one is named.
-fn directives(text: &str) -> Result<String, String> {
-    let mut depth = 0_i32;
-    let parts = text.split(|c: char| {
-        // A span's fields are separated by commas as well.
-        depth += i32::from(matches!(c, '[' | '{')) - i32::from(matches!(c, ']' | '}'));
-        c == ',' && depth == 0
-    });
-    let parts: Vec<_> = parts.map(str::trim).filter(|part| !part.is_empty()).collect();
-    parts.iter().try_for_each(|part| directive(part))?;
-    Ok(parts.join(","))
-}
-
-fn directive(text: &str) -> Result<(), String> {
-    const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "off"];
-    let allowed = "write target=level, such as h2=debug, with trace, debug, info, warn, error or off";
-    if text.parse::<tracing_subscriber::filter::Directive>().is_err() {
-        return Err(format!("{text:?} is no directive; {allowed}"));
-    }
-    // A word alone is a target, so a level that is misspelled would be read as one that nobody has.
-    let word = text.to_lowercase();
-    let is_near = |level: &&str| strsim::damerau_levenshtein(level, &word) == 1 || word == "warning";
-    if !LEVELS.contains(&word.as_str()) && LEVELS.iter().any(is_near) {
-        return Err(format!("{text:?} is no level; {allowed}"));
-    }
-    Ok(())
-}
-
 /// A time as it is read again: `1h30m`.
 pub(super) fn show_span(time: Duration) -> String {
     humantime::format_duration(time).to_string().replace(' ', "")
@@ -286,6 +265,6 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
         None if text.starts_with(':') => format!("0.0.0.0{text}"),
         None => text.to_owned(),
     };
-    let shown = crate::redact::address(text);
-    whole.parse().map_err(|_| format!("{shown:?} is no address:port; write one such as 127.0.0.1:9100"))
+    let shown = redact::value(text);
+    whole.parse().map_err(|_| format!("{shown} is no address:port; write one such as 127.0.0.1:9100"))
 }

@@ -1,5 +1,8 @@
 //! Collects what was written, from the file, the environment and the flags, key by key; each value is checked by its
 //! kind where it stands, also one that something else wins over.
+//!
+//! Promises that what may be part of a value (a password without quotes, a line that is indented wrongly) is not told: a key
+//! is named only when it is one, or nearly.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -40,7 +43,12 @@ impl Reading {
     pub fn take_file(&mut self, text: &str) {
         let (root, troubles) = yaml::parse(text);
         for trouble in troubles {
-            self.mistake(at(trouble.mark), "", trouble.what);
+            let what = match trouble.key {
+                Some(name) if keys::is_known(&name) => format!("`{name}` {}", trouble.what),
+                Some(_) => format!("a key {}", trouble.what),
+                None => trouble.what,
+            };
+            self.mistake(at(trouble.mark), "", what);
         }
         match &root.body {
             Body::Map(entries) => entries.iter().for_each(|(key, value)| self.take_top(key, value)),
@@ -94,18 +102,28 @@ impl Reading {
                 return self.mistake(at(value.mark), &KEYS[found].full(), "is one value, without keys below it".into());
             }
         };
+        let is_alias =
+            value.is_alias || matches!(&value.body, Body::List(items) if items.iter().any(|item| item.is_alias));
+        let before = self.mistakes.len();
         self.take(found, name, &text, at(value.mark));
+        // It may be written at a secret.
+        for mistake in self.mistakes[before..].iter_mut().filter(|_| is_alias) {
+            mistake.what = "what this alias stands for cannot be used here; write the value out".into();
+        }
     }
 
     fn unknown(&mut self, section: &str, name: &str, mark: Mark) {
-        let key = if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
-        let what = if name == "<<" {
-            "merge keys are not read; write the keys out".to_owned()
-        } else {
-            "is no key of the configuration".to_owned()
-        };
         let nearest = keys::nearest(section, name);
-        self.mistakes.push(Remark { place: at(mark), key, what, nearest });
+        let whole = if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
+        let (key, what) = if name == "<<" {
+            (whole, "merge keys are not read; write the keys out")
+        } else if nearest.as_ref().is_some_and(|nearest| keys::is_nearly(name, nearest)) {
+            (whole, "is no key of the configuration")
+        } else {
+            let what = "what stands here is no key of the configuration; a value with a colon or a comma needs quotes";
+            (section.to_owned(), what)
+        };
+        self.mistakes.push(Remark { place: at(mark), key, what: what.to_owned(), nearest });
     }
 
     /// Variables that begin with `RESONANCE_`; all others are nobody's business here.

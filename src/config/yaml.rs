@@ -1,8 +1,8 @@
 //! YAML into a tree in which each node knows its line and column.
 //!
 //! Promises to report every mistake of form it can still see (keys written twice among them) and to end on any input:
-//! size, depth and the number of nodes, aliases followed, are bounded. Refuses merge keys, tags of its own and more than
-//! one document.
+//! size, depth and the number of nodes, aliases followed, are bounded. Promises that no message repeats what stands where a
+//! value may stand: it may be a password without quotes. Refuses merge keys, tags of its own and more than one document.
 
 use std::collections::HashMap;
 
@@ -30,6 +30,8 @@ pub struct Node {
     pub mark: Mark,
     /// What it is.
     pub body: Body,
+    /// It is written elsewhere, with another key; an alias stands here.
+    pub is_alias: bool,
 }
 
 /// What a node is.
@@ -52,6 +54,14 @@ pub struct Trouble {
     pub mark: Mark,
     /// What, in words.
     pub what: String,
+    /// The key it is about; only for one that the configuration knows may it be told.
+    pub key: Option<String>,
+}
+
+impl Trouble {
+    fn new(mark: Mark, what: String) -> Self {
+        Self { mark, what, key: None }
+    }
 }
 
 /// The root of a text, and what is wrong with its form. An empty text is an empty map.
@@ -63,18 +73,35 @@ pub fn parse(text: &str) -> (Node, Vec<Trouble>) {
             Ok((Event::StreamEnd, _)) => break,
             Ok((event, marker)) => {
                 if let Err(what) = tree.take(event, place(marker)) {
-                    tree.troubles.push(Trouble { mark: place(marker), what });
+                    tree.troubles.push(Trouble::new(place(marker), what));
                     break;
                 }
             }
             Err(error) => {
-                let what = format!("no YAML: {}", error.info());
-                tree.troubles.push(Trouble { mark: place(*error.marker()), what });
+                tree.troubles.push(Trouble::new(place(*error.marker()), refused(error.info())));
                 break;
             }
         }
     }
     tree.finish()
+}
+
+/// What the parser does not take. Its words are fixed, but for one character; those of a value without quotes say so.
+fn refused(info: &str) -> String {
+    let begins = if info.starts_with("unexpected character") {
+        "%, @ or `"
+    } else if info.contains("anchor") {
+        "& or *"
+    } else if info.contains("tag") || info.contains("handle") {
+        "!"
+    } else {
+        return format!("no YAML: {info}");
+    };
+    needs_quotes(begins)
+}
+
+fn needs_quotes(begins: &str) -> String {
+    format!("no YAML: a value that begins with {begins} needs quotes")
 }
 
 fn place(marker: Marker) -> Mark {
@@ -111,9 +138,12 @@ impl Tree {
             Event::Scalar(text, style, anchor, tag) => {
                 let as_text = self.is_text(tag, mark);
                 let plain = matches!(style, TScalarStyle::Plain) && !as_text;
+                if anchor != 0 && plain && text.is_empty() {
+                    self.troubles.push(Trouble::new(self.place_of_value(mark), needs_quotes("&")));
+                }
                 let null = plain && matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL");
                 let body = if null { Body::Null } else { Body::Scalar(text) };
-                self.put(Node { mark, body }, anchor, 1);
+                self.put(Node { mark, body, is_alias: false }, anchor, 1);
             }
             Event::SequenceStart(anchor, tag) => self.begin(mark, anchor, tag, Body::List(Vec::new()))?,
             Event::MappingStart(anchor, tag) => self.begin(mark, anchor, tag, Body::Map(Vec::new()))?,
@@ -124,7 +154,7 @@ impl Tree {
                     if self.nodes > NODES_MAX {
                         return Err(format!("more than {NODES_MAX} values, aliases followed"));
                     }
-                    self.put(node, 0, size);
+                    self.put(Node { is_alias: true, ..node }, 0, size);
                 }
                 None => return Err("an alias inside what it names".into()),
             },
@@ -137,14 +167,20 @@ impl Tree {
     fn is_text(&mut self, tag: Option<Tag>, mark: Mark) -> bool {
         let Some(tag) = tag else { return false };
         let whole = format!("{}{}", tag.handle, tag.suffix);
-        let known = whole.strip_prefix("tag:yaml.org,2002:").or_else(|| whole.strip_prefix("!!"));
-        match known {
-            Some(known) => known == "str",
-            None => {
-                self.troubles.push(Trouble { mark, what: format!("the tag {whole:?} means nothing here") });
+        match whole.strip_prefix("tag:yaml.org,2002:").or_else(|| whole.strip_prefix("!!")) {
+            Some("str") => true,
+            Some("bool" | "float" | "int" | "map" | "null" | "seq") => false,
+            _ => {
+                self.troubles.push(Trouble::new(self.place_of_value(mark), needs_quotes("!")));
                 true
             }
         }
+    }
+
+    /// Where the value is that comes next: at its key. The parser's own mark is behind a tag or an anchor, which may be on
+    /// another line.
+    fn place_of_value(&self, mark: Mark) -> Mark {
+        self.open.last().and_then(|open| open.key.as_ref()).map_or(mark, |key| key.mark)
     }
 
     fn begin(&mut self, mark: Mark, anchor: usize, tag: Option<Tag>, inside: Body) -> Result<(), String> {
@@ -159,7 +195,7 @@ impl Tree {
     fn end(&mut self) {
         if let Some(open) = self.open.pop() {
             let size = self.nodes - open.nodes_before + 1;
-            self.put(Node { mark: open.mark, body: open.inside }, open.anchor, size);
+            self.put(Node { mark: open.mark, body: open.inside, is_alias: false }, open.anchor, size);
         }
     }
 
@@ -186,7 +222,7 @@ impl Tree {
         while !self.open.is_empty() {
             self.end();
         }
-        let empty = Node { mark: Mark { line: 1, column: 1 }, body: Body::Map(Vec::new()) };
+        let empty = Node { mark: Mark { line: 1, column: 1 }, body: Body::Map(Vec::new()), is_alias: false };
         let root = self.root.unwrap_or(empty);
         check_keys(&root, &mut self.troubles);
         (root, self.troubles)
@@ -202,12 +238,12 @@ fn check_keys(node: &Node, troubles: &mut Vec<Trouble>) {
             for (key, value) in entries {
                 check_keys(value, troubles);
                 let Body::Scalar(name) = &key.body else {
-                    troubles.push(Trouble { mark: key.mark, what: "a key must be a name".into() });
+                    troubles.push(Trouble::new(key.mark, "a key must be a name".into()));
                     continue;
                 };
                 if let Some(first) = seen.insert(name, key.mark) {
-                    let what = format!("`{name}` is written twice here; first on line {}", first.line);
-                    troubles.push(Trouble { mark: key.mark, what });
+                    let what = format!("is written twice here; first on line {}", first.line);
+                    troubles.push(Trouble { mark: key.mark, what, key: Some(name.clone()) });
                 }
             }
         }

@@ -5,15 +5,18 @@
 //! the server's message size (a letter is the event and its headers) goes to the file in both.
 //!
 //! Promises that a letter answered with `Ok` is confirmed by the stream or on the disk, and that writing one again does
-//! not keep it twice. Refuses to grow the file past its bound, and, with core NATS, to hold letters for a file that cannot be
-//! written for longer than [`LETTER_FILE_PATIENCE`]: they would hold the engine, and each stop of it.
+//! not keep it twice, and that letters which are written together are answered for one by one: one that the file has no room
+//! for costs no other. Refuses to grow the file past its bound, and, with core NATS, to hold letters for a file that cannot
+//! be written for longer than [`LETTER_FILE_PATIENCE`]: they would hold the engine, and each stop of it.
 
 pub mod file;
 pub mod letter;
+mod replay;
 pub mod shelf;
 pub mod stream;
 pub mod wire;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
@@ -21,7 +24,7 @@ use self::file::{FileError, LetterFile};
 use self::letter::Kept;
 use self::stream::{LetterStream, Published};
 use self::wire::{Wire, WireError, WireSettings};
-use crate::limits::{LETTER_FILE_BYTES_MAX, LETTER_FILE_PATIENCE};
+use crate::limits::{LETTER_FILE_BYTES_MAX, LETTER_FILE_PATIENCE, LETTERS_QUEUED};
 use crate::ports::{DeadLetter, DeadLetterWriter, DeadLetters, LookupError, Origin};
 
 /// Where dead letters are kept. Its `Debug` shows no secret.
@@ -56,6 +59,7 @@ impl DeadLetters for KeptDeadLetters {
             file: LetterFile::new(&settings.path, LETTER_FILE_BYTES_MAX),
             wire: None,
             file_failed_since: None,
+            failed_since: HashMap::new(),
             settings,
         })
     }
@@ -68,6 +72,8 @@ struct Writer {
     wire: Option<Wire>,
     /// The first write of the file that failed since the last that did not.
     file_failed_since: Option<Instant>,
+    /// When a letter that was written alone, by its key, failed first while it was not kept: others may be kept meanwhile.
+    failed_since: HashMap<String, Instant>,
 }
 
 impl DeadLetterWriter for Writer {
@@ -93,12 +99,12 @@ impl DeadLetterWriter for Writer {
             .zip(&published)
             .filter_map(|(letter, end)| goes_to_file(end).then_some(letter))
             .collect();
-        let in_file = if to_file.is_empty() { Ok(()) } else { self.append(&to_file) };
+        let mut in_file = self.append(&to_file).into_iter();
         published
             .iter()
             .map(|end| match end {
                 Published::Kept => Ok(()),
-                end if goes_to_file(end) => in_file.clone(),
+                end if goes_to_file(end) => in_file.next().expect("each letter has its answer"),
                 Published::Failed(why) => Err(self.unavailable(why)),
                 Published::NoStream | Published::TooLarge => Err(self.no_stream()),
             })
@@ -133,25 +139,58 @@ impl Writer {
         Ok(done)
     }
 
+    /// Each letter's own answer. A set that the file does not take is tried in halves, down to one: a large letter must not
+    /// cost those that would fit. What the time for the whole set is too short for waits.
+    fn append(&mut self, letters: &[Kept]) -> Vec<Result<(), LookupError>> {
+        let deadline = Instant::now() + LETTER_FILE_PATIENCE;
+        let mut answers = Vec::with_capacity(letters.len());
+        let mut sets = vec![letters];
+        while let Some(set) = sets.pop() {
+            if set.is_empty() {
+                continue;
+            }
+            match self.file.append(set) {
+                Ok(()) => {
+                    self.file_failed_since = None;
+                    for letter in set {
+                        self.failed_since.remove(&letter.key);
+                    }
+                    answers.extend(set.iter().map(|_| Ok(())));
+                }
+                Err(error) if set.len() > 1 && error.is_of_these_letters() => {
+                    if Instant::now() >= deadline {
+                        answers.extend(set.iter().map(|_| Err(LookupError::Unavailable(error.to_string()))));
+                        continue;
+                    }
+                    let (first, second) = set.split_at(set.len() / 2);
+                    sets.extend([second, first]);
+                }
+                Err(error) => {
+                    answers.extend(set.iter().map(|letter| Err(self.refused(letter, &error, set.len() == 1))))
+                }
+            }
+        }
+        answers
+    }
+
     /// In core mode nobody keeps the event: to hold it for ever would stop the engine. So a full file refuses, and so does
     /// one that could not be written for a while; each later letter is tried once, so it heals by itself.
-    fn append(&mut self, letters: &[Kept]) -> Result<(), LookupError> {
-        let error = match self.file.append(letters) {
-            Ok(()) => {
-                self.file_failed_since = None;
-                return Ok(());
-            }
-            Err(error) => error,
-        };
+    fn refused(&mut self, letter: &Kept, error: &FileError, is_alone: bool) -> LookupError {
+        let why = error.to_string();
+        if self.settings.needs_stream {
+            return LookupError::Unavailable(why);
+        }
         let now = Instant::now();
-        let failed_for = now.saturating_duration_since(*self.file_failed_since.get_or_insert(now));
-        Err(match error {
-            FileError::Full(why) if !self.settings.needs_stream => LookupError::Rejected(why),
-            FileError::Failed(why) if !self.settings.needs_stream && failed_for >= LETTER_FILE_PATIENCE => {
-                LookupError::Rejected(why)
-            }
-            FileError::Full(why) | FileError::Failed(why) => LookupError::Unavailable(why),
-        })
+        let mut since = *self.file_failed_since.get_or_insert(now);
+        let is_known = self.failed_since.contains_key(&letter.key);
+        if is_alone && (is_known || self.failed_since.len() < LETTERS_QUEUED) {
+            since = since.min(*self.failed_since.entry(letter.key.clone()).or_insert(now));
+        }
+        if matches!(error, FileError::Full(_)) || now.saturating_duration_since(since) >= LETTER_FILE_PATIENCE {
+            self.failed_since.remove(&letter.key);
+            return LookupError::Rejected(why);
+        }
+        LookupError::Unavailable(why)
     }
 
     fn no_stream(&self) -> LookupError {
@@ -162,3 +201,7 @@ impl Writer {
         LookupError::Unavailable(format!("dead-letter stream {}: {why}", self.stream.name()))
     }
 }
+
+#[cfg(test)]
+#[path = "dead_letters/append_tests.rs"]
+mod append_tests;

@@ -1,9 +1,10 @@
-//! What an inbox table may do to the engine: refuse one of many rows, refuse everything in words that nobody knows. Real
-//! MariaDB, NATS JetStream, Redis, etcd and gateways.
+//! What an inbox table may do to the engine: refuse one of many rows, refuse everything in words that nobody knows; and what
+//! becomes of the letters that follow when their replay fails too. Real MariaDB, NATS JetStream, Redis, etcd and gateways.
 
 #[path = "../support/engine.rs"]
 mod support;
 
+mod a_replay_that_fails;
 mod an_outage_in_unknown_words;
 mod one_bad_member;
 

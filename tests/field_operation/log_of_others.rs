@@ -46,7 +46,7 @@ fn at_debug_no_line_is_anothers_and_none_is_a_push() {
         assert!(others.is_empty(), "{level}: {} lines of others, such as {:?}", others.len(), others[0]);
         assert!(lines.len() < info.len() + 50, "{level}: {} lines for {PUSHES} pushes", lines.len());
     }
-    let asked = written(&world, "gw-filter", "  level: info\n  filter: h2::codec=debug\n");
+    let asked = written(&world, "gw-filter", "  level: info\n  filter: \"h2::codec=debug,[push{a=1,b=2}]=debug\"\n");
     let of_h2 = asked.iter().filter(|(target, ..)| target.starts_with("h2::codec")).count();
     assert!(of_h2 > 0, "what is asked for is there");
     assert!(
@@ -65,6 +65,8 @@ fn a_bad_filter_is_a_mistake_that_names_the_directive() {
         ("warning", "warning"),
         ("h2=debug=info", "h2=debug=info"),
         ("h2[=debug", "h2[=debug"),
+        ("[push{a=1,b=2}=debug,h2=info", "[push{a=1,b=2}=debug,h2=info"),
+        ("h2=info,[push{a=1,}]=debug", "[push{a=1,}]=debug"),
     ];
     for (filter, bad) in cases {
         std::fs::write(&file, format!("log:\n  filter: \"{filter}\"\n")).expect("a file");

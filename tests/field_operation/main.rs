@@ -9,6 +9,7 @@ mod order_support;
 mod redis_only;
 
 mod admin_port;
+mod config_of_secrets;
 mod log_of_others;
 mod moved_servers;
 mod proxy;

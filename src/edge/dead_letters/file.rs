@@ -5,7 +5,7 @@
 //! at the same time: each change is made under the file's lock. Refuses to grow past its bound, and to wait for the
 //! lock for longer than a few seconds.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
@@ -22,16 +22,25 @@ const LOCK_LOOK: Duration = Duration::from_millis(5);
 /// Why the file did not take or give letters; in words, with its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileError {
-    /// It is as large as it may be.
+    /// It would be larger than it may be.
     Full(String),
-    /// The disk, the path or its rights.
+    /// It was opened, and did not take these bytes: the disk is full, or broken.
+    Unwritten(String),
+    /// It cannot be opened, read or locked.
     Failed(String),
+}
+
+impl FileError {
+    /// Whether fewer letters might do.
+    pub fn is_of_these_letters(&self) -> bool {
+        matches!(self, Self::Full(_) | Self::Unwritten(_))
+    }
 }
 
 impl std::fmt::Display for FileError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Full(why) | Self::Failed(why) => f.write_str(why),
+            Self::Full(why) | Self::Unwritten(why) | Self::Failed(why) => f.write_str(why),
         }
     }
 }
@@ -100,7 +109,7 @@ impl LetterFile {
         written.map_err(|error| {
             // Half a letter is worse than none; if that fails too, a reader passes over it.
             let _ = file.set_len(end);
-            self.failed("cannot be written", &error)
+            FileError::Unwritten(self.words("cannot be written", &error))
         })
     }
 
@@ -122,6 +131,18 @@ impl LetterFile {
     /// # Errors
     /// When the file cannot be read or written; it is as it was then.
     pub fn remove(&self, keys: &HashSet<String>) -> Result<u64, FileError> {
+        self.remove_those(|letter| keys.contains(&letter.key))
+    }
+
+    /// The same, but a letter of a key that was written after its time (nanoseconds since 1970) stays: it is a later failure.
+    ///
+    /// # Errors
+    /// See [`remove`](Self::remove).
+    pub fn remove_up_to(&self, keys: &HashMap<String, u64>) -> Result<u64, FileError> {
+        self.remove_those(|letter| keys.get(&letter.key).is_some_and(|until| letter.last_unix_nanos <= *until))
+    }
+
+    fn remove_those(&self, is_one: impl Fn(&Kept) -> bool) -> Result<u64, FileError> {
         let Some((file, _)) = self.locked(false)? else { return Ok(0) };
         let mut beside = self.path.clone().into_os_string();
         beside.push(".new");
@@ -131,7 +152,7 @@ impl LetterFile {
         let (mut removed, mut outcome) = (0, Ok(()));
         let held = file.try_clone().map_err(|error| self.failed("cannot be read", &error))?;
         self.read_lines(held, |line, letter| {
-            if letter.is_some_and(|letter| keys.contains(&letter.key)) {
+            if letter.is_some_and(|letter| is_one(&letter)) {
                 removed += 1;
             } else if outcome.is_ok() {
                 outcome = fresh.write_all(line);
@@ -204,8 +225,12 @@ impl LetterFile {
     }
 
     fn failed(&self, what: &str, error: &dyn std::fmt::Display) -> FileError {
+        FileError::Failed(self.words(what, error))
+    }
+
+    fn words(&self, what: &str, error: &dyn std::fmt::Display) -> String {
         let path = self.path.display();
-        FileError::Failed(format!("the dead-letter file {path} {what} ({error}); check dead_letters.path and the disk"))
+        format!("the dead-letter file {path} {what} ({error}); check dead_letters.path and the disk")
     }
 }
 
