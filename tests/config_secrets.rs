@@ -1,5 +1,6 @@
 //! Promise: no password, token, DSN or URL user part is in what is shown, in `Debug` or in a message about a mistake.
 
+use proptest::prelude::*;
 use task_engine::config::{self, Config, Flags, NatsAuth};
 
 fn load(text: &str) -> Config {
@@ -72,4 +73,28 @@ fn a_nats_url_says_who_we_are() {
     );
     assert!(matches!(auth("tok@h"), NatsAuth::Token(token) if token.reveal() == "tok"));
     assert_eq!(auth("h"), NatsAuth::None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    /// Whatever YAML makes of what stands around it.
+    #[test]
+    fn no_mistake_of_form_repeats_what_stands_at_a_secret(
+        form in 0..5_usize,
+        before in "([!&*%@`{}\\[\\]|>'\":,#?~<= \n\t-]|: |, |\n  |\n    |---|x|!!|&x |\\*x){0,4}",
+        after in "([!&*%@`{}\\[\\]|>'\":,#?~<= \n\t-]|: |, |\n  |\n    |---|x|HIDDEN|\n  port: 1\n){0,5}",
+    ) {
+        let secret = format!("{before}HIDDEN{after}");
+        let text = match form {
+            0 => format!("mysql:\n  password: {secret}\n"),
+            1 => format!("mysql:\n  host: a\n  password: {secret}\n  port: 3306\n"),
+            2 => format!("mysql: {{host: a, password: {secret}}}\n"),
+            3 => format!("nats:\n  token:{secret}\nlog:\n"),
+            _ => format!("redis:\n  password: &x {secret}\n  db: *x\n"),
+        };
+        if let Err(mistakes) = config::parse("f", &text, [], &Flags::default()) {
+            prop_assert!(!mistakes.to_string().contains("HIDDEN"), "{text}\n{mistakes}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ use task_engine::edge::dead_letters::letter::Kept;
 use task_engine::edge::dead_letters::stream::LetterStream;
 use task_engine::edge::dead_letters::wire::Wire;
 use task_engine::edge::dead_letters_of;
-use task_engine::ports::LookupError;
+use task_engine::ports::{LookupError, Origin};
 use task_engine::proto::event::PushEvent;
 
 #[test]
@@ -133,7 +133,7 @@ fn replaying_publishes_once(world: &World, writer: &mut dyn task_engine::ports::
     let settings = dead_letters_of(&world.config());
     let mut wire = Wire::connect(&settings.wire).expect("a connection");
     let kept = [Kept::of(&letter, &origin(5), an_hour_ago)];
-    LetterStream::of("EVENTS").publish(&mut wire, &kept).expect("published");
+    LetterStream::of("EVENTS").publish(&mut wire, &kept, |_| true).expect("published");
     let id = world.ids(&["--reason", "inbox_conflict"]).remove(0);
     assert_eq!(world.dlq_json(&["replay", &id, "--everyone"])[0]["replayed"], serde_json::json!([id]));
     assert_eq!((world.messages("EVENTS"), world.ids(&[])), (4, vec!["1".to_owned()]));
@@ -180,4 +180,33 @@ fn a_letter_that_is_too_large_goes_to_the_file(world: &World, writer: &mut dyn t
     let file = world.file();
     let in_file = world.ids(&["--file", file.to_str().expect("UTF-8")]);
     assert!(in_file.len() == 1 && in_file[0].starts_with("9-too_large-"), "{in_file:?}");
+}
+
+/// With core NATS an event has no number, and a replay that fails has the letter of what was replayed, byte for byte: it may
+/// come before that one is taken out.
+#[test]
+fn a_replay_that_fails_at_once_has_a_letter_of_its_own() {
+    let world = World::start(NatsVersion::default(), true, "core");
+    world.stream("EVENTS_DLQ", &["EVENTS_DLQ.>"]);
+    let mut writer = world.writer();
+    let broken = [(letter("undecodable", b"\xff".to_vec(), None), Origin::default())];
+    assert_eq!(writer.write(&broken), [Ok(())]);
+    let first = world.ids(&[]);
+    let client = world.client();
+    let engine = client.subscribe(TOPIC).expect("a subscription");
+    client.flush().expect("the server knows it");
+    let replay = std::thread::scope(|scope| {
+        let replay = scope.spawn(|| world.dlq(&["replay"]));
+        engine.next_timeout(support::PATIENCE).expect("the event");
+        assert_eq!(writer.write(&broken), [Ok(())]);
+        replay.join().expect("it ends")
+    });
+    assert_eq!(replay.code, 0, "{replay:?}");
+    let left = world.ids(&[]);
+    assert!(left.len() == 1 && left != first, "{left:?}");
+    // Two such events are two letters, and one letter with a number is one however often it is written.
+    assert_eq!(writer.write(&[broken[0].clone(), broken[0].clone()]), [Ok(()), Ok(())]);
+    let numbered = [(letter("undecodable", b"\xff".to_vec(), None), origin(3))];
+    assert_eq!([writer.write(&numbered), writer.write(&numbered)], [[Ok(())], [Ok(())]]);
+    assert_eq!(world.ids(&[]).len(), 4);
 }

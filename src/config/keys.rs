@@ -128,7 +128,7 @@ pub const KEYS: &[Key] = &[
     noted("redis", "retry_interval", RETRY_WAIT),
     noted("redis", "health_check_freq", HEALTH),
     key("nats", "name", Kind::Text, "task-engine", "The connection's name in the server's monitoring."),
-    key("nats", "url", Kind::NatsUrls, "nats://127.0.0.1:4222", "nats://[user:password@]host:port, several separated by commas; tls:// asks for TLS."),
+    key("nats", "url", Kind::NatsUrls, "nats://127.0.0.1:4222", "nats://[user:password@]host:port, several separated by commas; TLS is not spoken."),
     key("nats", "username", Kind::Text, "", "User, when the url names none."),
     key("nats", "password", Kind::Secret, "", "Password; better set as RESONANCE_NATS_PASSWORD."),
     key("nats", "token", Kind::Secret, "", "Token, instead of a user."),

@@ -154,7 +154,7 @@ impl Tree {
                     if self.nodes > NODES_MAX {
                         return Err(format!("more than {NODES_MAX} values, aliases followed"));
                     }
-                    self.put(Node { is_alias: true, ..node }, 0, size);
+                    self.put(Node { mark, is_alias: true, ..node }, 0, size);
                 }
                 None => return Err("an alias inside what it names".into()),
             },

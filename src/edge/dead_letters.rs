@@ -16,7 +16,7 @@ pub mod shelf;
 pub mod stream;
 pub mod wire;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
@@ -60,6 +60,7 @@ impl DeadLetters for KeptDeadLetters {
             wire: None,
             file_failed_since: None,
             failed_since: HashMap::new(),
+            unconfirmed: HashSet::new(),
             settings,
         })
     }
@@ -74,6 +75,8 @@ struct Writer {
     file_failed_since: Option<Instant>,
     /// When a letter that was written alone, by its key, failed first while it was not kept: others may be kept meanwhile.
     failed_since: HashMap<String, Instant>,
+    /// Letters of events without a number, by their keys, that were published and that the stream said nothing of.
+    unconfirmed: HashSet<String>,
 }
 
 impl DeadLetterWriter for Writer {
@@ -81,7 +84,21 @@ impl DeadLetterWriter for Writer {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
         let letters: Vec<Kept> = letters.iter().map(|(letter, origin)| Kept::of(letter, origin, now)).collect();
         let stream = self.stream.clone();
-        let published = match self.on_a_live_wire(|wire| stream.publish(wire, &letters)) {
+        let (mut unconfirmed, mut is_again) = (std::mem::take(&mut self.unconfirmed), false);
+        let published = self.on_a_live_wire(|wire| {
+            let was_sent = std::mem::replace(&mut is_again, true);
+            stream.publish(wire, &letters, |letter| was_sent || unconfirmed.contains(&letter.key))
+        });
+        for (at, letter) in letters.iter().enumerate() {
+            let is_told = published.as_ref().is_ok_and(|ends| !matches!(ends[at], Published::Failed(_)));
+            if is_told {
+                unconfirmed.remove(&letter.key);
+            } else if letter.sequence.is_none() && unconfirmed.len() < LETTERS_QUEUED {
+                unconfirmed.insert(letter.key.clone());
+            }
+        }
+        self.unconfirmed = unconfirmed;
+        let published = match published {
             Ok(published) => published,
             Err(error) => {
                 let error = LookupError::Unavailable(error.to_string());

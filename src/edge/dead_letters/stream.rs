@@ -1,7 +1,7 @@
 //! Dead letters in a JetStream stream: `<stream>_DLQ`, subjects `<stream>_DLQ.<reason>`.
 //!
 //! Promises that a letter counts as kept only when the stream has confirmed it, and that a confirmation of an earlier
-//! copy counts only while that copy is there (it may have been replayed and dropped meanwhile). Refuses to make or
+//! copy counts only while that copy is there (it may have been replayed and dropped meanwhile) and is of the same event. Refuses to make or
 //! change the stream: `task-engine setup` does.
 
 use std::time::SystemTime;
@@ -89,12 +89,18 @@ impl LetterStream {
         &self.name
     }
 
-    /// Publishes all and waits for the stream's word on each.
+    /// Publishes all and waits for the stream's word on each. `may_be_kept` tells which were published before without a word
+    /// from the stream.
     ///
     /// # Errors
     /// When the connection is lost; letters may be in the stream then, and are stored once all the same when they are
     /// published again.
-    pub fn publish(&self, wire: &mut Wire, letters: &[Kept]) -> Result<Vec<Published>, WireError> {
+    pub fn publish(
+        &self,
+        wire: &mut Wire,
+        letters: &[Kept],
+        may_be_kept: impl Fn(&Kept) -> bool,
+    ) -> Result<Vec<Published>, WireError> {
         let most = wire.max_payload;
         let requests: Vec<Request<'_>> = letters.iter().map(|letter| self.request(letter)).collect();
         let (fitting, mut ends): (Vec<Request<'_>>, Vec<Published>) = (
@@ -106,7 +112,12 @@ impl LetterStream {
         for (at, answer) in places.into_iter().zip(answers) {
             ends[at] = match self.judge(answer) {
                 Judged::End(end) => end,
-                Judged::Repeat(sequence) => self.repeat(wire, &letters[at], sequence)?,
+                Judged::Repeat(copy) => {
+                    // Without a number of its own an event cannot be told from one with the same bytes, such as its replay,
+                    // whose first letter is taken out now: the copy is of that one, unless it was published by ourselves.
+                    let is_same = letters[at].sequence.is_some() || may_be_kept(&letters[at]);
+                    self.repeat(wire, &letters[at], is_same.then_some(copy))?
+                }
             };
         }
         Ok(ends)
@@ -143,13 +154,13 @@ impl LetterStream {
         })
     }
 
-    /// The stream had this letter inside its window. If that copy is gone (replayed and dropped), it is written anew,
-    /// under another id.
-    fn repeat(&self, wire: &mut Wire, letter: &Kept, sequence: u64) -> Result<Published, WireError> {
-        match self.get(wire, sequence)? {
-            Ok(Some(_)) => return Ok(Published::Kept),
-            Ok(None) => {}
-            Err(why) => return Ok(Published::Failed(why)),
+    /// The stream had this letter inside its window. If that copy is gone (replayed and dropped), or is of another event, it
+    /// is written anew, under another id.
+    fn repeat(&self, wire: &mut Wire, letter: &Kept, copy: Option<u64>) -> Result<Published, WireError> {
+        match copy.map(|sequence| self.get(wire, sequence)).transpose()? {
+            Some(Ok(Some(_))) => return Ok(Published::Kept),
+            Some(Ok(None)) | None => {}
+            Some(Err(why)) => return Ok(Published::Failed(why)),
         }
         let mut request = self.request(letter);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
