@@ -1,5 +1,6 @@
 //! Promise: where the file of dead letters cannot be opened the engine is not ready and says what to change; an event that
-//! can never be pushed is lost and counted there, and holds neither the events after it nor a stop.
+//! can never be pushed is lost and counted there, and holds neither the events after it nor a stop. In a file that is nearly
+//! full, what does not fit is lost alone.
 
 #[path = "support/engine.rs"]
 mod support;
@@ -8,6 +9,7 @@ use std::time::Instant;
 
 use loadtest::gateways::Protocols;
 use support::{PATIENCE, World, eventually, got};
+use task_engine::limits::LETTER_FILE_BYTES_MAX;
 
 #[test]
 fn engine_says_that_it_cannot_keep_dead_letters() {
@@ -34,4 +36,24 @@ fn engine_says_that_it_cannot_keep_dead_letters() {
     engine.wait_metrics("it is read", |metrics| metrics.of("events_arrived_total", "") == 5);
     engine.stop_clean();
     assert!(began.elapsed() < PATIENCE / 2, "the stop does not wait for the file: {:?}", began.elapsed());
+}
+
+#[test]
+fn a_letter_that_the_file_has_no_room_for_is_the_only_one_that_is_lost() {
+    let world = World::start();
+    // Room for many small letters and no large one; zeroes are a line that is no letter.
+    let used = LETTER_FILE_BYTES_MAX - 60_000;
+    std::fs::File::create(world.letters()).and_then(|file| file.set_len(used)).expect("a file with a hole");
+    let engine = world.engine(1, "");
+    let publisher = world.publisher();
+    let small = |from: u8| (from..from + 40).for_each(|number| publisher.send(&[0xff, number]));
+    small(0);
+    publisher.send(&[0xff; 200_000]);
+    small(40);
+    publisher.flush();
+    let metrics = engine.wait_ended(81);
+    assert_eq!((metrics.events("dead_letter_lost"), metrics.events("undecodable")), (1, 80), "{}", engine.output());
+    let kept = std::fs::metadata(world.letters()).expect("a file").len() - used;
+    assert!(kept > 80 * 100 && kept < 60_000, "{kept} bytes of 80 letters");
+    engine.stop_clean();
 }
