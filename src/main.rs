@@ -1,7 +1,8 @@
 //! Flags -> configuration -> engine -> exit code.
 
 use std::process::ExitCode;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, mpsc};
 
 use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -37,9 +38,10 @@ const CAUGHT: [i32; 6] = [SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2];
 
 /// Runs until a signal or a failure; gives the exit code.
 fn run(args: &RunArgs) -> u8 {
-    // First of all: what comes from here on is kept until somebody listens.
-    let signals = match Signals::new(CAUGHT) {
-        Ok(signals) => signals,
+    // First of all, so that nothing of what comes before the engine runs (a configuration from a pipe, a log that cannot be
+    // opened) keeps a stop from being heard.
+    let watcher = match Watcher::start() {
+        Ok(watcher) => watcher,
         Err(error) => {
             eprintln!("signals cannot be caught: {error}");
             return exit::FAILED;
@@ -63,7 +65,7 @@ fn run(args: &RunArgs) -> u8 {
         tracing::info!("{line}");
     }
     name_shard_on_panic();
-    let code = run_logged(checked.config, signals, log.file());
+    let code = run_logged(checked.config, watcher, log.file());
     // The log has a thread of its own; the last line must not be lost with it.
     drop(log);
     code
@@ -82,25 +84,93 @@ enum End {
     SecondSignal,
 }
 
-/// Does what signals ask for, until the process ends: also while the engine starts, and while it stops.
-fn watch(mut signals: Signals, log: Option<LogFile>, tell: &mpsc::Sender<Cause>, second: &mpsc::Sender<End>) {
-    let log_opener = log.and_then(start_log_opener);
-    let mut is_stopping = false;
-    for signal in signals.forever() {
-        match signal {
-            SIGHUP => match &log_opener {
-                // One that waits already opens what this one asks for.
-                Some(opener) => drop(opener.try_send(())),
-                None => tracing::info!("signal {signal}: log.output is no file, there is nothing to open again"),
-            },
-            SIGUSR1 | SIGUSR2 => tracing::info!("signal {signal}: means nothing here"),
-            // Nobody listens when the engine stops already, or has just ended by itself.
-            _ if is_stopping => drop(second.send(End::SecondSignal)),
-            _ => {
-                is_stopping = true;
-                drop(tell.send(Cause::Signal(signal)));
+/// How far the process is, for the thread that hears signals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Phase {
+    /// Configuration and log are read and opened: nothing is lost when it ends here.
+    Before,
+    /// The engine starts, which takes until its deadlines when a server hangs.
+    Starting,
+    /// It runs, or stops.
+    Running,
+}
+
+/// The thread that does what signals ask for, until the process ends.
+struct Watcher {
+    phase: Arc<AtomicU8>,
+    log: mpsc::Sender<LogFile>,
+    causes: (mpsc::Sender<Cause>, mpsc::Receiver<Cause>),
+    ends: (mpsc::Sender<End>, mpsc::Receiver<End>),
+}
+
+impl Watcher {
+    fn start() -> std::io::Result<Self> {
+        let signals = Signals::new(CAUGHT)?;
+        let phase = Arc::new(AtomicU8::new(Phase::Before as u8));
+        let (log, opened) = mpsc::channel();
+        let (causes, ends) = (mpsc::channel(), mpsc::channel());
+        let ears = Ears { phase: phase.clone(), opened, opener: None, tell: causes.0.clone(), second: ends.0.clone() };
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || ears.listen(signals))?;
+        Ok(Self { phase, log, causes, ends })
+    }
+
+    fn is(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+}
+
+/// What the thread of [`Watcher`] has.
+struct Ears {
+    phase: Arc<AtomicU8>,
+    /// Tells the log file, once.
+    opened: mpsc::Receiver<LogFile>,
+    opener: Option<mpsc::SyncSender<()>>,
+    tell: mpsc::Sender<Cause>,
+    second: mpsc::Sender<End>,
+}
+
+impl Ears {
+    fn listen(mut self, mut signals: Signals) {
+        let mut is_stopping = false;
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP => self.open_log_again(),
+                SIGUSR1 | SIGUSR2 => tracing::info!("signal {signal}: means nothing here"),
+                _ => {
+                    self.stop(signal, is_stopping);
+                    is_stopping = true;
+                }
             }
         }
+    }
+
+    fn open_log_again(&mut self) {
+        if let Ok(log) = self.opened.try_recv() {
+            self.opener = start_log_opener(log);
+        }
+        match &self.opener {
+            // One that waits already opens what this one asks for.
+            Some(opener) => drop(opener.try_send(())),
+            None => tracing::info!("signal {SIGHUP}: log.output is no file, there is nothing to open again"),
+        }
+    }
+
+    /// Nobody listens when the engine has just ended by itself.
+    fn stop(&self, signal: i32, is_second: bool) {
+        let phase = self.phase.load(Ordering::Acquire);
+        if phase == Phase::Before as u8 {
+            eprintln!("signal {signal}: stopped before the engine was started");
+            std::process::exit(exit::OK.into());
+        }
+        if is_second && phase == Phase::Starting as u8 {
+            eprintln!("second signal: stopped at once, while the engine was being started");
+            std::process::exit(exit::FAILED.into());
+        }
+        if is_second {
+            return drop(self.second.send(End::SecondSignal));
+        }
+        drop(self.tell.send(Cause::Signal(signal)));
     }
 }
 
@@ -128,11 +198,13 @@ fn start_log_opener(log: LogFile) -> Option<mpsc::SyncSender<()>> {
     }
 }
 
-fn run_logged(config: Config, signals: Signals, log: Option<LogFile>) -> u8 {
-    let (tell, told) = mpsc::channel();
-    let (second, end) = mpsc::channel();
-    let (failed, stopped) = (tell.clone(), second.clone());
-    std::thread::spawn(move || watch(signals, log, &tell, &second));
+fn run_logged(config: Config, watcher: Watcher, log: Option<LogFile>) -> u8 {
+    if let Some(log) = log {
+        // Its thread lives as long as the process.
+        let _ = watcher.log.send(log);
+    }
+    watcher.is(Phase::Starting);
+    let failed = watcher.causes.0.clone();
     // The engine has logged why.
     let on_failure = move |_| drop(failed.send(Cause::Failed));
     let engine = match Engine::builder(config).on_failure(on_failure).start() {
@@ -142,6 +214,8 @@ fn run_logged(config: Config, signals: Signals, log: Option<LogFile>) -> u8 {
             return if matches!(error, StartError::Config(_)) { exit::CONFIG } else { exit::FAILED };
         }
     };
+    watcher.is(Phase::Running);
+    let Watcher { causes: (_, told), ends: (stopped, end), .. } = watcher;
     tracing::info!("task-engine {} runs; admin pages on http://{}", env!("CARGO_PKG_VERSION"), engine.admin_address());
     match told.recv() {
         Ok(Cause::Signal(signal)) => tracing::info!("signal {signal}: stopping; a second one stops at once"),

@@ -11,6 +11,7 @@
 mod fault;
 mod inbox;
 mod live;
+mod probe;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -34,11 +35,6 @@ use crate::quiet::Quiet;
 const RESULT_READS: u32 = 2;
 /// Rows between two looks at the clock.
 const ROWS_A_LOOK: usize = 1024;
-
-/// A real row of the real table: a server, proxy or view that cannot answer for any session does not answer this.
-const PROBE_ANY: &str = "SELECT session_id, username FROM t_session_member LIMIT 1";
-/// The same, where a view that is slow or refuses for other rows is not in the way.
-const PROBE_ONE: &str = "SELECT session_id, username FROM t_session_member WHERE session_id = ? LIMIT 1";
 
 /// What an operator has to look at when the table is not as expected.
 const SCHEMA: &str =
@@ -143,22 +139,6 @@ impl MemberReader for Reader {
     }
 }
 
-impl Reader {
-    /// Reads one row of a session that had some lately; of any, where none is known or that one fails.
-    fn probe(&mut self) -> Result<(), LookupError> {
-        let good = self.shared.good().clone();
-        // The row is read: an error in place of it would be passed over with a result that is dropped.
-        let Some(good) = good else {
-            return self.live.run(|conn| Ok(conn.query_first::<mysql::Row, _>(PROBE_ANY).map(drop)?));
-        };
-        let answer = self.live.run(|conn| Ok(conn.exec_first::<mysql::Row, _, _>(PROBE_ONE, (&*good,)).map(drop)?));
-        if answer.is_err() {
-            self.shared.good().take_if(|known| *known == good);
-        }
-        answer
-    }
-}
-
 fn query(conn: &mut Conn, shared: &Shared, sessions: &[SessionId]) -> Result<Vec<NameList>, Fault> {
     let deadline = Instant::now() + shared.settings.read_timeout * RESULT_READS;
     let places = sessions.len().next_power_of_two();
@@ -183,16 +163,22 @@ fn query(conn: &mut Conn, shared: &Shared, sessions: &[SessionId]) -> Result<Vec
 /// sort its rows instead of reading them from the index in order, at ten times the cost of the query.
 ///
 /// It asks to be given up by the server at the time at which we are gone for sure, so that queries that hang do not pile up
-/// there. MariaDB reads the first comment, MySQL the second one.
+/// there.
 fn sql(places: usize, limit: Duration) -> String {
     let marks = ",?".repeat(places);
     let marks = &marks[1..];
     let order = if places == 1 { "username" } else { "session_id, username" };
+    let from = "FROM t_session_member WHERE session_id IN";
+    select(limit, &format!("{from} ({marks}) ORDER BY {order}"))
+}
+
+/// Reads sessions and their members, and asks to be given up by the server after so long. MariaDB reads the first comment,
+/// MySQL the second one.
+fn select(limit: Duration, from: &str) -> String {
     let (seconds, millis) = (limit.as_secs_f64(), limit.as_millis());
     let mariadb = format!("/*M!100101 SET STATEMENT max_statement_time={seconds:.3} FOR */");
     let mysql = format!("/*+ MAX_EXECUTION_TIME({millis}) */");
-    let from = "FROM t_session_member WHERE session_id IN";
-    format!("{mariadb} SELECT {mysql} session_id, username {from} ({marks}) ORDER BY {order}")
+    format!("{mariadb} SELECT {mysql} session_id, username {from}")
 }
 
 fn collect<P: Protocol>(

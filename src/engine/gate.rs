@@ -24,6 +24,9 @@ use crate::shard::pump::Shared;
 const LOOK: Duration = Duration::from_millis(100);
 /// A store that was there so short a time ago is, so that no answer falls between two looks.
 pub(super) const MOMENT: Duration = Duration::from_millis(250);
+/// A store that is away for a shorter time does not disturb the calm: rows that are slow or refused, which wait in this very
+/// process, say now and then that it is.
+const AWAY_AT_A_LOOK: Duration = Duration::from_secs(1);
 /// A stop does not wait for a store that is away for so long.
 const AWAY_AT_A_STOP: Duration = Duration::from_secs(1);
 /// How long all stores must have answered before events are taken again: at first, and at the most.
@@ -115,7 +118,7 @@ impl Gate {
         for (seen, is_there) in self.seen.iter_mut().zip(is_there) {
             seen.look(now, *is_there);
         }
-        let is_calm = self.culprits(now, Duration::ZERO).next().is_none();
+        let is_calm = self.culprits(now, AWAY_AT_A_LOOK).next().is_none();
         self.calm_since = if is_calm { self.calm_since.or(Some(now)) } else { None };
         let has_calmed = |calm| self.calm_since.is_some_and(|since| now.saturating_duration_since(since) >= calm);
         let is_open = match (self.is_open, self.has_been_open) {

@@ -64,6 +64,19 @@ fn a_store_that_is_away_for_too_long_shuts_and_calm_opens() {
 }
 
 #[test]
+fn moments_do_not_keep_it_shut() {
+    let mut gate = Try::new();
+    assert!(gate.after(0, ALL));
+    assert!(!gate.after(20_000, [true, false, true, true]));
+    // What waits in this process for rows that are slow says so each time it is tried.
+    let opened = (0..4).any(|_| {
+        gate.after(300, [true, false, true, true]);
+        gate.after(900, ALL)
+    });
+    assert!(opened);
+}
+
+#[test]
 fn one_that_flaps_is_taken_at_its_word_less_and_less() {
     let mut gate = Try::new();
     assert!(gate.after(0, ALL));

@@ -68,6 +68,29 @@ fn a_slow_session_stops_none_of_its_neighbours_and_ends_by_itself() {
 }
 
 #[test]
+fn an_engine_that_starts_beside_a_bad_session_finds_a_good_one() {
+    // The bad one is the first of the table, and the first and the last.
+    for (mode, bad) in
+        [(Mode::SlowFor("huge"), "huge"), (Mode::FailsFor("huge"), "huge"), (Mode::FailsFor("z%"), "zzz")]
+    {
+        let world = World::start();
+        let _gateway = world.gateway("gw-1", Protocols::STREAM);
+        world.route("anna", "gw-1");
+        view::install(&world);
+        let good = (0..10).map(|number| format!("n{number}")).collect::<Vec<_>>();
+        good.iter().map(String::as_str).chain([bad]).for_each(|session| view::members(&world, session, &["anna"]));
+        view::set(&world, mode);
+        let engine = world.engine_with(1, "", &[("RESONANCE_MYSQL_TIMEOUT", "1s")]);
+        engine.wait_ready();
+        let publisher = world.publisher();
+        good.iter().for_each(|session| publisher.publish(session, "system", [1]));
+        let metrics = engine.wait_metrics("the others are pushed", |metrics| metrics.events("settled") == 10);
+        assert_eq!(metrics.recipients("delivered"), 10, "{mode:?}: {}", metrics.numbers());
+        engine.stop_clean();
+    }
+}
+
+#[test]
 fn five_slow_sessions_in_one_query_hold_one_lane_and_few_queries_at_the_server() {
     let names = (0..60).map(|number| format!("n{number}")).collect::<Vec<_>>();
     let slow = (0..5).map(|number| format!("slow{number}")).collect::<Vec<_>>();

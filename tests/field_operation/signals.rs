@@ -83,18 +83,41 @@ fn after_a_rotation_hup_opens_the_log_file_again_and_the_engine_runs_on() {
     assert!(text(&log).contains("cut off: 0 events"), "{}", text(&log));
 }
 
-#[test]
-fn no_signal_kills_while_it_starts() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let log = folder.path().join("engine.log");
-    let mut engine = start_alone(folder.path(), &format!("log:\n  output: {}\n", log.display()), Stdio::null());
-    // As soon as it catches signals, which is before it reads its configuration.
+/// Which is before it reads its configuration.
+fn wait_until_it_listens(engine: &Alone) {
     let status = format!("/proc/{}/status", engine.0.id());
     eventually("it catches SIGUSR2", || {
         let caught = text(Path::new(&status));
         let mask = caught.lines().find_map(|line| line.strip_prefix("SigCgt:")).map(str::trim).unwrap_or("0");
         u64::from_str_radix(mask, 16).unwrap_or(0) >> (libc::SIGUSR2 - 1) & 1 == 1
     });
+}
+
+#[test]
+fn a_stop_is_heard_while_the_log_cannot_be_opened() {
+    for signal in [libc::SIGTERM, libc::SIGQUIT, libc::SIGINT] {
+        let folder = tempfile::tempdir().expect("a folder");
+        // Opening it waits for a reader, who never comes.
+        let pipe = folder.path().join("pipe");
+        let path = std::ffi::CString::new(pipe.to_str().expect("UTF-8")).expect("no NUL");
+        // SAFETY: a plain system call with a string that outlives it.
+        assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+        let mut engine = start_alone(folder.path(), &format!("log:\n  output: {}\n", pipe.display()), Stdio::null());
+        wait_until_it_listens(&engine);
+        for harmless in [libc::SIGHUP, libc::SIGUSR1] {
+            send(&engine, harmless);
+        }
+        send(&engine, signal);
+        assert_eq!(code(&mut engine), Some(0), "signal {signal}");
+    }
+}
+
+#[test]
+fn no_signal_kills_while_it_starts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("engine.log");
+    let mut engine = start_alone(folder.path(), &format!("log:\n  output: {}\n", log.display()), Stdio::null());
+    wait_until_it_listens(&engine);
     for signal in [libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2, libc::SIGHUP] {
         send(&engine, signal);
     }

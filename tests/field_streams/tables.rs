@@ -66,6 +66,50 @@ fn a_stream_that_says_not_now_is_no_evidence_for_half_of_the_time() {
 }
 
 #[test]
+fn a_connection_that_grows_old_with_nothing_on_it_costs_no_pause() {
+    for protocol in [Protocol::Stream, Protocol::Batch] {
+        let mut table = table(protocol);
+        for msg_id in 1..=5 {
+            table.event(msg_id);
+            assert_eq!(table.pushed_ids("A"), [msg_id], "{protocol:?}: at once, at {:?}", table.now);
+            match protocol {
+                Protocol::Batch => {
+                    let batch_id = table.take_batches("A")[0];
+                    table.answer("A", &PushBatchResponse { batch_id, failures: vec![] });
+                }
+                _ => table.answer("A", &PushMessageResponse { msg_id, ..Default::default() }),
+            }
+            table.fact("A", StreamFact::GoingAway);
+            ends(&mut table, StreamEnd::Finished);
+            table.pass(3_000);
+        }
+        assert_eq!(table.ended(RecipientEnd::Delivered), 5);
+        table.check();
+    }
+}
+
+#[test]
+fn what_a_gateway_once_answered_wrongly_is_forgotten_in_time() {
+    let mut table = table(Protocol::Stream);
+    table.event(1);
+    let wrong = |table: &mut Table| table.answer("A", &PushMessageResponse { msg_id: 77, ..Default::default() });
+    while table.ended(RecipientEnd::BrokeStream) == 0 {
+        if table.links.contains_key("A") && !table.pushed_ids("A").is_empty() {
+            wrong(&mut table);
+        }
+        table.pass(20);
+    }
+    table.pass(60_000);
+    table.event(2);
+    assert_eq!(table.pushed_ids("A"), [2]);
+    table.answer("A", &PushMessageResponse { msg_id: 2, ..Default::default() });
+    ends(&mut table, StreamEnd::NotOpened("refused".into()));
+    table.event(3);
+    table.pass(60);
+    assert_eq!(table.pushed_ids("A"), [3], "after the shortest pause");
+}
+
+#[test]
 fn what_ends_unheard_is_blamed_only_while_empty_streams_end_well() {
     for does_probe_end_well in [false, true] {
         let mut table = table(Protocol::Stream);

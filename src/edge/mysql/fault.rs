@@ -30,6 +30,13 @@ pub(super) enum Fault {
     Server(MySqlError),
 }
 
+impl Fault {
+    /// Whether a query for other rows may do better: the server is there, and answered this one with an error or too late.
+    pub(super) fn may_be_the_rows(&self) -> bool {
+        matches!(self, Self::Server(_) | Self::Silent(_) | Self::TooSlow)
+    }
+}
+
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         match error {

@@ -143,14 +143,14 @@ impl Outbox {
     /// Nothing the first time; answers that fit begin the count anew, unless it happens again and again.
     fn pause_after_failures(&mut self, now: Nanos) {
         self.unrest.note(false, now);
-        match self.failures_in_row.max(self.unrest.failures()) {
+        match self.failures_in_row.max(self.unrest.failures(now)) {
             0 => self.failures_in_row = 1,
             _ => self.pause(now),
         }
     }
 
     fn pause(&mut self, now: Nanos) {
-        let until = now.after(self.next_pause());
+        let until = now.after(self.next_pause(now));
         self.link = Link::Backoff { until };
     }
 

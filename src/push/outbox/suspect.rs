@@ -89,8 +89,7 @@ pub(super) struct Unrest {
 impl Unrest {
     /// Something broke again.
     pub(super) fn note(&mut self, is_misfit: bool, now: Nanos) {
-        let forgotten = if self.misfits > 0 { MISFITS_FORGOTTEN } else { BREAKS_FORGOTTEN };
-        if now.since(self.last) >= forgotten {
+        if self.is_forgotten(now) {
             *self = Self::default();
         }
         self.last = now;
@@ -103,8 +102,15 @@ impl Unrest {
         self.misfits > 1 && now.since(self.last) < MISFITS_FORGOTTEN
     }
 
+    fn is_forgotten(&self, now: Nanos) -> bool {
+        now.since(self.last) >= if self.misfits > 0 { MISFITS_FORGOTTEN } else { BREAKS_FORGOTTEN }
+    }
+
     /// Failures in a row that a pause is at least as long as after.
-    pub(super) fn failures(&self) -> u32 {
+    pub(super) fn failures(&self, now: Nanos) -> u32 {
+        if self.is_forgotten(now) {
+            return 0;
+        }
         self.breaks.saturating_sub(1).min(FAILURES_WITH_ANSWERS_MAX).max(self.misfits.saturating_sub(1))
     }
 }
@@ -146,15 +152,17 @@ impl Outbox {
 
     /// The same for a stream that still is there.
     pub(super) fn suspect_front(&mut self, how: Break, now: Nanos, effects: &mut Effects) -> Option<String> {
-        if self.has_answered || how == Break::Misfit {
-            self.unrest.note(how == Break::Misfit, now);
-        }
         let Suspect { front: before, breaks, window, probe } = self.suspect;
         if how == Break::Misfit {
+            self.unrest.note(true, now);
             self.suspect.window = 1;
         }
         let item = self.items.front().filter(|item| item.is_written() && !item.is_done)?;
-        if self.has_answered && window == usize::MAX && self.unrest.failures() == 0 && how != Break::Misfit {
+        // A stream that ends with nothing on it is how connections grow old.
+        if self.has_answered && how != Break::Misfit {
+            self.unrest.note(false, now);
+        }
+        if self.has_answered && window == usize::MAX && self.unrest.failures(now) == 0 && how != Break::Misfit {
             return None;
         }
         let front = self.front_no;
@@ -222,7 +230,7 @@ impl Outbox {
         item.rewind();
         // Calls that fail together are one failure.
         if self.calls_from <= now {
-            self.calls_from = now.after(self.next_pause());
+            self.calls_from = now.after(self.next_pause(now));
             effects.warning = Some(("gateway_broken", why));
         }
     }
@@ -233,8 +241,8 @@ impl Outbox {
     }
 
     /// How long the gateway is left alone after one more failure.
-    pub(super) fn next_pause(&mut self) -> Duration {
-        let failures = self.failures_in_row.max(self.unrest.failures());
+    pub(super) fn next_pause(&mut self, now: Nanos) -> Duration {
+        let failures = self.failures_in_row.max(self.unrest.failures(now));
         self.failures_in_row = self.failures_in_row.saturating_add(1);
         self.jittered_backoff(failures)
     }
