@@ -39,6 +39,8 @@ pub const ROUTE_KEY_PREFIX: &str = "resonance:router:user:";
 /// A quiet connection is asked whether it lives this often: with `read_timeout`, the longest time for which a change
 /// can go unnoticed because the server vanished without a word.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// Keys of a probe: behind a proxy they are spread over its servers, so that it fails when all of those are away.
+const PROBE_KEYS: u64 = 8;
 /// A connection that lived this long was a good one: the next wait is a short one again.
 const GOOD_LINK: Duration = Duration::from_secs(1);
 /// The same trouble is logged at most this often.
@@ -103,9 +105,14 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
-    /// The nearest real thing to a lookup, of nobody.
-    fn probe(&self) -> redis::Cmd {
-        redis::cmd("MGET").arg(&self.key_prefix).take()
+    /// The nearest real thing to a lookup, of nobody: so many keys, of which the first is the prefix alone.
+    fn probe(&self, keys: u64) -> redis::Cmd {
+        let mut probe = redis::cmd("MGET");
+        probe.arg(&self.key_prefix);
+        for number in 1..keys {
+            probe.arg(format!("{}{number}", self.key_prefix));
+        }
+        probe
     }
 
     /// The connection failed; trying again soon may help.
@@ -116,7 +123,6 @@ impl Config {
 
     /// The server's own words against us. What only an operator can mend is retried slowly.
     fn refused(&self, text: &str) -> Lost {
-        let text = self.masked(text);
         let (check, slow) = match text.split(' ').next().unwrap_or_default() {
             "WRONGPASS" => ("redis.password is right", true),
             "NOAUTH" if self.password.is_empty() => ("redis.password is set: this Redis wants one", true),
@@ -126,10 +132,12 @@ impl Config {
             "LOADING" | "BUSY" | "MASTERDOWN" => ("that Redis server gets ready", false),
             // Servers before version 6, and proxies.
             "ERR" if text.contains("invalid password") => ("redis.password is right", true),
-            "ERR" if text.contains("no password is set") => ("redis.password is empty: this Redis wants none", true),
+            "ERR" if text.contains("no password is set") || text.contains("without any password configured") => {
+                ("redis.password is empty: this Redis wants none", true)
+            }
             _ => ("redis.addr, redis.db and redis.password fit that Redis server", false),
         };
-        Lost { slow, ..self.lost(&text, check) }
+        Lost { slow, ..self.lost(&self.masked(text), check) }
     }
 
     /// Something that is no Redis reply, or a reply to nothing we asked.
