@@ -30,6 +30,7 @@ use crate::edge::resolve::Resolver;
 use crate::edge::socket::{Backoff, words};
 use crate::limits::RECONNECT_BACKOFF;
 use crate::ports::{Endpoint, Health, LocalFuture, LookupError, Routes, RoutesPort};
+use crate::redact;
 
 use hello::Hello;
 use link::Link;
@@ -145,9 +146,16 @@ impl Config {
         self.lost("unexpected reply", "redis.addr is the address of a Redis server")
     }
 
-    /// Some servers repeat a command they do not know, with the password in it.
+    /// Some servers repeat a command they do not know with what came with it, the password, cut wherever their line ends.
     fn masked(&self, text: &str) -> String {
-        if self.password.is_empty() { text.to_owned() } else { text.replace(&self.password, "***") }
+        const REPEATED: &str = "with args";
+        let is_repeated =
+            |at: &usize| text.as_bytes()[*at..*at + REPEATED.len()].eq_ignore_ascii_case(REPEATED.as_bytes());
+        let at = (0..(text.len() + 1).saturating_sub(REPEATED.len())).find(is_repeated);
+        at.map_or_else(
+            || redact::secret(text, &self.password),
+            |at| redact::secret(&text[..at], &self.password) + "***",
+        )
     }
 }
 
@@ -295,6 +303,28 @@ mod tests {
         for text in [format!("{config:?}"), format!("{:#?}", config.clone()), refused.why] {
             assert!(!text.contains("s3cret") && text.contains("***"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_long_password_is_not_shown_where_a_server_or_a_line_cuts_it() {
+        for len in [100, 120, 250] {
+            let password = "pa55w0rd-of-many-letters-".chars().cycle().take(len).collect::<String>();
+            let config = Config { password: password.clone(), ..Config::default() };
+            // As Redis 5 and 7 repeat HELLO, and one that names no arguments; each cut at 128 bytes.
+            for words in [
+                "ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `default`, `",
+                "ERR unknown command 'HELLO', With Args Beginning With: '3' 'AUTH' 'default' '",
+                "ERR not known: HELLO 3 AUTH default ",
+            ] {
+                let text = format!("{words}{}', ", &password[..len.min(128)]);
+                for text in [&*text, &text[..words.len() + 9]] {
+                    for shown in [config.refused(text).why, config.masked(text), replies::refusal(text, &config)] {
+                        assert!(!shown.contains("pa55w0rd") && shown.contains("***"), "{shown}");
+                    }
+                }
+            }
+        }
+        assert_eq!(Config::default().masked("with arg"), "with arg");
     }
 
     #[test]

@@ -309,7 +309,7 @@ impl At {
 }
 
 /// An MGET that was answered with an error, for an operator.
-fn refusal(text: &str, config: &Config) -> String {
+pub(super) fn refusal(text: &str, config: &Config) -> String {
     let check = match text.split(' ').next().unwrap_or_default() {
         "MOVED" | "ASK" | "CROSSSLOT" => "this is a Redis Cluster: set redis.addr to a Redis that is not one",
         "NOPERM" => "check that the user may MGET all keys that begin with the prefix of routes, and the prefix itself",
