@@ -69,6 +69,8 @@ pub enum Route<'a> {
     Offline,
     /// There is a value and it is no route (no JSON, or without a gateway_id).
     Bad,
+    /// The store answered others of the ask, and has no answer for this user: nothing is known.
+    Unread,
 }
 
 /// The routes of a lookup's users, in the order they were asked for.
@@ -76,6 +78,8 @@ pub enum Route<'a> {
 pub struct RouteList {
     text: String,
     ends: Vec<(u32, RouteKind)>,
+    /// What was said in place of the first answer that is lacking.
+    refusal: Option<Box<str>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +87,7 @@ enum RouteKind {
     Gateway,
     Offline,
     Bad,
+    Unread,
 }
 
 impl RouteList {
@@ -100,8 +105,23 @@ impl RouteList {
             }
             Route::Offline => RouteKind::Offline,
             Route::Bad => RouteKind::Bad,
+            Route::Unread => {
+                self.refusal.get_or_insert_default();
+                RouteKind::Unread
+            }
         };
         self.ends.push((self.text.len() as u32, kind));
+    }
+
+    /// Adds the next user as one that the store has no answer for; what it says is kept of the first one.
+    pub fn push_unread(&mut self, why: &str) {
+        self.refusal.get_or_insert_with(|| why.into());
+        self.push(Route::Unread);
+    }
+
+    /// What the store says in place of answers; none when it answers for all.
+    pub fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
     }
 
     /// How many users it answers for.
@@ -124,6 +144,7 @@ impl RouteList {
                 RouteKind::Gateway => Route::Gateway(id),
                 RouteKind::Offline => Route::Offline,
                 RouteKind::Bad => Route::Bad,
+                RouteKind::Unread => Route::Unread,
             }
         })
     }

@@ -221,7 +221,7 @@ pub trait DeadLetterWriter: Send {
 /// Where users are connected.
 pub trait Routes: Send + Sync + 'static {
     /// Runs on each shard for as long as the shard does: take asks from the port, answer them, say what changed. An ask for
-    /// no users is a probe: do the nearest real thing (read one key) and answer with an empty list, or with the error.
+    /// no users is a probe: do the nearest real thing (read a few keys) and answer with an empty list, or with the error.
     fn serve(&self, port: RoutesPort) -> LocalFuture<()>;
 }
 

@@ -27,6 +27,32 @@ pub fn value(text: &str) -> String {
     }
 }
 
+/// So many characters of a secret in a row are not shown.
+const SHOWN_MAX: usize = 8;
+
+/// A server's words without the secret that it may repeat: whole, or cut off after [`SHOWN_MAX`] characters or more.
+///
+/// ```
+/// assert_eq!(task_engine::redact::secret("no `AUTH`, `correct hor", "correct horse battery"), "no `AUTH`, `***");
+/// ```
+pub fn secret(text: &str, secret: &str) -> String {
+    if secret.is_empty() {
+        return text.to_owned();
+    }
+    let text = text.replace(secret, "***");
+    let Some((begin, _)) = secret.char_indices().nth(SHOWN_MAX) else { return text };
+    let (mut shown, mut rest) = (String::with_capacity(text.len()), &text[..]);
+    while let Some(at) = rest.find(&secret[..begin]) {
+        let (before, found) = rest.split_at(at);
+        let same = found.chars().zip(secret.chars()).take_while(|(one, other)| one == other);
+        let len: usize = same.map(|(one, _)| one.len_utf8()).sum();
+        shown.push_str(before);
+        shown.push_str("***");
+        rest = &found[len..];
+    }
+    shown + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,5 +86,23 @@ mod tests {
         ] {
             assert_eq!(value(text), shown, "{text}");
         }
+    }
+
+    #[test]
+    fn a_secret_is_not_shown_whole_or_cut() {
+        let long = "correct horse battery staple ".repeat(8);
+        let accents = "\u{e9}\u{e8}".repeat(80);
+        for secret_text in [&*long, &*accents, "12345678", "123456789"] {
+            for (cut, _) in secret_text.char_indices().chain([(secret_text.len(), ' ')]) {
+                let text = format!("with `AUTH`, `{}`, `x`", &secret_text[..cut]);
+                let shown = secret(&text, secret_text);
+                let is_hidden = secret_text[..cut].chars().count() >= SHOWN_MAX;
+                assert_eq!(shown == "with `AUTH`, `***`, `x`", is_hidden, "{shown}");
+                assert!(is_hidden || shown == text, "{shown}");
+            }
+        }
+        assert_eq!(secret("pass s3cret pass s3cre", "s3cret"), "pass *** pass s3cre");
+        assert_eq!(secret("as it is", ""), "as it is");
+        assert_eq!(secret("correct horse, correct hors", "correct horse"), "***, ***");
     }
 }

@@ -30,6 +30,7 @@ use crate::edge::resolve::Resolver;
 use crate::edge::socket::{Backoff, words};
 use crate::limits::RECONNECT_BACKOFF;
 use crate::ports::{Endpoint, Health, LocalFuture, LookupError, Routes, RoutesPort};
+use crate::redact;
 
 use hello::Hello;
 use link::Link;
@@ -39,6 +40,8 @@ pub const ROUTE_KEY_PREFIX: &str = "resonance:router:user:";
 /// A quiet connection is asked whether it lives this often: with `read_timeout`, the longest time for which a change
 /// can go unnoticed because the server vanished without a word.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// Keys of a probe: behind a proxy they are spread over its servers, so that it fails when all of those are away.
+const PROBE_KEYS: u64 = 8;
 /// A connection that lived this long was a good one: the next wait is a short one again.
 const GOOD_LINK: Duration = Duration::from_secs(1);
 /// The same trouble is logged at most this often.
@@ -103,9 +106,14 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
-    /// The nearest real thing to a lookup, of nobody.
-    fn probe(&self) -> redis::Cmd {
-        redis::cmd("MGET").arg(&self.key_prefix).take()
+    /// The nearest real thing to a lookup, of nobody: so many keys, of which the first is the prefix alone.
+    fn probe(&self, keys: u64) -> redis::Cmd {
+        let mut probe = redis::cmd("MGET");
+        probe.arg(&self.key_prefix);
+        for number in 1..keys {
+            probe.arg(format!("{}{number}", self.key_prefix));
+        }
+        probe
     }
 
     /// The connection failed; trying again soon may help.
@@ -116,7 +124,6 @@ impl Config {
 
     /// The server's own words against us. What only an operator can mend is retried slowly.
     fn refused(&self, text: &str) -> Lost {
-        let text = self.masked(text);
         let (check, slow) = match text.split(' ').next().unwrap_or_default() {
             "WRONGPASS" => ("redis.password is right", true),
             "NOAUTH" if self.password.is_empty() => ("redis.password is set: this Redis wants one", true),
@@ -126,10 +133,12 @@ impl Config {
             "LOADING" | "BUSY" | "MASTERDOWN" => ("that Redis server gets ready", false),
             // Servers before version 6, and proxies.
             "ERR" if text.contains("invalid password") => ("redis.password is right", true),
-            "ERR" if text.contains("no password is set") => ("redis.password is empty: this Redis wants none", true),
+            "ERR" if text.contains("no password is set") || text.contains("without any password configured") => {
+                ("redis.password is empty: this Redis wants none", true)
+            }
             _ => ("redis.addr, redis.db and redis.password fit that Redis server", false),
         };
-        Lost { slow, ..self.lost(&text, check) }
+        Lost { slow, ..self.lost(&self.masked(text), check) }
     }
 
     /// Something that is no Redis reply, or a reply to nothing we asked.
@@ -137,9 +146,16 @@ impl Config {
         self.lost("unexpected reply", "redis.addr is the address of a Redis server")
     }
 
-    /// Some servers repeat a command they do not know, with the password in it.
+    /// Some servers repeat a command they do not know with what came with it, the password, cut wherever their line ends.
     fn masked(&self, text: &str) -> String {
-        if self.password.is_empty() { text.to_owned() } else { text.replace(&self.password, "***") }
+        const REPEATED: &str = "with args";
+        let is_repeated =
+            |at: &usize| text.as_bytes()[*at..*at + REPEATED.len()].eq_ignore_ascii_case(REPEATED.as_bytes());
+        let at = (0..(text.len() + 1).saturating_sub(REPEATED.len())).find(is_repeated);
+        at.map_or_else(
+            || redact::secret(text, &self.password),
+            |at| redact::secret(&text[..at], &self.password) + "***",
+        )
     }
 }
 
@@ -287,6 +303,28 @@ mod tests {
         for text in [format!("{config:?}"), format!("{:#?}", config.clone()), refused.why] {
             assert!(!text.contains("s3cret") && text.contains("***"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_long_password_is_not_shown_where_a_server_or_a_line_cuts_it() {
+        for len in [100, 120, 250] {
+            let password = "pa55w0rd-of-many-letters-".chars().cycle().take(len).collect::<String>();
+            let config = Config { password: password.clone(), ..Config::default() };
+            // As Redis 5 and 7 repeat HELLO, and one that names no arguments; each cut at 128 bytes.
+            for words in [
+                "ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `default`, `",
+                "ERR unknown command 'HELLO', With Args Beginning With: '3' 'AUTH' 'default' '",
+                "ERR not known: HELLO 3 AUTH default ",
+            ] {
+                let text = format!("{words}{}', ", &password[..len.min(128)]);
+                for text in [&*text, &text[..words.len() + 9]] {
+                    for shown in [config.refused(text).why, config.masked(text), replies::refusal(text, &config)] {
+                        assert!(!shown.contains("pa55w0rd") && shown.contains("***"), "{shown}");
+                    }
+                }
+            }
+        }
+        assert_eq!(Config::default().masked("with arg"), "with arg");
     }
 
     #[test]

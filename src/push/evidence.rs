@@ -3,7 +3,7 @@
 //! Promises that while every ask of a store fails, no ask is blamed, whatever the store says; and that an ask is blamed only
 //! when it failed, then another ask that was sent later succeeded, and then it failed again, alone. Refuses to read error texts.
 //!
-//! A probe (an ask of the store's own choosing: one row that is there, one key) is the other ask where nothing else is asked.
+//! A probe (an ask of the store's own choosing: one row that is there, a few keys) is the other ask where nothing else is asked.
 //! It is trusted only while few asks fail: a store that fails many and answers its probe is a store that is away.
 
 use crate::ids::Nanos;

@@ -253,9 +253,15 @@ impl Push {
         }
         match answer {
             Ok(routes) if routes.len() == asked_for => {
+                if let Some(why) = routes.refusal()
+                    && routes.iter().all(|route| route == Route::Unread)
+                {
+                    return self.routes_failed(no, sent_at, why, true);
+                }
                 self.routes.evidence.answered(sent_at);
                 self.route_store_answered(sent_at, is_suspect);
-                self.take_routes(no, &routes);
+                let read = routes.refusal().map(|why| self.users_failed_in(no, &routes, why));
+                self.take_routes(no, read.as_ref().unwrap_or(&routes));
             }
             Ok(routes) => {
                 let why = format!("the route store answered {} routes to {asked_for} users", routes.len());
@@ -304,6 +310,8 @@ impl Push {
                 Route::Gateway(id) => self.gateway_of_route(id),
                 Route::Offline => Known::Offline,
                 Route::Bad => Known::Bad,
+                // Those have asks of their own by now; whoever had none would be asked for again.
+                Route::Unread => Known::Unknown,
             };
             if known == Known::Bad {
                 let name = self.users.text(*user).to_owned();

@@ -6,6 +6,7 @@ mod support;
 
 mod broken_stores;
 mod empty_lists;
+mod lacking_routes;
 mod refused_routes;
 mod slow_sessions;
 mod view;

@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,20 +14,43 @@ use crate::support::{World, eventually, got};
 
 const SESSIONS: i64 = 10;
 
-/// A proxy before Redis that has each MGET answered with an error (in its place among the replies), or not at all.
-struct Proxy {
-    address: String,
-    answer: Arc<Mutex<Option<&'static str>>>,
+/// A proxy before Redis that has each MGET answered with an error (in its place among the replies), or not at all, or with
+/// an error in the place of some values.
+pub struct Proxy {
+    pub address: String,
+    answer: Arc<Mutex<Option<Told>>>,
+    accepted: Arc<AtomicUsize>,
 }
 
+/// What happens to MGETs.
+#[derive(Clone, Copy)]
+enum Told {
+    /// No answer at all.
+    Silence,
+    Refuse(&'static str),
+    /// Who keeps the keys that match the (Lua) pattern is away.
+    Lack {
+        pattern: &'static str,
+        words: &'static str,
+    },
+}
+
+/// Answers an MGET as Redis does, but for the keys whose server is away.
+const LACKING: &str = "local values = redis.call('MGET', unpack(KEYS)) \
+     for at, key in ipairs(KEYS) do if string.find(key, ARGV[1]) then values[at] = {err = ARGV[2]} end end \
+     return values";
+
 impl Proxy {
-    fn start(server: String) -> Self {
+    pub fn start(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound").to_string();
         let answer = Arc::new(Mutex::new(None));
         let told = answer.clone();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = accepted.clone();
         thread::spawn(move || {
             for client in listener.incoming() {
+                count.fetch_add(1, Ordering::AcqRel);
                 let (Ok(client), Ok(server)) = (client, TcpStream::connect(&server)) else { continue };
                 let (from, mut to) = (server.try_clone().expect("a handle"), client.try_clone().expect("a handle"));
                 thread::spawn(move || std::io::copy(&mut &from, &mut to));
@@ -34,15 +58,26 @@ impl Proxy {
                 thread::spawn(move || forward(client, server, &told));
             }
         });
-        Self { address, answer }
+        Self { address, answer, accepted }
     }
 
     fn says(&self, answer: Option<&'static str>) {
-        *self.answer.lock().expect("lock") = answer;
+        let told = |words: &'static str| if words.is_empty() { Told::Silence } else { Told::Refuse(words) };
+        *self.answer.lock().expect("lock") = answer.map(told);
+    }
+
+    /// Puts these words in the place of each value whose key matches, or no longer.
+    pub fn lacks(&self, pattern: &'static str, words: Option<&'static str>) {
+        *self.answer.lock().expect("lock") = words.map(|words| Told::Lack { pattern, words });
+    }
+
+    /// How many connections came.
+    pub fn connections(&self) -> usize {
+        self.accepted.load(Ordering::Acquire)
     }
 }
 
-fn forward(mut client: TcpStream, mut server: TcpStream, told: &Mutex<Option<&'static str>>) {
+fn forward(mut client: TcpStream, mut server: TcpStream, told: &Mutex<Option<Told>>) {
     let (mut got, mut room) = (Vec::new(), [0; 16 * 1024]);
     while let Ok(bytes @ 1..) = client.read(&mut room) {
         got.extend_from_slice(&room[..bytes]);
@@ -50,8 +85,9 @@ fn forward(mut client: TcpStream, mut server: TcpStream, told: &Mutex<Option<&'s
             let command = got.drain(..len).collect::<Vec<_>>();
             let is_mget = command.windows(6).take(16).any(|bytes| bytes == b"MGET\r\n");
             let command = match (*told.lock().expect("lock"), is_mget) {
-                (Some(""), true) => continue,
-                (Some(error), true) => {
+                (Some(Told::Silence), true) => continue,
+                (Some(Told::Lack { pattern, words }), true) => lacking(&command, pattern, words),
+                (Some(Told::Refuse(error)), true) => {
                     let script = format!("return redis.error_reply('{error}')");
                     format!("*3\r\n$4\r\nEVAL\r\n${}\r\n{script}\r\n$1\r\n0\r\n", script.len()).into_bytes()
                 }
@@ -63,6 +99,17 @@ fn forward(mut client: TcpStream, mut server: TcpStream, told: &Mutex<Option<&'s
         }
     }
     let _ = server.shutdown(std::net::Shutdown::Both);
+}
+
+/// The command that answers this MGET but for some keys.
+fn lacking(mget: &[u8], pattern: &str, words: &str) -> Vec<u8> {
+    let begin = mget.windows(6).position(|bytes| bytes == b"MGET\r\n").expect("an MGET") + 6;
+    let keys = std::str::from_utf8(&mget[begin..]).expect("keys of this test");
+    let number = (keys.matches("\r\n").count() / 2).to_string();
+    let text = |text: &str| format!("${}\r\n{text}\r\n", text.len());
+    let parts = number.parse::<usize>().expect("a number") + 5;
+    let head = [text("EVAL"), text(LACKING), text(&number)].concat();
+    format!("*{parts}\r\n{head}{keys}{}{}", text(pattern), text(words)).into_bytes()
 }
 
 /// How long the first command is, when all of it is there.

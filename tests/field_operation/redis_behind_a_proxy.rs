@@ -146,6 +146,51 @@ fn a_wrong_password_is_told_as_one_and_never_shown() {
 }
 
 #[test]
+fn a_long_password_is_not_shown_when_a_server_repeats_a_part_of_it() {
+    let server = Server::start(&[]);
+    let password = "pa55w0rd-of-many-letters-".repeat(6);
+    // What Redis before version 6 answers, cut at 128 bytes; and a proxy that repeats less in words of its own.
+    for words in ["ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `", "ERR no such thing: AUTH "] {
+        for len in [9, 100, 128, 150] {
+            let said = format!("-{words}{}`, \r\n", &password[..len]);
+            let proxy = Proxy::to(address(&server));
+            proxy.script(Some(at("AUTH", move |client| {
+                let _ = client.write_all(said.as_bytes());
+                let _ = client.read(&mut [0; 64]);
+            })));
+            let config = Config { password: password.clone(), ..through(&proxy) };
+            on_a_shard(config, async move |shard| {
+                shard.ask(1, ["ann"]);
+                let why = shard.answer(1).await.expect_err("it is refused").to_string();
+                for text in [why, shard.trouble()] {
+                    assert!(text.contains("ERR") && text.contains("***") && !text.contains("pa55w0rd"), "{text}");
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn a_user_that_may_read_few_keys_is_served() {
+    let server = Server::start(&[]);
+    let mut client = server.client("");
+    connect(&mut client, "ann", "gw-1");
+    let [prefix, ann] = ["", "ann"].map(|user| format!("~{}", redis_only::key(user)));
+    redis_only::run(&mut client, &["ACL", "SETUSER", "default", "resetkeys", &prefix, &ann]);
+    let config = Config { tracked: false, ..server.config() };
+    on_a_shard(config, async move |shard| {
+        let (routes, _) = shard.ask_until_answered("ann").await;
+        assert_eq!(text(&routes), ["gw-1"]);
+        assert_eq!(shard.port.health(), task_engine::ports::Health::Ready, "the prefix alone can be read");
+        shard.ask(1, []);
+        assert_eq!(shard.answer(1).await.map(|routes| routes.len()), Ok(0));
+        shard.ask(2, ["bob"]);
+        let why = shard.answer(2).await.expect_err("not his").to_string();
+        assert!(why.contains("NOPERM"), "{why}");
+    });
+}
+
+#[test]
 fn a_redis_that_starts_is_tracked() {
     let server = Server::start(&[]);
     let proxy = Proxy::to(address(&server));

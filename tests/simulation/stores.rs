@@ -429,7 +429,11 @@ impl World {
             _ => String::new(),
         };
         let strangers = users.iter().map(|user| stranger(*user)).collect::<Vec<_>>();
+        // A proxy before several servers lacks the users whose server is away.
+        let lacks = if self.fault(Fault::Lookups, 30) { self.rng.pick(&[2, 3, 5]) } else { 1 };
+        let is_lacking = |user: usize| user % lacks == 1;
         let routes = users.iter().zip(&strangers).map(|(user, stranger)| match self.users[*user].stored {
+            _ if is_lacking(*user) => Route::Unread,
             Stored::At(gateway) => Route::Gateway(&self.gateways[gateway].id),
             Stored::Stranger(_) => Route::Gateway(stranger),
             Stored::Offline => Route::Offline,

@@ -220,12 +220,13 @@ impl Shard {
     }
 }
 
-/// The routes as text: the gateway's id, `-` for offline, `!` for a bad one.
+/// The routes as text: the gateway's id, `-` for offline, `!` for a bad one, `?` for one that could not be read.
 pub fn text(routes: &RouteList) -> Vec<&str> {
     let word = |route| match route {
         Route::Gateway(id) => id,
         Route::Offline => "-",
         Route::Bad => "!",
+        Route::Unread => "?",
     };
     routes.iter().map(word).collect()
 }

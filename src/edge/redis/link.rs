@@ -84,15 +84,24 @@ impl<'a> Link<'a> {
     pub(super) async fn ready(mut self, untracked: Option<String>) -> Result<Self, Lost> {
         self.untracked = untracked;
         // The real thing before anything is promised: a server or proxy may greet and answer no lookup.
-        let probe = self.config.probe();
-        if let Err(text) = self.call(&probe).await? {
-            if ["NOAUTH", "WRONGPASS", "DENIED"].iter().any(|code| text.starts_with(code)) {
-                return Err(self.config.refused(&text));
-            }
-            self.refusal = Some(self.replies.refused_at_once(&text, self.config));
+        let keys = self.replies.probe_keys();
+        self.refusal = self.first_probe().await?.err();
+        if self.replies.probe_keys() != keys {
+            // It may be the number of keys that is refused.
+            self.refusal = self.first_probe().await?.err();
         }
         self.serving = true;
         Ok(self)
+    }
+
+    async fn first_probe(&mut self) -> Result<Result<(), String>, Lost> {
+        self.probe();
+        loop {
+            self.turn().await?;
+            if let Some(reply) = self.replies.take_own_probe() {
+                return Ok(reply);
+            }
+        }
     }
 
     /// The address of the server.
@@ -121,14 +130,9 @@ impl<'a> Link<'a> {
             if let Err(lost) = self.turn().await {
                 return lost;
             }
-            // The only plain command from here on is the probe of a quiet connection: nothing else says how the server is.
-            match self.replies.take_plain() {
-                Some(Err(text)) if text.starts_with("NOAUTH") => return self.config.refused(&text),
-                Some(Err(text)) => {
-                    self.port.report(Health::Waiting(self.replies.refused_at_once(&text, self.config)));
-                }
-                Some(Ok(_)) => self.replies.note_answered(self.config, self.port),
-                None => {}
+            // On a quiet connection nothing else says how the server is.
+            if let Some(Err(why)) = self.replies.take_own_probe() {
+                self.port.report(Health::Waiting(why));
             }
             glommio::yield_if_needed().await;
         }
@@ -179,9 +183,14 @@ impl<'a> Link<'a> {
             let Poll::Ready(RouteAsk { ask, users }) = self.port.poll_next(cx) else { break };
             self.command.clear();
             self.command.arg("MGET");
-            if users.is_empty() {
-                self.command.arg(&self.config.key_prefix);
-            }
+            let expected = match users.len() as u64 {
+                0 => {
+                    let keys = self.replies.probe_keys();
+                    self.command = self.config.probe(keys);
+                    Expected::Probe { ask, keys }
+                }
+                users => Expected::Routes { ask, users },
+            };
             for user in users.iter() {
                 let mut key = self.command.writer_for_next_arg();
                 // Into memory: cannot fail.
@@ -189,10 +198,6 @@ impl<'a> Link<'a> {
             }
             self.command.write_packed_command(&mut self.out);
             let due = *due.get_or_insert_with(|| Instant::now() + self.config.read_timeout);
-            let expected = match users.len() as u64 {
-                0 => Expected::Probe { ask },
-                users => Expected::Routes { ask, users },
-            };
             self.replies.expect(due, expected);
         }
     }
@@ -264,10 +269,16 @@ impl<'a> Link<'a> {
         }
         if self.serving && self.replies.outstanding() == 0 && self.heard + PROBE_EVERY <= now {
             // Not a PING: a proxy may answer that by itself.
-            self.config.probe().write_packed_command(&mut self.out);
-            self.replies.expect(now + self.config.read_timeout, Expected::Plain);
+            self.probe();
         }
         Ok(())
+    }
+
+    /// Writes a lookup of nobody.
+    fn probe(&mut self) {
+        let keys = self.replies.probe_keys();
+        self.config.probe(keys).write_packed_command(&mut self.out);
+        self.replies.expect(Instant::now() + self.config.read_timeout, Expected::OwnProbe { keys });
     }
 
     fn overdue(&self, what: &str, limit: Duration) -> Lost {

@@ -1,11 +1,12 @@
 //! Turns what Redis sends into facts for the shard: answers to asks, and pushes that say which routes changed.
 //!
 //! Promises to hand on both in the order in which they came on the wire, which is what makes a cached route safe: a
-//! change said after an answer is later than it. Refuses a reply that does not fit its request; the connection is then
-//! of no more use.
+//! change said after an answer is later than it; and that an error in the place of a value, which a proxy puts there for
+//! each key whose server is away, concerns that key only. Refuses a reply that does not fit its request; the connection is
+//! then of no more use.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::names::{Route, RouteList};
 use crate::ports::{Health, LookupError, RoutesPort};
@@ -13,20 +14,38 @@ use crate::push::facts::AskNo;
 
 use super::resp::{Reader, Token};
 use super::route_json::push_route;
-use super::{Config, Lost};
+use super::{Config, Lost, PROBE_KEYS, Warnings};
 
 /// A server that answered so many MGETs in a row with errors is not there; one alone may be that ask's fault.
 const REFUSALS_MAX: u32 = 2;
+/// One that has answered an MGET which was sent so shortly before is there, whatever it refuses.
+const LATELY: Duration = Duration::from_secs(1);
+/// What a server says to whoever it will not talk to: the first at any time, all before it has answered a lookup.
+const HANDSHAKE_CODES: [&str; 3] = ["NOAUTH", "WRONGPASS", "DENIED"];
 
 /// What a reply that is still to come belongs to.
 #[derive(Debug)]
 pub(super) enum Expected {
     /// The MGET of an ask for so many users.
     Routes { ask: AskNo, users: u64 },
-    /// The MGET of an ask for nobody, which reads one key that nobody has: is the server there?
-    Probe { ask: AskNo },
+    /// The MGET of an ask for nobody, which reads so many keys that most likely nobody has: is the server there?
+    Probe { ask: AskNo, keys: u64 },
+    /// The same MGET of our own: before asks are taken, and on a quiet connection.
+    OwnProbe { keys: u64 },
     /// A command of ours of which only success or the error matters.
     Plain,
+}
+
+impl Expected {
+    /// How many values its array has.
+    fn values(&self) -> Option<u64> {
+        match self {
+            Self::Routes { users: values, .. } | Self::Probe { keys: values, .. } | Self::OwnProbe { keys: values } => {
+                Some(*values)
+            }
+            Self::Plain => None,
+        }
+    }
 }
 
 /// The requests on the wire, oldest first, and how far into the current reply we are.
@@ -35,16 +54,26 @@ pub(super) struct Replies {
     expected: VecDeque<(Instant, Expected)>,
     at: At,
     plain: Option<Result<bool, String>>,
-    /// MGETs answered with an error since the latest that was not.
+    own_probe: Option<Result<(), String>>,
+    /// How many keys the next probe reads.
+    probe_keys: u64,
+    /// MGETs answered with nothing but errors since the latest that was not.
     refused: u32,
+    /// When the reply had to come to the latest MGET that was answered.
+    answered: Option<Instant>,
+    /// The server was said to be away.
+    is_away: bool,
+    warnings: Warnings,
+    /// It was also warned of that.
+    is_warned: bool,
 }
 
 #[derive(Debug)]
 enum At {
     /// Between replies.
     Head,
-    /// Inside an MGET's array.
-    Values { ask: AskNo, left: u64, routes: RouteList },
+    /// Inside an MGET's array; it is still expected.
+    Values { left: u64, routes: RouteList },
     /// At the name of a push with so many elements.
     PushName { elements: u64 },
     /// At what became invalid.
@@ -57,7 +86,18 @@ enum At {
 
 impl Replies {
     pub(super) fn new() -> Self {
-        Self { expected: VecDeque::new(), at: At::Head, plain: None, refused: 0 }
+        Self {
+            expected: VecDeque::new(),
+            at: At::Head,
+            plain: None,
+            own_probe: None,
+            probe_keys: PROBE_KEYS,
+            refused: 0,
+            answered: None,
+            is_away: false,
+            warnings: Warnings::default(),
+            is_warned: false,
+        }
     }
 
     /// A request was written whose reply must have come at `due`.
@@ -80,11 +120,21 @@ impl Replies {
         self.plain.take()
     }
 
+    /// The reply to the last probe of our own, once it came: success, or what an operator is told.
+    pub(super) fn take_own_probe(&mut self) -> Option<Result<(), String>> {
+        self.own_probe.take()
+    }
+
+    /// How many keys a probe reads now.
+    pub(super) fn probe_keys(&self) -> u64 {
+        self.probe_keys
+    }
+
     /// The asks that will get no reply any more.
     pub(super) fn unanswered(self) -> impl Iterator<Item = AskNo> {
         self.expected.into_iter().filter_map(|(_, what)| match what {
-            Expected::Routes { ask, .. } | Expected::Probe { ask } => Some(ask),
-            Expected::Plain => None,
+            Expected::Routes { ask, .. } | Expected::Probe { ask, .. } => Some(ask),
+            Expected::OwnProbe { .. } | Expected::Plain => None,
         })
     }
 
@@ -99,16 +149,18 @@ impl Replies {
     fn take(&mut self, token: Token<'_>, config: &Config, port: &RoutesPort) -> Result<(), Lost> {
         match &mut self.at {
             At::Head => return self.head(token, config, port),
-            At::Values { left, routes, .. } => {
+            At::Values { left, routes } => {
                 match token {
                     Token::Bulk(value) => push_route(routes, value),
                     Token::Null => routes.push(Route::Offline),
                     Token::TooLong => routes.push(Route::Bad),
+                    Token::Error(_) if routes.refusal().is_some() => routes.push(Route::Unread),
+                    Token::Error(text) => routes.push_unread(&refusal(&line(text), config)),
                     _ => return Err(config.nonsense()),
                 }
                 *left -= 1;
                 if *left == 0 {
-                    self.answer(config, port);
+                    self.values_are_here(config, port);
                 }
             }
             At::PushName { elements } => {
@@ -161,17 +213,28 @@ impl Replies {
                 self.plain = Some(Ok(matches!(token, Token::Map(_))));
                 self.at = At::ignore(0).more(&token);
             }
-            (Expected::Routes { ask, users }, Token::Array(values)) if values == users => {
-                self.at = At::Values { ask, left: values, routes: RouteList::new() };
+            (what, Token::Array(values)) if what.values() == Some(values) => {
+                self.at = At::Values { left: values, routes: RouteList::new() };
                 // Still unanswered until its last value is here.
-                self.expected.push_front((due, Expected::Routes { ask, users }));
+                self.expected.push_front((due, what));
             }
-            (Expected::Probe { ask }, Token::Array(1)) => {
-                self.at = At::ignore(1);
-                self.answers(ask, RouteList::new(), config, port);
-            }
-            (Expected::Routes { ask, .. } | Expected::Probe { ask }, Token::Error(text)) => {
-                self.refuse(ask, &line(text), config, port)?
+            (what, Token::Error(text)) => {
+                let text = line(text);
+                // The password was changed under us: the handshake of a new connection says it best. Not when it is said
+                // in the place of one value: then a proxy's connection to one server lacks it.
+                let codes = if matches!(what, Expected::OwnProbe { .. }) {
+                    &HANDSHAKE_CODES[..]
+                } else {
+                    &HANDSHAKE_CODES[..1]
+                };
+                if !matches!(what, Expected::Routes { .. }) {
+                    // It may be the number of keys that is refused, or all but the prefix: the next one asks the other way.
+                    self.probe_keys = if self.probe_keys == 1 { PROBE_KEYS } else { 1 };
+                }
+                self.refuse(due, what, refusal(&text, config), port);
+                if codes.iter().any(|code| text.starts_with(code)) {
+                    return Err(config.refused(&text));
+                }
             }
             (what, _) => {
                 self.expected.push_front((due, what));
@@ -181,46 +244,48 @@ impl Replies {
         Ok(())
     }
 
-    fn answer(&mut self, config: &Config, port: &RoutesPort) {
-        if let At::Values { ask, routes, .. } = std::mem::replace(&mut self.at, At::Head) {
-            self.expected.pop_front();
-            self.answers(ask, routes, config, port);
+    /// The last value of an MGET came. One that has an answer for any key is an answer; what it lacks is the core's to
+    /// ask again.
+    fn values_are_here(&mut self, config: &Config, port: &RoutesPort) {
+        let At::Values { routes, .. } = std::mem::replace(&mut self.at, At::Head) else { return };
+        let Some((due, what)) = self.expected.pop_front() else { return };
+        let why = routes.refusal().filter(|_| routes.iter().all(|route| route == Route::Unread)).map(str::to_owned);
+        match (what, why) {
+            (what, Some(why)) => return self.refuse(due, what, why, port),
+            (Expected::Routes { ask, .. }, None) => port.answer(ask, Ok(routes)),
+            (Expected::Probe { ask, .. }, None) => port.answer(ask, Ok(RouteList::new())),
+            (Expected::OwnProbe { .. } | Expected::Plain, None) => self.own_probe = Some(Ok(())),
         }
-    }
-
-    fn answers(&mut self, ask: AskNo, routes: RouteList, config: &Config, port: &RoutesPort) {
-        port.answer(ask, Ok(routes));
-        self.note_answered(config, port);
-    }
-
-    /// A lookup was answered.
-    pub(super) fn note_answered(&mut self, config: &Config, port: &RoutesPort) {
-        if std::mem::take(&mut self.refused) >= REFUSALS_MAX {
-            tracing::info!(shard = %port.shard(), "redis {}: answers route lookups again", config.addr);
+        self.refused = 0;
+        self.answered = Some(due);
+        if std::mem::take(&mut self.is_away) {
             port.report(Health::Ready);
+            if std::mem::take(&mut self.is_warned) {
+                tracing::info!(shard = %port.shard(), "redis {}: answers route lookups again", config.addr);
+            }
         }
     }
 
-    /// The only lookup was refused: the server is not there until one is answered.
-    pub(super) fn refused_at_once(&mut self, text: &str, config: &Config) -> String {
-        self.refused = REFUSALS_MAX;
-        refusal(text, config)
-    }
-
-    /// The server answered an MGET with an error: the core decides by other asks whose fault that is, and while all are
-    /// refused the server is not there.
-    fn refuse(&mut self, ask: AskNo, text: &str, config: &Config, port: &RoutesPort) -> Result<(), Lost> {
-        let error = LookupError::Rejected(refusal(text, config));
-        self.refused += 1;
-        if self.refused == REFUSALS_MAX {
-            tracing::warn!(shard = %port.shard(), "{error}");
+    /// The server answered with an error, or with one in the place of each value: the core decides by other asks whose
+    /// fault that is, and while all are refused the server is not there.
+    fn refuse(&mut self, due: Instant, what: Expected, why: String, port: &RoutesPort) {
+        match what {
+            Expected::Routes { ask, .. } | Expected::Probe { ask, .. } => {
+                self.refused = self.refused.saturating_add(1);
+                let is_there = self.answered.is_some_and(|answered| due < answered + LATELY);
+                if self.refused >= REFUSALS_MAX && !is_there {
+                    self.warnings.say(port, &why);
+                    (self.is_away, self.is_warned) = (true, true);
+                    port.report(Health::Waiting(why.clone()));
+                }
+                port.answer(ask, Err(LookupError::Rejected(why)));
+            }
+            // The only lookup: the server is not there until one is answered.
+            Expected::OwnProbe { .. } | Expected::Plain => {
+                self.is_away = true;
+                self.own_probe = Some(Err(why));
+            }
         }
-        if self.refused >= REFUSALS_MAX {
-            port.report(Health::Waiting(error.to_string()));
-        }
-        port.answer(ask, Err(error));
-        // The password was changed under us: the handshake of a new connection says it best.
-        if text.starts_with("NOAUTH") { Err(config.refused(text)) } else { Ok(()) }
     }
 }
 
@@ -244,7 +309,7 @@ impl At {
 }
 
 /// An MGET that was answered with an error, for an operator.
-fn refusal(text: &str, config: &Config) -> String {
+pub(super) fn refusal(text: &str, config: &Config) -> String {
     let check = match text.split(' ').next().unwrap_or_default() {
         "MOVED" | "ASK" | "CROSSSLOT" => "this is a Redis Cluster: set redis.addr to a Redis that is not one",
         "NOPERM" => "check that the user may MGET all keys that begin with the prefix of routes, and the prefix itself",
@@ -260,107 +325,4 @@ fn line(text: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ids::ShardId;
-    use crate::push::facts::Input;
-    use crate::shard::inbox::LocalFacts;
-
-    fn facts(expected: Vec<Expected>, bytes: &[u8], piece: usize) -> (Result<(), Lost>, Vec<Input>, Vec<AskNo>) {
-        let facts = LocalFacts::default();
-        let port = RoutesPort::new(ShardId(0), facts.clone());
-        let config = Config::default();
-        let (mut replies, mut reader) = (Replies::new(), Reader::new());
-        expected.into_iter().for_each(|what| replies.expect(Instant::now(), what));
-        let mut result = Ok(());
-        for piece in bytes.chunks(piece) {
-            reader.room()[..piece.len()].copy_from_slice(piece);
-            reader.filled(piece.len());
-            result = result.and_then(|()| replies.drain(&mut reader, &config, &port));
-        }
-        let mut seen = Vec::new();
-        facts.take_all(&mut seen);
-        (result, seen, replies.unanswered().collect())
-    }
-
-    fn routes(ask: AskNo, users: u64) -> Expected {
-        Expected::Routes { ask, users }
-    }
-
-    #[test]
-    fn answers_and_changes_keep_the_order_of_the_wire() {
-        let key = |name: &str| format!("${}\r\nresonance:router:user:{name}\r\n", name.len() + 22);
-        let push = |keys: &str| format!(">2\r\n$10\r\ninvalidate\r\n{keys}");
-        let wire = [
-            push(&format!("*2\r\n{}{}", key("ann"), key("bob"))),
-            "*3\r\n$24\r\n{\"gateway_id\":\"gateway\"}\r\n_\r\n$3\r\nbad\r\n".to_owned(),
-            push("_\r\n"),
-            ">3\r\n$7\r\nmessage\r\n*1\r\n:1\r\n+x\r\n%2\r\n+a\r\n*2\r\n:1\r\n:2\r\n+b\r\n_\r\n".to_owned(),
-            push("*1\r\n$5\r\nother\r\n"),
-            "-LOADING busy\r\n".to_owned(),
-            push(&format!("*1\r\n{}", key(""))),
-        ]
-        .concat();
-        for piece in [1, 3, wire.len()] {
-            let expected = vec![routes(1, 3), Expected::Plain, routes(2, 1), routes(3, 1)];
-            let (result, seen, unanswered) = facts(expected, wire.as_bytes(), piece);
-            assert_eq!(result, Ok(()));
-            let listed: RouteList = [Route::Gateway("gateway"), Route::Offline, Route::Bad].into_iter().collect();
-            let [
-                Input::RouteChanged(ann),
-                Input::RouteChanged(bob),
-                Input::Routes { ask: 1, answer: Ok(got) },
-                Input::RoutesUnknown,
-                Input::Routes { ask: 2, answer: Err(LookupError::Rejected(why)) },
-                Input::RouteChanged(empty),
-            ] = &seen[..]
-            else {
-                panic!("{seen:?}")
-            };
-            assert_eq!((&**ann, &**bob, got, &**empty), ("ann", "bob", &listed, ""));
-            assert!(why.contains("LOADING") && why.contains("127.0.0.1:6379"), "{why}");
-            assert_eq!(unanswered, [3]);
-        }
-    }
-
-    #[test]
-    fn a_reply_that_does_not_fit_is_a_lost_connection() {
-        for wire in ["*2\r\n_\r\n", "+OK\r\n", "*1\r\n*1\r\n", "nonsense\r\n", ">2\r\n$10\r\ninvalidate\r\n+x\r\n"] {
-            let (result, seen, unanswered) = facts(vec![routes(9, 1)], wire.as_bytes(), 4);
-            assert!(result.is_err() && seen.is_empty(), "{wire:?}: {seen:?}");
-            assert_eq!(unanswered, [9], "{wire:?}");
-        }
-        let (result, ..) = facts(vec![], b"-ERR max number of clients reached\r\n", 5);
-        assert!(result.expect_err("refused").why.contains("max number of clients"), "the server's words are kept");
-    }
-
-    #[test]
-    fn a_refusal_is_an_error_whatever_it_says_and_two_in_a_row_are_an_outage() {
-        for error in [
-            "MOVED 3999 127.0.0.1:6381",
-            "CROSSSLOT Keys in request don't hash to the same slot",
-            "ERR unknown command 'MGET'",
-            "BUSY Redis is busy running a script",
-            "CLUSTERDOWN The cluster is down",
-            "NOPERM no permissions",
-            "NOAUTH Authentication required.",
-            "upstream failure",
-        ] {
-            let (result, seen, _) = facts(vec![routes(1, 1)], format!("-{error}\r\n").as_bytes(), 7);
-            assert_eq!(result.is_err(), error.starts_with("NOAUTH"));
-            let [Input::Routes { ask: 1, answer: Err(answer) }] = &seen[..] else { panic!("{seen:?}") };
-            assert!(matches!(answer, LookupError::Rejected(_)), "{error}");
-            assert!(answer.to_string().contains(error), "{answer}");
-            assert_eq!(answer.to_string().contains("Cluster:"), error.starts_with('M') || error.starts_with("CR"));
-        }
-        let probe = |ask| Expected::Probe { ask };
-        let wire = b"-upstream failure\r\n*1\r\n_\r\n-upstream failure\r\n*1\r\n$1\r\nx\r\n";
-        let (result, seen, unanswered) = facts(vec![probe(1), probe(2), probe(3), probe(4)], wire, 5);
-        assert_eq!((result, unanswered), (Ok(()), vec![]));
-        let answers = seen.iter().map(|fact| match fact {
-            Input::Routes { ask, answer } => (*ask, answer.as_ref().map(RouteList::len).ok()),
-            other => panic!("{other:?}"),
-        });
-        assert_eq!(answers.collect::<Vec<_>>(), [(1, None), (2, Some(0)), (3, None), (4, Some(0))]);
-    }
-}
+mod tests;

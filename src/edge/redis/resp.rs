@@ -11,6 +11,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 pub(super) const VALUE_BYTES_MAX: usize = 16 * 1024;
 /// A line (a header, a status, an error) longer than this is no RESP.
 const LINE_BYTES_MAX: usize = 32 * 1024;
+/// What is said of an error that is passed over.
+const LONG_ERROR: &[u8] = b"an error too long to be shown";
 
 /// One piece of a reply. The elements of an aggregate follow as tokens of their own.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,7 +53,7 @@ pub(super) struct Reader {
 enum Found {
     Line(u8, Range<usize>),
     Bulk(u8, Range<usize>),
-    TooLong,
+    TooLong(u8),
 }
 
 impl Reader {
@@ -85,7 +87,8 @@ impl Reader {
         }
         let Some(found) = self.find()? else { return Ok(None) };
         let (kind, range) = match found {
-            Found::TooLong => return Ok(Some(Token::TooLong)),
+            Found::TooLong(b'!') => return Ok(Some(Token::Error(LONG_ERROR))),
+            Found::TooLong(_) => return Ok(Some(Token::TooLong)),
             Found::Bulk(b'!', range) => return Ok(Some(Token::Error(&self.buffer[range]))),
             Found::Bulk(b'=', range) => {
                 let text = self.buffer[range].get(4..).ok_or(Broken)?;
@@ -129,7 +132,7 @@ impl Reader {
             self.start = after;
             // The token is handed out at once; what follows it is not looked at before these bytes are past.
             self.skip = length.checked_add(2).ok_or(Broken)?;
-            return Ok(Some(Found::TooLong));
+            return Ok(Some(Found::TooLong(kind)));
         }
         let range = after..after + length as usize;
         let Some(ending) = self.buffer[..self.end].get(range.end..range.end + 2) else { return Ok(None) };
@@ -200,6 +203,13 @@ mod tests {
                         Array Line TooLong Bulk Line";
         assert_eq!(kinds.join(" "), expected);
         assert_eq!(seen[17], format!("{:?}", Token::Bulk(b"abc")));
+    }
+
+    #[test]
+    fn an_error_that_is_passed_over_is_one() {
+        let bytes = format!("!100000\r\n{}\r\n+END\r\n", "x".repeat(100_000));
+        let expected = [format!("{:?}", Token::Error(LONG_ERROR)), format!("{:?}", Token::Line(b"END"))];
+        assert_eq!(tokens(bytes.as_bytes(), &[]), Ok(expected.to_vec()));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::RouteAsk;
 use crate::ids::{Nanos, SessionIx, UserIx};
 use crate::limits::{REFUSED_USERS_MAX, STORE_AWAY_PAUSE_MAX, SUSPECT_PAUSE_MAX};
+use crate::names::{Route, RouteList};
 use crate::push::Push;
 use crate::push::evidence::Blame;
 use crate::push::members::suspect_pause;
@@ -57,6 +58,40 @@ impl Push {
         } else {
             self.routes.parts.push_back(no);
         }
+    }
+
+    /// The store answered a set but for some users: those are asked for alone from here on; what is left of the ask, and the
+    /// answers given, are the others'. Sessions that need one of those wait for the new asks when the ask's end wakes them.
+    pub(super) fn users_failed_in(&mut self, no: u32, routes: &RouteList, why: &str) -> RouteList {
+        self.routes.close_open();
+        let asks = &mut self.routes;
+        asks.evidence.failed(self.now);
+        asks.wants_probe = true;
+        let ask = asks.asks.get_mut(&no).expect("looked at by the caller");
+        let (users, holds) = (std::mem::take(&mut ask.users), std::mem::take(&mut ask.holds));
+        let (mut read, mut unread) = (RouteList::new(), Vec::new());
+        for (user, route) in users.into_iter().zip(routes.iter()) {
+            if route == Route::Unread {
+                unread.push(user);
+            } else {
+                ask.users.push(user);
+                read.push(route);
+            }
+        }
+        let due = self.now.after(suspect_pause(1, Duration::ZERO));
+        for user in &unread {
+            let (users, failed_at, due_at) = (vec![*user], Some(self.now), Some(due));
+            let no = asks.enter(RouteAsk { users, failures: 1, failed_at, due: due_at, ..RouteAsk::default() });
+            asks.suspects.insert((due, no));
+            asks.alone.insert(*user, no);
+            self.users.set_asked(*user, no);
+        }
+        let name = self.users.text(unread[0]).to_owned();
+        self.warn("routes_unavailable", || format!("user {name}: {why}"));
+        for (at, user) in holds {
+            self.routes.ask(self.users.asked_in(user)).holds.push((at, user));
+        }
+        read
     }
 
     /// A user failed alone.
