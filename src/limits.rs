@@ -178,6 +178,19 @@ pub const STORE_PIECES_MAX: usize = 16 * 1024;
 pub const STORE_RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Dead letters of one shard under way at once.
 pub const BURY_ASKS_IN_FLIGHT: usize = 64;
+/// How long nothing more is asked of a store after the queue before its threads was full.
+pub const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(50);
+/// Inbox asks of one shard under way at once that are always allowed: each full queue halves the number down to it, and each
+/// ask that is stored adds one.
+pub const STORE_ASKS_AT_FULL_QUEUE: usize = 8;
+/// For how long a session whose events ended as refused, or a user whose row did, ends the next ones with the first failure that
+/// is charged.
+pub const REFUSED_REMEMBERED: Duration = Duration::from_secs(60);
+/// Users remembered for that by one shard; the rows of one more are tried as often as everybody's.
+pub const REFUSED_OWNERS_MAX: usize = 1024;
+/// Events of sessions whose member lookups are refused may be this part of what a shard may have in flight (events and bytes);
+/// past it the oldest of them end before `consumer.max_retry`.
+pub const REFUSED_WAITS_PART: usize = 4;
 /// How long an ask waits before it goes again to a store that is away.
 pub const STORE_AWAY_PAUSE: Duration = Duration::from_millis(200);
 /// The same after it was away for a while.

@@ -14,6 +14,8 @@ mod dispatch;
 mod empty_lists;
 pub mod evidence;
 pub mod facts;
+#[cfg(test)]
+mod failing_tests;
 mod foresee;
 mod gateways;
 mod holds;
@@ -114,6 +116,10 @@ pub struct Activity {
     pub lookup_probes: u64,
     /// Events of sessions without members that ended before `members.empty_wait`, because too many waited.
     pub empty_waits_cut: u64,
+    /// Events of sessions whose lookups are refused that ended before they were tried often enough, because too many waited.
+    pub refused_waits_cut: u64,
+    /// Asks that found the queue before a store's threads full.
+    pub asks_not_taken: u64,
     /// MGETs sent.
     pub mgets: u64,
     /// Users asked for in them.
@@ -248,6 +254,7 @@ impl Push {
             // Whoever waited for it has ended.
             Input::Members { .. } | Input::Routes { .. } | Input::Stored { .. } | Input::Buried { .. }
                 if self.is_cut_off => {}
+            Input::NotAsked { of, ask } => self.not_asked(of, ask),
             Input::Event { tag, .. } if self.is_cut_off => self.give_back(tag, EventEnd::CutByStop),
             Input::Event { tag, .. } if self.is_retreating && self.room() == 0 => {
                 self.give_back(tag, EventEnd::GivenBack);
@@ -437,6 +444,11 @@ impl Push {
     /// Events that wait because the list of their session was empty.
     pub fn events_without_members(&self) -> usize {
         if self.is_cut_off { 0 } else { self.members.empty.events() }
+    }
+
+    /// Events that wait although the lookups of their session are refused.
+    pub fn events_refused_members(&self) -> usize {
+        if self.is_cut_off { 0 } else { self.members.empty.refused_events() }
     }
 
     /// Recipients of bundled events without an end.

@@ -70,16 +70,11 @@ impl MemberThreads {
     /// before (`is_suspect`) goes to threads of its own.
     ///
     /// # Errors
-    /// Gives the ask's number back when the queue is full: nothing will come to `reply`; the caller answers the core
-    /// with [`queue_full`](Self::queue_full) in its stead.
+    /// Gives the ask's number back when the queue is full: nothing will come to `reply`; the caller tells the core
+    /// that nobody was asked ([`Input::NotAsked`]).
     pub fn ask(&self, ask: AskNo, sessions: Vec<SessionId>, is_suspect: bool, reply: FactSender) -> Result<(), AskNo> {
         let queue = if is_suspect { &self.suspects } else { &self.asks };
         queue.try_send(Ask { ask, sessions, reply }).map_err(|refused| refused.into_inner().ask)
-    }
-
-    /// The answer to an ask that [`ask`](Self::ask) refused.
-    pub fn queue_full() -> LookupError {
-        LookupError::Unavailable("member lookup queue is full".to_owned())
     }
 
     /// What the latest lookup or ping of any thread said of the store; waiting until the first.
@@ -231,7 +226,6 @@ mod tests {
             threads.ask(ask, vec!["s".into()], false, sender.clone()).expect("room");
         }
         assert_eq!(threads.ask(77_777, vec!["s".into()], false, sender.clone()), Err(77_777));
-        assert!(matches!(MemberThreads::queue_full(), LookupError::Unavailable(_)));
         drop(hold);
         for expected in 0..=ASKS_MAX as u64 {
             assert_eq!(next(&facts).0, expected);

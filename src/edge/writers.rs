@@ -188,9 +188,5 @@ fn checked<K: Kind>(answers: Vec<Result<K::Answer, LookupError>>, asked: usize) 
     (0..asked).map(|_| Err(LookupError::Unavailable(why.clone()))).collect()
 }
 
-fn queue_full(name: &str) -> LookupError {
-    LookupError::Unavailable(format!("{name}: the queue of its threads is full"))
-}
-
 #[cfg(test)]
 mod tests;

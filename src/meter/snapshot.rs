@@ -117,6 +117,12 @@ snapshot! {
     Gauge events_without_members,
     /// Events without members that went to the dead letters before members.empty_wait, because too many waited.
     Counter empty_waits_cut,
+    /// Events that wait although the member lookups of their session fail while others succeed.
+    Gauge events_refused_members,
+    /// Events of such sessions that went to the dead letters before consumer.max_retry, because too many waited.
+    Counter refused_waits_cut,
+    /// Asks that found the queue before the threads of a store full (members, inbox, dead letters), and wait for room.
+    Counter asks_not_taken,
     /// MGETs sent.
     Counter mgets,
     /// Routes asked for in MGETs.

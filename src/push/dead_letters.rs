@@ -15,7 +15,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 
 use crate::ids::{Nanos, UserIx};
-use crate::limits::{BURY_ASKS_IN_FLIGHT, STORE_AWAY_PAUSE};
+use crate::limits::{BURY_ASKS_IN_FLIGHT, QUEUE_FULL_PAUSE, STORE_AWAY_PAUSE};
 use crate::outcome::{EventEnd, RecipientEnd};
 use crate::ports::{DeadLetter, DeliveryTag, LookupError};
 use crate::push::Push;
@@ -83,6 +83,13 @@ impl DeadLetterAsks {
     fn take_number(&mut self) -> AskNo {
         self.next_no += 1;
         self.next_no - 1
+    }
+
+    /// A letter found the queue full: it is the next one, after a pause.
+    pub fn not_asked(&mut self, ask: AskNo, now: Nanos) {
+        let Some((pending, _)) = self.asked.remove(&ask) else { return };
+        self.wanted.push_front(pending);
+        self.store_away_until = self.store_away_until.max(now.after(QUEUE_FULL_PAUSE));
     }
 
     /// A letter was not taken. `retries` is how often one letter is asked for again and the first pause.

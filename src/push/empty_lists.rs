@@ -3,29 +3,46 @@
 //! Promises that an empty list is never kept, that the session is asked for again, with growing pauses, until its oldest
 //! event has waited `members.empty_wait` since it arrived and was asked for after that, and that only then this event goes
 //! to the dead letters; what stands behind it waits in order, each its own time. Promises that such events hold a bounded
-//! part of what the shard may have in flight ([`EMPTY_WAITS_PART`]): past it the oldest of all ends at once.
+//! part of what the shard may have in flight ([`EMPTY_WAITS_PART`]): past it the oldest of all ends at once. So do, apart
+//! from these, the events of sessions whose lookups are refused ([`REFUSED_WAITS_PART`]), but not while the store is away.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ids::{Nanos, SessionIx};
-use crate::limits::{EMPTY_LIST_PAUSE, EMPTY_WAITS_PART, EVENTS_IN_FLIGHT_MAX, PAYLOAD_BYTES_IN_FLIGHT_MAX};
+use crate::limits::{
+    EMPTY_LIST_PAUSE, EMPTY_WAITS_PART, EVENTS_IN_FLIGHT_MAX, PAYLOAD_BYTES_IN_FLIGHT_MAX, REFUSED_WAITS_PART,
+};
 use crate::outcome::EventEnd;
 use crate::push::Push;
 use crate::push::bundle::EventIx;
 use crate::push::sessions::MemberList;
 
-/// The sessions that wait for their first member.
+/// Sessions whose events wait for members, counted.
 #[derive(Debug, Default)]
-pub struct EmptyLists {
+struct Counted {
     /// By the order of their oldest event.
     by_age: BTreeSet<(u64, SessionIx)>,
-    /// When each that is not being asked for is asked for again.
-    later: BTreeSet<(Nanos, SessionIx)>,
     /// Their events, and the bytes of these.
     events: usize,
     bytes: usize,
+}
+
+impl Counted {
+    fn is_over(&self, window: usize, part: usize) -> bool {
+        let most = window.min(EVENTS_IN_FLIGHT_MAX) / part;
+        self.events > most.max(1) || self.bytes > PAYLOAD_BYTES_IN_FLIGHT_MAX / part
+    }
+}
+
+/// The sessions that wait for their first member, and those whose lookups are refused.
+#[derive(Debug, Default)]
+pub struct EmptyLists {
+    empty: Counted,
+    refused: Counted,
+    /// When each empty one that is not being asked for is asked for again.
+    later: BTreeSet<(Nanos, SessionIx)>,
 }
 
 impl EmptyLists {
@@ -38,9 +55,18 @@ impl EmptyLists {
         })
     }
 
-    /// Events that wait.
+    /// Events that wait for a first member.
     pub fn events(&self) -> usize {
-        self.events
+        self.empty.events
+    }
+
+    /// Events that wait although the lookups of their session are refused.
+    pub fn refused_events(&self) -> usize {
+        self.refused.events
+    }
+
+    fn counted(&mut self, is_refused: bool) -> &mut Counted {
+        if is_refused { &mut self.refused } else { &mut self.empty }
     }
 }
 
@@ -62,14 +88,15 @@ impl Push {
         }
         let session = &mut self.sessions[at];
         let trouble = session.trouble.get_or_insert_default();
-        (trouble.failed_at, trouble.failures) = (None, 0);
+        (trouble.failed_at, trouble.failures, trouble.refused) = (None, 0, None);
         trouble.empties += 1;
         let empties = trouble.empties;
         while let Some(&event) = self.sessions[at].waiting.front() {
             if asked_at < self.ledger[event].arrived.after(self.settings.empty_wait) {
                 break;
             }
-            self.end_without_members(at, empties);
+            self.sessions[at].waiting.pop_front();
+            self.end_without_members(at, event, empties);
         }
         let Some(&event) = self.sessions[at].waiting.front() else { return self.forget_empty(at) };
         self.enter_empty(at);
@@ -92,68 +119,78 @@ impl Push {
         if trouble.waits_as.is_some() {
             let bytes = self.ledger[event].arrival.bytes();
             (trouble.events, trouble.bytes) = (trouble.events + 1, trouble.bytes + bytes);
-            self.members.empty.events += 1;
-            self.members.empty.bytes += bytes;
+            let counted = self.members.empty.counted(trouble.waits_as_refused);
+            counted.events += 1;
+            counted.bytes += bytes;
         }
     }
 
-    /// The session's events are counted among those that wait for a first member.
+    /// The session's events are counted among those that wait for a first member, or as refused.
     pub(super) fn enter_empty(&mut self, at: SessionIx) {
         let session = &mut self.sessions[at];
         let (Some(trouble), Some(front)) = (&mut session.trouble, session.waiting.front()) else { return };
         let order = self.ledger[*front].order;
         trouble.waits_as = Some(order);
+        trouble.waits_as_refused = trouble.refused.is_some();
         trouble.events = session.waiting.len();
         trouble.bytes = session.waiting.iter().map(|event| self.ledger[*event].arrival.bytes()).sum();
-        let empty = &mut self.members.empty;
-        (empty.events, empty.bytes) = (empty.events + trouble.events, empty.bytes + trouble.bytes);
-        empty.by_age.insert((order, at));
+        let counted = self.members.empty.counted(trouble.waits_as_refused);
+        (counted.events, counted.bytes) = (counted.events + trouble.events, counted.bytes + trouble.bytes);
+        counted.by_age.insert((order, at));
     }
 
     /// They are not any more; whether they were.
     pub(super) fn leave_empty(&mut self, at: SessionIx) -> bool {
         let Some(trouble) = &mut self.sessions[at].trouble else { return false };
         let Some(order) = trouble.waits_as.take() else { return false };
-        let empty = &mut self.members.empty;
-        (empty.events, empty.bytes) = (empty.events - trouble.events, empty.bytes - trouble.bytes);
-        empty.by_age.remove(&(order, at));
+        let counted = self.members.empty.counted(trouble.waits_as_refused);
+        (counted.events, counted.bytes) = (counted.events - trouble.events, counted.bytes - trouble.bytes);
+        counted.by_age.remove(&(order, at));
         true
     }
 
-    /// Too many wait: the oldest end now.
+    /// Too many wait: the oldest end now. Those that are refused do not while the store is away: that may be why.
     pub(super) fn cut_empty_waits(&mut self) {
         if self.is_cut_off {
             return;
         }
-        let most = self.settings.events_window.min(EVENTS_IN_FLIGHT_MAX) / EMPTY_WAITS_PART;
-        while self.members.empty.events > most.max(1)
-            || self.members.empty.bytes > PAYLOAD_BYTES_IN_FLIGHT_MAX / EMPTY_WAITS_PART
-        {
-            let Some(&(_, at)) = self.members.empty.by_age.first() else { return };
+        let window = self.settings.events_window;
+        while self.members.empty.empty.is_over(window, EMPTY_WAITS_PART) {
+            let Some(&(_, at)) = self.members.empty.empty.by_age.first() else { break };
             self.activity.empty_waits_cut += 1;
-            self.cut_front(at);
+            let Some((event, empties)) = self.cut_front(at) else { break };
+            self.end_without_members(at, event, empties);
+        }
+        while self.members.empty.refused.is_over(window, REFUSED_WAITS_PART) && !self.members.is_away() {
+            let Some(&(_, at)) = self.members.empty.refused.by_age.first() else { break };
+            self.activity.refused_waits_cut += 1;
+            let Some((event, _)) = self.cut_front(at) else { break };
+            let id = &self.sessions[at].id;
+            let detail =
+                format!("session {id}: its members cannot be read, those of others can, and too many events wait");
+            self.bury_event(event, EventEnd::LookupFailed, detail, self.sessions[at].tries.max(1));
         }
     }
 
-    /// The session's oldest event ends; the others wait on.
-    fn cut_front(&mut self, at: SessionIx) {
+    /// The session's oldest event waits no longer, the others wait on; it, and how often the list was empty.
+    fn cut_front(&mut self, at: SessionIx) -> Option<(EventIx, u32)> {
         let session = &mut self.sessions[at];
-        let (Some(trouble), Some(&event)) = (&mut session.trouble, session.waiting.front()) else { return };
+        let (Some(trouble), Some(&event)) = (&mut session.trouble, session.waiting.front()) else { return None };
         let (empties, bytes) = (trouble.empties, self.ledger[event].arrival.bytes());
         let next = session.waiting.get(1).map(|next| self.ledger[*next].order);
-        let empty = &mut self.members.empty;
+        let counted = self.members.empty.counted(trouble.waits_as_refused);
         if let Some(order) = std::mem::replace(&mut trouble.waits_as, next) {
-            empty.by_age.remove(&(order, at));
+            counted.by_age.remove(&(order, at));
         }
         (trouble.events, trouble.bytes) = (trouble.events - 1, trouble.bytes - bytes);
-        (empty.events, empty.bytes) = (empty.events - 1, empty.bytes - bytes);
-        empty.by_age.extend(next.map(|order| (order, at)));
-        self.end_without_members(at, empties);
+        (counted.events, counted.bytes) = (counted.events - 1, counted.bytes - bytes);
+        counted.by_age.extend(next.map(|order| (order, at)));
+        session.waiting.pop_front();
+        Some((event, empties))
     }
 
-    /// The event at the front becomes a letter.
-    fn end_without_members(&mut self, at: SessionIx, empties: u32) {
-        let Some(event) = self.sessions[at].waiting.pop_front() else { return };
+    /// An event that is not in its session's queue any more becomes a letter.
+    fn end_without_members(&mut self, at: SessionIx, event: EventIx, empties: u32) {
         let waited = self.now.since(self.ledger[event].arrived);
         let id = &self.sessions[at].id;
         let detail =

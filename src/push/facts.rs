@@ -13,6 +13,17 @@ use crate::push::bundle::{Bundle, BundleResult};
 /// Numbers an ask, so that its answer finds who waits.
 pub type AskNo = u64;
 
+/// A queue on the way to a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    /// Of [`Output::AskMembers`].
+    Members,
+    /// Of [`Output::Store`].
+    Inbox,
+    /// Of [`Output::Bury`].
+    DeadLetters,
+}
+
 /// A fact. The pump hands each to [`Push::take`](crate::push::Push::take).
 #[derive(Debug)]
 pub enum Input {
@@ -51,6 +62,14 @@ pub enum Input {
         ask: AskNo,
         /// Whether the letter is kept.
         answer: Result<(), LookupError>,
+    },
+    /// Nobody was asked, and no answer will come: the queue before the store's threads is full. It says nothing of the store,
+    /// nor of what was to be asked.
+    NotAsked {
+        /// Which queue.
+        of: Queue,
+        /// Which ask.
+        ask: AskNo,
     },
     /// The route of a user may have changed: what is known of it holds no longer.
     RouteChanged(Box<str>),

@@ -10,6 +10,8 @@
 
 mod pieces;
 
+use std::hash::BuildHasher;
+
 use crate::ids::{SessionId, SessionIx, UserIx};
 use crate::names::NameList;
 use crate::outcome::{EventEnd, RecipientEnd};
@@ -86,6 +88,10 @@ impl Push {
 
     /// Sends the asks that are due, bounded in number and size.
     pub(super) fn ask_inbox(&mut self) {
+        let retries = (self.settings.max_retry, self.settings.retry_interval);
+        while let Some((piece, why)) = self.inbox.judged(retries, self.now) {
+            self.rows_refused(piece, why);
+        }
         if let Some(ask) = self.inbox.next_probe(self.now) {
             let rows = InboxRows { session: SessionId::default(), msg_id: 0, seq_id: 0, users: NameList::new() };
             self.out.push(Output::Store { ask, rows });
@@ -189,26 +195,30 @@ impl Push {
             asked.piece.users = Some(self.ledger[at].owed_mut().name_users());
         }
         let detail = format!("session {}: {why}", self.ledger[at].arrival.session_id());
-        let retries = (self.settings.max_retry, self.settings.retry_interval);
-        match self.inbox.failed(asked, retries, self.now) {
+        let first = asked.piece.users.iter().flatten().next();
+        let owner = first.map_or(0, |user| self.hasher.hash_one(self.users.text(*user)));
+        match self.inbox.failed(asked, (&detail, owner), self.now) {
             Verdict::Waits(Blame::Store) => self.warn("inbox_unavailable", || detail),
             Verdict::Waits(Blame::Ask) => self.warn("inbox_refused", || detail),
             Verdict::Halved(event) => {
                 self.ledger[event].owed_mut().pieces += 1;
                 self.warn("inbox_refused", || format!("{detail}; its rows are asked for in parts"));
             }
-            Verdict::Ended(piece) => {
-                let owed = self.ledger[at].owed_mut();
-                owed.pieces -= 1;
-                let reasons = owed.unreached_of(&piece);
-                let (end, tries) = (RecipientEnd::InboxRejected, piece.tries);
-                self.warn(end.label(), || detail.clone());
-                for user in piece.users.iter().flatten().copied() {
-                    self.ledger[at].owed_mut().letters += 1;
-                    let why = reasons.iter().find(|(of, _)| *of == user).map(|(_, why)| *why);
-                    self.bury_recipient(at, user, Missing { why, end, detail: detail.clone(), tries });
-                }
-            }
+        }
+    }
+
+    /// The rows of a piece are given up.
+    fn rows_refused(&mut self, piece: Piece, detail: String) {
+        let at = piece.event;
+        let owed = self.ledger[at].owed_mut();
+        owed.pieces -= 1;
+        let reasons = owed.unreached_of(&piece);
+        let (end, tries) = (RecipientEnd::InboxRejected, piece.tries);
+        self.warn(end.label(), || detail.clone());
+        for user in piece.users.iter().flatten().copied() {
+            self.ledger[at].owed_mut().letters += 1;
+            let why = reasons.iter().find(|(of, _)| *of == user).map(|(_, why)| *why);
+            self.bury_recipient(at, user, Missing { why, end, detail: detail.clone(), tries });
         }
     }
 }

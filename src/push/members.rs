@@ -2,8 +2,10 @@
 //!
 //! Promises that a store that is away costs its waiters time and nothing else, whatever it says; that a set of sessions
 //! never waits or falls for one of them: what fails as a set is asked again in parts, and nobody joins it; and that a
-//! session which fails alone is asked alone, on a lane of its own, and blamed only by [`Evidence`]. See [`super::outage`]
-//! for what is asked while nothing succeeds, and [`super::empty_lists`] for lists that are empty.
+//! session which fails alone is asked alone, on a lane of its own, and blamed only by [`Evidence`] ([`failing`]). See
+//! [`super::outage`] for what is asked while nothing succeeds, and [`super::empty_lists`] for lists that are empty.
+
+mod failing;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
@@ -13,11 +15,10 @@ use hashbrown::HashMap;
 
 use crate::ids::{Nanos, SessionIx, UserIx};
 use crate::limits::{
-    LOOKUP_DEAR_AFTER, MEMBER_QUERIES_IN_FLIGHT, MEMBER_QUERY_SESSIONS, MEMBER_SINGLES_IN_FLIGHT, NAME_BYTES_MAX,
-    STORE_AWAY_PAUSE, STORE_AWAY_PAUSE_MAX, SUSPECT_PAUSE_MAX, SUSPECT_PAUSE_TIMES,
+    MEMBER_QUERIES_IN_FLIGHT, MEMBER_QUERY_SESSIONS, MEMBER_SINGLES_IN_FLIGHT, NAME_BYTES_MAX, STORE_AWAY_PAUSE,
+    STORE_AWAY_PAUSE_MAX, SUSPECT_PAUSE_MAX, SUSPECT_PAUSE_TIMES,
 };
 use crate::names::NameList;
-use crate::outcome::EventEnd;
 use crate::ports::LookupError;
 use crate::push::Push;
 use crate::push::bundle::EventIx;
@@ -38,8 +39,10 @@ pub struct MemberAsks {
     singles: VecDeque<(SessionIx, Nanos)>,
     /// Sessions that failed alone, and when each is asked for again; one at a time.
     suspects: BTreeSet<(Nanos, SessionIx)>,
-    /// Sessions without members.
+    /// Sessions without members, and those whose lookups are refused.
     pub(super) empty: EmptyLists,
+    /// Failures that are the session's own if the store is seen alive after them.
+    charges: Vec<Charge>,
     asked: HashMap<AskNo, Asked>,
     /// Asks under way, by [`Lane`].
     under_way: [usize; 4],
@@ -51,6 +54,8 @@ pub struct MemberAsks {
     wants_probe: bool,
     /// When the latest failure came.
     failed_at: Nanos,
+    /// Nothing is asked until then: the queue before the store's threads was full.
+    full_until: Nanos,
     next_no: AskNo,
 }
 
@@ -86,6 +91,15 @@ struct Asked {
     is_contradicted: bool,
 }
 
+/// A failure of a session alone that is to be blamed on it, unless the store was away by then.
+#[derive(Debug)]
+struct Charge {
+    session: SessionIx,
+    asked_at: Nanos,
+    failed_at: Nanos,
+    why: String,
+}
+
 /// An answer on its way into the table of users.
 #[derive(Debug, Default)]
 struct Learning {
@@ -104,6 +118,11 @@ impl MemberAsks {
     /// Whether names wait for a turn.
     pub fn is_learning(&self) -> bool {
         !self.learning.is_empty()
+    }
+
+    /// Whether nobody's members can be read.
+    pub(super) fn is_away(&self) -> bool {
+        self.outage.is_away()
     }
 
     fn under_way(&self, lane: Lane) -> usize {
@@ -137,21 +156,25 @@ impl Push {
         if session.members.as_ref().is_some_and(|list| is_fresh(list, arrived, self.now, self.settings.members_ttl)) {
             return true;
         }
-        if !session.is_asking {
-            session.is_asking = true;
-            let has_failed = session.trouble.as_ref().is_some_and(|trouble| trouble.failed_at.is_some());
+        let trouble = session.trouble.as_ref();
+        let has_failed = trouble.is_some_and(|trouble| trouble.failed_at.is_some());
+        let is_uncounted = trouble.is_some_and(|trouble| trouble.refused.is_some() && trouble.waits_as.is_none());
+        if !std::mem::replace(&mut session.is_asking, true) {
             if has_failed {
                 self.members.suspects.insert((self.now, at));
             } else {
                 self.members.wanted.push_back(at);
             }
         }
+        if is_uncounted {
+            self.enter_empty(at);
+        }
         false
     }
 
     /// Sends the asks that are due, bounded in number and size.
     pub(super) fn ask_members(&mut self) {
-        if self.is_cut_off {
+        if self.is_cut_off || self.now < self.members.full_until {
             return;
         }
         while let Some(at) = self.members.empty.next_due(self.now) {
@@ -218,13 +241,18 @@ impl Push {
 
     /// One at a time: however many fail alone, they hold one thread of their lane.
     fn ask_suspect(&mut self) {
-        let Some(&(due, at)) = self.members.suspects.first() else { return };
-        if due > self.now || self.members.under_way(Lane::Suspect) > 0 {
-            return;
+        while self.members.under_way(Lane::Suspect) == 0
+            && let Some(&(due, at)) = self.members.suspects.first()
+            && due <= self.now
+        {
+            if self.sessions[at].waiting.is_empty() {
+                self.sessions[at].is_asking = false;
+            } else {
+                let failed_at = self.sessions[at].trouble.as_ref().and_then(|trouble| trouble.failed_at);
+                self.send_members(Part { sessions: vec![at], failed_at, failures: 0 }, Lane::Suspect);
+            }
+            self.members.suspects.pop_first();
         }
-        let failed_at = self.sessions[at].trouble.as_ref().and_then(|trouble| trouble.failed_at);
-        self.send_members(Part { sessions: vec![at], failed_at, failures: 0 }, Lane::Suspect);
-        self.members.suspects.pop_first();
     }
 
     fn probe_members(&mut self) {
@@ -272,11 +300,14 @@ impl Push {
     }
 
     fn member_store_answered(&mut self, asked: &Asked) {
-        let asks = &mut self.members;
         match asked.lane {
-            Lane::Probe => asks.evidence.probe_answered(asked.at),
-            _ => asks.evidence.answered(asked.at),
+            Lane::Probe => self.members.evidence.probe_answered(asked.at),
+            _ => self.members.evidence.answered(asked.at),
         }
+        // Who was answered is charged with nothing.
+        self.members.charges.retain(|charge| !asked.part.sessions.contains(&charge.session));
+        self.confirm_charges();
+        let asks = &mut self.members;
         asks.wants_probe &= asks.evidence.is_away();
         // What failed only because nothing worked need not wait for its time.
         if asks.outage.answered(asked.at) || asked.lane == Lane::Suspect {
@@ -285,62 +316,6 @@ impl Push {
             let due = |due: Nanos, at: SessionIx| if sessions[at].tries == 0 { due.min(self.now) } else { due };
             asks.suspects = waiting.into_iter().map(|(at_time, at)| (due(at_time, at), at)).collect();
         }
-    }
-
-    /// An ask failed. A set is asked again in parts: one by one when its failure was dear, else in halves; as it was while
-    /// the store is away, or could not be reached and nothing says that it is the set's fault.
-    fn members_failed(&mut self, asked: Asked, why: &str, is_answer: bool) {
-        let Asked { mut part, lane, at, is_contradicted } = asked;
-        let was_away = self.members.outage.is_away();
-        self.members.evidence.failed(self.now);
-        (self.members.wants_probe, self.members.failed_at) = (true, self.now);
-        if matches!(lane, Lane::Set | Lane::Probe) {
-            self.members.outage.failed(self.now);
-        }
-        if let [session] = part.sessions[..] {
-            return self.session_failed(session, &part, at, is_contradicted, why);
-        }
-        self.warn("members_unavailable", || format!("{} sessions: {why}", part.sessions.len()));
-        if lane == Lane::Probe {
-            return;
-        }
-        part.failed_at = Some(self.now);
-        part.failures += 1;
-        let is_dear = self.now.since(at) >= LOOKUP_DEAR_AFTER;
-        if is_dear && !was_away {
-            self.members.singles.extend(part.sessions.into_iter().map(|at| (at, self.now)));
-        } else if (is_answer && !was_away) || is_contradicted || part.failures > 1 {
-            let rest = part.sessions.split_off(part.sessions.len() / 2);
-            for sessions in [part.sessions, rest] {
-                self.members.parts.push_back(Part { sessions, failed_at: Some(self.now), failures: 0 });
-            }
-        } else {
-            self.members.parts.push_back(part);
-        }
-    }
-
-    /// A session failed alone.
-    fn session_failed(&mut self, at: SessionIx, part: &Part, asked_at: Nanos, is_contradicted: bool, why: &str) {
-        let failing = self.members.suspects.len() + self.members.under_way(Lane::Suspect) + 1;
-        let is_blamed = is_contradicted && self.members.evidence.blame(part.failed_at, failing) == Blame::Ask;
-        let session = &mut self.sessions[at];
-        let id = session.id.clone();
-        let trouble = session.trouble.get_or_insert_default();
-        trouble.failed_at = Some(self.now);
-        trouble.failures = trouble.failures.saturating_add(1);
-        let mut pause = suspect_pause(trouble.failures, self.now.since(asked_at));
-        if is_blamed {
-            self.warn("members_refused", || format!("session {id} fails, others do not: {why}"));
-            pause = pause.max(self.settings.retry_interval);
-            self.lookup_refused(at, why);
-        } else {
-            self.warn("members_unavailable", || format!("session {id}: {why}"));
-        }
-        if self.sessions[at].waiting.is_empty() {
-            self.sessions[at].is_asking = false;
-            return;
-        }
-        self.members.suspects.insert((self.now.after(pause), at));
     }
 
     /// Makes known what was answered, as far as the turn allows.
@@ -429,24 +404,5 @@ impl Push {
         let session = &mut self.sessions[at];
         session.is_asking = false;
         session.tries = 0;
-    }
-
-    /// Counts a refused lookup against the event at the front; one too many, and the event goes to the dead letters. The
-    /// session goes on without it.
-    fn lookup_refused(&mut self, at: SessionIx, why: &str) {
-        let session = &mut self.sessions[at];
-        session.tries += 1;
-        if session.tries <= self.settings.max_retry {
-            return;
-        }
-        session.tries = 0;
-        let was_empty = self.leave_empty(at);
-        if let Some(event) = self.sessions[at].waiting.pop_front() {
-            let detail = format!("session {}: {why}", self.sessions[at].id);
-            self.bury_event(event, EventEnd::LookupFailed, detail, self.settings.max_retry + 1);
-        }
-        if was_empty {
-            self.enter_empty(at);
-        }
     }
 }

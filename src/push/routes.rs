@@ -58,6 +58,8 @@ pub struct RouteAsks {
     suspects: BTreeSet<(Nanos, u32)>,
     /// The ask of each user who failed alone.
     alone: HashMap<UserIx, u32>,
+    /// Failures that are the user's own if the store is seen alive after them: when they came, and why.
+    charges: Vec<(UserIx, Nanos, String)>,
     sets_sent: usize,
     suspect_sent: bool,
     probe_sent_at: Option<Nanos>,
@@ -262,6 +264,7 @@ impl Push {
                 self.route_store_answered(sent_at, is_suspect);
                 let read = routes.refusal().map(|why| self.users_failed_in(no, &routes, why));
                 self.take_routes(no, read.as_ref().unwrap_or(&routes));
+                self.confirm_route_charges();
             }
             Ok(routes) => {
                 let why = format!("the route store answered {} routes to {asked_for} users", routes.len());
@@ -278,8 +281,10 @@ impl Push {
             Ok(_) => {
                 self.routes.evidence.probe_answered(sent_at);
                 self.route_store_answered(sent_at, false);
+                self.confirm_route_charges();
             }
             Err(error) => {
+                self.routes.charges.clear();
                 self.routes.evidence.failed(self.now);
                 self.routes.outage.failed(self.now);
                 self.routes.wants_probe = true;
@@ -296,7 +301,8 @@ impl Push {
             let waiting = std::mem::take(&mut asks.suspects);
             for (due, no) in waiting {
                 let ask = asks.asks.get_mut(&no).expect("kept until it succeeds");
-                let due = if ask.tries == 0 { due.min(self.now) } else { due };
+                let is_charged = || asks.charges.iter().any(|(user, ..)| ask.users.first() == Some(user));
+                let due = if ask.tries == 0 && !is_charged() { due.min(self.now) } else { due };
                 ask.due = Some(due);
                 asks.suspects.insert((due, no));
             }

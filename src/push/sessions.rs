@@ -50,8 +50,12 @@ pub struct Trouble {
     pub failures: u32,
     /// Its list was empty this often in a row.
     pub empties: u32,
-    /// The order of its event at the front, while its events are counted as waiting for a first member.
+    /// It was blamed for a failure since it last succeeded; until this time the next one ends its events at once.
+    pub refused: Option<Nanos>,
+    /// The order of its event at the front, while its events are counted as waiting, for a first member or as refused.
     pub waits_as: Option<u64>,
+    /// They are counted as refused.
+    pub waits_as_refused: bool,
     /// How many were counted, and their bytes.
     pub events: usize,
     /// See [`events`](Self::events).

@@ -20,7 +20,7 @@ use crate::limits::{FORESEEN_MAX, INBOX_FACTS_A_TURN, TURN_EVENTS_MAX};
 use crate::meter::{GatewayRow, ShardPublisher, ShardSnapshot, Stage};
 use crate::ports::{DeadLetter, DeliveryTag, Health, InboxRows, LookupError, RunningSource, Settled};
 use crate::push::Push;
-use crate::push::facts::{AskNo, Input, Output};
+use crate::push::facts::{AskNo, Input, Output, Queue};
 use crate::push::retreat::Away;
 use crate::shard::inbox::{FactSender, LocalFacts, Mailbox, Wake};
 use crate::shard::intake::IntakeLane;
@@ -253,7 +253,7 @@ impl Pump {
             match output {
                 Output::AskMembers { ask, sessions, is_suspect } => {
                     if let Err(ask) = self.members.ask(ask, sessions, is_suspect, self.sender.clone()) {
-                        self.local.push(Input::Members { ask, answer: Err(MemberThreads::queue_full()) });
+                        self.local.push(Input::NotAsked { of: Queue::Members, ask });
                     }
                 }
                 Output::AskRoutes { ask, users } => self.routes.put(RouteAsk { ask, users }),
@@ -285,25 +285,27 @@ impl Pump {
     }
 
     fn store(&self, ask: AskNo, rows: InboxRows) {
-        let refused = match &self.inbox {
-            Some(inbox) => inbox.store(ask, rows, self.sender.clone()).err().map(|_| InboxThreads::queue_full()),
-            None => Some(LookupError::Rejected("inbox.store is off".to_owned())),
-        };
-        if let Some(why) = refused {
-            self.local.push(Input::Stored { ask, answer: Err(why) });
+        match &self.inbox {
+            Some(inbox) => {
+                if let Err(ask) = inbox.store(ask, rows, self.sender.clone()) {
+                    self.local.push(Input::NotAsked { of: Queue::Inbox, ask });
+                }
+            }
+            None => {
+                let answer = Err(LookupError::Rejected("inbox.store is off".to_owned()));
+                self.local.push(Input::Stored { ask, answer });
+            }
         }
     }
 
     fn bury(&self, ask: AskNo, tag: DeliveryTag, letter: DeadLetter) {
-        let refused = match self.shared.source.get() {
-            Some(source) => {
-                let taken = self.burier.bury(ask, letter, source.origin(tag), self.sender.clone());
-                taken.err().map(|_| BuryThread::queue_full())
-            }
-            None => Some(LookupError::Unavailable("the source is still starting".to_owned())),
+        let taken = match self.shared.source.get() {
+            Some(source) => self.burier.bury(ask, letter, source.origin(tag), self.sender.clone()),
+            // The source is still starting.
+            None => Err(ask),
         };
-        if let Some(why) = refused {
-            self.local.push(Input::Buried { ask, answer: Err(why) });
+        if let Err(ask) = taken {
+            self.local.push(Input::NotAsked { of: Queue::DeadLetters, ask });
         }
     }
 
@@ -393,6 +395,9 @@ impl Pump {
         snapshot.lookup_probes = activity.lookup_probes;
         snapshot.events_without_members = self.push.events_without_members() as u64;
         snapshot.empty_waits_cut = activity.empty_waits_cut;
+        snapshot.events_refused_members = self.push.events_refused_members() as u64;
+        snapshot.refused_waits_cut = activity.refused_waits_cut;
+        snapshot.asks_not_taken = activity.asks_not_taken;
         snapshot.mgets = activity.mgets;
         snapshot.mget_keys = activity.mget_keys;
         snapshot.route_changes = activity.route_changes;

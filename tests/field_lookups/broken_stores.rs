@@ -106,3 +106,38 @@ fn one_session_that_fails_becomes_a_letter_and_its_neighbours_are_pushed() {
     assert_eq!(metrics.events("settled"), SESSIONS as u64 * 2 - 12 + published as u64, "{}", metrics.numbers());
     engine.stop_clean();
 }
+
+#[test]
+fn a_session_that_fails_and_gets_many_events_ends_them_together_and_holds_up_nobody() {
+    let world = World::start();
+    let _gateway = world.gateway("gw-1", Protocols::STREAM);
+    world.route("anna", "gw-1");
+    view::install(&world);
+    (0..SESSIONS).for_each(|number| view::members(&world, &format!("g{number}"), &["anna"]));
+    let engine = world.engine(1, "members:\n  cache_ttl: 0s\nconsumer:\n  max_retry: 1\n  retry_interval: 100ms\n");
+    engine.wait_ready();
+    view::set(&world, Mode::FailsFor("g7"));
+    let publisher = world.publisher();
+    let (begun, mut others) = (Instant::now(), 0);
+    publisher.publish("g7", "system", 1..=500);
+    eventually("all of its events are letters", || {
+        others += 1;
+        publisher.publish("g30", "system", [others]);
+        engine.metrics().events("lookup_failed") == 500
+    });
+    println!("500 events of a session that fails ended within {:?}", begun.elapsed());
+    // What comes now finds it refused: one try more, and no wait for the others.
+    publisher.publish("g7", "system", 501..=600);
+    let metrics = engine.wait_ended(600 + others as u64);
+    assert_eq!(
+        (metrics.events("lookup_failed"), metrics.events("settled")),
+        (600, others as u64),
+        "{}",
+        metrics.numbers()
+    );
+    view::set(&world, Mode::Well);
+    publisher.publish("g7", "system", [601]);
+    engine.wait_ended(601 + others as u64);
+    assert_eq!(got(&world.log.records(), "g7", "anna"), [601], "{}", engine.output());
+    engine.stop_clean();
+}

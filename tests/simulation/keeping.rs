@@ -11,7 +11,7 @@ use bytes::Bytes;
 use task_engine::ids::Nanos;
 use task_engine::names::NameList;
 use task_engine::ports::{DeadLetter, InboxRows, LookupError};
-use task_engine::push::facts::{AskNo, Input};
+use task_engine::push::facts::{AskNo, Input, Queue};
 
 use super::plan::Fault;
 use super::world::{MILLI, World};
@@ -69,6 +69,9 @@ impl World {
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "each user once: {names:?}");
         assert!(!names.is_empty() || rows.session.is_empty(), "only a probe has no users");
         assert!(self.plan.inbox_is_on(), "there is no inbox");
+        if self.finds_queue_full() {
+            return self.not_asked(shard, Queue::Inbox, ask);
+        }
         let due = self.keeper_due();
         self.keeping.store_asks.push(Ask { shard, ask, what: rows, due });
     }
@@ -80,6 +83,9 @@ impl World {
         if self.plan.keepers_fail_whole() && letter.reason == "inbox_rejected" {
             let user = letter.recipient.as_deref().map(|name| self.user_of[name]).expect("it names its recipient");
             assert!(self.plan.is_bad_owner(user), "the row of user {user} is given up, and nothing is wrong with it");
+        }
+        if self.finds_queue_full() {
+            return self.not_asked(shard, Queue::DeadLetters, ask);
         }
         let due = self.keeper_due();
         self.keeping.bury_asks.push(Ask { shard, ask, what: letter, due });

@@ -45,6 +45,8 @@ faults! {
     Redelivery = "redelivery",
     /// The inbox and the dead letters.
     Keepers = "keepers",
+    /// The queues before the threads of members, inbox and dead letters.
+    Queues = "queues",
     /// Members and routes.
     Lookups = "lookups",
     /// Gateways and their streams.

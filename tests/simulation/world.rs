@@ -10,7 +10,7 @@ use task_engine::limits::{REPEAT_WINDOW_AGE, SLOW_GATEWAY_TIMEOUTS};
 use task_engine::outcome::{EventEnd, RecipientEnd};
 use task_engine::ports::DeliveryTag;
 use task_engine::push::Push;
-use task_engine::push::facts::{Input, Output};
+use task_engine::push::facts::{AskNo, Input, Output, Queue};
 
 use super::Tally;
 use super::broker::Broker;
@@ -356,6 +356,17 @@ impl World {
         let due = if self.fault(Fault::Mesh, 100) { self.soon(300) } else { self.soon(2) };
         let results = usize::from(matches!(input, Input::Result(_)));
         self.lanes[from * self.shards.len() + usize::from(to.0)][results].push_back((due, input));
+    }
+
+    /// Whether an ask to a store's threads finds their queue full: other shards, and other events, may have filled it.
+    pub fn finds_queue_full(&mut self) -> bool {
+        self.fault(Fault::Queues, 60)
+    }
+
+    /// Nobody was asked.
+    pub fn not_asked(&mut self, shard: usize, of: Queue, ask: AskNo) {
+        let due = self.soon(2);
+        self.late_facts.push((due, shard, Input::NotAsked { of, ask }));
     }
 
     fn feed_late_facts(&mut self, shard: usize) {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Kind, Writers, queue_full};
+use super::{Kind, Writers};
 use crate::limits::{LETTER_BYTES_A_BATCH, LETTER_BYTES_QUEUED, LETTERS_A_BATCH, LETTERS_QUEUED};
 use crate::outcome::EventEnd;
 use crate::ports::{DeadLetter, DeadLetterWriter, DeadLetters, Health, LookupError, Origin};
@@ -112,15 +112,10 @@ impl BuryThread {
     /// Hands a letter to the thread; never blocks. The answer comes to `reply` as [`Input::Buried`].
     ///
     /// # Errors
-    /// Gives the ask's number back when the queue is full: nothing will come to `reply`; the caller answers the core
-    /// with [`queue_full`](Self::queue_full) in its stead.
+    /// Gives the ask's number back when the queue is full: nothing will come to `reply`; the caller tells the core
+    /// that nobody was asked ([`Input::NotAsked`]).
     pub fn bury(&self, ask: AskNo, letter: DeadLetter, origin: Origin, reply: FactSender) -> Result<(), AskNo> {
         self.0.ask(ask, (letter, origin), reply)
-    }
-
-    /// The answer to an ask that [`bury`](Self::bury) refused.
-    pub fn queue_full() -> LookupError {
-        queue_full(BuryKind::NAME)
     }
 
     /// How the store is. One that is away is [`Health::Degraded`]: events are taken without it, as it only matters to

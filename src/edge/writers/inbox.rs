@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Kind, Writers, queue_full};
+use super::{Kind, Writers};
 use crate::limits::{INBOX_ASKS_QUEUED, INBOX_BATCH_ROWS, INBOX_ROWS_QUEUED};
 use crate::names::NameList;
 use crate::ports::{Health, Inbox, InboxRows, InboxWriter, LookupError};
@@ -88,15 +88,10 @@ impl InboxThreads {
     /// Hands rows to the threads; never blocks. The answer comes to `reply` as [`Input::Stored`].
     ///
     /// # Errors
-    /// Gives the ask's number back when the queue is full: nothing will come to `reply`; the caller answers the core
-    /// with [`queue_full`](Self::queue_full) in its stead.
+    /// Gives the ask's number back when the queue is full: nothing will come to `reply`; the caller tells the core
+    /// that nobody was asked ([`Input::NotAsked`]).
     pub fn store(&self, ask: AskNo, rows: InboxRows, reply: FactSender) -> Result<(), AskNo> {
         self.0.ask(ask, rows, reply)
-    }
-
-    /// The answer to an ask that [`store`](Self::store) refused.
-    pub fn queue_full() -> LookupError {
-        queue_full(InboxKind::NAME)
     }
 
     /// What the latest write or ping of any thread said of the store; waiting until the first.

@@ -92,7 +92,6 @@ fn a_queue_full_of_rows_gives_the_ask_back_and_takes_again_when_it_is_empty() {
     // More than the bound alone, but nothing else waits.
     threads.store(1, rows("s", crate::limits::INBOX_ROWS_QUEUED + 1), sender.clone()).expect("room");
     assert_eq!(threads.store(2, rows("s", 1), sender.clone()), Err(2));
-    assert!(matches!(InboxThreads::queue_full(), LookupError::Unavailable(_)));
     leave.send(()).and_then(|()| leave.send(())).expect("it listens");
     assert_eq!((next(&facts).0, next(&facts).0), (0, 1));
     threads.store(3, rows("s", 1), sender.clone()).expect("room again");

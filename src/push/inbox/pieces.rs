@@ -3,8 +3,9 @@
 //!
 //! Promises that while every ask fails no user is blamed and one piece at a time is asked; that a piece is halved only when
 //! something that was asked after its last failure was answered; that a piece has rows of one event only, and nobody joins
-//! one that failed; that what was blamed takes few places at the store ([`STORE_SUSPECTS_IN_FLIGHT`]); and that pieces are
-//! bounded ([`STORE_PIECES_MAX`]).
+//! one that failed; that a failure is charged only when something that was asked after it was answered, and no probe failed in
+//! between; that a full queue before the store is no failure; that what was blamed takes few places at the store
+//! ([`STORE_SUSPECTS_IN_FLIGHT`]); and that pieces are bounded ([`STORE_PIECES_MAX`]).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -13,8 +14,9 @@ use hashbrown::HashMap;
 
 use crate::ids::{Nanos, UserIx};
 use crate::limits::{
-    STORE_ASKS_IN_FLIGHT, STORE_AWAY_PAUSE, STORE_AWAY_PAUSE_MAX, STORE_PIECES_MAX, STORE_RETRY_PAUSE_MAX,
-    STORE_ROWS_IN_FLIGHT, STORE_SUSPECTS_IN_FLIGHT,
+    QUEUE_FULL_PAUSE, REFUSED_OWNERS_MAX, REFUSED_REMEMBERED, STORE_ASKS_AT_FULL_QUEUE, STORE_ASKS_IN_FLIGHT,
+    STORE_AWAY_PAUSE, STORE_AWAY_PAUSE_MAX, STORE_PIECES_MAX, STORE_RETRY_PAUSE_MAX, STORE_ROWS_IN_FLIGHT,
+    STORE_SUSPECTS_IN_FLIGHT,
 };
 use crate::push::bundle::EventIx;
 use crate::push::evidence::{Blame, Evidence};
@@ -60,6 +62,14 @@ pub struct Asked {
     is_trial: bool,
 }
 
+/// One user whose row failed again.
+#[derive(Debug)]
+struct Accused {
+    piece: Piece,
+    why: String,
+    owner: u64,
+}
+
 /// What follows from a failure.
 #[derive(Debug)]
 pub enum Verdict {
@@ -67,8 +77,6 @@ pub enum Verdict {
     Waits(Blame),
     /// It became two pieces.
     Halved(EventIx),
-    /// It is one user, who was asked for often enough.
-    Ended(Piece),
 }
 
 /// The asks to the inbox.
@@ -79,6 +87,10 @@ pub struct InboxAsks {
     failed: VecDeque<Piece>,
     /// Pieces that were blamed, in whole or in part.
     suspects: VecDeque<Piece>,
+    /// One user each, who failed again: charged with it once the store is seen alive. In the order of their failures.
+    accused: VecDeque<Accused>,
+    /// Users, by the hash of their names, whose row was given up lately, and until when that is remembered.
+    refused_owners: HashMap<u64, Nanos>,
     later: BTreeMap<(Nanos, AskNo), Piece>,
     asked: HashMap<AskNo, Asked>,
     rows_asked: usize,
@@ -98,6 +110,12 @@ pub struct InboxAsks {
     halved_in_vain: usize,
     probe: Option<(AskNo, Nanos)>,
     probe_due: Nanos,
+    /// When a probe failed last.
+    probe_failed: Option<Nanos>,
+    /// Nothing is asked until then: the queue before the store's threads was full.
+    full_until: Nanos,
+    /// Asks that may be under way: fewer after the queue was full.
+    asks_max: usize,
     next_no: AskNo,
 }
 
@@ -107,6 +125,8 @@ impl Default for InboxAsks {
             wanted: VecDeque::new(),
             failed: VecDeque::new(),
             suspects: VecDeque::new(),
+            accused: VecDeque::new(),
+            refused_owners: HashMap::new(),
             later: BTreeMap::new(),
             asked: HashMap::new(),
             rows_asked: 0,
@@ -122,6 +142,9 @@ impl Default for InboxAsks {
             halved_in_vain: 0,
             probe: None,
             probe_due: Nanos(0),
+            probe_failed: None,
+            full_until: Nanos(0),
+            asks_max: STORE_ASKS_IN_FLIGHT,
             next_no: 0,
         }
     }
@@ -163,8 +186,9 @@ impl InboxAsks {
         while self.later.first_key_value().is_some_and(|((due, _), _)| *due <= now) {
             self.suspects.extend(self.later.pop_first().map(|(_, piece)| piece));
         }
-        let is_wanted = if self.is_away() { now >= self.probe_due } else { self.is_suspect_unproven() };
-        if self.probe.is_some() || !is_wanted {
+        let is_unproven = self.is_suspect_unproven() || self.is_accused_unproven();
+        let is_wanted = if self.is_away() { now >= self.probe_due } else { is_unproven };
+        if self.probe.is_some() || !is_wanted || now < self.full_until {
             return None;
         }
         let ask = self.take_number();
@@ -178,6 +202,11 @@ impl InboxAsks {
             && self.suspects.front().is_some_and(|piece| self.evidence.blame(piece.failed, 1) == Blame::Store)
     }
 
+    /// Whether nothing tells yet if the oldest charge holds.
+    fn is_accused_unproven(&self) -> bool {
+        self.accused.front().is_some_and(|accused| self.evidence.blame(accused.piece.failed, 1) == Blame::Store)
+    }
+
     /// Takes a probe's answer; false when this is none.
     pub fn probe_answered(&mut self, ask: AskNo, is_good: bool, now: Nanos) -> bool {
         let Some((_, sent_at)) = self.probe.filter(|(probe, _)| *probe == ask) else { return false };
@@ -187,7 +216,7 @@ impl InboxAsks {
             self.note_life();
         } else {
             self.evidence.failed(now);
-            self.away_since = Some(now);
+            (self.away_since, self.probe_failed) = (Some(now), Some(now));
         }
         self.probe_due = if self.is_away() { now.after(self.pause) } else { now };
         true
@@ -195,7 +224,7 @@ impl InboxAsks {
 
     /// The piece to be asked for now, and whether it is the one that is tried while the store is away.
     pub fn next(&mut self, now: Nanos) -> Option<(Piece, bool)> {
-        if self.asked.len() >= STORE_ASKS_IN_FLIGHT || self.rows_asked >= STORE_ROWS_IN_FLIGHT {
+        if self.asked.len() >= self.asks_max || self.rows_asked >= STORE_ROWS_IN_FLIGHT || now < self.full_until {
             return None;
         }
         if self.is_away() {
@@ -253,13 +282,33 @@ impl InboxAsks {
     /// A piece has its rows.
     pub fn stored(&mut self, asked: &Asked) {
         self.halved_in_vain = 0;
+        self.asks_max = (self.asks_max + 1).min(STORE_ASKS_IN_FLIGHT);
         self.evidence.answered(asked.sent_at);
         self.end(&asked.piece);
         self.note_life();
     }
 
-    /// A piece, whose users are named, failed. `retries` is how often one user is asked for again and the first pause.
-    pub fn failed(&mut self, asked: Asked, retries: (u32, Duration), now: Nanos) -> Verdict {
+    /// An ask found the queue full: the piece, or the probe, goes back to where it was, as it was, and the next asks are fewer.
+    pub fn not_asked(&mut self, ask: AskNo, now: Nanos) {
+        if self.probe.is_some_and(|(probe, _)| probe == ask) {
+            self.probe = None;
+        } else if let Some(Asked { piece, .. }) = self.take(ask) {
+            match piece.failed {
+                _ if piece.is_suspect => self.suspects.push_front(piece),
+                Some(_) => self.failed.push_front(piece),
+                None => self.wanted.push_front(piece.event),
+            }
+        } else {
+            return;
+        }
+        if now >= self.full_until {
+            self.asks_max = (self.asks_max / 2).max(STORE_ASKS_AT_FULL_QUEUE);
+        }
+        self.full_until = now.after(QUEUE_FULL_PAUSE);
+    }
+
+    /// A piece, whose users are named, failed; why, for a person, and the hash of its first user's name.
+    pub fn failed(&mut self, asked: Asked, (why, owner): (&str, u64), now: Nanos) -> Verdict {
         let Asked { mut piece, is_trial, .. } = asked;
         let users = piece.users.as_ref().map_or(0, |users| users.len());
         debug_assert!(users > 0, "a piece that failed names its users");
@@ -292,17 +341,53 @@ impl InboxAsks {
             if piece.is_suspect { &mut self.suspects } else { &mut self.failed }.push_back(piece);
             return Verdict::Waits(blame);
         }
-        let (max_retry, interval) = retries;
         piece.is_suspect = true;
-        piece.tries += u32::from(users == 1);
-        if piece.tries > max_retry {
-            self.end(&piece);
-            return Verdict::Ended(piece);
+        if users == 1 {
+            self.accused.push_back(Accused { piece, why: why.to_owned(), owner });
+        } else {
+            // There are too many pieces.
+            let number = self.take_number();
+            self.later.insert((now.after(STORE_AWAY_PAUSE_MAX), number), piece);
         }
-        let due = now.after(retry_pause(interval, piece.tries));
-        let number = self.take_number();
-        self.later.insert((due, number), piece);
         Verdict::Waits(blame)
+    }
+
+    /// Charges whoever failed before something that was answered was asked for; the next one who was charged too often, and
+    /// why. `retries` is how often one user is asked for again and the first pause. A probe is enough here, however many
+    /// fail: that others are stored was seen before. One that failed voids the charge. Whoever ended so within the last minute
+    /// ends with the first charge: his next rows must not wait for minutes each.
+    pub fn judged(&mut self, (max_retry, interval): (u32, Duration), now: Nanos) -> Option<(Piece, String)> {
+        while let Some(accused) = self.accused.front() {
+            let is_void = self.probe_failed >= accused.piece.failed;
+            if !is_void && self.is_accused_unproven() {
+                break;
+            }
+            let Accused { mut piece, why, owner } = self.accused.pop_front()?;
+            if is_void {
+                self.suspects.push_back(piece);
+                continue;
+            }
+            piece.tries += 1;
+            let is_known = self.refused_owners.get(&owner).is_some_and(|until| *until > now);
+            if piece.tries > max_retry || is_known {
+                self.remember_refused(owner, now);
+                self.end(&piece);
+                return Some((piece, why));
+            }
+            let number = self.take_number();
+            self.later.insert((now.after(retry_pause(interval, piece.tries)), number), piece);
+        }
+        None
+    }
+
+    /// What is wrong with one row of a user is most often wrong with his next ones.
+    fn remember_refused(&mut self, owner: u64, now: Nanos) {
+        if self.refused_owners.len() >= REFUSED_OWNERS_MAX {
+            self.refused_owners.retain(|_, until| *until > now);
+        }
+        if self.refused_owners.len() < REFUSED_OWNERS_MAX {
+            self.refused_owners.insert(owner, now.after(REFUSED_REMEMBERED));
+        }
     }
 
     /// The halves go before what else waits, so that few pieces come of one.

@@ -48,6 +48,9 @@ impl Push {
         let (is_contradicted, failures) = (ask.is_contradicted, ask.failures);
         if ask.due.is_none() {
             asks.outage.failed(self.now);
+            if asks.outage.is_away() {
+                asks.charges.clear();
+            }
         }
         if ask.users.len() == 1 {
             return self.user_failed(no, before, self.now.since(sent_at), why);
@@ -100,29 +103,49 @@ impl Push {
         let failing = asks.suspects.len() + usize::from(asks.suspect_sent) + 1;
         let ask = asks.asks.get_mut(&no).expect("looked at by the caller");
         let user = ask.users[0];
-        let is_blamed = ask.is_contradicted && asks.evidence.blame(before, failing) == Blame::Ask;
+        let is_accused =
+            ask.is_contradicted && !asks.outage.is_away() && asks.evidence.blame(before, failing) == Blame::Ask;
         let mut pause = suspect_pause(ask.failures, took);
-        if is_blamed {
-            ask.tries = ask.tries.saturating_add(1);
+        let tries = ask.tries.saturating_add(u32::from(is_accused));
+        if is_accused {
             pause = pause.max(self.settings.retry_interval);
         }
-        let is_over = is_blamed && ask.tries > self.settings.max_retry;
-        if is_over {
+        if is_accused && tries > self.settings.max_retry {
             // Nobody waits for it from here on: whoever needs it anew asks at once.
-            let over = (ask.tries - self.settings.max_retry - 1).min(8);
+            let over = (tries - self.settings.max_retry - 1).min(8);
             pause = pause.max((STORE_AWAY_PAUSE_MAX * (1 << over)).min(SUSPECT_PAUSE_MAX));
         }
         let due = self.now.after(pause);
         ask.due = Some(due);
         asks.suspects.insert((due, no));
         asks.alone.insert(user, no);
-        let name = self.users.text(user).to_owned();
-        match is_blamed {
-            true => self.warn("route_refused", || format!("user {name} fails, others do not: {why}")),
-            false => self.warn("routes_unavailable", || format!("user {name}: {why}")),
+        if is_accused {
+            return asks.charges.push((user, self.now, why.to_owned()));
         }
-        if is_over {
-            self.go_on_without_route(no, user);
+        let name = self.users.text(user).to_owned();
+        self.warn("routes_unavailable", || format!("user {name}: {why}"));
+    }
+
+    /// The store answered: what was charged before that answer was asked for was no outage's doing. A probe is enough here,
+    /// however many fail: that others succeed was seen before. Who is asked for again already is charged for that.
+    pub(super) fn confirm_route_charges(&mut self) {
+        for (user, failed_at, why) in std::mem::take(&mut self.routes.charges) {
+            if self.routes.evidence.blame(Some(failed_at), 1) == Blame::Store {
+                self.routes.charges.push((user, failed_at, why));
+                continue;
+            }
+            let Some(&no) = self.routes.alone.get(&user) else { continue };
+            let ask = self.routes.asks.get_mut(&no).expect("kept for as long as the user fails");
+            if ask.failed_at != Some(failed_at) || ask.sent_at.is_some() {
+                continue;
+            }
+            ask.tries = ask.tries.saturating_add(1);
+            let is_over = ask.tries > self.settings.max_retry;
+            let name = self.users.text(user).to_owned();
+            self.warn("route_refused", || format!("user {name} fails, others do not: {why}"));
+            if is_over {
+                self.go_on_without_route(no, user);
+            }
         }
     }
 

@@ -8,12 +8,20 @@ fn at(millis: u64) -> Nanos {
     Nanos(millis * 1_000_000)
 }
 
+/// Who the failure is remembered with.
+fn first_of(asked: &Asked) -> u64 {
+    asked.piece.users.as_ref().map_or(0, |users| u64::from(users[0].0))
+}
+
 /// Plays a store to which each user is good or not, until nothing is asked any more; who ended, and the asks.
 fn play(asks: &mut InboxAsks, events: u32, users: u32, is_good: impl Fn(u32) -> bool) -> (Vec<u32>, usize) {
     let (mut ended, mut count) = (Vec::new(), 0);
     (0..events).for_each(|event| asks.want(EventIx(event)));
     for step in 0..20_000 {
         let now = at(step * 10);
+        while let Some((piece, _)) = asks.judged(RETRIES, now) {
+            ended.extend(piece.users.expect("named").iter().map(|user| user.0));
+        }
         if let Some(probe) = asks.next_probe(now) {
             assert!(asks.probe_answered(probe, true, now));
         }
@@ -28,13 +36,17 @@ fn play(asks: &mut InboxAsks, events: u32, users: u32, is_good: impl Fn(u32) -> 
             count += 1;
             if is_stored {
                 asks.stored(&asked);
-            } else if let Verdict::Ended(piece) = asks.failed(asked, RETRIES, now) {
-                ended.extend(piece.users.expect("named").iter().map(|user| user.0));
+            } else {
+                let owner = first_of(&asked);
+                asks.failed(asked, ("refused", owner), now);
             }
         }
         assert!(asks.pieces <= STORE_PIECES_MAX + 1);
     }
-    assert!(asks.failed.is_empty() && asks.suspects.is_empty() && asks.later.is_empty(), "{asks:?}");
+    assert!(
+        asks.failed.is_empty() && asks.suspects.is_empty() && asks.later.is_empty() && asks.accused.is_empty(),
+        "{asks:?}"
+    );
     assert_eq!((asks.pieces, asks.failing.len(), asks.rows_asked, asks.suspects_asked), (0, 0, 0, 0));
     ended.sort_unstable();
     (ended, count)
@@ -76,6 +88,9 @@ fn many_events_that_each_hold_a_bad_one_and_begin_with_another_user() {
     (0..50).for_each(|event| asks.want(EventIx(event)));
     for step in 0..6_000 {
         let now = at(step * 10);
+        while asks.judged(RETRIES, now).is_some() {
+            ended += 1;
+        }
         if let Some(probe) = asks.next_probe(now) {
             asks.probe_answered(probe, true, now);
         }
@@ -89,8 +104,9 @@ fn many_events_that_each_hold_a_bad_one_and_begin_with_another_user() {
             if is_good {
                 stored += rows;
                 asks.stored(&asked);
-            } else if let Verdict::Ended(_) = asks.failed(asked, RETRIES, now) {
-                ended += 1;
+            } else {
+                let owner = first_of(&asked);
+                asks.failed(asked, ("refused", owner), now);
             }
         }
     }
@@ -105,6 +121,7 @@ fn while_every_ask_fails_nobody_ends_and_one_piece_at_a_time_is_asked() {
         let mut most = Vec::new();
         for step in 0..6_000 {
             let now = at(step * 10);
+            assert!(asks.judged(RETRIES, now).is_none(), "an outage is no refusal");
             if let Some(probe) = asks.next_probe(now) {
                 asks.probe_answered(probe, probes_are_good, now);
             }
@@ -117,8 +134,8 @@ fn while_every_ask_fails_nobody_ends_and_one_piece_at_a_time_is_asked() {
             most.push(sent.len());
             for ask in sent {
                 let asked = asks.take(ask).expect("just sent");
-                let verdict = asks.failed(asked, RETRIES, now);
-                assert!(!matches!(verdict, Verdict::Ended(_)), "an outage is no refusal");
+                let owner = first_of(&asked);
+                asks.failed(asked, ("refused", owner), now);
             }
         }
         assert_eq!((most[0], most[1..].iter().max()), (100, Some(&1)), "probes good: {probes_are_good}");
@@ -128,6 +145,61 @@ fn while_every_ask_fails_nobody_ends_and_one_piece_at_a_time_is_asked() {
         assert!((50..70 + 2 * halved).contains(&asked), "one a second: {asked}");
         assert!(asks.pieces <= 100 + halved, "{} pieces", asks.pieces);
     }
+}
+
+#[test]
+fn a_full_queue_moves_nothing_but_a_pause() {
+    let mut asks = InboxAsks::default();
+    (0..100).for_each(|event| asks.want(EventIx(event)));
+    let (mut most, mut stored) = (Vec::new(), 0);
+    for step in 0..4_000 {
+        let now = at(step * 10);
+        let mut sent = Vec::new();
+        while let Some((piece, is_trial)) = asks.next(now) {
+            assert!(!is_trial && piece.users.is_none() && piece.tries == 0 && piece.failed.is_none());
+            sent.push(asks.sent(piece, 1, is_trial, now));
+        }
+        most.push(sent.len());
+        for ask in sent {
+            if step < 2_000 {
+                asks.not_asked(ask, now);
+            } else {
+                let asked = asks.take(ask).expect("just sent");
+                asks.stored(&asked);
+                stored += 1;
+            }
+        }
+        assert!(!asks.is_away() && asks.failing.is_empty() && asks.next_probe(now).is_none());
+    }
+    assert_eq!((most[0], stored), (100, 100), "all are stored in the end");
+    let later = &most[1_000..2_000];
+    assert_eq!(later.iter().max(), Some(&STORE_ASKS_AT_FULL_QUEUE), "few are made for a queue that is full");
+    assert_eq!(later.iter().filter(|sent| **sent > 0).count(), 200, "after a pause of 50 ms");
+}
+
+#[test]
+fn a_probe_or_a_suspect_that_finds_the_queue_full_is_asked_again() {
+    let mut asks = InboxAsks::default();
+    asks.want(EventIx(0));
+    let send = |asks: &mut InboxAsks, now| {
+        let (mut piece, is_trial) = asks.next(now).expect("it is due");
+        piece.users.get_or_insert_with(|| Box::new([UserIx(7)]));
+        asks.sent(piece, 1, is_trial, now)
+    };
+    let ask = send(&mut asks, at(0));
+    let asked = asks.take(ask).expect("just sent");
+    asks.failed(asked, ("refused", 7), at(1));
+    let probe = asks.next_probe(at(2)).expect("the store may be away");
+    asks.not_asked(probe, at(2));
+    assert!(asks.next_probe(at(40)).is_none() && asks.next(at(40)).is_none());
+    let probe = asks.next_probe(at(60)).expect("again");
+    assert!(asks.probe_answered(probe, true, at(61)));
+    for millis in [100, 200, 300] {
+        let ask = send(&mut asks, at(millis));
+        asks.not_asked(ask, at(millis));
+        assert!(asks.accused.is_empty() && asks.failed.iter().all(|piece| piece.tries == 0));
+    }
+    assert_eq!((asks.pieces, asks.failing.len(), asks.rows_asked), (1, 1, 0));
 }
 
 #[test]
