@@ -1,15 +1,16 @@
 //! A server that moved is found although the old one lives on: MySQL by the age of its connections, Redis by its name.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use loadtest::gateways::Protocols;
 use loadtest::servers::Maria;
 use mysql::prelude::Queryable;
+use task_engine::edge::mysql::{MysqlInbox, MysqlMembers, MysqlSettings};
 use task_engine::edge::redis::Config;
 use task_engine::edge::resolve::Resolver;
-use task_engine::ports::Endpoint;
+use task_engine::ports::{Endpoint, Inbox, InboxRows, Members};
 use task_engine::push::facts::Input;
 
 use crate::engine::{World, eventually, maria};
@@ -63,6 +64,64 @@ fn rows_and_members_come_to_the_database_that_the_address_leads_to() {
         proxy.connections() > before + 2
     });
     engine.stop_clean();
+}
+
+/// A listener that takes connections and never says a word is what a server that was stopped, or a port without its server
+/// behind a load balancer, is to whoever connects.
+#[test]
+fn a_new_server_that_is_silent_holds_up_no_ask_of_the_old_one() {
+    let (old, new) = (maria(), maria());
+    members(&old, &["ann"]);
+    members(&new, &["bob"]);
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let proxy = Proxy::to(([127, 0, 0, 1], old.port()).into());
+    let (limit, lifetime) = (Duration::from_secs(2), Duration::from_secs(1));
+    let settings = MysqlSettings {
+        host: "127.0.0.1".into(),
+        port: proxy.address().port(),
+        username: Maria::USER.into(),
+        password: Maria::PASSWORD.into(),
+        database: Maria::DATABASE.into(),
+        charset: "utf8mb4".into(),
+        connect_timeout: limit,
+        read_timeout: limit,
+        write_timeout: limit,
+        max_lifetime: lifetime,
+    };
+    let mut reader = MysqlMembers::new(settings.clone()).open();
+    let mut writer = MysqlInbox::new(settings).open();
+    let mut msg_id = 0;
+    // Reads and writes; who is a member, where the row is, and how long it took.
+    let mut ask = || {
+        msg_id += 1;
+        let started = Instant::now();
+        let lists = reader.members(&["s".into()]).expect("an answer");
+        let row = InboxRows { session: "s".into(), msg_id, seq_id: msg_id, users: ["eve"].into_iter().collect() };
+        assert!(writer.store(&[row]).remove(0).expect("an answer").is_empty());
+        let took = started.elapsed();
+        (lists[0].iter().map(str::to_owned).collect::<Vec<_>>(), msg_id, took)
+    };
+    assert_eq!(ask().0, ["ann"]);
+    proxy.point_to(silent.local_addr().expect("an address"));
+    let (before, until) = (proxy.connections(), Instant::now() + lifetime + Duration::from_secs(3));
+    let mut longest = Duration::ZERO;
+    while Instant::now() < until {
+        let (members, _, took) = ask();
+        assert_eq!(members, ["ann"]);
+        longest = longest.max(took);
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    println!("the longest pair of asks while the new server is silent: {longest:?}");
+    assert!(proxy.connections() >= before + 2, "both are to be replaced");
+    assert!(longest < Duration::from_millis(400), "{longest:?}");
+    for (server, member) in [(&new, "bob"), (&old, "ann")] {
+        proxy.point_to(([127, 0, 0, 1], server.port()).into());
+        eventually("reader and writer are where the address leads", || {
+            let (members, msg_id, took) = ask();
+            assert!(took < Duration::from_millis(400), "{took:?}");
+            members == [member] && owners(server, msg_id) == ["eve"]
+        });
+    }
 }
 
 #[test]

@@ -5,8 +5,10 @@ mod support;
 
 mod locks;
 mod neighbours;
+mod no_limits;
 mod probes;
 mod refusals;
+mod relay;
 
 use std::time::Duration;
 

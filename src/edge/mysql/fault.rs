@@ -20,6 +20,10 @@ pub(super) enum Fault {
     Unresolved(io::Error),
     /// No address of the host takes a connection.
     NotConnected(DriverError),
+    /// No connection was opened in the time there is for it; why, in words.
+    NotOpened(String),
+    /// What was given up in this session goes on, though we tried to end it.
+    GoesOn(u64),
     /// The server took longer than its timeout with one read or write.
     Silent(Duration),
     /// The server sends, but too slowly for the whole result's deadline.
@@ -152,6 +156,13 @@ impl Fault {
                 };
                 away(format!("takes no connection ({why})"), "check that it runs, mysql.host and mysql.port")
             }
+            Self::NotOpened(why) => {
+                away(format!("takes no connection ({why})"), "check that it runs, mysql.host, mysql.port and DNS")
+            }
+            Self::GoesOn(session) => away(
+                format!("goes on with a statement of session {session} that was given up"),
+                "see SHOW PROCESSLIST, its load, its disk, and whether the user may end it",
+            ),
             Self::Silent(took) => away(format!("was silent for {took:.1?}"), "check its load and the network"),
             Self::TooSlow => away("sends too slowly".to_owned(), "check its load and the network"),
             Self::Broken(why) => away(format!("broke the connection ({why})"), "check that it runs and speaks MySQL"),

@@ -7,12 +7,15 @@
 //! that are cut, and other errors.
 //!
 //! A lock is waited for no longer than a part of the client's read timeout, a statement no longer than most of it: both
-//! end as an answer of the server on a good connection, so that nothing of ours goes on waiting in the server.
+//! end as an answer of the server on a good connection, so that nothing of ours goes on waiting in the server. MySQL has no
+//! limit for a statement that writes: there the client's patience ends, the statement is ended over the next connection
+//! ([`live`](super::live)), and while a slow row is looked for the client's patience is short.
 //!
 //! Refuses to tell a lost connection in mid-commit from a failed one: such a batch is answered as unavailable and is
-//! stored again, which changes nothing when it was committed. Refuses to read back what the server says it has inserted: a
-//! BEFORE INSERT trigger that rewrites owners is not seen, since seeing it would cost a query a batch.
+//! stored again, which changes nothing when it was committed. Refuses to read back all that the server proves to be new
+//! ([`proof`]), since that would cost a query a batch: a BEFORE INSERT trigger that rewrites some owners is not seen.
 
+mod proof;
 mod rows;
 mod suspects;
 mod walk;
@@ -24,6 +27,8 @@ use std::time::Duration;
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
+use self::proof::Trust;
+use self::rows::{Row, transaction};
 use self::suspects::Suspects;
 use self::walk::Walk;
 use super::MysqlSettings;
@@ -39,6 +44,8 @@ const SCHEMA: &str = "check that mysql.database holds t_inbox(owner_username, se
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 /// The longest that a statement may take while the one is looked for that makes a set slow.
 const CAREFUL_LIMIT: Duration = Duration::from_millis(500);
+/// The same where only we can end it: longer than a server without shorter ones waits for a lock.
+const HASTY_LIMIT: Duration = Duration::from_millis(1250);
 /// How long the search may take at least: a few times what one slow row costs, once for each time a set is cut in two.
 const SEARCH_MIN: Duration = Duration::from_secs(20);
 /// As near to a write as it gets without one: shows a server that is read-only, missing rights, a proxy without a writer.
@@ -70,7 +77,10 @@ impl Inbox for MysqlInbox {
     fn open(&self) -> Box<dyn InboxWriter> {
         let limits = Limits::new(self.settings.read_timeout);
         Box::new(Writer {
-            live: Live::new(self.settings.clone(), SCHEMA).with_init(limits.patient.clone()),
+            live: Live::new(self.settings.clone(), SCHEMA).for_writes(limits.patient.clone()),
+            trust: Trust::default(),
+            hasty: None,
+            settings: self.settings.clone(),
             limits,
             place: format!("MySQL at {}:{}", self.settings.host, self.settings.port),
             suspects: self.suspects.clone(),
@@ -80,6 +90,10 @@ impl Inbox for MysqlInbox {
 
 struct Writer {
     live: Live,
+    trust: Trust,
+    /// A connection with a short patience of ours, while there are suspects at a server that ends nothing by itself.
+    hasty: Option<Box<(Live, Trust)>>,
+    settings: MysqlSettings,
     limits: Limits,
     /// In words.
     place: String,
@@ -98,11 +112,40 @@ impl InboxWriter for Writer {
     }
 
     fn ping(&mut self) -> Result<(), LookupError> {
-        self.live.attempt(probe).map_err(|fault| self.in_words(fault, None))
+        self.live.attempt(|conn, _| probe(conn)).map_err(|fault| self.in_words(fault, None))
     }
 }
 
 impl Writer {
+    /// One transaction; `is_careful`: it gives up at once. Says whether it got as far as the server.
+    fn transaction<'a>(
+        &mut self,
+        rows: &[Row<'a>],
+        is_careful: bool,
+        was_connected: &mut bool,
+    ) -> Result<Vec<Row<'a>>, Fault> {
+        let Self { live, trust, hasty, settings, limits, suspects, .. } = self;
+        if is_careful && suspects.are_unlimited() {
+            // What was given up over that one holds its locks until it is over.
+            live.ready()?;
+            let (live, trust) =
+                &mut **hasty.get_or_insert_with(|| Box::new((limits.hasty(settings), Trust::default())));
+            return live.attempt(|conn, number| {
+                *was_connected = true;
+                trust.over(number);
+                transaction(conn, rows, trust)
+            });
+        }
+        live.attempt(|conn, number| {
+            *was_connected = true;
+            trust.over(number);
+            match is_careful {
+                true => limits.careful(conn, |conn| transaction(conn, rows, trust)),
+                false => transaction(conn, rows, trust),
+            }
+        })
+    }
+
     /// A fault in words; `row` is the user and session it concerns, if that is known.
     fn in_words(&self, fault: Fault, row: Option<(&str, &InboxRows)>) -> LookupError {
         if !fault.is_lock_conflict() {
@@ -152,6 +195,14 @@ impl Limits {
             ),
             search: read_timeout.max(SEARCH_MIN),
         }
+    }
+
+    /// Whose sessions give up at once, by themselves or by us.
+    fn hasty(&self, settings: &MysqlSettings) -> Live {
+        let timeout = |limit: Duration| limit.min(HASTY_LIMIT);
+        let (read_timeout, write_timeout) = (timeout(settings.read_timeout), timeout(settings.write_timeout));
+        let settings = MysqlSettings { read_timeout, write_timeout, ..settings.clone() };
+        Live::new(settings, SCHEMA).for_writes(self.careful.clone())
     }
 
     /// Runs `work` in a session that gives up at once, and leaves it patient.

@@ -1,11 +1,21 @@
-//! One set of rows in one transaction: inserted, and compared byte for byte where fewer were new than asked.
+//! One set of rows in one transaction: inserted, and compared byte for byte where the server's answer does not prove ([`proof`])
+//! that each is new and is what was asked for.
+//!
+//! Promises that what is told as not there has left no row behind, be it under another's name: the transaction is rolled back, and
+//! the others are stored in another one.
+
+use std::collections::HashSet;
 
 use mysql::prelude::Queryable;
 use mysql::{Conn, Value};
 
+use super::proof::{self, Told, Trust};
 use crate::edge::mysql::fault::Fault;
 use crate::limits::INBOX_STATEMENT_ROWS;
 use crate::ports::InboxRows;
+
+/// How often a set is stored again without what was not there. Once is enough, unless others change the table meanwhile.
+const ROUNDS_MAX: usize = 4;
 
 /// One row of a batch.
 #[derive(Clone, Copy, Debug)]
@@ -21,12 +31,46 @@ impl<'a> Row<'a> {
     fn key(&self) -> (&'a str, &'a str, i64) {
         (self.user, &self.of.session, self.of.seq_id)
     }
+
+    /// Its values, as a statement takes them.
+    pub(super) fn values(&self) -> [Value; 4] {
+        [text(self.user), text(&self.of.session), Value::Int(self.of.msg_id), Value::Int(self.of.seq_id)]
+    }
 }
 
-/// Inserts and commits; the rows that are not there byte for byte, since something else has their place.
-pub(super) fn transaction<'a>(conn: &mut Conn, rows: &[Row<'a>]) -> Result<Vec<Row<'a>>, Fault> {
+/// What became of a set.
+struct Stored<'a> {
+    /// The rows that are not there byte for byte.
+    not_there: Vec<Row<'a>>,
+    /// Whether anything was changed.
+    is_changed: bool,
+}
+
+/// Inserts and commits; the rows that are not there byte for byte, since something else has their place or the table gives them
+/// back as something else. Nothing of these is committed.
+pub(super) fn transaction<'a>(conn: &mut Conn, rows: &[Row<'a>], trust: &mut Trust) -> Result<Vec<Row<'a>>, Fault> {
+    let mut gone: HashSet<(usize, &str)> = HashSet::new();
+    let mut left = rows.to_vec();
+    for _ in 0..ROUNDS_MAX {
+        let Stored { not_there, is_changed } = attempt(conn, &left, trust)?;
+        gone.extend(not_there.iter().map(|row| (row.ask, row.user)));
+        left.retain(|row| !gone.contains(&(row.ask, row.user)));
+        if not_there.is_empty() || !is_changed || left.is_empty() {
+            // As they were asked.
+            return Ok(rows.iter().filter(|row| gone.contains(&(row.ask, row.user))).copied().collect());
+        }
+    }
+    Err(Fault::Broken("rows of t_inbox change while they are written".to_owned()))
+}
+
+/// One transaction; committed when there is nothing in it that must not stay.
+fn attempt<'a>(conn: &mut Conn, rows: &[Row<'a>], trust: &mut Trust) -> Result<Stored<'a>, Fault> {
     conn.query_drop("START TRANSACTION")?;
-    let done = insert_all(conn, rows).and_then(|conflicts| Ok(conn.query_drop("COMMIT").map(|()| conflicts)?));
+    let done = insert_all(conn, rows, trust).and_then(|stored| {
+        let must_not_stay = stored.is_changed && !stored.not_there.is_empty();
+        conn.query_drop(if must_not_stay { "ROLLBACK" } else { "COMMIT" })?;
+        Ok(stored)
+    });
     if let Err(Fault::Server(_)) = done {
         // Also where the connection is not kept: until the server noticed that, its locks would be in our own way. One that
         // cannot roll back is not used again: its first fault is the one to tell.
@@ -38,22 +82,37 @@ pub(super) fn transaction<'a>(conn: &mut Conn, rows: &[Row<'a>]) -> Result<Vec<R
     done
 }
 
-fn insert_all<'a>(conn: &mut Conn, rows: &[Row<'a>]) -> Result<Vec<Row<'a>>, Fault> {
+fn insert_all<'a>(conn: &mut Conn, rows: &[Row<'a>], trust: &mut Trust) -> Result<Stored<'a>, Fault> {
     let mut sorted = rows.to_vec();
     // In the order of the unique key: its pages are touched once, and two writers lock in the same order. Among equals
     // the one asked first comes first, so that it gets the place.
     sorted.sort_by(|a, b| a.key().cmp(&b.key()));
-    let mut inserted = 0;
+    let mut is_changed = false;
+    let (mut doubted, mut proven) = (Vec::new(), Vec::new());
     let mut rest = sorted.as_slice();
     while !rest.is_empty() {
         let (now, later) = rest.split_at(statement_rows(rest.len()));
-        inserted += insert(conn, now)?;
+        let told = insert(conn, now)?;
+        is_changed |= told.affected > 0;
+        if told.proves_new(now.len(), trust.is_exact()) && proof::says_nothing_of_rows(conn, told.warnings)? {
+            trust.doubt(now, &mut doubted, &mut proven);
+        } else {
+            doubted.extend_from_slice(now);
+        }
         rest = later;
     }
-    if inserted == rows.len() as u64 {
-        return Ok(Vec::new());
-    }
-    // The rows that are in the way are locked by the inserts that met them, so they cannot go before the commit.
+    let mut not_there = compare(conn, &mut doubted)?;
+    // These were new, and are looked at all the same: it shows what the table does to names.
+    let changed = compare(conn, &mut proven)?;
+    trust.learn(conn, rows, &not_there, &changed)?;
+    not_there.extend(changed);
+    Ok(Stored { not_there, is_changed })
+}
+
+/// Those that are not there byte for byte. Rows that are in the way are locked by the inserts that met them, so they cannot go
+/// before the commit.
+fn compare<'a>(conn: &mut Conn, rows: &mut [Row<'a>]) -> Result<Vec<Row<'a>>, Fault> {
+    rows.sort_by_key(|row| row.ask);
     let mut conflicts = Vec::new();
     for ask in rows.chunk_by(|a, b| a.ask == b.ask) {
         let mut rest = ask;
@@ -71,13 +130,14 @@ fn statement_rows(left: usize) -> usize {
     1 << left.min(INBOX_STATEMENT_ROWS).ilog2()
 }
 
-fn insert(conn: &mut Conn, rows: &[Row<'_>]) -> Result<u64, Fault> {
-    let mut values = Vec::with_capacity(rows.len() * 4);
-    for Row { of, user, .. } in rows {
-        values.extend([text(user), text(&of.session), Value::Int(of.msg_id), Value::Int(of.seq_id)]);
-    }
-    // Rows that are there already count as 0, new ones as 1.
-    Ok(conn.exec_iter(insert_sql(rows.len()), values)?.affected_rows())
+fn insert(conn: &mut Conn, rows: &[Row<'_>]) -> Result<Told, Fault> {
+    let values: Vec<Value> = rows.iter().flat_map(Row::values).collect();
+    let result = conn.exec_iter(insert_sql(rows.len()), values)?;
+    Ok(Told {
+        affected: result.affected_rows(),
+        warnings: result.warnings(),
+        duplicates: proof::duplicates(&result.info_str()),
+    })
 }
 
 fn insert_sql(rows: usize) -> String {

@@ -2,13 +2,14 @@
 //! what is in the way.
 //!
 //! Promises that whatever error the server answers with, the others' rows are stored; that only the first try of a set waits
-//! for locks and slow statements (in the halves the server gives up at once); that what another transaction holds up is
-//! found down to the row, anything else down to the element; and that the work is bounded when all fails.
+//! for locks and slow statements (in the halves the server gives up at once, or we do where it has no limit); that what another
+//! transaction holds up, or is slow, is found down to the row, anything else down to the element; and that the work is bounded
+//! when all fails.
 
 use std::time::Instant;
 
 use super::Writer;
-use super::rows::{Row, transaction};
+use super::rows::Row;
 use crate::edge::mysql::fault::Fault;
 use crate::names::NameList;
 use crate::ports::{InboxRows, LookupError};
@@ -29,6 +30,8 @@ pub(super) struct Walk<'w, 'a> {
     until: Option<Instant>,
     /// Why the rest is not asked.
     stopped: Option<LookupError>,
+    /// The server goes on with what was given up: which row of the set made it slow cannot be found before that is over.
+    is_left_behind: bool,
     /// Whether the last try got as far as the server.
     was_connected: bool,
 }
@@ -47,12 +50,19 @@ impl<'w, 'a> Walk<'w, 'a> {
             is_any_stored: false,
             until: None,
             stopped: None,
+            is_left_behind: false,
             was_connected: false,
         };
         walk.set(&rows, false);
-        walk.samples.clear();
-        walk.set(&suspects, true);
-        walk.answers
+        for (suspects, is_careful) in [(&suspects.careful, true), (&suspects.full, false)] {
+            walk.samples.clear();
+            walk.set(suspects, is_careful);
+        }
+        let Walk { answers, writer, .. } = walk;
+        if !writer.suspects.are_unlimited() {
+            writer.hasty = None;
+        }
+        answers
     }
 
     /// Stores these, in halves when they cannot be stored together. `is_careful`: the server gives up at once.
@@ -62,7 +72,11 @@ impl<'w, 'a> Walk<'w, 'a> {
         }
         if let Some(error) = &self.stopped {
             let why = format!("not asked, since all others of its batch failed: {error}");
-            return self.fail(rows, &LookupError::Unavailable(why));
+            self.fail(rows, &LookupError::Unavailable(why));
+            if self.is_left_behind {
+                self.writer.suspects.add(rows);
+            }
+            return;
         }
         match self.attempt(rows, is_careful) {
             Ok(conflicts) => {
@@ -78,18 +92,28 @@ impl<'w, 'a> Walk<'w, 'a> {
     }
 
     fn failed(&mut self, rows: &[Row<'a>], fault: Fault, is_careful: bool) {
-        let is_answered = self.was_connected && matches!(fault, Fault::Server(_) | Fault::Broken(_));
+        // Whoever lets in and then is silent is no answer of the server, but it says as much of what was asked: where nothing else
+        // can be had either, the next connect fails.
+        let is_answered = self.was_connected && matches!(fault, Fault::Server(_) | Fault::Broken(_) | Fault::Silent(_));
+        if is_answered && matches!(fault, Fault::Silent(_)) {
+            self.writer.suspects.note_unlimited();
+        }
         if is_answered && let Some(at) = middle(rows, is_held_up(&fault)) {
             let limit = self.writer.limits.search;
             self.until.get_or_insert_with(|| Instant::now() + limit);
             if self.samples.is_empty() {
                 self.samples = [4, 2, 1, 3].map(|part| rows[rows.len() * part / 4 - usize::from(part == 4)]).into();
             }
-            // A server that did not answer may hold the locks of what it was asked for a moment: they are waited for.
-            let is_careful = is_careful || matches!(fault, Fault::Server(_));
+            // A server that broke the connection may hold the locks of what it was asked for a moment: they are waited for.
+            let is_careful = is_careful || matches!(fault, Fault::Server(_) | Fault::Silent(_));
             let (left, right) = rows.split_at(at);
             self.set(left, is_careful);
             return self.set(right, is_careful);
+        }
+        if matches!(fault, Fault::GoesOn(_)) {
+            // All of the set, so that newcomers are not asked with the one that is meant.
+            self.is_left_behind = true;
+            self.writer.suspects.add(rows);
         }
         let row = if let [row] = rows { Some((row.user, row.of)) } else { None };
         let error = self.writer.in_words(fault, row);
@@ -118,16 +142,11 @@ impl<'w, 'a> Walk<'w, 'a> {
     }
 
     fn attempt(&mut self, rows: &[Row<'a>], is_careful: bool) -> Result<Vec<Row<'a>>, Fault> {
-        let Writer { live, limits, .. } = &mut *self.writer;
         let mut tries = 0;
         loop {
-            let was_connected = &mut self.was_connected;
-            *was_connected = false;
+            self.was_connected = false;
             tries += 1;
-            let outcome = live.attempt(|conn| {
-                *was_connected = true;
-                if is_careful { limits.careful(conn, |conn| transaction(conn, rows)) } else { transaction(conn, rows) }
-            });
+            let outcome = self.writer.transaction(rows, is_careful, &mut self.was_connected);
             let is_deadlock = matches!(&outcome, Err(Fault::Server(error)) if matches!(error.code, 1020 | 1213));
             if !is_deadlock || tries == DEADLOCK_TRIES {
                 return outcome;
@@ -147,7 +166,7 @@ impl<'w, 'a> Walk<'w, 'a> {
 
 /// Whether others' transactions or the time it takes are in the way, and not what is asked.
 fn is_held_up(fault: &Fault) -> bool {
-    fault.is_lock_conflict() || fault.is_time_limit()
+    fault.is_lock_conflict() || fault.is_time_limit() || matches!(fault, Fault::Silent(_))
 }
 
 /// Where a set is cut in two: between two elements near its middle; within one only when `within`.
