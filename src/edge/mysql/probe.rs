@@ -75,7 +75,8 @@ impl Reader {
         let statement = select(statement_limit(&self.shared.settings), from);
         let values: Vec<mysql::Value> = name.iter().map(|name| name.as_str().into()).collect();
         // The row is read: an error in place of it would be passed over with a result that is dropped.
-        let read = self.live.attempt(|conn| Ok(conn.exec_first::<mysql::Row, _, _>(&*statement, values.clone())?))?;
+        let read =
+            self.live.attempt(|conn, _| Ok(conn.exec_first::<mysql::Row, _, _>(&*statement, values.clone())?))?;
         let Some(row) = read else { return Ok(false) };
         if let Some(mysql::Value::Bytes(session)) = row.as_ref(0) {
             *self.shared.good() = std::str::from_utf8(session).ok().map(SessionId::from);
