@@ -256,9 +256,8 @@ impl Push {
                 if self.is_cut_off => {}
             Input::NotAsked { of, ask } => self.not_asked(of, ask),
             Input::Event { tag, .. } if self.is_cut_off => self.give_back(tag, EventEnd::CutByStop),
-            Input::Event { tag, .. } if self.is_retreating && self.room() == 0 => {
-                self.give_back(tag, EventEnd::GivenBack);
-            }
+            // Whatever the room, and a repeat as well: it must not overtake what was given back before it.
+            Input::Event { tag, .. } if self.is_retreating => self.give_back(tag, EventEnd::GivenBack),
             Input::Event { payload, tag } => self.take_event(payload, tag),
             Input::Members { ask, answer } => self.members_answered(ask, answer),
             Input::Routes { ask, answer } => self.routes_answered(ask, answer),

@@ -145,10 +145,17 @@ fn a_deleted_consumer_is_made_again(version: NatsVersion) {
     let client = client(&server);
     let taking = Taking::start(&settings, 1);
     publish(&client, "events", "s", 0..1);
-    taking.take_many(1);
+    let mut events = taking.take_many(1);
     assert_eq!(ask(&client, "$JS.API.CONSUMER.DELETE.STREAM.engine", "")["success"], true);
     until("it is there again", || consumer(&client, "engine")["error"].is_null());
-    assert_eq!(numbers(&taking.take_many(1)), [0]);
+    publish(&client, "events", "s", 1..2);
+    events.extend(taking.take_many(1));
+    assert_eq!(numbers(&events), [0, 1], "what is in hand is delivered again, and is no second event");
+    taking.settle(&events, SettleAs::Done);
+    until("the new one knows that all is done", || {
+        let info = consumer(&client, "engine");
+        info["num_ack_pending"] == 0 && info["num_pending"] == 0
+    });
     taking.stop();
 }
 

@@ -2,8 +2,9 @@
 //!
 //! Promises that during a retreat no event waits for a lookup for longer than a tick: it ends as `given_back`, in the order
 //! of arrival, its repeats with it, and is forgotten, so that it is new when it comes again. What is bundled is kept: its
-//! pushes are on their way. Of one session that is the earlier part, so nothing of it is overtaken. Also tells, for a stop,
-//! whether all that is in flight waits for nothing but stores that are away.
+//! pushes are on their way. Of one session that is the earlier part, and nothing is taken until the retreat is over, so
+//! nothing of it is overtaken. Also tells, for a stop, whether all that is in flight waits for nothing but stores that are
+//! away.
 
 use std::collections::HashSet;
 
@@ -46,7 +47,7 @@ impl Push {
         self.give_back_waiting();
     }
 
-    /// Whether events that wait are given back, and those that come and find no room.
+    /// Whether events that wait are given back, and all that come.
     pub fn is_retreating(&self) -> bool {
         self.is_retreating
     }

@@ -6,7 +6,7 @@ use prost::Message;
 
 use super::*;
 use crate::ids::{Nanos, ShardId};
-use crate::names::NameList;
+use crate::names::{NameList, Route, RouteList};
 use crate::ports::{DeliveryTag, SettleAs, Settled};
 use crate::proto::event::PushEvent;
 use crate::push::Settings;
@@ -73,10 +73,9 @@ fn what_waits_is_given_back_in_the_order_of_arrival_and_is_new_when_it_comes_aga
     assert_eq!(given_back(&flush(&mut push, 2)), [0, 1, 2, 5, 3, 4]);
     assert_eq!((push.events_in_flight(), push.counts().events_ended[EventEnd::GivenBack as usize]), (0, 6));
     assert!(conserved(&push) && !push.waits_only_for(ALL), "nothing waits");
-    // What comes during the retreat goes with the next tick.
+    // What comes during the retreat is not taken.
     take(&mut push, "a", 6, 6);
-    assert_eq!(given_back(&flush(&mut push, 3)), [0; 0]);
-    assert_eq!(given_back(&flush(&mut push, 1_000)), [6]);
+    assert_eq!((given_back(&flush(&mut push, 3)), push.events_in_flight()), (vec![6], 0));
     // The answer of the store that was away finds nobody; then the same event is a new one.
     push.take(Input::Retreat(false));
     take(&mut push, "a", 3, 7);
@@ -86,5 +85,62 @@ fn what_waits_is_given_back_in_the_order_of_arrival_and_is_new_when_it_comes_aga
     let out = flush(&mut push, 1_001);
     assert!(out.iter().any(|output| matches!(output, Output::AskRoutes { .. })), "{out:?}");
     assert_eq!(given_back(&flush(&mut push, 3_000)), [0; 0]);
+    assert!(conserved(&push));
+}
+
+fn asked_for_members(out: &[Output]) -> u64 {
+    let ask = out.iter().find_map(|output| match output {
+        Output::AskMembers { ask, .. } => Some(*ask),
+        _ => None,
+    });
+    ask.expect("members are asked")
+}
+
+fn asked_for_routes(out: &[Output]) -> Option<u64> {
+    out.iter().find_map(|output| match output {
+        Output::AskRoutes { ask, .. } => Some(*ask),
+        _ => None,
+    })
+}
+
+fn one_member() -> Vec<NameList> {
+    vec![["ann"].into_iter().collect()]
+}
+
+/// The answer that the first one waited for comes between two ticks.
+#[test]
+fn what_follows_an_event_that_was_given_back_is_not_pushed_before_it() {
+    let mut push = push();
+    take(&mut push, "a", 1, 1);
+    let ask = asked_for_members(&flush(&mut push, 1));
+    push.take(Input::Retreat(true));
+    assert_eq!(given_back(&flush(&mut push, 2)), [1]);
+    assert!(push.room() > 0);
+    take(&mut push, "a", 2, 2);
+    push.take(Input::Members { ask, answer: Ok(one_member()) });
+    let out = flush(&mut push, 3);
+    assert_eq!((given_back(&out), asked_for_routes(&out)), (vec![2], None));
+    assert!(conserved(&push) && push.events_in_flight() == 0);
+}
+
+/// All is known of its session: it would be pushed at once.
+#[test]
+fn an_event_that_waits_for_nothing_is_not_taken_in_a_retreat_either() {
+    let mut push = push();
+    take(&mut push, "a", 1, 1);
+    let ask = asked_for_members(&flush(&mut push, 1));
+    push.take(Input::Members { ask, answer: Ok(one_member()) });
+    let ask = asked_for_routes(&flush(&mut push, 2)).expect("routes are asked");
+    push.take(Input::Retreat(true));
+    // The first one was given back, what it had asked for is known, and the second would find all of it.
+    push.take(Input::Routes { ask, answer: Ok([Route::Offline].into_iter().collect::<RouteList>()) });
+    take(&mut push, "a", 2, 2);
+    assert_eq!(given_back(&flush(&mut push, 3)), [1, 2]);
+    // A repeat of one that was given back comes again as well.
+    take(&mut push, "a", 1, 3);
+    assert_eq!(given_back(&flush(&mut push, 4)), [3]);
+    push.take(Input::Retreat(false));
+    take(&mut push, "a", 1, 4);
+    assert_eq!((given_back(&flush(&mut push, 5)), push.events_in_flight()), (vec![], 1));
     assert!(conserved(&push));
 }

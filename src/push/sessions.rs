@@ -138,8 +138,10 @@ impl Session {
         }
     }
 
+    /// Nothing refers to its place. A lookup comes back to it also when its events were given back meanwhile.
     fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.in_flight == 0 && !self.is_asking && self.held.is_empty()
+        let is_awaited = self.is_asking || self.awaited_asks > 0;
+        self.waiting.is_empty() && self.in_flight == 0 && !is_awaited && self.held.is_empty()
     }
 
     /// Whether it keeps so many replaced lists that those must be let go first: a busy session whose list changes all the
@@ -361,5 +363,18 @@ mod tests {
         assert_eq!(sessions.laid.len(), 3, "nothing is looked at twice for nothing");
         assert_eq!(sessions.take_layout(others[9]).map(|layout| layout.bytes), Some(LAYOUT_BYTES_MAX / 2));
         assert_eq!(sessions.layout_bytes, LAYOUT_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_session_that_a_lookup_will_come_back_to_keeps_its_place() {
+        let (mut sessions, mut users) = (Sessions::default(), Users::default());
+        let mut of =
+            |sessions: &mut Sessions, id: &str| sessions.of(id.as_bytes(), sessions.hash(id.as_bytes()), &mut users);
+        let at = of(&mut sessions, "its event was given back");
+        let other = of(&mut sessions, "nothing waits for it");
+        sessions[at].awaited_asks = 1;
+        sessions.member_places = MEMBER_PLACES_MAX + 1;
+        let next = of(&mut sessions, "new");
+        assert_eq!((next, &*sessions[at].id), (other, "its event was given back"));
     }
 }

@@ -195,6 +195,10 @@ impl Pump {
             && let Some(fact) = self.mailbox.try_next()
         {
             taken += 1;
+            // What is in the lane came before what is given back comes again.
+            if matches!(fact, Input::Retreat(false)) && self.push.is_retreating() {
+                self.give_back_lane();
+            }
             self.push.take(fact);
         }
         self.local.take_all(&mut self.work.facts);
@@ -206,14 +210,15 @@ impl Pump {
         taken + self.mesh.receive(INBOX_FACTS_A_TURN, |fact| push.take(fact))
     }
 
+    /// How many events this turn takes. In a retreat they are given back, whatever the room.
+    fn events_wanted(&self) -> usize {
+        if self.push.is_retreating() { TURN_EVENTS_MAX } else { self.push.room() }
+    }
+
     /// An event was handled at the time of its turn: the clock is looked at once, and neighbours that their reader had
     /// at the same instant are recorded as one.
     fn take_events(&mut self, now: Instant) -> usize {
-        // In a retreat what finds no room is given back.
-        let room = match self.push.room() {
-            0 if self.push.is_retreating() => TURN_EVENTS_MAX,
-            room => room,
-        };
+        let room = self.events_wanted();
         let mut events = std::mem::take(&mut self.work.events);
         let mut taken = 0;
         let mut alike = (now, 0);
@@ -321,7 +326,7 @@ impl Pump {
             let is_idle = pump.local.falling_asleep(cx.waker())
                 && pump.mailbox.is_empty()
                 && pump.mesh.is_quiet()
-                && (pump.lane.is_empty() || pump.push.room() == 0);
+                && (pump.lane.is_empty() || pump.events_wanted() == 0);
             if is_idle { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
@@ -369,7 +374,7 @@ impl Pump {
     }
 
     /// What waits in the lane ends as what is in flight: a lane that is dropped would leave it without an end. Intake is
-    /// over, so no more than a lane holds.
+    /// over, or shut, so no more than a lane holds.
     fn give_back_lane(&mut self) {
         for _ in 0..self.lane.len() {
             let Some((payload, tag)) = self.lane.try_take() else { break };

@@ -10,6 +10,7 @@ mod support;
 mod changed_consumers;
 mod deleted_messages;
 mod door;
+mod lost_links;
 mod scene;
 mod shared_windows;
 mod sick_core;

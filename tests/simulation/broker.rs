@@ -173,6 +173,9 @@ impl World {
         }
         self.retreat_until = None;
         let is_in_order = self.rng.chance(500);
+        let entries = self.broker.kept.iter().map(|at| &self.broker.entries[*at]).filter(|entry| !entry.is_settled);
+        let keys: Vec<_> = entries.filter_map(|entry| entry.key).collect();
+        self.oracle.comes_again(is_in_order.then_some(&keys[..]));
         for at in std::mem::take(&mut self.broker.kept) {
             if self.broker.entries[at].is_settled {
                 continue;

@@ -21,7 +21,7 @@
 //! is in the dead letters (a replay must not be taken for a repeat). Streams that end because of answers that do not fit give a
 //! recipient a bounded number of copies, however long they go on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use task_engine::ids::Nanos;
@@ -75,6 +75,8 @@ pub struct Tag {
     /// How often it was handed in and settled.
     hand_ins: u32,
     settlements: u32,
+    /// It was given back without being taken, and that is not heard yet: it says nothing of the event.
+    pub is_turned_away: bool,
     /// The engine that had it is gone.
     pub is_dead: bool,
     /// The event, when it is the first of its kind, and which time it was taken.
@@ -141,6 +143,8 @@ pub struct Oracle {
     firsts: HashMap<(usize, usize), Vec<First>>,
     newest_at: HashMap<(usize, usize), u64>,
     slow_sessions: Vec<bool>,
+    /// The first order of what was given back and comes again in the order of the stream.
+    kept_orders: HashMap<(usize, i64), u64>,
     timeout: Duration,
     engine: u32,
 }
@@ -160,6 +164,7 @@ impl Oracle {
             firsts: HashMap::new(),
             newest_at: HashMap::new(),
             slow_sessions: vec![false; sessions],
+            kept_orders: HashMap::new(),
             timeout,
             engine: 0,
         }
@@ -174,6 +179,12 @@ impl Oracle {
         order: u64,
         now: Nanos,
     ) -> usize {
+        let kept = self.kept_orders.remove(&key);
+        if kept.is_none() && self.by_key.get(&key).is_some_and(|event| self.is_of_this_engine(*event)) {
+            // A copy of one that is in the dead letters is a new event, where the copy stands.
+            self.kept_orders.retain(|(session, _), _| *session != key.0);
+        }
+        let order = kept.unwrap_or(order);
         let event = *self.by_key.entry(key).or_insert(self.events.len());
         let take = self.events.get(event).map_or(0, |known| known.take + 1);
         let taken = Event {
@@ -203,7 +214,31 @@ impl Oracle {
         self.firsts.clear();
         self.newest_at.clear();
         self.refused_at.clear();
+        self.kept_orders.clear();
         self.tags.iter_mut().for_each(|tag| tag.is_dead = true);
+    }
+
+    /// An event was given back without being taken.
+    pub fn turned_away(&mut self, key: (usize, i64), order: u64) {
+        // A repeat is not pushed, and what was taken before has its order.
+        if self.by_key.get(&key).is_none_or(|event| !self.is_of_this_engine(*event)) {
+            self.kept_orders.entry(key).or_insert(order);
+        }
+    }
+
+    /// What was given back comes again, these first and in this order, or in any: only in the first case must what is
+    /// taken then be pushed in the order in which it was taken first. Nor where that was another one.
+    pub fn comes_again(&mut self, keys: Option<&[(usize, i64)]>) {
+        let Some(keys) = keys else { return self.kept_orders.clear() };
+        let (mut seen, mut newest, mut is_other) = (HashSet::new(), HashMap::new(), HashSet::new());
+        for key in keys.iter().filter(|key| seen.insert(**key)) {
+            let order = self.kept_orders.get(key).copied().unwrap_or(u64::MAX);
+            let before = newest.insert(key.0, order).unwrap_or(0);
+            if order < before {
+                is_other.insert(key.0);
+            }
+        }
+        self.kept_orders.retain(|(session, _), _| !is_other.contains(session));
     }
 
     /// Whether the engine that runs has taken it.
@@ -241,13 +276,20 @@ impl Oracle {
         assert!(!tag.is_dead, "tag {number} was settled by an engine that is gone");
         tag.is_settled = true;
         self.given_back += u64::from(how == SettleAs::GivenBack);
+        if std::mem::take(&mut tag.is_turned_away) {
+            return assert_eq!(how, SettleAs::GivenBack, "tag {number} was not taken");
+        }
         if let Some((event, take)) = tag.event {
             if self.events[event].take != take {
                 // It was taken anew before the end of the first was heard: not after it was pushed and done.
                 let is_pushed = self.deliveries.iter().any(|((of, _), known)| *of == event && known.take == take);
                 return assert!(how != SettleAs::Done || !is_pushed, "event {event} was done, and taken anew");
             }
+            let is_unpushed = how == SettleAs::GivenBack && !self.is_pushed(event);
             let event = &mut self.events[event];
+            if is_unpushed {
+                self.kept_orders.insert((event.session, super::events::number_of(&event.message)), event.order);
+            }
             event.is_settled = true;
             event.settled_at = now;
             event.is_done = how == SettleAs::Done;

@@ -242,9 +242,9 @@ impl World {
         if self.is_cut_off {
             return;
         }
-        let room = match self.shards[shard].room() {
-            0 if self.retreat_until.is_some() => 1,
-            room => room,
+        let room = match self.retreat_until {
+            Some(_) => usize::MAX,
+            None => self.shards[shard].room(),
         };
         let room = room.min(1 + self.rng.below(8));
         for _ in 0..room {
@@ -272,17 +272,20 @@ impl World {
         let repeats = self.shards[shard].counts().events_ended[EventEnd::Repeat as usize];
         self.oracle.tags[number as usize].handed_in();
         self.trace.line(self.now, || format!("event tag {number} {:?}", arrival.key));
+        let given_back = self.given_back(shard);
         let Some(key) = arrival.key else {
-            self.bad_taken += 1;
-            return self.feed(shard, Input::Event { payload: arrival.payload, tag: arrival.tag });
+            self.feed(shard, Input::Event { payload: arrival.payload, tag: arrival.tag });
+            self.bad_taken += u64::from(self.given_back(shard) == given_back);
+            return;
         };
-        if self.retreat_until.is_some() && self.shards[shard].room() == 0 {
-            // It is not taken at all.
-            return self.feed(shard, Input::Event { payload: arrival.payload, tag: arrival.tag });
-        }
         let before = (self.shards[shard].events_in_flight(), self.shards[shard].payload_bytes_in_flight());
         self.feed(shard, Input::Event { payload: arrival.payload.clone(), tag: arrival.tag });
         let after = (self.shards[shard].events_in_flight(), self.shards[shard].payload_bytes_in_flight());
+        if self.given_back(shard) > given_back {
+            self.next_order += 1;
+            self.oracle.tags[number as usize].is_turned_away = true;
+            return self.oracle.turned_away(key, self.next_order);
+        }
         // A repeat that joins is in flight, and holds no bytes.
         let has_joined = after.0 > before.0 && after.1 == before.1;
         let is_repeat = self.shards[shard].counts().events_ended[EventEnd::Repeat as usize] > repeats;
@@ -301,6 +304,10 @@ impl World {
         let must_be_known = has_id && known.is_some_and(|event| self.oracle.must_be_known(event));
         assert!(!must_be_known, "tag {number} {key:?} is a repeat and was taken as a new event");
         self.note_event(key, &arrival);
+    }
+
+    fn given_back(&self, shard: usize) -> u64 {
+        self.shards[shard].counts().events_ended[EventEnd::GivenBack as usize]
     }
 
     /// A repeat so late that it counts as a new event: the world's publishers do not send it, so that a key is one

@@ -3,9 +3,10 @@
 //! Promises that an event is acknowledged only when it is settled, each by itself: a server takes the deletion or the
 //! expiry of a message as an ack of it, and where acks are cumulative, of everything before it. With partitions, work is
 //! reported, and events are given back, in stream order: what nobody reports any more is delivered again in the order in
-//! which it becomes due. Holds no more than was asked for.
+//! which it becomes due. An event that is out is there once, however often it is delivered. Holds no more than was asked
+//! for.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::ack_subject::{self, Delivery};
 use super::lines::Lines;
@@ -24,12 +25,21 @@ struct Entry {
     sequence: u64,
     /// When it came or was last reported as in work, in milliseconds of the desk's clock.
     touched: u64,
+    /// The server forgot that it delivered it: it will be delivered as new, and until then nothing is said of it.
+    is_unknown: bool,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
     generation: u32,
     entry: Option<Entry>,
+}
+
+impl Entry {
+    /// Whether its work is to be reported.
+    fn is_due(&self, before: u64) -> bool {
+        self.touched <= before && !self.is_unknown
+    }
 }
 
 /// One consumer's events.
@@ -40,9 +50,16 @@ struct Lane {
     has_acknowledged: bool,
     /// The consumer sequence that comes next, if nobody else reads.
     next_delivery: Option<u64>,
+    /// The newest event of the stream that came here.
+    newest: u64,
     /// Deliveries that did not come here.
     elsewhere: u64,
 }
+
+/// The places of events that are out, by consumer and stream sequence, for as long as the flight is locked: looked up
+/// only for what may have come before, and made when first needed.
+#[derive(Debug, Default)]
+pub(super) struct Places(Option<HashMap<(u32, u64), u32>>);
 
 /// See the module.
 #[derive(Debug)]
@@ -67,34 +84,59 @@ impl Flight {
         self.lanes[consumer].out
     }
 
-    /// The stream sequences of a consumer's events.
+    /// The stream sequences of a consumer's events that the server knows to be here.
     pub(super) fn sequences(&self, consumer: usize) -> HashSet<u64> {
         let all = self.slots.iter().filter_map(|slot| slot.entry.as_ref());
-        all.filter(|entry| entry.consumer as usize == consumer).map(|entry| entry.sequence).collect()
+        let known = all.filter(|entry| entry.consumer as usize == consumer && !entry.is_unknown);
+        known.map(|entry| entry.sequence).collect()
     }
 
-    /// Takes an event in; gives its number.
+    /// Takes an event in; gives its number. None when it is out already, since the server did not hear of it for
+    /// ack_wait: then it is acknowledged with what its latest delivery says.
     pub(super) fn insert(
         &mut self,
         consumer: usize,
         delivery: &Delivery,
         at: (String, Option<Box<str>>),
         now: u64,
-    ) -> u64 {
+        places: &mut Places,
+    ) -> Option<u64> {
+        let lane = &mut self.lanes[consumer];
+        let next = lane.next_delivery.replace(delivery.consumer_sequence + 1);
+        lane.elsewhere += next.map_or(0, |next| delivery.consumer_sequence.saturating_sub(next));
+        // A server that was killed may deliver again and not know it.
+        let may_be_out = delivery.deliveries > 1 || delivery.stream_sequence <= lane.newest;
+        lane.newest = lane.newest.max(delivery.stream_sequence);
         let (reply, subject) = at;
+        if may_be_out && let Some(entry) = self.find(consumer, delivery, places) {
+            (entry.reply, entry.touched, entry.is_unknown) = (reply, now, false);
+            return None;
+        }
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             self.slots.len() as u32 - 1
         });
         let sequence = delivery.stream_sequence;
-        let lane = &mut self.lanes[consumer];
-        lane.out += 1;
-        let next = lane.next_delivery.replace(delivery.consumer_sequence + 1);
-        lane.elsewhere += next.map_or(0, |next| delivery.consumer_sequence.saturating_sub(next));
+        self.lanes[consumer].out += 1;
         let place = &mut self.slots[slot as usize];
         let consumer = consumer as u32;
-        place.entry = Some(Entry { reply, subject, consumer, sequence, touched: now });
-        u64::from(place.generation) << 32 | u64::from(slot)
+        place.entry = Some(Entry { reply, subject, consumer, sequence, touched: now, is_unknown: false });
+        if let Places(Some(places)) = places {
+            places.insert((consumer, sequence), slot);
+        }
+        Some(u64::from(place.generation) << 32 | u64::from(slot))
+    }
+
+    /// The event of this delivery, if it is out. A stream that was made anew has other events under the same numbers.
+    fn find(&mut self, consumer: usize, delivery: &Delivery, places: &mut Places) -> Option<&mut Entry> {
+        let all = places.0.get_or_insert_with(|| {
+            let entries = self.slots.iter().enumerate().filter_map(|(at, slot)| Some((at, slot.entry.as_ref()?)));
+            entries.map(|(at, entry)| ((entry.consumer, entry.sequence), at as u32)).collect()
+        });
+        let slot = *all.get(&(consumer as u32, delivery.stream_sequence))?;
+        let entry = self.slots[slot as usize].entry.as_mut()?;
+        let (.., known) = ack_subject::parse(&entry.reply)?;
+        (known.stored_nanos == delivery.stored_nanos).then_some(entry)
     }
 
     /// The source ends.
@@ -108,7 +150,7 @@ impl Flight {
         if how == SettleAs::GivenBack && self.is_ending && self.is_ordered {
             return;
         }
-        let Some(entry) = self.remove(slot) else { return };
+        let Some(entry) = self.remove(slot).filter(|entry| !entry.is_unknown) else { return };
         let word = match how {
             SettleAs::Done => "+ACK",
             SettleAs::Terminated => "+TERM",
@@ -130,7 +172,7 @@ impl Flight {
     pub(super) fn progress(&mut self, from: usize, count: usize, before: u64, now: u64, lines: &mut Lines) -> usize {
         let end = (from + count).min(self.slots.len());
         for slot in self.slots.get_mut(from..end).unwrap_or_default() {
-            if let Some(entry) = slot.entry.as_mut().filter(|entry| entry.touched <= before) {
+            if let Some(entry) = slot.entry.as_mut().filter(|entry| entry.is_due(before)) {
                 entry.touched = now;
                 lines.put(&entry.reply, None, "+WPI");
             }
@@ -141,13 +183,14 @@ impl Flight {
     /// The consumers of which some event has not been touched since `before`.
     pub(super) fn due(&self, before: u64) -> BTreeSet<usize> {
         let entries = self.slots.iter().filter_map(|slot| slot.entry.as_ref());
-        entries.filter(|entry| entry.touched <= before).map(|entry| entry.consumer as usize).collect()
+        entries.filter(|entry| entry.is_due(before)).map(|entry| entry.consumer as usize).collect()
     }
 
     /// Reports all events of a consumer as in work, in stream order, so that none is due before one that stands before it.
     pub(super) fn progress_in_order(&mut self, consumer: usize, now: u64, lines: &mut Lines) {
         let entries = self.slots.iter_mut().filter_map(|slot| slot.entry.as_mut());
-        let mut all: Vec<_> = entries.filter(|entry| entry.consumer as usize == consumer).collect();
+        let mut all: Vec<_> =
+            entries.filter(|entry| entry.consumer as usize == consumer && !entry.is_unknown).collect();
         all.sort_by_key(|entry| entry.sequence);
         for entry in all {
             entry.touched = now;
@@ -159,7 +202,7 @@ impl Flight {
     pub(super) fn give_back(&mut self, lines: &mut Lines) -> usize {
         let mut all: Vec<Entry> = std::mem::take(&mut self.slots).into_iter().filter_map(|slot| slot.entry).collect();
         all.sort_by_key(|entry| (entry.consumer, entry.sequence));
-        all.iter().for_each(|entry| lines.put(&entry.reply, None, GIVE_BACK));
+        all.iter().filter(|entry| !entry.is_unknown).for_each(|entry| lines.put(&entry.reply, None, GIVE_BACK));
         self.free.clear();
         for lane in &mut self.lanes {
             lane.out = 0;
@@ -195,16 +238,12 @@ impl Flight {
         pending.saturating_sub(self.sequences(consumer).len() as u64)
     }
 
-    /// A server that was killed may have forgotten its newest deliveries; then it delivers them as new, and what is said of
-    /// the old ones is about nothing it knows. So they are forgotten here as well, and acknowledged when they have come
-    /// again.
+    /// A server that was killed, or that lost a link while it delivered, may have forgotten its newest deliveries; then it
+    /// delivers them as new, and what is said of the old ones is about nothing it knows. So they are acknowledged when they
+    /// have come again.
     fn forget_after(&mut self, consumer: usize, last: u64) {
-        let is_unknown = |entry: &Entry| entry.consumer as usize == consumer && entry.sequence > last;
-        let slots = self.slots.iter().enumerate();
-        let unknown: Vec<_> =
-            slots.filter(|(_, slot)| slot.entry.as_ref().is_some_and(is_unknown)).map(|(at, _)| at as u32).collect();
-        for slot in unknown {
-            self.remove(slot);
+        for entry in self.slots.iter_mut().filter_map(|slot| slot.entry.as_mut()) {
+            entry.is_unknown |= entry.consumer as usize == consumer && entry.sequence > last;
         }
     }
 

@@ -14,9 +14,16 @@ impl Try {
     }
 
     fn take(&mut self, stream: u64, consumer: u64, deliveries: u64) -> u64 {
-        let reply = reply(stream, consumer, deliveries);
+        self.take_again(stream, consumer, deliveries).expect("it is not out")
+    }
+
+    fn take_again(&mut self, stream: u64, consumer: u64, deliveries: u64) -> Option<u64> {
+        self.take_reply(reply(stream, consumer, deliveries), &mut Places::default())
+    }
+
+    fn take_reply(&mut self, reply: String, places: &mut Places) -> Option<u64> {
         let (_, _, delivery) = ack_subject::parse(&reply).expect("an ack subject");
-        self.0.insert(0, &delivery, (reply.clone(), None), 0)
+        self.0.insert(0, &delivery, (reply.clone(), None), 0, places)
     }
 
     fn settle(&mut self, number: u64, how: SettleAs) -> Vec<String> {
@@ -58,13 +65,13 @@ fn partitions_are_acknowledged_one_by_one_as_well() {
     assert_eq!(flight.settle(numbers[1], SettleAs::Done), ["20 +ACK"], "it says nothing of what stands before it");
     assert_eq!(flight.settle(numbers[4], SettleAs::Terminated), ["50 +TERM"]);
     assert_eq!(flight.0.out(0), 3);
-    let again = flight.take(30, 6, 2);
+    assert_eq!(flight.take_again(30, 6, 2), None, "it is out");
     let mut lines = Lines::default();
-    assert_eq!(flight.0.give_back(&mut lines), 4);
+    assert_eq!(flight.0.give_back(&mut lines), 3);
     let words = said(&mut lines);
     let sequences: Vec<_> = words.iter().map(|word| word.split(' ').next().expect("a sequence")).collect();
-    assert_eq!(sequences, ["10", "30", "30", "40"], "in stream order");
-    assert_eq!(flight.settle(again, SettleAs::Done), [""; 0]);
+    assert_eq!(sequences, ["10", "30", "40"], "in stream order");
+    assert_eq!(flight.settle(numbers[2], SettleAs::Done), [""; 0]);
 }
 
 #[test]
@@ -98,8 +105,8 @@ fn whoever_takes_over_knows_how_many_are_elsewhere() {
     let mut flight = Try::new(true);
     assert_eq!(flight.0.take_over(0, 3, 3), 3, "a predecessor's");
     let numbers: Vec<u64> = (4..=8).map(|at| flight.take(at, at, 1)).collect();
-    flight.take(4, 9, 2);
-    assert_eq!(flight.0.take_over(0, 5, 8), 0, "each of them is here, one twice");
+    assert_eq!(flight.take_again(4, 9, 2), None);
+    assert_eq!(flight.0.take_over(0, 5, 8), 0, "each of them is here");
     assert_eq!(flight.0.take_over(0, 6, 9), 1, "one was lost on its way");
     // The server forgot its newest deliveries: they come again, and then they count.
     assert_eq!(flight.0.take_over(0, 3, 6), 0);
@@ -107,6 +114,13 @@ fn whoever_takes_over_knows_how_many_are_elsewhere() {
     assert_eq!(flight.settle(numbers[2], SettleAs::Done), ["6 +ACK"]);
     let again = flight.take(8, 8, 1);
     assert_eq!(flight.settle(again, SettleAs::Done), ["8 +ACK"]);
+    // One that the server forgot and that is still in hand when it comes again stays one event.
+    assert_eq!((flight.0.take_over(0, 3, 6), flight.0.sequences(0).len()), (1, 2), "4 and 5, and 6 is done");
+    let mut lines = Lines::default();
+    flight.0.progress_in_order(0, 9, &mut lines);
+    assert_eq!(said(&mut lines), ["4 +WPI", "5 +WPI"]);
+    assert_eq!(flight.take_again(7, 7, 1), None);
+    assert_eq!(flight.settle(numbers[3], SettleAs::Done), ["7 +ACK"]);
     let mut queue = Try::new(false);
     assert_eq!((queue.0.take_over(0, 9, 9), queue.take(1, 1, 1)), (0, 0), "others of a queue keep what they have");
 }
@@ -153,4 +167,37 @@ fn an_origin_tells_the_delivery() {
     };
     assert_eq!(flight.0.origin(number, |consumer| format!("events.{consumer}")), want);
     assert_eq!(flight.0.origin(number + 1, |_| String::new()), Origin::default());
+}
+
+#[test]
+fn what_is_out_and_delivered_again_is_one_event() {
+    for is_ordered in [false, true] {
+        let mut flight = Try::new(is_ordered);
+        let numbers: Vec<u64> = (1..=3).map(|at| flight.take(at, at, 1)).collect();
+        flight.0.take_over(0, 3, 3);
+        // All of a window again, and one that another had, in one burst; each twice.
+        let mut places = Places::default();
+        let another = flight.take_reply(reply(4, 4, 2), &mut places);
+        assert!(another.is_some());
+        for (at, delivery) in [(1, 5), (2, 6), (3, 7), (4, 8), (1, 9), (4, 10)] {
+            assert_eq!(flight.take_reply(reply(at, delivery, 3), &mut places), None);
+        }
+        assert_eq!((flight.0.out(0), flight.0.sequences(0).len()), (4, 4));
+        assert_eq!(flight.0.origin(numbers[0], |_| String::new()).deliveries, 3, "the latest delivery's word counts");
+        assert_eq!(flight.settle(numbers[0], SettleAs::Done), ["1 +ACK"]);
+        assert_eq!(flight.0.take_elsewhere(0), 0);
+        // Its ack was lost: it is a repeat, and the core knows it.
+        assert!(flight.take_again(1, 11, 4).is_some());
+    }
+}
+
+#[test]
+fn a_server_that_forgot_its_deliveries_brings_no_second_copy_and_a_new_stream_brings_new_events() {
+    let mut flight = Try::new(false);
+    let numbers: Vec<u64> = (1..=3).map(|at| flight.take(at, at, 1)).collect();
+    assert_eq!(flight.take_again(2, 2, 1), None, "delivered for the first time, as the server thinks");
+    let of_new_stream = "$JS.ACK.S.C.1.3.1.1800000000000000000.0".to_owned();
+    let new = flight.take_reply(of_new_stream, &mut Places::default());
+    assert!(new.is_some_and(|number| !numbers.contains(&number)), "stored at another time");
+    assert_eq!(flight.0.out(0), 4);
 }

@@ -13,6 +13,7 @@ use super::ack_subject;
 use super::api::ConsumerInfo;
 use super::connect::Arrival;
 use super::desk::Desk;
+use super::flight::Places;
 use super::pulls::{Heard, Pulls, Terms};
 use super::share::{self, Ours, Share};
 use super::writer::Wanted;
@@ -156,7 +157,7 @@ impl<'a, 'b> Reading<'a, 'b> {
     fn take_in(&mut self, now: Instant, millis: u64) {
         let desk = self.hand.desk;
         let mut arrivals = std::mem::take(&mut self.arrivals);
-        let mut flight = desk.flight();
+        let (mut flight, mut places) = (desk.flight(), Places::default());
         for arrival in arrivals.drain(..) {
             let Arrival { subject, reply, data, status } = arrival;
             if let Some(status) = status {
@@ -180,9 +181,10 @@ impl<'a, 'b> Reading<'a, 'b> {
             };
             let is_planned = subject == desk.plan.consumers[consumer].filter;
             let subject = (!is_planned).then(|| subject.into_boxed_str());
-            let number = flight.insert(consumer, &delivery, (reply, subject), millis);
-            let tag = DeliveryTag { reader: desk.plan.reader, number };
-            self.hand.waiting.push_back((Bytes::from(data), tag));
+            if let Some(number) = flight.insert(consumer, &delivery, (reply, subject), millis, &mut places) {
+                let tag = DeliveryTag { reader: desk.plan.reader, number };
+                self.hand.waiting.push_back((Bytes::from(data), tag));
+            }
             self.change(consumer, |pulls| pulls.delivered(now));
         }
         drop(flight);
