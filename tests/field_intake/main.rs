@@ -13,5 +13,6 @@ mod door;
 mod scene;
 mod shared_windows;
 mod sick_core;
+mod sick_links;
 mod sick_queue;
 mod sick_stops;
