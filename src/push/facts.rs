@@ -242,7 +242,7 @@ pub struct Counts {
     /// Recipients by end.
     pub recipients_ended: [u64; RecipientEnd::COUNT],
     /// Why they could not be reached, counted when they end, for those that end as unreached, stored, or in the dead
-    /// letters; not for `cut_by_stop`.
+    /// letters; not for `given_back` and `cut_by_stop`.
     pub unreached_by: [u64; RecipientEnd::COUNT],
 }
 

@@ -13,6 +13,7 @@ mod door;
 mod scene;
 mod shared_windows;
 mod sick_core;
+mod sick_inboxes;
 mod sick_links;
 mod sick_queue;
 mod sick_stops;
