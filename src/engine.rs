@@ -169,6 +169,8 @@ impl EngineBuilder {
         let (senders, mailboxes): (Vec<FactSender>, Vec<_>) =
             wakes.iter().map(|wake| mailbox(INBOX_FACTS, wake.clone())).unzip();
         let (intake, lanes) = Intake::new(wakes.clone(), config.consumer.partitions, Arc::new(ReaderCounts::default()));
+        // Before any page can say otherwise.
+        intake.shut("the stores were not asked yet".to_owned());
         let (sink, directory) = RegistrySink::new(senders.clone());
         let lookups = MemberThreads::start(members, MEMBER_THREADS)
             .map_err(|error| StartError::Machine("the member lookup threads", error))?;
@@ -199,7 +201,6 @@ impl EngineBuilder {
         let threads = shards::start(&config, shared.clone(), parts, self.on_failure)?;
         let watchdog =
             Watchdog::start(heartbeats, || {}).map_err(|error| StartError::Machine("the watchdog thread", error))?;
-        intake.shut("the stores were not asked yet".to_owned());
         let running = source.start(intake.clone()).map_err(|error| StartError::Machine("the reader threads", error))?;
         let _ = shared.source.set(running);
         let gate = GateThread::start(stores, config.consumer.ack_wait, intake.clone(), facts, shared.clone())

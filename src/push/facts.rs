@@ -76,8 +76,8 @@ pub enum Input {
     Bundle(Bundle),
     /// A bundle's result from its owner shard back to this (home) shard.
     Result(BundleResult),
-    /// Whether what waits for a lookup is given back to its source, now and until it is said otherwise: a store that it
-    /// needs is away, and others may reach it. What is bundled ends here.
+    /// Whether what only a store that is away can end is given back to its source, now and until it is said otherwise:
+    /// others may reach that store. What is on its way to gateways ends here.
     Retreat(bool),
     /// Intake is over; what is in flight ends. After the drain deadline comes [`Input::CutOff`].
     Stopping,
