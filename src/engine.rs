@@ -17,7 +17,10 @@ mod writes;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
 use std::time::{Duration, Instant};
+
+use crossbeam_channel::{RecvTimeoutError, bounded};
 
 use crate::config::{Config, InboxStore, RouteCache};
 use crate::edge;
@@ -166,6 +169,8 @@ impl EngineBuilder {
         let (senders, mailboxes): (Vec<FactSender>, Vec<_>) =
             wakes.iter().map(|wake| mailbox(INBOX_FACTS, wake.clone())).unzip();
         let (intake, lanes) = Intake::new(wakes.clone(), config.consumer.partitions, Arc::new(ReaderCounts::default()));
+        // Before any page can say otherwise.
+        intake.shut("the stores were not asked yet".to_owned());
         let (sink, directory) = RegistrySink::new(senders.clone());
         let lookups = MemberThreads::start(members, MEMBER_THREADS)
             .map_err(|error| StartError::Machine("the member lookup threads", error))?;
@@ -196,7 +201,6 @@ impl EngineBuilder {
         let threads = shards::start(&config, shared.clone(), parts, self.on_failure)?;
         let watchdog =
             Watchdog::start(heartbeats, || {}).map_err(|error| StartError::Machine("the watchdog thread", error))?;
-        intake.shut("the stores were not asked yet".to_owned());
         let running = source.start(intake.clone()).map_err(|error| StartError::Machine("the reader threads", error))?;
         let _ = shared.source.set(running);
         let gate = GateThread::start(stores, config.consumer.ack_wait, intake.clone(), facts, shared.clone())
@@ -358,11 +362,12 @@ impl Engine {
         let has_failed = self.threads.ends.failed() > 0;
         let deadline = if has_failed { began } else { began + self.config.engine.drain_timeout };
         self.stopping.store(true, Ordering::Release);
-        if let Some(source) = self.shared.source.get() {
-            source.stop();
-        }
+        let has_given_up = self.stop_source();
         self.shared.stop.drain();
-        if !self.drain(deadline) {
+        if has_given_up {
+            self.shared.stop.give_up();
+        }
+        if !self.drain(deadline, has_given_up) {
             // First: a shard that is cut off gives back what waits in its lane, and nothing may come after.
             self.intake.stop();
             self.shared.stop.cut_off();
@@ -377,10 +382,45 @@ impl Engine {
         StopReport::of(&self.meter, self.intake.counts(), self.threads.ends.failed(), began.elapsed())
     }
 
-    /// Waits until all shards have ended; false when the deadline came first. What waits only for stores that are away is
-    /// given back before.
-    fn drain(&self, deadline: Instant) -> bool {
+    /// Stops the source, which hands in what it has read. Where a reader waits for room that there will not be before a
+    /// store is back, the rest is let go, and counted by the readers: then it gives true.
+    fn stop_source(&self) -> bool {
+        let Some(source) = self.shared.source.get() else { return false };
+        self.shared.stop.leave();
+        let (ended, end) = bounded::<()>(0);
         let (mut has_given_up, mut moved_at) = (false, Instant::now());
+        thread::scope(|scope| {
+            let stop = move || {
+                let _ended = ended;
+                source.stop();
+            };
+            if thread::Builder::new().name("source-stop".to_owned()).spawn_scoped(scope, stop).is_err() {
+                return source.stop();
+            }
+            while end.recv_timeout(STUCK_LOOK) == Err(RecvTimeoutError::Timeout) {
+                let now = Instant::now();
+                if !self.shared.stop.is_blocked(usize::from(self.config.engine.cores)) {
+                    moved_at = now;
+                }
+                if !has_given_up && now.duration_since(moved_at) >= STUCK_FOR {
+                    has_given_up = true;
+                    self.let_go();
+                }
+            }
+        });
+        has_given_up
+    }
+
+    /// Takes nothing more: what is in flight waits for nothing but stores that are away.
+    fn let_go(&self) {
+        tracing::warn!("what is in flight waits for a store that is away: it is not waited for");
+        self.intake.stop();
+    }
+
+    /// Waits until all shards have ended; false when the deadline came first. What waits only for stores that are away is
+    /// given back before, unless it was already.
+    fn drain(&self, deadline: Instant, mut has_given_up: bool) -> bool {
+        let mut moved_at = Instant::now();
         loop {
             let look = (Instant::now() + STUCK_LOOK).min(deadline);
             if self.threads.ends.wait(look) {
@@ -395,9 +435,8 @@ impl Engine {
             }
             if !has_given_up && now.duration_since(moved_at) >= STUCK_FOR {
                 has_given_up = true;
-                tracing::warn!("what is in flight waits for a store that is away: it is not waited for");
                 // First: what waits in the lanes is given back, and nothing may come after.
-                self.intake.stop();
+                self.let_go();
                 self.shared.stop.give_up();
             }
         }

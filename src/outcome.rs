@@ -54,6 +54,8 @@ labelled! {
         InboxRejected = "inbox_rejected",
         /// It could not be reached, the inbox did not take it and the dead letters refused it: it is in no store.
         DeadLetterLost = "dead_letter_lost",
+        /// It waited for a store that was away for too long, and its event comes again: here or at another instance.
+        GivenBack = "given_back",
         /// The stop ended before the gateway answered or the inbox had its row.
         CutByStop = "cut_by_stop",
     }

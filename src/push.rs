@@ -257,7 +257,9 @@ impl Push {
             Input::NotAsked { of, ask } => self.not_asked(of, ask),
             Input::Event { tag, .. } if self.is_cut_off => self.give_back(tag, EventEnd::CutByStop),
             // Whatever the room, and a repeat as well: it must not overtake what was given back before it.
-            Input::Event { tag, .. } if self.is_retreating => self.give_back(tag, EventEnd::GivenBack),
+            Input::Event { payload, tag } if self.is_retreating && !self.stands_in_line(&payload) => {
+                self.give_back(tag, EventEnd::GivenBack)
+            }
             Input::Event { payload, tag } => self.take_event(payload, tag),
             Input::Members { ask, answer } => self.members_answered(ask, answer),
             Input::Routes { ask, answer } => self.routes_answered(ask, answer),

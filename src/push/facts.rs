@@ -95,8 +95,8 @@ pub enum Input {
     Bundle(Bundle),
     /// A bundle's result from its owner shard back to this (home) shard.
     Result(BundleResult),
-    /// Whether what waits for a lookup is given back to its source, now and until it is said otherwise: a store that it
-    /// needs is away, and others may reach it. What is bundled ends here.
+    /// Whether what only a store that is away can end is given back to its source, now and until it is said otherwise:
+    /// others may reach that store. What is on its way to gateways ends here.
     Retreat(bool),
     /// Intake is over; what is in flight ends. After the drain deadline comes [`Input::CutOff`].
     Stopping,
@@ -261,7 +261,7 @@ pub struct Counts {
     /// Recipients by end.
     pub recipients_ended: [u64; RecipientEnd::COUNT],
     /// Why they could not be reached, counted when they end, for those that end as unreached, stored, or in the dead
-    /// letters; not for `cut_by_stop`.
+    /// letters; not for `given_back` and `cut_by_stop`.
     pub unreached_by: [u64; RecipientEnd::COUNT],
 }
 

@@ -4,6 +4,8 @@
 //! Promises that only that user waits, not the session. Refuses a third try: what was refused once goes to a gateway
 //! that the route names now, if it is another one, and ends there.
 
+use std::collections::HashSet;
+
 use crate::ids::{GatewayIx, SessionIx, UserIx};
 use crate::outcome::RecipientEnd;
 use crate::push::Push;
@@ -74,6 +76,22 @@ impl Push {
         let hold = self.holds.get_mut(&(at, user)).expect("made by the caller");
         let place = hold.waiting.partition_point(|held| held.order < order);
         hold.waiting.insert(place, Held { order, event, tried });
+    }
+
+    /// These events, of which nothing but held recipients is pending, wait for nobody any more.
+    pub(super) fn leave_holds(&mut self, at: SessionIx, events: &HashSet<EventIx>) {
+        for user in self.sessions[at].held.clone() {
+            let Some(hold) = self.holds.get_mut(&(at, user)) else { continue };
+            let ledger = &mut self.ledger;
+            hold.waiting.retain(|held| {
+                let is_gone = events.contains(&held.event);
+                ledger[held.event].pending -= u32::from(is_gone);
+                !is_gone
+            });
+            if hold.waiting.is_empty() {
+                self.release(at, user, None, RecipientEnd::Offline);
+            }
+        }
     }
 
     /// Looks at all holds of a session after some of its bundles ended.

@@ -96,6 +96,10 @@ impl Push {
             let rows = InboxRows { session: SessionId::default(), msg_id: 0, seq_id: 0, users: NameList::new() };
             self.out.push(Output::Store { ask, rows });
         }
+        // They are to be given back, and the answer to a trial would hold them up.
+        if self.is_retreating && self.inbox.is_away() {
+            return;
+        }
         while let Some((piece, is_trial)) = self.inbox.next(self.now) {
             let event = &self.ledger[piece.event];
             let owed = event.owed.as_ref().expect("who owes nothing does not wait");

@@ -51,7 +51,8 @@ pub struct Event {
     pub open: u32,
     /// What it owes the inbox; most events owe nothing.
     pub owed: Option<Box<Owed>>,
-    is_bundled: bool,
+    /// Its recipients are entered, and it is not (or no longer) in its session's queue.
+    pub is_bundled: bool,
     /// The tags of repeats that wait for its end.
     joined: Vec<DeliveryTag>,
     payload_bytes: usize,
@@ -213,10 +214,9 @@ impl Ledger {
         &self.refused[at]
     }
 
-    /// The events that are not bundled, in the order of their arrival; those on their way to the dead letters included.
-    pub fn unbundled(&self) -> Vec<EventIx> {
-        let waiting = self.events.iter().filter(|(_, event)| !event.is_bundled);
-        let mut all: Vec<_> = waiting.map(|(at, event)| (event.order, EventIx(at as u32))).collect();
+    /// All events in flight, in the order of their arrival; those on their way to the dead letters included.
+    pub fn in_order(&self) -> Vec<EventIx> {
+        let mut all: Vec<_> = self.events.iter().map(|(at, event)| (event.order, EventIx(at as u32))).collect();
         all.sort_unstable_by_key(|(order, _)| *order);
         all.into_iter().map(|(_, at)| at).collect()
     }

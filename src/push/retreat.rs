@@ -1,17 +1,24 @@
 //! What a shard does when a store that events wait for stays away.
 //!
-//! Promises that during a retreat no event waits for a lookup for longer than a tick: it ends as `given_back`, in the order
-//! of arrival, its repeats with it, and is forgotten, so that it is new when it comes again. What is bundled is kept: its
-//! pushes are on their way. Of one session that is the earlier part, and nothing is taken until the retreat is over, so
-//! nothing of it is overtaken. Also tells, for a stop, whether all that is in flight waits for nothing but stores that are
-//! away.
+//! Promises that during a retreat no event waits for a store that is away for longer than a tick, or than its session's
+//! pushes are under way: it ends as `given_back`, in the order of arrival, its repeats with it, and is forgotten, so that it
+//! is new when it comes again. So end events that wait for lookups; those of which nothing is left but rows, while the inbox
+//! is away; and those whose recipients are held until Redis tells their routes, while that is away. Whom they had reached
+//! is told again when they come again. What comes during a retreat is given back at once, but for what has to stand in line
+//! behind events of its session, so nothing is overtaken. Refuses to give back an event while pushes of its session, or rows
+//! of an earlier event of it, are under way: those have deadlines, and what they leave may have to be given back first. Asks
+//! no rows of an inbox that is away: a probe tells when it is back. Also tells, for a stop, whether all that is in flight
+//! waits for nothing but stores that are away.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
 
 use crate::ids::SessionIx;
-use crate::outcome::EventEnd;
+use crate::outcome::{EventEnd, RecipientEnd};
 use crate::push::Push;
 use crate::push::bundle::EventIx;
+use crate::push::ingest;
 
 /// Which stores are away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,18 +54,34 @@ impl Push {
         self.give_back_waiting();
     }
 
-    /// Whether events that wait are given back, and all that come.
+    /// Whether an event that comes in a retreat stands in line behind others of its session, which wait for pushes that are
+    /// under way: then it is given back with them, and not before them.
+    pub(super) fn stands_in_line(&self, payload: &Bytes) -> bool {
+        let Ok(arrival) = ingest::read(payload.clone()) else { return false };
+        let session = self.sessions.guess(self.sessions.hash(arrival.session_id_bytes()));
+        self.room() > 0 && session.is_some_and(|at| !self.sessions[at].waiting.is_empty())
+    }
+
+    /// Whether events that wait are given back, and those that come.
     pub fn is_retreating(&self) -> bool {
         self.is_retreating
     }
 
-    /// Gives back what waits in its session's queue, if this is a retreat.
+    /// Gives back what can go on only when a store is there again, if this is a retreat.
     pub(super) fn give_back_waiting(&mut self) {
         if !self.is_retreating || self.is_cut_off {
             return;
         }
+        let all = self.to_give_back();
+        self.let_go(&all);
         let mut without_members = Vec::new();
-        for at in self.ledger.unbundled() {
+        for at in all {
+            if self.ledger[at].is_bundled {
+                let open = self.ledger[at].open;
+                self.end_recipients(at, RecipientEnd::GivenBack, open);
+                self.end_event(at, EventEnd::GivenBack);
+                continue;
+            }
             let session = self.ledger[at].session;
             if self.leave_empty(session) {
                 without_members.push(session);
@@ -69,6 +92,44 @@ impl Push {
         }
         for session in without_members {
             self.enter_empty(session);
+        }
+    }
+
+    /// What is given back now, in the order of arrival; nothing later of a session goes before what may have to go as well.
+    fn to_give_back(&self) -> Vec<EventIx> {
+        let (is_inbox_away, are_routes_away) = (self.inbox.is_away(), self.routes.is_away());
+        let at_store = self.inbox.at_store();
+        let mut busy = HashMap::new();
+        let mut all = self.ledger.in_order();
+        all.retain(|at| {
+            let event = &self.ledger[*at];
+            let is_busy = busy.entry(event.session).or_insert_with(|| self.has_bundles(event.session));
+            let goes = !*is_busy
+                && match &event.owed {
+                    _ if !event.is_bundled => true,
+                    // No bundle of its session is under way, so these are held recipients.
+                    _ if event.pending > 0 => are_routes_away,
+                    Some(owed) => is_inbox_away && owed.letters == 0 && !at_store.contains(at),
+                    None => false,
+                };
+            *is_busy |= !goes && (event.pending > 0 || at_store.contains(at));
+            goes
+        });
+        all
+    }
+
+    /// Nothing refers any more to those of these events that are bundled.
+    fn let_go(&mut self, events: &[EventIx]) {
+        let bundled = events.iter().copied().filter(|at| self.ledger[*at].is_bundled);
+        let bundled: HashSet<EventIx> = bundled.collect();
+        if bundled.is_empty() {
+            return;
+        }
+        self.inbox.forget(&bundled);
+        let held = bundled.iter().filter(|at| self.ledger[**at].pending > 0).map(|at| self.ledger[*at].session);
+        let sessions: HashSet<SessionIx> = held.collect();
+        for session in sessions {
+            self.leave_holds(session, &bundled);
         }
     }
 

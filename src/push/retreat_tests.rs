@@ -7,15 +7,19 @@ use prost::Message;
 use super::*;
 use crate::ids::{Nanos, ShardId};
 use crate::names::{NameList, Route, RouteList};
-use crate::ports::{DeliveryTag, SettleAs, Settled};
+use crate::ports::{DeliveryTag, LookupError, SettleAs, Settled};
 use crate::proto::event::PushEvent;
 use crate::push::Settings;
-use crate::push::facts::{Input, Output};
+use crate::push::facts::{AskNo, Input, Output};
 use crate::push::inbox::InboxStore;
 
 const ALL: Away = Away { lookups: true, inbox: true, letters: true };
 
 fn push() -> Push {
+    push_with(InboxStore::Off)
+}
+
+fn push_with(inbox: InboxStore) -> Push {
     Push::new(Settings {
         shard: ShardId(0),
         shards: 1,
@@ -29,7 +33,7 @@ fn push() -> Push {
         gateway_table: crate::push::TableBounds::default(),
         max_retry: 3,
         retry_interval: Duration::from_secs(1),
-        inbox: InboxStore::Off,
+        inbox,
     })
 }
 
@@ -55,8 +59,67 @@ fn given_back(out: &[Output]) -> Vec<u64> {
 }
 
 fn conserved(push: &Push) -> bool {
-    let ended: u64 = push.counts().events_ended.iter().sum();
-    push.counts().events_arrived == ended + push.events_in_flight() as u64
+    let counts = push.counts();
+    let (ended, told) = (counts.events_ended.iter().sum::<u64>(), counts.recipients_ended.iter().sum::<u64>());
+    counts.events_arrived == ended + push.events_in_flight() as u64
+        && counts.recipients_arrived == told + push.recipients_in_flight() as u64
+}
+
+/// Answers members and routes of a turn; a user without a route here is offline. Gives what else the turn wants.
+fn answer(push: &mut Push, out: Vec<Output>, members: &[&str], routes: &[(&str, &str)]) -> Vec<Output> {
+    let mut rest = Vec::new();
+    for output in out {
+        match output {
+            Output::AskMembers { ask, sessions, .. } => {
+                let lists = sessions.iter().map(|_| members.iter().copied().collect::<NameList>()).collect();
+                push.take(Input::Members { ask, answer: Ok(lists) });
+            }
+            Output::AskRoutes { ask, users } => {
+                let mut list = RouteList::new();
+                for user in users.iter() {
+                    match routes.iter().find(|(of, _)| *of == user) {
+                        Some((_, gateway)) => list.push(Route::Gateway(gateway)),
+                        None => list.push(Route::Offline),
+                    }
+                }
+                push.take(Input::Routes { ask, answer: Ok(list) });
+            }
+            other => rest.push(other),
+        }
+    }
+    rest
+}
+
+/// An event is taken and goes as far as it can before anything else is answered; the rows that are asked for.
+fn bundle(push: &mut Push, event: (&str, i64, u64), routes: &[(&str, &str)], millis: u64) -> Vec<AskNo> {
+    let (session, msg_id, number) = event;
+    take(push, session, msg_id, number);
+    let mut rest = Vec::new();
+    for _ in 0..3 {
+        let out = flush(push, millis);
+        rest.extend(answer(push, out, &["ann", "bob"], routes));
+    }
+    stores(&rest)
+}
+
+fn stores(out: &[Output]) -> Vec<AskNo> {
+    out.iter().filter_map(|output| if let Output::Store { ask, .. } = output { Some(*ask) } else { None }).collect()
+}
+
+/// Routes and rows that a turn asks for have no answer.
+fn refuse_all(push: &mut Push, out: &[Output]) {
+    refuse_rows(push, &stores(out));
+    for output in out {
+        if let Output::AskRoutes { ask, .. } = output {
+            push.take(Input::Routes { ask: *ask, answer: Err(LookupError::Unavailable("away".to_owned())) });
+        }
+    }
+}
+
+fn refuse_rows(push: &mut Push, asks: &[AskNo]) {
+    for ask in asks {
+        push.take(Input::Stored { ask: *ask, answer: Err(LookupError::Rejected("read only".to_owned())) });
+    }
 }
 
 #[test]
@@ -142,5 +205,107 @@ fn an_event_that_waits_for_nothing_is_not_taken_in_a_retreat_either() {
     push.take(Input::Retreat(false));
     take(&mut push, "a", 1, 4);
     assert_eq!((given_back(&flush(&mut push, 5)), push.events_in_flight()), (vec![], 1));
+    assert!(conserved(&push));
+}
+
+#[test]
+fn what_only_owes_rows_is_given_back_when_the_inbox_is_away() {
+    let mut push = push_with(InboxStore::Offline);
+    let [first, second] = [1, 2].map(|at| bundle(&mut push, ("a", at, at as u64), &[], at as u64));
+    assert_eq!((first.len(), second.len(), push.events_in_flight()), (1, 1, 2));
+    // A repeat of the first.
+    take(&mut push, "a", 1, 3);
+    push.take(Input::Retreat(true));
+    assert_eq!(given_back(&flush(&mut push, 30)), [0; 0], "the inbox has not failed");
+    refuse_rows(&mut push, &first);
+    assert_eq!(given_back(&flush(&mut push, 60)), [1, 3], "the rows of the second are at the inbox");
+    refuse_rows(&mut push, &second);
+    assert_eq!(given_back(&flush(&mut push, 90)), [2]);
+    assert_eq!(push.counts().recipients_ended[RecipientEnd::GivenBack as usize], 4);
+    assert!(conserved(&push) && push.events_in_flight() == 0 && push.recipients_in_flight() == 0);
+    // Only a probe is asked from now on, and an answer that comes too late is nobody's.
+    let probes = stores(&flush(&mut push, 2_000));
+    assert!(probes.len() <= 1, "{probes:?}");
+    refuse_rows(&mut push, &first);
+    push.take(Input::Retreat(false));
+    let again = bundle(&mut push, ("a", 1, 4), &[], 2_001);
+    assert_eq!((push.events_in_flight(), again.len()), (1, 1), "a new event, not a repeat");
+    for ask in again {
+        push.take(Input::Stored { ask, answer: Ok(NameList::new()) });
+    }
+    assert_eq!((push.events_in_flight(), push.counts().recipients_ended[RecipientEnd::Stored as usize]), (0, 2));
+    assert!(conserved(&push));
+}
+
+#[test]
+fn rows_for_an_inbox_that_works_are_no_reason_to_give_back() {
+    let mut push = push_with(InboxStore::Offline);
+    let rows = bundle(&mut push, ("a", 1, 1), &[], 1);
+    push.take(Input::Retreat(true));
+    assert_eq!(given_back(&flush(&mut push, 1_000)), [0; 0]);
+    push.take(Input::Stored { ask: rows[0], answer: Ok(NameList::new()) });
+    assert_eq!(given_back(&flush(&mut push, 2_000)), [0; 0]);
+    assert_eq!(push.counts().events_ended[EventEnd::Settled as usize], 1);
+}
+
+#[test]
+fn while_pushes_are_under_way_nothing_of_the_session_is_given_back() {
+    let mut push = push_with(InboxStore::Offline);
+    let rows = bundle(&mut push, ("x", 1, 0), &[], 1);
+    // Ann is at a gateway that nobody knows, so her push ends with the delivery timeout; bob is offline.
+    assert_eq!(bundle(&mut push, ("a", 1, 1), &[("ann", "gw")], 2).len(), 0);
+    // The next event waits for routes.
+    take(&mut push, "a", 2, 2);
+    let out = flush(&mut push, 3);
+    refuse_all(&mut push, &out);
+    refuse_rows(&mut push, &rows);
+    push.take(Input::Retreat(true));
+    let out = flush(&mut push, 100);
+    assert_eq!(given_back(&out), [0], "of another session");
+    refuse_all(&mut push, &out);
+    // One that comes now stands behind it, one of another session behind nothing.
+    take(&mut push, "a", 3, 3);
+    take(&mut push, "b", 1, 4);
+    let out = flush(&mut push, 9_000);
+    assert_eq!(given_back(&out), [4]);
+    refuse_all(&mut push, &out);
+    let mut all = Vec::new();
+    for millis in (10_000..11_000).step_by(50) {
+        let out = flush(&mut push, millis);
+        all.extend(given_back(&out));
+        refuse_all(&mut push, &out);
+    }
+    assert_eq!(all, [1, 2, 3], "in the order of arrival");
+    assert!(conserved(&push) && push.events_in_flight() == 0);
+}
+
+#[test]
+fn who_is_held_for_a_route_is_given_back_when_the_route_store_is_away() {
+    let mut push = push();
+    bundle(&mut push, ("a", 1, 1), &[("ann", "gw-1")], 1);
+    // She moves, so her second message waits until the first has ended, which it does when her route is unknown again.
+    bundle(&mut push, ("a", 2, 2), &[("ann", "gw-2")], 2);
+    push.take(Input::RouteChanged("ann".into()));
+    push.take(Input::Retreat(true));
+    let mut all = Vec::new();
+    for millis in (100..14_000).step_by(50) {
+        let out = flush(&mut push, millis);
+        all.extend(given_back(&out).into_iter().map(|number| (number, millis)));
+        refuse_all(&mut push, &out);
+    }
+    assert_eq!(all.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2], "{all:?}");
+    assert!(all[0].1 > 10_000 && all[1].1 - all[0].1 <= 50, "after the push ended, and together: {all:?}");
+    assert_eq!(push.counts().recipients_ended[RecipientEnd::GivenBack as usize], 2, "ann, twice");
+    assert!(conserved(&push) && push.events_in_flight() == 0);
+    // Nothing is left of it: she is told the next one.
+    push.take(Input::Retreat(false));
+    bundle(&mut push, ("a", 1, 3), &[], 15_000);
+    let mut millis = 15_000;
+    while push.events_in_flight() > 0 && millis < 30_000 {
+        millis += 100;
+        let out = flush(&mut push, millis);
+        answer(&mut push, out, &["ann", "bob"], &[]);
+    }
+    assert_eq!((push.events_in_flight(), push.counts().events_ended[EventEnd::Settled as usize]), (0, 1));
     assert!(conserved(&push));
 }

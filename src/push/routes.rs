@@ -75,6 +75,11 @@ impl RouteAsks {
         self.open_no
     }
 
+    /// Whether nothing has succeeded since it began to fail, and that more than once.
+    pub fn is_away(&self) -> bool {
+        self.outage.is_away()
+    }
+
     /// The store may be back.
     pub fn hurry(&mut self, now: Nanos) {
         self.outage.hurry(now);

@@ -126,6 +126,11 @@ impl IntakeLane {
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
+
+    /// Whether there is no room for another: who has one waits.
+    pub fn is_full(&self) -> bool {
+        self.events.is_full()
+    }
 }
 
 /// What a source hands its events to; every reader has a clone.

@@ -36,16 +36,26 @@ pub struct StopState {
     away: AtomicU8,
     /// Shards whose events wait for nothing but those.
     stuck: AtomicUsize,
+    /// Those of them whose lane is full, so that a reader waits for room.
+    blocked: AtomicUsize,
+    /// Shards that have nothing in flight, and may still get something.
+    idle: AtomicUsize,
 }
 
 /// To look ahead costs something itself: with fewer events than this it would save less.
 const WORTH_FORESEEING: usize = 4;
 
-const DRAINING: u8 = 1;
-const GIVEN_UP: u8 = 2;
-const CUT_OFF: u8 = 3;
+const LEAVING: u8 = 1;
+const DRAINING: u8 = 2;
+const GIVEN_UP: u8 = 3;
+const CUT_OFF: u8 = 4;
 
 impl StopState {
+    /// The source is being stopped, and still hands in what it has read.
+    pub fn leave(&self) {
+        self.phase.fetch_max(LEAVING, Ordering::AcqRel);
+    }
+
     /// The source is stopped: once nothing is in flight on any shard, the streams are closed.
     pub fn drain(&self) {
         self.phase.fetch_max(DRAINING, Ordering::AcqRel);
@@ -60,6 +70,12 @@ impl StopState {
     pub fn is_stuck(&self, shards: usize) -> bool {
         let stuck = self.stuck.load(Ordering::Acquire);
         stuck > 0 && stuck + self.quiet.load(Ordering::Acquire) >= shards
+    }
+
+    /// Whether a reader waits for room that there will not be before a store is back, and no shard does anything else.
+    pub fn is_blocked(&self, shards: usize) -> bool {
+        let waiting = self.stuck.load(Ordering::Acquire) + self.idle.load(Ordering::Acquire);
+        self.blocked.load(Ordering::Acquire) > 0 && waiting >= shards
     }
 
     /// What is in flight is given back; streams are closed as if it had ended.
@@ -151,8 +167,19 @@ pub struct Work {
     is_quiet: bool,
     is_stopping: bool,
     is_stuck: bool,
+    is_blocked: bool,
+    is_idle: bool,
     has_given_up: bool,
     is_cut_off: bool,
+}
+
+/// Counts this shard among those that are so, or no longer.
+fn count(was: &mut bool, is: bool, all: &AtomicUsize) {
+    match (std::mem::replace(was, is), is) {
+        (false, true) => all.fetch_add(1, Ordering::AcqRel),
+        (true, false) => all.fetch_sub(1, Ordering::AcqRel),
+        _ => 0,
+    };
 }
 
 impl Pump {
@@ -335,7 +362,7 @@ impl Pump {
 
     fn look_at_stop(&mut self) {
         let phase = self.shared.stop.phase.load(Ordering::Acquire);
-        if phase >= DRAINING {
+        if phase >= LEAVING {
             self.look_at_stores();
         }
         if phase >= GIVEN_UP && !std::mem::replace(&mut self.work.has_given_up, true) {
@@ -366,11 +393,12 @@ impl Pump {
             && !self.work.is_quiet
             && (self.lane.is_empty() || self.push.room() == 0)
             && self.push.waits_only_for(away);
-        match (std::mem::replace(&mut self.work.is_stuck, is_stuck), is_stuck) {
-            (false, true) => stop.stuck.fetch_add(1, Ordering::AcqRel),
-            (true, false) => stop.stuck.fetch_sub(1, Ordering::AcqRel),
-            _ => 0,
-        };
+        let is_blocked = is_stuck && self.lane.is_full();
+        let is_idle = !self.work.is_quiet && self.lane.is_empty() && self.push.events_in_flight() == 0;
+        let work = &mut self.work;
+        count(&mut work.is_stuck, is_stuck, &stop.stuck);
+        count(&mut work.is_blocked, is_blocked, &stop.blocked);
+        count(&mut work.is_idle, is_idle, &stop.idle);
     }
 
     /// What waits in the lane ends as what is in flight: a lane that is dropped would leave it without an end. Intake is

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// What it does with connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,11 +15,15 @@ pub enum Way {
     Closed,
     /// They are accepted, and nothing is ever answered.
     Hanging,
+    /// They go through, and are ended after so long.
+    Brief(Duration),
 }
 
 struct Inside {
     way: Way,
     standing: Vec<TcpStream>,
+    /// Connections so far.
+    came: usize,
 }
 
 /// See the module.
@@ -32,17 +37,22 @@ impl Door {
     pub fn to(server: u16, way: Way) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("a port").port();
-        let inside = Arc::new(Mutex::new(Inside { way, standing: Vec::new() }));
+        let inside = Arc::new(Mutex::new(Inside { way, standing: Vec::new(), came: 0 }));
         let shared = inside.clone();
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let mut inside = shared.lock().expect("no panic");
+                inside.came += 1;
                 match inside.way {
                     Way::Closed => drop(client),
                     Way::Hanging => inside.standing.push(client),
-                    Way::Open => {
+                    way @ (Way::Open | Way::Brief(_)) => {
                         let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { continue };
-                        inside.standing.extend([&client, &server].map(|end| end.try_clone().expect("a clone")));
+                        let ends = [&client, &server].map(|end| end.try_clone().expect("a clone"));
+                        match way {
+                            Way::Brief(life) => end_after(life, ends),
+                            _ => inside.standing.extend(ends),
+                        }
                         copy(client.try_clone().expect("a clone"), server.try_clone().expect("a clone"));
                         copy(server, client);
                     }
@@ -57,6 +67,11 @@ impl Door {
         self.port
     }
 
+    /// How many connections came so far.
+    pub fn came(&self) -> usize {
+        self.inside.lock().expect("no panic").came
+    }
+
     /// From now on it does this; connections that stand are ended.
     pub fn set(&self, way: Way) {
         let mut inside = self.inside.lock().expect("no panic");
@@ -65,6 +80,13 @@ impl Door {
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
+}
+
+fn end_after(life: Duration, ends: [TcpStream; 2]) {
+    thread::spawn(move || {
+        thread::sleep(life);
+        ends.iter().for_each(|end| drop(end.shutdown(Shutdown::Both)));
+    });
 }
 
 fn copy(mut from: TcpStream, mut to: TcpStream) {

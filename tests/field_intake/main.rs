@@ -14,5 +14,7 @@ mod lost_links;
 mod scene;
 mod shared_windows;
 mod sick_core;
+mod sick_inboxes;
+mod sick_links;
 mod sick_queue;
 mod sick_stops;

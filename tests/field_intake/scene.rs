@@ -58,7 +58,12 @@ impl Scene {
     }
 
     /// An instance with these ways to Redis, MySQL and etcd.
-    pub fn instance(&self, consumer: &str, [redis, mysql, etcd]: [Way; 3]) -> Instance {
+    pub fn instance(&self, consumer: &str, ways: [Way; 3]) -> Instance {
+        self.instance_of("engine", consumer, ways)
+    }
+
+    /// The same, as this user of MySQL.
+    pub fn instance_of(&self, mysql_user: &str, consumer: &str, [redis, mysql, etcd]: [Way; 3]) -> Instance {
         let port = |addr: &str| addr.rsplit_once(':').expect("host:port").1.parse::<u16>().expect("a port");
         let redis = Door::to(port(&self.world.redis.addr()), redis);
         let mysql = Door::to(self.world.maria.port(), mysql);
@@ -66,6 +71,7 @@ impl Scene {
         let yaml = self
             .world
             .yaml()
+            .replace("username: engine", &format!("username: {mysql_user}"))
             .replace(&self.world.redis.addr(), &format!("127.0.0.1:{}", redis.port()))
             .replace(&format!("port: {}", self.world.maria.port()), &format!("port: {}", mysql.port()))
             .replace(&self.world.etcd.addr(), &format!("127.0.0.1:{}", etcd.port()));
@@ -124,6 +130,12 @@ impl Scene {
 /// The session that an event is of.
 pub fn session_of(msg_id: i64) -> String {
     format!("group:{}", msg_id as usize % SESSIONS)
+}
+
+/// The subject of the partition that a session's events are published to, of the four that [`jetstream`] has.
+pub fn partition_of(session: &str) -> String {
+    let hash = session.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    format!("{SUBJECT}.{}", hash % 4)
 }
 
 /// A JetStream consumer's part of the configuration.

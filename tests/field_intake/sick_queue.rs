@@ -6,8 +6,8 @@ use loadtest::servers::NatsVersion;
 
 use crate::door::Way;
 use crate::jetstream_support::on_both_servers;
-use crate::scene::{ALL_OPEN, Scene, jetstream, session_of};
-use crate::support::{SUBJECT, eventually, got};
+use crate::scene::{ALL_OPEN, Scene, jetstream, partition_of, session_of};
+use crate::support::{eventually, got};
 
 on_both_servers! {
     one_without_redis_takes_nothing_until_redis_is_there
@@ -133,19 +133,14 @@ fn partitions_keep_their_order_over_a_sickness() {
         let scene = Scene::start(version);
         let instance = scene.instance(&jetstream("partitioned"), ALL_OPEN);
         instance.engine.wait_ready();
-        let subject = |session: &str| {
-            let hash =
-                session.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-            format!("{SUBJECT}.{}", hash % 4)
-        };
-        scene.publish_on(0..100, subject);
+        scene.publish_on(0..100, partition_of);
         scene.until_pushed(0..100, &[&instance.engine]);
         instance.redis.set(Way::Closed);
-        scene.publish_on(100..300, subject);
+        scene.publish_on(100..300, partition_of);
         instance.engine.wait_metrics("it gave up what waited", |metrics| {
             metrics.events("given_back") > 100 && metrics.of("events_in_flight", "") == 0
         });
-        scene.publish_on(300..400, subject);
+        scene.publish_on(300..400, partition_of);
         instance.redis.set(Way::Open);
         scene.until_pushed(0..400, &[&instance.engine]);
         let records = scene.world.log.records();

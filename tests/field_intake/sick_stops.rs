@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use loadtest::servers::NatsVersion;
+use task_engine::proto::event::PushEvent;
 
 use crate::door::Way;
 use crate::scene::{ALL_OPEN, CORE, Scene, jetstream};
-use crate::support::{Process, eventually};
+use crate::support::{PATIENCE, Process, SUBJECT, event, eventually};
 
 /// Stops it, and asserts that it was quick; gives what it wrote.
 fn stop(engine: Process) -> (Option<i32>, String) {
@@ -40,6 +41,38 @@ fn with_core_what_is_in_hand_is_cut_at_once_and_counted() {
         assert_eq!(code, Some(1), "events were lost: {output}");
         assert!(output.contains("it is not waited for") && !output.contains("cut off: 0 events"), "{output}");
     }
+}
+
+/// One shard and its lane are full, so the reader waits for room: nobody waits for it.
+#[test]
+fn with_core_and_full_lanes_it_is_cut_at_once() {
+    use prost::Message;
+    let scene = Scene::start(NatsVersion::Installed);
+    let consumer = "consumer:\n  ack_wait: 60s\n  retry_interval: 500ms\n";
+    let instance = scene.instance(consumer, ALL_OPEN);
+    instance.engine.wait_ready();
+    instance.mysql.set(Way::Closed);
+    let publish = |msg_id: i64, bytes: usize| {
+        let event = PushEvent { content: "x".repeat(bytes), ..event("group:0", "system", msg_id) };
+        scene.client.publish(SUBJECT, event.encode_to_vec()).expect("published");
+    };
+    (1..=160).for_each(|msg_id| publish(msg_id, 1 << 19));
+    (161..=20_000).for_each(|msg_id| publish(msg_id, 1));
+    scene.client.flush_timeout(PATIENCE).expect("flushed");
+    let mut before = 0;
+    let metrics = instance.engine.wait_metrics("the lane is full", |metrics| {
+        let read = metrics.of("events_read_total", "");
+        let is_full = read > 16_000 && read == before;
+        before = read;
+        is_full
+    });
+    // What arrived, a lane of 16 k, and the reader has the rest in its hands.
+    assert!(metrics.of("events_arrived_total", "") + 16 * 1024 < 20_000, "{}", metrics.numbers());
+    let began = Instant::now();
+    let (status, output) = instance.engine.terminate();
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}\n{output}", began.elapsed());
+    assert_eq!(status.code(), Some(1), "events were lost: {output}");
+    assert!(output.contains("it is not waited for") && !output.contains("cut off: 0 events"), "{output}");
 }
 
 #[test]

@@ -253,8 +253,9 @@ impl Table {
         assert_eq!(counts.events_arrived, ended + self.push.events_in_flight() as u64, "events");
         let ended = counts.recipients_ended.iter().sum::<u64>();
         assert_eq!(counts.recipients_arrived, ended + self.push.recipients_in_flight() as u64, "recipients");
-        let reached = [RecipientEnd::Delivered, RecipientEnd::SkippedSender, RecipientEnd::CutByStop];
-        let reached = reached.map(|end| counts.recipients_ended[end as usize]).iter().sum::<u64>();
+        let told = [RecipientEnd::Delivered, RecipientEnd::SkippedSender];
+        let reached = [&told[..], &[RecipientEnd::CutByStop, RecipientEnd::GivenBack]].concat();
+        let reached = reached.iter().map(|end| counts.recipients_ended[*end as usize]).sum::<u64>();
         assert_eq!(ended, reached + counts.unreached_by.iter().sum::<u64>(), "whys");
     }
 

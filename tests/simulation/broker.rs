@@ -153,7 +153,13 @@ impl World {
     /// A store is away for too long: nothing new is read, and what waits is given back.
     pub fn retreat_some(&mut self) {
         if self.is_accepting && self.retreat_until.is_none() && self.fault(Fault::Retreat, 8) {
-            self.retreat_until = Some(Nanos(self.now.0 + self.rng.within(0, 3_000) * MILLI));
+            let until = Nanos(self.now.0 + self.rng.within(0, 3_000) * MILLI);
+            self.retreat_until = Some(until);
+            match self.rng.below(3) {
+                0 => self.take_inbox_away(until),
+                1 => self.take_routes_away(until),
+                _ => {}
+            }
             (0..self.shards.len()).for_each(|shard| self.feed(shard, Input::Retreat(true)));
         }
     }

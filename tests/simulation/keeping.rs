@@ -115,6 +115,13 @@ impl World {
         }
     }
 
+    /// The inbox is away until then, where it does not fail as a whole.
+    pub fn take_inbox_away(&mut self, until: Nanos) {
+        if !self.plan.keepers_fail_whole() {
+            self.keeping.inbox_away_until = self.keeping.inbox_away_until.max(until);
+        }
+    }
+
     /// Whether one of them fails everything now, and how: its one while begins some time and is drawn when first looked at.
     fn fails_whole(&mut self, which: usize) -> Option<LookupError> {
         if !self.plan.keepers_fail_whole() || self.is_calm || self.plan.off.contains(&Fault::Keepers) {

@@ -238,6 +238,12 @@ impl World {
         }
     }
 
+    /// The route store is away until then.
+    pub fn take_routes_away(&mut self, until: Nanos) {
+        self.outages.count += 1;
+        self.outages.routes_until = self.outages.routes_until.max(until);
+    }
+
     fn outage_until(&mut self) -> Nanos {
         self.outages.in_unknown_words = self.rng.chance(500);
         self.outages.count += 1;

@@ -422,7 +422,8 @@ impl World {
         let ended: u64 = counts.recipients_ended.iter().sum();
         let in_flight = push.recipients_in_flight() as u64;
         assert_eq!(counts.recipients_arrived, ended + in_flight, "shard {shard}: recipients are conserved");
-        let reached = [RecipientEnd::Delivered, RecipientEnd::SkippedSender, RecipientEnd::CutByStop];
+        let told = [RecipientEnd::Delivered, RecipientEnd::SkippedSender];
+        let reached = [&told[..], &[RecipientEnd::CutByStop, RecipientEnd::GivenBack]].concat();
         let reached: u64 = reached.iter().map(|end| counts.recipients_ended[*end as usize]).sum();
         assert_eq!(ended, reached + counts.unreached_by.iter().sum::<u64>(), "shard {shard}: each has its why");
         self.check_causes(shard);
@@ -448,7 +449,7 @@ impl World {
         if self.plan.inbox_is_on() {
             let unstored = RecipientEnd::ALL.iter().filter(|end| {
                 let is_kept = [RecipientEnd::Stored, RecipientEnd::InboxConflict, RecipientEnd::InboxRejected];
-                let is_else = [RecipientEnd::DeadLetterLost, RecipientEnd::CutByStop];
+                let is_else = [RecipientEnd::DeadLetterLost, RecipientEnd::CutByStop, RecipientEnd::GivenBack];
                 end.is_unreached() && !is_kept.contains(end) && !is_else.contains(end)
             });
             assert_eq!(unstored.map(|end| ended(*end)).sum::<u64>(), 0, "shard {shard}: unreached and not stored");

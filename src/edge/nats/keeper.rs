@@ -180,25 +180,45 @@ impl Keeper {
 
     /// Keeps a connection for acks while some event is out.
     fn sit_out_acking(&self, up: Option<Up>, desk: &Desk) {
-        let mut up = up;
+        let (mut up, mut tries) = (up, 0);
         while !self.stopping() && !self.has_turned() {
-            match up.take() {
+            let why = match up.take() {
                 Some(standing) => {
-                    Watch::new(self, &standing).run();
+                    let ended = Watch::new(self, &standing).run();
                     standing.subscriptions.give_up(&standing.progress);
-                }
-                None if desk.is_idle() => self.pause(SHUT_LOOK),
-                None => match self.build() {
-                    Ok(built) => up = Some(built),
-                    Err(why) => {
-                        self.waiting(why);
-                        self.pause(backoff(self.shared.settings.reconnect_wait, 1));
+                    let Ended::Lost(why) = ended else { continue };
+                    // One that only opens has not worked.
+                    if standing.since.elapsed() > BACKOFF_MAX {
+                        tries = 0;
                     }
+                    why
+                }
+                None if desk.is_idle() => {
+                    self.pause(SHUT_LOOK);
+                    continue;
+                }
+                None => match self.build() {
+                    Ok(built) => {
+                        up = Some(built);
+                        continue;
+                    }
+                    Err(why) => why,
                 },
-            }
+            };
+            tries += 1;
+            self.waiting(why);
+            self.pause_while_out(backoff(self.shared.settings.reconnect_wait, tries));
         }
         if let Some(up) = up {
             up.subscriptions.give_up(&up.progress);
+        }
+    }
+
+    /// Waits, unless the source stops or the engine can work again.
+    fn pause_while_out(&self, how_long: Duration) {
+        let until = Instant::now() + how_long;
+        while Instant::now() < until && !self.stopping() && !self.has_turned() {
+            self.pause(SHUT_LOOK.min(until.saturating_duration_since(Instant::now())));
         }
     }
 

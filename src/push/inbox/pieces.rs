@@ -7,7 +7,7 @@
 //! between; that a full queue before the store is no failure; that what was blamed takes few places at the store
 //! ([`STORE_SUSPECTS_IN_FLIGHT`]); and that pieces are bounded ([`STORE_PIECES_MAX`]).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -169,8 +169,30 @@ impl InboxAsks {
     }
 
     /// Whether all that was asked since a failure that nobody is blamed for has failed, as far as it is known.
-    fn is_away(&self) -> bool {
+    pub fn is_away(&self) -> bool {
         self.away_since.is_some_and(|since| self.evidence.blame(Some(since), self.failing.len()) == Blame::Store)
+    }
+
+    /// The events of which rows are at the store now.
+    pub fn at_store(&self) -> HashSet<EventIx> {
+        self.asked.values().map(|asked| asked.piece.event).collect()
+    }
+
+    /// Nothing is asked any more for these events, of which no rows are at the store.
+    pub fn forget(&mut self, events: &HashSet<EventIx>) {
+        self.wanted.retain(|event| !events.contains(event));
+        let mut forgotten = Vec::new();
+        for queue in [&mut self.failed, &mut self.suspects] {
+            let (gone, kept): (VecDeque<_>, _) =
+                std::mem::take(queue).into_iter().partition(|piece| events.contains(&piece.event));
+            *queue = kept;
+            forgotten.extend(gone);
+        }
+        let (gone, kept): (BTreeMap<_, _>, _) =
+            std::mem::take(&mut self.later).into_iter().partition(|(_, piece)| events.contains(&piece.event));
+        self.later = kept;
+        forgotten.extend(gone.into_values());
+        forgotten.iter().for_each(|piece| self.end(piece));
     }
 
     fn note_life(&mut self) {
