@@ -93,6 +93,7 @@ impl World {
         let number = settled.tag.number;
         let entry = self.oracle.tags[number as usize].entry;
         self.oracle.settled(number, settled.how, self.now);
+        self.trace.line(self.now, || format!("tag {number} is settled: {:?}", settled.how));
         match settled.how {
             SettleAs::GivenBack => {
                 assert!(
@@ -160,6 +161,7 @@ impl World {
                 1 => self.take_routes_away(until),
                 _ => {}
             }
+            self.oracle.retreats(self.now);
             (0..self.shards.len()).for_each(|shard| self.feed(shard, Input::Retreat(true)));
         }
     }
@@ -179,6 +181,7 @@ impl World {
         }
         self.retreat_until = None;
         let is_in_order = self.rng.chance(500);
+        self.trace.line(self.now, || format!("the retreat is over, what was kept comes in order: {is_in_order}"));
         let entries = self.broker.kept.iter().map(|at| &self.broker.entries[*at]).filter(|entry| !entry.is_settled);
         let keys: Vec<_> = entries.filter_map(|entry| entry.key).collect();
         self.oracle.comes_again(is_in_order.then_some(&keys[..]));

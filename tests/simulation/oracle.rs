@@ -145,6 +145,8 @@ pub struct Oracle {
     slow_sessions: Vec<bool>,
     /// The first order of what was given back and comes again in the order of the stream.
     kept_orders: HashMap<(usize, i64), u64>,
+    /// When the last retreat began.
+    retreated_at: Nanos,
     timeout: Duration,
     engine: u32,
 }
@@ -165,6 +167,7 @@ impl Oracle {
             newest_at: HashMap::new(),
             slow_sessions: vec![false; sessions],
             kept_orders: HashMap::new(),
+            retreated_at: Nanos(0),
             timeout,
             engine: 0,
         }
@@ -226,11 +229,20 @@ impl Oracle {
         }
     }
 
+    /// A retreat begins.
+    pub fn retreats(&mut self, now: Nanos) {
+        self.retreated_at = now;
+    }
+
     /// What was given back comes again, these first and in this order, or in any: only in the first case must what is
-    /// taken then be pushed in the order in which it was taken first. Nor where that was another one.
+    /// taken then be pushed in the order in which it was taken first. Nor where that was another one, or where a later event
+    /// of the session was kept, since it or an earlier one had rows at the store: whom the first owed a row gets it later.
     pub fn comes_again(&mut self, keys: Option<&[(usize, i64)]>) {
         let Some(keys) = keys else { return self.kept_orders.clear() };
-        let (mut seen, mut newest, mut is_other) = (HashSet::new(), HashMap::new(), HashSet::new());
+        let (mut seen, mut newest) = (HashSet::new(), HashMap::new());
+        let is_kept =
+            |event: &&Event| event.engine == self.engine && !event.is_settled && event.arrived <= self.retreated_at;
+        let mut is_other: HashSet<usize> = self.events.iter().filter(is_kept).map(|event| event.session).collect();
         for key in keys.iter().filter(|key| seen.insert(**key)) {
             let order = self.kept_orders.get(key).copied().unwrap_or(u64::MAX);
             let before = newest.insert(key.0, order).unwrap_or(0);
@@ -286,9 +298,14 @@ impl Oracle {
                 return assert!(how != SettleAs::Done || !is_pushed, "event {event} was done, and taken anew");
             }
             let is_unpushed = how == SettleAs::GivenBack && !self.is_pushed(event);
+            // Whom it owed a row only may get it after what others of its session were pushed meanwhile.
+            let session = self.events[event].session;
+            let pushed = self.firsts.iter().filter(|((of, _), _)| *of == session).flat_map(|(_, firsts)| firsts);
+            let newest = pushed.map(|first| first.order).max().unwrap_or(0);
             let event = &mut self.events[event];
             if is_unpushed {
-                self.kept_orders.insert((event.session, super::events::number_of(&event.message)), event.order);
+                let key = (event.session, super::events::number_of(&event.message));
+                self.kept_orders.insert(key, event.order.max(newest));
             }
             event.is_settled = true;
             event.settled_at = now;

@@ -188,6 +188,10 @@ impl InboxAsks {
             *queue = kept;
             forgotten.extend(gone);
         }
+        let (gone, kept): (VecDeque<_>, _) =
+            std::mem::take(&mut self.accused).into_iter().partition(|accused| events.contains(&accused.piece.event));
+        self.accused = kept;
+        forgotten.extend(gone.into_iter().map(|accused| accused.piece));
         let (gone, kept): (BTreeMap<_, _>, _) =
             std::mem::take(&mut self.later).into_iter().partition(|(_, piece)| events.contains(&piece.event));
         self.later = kept;
