@@ -48,9 +48,11 @@ const CAREFUL_LIMIT: Duration = Duration::from_millis(500);
 const HASTY_LIMIT: Duration = Duration::from_millis(1250);
 /// How long the search may take at least: a few times what one slow row costs, once for each time a set is cut in two.
 const SEARCH_MIN: Duration = Duration::from_secs(20);
-/// As near to a write as it gets without one: shows a server that is read-only, missing rights, a proxy without a writer.
+/// As near to a write as it gets without one: shows a server that is read-only, rights that are missing (UPDATE as well, which
+/// a row that is there already takes), a proxy without a writer.
 const PROBE_WRITE: &str = "INSERT INTO t_inbox (owner_username, session_id, msg_id, seq_id, is_read, created_at) \
-                           SELECT owner_username, session_id, msg_id, seq_id, is_read, created_at FROM t_inbox WHERE 1 = 0";
+                           SELECT owner_username, session_id, msg_id, seq_id, is_read, created_at FROM t_inbox AS old \
+                           WHERE 1 = 0 ON DUPLICATE KEY UPDATE id = t_inbox.id";
 
 /// Where messages for users who could not be reached are remembered, in MySQL.
 #[derive(Clone)]

@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::Shared;
 use super::jetstream::Desk;
 use super::link::{Ask, Feed, Link, LinkPlan, LinkState, OpenError, Progress, Subscriptions};
-use super::server::Server;
+use super::server::{Credentials, Server};
 use super::watch::{Ended, Watch};
 use crate::ports::{Health, Intake};
 use crate::quiet::Quiet;
@@ -309,7 +309,7 @@ impl Keeper {
         let settings = &self.shared.settings;
         let present = self.present()?;
         let servers = present.iter().map(Server::to_string).collect::<Vec<_>>().join(", ");
-        let keys = present[0].credentials.keys();
+        let credentials = present[0].credentials.clone();
         let state = Arc::new(LinkState::new(self.nudge.clone()));
         let link = Link::open(LinkPlan {
             servers: present,
@@ -325,7 +325,7 @@ impl Keeper {
         .map_err(|error| format!("NATS: no thread could be started ({error})"))?;
         let subscriptions = match link.opened.recv_timeout(self.open_timeout()) {
             Ok(Ok(subscriptions)) => subscriptions,
-            Ok(Err(OpenError::Client(error))) => return Err(connect_words(&error, &servers, keys)),
+            Ok(Err(OpenError::Client(error))) => return Err(connect_words(&error, &servers, &credentials)),
             Ok(Err(OpenError::Words(why))) => return Err(format!("NATS at {servers}: {why}")),
             Err(_) => return Err(format!("NATS at {servers}: did not finish connecting in time; check its load")),
         };
@@ -385,9 +385,10 @@ impl Keeper {
     }
 }
 
-/// What a failed connect means and what to check. The client's own words hold no secret, only what the server said.
-fn connect_words(error: &io::Error, servers: &str, keys: &str) -> String {
-    let text = error.to_string();
+/// What a failed connect means and what to check. The client's own words hold no secret, but a server may say what it was sent.
+fn connect_words(error: &io::Error, servers: &str, credentials: &Credentials) -> String {
+    let text = credentials.mask(&error.to_string());
+    let keys = credentials.keys();
     let lower = text.to_ascii_lowercase();
     if lower.contains("authorization violation") || lower.contains("authentication") {
         format!("NATS at {servers}: the login was refused; {keys}")

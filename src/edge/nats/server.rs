@@ -7,6 +7,8 @@ use std::io::{self, Read};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
+use crate::redact;
+
 const DEFAULT_PORT: u16 = 4222;
 
 /// What of `nats.url` is no server, and why; without user names and passwords.
@@ -36,6 +38,14 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
+    /// A server's words without the secret that it may repeat.
+    pub(super) fn mask(&self, text: &str) -> String {
+        match self {
+            Self::None => text.to_owned(),
+            Self::User { password: secret, .. } | Self::Token(secret) => redact::secret(text, secret),
+        }
+    }
+
     pub(super) fn of(username: &str, password: &str, token: &str) -> Self {
         if !username.is_empty() {
             Self::User { name: username.to_owned(), password: password.to_owned() }

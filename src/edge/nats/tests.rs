@@ -31,6 +31,15 @@ fn a_bad_server_is_refused_without_its_secret() {
 }
 
 #[test]
+fn what_a_server_repeats_shows_no_secret() {
+    let said = "-ERR 'Unknown Protocol CONNECT {\"pass\":\"pa55w0rd-of-ours\",\"auth_token\":\"pa55w0rd-o'";
+    for credentials in [Credentials::of("u", "pa55w0rd-of-ours", ""), Credentials::of("", "", "pa55w0rd-of-ours")] {
+        assert!(!credentials.mask(said).contains("pa55"), "{}", credentials.mask(said));
+    }
+    assert_eq!(Credentials::of("", "", "").mask(said), said);
+}
+
+#[test]
 fn debug_shows_no_secret() {
     let settings = NatsSettings {
         url: "nats://u:s3cret@h:1".into(),
