@@ -147,7 +147,7 @@ fn a_full_lane_stops_the_pulls_and_nothing_is_lost(version: NatsVersion) {
     publish(&client, "events", "s", 0..2000);
     let taking = Taking::with_lanes(&settings, 1, 8);
     until("the lane is full", || taking.lanes[0].len() == 8);
-    assert_eq!(taking.intake.health(), Health::Ready);
+    until("the source says that it is ready", || taking.intake.health() == Health::Ready);
     let mut all = Vec::new();
     while all.len() < 2000 {
         let events = taking.take_many(1);
