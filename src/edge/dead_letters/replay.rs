@@ -162,9 +162,10 @@ mod tests {
     /// Each form of a letter, without and with `--everyone`, right after it was written and when its event is forgotten.
     #[test]
     fn who_had_the_event_is_not_sent_it_again_unless_that_is_asked_for() {
+        /// Whom the letter is about, who is named in its event, whom it is for, and whether that is one.
+        type Form = (Option<&'static str>, &'static [&'static str], &'static [&'static str], bool);
         let none: &[&str] = &[];
-        let forms: [(Option<&str>, &[&str], &[&str], bool); 6] = [
-            // About, in its event: is for, for one.
+        let forms: [Form; 6] = [
             (Some("bob"), none, &["bob"], true),
             (Some("bob"), &["bob"], &["bob"], true),
             (Some("ann"), &["bob", "ann"], &["ann"], true),
