@@ -53,6 +53,8 @@ pub struct Event {
     pub owed: Option<Box<Owed>>,
     /// Its recipients are entered, and it is not (or no longer) in its session's queue.
     pub is_bundled: bool,
+    /// A gateway took it for one of them.
+    pub has_reached: bool,
     /// The tags of repeats that wait for its end.
     joined: Vec<DeliveryTag>,
     payload_bytes: usize,
@@ -170,6 +172,7 @@ impl Ledger {
             open: 0,
             owed: None,
             is_bundled: false,
+            has_reached: false,
             joined: Vec::new(),
             payload_bytes,
         };
@@ -254,6 +257,7 @@ impl Push {
     /// Some recipients of an event have their end.
     pub(super) fn end_recipients(&mut self, event: EventIx, end: RecipientEnd, recipients: u32) {
         self.ledger[event].open -= recipients;
+        self.ledger[event].has_reached |= end == RecipientEnd::Delivered && recipients > 0;
         self.ledger.open_recipients -= recipients as usize;
         self.ledger.counts.recipients_ended[end as usize] += u64::from(recipients);
     }

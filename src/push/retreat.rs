@@ -3,8 +3,8 @@
 //! Promises that during a retreat no event waits for a store that is away for longer than a tick, or than its session's
 //! pushes are under way: it ends as `given_back`, in the order of arrival, its repeats with it, and is forgotten, so that it
 //! is new when it comes again. So end events that wait for lookups; those of which nothing is left but rows, while the inbox
-//! is away; and those whose recipients are held until Redis tells their routes, while that is away. Whom they had reached
-//! is told again when they come again. What comes during a retreat is given back at once, but for what has to stand in line
+//! is away; and those whose recipients are held until Redis tells their routes, while that is away; but none that reached
+//! somebody, who would be told again. What comes during a retreat is given back at once, but for what has to stand in line
 //! behind events of its session, so nothing is overtaken. Refuses to give back an event while pushes of its session, or rows
 //! of an earlier event of it, are under way: those have deadlines, and what they leave may have to be given back first. Asks
 //! no rows of an inbox that is away: a probe tells when it is back. Also tells, for a stop, whether all that is in flight
@@ -107,6 +107,8 @@ impl Push {
             let goes = !*is_busy
                 && match &event.owed {
                     _ if !event.is_bundled => true,
+                    // Whoever has it would be told again. The source no longer reports it as in work: its broker decides.
+                    _ if event.has_reached => false,
                     // No bundle of its session is under way, so these are held recipients.
                     _ if event.pending > 0 => are_routes_away,
                     Some(owed) => is_inbox_away && owed.letters == 0 && !at_store.contains(at),

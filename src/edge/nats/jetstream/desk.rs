@@ -231,7 +231,8 @@ impl Desk {
         self.is_leaving.store(true, Ordering::Release);
     }
 
-    /// While this lasts nothing is asked for; what is out is still acknowledged and reported.
+    /// While this lasts nothing is asked for; what is out is still acknowledged, and no longer reported
+    /// as in work: after ack_wait it comes to whoever reads, or to this process when it reads again, which knows it.
     pub(in crate::edge::nats) fn sit_out(&self, is_sitting_out: bool) {
         self.has_left.store(false, Ordering::Release);
         self.is_sitting_out.store(is_sitting_out, Ordering::Release);

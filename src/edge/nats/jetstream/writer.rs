@@ -89,7 +89,10 @@ impl<W: Wire> Writer<W> {
             }
             if looked.elapsed() >= look_every {
                 looked = Instant::now();
-                self.report_work(&mut lines)?;
+                // What a store that is away holds up is somebody else's to do, if somebody is there.
+                if !self.desk.has_left() {
+                    self.report_work(&mut lines)?;
+                }
                 self.given_up.look(&self.desk);
             }
             if self.desk.is_finishing() && !is_finished {
