@@ -328,28 +328,26 @@ impl Push {
             Err((payload, end)) => return self.bury_refused(payload, tag, end),
         };
         let hash = self.sessions.hash(arrival.session_id_bytes());
-        let key = Key::of(hash, arrival.msg_id, arrival.seq_id, arrival.kind_bytes());
-        let print = fingerprint(arrival.message_bytes());
-        // A replay for some members is no repeat of its event, nor makes later copies of that repeats.
-        let is_known_to_repeats = !arrival.has_only();
+        let key = match arrival.has_only() {
+            true => Key::NONE,
+            false => Key::of(hash, arrival.msg_id, arrival.seq_id, arrival.kind_bytes()),
+        };
         match self.repeats.look(key, self.now, |event| self.ledger.has(event, key)) {
-            _ if !is_known_to_repeats => {}
             Seen::First => {}
             Seen::InFlight(event) => {
                 self.compare_repeat(&arrival, self.ledger[event].arrival.message_bytes() == arrival.message_bytes());
                 return self.join(event, tag);
             }
             Seen::Settled(first) => {
-                self.compare_repeat(&arrival, first == print);
+                self.compare_repeat(&arrival, first == fingerprint(arrival.message_bytes()));
                 self.ledger.counts.events_ended[EventEnd::Repeat as usize] += 1;
                 return self.out.push(Output::Settle(Settled { tag, how: SettleAs::Done }));
             }
         }
+        let print = if key == Key::NONE { 0 } else { fingerprint(arrival.message_bytes()) };
         let session = self.sessions.of(arrival.session_id_bytes(), hash, &mut self.users);
         let event = self.ledger.enter(arrival, key, session, tag, self.now, self.routes.open_no());
-        if is_known_to_repeats {
-            self.repeats.entered(key, event, print);
-        }
+        self.repeats.entered(key, event, print);
         self.sessions[session].waiting.push_back(event);
         if self.sessions[session].waiting.len() == 1 {
             self.advance(session);

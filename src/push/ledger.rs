@@ -195,7 +195,7 @@ impl Ledger {
 
     /// Whether this event, known by this key, is in flight.
     pub fn has(&self, at: EventIx, key: Key) -> bool {
-        self.events.get(at.0 as usize).is_some_and(|event| event.key == key && !event.arrival.has_only())
+        self.events.get(at.0 as usize).is_some_and(|event| event.key == key)
     }
 
     /// Asks for the memory of an event.
@@ -294,9 +294,7 @@ impl Push {
     pub(super) fn end_event(&mut self, at: EventIx, end: EventEnd) {
         let event = self.ledger.leave(at, end);
         self.stages.record(Stage::Event, self.now.since(event.arrived));
-        if event.arrival.has_only() {
-            // The repeats do not know it.
-        } else if end == EventEnd::Settled {
+        if end == EventEnd::Settled {
             self.repeats.settled(event.key, self.now);
         } else {
             self.repeats.forget(event.key);

@@ -41,8 +41,9 @@ impl Home {
 }
 
 impl Key {
-    /// Of an event without an id.
-    const NONE: Self = Self(0);
+    /// Of an event that is never a repeat: one without an id, or a replay for some members, which is no repeat of its event
+    /// nor makes later copies of that repeats.
+    pub const NONE: Self = Self(0);
 
     /// Of an event whose session id has this hash.
     #[inline]
