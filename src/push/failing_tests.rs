@@ -109,6 +109,37 @@ fn is_bad(sessions: &[crate::ids::SessionId]) -> bool {
     sessions.iter().any(|id| id.starts_with("bad"))
 }
 
+/// A store that refuses who is bad twice, and then everybody for three seconds: it dies under the second try.
+#[derive(Default)]
+struct DiesUnderATry {
+    bad_asks: u32,
+    away_since: Option<u64>,
+}
+
+impl DiesUnderATry {
+    fn refuses(&mut self, millis: u64, is_bad: bool) -> bool {
+        self.bad_asks += u32::from(is_bad);
+        if is_bad && self.bad_asks <= 2 {
+            self.away_since = (self.bad_asks == 2).then_some(millis);
+            return true;
+        }
+        self.away_since.is_some_and(|since| millis >= since && millis < since + 3_000)
+    }
+
+    /// Somebody bad gets an event, and somebody good one each 100 ms for ten seconds.
+    fn meets(core: &mut Core, mut store: impl FnMut(&mut Self, u64, &Output) -> Said) {
+        let mut dies = Self::default();
+        core.publish("bad0");
+        for step in 0..500 {
+            if step % 5 == 1 {
+                core.publish("good0");
+            }
+            core.turn(&mut |millis, output| store(&mut dies, millis, output));
+        }
+        assert!(dies.away_since.is_some(), "it was asked for twice");
+    }
+}
+
 /// So many sessions fail, each failure takes so long, and each gets an event every 200 ms for two minutes, as ten others do.
 fn most_held(bad: usize, took: u64, from: usize) -> (usize, usize, Core) {
     let mut core = Core::new(3, InboxStore::Off);
@@ -187,29 +218,10 @@ fn an_outage_costs_a_session_that_was_refused_before_no_event_once_it_works() {
 #[test]
 fn a_session_that_failed_once_is_not_charged_for_an_outage() {
     let mut core = Core::new(0, InboxStore::Off);
-    let mut bad_asks = 0;
-    let mut away_since = None;
-    let mut store = |millis: u64, output: &Output| {
+    DiesUnderATry::meets(&mut core, |dies, millis, output| {
         let Output::AskMembers { ask, sessions, .. } = output else { return None };
-        if is_bad(sessions) {
-            bad_asks += 1;
-            if bad_asks <= 2 {
-                // The second time the store dies under it.
-                away_since = (bad_asks == 2).then_some(millis);
-                return Some((STEP, members_refused(*ask)));
-            }
-        }
-        let is_away = away_since.is_some_and(|since| millis >= since && millis < since + 3_000);
-        is_away.then(|| (STEP, members_refused(*ask)))
-    };
-    core.publish("bad0");
-    for step in 0..500 {
-        if step % 5 == 1 {
-            core.publish("good0");
-        }
-        core.turn(&mut store);
-    }
-    assert!(away_since.is_some(), "it was asked for twice");
+        dies.refuses(millis, is_bad(sessions)).then(|| (STEP, members_refused(*ask)))
+    });
     assert_eq!(core.letters, [], "an outage is no letter");
 }
 
@@ -245,27 +257,11 @@ fn five_sessions_that_fail_end_when_others_succeed() {
 #[test]
 fn a_user_whose_route_failed_once_is_not_charged_for_an_outage() {
     let mut core = Core::new(0, InboxStore::Off);
-    let (mut bad_asks, mut away_since) = (0, None);
-    let mut store = |millis: u64, output: &Output| {
+    DiesUnderATry::meets(&mut core, |dies, millis, output| {
         let Output::AskRoutes { ask, users } = output else { return None };
-        let refuse = Some((STEP, Input::Routes { ask: *ask, answer: Err(refused()) }));
-        if users.iter().any(|user| user.starts_with("bad")) {
-            bad_asks += 1;
-            if bad_asks <= 2 {
-                away_since = (bad_asks == 2).then_some(millis);
-                return refuse;
-            }
-        }
-        if away_since.is_some_and(|since| millis >= since && millis < since + 3_000) { refuse } else { None }
-    };
-    core.publish("bad0");
-    for step in 0..500 {
-        if step % 5 == 1 {
-            core.publish("good0");
-        }
-        core.turn(&mut store);
-    }
-    assert!(away_since.is_some(), "it was asked for twice");
+        let is_refused = dies.refuses(millis, users.iter().any(|user| user.starts_with("bad")));
+        is_refused.then(|| (STEP, Input::Routes { ask: *ask, answer: Err(refused()) }))
+    });
     let counts = core.push.counts();
     let bad = counts.unreached_by[crate::outcome::RecipientEnd::BadRoute as usize];
     assert_eq!((bad, core.push.events_in_flight()), (0, 0), "an outage is no bad route");
@@ -274,27 +270,11 @@ fn a_user_whose_route_failed_once_is_not_charged_for_an_outage() {
 #[test]
 fn a_row_that_failed_once_is_not_charged_for_an_outage() {
     let mut core = Core::new(0, InboxStore::Offline);
-    let (mut bad_asks, mut away_since) = (0, None);
-    let mut store = |millis: u64, output: &Output| {
+    DiesUnderATry::meets(&mut core, |dies, millis, output| {
         let Output::Store { ask, rows } = output else { return None };
-        let refuse = Some((STEP, Input::Stored { ask: *ask, answer: Err(refused()) }));
-        if rows.users.iter().any(|user| user.starts_with("bad")) {
-            bad_asks += 1;
-            if bad_asks <= 2 {
-                away_since = (bad_asks == 2).then_some(millis);
-                return refuse;
-            }
-        }
-        if away_since.is_some_and(|since| millis >= since && millis < since + 3_000) { refuse } else { None }
-    };
-    core.publish("bad0");
-    for step in 0..500 {
-        if step % 5 == 1 {
-            core.publish("good0");
-        }
-        core.turn(&mut store);
-    }
-    assert!(away_since.is_some(), "it was asked for twice");
+        let is_refused = dies.refuses(millis, rows.users.iter().any(|user| user.starts_with("bad")));
+        is_refused.then(|| (STEP, Input::Stored { ask: *ask, answer: Err(refused()) }))
+    });
     assert_eq!((core.letters.len(), core.push.events_in_flight()), (0, 0), "an outage is no letter");
 }
 

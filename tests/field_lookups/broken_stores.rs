@@ -3,10 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use loadtest::gateways::Protocols;
-
 use crate::support::{Process, World, eventually, got};
-use crate::view::{self, Mode};
+use crate::view::{self, ASKS_EACH_TIME, Mode};
 
 const SESSIONS: i64 = 40;
 
@@ -42,12 +40,8 @@ fn assert_all_pushed(world: &World, engine: &Process, rounds: i64) {
 
 #[test]
 fn mysql_that_fails_for_everybody_makes_no_letters_whatever_it_says() {
-    let world = World::start();
-    let _gateway = world.gateway("gw-1", Protocols::STREAM);
-    world.route("anna", "gw-1");
-    view::install(&world);
-    (0..SESSIONS).for_each(|number| view::members(&world, &format!("g{number}"), &["anna"]));
-    let engine = world.engine(2, "members:\n  cache_ttl: 0s\nconsumer:\n  max_retry: 1\n  retry_interval: 100ms\n");
+    let (world, _gateway) = view::world_of((0..SESSIONS).map(|number| format!("g{number}")));
+    let engine = world.engine(2, ASKS_EACH_TIME);
     let mut rounds = 0;
     let mut outage = |mode: Mode, millis: u64| {
         view::set(&world, mode);
@@ -71,12 +65,8 @@ fn mysql_that_fails_for_everybody_makes_no_letters_whatever_it_says() {
 
 #[test]
 fn one_session_that_fails_becomes_a_letter_and_its_neighbours_are_pushed() {
-    let world = World::start();
-    let _gateway = world.gateway("gw-1", Protocols::STREAM);
-    world.route("anna", "gw-1");
-    view::install(&world);
-    (0..SESSIONS).for_each(|number| view::members(&world, &format!("g{number}"), &["anna"]));
-    let engine = world.engine(1, "members:\n  cache_ttl: 0s\nconsumer:\n  max_retry: 1\n  retry_interval: 100ms\n");
+    let (world, _gateway) = view::world_of((0..SESSIONS).map(|number| format!("g{number}")));
+    let engine = world.engine(1, ASKS_EACH_TIME);
     view::set(&world, Mode::FailsFor("g7"));
     publish_to_all(&world, 0);
     engine.wait_metrics("all but one are pushed", |metrics| metrics.events("settled") == SESSIONS as u64 - 1);
@@ -109,12 +99,8 @@ fn one_session_that_fails_becomes_a_letter_and_its_neighbours_are_pushed() {
 
 #[test]
 fn a_session_that_fails_and_gets_many_events_ends_them_together_and_holds_up_nobody() {
-    let world = World::start();
-    let _gateway = world.gateway("gw-1", Protocols::STREAM);
-    world.route("anna", "gw-1");
-    view::install(&world);
-    (0..SESSIONS).for_each(|number| view::members(&world, &format!("g{number}"), &["anna"]));
-    let engine = world.engine(1, "members:\n  cache_ttl: 0s\nconsumer:\n  max_retry: 1\n  retry_interval: 100ms\n");
+    let (world, _gateway) = view::world_of((0..SESSIONS).map(|number| format!("g{number}")));
+    let engine = world.engine(1, ASKS_EACH_TIME);
     engine.wait_ready();
     view::set(&world, Mode::FailsFor("g7"));
     let publisher = world.publisher();

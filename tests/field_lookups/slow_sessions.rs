@@ -4,24 +4,18 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use loadtest::gateways::Protocols;
 use prost::Message as _;
 
 use crate::support::{Process, Publisher, World, event, eventually, got};
-use crate::view::{self, Mode};
+use crate::view::{self, ASKS_EACH_TIME, Mode};
 
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// A busy machine.
 const MARGIN: Duration = Duration::from_millis(1_500);
 
 fn started(sessions: &[&str]) -> (World, loadtest::gateways::Gateway, Process) {
-    let world = World::start();
-    let gateway = world.gateway("gw-1", Protocols::STREAM);
-    world.route("anna", "gw-1");
-    view::install(&world);
-    sessions.iter().for_each(|session| view::members(&world, session, &["anna"]));
-    let more = "members:\n  cache_ttl: 0s\nconsumer:\n  max_retry: 1\n  retry_interval: 100ms\n";
-    let engine = world.engine_with(1, more, &[("RESONANCE_MYSQL_TIMEOUT", "1s")]);
+    let (world, gateway) = view::world_of(sessions);
+    let engine = world.engine_with(1, ASKS_EACH_TIME, &[("RESONANCE_MYSQL_TIMEOUT", "1s")]);
     engine.wait_ready();
     (world, gateway, engine)
 }
@@ -73,12 +67,8 @@ fn an_engine_that_starts_beside_a_bad_session_finds_a_good_one() {
     for (mode, bad) in
         [(Mode::SlowFor("huge"), "huge"), (Mode::FailsFor("huge"), "huge"), (Mode::FailsFor("z%"), "zzz")]
     {
-        let world = World::start();
-        let _gateway = world.gateway("gw-1", Protocols::STREAM);
-        world.route("anna", "gw-1");
-        view::install(&world);
         let good = (0..10).map(|number| format!("n{number}")).collect::<Vec<_>>();
-        good.iter().map(String::as_str).chain([bad]).for_each(|session| view::members(&world, session, &["anna"]));
+        let (world, _gateway) = view::world_of(good.iter().map(String::as_str).chain([bad]));
         view::set(&world, mode);
         let engine = world.engine_with(1, "", &[("RESONANCE_MYSQL_TIMEOUT", "1s")]);
         engine.wait_ready();

@@ -1,5 +1,6 @@
 //! `t_session_member` as a view over a table, through a function that misbehaves as it is told.
 
+use loadtest::gateways::{Gateway, Protocols};
 use mysql::prelude::Queryable;
 
 use crate::support::World;
@@ -28,8 +29,21 @@ const FUNCTION: &str = "CREATE FUNCTION f_may(s VARCHAR(64)) RETURNS INT READS S
      IF k = 4 AND s LIKE p THEN DO SLEEP(30); END IF; \
      RETURN 1; END";
 
+/// A configuration with which each event asks for its members, and a session that fails soon ends.
+pub const ASKS_EACH_TIME: &str = "members:\n  cache_ttl: 0s\nconsumer:\n  max_retry: 1\n  retry_interval: 100ms\n";
+
+/// A world with the view, where anna is at a gateway and in each of these sessions.
+pub fn world_of<S: AsRef<str>>(sessions: impl IntoIterator<Item = S>) -> (World, Gateway) {
+    let world = World::start();
+    let gateway = world.gateway("gw-1", Protocols::STREAM);
+    world.route("anna", "gw-1");
+    install(&world);
+    sessions.into_iter().for_each(|session| members(&world, session.as_ref(), &["anna"]));
+    (world, gateway)
+}
+
 /// Puts the view in the table's place.
-pub fn install(world: &World) {
+fn install(world: &World) {
     let mut maria = world.maria.connect().expect("MariaDB answers");
     for statement in [
         "RENAME TABLE t_session_member TO t_rows",
@@ -56,7 +70,7 @@ pub fn set(world: &World, mode: Mode) {
 }
 
 /// Writes a session's members behind the view.
-pub fn members(world: &World, session: &str, users: &[&str]) {
+fn members(world: &World, session: &str, users: &[&str]) {
     let rows = users.iter().map(|user| (session, *user));
     let statement = "INSERT INTO t_rows (session_id, username) VALUES (?, ?)";
     world.maria.connect().expect("MariaDB answers").exec_batch(statement, rows).expect("rows");

@@ -34,13 +34,6 @@ pub(super) enum Fault {
     Server(MySqlError),
 }
 
-impl Fault {
-    /// Whether a query for other rows may do better: the server is there, and answered this one with an error or too late.
-    pub(super) fn may_be_the_rows(&self) -> bool {
-        matches!(self, Self::Server(_) | Self::Silent(_) | Self::TooSlow)
-    }
-}
-
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         match error {
@@ -116,6 +109,11 @@ impl Fault {
             Self::Server(error) => class(error.code) == Class::Gone,
             _ => false,
         }
+    }
+
+    /// Whether a query for other rows may do better: the server is there, and answered this one with an error or too late.
+    pub(super) fn may_be_the_rows(&self) -> bool {
+        matches!(self, Self::Server(_) | Self::Silent(_) | Self::TooSlow)
     }
 
     /// Whether another transaction was in the way, so that the same one may do when it is tried again at once.
