@@ -11,7 +11,7 @@ use std::hint::black_box;
 use support::Clock;
 use support::facts::{gateway_name, user_name};
 use support::world::{Shape, World};
-use task_engine::ids::{GatewayIx, UserIx};
+use task_engine::model::ids::{GatewayIx, UserIx};
 use task_engine::push::layout::Grouper;
 use task_engine::push::users::{Known, Users};
 

@@ -11,11 +11,11 @@ use loadtest::servers::Maria;
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 use task_engine::edge::mysql::{MysqlInbox, MysqlSettings};
-use task_engine::edge::writers::InboxThreads;
-use task_engine::limits::INBOX_THREADS;
+use task_engine::model::limits::INBOX_THREADS;
 use task_engine::ports::InboxRows;
+use task_engine::ports::mailbox::{Wake, mailbox};
 use task_engine::push::facts::Input;
-use task_engine::shard::inbox::{Wake, mailbox};
+use task_engine::shard::workers::writers::InboxThreads;
 
 /// Asks under way at once.
 const OUTSTANDING: u64 = 8 * 1024;

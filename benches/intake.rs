@@ -10,9 +10,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use support::facts::event;
+use task_engine::ports::intake::{Intake, session_id};
 use task_engine::ports::{DeliveryTag, Offer};
 use task_engine::push::ingest;
-use task_engine::shard::intake::{Intake, session_id};
 
 /// Events of one iteration.
 const EVENTS: u64 = 256;

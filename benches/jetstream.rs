@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use loadtest::servers::{Nats, NatsOptions};
 use task_engine::edge::nats::jetstream::setup::{MAX_AGE, SetupPlan, setup};
 use task_engine::edge::nats::{JetStreamSettings, NatsSettings, NatsSource};
+use task_engine::ports::intake::Intake;
 use task_engine::ports::{SettleAs, Settled, Source};
-use task_engine::shard::intake::Intake;
 
 const ROUNDS: usize = 3;
 /// Events of one pull of the bare loop, two of which overlap.

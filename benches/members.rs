@@ -9,8 +9,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use support::facts::{event, session_name, user_name};
-use task_engine::ids::{Nanos, ShardId};
-use task_engine::names::NameList;
+use task_engine::model::ids::{Nanos, ShardId};
+use task_engine::model::names::NameList;
 use task_engine::ports::DeliveryTag;
 use task_engine::push::facts::{Input, Output};
 use task_engine::push::inbox::InboxStore;
@@ -86,7 +86,7 @@ fn asking() -> (Push, u64) {
         shard: ShardId(0),
         shards: 1,
         events_window: usize::MAX,
-        group_users_max: task_engine::limits::GROUP_USERS_MAX,
+        group_users_max: task_engine::model::limits::GROUP_USERS_MAX,
         members_ttl: Duration::from_secs(30),
         empty_wait: Duration::from_secs(5),
         caches_routes: true,

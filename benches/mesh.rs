@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use support::facts::{bundle, group};
-use task_engine::ids::{Nanos, ShardId};
+use task_engine::model::ids::{Nanos, ShardId};
 use task_engine::push::facts::Input;
 use task_engine::shard::mesh::{MeshEnd, MeshMessage, mesh};
 

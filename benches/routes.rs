@@ -9,11 +9,11 @@ use std::fmt::Write;
 
 use support::facts::{gateway_name, user_name};
 use task_engine::edge::redis::bench_surface::ReplyParser;
-use task_engine::ids::ShardId;
-use task_engine::names::Route;
+use task_engine::model::ids::ShardId;
+use task_engine::model::names::Route;
 use task_engine::ports::RoutesPort;
+use task_engine::ports::mailbox::LocalFacts;
 use task_engine::push::facts::Input;
-use task_engine::shard::inbox::LocalFacts;
 
 fn main() {
     support::run("routes", |cases| {

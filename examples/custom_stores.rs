@@ -6,13 +6,13 @@ use std::sync::mpsc;
 
 use task_engine::Engine;
 use task_engine::config::Config;
-use task_engine::edge::embedded::{EmbeddedDeadLetters, EmbeddedInbox, EmbeddedRegistry, EmbeddedRoutes};
-use task_engine::ids::SessionId;
-use task_engine::names::NameList;
+use task_engine::edge::memory::{EmbeddedDeadLetters, EmbeddedInbox, EmbeddedRegistry, EmbeddedRoutes};
+use task_engine::model::ids::SessionId;
+use task_engine::model::names::NameList;
+use task_engine::model::proto::event::PushEvent;
 use task_engine::ports::{
     DeliveryTag, Health, Intake, LookupError, MemberReader, Members, RunningSource, Settled, Source,
 };
-use task_engine::proto::event::PushEvent;
 
 /// Each session `a+b+c` has the members its id names.
 struct MembersInTheId;

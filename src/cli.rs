@@ -3,6 +3,7 @@
 //! Promises the exit codes of [`exit`], and that whatever is wrong with the configuration is said on standard error
 //! before anything is opened.
 
+pub mod dead_letter_store;
 pub mod dlq;
 
 use std::ffi::OsString;
@@ -13,8 +14,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Checked, Flags, Mistakes, Remark};
-use crate::edge;
 use crate::edge::nats::jetstream::setup::{self, SetupPlan};
+use crate::engine::adapters;
 
 /// What the process says when it ends.
 pub mod exit {
@@ -187,7 +188,7 @@ pub fn setup(
             return Ok(exit::CONFIG);
         }
     };
-    let source = match edge::nats_source_of(&config) {
+    let source = match adapters::nats_source_of(&config) {
         Ok(source) => source,
         Err(what) => {
             writeln!(err, "{what}")?;

@@ -9,6 +9,7 @@ mod addresses;
 mod build;
 pub mod keys;
 pub mod kinds;
+pub mod log_filter;
 mod read;
 mod secret;
 mod sections;

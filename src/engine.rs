@@ -6,12 +6,12 @@
 //! the source's last acks may take. Refuses to
 //! open a socket of its own: the edge does.
 
+pub mod adapters;
 mod control;
-mod ends;
 mod gate;
 mod report;
 mod shards;
-mod uring;
+mod supervisor;
 mod writes;
 
 use std::io;
@@ -22,25 +22,25 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
 
+use crate::admin::{self, AdminState, HealthCheck};
 use crate::config::{Config, InboxStore, RouteCache};
-use crate::edge;
-use crate::edge::admin::{self, AdminState, HealthCheck};
-use crate::edge::lookup::MemberThreads;
 use crate::edge::resolve::Resolver;
-use crate::edge::writers::{BuryThread, InboxThreads};
 use crate::engine::control::Control;
-use crate::engine::ends::OnFailure;
 use crate::engine::gate::{GateThread, Need, Store};
-use crate::heartbeat::{Heartbeats, Watchdog};
-use crate::limits::{INBOX_FACTS, INBOX_THREADS, MEMBER_THREADS};
-use crate::meter::Meter;
+use crate::engine::supervisor::OnFailure;
+use crate::model::limits::{INBOX_FACTS, INBOX_THREADS, MEMBER_THREADS};
+use crate::ports::intake::{DropReason, Intake, ReaderCounts};
+use crate::ports::mailbox::{FactSender, Wake, mailbox};
+use crate::ports::registry::{Directory, RegistrySink};
 use crate::ports::{DeadLetters, Health, Inbox, Members, Registry, Routes, Source};
-use crate::shard::inbox::{FactSender, Wake, mailbox};
-use crate::shard::intake::{DropReason, Intake, ReaderCounts};
 use crate::shard::pump::{Shared, StopState};
-use crate::shard::registry::{Directory, RegistrySink};
+use crate::shard::uring_check;
+pub use crate::shard::uring_check::UringError;
+use crate::shard::workers::members::MemberThreads;
+use crate::shard::workers::writers::{BuryThread, InboxThreads};
+use crate::telemetry::metrics::Meter;
+use crate::telemetry::watchdog::{Heartbeats, Watchdog};
 pub use report::StopReport;
-pub use uring::UringError;
 
 /// How often a stop looks whether it waits for stores that are away.
 const STUCK_LOOK: Duration = Duration::from_millis(50);
@@ -145,22 +145,22 @@ impl EngineBuilder {
     /// See [`StartError`]; nothing is left running then but threads that end by themselves.
     pub fn start(self) -> Result<Engine, StartError> {
         let config = self.config;
-        uring::check().map_err(StartError::Uring)?;
+        uring_check::check().map_err(StartError::Uring)?;
         let listener = admin::bind(&config.admin.listen.to_string()).map_err(StartError::Admin)?;
         let admin_address = listener.local_addr().map_err(|error| StartError::Machine("the admin socket", error))?;
         let resolver = Resolver::start().map_err(|error| StartError::Machine("the resolver thread", error))?;
         let source = match self.source {
             Some(source) => source,
-            None => edge::source_of(&config).map_err(StartError::Config)?,
+            None => adapters::source_of(&config).map_err(StartError::Config)?,
         };
         // Own ones need not say how they are.
         let says_health = (self.routes.is_none(), self.registry.is_none());
-        let members = self.members.unwrap_or_else(|| edge::members_of(&config));
-        let routes = self.routes.unwrap_or_else(|| edge::routes_of(&config, &resolver));
-        let registry = self.registry.unwrap_or_else(|| edge::registry_of(&config));
+        let members = self.members.unwrap_or_else(|| adapters::members_of(&config));
+        let routes = self.routes.unwrap_or_else(|| adapters::routes_of(&config, &resolver));
+        let registry = self.registry.unwrap_or_else(|| adapters::registry_of(&config));
         let inbox =
-            (config.inbox.store != InboxStore::Off).then(|| self.inbox.unwrap_or_else(|| edge::inbox_of(&config)));
-        let dead_letters = self.dead_letters.unwrap_or_else(|| edge::dead_letter_store_of(&config));
+            (config.inbox.store != InboxStore::Off).then(|| self.inbox.unwrap_or_else(|| adapters::inbox_of(&config)));
+        let dead_letters = self.dead_letters.unwrap_or_else(|| adapters::dead_letter_store_of(&config));
 
         let shards = config.engine.cores;
         let (meter, publishers) = Meter::new(shards);
@@ -295,7 +295,7 @@ fn register_numbers(
     let open = intake.clone();
     let help = "1 while events are taken, 0 while a store that they need is away";
     meter.gauge("intake_open", help, &[], move || u64::from(open.is_open()));
-    for fault in crate::shard::registry::RegistryFault::ALL {
+    for fault in crate::ports::registry::RegistryFault::ALL {
         let sink = sink.clone();
         let help = "Registry entries that could not be used, counted each time they were seen";
         meter.counter("registry_bad_entries", help, &[("reason", fault.label())], move || sink.bad_entries(fault));

@@ -14,23 +14,15 @@
 //! [`engine`] puts it together. Start with [`Engine::builder`](engine::Engine::builder); `examples/custom_stores.rs`
 //! is an engine with stores of its own.
 
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod edge;
 pub mod engine;
-pub mod heartbeat;
-pub mod ids;
-pub mod limits;
-pub mod logging;
-pub mod meter;
-pub mod names;
-pub mod outcome;
+pub mod model;
 pub mod ports;
-pub mod proto;
 pub mod push;
-pub mod quiet;
-pub mod redact;
 pub mod shard;
-pub mod threads;
+pub mod telemetry;
 
 pub use engine::Engine;

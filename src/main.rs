@@ -11,7 +11,7 @@ use task_engine::Engine;
 use task_engine::cli::{Cli, Command, RunArgs, check_config, dlq, exit, note_lines, setup};
 use task_engine::config::Config;
 use task_engine::engine::{StartError, StopReport};
-use task_engine::logging::{self, LogFile};
+use task_engine::telemetry::logging::{self, LogFile};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -4,85 +4,26 @@
 //!
 //! Refuses to know any client library: a port speaks in names, lists and [`LookupError`]s.
 
-use std::fmt;
+pub mod intake;
+pub mod mailbox;
+pub mod registry;
+pub mod route_queue;
+
 use std::future::Future;
 use std::pin::Pin;
 
-use bytes::Bytes;
-
-use crate::ids::{GatewayId, SessionId, ShardId};
-use crate::names::NameList;
-use crate::redact;
-pub use crate::shard::intake::{Intake, Offer};
-pub use crate::shard::registry::RegistrySink;
-pub use crate::shard::routes_port::{RouteAsk, RoutesPort};
+pub use crate::model::delivery::{DeadLetter, DeliveryTag, InboxRows, LookupError, Origin, SettleAs, Settled};
+pub use crate::model::gateway::{Endpoint, GatewayRecord, Protocol, Protocols};
+use crate::model::ids::SessionId;
+use crate::model::names::NameList;
+pub use crate::ports::intake::{Intake, Offer};
+pub use crate::ports::registry::RegistrySink;
+pub use crate::ports::route_queue::{RouteAsk, RoutesPort};
 
 /// A future that stays on the shard that made it.
 pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
 /// A future of the control thread.
 pub type ControlFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-/// Why a lookup has no answer. It only says what happened: whose fault that is, the core decides by what happens to other
-/// asks of the same store. Where one is refused for good (a letter, rows), its port says so.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LookupError {
-    /// No answer came: not connected, too slow, the connection broke.
-    Unavailable(String),
-    /// The store answered with an error, whatever it says.
-    Rejected(String),
-}
-
-impl fmt::Display for LookupError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unavailable(why) | Self::Rejected(why) => f.write_str(why),
-        }
-    }
-}
-
-impl std::error::Error for LookupError {}
-
-/// What a source is told of an event it handed in: the reader it came through and the reader's own number for it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct DeliveryTag {
-    /// Which of the source's readers.
-    pub reader: u16,
-    /// The reader's number for the event.
-    pub number: u64,
-}
-
-/// What an event's end means to its source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SettleAs {
-    /// Each of its recipients has its end: the source may forget it.
-    Done,
-    /// It can never be pushed and is in the dead letters: it must not come again.
-    Terminated,
-    /// The engine stops before it could end: it is to come again, here or elsewhere.
-    GivenBack,
-}
-
-/// The settlement of one event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settled {
-    /// Which event.
-    pub tag: DeliveryTag,
-    /// How it ended.
-    pub how: SettleAs,
-}
-
-/// Where an event came from, for its dead letter.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origin {
-    /// The subject it was published on.
-    pub subject: String,
-    /// Its sequence number in its stream; none when the broker keeps nothing.
-    pub stream_sequence: Option<u64>,
-    /// How often the broker delivered it; 1 the first time, 0 when it does not say.
-    pub deliveries: u64,
-    /// When the broker took it, in nanoseconds since 1970 by the broker's clock; none when it does not say.
-    pub published_unix_nanos: Option<u64>,
-}
 
 /// Where events come from.
 pub trait Source: Send + 'static {
@@ -145,19 +86,6 @@ pub trait MemberReader: Send {
     }
 }
 
-/// Rows for the inbox: one message that these users have not got.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InboxRows {
-    /// Its session.
-    pub session: SessionId,
-    /// Its id.
-    pub msg_id: i64,
-    /// Its sequence number in the session.
-    pub seq_id: i64,
-    /// Whose inboxes, each once.
-    pub users: NameList,
-}
-
 /// Where messages for users who could not be reached are remembered.
 pub trait Inbox: Send + Sync + 'static {
     /// A writer for one thread.
@@ -178,21 +106,6 @@ pub trait InboxWriter: Send {
     fn ping(&mut self) -> Result<(), LookupError> {
         Ok(())
     }
-}
-
-/// An event, or one recipient of it, that can never be pushed or stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// Why, as the metric's label.
-    pub reason: &'static str,
-    /// More, for a person.
-    pub detail: String,
-    /// The event's bytes as they came.
-    pub payload: Bytes,
-    /// When only this recipient is concerned.
-    pub recipient: Option<Box<str>>,
-    /// How often the engine tried.
-    pub tries: u32,
 }
 
 /// Where dead letters go.
@@ -231,119 +144,6 @@ pub trait Registry: Send + 'static {
     fn run(self: Box<Self>, sink: RegistrySink) -> ControlFuture<()>;
 }
 
-/// What a gateway understands, best first: `batch`, `stream`, `unary`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Protocol {
-    /// `PushBatch`: many pushes a frame, one answer a batch.
-    Batch,
-    /// `PushMessage`: a stream, one answer a request.
-    Stream,
-    /// `Push`: one call a message.
-    Unary,
-}
-
-impl Protocol {
-    /// The word of `push_protocols` and of metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Batch => "batch",
-            Self::Stream => "stream",
-            Self::Unary => "unary",
-        }
-    }
-}
-
-/// The protocols of a gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Protocols {
-    /// Speaks `PushBatch`.
-    pub batch: bool,
-    /// Speaks `PushMessage`.
-    pub stream: bool,
-    /// Speaks `Push`.
-    pub unary: bool,
-}
-
-impl Protocols {
-    /// What a gateway that announces nothing speaks.
-    pub const STREAM: Self = Self { batch: false, stream: true, unary: false };
-
-    /// Reads the comma list of the registry's `push_protocols`; unknown words are passed over, and a list without a
-    /// known word means `stream`.
-    pub fn parse(list: &str) -> Self {
-        let has = |word: &str| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(word));
-        let all = Self { batch: has("batch"), stream: has("stream"), unary: has("unary") };
-        if all.best().is_some() { all } else { Self::STREAM }
-    }
-
-    /// The best that is left.
-    pub fn best(self) -> Option<Protocol> {
-        match self {
-            Self { batch: true, .. } => Some(Protocol::Batch),
-            Self { stream: true, .. } => Some(Protocol::Stream),
-            Self { unary: true, .. } => Some(Protocol::Unary),
-            _ => None,
-        }
-    }
-}
-
-/// Where a gateway listens.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Endpoint {
-    /// A host name or an IP address (IPv6 without brackets).
-    pub host: String,
-    /// The TCP port.
-    pub port: u16,
-}
-
-impl Endpoint {
-    /// Reads `grpc://host:port`, `http://host:port` or `host:port`; IPv6 addresses in brackets.
-    ///
-    /// # Errors
-    /// What is wrong with it, in words.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        // Whoever wrote a user into it may have written a password.
-        let shown = redact::address(text);
-        if shown != text {
-            return Err(format!("endpoint {shown:?} names a user; write host:port"));
-        }
-        let rest = match text.split_once("://") {
-            Some(("grpc" | "http", rest)) => rest,
-            Some((scheme, _)) => return Err(format!("endpoint {text:?}: scheme {scheme:?} is not grpc or http")),
-            None => text,
-        };
-        let rest = rest.trim_end_matches('/');
-        let (host, port) = rest.rsplit_once(':').ok_or(format!("endpoint {text:?} has no port"))?;
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let port = port.parse().map_err(|_| format!("endpoint {text:?}: {port:?} is no port"))?;
-        if host.is_empty() || host.contains(['/', '@', ' ']) || port == 0 {
-            return Err(format!("endpoint {text:?} is not host:port"));
-        }
-        Ok(Self { host: host.to_owned(), port })
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
-
-/// One gateway of the registry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GatewayRecord {
-    /// The id that routes name.
-    pub gateway_id: GatewayId,
-    /// Addresses of the same gateway, tried in order.
-    pub endpoints: Vec<Endpoint>,
-    /// What it announced.
-    pub protocols: Protocols,
-}
-
 /// What one part of the engine says of itself on `/readyz?verbose`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
@@ -353,9 +153,4 @@ pub enum Health {
     Waiting(String),
     /// Does not, and why; the engine takes events all the same, as few of them need it.
     Degraded(String),
-}
-
-/// Which shard a thing belongs to, for names of threads and metrics.
-pub fn shard_name(shard: ShardId) -> String {
-    format!("shard-{shard}")
 }

@@ -16,7 +16,6 @@ pub mod evidence;
 pub mod facts;
 #[cfg(test)]
 mod failing_tests;
-mod foresee;
 mod gateways;
 mod holds;
 pub mod inbox;
@@ -26,6 +25,7 @@ pub mod ledger;
 mod members;
 mod outage;
 pub mod outbox;
+mod prefetch;
 mod repeats;
 pub mod retreat;
 mod routes;
@@ -35,7 +35,6 @@ mod stage_times;
 mod turn;
 pub mod users;
 mod warnings;
-pub mod wire;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -44,16 +43,16 @@ use bytes::Bytes;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use crate::ids::{GatewayIx, Nanos, SessionIx, ShardId, UserIx};
-use crate::limits::{
+use crate::model::delivery::{DeliveryTag, SettleAs, Settled};
+use crate::model::ids::{GatewayIx, Nanos, SessionIx, ShardId, UserIx};
+use crate::model::limits::{
     EVENTS_IN_FLIGHT_MAX, FORESEEN_MAX, PAYLOAD_BYTES_IN_FLIGHT_MAX, RECIPIENTS_IN_FLIGHT_MAX, TICK, TURN_EVENTS_MAX,
 };
-use crate::meter::StageHistograms;
-use crate::outcome::EventEnd;
-use crate::ports::{DeliveryTag, SettleAs, Settled};
+use crate::model::outcome::Counts;
+use crate::model::outcome::EventEnd;
 use crate::push::bundle::{Bundle, BundleResult};
 use crate::push::dead_letters::DeadLetterAsks;
-use crate::push::facts::{Counts, Input, Output};
+use crate::push::facts::{Input, Output};
 use crate::push::gateways::Gateways;
 pub use crate::push::gateways::TableBounds;
 use crate::push::holds::Hold;
@@ -71,6 +70,7 @@ use crate::push::stage_times::StageTimes;
 use crate::push::turn::Turn;
 use crate::push::users::Users;
 use crate::push::warnings::Warnings;
+use crate::telemetry::metrics::StageHistograms;
 
 /// What a shard's decisions depend on besides facts.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ pub struct Settings {
     pub shards: u16,
     /// How many events its source lets out to it at once; [`EVENTS_IN_FLIGHT_MAX`] when the source has no bound.
     pub events_window: usize,
-    /// Users of one group at the most: [`GROUP_USERS_MAX`](crate::limits::GROUP_USERS_MAX), but where groups are to be cut that are small.
+    /// Users of one group at the most: [`GROUP_USERS_MAX`](crate::model::limits::GROUP_USERS_MAX), but where groups are to be cut that are small.
     pub group_users_max: usize,
     /// `members.cache_ttl`.
     pub members_ttl: Duration,

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use task_engine::edge::admin::{self, AdminState};
-use task_engine::heartbeat::Heartbeats;
-use task_engine::ids::ShardId;
-use task_engine::meter::{Meter, Stage, StageHistograms};
+use task_engine::admin::{self, AdminState};
+use task_engine::model::ids::ShardId;
 use task_engine::ports::Health;
+use task_engine::telemetry::metrics::{Meter, Stage, StageHistograms};
+use task_engine::telemetry::watchdog::Heartbeats;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 

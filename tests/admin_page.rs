@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use task_engine::meter::{GatewayRow, GatewayState, Meter, ShardPublisher, ShardSnapshot, Stage, StageHistograms};
-use task_engine::outcome::{EventEnd, Lane, RecipientEnd};
+use task_engine::model::outcome::{EventEnd, Lane, RecipientEnd};
+use task_engine::telemetry::metrics::{
+    GatewayRow, GatewayState, Meter, ShardPublisher, ShardSnapshot, Stage, StageHistograms,
+};
 
 /// All samples of a page by `name{labels}`.
 type Samples = BTreeMap<String, f64>;

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use simulation::plan::{Fault, Reduction};
 use simulation::trace::Trace;
 use simulation::{Tally, run};
-use task_engine::outcome::{EventEnd, RecipientEnd};
+use task_engine::model::outcome::{EventEnd, RecipientEnd};
 
 const SEEDS: u64 = 2_000;
 /// Seeds between two lines of progress.

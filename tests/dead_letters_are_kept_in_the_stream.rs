@@ -11,9 +11,9 @@ use support::{NatsVersion, TOPIC, World, event, letter, origin};
 use task_engine::edge::dead_letters::letter::Kept;
 use task_engine::edge::dead_letters::stream::LetterStream;
 use task_engine::edge::dead_letters::wire::Wire;
-use task_engine::edge::dead_letters_of;
+use task_engine::engine::adapters::dead_letters_of;
+use task_engine::model::proto::event::PushEvent;
 use task_engine::ports::{LookupError, Origin};
-use task_engine::proto::event::PushEvent;
 
 #[test]
 fn dead_letters_are_kept_in_the_stream() {

@@ -5,10 +5,10 @@ mod order_support;
 use bytes::Bytes;
 use order_support::Table;
 use prost::Message;
-use task_engine::limits::{BURY_ASKS_IN_FLIGHT, EVENT_BYTES_MAX};
-use task_engine::outcome::EventEnd;
+use task_engine::model::limits::{BURY_ASKS_IN_FLIGHT, EVENT_BYTES_MAX};
+use task_engine::model::outcome::EventEnd;
+use task_engine::model::proto::event::PushEvent;
 use task_engine::ports::{LookupError, Protocols, SettleAs};
-use task_engine::proto::event::PushEvent;
 use task_engine::push::inbox::InboxStore;
 
 fn event(session_id: &str, content: usize) -> Bytes {

@@ -11,10 +11,10 @@ use std::time::Instant;
 
 use support::{NatsVersion, TOPIC, World, event, eventually, letter, origin};
 use task_engine::config::{Config, DeadLettersConfig};
-use task_engine::edge::dead_letter_store_of;
 use task_engine::edge::dead_letters::file::{FileError, LetterFile};
 use task_engine::edge::dead_letters::letter::Kept;
-use task_engine::limits::{LETTER_FILE_BYTES_MAX, LETTER_FILE_PATIENCE};
+use task_engine::engine::adapters::dead_letter_store_of;
+use task_engine::model::limits::{LETTER_FILE_BYTES_MAX, LETTER_FILE_PATIENCE};
 use task_engine::ports::{LookupError, Origin};
 
 #[test]

@@ -7,11 +7,11 @@ mod support;
 use std::sync::Arc;
 
 use support::{NatsVersion, World, event, eventually, letter, origin};
-use task_engine::edge::dead_letter_store_of;
-use task_engine::edge::writers::BuryThread;
+use task_engine::engine::adapters::dead_letter_store_of;
+use task_engine::ports::mailbox::{Mailbox, Wake, mailbox};
 use task_engine::ports::{Health, LookupError};
 use task_engine::push::facts::Input;
-use task_engine::shard::inbox::{Mailbox, Wake, mailbox};
+use task_engine::shard::workers::writers::BuryThread;
 
 fn next(facts: &Mailbox) -> Result<(), LookupError> {
     let mut found = None;

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use loadtest::gateways::Protocols;
 use support::{PATIENCE, World, eventually, got};
-use task_engine::limits::LETTER_FILE_BYTES_MAX;
+use task_engine::model::limits::LETTER_FILE_BYTES_MAX;
 
 #[test]
 fn engine_says_that_it_cannot_keep_dead_letters() {

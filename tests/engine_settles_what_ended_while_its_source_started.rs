@@ -9,11 +9,11 @@ use loadtest::servers::free_ports;
 use prost::Message as _;
 use task_engine::Engine;
 use task_engine::config::Config;
-use task_engine::edge::embedded::{
+use task_engine::edge::memory::{
     EmbeddedDeadLetters, EmbeddedInbox, EmbeddedMembers, EmbeddedRegistry, EmbeddedRoutes,
 };
+use task_engine::model::proto::event::PushEvent;
 use task_engine::ports::{DeliveryTag, Health, Intake, RunningSource, Settled, Source};
-use task_engine::proto::event::PushEvent;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use loadtest::gateways::{Behaviour, Protocols};
 use prost::Message;
 use support::{PATIENCE, World, event, eventually};
-use task_engine::proto::event::PushEvent;
+use task_engine::model::proto::event::PushEvent;
 
 const USERS: usize = 20;
 

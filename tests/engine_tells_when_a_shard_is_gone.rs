@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use loadtest::servers::free_ports;
 use task_engine::Engine;
 use task_engine::config::Config;
-use task_engine::edge::embedded::{EmbeddedDeadLetters, EmbeddedInbox, EmbeddedMembers, EmbeddedRegistry};
+use task_engine::edge::memory::{EmbeddedDeadLetters, EmbeddedInbox, EmbeddedMembers, EmbeddedRegistry};
 use task_engine::ports::{Health, Intake, LocalFuture, Routes, RoutesPort, RunningSource, Settled, Source};
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -4,7 +4,7 @@
 mod order_support;
 
 use order_support::Table;
-use task_engine::outcome::RecipientEnd;
+use task_engine::model::outcome::RecipientEnd;
 use task_engine::ports::Protocols;
 
 #[test]

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use gateway_support::pb::{PushBatchRequest, PushBatchResponse, PushRequest, PushResponse};
 use gateway_support::*;
 use prost::Message;
-use task_engine::ids::StreamNo;
+use task_engine::model::ids::StreamNo;
 use task_engine::ports::Protocol;
 use task_engine::push::facts::{StreamEnd, StreamFact};
 

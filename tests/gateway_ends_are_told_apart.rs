@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use gateway_support::pb::PushRequest;
 use gateway_support::*;
-use task_engine::ids::StreamNo;
-use task_engine::limits::STREAM_UNSENT_BYTES_MAX;
+use task_engine::model::ids::StreamNo;
+use task_engine::model::limits::STREAM_UNSENT_BYTES_MAX;
 use task_engine::ports::{Endpoint, Protocol};
 use task_engine::push::facts::{StreamEnd, StreamFact};
 

@@ -5,10 +5,10 @@ mod order_support;
 
 use bytes::Bytes;
 use order_support::{Table, frame};
-use task_engine::limits::{EVENTS_IN_FLIGHT_MAX, GROUP_USERS_MAX, QUIET_GATEWAY_PART, TURN_EVENTS_MAX};
-use task_engine::outcome::RecipientEnd;
+use task_engine::model::limits::{EVENTS_IN_FLIGHT_MAX, GROUP_USERS_MAX, QUIET_GATEWAY_PART, TURN_EVENTS_MAX};
+use task_engine::model::outcome::RecipientEnd;
+use task_engine::model::proto::gateway::PushMessageResponse;
 use task_engine::ports::Protocols;
-use task_engine::proto::gateway::PushMessageResponse;
 use task_engine::push::facts::StreamFact;
 
 /// Milliseconds between two batches of arrivals.

@@ -8,7 +8,7 @@ use loadtest::servers::Maria;
 use mysql::prelude::Queryable;
 use support::{root, rows, settings, stored};
 use task_engine::edge::mysql::MysqlInbox;
-use task_engine::names::NameList;
+use task_engine::model::names::NameList;
 use task_engine::ports::{Inbox, InboxWriter, LookupError};
 
 fn names<const N: usize>(names: [&str; N]) -> Result<NameList, LookupError> {

@@ -5,11 +5,11 @@ mod order_support;
 
 use order_support::Table;
 use prost::Message;
-use task_engine::limits::{RETIRED_LISTS_MAX, STORE_ASKS_IN_FLIGHT};
-use task_engine::outcome::RecipientEnd;
+use task_engine::model::limits::{RETIRED_LISTS_MAX, STORE_ASKS_IN_FLIGHT};
+use task_engine::model::outcome::RecipientEnd;
+use task_engine::model::proto::event::PushEvent;
+use task_engine::model::proto::gateway::PushMessageResponse;
 use task_engine::ports::{LookupError, Protocols, SettleAs};
-use task_engine::proto::event::PushEvent;
-use task_engine::proto::gateway::PushMessageResponse;
 use task_engine::push::inbox::InboxStore;
 
 fn ok(msg_id: i64) -> PushMessageResponse {

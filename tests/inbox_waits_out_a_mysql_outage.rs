@@ -11,9 +11,9 @@ use loadtest::servers::Maria;
 use mysql::prelude::Queryable;
 use support::{eventually, next, root, rows, settings, stored};
 use task_engine::edge::mysql::{MysqlInbox, MysqlSettings};
-use task_engine::edge::writers::InboxThreads;
+use task_engine::ports::mailbox::{Wake, mailbox};
 use task_engine::ports::{Health, LookupError};
-use task_engine::shard::inbox::{Wake, mailbox};
+use task_engine::shard::workers::writers::InboxThreads;
 
 #[test]
 fn inbox_waits_out_a_mysql_outage() {

@@ -4,8 +4,8 @@
 mod intake_support;
 
 use intake_support::{Seen, Server, Taking, event, until};
-use task_engine::limits::NATS_PENDING_MESSAGES;
-use task_engine::shard::intake::DropReason;
+use task_engine::model::limits::NATS_PENDING_MESSAGES;
+use task_engine::ports::intake::DropReason;
 
 #[test]
 fn below_the_clients_limit_nothing_is_lost() {

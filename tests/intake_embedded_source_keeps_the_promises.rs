@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use task_engine::edge::embedded::{EmbeddedMembers, EmbeddedSource, SourceStopped};
+use task_engine::edge::memory::{EmbeddedMembers, EmbeddedSource, SourceStopped};
+use task_engine::ports::intake::{DropReason, Intake};
 use task_engine::ports::{DeliveryTag, Members, SettleAs, Settled, Source};
-use task_engine::shard::intake::{DropReason, Intake};
 
 #[test]
 fn what_was_accepted_is_handed_in_when_it_is_stopped() {

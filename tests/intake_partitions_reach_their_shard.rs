@@ -5,7 +5,7 @@
 mod intake_support;
 
 use intake_support::{Seen, Server, Taking, event, until};
-use task_engine::ids::{Partition, ShardId};
+use task_engine::model::ids::{Partition, ShardId};
 
 #[test]
 fn each_partition_is_read_by_its_own_shard() {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use intake_support::{Seen, Server, Taking, event, until};
-use task_engine::shard::intake::DropReason;
+use task_engine::ports::intake::DropReason;
 
 #[test]
 fn instances_come_and_go_under_load_and_nothing_is_lost() {

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
-use task_engine::ids::{Nanos, ShardId};
-use task_engine::limits::{
+use task_engine::model::ids::{Nanos, ShardId};
+use task_engine::model::limits::{
     EVENTS_IN_FLIGHT_MAX, OUTBOX_RECIPIENTS_MAX, PAYLOAD_BYTES_IN_FLIGHT_MAX, RECIPIENTS_IN_FLIGHT_MAX, TURN_EVENTS_MAX,
 };
-use task_engine::names::{NameList, Route, RouteList};
+use task_engine::model::names::{NameList, Route, RouteList};
+use task_engine::model::proto::event::PushEvent;
 use task_engine::ports::DeliveryTag;
-use task_engine::proto::event::PushEvent;
 use task_engine::push::facts::{Input, Output};
 use task_engine::push::inbox::InboxStore;
 use task_engine::push::{Push, Settings};
@@ -28,7 +28,7 @@ fn shard_with(delivery_timeout: Duration, inbox: InboxStore) -> Push {
         shard: ShardId(0),
         shards: 1,
         events_window: usize::MAX,
-        group_users_max: task_engine::limits::GROUP_USERS_MAX,
+        group_users_max: task_engine::model::limits::GROUP_USERS_MAX,
         members_ttl: long,
         empty_wait: Duration::from_secs(5),
         caches_routes: true,

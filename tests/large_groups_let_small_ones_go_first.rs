@@ -9,14 +9,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use order_support::{Table, frame, only};
 use prost::Message;
-use task_engine::limits::{
+use task_engine::model::limits::{
     GROUP_USERS_MAX, PARTS_GIVE_WAY, PARTS_UNANSWERED_MAX, SMALL_GROUPS_WITHIN, STREAM_UNSENT_BYTES_MAX,
     UNARY_CALLS_MAX,
 };
-use task_engine::outcome::RecipientEnd;
+use task_engine::model::outcome::RecipientEnd;
+use task_engine::model::proto::event::PushEvent;
+use task_engine::model::proto::gateway::{PushBatchResponse, PushMessageResponse, PushResponse};
 use task_engine::ports::{Protocol, SettleAs};
-use task_engine::proto::event::PushEvent;
-use task_engine::proto::gateway::{PushBatchResponse, PushMessageResponse, PushResponse};
 use task_engine::push::facts::{StreamEnd, StreamFact};
 
 const PARTS: usize = 5;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mysql::prelude::Queryable;
 use task_engine::edge::mysql::{MysqlMembers, MysqlSettings};
-use task_engine::ids::SessionId;
+use task_engine::model::ids::SessionId;
 use task_engine::ports::{LookupError, Members};
 
 use support::Maria;

@@ -7,12 +7,12 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use task_engine::edge::lookup::MemberThreads;
 use task_engine::edge::mysql::{MysqlMembers, MysqlSettings};
-use task_engine::names::NameList;
+use task_engine::model::names::NameList;
+use task_engine::ports::mailbox::{FactSender, Mailbox, Wake, mailbox};
 use task_engine::ports::{Health, LookupError, Members};
 use task_engine::push::facts::Input;
-use task_engine::shard::inbox::{FactSender, Mailbox, Wake, mailbox};
+use task_engine::shard::workers::members::MemberThreads;
 
 use support::{Maria, eventually};
 

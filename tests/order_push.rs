@@ -8,11 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use order_support::{Table, frame, only};
 use prost::Message;
-use task_engine::ids::Nanos;
-use task_engine::limits::{GROUP_USERS_MAX, OUTBOX_MOVING_WITHIN, OUTBOX_RECIPIENTS_SOFT};
-use task_engine::outcome::{EventEnd, RecipientEnd};
+use task_engine::model::ids::Nanos;
+use task_engine::model::limits::{GROUP_USERS_MAX, OUTBOX_MOVING_WITHIN, OUTBOX_RECIPIENTS_SOFT};
+use task_engine::model::outcome::{EventEnd, RecipientEnd};
+use task_engine::model::proto::gateway::{PushBatchResponse, PushMessageResponse, PushResponse};
 use task_engine::ports::{LookupError, Protocol, Protocols};
-use task_engine::proto::gateway::{PushBatchResponse, PushMessageResponse, PushResponse};
 use task_engine::push::facts::{CallError, StreamEnd, StreamFact};
 
 fn ok(msg_id: i64) -> PushMessageResponse {

@@ -6,8 +6,8 @@ mod registry;
 #[path = "support/mysql_etcd.rs"]
 mod support;
 
+use task_engine::ports::registry::RegistryFault;
 use task_engine::ports::{Health, Protocol};
-use task_engine::shard::registry::RegistryFault;
 
 use registry::{Followed, PREFIX, settings, value};
 use support::{Etcd, eventually};

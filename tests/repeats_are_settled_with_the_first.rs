@@ -6,11 +6,11 @@ mod order_support;
 use bytes::Bytes;
 use order_support::Table;
 use prost::Message;
-use task_engine::limits::JOINED_REPEATS_MAX;
-use task_engine::outcome::{EventEnd, RecipientEnd};
+use task_engine::model::limits::JOINED_REPEATS_MAX;
+use task_engine::model::outcome::{EventEnd, RecipientEnd};
+use task_engine::model::proto::event::PushEvent;
+use task_engine::model::proto::gateway::PushMessageResponse;
 use task_engine::ports::{Protocols, SettleAs};
-use task_engine::proto::event::PushEvent;
-use task_engine::proto::gateway::PushMessageResponse;
 use task_engine::push::inbox::InboxStore;
 
 fn ok(msg_id: i64) -> PushMessageResponse {

@@ -5,7 +5,7 @@ mod redis_only;
 
 use redis_only::{Server, connect, key, on_a_shard, run, text};
 use task_engine::edge::redis::Config;
-use task_engine::limits::{MGET_KEYS, MGETS_IN_FLIGHT};
+use task_engine::model::limits::{MGET_KEYS, MGETS_IN_FLIGHT};
 use task_engine::ports::Health;
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use redis_only::{Server, connect, on_a_shard, text};
 use task_engine::edge::redis::Config;
-use task_engine::limits::MGETS_IN_FLIGHT;
+use task_engine::model::limits::MGETS_IN_FLIGHT;
 use task_engine::ports::{Health, LookupError};
 use task_engine::push::facts::Input;
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
-use task_engine::ids::{GatewayIx, Nanos, SessionIx, ShardId, UserIx};
+use task_engine::model::ids::{GatewayIx, Nanos, SessionIx, ShardId, UserIx};
+use task_engine::model::proto::event::PushEvent;
+use task_engine::model::protobuf::{Fields, GRPC_HEAD_BYTES, Value, grpc_frame, put_grpc_head, put_varint, varint_len};
 use task_engine::ports::{Endpoint, GatewayRecord, Protocol, Protocols};
-use task_engine::proto::event::PushEvent;
 use task_engine::push::bundle::{Bundle, EventIx, Group, SKIP_NONE};
-use task_engine::push::wire::{Fields, GRPC_HEAD_BYTES, Value, grpc_frame, put_grpc_head, put_varint, varint_len};
 
 /// Bytes of an event's content.
 pub const CONTENT_BYTES: usize = 128;

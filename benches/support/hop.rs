@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use task_engine::ids::{Nanos, ShardId};
+use task_engine::model::ids::{Nanos, ShardId};
 use task_engine::push::facts::Input;
 use task_engine::shard::mesh::{MeshEnd, MeshMessage, mesh};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use task_engine::ids::{GatewayIx, Nanos, StreamNo};
+use task_engine::model::ids::{GatewayIx, Nanos, StreamNo};
 use task_engine::ports::Protocol;
 use task_engine::push::bundle::{Bundle, BundleEnd, Group};
 use task_engine::push::facts::{Output, StreamFact};

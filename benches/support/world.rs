@@ -6,8 +6,8 @@
 //! and every event settled.
 
 use bytes::Bytes;
-use task_engine::ids::{GatewayIx, Nanos, ShardId, StreamNo};
-use task_engine::names::{NameList, Route, RouteList};
+use task_engine::model::ids::{GatewayIx, Nanos, ShardId, StreamNo};
+use task_engine::model::names::{NameList, Route, RouteList};
 use task_engine::ports::{DeliveryTag, Protocol};
 use task_engine::push::bundle::{BundleEnd, BundleResult};
 use task_engine::push::facts::{Input, Output, StreamFact};
@@ -138,7 +138,7 @@ impl World {
             shard: ShardId(0),
             shards: shape.shards,
             events_window: usize::MAX,
-            group_users_max: task_engine::limits::GROUP_USERS_MAX,
+            group_users_max: task_engine::model::limits::GROUP_USERS_MAX,
             members_ttl: 24 * hour,
             empty_wait: Duration::from_secs(5),
             caches_routes: true,

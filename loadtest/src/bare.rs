@@ -30,9 +30,9 @@ use futures_lite::future::yield_now;
 use glommio::{Latency, LocalExecutorBuilder, Shares};
 use task_engine::config::{self, Config, ConsumerMode, Flags};
 use task_engine::edge::gateway::io::SpareBuffer;
-use task_engine::ids::ShardId;
-use task_engine::limits::{SHARD_IO_MEMORY_BYTES, SHARD_PREEMPT_AFTER, TICK};
-use task_engine::threads::Cores;
+use task_engine::model::ids::ShardId;
+use task_engine::model::limits::{SHARD_IO_MEMORY_BYTES, SHARD_PREEMPT_AFTER, TICK};
+use task_engine::shard::cores::Cores;
 use tokio::sync::oneshot;
 
 use self::encode::Encoder;

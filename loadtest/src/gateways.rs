@@ -25,7 +25,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use task_engine::proto::gateway::push_service_server::PushServiceServer;
+use task_engine::model::proto::gateway::push_service_server::PushServiceServer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;

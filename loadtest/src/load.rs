@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use task_engine::edge::embedded::Publisher;
+use task_engine::edge::memory::Publisher;
 
 use crate::clock;
 use crate::error::{Error, Result};

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use task_engine::edge::embedded::EmbeddedRoutes;
+use task_engine::edge::memory::EmbeddedRoutes;
 
 use crate::clock;
 use crate::error::{Error, Result};

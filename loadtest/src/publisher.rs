@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use task_engine::ids::Partition;
+use task_engine::model::ids::Partition;
 
 use crate::error::{Error, Result};
 

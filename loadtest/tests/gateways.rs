@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use loadtest::gateways::{Answer, Behaviour, Gateway, GatewayOptions, Log, Protocols};
-use task_engine::proto::gateway::push_service_client::PushServiceClient;
-use task_engine::proto::gateway::{
+use task_engine::model::proto::gateway::push_service_client::PushServiceClient;
+use task_engine::model::proto::gateway::{
     PushBatchRequest, PushMessage, PushMessageRequest, PushMessageResponse, PushRequest,
 };
 use tokio::sync::mpsc;

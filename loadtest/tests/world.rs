@@ -14,8 +14,8 @@ use loadtest::verdict::Verdict;
 use loadtest::workload::{How, Misbehaving, SessionGroup, Workload};
 use loadtest::world::World;
 use mysql::prelude::Queryable;
-use task_engine::proto::gateway::push_service_client::PushServiceClient;
-use task_engine::proto::gateway::{PushMessage, PushRequest};
+use task_engine::model::proto::gateway::push_service_client::PushServiceClient;
+use task_engine::model::proto::gateway::{PushMessage, PushRequest};
 
 /// Two small sessions and a large one over three gateways, a fifth of the users offline.
 fn world() -> Arc<World> {

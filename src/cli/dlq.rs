@@ -11,10 +11,10 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Subcommand};
 
 use super::exit;
+use crate::cli::dead_letter_store::{Entry, Selection, Shelf, ShelfError};
 use crate::config::{self, Config, Flags};
 use crate::edge::dead_letters::letter::Kept;
-use crate::edge::dead_letters::shelf::{Entry, Selection, Shelf, ShelfError};
-use crate::proto::event::PushEvent;
+use crate::model::proto::event::PushEvent;
 
 pub(super) const ABOUT: &str = "Look at dead letters, send them again, or drop them.
 

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::addresses::{Dsn, HostPort, NatsUrls};
-use crate::logging::filter::Directives;
-use crate::redact;
+use crate::config::log_filter::Directives;
+use crate::model::redact;
 
 /// A kind of value, with its bounds.
 #[derive(Clone, Copy, Debug)]

@@ -11,8 +11,7 @@
 
 pub mod file;
 pub mod letter;
-mod replay;
-pub mod shelf;
+pub mod replay;
 pub mod stream;
 pub mod wire;
 
@@ -24,7 +23,7 @@ use self::file::{FileError, LetterFile};
 use self::letter::Kept;
 use self::stream::{LetterStream, Published};
 use self::wire::{Wire, WireError, WireSettings};
-use crate::limits::{LETTER_FILE_BYTES_MAX, LETTER_FILE_PATIENCE, LETTERS_QUEUED};
+use crate::model::limits::{LETTER_FILE_BYTES_MAX, LETTER_FILE_PATIENCE, LETTERS_QUEUED};
 use crate::ports::{DeadLetter, DeadLetterWriter, DeadLetters, LookupError, Origin};
 
 /// Where dead letters are kept. Its `Debug` shows no secret.

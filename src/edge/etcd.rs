@@ -20,9 +20,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use self::book::{Book, Change, Complaint, Listed};
-use crate::limits::{GATEWAYS_MAX, RECONNECT_BACKOFF};
+use crate::model::limits::{GATEWAYS_MAX, RECONNECT_BACKOFF};
+use crate::model::redact;
 use crate::ports::{ControlFuture, Health, Registry, RegistrySink};
-use crate::redact;
 
 /// How often everything is listed again.
 const RELIST: Duration = Duration::from_secs(60);

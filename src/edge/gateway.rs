@@ -27,11 +27,11 @@ use glommio::Task;
 use hashbrown::HashMap;
 
 use crate::edge::resolve::Resolver;
-use crate::ids::{GatewayIx, StreamNo};
-use crate::limits::GATEWAY_CONNECT_TIMEOUT;
+use crate::model::ids::{GatewayIx, StreamNo};
+use crate::model::limits::GATEWAY_CONNECT_TIMEOUT;
+use crate::ports::mailbox::LocalFacts;
 use crate::ports::{Endpoint, Protocol};
 use crate::push::facts::{StreamEnd, StreamFact};
-use crate::shard::inbox::LocalFacts;
 
 use body::Line;
 use connection::Target;
@@ -111,7 +111,7 @@ impl Gateways {
     }
 
     /// Queues whole gRPC frames for the stream. Not bounded here: the core counts [`StreamFact::Taken`] and keeps to
-    /// [`STREAM_UNSENT_BYTES_MAX`](crate::limits::STREAM_UNSENT_BYTES_MAX). A stream that is over forgets them.
+    /// [`STREAM_UNSENT_BYTES_MAX`](crate::model::limits::STREAM_UNSENT_BYTES_MAX). A stream that is over forgets them.
     pub fn send(&mut self, gateway: GatewayIx, stream: StreamNo, chunk: Bytes) {
         if let Some(line) = self.open.line((gateway, stream)) {
             line.send(chunk);

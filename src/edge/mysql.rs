@@ -25,11 +25,11 @@ use mysql::{Conn, QueryResult, Value};
 use self::fault::Fault;
 pub use self::inbox::MysqlInbox;
 use self::live::Live;
-use crate::ids::SessionId;
-use crate::limits::{MEMBER_QUERY_SESSIONS, NAME_BYTES_MAX, NAME_CHARS_MAX};
-use crate::names::NameList;
+use crate::model::ids::SessionId;
+use crate::model::limits::{MEMBER_QUERY_SESSIONS, NAME_BYTES_MAX, NAME_CHARS_MAX};
+use crate::model::names::NameList;
 use crate::ports::{LookupError, MemberReader, Members};
-use crate::quiet::Quiet;
+use crate::telemetry::log_limiter::Quiet;
 
 /// How many times the read timeout a whole result may take: each read alone is bounded by the socket's timeout.
 const RESULT_READS: u32 = 2;

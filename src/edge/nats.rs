@@ -32,7 +32,7 @@ use self::jetstream::{Desk, ReaderPlan};
 use self::keeper::Keeper;
 pub use self::server::ServerUrlError;
 use self::server::{Credentials, Server};
-use crate::ids::ShardId;
+use crate::model::ids::ShardId;
 use crate::ports::{DeliveryTag, Intake, Origin, RunningSource, Settled, Source};
 
 /// How long a stop may take until what was received is handed in; then the rest is let go, and counted.

@@ -28,9 +28,9 @@ use glommio::timer::Timer;
 
 use crate::edge::resolve::Resolver;
 use crate::edge::socket::{Backoff, words};
-use crate::limits::RECONNECT_BACKOFF;
+use crate::model::limits::RECONNECT_BACKOFF;
+use crate::model::redact;
 use crate::ports::{Endpoint, Health, LocalFuture, LookupError, Routes, RoutesPort};
-use crate::redact;
 
 use hello::Hello;
 use link::Link;

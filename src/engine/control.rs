@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::edge::admin::{self, AdminState};
+use crate::admin::{self, AdminState};
 use crate::ports::Registry;
-use crate::shard::registry::RegistrySink;
+use crate::ports::registry::RegistrySink;
 
 /// The thread.
 pub(super) struct Control {

@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::edge::admin::HealthCheck;
+use crate::admin::HealthCheck;
 use crate::ports::Health;
+use crate::ports::intake::Intake;
+use crate::ports::mailbox::FactSender;
 use crate::push::facts::Input;
 use crate::push::retreat::Away;
-use crate::shard::inbox::FactSender;
-use crate::shard::intake::Intake;
 use crate::shard::pump::Shared;
 
 /// How often stores are looked at.

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::meter::Meter;
-use crate::outcome::{EventEnd, RecipientEnd};
-use crate::shard::intake::{DropReason, ReaderCounts};
+use crate::model::outcome::{EventEnd, RecipientEnd};
+use crate::ports::intake::{DropReason, ReaderCounts};
+use crate::telemetry::metrics::Meter;
 
 /// The sums over all shards when the engine had stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

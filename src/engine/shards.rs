@@ -7,26 +7,27 @@ use glommio::{Latency, LocalExecutorBuilder, Shares};
 
 use crate::config::{Config, ConsumerMode};
 use crate::edge::gateway::{GatewayOptions, Gateways};
-use crate::edge::lookup::MemberThreads;
 use crate::edge::resolve::Resolver;
-use crate::edge::writers::{BuryThread, InboxThreads};
-use crate::engine::ends::{Ending, Ends, Handles, OnFailure};
+use crate::engine::supervisor::{Ending, Ends, Handles, OnFailure};
 use crate::engine::{Engine, StartError};
-use crate::ids::ShardId;
-use crate::limits::{
+use crate::model::ids::ShardId;
+use crate::model::ids::shard_name;
+use crate::model::limits::{
     EVENTS_IN_FLIGHT_MAX, GROUP_USERS_MAX, SHARD_IO_MEMORY_BYTES, SHARD_PREEMPT_AFTER, SHARD_START_PATIENCE, TICK,
 };
-use crate::meter::ShardPublisher;
-use crate::ports::{Routes, shard_name};
+use crate::ports::Routes;
+use crate::ports::intake::IntakeLane;
+use crate::ports::mailbox::{FactSender, LocalFacts, Mailbox, Wake};
+use crate::ports::route_queue::RoutesPort;
 use crate::push::inbox::InboxStore;
 use crate::push::{Push, Settings, TableBounds};
-use crate::shard::inbox::{FactSender, LocalFacts, Mailbox, Wake};
-use crate::shard::intake::IntakeLane;
+use crate::shard::cores::Cores;
 use crate::shard::mesh::{MeshEnd, mesh};
-use crate::shard::net::Net;
 use crate::shard::pump::{Pump, Shared, Work};
-use crate::shard::routes_port::RoutesPort;
-use crate::threads::Cores;
+use crate::shard::wakeup_guard::Net;
+use crate::shard::workers::members::MemberThreads;
+use crate::shard::workers::writers::{BuryThread, InboxThreads};
+use crate::telemetry::metrics::ShardPublisher;
 
 /// What the shards are made of, one of each a shard, in shard order.
 pub(super) struct Parts {

@@ -1,7 +1,7 @@
 //! The numbers of what is written: inbox rows and dead letters.
 
-use crate::edge::writers::{BuryThread, InboxThreads, LETTER_REASONS};
-use crate::meter::Meter;
+use crate::shard::workers::writers::{BuryThread, InboxThreads, LETTER_REASONS};
+use crate::telemetry::metrics::Meter;
 
 /// Puts them on the metric page; those of the inbox only when there is one.
 pub(super) fn register(meter: &Meter, inbox: Option<&InboxThreads>, burier: &BuryThread) {

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use crate::ids::{GatewayId, GatewayIx, Nanos, SessionIx, ShardId, UserIx};
-use crate::limits::GROUP_WIRE_BYTES_MAX;
-use crate::outcome::RecipientEnd;
+use crate::model::ids::{GatewayId, GatewayIx, Nanos, SessionIx, ShardId, UserIx};
+use crate::model::limits::GROUP_WIRE_BYTES_MAX;
+use crate::model::outcome::RecipientEnd;
 use crate::push::shares::Load;
 
 /// An event's place in its home shard's ledger.

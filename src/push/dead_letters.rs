@@ -14,10 +14,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use crate::ids::{Nanos, UserIx};
-use crate::limits::{BURY_ASKS_IN_FLIGHT, QUEUE_FULL_PAUSE, STORE_AWAY_PAUSE};
-use crate::outcome::{EventEnd, RecipientEnd};
-use crate::ports::{DeadLetter, DeliveryTag, LookupError};
+use crate::model::delivery::{DeadLetter, DeliveryTag, LookupError};
+use crate::model::ids::{Nanos, UserIx};
+use crate::model::limits::{BURY_ASKS_IN_FLIGHT, QUEUE_FULL_PAUSE, STORE_AWAY_PAUSE};
+use crate::model::outcome::{EventEnd, RecipientEnd};
 use crate::push::Push;
 use crate::push::bundle::EventIx;
 use crate::push::evidence::{Blame, Evidence};

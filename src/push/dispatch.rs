@@ -5,16 +5,16 @@
 
 use std::sync::Arc;
 
-use crate::ids::{SessionIx, UserIx};
-use crate::limits::RECIPIENTS_IN_FLIGHT_MAX;
-use crate::meter::Stage;
-use crate::outcome::RecipientEnd;
+use crate::model::ids::{SessionIx, UserIx};
+use crate::model::limits::RECIPIENTS_IN_FLIGHT_MAX;
+use crate::model::outcome::RecipientEnd;
 use crate::push::Push;
 use crate::push::bundle::{Bundle, EventIx, Group, SKIP_NONE};
-use crate::push::foresee::prefetch_group;
 use crate::push::layout::{LaidGroup, Layout, Place};
+use crate::push::prefetch::prefetch_group;
 use crate::push::sessions::Session;
 use crate::push::users::Known;
+use crate::telemetry::metrics::Stage;
 
 /// How many groups ahead the memory of one is asked for.
 const GROUPS_FORESEEN: usize = 4;

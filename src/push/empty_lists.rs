@@ -10,11 +10,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ids::{Nanos, SessionIx};
-use crate::limits::{
+use crate::model::ids::{Nanos, SessionIx};
+use crate::model::limits::{
     EMPTY_LIST_PAUSE, EMPTY_WAITS_PART, EVENTS_IN_FLIGHT_MAX, PAYLOAD_BYTES_IN_FLIGHT_MAX, REFUSED_WAITS_PART,
 };
-use crate::outcome::EventEnd;
+use crate::model::outcome::EventEnd;
 use crate::push::Push;
 use crate::push::bundle::EventIx;
 use crate::push::sessions::MemberList;

@@ -6,7 +6,7 @@
 //! A probe (an ask of the store's own choosing: one row that is there, a few keys) is the other ask where nothing else is asked.
 //! It is trusted only while few asks fail: a store that fails many and answers its probe is a store that is away.
 
-use crate::ids::Nanos;
+use crate::model::ids::Nanos;
 
 /// Asks that may fail alone at once for a probe to count against each of them.
 const PROBE_TRUSTED_BELOW: usize = 4;

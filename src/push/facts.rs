@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::ids::{GatewayId, GatewayIx, SessionId, ShardId, StreamNo};
-use crate::names::{NameList, RouteList};
-use crate::outcome::{EventEnd, RecipientEnd};
-use crate::ports::{DeadLetter, DeliveryTag, Endpoint, GatewayRecord, InboxRows, LookupError, Protocol, Settled};
+use crate::model::delivery::{DeadLetter, DeliveryTag, InboxRows, LookupError, Settled};
+use crate::model::gateway::{Endpoint, GatewayRecord, Protocol};
+use crate::model::ids::{GatewayId, GatewayIx, SessionId, ShardId, StreamNo};
+use crate::model::names::{NameList, RouteList};
 use crate::push::bundle::{Bundle, BundleResult};
 
 /// Numbers an ask, so that its answer finds who waits.
@@ -159,7 +159,7 @@ pub enum Output {
     AskMembers {
         /// Its number.
         ask: AskNo,
-        /// At most [`MEMBER_QUERY_SESSIONS`](crate::limits::MEMBER_QUERY_SESSIONS); none is a probe.
+        /// At most [`MEMBER_QUERY_SESSIONS`](crate::model::limits::MEMBER_QUERY_SESSIONS); none is a probe.
         sessions: Vec<SessionId>,
         /// It failed before: it may take its time, and must not hold up others.
         is_suspect: bool,
@@ -168,7 +168,7 @@ pub enum Output {
     AskRoutes {
         /// Its number.
         ask: AskNo,
-        /// At most [`MGET_KEYS`](crate::limits::MGET_KEYS); none is a probe.
+        /// At most [`MGET_KEYS`](crate::model::limits::MGET_KEYS); none is a probe.
         users: NameList,
     },
     /// Connect to a gateway and open its stream.
@@ -247,34 +247,6 @@ pub enum Output {
         /// One example.
         detail: String,
     },
-}
-
-/// What the core tells about ends, as plain counters; the meter publishes them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Counts {
-    /// Events taken by this shard.
-    pub events_arrived: u64,
-    /// Events by end.
-    pub events_ended: [u64; EventEnd::COUNT],
-    /// Recipients of all bundled events (members at that time, the sender included).
-    pub recipients_arrived: u64,
-    /// Recipients by end.
-    pub recipients_ended: [u64; RecipientEnd::COUNT],
-    /// Why they could not be reached, counted when they end, for those that end as unreached, stored, or in the dead
-    /// letters; not for `given_back` and `cut_by_stop`.
-    pub unreached_by: [u64; RecipientEnd::COUNT],
-}
-
-impl Default for Counts {
-    fn default() -> Self {
-        Self {
-            events_arrived: 0,
-            events_ended: [0; EventEnd::COUNT],
-            recipients_arrived: 0,
-            recipients_ended: [0; RecipientEnd::COUNT],
-            unreached_by: [0; RecipientEnd::COUNT],
-        }
-    }
 }
 
 /// A group of users of one session on one gateway, ready for the wire; shared by all bundles that go to it.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use prost::Message;
 
 use super::*;
-use crate::ids::{Nanos, ShardId};
-use crate::names::{NameList, Route};
-use crate::ports::LookupError;
-use crate::proto::event::PushEvent;
+use crate::model::delivery::LookupError;
+use crate::model::ids::{Nanos, ShardId};
+use crate::model::names::{NameList, Route};
+use crate::model::proto::event::PushEvent;
 use crate::push::facts::{Input, Output, Queue};
 
 const STEP: u64 = 20;
@@ -105,7 +105,7 @@ fn members_refused(ask: u64) -> Input {
     Input::Members { ask, answer: Err(refused()) }
 }
 
-fn is_bad(sessions: &[crate::ids::SessionId]) -> bool {
+fn is_bad(sessions: &[crate::model::ids::SessionId]) -> bool {
     sessions.iter().any(|id| id.starts_with("bad"))
 }
 
@@ -263,7 +263,7 @@ fn a_user_whose_route_failed_once_is_not_charged_for_an_outage() {
         is_refused.then(|| (STEP, Input::Routes { ask: *ask, answer: Err(refused()) }))
     });
     let counts = core.push.counts();
-    let bad = counts.unreached_by[crate::outcome::RecipientEnd::BadRoute as usize];
+    let bad = counts.unreached_by[crate::model::outcome::RecipientEnd::BadRoute as usize];
     assert_eq!((bad, core.push.events_in_flight()), (0, 0), "an outage is no bad route");
 }
 

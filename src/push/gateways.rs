@@ -12,16 +12,16 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
-use crate::ids::{GatewayId, GatewayIx, Nanos, ShardId, StreamNo};
-use crate::limits::{GATEWAY_FORGET_AFTER, GATEWAY_FORGET_SOON, GATEWAYS_MAX};
-use crate::meter::Stage;
-use crate::outcome::RecipientEnd;
-use crate::ports::GatewayRecord;
+use crate::model::gateway::GatewayRecord;
+use crate::model::ids::{GatewayId, GatewayIx, Nanos, ShardId, StreamNo};
+use crate::model::limits::{GATEWAY_FORGET_AFTER, GATEWAY_FORGET_SOON, GATEWAYS_MAX};
+use crate::model::outcome::RecipientEnd;
 use crate::push::Push;
 use crate::push::bundle::{Bundle, BundleEnd, BundleResult, Tenancy};
 use crate::push::facts::StreamFact;
 use crate::push::gateways::forget::Forgetting;
 use crate::push::outbox::{Effects, Outbox, OutboxSettings};
+use crate::telemetry::metrics::Stage;
 
 /// How many gateways are known at once, and for how long.
 #[derive(Clone, Debug)]

@@ -6,8 +6,8 @@
 
 use std::collections::HashSet;
 
-use crate::ids::{GatewayIx, SessionIx, UserIx};
-use crate::outcome::RecipientEnd;
+use crate::model::ids::{GatewayIx, SessionIx, UserIx};
+use crate::model::outcome::RecipientEnd;
 use crate::push::Push;
 use crate::push::bundle::{EventIx, SKIP_NONE};
 use crate::push::layout::group_of_one;

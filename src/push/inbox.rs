@@ -4,18 +4,18 @@
 //! Promises that a session's later events never wait for it; that a store whose every ask fails costs time and no tries,
 //! whatever it says; that one user whose row is refused costs nobody else's ([`pieces`]), and becomes a dead letter of his own
 //! when that has happened more than `max_retry` times while other rows were stored; and that so does one whose place in the
-//! inbox another message holds. Asks, and rows, under way are bounded ([`STORE_ASKS_IN_FLIGHT`](crate::limits::STORE_ASKS_IN_FLIGHT),
-//! [`STORE_ROWS_IN_FLIGHT`](crate::limits::STORE_ROWS_IN_FLIGHT)); the rest waits here, bounded as events in flight are.
+//! inbox another message holds. Asks, and rows, under way are bounded ([`STORE_ASKS_IN_FLIGHT`](crate::model::limits::STORE_ASKS_IN_FLIGHT),
+//! [`STORE_ROWS_IN_FLIGHT`](crate::model::limits::STORE_ROWS_IN_FLIGHT)); the rest waits here, bounded as events in flight are.
 //! Refuses to promise any order of rows: readers sort them by their sequence.
 
 mod pieces;
 
 use std::hash::BuildHasher;
 
-use crate::ids::{SessionId, SessionIx, UserIx};
-use crate::names::NameList;
-use crate::outcome::{EventEnd, RecipientEnd};
-use crate::ports::{InboxRows, LookupError};
+use crate::model::delivery::{InboxRows, LookupError};
+use crate::model::ids::{SessionId, SessionIx, UserIx};
+use crate::model::names::NameList;
+use crate::model::outcome::{EventEnd, RecipientEnd};
 use crate::push::Push;
 use crate::push::bundle::EventIx;
 use crate::push::dead_letters::Missing;

@@ -6,9 +6,9 @@
 
 use bytes::Bytes;
 
-use crate::limits::{EVENT_BYTES_MAX, NAME_BYTES_MAX, NAME_CHARS_MAX};
-use crate::outcome::EventEnd;
-use crate::push::wire::{Field, Fields, Malformed, Value, put_varint, varint_len};
+use crate::model::limits::{EVENT_BYTES_MAX, NAME_BYTES_MAX, NAME_CHARS_MAX};
+use crate::model::outcome::EventEnd;
+use crate::model::protobuf::{Field, Fields, Malformed, Value, put_varint, varint_len};
 
 /// The first field number of an event that is not part of a PushMessage under the same number.
 const FIRST_FIELD_OF_EVENT_ONLY: u32 = 9;
@@ -306,7 +306,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::proto::{event::PushEvent, gateway::PushMessage, gateway::SessionMeta};
+    use crate::model::proto::{event::PushEvent, gateway::PushMessage, gateway::SessionMeta};
 
     fn event() -> PushEvent {
         PushEvent {

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use crate::ids::{GatewayId, GatewayIx, UserIx};
-use crate::limits::{GROUP_USERS_MAX, GROUP_WIRE_BYTES_MAX};
+use crate::model::ids::{GatewayId, GatewayIx, UserIx};
+use crate::model::limits::{GROUP_USERS_MAX, GROUP_WIRE_BYTES_MAX};
 use crate::push::bundle::Group;
 use crate::push::sessions::SessionLane;
 use crate::push::users::{Known, Users};

@@ -11,20 +11,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use slab::Slab;
 
-use crate::ids::{Nanos, SessionIx, UserIx};
-use crate::limits::JOINED_REPEATS_MAX;
-use crate::meter::Stage;
-use crate::outcome::{EventEnd, RecipientEnd};
-use crate::ports::{DeliveryTag, SettleAs, Settled};
+use crate::model::delivery::{DeliveryTag, SettleAs, Settled};
+use crate::model::ids::{Nanos, SessionIx, UserIx};
+use crate::model::limits::JOINED_REPEATS_MAX;
+use crate::model::outcome::Counts;
+use crate::model::outcome::{EventEnd, RecipientEnd};
+use crate::model::prefetch::{prefetch_all, prefetch_to_write};
 use crate::push::Push;
 use crate::push::bundle::{BundleEnd, BundleResult, EventIx, Refusal};
-use crate::push::facts::{Counts, Output};
-use crate::push::foresee::{prefetch_all, prefetch_to_write};
+use crate::push::facts::Output;
 use crate::push::inbox::InboxStore;
 use crate::push::ingest::Arrival;
 use crate::push::repeats::Key;
 use crate::push::shares::Load;
 use crate::push::users::Known;
+use crate::telemetry::metrics::Stage;
 
 /// One event in flight.
 #[derive(Debug)]

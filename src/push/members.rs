@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
-use crate::ids::{Nanos, SessionIx, UserIx};
-use crate::limits::{
+use crate::model::delivery::LookupError;
+use crate::model::ids::{Nanos, SessionIx, UserIx};
+use crate::model::limits::{
     MEMBER_QUERIES_IN_FLIGHT, MEMBER_QUERY_SESSIONS, MEMBER_SINGLES_IN_FLIGHT, NAME_BYTES_MAX, STORE_AWAY_PAUSE,
     STORE_AWAY_PAUSE_MAX, SUSPECT_PAUSE_MAX, SUSPECT_PAUSE_TIMES,
 };
-use crate::names::NameList;
-use crate::ports::LookupError;
+use crate::model::names::NameList;
 use crate::push::Push;
 use crate::push::bundle::EventIx;
 use crate::push::empty_lists::EmptyLists;

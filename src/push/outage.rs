@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use crate::ids::Nanos;
-use crate::limits::{STORE_AWAY_PAUSE, STORE_AWAY_PAUSE_MAX};
+use crate::model::ids::Nanos;
+use crate::model::limits::{STORE_AWAY_PAUSE, STORE_AWAY_PAUSE_MAX};
 use crate::push::Push;
 use crate::push::facts::{AskNo, Queue};
 

@@ -18,13 +18,12 @@ mod turns;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::ids::{GatewayId, GatewayIx, Nanos, StreamNo, fnv1a32};
-use crate::limits::{
+use crate::model::gateway::{GatewayRecord, Protocol};
+use crate::model::ids::{GatewayId, GatewayIx, Nanos, StreamNo, fnv1a32};
+use crate::model::limits::{
     OUTBOX_BYTES_SOFT, OUTBOX_MOVING_WITHIN, OUTBOX_RECIPIENTS_MAX, OUTBOX_RECIPIENTS_SOFT, SLOW_GATEWAY_TIMEOUTS,
 };
-use crate::meter::GatewayRow;
-use crate::outcome::RecipientEnd;
-use crate::ports::{GatewayRecord, Protocol};
+use crate::model::outcome::RecipientEnd;
 use crate::push::Activity;
 use crate::push::bundle::{Bundle, BundleEnd, BundleResult, Refusal};
 use crate::push::facts::Output;
@@ -32,6 +31,7 @@ use crate::push::outbox::encode::Encoder;
 use crate::push::outbox::link::Link;
 use crate::push::outbox::suspect::{Suspect, Unrest};
 use crate::push::outbox::turns::Turns;
+use crate::telemetry::metrics::GatewayRow;
 
 /// What an outbox depends on besides facts.
 #[derive(Clone, Debug)]

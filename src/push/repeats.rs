@@ -16,8 +16,8 @@ use std::hash::BuildHasher;
 use foldhash::fast::FixedState;
 
 use self::table::Table;
-use crate::ids::Nanos;
-use crate::limits::{REPEAT_WINDOW_AGE, REPEAT_WINDOW_EVENTS};
+use crate::model::ids::Nanos;
+use crate::model::limits::{REPEAT_WINDOW_AGE, REPEAT_WINDOW_EVENTS};
 use crate::push::bundle::EventIx;
 
 /// What tells events apart, hashed: session, msg_id, seq_id and type.

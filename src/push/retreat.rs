@@ -14,8 +14,8 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use crate::ids::SessionIx;
-use crate::outcome::{EventEnd, RecipientEnd};
+use crate::model::ids::SessionIx;
+use crate::model::outcome::{EventEnd, RecipientEnd};
 use crate::push::Push;
 use crate::push::bundle::EventIx;
 use crate::push::ingest;

@@ -5,10 +5,10 @@ use std::time::Duration;
 use prost::Message;
 
 use super::*;
-use crate::ids::{Nanos, ShardId};
-use crate::names::{NameList, Route, RouteList};
-use crate::ports::{DeliveryTag, LookupError, SettleAs, Settled};
-use crate::proto::event::PushEvent;
+use crate::model::delivery::{DeliveryTag, LookupError, SettleAs, Settled};
+use crate::model::ids::{Nanos, ShardId};
+use crate::model::names::{NameList, Route, RouteList};
+use crate::model::proto::event::PushEvent;
 use crate::push::Settings;
 use crate::push::facts::{AskNo, Input, Output};
 use crate::push::inbox::InboxStore;

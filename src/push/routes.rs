@@ -11,10 +11,10 @@ use std::collections::{BTreeSet, VecDeque};
 
 use hashbrown::HashMap;
 
-use crate::ids::{GatewayIx, Nanos, SessionIx, UserIx};
-use crate::limits::{MGET_KEYS, MGETS_IN_FLIGHT};
-use crate::names::{NameList, Route, RouteList};
-use crate::ports::LookupError;
+use crate::model::delivery::LookupError;
+use crate::model::ids::{GatewayIx, Nanos, SessionIx, UserIx};
+use crate::model::limits::{MGET_KEYS, MGETS_IN_FLIGHT};
+use crate::model::names::{NameList, Route, RouteList};
 use crate::push::Push;
 use crate::push::bundle::EventIx;
 use crate::push::evidence::{Blame, Evidence};

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
-use crate::ids::{GatewayIx, Nanos, SessionId, SessionIx, UserIx};
-use crate::limits::{LAYOUT_BYTES_MAX, LAYOUTS_LOOKED_AT, MEMBER_PLACES_MAX, RETIRED_LISTS_MAX, SESSIONS_MAX};
+use crate::model::ids::{GatewayIx, Nanos, SessionId, SessionIx, UserIx};
+use crate::model::limits::{LAYOUT_BYTES_MAX, LAYOUTS_LOOKED_AT, MEMBER_PLACES_MAX, RETIRED_LISTS_MAX, SESSIONS_MAX};
+use crate::model::prefetch::{prefetch, prefetch_all};
 use crate::push::bundle::EventIx;
-use crate::push::foresee::{prefetch, prefetch_all};
 use crate::push::layout::Layout;
 use crate::push::users::Users;
 

@@ -5,8 +5,8 @@
 //! shard's, whichever shards own the gateways. Refuses to hold back a gateway that moves: the shard's own bounds do
 //! that, by pausing intake.
 
-use crate::ids::{GatewayIx, Nanos};
-use crate::limits::{
+use crate::model::ids::{GatewayIx, Nanos};
+use crate::model::limits::{
     GATEWAY_PROMPT_WITHIN, GATEWAY_QUIET_AFTER, LATE_GATEWAYS_PART, OUTBOX_MOVING_WITHIN, PAYLOAD_BYTES_IN_FLIGHT_MAX,
     QUIET_GATEWAY_PART, RECIPIENTS_IN_FLIGHT_MAX, SILENT_GATEWAY_FLOOR_PART, SILENT_GATEWAY_PART, SILENT_GATEWAYS_PART,
     SOMEONE_IS_PROMPT_WITHIN,
@@ -243,7 +243,7 @@ impl Shares {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::EVENTS_IN_FLIGHT_MAX;
+    use crate::model::limits::EVENTS_IN_FLIGHT_MAX;
 
     const ONE: Load = Load { events: 1, recipients: 1, bytes: 100 };
 

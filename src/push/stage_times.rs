@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::meter::{Stage, StageHistograms};
+use crate::telemetry::metrics::{Stage, StageHistograms};
 
 /// The histograms, and a run of equal values for each stage that is not in them yet.
 #[derive(Debug, Default)]

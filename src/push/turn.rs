@@ -7,8 +7,8 @@
 
 use std::collections::VecDeque;
 
-use crate::ids::SessionIx;
-use crate::limits::{TURN_FRAME_BYTES_MAX, TURN_NAMES_MAX, TURN_RECIPIENTS_MAX};
+use crate::model::ids::SessionIx;
+use crate::model::limits::{TURN_FRAME_BYTES_MAX, TURN_NAMES_MAX, TURN_RECIPIENTS_MAX};
 use crate::push::Push;
 
 /// What is left of a turn, and who waits for the next one.

@@ -8,10 +8,10 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
-use crate::ids::{GatewayIx, UserIx};
-use crate::limits::{GATEWAYS_MAX, ROUTE_CHANGES_KEPT};
-use crate::push::foresee::prefetch;
-use crate::push::wire::{put_varint, read_varint};
+use crate::model::ids::{GatewayIx, UserIx};
+use crate::model::limits::{GATEWAYS_MAX, ROUTE_CHANGES_KEPT};
+use crate::model::prefetch::prefetch;
+use crate::model::protobuf::{put_varint, read_varint};
 
 /// `to_username` and `to_usernames` are both field 1, length-delimited.
 pub const USERNAME_TAG: u8 = 1 << 3 | 2;

@@ -5,8 +5,8 @@
 
 use hashbrown::HashMap;
 
-use crate::ids::{GatewayIx, Nanos};
-use crate::limits::{WARN_EVERY, WARNINGS_KEPT};
+use crate::model::ids::{GatewayIx, Nanos};
+use crate::model::limits::{WARN_EVERY, WARNINGS_KEPT};
 
 #[derive(Clone, Copy, Debug)]
 struct Said {

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
-use crate::ids::ShardId;
-use crate::limits::MESH_LANE_MESSAGES;
-use crate::outcome::Lane;
+use crate::model::ids::ShardId;
+use crate::model::limits::MESH_LANE_MESSAGES;
+use crate::model::outcome::Lane;
+use crate::ports::mailbox::Wake;
 use crate::push::bundle::{Bundle, BundleResult};
 use crate::push::facts::Input;
-use crate::shard::inbox::Wake;
 
 /// What shards tell each other.
 #[derive(Debug)]
@@ -128,7 +128,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::ids::{GatewayIx, Nanos, SessionIx};
+    use crate::model::ids::{GatewayIx, Nanos, SessionIx};
     use crate::push::bundle::{EventIx, Group, SKIP_NONE};
 
     fn bundle(number: u32) -> MeshMessage {

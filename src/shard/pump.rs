@@ -12,20 +12,20 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::edge::gateway::Gateways;
-use crate::edge::lookup::MemberThreads;
-use crate::edge::writers::{BuryThread, InboxThreads};
-use crate::heartbeat::Heartbeats;
-use crate::ids::{Nanos, ShardId};
-use crate::limits::{FORESEEN_MAX, INBOX_FACTS_A_TURN, TURN_EVENTS_MAX};
-use crate::meter::{GatewayRow, ShardPublisher, ShardSnapshot, Stage};
+use crate::model::ids::{Nanos, ShardId};
+use crate::model::limits::{FORESEEN_MAX, INBOX_FACTS_A_TURN, TURN_EVENTS_MAX};
+use crate::ports::intake::IntakeLane;
+use crate::ports::mailbox::{FactSender, LocalFacts, Mailbox, Wake};
+use crate::ports::route_queue::{RouteAsk, RoutesPort};
 use crate::ports::{DeadLetter, DeliveryTag, Health, InboxRows, LookupError, RunningSource, Settled};
 use crate::push::Push;
 use crate::push::facts::{AskNo, Input, Output, Queue};
 use crate::push::retreat::Away;
-use crate::shard::inbox::{FactSender, LocalFacts, Mailbox, Wake};
-use crate::shard::intake::IntakeLane;
 use crate::shard::mesh::{MeshEnd, MeshMessage};
-use crate::shard::routes_port::{RouteAsk, RoutesPort};
+use crate::shard::workers::members::MemberThreads;
+use crate::shard::workers::writers::{BuryThread, InboxThreads};
+use crate::telemetry::metrics::{GatewayRow, ShardPublisher, ShardSnapshot, Stage};
+use crate::telemetry::watchdog::Heartbeats;
 
 /// How far a stop has come; shared by the engine and all its shards.
 #[derive(Debug, Default)]

@@ -9,9 +9,9 @@ pub use loadtest::servers::NatsVersion;
 use loadtest::servers::{Nats, NatsAuth, NatsOptions};
 use prost::Message;
 use task_engine::config::{self, Flags};
-use task_engine::edge::{dead_letter_store_of, dead_letters_of};
+use task_engine::engine::adapters::{dead_letter_store_of, dead_letters_of};
+use task_engine::model::proto::event::PushEvent;
 use task_engine::ports::{DeadLetter, DeadLetterWriter, Origin};
-use task_engine::proto::event::PushEvent;
 use tempfile::TempDir;
 
 /// How long anything may take on a busy machine.

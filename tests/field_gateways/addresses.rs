@@ -11,10 +11,10 @@ use glommio::timer::Timer;
 use loadtest::gateways::{Gateway, GatewayOptions as ServerOptions, Log};
 use task_engine::edge::gateway::{GatewayOptions, Gateways};
 use task_engine::edge::resolve::Resolver;
-use task_engine::ids::{GatewayIx, StreamNo};
+use task_engine::model::ids::{GatewayIx, StreamNo};
+use task_engine::ports::mailbox::LocalFacts;
 use task_engine::ports::{Endpoint, Protocol};
 use task_engine::push::facts::{Input, StreamEnd, StreamFact};
-use task_engine::shard::inbox::LocalFacts;
 
 use crate::silent::Silent;
 

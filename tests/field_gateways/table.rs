@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use task_engine::limits::GATEWAYS_MAX;
-use task_engine::outcome::RecipientEnd;
+use task_engine::model::limits::GATEWAYS_MAX;
+use task_engine::model::outcome::RecipientEnd;
 use task_engine::push::TableBounds;
 
 use crate::world::{Shards, bounds, settings};

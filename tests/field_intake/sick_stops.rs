@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use loadtest::servers::NatsVersion;
-use task_engine::proto::event::PushEvent;
+use task_engine::model::proto::event::PushEvent;
 
 use crate::door::Way;
 use crate::scene::{ALL_OPEN, CORE, Scene, jetstream};

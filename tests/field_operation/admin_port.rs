@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use task_engine::edge::admin::{self, AdminState};
-use task_engine::heartbeat::Heartbeats;
-use task_engine::meter::Meter;
+use task_engine::admin::{self, AdminState};
+use task_engine::telemetry::metrics::Meter;
+use task_engine::telemetry::watchdog::Heartbeats;
 
 const CLIENTS: usize = 320;
 const SOON: Duration = Duration::from_secs(1);

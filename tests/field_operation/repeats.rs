@@ -3,10 +3,10 @@
 
 use bytes::Bytes;
 use prost::Message;
-use task_engine::outcome::EventEnd;
+use task_engine::model::outcome::EventEnd;
+use task_engine::model::proto::event::PushEvent;
+use task_engine::model::proto::gateway::PushMessageResponse;
 use task_engine::ports::Protocols;
-use task_engine::proto::event::PushEvent;
-use task_engine::proto::gateway::PushMessageResponse;
 
 use crate::order_support::Table;
 

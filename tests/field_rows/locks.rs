@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use loadtest::servers::Maria;
 use mysql::prelude::Queryable;
 use task_engine::edge::mysql::MysqlInbox;
-use task_engine::edge::writers::InboxThreads;
+use task_engine::ports::mailbox::{Wake, mailbox};
 use task_engine::ports::{Health, LookupError};
-use task_engine::shard::inbox::{Wake, mailbox};
+use task_engine::shard::workers::writers::InboxThreads;
 
 use crate::support::{eventually, next, root, rows, stored};
 use crate::{do_all, names, quick, writer};

@@ -16,7 +16,7 @@ use loadtest::servers::Maria;
 use mysql::Conn;
 use mysql::prelude::Queryable;
 use task_engine::edge::mysql::{MysqlInbox, MysqlSettings};
-use task_engine::names::NameList;
+use task_engine::model::names::NameList;
 use task_engine::ports::{Inbox, InboxWriter, LookupError};
 
 /// A lock is waited for a second at first.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use loadtest::servers::Maria;
 use mysql::prelude::Queryable;
 use task_engine::edge::mysql::{MysqlInbox, MysqlMembers, MysqlSettings};
-use task_engine::ids::SessionId;
+use task_engine::model::ids::SessionId;
 use task_engine::ports::{Inbox, InboxRows, InboxWriter, Members};
 
 use crate::support::{eventually, root, rows, stored};

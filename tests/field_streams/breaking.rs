@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::engine::{Engine, PROTOCOLS, each_on_a_shard};
 use super::peer::{Manner, Peer};
-use task_engine::outcome::RecipientEnd;
+use task_engine::model::outcome::RecipientEnd;
 use task_engine::ports::Protocol;
 use task_engine::push::Push;
 

@@ -11,15 +11,15 @@ use glommio::timer::Timer;
 use prost::Message;
 use task_engine::edge::gateway::{GatewayOptions, Gateways};
 use task_engine::edge::resolve::Resolver;
-use task_engine::ids::{Nanos, ShardId};
-use task_engine::names::{NameList, Route, RouteList};
-use task_engine::outcome::RecipientEnd;
+use task_engine::model::ids::{Nanos, ShardId};
+use task_engine::model::names::{NameList, Route, RouteList};
+use task_engine::model::outcome::RecipientEnd;
+use task_engine::model::proto::event::PushEvent;
+use task_engine::ports::mailbox::LocalFacts;
 use task_engine::ports::{DeliveryTag, Endpoint, GatewayRecord, Protocol, Protocols};
-use task_engine::proto::event::PushEvent;
 use task_engine::push::facts::{Input, Output};
 use task_engine::push::inbox::InboxStore;
 use task_engine::push::{Push, Settings};
-use task_engine::shard::inbox::LocalFacts;
 
 /// The protocols a test goes through.
 pub const PROTOCOLS: [Protocol; 3] = [Protocol::Stream, Protocol::Batch, Protocol::Unary];
@@ -44,7 +44,7 @@ impl Engine {
             shard: ShardId(0),
             shards: 1,
             events_window: usize::MAX,
-            group_users_max: task_engine::limits::GROUP_USERS_MAX,
+            group_users_max: task_engine::model::limits::GROUP_USERS_MAX,
             members_ttl: Duration::from_secs(60),
             empty_wait: Duration::from_secs(5),
             registry_forget_after: Duration::from_secs(300),

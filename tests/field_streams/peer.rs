@@ -13,7 +13,7 @@ use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
 use prost::Message;
-use task_engine::proto::gateway::{
+use task_engine::model::proto::gateway::{
     PushBatchRequest, PushBatchResponse, PushMessageRequest, PushMessageResponse, PushRequest, PushResponse,
 };
 use tokio::net::TcpStream;

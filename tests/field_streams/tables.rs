@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use order_support::{Table, only};
 use prost::Message;
-use task_engine::outcome::RecipientEnd;
+use task_engine::model::outcome::RecipientEnd;
+use task_engine::model::proto::gateway::{PushBatchResponse, PushMessageResponse, PushResponse};
 use task_engine::ports::Protocol;
-use task_engine::proto::gateway::{PushBatchResponse, PushMessageResponse, PushResponse};
 use task_engine::push::facts::{CallError, StreamEnd, StreamFact};
 
 fn table(protocol: Protocol) -> Table {

@@ -7,10 +7,10 @@ use loadtest::servers::Maria;
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 use task_engine::edge::mysql::MysqlSettings;
-use task_engine::names::NameList;
+use task_engine::model::names::NameList;
+use task_engine::ports::mailbox::Mailbox;
 use task_engine::ports::{InboxRows, LookupError};
 use task_engine::push::facts::{AskNo, Input};
-use task_engine::shard::inbox::Mailbox;
 
 /// How long anything may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use task_engine::edge::nats::{Assignment, NatsSettings, NatsSource};
+use task_engine::ports::intake::{Intake, IntakeLane, session_id};
 use task_engine::ports::{Health, RunningSource, Source};
-use task_engine::shard::intake::{Intake, IntakeLane, session_id};
 
 /// What a test waits for at the most, on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -10,8 +10,8 @@ use loadtest::servers::{Nats, NatsOptions};
 use serde_json::Value;
 use task_engine::edge::nats::jetstream::setup::{MAX_AGE, SetupPlan, setup};
 use task_engine::edge::nats::{Assignment, JetStreamSettings, NatsSettings, NatsSource};
+use task_engine::ports::intake::{Intake, IntakeLane, session_id};
 use task_engine::ports::{DeliveryTag, Health, RunningSource, SettleAs, Settled, Source};
-use task_engine::shard::intake::{Intake, IntakeLane, session_id};
 
 /// What a test waits for at the most, on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);

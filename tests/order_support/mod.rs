@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
-use task_engine::ids::{GatewayIx, Nanos, ShardId, StreamNo};
-use task_engine::names::{NameList, Route, RouteList};
-use task_engine::outcome::{EventEnd, RecipientEnd};
+use task_engine::model::ids::{GatewayIx, Nanos, ShardId, StreamNo};
+use task_engine::model::names::{NameList, Route, RouteList};
+use task_engine::model::outcome::{EventEnd, RecipientEnd};
+use task_engine::model::proto::event::PushEvent;
+use task_engine::model::proto::gateway::{PushBatchRequest, PushMessageRequest, PushRequest};
 use task_engine::ports::{
     DeadLetter, DeliveryTag, Endpoint, GatewayRecord, InboxRows, LookupError, Protocol, Protocols, SettleAs,
 };
-use task_engine::proto::event::PushEvent;
-use task_engine::proto::gateway::{PushBatchRequest, PushMessageRequest, PushRequest};
 use task_engine::push::facts::{CallError, Input, Output, StreamFact};
 use task_engine::push::inbox::InboxStore;
 use task_engine::push::{Push, Settings};
@@ -51,7 +51,7 @@ fn settings(delivery_timeout: Duration, inbox: InboxStore) -> Settings {
         shard: ShardId(0),
         shards: 1,
         events_window: usize::MAX,
-        group_users_max: task_engine::limits::GROUP_USERS_MAX,
+        group_users_max: task_engine::model::limits::GROUP_USERS_MAX,
         members_ttl: Duration::from_millis(100),
         empty_wait: Duration::from_secs(5),
         caches_routes: true,

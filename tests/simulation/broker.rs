@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use task_engine::ids::Nanos;
+use task_engine::model::ids::Nanos;
 use task_engine::ports::{DeliveryTag, SettleAs, Settled};
 
 use task_engine::push::facts::Input;

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use prost::Message;
-use task_engine::ids::Partition;
-use task_engine::proto::event::PushEvent;
-use task_engine::proto::gateway::{PushMessage, SessionMeta};
+use task_engine::model::ids::Partition;
+use task_engine::model::proto::event::PushEvent;
+use task_engine::model::proto::gateway::{PushMessage, SessionMeta};
 
 use super::world::World;
 
@@ -172,6 +172,6 @@ impl World {
     /// The shard of a session.
     pub fn home_of(&self, session_id: &str) -> usize {
         let partition = Partition::of(session_id.as_bytes(), PARTITIONS);
-        usize::from(task_engine::ids::ShardId::of_partition(partition, self.plan.shards).0)
+        usize::from(task_engine::model::ids::ShardId::of_partition(partition, self.plan.shards).0)
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use task_engine::ids::{GatewayIx, Nanos, ShardId, StreamNo};
+use task_engine::model::ids::{GatewayIx, Nanos, ShardId, StreamNo};
 use task_engine::ports::{Endpoint, GatewayRecord, Protocol, Protocols};
 use task_engine::push::facts::{CallError, Input, StreamEnd, StreamFact};
 

@@ -8,8 +8,8 @@
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
-use task_engine::ids::Nanos;
-use task_engine::names::NameList;
+use task_engine::model::ids::Nanos;
+use task_engine::model::names::NameList;
 use task_engine::ports::{DeadLetter, InboxRows, LookupError};
 use task_engine::push::facts::{AskNo, Input, Queue};
 

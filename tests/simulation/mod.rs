@@ -16,7 +16,7 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use task_engine::outcome::{EventEnd, RecipientEnd};
+use task_engine::model::outcome::{EventEnd, RecipientEnd};
 use task_engine::push::Push;
 use task_engine::push::facts::Input;
 

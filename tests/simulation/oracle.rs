@@ -24,9 +24,9 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use task_engine::ids::Nanos;
+use task_engine::model::ids::Nanos;
+use task_engine::model::proto::gateway::PushMessage;
 use task_engine::ports::SettleAs;
-use task_engine::proto::gateway::PushMessage;
 
 /// How often a push may be written to streams that answer what does not fit: at the front of its gateway's queue it is counted out,
 /// behind others it goes with them only as they are answered, and a user who moves may meet two such gateways.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use task_engine::ids::ShardId;
-use task_engine::limits::GROUP_USERS_MAX;
+use task_engine::model::ids::ShardId;
+use task_engine::model::limits::GROUP_USERS_MAX;
 use task_engine::push::inbox::InboxStore;
 use task_engine::push::{Push, Settings, TableBounds};
 

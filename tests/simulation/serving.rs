@@ -3,12 +3,12 @@
 
 use bytes::Bytes;
 use prost::Message;
-use task_engine::ids::Nanos;
-use task_engine::ports::Protocol;
-use task_engine::proto::gateway::{
+use task_engine::model::ids::Nanos;
+use task_engine::model::proto::gateway::{
     PushBatchRequest, PushBatchResponse, PushMessage, PushMessageRequest, PushMessageResponse, PushRequest,
     PushResponse,
 };
+use task_engine::ports::Protocol;
 use task_engine::push::facts::{CallError, StreamEnd};
 
 use super::events::number_of;

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use task_engine::ids::{Nanos, SessionId};
-use task_engine::names::{NameList, Route, RouteList};
+use task_engine::model::ids::{Nanos, SessionId};
+use task_engine::model::names::{NameList, Route, RouteList};
 use task_engine::ports::{DeadLetter, LookupError};
 use task_engine::push::facts::{AskNo, Input, Queue};
 

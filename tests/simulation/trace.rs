@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use task_engine::ids::Nanos;
+use task_engine::model::ids::Nanos;
 
 /// Lines that are kept, unless `SIM_TRACE` says how many.
 const KEPT: usize = 60;

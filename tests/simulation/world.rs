@@ -5,9 +5,9 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
-use task_engine::ids::{Nanos, ShardId};
-use task_engine::limits::{REPEAT_WINDOW_AGE, SLOW_GATEWAY_TIMEOUTS};
-use task_engine::outcome::{EventEnd, RecipientEnd};
+use task_engine::model::ids::{Nanos, ShardId};
+use task_engine::model::limits::{REPEAT_WINDOW_AGE, SLOW_GATEWAY_TIMEOUTS};
+use task_engine::model::outcome::{EventEnd, RecipientEnd};
 use task_engine::ports::DeliveryTag;
 use task_engine::push::Push;
 use task_engine::push::facts::{AskNo, Input, Output, Queue};

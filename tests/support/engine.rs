@@ -21,7 +21,7 @@ use loadtest::servers::{Etcd, EtcdOptions, Maria, Nats, NatsAuth, NatsOptions, R
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 use prost::Message;
-use task_engine::proto::event::PushEvent;
+use task_engine::model::proto::event::PushEvent;
 use tempfile::TempDir;
 
 /// How long anything may take on a busy machine with two cores.

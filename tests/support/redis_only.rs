@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use glommio::timer::Timer;
 use task_engine::edge::redis::{Config, RedisRoutes};
 use task_engine::edge::resolve::Resolver;
-use task_engine::ids::ShardId;
-use task_engine::names::{NameList, Route, RouteList};
+use task_engine::model::ids::ShardId;
+use task_engine::model::names::{NameList, Route, RouteList};
+use task_engine::ports::mailbox::LocalFacts;
 use task_engine::ports::{Endpoint, Health, LookupError, RouteAsk, Routes, RoutesPort};
 use task_engine::push::facts::{AskNo, Input};
-use task_engine::shard::inbox::LocalFacts;
 
 /// No wait of a test is longer.
 pub const PATIENCE: Duration = Duration::from_secs(20);

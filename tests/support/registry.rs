@@ -5,10 +5,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use task_engine::edge::etcd::{EtcdRegistry, EtcdSettings};
+use task_engine::ports::mailbox::{Mailbox, Wake, mailbox};
+use task_engine::ports::registry::Directory;
 use task_engine::ports::{Registry, RegistrySink};
 use task_engine::push::facts::Input;
-use task_engine::shard::inbox::{Mailbox, Wake, mailbox};
-use task_engine::shard::registry::Directory;
 use tokio::sync::oneshot;
 
 use crate::support::eventually;

@@ -1,7 +1,7 @@
 //! The engine inside this process, on embedded stores: needs no server, and its allocations can be counted.
 
 use task_engine::config::Config;
-use task_engine::edge::embedded::{EmbeddedDeadLetters, EmbeddedInbox, EmbeddedSource, Publisher};
+use task_engine::edge::memory::{EmbeddedDeadLetters, EmbeddedInbox, EmbeddedSource, Publisher};
 
 use super::Stopped;
 use crate::cost;

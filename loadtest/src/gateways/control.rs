@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use task_engine::proto::gateway::PushMessage;
+use task_engine::model::proto::gateway::PushMessage;
 use tokio::sync::watch;
 
 use super::record::{Answer, Recorder, Seen};

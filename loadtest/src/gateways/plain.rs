@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use task_engine::proto::gateway::push_service_server::PushService;
-use task_engine::proto::gateway::{
+use task_engine::model::proto::gateway::push_service_server::PushService;
+use task_engine::model::proto::gateway::{
     PushBatchRequest, PushBatchResponse, PushMessage, PushMessageRequest, PushMessageResponse, PushRequest,
     PushResponse,
 };

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use task_engine::proto::gateway::PushMessage;
+use task_engine::model::proto::gateway::PushMessage;
 
 /// What the gateway says of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_nats::{ConnectOptions, Event, ServerAddr, Subscriber};
 use prost::Message as _;
 use task_engine::config::{Assignment, NatsAuth};
-use task_engine::proto::event::PushEvent;
+use task_engine::model::proto::event::PushEvent;
 use tokio::sync::{mpsc, oneshot};
 use tonic::codegen::tokio_stream::StreamExt as _;
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use task_engine::proto::gateway::{PushBatchResponse, PushMessageResponse, PushResponse};
+use task_engine::model::proto::gateway::{PushBatchResponse, PushMessageResponse, PushResponse};
 use tokio::sync::mpsc;
 use tokio::time::{Interval, timeout};
 use tonic::transport::{Channel, Endpoint};

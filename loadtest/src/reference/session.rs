@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
-use task_engine::ids::Partition;
-use task_engine::proto::event::PushEvent;
-use task_engine::proto::gateway::{PushMessage, SessionMeta};
+use task_engine::model::ids::Partition;
+use task_engine::model::proto::event::PushEvent;
+use task_engine::model::proto::gateway::{PushMessage, SessionMeta};
 use tokio::sync::{mpsc, oneshot};
 
 use super::gateway::{Bundle, Flight, Gateway, Message, Refused};

@@ -93,7 +93,7 @@ fn prepared() -> Result<PathBuf> {
     let server = find_program("mariadbd", PACKAGE)?;
     let version = Command::new(server).arg("--version").stdin(Stdio::null()).output();
     let version = version.map_err(|cause| Error::of("cannot run mariadbd --version", cause))?;
-    let key = task_engine::ids::fnv1a32(&[SCHEMA.as_bytes(), &version.stdout].concat());
+    let key = task_engine::model::ids::fnv1a32(&[SCHEMA.as_bytes(), &version.stdout].concat());
     let user = rustix::process::geteuid().as_raw();
     let place = std::env::temp_dir().join(format!("task-engine-maria-prepared-{user}-{key:08x}"));
     let lock = File::create(place.with_extension("lock"))

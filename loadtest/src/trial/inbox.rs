@@ -5,7 +5,7 @@
 //! missed.
 
 use mysql::prelude::Queryable as _;
-use task_engine::edge::embedded::EmbeddedInbox;
+use task_engine::edge::memory::EmbeddedInbox;
 
 use super::Trial;
 use crate::error::{Error, Result};

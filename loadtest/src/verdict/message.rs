@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use crate::world::World;
     use prost::Message as _;
-    use task_engine::proto::event::PushEvent;
+    use task_engine::model::proto::event::PushEvent;
 
     fn event(bytes: usize, session: usize, number: u32, intended: u64) -> PushEvent {
         let mut payload = b"what was there".to_vec();

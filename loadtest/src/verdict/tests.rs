@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use prost::Message as _;
-use task_engine::proto::event::PushEvent;
+use task_engine::model::proto::event::PushEvent;
 
 use super::*;
 use crate::workload::{Misbehaving, SessionGroup, Workload};

@@ -1,6 +1,6 @@
 //! Which workloads cannot be run, and what to change about them.
 
-use task_engine::limits::EVENT_BYTES_MAX;
+use task_engine::model::limits::EVENT_BYTES_MAX;
 
 use super::{How, Load, Misbehaving, Workload};
 use crate::error::{Error, Result};

@@ -6,7 +6,7 @@
 use etcd_client::{Client, PutOptions};
 use mysql::prelude::Queryable;
 use serde_json::json;
-use task_engine::edge::embedded::{EmbeddedMembers, EmbeddedRegistry, EmbeddedRoutes};
+use task_engine::edge::memory::{EmbeddedMembers, EmbeddedRegistry, EmbeddedRoutes};
 use task_engine::ports::{Endpoint, GatewayRecord, Protocols};
 
 use super::World;

@@ -12,7 +12,7 @@ use loadtest::publisher::NatsPublisher;
 use loadtest::servers::{Etcd, EtcdOptions, Maria, Nats, NatsOptions, Redis, RedisOptions, free_ports};
 use mysql::prelude::Queryable as _;
 use prost::Message as _;
-use task_engine::proto::event::PushEvent;
+use task_engine::model::proto::event::PushEvent;
 
 pub const TOPIC: &str = "resonance.push.event.v1";
 pub const SOON: Duration = Duration::from_secs(20);

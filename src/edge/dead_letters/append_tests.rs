@@ -27,7 +27,7 @@ fn writer(folder: &std::path::Path, bytes_max: u64, needs_stream: bool) -> Write
         file_failed_since: None,
         failed_since: HashMap::new(),
         unconfirmed: HashSet::new(),
-        settings: DeadLetterSettings { needs_stream, path, ..crate::edge::dead_letters_of(&config) },
+        settings: DeadLetterSettings { needs_stream, path, ..crate::engine::adapters::dead_letters_of(&config) },
     }
 }
 

@@ -11,10 +11,10 @@ use prost::Message as _;
 
 use super::letter::Kept;
 use crate::config::Assignment;
-use crate::ids::Partition;
-use crate::limits::REPEAT_WINDOW_AGE;
-use crate::proto::event::PushEvent;
-use crate::push::wire::{Fields, Value, put_varint};
+use crate::model::ids::Partition;
+use crate::model::limits::REPEAT_WINDOW_AGE;
+use crate::model::proto::event::PushEvent;
+use crate::model::protobuf::{Fields, Value, put_varint};
 
 /// How long after a letter was written its event may be settled.
 const SETTLE_GRACE: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ const ONLY_USERNAMES_TAG: u8 = 15 << 3 | 2;
 
 /// What is published.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Replay {
+pub(crate) struct Replay {
     /// The event.
     pub payload: Bytes,
     /// The same whenever the same is published again.
@@ -35,7 +35,7 @@ pub(super) struct Replay {
 
 impl Replay {
     /// Of this letter, which is known by `key`; the error says why it has to stay.
-    pub(super) fn of(letter: &Kept, key: &str, for_everyone: bool, now: SystemTime) -> Result<Self, String> {
+    pub(crate) fn of(letter: &Kept, key: &str, for_everyone: bool, now: SystemTime) -> Result<Self, String> {
         let named = only_usernames(&letter.payload);
         let is_for_some = letter.recipient.is_some() || !named.is_empty();
         if for_everyone && is_for_some {
@@ -60,7 +60,7 @@ impl Replay {
 }
 
 /// Whom an event is for; none: for all, or it is no event.
-pub(super) fn only_usernames(payload: &[u8]) -> Vec<String> {
+pub(crate) fn only_usernames(payload: &[u8]) -> Vec<String> {
     let mut names = Vec::new();
     let mut fields = Fields::new(payload);
     loop {
@@ -109,7 +109,7 @@ fn wait_before_replay(letter: &Kept, now: SystemTime) -> Option<Duration> {
 
 /// Where the event is to be published: where it was, unless that follows from the configuration. Core NATS's reader does
 /// not always say where, and of another number of partitions nobody may read the one it was in.
-pub(super) fn subject_of(letter: &Kept, topic: &str, assignment: Assignment, partitions: u32) -> Option<String> {
+pub(crate) fn subject_of(letter: &Kept, topic: &str, assignment: Assignment, partitions: u32) -> Option<String> {
     let rest = letter.subject.strip_prefix(topic);
     let is_of_topic = rest.is_some_and(|rest| {
         rest.is_empty() || rest.strip_prefix('.').is_some_and(|number| number.parse::<u32>().is_ok())

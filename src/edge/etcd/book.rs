@@ -7,10 +7,10 @@
 use std::collections::{HashMap, HashSet};
 
 use super::entry::Entry;
-use crate::ids::GatewayId;
-use crate::limits::GATEWAYS_MAX;
+use crate::model::ids::GatewayId;
+use crate::model::limits::GATEWAYS_MAX;
 use crate::ports::GatewayRecord;
-use crate::shard::registry::RegistryFault;
+use crate::ports::registry::RegistryFault;
 
 /// One key as etcd holds it.
 #[derive(Clone, Debug)]

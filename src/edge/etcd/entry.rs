@@ -7,10 +7,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::edge::gateway_id::IdText;
-use crate::limits::NAME_BYTES_MAX;
+use crate::model::limits::NAME_BYTES_MAX;
+use crate::model::redact;
+use crate::ports::registry::RegistryFault;
 use crate::ports::{Endpoint, GatewayRecord, Protocols};
-use crate::redact;
-use crate::shard::registry::RegistryFault;
 
 /// Endpoints kept of one gateway.
 const ENDPOINTS_MAX: usize = 16;

@@ -16,9 +16,9 @@ use send_wrapper::SendWrapper;
 
 use super::Waiter;
 use super::io::Wire;
-use crate::ids::{GatewayIx, StreamNo};
+use crate::model::ids::{GatewayIx, StreamNo};
+use crate::ports::mailbox::LocalFacts;
 use crate::push::facts::{StreamEnd, StreamFact};
-use crate::shard::inbox::LocalFacts;
 
 /// Small chunks that wait together are joined up to this: one HTTP/2 DATA frame for all costs less than the copy.
 const JOIN_BYTES: usize = 16 * 1024;

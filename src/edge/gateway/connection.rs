@@ -30,7 +30,7 @@ use super::io::{Io, SpareBuffer, Wire};
 use super::status::words;
 use crate::edge::race::{self, Next};
 use crate::edge::resolve::Resolver;
-use crate::limits::STREAM_UNSENT_BYTES_MAX;
+use crate::model::limits::STREAM_UNSENT_BYTES_MAX;
 use crate::ports::Endpoint;
 use crate::push::facts::StreamFact;
 

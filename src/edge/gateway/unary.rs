@@ -20,7 +20,7 @@ use tonic::body::Body;
 use super::body::{Line, OneFrame};
 use super::connection::Link;
 use super::status;
-use crate::limits::{GATEWAY_DRAIN_QUIET, GRPC_MESSAGE_BYTES_MAX};
+use crate::model::limits::{GATEWAY_DRAIN_QUIET, GRPC_MESSAGE_BYTES_MAX};
 use crate::push::facts::{CallError, StreamEnd, StreamFact};
 
 const PATH: &str = "/resonance.gateway.v1.PushService/Push";

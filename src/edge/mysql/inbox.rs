@@ -34,7 +34,7 @@ use self::walk::Walk;
 use super::MysqlSettings;
 use super::fault::Fault;
 use super::live::Live;
-use crate::names::NameList;
+use crate::model::names::NameList;
 use crate::ports::{Inbox, InboxRows, InboxWriter, LookupError};
 
 /// What an operator has to look at when the table is not as expected.

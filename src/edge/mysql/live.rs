@@ -17,8 +17,8 @@ use mysql::Conn;
 use self::opening::{Opened, Opener, Opening, Session};
 use super::MysqlSettings;
 use super::fault::Fault;
-use crate::logging::warn_limited;
 use crate::ports::LookupError;
+use crate::telemetry::logging::warn_limited;
 
 /// A connection that is to be replaced, and for which no new one can be had, is used on for a tenth of its life, and no
 /// longer than this, before the next try.

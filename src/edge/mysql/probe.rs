@@ -11,7 +11,7 @@ use mysql::prelude::Queryable;
 
 use super::fault::Fault;
 use super::{MysqlSettings, Reader, select};
-use crate::ids::SessionId;
+use crate::model::ids::SessionId;
 use crate::ports::LookupError;
 
 /// What begins a name that lies somewhere in the table.

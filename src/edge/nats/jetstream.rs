@@ -29,7 +29,7 @@ pub(super) use self::desk::{Desk, ReaderPlan};
 pub(super) use self::pulls::Terms;
 pub(super) use self::writer::Wanted;
 use super::Assignment;
-use crate::limits::JETSTREAM_PARTITION_WINDOW_MIN;
+use crate::model::limits::JETSTREAM_PARTITION_WINDOW_MIN;
 
 /// How events are read from a stream.
 #[derive(Clone, Debug)]

@@ -18,7 +18,7 @@ use super::link::{Ask, Feed, Link, LinkPlan, LinkState, OpenError, Progress, Sub
 use super::server::{Credentials, Server};
 use super::watch::{Ended, Watch};
 use crate::ports::{Health, Intake};
-use crate::quiet::Quiet;
+use crate::telemetry::log_limiter::Quiet;
 
 /// The longest wait between tries, unless `reconnect_wait` is longer.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);

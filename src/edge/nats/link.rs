@@ -22,10 +22,10 @@ use nats::{Connection, Message, Subscription};
 use super::jetstream::connect::{self, Arrival, Opened};
 use super::jetstream::{Desk, Terms, Wanted};
 use super::server::{Credentials, Server};
-use crate::limits::NATS_PENDING_MESSAGES;
+use crate::model::limits::NATS_PENDING_MESSAGES;
 use crate::ports::Intake;
-use crate::quiet::Quiet;
-use crate::shard::intake::DropReason;
+use crate::ports::intake::DropReason;
+use crate::telemetry::log_limiter::Quiet;
 
 /// Messages taken from one subscription before the next one has its turn and the shards are woken.
 const BURST: usize = 256;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crossbeam_channel::Receiver;
 
 use super::link::{Feed, FeedState};
-use crate::ids::ShardId;
+use crate::model::ids::ShardId;
 use crate::ports::{DeliveryTag, Intake};
 
 /// How long an idle reader waits before it looks whether its connection was given up.

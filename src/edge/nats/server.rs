@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use crate::redact;
+use crate::model::redact;
 
 const DEFAULT_PORT: u16 = 4222;
 

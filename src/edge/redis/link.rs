@@ -17,7 +17,7 @@ use glommio::timer::Timer;
 use redis::{Cmd, RedisWrite};
 
 use crate::edge::socket;
-use crate::limits::MGETS_IN_FLIGHT;
+use crate::model::limits::MGETS_IN_FLIGHT;
 use crate::ports::{Health, RouteAsk, RoutesPort};
 use crate::push::facts::AskNo;
 

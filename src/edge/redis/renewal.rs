@@ -65,7 +65,7 @@ pub(super) async fn successor<'a>(
             }
             Ok(_) => {}
             Err(lost) if has_moved => {
-                crate::logging::warn_limited(
+                crate::telemetry::logging::warn_limited(
                     "redis_not_replaced",
                     format_args!("{}; its name leads to another address, the old connection is used on", lost.why),
                 );

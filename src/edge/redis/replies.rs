@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::names::{Route, RouteList};
+use crate::model::names::{Route, RouteList};
 use crate::ports::{Health, LookupError, RoutesPort};
 use crate::push::facts::AskNo;
 

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::edge::gateway_id::IdText;
-use crate::limits::NAME_BYTES_MAX;
-use crate::names::{Route, RouteList};
+use crate::model::limits::NAME_BYTES_MAX;
+use crate::model::names::{Route, RouteList};
 
 /// Adds the route that this value is to the list.
 pub(super) fn push_route(list: &mut RouteList, value: &[u8]) {

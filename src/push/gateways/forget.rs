@@ -8,8 +8,8 @@
 
 use std::time::Duration;
 
-use crate::ids::{GatewayIx, Nanos};
-use crate::limits::{FORGETTING_SESSIONS_A_TICK, FORGETTING_USERS_A_TICK, GATEWAYS_LOOKED_AT};
+use crate::model::ids::{GatewayIx, Nanos};
+use crate::model::limits::{FORGETTING_SESSIONS_A_TICK, FORGETTING_USERS_A_TICK, GATEWAYS_LOOKED_AT};
 use crate::push::Push;
 use crate::push::gateways::Gateways;
 

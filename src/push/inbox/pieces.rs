@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
-use crate::ids::{Nanos, UserIx};
-use crate::limits::{
+use crate::model::ids::{Nanos, UserIx};
+use crate::model::limits::{
     QUEUE_FULL_PAUSE, REFUSED_OWNERS_MAX, REFUSED_REMEMBERED, STORE_ASKS_AT_FULL_QUEUE, STORE_ASKS_IN_FLIGHT,
     STORE_AWAY_PAUSE, STORE_AWAY_PAUSE_MAX, STORE_PIECES_MAX, STORE_RETRY_PAUSE_MAX, STORE_ROWS_IN_FLIGHT,
     STORE_SUSPECTS_IN_FLIGHT,

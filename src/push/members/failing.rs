@@ -6,9 +6,9 @@
 //! few events, however many come for it.
 
 use super::{Asked, Charge, Lane, Part, suspect_pause};
-use crate::ids::{Nanos, SessionIx};
-use crate::limits::{LOOKUP_DEAR_AFTER, QUEUE_FULL_PAUSE, REFUSED_REMEMBERED};
-use crate::outcome::EventEnd;
+use crate::model::ids::{Nanos, SessionIx};
+use crate::model::limits::{LOOKUP_DEAR_AFTER, QUEUE_FULL_PAUSE, REFUSED_REMEMBERED};
+use crate::model::outcome::EventEnd;
 use crate::push::Push;
 use crate::push::evidence::Blame;
 use crate::push::facts::AskNo;

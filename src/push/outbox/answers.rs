@@ -6,14 +6,14 @@
 
 use bytes::Bytes;
 
-use crate::ids::Nanos;
-use crate::outcome::RecipientEnd;
-use crate::ports::Protocol;
+use crate::model::gateway::Protocol;
+use crate::model::ids::Nanos;
+use crate::model::outcome::RecipientEnd;
+use crate::model::protobuf::{Fields, GRPC_HEAD_BYTES, Malformed, Value, grpc_frame, read_varint};
 use crate::push::bundle::Refusal;
 use crate::push::facts::CallError;
 use crate::push::outbox::suspect::Break;
 use crate::push::outbox::{Effects, Item, Outbox};
-use crate::push::wire::{Fields, GRPC_HEAD_BYTES, Malformed, Value, grpc_frame, read_varint};
 
 /// What a gateway says of a user that is not connected to it.
 const NOT_CONNECTED: &[u8] = b"user not connected";

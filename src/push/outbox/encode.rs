@@ -4,15 +4,15 @@
 
 use bytes::Bytes;
 
-use crate::ids::{GatewayIx, Nanos, StreamNo};
-use crate::limits::{
+use crate::model::ids::{GatewayIx, Nanos, StreamNo};
+use crate::model::limits::{
     BATCH_FRAME_BYTES, CHUNK_BYTES, NAME_BYTES_MAX, STREAM_UNSENT_BYTES_MAX, UNARY_CALLS_LOOKED_AT, UNARY_CALLS_MAX,
 };
+use crate::model::prefetch::prefetch;
+use crate::model::protobuf::{GRPC_HEAD_BYTES, put_grpc_head, put_varint, read_varint, varint_len};
 use crate::push::bundle::{Bundle, SKIP_NONE};
 use crate::push::facts::Output;
-use crate::push::foresee::prefetch;
 use crate::push::outbox::{Effects, Item, Outbox};
-use crate::push::wire::{GRPC_HEAD_BYTES, put_grpc_head, put_varint, read_varint, varint_len};
 
 /// `message` of PushMessageRequest and PushRequest are both field 2, length-delimited.
 const MESSAGE_TAG: u8 = 2 << 3 | 2;

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use crate::ids::{GatewayIx, Nanos, StreamNo};
-use crate::limits::{GATEWAY_DRAIN_QUIET, GATEWAY_IDLE_CLOSE, GATEWAY_SWITCH_DEADLINE, RECONNECT_BACKOFF};
-use crate::meter::GatewayState;
-use crate::ports::{Endpoint, GatewayRecord, Protocol};
+use crate::model::gateway::{Endpoint, GatewayRecord, Protocol};
+use crate::model::ids::{GatewayIx, Nanos, StreamNo};
+use crate::model::limits::{GATEWAY_DRAIN_QUIET, GATEWAY_IDLE_CLOSE, GATEWAY_SWITCH_DEADLINE, RECONNECT_BACKOFF};
 use crate::push::facts::{Output, StreamEnd, StreamFact};
 use crate::push::outbox::{Effects, Outbox};
+use crate::telemetry::metrics::GatewayState;
 
 /// What the stream is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! An outbox without anything to do: what the table of gateways has to know to leave it alone, and to forget it.
 
-use crate::ids::{Nanos, StreamNo};
+use crate::model::ids::{Nanos, StreamNo};
 use crate::push::outbox::{Link, Outbox};
 
 impl Outbox {

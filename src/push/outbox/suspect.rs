@@ -8,10 +8,10 @@
 
 use std::time::Duration;
 
-use crate::ids::{Nanos, StreamNo};
-use crate::limits::{BREAKS_AT_ONE_PUSH_MAX, BREAKS_FORGOTTEN, MISFITS_FORGOTTEN, PROBE_WINDOW_MAX};
-use crate::outcome::RecipientEnd;
-use crate::ports::Protocol;
+use crate::model::gateway::Protocol;
+use crate::model::ids::{Nanos, StreamNo};
+use crate::model::limits::{BREAKS_AT_ONE_PUSH_MAX, BREAKS_FORGOTTEN, MISFITS_FORGOTTEN, PROBE_WINDOW_MAX};
+use crate::model::outcome::RecipientEnd;
 use crate::push::facts::StreamEnd;
 use crate::push::outbox::link::{Leave, Link};
 use crate::push::outbox::{Effects, Item, Outbox};

@@ -4,8 +4,8 @@
 //! few of those are on their way while small ones come; that a session's own order holds; and that a part older than
 //! [`PARTS_GIVE_WAY`] gives way no more. Refuses to hold back anything where there are only large groups.
 
-use crate::ids::Nanos;
-use crate::limits::{
+use crate::model::ids::Nanos;
+use crate::model::limits::{
     PARTS_GIVE_WAY, PARTS_GIVE_WAY_PART, PARTS_UNANSWERED_MAX, SMALL_BETWEEN_PARTS_MAX, SMALL_GROUPS_WITHIN,
     STREAM_UNSENT_BYTES_MAX, UNARY_PART_CALLS_MAX,
 };

@@ -5,8 +5,8 @@
 //! [`Table::prefetch`] can ask for it; no general table offers that, and under single chats each operation here is a miss.
 //! Refuses the key 0.
 
-use crate::limits::{EVENTS_IN_FLIGHT_MAX, REPEAT_WINDOW_EVENTS};
-use crate::push::foresee::prefetch_to_write;
+use crate::model::limits::{EVENTS_IN_FLIGHT_MAX, REPEAT_WINDOW_EVENTS};
+use crate::model::prefetch::prefetch_to_write;
 
 /// Three quarters full with a full shard and a full window.
 const PLACES: usize = (EVENTS_IN_FLIGHT_MAX + REPEAT_WINDOW_EVENTS).div_ceil(3).next_power_of_two() * 4;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::RouteAsk;
-use crate::ids::{Nanos, SessionIx, UserIx};
-use crate::limits::{REFUSED_USERS_MAX, STORE_AWAY_PAUSE_MAX, SUSPECT_PAUSE_MAX};
-use crate::names::{Route, RouteList};
+use crate::model::ids::{Nanos, SessionIx, UserIx};
+use crate::model::limits::{REFUSED_USERS_MAX, STORE_AWAY_PAUSE_MAX, SUSPECT_PAUSE_MAX};
+use crate::model::names::{Route, RouteList};
 use crate::push::Push;
 use crate::push::evidence::Blame;
 use crate::push::members::suspect_pause;

@@ -11,7 +11,7 @@ use mysql::{Conn, Value};
 
 use super::proof::{self, Told, Trust};
 use crate::edge::mysql::fault::Fault;
-use crate::limits::INBOX_STATEMENT_ROWS;
+use crate::model::limits::INBOX_STATEMENT_ROWS;
 use crate::ports::InboxRows;
 
 /// How often a set is stored again without what was not there. Once is enough, unless others change the table meanwhile.

@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::Writer;
 use super::rows::Row;
 use crate::edge::mysql::fault::Fault;
-use crate::names::NameList;
+use crate::model::names::NameList;
 use crate::ports::{InboxRows, LookupError};
 
 /// How often a transaction is run that was broken for the sake of another's; past it the core asks again, later.

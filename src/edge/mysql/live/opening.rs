@@ -21,7 +21,7 @@ use mysql::{Conn, Error, OptsBuilder};
 
 use crate::edge::mysql::MysqlSettings;
 use crate::edge::mysql::fault::Fault;
-use crate::logging::warn_limited;
+use crate::telemetry::logging::warn_limited;
 
 /// Openings of one connection at once: one that is waited for, and one that was given up and is not over yet.
 const OPENINGS_MAX: usize = 2;

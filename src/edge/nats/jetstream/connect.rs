@@ -19,7 +19,7 @@ use super::pulls::{Status, Terms};
 use super::writer::{Wanted, Wire, Writer};
 use crate::edge::nats::link::LinkState;
 use crate::ports::Intake;
-use crate::quiet::Quiet;
+use crate::telemetry::log_limiter::Quiet;
 
 /// What a connection has for its reader and keeper.
 pub(in crate::edge::nats) struct Opened {

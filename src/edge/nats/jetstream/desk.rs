@@ -11,9 +11,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::flight::Flight;
 use super::{Assignment, JetStreamSettings};
-use crate::ids::ShardId;
+use crate::model::ids::ShardId;
 use crate::ports::{DeliveryTag, Origin, Settled};
-use crate::quiet::Quiet;
+use crate::telemetry::log_limiter::Quiet;
 
 /// Differences between consumers and configuration that are said in full.
 const DIFFERENCES_SAID: usize = 8;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::desk::Desk;
 use crate::ports::Intake;
-use crate::quiet::Quiet;
+use crate::telemetry::log_limiter::Quiet;
 
 /// Advisories looked at with one look.
 const LOOKED_AT: usize = 1024;

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::limits::{JETSTREAM_ASKED_EVENTS, JETSTREAM_PULL_BYTES};
+use crate::model::limits::{JETSTREAM_ASKED_EVENTS, JETSTREAM_PULL_BYTES};
 
 /// How long a pull stands at the server.
 pub(super) const EXPIRES: Duration = Duration::from_secs(30);

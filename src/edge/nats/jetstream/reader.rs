@@ -19,7 +19,7 @@ use super::share::{self, Ours, Share};
 use super::writer::Wanted;
 use crate::edge::nats::link::{Feed, FeedState, PulledOver};
 use crate::ports::{DeliveryTag, Intake};
-use crate::quiet::Quiet;
+use crate::telemetry::log_limiter::Quiet;
 
 /// Arrivals taken in with one lock.
 const BURST: usize = 512;

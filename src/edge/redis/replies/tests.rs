@@ -1,9 +1,9 @@
 //! Replies as they come on the wire, and what they become.
 
 use super::*;
-use crate::ids::ShardId;
+use crate::model::ids::ShardId;
+use crate::ports::mailbox::LocalFacts;
 use crate::push::facts::Input;
-use crate::shard::inbox::LocalFacts;
 
 fn facts(expected: Vec<Expected>, bytes: &[u8], piece: usize) -> (Result<(), Lost>, Vec<Input>, Vec<AskNo>) {
     let facts = LocalFacts::default();

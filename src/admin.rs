@@ -1,0 +1,174 @@
+//! The admin port: `/metrics`, `/livez`, `/readyz`, and what the load test reads.
+//!
+//! Promises that the port is ours before anything else starts ([`bind`]), that answering takes nothing from the
+//! shards, and a bounded number of connections, each with a deadline for a whole request and a whole answer, so that no
+//! number of slow clients keeps a new one from its answer. Refuses secrets (it shows what parts say of
+//! themselves, and they keep to that) and every method but GET and HEAD.
+
+mod listener;
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{RawQuery, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::ports::Health;
+use crate::telemetry::metrics::{CONTENT_TYPE, Meter};
+use crate::telemetry::watchdog::Heartbeats;
+
+const INDEX: &str = "task-engine\n\
+    /metrics           OpenMetrics text\n\
+    /livez             200 while every shard moves\n\
+    /readyz            200 while events can be taken; ?verbose says each part\n\
+    /debug/histograms  the stage histograms, HDR V2 in JSON\n";
+
+/// Says how a part of the engine is. Called on each `/readyz`; must not block.
+pub type HealthCheck = Arc<dyn Fn() -> Health + Send + Sync>;
+
+/// What the admin port shows.
+#[derive(Clone)]
+pub struct AdminState {
+    /// The numbers.
+    pub meter: Arc<Meter>,
+    /// Whether the shards move.
+    pub heartbeats: Arc<Heartbeats>,
+    /// The parts, in the order they are listed; their names are shown.
+    pub health: Vec<(&'static str, HealthCheck)>,
+    /// Set when the stop begins: from then on `/readyz` answers 503 `stopping`.
+    pub stopping: Arc<AtomicBool>,
+}
+
+impl fmt::Debug for AdminState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<_> = self.health.iter().map(|part| part.0).collect();
+        f.debug_struct("AdminState").field("health", &parts).field("stopping", &self.stopping).finish_non_exhaustive()
+    }
+}
+
+/// Why the admin port could not be had, in words for the operator.
+#[derive(Debug)]
+pub struct BindError {
+    address: String,
+    cause: io::Error,
+}
+
+impl BindError {
+    /// What the operating system said.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.cause.kind()
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, cause } = self;
+        let advice = match cause.kind() {
+            io::ErrorKind::AddrInUse => {
+                "another program (another task-engine?) has this port: stop it, or choose another one"
+            }
+            io::ErrorKind::AddrNotAvailable => "this machine has no such address: choose one of its own, or 0.0.0.0",
+            io::ErrorKind::PermissionDenied => "ports below 1024 need privileges: choose a higher one",
+            _ => "choose another address",
+        };
+        write!(f, "cannot listen on {address} for the admin port: {cause}; {advice} (--admin or admin.listen)")
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}
+
+/// Takes the admin port, such as `127.0.0.1:9100` (port 0: any free one). Before anything else is started, so that a taken
+/// port is the first and only error.
+///
+/// # Errors
+/// See [`BindError`].
+pub fn bind(address: &str) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .map_err(|cause| BindError { address: address.to_owned(), cause })
+}
+
+/// Answers on `listener` (from [`bind`]) until the future is dropped. Needs a Tokio runtime with I/O and time.
+///
+/// # Errors
+/// When the listener cannot be given to the runtime.
+pub async fn serve(listener: TcpListener, state: AdminState) -> io::Result<()> {
+    let address: SocketAddr = listener.local_addr()?;
+    let listener = listener::Bounded::new(tokio::net::TcpListener::from_std(listener)?);
+    tracing::info!("admin port: http://{address}");
+    axum::serve(listener, router(state)).await
+}
+
+fn router(state: AdminState) -> Router {
+    Router::new()
+        .route("/", get(async || INDEX))
+        .route("/metrics", get(metrics))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/debug/histograms", get(histograms))
+        .with_state(state)
+}
+
+async fn metrics(State(state): State<AdminState>) -> Response {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], state.meter.render()).into_response()
+}
+
+async fn histograms(State(state): State<AdminState>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], state.meter.histograms()).into_response()
+}
+
+async fn livez(State(state): State<AdminState>) -> Response {
+    match standstills(&state) {
+        None => (StatusCode::OK, "ok\n").into_response(),
+        Some(which) => (StatusCode::SERVICE_UNAVAILABLE, format!("{which}\n")).into_response(),
+    }
+}
+
+async fn readyz(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Response {
+    let verbose = query.is_some_and(|query| query.split('&').any(|part| part.split('=').next() == Some("verbose")));
+    let mut parts: Vec<(&str, Health)> = state.health.iter().map(|(name, check)| (*name, check())).collect();
+    parts.push(("shards", standstills(&state).map_or(Health::Ready, Health::Waiting)));
+    let stopping = state.stopping.load(Ordering::Relaxed);
+    let waiting: Vec<&str> =
+        parts.iter().filter(|(_, health)| matches!(health, Health::Waiting(_))).map(|(name, _)| *name).collect();
+    let (status, summary) = if stopping {
+        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned())
+    } else if waiting.is_empty() {
+        (StatusCode::OK, "ready\n".to_owned())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", waiting.join(", ")))
+    };
+    let mut text = String::new();
+    if verbose {
+        parts.iter().for_each(|(name, health)| text.push_str(&line(name, health)));
+    }
+    (status, text + &summary).into_response()
+}
+
+fn line(name: &str, health: &Health) -> String {
+    match health {
+        Health::Ready => format!("[+] {name} ok\n"),
+        Health::Waiting(why) => format!("[-] {name}: {}\n", one_line(why)),
+        Health::Degraded(why) => format!("[~] {name}: {}\n", one_line(why)),
+    }
+}
+
+fn one_line(why: &str) -> String {
+    why.replace(['\n', '\r'], " ")
+}
+
+fn standstills(state: &AdminState) -> Option<String> {
+    let standing: Vec<String> = state.heartbeats.look(Instant::now()).iter().map(ToString::to_string).collect();
+    (!standing.is_empty()).then(|| standing.join("; "))
+}

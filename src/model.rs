@@ -1,0 +1,13 @@
+//! The vocabulary of the engine: ids, names, outcomes, bounds, wire messages. No behaviour, no clock, no input or output.
+
+pub mod delivery;
+pub mod gateway;
+pub mod ids;
+pub mod limits;
+pub mod names;
+pub mod outcome;
+pub mod prefetch;
+pub mod proto;
+pub mod protobuf;
+pub mod redact;
+pub mod stage;

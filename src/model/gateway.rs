@@ -1,0 +1,119 @@
+//! A gateway as the registry knows it: its id, addresses and protocols.
+
+use std::fmt;
+
+use crate::model::ids::GatewayId;
+use crate::model::redact;
+
+/// What a gateway understands, best first: `batch`, `stream`, `unary`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// `PushBatch`: many pushes a frame, one answer a batch.
+    Batch,
+    /// `PushMessage`: a stream, one answer a request.
+    Stream,
+    /// `Push`: one call a message.
+    Unary,
+}
+
+impl Protocol {
+    /// The word of `push_protocols` and of metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Batch => "batch",
+            Self::Stream => "stream",
+            Self::Unary => "unary",
+        }
+    }
+}
+
+/// The protocols of a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Protocols {
+    /// Speaks `PushBatch`.
+    pub batch: bool,
+    /// Speaks `PushMessage`.
+    pub stream: bool,
+    /// Speaks `Push`.
+    pub unary: bool,
+}
+
+impl Protocols {
+    /// What a gateway that announces nothing speaks.
+    pub const STREAM: Self = Self { batch: false, stream: true, unary: false };
+
+    /// Reads the comma list of the registry's `push_protocols`; unknown words are passed over, and a list without a
+    /// known word means `stream`.
+    pub fn parse(list: &str) -> Self {
+        let has = |word: &str| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(word));
+        let all = Self { batch: has("batch"), stream: has("stream"), unary: has("unary") };
+        if all.best().is_some() { all } else { Self::STREAM }
+    }
+
+    /// The best that is left.
+    pub fn best(self) -> Option<Protocol> {
+        match self {
+            Self { batch: true, .. } => Some(Protocol::Batch),
+            Self { stream: true, .. } => Some(Protocol::Stream),
+            Self { unary: true, .. } => Some(Protocol::Unary),
+            _ => None,
+        }
+    }
+}
+
+/// Where a gateway listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// A host name or an IP address (IPv6 without brackets).
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// Reads `grpc://host:port`, `http://host:port` or `host:port`; IPv6 addresses in brackets.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        // Whoever wrote a user into it may have written a password.
+        let shown = redact::address(text);
+        if shown != text {
+            return Err(format!("endpoint {shown:?} names a user; write host:port"));
+        }
+        let rest = match text.split_once("://") {
+            Some(("grpc" | "http", rest)) => rest,
+            Some((scheme, _)) => return Err(format!("endpoint {text:?}: scheme {scheme:?} is not grpc or http")),
+            None => text,
+        };
+        let rest = rest.trim_end_matches('/');
+        let (host, port) = rest.rsplit_once(':').ok_or(format!("endpoint {text:?} has no port"))?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let port = port.parse().map_err(|_| format!("endpoint {text:?}: {port:?} is no port"))?;
+        if host.is_empty() || host.contains(['/', '@', ' ']) || port == 0 {
+            return Err(format!("endpoint {text:?} is not host:port"));
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// One gateway of the registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayRecord {
+    /// The id that routes name.
+    pub gateway_id: GatewayId,
+    /// Addresses of the same gateway, tried in order.
+    pub endpoints: Vec<Endpoint>,
+    /// What it announced.
+    pub protocols: Protocols,
+}

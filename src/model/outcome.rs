@@ -1,0 +1,135 @@
+//! The closed lists of ends: of a recipient, of an event, and of what was refused before it became one.
+//! They are also the metric labels, so a counter cannot exist without its meaning written here.
+
+macro_rules! labelled {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $label:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            /// Every variant, in the order of the metric page.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            /// How many variants there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The label on the metric page and in logs.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)+ }
+            }
+        }
+    };
+}
+
+labelled! {
+    /// How one recipient of one event ended. Each recipient has exactly one end.
+    RecipientEnd {
+        /// The gateway answered for it without an error.
+        Delivered = "delivered",
+        /// It is the sender.
+        SkippedSender = "skipped_sender",
+        /// It has no route: not connected anywhere.
+        Offline = "offline",
+        /// The gateway said twice that the user is not connected, the route asked again in between.
+        NotConnected = "not_connected",
+        /// The gateway answered with any other error for this user.
+        Refused = "refused",
+        /// The gateway stayed unknown, unreachable, or silent past `gateway.delivery_timeout`.
+        TimedOut = "timed_out",
+        /// The gateway's stream broke several times in a row at this event, sent alone, without an answer to it.
+        BrokeStream = "broke_stream",
+        /// The gateway's outbox was full and not moving.
+        OutboxFull = "outbox_full",
+        /// The route in Redis is not one (no JSON, no gateway_id): treated as offline.
+        BadRoute = "bad_route",
+        /// The route names a gateway for which the shard has no place, as it knows too many: treated as offline.
+        GatewayTableFull = "gateway_table_full",
+        /// The frame would be over the gateway's message size limit.
+        TooLarge = "too_large",
+        /// It could not be reached, and its row is committed in the inbox; `unreached` says why it could not.
+        Stored = "stored",
+        /// It could not be reached, another message holds its place in the inbox, and the dead letters say so.
+        InboxConflict = "inbox_conflict",
+        /// It could not be reached, the inbox refused its row (and took others), and the dead letters say so.
+        InboxRejected = "inbox_rejected",
+        /// It could not be reached, the inbox did not take it and the dead letters refused it: it is in no store.
+        DeadLetterLost = "dead_letter_lost",
+        /// It waited for a store that was away for too long, and its event comes again: here or at another instance.
+        GivenBack = "given_back",
+        /// The stop ended before the gateway answered or the inbox had its row.
+        CutByStop = "cut_by_stop",
+    }
+}
+
+labelled! {
+    /// How one event ended. Each arrival has exactly one end.
+    EventEnd {
+        /// Each of its recipients has its end.
+        Settled = "settled",
+        /// The same session and message were taken before: settled with the first one, or at once when that has its end.
+        Repeat = "repeat",
+        /// The session had no members for `members.empty_wait`, and the event is in the dead letters.
+        NoMembers = "no_members",
+        /// The payload is no PushEvent.
+        Undecodable = "undecodable",
+        /// session_id is empty.
+        NoSessionId = "no_session_id",
+        /// session_id is over 64 characters.
+        LongSessionId = "long_session_id",
+        /// The payload is over the message size limit.
+        TooLarge = "too_large",
+        /// The lookup of its members, and not that of others, failed more than `consumer.max_retry` times.
+        LookupFailed = "lookup_failed",
+        /// It could never succeed, and the dead letters refused it: it is in no store.
+        DeadLetterLost = "dead_letter_lost",
+        /// A store that it waited for was away for too long: its broker is to deliver it to an instance that can work.
+        GivenBack = "given_back",
+        /// The stop ended before its lookups or its recipients did.
+        CutByStop = "cut_by_stop",
+    }
+}
+
+labelled! {
+    /// The mesh lanes and other queues whose full state is a decision.
+    Lane {
+        /// Bundles from a home shard to an owner shard.
+        Bundles = "bundles",
+        /// Results from an owner shard back to the home shard.
+        Results = "results",
+    }
+}
+
+impl RecipientEnd {
+    /// Whether the recipient could not be reached.
+    pub const fn is_unreached(self) -> bool {
+        !matches!(self, Self::Delivered | Self::Stored | Self::SkippedSender)
+    }
+}
+
+/// What the core tells about ends, as plain counters; the meter publishes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Events taken by this shard.
+    pub events_arrived: u64,
+    /// Events by end.
+    pub events_ended: [u64; EventEnd::COUNT],
+    /// Recipients of all bundled events (members at that time, the sender included).
+    pub recipients_arrived: u64,
+    /// Recipients by end.
+    pub recipients_ended: [u64; RecipientEnd::COUNT],
+    /// Why they could not be reached, counted when they end, for those that end as unreached, stored, or in the dead
+    /// letters; not for `given_back` and `cut_by_stop`.
+    pub unreached_by: [u64; RecipientEnd::COUNT],
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            events_arrived: 0,
+            events_ended: [0; EventEnd::COUNT],
+            recipients_arrived: 0,
+            recipients_ended: [0; RecipientEnd::COUNT],
+            unreached_by: [0; RecipientEnd::COUNT],
+        }
+    }
+}

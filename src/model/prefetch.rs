@@ -1,0 +1,42 @@
+//! Asks the processor for cache lines that are needed soon. A hint: no result depends on it.
+
+/// Cache lines of the machines that servers are made of.
+const LINE_BYTES: usize = 64;
+
+/// Asks for the first line of what is there, and goes on. Where the language has no word for it, nothing happens.
+#[inline(always)]
+pub fn prefetch<T>(at: *const T) {
+    ask::<false>(at.cast());
+}
+
+/// The same for what will be written: a line that another core had is taken from it now, and not when it is written.
+#[inline(always)]
+pub fn prefetch_to_write<T>(at: *const T) {
+    ask::<true>(at.cast());
+}
+
+#[inline(always)]
+fn ask<const TO_WRITE: bool>(at: *const i8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint; it reads nothing that can be seen, and any address is allowed.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch};
+        if TO_WRITE { _mm_prefetch::<_MM_HINT_ET0>(at) } else { _mm_prefetch::<_MM_HINT_T0>(at) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+/// Asks for all lines of a value.
+#[inline(always)]
+pub fn prefetch_all<T>(value: &T) {
+    prefetch_lines(std::ptr::from_ref(value).cast(), size_of::<T>());
+}
+
+/// Asks for all lines of so many bytes from `start` on.
+#[inline(always)]
+pub fn prefetch_lines(start: *const u8, bytes: usize) {
+    for at in (0..bytes).step_by(LINE_BYTES) {
+        prefetch(start.wrapping_add(at));
+    }
+}

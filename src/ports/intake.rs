@@ -1,0 +1,438 @@
+//! The way in: reader threads hand events to their sessions' shards through one bounded lane a shard.
+//!
+//! Promises that a reader's events reach a shard in the order they were offered; that a full lane makes the reader
+//! wait (that is the backpressure), without spinning and without a wake-up call by the shard; that each event read is
+//! counted as taken or as dropped with its reason; and that each carries when its reader had it, for one look at the
+//! clock per [`WAKE_EVERY`] events. Refuses to judge events: bytes that are no event go to shard 0, which refuses them
+//! by name.
+
+mod scan;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+pub use self::scan::session_id;
+use crate::model::ids::{Partition, ShardId};
+use crate::model::limits::INTAKE_LANE_EVENTS;
+use crate::ports::mailbox::Wake;
+use crate::ports::{DeliveryTag, Health};
+
+/// How long a reader sleeps before it looks at a full lane again. A lane holds some 30 ms of a reader's top speed, so
+/// it does not run dry meanwhile, and the shard need not pay for a wake-up call.
+const FULL_LANE_NAP: Duration = Duration::from_millis(1);
+/// Events put into a lane before its shard is woken in the middle of a burst.
+const WAKE_EVERY: u32 = 64;
+
+/// What became of an offered event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// It is in its shard's lane.
+    Taken,
+    /// Intake is over: it was not taken, and none that follows will be. It is counted as dropped.
+    Stopping,
+}
+
+/// Why an event that reached this process never reached a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// The broker's client held its limit of messages already: the shards were paused for longer than it can bridge.
+    ClientLimit,
+    /// Intake was over before it could be handed in.
+    Stopping,
+}
+
+impl DropReason {
+    /// Every reason, in the order of the metric page.
+    pub const ALL: &'static [Self] = &[Self::ClientLimit, Self::Stopping];
+
+    /// The label on the metric page and in logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::ClientLimit => "client_limit",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// What all readers together have seen. What was read is taken, or dropped as [`DropReason::Stopping`]; what the
+/// client dropped was never read.
+#[derive(Debug, Default)]
+pub struct ReaderCounts {
+    read: AtomicU64,
+    taken: AtomicU64,
+    dropped: [AtomicU64; DropReason::ALL.len()],
+    given_up: AtomicU64,
+}
+
+impl ReaderCounts {
+    /// Events that readers got from the source.
+    pub fn read(&self) -> u64 {
+        self.read.load(Ordering::Acquire)
+    }
+
+    /// Events that are, or were, in a shard's lane.
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Acquire)
+    }
+
+    /// Events that the broker will not deliver again although they were not settled.
+    pub fn given_up(&self) -> u64 {
+        self.given_up.load(Ordering::Acquire)
+    }
+
+    /// Events that never reached a shard.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped[reason as usize].load(Ordering::Acquire)
+    }
+}
+
+/// An event in a lane.
+#[derive(Debug)]
+struct InLane {
+    payload: Bytes,
+    tag: DeliveryTag,
+    received: Instant,
+}
+
+/// The shard's end of its lane.
+#[derive(Debug)]
+pub struct IntakeLane {
+    events: Receiver<InLane>,
+}
+
+impl IntakeLane {
+    /// The next event, if there is one.
+    pub fn try_take(&self) -> Option<(Bytes, DeliveryTag)> {
+        self.try_take_timed().map(|(payload, tag, _)| (payload, tag))
+    }
+
+    /// The next event, if there is one, and when its reader had it. Neighbours that a reader had at once carry the same
+    /// instant: at the most the time that handing in [`WAKE_EVERY`] of them takes is counted too much.
+    pub fn try_take_timed(&self) -> Option<(Bytes, DeliveryTag, Instant)> {
+        self.events.try_recv().ok().map(|event| (event.payload, event.tag, event.received))
+    }
+
+    /// How many events wait.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Whether there is no room for another: who has one waits.
+    pub fn is_full(&self) -> bool {
+        self.events.is_full()
+    }
+}
+
+/// What a source hands its events to; every reader has a clone.
+#[derive(Clone, Debug)]
+pub struct Intake(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    lanes: Box<[LaneIn]>,
+    partitions: u32,
+    stopping: AtomicBool,
+    /// Why nothing is to be read.
+    shut: Mutex<Option<String>>,
+    is_shut: AtomicBool,
+    counts: Arc<ReaderCounts>,
+    health: Mutex<BTreeMap<u16, Health>>,
+}
+
+#[derive(Debug)]
+struct LaneIn {
+    events: Sender<InLane>,
+    wake: Arc<Wake>,
+}
+
+impl Intake {
+    /// An intake for as many shards as there are wakes, and the shards' ends of its lanes in the same order.
+    ///
+    /// # Panics
+    /// When there is no shard, are more than 65,535, or `partitions` is 0: mistakes of the program, not of its input.
+    pub fn new(wakes: Vec<Arc<Wake>>, partitions: u32, counts: Arc<ReaderCounts>) -> (Self, Vec<IntakeLane>) {
+        Self::with_lane_events(wakes, partitions, counts, INTAKE_LANE_EVENTS)
+    }
+
+    /// The same with lanes of another size, for tests.
+    #[doc(hidden)]
+    pub fn with_lane_events(
+        wakes: Vec<Arc<Wake>>,
+        partitions: u32,
+        counts: Arc<ReaderCounts>,
+        lane_events: usize,
+    ) -> (Self, Vec<IntakeLane>) {
+        assert!(!wakes.is_empty() && wakes.len() <= usize::from(u16::MAX), "1 to 65,535 shards");
+        assert!(partitions > 0, "at least one partition");
+        let mut ends = Vec::with_capacity(wakes.len());
+        let mut lanes = Vec::with_capacity(wakes.len());
+        for wake in wakes {
+            let (sender, events) = bounded(lane_events);
+            lanes.push(LaneIn { events: sender, wake });
+            ends.push(IntakeLane { events });
+        }
+        let shared = Shared {
+            lanes: lanes.into(),
+            partitions,
+            stopping: AtomicBool::new(false),
+            shut: Mutex::default(),
+            is_shut: AtomicBool::new(false),
+            counts,
+            health: Mutex::default(),
+        };
+        (Self(Arc::new(shared)), ends)
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> u16 {
+        self.0.lanes.len() as u16
+    }
+
+    /// How many partitions all sessions are cut into.
+    pub fn partitions(&self) -> u32 {
+        self.0.partitions
+    }
+
+    /// The shard that takes the events of a payload's session; shard 0 when the payload is no event.
+    pub fn home_of(&self, payload: &[u8]) -> ShardId {
+        match session_id(payload) {
+            Some(session) => ShardId::of_partition(Partition::of(session, self.0.partitions), self.shards()),
+            None => ShardId(0),
+        }
+    }
+
+    /// Hands one event to its session's shard and wakes that; waits while its lane is full. Who reads many at a time
+    /// saves wake-ups with [`burst`](Self::burst).
+    pub fn offer(&self, payload: Bytes, tag: DeliveryTag) -> Offer {
+        self.burst().put(payload, tag)
+    }
+
+    /// The same when the reader knows the shard already: nothing is looked for in the payload.
+    ///
+    /// # Panics
+    /// When there is no such shard.
+    pub fn offer_to_own(&self, shard: ShardId, payload: Bytes, tag: DeliveryTag) -> Offer {
+        self.burst().put_to(shard, payload, tag)
+    }
+
+    /// Begins to hand in several events. Their shards are woken now and then, and when the burst is dropped.
+    pub fn burst(&self) -> Burst<'_> {
+        Burst { shared: &self.0, unwoken: Unwoken::None, received: None, read: 0, taken: 0 }
+    }
+
+    /// Says how one of the source's readers does.
+    pub fn report(&self, reader: u16, health: Health) {
+        self.health_map().insert(reader, health);
+    }
+
+    /// How the source does: ready when at least one reader reported and all that did are; waiting while it is shut.
+    pub fn health(&self) -> Health {
+        if !self.is_open() {
+            return Health::Waiting(format!("no events are read as long as this lasts: {}", self.why_shut()));
+        }
+        let all = self.health_map();
+        if all.is_empty() {
+            return Health::Waiting("no reader of the source has reported yet".to_owned());
+        }
+        let mut why: Vec<&str> = Vec::new();
+        for health in all.values() {
+            if let Health::Waiting(text) = health
+                && !why.contains(&text.as_str())
+            {
+                why.push(text);
+            }
+        }
+        if why.is_empty() { Health::Ready } else { Health::Waiting(why.join("; ")) }
+    }
+
+    /// Counts events that came to this process and never reach a shard.
+    pub fn dropped(&self, reason: DropReason, events: u64) {
+        self.0.counts.dropped[reason as usize].fetch_add(events, Ordering::Release);
+    }
+
+    /// Counts events that the broker gave up although they were not settled.
+    pub fn given_up_by_broker(&self, events: u64) {
+        self.0.counts.given_up.fetch_add(events, Ordering::Release);
+    }
+
+    /// The engine cannot work, and why: readers take nothing new until [`open`](Self::open), so that who can work gets it.
+    pub fn shut(&self, why: String) {
+        *self.0.shut.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        self.0.is_shut.store(true, Ordering::Release);
+    }
+
+    /// The engine can work (again).
+    pub fn open(&self) {
+        self.0.is_shut.store(false, Ordering::Release);
+    }
+
+    /// Whether a reader is to take events. It may look as seldom as some times a second; what it hands in is taken either
+    /// way.
+    pub fn is_open(&self) -> bool {
+        !self.0.is_shut.load(Ordering::Acquire)
+    }
+
+    /// What was last said by [`shut`](Self::shut).
+    pub fn why_shut(&self) -> String {
+        self.0.shut.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default()
+    }
+
+    /// What all readers have seen.
+    pub fn counts(&self) -> &Arc<ReaderCounts> {
+        &self.0.counts
+    }
+
+    /// From now on nothing is taken: a reader that waits for room is let go. A clean stop stops the source first.
+    pub fn stop(&self) {
+        self.0.stopping.store(true, Ordering::Release);
+    }
+
+    /// Whether [`stop`](Self::stop) was called.
+    pub fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::Acquire)
+    }
+
+    fn health_map(&self) -> MutexGuard<'_, BTreeMap<u16, Health>> {
+        self.0.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A run of events that one reader has at hand.
+#[derive(Debug)]
+pub struct Burst<'a> {
+    shared: &'a Shared,
+    unwoken: Unwoken,
+    /// When the first event since the last [`finish`](Self::finish) was put in.
+    received: Option<Instant>,
+    read: u64,
+    taken: u64,
+}
+
+/// Which shards have events of this burst that they were not woken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unwoken {
+    None,
+    One(u16, u32),
+    Many(u32),
+}
+
+impl Burst<'_> {
+    /// As [`Intake::offer`].
+    pub fn put(&mut self, payload: Bytes, tag: DeliveryTag) -> Offer {
+        self.put_to(self.home_of(&payload), payload, tag)
+    }
+
+    /// As [`Intake::offer_to_own`].
+    ///
+    /// # Panics
+    /// When there is no such shard.
+    pub fn put_to(&mut self, shard: ShardId, payload: Bytes, tag: DeliveryTag) -> Offer {
+        let mut payload = payload;
+        self.read += 1;
+        // The wait for a lane belongs to the stage's time.
+        let received = *self.received.get_or_insert_with(Instant::now);
+        loop {
+            self.received = Some(received);
+            match self.try_lane(shard, payload, tag) {
+                Ok(offer) => return offer,
+                Err(back) => {
+                    payload = back;
+                    std::thread::sleep(FULL_LANE_NAP);
+                }
+            }
+        }
+    }
+
+    /// As [`put`](Self::put), without waiting.
+    ///
+    /// # Errors
+    /// Gives the payload back while its shard's lane is full.
+    pub fn try_put(&mut self, payload: Bytes, tag: DeliveryTag) -> Result<Offer, Bytes> {
+        self.try_put_to(self.home_of(&payload), payload, tag)
+    }
+
+    /// As [`put_to`](Self::put_to), without waiting.
+    ///
+    /// # Errors
+    /// Gives the payload back while the lane is full.
+    ///
+    /// # Panics
+    /// When there is no such shard.
+    pub fn try_put_to(&mut self, shard: ShardId, payload: Bytes, tag: DeliveryTag) -> Result<Offer, Bytes> {
+        let offer = self.try_lane(shard, payload, tag)?;
+        self.read += 1;
+        Ok(offer)
+    }
+
+    fn try_lane(&mut self, shard: ShardId, payload: Bytes, tag: DeliveryTag) -> Result<Offer, Bytes> {
+        let shared = self.shared;
+        let lane = &shared.lanes[usize::from(shard.0)];
+        if shared.stopping.load(Ordering::Acquire) {
+            return Ok(self.refuse());
+        }
+        let received = *self.received.get_or_insert_with(Instant::now);
+        match lane.events.try_send(InLane { payload, tag, received }) {
+            Ok(()) => {}
+            Err(TrySendError::Disconnected(_)) => return Ok(self.refuse()),
+            Err(TrySendError::Full(back)) => {
+                self.finish();
+                return Err(back.payload);
+            }
+        }
+        self.taken += 1;
+        self.unwoken = match self.unwoken {
+            Unwoken::None => Unwoken::One(shard.0, 1),
+            Unwoken::One(same, events) if same == shard.0 => Unwoken::One(same, events + 1),
+            Unwoken::One(_, events) | Unwoken::Many(events) => Unwoken::Many(events + 1),
+        };
+        if matches!(self.unwoken, Unwoken::One(_, events) | Unwoken::Many(events) if events >= WAKE_EVERY) {
+            self.finish();
+        }
+        Ok(Offer::Taken)
+    }
+
+    fn home_of(&self, payload: &[u8]) -> ShardId {
+        let shards = self.shared.lanes.len() as u16;
+        // A shard alone is everybody's: nothing needs to be looked for.
+        let session = if shards > 1 { session_id(payload) } else { None };
+        session.map_or(ShardId(0), |id| ShardId::of_partition(Partition::of(id, self.shared.partitions), shards))
+    }
+
+    /// Wakes the shards that were given something and publishes the counts; dropping the burst does the same. What is
+    /// put in later counts as received later.
+    pub fn finish(&mut self) {
+        self.received = None;
+        match std::mem::replace(&mut self.unwoken, Unwoken::None) {
+            Unwoken::None => {}
+            Unwoken::One(shard, _) => self.shared.lanes[usize::from(shard)].wake.wake(),
+            Unwoken::Many(_) => self.shared.lanes.iter().for_each(|lane| lane.wake.wake()),
+        }
+        let counts = &self.shared.counts;
+        counts.read.fetch_add(std::mem::take(&mut self.read), Ordering::Release);
+        counts.taken.fetch_add(std::mem::take(&mut self.taken), Ordering::Release);
+    }
+
+    fn refuse(&mut self) -> Offer {
+        self.shared.counts.dropped[DropReason::Stopping as usize].fetch_add(1, Ordering::Release);
+        Offer::Stopping
+    }
+}
+
+impl Drop for Burst<'_> {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests;

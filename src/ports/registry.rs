@@ -1,0 +1,460 @@
+//! What a registry says reaches the shards through here: the directory of all gateways, and the facts about changes.
+//!
+//! Promises that a change is never lost (what a full mailbox refuses is sent again, as the state of that moment), that
+//! what did not change sends nothing, and that no call waits. Refuses more than [`GATEWAYS_MAX`] gateways.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use tokio::sync::Notify;
+
+use crate::model::ids::{GatewayId, ShardId};
+use crate::model::limits::GATEWAYS_MAX;
+use crate::ports::mailbox::FactSender;
+use crate::ports::{GatewayRecord, Health};
+use crate::push::facts::Input;
+use crate::telemetry::log_limiter::Quiet;
+
+/// How soon a mailbox that was full is tried again.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Why an entry of the registry, or a part of it, was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RegistryFault {
+    /// The value is not a JSON object.
+    NotJson,
+    /// It has neither metadata.gateway_id nor id (or one of over 256 bytes).
+    NoId,
+    /// It lists no endpoint.
+    NoEndpoint,
+    /// An endpoint is no address; the good ones beside it are kept.
+    BadEndpoint,
+    /// There are more gateways than an engine knows.
+    TooMany,
+    /// It lists more good endpoints than are kept; the others are used.
+    TooManyEndpoints,
+}
+
+impl RegistryFault {
+    /// Every reason, in the order of the metric page.
+    pub const ALL: [Self; 6] =
+        [Self::NotJson, Self::NoId, Self::NoEndpoint, Self::BadEndpoint, Self::TooMany, Self::TooManyEndpoints];
+
+    /// The label on the metric page and in logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::NotJson => "registry_not_json",
+            Self::NoId => "registry_no_id",
+            Self::NoEndpoint => "registry_no_endpoint",
+            Self::BadEndpoint => "registry_bad_endpoint",
+            Self::TooMany => "registry_too_many",
+            Self::TooManyEndpoints => "registry_too_many_endpoints",
+        }
+    }
+}
+
+/// All gateways the registry lists now; its clones see the same. Written by the registry only.
+#[derive(Clone, Debug, Default)]
+pub struct Directory(Arc<DashMap<GatewayId, GatewayRecord>>);
+
+impl Directory {
+    /// How many gateways are listed.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// One gateway, if it is listed.
+    pub fn get(&self, gateway_id: &str) -> Option<GatewayRecord> {
+        self.0.get(gateway_id).map(|record| record.clone())
+    }
+
+    /// All of them, by id.
+    pub fn list(&self) -> Vec<GatewayRecord> {
+        let mut records: Vec<_> = self.0.iter().map(|record| record.clone()).collect();
+        records.sort_by(|a, b| a.gateway_id.cmp(&b.gateway_id));
+        records
+    }
+}
+
+/// Where a [`Registry`](crate::ports::Registry) puts what it knows. Its clones are the same sink.
+#[derive(Clone, Debug)]
+pub struct RegistrySink(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shards: Vec<FactSender>,
+    directory: Directory,
+    /// Gateways whose shard has not been told their newest state, per shard. Also makes writers take turns.
+    untold: Mutex<Vec<Untold>>,
+    refused: Notify,
+    health: Mutex<Reported>,
+    away_warning: Quiet,
+    empty_warning: Quiet,
+    faults: [AtomicU64; RegistryFault::ALL.len()],
+    fault_warnings: [Quiet; RegistryFault::ALL.len()],
+}
+
+/// What was reported, and what was said of it.
+#[derive(Debug)]
+struct Reported {
+    health: Health,
+    /// It was said that the registry, which is read, lists nobody.
+    is_empty_said: bool,
+}
+
+/// What [`RegistrySink::health`] says of a registry that is read and lists nobody.
+const NO_GATEWAY: &str = "no gateway is registered";
+
+/// Ids in the order they changed, each once: bounded by the number of gateways.
+#[derive(Debug, Default)]
+struct Untold {
+    order: VecDeque<GatewayId>,
+    known: HashSet<GatewayId>,
+}
+
+impl Untold {
+    fn mark(&mut self, id: GatewayId) {
+        if self.known.insert(id.clone()) {
+            self.order.push_back(id);
+        }
+    }
+}
+
+impl RegistrySink {
+    /// A sink that tells these shards (in the order of their numbers), and the directory it fills.
+    ///
+    /// # Panics
+    /// Without a shard.
+    pub fn new(shards: Vec<FactSender>) -> (Self, Directory) {
+        assert!(!shards.is_empty(), "an engine has at least one shard");
+        let directory = Directory::default();
+        let untold = shards.iter().map(|_| Untold::default()).collect();
+        let inner = Inner {
+            shards,
+            directory: directory.clone(),
+            untold: Mutex::new(untold),
+            refused: Notify::new(),
+            health: Mutex::new(Reported {
+                health: Health::Waiting("the gateway registry has not been read yet".to_owned()),
+                is_empty_said: false,
+            }),
+            away_warning: Quiet::new(),
+            empty_warning: Quiet::new(),
+            faults: Default::default(),
+            fault_warnings: Default::default(),
+        };
+        (Self(Arc::new(inner)), directory)
+    }
+
+    /// This gateway is listed, new or changed. One that is known as it is says nothing.
+    pub fn upsert(&self, record: GatewayRecord) {
+        let mut untold = self.untold();
+        self.put(&mut untold, record);
+        self.tell(&mut untold);
+        drop(untold);
+        self.note_emptiness(&mut self.reported());
+    }
+
+    /// This gateway is listed no longer. One that is not known says nothing.
+    pub fn remove(&self, gateway_id: &str) {
+        let mut untold = self.untold();
+        self.take(&mut untold, gateway_id);
+        self.tell(&mut untold);
+        drop(untold);
+        self.note_emptiness(&mut self.reported());
+    }
+
+    /// These are all gateways there are: who is not among them is gone, and only differences are told.
+    pub fn replace_all(&self, records: Vec<GatewayRecord>) {
+        let mut untold = self.untold();
+        let listed: HashSet<GatewayId> = records.iter().map(|record| record.gateway_id.clone()).collect();
+        let directory = &self.0.directory.0;
+        let gone: Vec<GatewayId> =
+            directory.iter().map(|entry| entry.key().clone()).filter(|id| !listed.contains(id)).collect();
+        for id in gone {
+            self.take(&mut untold, &id);
+        }
+        for record in records {
+            self.put(&mut untold, record);
+        }
+        self.tell(&mut untold);
+        drop(untold);
+        self.note_emptiness(&mut self.reported());
+    }
+
+    /// How the registry is; said in the log when it changes, and by `/readyz?verbose`.
+    pub fn report(&self, health: Health) {
+        let mut known = self.reported();
+        if known.health != health {
+            match &health {
+                Health::Ready => tracing::info!(gateways = self.0.directory.len(), "the gateway registry is read"),
+                Health::Waiting(why) | Health::Degraded(why) => {
+                    if let Some(left_out) = self.0.away_warning.may_say() {
+                        tracing::warn!(left_out, "registry: {why}");
+                    }
+                }
+            }
+            known.health = health;
+        }
+        self.note_emptiness(&mut known);
+    }
+
+    /// What was last reported; waiting until the first report. A registry that is read and lists nobody is degraded: that
+    /// may be how it is, but more often the registrations were lost.
+    pub fn health(&self) -> Health {
+        let known = self.reported();
+        match &known.health {
+            Health::Ready if self.0.directory.is_empty() => Health::Degraded(NO_GATEWAY.to_owned()),
+            health => health.clone(),
+        }
+    }
+
+    fn reported(&self) -> MutexGuard<'_, Reported> {
+        self.0.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says once that nobody is registered, and once that somebody is again.
+    fn note_emptiness(&self, known: &mut Reported) {
+        let is_empty = known.health == Health::Ready && self.0.directory.is_empty();
+        if is_empty && !known.is_empty_said {
+            if let Some(left_out) = self.0.empty_warning.may_say() {
+                known.is_empty_said = true;
+                tracing::warn!(
+                    left_out,
+                    "registry: {NO_GATEWAY}; the last known addresses are used for registry.forget_after while they \
+                     answer; check registry.namespace and gateway_service_name, and that the gateways can write to etcd"
+                );
+            }
+        } else if known.is_empty_said && !self.0.directory.is_empty() {
+            known.is_empty_said = false;
+            tracing::info!(gateways = self.0.directory.len(), "registry: gateways are registered again");
+        }
+    }
+
+    /// An entry, or a part of it, was not taken: counted, and said once a while. Call it once for each bad value, not
+    /// each time it is seen.
+    pub fn bad_entry(&self, fault: RegistryFault, key: &str, why: &str) {
+        self.0.faults[fault as usize].fetch_add(1, Ordering::Relaxed);
+        if let Some(left_out) = self.0.fault_warnings[fault as usize].may_say() {
+            tracing::warn!(reason = fault.label(), key, left_out, "registry entry: {why}");
+        }
+    }
+
+    /// How many entries were not taken for this reason.
+    pub fn bad_entries(&self, fault: RegistryFault) -> u64 {
+        self.0.faults[fault as usize].load(Ordering::Relaxed)
+    }
+
+    /// Tries again to tell the shards whose mailbox was full; true when nothing is left to tell.
+    pub fn flush_pending(&self) -> bool {
+        self.tell(&mut self.untold())
+    }
+
+    /// Tries every 20 ms until the shards know everything.
+    pub async fn flush_until_empty(&self) {
+        while !self.flush_pending() {
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Flushes whenever something could not be told. The control thread runs it for as long as the engine lives.
+    pub async fn keep_flushing(self) {
+        loop {
+            self.0.refused.notified().await;
+            self.flush_until_empty().await;
+        }
+    }
+
+    fn untold(&self) -> MutexGuard<'_, Vec<Untold>> {
+        self.0.untold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, untold: &mut [Untold], record: GatewayRecord) {
+        let directory = &self.0.directory.0;
+        let id = record.gateway_id.clone();
+        match directory.get(&id) {
+            Some(known) if *known == record => return,
+            Some(_) => {}
+            None if directory.len() >= GATEWAYS_MAX => {
+                let why = format!("there are {GATEWAYS_MAX} gateways already");
+                return self.bad_entry(RegistryFault::TooMany, &id, &why);
+            }
+            None => {}
+        }
+        directory.insert(id.clone(), record);
+        self.mark(untold, id);
+    }
+
+    fn take(&self, untold: &mut [Untold], gateway_id: &str) {
+        // Every shard may know routes to it.
+        if let Some((id, _)) = self.0.directory.0.remove(gateway_id) {
+            untold.iter_mut().for_each(|shard| shard.mark(id.clone()));
+        }
+    }
+
+    fn mark(&self, untold: &mut [Untold], id: GatewayId) {
+        untold[self.owner(&id)].mark(id);
+    }
+
+    fn owner(&self, gateway_id: &str) -> usize {
+        usize::from(ShardId::of_gateway(gateway_id, self.0.shards.len() as u16).0)
+    }
+
+    fn tell(&self, untold: &mut [Untold]) -> bool {
+        let mut all_told = true;
+        for (number, (shard, untold)) in self.0.shards.iter().zip(untold).enumerate() {
+            while let Some(id) = untold.order.front() {
+                let fact = match self.0.directory.get(id) {
+                    Some(record) if self.owner(id) == number => Some(Input::GatewayListed(record)),
+                    Some(_) => None,
+                    None => Some(Input::GatewayGone(id.clone())),
+                };
+                if fact.is_some_and(|fact| shard.try_send(fact).is_err()) {
+                    all_told = false;
+                    break;
+                }
+                untold.known.remove(id);
+                untold.order.pop_front();
+            }
+        }
+        if !all_told {
+            self.0.refused.notify_one();
+        }
+        all_told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::mailbox::{Mailbox, Wake, mailbox};
+    use crate::ports::{Endpoint, Protocols};
+
+    fn record(id: &str, port: u16) -> GatewayRecord {
+        let endpoints = vec![Endpoint { host: "127.0.0.1".into(), port }];
+        GatewayRecord { gateway_id: id.into(), endpoints, protocols: Protocols::STREAM }
+    }
+
+    fn sink(shards: usize, capacity: usize) -> (RegistrySink, Directory, Vec<Mailbox>) {
+        let (senders, mailboxes) = (0..shards).map(|_| mailbox(capacity, Arc::new(Wake::default()))).unzip();
+        let (sink, directory) = RegistrySink::new(senders);
+        (sink, directory, mailboxes)
+    }
+
+    fn told(mailbox: &Mailbox) -> Vec<String> {
+        std::iter::from_fn(|| mailbox.try_next())
+            .map(|fact| match fact {
+                Input::GatewayListed(record) => format!("{}@{}", record.gateway_id, record.endpoints[0].port),
+                Input::GatewayGone(id) => format!("-{id}"),
+                other => panic!("not a gateway fact: {other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn only_differences_are_told() {
+        let (sink, directory, shards) = sink(1, 16);
+        sink.upsert(record("a", 1));
+        sink.upsert(record("a", 1));
+        sink.upsert(record("a", 2));
+        sink.remove("nobody");
+        assert_eq!(told(&shards[0]), ["a@1", "a@2"]);
+        sink.upsert(record("b", 3));
+        sink.replace_all(vec![record("b", 3), record("c", 4)]);
+        assert_eq!(told(&shards[0]), ["b@3", "-a", "c@4"]);
+        assert_eq!(directory.list(), [record("b", 3), record("c", 4)]);
+        assert_eq!((directory.get("a"), directory.get("c")), (None, Some(record("c", 4))));
+    }
+
+    #[test]
+    fn a_gateway_is_told_to_its_owner_only() {
+        let (sink, directory, shards) = sink(3, 64);
+        sink.replace_all((0..30).map(|n| record(&format!("gateway-{n}"), 1)).collect());
+        assert_eq!(directory.len(), 30);
+        let mut seen = 0;
+        for (number, shard) in shards.iter().enumerate() {
+            for line in told(shard) {
+                let id = line.split('@').next().expect("an id");
+                assert_eq!(ShardId::of_gateway(id, 3), ShardId(number as u16), "{id}");
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, 30);
+    }
+
+    #[test]
+    fn a_gateway_that_left_is_told_to_all_and_its_return_to_its_owner() {
+        let (sink, _, shards) = sink(3, 64);
+        let owner = usize::from(ShardId::of_gateway("a", 3).0);
+        sink.upsert(record("a", 1));
+        sink.remove("a");
+        for (number, shard) in shards.iter().enumerate() {
+            let expected = if number == owner { vec!["a@1", "-a"] } else { vec!["-a"] };
+            assert_eq!(told(shard), expected, "shard {number}");
+        }
+        sink.upsert(record("a", 2));
+        let back = shards.iter().map(|shard| told(shard).len()).collect::<Vec<_>>();
+        assert_eq!((back.iter().sum::<usize>(), back[owner]), (1, 1));
+    }
+
+    #[test]
+    fn a_full_mailbox_loses_nothing_and_gets_the_newest_state() {
+        let (sink, _, shards) = sink(1, 1);
+        for (id, port) in [("a", 1), ("b", 2), ("c", 3), ("b", 4)] {
+            sink.upsert(record(id, port));
+        }
+        sink.remove("c");
+        assert!(!sink.flush_pending());
+        let mut seen = told(&shards[0]);
+        while !sink.flush_pending() {
+            seen.extend(told(&shards[0]));
+        }
+        seen.extend(told(&shards[0]));
+        assert_eq!(seen, ["a@1", "b@4", "-c"]);
+    }
+
+    #[tokio::test]
+    async fn what_was_refused_is_flushed_in_the_background() {
+        let (sink, _, shards) = sink(1, 1);
+        sink.upsert(record("a", 1));
+        sink.upsert(record("b", 2));
+        let flushing = tokio::spawn(sink.clone().keep_flushing());
+        let seen = tokio::time::timeout(Duration::from_secs(10), async {
+            let mut seen = Vec::new();
+            while seen.len() < 2 {
+                seen.extend(told(&shards[0]));
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            seen
+        });
+        assert_eq!(seen.await.expect("both within ten seconds"), ["a@1", "b@2"]);
+        flushing.abort();
+    }
+
+    #[test]
+    fn bad_entries_are_counted_by_reason_and_health_is_kept() {
+        let (sink, _, _shards) = sink(1, 1);
+        assert!(matches!(sink.health(), Health::Waiting(_)));
+        sink.bad_entry(RegistryFault::NoId, "k", "no id");
+        sink.bad_entry(RegistryFault::NoId, "k", "no id");
+        sink.report(Health::Ready);
+        assert_eq!(sink.health(), Health::Degraded("no gateway is registered".to_owned()), "it is read, and empty");
+        sink.upsert(record("a", 1));
+        assert_eq!(sink.health(), Health::Ready);
+        sink.replace_all(Vec::new());
+        assert!(matches!(sink.health(), Health::Degraded(_)));
+        sink.report(Health::Waiting("etcd is away".to_owned()));
+        assert_eq!(sink.health(), Health::Waiting("etcd is away".to_owned()), "what is worse is said");
+        let counts = RegistryFault::ALL.map(|fault| sink.bad_entries(fault));
+        assert_eq!(counts, [0, 2, 0, 0, 0, 0]);
+        assert_eq!(RegistryFault::ALL.map(|fault| fault as usize), [0, 1, 2, 3, 4, 5]);
+    }
+}

@@ -1,0 +1,116 @@
+//! Whether this machine lets a shard have its io_uring executor; asked before anything is opened.
+//!
+//! Promises that what would end a shard's executor later, without a word (glommio panics, or its thread just ends), is
+//! found here and said with what to change; and that the soft memlock limit is raised as far as the hard one allows when
+//! that is needed. Refuses to raise the hard limit, which somebody set.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use crate::model::limits::SHARD_MEMLOCK_BYTES_MIN;
+
+/// Why no shard can run here.
+#[derive(Debug)]
+pub enum UringError {
+    /// Less memory may be locked than an executor asks for, and the hard limit is as low.
+    Memlock {
+        /// The hard limit.
+        hard_bytes: u64,
+    },
+    /// The kernel or a filter before it refuses a system call of io_uring.
+    Refused(&'static str, io::Error),
+}
+
+impl fmt::Display for UringError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memlock { hard_bytes } => {
+                let (is, needed) = (hard_bytes >> 10, SHARD_MEMLOCK_BYTES_MIN >> 10);
+                write!(
+                    f,
+                    "io_uring: this process may lock {is} KiB of memory (RLIMIT_MEMLOCK) and {needed} KiB are needed: \
+                     raise it with `ulimit -l {needed}` in a shell, LimitMEMLOCK=8M in the systemd unit, \
+                     or `docker run --ulimit memlock=8388608:8388608`"
+                )
+            }
+            Self::Refused(call, error) => match error.raw_os_error() {
+                Some(libc::EPERM | libc::EACCES) => write!(
+                    f,
+                    "{call} is refused ({error}): the container's seccomp profile or the sysctl kernel.io_uring_disabled \
+                     forbids io_uring; allow io_uring_setup, io_uring_enter and io_uring_register in the profile \
+                     (`docker run --security-opt seccomp=FILE`, Kubernetes seccompProfile), and set \
+                     kernel.io_uring_disabled to 0"
+                ),
+                Some(libc::ENOSYS) => write!(
+                    f,
+                    "{call} is not there ({error}): the kernel has no io_uring (Linux 5.8 or newer is needed; `uname -r`), \
+                     or the container's seccomp profile hides it: allow io_uring_setup, io_uring_enter and \
+                     io_uring_register in the profile"
+                ),
+                Some(libc::ENOMEM) => write!(
+                    f,
+                    "{call} found no memory to lock ({error}): raise RLIMIT_MEMLOCK (`ulimit -l`, LimitMEMLOCK=, \
+                     `docker run --ulimit memlock=`) or the container's memory limit"
+                ),
+                _ => write!(f, "{call} failed ({error}); Linux 5.8 or newer with io_uring is needed"),
+            },
+        }
+    }
+}
+
+impl std::error::Error for UringError {}
+
+/// Makes room for the shards' executors, and tries out what they need.
+///
+/// # Errors
+/// See [`UringError`].
+pub(crate) fn check() -> Result<(), UringError> {
+    make_room_to_lock()?;
+    try_out()
+}
+
+fn make_room_to_lock() -> Result<(), UringError> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel fills the one `rlimit` it is given. It cannot fail for a limit that exists.
+    unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) };
+    if limit.rlim_cur >= SHARD_MEMLOCK_BYTES_MIN {
+        return Ok(());
+    }
+    let hard_bytes = limit.rlim_max;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: the kernel reads the one `rlimit` it is given.
+    let is_raised =
+        hard_bytes >= SHARD_MEMLOCK_BYTES_MIN && unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) } == 0;
+    if is_raised { Ok(()) } else { Err(UringError::Memlock { hard_bytes }) }
+}
+
+/// A ring of the smallest size, looked at and entered once.
+fn try_out() -> Result<(), UringError> {
+    // `struct io_uring_params` has 120 bytes, and zeroes ask for nothing special.
+    let mut params = [0_u64; 15];
+    // SAFETY: the kernel reads and fills the params, which are as large as it takes them to be.
+    let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, params.as_mut_ptr()) };
+    if ring < 0 {
+        return Err(UringError::Refused("io_uring_setup", io::Error::last_os_error()));
+    }
+    // SAFETY: a descriptor that was opened just now and that nobody else has.
+    let ring = unsafe { OwnedFd::from_raw_fd(ring as i32) };
+    // `struct io_uring_probe` with room for all 256 operations.
+    let mut probe = [0_u64; 2 + 256];
+    const IORING_REGISTER_PROBE: libc::c_int = 8;
+    // SAFETY: the kernel fills at most as many operations as it is told there is room for.
+    let looked = unsafe {
+        libc::syscall(libc::SYS_io_uring_register, ring.as_raw_fd(), IORING_REGISTER_PROBE, probe.as_mut_ptr(), 256)
+    };
+    if looked < 0 {
+        return Err(UringError::Refused("io_uring_register", io::Error::last_os_error()));
+    }
+    // SAFETY: submits nothing and waits for nothing.
+    let entered =
+        unsafe { libc::syscall(libc::SYS_io_uring_enter, ring.as_raw_fd(), 0, 0, 0, std::ptr::null::<u8>(), 0) };
+    if entered < 0 {
+        return Err(UringError::Refused("io_uring_enter", io::Error::last_os_error()));
+    }
+    Ok(())
+}

@@ -1,0 +1,248 @@
+//! What the engine says of itself: `tracing` set up from `log.*`, and warnings that cannot flood.
+//!
+//! Promises that no thread waits for whoever reads the log: lines go through a bounded queue to a thread of their own,
+//! and what does not fit, or what the output does not take, is dropped and counted ([`LogGuard::dropped_lines`]). Refuses
+//! to start when the file cannot be opened. `log.level` is the engine's own: what the crates below it say is written from
+//! `warn` up, unless `log.filter` asks for more. `RUST_LOG` is not read.
+
+mod output;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::Write;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Layer, Registry, fmt as lines};
+
+pub use self::output::LogFile;
+use self::output::{Output, Refused};
+use crate::config::log_filter::filter_of;
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Lines that wait for the log's thread; at some 200 bytes a line this is 3 MB.
+const LINES_WAITING_MAX: usize = 16 * 1024;
+/// A reason is told at most once in this time.
+pub const TELL_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// Keeps the log's thread; dropping it writes what still waits (for a second at most).
+#[must_use = "the log ends when this is dropped"]
+pub struct LogGuard {
+    _worker: WorkerGuard,
+    dropped: ErrorCounter,
+    refused: Refused,
+    file: Option<LogFile>,
+}
+
+impl LogGuard {
+    /// Lines that were dropped because the output did not keep up, or took none any more.
+    pub fn dropped_lines(&self) -> u64 {
+        self.dropped.dropped_lines() as u64 + self.refused.load(Ordering::Relaxed)
+    }
+
+    /// The file that lines go to, when `log.output` is one.
+    pub fn file(&self) -> Option<LogFile> {
+        self.file.clone()
+    }
+}
+
+impl fmt::Debug for LogGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogGuard").field("dropped_lines", &self.dropped_lines()).finish()
+    }
+}
+
+/// Sets the process's log up; once.
+///
+/// # Errors
+/// When the file cannot be opened, `log.filter` cannot be read, or a log is set up already.
+pub fn init(config: &LogConfig) -> Result<LogGuard, String> {
+    let (output, is_terminal) = Output::open(&config.output)?;
+    let (refused, file) = (output.refused(), output.file());
+    let (subscriber, worker, dropped) = subscriber(config, output, is_terminal)?;
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| "a log is set up already".to_owned())?;
+    Ok(LogGuard { _worker: worker, dropped, refused, file })
+}
+
+fn subscriber(
+    config: &LogConfig,
+    output: impl Write + Send + 'static,
+    is_terminal: bool,
+) -> Result<(impl tracing::Subscriber + Send + Sync, WorkerGuard, ErrorCounter), String> {
+    let filter = filter_of(config.level, &config.filter).map_err(|what| format!("log.filter: {what}"))?;
+    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_WAITING_MAX).thread_name("log");
+    let (writer, worker) = builder.finish(output);
+    let dropped = writer.error_counter();
+    let base = lines::layer().with_writer(writer).with_file(config.source).with_line_number(config.source);
+    let color = config.color && is_terminal && config.format == LogFormat::Console;
+    let layer: Box<dyn Layer<Registry> + Send + Sync> = match config.format {
+        LogFormat::Json => base.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+        LogFormat::Console | LogFormat::Text => base.with_ansi(color).boxed(),
+    };
+    Ok((Registry::default().with(layer.with_filter(filter)), worker, dropped))
+}
+
+/// Lets each reason through at most once in [`TELL_AGAIN_AFTER`]. Takes a lock: not for the push path.
+/// Bounded by the number of reasons, which are words of the program.
+#[derive(Debug, Default)]
+pub struct RateLimited {
+    told: Mutex<Option<HashMap<&'static str, Told>>>,
+}
+
+#[derive(Debug)]
+struct Told {
+    last: Instant,
+    left_out: u64,
+}
+
+impl RateLimited {
+    /// One that has told nothing.
+    pub const fn new() -> Self {
+        Self { told: Mutex::new(None) }
+    }
+
+    /// Whether `reason` may be told at `now`; then with the number of times it was left out since it was told last.
+    pub fn admit(&self, reason: &'static str, now: Instant) -> Option<u64> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(before) = told.get_or_insert_default().get_mut(reason) else {
+            told.get_or_insert_default().insert(reason, Told { last: now, left_out: 0 });
+            return Some(0);
+        };
+        if now.saturating_duration_since(before.last) < TELL_AGAIN_AFTER {
+            before.left_out += 1;
+            return None;
+        }
+        before.last = now;
+        Some(std::mem::take(&mut before.left_out))
+    }
+
+    /// Warns of `reason` with one example, unless it did so a moment ago. The example is formatted only when told.
+    pub fn warn(&self, reason: &'static str, detail: impl fmt::Display) {
+        if let Some(left_out) = self.admit(reason, Instant::now()) {
+            tracing::warn!(reason, left_out, "{detail}");
+        }
+    }
+}
+
+static WARNINGS: RateLimited = RateLimited::new();
+
+/// [`RateLimited::warn`] on the one of the process.
+pub fn warn_limited(reason: &'static str, detail: impl fmt::Display) {
+    WARNINGS.warn(reason, detail);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::config::{Config, LogLevel};
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What a configuration writes for three lines.
+    fn written(change: impl FnOnce(&mut LogConfig), is_terminal: bool) -> String {
+        let (kept, mut config) = (Kept::default(), Config::default().log);
+        change(&mut config);
+        let (subscriber, worker, _) = subscriber(&config, kept.clone(), is_terminal).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::debug!("quiet");
+            tracing::info!(gateway = "g1", "opened");
+            tracing::warn!("loud");
+            tracing::debug!(target: "h2::codec", "a frame");
+            tracing::info!(target: "hyper::proto", "a connection");
+            tracing::warn!(target: "h2::proto", "a stranger's warning");
+        });
+        drop(worker);
+        let bytes = kept.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn level_leaves_out_what_is_below_it() {
+        let info = written(|_| {}, false);
+        assert!(!info.contains("quiet") && info.contains("opened") && info.contains("loud"), "{info}");
+        let warn = written(|log| log.level = LogLevel::Warn, false);
+        assert!(!warn.contains("opened") && warn.contains("loud"), "{warn}");
+    }
+
+    #[test]
+    fn json_is_one_object_a_line_with_the_fields() {
+        let text = written(|log| (log.format, log.source) = (LogFormat::Json, true), true);
+        let objects: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(objects.len(), 3);
+        assert_eq!((&objects[0]["gateway"], &objects[0]["message"]), (&"g1".into(), &"opened".into()));
+        assert!(objects[0]["filename"].is_string() && objects[0]["line_number"].is_number(), "{text}");
+    }
+
+    #[test]
+    fn colours_only_on_a_terminal_for_console_when_asked_for() {
+        assert!(written(|_| {}, true).contains('\u{1b}'));
+        assert!(!written(|_| {}, false).contains('\u{1b}'));
+        assert!(!written(|log| log.color = false, true).contains('\u{1b}'));
+        assert!(!written(|log| log.format = LogFormat::Text, true).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_reason_is_told_once_in_ten_seconds_with_what_was_left_out() {
+        let (limited, start) = (RateLimited::new(), Instant::now());
+        assert_eq!(limited.admit("a", start), Some(0));
+        assert_eq!(limited.admit("a", start + Duration::from_secs(1)), None);
+        assert_eq!(limited.admit("b", start + Duration::from_secs(1)), Some(0), "another reason is not held back");
+        assert_eq!(limited.admit("a", start + Duration::from_millis(9_999)), None);
+        assert_eq!(limited.admit("a", start + TELL_AGAIN_AFTER), Some(2));
+        assert_eq!(limited.admit("a", start + TELL_AGAIN_AFTER * 2), Some(0));
+    }
+
+    #[test]
+    fn the_level_is_the_engines_own_and_the_filter_adds_to_it() {
+        let debug = written(|log| log.level = LogLevel::Debug, false);
+        assert!(debug.contains("quiet") && debug.contains("a stranger's warning"), "{debug}");
+        assert!(!debug.contains("a frame") && !debug.contains("a connection"), "{debug}");
+        let error = written(|log| log.level = LogLevel::Error, false);
+        assert!(error.is_empty(), "{error}");
+        let one = written(|log| log.filter = "h2=debug".into(), false);
+        assert!(one.contains("a frame") && !one.contains("a connection") && !one.contains("quiet"), "{one}");
+        let all = written(|log| log.filter = "debug,h2=off".into(), false);
+        assert!(all.contains("a connection") && !all.contains("a frame") && !all.contains("quiet"), "{all}");
+        let mine = written(|log| log.filter = "task_engine::telemetry::logging=error".into(), false);
+        assert!(!mine.contains("loud") && mine.contains("a stranger's warning"), "{mine}");
+    }
+
+    #[test]
+    fn a_filter_with_a_spans_fields_is_used() {
+        let (kept, mut config) = (Kept::default(), Config::default().log);
+        config.filter = "h2=info,[push{a=1,b=2}]=debug".into();
+        let (subscriber, worker, _) = subscriber(&config, kept.clone(), false).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info_span!(target: "task_engine", "push", a = 1, b = 2)
+                .in_scope(|| tracing::debug!("in the span"));
+            tracing::info_span!(target: "task_engine", "push", a = 1, b = 3).in_scope(|| tracing::debug!("in another"));
+            tracing::debug!("outside");
+            tracing::info!(target: "h2::codec", "a frame");
+        });
+        drop(worker);
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("in the span") && text.contains("a frame"), "{text}");
+        assert!(!text.contains("in another") && !text.contains("outside"), "{text}");
+        config.filter = "h2=debug,[push{a=1,b=2}=debug".into();
+        let why = super::subscriber(&config, kept, false).map(drop).unwrap_err();
+        assert!(why.starts_with("log.filter: \"[push{a=1,b=2}=debug\" is no directive; write "), "{why}");
+    }
+}

@@ -1,0 +1,212 @@
+//! What one shard tells the meter: a snapshot each turn, histograms and gateway rows once a second.
+//!
+//! Promises that the shard never waits and never locks, that every read is a snapshot the shard really published
+//! (never half of one and half of the next), and that no recorded value is lost when nobody reads for long.
+//! Refuses a second writer: a [`ShardPublisher`] cannot be cloned.
+//!
+//! # Memory ordering
+//! [`ShardMeter`] is a sequence lock whose data are atomics (H.-J. Boehm, "Can seqlocks get along with programming
+//! language memory models?", 2012). The writer makes `sequence` odd, writes the words, makes it even again:
+//!
+//! - The release fence after the odd store: a reader that sees any new word (relaxed) and then passes its acquire fence
+//!   is ordered after that fence, so its second load of `sequence` sees the odd number or a later one, and it retries.
+//! - The release store of the even number: a reader whose first load (acquire) sees it sees all words written before.
+//!
+//! So equal and even numbers on both sides mean that all words come from one publication. On x86-64 both fences cost
+//! nothing; a publication is [`WORDS`] plain stores to lines that only this shard writes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use super::gateways::GatewayRow;
+use super::snapshot::{ShardSnapshot, WORDS};
+use crate::model::stage::StageHistograms;
+
+/// Reports that wait for the meter. With one more in the shard's hands this is all the memory they take.
+const REPORTS_WAITING: usize = 2;
+/// Looks at a publication under way before the reader lets the writer's thread have the CPU.
+const SPINS: u32 = 64;
+
+/// One shard's published numbers: written by its [`ShardPublisher`], read by any thread.
+#[derive(Debug)]
+#[repr(align(128))] // a pair of cache lines: the neighbour shard's writes must not disturb ours
+pub struct ShardMeter {
+    sequence: AtomicU64,
+    words: [AtomicU64; WORDS],
+}
+
+impl ShardMeter {
+    fn new() -> Self {
+        Self { sequence: AtomicU64::new(0), words: [const { AtomicU64::new(0) }; WORDS] }
+    }
+
+    /// The newest whole snapshot. Waits only while a publication (some 50 stores) is under way.
+    pub fn read(&self) -> ShardSnapshot {
+        let mut words = [0; WORDS];
+        let mut tries = 0_u32;
+        loop {
+            let before = self.sequence.load(Ordering::Acquire);
+            if before & 1 == 0 {
+                for (to, from) in words.iter_mut().zip(&self.words) {
+                    *to = from.load(Ordering::Relaxed);
+                }
+                fence(Ordering::Acquire);
+                if self.sequence.load(Ordering::Relaxed) == before {
+                    return ShardSnapshot::unflatten(&words);
+                }
+            }
+            tries += 1;
+            if tries.is_multiple_of(SPINS) {
+                std::thread::yield_now();
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+    }
+
+    fn write(&self, words: &[u64; WORDS]) {
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        self.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
+        fence(Ordering::Release);
+        for (to, from) in self.words.iter().zip(words) {
+            to.store(*from, Ordering::Relaxed);
+        }
+        self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
+    }
+}
+
+/// What a shard hands over once a second.
+#[derive(Debug, Default)]
+pub struct ShardReport {
+    /// What was recorded since the last report that was taken.
+    pub stages: StageHistograms,
+    /// All gateways this shard owns, with totals since each became known.
+    pub gateways: Vec<GatewayRow>,
+    /// Warnings by reason, totals since the shard started. The reasons are texts of the program, so there are few.
+    pub warnings: Vec<(&'static str, u64)>,
+}
+
+/// The shard's own end: the only writer of its [`ShardMeter`].
+#[derive(Debug)]
+pub struct ShardPublisher {
+    meter: Arc<ShardMeter>,
+    filled: Sender<Box<ShardReport>>,
+    empty: Receiver<Box<ShardReport>>,
+}
+
+/// The meter's end of one shard.
+#[derive(Debug)]
+pub(super) struct ShardEnd {
+    pub(super) meter: Arc<ShardMeter>,
+    filled: Receiver<Box<ShardReport>>,
+    empty: Sender<Box<ShardReport>>,
+}
+
+/// Both ends of one shard.
+pub(super) fn ends() -> (ShardPublisher, ShardEnd) {
+    let meter = Arc::new(ShardMeter::new());
+    let (filled, filled_end) = bounded(REPORTS_WAITING);
+    let (empty_end, empty) = bounded(REPORTS_WAITING);
+    for _ in 0..REPORTS_WAITING {
+        let _ = empty_end.try_send(Box::default());
+    }
+    let publisher = ShardPublisher { meter: Arc::clone(&meter), filled, empty };
+    (publisher, ShardEnd { meter, filled: filled_end, empty: empty_end })
+}
+
+impl ShardPublisher {
+    /// Publishes the shard's numbers; once a turn of the pump.
+    pub fn publish(&mut self, snapshot: &ShardSnapshot) {
+        self.meter.write(&snapshot.flatten());
+    }
+
+    /// Hands over what `stages` holds and leaves it empty; `fill` writes the rows and warnings into the report (both
+    /// come empty). Once a second. Returns false, with nothing changed and `fill` not called, when the meter has not yet
+    /// taken the reports before: the shard goes on recording and the next report holds it all.
+    pub fn hand_over(&mut self, stages: &mut StageHistograms, fill: impl FnOnce(&mut ShardReport)) -> bool {
+        let Ok(mut report) = self.empty.try_recv() else { return false };
+        std::mem::swap(&mut report.stages, stages);
+        fill(&mut report);
+        match self.filled.try_send(report) {
+            Ok(()) => true,
+            // There are as many boxes as places in the lane, so only a meter that is gone gets here: nobody reads any more.
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        }
+    }
+}
+
+impl ShardEnd {
+    /// Takes all reports that wait, oldest first.
+    pub(super) fn take_reports(&self, mut each: impl FnMut(&ShardReport)) {
+        while let Ok(mut report) = self.filled.try_recv() {
+            each(&report);
+            report.stages.clear();
+            report.gateways.clear();
+            report.warnings.clear();
+            // Cannot be full: there are as many boxes as places. A shard that is gone needs none.
+            let _ = self.empty.try_send(report);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use crate::model::stage::Stage;
+
+    /// Every word of a publication is the same number, so a torn read shows itself. Bounded by iterations on both sides.
+    #[test]
+    fn a_read_is_never_torn_under_a_hammering_writer() {
+        const WRITES: u64 = 300_000;
+        let meter = ShardMeter::new();
+        let (reads, changes) = std::thread::scope(|scope| {
+            let readers: Vec<_> = (0..2)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let (mut last, mut reads, mut changes) = (0, 0_u64, 0_u64);
+                        while last != WRITES {
+                            let words = meter.read().flatten();
+                            assert!(words.iter().all(|word| *word == words[0]), "torn: {words:?}");
+                            assert!(words[0] >= last, "back in time: {} after {last}", words[0]);
+                            changes += u64::from(words[0] != last);
+                            last = words[0];
+                            reads += 1;
+                        }
+                        (reads, changes)
+                    })
+                })
+                .collect();
+            for number in 1..=WRITES {
+                meter.write(&[number; WORDS]);
+            }
+            readers.into_iter().map(|reader| reader.join().unwrap()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
+        });
+        assert!(changes >= 2 && reads >= changes, "{reads} reads, {changes} changes");
+    }
+
+    #[test]
+    fn a_full_lane_keeps_what_was_recorded_for_the_next_report() {
+        let (mut publisher, end) = ends();
+        let mut stages = StageHistograms::default();
+        let mut taken = 0;
+        for round in 0..5 {
+            stages.record(Stage::Event, Duration::from_millis(1));
+            let fits = publisher.hand_over(&mut stages, |report| report.warnings.push(("full", round)));
+            assert_eq!(fits, round < REPORTS_WAITING as u64);
+        }
+        assert_eq!(stages.count(Stage::Event), 3);
+        let mut rounds = Vec::new();
+        end.take_reports(|report| {
+            taken += report.stages.count(Stage::Event);
+            rounds.extend(report.warnings.iter().map(|warning| warning.1));
+        });
+        assert_eq!((taken, rounds), (2, vec![0, 1]));
+        assert!(publisher.hand_over(&mut stages, |report| assert!(report.warnings.is_empty())));
+        end.take_reports(|report| taken += report.stages.count(Stage::Event));
+        assert_eq!((taken, stages.count(Stage::Event)), (5, 0));
+    }
+}
