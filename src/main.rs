@@ -152,7 +152,7 @@ impl Ears {
         match &self.opener {
             // One that waits already opens what this one asks for.
             Some(opener) => drop(opener.try_send(())),
-            None => tracing::info!("signal {SIGHUP}: log.output is no file, there is nothing to open again"),
+            None => tracing::info!("signal {SIGHUP}: log.output is not a file; nothing to reopen"),
         }
     }
 

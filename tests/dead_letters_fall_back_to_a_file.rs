@@ -41,7 +41,7 @@ fn dead_letters_fall_back_to_a_file() {
     let ids = world.ids(&[]);
     assert_eq!(ids.len(), 3, "each letter once: {ids:?}");
     let list = world.dlq(&["list"]);
-    assert!(list.err.contains("1 line(s) are no letter"), "{list:?}");
+    assert!(list.err.contains("1 line(s) are not letters"), "{list:?}");
     let shown = &world.dlq_json(&["show", &ids[1]])[0];
     assert_eq!((&shown["sequence"], &shown["event"]["content"]), (&4.into(), &"message 1".into()));
 
@@ -59,7 +59,7 @@ fn dead_letters_fall_back_to_a_file() {
 
 fn replay_needs_a_listener_and_is_done_once(world: &World, ids: &[String]) {
     let nobody = world.dlq(&["replay", &ids[1]]);
-    assert!(nobody.code == 1 && nobody.err.contains("nobody listens on"), "{nobody:?}");
+    assert!(nobody.code == 1 && nobody.err.contains("no subscriber on"), "{nobody:?}");
     assert_eq!(world.ids(&[]).len(), 3, "it stays");
     let client = world.client();
     let subscription = client.subscribe(TOPIC).expect("a subscription");

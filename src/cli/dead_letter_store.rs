@@ -205,7 +205,7 @@ impl Shelf {
                 if notes.broken_lines > 0 {
                     let (path, count) = (file.path().display(), notes.broken_lines);
                     self.notes
-                        .push(format!("{path}: {count} line(s) are no letter (torn by a crash?) and passed over"));
+                        .push(format!("{path}: {count} line(s) are not letters (torn by a crash?); skipped"));
                 }
                 entries = latest_of_each(entries);
             }
@@ -309,7 +309,7 @@ impl Shelf {
                 Err(why) => Err(why),
             },
             ConsumerMode::Core if wire.publish(request)? => Ok(replay.is_for_one),
-            ConsumerMode::Core => Err(format!("nobody listens on {subject}: is an engine running?")),
+            ConsumerMode::Core => Err(format!("no subscriber on {subject}: is an engine running?")),
         })
     }
 }

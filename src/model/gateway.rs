@@ -89,7 +89,7 @@ impl Endpoint {
         let rest = rest.trim_end_matches('/');
         let (host, port) = rest.rsplit_once(':').ok_or(format!("endpoint {text:?} has no port"))?;
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let port = port.parse().map_err(|_| format!("endpoint {text:?}: {port:?} is no port"))?;
+        let port = port.parse().map_err(|_| format!("endpoint {text:?}: {port:?} is not a port number"))?;
         if host.is_empty() || host.contains(['/', '@', ' ']) || port == 0 {
             return Err(format!("endpoint {text:?} is not host:port"));
         }

@@ -326,7 +326,7 @@ impl Push {
             };
             if known == Known::Bad {
                 let name = self.users.text(*user).to_owned();
-                self.warn("bad_route", || format!("user {name}: the route in the store is no JSON with a gateway_id"));
+                self.warn("bad_route", || format!("user {name}: the route in the store is not JSON with a gateway_id"));
             }
             self.users.set_route(*user, known);
             if ask.due.is_some() {

@@ -92,7 +92,7 @@ impl Meter {
     /// come with other labels; the same name and labels replace the older one. The labels' values must be a bounded set.
     ///
     /// # Panics
-    /// When `name` is no metric name, or is registered as a gauge.
+    /// When `name` is not a metric name, or is registered as a gauge.
     pub fn counter(
         &self,
         name: &'static str,
@@ -106,7 +106,7 @@ impl Meter {
     /// Adds a gauge; see [`counter`](Self::counter).
     ///
     /// # Panics
-    /// When `name` is no metric name, or is registered as a counter.
+    /// When `name` is not a metric name, or is registered as a counter.
     pub fn gauge(
         &self,
         name: &'static str,

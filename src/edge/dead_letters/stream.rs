@@ -142,7 +142,7 @@ impl LetterStream {
             Some(Answer::Message(bytes)) => bytes,
         };
         let Ok(answer) = serde_json::from_slice::<ApiAnswer>(&bytes) else {
-            return Judged::End(Published::Failed("what answered is no JetStream".to_owned()));
+            return Judged::End(Published::Failed("the answer is not from JetStream".to_owned()));
         };
         Judged::End(match answer.error {
             Some(fault) if fault.err_code == code::MESSAGE_TOO_LARGE => Published::TooLarge,
@@ -239,7 +239,7 @@ impl LetterStream {
         let answer = wire.call(Request { subject, headers: Vec::new(), payload: ask.as_bytes() })?;
         let Answer::Message(bytes) = answer else { return Ok(Ok(None)) };
         let Ok(answer) = serde_json::from_slice::<ApiAnswer>(&bytes) else {
-            return Ok(Err("what answered is no JetStream".to_owned()));
+            return Ok(Err("the answer is not from JetStream".to_owned()));
         };
         let absent = [code::NO_MESSAGE, code::NO_STREAM, code::NOT_ENABLED, code::NOT_ENABLED_FOR_ACCOUNT];
         Ok(match &answer.error {
@@ -261,7 +261,7 @@ impl LetterStream {
             Ok(answer) if !answer.stream.is_empty() => {
                 Err(format!("stream {} took it, and the engine reads {stream}", answer.stream))
             }
-            _ => Err("what answered is no JetStream".to_owned()),
+            _ => Err("the answer is not from JetStream".to_owned()),
         })
     }
 }

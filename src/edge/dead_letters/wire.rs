@@ -175,7 +175,7 @@ impl Wire {
         let deadline = Instant::now() + self.timeout;
         let line = self.line(deadline)?;
         let info = line.strip_prefix("INFO ").and_then(|json| serde_json::from_str::<Info>(json).ok());
-        let info = info.ok_or_else(|| self.away("what answers there is no NATS server"))?;
+        let info = info.ok_or_else(|| self.away("the peer is not a NATS server"))?;
         if info.tls_required || !info.headers {
             let why = if info.tls_required { "asks for TLS, which is not spoken here" } else { "takes no headers" };
             return Err(WireError::Refused(format!("NATS at {} {why}", self.server)));
@@ -311,7 +311,7 @@ impl Wire {
                     return Err(WireError::Refused(format!("NATS at {} says {rest}; {check}", self.server)));
                 }
                 "MSG" | "HMSG" => return self.message(verb == "HMSG", rest, deadline),
-                _ => return Err(self.away("what comes is no NATS")),
+                _ => return Err(self.away("the peer does not speak the NATS protocol")),
             }
         }
     }
@@ -321,7 +321,7 @@ impl Wire {
         let number = |back: usize| words.len().checked_sub(back).and_then(|at| words[at].parse::<usize>().ok());
         let (head, all) = (if has_headers { number(2) } else { Some(0) }, number(1));
         let (Some(subject), Some(head), Some(all)) = (words.first(), head, all) else {
-            return Err(self.away("what comes is no NATS"));
+            return Err(self.away("the peer does not speak the NATS protocol"));
         };
         if head > all || all > MESSAGE_BYTES_MAX {
             return Err(self.away(&format!("a message of {all} bytes is not read")));
@@ -346,7 +346,7 @@ impl Wire {
                 return Ok(line);
             }
             if unread.len() > LINE_BYTES_MAX {
-                return Err(self.away("what comes is no NATS"));
+                return Err(self.away("the peer does not speak the NATS protocol"));
             }
             self.fill(deadline)?;
         }

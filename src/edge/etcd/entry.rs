@@ -96,7 +96,7 @@ fn endpoints(value: &Value, faults: &mut Faults) -> Result<Vec<Endpoint>, (Regis
         }
     }
     if bad > BAD_ENDPOINTS_TOLD {
-        let why = format!("{} more of its endpoints are no addresses", bad - BAD_ENDPOINTS_TOLD);
+        let why = format!("{} more of its endpoints are not addresses", bad - BAD_ENDPOINTS_TOLD);
         faults.push((RegistryFault::BadEndpoint, why));
     }
     other.good.retain(|endpoint| !grpc.good.contains(endpoint));

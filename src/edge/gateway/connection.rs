@@ -200,7 +200,7 @@ async fn connect_to(target: &Target, endpoint: &Endpoint, address: SocketAddr) -
     let mut link = Link { svc, client: Some(client), ended: None, goaway: Goaway::No, connection_task };
     link.alongside(poll_fn(|cx| wire.poll_greeted(cx)))
         .await
-        .and_then(|settings| if settings { Ok(()) } else { Err("the first frame is no SETTINGS frame".to_owned()) })
+        .and_then(|settings| if settings { Ok(()) } else { Err("the first frame is not a SETTINGS frame".to_owned()) })
         .map_err(|cause| format!("no HTTP/2: {cause}"))?;
     Ok((link, Rc::downgrade(&wire)))
 }

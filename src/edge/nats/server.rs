@@ -111,7 +111,7 @@ impl Server {
         };
         let port = match port {
             None => DEFAULT_PORT,
-            Some(port) => port.parse().map_err(|_| "its port is no number up to 65535".to_owned())?,
+            Some(port) => port.parse().map_err(|_| "its port is not a number up to 65535".to_owned())?,
         };
         if host.is_empty() || host.contains(['/', '?', '#', ' ']) || port == 0 {
             return Err("it is not host:port".to_owned());
@@ -145,7 +145,7 @@ fn introduce(stream: io::Result<TcpStream>, timeout: Duration) -> Result<(), Str
         .set_read_timeout(Some(timeout))
         .and_then(|()| stream.read_exact(&mut word))
         .map_err(|error| format!("accepts connections but does not answer within {timeout:?} ({error})"))?;
-    if &word == b"INFO " { Ok(()) } else { Err("what answers there is no NATS server".to_owned()) }
+    if &word == b"INFO " { Ok(()) } else { Err("the peer is not a NATS server".to_owned()) }
 }
 
 /// The servers of a comma list, each with its own credentials or else the fallback.

@@ -33,7 +33,7 @@ struct Mismatch(&'static str);
 
 impl From<Malformed> for Mismatch {
     fn from(Malformed: Malformed) -> Self {
-        Self("it is no answer (malformed frame)")
+        Self("malformed frame")
     }
 }
 

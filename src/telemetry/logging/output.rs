@@ -43,7 +43,7 @@ impl LogFile {
     pub fn open_again(&self) -> io::Result<()> {
         // To open a pipe again would wait for a reader.
         if std::fs::metadata(&self.0.path).is_ok_and(|found| !found.is_file()) {
-            return Err(io::Error::other("it is no regular file"));
+            return Err(io::Error::other("not a regular file"));
         }
         let fresh = append(&self.0.path)?;
         *self.0.file.lock().unwrap_or_else(PoisonError::into_inner) = fresh;

@@ -20,9 +20,9 @@ impl std::fmt::Debug for Registered {
 /// Puts `new` among `all`, which stay sorted by name; one of the same name and labels is replaced.
 ///
 /// # Panics
-/// When the name is no metric name, or is there already as the other kind: both are mistakes of the program.
+/// When the name is not a metric name, or is there already as the other kind: both are mistakes of the program.
 pub(super) fn put(all: &mut Vec<Registered>, new: Registered) {
-    assert!(is_metric_name(new.name), "{:?} is no metric name (lower case, no _total)", new.name);
+    assert!(is_metric_name(new.name), "{:?} is not a metric name (lower case, no _total)", new.name);
     let start = all.partition_point(|one| one.name < new.name);
     let end = all.partition_point(|one| one.name <= new.name);
     let same_name = &mut all[start..end];

@@ -88,7 +88,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name => f.write_str("the name server does not answer"),
-            Self::Address(address) => write!(f, "{address} lets nobody in"),
+            Self::Address(address) => write!(f, "{address} refuses every login"),
             Self::Ending(session) => write!(f, "the statement of session {session} is being ended"),
         }
     }

@@ -202,7 +202,7 @@ impl Pulls {
                     self.not_before = Some(now + REFUSED_PAUSE);
                 }
             }
-            503 => return Heard::Lost("nobody answers for the consumer (is JetStream enabled?)".to_owned()),
+            503 => return Heard::Lost("no responder for the consumer (is JetStream enabled?)".to_owned()),
             code => {
                 self.end(id);
                 self.not_before = Some(now + REFUSED_PAUSE);
