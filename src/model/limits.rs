@@ -1,6 +1,7 @@
-//! Every bound of the engine in one place, with what relates them asserted when the program is compiled.
+//! The bounds that several modules share, or that must stand in a certain relation to each other. The relations are asserted at compile
+//! time.
 //!
-//! A queue or cache that is not bounded by a number of this file is a defect.
+//! A bound that one module alone needs stands in that module. Each queue, cache and table has a bound in one of the two places.
 
 use std::time::Duration;
 
@@ -252,7 +253,7 @@ pub const SHARD_PREEMPT_AFTER: Duration = Duration::from_millis(1);
 /// The same before a shard's first task has run. glommio parks when this passes between its look at the sockets and its
 /// first task (a busy machine took the CPU away), and before that task there is no timer that would wake it.
 pub const SHARD_START_PATIENCE: Duration = Duration::from_secs(60);
-/// How long a shard that parked with work to do sleeps at the most (see `shard::net`); costs a wake-up each time.
+/// How long a shard that parked with work to do sleeps at the most (see `shard::wakeup_guard`); costs a wake-up each time.
 pub const SHARD_NET_EVERY: Duration = Duration::from_millis(4);
 /// Memory registered with io_uring a shard: nothing here uses it, and more would not fit common memlock limits.
 pub const SHARD_IO_MEMORY_BYTES: usize = 64 * 1024;
