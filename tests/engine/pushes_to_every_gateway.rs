@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use loadtest::gateways::Protocols;
+use loadtest::gateways::{Gateway, Protocols, Record};
 use prost::Message;
 use testkit::engine::{PATIENCE, Process, SECRETS, World, event, eventually};
 
@@ -59,27 +59,15 @@ fn each_event_reaches_every_member_once() {
         .map(|record| (record.gateway.to_string(), record.session.clone(), record.recipient.clone(), record.msg_id))
         .collect();
     assert_eq!(seen, expected);
-    for record in records.iter().filter(|record| record.session == "group:1") {
-        let message = record.message.as_ref().expect("a plain gateway keeps messages");
-        let meta = message.session_meta.as_ref().expect("the event named its session");
-        assert_eq!(
-            (meta.name.as_str(), meta.r#type, message.content.as_str()),
-            ("the group", 2, &*format!("message {}", record.msg_id))
-        );
-    }
-    for (gateway, (_, protocols)) in gateways.iter().zip(GATEWAYS) {
-        let one_stream = protocols != Protocols::UNARY;
-        assert_eq!(gateway.accepted(), 1, "{}: one connection", gateway.id());
-        assert!(!one_stream || gateway.streams() == 1, "{}: one stream, not {}", gateway.id(), gateway.streams());
-    }
+    assert_session_is_told(&records);
+    assert_one_connection_each(&gateways);
 
-    let offline = ROUNDS as u64;
-    let skipped = (ROUNDS - ROUNDS / 3 + ROUNDS * 10) as u64;
+    let (offline, skipped) = (ROUNDS as u64, (ROUNDS - ROUNDS / 3 + ROUNDS * 10) as u64);
+    let told = expected.len() as u64;
     assert_eq!(metrics.events("settled"), events);
-    assert_eq!(metrics.recipients("delivered"), expected.len() as u64, "{}", metrics.numbers());
-    assert_eq!(metrics.unreached("offline"), offline, "{}", metrics.numbers());
-    assert_eq!(metrics.recipients("skipped_sender"), skipped, "{}", metrics.numbers());
-    assert_eq!(metrics.of("recipients_ended_total", ""), expected.len() as u64 + offline + skipped);
+    let ends = ["delivered", "skipped_sender"].map(|end| metrics.recipients(end));
+    assert_eq!((ends, metrics.unreached("offline")), ([told, skipped], offline), "{}", metrics.numbers());
+    assert_eq!(metrics.of("recipients_ended_total", ""), told + offline + skipped);
     for stage in ["intake", "members", "routes", "event"] {
         // The shards hand their histograms over once a second.
         eventually(&format!("{events} events in the stage {stage}"), || stage_count(&engine, stage) == events);
@@ -93,6 +81,27 @@ fn each_event_reaches_every_member_once() {
         expected.len()
     );
     assert_eq!(output.lines().filter(|line| line.contains(&report)).count(), 1, "{output}");
+}
+
+/// The events of the group named their session, and so does what the gateways got.
+fn assert_session_is_told(records: &[Record]) {
+    for record in records.iter().filter(|record| record.session == "group:1") {
+        let message = record.message.as_ref().expect("a plain gateway keeps messages");
+        let meta = message.session_meta.as_ref().expect("the event named its session");
+        assert_eq!(
+            (meta.name.as_str(), meta.r#type, message.content.as_str()),
+            ("the group", 2, &*format!("message {}", record.msg_id))
+        );
+    }
+}
+
+/// Each gateway has one connection and, where it streams, one stream.
+fn assert_one_connection_each(gateways: &[Gateway]) {
+    for (gateway, (_, protocols)) in gateways.iter().zip(GATEWAYS) {
+        let one_stream = protocols != Protocols::UNARY;
+        assert_eq!(gateway.accepted(), 1, "{}: one connection", gateway.id());
+        assert!(!one_stream || gateway.streams() == 1, "{}: one stream, not {}", gateway.id(), gateway.streams());
+    }
 }
 
 /// How many values a stage has on the page of histograms; its time is more than nothing when it has any.

@@ -26,6 +26,27 @@ impl Drop for OnEnd<'_> {
     }
 }
 
+/// How many transactions waited for a lock at once.
+fn watch_locks(server: &Maria, is_over: &AtomicBool, most_waiting: &AtomicU64) {
+    let mut watch = root(server);
+    while !is_over.load(Ordering::Acquire) {
+        let waiting: u64 = watch.query_first(WAITING).expect("a number").expect("a row");
+        most_waiting.fetch_max(waiting, Ordering::AcqRel);
+        // The server refreshes this table only when it was not read for 100 ms.
+        std::thread::park_timeout(Duration::from_millis(150));
+    }
+}
+
+/// Both locked rows are told as locks, with the session and the user.
+fn assert_told_of_locks(locked: &[(u64, String)]) {
+    for number in [7, 250] {
+        let (_, why) = locked.iter().find(|(locked, _)| *locked == number).expect("both are locked");
+        let (user, session) = (format!("\"user-{number}\""), format!("\"s-{number}\""));
+        assert!(why.contains("lock") && why.contains(&user) && why.contains(&session), "{why}");
+        assert!(!why.contains("network"), "{why}");
+    }
+}
+
 #[test]
 fn one_locked_row_stops_no_other() {
     let server = Maria::start().expect("MariaDB");
@@ -50,15 +71,7 @@ fn one_locked_row_stops_no_other() {
     };
     std::thread::scope(|scope| {
         let _over = OnEnd(&is_over);
-        scope.spawn(|| {
-            let mut watch = root(&server);
-            while !is_over.load(Ordering::Acquire) {
-                let waiting: u64 = watch.query_first(WAITING).expect("a number").expect("a row");
-                most_waiting.fetch_max(waiting, Ordering::AcqRel);
-                // The server refreshes this table only when it was not read for 100 ms.
-                std::thread::park_timeout(Duration::from_millis(150));
-            }
-        });
+        scope.spawn(|| watch_locks(&server, &is_over, &most_waiting));
         let started = Instant::now();
         (0..500).for_each(ask);
         let mut locked = Vec::new();
@@ -81,12 +94,7 @@ fn one_locked_row_stops_no_other() {
         println!("500 asks, {first} of them met a lock: {took:?}");
         assert!(took < Duration::from_secs(8), "{took:?}");
         assert!((2..20).contains(&first), "{locked:?}");
-        for number in [7, 250] {
-            let (_, why) = locked.iter().find(|(locked, _)| *locked == number).expect("both are locked");
-            let (user, session) = (format!("\"user-{number}\""), format!("\"s-{number}\""));
-            assert!(why.contains("lock") && why.contains(&user) && why.contains(&session), "{why}");
-            assert!(!why.contains("network"), "{why}");
-        }
+        assert_told_of_locks(&locked);
         assert_eq!(threads.health(), Health::Ready, "the others were stored");
         // Asked again and again, they hold up nobody any more.
         for round in 0..5 {
