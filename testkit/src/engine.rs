@@ -17,25 +17,16 @@ use loadtest::servers::{Etcd, EtcdOptions, Maria, Nats, NatsAuth, NatsOptions, R
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 use prost::Message;
-use task_engine::model::proto::event::PushEvent;
 use tempfile::TempDir;
 
-/// How long anything may take on a busy machine with two cores.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub use crate::events::event;
+pub use crate::wait::{PATIENCE, eventually};
+
 /// The passwords of NATS, Redis, MySQL and etcd: none may ever be seen.
 pub const SECRETS: [&str; 4] = ["geheim-nats", "geheim-redis", "geheim-mysql", "geheim-etcd"];
 
 /// The topic of the events.
 pub const SUBJECT: &str = "resonance.push.event.v1";
-
-/// Looks again and again until it holds; panics with `what` after [`PATIENCE`].
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "never came true: {what}");
-        std::thread::park_timeout(Duration::from_millis(10));
-    }
-}
 
 /// The `task-engine` that Cargo builds for these tests: it lies beside the folder of the test binaries.
 fn binary() -> PathBuf {
@@ -233,20 +224,6 @@ impl Publisher {
     }
 }
 
-/// A text message as publishers of today send it.
-pub fn event(session: &str, from: &str, msg_id: i64) -> PushEvent {
-    PushEvent {
-        msg_id,
-        seq_id: msg_id,
-        session_id: session.to_owned(),
-        from_username: from.to_owned(),
-        content: format!("message {msg_id}"),
-        r#type: "text".to_owned(),
-        timestamp: 1_700_000_000,
-        ..PushEvent::default()
-    }
-}
-
 /// The running binary; killed with its value.
 pub struct Process {
     child: Child,
@@ -321,8 +298,7 @@ impl Process {
 
     /// Sends any signal.
     pub fn send(&self, signal: i32) {
-        // SAFETY: a plain system call on the id of a child that was not waited for yet.
-        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+        crate::signals::send(&self.child, signal);
     }
 
     /// SIGTERM; gives its exit status and all it wrote.

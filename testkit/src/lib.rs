@@ -4,7 +4,10 @@
 #![allow(missing_docs, reason = "helpers of tests whose names say what they do")]
 
 pub mod engine;
+pub mod events;
 pub mod frames;
 pub mod mysql_etcd;
 pub mod redis_only;
+pub mod signals;
 pub mod table;
+pub mod wait;

@@ -4,20 +4,13 @@ use std::future::Future;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions};
 use mysql::prelude::Queryable;
 use tempfile::TempDir;
 
-/// Looks again and again until it holds; panics with `what` after 30 s.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !holds() {
-        assert!(Instant::now() < deadline, "never came true: {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
-}
+pub use crate::wait::eventually;
 
 /// A port nobody listens on now.
 pub fn free_port() -> u16 {
@@ -42,12 +35,11 @@ impl Process {
     }
 
     fn signal(&self, signal: i32) {
-        let id = self.0.as_ref().expect("it runs").id();
+        let child = self.0.as_ref().expect("it runs");
         if signal == libc::SIGSTOP {
-            return loadtest::servers::freeze(id).expect("it stands still");
+            return loadtest::servers::freeze(child.id()).expect("it stands still");
         }
-        // SAFETY: plain system call on the id of a child that was not waited for yet.
-        assert_eq!(unsafe { libc::kill(id as i32, signal) }, 0);
+        crate::signals::send(child, signal);
     }
 }
 

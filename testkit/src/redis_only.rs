@@ -73,9 +73,7 @@ impl Server {
         if frozen {
             return loadtest::servers::freeze(child.id()).expect("it stands still");
         }
-        // SAFETY: a signal to our own child, which was not waited for yet, so the id is still its.
-        let done = unsafe { libc::kill(child.id() as i32, libc::SIGCONT) };
-        assert_eq!(done, 0);
+        crate::signals::send(child, libc::SIGCONT);
     }
 
     /// How to reach it.

@@ -3,19 +3,17 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 pub use loadtest::servers::NatsVersion;
 use loadtest::servers::{Nats, NatsAuth, NatsOptions};
 use prost::Message;
 use task_engine::config::{self, Flags};
 use task_engine::engine::adapters::{dead_letter_store_of, dead_letters_of};
-use task_engine::model::proto::event::PushEvent;
 use task_engine::ports::{DeadLetter, DeadLetterWriter, Origin};
 use tempfile::TempDir;
 
-/// How long anything may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub use testkit::wait::{PATIENCE, eventually};
+
 /// The server's token; must never be seen.
 pub const TOKEN: &str = "geheim-nats";
 pub const TOPIC: &str = "resonance.push.event.v1";
@@ -117,14 +115,7 @@ pub fn run(args: &[&str], folder: &Path) -> Said {
 }
 
 pub fn event(msg_id: i64) -> Vec<u8> {
-    let event = PushEvent {
-        msg_id,
-        session_id: "group:1".into(),
-        from_username: "ann".into(),
-        content: format!("message {msg_id}"),
-        ..PushEvent::default()
-    };
-    event.encode_to_vec()
+    testkit::events::event("group:1", "ann", msg_id).encode_to_vec()
 }
 
 pub fn letter(reason: &'static str, payload: Vec<u8>, recipient: Option<&str>) -> DeadLetter {
@@ -138,14 +129,5 @@ pub fn origin(sequence: u64) -> Origin {
         stream_sequence: Some(sequence),
         deliveries: 2,
         published_unix_nanos: Some(1_700_000_000_000_000_000),
-    }
-}
-
-/// Looks again and again until it holds.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "never came true: {what}");
-        std::thread::park_timeout(Duration::from_millis(10));
     }
 }

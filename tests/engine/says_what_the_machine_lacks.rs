@@ -98,8 +98,7 @@ fn a_soft_memlock_limit_is_raised() {
         assert!(Instant::now() < deadline && child.try_wait().expect("a child").is_none(), "it never ran");
         std::thread::park_timeout(Duration::from_millis(10));
     }
-    // SAFETY: a plain system call on the id of a child that was not waited for yet.
-    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGTERM) }, 0);
+    testkit::signals::send(&child, libc::SIGTERM);
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 }

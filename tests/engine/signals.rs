@@ -37,8 +37,7 @@ fn start_alone(folder: &Path, log: &str, stdout: Stdio) -> Alone {
 }
 
 fn send(engine: &Alone, signal: i32) {
-    // SAFETY: a plain system call on the id of a child that was not waited for yet.
-    assert_eq!(unsafe { libc::kill(engine.0.id() as i32, signal) }, 0);
+    testkit::signals::send(&engine.0, signal);
 }
 
 fn code(engine: &mut Alone) -> Option<i32> {

@@ -6,24 +6,15 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use task_engine::edge::nats::{Assignment, NatsSettings, NatsSource};
-use task_engine::ports::intake::{Intake, IntakeLane, session_id};
+use task_engine::ports::intake::{Intake, IntakeLane};
 use task_engine::ports::{Health, RunningSource, Source};
+use testkit::events::session_and_number;
 
-/// What a test waits for at the most, on a loaded machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Waits until something holds.
-pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !holds() {
-        assert!(started.elapsed() < PATIENCE, "still not after {PATIENCE:?}: {what}");
-        thread::sleep(Duration::from_millis(2));
-    }
-}
+pub use testkit::events::numbered as event;
+pub use testkit::wait::eventually as until;
 
 /// A nats-server that ends with the test.
 pub struct Server {
@@ -141,7 +132,7 @@ impl Taking {
     pub fn take(&self, seen: &mut Seen) {
         for (shard, lane) in self.lanes.iter().enumerate() {
             while let Some((payload, _)) = lane.try_take() {
-                let (session, number) = parse(&payload);
+                let (session, number) = session_and_number(&payload);
                 let (home, numbers) = seen.sessions.entry(session.clone()).or_insert((shard, Vec::new()));
                 assert_eq!(*home, shard, "{session} is on two shards");
                 assert!(
@@ -160,24 +151,4 @@ impl Taking {
 pub struct Seen {
     pub events: u64,
     pub sessions: BTreeMap<String, (usize, Vec<u64>)>,
-}
-
-/// A PushEvent with only a msg_id and a session_id.
-pub fn event(session: &str, number: u64) -> Vec<u8> {
-    let mut payload = vec![0x08];
-    let mut rest = number;
-    while rest >= 0x80 {
-        payload.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    payload.extend([rest as u8, 0x1a, session.len() as u8]);
-    payload.extend(session.as_bytes());
-    payload
-}
-
-fn parse(payload: &[u8]) -> (String, u64) {
-    let session = session_id(payload).expect("an event of these tests");
-    let length = payload[1..].iter().take_while(|&&byte| byte & 0x80 != 0).count() + 1;
-    let number = payload[1..=length].iter().rev().fold(0, |number, &byte| number << 7 | u64::from(byte & 0x7f));
-    (String::from_utf8_lossy(session).into_owned(), number)
 }

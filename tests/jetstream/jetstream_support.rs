@@ -2,16 +2,18 @@
 #![allow(deprecated, dead_code)]
 
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use loadtest::servers::NatsVersion;
 use loadtest::servers::{Nats, NatsOptions};
 use serde_json::Value;
 use task_engine::edge::nats::jetstream::setup::{MAX_AGE, SetupPlan, setup};
 use task_engine::edge::nats::{Assignment, JetStreamSettings, NatsSettings, NatsSource};
-use task_engine::ports::intake::{Intake, IntakeLane, session_id};
+use task_engine::ports::intake::{Intake, IntakeLane};
 use task_engine::ports::{DeliveryTag, Health, RunningSource, SettleAs, Settled, Source};
+use testkit::events::session_and_number;
+
+pub use testkit::events::numbered as event;
 
 /// What a test waits for at the most, on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,12 +21,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const ACK_WAIT: Duration = Duration::from_secs(2);
 pub const PARTITIONS: u32 = 4;
 
-pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !holds() {
-        assert!(started.elapsed() < PATIENCE, "still not after {PATIENCE:?}: {what}");
-        thread::sleep(Duration::from_millis(2));
-    }
+pub fn until(what: &str, holds: impl FnMut() -> bool) {
+    testkit::wait::eventually_within(PATIENCE, what, holds);
 }
 
 /// Each of these tests on Debian's nats-server and on the current one.
@@ -111,25 +109,6 @@ pub fn consumer(client: &nats::Connection, name: &str) -> Value {
     ask(client, &format!("$JS.API.CONSUMER.INFO.STREAM.{name}"), "")
 }
 
-/// A PushEvent with only a msg_id and a session_id.
-pub fn event(session: &str, number: u64) -> Vec<u8> {
-    let mut payload = vec![0x08];
-    let mut rest = number;
-    while rest >= 0x80 {
-        payload.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    payload.extend([rest as u8, 0x1a, session.len() as u8]);
-    payload.extend(session.as_bytes());
-    payload
-}
-
-fn number(payload: &[u8]) -> u64 {
-    assert!(session_id(payload).is_some(), "an event of these tests");
-    let length = payload[1..].iter().take_while(|&&byte| byte & 0x80 != 0).count() + 1;
-    payload[1..=length].iter().rev().fold(0, |number, &byte| number << 7 | u64::from(byte & 0x7f))
-}
-
 /// A started source and the lanes it fills.
 pub struct Taking {
     pub intake: Intake,
@@ -169,7 +148,7 @@ impl Taking {
     /// What is in the lanes.
     pub fn take(&self) -> Vec<(u64, DeliveryTag)> {
         let all = self.lanes.iter().flat_map(|lane| std::iter::from_fn(|| lane.try_take()));
-        all.map(|(payload, tag)| (number(&payload), tag)).collect()
+        all.map(|(payload, tag)| (session_and_number(&payload).1, tag)).collect()
     }
 
     /// Waits for so many.

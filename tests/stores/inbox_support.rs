@@ -12,8 +12,7 @@ use task_engine::ports::mailbox::Mailbox;
 use task_engine::ports::{InboxRows, LookupError};
 use task_engine::push::facts::{AskNo, Input};
 
-/// How long anything may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub use testkit::wait::{PATIENCE, eventually};
 
 pub fn settings(server: &Maria) -> MysqlSettings {
     MysqlSettings {
@@ -56,14 +55,5 @@ pub fn next(mailbox: &Mailbox) -> (AskNo, Result<NameList, LookupError>) {
             None => assert!(Instant::now() < deadline, "no answer came"),
         }
         std::thread::park_timeout(Duration::from_millis(2));
-    }
-}
-
-/// Looks again and again until it holds.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "never came true: {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
     }
 }
