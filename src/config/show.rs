@@ -52,7 +52,7 @@ const SAMPLE_HEAD: &str = "\
 # RESONANCE_<SECTION>_<KEY> in capitals (mysql.password: RESONANCE_MYSQL_PASSWORD), which wins over the file; the
 # flags --cores and --admin win over both. `task-engine check-config FILE` shows what holds, or what is wrong.
 #
-# This file follows from the table in src/config/keys.rs; `UPDATE_SAMPLE=1 cargo test --test config_sample` writes it.
+# This file follows from the table in src/config/keys.rs; `UPDATE_SAMPLE=1 cargo test --test config` writes it.
 ";
 
 fn open(text: &mut String, section: &str) -> &'static str {

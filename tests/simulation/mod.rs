@@ -3,7 +3,6 @@
 
 mod broker;
 mod events;
-mod frames;
 mod gateways;
 mod keeping;
 mod oracle;

@@ -10,9 +10,9 @@ use task_engine::model::proto::gateway::{
 };
 use task_engine::ports::Protocol;
 use task_engine::push::facts::{CallError, StreamEnd};
+use testkit::frames::{frame, next_frame};
 
 use super::events::number_of;
-use super::frames::{frame, next_frame};
 use super::gateways::Reply;
 use super::oracle::{Answer, Outcome, Push};
 use super::plan::Fault;

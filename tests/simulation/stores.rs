@@ -1,10 +1,12 @@
 //! The member store and the route store: right, late, away (silent, or in words of their own), refusing or slow because of
 //! one session, empty for a moment, or answering with a wrong count; and the users and sessions that they tell of.
 
+mod routes;
+
 use std::collections::{BTreeSet, VecDeque};
 
 use task_engine::model::ids::{Nanos, SessionId};
-use task_engine::model::names::{NameList, Route, RouteList};
+use task_engine::model::names::{NameList, RouteList};
 use task_engine::ports::{DeadLetter, LookupError};
 use task_engine::push::facts::{AskNo, Input, Queue};
 
@@ -257,39 +259,6 @@ impl World {
         }
     }
 
-    /// A shard's connection to the route store stands; with tracking, it says so first.
-    pub fn connect_routes(&mut self, shard: usize) {
-        self.route_wires[shard].is_lost = false;
-        if self.plan.tracked {
-            self.route_wires[shard].is_tracking = true;
-            self.say(shard, Said::Tracked(true));
-        }
-    }
-
-    /// What was not said yet is lost, what was asked has no answer.
-    fn lose_routes(&mut self, shard: usize) {
-        self.trace.line(self.now, || format!("shard {shard} loses the route store"));
-        let wire = &mut self.route_wires[shard];
-        wire.is_lost = true;
-        wire.is_tracking = false;
-        let said = std::mem::take(&mut wire.said);
-        let unanswered = said.into_iter().filter_map(|(_, said)| match said {
-            Said::Answer(ask, _) => Some(ask),
-            _ => None,
-        });
-        let asks = unanswered.chain(wire.asks.drain(..).map(|(_, ask, _)| ask)).collect::<Vec<_>>();
-        let is_told_first = self.rng.chance(500);
-        if is_told_first {
-            self.say(shard, Said::Tracked(false));
-        }
-        for ask in asks {
-            self.say(shard, Said::Answer(ask, Err(LookupError::Unavailable("routes are away".into()))));
-        }
-        if !is_told_first {
-            self.say(shard, Said::Tracked(false));
-        }
-    }
-
     /// The engine is gone, and what it asked for.
     pub fn forget_lookups(&mut self) {
         self.member_asks.clear();
@@ -311,18 +280,6 @@ impl World {
         let answer_at = Nanos(read_at.0 + self.rng.within(0, 3) * MILLI);
         let asked_at = self.now;
         self.member_asks.push(MemberAsk { shard, ask, sessions, asked_at, read_at, answer_at, answer: None });
-    }
-
-    /// The core asks for routes.
-    pub fn routes_asked(&mut self, shard: usize, ask: AskNo, users: &NameList) {
-        let users = users.iter().map(|name| self.user_of[name]).collect::<Vec<_>>();
-        self.trace.line(self.now, || format!("< shard {shard}: routes {ask} of {users:?}"));
-        if self.route_wires[shard].is_lost {
-            return self.say(shard, Said::Answer(ask, Err(LookupError::Unavailable("routes are away".into()))));
-        }
-        let late = if self.fault(Fault::Lookups, 80) { 300 } else { 5 };
-        let due = self.soon(late);
-        self.route_wires[shard].asks.push_back((due, ask, users));
     }
 
     /// The stores read what they are asked for.
@@ -432,38 +389,6 @@ impl World {
         }
     }
 
-    fn read_routes(&mut self, users: &[usize]) -> Result<RouteList, LookupError> {
-        if self.now < self.outages.routes_until {
-            return Err(self.outage());
-        }
-        if self.fault(Fault::Lookups, 15) {
-            return Err(LookupError::Unavailable("routes are away".into()));
-        }
-        if self.fault(Fault::Lookups, 15) {
-            return Err(LookupError::Rejected("WRONGTYPE".into()));
-        }
-        let stranger = |user: usize| match self.users[user].stored {
-            Stored::Stranger(number) => format!("stranger-{number}"),
-            _ => String::new(),
-        };
-        let strangers = users.iter().map(|user| stranger(*user)).collect::<Vec<_>>();
-        // A proxy before several servers lacks the users whose server is away.
-        let lacks = if self.fault(Fault::Lookups, 30) { self.rng.pick(&[2, 3, 5]) } else { 1 };
-        let is_lacking = |user: usize| user % lacks == 1;
-        let routes = users.iter().zip(&strangers).map(|(user, stranger)| match self.users[*user].stored {
-            _ if is_lacking(*user) => Route::Unread,
-            Stored::At(gateway) => Route::Gateway(&self.gateways[gateway].id),
-            Stored::Stranger(_) => Route::Gateway(stranger),
-            Stored::Offline => Route::Offline,
-            Stored::Bad => Route::Bad,
-        });
-        let mut list = routes.collect::<RouteList>();
-        if self.fault(Fault::Lookups, 10) {
-            list.push(Route::Offline);
-        }
-        Ok(list)
-    }
-
     /// Answers of the member store, in any order.
     pub fn feed_members(&mut self, shard: usize) {
         let mut at = 0;
@@ -476,20 +401,6 @@ impl World {
             } else {
                 at += 1;
             }
-        }
-    }
-
-    /// What the route store said, in order.
-    pub fn feed_routes(&mut self, shard: usize) {
-        while self.route_wires[shard].said.front().is_some_and(|(due, _)| *due <= self.now) {
-            let (_, said) = self.route_wires[shard].said.pop_front().expect("looked at above");
-            let input = match said {
-                Said::Answer(ask, answer) => Input::Routes { ask, answer },
-                Said::Changed(user) => Input::RouteChanged(self.users[user].name.as_str().into()),
-                Said::Tracked(is_tracking) if self.plan.tracked => Input::RoutesTracked(is_tracking),
-                Said::Tracked(_) => Input::RoutesUnknown,
-            };
-            self.feed(shard, input);
         }
     }
 

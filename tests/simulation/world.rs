@@ -2,11 +2,14 @@
 //!
 //! A step moves the clock, lets the world change, and gives every shard one turn, as the pump would: facts, then flush.
 
+mod arrivals;
+mod checks;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
 use task_engine::model::ids::{Nanos, ShardId};
-use task_engine::model::limits::{REPEAT_WINDOW_AGE, SLOW_GATEWAY_TIMEOUTS};
+use task_engine::model::limits::SLOW_GATEWAY_TIMEOUTS;
 use task_engine::model::outcome::{EventEnd, RecipientEnd};
 use task_engine::ports::DeliveryTag;
 use task_engine::push::Push;
@@ -238,94 +241,6 @@ impl World {
         self.shards[shard].take(input);
     }
 
-    fn feed_events(&mut self, shard: usize) {
-        if self.is_cut_off {
-            return;
-        }
-        let room = match self.retreat_until {
-            Some(_) => usize::MAX,
-            None => self.shards[shard].room(),
-        };
-        let room = room.min(1 + self.rng.below(8));
-        for _ in 0..room {
-            let Some(arrival) = self.intake[shard].pop_front() else { return };
-            self.feed_event(shard, arrival);
-        }
-    }
-
-    pub fn feed_event(&mut self, shard: usize, arrival: Arrival) {
-        let number = arrival.tag.number;
-        if self.is_past_repeat_window(&arrival) {
-            let tag = &mut self.oracle.tags[number as usize];
-            (tag.is_taken, tag.is_settled) = (true, true);
-            self.broker.entries[tag.entry].is_settled = true;
-            return;
-        }
-        if self.oracle.tags[number as usize].is_taken {
-            // Which of its settlements is meant is known only when those so far have been heard.
-            self.flush(shard);
-        }
-        // What waits for a turn has its turn first: what it ends is not this event's.
-        while self.shards[shard].has_more() {
-            self.flush(shard);
-        }
-        let repeats = self.shards[shard].counts().events_ended[EventEnd::Repeat as usize];
-        self.oracle.tags[number as usize].handed_in();
-        self.trace.line(self.now, || format!("event tag {number} {:?}", arrival.key));
-        let given_back = self.given_back(shard);
-        let Some(key) = arrival.key else {
-            self.feed(shard, Input::Event { payload: arrival.payload, tag: arrival.tag });
-            self.bad_taken += u64::from(self.given_back(shard) == given_back);
-            return;
-        };
-        let before = (self.shards[shard].events_in_flight(), self.shards[shard].payload_bytes_in_flight());
-        self.feed(shard, Input::Event { payload: arrival.payload.clone(), tag: arrival.tag });
-        let after = (self.shards[shard].events_in_flight(), self.shards[shard].payload_bytes_in_flight());
-        if self.given_back(shard) > given_back {
-            self.next_order += 1;
-            self.oracle.tags[number as usize].is_turned_away = true;
-            return self.oracle.turned_away(key, self.next_order);
-        }
-        // A repeat that joins is in flight, and holds no bytes.
-        let has_joined = after.0 > before.0 && after.1 == before.1;
-        let is_repeat = self.shards[shard].counts().events_ended[EventEnd::Repeat as usize] > repeats;
-        let known = self.oracle.by_key.get(&key).copied().filter(|event| self.oracle.is_of_this_engine(*event));
-        if is_repeat {
-            let has_id = super::events::has_id(&arrival.payload);
-            assert!(has_id, "tag {number} {key:?} ended as a repeat and has no id");
-            assert!(known.is_some(), "tag {number} {key:?} ended as a repeat and is none");
-            return;
-        }
-        if has_joined {
-            let is_in_flight = known.is_some_and(|event| !self.oracle.events[event].is_settled);
-            return assert!(is_in_flight, "tag {number} {key:?} joined nothing");
-        }
-        let has_id = super::events::has_id(&arrival.payload);
-        let must_be_known = has_id && known.is_some_and(|event| self.oracle.must_be_known(event));
-        assert!(!must_be_known, "tag {number} {key:?} is a repeat and was taken as a new event");
-        self.note_event(key, &arrival);
-    }
-
-    fn given_back(&self, shard: usize) -> u64 {
-        self.shards[shard].counts().events_ended[EventEnd::GivenBack as usize]
-    }
-
-    /// A repeat so late that it counts as a new event: the world's publishers do not send it, so that a key is one
-    /// event.
-    fn is_past_repeat_window(&self, arrival: &Arrival) -> bool {
-        let known = arrival.key.and_then(|key| self.oracle.by_key.get(&key)).map(|event| &self.oracle.events[*event]);
-        known.is_some_and(|event| event.is_settled && self.now.since(event.settled_at) >= REPEAT_WINDOW_AGE)
-    }
-
-    fn note_event(&mut self, key: (usize, i64), arrival: &Arrival) {
-        self.next_order += 1;
-        let message = super::events::message_of(&arrival.payload);
-        let sender = self.user_of.get(&message.from_username).copied();
-        let event = self.oracle.take_event(key, message, sender, self.next_order, self.now);
-        let take = self.oracle.events[event].take;
-        self.oracle.tags[arrival.tag.number as usize].event = Some((event, take));
-    }
-
     /// Nothing is on its way between shards, or to them.
     pub fn clear_lanes(&mut self) {
         self.lanes.iter_mut().flatten().for_each(Lane::clear);
@@ -411,56 +326,6 @@ impl World {
                 self.trace.line(self.now, || format!("< shard {shard}: warn {reason}: {detail}"));
             }
         }
-    }
-
-    fn check_counts(&self, shard: usize) {
-        let push = &self.shards[shard];
-        let counts = push.counts();
-        let ended: u64 = counts.events_ended.iter().sum();
-        let in_flight = push.events_in_flight() as u64;
-        assert_eq!(counts.events_arrived, ended + in_flight, "shard {shard}: events are conserved");
-        let ended: u64 = counts.recipients_ended.iter().sum();
-        let in_flight = push.recipients_in_flight() as u64;
-        assert_eq!(counts.recipients_arrived, ended + in_flight, "shard {shard}: recipients are conserved");
-        let told = [RecipientEnd::Delivered, RecipientEnd::SkippedSender];
-        let reached = [&told[..], &[RecipientEnd::CutByStop, RecipientEnd::GivenBack]].concat();
-        let reached: u64 = reached.iter().map(|end| counts.recipients_ended[*end as usize]).sum();
-        assert_eq!(ended, reached + counts.unreached_by.iter().sum::<u64>(), "shard {shard}: each has its why");
-        self.check_causes(shard);
-        let (sessions, users) = push.kept();
-        assert!(sessions <= self.sessions.len(), "shard {shard} keeps {sessions} sessions");
-        assert!(users <= self.users.len(), "shard {shard} keeps {users} users");
-    }
-
-    /// Nobody ends as stored or buried before the stores have said so.
-    fn check_causes(&self, shard: usize) {
-        let ended = |end: RecipientEnd| self.shards[shard].counts().recipients_ended[end as usize];
-        let told = self.told(shard);
-        assert!(ended(RecipientEnd::Stored) <= told.rows, "shard {shard}: more stored than rows");
-        assert!(ended(RecipientEnd::InboxConflict) <= told.letters, "shard {shard}: more conflicts than letters");
-        let rejected = ended(RecipientEnd::InboxRejected) > 0;
-        assert!(!rejected || told.letters > 0, "shard {shard}: rejected without a letter");
-        let lost = self.shards[shard].activity().letters_lost;
-        assert!(lost <= told.lost, "shard {shard}: letters lost");
-        let is_each_lost = lost == told.lost || self.is_cut_off || !self.plan.letters_are_final();
-        assert!(is_each_lost, "shard {shard}: a refusal is final, and a letter is not lost");
-        assert!(lost == 0 || !self.plan.keepers_fail_whole(), "shard {shard}: a letter lost by an outage");
-        assert!(told.lost > 0 || ended(RecipientEnd::DeadLetterLost) == 0, "shard {shard}: lost without a cause");
-        if self.plan.inbox_is_on() {
-            let unstored = RecipientEnd::ALL.iter().filter(|end| {
-                let is_kept = [RecipientEnd::Stored, RecipientEnd::InboxConflict, RecipientEnd::InboxRejected];
-                let is_else = [RecipientEnd::DeadLetterLost, RecipientEnd::CutByStop, RecipientEnd::GivenBack];
-                end.is_unreached() && !is_kept.contains(end) && !is_else.contains(end)
-            });
-            assert_eq!(unstored.map(|end| ended(*end)).sum::<u64>(), 0, "shard {shard}: unreached and not stored");
-        }
-    }
-
-    /// What waits at gateways is in flight somewhere: an outbox holds nothing that has ended.
-    fn check_backlog(&self) {
-        let backlog: usize = self.shards.iter().flat_map(Push::outboxes).map(|outbox| outbox.backlog()).sum();
-        let open: usize = self.shards.iter().map(Push::recipients_in_flight).sum();
-        assert!(self.is_cut_off || backlog <= open, "{backlog} recipients wait at gateways, {open} are in flight");
     }
 
     /// How many recipients ended so, on all shards.

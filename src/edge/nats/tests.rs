@@ -1,4 +1,4 @@
-//! Addresses, secrets and waits, without a server. What needs one is in tests/intake_*.rs.
+//! Addresses, secrets and waits, without a server. What needs one is in tests/intake/.
 
 use std::net::TcpListener;
 

@@ -1,0 +1,10 @@
+//! Whole runs of the `loadtest` program, on real and on embedded servers. One promise a module.
+
+mod engine_support;
+mod run_support;
+
+mod bare_program_pushes;
+mod cold_visits_each_session_once;
+mod groups_are_told_apart;
+mod reference_engine_pushes;
+mod run_says_what_is_wrong;

@@ -1,0 +1,389 @@
+//! The real thing, for end-to-end tests: real NATS, Redis, MariaDB and etcd, each with a password, real gRPC gateways,
+//! and the `task-engine` binary between them.
+//!
+//! Promises that nothing outlives its value, and that every wait has a deadline and says what never came true.
+#![allow(deprecated, reason = "the sync nats client is the one the engine uses")]
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use etcd_client::Client;
+use loadtest::gateways::{Answer, Gateway, GatewayOptions, Log, Protocols, Record};
+use loadtest::servers::{Etcd, EtcdOptions, Maria, Nats, NatsAuth, NatsOptions, Redis, RedisOptions, free_ports};
+use mysql::prelude::Queryable;
+use mysql::{Conn, OptsBuilder};
+use prost::Message;
+use tempfile::TempDir;
+
+pub use crate::events::event;
+pub use crate::wait::{PATIENCE, eventually};
+
+/// The passwords of NATS, Redis, MySQL and etcd: none may ever be seen.
+pub const SECRETS: [&str; 4] = ["geheim-nats", "geheim-redis", "geheim-mysql", "geheim-etcd"];
+
+/// The topic of the events.
+pub const SUBJECT: &str = "resonance.push.event.v1";
+
+/// The `task-engine` that Cargo builds for these tests: it lies beside the folder of the test binaries.
+fn binary() -> PathBuf {
+    let me = std::env::current_exe().expect("a test binary");
+    me.ancestors().nth(2).expect("target/<profile>/deps/<test>").join("task-engine")
+}
+
+/// All servers, and what the gateways saw.
+pub struct World {
+    pub nats: Nats,
+    pub redis: Redis,
+    pub maria: Maria,
+    pub etcd: Etcd,
+    pub log: Arc<Log>,
+    folder: TempDir,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// A MariaDB that the engine may use.
+pub fn maria() -> Maria {
+    let maria = Maria::start().expect("MariaDB");
+    let root = OptsBuilder::new().ip_or_hostname(Some("127.0.0.1")).tcp_port(maria.port()).user(Some("root"));
+    let mut root = Conn::new(root.prefer_socket(false)).expect("root may connect");
+    root.query_drop(format!("CREATE USER engine@'%' IDENTIFIED BY '{}'", SECRETS[2])).expect("a user");
+    root.query_drop("GRANT ALL ON resonance.* TO engine@'%'").expect("a grant");
+    maria
+}
+
+impl World {
+    /// Starts the servers, empty.
+    pub fn start() -> Self {
+        let auth = NatsAuth::Token(SECRETS[0].to_owned());
+        // Larger than any gRPC message, so that the engine is the one who refuses.
+        let config = "max_payload: 8388608\n".to_owned();
+        let maria = maria();
+        Self {
+            nats: Nats::start(&NatsOptions { auth, config, ..NatsOptions::default() }).expect("NATS"),
+            redis: Redis::start(&RedisOptions { password: SECRETS[1].to_owned(), ..RedisOptions::default() })
+                .expect("Redis"),
+            maria,
+            etcd: Etcd::start(&EtcdOptions { root_password: SECRETS[3].to_owned() }).expect("etcd"),
+            log: Log::shared(),
+            folder: tempfile::tempdir().expect("a temp folder"),
+            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"),
+        }
+    }
+
+    /// A gateway that all tests' pushes are logged of, registered in etcd.
+    pub fn gateway(&self, id: &str, protocols: Protocols) -> Gateway {
+        let options = GatewayOptions::new(id, self.log.clone()).protocols(protocols);
+        let gateway = Gateway::start(options).expect("a gateway");
+        let metadata = match protocols {
+            Protocols::STREAM => format!(r#"{{"gateway_id":"{id}"}}"#),
+            other => format!(r#"{{"gateway_id":"{id}","push_protocols":"{}"}}"#, other.announcement()),
+        };
+        self.register(
+            id,
+            &format!(
+                r#"{{"id":"instance-{id}","name":"gateway-service","version":"1","metadata":{metadata},"endpoints":["grpc://{}"]}}"#,
+                gateway.addr()
+            ),
+        );
+        gateway
+    }
+
+    /// Writes one value of the registry.
+    pub fn register(&self, instance: &str, value: &str) {
+        let key = format!("/resonance/services/gateway-service/{instance}");
+        self.runtime.block_on(async {
+            let mut client =
+                Client::connect([self.etcd.addr()], self.etcd.connect_options()).await.expect("etcd answers");
+            client.put(key, value, None).await.expect("etcd writes");
+        });
+    }
+
+    /// Writes a session's members.
+    pub fn members<S: AsRef<str>>(&self, session: &str, users: &[S]) {
+        let rows = users.iter().map(|user| (session, user.as_ref()));
+        let statement = "INSERT INTO t_session_member (session_id, username) VALUES (?, ?)";
+        self.maria.connect().expect("MariaDB answers").exec_batch(statement, rows).expect("rows");
+    }
+
+    /// Writes a user's route as the gateways do.
+    pub fn route(&self, user: &str, gateway: &str) {
+        let value = format!(
+            r#"{{"username":"{user}","gateway_id":"{gateway}","remote_ip":"10.0.0.1","timestamp":1700000000}}"#
+        );
+        self.route_value(user, &value);
+    }
+
+    /// Writes anything as a user's route.
+    pub fn route_value(&self, user: &str, value: &str) {
+        let client = redis::Client::open(self.redis.url()).expect("an address");
+        let mut connection = client.get_connection().expect("Redis answers");
+        redis::cmd("SET").arg(format!("resonance:router:user:{user}")).arg(value).exec(&mut connection).expect("SET");
+    }
+
+    /// A connection that publishes.
+    pub fn publisher(&self) -> Publisher {
+        // By default the client waits up to a second before its first try.
+        let options = nats::Options::with_token(SECRETS[0]).reconnect_delay_callback(|_| Duration::ZERO);
+        Publisher(options.connect(self.nats.addr()).expect("a publisher's connection"))
+    }
+
+    /// Starts the binary with `shards` shards and these lines besides, and waits until it is ready.
+    pub fn engine(&self, shards: u16, more: &str) -> Process {
+        let engine = self.engine_not_ready(shards, more);
+        engine.wait_ready();
+        engine
+    }
+
+    /// The same without the wait.
+    pub fn engine_not_ready(&self, shards: u16, more: &str) -> Process {
+        self.engine_with(shards, more, &[])
+    }
+
+    /// The same with these variables, which win over the file.
+    pub fn engine_with(&self, shards: u16, more: &str, variables: &[(&str, &str)]) -> Process {
+        self.run(shards, &(self.yaml() + more), variables)
+    }
+
+    /// The same with a configuration of its own.
+    pub fn engine_of(&self, shards: u16, yaml: &str) -> Process {
+        self.run(shards, yaml, &[])
+    }
+
+    fn run(&self, shards: u16, yaml: &str, variables: &[(&str, &str)]) -> Process {
+        let port = free_ports(1).expect("a free port")[0];
+        let admin = format!("127.0.0.1:{port}");
+        let file = |name: &str| self.folder.path().join(format!("{name}-{port}"));
+        let (config, output) = (file("task.yaml"), file("output"));
+        std::fs::write(&config, yaml).expect("a configuration");
+        let out = std::fs::File::create(&output).expect("an output file");
+        let err = out.try_clone().expect("an output file");
+        let child = Command::new(binary())
+            .args(["--config".as_ref(), config.as_os_str()])
+            .args(["--cores", &shards.to_string(), "--admin", &admin])
+            // Where its file of dead letters goes.
+            .current_dir(self.folder.path())
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            .spawn()
+            .expect("the engine starts");
+        Process { child, admin, output }
+    }
+
+    /// The file of dead letters, when there are any.
+    pub fn letters(&self) -> PathBuf {
+        self.folder.path().join("task-engine-dead-letters.jsonl")
+    }
+
+    /// The configuration of an engine on these servers.
+    pub fn yaml(&self) -> String {
+        let [nats, redis, mysql, etcd] = SECRETS;
+        format!(
+            "nats:\n  url: nats://{}\n  token: {nats}\n  reconnect_delay: 100ms\n\
+             redis:\n  addr: {}\n  password: {redis}\n\
+             mysql:\n  host: 127.0.0.1\n  port: {}\n  username: engine\n  password: {mysql}\n\
+             etcd:\n  endpoints: {}\n  username: root\n  password: {etcd}\n",
+            self.nats.addr(),
+            self.redis.addr(),
+            self.maria.port(),
+            self.etcd.addr()
+        )
+    }
+}
+
+/// Publishes events over core NATS.
+pub struct Publisher(nats::Connection);
+
+impl Publisher {
+    /// Publishes text messages and returns when the server has them all.
+    pub fn publish(&self, session: &str, from: &str, msg_ids: impl IntoIterator<Item = i64>) {
+        for msg_id in msg_ids {
+            self.send(&event(session, from, msg_id).encode_to_vec());
+        }
+        self.flush();
+    }
+
+    /// Hands one payload to the client.
+    pub fn send(&self, payload: &[u8]) {
+        self.send_to(SUBJECT, payload);
+    }
+
+    /// The same on another subject.
+    pub fn send_to(&self, subject: &str, payload: &[u8]) {
+        self.0.publish(subject, payload).expect("published");
+    }
+
+    /// Returns when the server has all that was sent.
+    pub fn flush(&self) {
+        self.0.flush_timeout(PATIENCE).expect("flushed");
+    }
+}
+
+/// The running binary; killed with its value.
+pub struct Process {
+    child: Child,
+    admin: String,
+    output: PathBuf,
+}
+
+impl Process {
+    /// Waits until `/readyz` answers 200.
+    pub fn wait_ready(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.is_ready() {
+            assert!(Instant::now() < deadline, "never ready: {:?}\n{}", self.page("/readyz?verbose"), self.output());
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
+    /// Whether `/readyz` answers 200 now.
+    pub fn is_ready(&self) -> bool {
+        self.page("/readyz").is_some_and(|(status, _)| status == 200)
+    }
+
+    /// Status and body of an admin page; nothing when there is no answer.
+    pub fn page(&self, path: &str) -> Option<(u16, String)> {
+        let mut socket = TcpStream::connect(&self.admin).ok()?;
+        socket.set_read_timeout(Some(PATIENCE)).ok()?;
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin).ok()?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    /// The metric page, after checking the conservation law on it.
+    pub fn metrics(&self) -> Metrics {
+        let (status, text) = self.page("/metrics").unwrap_or_else(|| panic!("no metrics\n{}", self.output()));
+        assert_eq!(status, 200);
+        let metrics = Metrics(text);
+        metrics.assert_conserved();
+        metrics
+    }
+
+    /// Waits until the metrics satisfy `holds` and gives them.
+    pub fn wait_metrics(&self, what: &str, mut holds: impl FnMut(&Metrics) -> bool) -> Metrics {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let metrics = self.metrics();
+            if holds(&metrics) {
+                return metrics;
+            }
+            assert!(Instant::now() < deadline, "never came true: {what}\n{}\n{}", metrics.numbers(), self.output());
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until so many events have arrived and all of them ended.
+    pub fn wait_ended(&self, events: u64) -> Metrics {
+        self.wait_metrics(&format!("{events} events have ended"), |metrics| {
+            metrics.of("events_arrived_total", "") == events && metrics.of("events_in_flight", "") == 0
+        })
+    }
+
+    /// What it wrote so far.
+    pub fn output(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.output).unwrap_or_default()).into_owned()
+    }
+
+    /// Sends SIGTERM.
+    pub fn signal(&self) {
+        self.send(libc::SIGTERM);
+    }
+
+    /// Sends any signal.
+    pub fn send(&self, signal: i32) {
+        crate::signals::send(&self.child, signal);
+    }
+
+    /// SIGTERM; gives its exit status and all it wrote.
+    pub fn terminate(self) -> (ExitStatus, String) {
+        self.signal();
+        self.wait()
+    }
+
+    /// Waits for its end; gives its exit status and all it wrote.
+    pub fn wait(mut self) -> (ExitStatus, String) {
+        let mut status = None;
+        eventually("the engine ends", || {
+            status = self.child.try_wait().expect("a child");
+            status.is_some()
+        });
+        (status.expect("just seen"), self.output())
+    }
+
+    /// SIGTERM; asserts exit code 0, a report without anything cut off, and that no password was written.
+    pub fn stop_clean(self) -> String {
+        let (status, output) = self.terminate();
+        assert_eq!(status.code(), Some(0), "{output}");
+        assert!(output.contains("cut off: 0 events, 0 pushes"), "{output}");
+        SECRETS.iter().for_each(|secret| assert!(!output.contains(secret), "a password in the output:\n{output}"));
+        output
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One page of numbers.
+pub struct Metrics(pub String);
+
+impl Metrics {
+    /// The sum over all lines of this name (without `task_engine_`) whose labels contain `label`.
+    pub fn of(&self, name: &str, label: &str) -> u64 {
+        self.lines(name).filter(|(labels, _)| labels.contains(label)).map(|(_, value)| value).sum()
+    }
+
+    /// The recipients that ended so.
+    pub fn recipients(&self, end: &str) -> u64 {
+        self.of("recipients_ended_total", &format!("end=\"{end}\""))
+    }
+
+    /// The recipients that could not be reached, by why; with the inbox on they end as `stored`.
+    pub fn unreached(&self, why: &str) -> u64 {
+        self.of("recipients_unreached_total", &format!("why=\"{why}\""))
+    }
+
+    /// The events that ended so.
+    pub fn events(&self, end: &str) -> u64 {
+        self.of("events_ended_total", &format!("end=\"{end}\""))
+    }
+
+    fn lines<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, u64)> {
+        self.0.lines().filter_map(move |line| {
+            let (labels, value) = line.strip_prefix("task_engine_")?.strip_prefix(name)?.rsplit_once(' ')?;
+            (labels.is_empty() || labels.starts_with('{'))
+                .then(|| (labels, value.parse::<f64>().expect("a number") as u64))
+        })
+    }
+
+    fn assert_conserved(&self) {
+        for what in ["events", "recipients"] {
+            let of = |name: &str| self.of(&format!("{what}_{name}"), "");
+            assert!(self.lines(&format!("{what}_arrived_total")).next().is_some(), "{}", self.0);
+            assert_eq!(of("arrived_total"), of("ended_total") + of("in_flight"), "{what}:\n{}", self.numbers());
+        }
+    }
+
+    /// The lines that are not zero, for messages.
+    pub fn numbers(&self) -> String {
+        let told = |line: &&str| !line.starts_with('#') && !line.ends_with(" 0") && !line.contains("_bucket");
+        self.0.lines().filter(told).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// The message ids that one user got of one session, in order, whatever the gateway; refused pushes left out.
+pub fn got(records: &[Record], session: &str, user: &str) -> Vec<i64> {
+    let mine = records.iter().filter(|record| record.session == session && record.recipient == user);
+    mine.filter(|record| record.answer != Answer::Refused).map(|record| record.msg_id).collect()
+}

@@ -1,0 +1,218 @@
+//! Throw-away MariaDB and etcd for the tests of members and registry: own folder, own free port, ended by their own id.
+
+use std::future::Future;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use etcd_client::{Client, ConnectOptions};
+use mysql::prelude::Queryable;
+use tempfile::TempDir;
+
+pub use crate::wait::eventually;
+
+/// A port nobody listens on now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port()
+}
+
+fn spawn(command: &mut Command, folder: &Path) -> Child {
+    let log = std::fs::File::create(folder.join("log")).expect("a log file");
+    let errors = log.try_clone().expect("a log file");
+    command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn().unwrap_or_else(|why| panic!("{command:?}: {why}"))
+}
+
+/// A server process, killed when dropped.
+struct Process(Option<Child>);
+
+impl Process {
+    fn kill(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    fn signal(&self, signal: i32) {
+        let child = self.0.as_ref().expect("it runs");
+        if signal == libc::SIGSTOP {
+            return loadtest::servers::freeze(child.id()).expect("it stands still");
+        }
+        crate::signals::send(child, signal);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A MariaDB server with the database `resonance` and the user `engine` (password `sesame`).
+pub struct Maria {
+    folder: TempDir,
+    pub port: u16,
+    process: Process,
+}
+
+impl Maria {
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a temp folder");
+        let installed = Command::new("mariadb-install-db")
+            .arg("--no-defaults")
+            .args(["--user=root", "--auth-root-authentication-method=normal", "--skip-test-db"])
+            .arg(format!("--datadir={}", folder.path().join("data").display()))
+            .output()
+            .expect("mariadb-install-db is installed");
+        assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
+        let mut server = Self { folder, port: free_port(), process: Process(None) };
+        server.start_again();
+        let mut root = server.root("");
+        for statement in [
+            "CREATE DATABASE resonance CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci",
+            "CREATE TABLE resonance.t_session_member (session_id VARCHAR(64) NOT NULL, username VARCHAR(80) NOT NULL, \
+             role INT NOT NULL DEFAULT 0, last_read_seq BIGINT NOT NULL DEFAULT 0, PRIMARY KEY (session_id, username))",
+            "CREATE USER engine@'%' IDENTIFIED BY 'sesame'",
+            "GRANT SELECT ON resonance.* TO engine@'%'",
+        ] {
+            root.query_drop(statement).expect(statement);
+        }
+        server
+    }
+
+    /// Starts it (again) on the same port and data, and waits until it answers.
+    pub fn start_again(&mut self) {
+        let folder = self.folder.path();
+        let mut command = Command::new("/usr/sbin/mariadbd");
+        command
+            .args(["--no-defaults", "--user=root", "--skip-name-resolve", "--bind-address=127.0.0.1"])
+            .args(["--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=32M", "--skip-log-bin"])
+            .arg(format!("--datadir={}", folder.join("data").display()))
+            .arg(format!("--socket={}", folder.join("s").display()))
+            .arg(format!("--pid-file={}", folder.join("pid").display()))
+            .arg(format!("--port={}", self.port));
+        self.process = Process(Some(spawn(&mut command, folder)));
+        eventually("MariaDB answers", || mysql::Conn::new(self.root_options("")).is_ok());
+    }
+
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// SIGSTOP or SIGCONT.
+    pub fn signal(&self, signal: i32) {
+        self.process.signal(signal);
+    }
+
+    fn root_options(&self, database: &str) -> mysql::OptsBuilder {
+        mysql::OptsBuilder::new()
+            .ip_or_hostname(Some("127.0.0.1"))
+            .tcp_port(self.port)
+            .prefer_socket(false)
+            .user(Some("root"))
+            .db_name(Some(database).filter(|name| !name.is_empty()))
+    }
+
+    pub fn root(&self, database: &str) -> mysql::Conn {
+        mysql::Conn::new(self.root_options(database)).expect("root may connect")
+    }
+
+    /// Adds members to sessions.
+    pub fn add(&self, members: &[(&str, &str)]) {
+        let mut root = self.root("resonance");
+        let statement = "INSERT INTO t_session_member (session_id, username) VALUES (?, ?)";
+        root.exec_batch(statement, members.iter().copied()).expect("rows are inserted");
+    }
+}
+
+/// An etcd server.
+pub struct Etcd {
+    folder: TempDir,
+    pub port: u16,
+    peer_port: u16,
+    process: Process,
+}
+
+impl Etcd {
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a temp folder");
+        let mut server = Self { folder, port: free_port(), peer_port: free_port(), process: Process(None) };
+        server.start_again();
+        server
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Takes the data of an etcd that does not run away.
+    pub fn wipe(&self) {
+        std::fs::remove_dir_all(self.folder.path().join("data")).expect("there was data");
+    }
+
+    /// Starts it (again) on the same port and data, and waits until it answers.
+    pub fn start_again(&mut self) {
+        let (client, peer) =
+            (format!("http://127.0.0.1:{}", self.port), format!("http://127.0.0.1:{}", self.peer_port));
+        let mut command = Command::new("/usr/bin/etcd");
+        command
+            .env("ETCD_UNSUPPORTED_ARCH", "arm64")
+            .args(["--name", "default", "--data-dir"])
+            .arg(self.folder.path().join("data"))
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("default={peer}")]);
+        self.process = Process(Some(spawn(&mut command, self.folder.path())));
+        eventually("etcd answers", || {
+            self.try_run(ConnectOptions::new(), |mut client| async move { client.get("ready", None).await.map(drop) })
+                .is_ok()
+        });
+    }
+
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// SIGSTOP or SIGCONT.
+    pub fn signal(&self, signal: i32) {
+        self.process.signal(signal);
+    }
+
+    pub fn put(&self, key: &str, value: &str) {
+        let (key, value) = (key.to_owned(), value.to_owned());
+        self.run(|mut client| async move { client.put(key, value, None).await.map(drop) });
+    }
+
+    pub fn delete(&self, key: &str) {
+        let key = key.to_owned();
+        self.run(|mut client| async move { client.delete(key, None).await.map(drop) });
+    }
+
+    /// Runs one request with a client of its own.
+    pub fn run<T, F>(&self, work: impl FnOnce(Client) -> F) -> T
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        self.try_run(ConnectOptions::new(), work).expect("etcd does it")
+    }
+
+    /// The same as a user.
+    pub fn run_as<T, F>(&self, user: &str, password: &str, work: impl FnOnce(Client) -> F) -> T
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        self.try_run(ConnectOptions::new().with_user(user, password), work).expect("etcd does it")
+    }
+
+    fn try_run<T, F>(&self, options: ConnectOptions, work: impl FnOnce(Client) -> F) -> Result<T, etcd_client::Error>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let options = options.with_timeout(Duration::from_secs(5));
+            work(Client::connect([self.endpoint()], Some(options)).await?).await
+        })
+    }
+}

@@ -1,0 +1,434 @@
+//! One shard of the pure core and a world in tables: members and routes are answered at once (unless a test says what
+//! the store answers), streams open at once, and gateways do only what the test makes them do.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use task_engine::model::ids::{GatewayIx, Nanos, ShardId, StreamNo};
+use task_engine::model::names::{NameList, Route, RouteList};
+use task_engine::model::outcome::{EventEnd, RecipientEnd};
+use task_engine::model::proto::event::PushEvent;
+use task_engine::model::proto::gateway::{PushBatchRequest, PushMessageRequest, PushRequest};
+use task_engine::ports::{
+    DeadLetter, DeliveryTag, Endpoint, GatewayRecord, InboxRows, LookupError, Protocol, Protocols, SettleAs,
+};
+use task_engine::push::facts::{CallError, Input, Output, StreamFact};
+use task_engine::push::inbox::InboxStore;
+use task_engine::push::{Push, Settings};
+
+use crate::frames;
+pub use crate::frames::frame;
+
+/// A gateway speaks just this.
+pub fn only(protocol: Protocol) -> Protocols {
+    Protocols {
+        batch: protocol == Protocol::Batch,
+        stream: protocol == Protocol::Stream,
+        unary: protocol == Protocol::Unary,
+    }
+}
+
+/// A gateway's stream as the core has it.
+#[derive(Debug)]
+pub struct Link {
+    ix: GatewayIx,
+    stream: StreamNo,
+    pub protocol: Protocol,
+    requests: Vec<u8>,
+    /// Batches that were looked at and not taken to be answered.
+    batches: Vec<u64>,
+    calls: VecDeque<(u32, Bytes)>,
+}
+
+fn settings(delivery_timeout: Duration, inbox: InboxStore) -> Settings {
+    Settings {
+        shard: ShardId(0),
+        shards: 1,
+        events_window: usize::MAX,
+        group_users_max: task_engine::model::limits::GROUP_USERS_MAX,
+        members_ttl: Duration::from_millis(100),
+        empty_wait: Duration::from_secs(5),
+        caches_routes: true,
+        delivery_timeout,
+        registry_forget_after: Duration::from_secs(300),
+        gateway_table: task_engine::push::TableBounds::default(),
+        max_retry: 2,
+        retry_interval: Duration::from_millis(50),
+        inbox,
+    }
+}
+
+/// A probe fails with a store that is away, and not with one that refuses an ask.
+fn probe_of(errors: &mut VecDeque<LookupError>) -> Result<(), LookupError> {
+    match errors.front() {
+        Some(LookupError::Unavailable(_)) => errors.pop_front().map_or(Ok(()), Err),
+        _ => Ok(()),
+    }
+}
+
+fn event(session: &str, sender: &str, msg_id: i64) -> Bytes {
+    let event = PushEvent {
+        msg_id,
+        seq_id: msg_id * 10,
+        session_id: session.into(),
+        from_username: sender.into(),
+        content: "hello".into(),
+        ..PushEvent::default()
+    };
+    Bytes::from(event.encode_to_vec())
+}
+
+/// The core and what it is told.
+pub struct Table {
+    pub push: Push,
+    pub now: Nanos,
+    /// The members of every session,
+    pub members: Vec<String>,
+    /// but for these.
+    pub members_of: BTreeMap<String, Vec<String>>,
+    /// The routes; who has none is offline.
+    pub routes: BTreeMap<String, String>,
+    /// What the stores answer instead, as long as there is something.
+    pub member_errors: VecDeque<LookupError>,
+    pub route_errors: VecDeque<LookupError>,
+    /// The store refuses each ask for one of these.
+    pub refused_users: Vec<String>,
+    /// When members were asked for, and how often each user's route was.
+    pub member_asks: Vec<Nanos>,
+    pub route_asks: BTreeMap<String, usize>,
+    pub links: BTreeMap<String, Link>,
+    /// Gateways whose stream was cut, in order.
+    pub cut: Vec<String>,
+    pub settled: Vec<u64>,
+    /// The same, with how.
+    pub settled_as: Vec<(u64, SettleAs)>,
+    /// Rows that were asked to be stored and have no answer yet.
+    pub stores: VecDeque<(u64, InboxRows)>,
+    /// Probes of the inbox that have no answer yet.
+    pub probes: VecDeque<u64>,
+    /// Letters without an answer yet.
+    pub letters: VecDeque<(u64, DeliveryTag, DeadLetter)>,
+    /// Letters wait for [`Table::bury`]; else they are kept at once.
+    pub holds_letters: bool,
+    /// The connections take nothing of what is written; else they do at once.
+    pub takes_nothing: bool,
+    next_tag: u64,
+}
+
+impl Table {
+    /// One shard that caches routes; delivery_timeout 1 s, max_retry 2, retry_interval 50 ms, members_ttl 100 ms.
+    pub fn new(members: &[&str], routes: &[(&str, &str)]) -> Self {
+        Self::with_timeout(members, routes, Duration::from_secs(1))
+    }
+
+    /// The same with another delivery_timeout.
+    pub fn with_timeout(members: &[&str], routes: &[(&str, &str)], delivery_timeout: Duration) -> Self {
+        let settings = settings(delivery_timeout, InboxStore::Off);
+        Self::with_settings(members, routes, settings)
+    }
+
+    /// The same with an inbox; rows and letters wait for the test's answers.
+    pub fn with_inbox(members: &[&str], routes: &[(&str, &str)], inbox: InboxStore) -> Self {
+        let settings = settings(Duration::from_secs(1), inbox);
+        Self { holds_letters: true, ..Self::with_settings(members, routes, settings) }
+    }
+
+    /// The same, of a source that lets so many events out at once; delivery_timeout 10 s.
+    pub fn with_window(routes: &[(&str, &str)], events_window: usize) -> Self {
+        let settings = settings(Duration::from_secs(10), InboxStore::Off);
+        Self::with_settings(&[], routes, Settings { events_window, ..settings })
+    }
+
+    fn with_settings(members: &[&str], routes: &[(&str, &str)], settings: Settings) -> Self {
+        let mut push = Push::new(settings);
+        push.take(Input::RoutesTracked(true));
+        Self {
+            push,
+            now: Nanos(0),
+            members: members.iter().map(|name| (*name).to_owned()).collect(),
+            members_of: BTreeMap::new(),
+            routes: routes.iter().map(|(user, gateway)| ((*user).to_owned(), (*gateway).to_owned())).collect(),
+            member_errors: VecDeque::new(),
+            route_errors: VecDeque::new(),
+            refused_users: Vec::new(),
+            member_asks: Vec::new(),
+            route_asks: BTreeMap::new(),
+            links: BTreeMap::new(),
+            cut: Vec::new(),
+            settled: Vec::new(),
+            settled_as: Vec::new(),
+            stores: VecDeque::new(),
+            probes: VecDeque::new(),
+            letters: VecDeque::new(),
+            holds_letters: false,
+            takes_nothing: false,
+            next_tag: 0,
+        }
+    }
+
+    /// The registry lists a gateway.
+    pub fn list(&mut self, gateway: &str, protocols: Protocols) {
+        let endpoints = vec![Endpoint { host: "gw".into(), port: 1 }];
+        self.push.take(Input::GatewayListed(GatewayRecord { gateway_id: gateway.into(), endpoints, protocols }));
+        self.run();
+    }
+
+    /// The registry lists it no longer.
+    pub fn unlist(&mut self, gateway: &str) {
+        self.push.take(Input::GatewayGone(gateway.into()));
+        self.run();
+    }
+
+    /// An event of session `s` from `system` comes in; the number of its tag.
+    pub fn event(&mut self, msg_id: i64) -> u64 {
+        self.event_from("system", msg_id)
+    }
+
+    /// The same from someone; its seq_id is ten times its msg_id.
+    pub fn event_from(&mut self, sender: &str, msg_id: i64) -> u64 {
+        self.payload(event("s", sender, msg_id))
+    }
+
+    /// An event of a session comes in, and no turn follows yet.
+    pub fn arrive(&mut self, session: &str, msg_id: i64) {
+        let tag = DeliveryTag { reader: 0, number: self.next_tag };
+        self.next_tag += 1;
+        self.push.take(Input::Event { payload: event(session, "system", msg_id), tag });
+    }
+
+    /// Any bytes come in.
+    pub fn payload(&mut self, payload: Bytes) -> u64 {
+        let number = self.next_tag;
+        self.next_tag += 1;
+        self.payload_with_tag(payload, number);
+        number
+    }
+
+    /// The same with a tag of the test's choice.
+    pub fn payload_with_tag(&mut self, payload: Bytes, number: u64) {
+        self.push.take(Input::Event { payload, tag: DeliveryTag { reader: 0, number } });
+        self.run();
+    }
+
+    /// The inbox answers its oldest open ask; what the rows were.
+    pub fn store(&mut self, answer: Result<&[&str], LookupError>) -> InboxRows {
+        let (ask, rows) = self.stores.pop_front().expect("rows to store");
+        let answer = answer.map(|conflicts| conflicts.iter().collect::<NameList>());
+        self.push.take(Input::Stored { ask, answer });
+        self.run();
+        rows
+    }
+
+    /// The inbox answers its probe.
+    pub fn probe(&mut self, answer: Result<(), LookupError>) {
+        let ask = self.probes.pop_front().expect("a probe");
+        self.push.take(Input::Stored { ask, answer: answer.map(|()| NameList::new()) });
+        self.run();
+    }
+
+    /// The dead letters answer their oldest open ask; what the letter was.
+    pub fn bury(&mut self, answer: Result<(), LookupError>) -> DeadLetter {
+        let (ask, _, letter) = self.letters.pop_front().expect("a letter to bury");
+        self.push.take(Input::Buried { ask, answer });
+        self.run();
+        letter
+    }
+
+    /// The drain deadline passes.
+    pub fn cut_off(&mut self) {
+        self.push.take(Input::CutOff);
+        self.run();
+    }
+
+    /// Arrivals = ends + in flight, and each end of someone unreached has its why.
+    pub fn check(&self) {
+        let counts = self.push.counts();
+        let ended = counts.events_ended.iter().sum::<u64>();
+        assert_eq!(counts.events_arrived, ended + self.push.events_in_flight() as u64, "events");
+        let ended = counts.recipients_ended.iter().sum::<u64>();
+        assert_eq!(counts.recipients_arrived, ended + self.push.recipients_in_flight() as u64, "recipients");
+        let told = [RecipientEnd::Delivered, RecipientEnd::SkippedSender];
+        let reached = [&told[..], &[RecipientEnd::CutByStop, RecipientEnd::GivenBack]].concat();
+        let reached = reached.iter().map(|end| counts.recipients_ended[*end as usize]).sum::<u64>();
+        assert_eq!(ended, reached + counts.unreached_by.iter().sum::<u64>(), "whys");
+    }
+
+    /// The user's route changes, and the store says so.
+    pub fn moves(&mut self, user: &str, gateway: &str) {
+        self.routes.insert(user.to_owned(), gateway.to_owned());
+        self.push.take(Input::RouteChanged(user.into()));
+        self.run();
+    }
+
+    /// Time passes, tick by tick.
+    pub fn pass(&mut self, millis: u64) {
+        for _ in 0..millis.div_ceil(20) {
+            self.now = self.now.after(Duration::from_millis(20));
+            self.run();
+        }
+    }
+
+    /// Turns until the core wants nothing more.
+    pub fn run(&mut self) {
+        loop {
+            self.push.set_now(self.now);
+            let mut outputs = Vec::new();
+            self.push.flush(&mut outputs);
+            if outputs.is_empty() {
+                return;
+            }
+            outputs.into_iter().for_each(|output| self.carry_out(output));
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::AskMembers { ask, sessions, .. } => {
+                if sessions.is_empty() {
+                    let answer = probe_of(&mut self.member_errors).map(|()| Vec::new());
+                    return self.push.take(Input::Members { ask, answer });
+                }
+                self.member_asks.push(self.now);
+                let list = |session: &str| self.members_of.get(session).unwrap_or(&self.members).iter().collect();
+                let answer = match self.member_errors.pop_front() {
+                    Some(error) => Err(error),
+                    None => Ok(sessions.iter().map(|session| list(session)).collect::<Vec<NameList>>()),
+                };
+                self.push.take(Input::Members { ask, answer });
+            }
+            Output::AskRoutes { ask, users } => {
+                if users.is_empty() {
+                    let answer = probe_of(&mut self.route_errors).map(|()| RouteList::new());
+                    return self.push.take(Input::Routes { ask, answer });
+                }
+                users.iter().for_each(|user| *self.route_asks.entry(user.to_owned()).or_default() += 1);
+                let route = |user: &str| self.routes.get(user).map_or(Route::Offline, |id| Route::Gateway(id));
+                let refuses = users.iter().any(|user| self.refused_users.iter().any(|refused| refused == user));
+                let answer = match self.route_errors.pop_front() {
+                    _ if refuses => Err(LookupError::Rejected("no permission".into())),
+                    Some(error) => Err(error),
+                    None => Ok(users.iter().map(route).collect::<RouteList>()),
+                };
+                self.push.take(Input::Routes { ask, answer });
+            }
+            Output::Open { gateway, stream, gateway_id, protocol, .. } => {
+                let (requests, batches, calls) = (Vec::new(), Vec::new(), VecDeque::new());
+                let link = Link { ix: gateway, stream, protocol, requests, batches, calls };
+                self.links.insert(gateway_id.to_string(), link);
+                self.push.take(Input::Stream { gateway, stream, fact: StreamFact::Opened });
+            }
+            Output::Send { gateway, stream, chunk } => {
+                self.link_of(gateway, stream).requests.extend_from_slice(&chunk);
+                if !self.takes_nothing {
+                    self.push.take(Input::Stream { gateway, stream, fact: StreamFact::Taken(chunk.len()) });
+                }
+            }
+            Output::Call { gateway, stream, call, request } => {
+                self.link_of(gateway, stream).calls.push_back((call, request));
+            }
+            Output::Cut { gateway, .. } => {
+                let id = self.links.iter().find(|(_, link)| link.ix == gateway).map(|(id, _)| id.clone());
+                let id = id.expect("a stream that was opened");
+                self.links.remove(&id);
+                self.cut.push(id);
+            }
+            Output::Settle(settled) => {
+                self.settled.push(settled.tag.number);
+                self.settled_as.push((settled.tag.number, settled.how));
+            }
+            Output::Finish { .. } | Output::Warn { .. } => {}
+            Output::Store { ask, rows } if rows.users.is_empty() => self.probes.push_back(ask),
+            Output::Store { ask, rows } => self.stores.push_back((ask, rows)),
+            Output::Bury { ask, tag, letter } if self.holds_letters => self.letters.push_back((ask, tag, letter)),
+            Output::Bury { ask, .. } => self.push.take(Input::Buried { ask, answer: Ok(()) }),
+            Output::ToOwner(..) | Output::ToHome(..) => panic!("there is one shard"),
+        }
+    }
+
+    fn link_of(&mut self, ix: GatewayIx, stream: StreamNo) -> &mut Link {
+        let mut links = self.links.values_mut();
+        links.find(|link| link.ix == ix && link.stream == stream).expect("an intention about an open stream")
+    }
+
+    /// What a gateway was pushed since it was last looked at: the user and the msg_id of each.
+    pub fn pushed(&mut self, gateway: &str) -> Vec<(String, i64)> {
+        let Some(link) = self.links.get_mut(gateway) else { return Vec::new() };
+        let mut pushed = Vec::new();
+        let mut take = |push: PushRequest| {
+            let msg_id = push.message.expect("a push has a message").msg_id;
+            pushed.extend(push.to_usernames.into_iter().map(|user| (user, msg_id)));
+        };
+        match link.protocol {
+            Protocol::Stream => {
+                while let Some(request) = frames::next_frame::<PushMessageRequest>(&mut link.requests) {
+                    take(PushRequest { to_usernames: vec![request.to_username], message: request.message });
+                }
+            }
+            Protocol::Batch => {
+                while let Some(request) = frames::next_frame::<PushBatchRequest>(&mut link.requests) {
+                    link.batches.push(request.batch_id);
+                    request.pushes.into_iter().for_each(&mut take);
+                }
+            }
+            Protocol::Unary => {
+                for (_, request) in &link.calls {
+                    take(frames::next_frame::<PushRequest>(&mut request.to_vec()).expect("a call is one frame"));
+                }
+            }
+        }
+        pushed
+    }
+
+    /// The batches that [`pushed`](Self::pushed) has shown, once each.
+    pub fn take_batches(&mut self, gateway: &str) -> Vec<u64> {
+        std::mem::take(&mut self.links.get_mut(gateway).expect("a stream").batches)
+    }
+
+    /// The msg_ids of the calls without an answer, oldest first.
+    pub fn open_calls(&self, gateway: &str) -> Vec<i64> {
+        let msg_id = |request: &Bytes| {
+            let push = frames::next_frame::<PushRequest>(&mut request.to_vec()).expect("a call is one frame");
+            push.message.expect("a push has a message").msg_id
+        };
+        self.links[gateway].calls.iter().map(|(_, request)| msg_id(request)).collect()
+    }
+
+    /// Just the msg_ids.
+    pub fn pushed_ids(&mut self, gateway: &str) -> Vec<i64> {
+        self.pushed(gateway).into_iter().map(|(_, msg_id)| msg_id).collect()
+    }
+
+    /// Something happens to a gateway's stream.
+    pub fn fact(&mut self, gateway: &str, fact: StreamFact) {
+        let link = &self.links[gateway];
+        self.push.take(Input::Stream { gateway: link.ix, stream: link.stream, fact });
+        if !self.push.outboxes().any(|outbox| outbox.id().as_ref() == gateway && outbox.has_stream()) {
+            self.links.remove(gateway);
+        }
+        self.run();
+    }
+
+    /// A gateway answers on its stream.
+    pub fn answer(&mut self, gateway: &str, message: &impl Message) {
+        self.fact(gateway, StreamFact::Answers(Bytes::from(frame(message))));
+    }
+
+    /// A gateway answers its oldest open call.
+    pub fn answer_call(&mut self, gateway: &str, answer: Result<Vec<u8>, CallError>) {
+        let link = self.links.get_mut(gateway).expect("a connection");
+        let (call, _) = link.calls.pop_front().expect("an open call");
+        self.fact(gateway, StreamFact::CallAnswered { call, answer: answer.map(Bytes::from) });
+    }
+
+    /// How many recipients ended so.
+    pub fn ended(&self, end: RecipientEnd) -> u64 {
+        self.push.counts().recipients_ended[end as usize]
+    }
+
+    /// How many events ended so.
+    pub fn events_ended(&self, end: EventEnd) -> u64 {
+        self.push.counts().events_ended[end as usize]
+    }
+}

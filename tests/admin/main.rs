@@ -1,0 +1,5 @@
+//! The admin port: health, the page of numbers, and what its clients may do to it. One promise a module.
+
+mod admin_port;
+mod health;
+mod page;

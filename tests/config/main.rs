@@ -1,0 +1,9 @@
+//! What is written in a configuration and what it means. No server is started. One promise a module.
+
+mod check;
+mod config_of_secrets;
+mod go_service;
+mod mistakes;
+mod precedence;
+mod sample;
+mod secrets;

@@ -1,0 +1,70 @@
+//! Promise: config/task.yaml is the table of keys, in both directions, and means exactly the defaults; the small
+//! variants are right.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use task_engine::config::keys::KEYS;
+use task_engine::config::yaml::{self, Body};
+use task_engine::config::{self, Assignment, Checked, Config, ConsumerMode, Flags};
+
+fn read(name: &str) -> (String, Checked) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let checked = config::load(Some(&path), [], &Flags::default()).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    (text, checked)
+}
+
+#[test]
+fn the_sample_is_written_from_the_table() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/task.yaml");
+    if std::env::var_os("UPDATE_SAMPLE").is_some() {
+        std::fs::write(&path, config::sample()).unwrap();
+    }
+    let text = std::fs::read_to_string(path).unwrap();
+    assert!(text == config::sample(), "write it anew: UPDATE_SAMPLE=1 cargo test --test config");
+}
+
+#[test]
+fn the_sample_means_exactly_the_defaults() {
+    let (_, checked) = read("task.yaml");
+    assert_eq!(checked.config, Config::default());
+    let notes = &checked.notes;
+    let jetstream_only = notes.iter().filter(|note| note.what == "has no effect with consumer.mode core").count();
+    assert_eq!(notes.len(), jetstream_only, "{notes:?}");
+}
+
+#[test]
+fn every_key_is_in_the_sample_and_every_key_of_the_sample_is_known() {
+    let (text, _) = read("task.yaml");
+    let (root, troubles) = yaml::parse(&text);
+    assert!(troubles.is_empty(), "{troubles:?}");
+    let Body::Map(top) = root.body else { panic!("no map") };
+    let mut written = BTreeSet::new();
+    for (key, value) in top {
+        let Body::Scalar(name) = key.body else { panic!("a key is no name") };
+        match value.body {
+            Body::Map(inner) => written.extend(inner.into_iter().map(|(key, _)| match key.body {
+                Body::Scalar(inner) => format!("{name}.{inner}"),
+                other => panic!("{other:?}"),
+            })),
+            _ => assert!(written.insert(name)),
+        }
+    }
+    let used: BTreeSet<_> = KEYS.iter().filter(|key| key.is_used()).map(|key| key.full()).collect();
+    assert_eq!(written, used);
+    for key in KEYS.iter().filter(|key| !key.is_used()) {
+        assert!(text.contains(&format!("  # {}:   accepted, without effect", key.name)), "{}", key.full());
+    }
+    assert!(KEYS.iter().all(|key| !key.doc.is_empty()));
+}
+
+#[test]
+fn the_variants_say_what_their_names_say() {
+    let small = read("small.yaml").1;
+    assert_eq!((small.config.engine.cores, small.notes.len()), (1, 0));
+    let jetstream = read("jetstream.yaml").1;
+    assert_eq!((jetstream.config.consumer.mode, jetstream.notes.len()), (ConsumerMode::JetStream, 0));
+    let partitioned = read("partitioned.yaml").1;
+    assert_eq!((partitioned.config.consumer.assignment, partitioned.notes.len()), (Assignment::Partitioned, 0));
+}

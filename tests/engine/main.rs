@@ -1,0 +1,22 @@
+//! The running binary between real servers and gateways, and what operators, proxies and servers that move do to it:
+//! signals, rotations, a Redis behind a proxy, a log that is asked for more. One promise a module.
+
+mod proxy;
+
+mod counts_bad_input;
+mod finds_a_moved_user;
+mod follows_a_goaway;
+mod isolates_a_hung_gateway;
+mod keeps_order;
+mod log_of_others;
+mod moved_servers;
+mod pushes_to_every_gateway;
+mod reads_partitions;
+mod redis_behind_a_proxy;
+mod says_that_it_cannot_keep_dead_letters;
+mod says_what_the_machine_lacks;
+mod settles_what_ended_while_its_source_started;
+mod signals;
+mod stops_as_told;
+mod tells_when_a_shard_is_gone;
+mod waits_out_lost_servers;

@@ -1,0 +1,12 @@
+//! Gateways and their registry: connections, streams, addresses, registrations. One promise a module.
+
+mod gateway_support;
+mod registry;
+mod silent;
+
+mod carries_each_protocol;
+mod ends_are_told_apart;
+mod registered;
+mod registry_follows_etcd;
+mod registry_keeps_what_is_known;
+mod streams;

@@ -1,0 +1,86 @@
+//! A running `EtcdRegistry` on a control thread of its own, and what it tells one shard.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use task_engine::edge::etcd::{EtcdRegistry, EtcdSettings};
+use task_engine::ports::mailbox::{Mailbox, Wake, mailbox};
+use task_engine::ports::registry::Directory;
+use task_engine::ports::{Registry, RegistrySink};
+use task_engine::push::facts::Input;
+use tokio::sync::oneshot;
+
+use testkit::mysql_etcd::eventually;
+
+pub const PREFIX: &str = "/resonance/services/gateway-service/";
+
+pub fn settings(endpoints: &[&str]) -> EtcdSettings {
+    EtcdSettings {
+        endpoints: endpoints.iter().map(|&endpoint| endpoint.to_owned()).collect(),
+        username: String::new(),
+        password: String::new(),
+        dial_timeout: Duration::from_secs(2),
+        timeout: Duration::from_secs(3),
+        keep_alive_time: Duration::from_secs(6),
+        keep_alive_timeout: Duration::from_secs(2),
+        namespace: "/resonance/services".to_owned(),
+        service: "gateway-service".to_owned(),
+    }
+}
+
+pub fn value(gateway: &str, port: u16) -> String {
+    format!(r#"{{"id":"{gateway}","name":"gateway-service","version":"v1","endpoints":["grpc://127.0.0.1:{port}"]}}"#)
+}
+
+pub struct Followed {
+    pub sink: RegistrySink,
+    pub directory: Directory,
+    facts: Mailbox,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Followed {
+    pub fn start(settings: EtcdSettings) -> Self {
+        // A small mailbox, so that what it refuses and the background flush brings later is part of each test.
+        let (sender, facts) = mailbox(1, Arc::new(Wake::default()));
+        let (sink, directory) = RegistrySink::new(vec![sender]);
+        let (stop, stopped) = oneshot::channel();
+        let running = sink.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                tokio::select! {
+                    () = Box::new(EtcdRegistry::new(settings)).run(running.clone()) => {}
+                    () = running.keep_flushing() => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self { sink, directory, facts, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// The next thing the shard is told: `gateway@port` or `-gateway`.
+    pub fn next(&mut self) -> String {
+        let mut got = None;
+        eventually("a fact about a gateway", || {
+            got = self.facts.try_next();
+            got.is_some()
+        });
+        match got {
+            Some(Input::GatewayListed(record)) => format!("{}@{}", record.gateway_id, record.endpoints[0].port),
+            Some(Input::GatewayGone(id)) => format!("-{id}"),
+            other => panic!("not a gateway fact: {other:?}"),
+        }
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        if let (Some(stop), Some(thread)) = (self.stop.take(), self.thread.take()) {
+            let _ = stop.send(());
+            let _ = thread.join();
+        }
+    }
+}

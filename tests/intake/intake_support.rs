@@ -1,0 +1,154 @@
+//! A real nats-server on a free port, and an intake whose lanes a test reads itself.
+#![allow(deprecated, dead_code)]
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use task_engine::edge::nats::{Assignment, NatsSettings, NatsSource};
+use task_engine::ports::intake::{Intake, IntakeLane};
+use task_engine::ports::{Health, RunningSource, Source};
+use testkit::events::session_and_number;
+
+pub use testkit::events::numbered as event;
+pub use testkit::wait::eventually as until;
+
+/// A nats-server that ends with the test.
+pub struct Server {
+    child: Option<Child>,
+    pub port: u16,
+    args: Vec<String>,
+    folder: tempfile::TempDir,
+}
+
+impl Server {
+    pub fn start(args: &[&str]) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        let mut server = Self { child: None, port, args, folder: tempfile::tempdir().expect("a folder") };
+        server.start_again();
+        server
+    }
+
+    pub fn start_again(&mut self) {
+        let log = || Stdio::from(File::create(self.folder.path().join("log")).expect("a log"));
+        let child = Command::new("/usr/sbin/nats-server")
+            .args(["-a", "127.0.0.1", "-p", &self.port.to_string()])
+            .args(&self.args)
+            .stdout(log())
+            .stderr(log())
+            .spawn()
+            .expect("nats-server starts");
+        self.child = Some(child);
+        let address = ("127.0.0.1", self.port);
+        until("nats-server listens", || std::net::TcpStream::connect(address).is_ok());
+    }
+
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("a running server");
+            child.wait().expect("an ended server");
+        }
+    }
+
+    /// Stops the process where it stands, or lets it go on: to its clients a link that died without a word.
+    pub fn freeze(&self, frozen: bool) {
+        let pid = self.child.as_ref().expect("a running server").id().to_string();
+        let signal = if frozen { "-STOP" } else { "-CONT" };
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill runs").success());
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn settings(&self) -> NatsSettings {
+        NatsSettings {
+            url: self.address(),
+            topic: "events".to_owned(),
+            queue_group: "engines".to_owned(),
+            connect_timeout: Duration::from_secs(2),
+            reconnect_wait: Duration::from_millis(50),
+            ..NatsSettings::default()
+        }
+    }
+
+    pub fn partitioned(&self) -> NatsSettings {
+        NatsSettings { assignment: Assignment::Partitioned, ..self.settings() }
+    }
+
+    pub fn client(&self) -> nats::Connection {
+        // By default the client waits up to a second before its first try.
+        let options = nats::Options::new().reconnect_delay_callback(|_| Duration::ZERO);
+        options.connect(self.address()).expect("a publisher's connection")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A started source and the lanes it fills.
+pub struct Taking {
+    pub intake: Intake,
+    pub lanes: Vec<IntakeLane>,
+    pub source: Box<dyn RunningSource>,
+}
+
+impl Taking {
+    pub fn start(settings: NatsSettings, shards: usize, lane_events: Option<usize>) -> Self {
+        let wakes = (0..shards).map(|_| Arc::default()).collect();
+        let (intake, lanes) = match lane_events {
+            None => Intake::new(wakes, 64, Arc::default()),
+            Some(events) => Intake::with_lane_events(wakes, 64, Arc::default(), events),
+        };
+        let source = NatsSource::new(settings).expect("an address");
+        let source = Box::new(source).start(intake.clone()).expect("threads");
+        Self { intake, lanes, source }
+    }
+
+    pub fn until_ready(&self) {
+        until("the source is ready", || self.intake.health() == Health::Ready);
+    }
+
+    /// What the source says it waits for, once that holds all the words.
+    pub fn until_waiting(&self, words: &[&str]) -> String {
+        let mut said = String::new();
+        until(&format!("the source says {words:?}"), || {
+            if let Health::Waiting(why) = self.intake.health() {
+                said = why;
+            }
+            words.iter().all(|word| said.contains(word))
+        });
+        said
+    }
+
+    /// Empties the lanes into `seen`; checks that no session is on two shards and each is in order.
+    pub fn take(&self, seen: &mut Seen) {
+        for (shard, lane) in self.lanes.iter().enumerate() {
+            while let Some((payload, _)) = lane.try_take() {
+                let (session, number) = session_and_number(&payload);
+                let (home, numbers) = seen.sessions.entry(session.clone()).or_insert((shard, Vec::new()));
+                assert_eq!(*home, shard, "{session} is on two shards");
+                assert!(
+                    numbers.last().is_none_or(|&last| last < number),
+                    "{session}: {number} after {:?}",
+                    numbers.last()
+                );
+                numbers.push(number);
+                seen.events += 1;
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct Seen {
+    pub events: u64,
+    pub sessions: BTreeMap<String, (usize, Vec<u64>)>,
+}

@@ -1,0 +1,12 @@
+//! The way in over core NATS and in memory: order, partitions, pauses, stops. One promise a module.
+
+mod intake_support;
+
+mod a_paused_shard_pauses_reading;
+mod embedded_source_keeps_the_promises;
+mod goes_on_after_the_broker_was_away;
+mod order_is_the_brokers;
+mod partitions_reach_their_shard;
+mod says_what_the_broker_refuses;
+mod stop_hands_in_all_that_was_received;
+mod stops_at_the_shards_bounds;

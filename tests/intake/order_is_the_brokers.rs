@@ -1,0 +1,47 @@
+//! Queue assignment: each session's events reach one shard in the order NATS sent them, and two instances share them.
+#![allow(deprecated)]
+
+use crate::intake_support::{Seen, Server, Taking, event, until};
+
+#[test]
+fn each_session_is_in_order_on_one_shard() {
+    let server = Server::start(&[]);
+    let taking = Taking::start(server.settings(), 3, None);
+    taking.until_ready();
+    let client = server.client();
+    for number in 0..30_000_u64 {
+        client.publish("events", event(&format!("group:{}", number % 50), number)).expect("published");
+    }
+    client.flush().expect("flushed");
+    let mut seen = Seen::default();
+    until("all are taken", || {
+        taking.take(&mut seen);
+        seen.events == 30_000
+    });
+    assert_eq!(seen.sessions.len(), 50);
+    let homes: std::collections::BTreeSet<_> = seen.sessions.values().map(|(home, _)| home).collect();
+    assert_eq!(homes.len(), 3, "all shards have work");
+    taking.source.stop();
+    assert_eq!((taking.intake.counts().read(), taking.intake.counts().taken()), (30_000, 30_000));
+}
+
+#[test]
+fn two_instances_get_each_event_once() {
+    let server = Server::start(&[]);
+    let both = [Taking::start(server.settings(), 2, None), Taking::start(server.settings(), 1, None)];
+    both.iter().for_each(Taking::until_ready);
+    let client = server.client();
+    for number in 0..10_000 {
+        client.publish("events", event("s", number)).expect("published");
+    }
+    client.flush().expect("flushed");
+    let mut seen = [Seen::default(), Seen::default()];
+    until("all are taken", || {
+        both.iter().zip(&mut seen).for_each(|(taking, seen)| taking.take(seen));
+        seen[0].events + seen[1].events >= 10_000
+    });
+    both.iter().for_each(|taking| taking.source.stop());
+    both.iter().zip(&mut seen).for_each(|(taking, seen)| taking.take(seen));
+    assert_eq!(seen[0].events + seen[1].events, 10_000);
+    assert!(seen[0].events > 0 && seen[1].events > 0);
+}

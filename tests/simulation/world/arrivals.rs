@@ -1,0 +1,98 @@
+//! Events are handed to a shard, and what it makes of each is checked at once: taken, a repeat, joined, or given back.
+
+use task_engine::model::limits::REPEAT_WINDOW_AGE;
+use task_engine::model::outcome::EventEnd;
+use task_engine::push::facts::Input;
+
+use super::{Arrival, World};
+use crate::simulation::events;
+
+impl World {
+    pub(super) fn feed_events(&mut self, shard: usize) {
+        if self.is_cut_off {
+            return;
+        }
+        let room = match self.retreat_until {
+            Some(_) => usize::MAX,
+            None => self.shards[shard].room(),
+        };
+        let room = room.min(1 + self.rng.below(8));
+        for _ in 0..room {
+            let Some(arrival) = self.intake[shard].pop_front() else { return };
+            self.feed_event(shard, arrival);
+        }
+    }
+
+    pub fn feed_event(&mut self, shard: usize, arrival: Arrival) {
+        let number = arrival.tag.number;
+        if self.is_past_repeat_window(&arrival) {
+            let tag = &mut self.oracle.tags[number as usize];
+            (tag.is_taken, tag.is_settled) = (true, true);
+            self.broker.entries[tag.entry].is_settled = true;
+            return;
+        }
+        if self.oracle.tags[number as usize].is_taken {
+            // Which of its settlements is meant is known only when those so far have been heard.
+            self.flush(shard);
+        }
+        // What waits for a turn has its turn first: what it ends is not this event's.
+        while self.shards[shard].has_more() {
+            self.flush(shard);
+        }
+        let repeats = self.shards[shard].counts().events_ended[EventEnd::Repeat as usize];
+        self.oracle.tags[number as usize].handed_in();
+        self.trace.line(self.now, || format!("event tag {number} {:?}", arrival.key));
+        let given_back = self.given_back(shard);
+        let Some(key) = arrival.key else {
+            self.feed(shard, Input::Event { payload: arrival.payload, tag: arrival.tag });
+            self.bad_taken += u64::from(self.given_back(shard) == given_back);
+            return;
+        };
+        let before = (self.shards[shard].events_in_flight(), self.shards[shard].payload_bytes_in_flight());
+        self.feed(shard, Input::Event { payload: arrival.payload.clone(), tag: arrival.tag });
+        let after = (self.shards[shard].events_in_flight(), self.shards[shard].payload_bytes_in_flight());
+        if self.given_back(shard) > given_back {
+            self.next_order += 1;
+            self.oracle.tags[number as usize].is_turned_away = true;
+            return self.oracle.turned_away(key, self.next_order);
+        }
+        // A repeat that joins is in flight, and holds no bytes.
+        let has_joined = after.0 > before.0 && after.1 == before.1;
+        let is_repeat = self.shards[shard].counts().events_ended[EventEnd::Repeat as usize] > repeats;
+        let known = self.oracle.by_key.get(&key).copied().filter(|event| self.oracle.is_of_this_engine(*event));
+        if is_repeat {
+            let has_id = events::has_id(&arrival.payload);
+            assert!(has_id, "tag {number} {key:?} ended as a repeat and has no id");
+            assert!(known.is_some(), "tag {number} {key:?} ended as a repeat and is none");
+            return;
+        }
+        if has_joined {
+            let is_in_flight = known.is_some_and(|event| !self.oracle.events[event].is_settled);
+            return assert!(is_in_flight, "tag {number} {key:?} joined nothing");
+        }
+        let has_id = events::has_id(&arrival.payload);
+        let must_be_known = has_id && known.is_some_and(|event| self.oracle.must_be_known(event));
+        assert!(!must_be_known, "tag {number} {key:?} is a repeat and was taken as a new event");
+        self.note_event(key, &arrival);
+    }
+
+    fn given_back(&self, shard: usize) -> u64 {
+        self.shards[shard].counts().events_ended[EventEnd::GivenBack as usize]
+    }
+
+    /// A repeat so late that it counts as a new event: the world's publishers do not send it, so that a key is one
+    /// event.
+    fn is_past_repeat_window(&self, arrival: &Arrival) -> bool {
+        let known = arrival.key.and_then(|key| self.oracle.by_key.get(&key)).map(|event| &self.oracle.events[*event]);
+        known.is_some_and(|event| event.is_settled && self.now.since(event.settled_at) >= REPEAT_WINDOW_AGE)
+    }
+
+    fn note_event(&mut self, key: (usize, i64), arrival: &Arrival) {
+        self.next_order += 1;
+        let message = events::message_of(&arrival.payload);
+        let sender = self.user_of.get(&message.from_username).copied();
+        let event = self.oracle.take_event(key, message, sender, self.next_order, self.now);
+        let take = self.oracle.events[event].take;
+        self.oracle.tags[arrival.tag.number as usize].event = Some((event, take));
+    }
+}

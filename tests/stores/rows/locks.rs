@@ -1,0 +1,193 @@
+//! Promise: a locked row holds up only itself, and the words name the lock, the session and the user. A locked table is told
+//! as a lock, too, and costs a bounded time. Nothing of ours goes on waiting in the server.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use loadtest::servers::Maria;
+use mysql::prelude::Queryable;
+use task_engine::edge::mysql::MysqlInbox;
+use task_engine::ports::mailbox::{Wake, mailbox};
+use task_engine::ports::{Health, LookupError};
+use task_engine::shard::workers::writers::InboxThreads;
+
+use super::{do_all, names, quick, writer};
+use crate::inbox_support::{eventually, next, root, rows, stored};
+
+const WAITING: &str = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'";
+
+/// Ends the watcher, also when the test fails.
+struct OnEnd<'a>(&'a AtomicBool);
+
+impl Drop for OnEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// How many transactions waited for a lock at once.
+fn watch_locks(server: &Maria, is_over: &AtomicBool, most_waiting: &AtomicU64) {
+    let mut watch = root(server);
+    while !is_over.load(Ordering::Acquire) {
+        let waiting: u64 = watch.query_first(WAITING).expect("a number").expect("a row");
+        most_waiting.fetch_max(waiting, Ordering::AcqRel);
+        // The server refreshes this table only when it was not read for 100 ms.
+        std::thread::park_timeout(Duration::from_millis(150));
+    }
+}
+
+/// Both locked rows are told as locks, with the session and the user.
+fn assert_told_of_locks(locked: &[(u64, String)]) {
+    for number in [7, 250] {
+        let (_, why) = locked.iter().find(|(locked, _)| *locked == number).expect("both are locked");
+        let (user, session) = (format!("\"user-{number}\""), format!("\"s-{number}\""));
+        assert!(why.contains("lock") && why.contains(&user) && why.contains(&session), "{why}");
+        assert!(!why.contains("network"), "{why}");
+    }
+}
+
+#[test]
+fn one_locked_row_stops_no_other() {
+    let server = Maria::start().expect("MariaDB");
+    let threads = InboxThreads::start(Arc::new(MysqlInbox::new(quick(&server))), 2).expect("threads");
+    eventually("MySQL is there", || threads.health() == Health::Ready);
+    // The row is there, and one that is not there yet is locked as well.
+    let mut holder = root(&server);
+    do_all(
+        &mut holder,
+        [
+            "INSERT INTO t_inbox (owner_username, session_id, msg_id, seq_id) VALUES ('user-250', 's-250', 250, 250)",
+            "START TRANSACTION",
+            "UPDATE t_inbox SET is_read = 1 WHERE id = LAST_INSERT_ID()",
+            "INSERT INTO t_inbox (owner_username, session_id, msg_id, seq_id) VALUES ('user-7', 's-7', 7, 7)",
+        ],
+    );
+    let (is_over, most_waiting) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (sender, facts) = mailbox(2048, Arc::new(Wake::default()));
+    let ask = |number: u64| {
+        let (user, session) = (format!("user-{number}"), format!("s-{number}"));
+        threads.store(number, rows(&session, number as i64, number as i64, [user]), sender.clone()).expect("room");
+    };
+    std::thread::scope(|scope| {
+        let _over = OnEnd(&is_over);
+        scope.spawn(|| watch_locks(&server, &is_over, &most_waiting));
+        let started = Instant::now();
+        (0..500).for_each(ask);
+        let mut locked = Vec::new();
+        for _ in 0..500 {
+            match next(&facts) {
+                (number, Ok(conflicts)) => assert!(conflicts.is_empty(), "{number}"),
+                (number, Err(LookupError::Rejected(why))) => locked.push((number, why)),
+                (number, Err(other)) => panic!("{number}: {other:?}"),
+            }
+        }
+        // While the other writer waits for a locked row, it locks the gap before that row: who was in there is asked again.
+        let first = locked.len();
+        for number in locked.iter().map(|(number, _)| *number).filter(|number| ![7, 250].contains(number)) {
+            eventually("a neighbour is stored when it is asked again", || {
+                ask(number);
+                next(&facts).1.is_ok()
+            });
+        }
+        let took = started.elapsed();
+        println!("500 asks, {first} of them met a lock: {took:?}");
+        assert!(took < Duration::from_secs(8), "{took:?}");
+        assert!((2..20).contains(&first), "{locked:?}");
+        assert_told_of_locks(&locked);
+        assert_eq!(threads.health(), Health::Ready, "the others were stored");
+        // Asked again and again, they hold up nobody any more.
+        for round in 0..5 {
+            ask(7);
+            ask(250);
+            ask(1000 + round);
+            let started = Instant::now();
+            let answers: Vec<_> = (0..3).map(|_| next(&facts)).collect();
+            assert_eq!(answers.iter().filter(|(_, answer)| answer.is_ok()).count(), 1, "{answers:?}");
+            assert!(started.elapsed() < Duration::from_millis(900), "{:?}", started.elapsed());
+        }
+    });
+    println!("most waiting transactions: {most_waiting:?}");
+    assert!((1..=2).contains(&most_waiting.load(Ordering::Acquire)), "one a writer");
+    do_all(&mut holder, ["ROLLBACK"]);
+    for number in [7, 250] {
+        eventually("it is stored when the lock is gone", || {
+            ask(number);
+            next(&facts).1.is_ok()
+        });
+    }
+}
+
+/// Also within one element: its other rows are there, although it is answered with an error.
+#[test]
+fn one_locked_row_of_an_event_keeps_no_other_row_of_it() {
+    let server = Maria::start().expect("MariaDB");
+    let mut holder = root(&server);
+    do_all(
+        &mut holder,
+        [
+            "START TRANSACTION",
+            "INSERT INTO t_inbox (owner_username, session_id, msg_id, seq_id) VALUES ('user-250', 's', 1, 1)",
+        ],
+    );
+    let users: Vec<String> = (0..500).map(|user| format!("user-{user}")).collect();
+    let mut writer = writer(&server);
+    let started = Instant::now();
+    let answer = writer.store(&[rows("s", 1, 1, &users)]).remove(0);
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+    assert!(matches!(&answer, Err(LookupError::Rejected(why)) if why.contains("\"user-250\"")), "{answer:?}");
+    assert_eq!(stored(&server).len(), 499);
+    do_all(&mut holder, ["ROLLBACK"]);
+    assert_eq!(writer.store(&[rows("s", 1, 1, &users)]), [names([])]);
+    assert_eq!(stored(&server).len(), 500);
+}
+
+/// Whoever reads by owner locks the gap up to the next owner who has rows: here, up to the end of the table.
+#[test]
+fn a_locked_gap_stops_only_whose_rows_are_in_it() {
+    let server = Maria::start().expect("MariaDB");
+    let mut holder = root(&server);
+    do_all(
+        &mut holder,
+        [
+            "INSERT INTO t_inbox (owner_username, session_id, msg_id, seq_id) VALUES ('user-249', 't', 1, 1), \
+             ('user-250', 't', 1, 1)",
+            "START TRANSACTION",
+            "SELECT * FROM t_inbox FORCE INDEX (uk_owner_session_seq) WHERE owner_username = 'user-250' FOR UPDATE",
+        ],
+    );
+    let mut users: Vec<String> = (100..500).map(|user| format!("user-{user}")).collect();
+    users.reverse();
+    let batch: Vec<_> = users.iter().zip(1000..).map(|(user, number)| rows("s", number, number, [user])).collect();
+    let mut writer = writer(&server);
+    let started = Instant::now();
+    let answers = writer.store(&batch);
+    let good = answers.iter().filter(|answer| answer.is_ok()).count();
+    println!("a locked gap: {good} of 400 stored, {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+    assert!((150..=151).contains(&good), "those before the gap, {good}");
+    do_all(&mut holder, ["ROLLBACK"]);
+    assert!(writer.store(&batch).iter().all(Result::is_ok));
+}
+
+#[test]
+fn a_locked_table_is_told_as_a_lock_in_a_bounded_time() {
+    let server = Maria::start().expect("MariaDB");
+    let mut writer = writer(&server);
+    writer.ping().expect("the table is there");
+    let mut holder = root(&server);
+    do_all(&mut holder, ["LOCK TABLES t_inbox WRITE"]);
+    let batch: Vec<_> = (0..1000).map(|message| rows("s", message, message, ["ann", "bob"])).collect();
+    let started = Instant::now();
+    let answers = writer.store(&batch);
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    for answer in answers {
+        let why = answer.expect_err("the table is locked").to_string();
+        assert!(why.contains("a lock that another transaction holds"), "{why}");
+    }
+    let why = writer.ping().expect_err("no probe either").to_string();
+    assert!(why.contains("a lock that another transaction holds"), "{why}");
+    do_all(&mut holder, ["UNLOCK TABLES"]);
+    assert!(writer.store(&batch).iter().all(|answer| *answer == names([])));
+    assert_eq!(stored(&server).len(), 2000);
+}
