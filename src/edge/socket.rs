@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -85,16 +85,6 @@ pub fn prepare(stream: &TcpStream) -> io::Result<()> {
     )
 }
 
-/// Hands several pieces to the kernel in one call, without waiting and without a copy of ours. After `WouldBlock`,
-/// write with `poll_write`, which knows how to wait.
-///
-/// # Errors
-/// `WouldBlock` when the socket's buffer is full; else what broke the connection.
-pub fn send_pieces(stream: &TcpStream, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-    let fd = borrow(stream);
-    SockRef::from(&fd).send_vectored_with_flags(pieces, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
-}
-
 /// An I/O error in an operator's words, without the number.
 pub fn words(error: &io::Error) -> String {
     match error.kind() {
@@ -156,7 +146,6 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
     use std::net::TcpListener;
 
     fn on_a_shard<T: 'static>(test: impl Future<Output = T>) -> T {
@@ -187,21 +176,18 @@ mod tests {
     }
 
     #[test]
-    fn the_next_address_is_tried_and_pieces_arrive_in_order() {
+    fn the_next_address_is_tried_and_its_socket_is_prepared() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let (_listener, _queue, silent) = silent();
-        let addresses = [nobody(), silent, listener.local_addr().expect("address")];
+        let good = listener.local_addr().expect("address");
+        let addresses = [nobody(), silent, good];
         on_a_shard(async move {
             let stream = connect(&addresses, Duration::from_secs(2)).await.expect("the third answers");
             let socket = borrow(&stream);
             let socket = SockRef::from(&socket);
             assert!(socket.tcp_nodelay().expect("option") && socket.keepalive().expect("option"));
-            let pieces = [IoSlice::new(b"one "), IoSlice::new(b"two "), IoSlice::new(b"three")];
-            assert_eq!(send_pieces(&stream, &pieces).expect("sent"), 13);
+            assert_eq!(stream.peer_addr().expect("connected"), good);
         });
-        let mut text = String::new();
-        listener.accept().expect("accept").0.read_to_string(&mut text).expect("read");
-        assert_eq!(text, "one two three");
     }
 
     #[test]
@@ -230,18 +216,6 @@ mod tests {
         on_a_shard(async move {
             let stream = connect(&addresses, Duration::from_secs(3)).await.expect("the last one answers");
             assert_eq!(stream.peer_addr().expect("connected"), good);
-        });
-    }
-
-    #[test]
-    fn a_full_socket_says_so_instead_of_waiting() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-        let address = listener.local_addr().expect("address");
-        on_a_shard(async move {
-            let stream = connect(&[address], Duration::from_secs(2)).await.expect("connected");
-            let piece = vec![7; 1 << 20];
-            let error = (0..64).find_map(|_| send_pieces(&stream, &[IoSlice::new(&piece)]).err());
-            assert_eq!(error.map(|error| error.kind()), Some(io::ErrorKind::WouldBlock));
         });
     }
 

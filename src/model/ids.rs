@@ -57,9 +57,6 @@ pub type GatewayId = Arc<str>;
 /// A session's id as events and MySQL write it.
 pub type SessionId = Box<str>;
 
-/// A user's name as members and routes write it.
-pub type Username = Box<str>;
-
 /// A session's place in one shard's table. Valid on that shard only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionIx(pub u32);

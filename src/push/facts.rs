@@ -1,6 +1,5 @@
 //! What goes into the push path and what comes out of it: facts in, intentions out. Nothing else crosses that line.
 
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -248,6 +247,3 @@ pub enum Output {
         detail: String,
     },
 }
-
-/// A group of users of one session on one gateway, ready for the wire; shared by all bundles that go to it.
-pub type SharedGroup = Arc<crate::push::bundle::Group>;
