@@ -16,7 +16,7 @@ whose `Accept` header asks for `application/openmetrics-text` gets OpenMetrics 1
 
 Counters count since the process started. All numbers of one shard on one page are of one instant, so on every page and
 for every shard: `events_arrived_total` = the sum of `events_ended_total` + `events_in_flight`, and the same holds for
-recipients.
+recipients. With `inbox.store: off` the numbers named `inbox_` of \"Inbox and dead letters\" are not on the page.
 
 This file is written from the table in `src/telemetry/metrics/table.rs`:
 `UPDATE_METRICS=1 cargo test --test metrics_are_one_table`.
