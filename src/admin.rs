@@ -5,6 +5,7 @@
 //! number of slow clients keeps a new one from its answer. Refuses secrets (it shows what parts say of
 //! themselves, and they keep to that) and every method but GET and HEAD.
 
+mod accept;
 mod listener;
 
 use std::fmt;
@@ -16,16 +17,16 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{RawQuery, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use crate::ports::Health;
-use crate::telemetry::metrics::{CONTENT_TYPE, Meter};
+use crate::telemetry::metrics::Meter;
 use crate::telemetry::watchdog::Heartbeats;
 
 const INDEX: &str = "task-engine\n\
-    /metrics           OpenMetrics text\n\
+    /metrics           Prometheus text; OpenMetrics when asked for\n\
     /livez             200 while every shard moves\n\
     /readyz            200 while events can be taken; ?verbose says each part\n\
     /debug/histograms  the stage histograms, HDR V2 in JSON\n";
@@ -120,8 +121,10 @@ fn router(state: AdminState) -> Router {
         .with_state(state)
 }
 
-async fn metrics(State(state): State<AdminState>) -> Response {
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], state.meter.render()).into_response()
+async fn metrics(State(state): State<AdminState>, headers: HeaderMap) -> Response {
+    let format = accept::format(headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()));
+    let head = [(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")];
+    (head, state.meter.render(format)).into_response()
 }
 
 async fn histograms(State(state): State<AdminState>) -> Response {

@@ -9,10 +9,10 @@
 pub mod adapters;
 mod control;
 mod gate;
+mod numbers;
 mod report;
 mod shards;
 mod supervisor;
-mod writes;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,7 +29,7 @@ use crate::engine::control::Control;
 use crate::engine::gate::{GateThread, Need, Store};
 use crate::engine::supervisor::OnFailure;
 use crate::model::limits::{INBOX_FACTS, INBOX_THREADS, MEMBER_THREADS};
-use crate::ports::intake::{DropReason, Intake, ReaderCounts};
+use crate::ports::intake::{Intake, ReaderCounts};
 use crate::ports::mailbox::{FactSender, Wake, mailbox};
 use crate::ports::registry::{Directory, RegistrySink};
 use crate::ports::{DeadLetters, Health, Inbox, Members, Registry, Routes, Source};
@@ -38,7 +38,8 @@ use crate::shard::uring_check;
 pub use crate::shard::uring_check::UringError;
 use crate::shard::workers::members::MemberThreads;
 use crate::shard::workers::writers::{BuryThread, InboxThreads};
-use crate::telemetry::metrics::Meter;
+use crate::telemetry::logging;
+use crate::telemetry::metrics::{Meter, table};
 use crate::telemetry::watchdog::{Heartbeats, Watchdog};
 pub use report::StopReport;
 
@@ -172,7 +173,7 @@ impl EngineBuilder {
         // Before any page can say otherwise.
         intake.shut("the stores were not asked yet".to_owned());
         let (sink, directory) = RegistrySink::new(senders.clone());
-        let lookups = MemberThreads::start(members, MEMBER_THREADS)
+        let lookups = MemberThreads::start(members.clone(), MEMBER_THREADS)
             .map_err(|error| StartError::Machine("the member lookup threads", error))?;
         let inbox = inbox.map(|inbox| InboxThreads::start(inbox, INBOX_THREADS)).transpose();
         let inbox = inbox.map_err(|error| StartError::Machine("the inbox threads", error))?;
@@ -190,8 +191,11 @@ impl EngineBuilder {
         let health = health_checks(&intake, &lookups, inbox.as_ref(), &burier, &sink, &shared);
         let stores = needed_stores(&lookups, inbox.as_ref(), &health, &shared, says_health);
         let facts = senders.clone();
-        register_numbers(&meter, &intake, &sink, &lookups, &directory);
-        writes::register(&meter, inbox.as_ref(), &burier);
+        numbers::register_intake(&meter, &intake);
+        numbers::register_gateways(&meter, &sink, &directory);
+        numbers::register_members(&meter, members, &lookups);
+        numbers::register_writes(&meter, inbox.as_ref(), &burier);
+        meter.register(&table::LOG_LINES_DROPPED, &[], logging::dropped_lines);
         let state =
             AdminState { meter: meter.clone(), heartbeats: heartbeats.clone(), health, stopping: stopping.clone() };
         let control = Control::start(listener, state, registry, sink)
@@ -273,39 +277,6 @@ fn needed_stores(
     ];
     let all = all.into_iter().chain(routes.map(|health| ("routes", Need::Lookups, health)));
     all.filter_map(|(name, need, health)| Some(Store { name, need, health: health? })).collect()
-}
-
-fn register_numbers(
-    meter: &Meter,
-    intake: &Intake,
-    sink: &RegistrySink,
-    lookups: &MemberThreads,
-    directory: &Directory,
-) {
-    let counts = intake.counts().clone();
-    meter.counter("events_read", "Events that the readers got from the source", &[], move || counts.read());
-    for reason in DropReason::ALL {
-        let counts = intake.counts().clone();
-        let help = "Events that came to this process and never reached a shard";
-        meter.counter("events_dropped", help, &[("reason", reason.label())], move || counts.dropped(*reason));
-    }
-    let counts = intake.counts().clone();
-    let help = "Unsettled events that the broker does not deliver again, as their consumer has max_deliver";
-    meter.counter("events_given_up_by_broker", help, &[], move || counts.given_up());
-    let open = intake.clone();
-    let help = "1 while events are taken, 0 while a store that they need is away";
-    meter.gauge("intake_open", help, &[], move || u64::from(open.is_open()));
-    for fault in crate::ports::registry::RegistryFault::ALL {
-        let sink = sink.clone();
-        let help = "Registry entries that could not be used, counted each time they were seen";
-        meter.counter("registry_bad_entries", help, &[("reason", fault.label())], move || sink.bad_entries(fault));
-    }
-    let (queued, dropped) = (lookups.clone(), lookups.clone());
-    meter.gauge("member_lookups_queued", "Member queries that wait for a thread", &[], move || queued.queued() as u64);
-    let help = "Member answers given up because a shard stood still";
-    meter.counter("member_answers_dropped", help, &[], move || dropped.dropped_answers());
-    let directory = directory.clone();
-    meter.gauge("gateways_listed", "Gateways that the registry lists", &[], move || directory.len() as u64);
 }
 
 /// A running engine. Dropping it without [`stop`](Self::stop) leaves its threads running until the process ends.

@@ -61,6 +61,11 @@ pub trait RunningSource: Send + Sync + 'static {
 pub trait Members: Send + Sync + 'static {
     /// A reader for one lookup thread.
     fn open(&self) -> Box<dyn MemberReader>;
+
+    /// Rows left out so far because they name no user that an event could carry.
+    fn rows_skipped(&self) -> u64 {
+        0
+    }
 }
 
 /// One lookup thread's way to the member store. It may block, and has its own deadlines.

@@ -70,7 +70,7 @@ use crate::push::stage_times::StageTimes;
 use crate::push::turn::Turn;
 use crate::push::users::Users;
 use crate::push::warnings::Warnings;
-use crate::telemetry::metrics::StageHistograms;
+use crate::telemetry::metrics::{Activity, StageHistograms};
 
 /// What a shard's decisions depend on besides facts.
 #[derive(Clone, Debug)]
@@ -101,59 +101,6 @@ pub struct Settings {
     pub retry_interval: Duration,
     /// `inbox.store`.
     pub inbox: InboxStore,
-}
-
-/// What a shard has done besides ending events; all only grow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Activity {
-    /// Member queries sent.
-    pub member_queries: u64,
-    /// Sessions asked for in them.
-    pub member_query_sessions: u64,
-    /// Lookups of single sessions and users that had failed in a set, or alone.
-    pub lookups_alone: u64,
-    /// Probes: lookups of the store's own choosing, to see whether it is there.
-    pub lookup_probes: u64,
-    /// Events of sessions without members that ended before `members.empty_wait`, because too many waited.
-    pub empty_waits_cut: u64,
-    /// Events of sessions whose lookups are refused that ended before they were tried often enough, because too many waited.
-    pub refused_waits_cut: u64,
-    /// Asks that found the queue before a store's threads full.
-    pub asks_not_taken: u64,
-    /// MGETs sent.
-    pub mgets: u64,
-    /// Users asked for in them.
-    pub mget_keys: u64,
-    /// Route changes told by the store.
-    pub route_changes: u64,
-    /// Streams opened or tried.
-    pub stream_opens: u64,
-    /// Streams that broke.
-    pub stream_breaks: u64,
-    /// Streams cut because an answer did not fit its request.
-    pub answer_mismatches: u64,
-    /// Recipients sent again on a new stream.
-    pub resent_recipients: u64,
-    /// Recipients whose route was asked again because the gateway did not take them.
-    pub rerouted_recipients: u64,
-    /// Bytes of gRPC frames written.
-    pub frame_bytes: u64,
-    /// Inbox asks sent (one an event and try).
-    pub store_asks: u64,
-    /// Rows in them.
-    pub store_rows: u64,
-    /// Dead letters sent (one a try).
-    pub bury_asks: u64,
-    /// Dead letters that were refused: what they were about is in no store.
-    pub letters_lost: u64,
-    /// Repeats beyond the bound of those that may wait for one event.
-    pub repeats_given_back: u64,
-    /// Gateways that had nothing to do for long and are known no longer.
-    pub gateways_forgotten: u64,
-    /// Outboxes that were looked at because time passed.
-    pub outboxes_ticked: u64,
-    /// Repeats whose message is another one than that of the first.
-    pub repeats_that_differ: u64,
 }
 
 /// One shard's push path.
@@ -433,6 +380,11 @@ impl Push {
     /// What else was done so far.
     pub fn activity(&self) -> &Activity {
         &self.activity
+    }
+
+    /// Warnings so far by reason, also those that were not said.
+    pub fn warnings(&self) -> &[(&'static str, u64)] {
+        self.warnings.totals()
     }
 
     /// Events without an end.

@@ -105,16 +105,15 @@ impl MysqlMembers {
             skipped_warning: Quiet::new(),
         }))
     }
-
-    /// Member rows skipped because their username is empty, over 64 characters or not UTF-8.
-    pub fn skipped_names(&self) -> u64 {
-        self.0.skipped.load(Ordering::Relaxed)
-    }
 }
 
 impl Members for MysqlMembers {
     fn open(&self) -> Box<dyn MemberReader> {
         Box::new(Reader { live: Live::new(self.0.settings.clone(), SCHEMA), shared: self.0.clone() })
+    }
+
+    fn rows_skipped(&self) -> u64 {
+        self.0.skipped.load(Ordering::Relaxed)
     }
 }
 

@@ -24,14 +24,13 @@ use crate::model::limits::{
     OUTBOX_BYTES_SOFT, OUTBOX_MOVING_WITHIN, OUTBOX_RECIPIENTS_MAX, OUTBOX_RECIPIENTS_SOFT, SLOW_GATEWAY_TIMEOUTS,
 };
 use crate::model::outcome::RecipientEnd;
-use crate::push::Activity;
 use crate::push::bundle::{Bundle, BundleEnd, BundleResult, Refusal};
 use crate::push::facts::Output;
 use crate::push::outbox::encode::Encoder;
 use crate::push::outbox::link::Link;
 use crate::push::outbox::suspect::{Suspect, Unrest};
 use crate::push::outbox::turns::Turns;
-use crate::telemetry::metrics::GatewayRow;
+use crate::telemetry::metrics::{Activity, GatewayRow};
 
 /// What an outbox depends on besides facts.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! What was said to the operator, so that the same is not said again and again.
 //!
 //! Promises that each reason is said at most once in [`WARN_EVERY`] of each gateway (one gateway's trouble does not hide
-//! another's), and that what was left out is counted in the next one.
+//! another's), and that what was left out is counted in the next one and in the totals.
 
 use hashbrown::HashMap;
 
@@ -18,11 +18,14 @@ struct Said {
 #[derive(Debug, Default)]
 pub struct Warnings {
     said: HashMap<(&'static str, Option<GatewayIx>), Said>,
+    /// Few, as the reasons are words of the program: found by looking at each.
+    totals: Vec<(&'static str, u64)>,
 }
 
 impl Warnings {
     /// Whether this is to be said now; if so, how many like it were left out since the last one.
     pub fn may_say(&mut self, reason: &'static str, about: Option<GatewayIx>, now: Nanos) -> Option<u64> {
+        self.count(reason);
         let is_new = !self.said.contains_key(&(reason, about));
         if is_new && self.said.len() >= WARNINGS_KEPT {
             self.said.retain(|_, said| now.since(said.at) < WARN_EVERY);
@@ -43,6 +46,18 @@ impl Warnings {
 }
 
 impl Warnings {
+    fn count(&mut self, reason: &'static str) {
+        match self.totals.iter_mut().find(|total| total.0 == reason) {
+            Some(total) => total.1 += 1,
+            None => self.totals.push((reason, 1)),
+        }
+    }
+
+    /// How often there was each reason, said or not.
+    pub fn totals(&self) -> &[(&'static str, u64)] {
+        &self.totals
+    }
+
     /// These gateways are forgotten: what is said of others at their places is said of others.
     pub fn forget(&mut self, is_one: impl Fn(GatewayIx) -> bool) {
         self.said.retain(|(_, about), _| !about.is_some_and(&is_one));
@@ -64,6 +79,7 @@ mod tests {
         assert_eq!(warnings.may_say("silent", a, Nanos(1)), Some(0));
         assert_eq!(warnings.may_say("broken", a, later), Some(1));
         assert_eq!(warnings.may_say("broken", b, later), Some(0));
+        assert_eq!(warnings.totals(), [("broken", 5), ("silent", 1)]);
     }
 
     #[test]

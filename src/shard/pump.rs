@@ -415,37 +415,36 @@ impl Pump {
     }
 
     fn publish(&mut self, now: Nanos) {
-        let snapshot = &mut self.work.snapshot;
-        snapshot.counts.clone_from(self.push.counts());
-        snapshot.lane_full = self.mesh.full;
-        snapshot.events_in_flight = self.push.events_in_flight() as u64;
-        snapshot.recipients_in_flight = self.push.recipients_in_flight() as u64;
-        snapshot.payload_in_flight_bytes = self.push.payload_bytes_in_flight() as u64;
-        let activity = self.push.activity();
-        snapshot.member_queries = activity.member_queries;
-        snapshot.member_query_sessions = activity.member_query_sessions;
-        snapshot.lookups_alone = activity.lookups_alone;
-        snapshot.lookup_probes = activity.lookup_probes;
-        snapshot.events_without_members = self.push.events_without_members() as u64;
-        snapshot.empty_waits_cut = activity.empty_waits_cut;
-        snapshot.events_refused_members = self.push.events_refused_members() as u64;
-        snapshot.refused_waits_cut = activity.refused_waits_cut;
-        snapshot.asks_not_taken = activity.asks_not_taken;
-        snapshot.mgets = activity.mgets;
-        snapshot.mget_keys = activity.mget_keys;
-        snapshot.route_changes = activity.route_changes;
-        snapshot.gateway_opens = activity.stream_opens;
-        snapshot.gateway_breaks = activity.stream_breaks;
-        snapshot.answers_mismatched = activity.answer_mismatches;
-        snapshot.resent_recipients = activity.resent_recipients;
-        snapshot.rerouted_recipients = activity.rerouted_recipients;
-        snapshot.frame_bytes = activity.frame_bytes;
-        snapshot.repeats_that_differ = activity.repeats_that_differ;
+        // By name, so that a number of the table that is not filled here does not compile.
+        let ShardSnapshot {
+            counts,
+            lane_full,
+            activity,
+            events_in_flight,
+            recipients_in_flight,
+            payload_in_flight_bytes,
+            events_without_members,
+            events_refused_members,
+            sessions_cached,
+            users_known,
+            gateways_known,
+            // Once a second.
+            gateway_streams_open: _,
+            outbox_recipients: _,
+            // When the turn began.
+            turns: _,
+        } = &mut self.work.snapshot;
+        counts.clone_from(self.push.counts());
+        *lane_full = self.mesh.full;
+        *activity = *self.push.activity();
+        *events_in_flight = self.push.events_in_flight() as u64;
+        *recipients_in_flight = self.push.recipients_in_flight() as u64;
+        *payload_in_flight_bytes = self.push.payload_bytes_in_flight() as u64;
+        *events_without_members = self.push.events_without_members() as u64;
+        *events_refused_members = self.push.events_refused_members() as u64;
         let (sessions, users) = self.push.kept();
-        snapshot.sessions_cached = sessions as u64;
-        snapshot.users_known = users as u64;
-        snapshot.gateways_known = self.push.gateways_known() as u64;
-        snapshot.gateways_forgotten = activity.gateways_forgotten;
+        (*sessions_cached, *users_known) = (sessions as u64, users as u64);
+        *gateways_known = self.push.gateways_known() as u64;
         if now.since(self.work.reported_at) >= Duration::from_secs(1) {
             self.work.reported_at = now;
             self.report();
@@ -461,7 +460,11 @@ impl Pump {
         self.work.snapshot.gateway_streams_open = self.gateways.open_count() as u64;
         self.work.snapshot.outbox_recipients = self.push.outboxes().map(|outbox| outbox.backlog() as u64).sum();
         let mut rows: Vec<_> = self.push.outboxes().map(|outbox| outbox.row()).collect::<Vec<GatewayRow>>();
-        self.publisher.hand_over(self.push.stages_mut(), |report| report.gateways.append(&mut rows));
+        let warnings = self.push.warnings().to_vec();
+        self.publisher.hand_over(self.push.stages_mut(), |report| {
+            report.gateways.append(&mut rows);
+            report.warnings.extend(warnings);
+        });
     }
 
     /// A store that comes and goes within a second is not away.

@@ -1,7 +1,7 @@
 //! What the engine says of itself: `tracing` set up from `log.*`, and warnings that cannot flood.
 //!
 //! Promises that no thread waits for whoever reads the log: lines go through a bounded queue to a thread of their own,
-//! and what does not fit, or what the output does not take, is dropped and counted ([`LogGuard::dropped_lines`]). Refuses
+//! and what does not fit, or what the output does not take, is dropped and counted ([`dropped_lines`]). Refuses
 //! to start when the file cannot be opened. `log.level` is the engine's own: what the crates below it say is written from
 //! `warn` up, unless `log.filter` asks for more. `RUST_LOG` is not read.
 
@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io::Write;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
@@ -33,17 +33,10 @@ pub const TELL_AGAIN_AFTER: Duration = Duration::from_secs(10);
 #[must_use = "the log ends when this is dropped"]
 pub struct LogGuard {
     _worker: WorkerGuard,
-    dropped: ErrorCounter,
-    refused: Refused,
     file: Option<LogFile>,
 }
 
 impl LogGuard {
-    /// Lines that were dropped because the output did not keep up, or took none any more.
-    pub fn dropped_lines(&self) -> u64 {
-        self.dropped.dropped_lines() as u64 + self.refused.load(Ordering::Relaxed)
-    }
-
     /// The file that lines go to, when `log.output` is one.
     pub fn file(&self) -> Option<LogFile> {
         self.file.clone()
@@ -52,7 +45,7 @@ impl LogGuard {
 
 impl fmt::Debug for LogGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LogGuard").field("dropped_lines", &self.dropped_lines()).finish()
+        f.debug_struct("LogGuard").field("dropped_lines", &dropped_lines()).finish()
     }
 }
 
@@ -65,7 +58,18 @@ pub fn init(config: &LogConfig) -> Result<LogGuard, String> {
     let (refused, file) = (output.refused(), output.file());
     let (subscriber, worker, dropped) = subscriber(config, output, is_terminal)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| "a log is set up already".to_owned())?;
-    Ok(LogGuard { _worker: worker, dropped, refused, file })
+    // Nobody was before: the process has one log.
+    let _ = LOST.set((dropped, refused));
+    Ok(LogGuard { _worker: worker, file })
+}
+
+/// What the log of the process did not write.
+static LOST: OnceLock<(ErrorCounter, Refused)> = OnceLock::new();
+
+/// Lines of the process's log that were dropped so far, because the output did not keep up, or took none any more; none
+/// before [`init`].
+pub fn dropped_lines() -> u64 {
+    LOST.get().map_or(0, |(dropped, refused)| dropped.dropped_lines() as u64 + refused.load(Ordering::Relaxed))
 }
 
 fn subscriber(

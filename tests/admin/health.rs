@@ -41,9 +41,14 @@ impl Admin {
 
     /// A request by hand: status, head and body.
     fn request(&self, method: &str, path: &str) -> (u16, String, String) {
+        self.request_with(method, path, "")
+    }
+
+    /// The same, with more lines of its head.
+    fn request_with(&self, method: &str, path: &str, more: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        write!(stream, "{method} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: admin\r\n{more}Connection: close\r\n\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").expect("a head");
@@ -134,10 +139,23 @@ fn metrics_histograms_and_index_are_served() {
     assert!(publishers[0].hand_over(&mut stages, |_| {}));
     let admin = Admin::start(AdminState { meter, ..state(Heartbeats::new(1)) });
 
-    let (status, head, body) = admin.request("GET", "/metrics");
-    assert_eq!(status, 200);
-    assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
-    assert!(body.contains("task_engine_events_arrived_total{shard=\"0\"} 0\n"), "{body}");
+    for (accept, content_type, is_open_metrics) in [
+        ("", "text/plain; version=0.0.4", false),
+        ("Accept: */*\r\n", "text/plain; version=0.0.4", false),
+        ("Accept: text/plain\r\n", "text/plain; version=0.0.4", false),
+        (
+            "Accept: application/openmetrics-text;q=0.7, */*;q=0.1\r\n",
+            "application/openmetrics-text; version=1.0.0",
+            true,
+        ),
+    ] {
+        let (status, head, body) = admin.request_with("GET", "/metrics", accept);
+        assert_eq!(status, 200);
+        assert!(head.contains(&format!("content-type: {content_type}; charset=utf-8\r\n")), "{accept}: {head}");
+        assert!(head.contains("vary: accept\r\n"), "{head}");
+        assert_eq!(body.ends_with("# EOF\n"), is_open_metrics, "{accept}");
+        assert!(body.contains("task_engine_events_arrived_total{shard=\"0\"} 0\n"), "{body}");
+    }
     let (status, body) = admin.get("/debug/histograms");
     let json: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!((status, &json["unit"], &json["stages"]["intake"]["count"]), (200, &"nanoseconds".into(), &6.into()));

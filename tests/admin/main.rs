@@ -2,4 +2,5 @@
 
 mod admin_port;
 mod health;
+mod metrics_are_one_table;
 mod page;

@@ -7,16 +7,18 @@ use std::time::{Duration, Instant};
 
 use task_engine::model::outcome::{EventEnd, Lane, RecipientEnd};
 use task_engine::telemetry::metrics::{
-    GatewayRow, GatewayState, Meter, ShardPublisher, ShardSnapshot, Stage, StageHistograms,
+    Format, GatewayRow, GatewayState, Meter, ShardPublisher, ShardSnapshot, Stage, StageHistograms, table,
 };
 
 /// All samples of a page by `name{labels}`.
 type Samples = BTreeMap<String, f64>;
 
-/// Reads OpenMetrics text as strictly as this page needs: one block a family, TYPE before samples, suffixes that fit the
-/// type, no sample twice, buckets that rise, `# EOF` at the end.
-fn parse(page: &str) -> Samples {
-    assert!(page.ends_with("# EOF\n") && page.matches("# EOF").count() == 1, "no end of file");
+/// Reads a page as strictly as it is written: one block a family, TYPE before samples, names that fit the type, no sample
+/// twice, in OpenMetrics an end.
+fn parse(page: &str, format: Format) -> Samples {
+    let is_text = format == Format::Text;
+    let ends = if is_text { 0 } else { 1 };
+    assert!(page.ends_with("# EOF\n") != is_text && page.matches("# EOF").count() == ends, "the end of the page");
     let (mut samples, mut families) = (Samples::new(), BTreeSet::new());
     let (mut family, mut kind) = ("", "");
     for line in page.trim_end_matches("# EOF\n").lines() {
@@ -29,14 +31,18 @@ fn parse(page: &str) -> Samples {
             let (name, of) = rest.split_once(' ').expect("a name and a type");
             assert_eq!(name, family);
             kind = of;
+        } else if let Some(rest) = line.strip_prefix("# UNIT ") {
+            let (name, unit) = rest.split_once(' ').expect("a name and a unit");
+            assert!(!is_text && name == family && name.ends_with(&format!("_{unit}")), "{line}");
         } else {
             let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line:?}"));
             let name = series.split('{').next().unwrap();
             let suffix = name.strip_prefix(family).unwrap_or_else(|| panic!("{name} under {family}"));
             let fits = match kind {
+                "counter" if is_text => suffix.is_empty() && name.ends_with("_total"),
                 "counter" => suffix == "_total",
                 "gauge" => suffix.is_empty(),
-                "info" => suffix == "_info",
+                "info" if !is_text => suffix == "_info",
                 "histogram" => ["_sum", "_count", "_bucket"].contains(&suffix),
                 other => panic!("{family} has the type {other:?}"),
             };
@@ -78,9 +84,15 @@ fn sum(samples: &Samples, name: &str, shard: usize) -> u64 {
 }
 
 #[test]
-fn a_new_page_parses_and_has_every_end_at_zero() {
+fn a_new_page_has_every_end_at_zero_in_both_formats() {
     let (meter, _publishers) = Meter::new(2);
-    let samples = parse(&meter.render());
+    let of = |format| parse(&meter.render(format), format);
+    let (text, open_metrics) = (of(Format::Text), of(Format::OpenMetrics));
+    check_a_new_page(&text);
+    assert!(text.keys().eq(open_metrics.keys()), "the same series in both");
+}
+
+fn check_a_new_page(samples: &Samples) {
     for shard in 0..2 {
         let zero = |name: String| assert_eq!(samples.get(&name), Some(&0.0), "{name}");
         for end in EventEnd::ALL {
@@ -147,7 +159,7 @@ fn arrivals_are_endings_plus_in_flight_on_every_scrape_under_load() {
             for snapshot in meter.snapshots() {
                 snapshot.check_conservation().unwrap();
             }
-            let samples = parse(&meter.render());
+            let samples = parse(&meter.render(Format::Text), Format::Text);
             for shard in 0..2 {
                 for (arrived, ended, in_flight) in [
                     ("events_arrived_total", "events_ended_total", "events_in_flight"),
@@ -175,7 +187,6 @@ fn reports_and_registered_numbers_are_on_the_page() {
     stages.record_n(Stage::Event, Duration::from_millis(3), 4);
     stages.record(Stage::Event, Duration::from_secs(500));
     let handed = publishers[0].hand_over(&mut stages, |report| {
-        report.warnings.push(("bad_route", 7));
         report.gateways.push(GatewayRow {
             gateway: "gw \"1\"\\\n".into(),
             state: GatewayState::Backoff,
@@ -187,19 +198,18 @@ fn reports_and_registered_numbers_are_on_the_page() {
     assert!(handed);
     let read = Arc::new(AtomicU64::new(41));
     let handle = Arc::clone(&read);
-    meter.counter("nats_read", "Messages read.", &[("reader", "0")], move || handle.load(Ordering::Relaxed));
-    meter.counter("nats_read", "Messages read.", &[("reader", "1")], || 1);
-    meter.counter("nats_read", "Messages read.", &[("reader", "1")], || 2);
-    meter.gauge("gateways_listed", "Gateways in the registry.", &[], || 9);
+    meter.register(&table::EVENTS_DROPPED, &[("reason", "stopping")], move || handle.load(Ordering::Relaxed));
+    meter.register(&table::EVENTS_DROPPED, &[("reason", "client_limit")], || 1);
+    meter.register(&table::EVENTS_DROPPED, &[("reason", "client_limit")], || 2);
+    meter.register(&table::GATEWAYS_LISTED, &[], || 9);
     read.fetch_add(1, Ordering::Relaxed);
 
-    let samples = parse(&meter.render());
+    let samples = parse(&meter.render(Format::Text), Format::Text);
     let gateway = r#"gateway="gw \"1\"\\\n""#;
     for (series, value) in [
-        ("task_engine_nats_read_total{reader=\"0\"}".to_owned(), 42.0),
-        ("task_engine_nats_read_total{reader=\"1\"}".to_owned(), 2.0),
+        ("task_engine_events_dropped_total{reason=\"stopping\"}".to_owned(), 42.0),
+        ("task_engine_events_dropped_total{reason=\"client_limit\"}".to_owned(), 2.0),
         ("task_engine_gateways_listed".to_owned(), 9.0),
-        ("task_engine_warnings_total{reason=\"bad_route\"}".to_owned(), 7.0),
         (format!("task_engine_gateway_backlog_recipients{{{gateway}}}"), 11.0),
         (format!("task_engine_gateway_recipients_delivered_total{{{gateway}}}"), 12.0),
         (format!("task_engine_gateway_recipients_timed_out_total{{{gateway}}}"), 13.0),

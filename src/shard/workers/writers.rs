@@ -46,7 +46,7 @@ trait Kind: Send + Sync + 'static {
     /// Counts an ask's end.
     fn count(&self, item: &Self::Item, answer: &Result<Self::Answer, LookupError>);
     /// Counts a batch.
-    fn count_batch(&self);
+    fn count_batch(&self) {}
     fn fact(ask: AskNo, answer: Result<Self::Answer, LookupError>) -> Input;
 }
 

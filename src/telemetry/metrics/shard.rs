@@ -42,7 +42,7 @@ impl ShardMeter {
         Self { sequence: AtomicU64::new(0), words: [const { AtomicU64::new(0) }; WORDS] }
     }
 
-    /// The newest whole snapshot. Waits only while a publication (some 50 stores) is under way.
+    /// The newest whole snapshot. Waits only while a publication (some 80 stores) is under way.
     pub fn read(&self) -> ShardSnapshot {
         let mut words = [0; WORDS];
         let mut tries = 0_u32;

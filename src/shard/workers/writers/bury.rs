@@ -31,7 +31,6 @@ pub const LETTER_REASONS: &[&str] = &[
 struct Counters {
     buried: [AtomicU64; LETTER_REASONS.len()],
     rejected: AtomicU64,
-    batches: AtomicU64,
 }
 
 struct BuryKind {
@@ -84,10 +83,6 @@ impl Kind for BuryKind {
             }
             Err(LookupError::Unavailable(_)) => {}
         }
-    }
-
-    fn count_batch(&self) {
-        self.counters.batches.fetch_add(1, Ordering::Relaxed);
     }
 
     fn fact(ask: AskNo, answer: Result<(), LookupError>) -> Input {

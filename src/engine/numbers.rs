@@ -1,0 +1,81 @@
+//! The numbers that are not a shard's: each is read where it is counted, when the page is asked for.
+
+use std::sync::Arc;
+
+use crate::ports::Members;
+use crate::ports::intake::{DropReason, Intake};
+use crate::ports::registry::{Directory, RegistryFault, RegistrySink};
+use crate::shard::workers::members::MemberThreads;
+use crate::shard::workers::writers::{BuryThread, InboxThreads, LETTER_REASONS};
+use crate::telemetry::metrics::{Meter, Metric, table};
+
+/// What the readers saw.
+pub(super) fn register_intake(meter: &Meter, intake: &Intake) {
+    let counts = intake.counts().clone();
+    meter.register(&table::EVENTS_READ, &[], move || counts.read());
+    let counts = intake.counts().clone();
+    meter.register(&table::EVENTS_TAKEN, &[], move || counts.taken());
+    for reason in DropReason::ALL {
+        let counts = intake.counts().clone();
+        meter.register(&table::EVENTS_DROPPED, &[("reason", reason.label())], move || counts.dropped(*reason));
+    }
+    let counts = intake.counts().clone();
+    meter.register(&table::EVENTS_GIVEN_UP_BY_BROKER, &[], move || counts.given_up());
+    let open = intake.clone();
+    meter.register(&table::INTAKE_OPEN, &[], move || u64::from(open.is_open()));
+}
+
+/// What the registry says of gateways.
+pub(super) fn register_gateways(meter: &Meter, sink: &RegistrySink, directory: &Directory) {
+    for fault in RegistryFault::ALL {
+        let sink = sink.clone();
+        meter.register(&table::REGISTRY_BAD_ENTRIES, &[("reason", fault.label())], move || sink.bad_entries(fault));
+    }
+    let directory = directory.clone();
+    meter.register(&table::GATEWAYS_LISTED, &[], move || directory.len() as u64);
+}
+
+/// How the lookups of members go.
+pub(super) fn register_members(meter: &Meter, members: Arc<dyn Members>, lookups: &MemberThreads) {
+    let (queued, dropped) = (lookups.clone(), lookups.clone());
+    meter.register(&table::MEMBER_LOOKUPS_QUEUED, &[], move || queued.queued() as u64);
+    meter.register(&table::MEMBER_ANSWERS_DROPPED, &[], move || dropped.dropped_answers());
+    meter.register(&table::MEMBER_ROWS_SKIPPED, &[], move || members.rows_skipped());
+}
+
+/// What is written; inbox rows only when there is an inbox.
+pub(super) fn register_writes(meter: &Meter, inbox: Option<&InboxThreads>, burier: &BuryThread) {
+    if let Some(inbox) = inbox {
+        register_inbox(meter, inbox);
+    }
+    for reason in LETTER_REASONS.iter().copied() {
+        let burier = burier.clone();
+        meter.register(&table::DEAD_LETTERS, &[("reason", reason)], move || burier.buried(reason));
+    }
+    type Read = fn(&BuryThread) -> u64;
+    let numbers: [(&'static Metric, Read); 3] = [
+        (&table::DEAD_LETTERS_REJECTED, BuryThread::rejected),
+        (&table::DEAD_LETTER_ANSWERS_DROPPED, BuryThread::dropped_answers),
+        (&table::DEAD_LETTERS_QUEUED, |all| all.queued() as u64),
+    ];
+    for (metric, read) in numbers {
+        let burier = burier.clone();
+        meter.register(metric, &[], move || read(&burier));
+    }
+}
+
+fn register_inbox(meter: &Meter, inbox: &InboxThreads) {
+    type Read = fn(&InboxThreads) -> u64;
+    let numbers: [(&'static Metric, Read); 6] = [
+        (&table::INBOX_ROWS, InboxThreads::rows_stored),
+        (&table::INBOX_CONFLICTS, InboxThreads::conflicts),
+        (&table::INBOX_ROWS_REJECTED, InboxThreads::rows_rejected),
+        (&table::INBOX_BATCHES, InboxThreads::batches),
+        (&table::INBOX_ANSWERS_DROPPED, InboxThreads::dropped_answers),
+        (&table::INBOX_ASKS_QUEUED, |all| all.queued() as u64),
+    ];
+    for (metric, read) in numbers {
+        let inbox = inbox.clone();
+        meter.register(metric, &[], move || read(&inbox));
+    }
+}

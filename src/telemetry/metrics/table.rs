@@ -1,0 +1,213 @@
+//! The table of all numbers of the engine: one row each.
+//!
+//! Promises that no number is on the page without a row here, and none here that is not on the page of an engine. To add
+//! one: write its row, count it (a row of `activity` is a field of [`Activity`], which the core counts in; a row of
+//! `shard` is a field that the pump fills; any other is registered by whoever has it), and write METRICS.md anew
+//! (`UPDATE_METRICS=1 cargo test --test admin metrics`). Refuses labels without a bound.
+
+use super::declare::{Kind, Metric, Scalar, metrics, unit};
+use crate::model::outcome::{Counts, Lane};
+
+metrics! {
+    families {
+        "Events and recipients" {
+            /// Events that the shard took.
+            EVENTS_ARRIVED => Counter "events_arrived" ["shard"];
+            /// Events by how they ended.
+            EVENTS_ENDED => Counter "events_ended" ["end", "shard"];
+            /// Recipients of the events that were grouped by gateway.
+            RECIPIENTS_ARRIVED => Counter "recipients_arrived" ["shard"];
+            /// Recipients by how they ended.
+            RECIPIENTS_ENDED => Counter "recipients_ended" ["end", "shard"];
+            /// Recipients that could not be reached, by why; counted when they end.
+            RECIPIENTS_UNREACHED => Counter "recipients_unreached" ["why", "shard"];
+            /// How long each stage of an event's trip takes; outbox and gateway count recipients, the others events.
+            STAGE_SECONDS => Histogram "stage_seconds" ["stage"] in Seconds;
+            /// Warnings of the push core by reason, also those that the log left out.
+            WARNINGS => Counter "warnings" ["reason"];
+        }
+        "Intake" {
+            /// Events that the readers got from the source.
+            EVENTS_READ => Counter "events_read" [];
+            /// Events that the readers handed to a shard.
+            EVENTS_TAKEN => Counter "events_taken" [];
+            /// Events that came to this process and never reached a shard, by why.
+            EVENTS_DROPPED => Counter "events_dropped" ["reason"];
+            /// Unsettled events that the broker does not deliver again, because their consumer has max_deliver.
+            EVENTS_GIVEN_UP_BY_BROKER => Counter "events_given_up_by_broker" [];
+            /// 1 while events are taken, 0 while a store that they need is away.
+            INTAKE_OPEN => Gauge "intake_open" [];
+        }
+        "Gateways" {
+            /// Gateways that the registry lists.
+            GATEWAYS_LISTED => Gauge "gateways_listed" [];
+            /// Registry entries that could not be used, by why; counted each time they were seen.
+            REGISTRY_BAD_ENTRIES => Counter "registry_bad_entries" ["reason"];
+            /// Recipients that wait for the gateway, unsent or unanswered.
+            GATEWAY_BACKLOG_RECIPIENTS => Gauge "gateway_backlog_recipients" ["gateway"];
+            /// Recipients that the gateway answered for without an error.
+            GATEWAY_RECIPIENTS_DELIVERED => Counter "gateway_recipients_delivered" ["gateway"];
+            /// Recipients that ended without an answer of the gateway: timeout, broken stream or full outbox.
+            GATEWAY_RECIPIENTS_TIMED_OUT => Counter "gateway_recipients_timed_out" ["gateway"];
+            /// 1 for the state that the gateway is in; on the line `other`, how many gateways are in it.
+            GATEWAY_STATE => Gauge "gateway_state" ["gateway", "state"];
+        }
+        "Members" {
+            /// Member queries that wait for a thread.
+            MEMBER_LOOKUPS_QUEUED => Gauge "member_lookups_queued" [];
+            /// Member answers that were given up because a shard stood still.
+            MEMBER_ANSWERS_DROPPED => Counter "member_answers_dropped" [];
+            /// Member rows that were left out because their username is empty, over 64 characters or not UTF-8.
+            MEMBER_ROWS_SKIPPED => Counter "member_rows_skipped" [];
+        }
+        "Inbox and dead letters" {
+            /// Inbox rows that are committed, including those that were there already.
+            INBOX_ROWS => Counter "inbox_rows" [];
+            /// Inbox rows that were not stored because another message holds their place.
+            INBOX_CONFLICTS => Counter "inbox_conflicts" [];
+            /// Rows of inbox asks that the store answered with an error; a row that is asked for again counts again.
+            INBOX_ROWS_REJECTED => Counter "inbox_rows_rejected" [];
+            /// Batches of inbox rows that were written, including those that failed.
+            INBOX_BATCHES => Counter "inbox_batches" [];
+            /// Inbox answers that were given up because a shard stood still.
+            INBOX_ANSWERS_DROPPED => Counter "inbox_answers_dropped" [];
+            /// Inbox writes that wait for a thread.
+            INBOX_ASKS_QUEUED => Gauge "inbox_asks_queued" [];
+            /// Dead letters that are kept, by why the event or recipient failed.
+            DEAD_LETTERS => Counter "dead_letters" ["reason"];
+            /// Times that the store of the dead letters refused one; a letter that is tried again counts again.
+            DEAD_LETTERS_REJECTED => Counter "dead_letters_rejected" [];
+            /// Answers about dead letters that were given up because a shard stood still.
+            DEAD_LETTER_ANSWERS_DROPPED => Counter "dead_letter_answers_dropped" [];
+            /// Dead letters that wait for the thread that writes them.
+            DEAD_LETTERS_QUEUED => Gauge "dead_letters_queued" [];
+        }
+        "The process" {
+            /// CPU time of all threads of the process.
+            PROCESS_CPU_SECONDS => Counter "process_cpu_seconds" ["mode"] in Seconds;
+            /// Resident memory of the process.
+            PROCESS_RESIDENT_MEMORY_BYTES => Gauge "process_resident_memory_bytes" [] in Bytes;
+            /// When the engine started, in seconds of Unix time.
+            PROCESS_START_TIME_SECONDS => Gauge "process_start_time_seconds" [] in Seconds;
+            /// Lines of the log that were dropped because its output did not keep up, or took none any more.
+            LOG_LINES_DROPPED => Counter "log_lines_dropped" [];
+            /// Times that a full lane between two shards was met.
+            LANE_FULL => Counter "lane_full" ["lane", "shard"];
+            /// What is running.
+            BUILD => Info "build" ["version"];
+        }
+    }
+    activity "What a shard did" {
+        /// Member queries sent.
+        member_queries => "member_queries";
+        /// Sessions that were asked for in member queries.
+        member_query_sessions => "member_query_sessions";
+        /// Lookups of single sessions and users that had failed in a set, or alone.
+        lookups_alone => "lookups_alone";
+        /// Probes of the member and route stores, sent when a lookup failed and nothing else could tell whether they answer.
+        lookup_probes => "lookup_probes";
+        /// Events without members that went to the dead letters before members.empty_wait, because too many waited.
+        empty_waits_cut => "empty_waits_cut";
+        /// Events of sessions whose lookup is refused that went to the dead letters before consumer.max_retry, because too many waited.
+        refused_waits_cut => "refused_waits_cut";
+        /// Asks that found the queue before the threads of a store full (members, inbox, dead letters), and wait for room.
+        asks_not_taken => "asks_not_taken";
+        /// MGETs sent.
+        mgets => "mgets";
+        /// Routes that were asked for in MGETs.
+        mget_keys => "mget_keys";
+        /// Route changes that the store told.
+        route_changes => "route_changes";
+        /// Gateway streams that were opened or tried.
+        stream_opens => "gateway_opens";
+        /// Gateway streams that broke or could not be opened.
+        stream_breaks => "gateway_breaks";
+        /// Answers of a gateway that match no request; each ends its stream.
+        answer_mismatches => "answers_mismatched";
+        /// Recipients sent again on a new stream because the old one broke before they were answered.
+        resent_recipients => "resent_recipients";
+        /// Recipients sent to another gateway because the user had moved.
+        rerouted_recipients => "rerouted_recipients";
+        /// Bytes of gRPC frames written.
+        frame_bytes => "frame_bytes" in Bytes;
+        /// Asks for inbox rows sent to the inbox, one for each set of rows of an event and try.
+        store_asks => "inbox_asks";
+        /// Rows in the asks that were sent to the inbox; a row that is asked for again counts again.
+        store_rows => "inbox_asked_rows";
+        /// Dead letters sent to their store, one for each try.
+        bury_asks => "dead_letter_asks";
+        /// Dead letters that were refused for good: what they are about is in no store, only in the log.
+        letters_lost => "dead_letters_lost";
+        /// Repeats of an event in flight that were given back to the source, because too many wait for that event.
+        repeats_given_back => "repeats_given_back";
+        /// Repeats of an event (same session, msg_id, seq_id and type) whose message differs; they are not pushed.
+        repeats_that_differ => "repeats_that_differ";
+        /// Gateways that had nothing to do for long, were not listed, and are known no longer.
+        gateways_forgotten => "gateways_forgotten";
+        /// Outboxes that were looked at because time passed; those with nothing to do are left alone.
+        outboxes_ticked => "outboxes_ticked";
+    }
+    shard "What a shard holds" {
+        /// Events that arrived and have no end yet.
+        events_in_flight => Gauge;
+        /// Recipients of grouped events that have no end yet.
+        recipients_in_flight => Gauge;
+        /// Payload bytes of the events in flight.
+        payload_in_flight_bytes => Gauge in Bytes;
+        /// Events that wait because the member list of their session was empty when it was asked for.
+        events_without_members => Gauge;
+        /// Events that wait although the member lookups of their session fail while others succeed.
+        events_refused_members => Gauge;
+        /// Sessions whose member list is kept.
+        sessions_cached => Gauge;
+        /// Users that have a place in the table of the shard.
+        users_known => Gauge;
+        /// Gateways that have a place in the table of the shard.
+        gateways_known => Gauge;
+        /// Gateway streams of this shard that are open.
+        gateway_streams_open => Gauge;
+        /// Recipients that wait in the outboxes of this shard's gateways, unsent or unanswered.
+        outbox_recipients => Gauge;
+        /// Turns of the shard's loop.
+        turns => Counter;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::telemetry::metrics::Unit;
+
+    #[test]
+    fn a_name_is_unique_and_ends_with_its_unit() {
+        let mut names = BTreeSet::new();
+        for Metric { name, unit, labels, .. } in all() {
+            assert!(names.insert(name), "{name} has two rows");
+            let is_word = |word: &str| word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            assert!(is_word(name) && labels.iter().all(|label| is_word(label)), "{name} {labels:?}");
+            assert!(!["_total", "_info", "_bucket", "_sum", "_count"].iter().any(|end| name.ends_with(end)), "{name}");
+            for other in [Unit::Seconds, Unit::Bytes] {
+                assert_eq!(other.word().is_some_and(|word| name.ends_with(word)), other == *unit, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_help_is_one_line_that_both_formats_show_as_it_is() {
+        for metric in all() {
+            let help = metric.help();
+            assert!(help.ends_with('.') && !help.contains(['\\', '\n', '"', '|']), "{}: {help}", metric.name);
+        }
+    }
+
+    #[test]
+    fn each_plain_number_is_read_from_its_own_field() {
+        let mut snapshot = ShardSnapshot::default();
+        snapshot.numbers_mut().enumerate().for_each(|(at, number)| *number = at as u64);
+        let read: Vec<u64> = SCALARS.iter().map(|scalar| (scalar.read)(&snapshot)).collect();
+        let last = snapshot.numbers().count() as u64;
+        assert_eq!(read, (last - SCALARS.len() as u64..last).collect::<Vec<_>>());
+    }
+}
