@@ -130,41 +130,43 @@ impl Push {
     /// The same, where a letter that the dead letters refuse is lost at once: what is written to a local file has waited for it
     /// already, and nobody keeps the event meanwhile (core NATS).
     pub fn with_final_letters(mut self, is_final: bool) -> Self {
-        self.letters.is_final = is_final;
+        self.ledger.letters.is_final = is_final;
         self
     }
 
     /// What came is no event that can be pushed.
     pub(super) fn bury_refused(&mut self, payload: Bytes, tag: DeliveryTag, end: EventEnd) {
-        self.warn(end.label(), || format!("{} was refused", head_of(&payload)));
+        self.cx.warn(end.label(), || format!("{} was refused", head_of(&payload)));
         let at = self.ledger.enter_refused(Refused { payload, tag, end });
-        self.letters.want(Letter::Refused(at));
+        self.ledger.letters.want(Letter::Refused(at));
     }
 
     /// An event, not (or no longer) in its session's queue, has failed for good.
     pub(super) fn bury_event(&mut self, event: EventIx, end: EventEnd, detail: String, tries: u32) {
-        self.warn(end.label(), || detail.clone());
-        self.letters.want(Letter::Event { event, end, detail, tries });
+        self.cx.warn(end.label(), || detail.clone());
+        self.ledger.letters.want(Letter::Event { event, end, detail, tries });
     }
 
     /// One recipient has no row; the caller has counted the letter.
     pub(super) fn bury_recipient(&mut self, event: EventIx, user: UserIx, missing: Missing) {
-        self.letters.want(Letter::Recipient { event, user, missing });
+        self.ledger.letters.want(Letter::Recipient { event, user, missing });
     }
 
     /// Sends the letters that are due, bounded in number.
     pub(super) fn ask_dead_letters(&mut self) {
-        while self.letters.later.first_key_value().is_some_and(|((due, _), _)| *due <= self.now) {
-            let due = self.letters.later.pop_first();
-            self.letters.wanted.extend(due.map(|(_, pending)| pending));
+        while self.ledger.letters.later.first_key_value().is_some_and(|((due, _), _)| *due <= self.cx.now) {
+            let due = self.ledger.letters.later.pop_first();
+            self.ledger.letters.wanted.extend(due.map(|(_, pending)| pending));
         }
-        while self.letters.asked.len() < BURY_ASKS_IN_FLIGHT && self.now >= self.letters.store_away_until {
-            let Some(pending) = self.letters.wanted.pop_front() else { break };
+        while self.ledger.letters.asked.len() < BURY_ASKS_IN_FLIGHT
+            && self.cx.now >= self.ledger.letters.store_away_until
+        {
+            let Some(pending) = self.ledger.letters.wanted.pop_front() else { break };
             let (tag, text) = self.written(&pending.letter);
-            let ask = self.letters.take_number();
-            self.letters.asked.insert(ask, (pending, self.now));
-            self.activity.bury_asks += 1;
-            self.out.push(Output::Bury { ask, tag, letter: text });
+            let ask = self.ledger.letters.take_number();
+            self.ledger.letters.asked.insert(ask, (pending, self.cx.now));
+            self.cx.activity.bury_asks += 1;
+            self.cx.out.push(Output::Bury { ask, tag, letter: text });
         }
     }
 
@@ -187,7 +189,7 @@ impl Push {
                     reason: end.label(),
                     detail: format!("{was}; {detail}"),
                     payload: event.arrival.payload.clone(),
-                    recipient: Some(self.users.text(*user).into()),
+                    recipient: Some(self.resolve.users.text(*user).into()),
                     tries: *tries,
                 };
                 (event.tag, letter)
@@ -197,24 +199,24 @@ impl Push {
 
     /// Takes an answer.
     pub(super) fn bury_answered(&mut self, ask: AskNo, answer: Result<(), LookupError>) {
-        let Some((pending, sent_at)) = self.letters.asked.remove(&ask) else { return };
+        let Some((pending, sent_at)) = self.ledger.letters.asked.remove(&ask) else { return };
         let error = match answer {
             Ok(()) => {
-                self.letters.evidence.answered(sent_at);
-                self.letters.failing -= usize::from(pending.failed.is_some());
+                self.ledger.letters.evidence.answered(sent_at);
+                self.ledger.letters.failing -= usize::from(pending.failed.is_some());
                 return self.buried(pending.letter, true);
             }
             Err(error) => error,
         };
         let is_refused = matches!(error, LookupError::Rejected(_));
-        let retries = (self.settings.max_retry, self.settings.retry_interval);
-        match self.letters.failed(pending, is_refused, retries, self.now) {
-            Failed::Waits(Blame::Store) => self.warn("dead_letters_unavailable", || error.to_string()),
-            Failed::Waits(Blame::Ask) => self.warn("dead_letter_refused", || format!("one of them: {error}")),
+        let retries = (self.cx.settings.max_retry, self.cx.settings.retry_interval);
+        match self.ledger.letters.failed(pending, is_refused, retries, self.cx.now) {
+            Failed::Waits(Blame::Store) => self.cx.warn("dead_letters_unavailable", || error.to_string()),
+            Failed::Waits(Blame::Ask) => self.cx.warn("dead_letter_refused", || format!("one of them: {error}")),
             Failed::Lost(letter) => {
-                self.activity.letters_lost += 1;
+                self.cx.activity.letters_lost += 1;
                 let (_, DeadLetter { reason, detail, .. }) = self.written(&letter);
-                self.warn(EventEnd::DeadLetterLost.label(), || format!("{error}; the letter: {reason}: {detail}"));
+                self.cx.warn(EventEnd::DeadLetterLost.label(), || format!("{error}; the letter: {reason}: {detail}"));
                 self.buried(letter, false);
             }
         }

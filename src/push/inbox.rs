@@ -12,6 +12,8 @@ mod pieces;
 
 use std::hash::BuildHasher;
 
+use foldhash::fast::FixedState;
+
 use crate::model::delivery::{InboxRows, LookupError};
 use crate::model::ids::{SessionId, SessionIx, UserIx};
 use crate::model::names::NameList;
@@ -70,10 +72,10 @@ impl Owed {
 impl Push {
     /// With `inbox.store: all`, everyone but the sender is to get a row of an event that is being bundled.
     pub(super) fn owe_everyone(&mut self, at: SessionIx, event: EventIx, sender: Option<UserIx>) {
-        if self.settings.inbox != InboxStore::All {
+        if self.cx.settings.inbox != InboxStore::All {
             return;
         }
-        let members = &self.sessions[at].members.as_ref().expect("members come before bundles").users;
+        let members = &self.resolve.sessions[at].members.as_ref().expect("members come before bundles").users;
         if members.len() > usize::from(sender.is_some()) {
             self.ledger[event].owed_mut().everyone = Some((members.clone(), sender));
         }
@@ -81,26 +83,26 @@ impl Push {
 
     /// The same for an event that is for these members only.
     pub(super) fn owe(&mut self, event: EventIx, users: &[UserIx]) {
-        if self.settings.inbox == InboxStore::All && !users.is_empty() {
+        if self.cx.settings.inbox == InboxStore::All && !users.is_empty() {
             self.ledger[event].owed_mut().everyone = Some((users.into(), None));
         }
     }
 
     /// Sends the asks that are due, bounded in number and size.
     pub(super) fn ask_inbox(&mut self) {
-        let retries = (self.settings.max_retry, self.settings.retry_interval);
-        while let Some((piece, why)) = self.inbox.judged(retries, self.now) {
+        let retries = (self.cx.settings.max_retry, self.cx.settings.retry_interval);
+        while let Some((piece, why)) = self.ledger.inbox.judged(retries, self.cx.now) {
             self.rows_refused(piece, why);
         }
-        if let Some(ask) = self.inbox.next_probe(self.now) {
+        if let Some(ask) = self.ledger.inbox.next_probe(self.cx.now) {
             let rows = InboxRows { session: SessionId::default(), msg_id: 0, seq_id: 0, users: NameList::new() };
-            self.out.push(Output::Store { ask, rows });
+            self.cx.out.push(Output::Store { ask, rows });
         }
         // They are to be given back, and the answer to a trial would hold them up.
-        if self.is_retreating && self.inbox.is_away() {
+        if self.cx.is_retreating && self.ledger.inbox.is_away() {
             return;
         }
-        while let Some((piece, is_trial)) = self.inbox.next(self.now) {
+        while let Some((piece, is_trial)) = self.ledger.inbox.next(self.cx.now) {
             let event = &self.ledger[piece.event];
             let owed = event.owed.as_ref().expect("who owes nothing does not wait");
             let rows = InboxRows {
@@ -108,31 +110,31 @@ impl Push {
                 msg_id: event.arrival.msg_id,
                 seq_id: event.arrival.seq_id,
                 users: match &piece.users {
-                    None => owed.users().map(|user| self.users.text(user)).collect(),
-                    Some(users) => users.iter().map(|user| self.users.text(*user)).collect(),
+                    None => owed.users().map(|user| self.resolve.users.text(user)).collect(),
+                    Some(users) => users.iter().map(|user| self.resolve.users.text(*user)).collect(),
                 },
             };
-            self.activity.store_asks += 1;
-            self.activity.store_rows += rows.users.len() as u64;
-            let ask = self.inbox.sent(piece, rows.users.len(), is_trial, self.now);
-            self.out.push(Output::Store { ask, rows });
+            self.cx.activity.store_asks += 1;
+            self.cx.activity.store_rows += rows.users.len() as u64;
+            let ask = self.ledger.inbox.sent(piece, rows.users.len(), is_trial, self.cx.now);
+            self.cx.out.push(Output::Store { ask, rows });
         }
     }
 
     /// Takes an answer.
     pub(super) fn store_answered(&mut self, ask: AskNo, answer: Result<NameList, LookupError>) {
         let is_good = answer.as_ref().is_ok_and(NameList::is_empty);
-        if self.inbox.probe_answered(ask, is_good, self.now) {
+        if self.ledger.inbox.probe_answered(ask, is_good, self.cx.now) {
             if let Err(why) = answer {
-                self.warn("inbox_unavailable", || why.to_string());
+                self.cx.warn("inbox_unavailable", || why.to_string());
             }
             return;
         }
-        let Some(asked) = self.inbox.take(ask) else { return };
+        let Some(asked) = self.ledger.inbox.take(ask) else { return };
         let conflicts = answer.map_err(|why| why.to_string());
         match conflicts.and_then(|names| self.conflicting(&asked.piece, &names)) {
             Ok(conflicts) => {
-                self.inbox.stored(&asked);
+                self.ledger.inbox.stored(&asked);
                 self.rows_stored(&asked.piece, &conflicts);
             }
             Err(why) => self.rows_failed(asked, why),
@@ -152,7 +154,7 @@ impl Push {
         asked.sort_unstable();
         let mut users = Vec::with_capacity(conflicts.len());
         for name in conflicts.iter() {
-            let user = self.users.find(name).filter(|user| asked.binary_search(user).is_ok());
+            let user = self.resolve.users.find(name).filter(|user| asked.binary_search(user).is_ok());
             users.push(user.ok_or_else(|| "the inbox answered for a user that it was not asked about".to_owned())?);
         }
         users.sort_unstable();
@@ -200,13 +202,13 @@ impl Push {
         }
         let detail = format!("session {}: {why}", self.ledger[at].arrival.session_id());
         let first = asked.piece.users.iter().flatten().next();
-        let owner = first.map_or(0, |user| self.hasher.hash_one(self.users.text(*user)));
-        match self.inbox.failed(asked, (&detail, owner), self.now) {
-            Verdict::Waits(Blame::Store) => self.warn("inbox_unavailable", || detail),
-            Verdict::Waits(Blame::Ask) => self.warn("inbox_refused", || detail),
+        let owner = first.map_or(0, |user| FixedState::default().hash_one(self.resolve.users.text(*user)));
+        match self.ledger.inbox.failed(asked, (&detail, owner), self.cx.now) {
+            Verdict::Waits(Blame::Store) => self.cx.warn("inbox_unavailable", || detail),
+            Verdict::Waits(Blame::Ask) => self.cx.warn("inbox_refused", || detail),
             Verdict::Halved(event) => {
                 self.ledger[event].owed_mut().pieces += 1;
-                self.warn("inbox_refused", || format!("{detail}; its rows are asked for in parts"));
+                self.cx.warn("inbox_refused", || format!("{detail}; its rows are asked for in parts"));
             }
         }
     }
@@ -218,7 +220,7 @@ impl Push {
         owed.pieces -= 1;
         let reasons = owed.unreached_of(&piece);
         let (end, tries) = (RecipientEnd::InboxRejected, piece.tries);
-        self.warn(end.label(), || detail.clone());
+        self.cx.warn(end.label(), || detail.clone());
         for user in piece.users.iter().flatten().copied() {
             self.ledger[at].owed_mut().letters += 1;
             let why = reasons.iter().find(|(of, _)| *of == user).map(|(_, why)| *why);

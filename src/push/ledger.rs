@@ -19,8 +19,9 @@ use crate::model::outcome::{EventEnd, RecipientEnd};
 use crate::model::prefetch::{prefetch_all, prefetch_to_write};
 use crate::push::Push;
 use crate::push::bundle::{BundleEnd, BundleResult, EventIx, Refusal};
+use crate::push::dead_letters::DeadLetterAsks;
 use crate::push::facts::Output;
-use crate::push::inbox::InboxStore;
+use crate::push::inbox::{InboxAsks, InboxStore};
 use crate::push::ingest::Arrival;
 use crate::push::repeats::Key;
 use crate::push::shares::Load;
@@ -99,6 +100,10 @@ pub struct Ledger {
     refused: Slab<Refused>,
     joined: usize,
     next_order: u64,
+    /// What is asked of the inbox.
+    pub(super) inbox: InboxAsks,
+    /// What is asked of the dead letters.
+    pub(super) letters: DeadLetterAsks,
     /// The sum over all events in flight.
     pub payload_bytes: usize,
     /// The sum over all events in flight.
@@ -267,7 +272,7 @@ impl Push {
     /// they end now.
     pub(super) fn end_unreached(&mut self, event: EventIx, users: &[UserIx], why: RecipientEnd) {
         debug_assert!(why.is_unreached());
-        if self.settings.inbox == InboxStore::Off {
+        if self.cx.settings.inbox == InboxStore::Off {
             self.ledger.counts.unreached_by[why as usize] += users.len() as u64;
             return self.end_recipients(event, why, users.len() as u32);
         }
@@ -286,29 +291,29 @@ impl Push {
         }
         self.ledger.counts.events_ended[EventEnd::Repeat as usize] += 1;
         if !is_known {
-            self.activity.repeats_given_back += 1;
-            self.out.push(Output::Settle(Settled { tag, how: SettleAs::GivenBack }));
+            self.cx.activity.repeats_given_back += 1;
+            self.cx.out.push(Output::Settle(Settled { tag, how: SettleAs::GivenBack }));
         }
     }
 
     /// An event ends that is not (or no longer) in its session's queue, and its source is told, of its repeats as well.
     pub(super) fn end_event(&mut self, at: EventIx, end: EventEnd) {
         let event = self.ledger.leave(at, end);
-        self.stages.record(Stage::Event, self.now.since(event.arrived));
+        self.cx.stages.record(Stage::Event, self.cx.now.since(event.arrived));
         if end == EventEnd::Settled {
-            self.repeats.settled(event.key, self.now);
+            self.intake.repeats.settled(event.key, self.cx.now);
         } else {
-            self.repeats.forget(event.key);
+            self.intake.repeats.forget(event.key);
         }
         let how = settled_as(end);
         let tags = std::iter::once(event.tag).chain(event.joined);
-        self.out.extend(tags.map(|tag| Output::Settle(Settled { tag, how })));
+        self.cx.out.extend(tags.map(|tag| Output::Settle(Settled { tag, how })));
         if event.is_bundled {
-            self.sessions[event.session].in_flight -= 1;
-            self.sessions.release_retired(event.session, &mut self.users);
-            let session = &mut self.sessions[event.session];
-            if session.in_flight == 0 && std::mem::take(&mut session.is_paused) && !self.is_cut_off {
-                self.turn.resumed.push_back(event.session);
+            self.resolve.sessions[event.session].in_flight -= 1;
+            self.resolve.sessions.release_retired(event.session, &mut self.resolve.users);
+            let session = &mut self.resolve.sessions[event.session];
+            if session.in_flight == 0 && std::mem::take(&mut session.is_paused) && !self.cx.is_cut_off {
+                self.dispatch.line.resumed.push_back(event.session);
             }
         }
     }
@@ -316,7 +321,7 @@ impl Push {
     /// What was refused ends.
     pub(super) fn end_refused(&mut self, at: usize, end: EventEnd) {
         let refused = self.ledger.leave_refused(at, end);
-        self.out.push(Output::Settle(Settled { tag: refused.tag, how: settled_as(end) }));
+        self.cx.out.push(Output::Settle(Settled { tag: refused.tag, how: settled_as(end) }));
     }
 
     /// A bundle or held recipient of a bundled event has ended; after the last one the event ends, unless it owes the
@@ -329,7 +334,7 @@ impl Push {
         }
         if let Some(owed) = &mut event.owed {
             owed.pieces = 1;
-            self.inbox.want(at);
+            self.ledger.inbox.want(at);
         } else {
             self.end_event(at, EventEnd::Settled);
         }
@@ -337,14 +342,14 @@ impl Push {
 
     /// Takes a bundle's end from its owner shard.
     pub(super) fn take_result(&mut self, result: BundleResult) {
-        if self.is_cut_off {
+        if self.cx.is_cut_off {
             return;
         }
         let BundleResult { bundle, end } = result;
         let gateway = bundle.group.gateway;
         let is_answered = matches!(end, BundleEnd::Answered(_));
-        self.shares.ended(gateway, bundle.load(), bundle.made_at, is_answered, self.now);
-        let session = &mut self.sessions[bundle.session];
+        self.dispatch.admission.ended(gateway, bundle.load(), bundle.made_at, is_answered, self.cx.now);
+        let session = &mut self.resolve.sessions[bundle.session];
         let lane = session.lane(gateway, bundle.group.lane);
         session.lanes[lane].done = session.lanes[lane].done.wrapping_add(1);
         let recipients = bundle.recipients() as u32;
@@ -381,7 +386,7 @@ impl Push {
 
     fn end_unanswered(&mut self, bundle: &crate::push::bundle::Bundle, places: Vec<u32>, end: RecipientEnd) {
         let gateway = bundle.group.gateway;
-        let has_moved = |user: UserIx, push: &Self| match push.users.route(user) {
+        let has_moved = |user: UserIx, push: &Self| match push.resolve.users.route(user) {
             Known::At(now_at) => now_at != gateway,
             Known::Unknown | Known::Asked => true,
             Known::Offline | Known::Bad | Known::NoPlace => false,
@@ -397,14 +402,14 @@ impl Push {
             // A route that expires is told only when the store comes upon it, which may be never: the next event of this
             // user asks. What overflows says nothing of the user, and at its rate to ask each time would be a storm.
             if end == RecipientEnd::TimedOut {
-                self.users.doubt_route(user, gateway);
+                self.resolve.users.doubt_route(user, gateway);
             }
         }
     }
 
     /// The stop's deadline passed: every event in flight ends as cut off, and comes again.
     pub(super) fn cut_off(&mut self) {
-        self.is_cut_off = true;
+        self.cx.is_cut_off = true;
         let events = self.ledger.events.iter().map(|(at, _)| EventIx(at as u32)).collect::<Vec<_>>();
         for at in events {
             let open = self.ledger[at].open;
@@ -415,7 +420,7 @@ impl Push {
         for at in refused {
             self.end_refused(at, EventEnd::CutByStop);
         }
-        self.repeats.forget_all();
-        self.stalled.clear();
+        self.intake.repeats.forget_all();
+        self.dispatch.stalled.clear();
     }
 }

@@ -11,6 +11,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
 use std::time::Duration;
 
+use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use crate::model::delivery::LookupError;
@@ -151,9 +152,13 @@ pub(super) fn suspect_pause(failures: u32, took: Duration) -> Duration {
 impl Push {
     /// Whether the session's members are known well enough for an event; if not, they are being asked for.
     pub(super) fn has_members(&mut self, at: SessionIx, event: EventIx) -> bool {
-        let session = &mut self.sessions[at];
+        let session = &mut self.resolve.sessions[at];
         let arrived = self.ledger[event].arrived;
-        if session.members.as_ref().is_some_and(|list| is_fresh(list, arrived, self.now, self.settings.members_ttl)) {
+        if session
+            .members
+            .as_ref()
+            .is_some_and(|list| is_fresh(list, arrived, self.cx.now, self.cx.settings.members_ttl))
+        {
             return true;
         }
         let trouble = session.trouble.as_ref();
@@ -161,9 +166,9 @@ impl Push {
         let is_uncounted = trouble.is_some_and(|trouble| trouble.refused.is_some() && trouble.waits_as.is_none());
         if !std::mem::replace(&mut session.is_asking, true) {
             if has_failed {
-                self.members.suspects.insert((self.now, at));
+                self.resolve.members.suspects.insert((self.cx.now, at));
             } else {
-                self.members.wanted.push_back(at);
+                self.resolve.members.wanted.push_back(at);
             }
         }
         if is_uncounted {
@@ -174,25 +179,26 @@ impl Push {
 
     /// Sends the asks that are due, bounded in number and size.
     pub(super) fn ask_members(&mut self) {
-        if self.is_cut_off || self.now < self.members.full_until {
+        if self.cx.is_cut_off || self.cx.now < self.resolve.members.full_until {
             return;
         }
-        while let Some(at) = self.members.empty.next_due(self.now) {
-            match self.sessions[at].waiting.is_empty() {
+        while let Some(at) = self.resolve.members.empty.next_due(self.cx.now) {
+            match self.resolve.sessions[at].waiting.is_empty() {
                 true => self.forget_empty(at),
-                false => self.members.wanted.push_back(at),
+                false => self.resolve.members.wanted.push_back(at),
             }
         }
-        if self.members.outage.is_away() {
+        if self.resolve.members.outage.is_away() {
             self.ask_members_of_store_that_is_away();
         } else {
-            while self.members.under_way(Lane::Set) + self.members.learning.len() < MEMBER_QUERIES_IN_FLIGHT
+            while self.resolve.members.under_way(Lane::Set) + self.resolve.members.learning.len()
+                < MEMBER_QUERIES_IN_FLIGHT
                 && self.ask_next_set()
             {}
-            while self.members.under_way(Lane::Single) < MEMBER_SINGLES_IN_FLIGHT && self.ask_next_single() {}
+            while self.resolve.members.under_way(Lane::Single) < MEMBER_SINGLES_IN_FLIGHT && self.ask_next_single() {}
         }
         self.ask_suspect();
-        let asks = &mut self.members;
+        let asks = &mut self.resolve.members;
         if asks.wants_probe && !asks.will_tell() && asks.outage.may_probe() {
             self.probe_members();
         }
@@ -200,13 +206,15 @@ impl Push {
 
     /// One of each kind a round, so that whoever was never asked for is not held up by who fails.
     fn ask_members_of_store_that_is_away(&mut self) {
-        let is_over = [Lane::Set, Lane::Probe].iter().all(|lane| self.members.under_way(*lane) == 0);
-        if !is_over || !self.members.outage.begins_round(self.now) {
+        let is_over = [Lane::Set, Lane::Probe].iter().all(|lane| self.resolve.members.under_way(*lane) == 0);
+        if !is_over || !self.resolve.members.outage.begins_round(self.cx.now) {
             return;
         }
-        match self.members.parts.pop_front() {
+        match self.resolve.members.parts.pop_front() {
             Some(part) => self.send_members(part, Lane::Set),
-            None if self.members.under_way(Lane::Single) < MEMBER_SINGLES_IN_FLIGHT => _ = self.ask_next_single(),
+            None if self.resolve.members.under_way(Lane::Single) < MEMBER_SINGLES_IN_FLIGHT => {
+                _ = self.ask_next_single()
+            }
             None => {}
         }
         self.ask_newcomers();
@@ -214,7 +222,7 @@ impl Push {
     }
 
     fn ask_next_set(&mut self) -> bool {
-        match self.members.parts.pop_front() {
+        match self.resolve.members.parts.pop_front() {
             Some(part) => {
                 self.send_members(part, Lane::Set);
                 true
@@ -224,7 +232,7 @@ impl Push {
     }
 
     fn ask_newcomers(&mut self) -> bool {
-        let wanted = &mut self.members.wanted;
+        let wanted = &mut self.resolve.members.wanted;
         if wanted.is_empty() {
             return false;
         }
@@ -234,58 +242,63 @@ impl Push {
     }
 
     fn ask_next_single(&mut self) -> bool {
-        let Some((at, failed_at)) = self.members.singles.pop_front() else { return false };
+        let Some((at, failed_at)) = self.resolve.members.singles.pop_front() else { return false };
         self.send_members(Part { sessions: vec![at], failed_at: Some(failed_at), failures: 0 }, Lane::Single);
         true
     }
 
     /// One at a time: however many fail alone, they hold one thread of their lane.
     fn ask_suspect(&mut self) {
-        while self.members.under_way(Lane::Suspect) == 0
-            && let Some(&(due, at)) = self.members.suspects.first()
-            && due <= self.now
+        while self.resolve.members.under_way(Lane::Suspect) == 0
+            && let Some(&(due, at)) = self.resolve.members.suspects.first()
+            && due <= self.cx.now
         {
-            if self.sessions[at].waiting.is_empty() {
-                self.sessions[at].is_asking = false;
+            if self.resolve.sessions[at].waiting.is_empty() {
+                self.resolve.sessions[at].is_asking = false;
             } else {
-                let failed_at = self.sessions[at].trouble.as_ref().and_then(|trouble| trouble.failed_at);
+                let failed_at = self.resolve.sessions[at].trouble.as_ref().and_then(|trouble| trouble.failed_at);
                 self.send_members(Part { sessions: vec![at], failed_at, failures: 0 }, Lane::Suspect);
             }
-            self.members.suspects.pop_first();
+            self.resolve.members.suspects.pop_first();
         }
     }
 
     fn probe_members(&mut self) {
-        self.members.wants_probe = false;
-        self.activity.lookup_probes += 1;
+        self.resolve.members.wants_probe = false;
+        self.cx.activity.lookup_probes += 1;
         self.send_members(Part { sessions: Vec::new(), failed_at: None, failures: 0 }, Lane::Probe);
     }
 
     fn send_members(&mut self, part: Part, lane: Lane) {
-        let asks = &mut self.members;
+        let asks = &mut self.resolve.members;
         let ask = asks.next_no;
         asks.next_no += 1;
-        self.activity.member_queries += 1;
-        self.activity.member_query_sessions += part.sessions.len() as u64;
-        self.activity.lookups_alone += u64::from(matches!(lane, Lane::Single | Lane::Suspect));
-        let sessions = part.sessions.iter().map(|at| self.sessions[*at].id.clone()).collect();
+        self.cx.activity.member_queries += 1;
+        self.cx.activity.member_query_sessions += part.sessions.len() as u64;
+        self.cx.activity.lookups_alone += u64::from(matches!(lane, Lane::Single | Lane::Suspect));
+        let sessions = part.sessions.iter().map(|at| self.resolve.sessions[*at].id.clone()).collect();
         let is_contradicted = asks.evidence.blame(part.failed_at, asks.suspects.len().max(1)) == Blame::Ask;
         asks.under_way[lane as usize] += 1;
-        asks.asked.insert(ask, Asked { part, lane, at: self.now, is_contradicted });
+        asks.asked.insert(ask, Asked { part, lane, at: self.cx.now, is_contradicted });
         let is_suspect = matches!(lane, Lane::Single | Lane::Suspect);
-        self.out.push(Output::AskMembers { ask, sessions, is_suspect });
+        self.cx.out.push(Output::AskMembers { ask, sessions, is_suspect });
     }
 
     /// Takes an answer.
     pub(super) fn members_answered(&mut self, ask: AskNo, answer: Result<Vec<NameList>, LookupError>) {
-        let Some(asked) = self.members.asked.remove(&ask) else { return };
-        self.members.under_way[asked.lane as usize] -= 1;
+        let Some(asked) = self.resolve.members.asked.remove(&ask) else { return };
+        self.resolve.members.under_way[asked.lane as usize] -= 1;
         match answer {
             Ok(lists) if lists.len() == asked.part.sessions.len() => {
                 self.member_store_answered(&asked);
                 if asked.lane != Lane::Probe {
                     let (sessions, asked_at) = (asked.part.sessions, asked.at);
-                    self.members.learning.push_back(Learning { sessions, lists, asked_at, ..Learning::default() });
+                    self.resolve.members.learning.push_back(Learning {
+                        sessions,
+                        lists,
+                        asked_at,
+                        ..Learning::default()
+                    });
                     self.learn_members();
                 }
             }
@@ -301,32 +314,32 @@ impl Push {
 
     fn member_store_answered(&mut self, asked: &Asked) {
         match asked.lane {
-            Lane::Probe => self.members.evidence.probe_answered(asked.at),
-            _ => self.members.evidence.answered(asked.at),
+            Lane::Probe => self.resolve.members.evidence.probe_answered(asked.at),
+            _ => self.resolve.members.evidence.answered(asked.at),
         }
         // Who was answered is charged with nothing.
-        self.members.charges.retain(|charge| !asked.part.sessions.contains(&charge.session));
+        self.resolve.members.charges.retain(|charge| !asked.part.sessions.contains(&charge.session));
         self.confirm_charges();
-        let asks = &mut self.members;
+        let asks = &mut self.resolve.members;
         asks.wants_probe &= asks.evidence.is_away();
         // What failed only because nothing worked need not wait for its time.
         if asks.outage.answered(asked.at) || asked.lane == Lane::Suspect {
-            let sessions = &self.sessions;
+            let sessions = &self.resolve.sessions;
             let waiting = std::mem::take(&mut asks.suspects);
-            let due = |due: Nanos, at: SessionIx| if sessions[at].tries == 0 { due.min(self.now) } else { due };
+            let due = |due: Nanos, at: SessionIx| if sessions[at].tries == 0 { due.min(self.cx.now) } else { due };
             asks.suspects = waiting.into_iter().map(|(at_time, at)| (due(at_time, at), at)).collect();
         }
     }
 
     /// Makes known what was answered, as far as the turn allows.
     pub(super) fn learn_members(&mut self) {
-        if self.is_cut_off {
-            self.members.learning.clear();
+        if self.cx.is_cut_off {
+            self.resolve.members.learning.clear();
         }
-        while let Some(mut learning) = self.members.learning.pop_front() {
+        while let Some(mut learning) = self.resolve.members.learning.pop_front() {
             while let Some(&at) = learning.sessions.get(learning.list) {
                 if !self.learn_list(at, &mut learning) {
-                    return self.members.learning.push_front(learning);
+                    return self.resolve.members.learning.push_front(learning);
                 }
                 learning.list += 1;
                 self.advance(at);
@@ -341,9 +354,9 @@ impl Push {
             self.list_was_empty(at, learning.asked_at);
             return true;
         }
-        let session = &mut self.sessions[at];
+        let session = &mut self.resolve.sessions[at];
         if learning.names == 0 {
-            learning.fingerprint = self.hasher.hash_one(list.parts());
+            learning.fingerprint = FixedState::default().hash_one(list.parts());
             if let Some(known) = &mut session.members
                 && known.fingerprint == learning.fingerprint
             {
@@ -353,12 +366,12 @@ impl Push {
             }
             learning.users = Vec::with_capacity(list.len());
         }
-        let names = (list.len() - learning.names).min(self.turn.names_left);
-        self.turn.names_left -= names;
+        let names = (list.len() - learning.names).min(self.cx.budget.names_left);
+        self.cx.budget.names_left -= names;
         for at in learning.names..learning.names + names {
             let name = list.get(at);
             match name.len() {
-                1..=NAME_BYTES_MAX => learning.users.push(self.users.name(name)),
+                1..=NAME_BYTES_MAX => learning.users.push(self.resolve.users.name(name)),
                 _ => learning.is_odd = true,
             }
         }
@@ -369,8 +382,8 @@ impl Push {
         learning.names = 0;
         self.take_members(at, std::mem::take(&mut learning.users), learning.fingerprint, learning.asked_at);
         if std::mem::take(&mut learning.is_odd) {
-            let id = self.sessions[at].id.clone();
-            self.warn("bad_member_name", || {
+            let id = self.resolve.sessions[at].id.clone();
+            self.cx.warn("bad_member_name", || {
                 format!("session {id}: a member's name is empty or over {NAME_BYTES_MAX} bytes")
             });
         }
@@ -391,17 +404,17 @@ impl Push {
             }
             is_same
         });
-        self.users.unname(&repeated);
+        self.resolve.users.unname(&repeated);
         let members = MemberList { users: users.into(), fingerprint, asked_at };
-        self.sessions.set_members(at, members, &mut self.users);
+        self.resolve.sessions.set_members(at, members, &mut self.resolve.users);
     }
 
     fn members_are_known(&mut self, at: SessionIx) {
-        if self.sessions[at].trouble.is_some() {
+        if self.resolve.sessions[at].trouble.is_some() {
             self.leave_empty(at);
-            self.sessions[at].trouble = None;
+            self.resolve.sessions[at].trouble = None;
         }
-        let session = &mut self.sessions[at];
+        let session = &mut self.resolve.sessions[at];
         session.is_asking = false;
         session.tries = 0;
     }

@@ -80,16 +80,16 @@ impl Outage {
 impl Push {
     /// Nobody was asked: that is neither an answer nor a failure, so it touches no evidence, no try and no set.
     pub(super) fn not_asked(&mut self, of: Queue, ask: AskNo) {
-        if self.is_cut_off {
+        if self.cx.is_cut_off {
             return;
         }
-        self.activity.asks_not_taken += 1;
+        self.cx.activity.asks_not_taken += 1;
         match of {
             Queue::Members => self.members_not_asked(ask),
-            Queue::Inbox => self.inbox.not_asked(ask, self.now),
-            Queue::DeadLetters => self.letters.not_asked(ask, self.now),
+            Queue::Inbox => self.ledger.inbox.not_asked(ask, self.cx.now),
+            Queue::DeadLetters => self.ledger.letters.not_asked(ask, self.cx.now),
         }
-        self.warn("queue_full", || {
+        self.cx.warn("queue_full", || {
             let store = match of {
                 Queue::Members => "member store",
                 Queue::Inbox => "inbox",

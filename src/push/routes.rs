@@ -114,27 +114,27 @@ impl Push {
     /// Whether the routes of all members are known well enough for the event at the front of its session; if not, they
     /// are being asked for. Held members do not count: their messages wait by themselves.
     pub(super) fn has_routes(&mut self, at: SessionIx, event: EventIx) -> bool {
-        let must_be_asked_since = (!self.is_tracking).then(|| self.ledger[event].first_ask);
+        let must_be_asked_since = (!self.resolve.is_tracking).then(|| self.ledger[event].first_ask);
         if must_be_asked_since.is_none() && self.is_laid_out(at) {
             return true;
         }
-        let session = &mut self.sessions[at];
+        let session = &mut self.resolve.sessions[at];
         let members = session.members.take().expect("members come before routes");
         let held = std::mem::take(&mut session.held);
         for user in members.users.iter() {
             if !held.is_empty() && held.binary_search(user).is_ok() {
                 continue;
             }
-            let is_old =
-                must_be_asked_since.is_some_and(|ask| (self.users.asked_in(*user).wrapping_sub(ask) as i32) < 0);
-            match self.users.route(*user) {
-                Known::Asked => self.await_ask(self.users.asked_in(*user), at),
+            let is_old = must_be_asked_since
+                .is_some_and(|ask| (self.resolve.users.asked_in(*user).wrapping_sub(ask) as i32) < 0);
+            match self.resolve.users.route(*user) {
+                Known::Asked => self.await_ask(self.resolve.users.asked_in(*user), at),
                 Known::Unknown => self.ask_route(*user, at),
-                _ if is_old || self.users.is_doubted(*user) => self.ask_route(*user, at),
+                _ if is_old || self.resolve.users.is_doubted(*user) => self.ask_route(*user, at),
                 _ => {}
             }
         }
-        let session = &mut self.sessions[at];
+        let session = &mut self.resolve.sessions[at];
         session.members = Some(members);
         session.held = held;
         session.awaited_asks == 0
@@ -146,35 +146,35 @@ impl Push {
     }
 
     fn put_into_open_ask(&mut self, user: UserIx) -> u32 {
-        if !self.routes.alone.is_empty()
-            && let Some(&no) = self.routes.alone.get(&user)
+        if !self.resolve.routes.alone.is_empty()
+            && let Some(&no) = self.resolve.routes.alone.get(&user)
         {
             return self.join_alone(user, no);
         }
-        self.users.hold(user);
-        if self.routes.open.users.len() == MGET_KEYS {
-            self.routes.close_open();
+        self.resolve.users.hold(user);
+        if self.resolve.routes.open.users.len() == MGET_KEYS {
+            self.resolve.routes.close_open();
         }
-        self.routes.open.users.push(user);
-        self.users.set_asked(user, self.routes.open_no);
-        self.routes.open_no
+        self.resolve.routes.open.users.push(user);
+        self.resolve.users.set_asked(user, self.resolve.routes.open_no);
+        self.resolve.routes.open_no
     }
 
     fn await_ask(&mut self, no: u32, at: SessionIx) {
-        let ask = self.routes.ask(no);
+        let ask = self.resolve.routes.ask(no);
         if ask.sessions.last() != Some(&at) {
             ask.sessions.push(at);
-            self.sessions[at].awaited_asks += 1;
+            self.resolve.sessions[at].awaited_asks += 1;
         }
     }
 
     /// Asks again for the route of a held user, or waits for the ask that is under way.
     pub(super) fn await_route_of_held(&mut self, at: SessionIx, user: UserIx) {
-        let no = match self.users.route(user) {
-            Known::Asked => self.users.asked_in(user),
+        let no = match self.resolve.users.route(user) {
+            Known::Asked => self.resolve.users.asked_in(user),
             _ => self.put_into_open_ask(user),
         };
-        let ask = self.routes.ask(no);
+        let ask = self.resolve.routes.ask(no);
         if !ask.holds.contains(&(at, user)) {
             ask.holds.push((at, user));
         }
@@ -182,28 +182,28 @@ impl Push {
 
     /// Sends the asks that are due, bounded in number.
     pub(super) fn ask_routes(&mut self) {
-        self.routes.close_open();
-        if self.is_cut_off {
+        self.resolve.routes.close_open();
+        if self.cx.is_cut_off {
             return;
         }
-        if self.routes.outage.is_away() {
+        if self.resolve.routes.outage.is_away() {
             self.ask_routes_of_store_that_is_away();
         } else {
-            while self.routes.sets_sent < SETS_IN_FLIGHT {
-                let asks = &mut self.routes;
+            while self.resolve.routes.sets_sent < SETS_IN_FLIGHT {
+                let asks = &mut self.resolve.routes;
                 let Some(no) = asks.parts.pop_front().or_else(|| asks.unsent.pop_front()) else { break };
                 self.send_set(no);
             }
         }
-        if !self.routes.suspect_sent
-            && let Some(&(due, no)) = self.routes.suspects.first()
-            && due <= self.now
+        if !self.resolve.routes.suspect_sent
+            && let Some(&(due, no)) = self.resolve.routes.suspects.first()
+            && due <= self.cx.now
         {
-            self.routes.suspect_sent = true;
+            self.resolve.routes.suspect_sent = true;
             self.send_routes(no);
-            self.routes.suspects.pop_first();
+            self.resolve.routes.suspects.pop_first();
         }
-        let asks = &mut self.routes;
+        let asks = &mut self.resolve.routes;
         if asks.wants_probe && asks.sets_sent == 0 && asks.probe_sent_at.is_none() && asks.outage.may_probe() {
             self.probe_routes();
         }
@@ -211,8 +211,8 @@ impl Push {
 
     /// One of each kind a round, so that whoever was never asked for is not held up by who fails.
     fn ask_routes_of_store_that_is_away(&mut self) {
-        let asks = &mut self.routes;
-        if asks.sets_sent > 0 || asks.probe_sent_at.is_some() || !asks.outage.begins_round(self.now) {
+        let asks = &mut self.resolve.routes;
+        if asks.sets_sent > 0 || asks.probe_sent_at.is_some() || !asks.outage.begins_round(self.cx.now) {
             return;
         }
         let round = [asks.parts.pop_front(), asks.unsent.pop_front()];
@@ -221,28 +221,28 @@ impl Push {
     }
 
     fn probe_routes(&mut self) {
-        self.routes.wants_probe = false;
-        self.routes.probe_sent_at = Some(self.now);
-        self.activity.lookup_probes += 1;
-        self.activity.mgets += 1;
-        self.out.push(Output::AskRoutes { ask: PROBES, users: NameList::new() });
+        self.resolve.routes.wants_probe = false;
+        self.resolve.routes.probe_sent_at = Some(self.cx.now);
+        self.cx.activity.lookup_probes += 1;
+        self.cx.activity.mgets += 1;
+        self.cx.out.push(Output::AskRoutes { ask: PROBES, users: NameList::new() });
     }
 
     fn send_set(&mut self, no: u32) {
-        self.routes.sets_sent += 1;
+        self.resolve.routes.sets_sent += 1;
         self.send_routes(no);
     }
 
     fn send_routes(&mut self, no: u32) {
-        let RouteAsks { asks, evidence, suspects, .. } = &mut self.routes;
+        let RouteAsks { asks, evidence, suspects, .. } = &mut self.resolve.routes;
         let ask = asks.get_mut(&no).expect("kept until it is answered");
-        ask.sent_at = Some(self.now);
+        ask.sent_at = Some(self.cx.now);
         ask.is_contradicted = evidence.blame(ask.failed_at, suspects.len().max(1)) == Blame::Ask;
-        let users = ask.users.iter().map(|user| self.users.text(*user)).collect();
-        self.activity.mgets += 1;
-        self.activity.mget_keys += ask.users.len() as u64;
-        self.activity.lookups_alone += u64::from(ask.due.is_some());
-        self.out.push(Output::AskRoutes { ask: AskNo::from(no), users });
+        let users = ask.users.iter().map(|user| self.resolve.users.text(*user)).collect();
+        self.cx.activity.mgets += 1;
+        self.cx.activity.mget_keys += ask.users.len() as u64;
+        self.cx.activity.lookups_alone += u64::from(ask.due.is_some());
+        self.cx.out.push(Output::AskRoutes { ask: AskNo::from(no), users });
     }
 
     /// Takes an answer.
@@ -251,12 +251,12 @@ impl Push {
             return self.probe_of_routes_answered(answer);
         }
         let no = ask as u32;
-        let Some(asked) = self.routes.asks.get_mut(&no) else { return };
+        let Some(asked) = self.resolve.routes.asks.get_mut(&no) else { return };
         let Some(sent_at) = asked.sent_at.take() else { return };
         let (asked_for, is_suspect) = (asked.users.len(), asked.due.is_some());
         match is_suspect {
-            true => self.routes.suspect_sent = false,
-            false => self.routes.sets_sent -= 1,
+            true => self.resolve.routes.suspect_sent = false,
+            false => self.resolve.routes.sets_sent -= 1,
         }
         match answer {
             Ok(routes) if routes.len() == asked_for => {
@@ -265,7 +265,7 @@ impl Push {
                 {
                     return self.routes_failed(no, sent_at, why, true);
                 }
-                self.routes.evidence.answered(sent_at);
+                self.resolve.routes.evidence.answered(sent_at);
                 self.route_store_answered(sent_at, is_suspect);
                 let read = routes.refusal().map(|why| self.users_failed_in(no, &routes, why));
                 self.take_routes(no, read.as_ref().unwrap_or(&routes));
@@ -281,25 +281,25 @@ impl Push {
     }
 
     fn probe_of_routes_answered(&mut self, answer: Result<RouteList, LookupError>) {
-        let Some(sent_at) = self.routes.probe_sent_at.take() else { return };
+        let Some(sent_at) = self.resolve.routes.probe_sent_at.take() else { return };
         match answer {
             Ok(_) => {
-                self.routes.evidence.probe_answered(sent_at);
+                self.resolve.routes.evidence.probe_answered(sent_at);
                 self.route_store_answered(sent_at, false);
                 self.confirm_route_charges();
             }
             Err(error) => {
-                self.routes.charges.clear();
-                self.routes.evidence.failed(self.now);
-                self.routes.outage.failed(self.now);
-                self.routes.wants_probe = true;
-                self.warn("routes_unavailable", || error.to_string());
+                self.resolve.routes.charges.clear();
+                self.resolve.routes.evidence.failed(self.cx.now);
+                self.resolve.routes.outage.failed(self.cx.now);
+                self.resolve.routes.wants_probe = true;
+                self.cx.warn("routes_unavailable", || error.to_string());
             }
         }
     }
 
     fn route_store_answered(&mut self, sent_at: Nanos, is_suspect: bool) {
-        let asks = &mut self.routes;
+        let asks = &mut self.resolve.routes;
         asks.wants_probe &= asks.evidence.is_away();
         // What failed only because nothing worked need not wait for its time.
         if asks.outage.answered(sent_at) || is_suspect {
@@ -307,7 +307,7 @@ impl Push {
             for (due, no) in waiting {
                 let ask = asks.asks.get_mut(&no).expect("kept until it succeeds");
                 let is_charged = || asks.charges.iter().any(|(user, ..)| ask.users.first() == Some(user));
-                let due = if ask.tries == 0 && !is_charged() { due.min(self.now) } else { due };
+                let due = if ask.tries == 0 && !is_charged() { due.min(self.cx.now) } else { due };
                 ask.due = Some(due);
                 asks.suspects.insert((due, no));
             }
@@ -315,7 +315,7 @@ impl Push {
     }
 
     fn take_routes(&mut self, no: u32, routes: &RouteList) {
-        let ask = self.routes.asks.remove(&no).expect("looked at by the caller");
+        let ask = self.resolve.routes.asks.remove(&no).expect("looked at by the caller");
         for (user, route) in ask.users.iter().zip(routes.iter()) {
             let known = match route {
                 Route::Gateway(id) => self.gateway_of_route(id),
@@ -325,23 +325,24 @@ impl Push {
                 Route::Unread => Known::Unknown,
             };
             if known == Known::Bad {
-                let name = self.users.text(*user).to_owned();
-                self.warn("bad_route", || format!("user {name}: the route in the store is no JSON with a gateway_id"));
+                let name = self.resolve.users.text(*user).to_owned();
+                self.cx
+                    .warn("bad_route", || format!("user {name}: the route in the store is no JSON with a gateway_id"));
             }
-            self.users.set_route(*user, known);
+            self.resolve.users.set_route(*user, known);
             if ask.due.is_some() {
-                self.routes.alone.remove(user);
+                self.resolve.routes.alone.remove(user);
             }
         }
-        self.users.unname(&ask.users);
+        self.resolve.users.unname(&ask.users);
         self.wake(ask.sessions, ask.holds);
     }
 
     fn gateway_of_route(&mut self, id: &str) -> Known {
-        match self.gateways.place_of(id, self.now) {
+        match self.delivery.gateways.place_of(id, self.cx.now) {
             Some(gateway) => Known::At(gateway),
             None => {
-                self.warn_table_full(id);
+                self.delivery.warn_table_full(id, &mut self.cx);
                 Known::NoPlace
             }
         }
@@ -352,8 +353,8 @@ impl Push {
             self.try_release(at, user);
         }
         for at in sessions {
-            self.sessions[at].awaited_asks -= 1;
-            if self.sessions[at].awaited_asks == 0 {
+            self.resolve.sessions[at].awaited_asks -= 1;
+            if self.resolve.sessions[at].awaited_asks == 0 {
                 self.advance(at);
             }
         }
@@ -361,8 +362,8 @@ impl Push {
 
     /// A gateway said that the user is not connected to it: if that is what the route says, it is forgotten.
     pub(super) fn forget_route_to(&mut self, user: UserIx, gateway: GatewayIx) {
-        if self.users.route(user) == Known::At(gateway) {
-            self.users.forget_route(user);
+        if self.resolve.users.route(user) == Known::At(gateway) {
+            self.resolve.users.forget_route(user);
         }
     }
 }

@@ -18,57 +18,57 @@ impl Push {
     /// The user failed alone, and is asked for alone: whoever needs the route waits for that ask. It has a new number, so
     /// that its answer is as new as whoever waits.
     pub(super) fn join_alone(&mut self, user: UserIx, no: u32) -> u32 {
-        self.users.set_asked(user, no);
-        if self.routes.asks[&no].sent_at.is_some() {
+        self.resolve.users.set_asked(user, no);
+        if self.resolve.routes.asks[&no].sent_at.is_some() {
             return no;
         }
-        self.routes.close_open();
-        let mut ask = self.routes.asks.remove(&no).expect("kept for as long as the user fails");
+        self.resolve.routes.close_open();
+        let mut ask = self.resolve.routes.asks.remove(&no).expect("kept for as long as the user fails");
         let due = ask.due.expect("it failed, and is not under way");
-        self.routes.suspects.remove(&(due, no));
-        let due = if ask.sessions.is_empty() && ask.holds.is_empty() { self.now } else { due };
+        self.resolve.routes.suspects.remove(&(due, no));
+        let due = if ask.sessions.is_empty() && ask.holds.is_empty() { self.cx.now } else { due };
         ask.due = Some(due);
-        let no = self.routes.enter(ask);
-        self.routes.suspects.insert((due, no));
-        self.routes.alone.insert(user, no);
-        self.users.set_asked(user, no);
+        let no = self.resolve.routes.enter(ask);
+        self.resolve.routes.suspects.insert((due, no));
+        self.resolve.routes.alone.insert(user, no);
+        self.resolve.users.set_asked(user, no);
         no
     }
 
     /// An ask failed. A set that was refused is asked again in halves; one that had no answer as it was, unless others
     /// have succeeded since it failed before: a lost connection is nobody's fault.
     pub(super) fn routes_failed(&mut self, no: u32, sent_at: Nanos, why: &str, is_answer: bool) {
-        let asks = &mut self.routes;
+        let asks = &mut self.resolve.routes;
         let was_away = asks.outage.is_away();
-        asks.evidence.failed(self.now);
+        asks.evidence.failed(self.cx.now);
         asks.wants_probe = true;
         let ask = asks.asks.get_mut(&no).expect("looked at by the caller");
-        let before = ask.failed_at.replace(self.now);
+        let before = ask.failed_at.replace(self.cx.now);
         ask.failures = ask.failures.saturating_add(1);
         let (is_contradicted, failures) = (ask.is_contradicted, ask.failures);
         if ask.due.is_none() {
-            asks.outage.failed(self.now);
+            asks.outage.failed(self.cx.now);
             if asks.outage.is_away() {
                 asks.charges.clear();
             }
         }
         if ask.users.len() == 1 {
-            return self.user_failed(no, before, self.now.since(sent_at), why);
+            return self.user_failed(no, before, self.cx.now.since(sent_at), why);
         }
-        self.warn("routes_unavailable", || why.to_owned());
+        self.cx.warn("routes_unavailable", || why.to_owned());
         if is_contradicted || (is_answer && (!was_away || failures > 1)) {
             self.split_routes(no);
         } else {
-            self.routes.parts.push_back(no);
+            self.resolve.routes.parts.push_back(no);
         }
     }
 
     /// The store answered a set but for some users: those are asked for alone from here on; what is left of the ask, and the
     /// answers given, are the others'. Sessions that need one of those wait for the new asks when the ask's end wakes them.
     pub(super) fn users_failed_in(&mut self, no: u32, routes: &RouteList, why: &str) -> RouteList {
-        self.routes.close_open();
-        let asks = &mut self.routes;
-        asks.evidence.failed(self.now);
+        self.resolve.routes.close_open();
+        let asks = &mut self.resolve.routes;
+        asks.evidence.failed(self.cx.now);
         asks.wants_probe = true;
         let ask = asks.asks.get_mut(&no).expect("looked at by the caller");
         let (users, holds) = (std::mem::take(&mut ask.users), std::mem::take(&mut ask.holds));
@@ -81,25 +81,25 @@ impl Push {
                 read.push(route);
             }
         }
-        let due = self.now.after(suspect_pause(1, Duration::ZERO));
+        let due = self.cx.now.after(suspect_pause(1, Duration::ZERO));
         for user in &unread {
-            let (users, failed_at, due_at) = (vec![*user], Some(self.now), Some(due));
+            let (users, failed_at, due_at) = (vec![*user], Some(self.cx.now), Some(due));
             let no = asks.enter(RouteAsk { users, failures: 1, failed_at, due: due_at, ..RouteAsk::default() });
             asks.suspects.insert((due, no));
             asks.alone.insert(*user, no);
-            self.users.set_asked(*user, no);
+            self.resolve.users.set_asked(*user, no);
         }
-        let name = self.users.text(unread[0]).to_owned();
-        self.warn("routes_unavailable", || format!("user {name}: {why}"));
+        let name = self.resolve.users.text(unread[0]).to_owned();
+        self.cx.warn("routes_unavailable", || format!("user {name}: {why}"));
         for (at, user) in holds {
-            self.routes.ask(self.users.asked_in(user)).holds.push((at, user));
+            self.resolve.routes.ask(self.resolve.users.asked_in(user)).holds.push((at, user));
         }
         read
     }
 
     /// A user failed alone.
     fn user_failed(&mut self, no: u32, before: Option<Nanos>, took: Duration, why: &str) {
-        let asks = &mut self.routes;
+        let asks = &mut self.resolve.routes;
         let failing = asks.suspects.len() + usize::from(asks.suspect_sent) + 1;
         let ask = asks.asks.get_mut(&no).expect("looked at by the caller");
         let user = ask.users[0];
@@ -108,41 +108,41 @@ impl Push {
         let mut pause = suspect_pause(ask.failures, took);
         let tries = ask.tries.saturating_add(u32::from(is_accused));
         if is_accused {
-            pause = pause.max(self.settings.retry_interval);
+            pause = pause.max(self.cx.settings.retry_interval);
         }
-        if is_accused && tries > self.settings.max_retry {
+        if is_accused && tries > self.cx.settings.max_retry {
             // Nobody waits for it from here on: whoever needs it anew asks at once.
-            let over = (tries - self.settings.max_retry - 1).min(8);
+            let over = (tries - self.cx.settings.max_retry - 1).min(8);
             pause = pause.max((STORE_AWAY_PAUSE_MAX * (1 << over)).min(SUSPECT_PAUSE_MAX));
         }
-        let due = self.now.after(pause);
+        let due = self.cx.now.after(pause);
         ask.due = Some(due);
         asks.suspects.insert((due, no));
         asks.alone.insert(user, no);
         if is_accused {
-            return asks.charges.push((user, self.now, why.to_owned()));
+            return asks.charges.push((user, self.cx.now, why.to_owned()));
         }
-        let name = self.users.text(user).to_owned();
-        self.warn("routes_unavailable", || format!("user {name}: {why}"));
+        let name = self.resolve.users.text(user).to_owned();
+        self.cx.warn("routes_unavailable", || format!("user {name}: {why}"));
     }
 
     /// The store answered: what was charged before that answer was asked for was no outage's doing. A probe is enough here,
     /// however many fail: that others succeed was seen before. Who is asked for again already is charged for that.
     pub(super) fn confirm_route_charges(&mut self) {
-        for (user, failed_at, why) in std::mem::take(&mut self.routes.charges) {
-            if self.routes.evidence.blame(Some(failed_at), 1) == Blame::Store {
-                self.routes.charges.push((user, failed_at, why));
+        for (user, failed_at, why) in std::mem::take(&mut self.resolve.routes.charges) {
+            if self.resolve.routes.evidence.blame(Some(failed_at), 1) == Blame::Store {
+                self.resolve.routes.charges.push((user, failed_at, why));
                 continue;
             }
-            let Some(&no) = self.routes.alone.get(&user) else { continue };
-            let ask = self.routes.asks.get_mut(&no).expect("kept for as long as the user fails");
+            let Some(&no) = self.resolve.routes.alone.get(&user) else { continue };
+            let ask = self.resolve.routes.asks.get_mut(&no).expect("kept for as long as the user fails");
             if ask.failed_at != Some(failed_at) || ask.sent_at.is_some() {
                 continue;
             }
             ask.tries = ask.tries.saturating_add(1);
-            let is_over = ask.tries > self.settings.max_retry;
-            let name = self.users.text(user).to_owned();
-            self.warn("route_refused", || format!("user {name} fails, others do not: {why}"));
+            let is_over = ask.tries > self.cx.settings.max_retry;
+            let name = self.resolve.users.text(user).to_owned();
+            self.cx.warn("route_refused", || format!("user {name} fails, others do not: {why}"));
             if is_over {
                 self.go_on_without_route(no, user);
             }
@@ -151,11 +151,11 @@ impl Push {
 
     /// The store refuses this user's route and answers others: it counts as none until it is answered.
     fn go_on_without_route(&mut self, no: u32, user: UserIx) {
-        let asks = &mut self.routes;
+        let asks = &mut self.resolve.routes;
         let ask = asks.asks.get_mut(&no).expect("looked at by the caller");
         let (sessions, holds) = (std::mem::take(&mut ask.sessions), std::mem::take(&mut ask.holds));
         let is_one_too_many = asks.alone.len() > REFUSED_USERS_MAX;
-        self.users.set_route(user, Known::Bad);
+        self.resolve.users.set_route(user, Known::Bad);
         if is_one_too_many {
             let ask = asks.asks.remove(&no).expect("looked at above");
             if let Some(due) = ask.due {
@@ -165,25 +165,25 @@ impl Push {
         }
         self.wake(sessions, holds);
         if is_one_too_many {
-            self.users.forget_route(user);
-            self.users.unname(&[user]);
+            self.resolve.users.forget_route(user);
+            self.resolve.users.unname(&[user]);
         }
     }
 
     /// Halves of a set become sets of their own, each awaited by the sessions that have a member in it.
     fn split_routes(&mut self, no: u32) {
-        self.routes.close_open();
-        let ask = self.routes.asks.remove(&no).expect("looked at by the caller");
+        self.resolve.routes.close_open();
+        let ask = self.resolve.routes.asks.remove(&no).expect("looked at by the caller");
         let (first, second) = ask.users.split_at(ask.users.len() / 2);
         let nos = [first, second].map(|users| {
             let half = RouteAsk { users: users.to_vec(), failed_at: ask.failed_at, ..RouteAsk::default() };
-            let no = self.routes.enter(half);
-            users.iter().for_each(|user| self.users.set_asked(*user, no));
-            self.routes.parts.push_back(no);
+            let no = self.resolve.routes.enter(half);
+            users.iter().for_each(|user| self.resolve.users.set_asked(*user, no));
+            self.resolve.routes.parts.push_back(no);
             no
         });
         for (at, user) in ask.holds {
-            self.routes.ask(self.users.asked_in(user)).holds.push((at, user));
+            self.resolve.routes.ask(self.resolve.users.asked_in(user)).holds.push((at, user));
         }
         let mut free = Vec::new();
         for at in ask.sessions {
@@ -192,9 +192,9 @@ impl Push {
                 free.push(at);
                 continue;
             }
-            self.sessions[at].awaited_asks += u32::from(awaited == [true, true]);
+            self.resolve.sessions[at].awaited_asks += u32::from(awaited == [true, true]);
             for (no, _) in nos.into_iter().zip(awaited).filter(|(_, is_awaited)| *is_awaited) {
-                self.routes.ask(no).sessions.push(at);
+                self.resolve.routes.ask(no).sessions.push(at);
             }
         }
         self.wake(free, Vec::new());
@@ -202,12 +202,16 @@ impl Push {
 
     /// In which of two sets a session has members.
     fn awaits(&self, at: SessionIx, nos: [u32; 2], sets: [&[UserIx]; 2]) -> [bool; 2] {
-        let Some(members) = self.sessions[at].members.as_ref().map(|list| &list.users) else { return [false; 2] };
+        let Some(members) = self.resolve.sessions[at].members.as_ref().map(|list| &list.users) else {
+            return [false; 2];
+        };
         if members.len() > (sets[0].len() + sets[1].len()) * SEARCH_COST {
             return sets.map(|set| set.iter().any(|user| members.binary_search(user).is_ok()));
         }
         let is_in = |no: u32| {
-            members.iter().any(|user| self.users.asked_in(*user) == no && self.users.route(*user) == Known::Asked)
+            members
+                .iter()
+                .any(|user| self.resolve.users.asked_in(*user) == no && self.resolve.users.route(*user) == Known::Asked)
         };
         nos.map(is_in)
     }
