@@ -31,6 +31,7 @@ pub mod outbox;
 mod prefetch;
 mod repeats;
 mod resolve;
+mod results;
 pub mod retreat;
 mod routes;
 pub mod sessions;
@@ -42,7 +43,7 @@ mod warnings;
 
 use bytes::Bytes;
 
-use crate::model::delivery::{DeliveryTag, SettleAs, Settled};
+use crate::model::delivery::DeliveryTag;
 use crate::model::ids::Nanos;
 use crate::model::limits::{
     EVENTS_IN_FLIGHT_MAX, FORESEEN_MAX, PAYLOAD_BYTES_IN_FLIGHT_MAX, RECIPIENTS_IN_FLIGHT_MAX, TICK, TURN_EVENTS_MAX,
@@ -53,7 +54,7 @@ use crate::push::context::Context;
 pub use crate::push::context::{Activity, Settings};
 use crate::push::delivery::Delivery;
 use crate::push::dispatch::Dispatch;
-use crate::push::facts::{Input, Output};
+use crate::push::facts::{AskNo, Input, Output, Queue};
 pub use crate::push::gateways::TableBounds;
 use crate::push::ingest::Arrival;
 use crate::push::intake::Intake;
@@ -88,6 +89,13 @@ impl Push {
         }
     }
 
+    /// The same, where a letter that the dead letters refuse is lost at once: what is written to a local file has waited for it
+    /// already, and nobody keeps the event meanwhile (core NATS).
+    pub fn with_final_letters(mut self, is_final: bool) -> Self {
+        self.ledger.letters.set_final(is_final);
+        self
+    }
+
     /// The time, before the facts of a turn.
     pub fn set_now(&mut self, now: Nanos) {
         debug_assert!(now >= self.cx.now, "time goes forward");
@@ -112,16 +120,26 @@ impl Push {
             Input::Members { .. } | Input::Routes { .. } | Input::Stored { .. } | Input::Buried { .. }
                 if self.cx.is_cut_off => {}
             Input::NotAsked { of, ask } => self.not_asked(of, ask),
-            Input::Event { tag, .. } if self.cx.is_cut_off => self.give_back(tag, EventEnd::CutByStop),
+            Input::Event { tag, .. } if self.cx.is_cut_off => {
+                self.ledger.give_back(tag, EventEnd::CutByStop, &mut self.cx)
+            }
             // Whatever the room, and a repeat as well: it must not overtake what was given back before it.
             Input::Event { payload, tag } if self.cx.is_retreating && !self.stands_in_line(&payload) => {
-                self.give_back(tag, EventEnd::GivenBack)
+                self.ledger.give_back(tag, EventEnd::GivenBack, &mut self.cx)
             }
             Input::Event { payload, tag } => self.take_event(payload, tag),
             Input::Members { ask, answer } => self.members_answered(ask, answer),
             Input::Routes { ask, answer } => self.routes_answered(ask, answer),
-            Input::Stored { ask, answer } => self.store_answered(ask, answer),
-            Input::Buried { ask, answer } => self.bury_answered(ask, answer),
+            Input::Stored { ask, answer } => {
+                if let Some(event) = self.ledger.store_answered(ask, answer, &self.resolve.users, &mut self.cx) {
+                    self.end_event(event, EventEnd::Settled);
+                }
+            }
+            Input::Buried { ask, answer } => {
+                if let Some((event, end)) = self.ledger.bury_answered(ask, answer, &self.resolve.users, &mut self.cx) {
+                    self.end_event(event, end);
+                }
+            }
             Input::RouteChanged(name) => {
                 self.cx.activity.route_changes += 1;
                 if let Some(user) = self.resolve.users.find(&*name) {
@@ -171,8 +189,8 @@ impl Push {
         self.ask_routes();
         self.delivery.flush(&mut self.cx);
         if !self.cx.is_cut_off {
-            self.ask_inbox();
-            self.ask_dead_letters();
+            self.ledger.ask_inbox(&self.resolve.users, &mut self.cx);
+            self.ledger.ask_dead_letters(&self.resolve.users, &mut self.cx);
         }
         self.end_turn();
         out.append(&mut self.cx.out);
@@ -182,7 +200,7 @@ impl Push {
         self.ledger.counts.events_arrived += 1;
         let arrival = match ingest::read(payload) {
             Ok(arrival) => arrival,
-            Err((payload, end)) => return self.bury_refused(payload, tag, end),
+            Err((payload, end)) => return self.ledger.bury_refused(payload, tag, end, &mut self.cx),
         };
         let hash = self.resolve.sessions.hash(arrival.session_id_bytes());
         let key = match arrival.has_only() {
@@ -193,12 +211,11 @@ impl Push {
             Seen::First => {}
             Seen::InFlight(event) => {
                 self.compare_repeat(&arrival, self.ledger[event].arrival.message_bytes() == arrival.message_bytes());
-                return self.join(event, tag);
+                return self.ledger.join(event, tag, &mut self.cx);
             }
             Seen::Settled(first) => {
                 self.compare_repeat(&arrival, first == fingerprint(arrival.message_bytes()));
-                self.ledger.counts.events_ended[EventEnd::Repeat as usize] += 1;
-                return self.cx.out.push(Output::Settle(Settled { tag, how: SettleAs::Done }));
+                return self.ledger.end_repeat(tag, &mut self.cx);
             }
         }
         let print = if key == Key::NONE { 0 } else { fingerprint(arrival.message_bytes()) };
@@ -231,13 +248,6 @@ impl Push {
         });
     }
 
-    /// What is not taken is to come again.
-    fn give_back(&mut self, tag: DeliveryTag, end: EventEnd) {
-        self.ledger.counts.events_arrived += 1;
-        self.ledger.counts.events_ended[end as usize] += 1;
-        self.cx.out.push(Output::Settle(Settled { tag, how: SettleAs::GivenBack }));
-    }
-
     fn take_local_results(&mut self) {
         while let Some(result) = self.delivery.results.pop_front() {
             if let Some(later) = self.delivery.results.get(FORESEEN_MAX - 1) {
@@ -248,6 +258,29 @@ impl Push {
             }
             self.take_result(result);
         }
+    }
+
+    /// Nobody was asked: that is neither an answer nor a failure, so it touches no evidence, no try and no set.
+    fn not_asked(&mut self, of: Queue, ask: AskNo) {
+        if self.cx.is_cut_off {
+            return;
+        }
+        self.cx.activity.asks_not_taken += 1;
+        match of {
+            Queue::Members => self.members_not_asked(ask),
+            Queue::Inbox => self.ledger.inbox.not_asked(ask, self.cx.now),
+            Queue::DeadLetters => self.ledger.letters.not_asked(ask, self.cx.now),
+        }
+        self.cx.warn("queue_full", || {
+            let store = match of {
+                Queue::Members => "member store",
+                Queue::Inbox => "inbox",
+                Queue::DeadLetters => "dead letters",
+            };
+            format!(
+                "the queue before the threads of the {store} is full, what is asked waits: look at how fast it answers"
+            )
+        });
     }
 
     /// Arrivals and ends so far.

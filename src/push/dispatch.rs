@@ -198,9 +198,10 @@ impl Push {
         let sender = self.sender(at, self.ledger[event].arrival.from_username_bytes());
         let sender_place = sender.map(|user| (user, layout.place_of(user, self.resolve.users.route(user))));
         if sender.is_some() {
-            self.end_recipients(event, RecipientEnd::SkippedSender, 1);
+            self.ledger.end_recipients(event, RecipientEnd::SkippedSender, 1);
         }
-        self.owe_everyone(at, event, sender);
+        let members = &self.resolve.sessions[at].members.as_ref().expect("members come before bundles").users;
+        self.ledger.owe_everyone(event, members, sender, &self.cx);
         for (index, laid) in layout.groups.iter().enumerate() {
             layout.groups.get(index + GROUPS_FORESEEN).inspect(|later| prefetch_group(&later.group));
             let skip = match sender_place {
@@ -236,7 +237,7 @@ impl Push {
         self.ledger.enter_recipients(event, users.len() as u32);
         self.resolve.sessions[at].in_flight += 1;
         self.ledger[event].pending = 1;
-        self.owe(event, &users);
+        self.ledger.owe(event, &users, &self.cx);
         for user in users {
             let is_held = self.resolve.sessions[at].held.binary_search(&user).is_ok();
             match self.resolve.users.route(user) {
@@ -245,10 +246,10 @@ impl Push {
                     self.hold_behind(at, user, gateway);
                     self.hold_event(at, user, event);
                 }
-                Known::Bad => self.end_unreached(event, &[user], RecipientEnd::BadRoute),
-                Known::NoPlace => self.end_unreached(event, &[user], RecipientEnd::GatewayTableFull),
+                Known::Bad => self.ledger.end_unreached(event, &[user], RecipientEnd::BadRoute, &self.cx),
+                Known::NoPlace => self.ledger.end_unreached(event, &[user], RecipientEnd::GatewayTableFull, &self.cx),
                 Known::Offline | Known::Unknown | Known::Asked => {
-                    self.end_unreached(event, &[user], RecipientEnd::Offline)
+                    self.ledger.end_unreached(event, &[user], RecipientEnd::Offline, &self.cx)
                 }
             }
         }
@@ -295,7 +296,7 @@ impl Push {
         };
         for users in [before, after] {
             if !users.is_empty() {
-                self.end_unreached(event, users, RecipientEnd::OutboxFull);
+                self.ledger.end_unreached(event, users, RecipientEnd::OutboxFull, &self.cx);
             }
         }
         self.bundle_ended(event);
@@ -315,7 +316,7 @@ impl Push {
             };
             for users in [before, after] {
                 if !users.is_empty() {
-                    self.end_unreached(event, users, end);
+                    self.ledger.end_unreached(event, users, end, &self.cx);
                 }
             }
         }

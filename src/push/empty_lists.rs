@@ -169,7 +169,13 @@ impl Push {
             let id = &self.resolve.sessions[at].id;
             let detail =
                 format!("session {id}: its members cannot be read, those of others can, and too many events wait");
-            self.bury_event(event, EventEnd::LookupFailed, detail, self.resolve.sessions[at].tries.max(1));
+            self.ledger.bury_event(
+                event,
+                EventEnd::LookupFailed,
+                detail,
+                self.resolve.sessions[at].tries.max(1),
+                &mut self.cx,
+            );
         }
     }
 
@@ -196,7 +202,7 @@ impl Push {
         let id = &self.resolve.sessions[at].id;
         let detail =
             format!("session {id} has no members in t_session_member, asked {empties} times, waited {waited:.1?}");
-        self.bury_event(event, EventEnd::NoMembers, detail, empties);
+        self.ledger.bury_event(event, EventEnd::NoMembers, detail, empties, &mut self.cx);
     }
 }
 

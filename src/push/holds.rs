@@ -151,7 +151,7 @@ impl Push {
     }
 
     fn end_held(&mut self, user: UserIx, event: EventIx, end: RecipientEnd) {
-        self.end_unreached(event, &[user], end);
+        self.ledger.end_unreached(event, &[user], end, &self.cx);
         self.bundle_ended(event);
     }
 

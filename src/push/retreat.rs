@@ -78,7 +78,7 @@ impl Push {
         for at in all {
             if self.ledger[at].is_bundled {
                 let open = self.ledger[at].open;
-                self.end_recipients(at, RecipientEnd::GivenBack, open);
+                self.ledger.end_recipients(at, RecipientEnd::GivenBack, open);
                 self.end_event(at, EventEnd::GivenBack);
                 continue;
             }

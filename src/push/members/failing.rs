@@ -109,7 +109,13 @@ impl Push {
                 && self.ledger[event].arrived <= *asked_at
             {
                 self.resolve.sessions[at].waiting.pop_front();
-                self.bury_event(event, EventEnd::LookupFailed, format!("session {id}: {why}"), tries);
+                self.ledger.bury_event(
+                    event,
+                    EventEnd::LookupFailed,
+                    format!("session {id}: {why}"),
+                    tries,
+                    &mut self.cx,
+                );
             }
         }
         self.enter_empty(at);
