@@ -25,6 +25,7 @@ pub mod ingest;
 mod intake;
 pub mod layout;
 pub mod ledger;
+mod lookups;
 mod members;
 mod outage;
 pub mod outbox;
@@ -128,7 +129,11 @@ impl Push {
                 self.ledger.give_back(tag, EventEnd::GivenBack, &mut self.cx)
             }
             Input::Event { payload, tag } => self.take_event(payload, tag),
-            Input::Members { ask, answer } => self.members_answered(ask, answer),
+            Input::Members { ask, answer } => {
+                if self.resolve.members_answered(ask, answer, &mut self.ledger, &mut self.cx) {
+                    self.learn_members();
+                }
+            }
             Input::Routes { ask, answer } => self.routes_answered(ask, answer),
             Input::Stored { ask, answer } => {
                 if let Some(event) = self.ledger.store_answered(ask, answer, &self.resolve.users, &mut self.cx) {
@@ -184,9 +189,9 @@ impl Push {
         self.learn_members();
         self.resume_sessions();
         self.resume_stalled();
-        self.cut_empty_waits();
-        self.ask_members();
-        self.ask_routes();
+        self.resolve.cut_empty_waits(&mut self.ledger, &mut self.cx);
+        self.resolve.ask_members(&mut self.cx);
+        self.resolve.ask_routes(&mut self.cx);
         self.delivery.flush(&mut self.cx);
         if !self.cx.is_cut_off {
             self.ledger.ask_inbox(&self.resolve.users, &mut self.cx);
@@ -226,7 +231,7 @@ impl Push {
         if self.resolve.sessions[session].waiting.len() == 1 {
             self.advance(session);
         } else {
-            self.waits_for_members(session, event);
+            self.resolve.waits_for_members(session, event, &self.ledger);
         }
     }
 
@@ -267,7 +272,7 @@ impl Push {
         }
         self.cx.activity.asks_not_taken += 1;
         match of {
-            Queue::Members => self.members_not_asked(ask),
+            Queue::Members => self.resolve.members_not_asked(ask, &mut self.cx),
             Queue::Inbox => self.ledger.inbox.not_asked(ask, self.cx.now),
             Queue::DeadLetters => self.ledger.letters.not_asked(ask, self.cx.now),
         }

@@ -129,6 +129,15 @@ impl Delivery {
         cx.activity.add(&std::mem::take(activity));
     }
 
+    /// The place of the gateway that a route names; none when the table is full.
+    pub(super) fn place_of_route(&mut self, id: &str, cx: &mut Context) -> Option<GatewayIx> {
+        let place = self.gateways.place_of(id, cx.now);
+        if place.is_none() {
+            self.warn_table_full(id, cx);
+        }
+        place
+    }
+
     /// Warns the operator about one gateway.
     pub(super) fn warn_of(
         &self,

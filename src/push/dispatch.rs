@@ -17,7 +17,6 @@ use crate::push::context::Settings;
 use crate::push::holds::Hold;
 use crate::push::layout::{Grouper, LaidGroup, Layout, Place};
 use crate::push::prefetch::prefetch_group;
-use crate::push::sessions::Session;
 use crate::push::shares::Shares;
 use crate::push::turn::Line;
 use crate::push::users::Known;
@@ -61,7 +60,7 @@ impl Push {
                 self.resolve.sessions[at].is_paused = true;
                 return;
             }
-            if !self.has_members(at, event) {
+            if !self.resolve.has_members(at, event, &self.ledger, &self.cx) {
                 return;
             }
             if self.resolve.sessions[at].awaited_asks > 0 {
@@ -78,7 +77,7 @@ impl Push {
             }
             self.cx.budget.recipients_left = self.cx.budget.recipients_left.saturating_sub(members);
             has_advanced = true;
-            if !self.has_routes(at, event) {
+            if !self.resolve.has_routes(at, self.ledger[event].first_ask, &self.cx) {
                 return;
             }
             if self.ledger.open_recipients >= RECIPIENTS_IN_FLIGHT_MAX {
@@ -113,7 +112,7 @@ impl Push {
 
     fn lay_out(&mut self, at: SessionIx) {
         self.resolve.sessions[at].is_layout_used = true;
-        if self.is_laid_out(at) {
+        if self.resolve.is_laid_out(at) {
             return;
         }
         if let Some(layout) = &mut self.resolve.sessions[at].layout
@@ -138,26 +137,6 @@ impl Push {
             &mut session.lanes,
         );
         self.resolve.sessions.set_layout(at, Box::new(layout));
-    }
-
-    /// Whether the session's layout is what it would be made again: no route has changed since, or, where the changes
-    /// are few against its members, none of a member.
-    pub(super) fn is_laid_out(&mut self, at: SessionIx) -> bool {
-        let Session { layout: Some(layout), members: Some(members), .. } = &mut self.resolve.sessions[at] else {
-            return false;
-        };
-        if layout.is_stale {
-            return false;
-        }
-        if layout.epoch == self.resolve.users.epoch() {
-            return true;
-        }
-        let Some(mut changed) = self.resolve.users.changed_since(layout.epoch) else { return false };
-        if changed.len() * 2 > members.users.len() || changed.any(|user| members.users.binary_search(&user).is_ok()) {
-            return false;
-        }
-        layout.epoch = self.resolve.users.epoch();
-        true
     }
 
     /// Users who are no longer where something unanswered was sent for them wait until it has ended. So do those who
@@ -195,7 +174,7 @@ impl Push {
         self.ledger[event].pending = 1;
 
         let layout = self.resolve.sessions[at].layout.take().expect("laid out by the caller");
-        let sender = self.sender(at, self.ledger[event].arrival.from_username_bytes());
+        let sender = self.resolve.sender(at, self.ledger[event].arrival.from_username_bytes());
         let sender_place = sender.map(|user| (user, layout.place_of(user, self.resolve.users.route(user))));
         if sender.is_some() {
             self.ledger.end_recipients(event, RecipientEnd::SkippedSender, 1);
@@ -227,7 +206,7 @@ impl Push {
     /// was sent to them before comes first and what follows comes later, as if they had moved.
     fn bundle_only(&mut self, at: SessionIx, event: EventIx) {
         let arrival = &self.ledger[event].arrival;
-        let sender = self.sender(at, arrival.from_username_bytes());
+        let sender = self.resolve.sender(at, arrival.from_username_bytes());
         let members = &self.resolve.sessions[at].members.as_ref().expect("members come before bundles").users;
         let named = arrival.only_usernames().filter_map(|name| self.resolve.users.find(name));
         let mut users = named.filter(|user| members.binary_search(user).is_ok()).collect::<Vec<_>>();
@@ -320,12 +299,5 @@ impl Push {
                 }
             }
         }
-    }
-
-    /// The sender, if it is a member.
-    fn sender(&self, at: SessionIx, name: &[u8]) -> Option<UserIx> {
-        let user = self.resolve.users.find(name)?;
-        let members = self.resolve.sessions[at].members.as_ref()?;
-        members.users.binary_search(&user).is_ok().then_some(user)
     }
 }

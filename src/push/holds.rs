@@ -119,8 +119,8 @@ impl Push {
             return self.release(at, user, None, RecipientEnd::Offline);
         }
         match self.resolve.users.route(user) {
-            Known::Unknown | Known::Asked => self.await_route_of_held(at, user),
-            Known::At(_) if self.resolve.users.is_doubted(user) => self.await_route_of_held(at, user),
+            Known::Unknown | Known::Asked => self.resolve.await_route_of_held(at, user, &self.cx),
+            Known::At(_) if self.resolve.users.is_doubted(user) => self.resolve.await_route_of_held(at, user, &self.cx),
             Known::Offline => self.release(at, user, None, RecipientEnd::Offline),
             Known::Bad => self.release(at, user, None, RecipientEnd::BadRoute),
             Known::NoPlace => self.release(at, user, None, RecipientEnd::GatewayTableFull),

@@ -62,11 +62,11 @@ impl Push {
             match refusal {
                 Refusal::Other => self.ledger.end_unreached(bundle.event, &[user], RecipientEnd::Refused, &self.cx),
                 Refusal::NotConnected if bundle.attempt > 0 => {
-                    self.forget_route_to(user, gateway);
+                    self.resolve.forget_route_to(user, gateway);
                     self.ledger.end_unreached(bundle.event, &[user], RecipientEnd::NotConnected, &self.cx);
                 }
                 Refusal::NotConnected => {
-                    self.forget_route_to(user, gateway);
+                    self.resolve.forget_route_to(user, gateway);
                     self.hold_refused(bundle.session, user, bundle.event, (gateway, RecipientEnd::NotConnected));
                 }
             }

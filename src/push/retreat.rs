@@ -83,7 +83,7 @@ impl Push {
                 continue;
             }
             let session = self.ledger[at].session;
-            if self.leave_empty(session) {
+            if self.resolve.leave_empty(session) {
                 without_members.push(session);
             }
             if self.take_from_queue(at) {
@@ -91,7 +91,7 @@ impl Push {
             }
         }
         for session in without_members {
-            self.enter_empty(session);
+            self.resolve.enter_empty(session, &self.ledger);
         }
     }
 
