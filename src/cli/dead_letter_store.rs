@@ -204,8 +204,7 @@ impl Shelf {
                 let notes = file.read(|letter| take(letter.key.clone(), letter))?;
                 if notes.broken_lines > 0 {
                     let (path, count) = (file.path().display(), notes.broken_lines);
-                    self.notes
-                        .push(format!("{path}: {count} line(s) are not letters (torn by a crash?); skipped"));
+                    self.notes.push(format!("{path}: {count} line(s) are not letters (torn by a crash?); skipped"));
                 }
                 entries = latest_of_each(entries);
             }

@@ -112,7 +112,8 @@ pub struct Which {
 }
 
 fn age(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| format!("{text:?} is not a duration; write one such as 30min, 12h or 7days"))
+    humantime::parse_duration(text)
+        .map_err(|_| format!("{text:?} is not a duration; write one such as 30min, 12h or 7days"))
 }
 
 impl Which {

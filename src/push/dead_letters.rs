@@ -1,33 +1,23 @@
-//! What can never succeed goes to the dead letters, and its event is settled only after they have it.
+//! The asks to the dead letters: what a letter is about, which are under way, and which were refused.
 //!
-//! Promises one letter an event, or one a recipient who has no row because his place in the inbox is taken or his row is
-//! refused; that dead letters that are away, or that refuse every letter whatever they say, cost time and nothing else; and
-//! that a letter which is refused more than `max_retry` times while others are taken is counted, said, and ends its event as
-//! `dead_letter_lost`, terminated: it would be refused each time it came again, and nobody would hear of it but by
-//! chance. Where no source keeps the event meanwhile ([`Push::with_final_letters`]) the first refusal is that. Letters under
-//! way are bounded ([`BURY_ASKS_IN_FLIGHT`]); the others are made only when their turn comes, and wait as events in flight
-//! do, which are bounded.
+//! Refuses to know events: [`ledger`](super::ledger) has them, and writes the letters.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
 use hashbrown::HashMap;
 
-use crate::model::delivery::{DeadLetter, DeliveryTag, LookupError};
 use crate::model::ids::{Nanos, UserIx};
 use crate::model::limits::{BURY_ASKS_IN_FLIGHT, QUEUE_FULL_PAUSE, STORE_AWAY_PAUSE};
 use crate::model::outcome::{EventEnd, RecipientEnd};
-use crate::push::Push;
 use crate::push::bundle::EventIx;
 use crate::push::evidence::{Blame, Evidence};
-use crate::push::facts::{AskNo, Output};
+use crate::push::facts::AskNo;
 use crate::push::inbox::retry_pause;
-use crate::push::ledger::Refused;
 
 /// What a letter is about.
 #[derive(Debug)]
-enum Letter {
+pub(super) enum Letter {
     /// No event: its place among the refused.
     Refused(usize),
     /// A whole event.
@@ -51,8 +41,8 @@ pub(super) struct Missing {
 
 /// A letter that is not kept yet.
 #[derive(Debug)]
-struct Pending {
-    letter: Letter,
+pub(super) struct Pending {
+    pub(super) letter: Letter,
     failed: Option<Nanos>,
     /// How often it was refused while others were taken.
     tries: u32,
@@ -76,8 +66,44 @@ pub struct DeadLetterAsks {
 }
 
 impl DeadLetterAsks {
-    fn want(&mut self, letter: Letter) {
+    /// A refusal is final.
+    pub(super) fn set_final(&mut self, is_final: bool) {
+        self.is_final = is_final;
+    }
+
+    /// A letter is to be kept.
+    pub(super) fn want(&mut self, letter: Letter) {
         self.wanted.push_back(Pending { letter, failed: None, tries: 0 });
+    }
+
+    /// The letter to be sent now.
+    pub(super) fn next(&mut self, now: Nanos) -> Option<Pending> {
+        while self.later.first_key_value().is_some_and(|((due, _), _)| *due <= now) {
+            let due = self.later.pop_first();
+            self.wanted.extend(due.map(|(_, pending)| pending));
+        }
+        if self.asked.len() >= BURY_ASKS_IN_FLIGHT || now < self.store_away_until {
+            return None;
+        }
+        self.wanted.pop_front()
+    }
+
+    /// A letter goes to the dead letters; its number.
+    pub(super) fn sent(&mut self, pending: Pending, now: Nanos) -> AskNo {
+        let ask = self.take_number();
+        self.asked.insert(ask, (pending, now));
+        ask
+    }
+
+    /// An answer came; the letter that it is about, and when that was sent.
+    pub(super) fn take(&mut self, ask: AskNo) -> Option<(Pending, Nanos)> {
+        self.asked.remove(&ask)
+    }
+
+    /// A letter that was sent at this time is kept.
+    pub(super) fn kept(&mut self, pending: &Pending, sent_at: Nanos) {
+        self.evidence.answered(sent_at);
+        self.failing -= usize::from(pending.failed.is_some());
     }
 
     fn take_number(&mut self) -> AskNo {
@@ -93,7 +119,13 @@ impl DeadLetterAsks {
     }
 
     /// A letter was not taken. `retries` is how often one letter is asked for again and the first pause.
-    fn failed(&mut self, mut pending: Pending, is_refused: bool, retries: (u32, Duration), now: Nanos) -> Failed {
+    pub(super) fn failed(
+        &mut self,
+        mut pending: Pending,
+        is_refused: bool,
+        retries: (u32, Duration),
+        now: Nanos,
+    ) -> Failed {
         let before = pending.failed.replace(now);
         self.failing += usize::from(before.is_none());
         self.evidence.failed(now);
@@ -121,128 +153,7 @@ impl DeadLetterAsks {
 }
 
 /// What follows from a letter that is not kept.
-enum Failed {
+pub(super) enum Failed {
     Waits(Blame),
     Lost(Letter),
-}
-
-impl Push {
-    /// The same, where a letter that the dead letters refuse is lost at once: what is written to a local file has waited for it
-    /// already, and nobody keeps the event meanwhile (core NATS).
-    pub fn with_final_letters(mut self, is_final: bool) -> Self {
-        self.letters.is_final = is_final;
-        self
-    }
-
-    /// What came is no event that can be pushed.
-    pub(super) fn bury_refused(&mut self, payload: Bytes, tag: DeliveryTag, end: EventEnd) {
-        self.warn(end.label(), || format!("{} was refused", head_of(&payload)));
-        let at = self.ledger.enter_refused(Refused { payload, tag, end });
-        self.letters.want(Letter::Refused(at));
-    }
-
-    /// An event, not (or no longer) in its session's queue, has failed for good.
-    pub(super) fn bury_event(&mut self, event: EventIx, end: EventEnd, detail: String, tries: u32) {
-        self.warn(end.label(), || detail.clone());
-        self.letters.want(Letter::Event { event, end, detail, tries });
-    }
-
-    /// One recipient has no row; the caller has counted the letter.
-    pub(super) fn bury_recipient(&mut self, event: EventIx, user: UserIx, missing: Missing) {
-        self.letters.want(Letter::Recipient { event, user, missing });
-    }
-
-    /// Sends the letters that are due, bounded in number.
-    pub(super) fn ask_dead_letters(&mut self) {
-        while self.letters.later.first_key_value().is_some_and(|((due, _), _)| *due <= self.now) {
-            let due = self.letters.later.pop_first();
-            self.letters.wanted.extend(due.map(|(_, pending)| pending));
-        }
-        while self.letters.asked.len() < BURY_ASKS_IN_FLIGHT && self.now >= self.letters.store_away_until {
-            let Some(pending) = self.letters.wanted.pop_front() else { break };
-            let (tag, text) = self.written(&pending.letter);
-            let ask = self.letters.take_number();
-            self.letters.asked.insert(ask, (pending, self.now));
-            self.activity.bury_asks += 1;
-            self.out.push(Output::Bury { ask, tag, letter: text });
-        }
-    }
-
-    fn written(&self, letter: &Letter) -> (DeliveryTag, DeadLetter) {
-        match letter {
-            Letter::Refused(at) => {
-                let Refused { payload, tag, end } = self.ledger.refused(*at);
-                let (payload, detail) = (payload.clone(), head_of(payload));
-                (*tag, DeadLetter { reason: end.label(), detail, payload, recipient: None, tries: 1 })
-            }
-            Letter::Event { event, end, detail, tries } => {
-                let event = &self.ledger[*event];
-                let (payload, detail) = (event.arrival.payload.clone(), detail.clone());
-                (event.tag, DeadLetter { reason: end.label(), detail, payload, recipient: None, tries: *tries })
-            }
-            Letter::Recipient { event, user, missing: Missing { why, end, detail, tries } } => {
-                let event = &self.ledger[*event];
-                let was = why.unwrap_or(RecipientEnd::Delivered).label();
-                let letter = DeadLetter {
-                    reason: end.label(),
-                    detail: format!("{was}; {detail}"),
-                    payload: event.arrival.payload.clone(),
-                    recipient: Some(self.users.text(*user).into()),
-                    tries: *tries,
-                };
-                (event.tag, letter)
-            }
-        }
-    }
-
-    /// Takes an answer.
-    pub(super) fn bury_answered(&mut self, ask: AskNo, answer: Result<(), LookupError>) {
-        let Some((pending, sent_at)) = self.letters.asked.remove(&ask) else { return };
-        let error = match answer {
-            Ok(()) => {
-                self.letters.evidence.answered(sent_at);
-                self.letters.failing -= usize::from(pending.failed.is_some());
-                return self.buried(pending.letter, true);
-            }
-            Err(error) => error,
-        };
-        let is_refused = matches!(error, LookupError::Rejected(_));
-        let retries = (self.settings.max_retry, self.settings.retry_interval);
-        match self.letters.failed(pending, is_refused, retries, self.now) {
-            Failed::Waits(Blame::Store) => self.warn("dead_letters_unavailable", || error.to_string()),
-            Failed::Waits(Blame::Ask) => self.warn("dead_letter_refused", || format!("one of them: {error}")),
-            Failed::Lost(letter) => {
-                self.activity.letters_lost += 1;
-                let (_, DeadLetter { reason, detail, .. }) = self.written(&letter);
-                self.warn(EventEnd::DeadLetterLost.label(), || format!("{error}; the letter: {reason}: {detail}"));
-                self.buried(letter, false);
-            }
-        }
-    }
-
-    fn buried(&mut self, letter: Letter, is_kept: bool) {
-        match letter {
-            Letter::Refused(at) => {
-                let end = self.ledger.refused(at).end;
-                self.end_refused(at, if is_kept { end } else { EventEnd::DeadLetterLost });
-            }
-            Letter::Event { event, end, .. } => {
-                self.end_event(event, if is_kept { end } else { EventEnd::DeadLetterLost });
-            }
-            Letter::Recipient { event, missing: Missing { why, end, .. }, .. } => {
-                if let Some(why) = why {
-                    self.ledger.counts.unreached_by[why as usize] += 1;
-                    self.end_recipients(event, if is_kept { end } else { RecipientEnd::DeadLetterLost }, 1);
-                }
-                self.ledger[event].owed_mut().letters -= 1;
-                self.try_end_owing(event);
-            }
-        }
-    }
-}
-
-/// The size of a payload and its first bytes, for a person.
-fn head_of(payload: &Bytes) -> String {
-    let head = payload.iter().take(32).map(|byte| format!("{byte:02x}")).collect::<String>();
-    format!("an event of {} bytes that begins {head}", payload.len())
 }

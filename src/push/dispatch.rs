@@ -3,56 +3,88 @@
 //! Promises that a session's events pass lookups and bundling in the order they arrived, also when the second finds
 //! its cache warm and the first does not.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+
 use crate::model::ids::{SessionIx, UserIx};
-use crate::model::limits::RECIPIENTS_IN_FLIGHT_MAX;
+use crate::model::limits::{EVENTS_IN_FLIGHT_MAX, RECIPIENTS_IN_FLIGHT_MAX};
 use crate::model::outcome::RecipientEnd;
 use crate::push::Push;
 use crate::push::bundle::{Bundle, EventIx, Group, SKIP_NONE};
-use crate::push::layout::{LaidGroup, Layout, Place};
+use crate::push::context::Settings;
+use crate::push::holds::Hold;
+use crate::push::layout::{Grouper, LaidGroup, Layout, Place};
 use crate::push::prefetch::prefetch_group;
-use crate::push::sessions::Session;
+use crate::push::shares::Shares;
+use crate::push::turn::Line;
 use crate::push::users::Known;
 use crate::telemetry::metrics::Stage;
 
 /// How many groups ahead the memory of one is asked for.
 const GROUPS_FORESEEN: usize = 4;
 
+/// What is between known recipients and bundles.
+#[derive(Debug)]
+pub(super) struct Dispatch {
+    pub(super) grouper: Grouper,
+    /// Users whose messages wait for their place in the order.
+    pub(super) fences: HashMap<(SessionIx, UserIx), Hold>,
+    /// What each gateway holds of this shard's events.
+    pub(super) admission: Shares,
+    /// Sessions that wait for a turn.
+    pub(super) line: Line,
+    /// Sessions that wait for room.
+    pub(super) stalled: VecDeque<SessionIx>,
+}
+
+impl Dispatch {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            grouper: Grouper::of(settings.group_users_max),
+            fences: HashMap::new(),
+            admission: Shares::new(settings.events_window.min(EVENTS_IN_FLIGHT_MAX)),
+            line: Line::default(),
+            stalled: VecDeque::new(),
+        }
+    }
+}
+
 impl Push {
     /// Takes a session's events as far as what is known allows.
     pub(super) fn advance(&mut self, at: SessionIx) {
         let mut has_advanced = false;
-        while let Some(&event) = self.sessions[at].waiting.front() {
-            if self.sessions[at].is_full() {
-                self.sessions[at].is_paused = true;
+        while let Some(&event) = self.resolve.sessions[at].waiting.front() {
+            if self.resolve.sessions[at].is_full() {
+                self.resolve.sessions[at].is_paused = true;
                 return;
             }
-            if !self.has_members(at, event) {
+            if !self.resolve.has_members(at, event, &self.ledger, &self.cx) {
                 return;
             }
-            if self.sessions[at].awaited_asks > 0 {
+            if self.resolve.sessions[at].awaited_asks > 0 {
                 return;
             }
-            let members = self.sessions[at].members.as_ref().map_or(0, |list| list.users.len());
+            let members = self.resolve.sessions[at].members.as_ref().map_or(0, |list| list.users.len());
             debug_assert!(members > 0, "an empty list is not kept");
             let known = &mut self.ledger[event];
             if known.members_known == known.arrived {
-                known.members_known = self.now;
+                known.members_known = self.cx.now;
             }
-            if self.turn.recipients_left == 0 {
+            if self.cx.budget.recipients_left == 0 {
                 return self.defer(at, has_advanced);
             }
-            self.turn.recipients_left = self.turn.recipients_left.saturating_sub(members);
+            self.cx.budget.recipients_left = self.cx.budget.recipients_left.saturating_sub(members);
             has_advanced = true;
-            if !self.has_routes(at, event) {
+            if !self.resolve.has_routes(at, self.ledger[event].first_ask, &self.cx) {
                 return;
             }
             if self.ledger.open_recipients >= RECIPIENTS_IN_FLIGHT_MAX {
                 return self.stall(at);
             }
-            self.sessions[at].waiting.pop_front();
-            self.sessions[at].tries = 0;
+            self.resolve.sessions[at].waiting.pop_front();
+            self.resolve.sessions[at].tries = 0;
             self.lay_out(at);
             if self.ledger[event].arrival.has_only() {
                 self.bundle_only(at, event);
@@ -64,66 +96,53 @@ impl Push {
 
     /// The shard is at its bound: events that waited for a lookup together must not all be on their way at once.
     fn stall(&mut self, at: SessionIx) {
-        if !std::mem::replace(&mut self.sessions[at].is_stalled, true) {
-            self.stalled.push_back(at);
+        if !std::mem::replace(&mut self.resolve.sessions[at].is_stalled, true) {
+            self.dispatch.stalled.push_back(at);
         }
     }
 
     /// Sessions that waited for room go on, in turn, while there is some.
     pub(super) fn resume_stalled(&mut self) {
-        while !self.is_cut_off && self.ledger.open_recipients < RECIPIENTS_IN_FLIGHT_MAX {
-            let Some(at) = self.stalled.pop_front() else { return };
-            self.sessions[at].is_stalled = false;
+        while !self.cx.is_cut_off && self.ledger.open_recipients < RECIPIENTS_IN_FLIGHT_MAX {
+            let Some(at) = self.dispatch.stalled.pop_front() else { return };
+            self.resolve.sessions[at].is_stalled = false;
             self.advance(at);
         }
     }
 
     fn lay_out(&mut self, at: SessionIx) {
-        self.sessions[at].is_layout_used = true;
-        if self.is_laid_out(at) {
+        self.resolve.sessions[at].is_layout_used = true;
+        if self.resolve.is_laid_out(at) {
             return;
         }
-        if let Some(layout) = &mut self.sessions[at].layout
+        if let Some(layout) = &mut self.resolve.sessions[at].layout
             && !layout.is_stale
             && layout.held.is_empty()
-            && layout.still_holds(&self.users)
+            && layout.still_holds(&self.resolve.users)
         {
-            layout.epoch = self.users.epoch();
+            layout.epoch = self.resolve.users.epoch();
             return;
         }
-        if let Some(old) = self.sessions.take_layout(at) {
+        if let Some(old) = self.resolve.sessions.take_layout(at) {
             self.hold_moved(at, &old);
         }
-        let session = &mut self.sessions[at];
+        let session = &mut self.resolve.sessions[at];
         let members = session.members.as_ref().expect("members come before routes");
-        let gateways = &self.gateways;
-        let layout =
-            self.grouper.group(&members.users, &session.held, &self.users, |ix| gateways.id(ix), &mut session.lanes);
-        self.sessions.set_layout(at, Box::new(layout));
-    }
-
-    /// Whether the session's layout is what it would be made again: no route has changed since, or, where the changes
-    /// are few against its members, none of a member.
-    pub(super) fn is_laid_out(&mut self, at: SessionIx) -> bool {
-        let Session { layout: Some(layout), members: Some(members), .. } = &mut self.sessions[at] else { return false };
-        if layout.is_stale {
-            return false;
-        }
-        if layout.epoch == self.users.epoch() {
-            return true;
-        }
-        let Some(mut changed) = self.users.changed_since(layout.epoch) else { return false };
-        if changed.len() * 2 > members.users.len() || changed.any(|user| members.users.binary_search(&user).is_ok()) {
-            return false;
-        }
-        layout.epoch = self.users.epoch();
-        true
+        let gateways = &self.delivery.gateways;
+        let layout = self.dispatch.grouper.group(
+            &members.users,
+            &session.held,
+            &self.resolve.users,
+            |ix| gateways.id(ix),
+            &mut session.lanes,
+        );
+        self.resolve.sessions.set_layout(at, Box::new(layout));
     }
 
     /// Users who are no longer where something unanswered was sent for them wait until it has ended. So do those who
     /// left the session: they may be back, elsewhere, before it has.
     fn hold_moved(&mut self, at: SessionIx, old: &Layout) {
-        let session = &self.sessions[at];
+        let session = &self.resolve.sessions[at];
         if session.in_flight == 0 {
             return;
         }
@@ -131,7 +150,7 @@ impl Push {
         let is_busy = |gateway| session.lanes.iter().any(|lane| lane.gateway == gateway && lane.sent != lane.done);
         let is_moved = |user: UserIx, gateway| {
             let has_left = old.is_of_old_list && members.binary_search(&user).is_err();
-            has_left || self.users.route(user) != Known::At(gateway)
+            has_left || self.resolve.users.route(user) != Known::At(gateway)
         };
         let mut moved = Vec::new();
         for LaidGroup { group, gateway } in old.groups.iter().filter(|laid| is_busy(laid.gateway)) {
@@ -147,20 +166,21 @@ impl Push {
 
     fn bundle(&mut self, at: SessionIx, event: EventIx, members: u32) {
         let known = &self.ledger[event];
-        self.stages.record(Stage::Members, known.members_known.since(known.arrived));
-        self.stages.record(Stage::Routes, self.now.since(known.members_known));
+        self.cx.stages.record(Stage::Members, known.members_known.since(known.arrived));
+        self.cx.stages.record(Stage::Routes, self.cx.now.since(known.members_known));
         self.ledger.enter_recipients(event, members);
-        self.sessions[at].in_flight += 1;
+        self.resolve.sessions[at].in_flight += 1;
         // One more than there are, so that ends on the way do not end the event before all bundles are made.
         self.ledger[event].pending = 1;
 
-        let layout = self.sessions[at].layout.take().expect("laid out by the caller");
-        let sender = self.sender(at, self.ledger[event].arrival.from_username_bytes());
-        let sender_place = sender.map(|user| (user, layout.place_of(user, self.users.route(user))));
+        let layout = self.resolve.sessions[at].layout.take().expect("laid out by the caller");
+        let sender = self.resolve.sender(at, self.ledger[event].arrival.from_username_bytes());
+        let sender_place = sender.map(|user| (user, layout.place_of(user, self.resolve.users.route(user))));
         if sender.is_some() {
-            self.end_recipients(event, RecipientEnd::SkippedSender, 1);
+            self.ledger.end_recipients(event, RecipientEnd::SkippedSender, 1);
         }
-        self.owe_everyone(at, event, sender);
+        let members = &self.resolve.sessions[at].members.as_ref().expect("members come before bundles").users;
+        self.ledger.owe_everyone(event, members, sender, &self.cx);
         for (index, laid) in layout.groups.iter().enumerate() {
             layout.groups.get(index + GROUPS_FORESEEN).inspect(|later| prefetch_group(&later.group));
             let skip = match sender_place {
@@ -177,7 +197,7 @@ impl Push {
         for user in layout.held.iter().filter(|user| Some(**user) != sender) {
             self.hold_event(at, *user, event);
         }
-        self.sessions[at].layout = Some(layout);
+        self.resolve.sessions[at].layout = Some(layout);
         self.try_release_all(at);
         self.bundle_ended(event);
     }
@@ -186,29 +206,29 @@ impl Push {
     /// was sent to them before comes first and what follows comes later, as if they had moved.
     fn bundle_only(&mut self, at: SessionIx, event: EventIx) {
         let arrival = &self.ledger[event].arrival;
-        let sender = self.sender(at, arrival.from_username_bytes());
-        let members = &self.sessions[at].members.as_ref().expect("members come before bundles").users;
-        let named = arrival.only_usernames().filter_map(|name| self.users.find(name));
+        let sender = self.resolve.sender(at, arrival.from_username_bytes());
+        let members = &self.resolve.sessions[at].members.as_ref().expect("members come before bundles").users;
+        let named = arrival.only_usernames().filter_map(|name| self.resolve.users.find(name));
         let mut users = named.filter(|user| members.binary_search(user).is_ok()).collect::<Vec<_>>();
         users.retain(|user| Some(*user) != sender);
         users.sort_unstable();
         users.dedup();
         self.ledger.enter_recipients(event, users.len() as u32);
-        self.sessions[at].in_flight += 1;
+        self.resolve.sessions[at].in_flight += 1;
         self.ledger[event].pending = 1;
-        self.owe(event, &users);
+        self.ledger.owe(event, &users, &self.cx);
         for user in users {
-            let is_held = self.sessions[at].held.binary_search(&user).is_ok();
-            match self.users.route(user) {
+            let is_held = self.resolve.sessions[at].held.binary_search(&user).is_ok();
+            match self.resolve.users.route(user) {
                 _ if is_held => self.hold_event(at, user, event),
                 Known::At(gateway) => {
                     self.hold_behind(at, user, gateway);
                     self.hold_event(at, user, event);
                 }
-                Known::Bad => self.end_unreached(event, &[user], RecipientEnd::BadRoute),
-                Known::NoPlace => self.end_unreached(event, &[user], RecipientEnd::GatewayTableFull),
+                Known::Bad => self.ledger.end_unreached(event, &[user], RecipientEnd::BadRoute, &self.cx),
+                Known::NoPlace => self.ledger.end_unreached(event, &[user], RecipientEnd::GatewayTableFull, &self.cx),
                 Known::Offline | Known::Unknown | Known::Asked => {
-                    self.end_unreached(event, &[user], RecipientEnd::Offline)
+                    self.ledger.end_unreached(event, &[user], RecipientEnd::Offline, &self.cx)
                 }
             }
         }
@@ -220,14 +240,14 @@ impl Push {
     pub(super) fn send_bundle(&mut self, event: EventIx, group: Arc<Group>, skip: u32, attempt: u8) {
         let known = &self.ledger[event];
         let gateway = group.gateway;
-        if !self.shares.admit(gateway, self.ledger.load(), self.now) {
+        if !self.dispatch.admission.admit(gateway, self.ledger.load(), self.cx.now) {
             return self.end_not_admitted(event, &group, skip);
         }
-        let session = &mut self.sessions[known.session];
+        let session = &mut self.resolve.sessions[known.session];
         let lane = session.lane(gateway, group.lane);
         session.lanes[lane].sent = session.lanes[lane].sent.wrapping_add(1);
         let bundle = Bundle {
-            home: self.settings.shard,
+            home: self.cx.settings.shard,
             event,
             session: known.session,
             msg_id: known.arrival.msg_id,
@@ -235,17 +255,18 @@ impl Push {
             group,
             skip,
             attempt,
-            made_at: self.now,
+            made_at: self.cx.now,
         };
-        self.shares.sent(gateway, bundle.load(), self.now);
-        self.send_to_owner(bundle);
+        self.dispatch.admission.sent(gateway, bundle.load(), self.cx.now);
+        self.delivery.send(bundle, &mut self.cx);
     }
 
     /// The gateway does not move, and what it may hold then is full: its recipients are not reached. No lane counts the
     /// bundle, for it ends before those made earlier.
     fn end_not_admitted(&mut self, event: EventIx, group: &Group, skip: u32) {
-        self.warn_of("gateway_overflow", Some(group.gateway), |push| {
-            let pace = push.shares.describe(group.gateway, push.now);
+        let (admission, now) = (&self.dispatch.admission, self.cx.now);
+        self.delivery.warn_of("gateway_overflow", group.gateway, &mut self.cx, || {
+            let pace = admission.describe(group.gateway, now);
             format!("{pace}, and it holds all that it may: what comes for it is not pushed")
         });
         let (before, after) = match skip {
@@ -254,7 +275,7 @@ impl Push {
         };
         for users in [before, after] {
             if !users.is_empty() {
-                self.end_unreached(event, users, RecipientEnd::OutboxFull);
+                self.ledger.end_unreached(event, users, RecipientEnd::OutboxFull, &self.cx);
             }
         }
         self.bundle_ended(event);
@@ -274,16 +295,9 @@ impl Push {
             };
             for users in [before, after] {
                 if !users.is_empty() {
-                    self.end_unreached(event, users, end);
+                    self.ledger.end_unreached(event, users, end, &self.cx);
                 }
             }
         }
-    }
-
-    /// The sender, if it is a member.
-    fn sender(&self, at: SessionIx, name: &[u8]) -> Option<UserIx> {
-        let user = self.users.find(name)?;
-        let members = self.sessions[at].members.as_ref()?;
-        members.users.binary_search(&user).is_ok().then_some(user)
     }
 }

@@ -15,8 +15,10 @@ use crate::model::limits::{
     EMPTY_LIST_PAUSE, EMPTY_WAITS_PART, EVENTS_IN_FLIGHT_MAX, PAYLOAD_BYTES_IN_FLIGHT_MAX, REFUSED_WAITS_PART,
 };
 use crate::model::outcome::EventEnd;
-use crate::push::Push;
 use crate::push::bundle::EventIx;
+use crate::push::context::Context;
+use crate::push::ledger::Ledger;
+use crate::push::resolve::Resolve;
 use crate::push::sessions::MemberList;
 
 /// Sessions whose events wait for members, counted.
@@ -75,9 +77,9 @@ fn pause_after(empties: u32) -> Duration {
     (first * (1 << empties.saturating_sub(1).min(10))).min(longest)
 }
 
-impl Push {
+impl Resolve {
     /// The store answered an ask of this time, and the session has no members.
-    pub(super) fn list_was_empty(&mut self, at: SessionIx, asked_at: Nanos) {
+    pub(super) fn list_was_empty(&mut self, at: SessionIx, asked_at: Nanos, ledger: &mut Ledger, cx: &mut Context) {
         self.leave_empty(at);
         let session = &mut self.sessions[at];
         session.tries = 0;
@@ -92,16 +94,16 @@ impl Push {
         trouble.empties += 1;
         let empties = trouble.empties;
         while let Some(&event) = self.sessions[at].waiting.front() {
-            if asked_at < self.ledger[event].arrived.after(self.settings.empty_wait) {
+            if asked_at < ledger[event].arrived.after(cx.settings.empty_wait) {
                 break;
             }
             self.sessions[at].waiting.pop_front();
-            self.end_without_members(at, event, empties);
+            self.end_without_members(at, event, empties, ledger, cx);
         }
         let Some(&event) = self.sessions[at].waiting.front() else { return self.forget_empty(at) };
-        self.enter_empty(at);
-        let deadline = self.ledger[event].arrived.after(self.settings.empty_wait);
-        let due = self.now.after(pause_after(empties)).min(deadline.max(self.now.after(EMPTY_LIST_PAUSE.0)));
+        self.enter_empty(at, ledger);
+        let deadline = ledger[event].arrived.after(cx.settings.empty_wait);
+        let due = cx.now.after(pause_after(empties)).min(deadline.max(cx.now.after(EMPTY_LIST_PAUSE.0)));
         self.members.empty.later.insert((due, at));
     }
 
@@ -114,10 +116,10 @@ impl Push {
     }
 
     /// An event stands behind others of its session.
-    pub(super) fn waits_for_members(&mut self, at: SessionIx, event: EventIx) {
+    pub(super) fn waits_for_members(&mut self, at: SessionIx, event: EventIx, ledger: &Ledger) {
         let Some(trouble) = &mut self.sessions[at].trouble else { return };
         if trouble.waits_as.is_some() {
-            let bytes = self.ledger[event].arrival.bytes();
+            let bytes = ledger[event].arrival.bytes();
             (trouble.events, trouble.bytes) = (trouble.events + 1, trouble.bytes + bytes);
             let counted = self.members.empty.counted(trouble.waits_as_refused);
             counted.events += 1;
@@ -126,14 +128,14 @@ impl Push {
     }
 
     /// The session's events are counted among those that wait for a first member, or as refused.
-    pub(super) fn enter_empty(&mut self, at: SessionIx) {
+    pub(super) fn enter_empty(&mut self, at: SessionIx, ledger: &Ledger) {
         let session = &mut self.sessions[at];
         let (Some(trouble), Some(front)) = (&mut session.trouble, session.waiting.front()) else { return };
-        let order = self.ledger[*front].order;
+        let order = ledger[*front].order;
         trouble.waits_as = Some(order);
         trouble.waits_as_refused = trouble.refused.is_some();
         trouble.events = session.waiting.len();
-        trouble.bytes = session.waiting.iter().map(|event| self.ledger[*event].arrival.bytes()).sum();
+        trouble.bytes = session.waiting.iter().map(|event| ledger[*event].arrival.bytes()).sum();
         let counted = self.members.empty.counted(trouble.waits_as_refused);
         (counted.events, counted.bytes) = (counted.events + trouble.events, counted.bytes + trouble.bytes);
         counted.by_age.insert((order, at));
@@ -150,34 +152,34 @@ impl Push {
     }
 
     /// Too many wait: the oldest end now. Those that are refused do not while the store is away: that may be why.
-    pub(super) fn cut_empty_waits(&mut self) {
-        if self.is_cut_off {
+    pub(super) fn cut_empty_waits(&mut self, ledger: &mut Ledger, cx: &mut Context) {
+        if cx.is_cut_off {
             return;
         }
-        let window = self.settings.events_window;
+        let window = cx.settings.events_window;
         while self.members.empty.empty.is_over(window, EMPTY_WAITS_PART) {
             let Some(&(_, at)) = self.members.empty.empty.by_age.first() else { break };
-            self.activity.empty_waits_cut += 1;
-            let Some((event, empties)) = self.cut_front(at) else { break };
-            self.end_without_members(at, event, empties);
+            cx.activity.empty_waits_cut += 1;
+            let Some((event, empties)) = self.cut_front(at, ledger) else { break };
+            self.end_without_members(at, event, empties, ledger, cx);
         }
         while self.members.empty.refused.is_over(window, REFUSED_WAITS_PART) && !self.members.is_away() {
             let Some(&(_, at)) = self.members.empty.refused.by_age.first() else { break };
-            self.activity.refused_waits_cut += 1;
-            let Some((event, _)) = self.cut_front(at) else { break };
+            cx.activity.refused_waits_cut += 1;
+            let Some((event, _)) = self.cut_front(at, ledger) else { break };
             let id = &self.sessions[at].id;
             let detail =
                 format!("session {id}: its members cannot be read, those of others can, and too many events wait");
-            self.bury_event(event, EventEnd::LookupFailed, detail, self.sessions[at].tries.max(1));
+            ledger.bury_event(event, EventEnd::LookupFailed, detail, self.sessions[at].tries.max(1), cx);
         }
     }
 
     /// The session's oldest event waits no longer, the others wait on; it, and how often the list was empty.
-    fn cut_front(&mut self, at: SessionIx) -> Option<(EventIx, u32)> {
+    fn cut_front(&mut self, at: SessionIx, ledger: &Ledger) -> Option<(EventIx, u32)> {
         let session = &mut self.sessions[at];
         let (Some(trouble), Some(&event)) = (&mut session.trouble, session.waiting.front()) else { return None };
-        let (empties, bytes) = (trouble.empties, self.ledger[event].arrival.bytes());
-        let next = session.waiting.get(1).map(|next| self.ledger[*next].order);
+        let (empties, bytes) = (trouble.empties, ledger[event].arrival.bytes());
+        let next = session.waiting.get(1).map(|next| ledger[*next].order);
         let counted = self.members.empty.counted(trouble.waits_as_refused);
         if let Some(order) = std::mem::replace(&mut trouble.waits_as, next) {
             counted.by_age.remove(&(order, at));
@@ -190,12 +192,19 @@ impl Push {
     }
 
     /// An event that is not in its session's queue any more becomes a letter.
-    fn end_without_members(&mut self, at: SessionIx, event: EventIx, empties: u32) {
-        let waited = self.now.since(self.ledger[event].arrived);
+    fn end_without_members(
+        &mut self,
+        at: SessionIx,
+        event: EventIx,
+        empties: u32,
+        ledger: &mut Ledger,
+        cx: &mut Context,
+    ) {
+        let waited = cx.now.since(ledger[event].arrived);
         let id = &self.sessions[at].id;
         let detail =
             format!("session {id} has no members in t_session_member, asked {empties} times, waited {waited:.1?}");
-        self.bury_event(event, EventEnd::NoMembers, detail, empties);
+        ledger.bury_event(event, EventEnd::NoMembers, detail, empties, cx);
     }
 }
 

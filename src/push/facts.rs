@@ -1,6 +1,5 @@
 //! What goes into the push path and what comes out of it: facts in, intentions out. Nothing else crosses that line.
 
-
 use bytes::Bytes;
 
 use crate::model::delivery::{DeadLetter, DeliveryTag, InboxRows, LookupError, Settled};

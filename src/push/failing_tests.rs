@@ -10,6 +10,7 @@ use crate::model::ids::{Nanos, ShardId};
 use crate::model::names::{NameList, Route};
 use crate::model::proto::event::PushEvent;
 use crate::push::facts::{Input, Output, Queue};
+use crate::push::inbox::InboxStore;
 
 const STEP: u64 = 20;
 

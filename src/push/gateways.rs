@@ -13,15 +13,12 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use crate::model::gateway::GatewayRecord;
-use crate::model::ids::{GatewayId, GatewayIx, Nanos, ShardId, StreamNo};
+use crate::model::ids::{GatewayId, GatewayIx, Nanos, ShardId};
 use crate::model::limits::{GATEWAY_FORGET_AFTER, GATEWAY_FORGET_SOON, GATEWAYS_MAX};
-use crate::model::outcome::RecipientEnd;
 use crate::push::Push;
-use crate::push::bundle::{Bundle, BundleEnd, BundleResult, Tenancy};
-use crate::push::facts::StreamFact;
+use crate::push::bundle::{Bundle, Tenancy};
 use crate::push::gateways::forget::Forgetting;
-use crate::push::outbox::{Effects, Outbox, OutboxSettings};
-use crate::telemetry::metrics::Stage;
+use crate::push::outbox::{Outbox, OutboxSettings};
 
 /// How many gateways are known at once, and for how long.
 #[derive(Clone, Debug)]
@@ -152,7 +149,7 @@ impl Gateways {
     }
 
     /// The place of the gateway that a bundle is for, which knows the way once it was here.
-    fn place_of_bundle(&mut self, bundle: &Bundle, now: Nanos) -> Option<GatewayIx> {
+    pub(super) fn place_of_bundle(&mut self, bundle: &Bundle, now: Nanos) -> Option<GatewayIx> {
         let noted = bundle.group.owner_place();
         if let Some(Tenancy { place, number }) = noted
             && self.places.get(place.0 as usize).is_some_and(|known| known.tenancy == number)
@@ -216,7 +213,7 @@ impl Gateways {
     }
 
     /// The outbox of a place; it is looked at when the turn ends, and at each tick until it has nothing to do.
-    fn outbox(&mut self, at: GatewayIx) -> &mut Outbox {
+    pub(super) fn outbox(&mut self, at: GatewayIx) -> &mut Outbox {
         let place = &mut self.places[at.0 as usize];
         if place.outbox.note_change() {
             self.changed.push_back(at);
@@ -231,7 +228,7 @@ impl Gateways {
     }
 
     /// Those that have nothing to do are not looked at until something happens to them.
-    fn let_sleep(&mut self, mut looked_at: Vec<GatewayIx>) {
+    pub(super) fn let_sleep(&mut self, mut looked_at: Vec<GatewayIx>) {
         looked_at.retain(|at| {
             let place = &mut self.places[at.0 as usize];
             place.is_awake = !place.outbox.may_sleep();
@@ -240,6 +237,27 @@ impl Gateways {
         // Whoever woke up meanwhile.
         looked_at.append(&mut self.awake);
         self.awake = looked_at;
+    }
+
+    /// The outbox of a place as it is: that it is looked at is no change.
+    pub(super) fn outbox_as_it_is(&mut self, at: GatewayIx) -> &mut Outbox {
+        &mut self.places[at.0 as usize].outbox
+    }
+
+    /// Those that a tick looks at; [`let_sleep`](Self::let_sleep) takes them back.
+    pub(super) fn take_awake(&mut self) -> Vec<GatewayIx> {
+        std::mem::take(&mut self.awake)
+    }
+
+    /// Those that are looked at when the turn ends.
+    pub(super) fn take_changed(&mut self) -> VecDeque<GatewayIx> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Those that had nothing of this turn go first in the next one.
+    pub(super) fn put_back_changed(&mut self, mut left: VecDeque<GatewayIx>) {
+        left.append(&mut self.changed);
+        self.changed = left;
     }
 
     /// Whether an outbox waits for a turn to write in.
@@ -254,114 +272,26 @@ impl Gateways {
 }
 
 impl Push {
-    /// This shard owns the bundle's gateway: into its outbox.
-    pub(super) fn own(&mut self, bundle: Bundle) {
-        let now = self.now;
-        let Some(at) = self.gateways.place_of_bundle(&bundle, now) else {
-            self.warn_table_full(&bundle.group.gateway_id);
-            let end = BundleEnd::Unanswered { from: 0, refused: Vec::new(), end: RecipientEnd::GatewayTableFull };
-            return self.send_home(BundleResult { bundle, end });
-        };
-        if let Err(refused) = self.gateways.outbox(at).put(bundle, now) {
-            self.send_home(*refused);
-        }
-    }
-
     pub(super) fn gateway_listed(&mut self, record: GatewayRecord) {
         let id = record.gateway_id.clone();
-        if self.gateways.list(record, self.now) {
+        if self.delivery.gateways.list(record, self.cx.now) {
             // It has a place now, whatever routes to it found before.
-            self.users.forget_no_place();
+            self.resolve.users.forget_no_place();
         } else {
-            self.warn_table_full(&id);
+            self.delivery.warn_table_full(&id, &mut self.cx);
         }
     }
 
     /// A user may be elsewhere by now: whoever is routed to a gateway that left the registry is asked for before the next
     /// event.
     pub(super) fn doubt_routes_to_those_that_left(&mut self) {
-        if self.gateways.left.is_empty() {
+        if self.delivery.gateways.left.is_empty() {
             return;
         }
-        self.users.doubt_routes_to(|at| self.gateways.places[at.0 as usize].has_left);
-        for at in std::mem::take(&mut self.gateways.left) {
-            self.gateways.places[at.0 as usize].has_left = false;
+        self.resolve.users.doubt_routes_to(|at| self.delivery.gateways.places[at.0 as usize].has_left);
+        for at in std::mem::take(&mut self.delivery.gateways.left) {
+            self.delivery.gateways.places[at.0 as usize].has_left = false;
         }
-    }
-
-    pub(super) fn warn_table_full(&mut self, id: &str) {
-        let known = self.gateways.known();
-        self.warn("gateway_table_full", || {
-            format!(
-                "gateway {id} found no place among the {known} gateways that this shard knows: who is connected to it is \
-                 not pushed to until others are forgotten; look for routes in Redis that name gateways that are none"
-            )
-        });
-    }
-
-    pub(super) fn take_stream_fact(&mut self, at: GatewayIx, stream: StreamNo, fact: StreamFact) {
-        let mut effects = std::mem::take(&mut self.effects);
-        self.gateways.outbox(at).take(stream, fact, self.now, &mut effects);
-        self.carry_out(at, &mut effects);
-        self.effects = effects;
-    }
-
-    pub(super) fn tick_outboxes(&mut self) {
-        let mut effects = std::mem::take(&mut self.effects);
-        let awake = std::mem::take(&mut self.gateways.awake);
-        self.activity.outboxes_ticked += awake.len() as u64;
-        for at in &awake {
-            if self.gateways.places[at.0 as usize].outbox.tick(self.now, &mut effects) {
-                self.gateways.outbox(*at);
-            }
-            self.carry_out(*at, &mut effects);
-        }
-        self.gateways.let_sleep(awake);
-        self.effects = effects;
-    }
-
-    pub(super) fn flush_outboxes(&mut self) {
-        let mut changed = std::mem::take(&mut self.gateways.changed);
-        let mut effects = std::mem::take(&mut self.effects);
-        while self.turn.frame_bytes_left > 0
-            && let Some(at) = changed.pop_front()
-        {
-            self.gateways.places[at.0 as usize].outbox.flush(at, self.now, &mut effects);
-            let written = effects.activity.frame_bytes;
-            self.turn.frame_bytes_left = self.turn.frame_bytes_left.saturating_sub(written);
-            self.carry_out(at, &mut effects);
-        }
-        // What is left goes first in the next turn; streams are opened and cut in this one.
-        for at in &changed {
-            self.gateways.places[at.0 as usize].outbox.look_after_link(*at, self.now, &mut effects);
-            self.carry_out(*at, &mut effects);
-        }
-        self.effects = effects;
-        changed.append(&mut self.gateways.changed);
-        self.gateways.changed = changed;
-    }
-
-    /// Leaves nothing of `effects` but its memory.
-    fn carry_out(&mut self, at: GatewayIx, effects: &mut Effects) {
-        let Effects { outputs, results, outbox_waits, gateway_waits, warning, activity } = effects;
-        self.out.append(outputs);
-        for wait in outbox_waits.drain(..) {
-            self.stages.record(Stage::Outbox, wait);
-        }
-        for wait in gateway_waits.drain(..) {
-            self.stages.record(Stage::Gateway, wait);
-        }
-        if self.settings.shards == 1 && self.local_results.is_empty() {
-            // All of them are at home here.
-            std::mem::swap(results, &mut self.local_results);
-        }
-        for result in results.drain(..) {
-            self.send_home(result);
-        }
-        if let Some((reason, detail)) = warning.take() {
-            self.warn_of(reason, Some(at), |_| detail);
-        }
-        self.activity.add(&std::mem::take(activity));
     }
 }
 

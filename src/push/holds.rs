@@ -38,18 +38,20 @@ impl Hold {
 impl Push {
     /// From here on the user's messages of this session wait until the session's bundles to `gateway` have ended.
     pub(super) fn hold_behind(&mut self, at: SessionIx, user: UserIx, gateway: GatewayIx) {
-        if self.holds.contains_key(&(at, user)) {
+        if self.dispatch.fences.contains_key(&(at, user)) {
             return;
         }
-        let session = &mut self.sessions[at];
+        let session = &mut self.resolve.sessions[at];
         let until = session.lanes.iter().find(|lane| lane.gateway == gateway).map(|lane| lane.sent);
         let place = session.held.binary_search(&user).unwrap_or_else(|place| place);
         session.held.insert(place, user);
         if let Some(layout) = &mut session.layout {
             layout.is_stale = true;
         }
-        self.users.hold(user);
-        self.holds.insert((at, user), Hold { waiting: Vec::new(), behind: until.map(|until| (gateway, until)) });
+        self.resolve.users.hold(user);
+        self.dispatch
+            .fences
+            .insert((at, user), Hold { waiting: Vec::new(), behind: until.map(|until| (gateway, until)) });
     }
 
     /// A new event of the session for a held user.
@@ -67,21 +69,21 @@ impl Push {
     ) {
         self.hold_behind(at, user, tried.0);
         self.put_into_hold(at, user, event, Some(tried));
-        self.activity.rerouted_recipients += 1;
+        self.cx.activity.rerouted_recipients += 1;
     }
 
     fn put_into_hold(&mut self, at: SessionIx, user: UserIx, event: EventIx, tried: Option<(GatewayIx, RecipientEnd)>) {
         let order = self.ledger[event].order;
         self.ledger[event].pending += 1;
-        let hold = self.holds.get_mut(&(at, user)).expect("made by the caller");
+        let hold = self.dispatch.fences.get_mut(&(at, user)).expect("made by the caller");
         let place = hold.waiting.partition_point(|held| held.order < order);
         hold.waiting.insert(place, Held { order, event, tried });
     }
 
     /// These events, of which nothing but held recipients is pending, wait for nobody any more.
     pub(super) fn leave_holds(&mut self, at: SessionIx, events: &HashSet<EventIx>) {
-        for user in self.sessions[at].held.clone() {
-            let Some(hold) = self.holds.get_mut(&(at, user)) else { continue };
+        for user in self.resolve.sessions[at].held.clone() {
+            let Some(hold) = self.dispatch.fences.get_mut(&(at, user)) else { continue };
             let ledger = &mut self.ledger;
             hold.waiting.retain(|held| {
                 let is_gone = events.contains(&held.event);
@@ -96,19 +98,19 @@ impl Push {
 
     /// Looks at all holds of a session after some of its bundles ended.
     pub(super) fn try_release_all(&mut self, at: SessionIx) {
-        if self.sessions[at].held.is_empty() {
+        if self.resolve.sessions[at].held.is_empty() {
             return;
         }
-        for user in self.sessions[at].held.clone() {
+        for user in self.resolve.sessions[at].held.clone() {
             self.try_release(at, user);
         }
     }
 
     /// Lets a held user's messages go if nothing earlier is under way and the route is known.
     pub(super) fn try_release(&mut self, at: SessionIx, user: UserIx) {
-        let Some(hold) = self.holds.get_mut(&(at, user)) else { return };
+        let Some(hold) = self.dispatch.fences.get_mut(&(at, user)) else { return };
         if let Some((gateway, until)) = hold.behind {
-            if !self.sessions[at].has_done(gateway, until) {
+            if !self.resolve.sessions[at].has_done(gateway, until) {
                 return;
             }
             hold.behind = None;
@@ -116,9 +118,9 @@ impl Push {
         if hold.waiting.is_empty() {
             return self.release(at, user, None, RecipientEnd::Offline);
         }
-        match self.users.route(user) {
-            Known::Unknown | Known::Asked => self.await_route_of_held(at, user),
-            Known::At(_) if self.users.is_doubted(user) => self.await_route_of_held(at, user),
+        match self.resolve.users.route(user) {
+            Known::Unknown | Known::Asked => self.resolve.await_route_of_held(at, user, &self.cx),
+            Known::At(_) if self.resolve.users.is_doubted(user) => self.resolve.await_route_of_held(at, user, &self.cx),
             Known::Offline => self.release(at, user, None, RecipientEnd::Offline),
             Known::Bad => self.release(at, user, None, RecipientEnd::BadRoute),
             Known::NoPlace => self.release(at, user, None, RecipientEnd::GatewayTableFull),
@@ -127,8 +129,8 @@ impl Push {
     }
 
     fn release(&mut self, at: SessionIx, user: UserIx, gateway: Option<GatewayIx>, otherwise: RecipientEnd) {
-        let Some(hold) = self.holds.remove(&(at, user)) else { return };
-        let session = &mut self.sessions[at];
+        let Some(hold) = self.dispatch.fences.remove(&(at, user)) else { return };
+        let session = &mut self.resolve.sessions[at];
         if let Ok(place) = session.held.binary_search(&user) {
             session.held.remove(place);
         }
@@ -145,17 +147,17 @@ impl Push {
                 (None, _) => self.end_held(user, held.event, otherwise),
             }
         }
-        self.users.unname(&[user]);
+        self.resolve.users.unname(&[user]);
     }
 
     fn end_held(&mut self, user: UserIx, event: EventIx, end: RecipientEnd) {
-        self.end_unreached(event, &[user], end);
+        self.ledger.end_unreached(event, &[user], end, &self.cx);
         self.bundle_ended(event);
     }
 
     fn bundle_one(&mut self, at: SessionIx, user: UserIx, event: EventIx, gateway: GatewayIx, attempt: u8) {
-        let lane = self.sessions[at].lane(gateway, 0);
-        let group = group_of_one(user, &self.users, self.gateways.id(gateway), gateway, lane);
+        let lane = self.resolve.sessions[at].lane(gateway, 0);
+        let group = group_of_one(user, &self.resolve.users, self.delivery.gateways.id(gateway), gateway, lane);
         self.send_bundle(event, group, SKIP_NONE, attempt);
     }
 }

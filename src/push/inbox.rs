@@ -1,31 +1,16 @@
-//! Last step for whoever could not be reached: their rows go to the inbox, one ask an event, and the event is settled
-//! only after the commit.
+//! What is asked of the inbox: which recipients get a row, what an event owes, and the asks ([`pieces`]).
 //!
-//! Promises that a session's later events never wait for it; that a store whose every ask fails costs time and no tries,
-//! whatever it says; that one user whose row is refused costs nobody else's ([`pieces`]), and becomes a dead letter of his own
-//! when that has happened more than `max_retry` times while other rows were stored; and that so does one whose place in the
-//! inbox another message holds. Asks, and rows, under way are bounded ([`STORE_ASKS_IN_FLIGHT`](crate::model::limits::STORE_ASKS_IN_FLIGHT),
-//! [`STORE_ROWS_IN_FLIGHT`](crate::model::limits::STORE_ROWS_IN_FLIGHT)); the rest waits here, bounded as events in flight are.
-//! Refuses to promise any order of rows: readers sort them by their sequence.
+//! Refuses to know events: [`ledger`](super::ledger) has them.
 
 mod pieces;
 
-use std::hash::BuildHasher;
+use std::sync::Arc;
 
-use crate::model::delivery::{InboxRows, LookupError};
-use crate::model::ids::{SessionId, SessionIx, UserIx};
-use crate::model::names::NameList;
-use crate::model::outcome::{EventEnd, RecipientEnd};
-use crate::push::Push;
-use crate::push::bundle::EventIx;
-use crate::push::dead_letters::Missing;
-use crate::push::evidence::Blame;
-use crate::push::facts::{AskNo, Output};
-use crate::push::ledger::Owed;
+use crate::model::ids::UserIx;
+use crate::model::outcome::RecipientEnd;
 
 pub use self::pieces::InboxAsks;
-pub(super) use self::pieces::retry_pause;
-use self::pieces::{Asked, Piece, Verdict};
+pub(super) use self::pieces::{Asked, Piece, Verdict, retry_pause};
 
 /// Which recipients get a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +23,22 @@ pub enum InboxStore {
     All,
 }
 
+/// What an event owes the inbox, or the dead letters in its place.
+#[derive(Debug, Default)]
+pub struct Owed {
+    /// Who could not be reached, and why; without an end until they are in the inbox or the dead letters.
+    pub unreached: Vec<(UserIx, RecipientEnd)>,
+    /// `inbox.store` is `all`: everyone who gets a row, but for the sender.
+    pub everyone: Option<(Arc<[UserIx]>, Option<UserIx>)>,
+    /// Sets of its rows that are not stored yet and have no other end.
+    pub pieces: u32,
+    /// Dead letters about single recipients that are not kept yet.
+    pub letters: u32,
+}
+
 impl Owed {
     /// Who gets a row.
-    fn users(&self) -> impl Iterator<Item = UserIx> {
+    pub(super) fn users(&self) -> impl Iterator<Item = UserIx> {
         let (everyone, sender) = match &self.everyone {
             Some((everyone, sender)) => (&everyone[..], *sender),
             None => (&[][..], None),
@@ -51,178 +49,18 @@ impl Owed {
     }
 
     /// Names who gets a row, once some are to be asked for without the others.
-    fn name_users(&mut self) -> Box<[UserIx]> {
+    pub(super) fn name_users(&mut self) -> Box<[UserIx]> {
         self.unreached.sort_unstable_by_key(|(user, _)| *user);
         self.users().collect()
     }
 
-    /// Why users of a piece could not be reached; those who were are left out.
-    fn unreached_of(&mut self, piece: &Piece) -> Vec<(UserIx, RecipientEnd)> {
-        let Some(users) = &piece.users else { return std::mem::take(&mut self.unreached) };
+    /// Why these users (all, when none are named) could not be reached; those who were are left out.
+    pub(super) fn unreached_of(&mut self, users: Option<&[UserIx]>) -> Vec<(UserIx, RecipientEnd)> {
+        let Some(users) = users else { return std::mem::take(&mut self.unreached) };
         let why = |user: &UserIx| {
             let place = self.unreached.binary_search_by_key(user, |(user, _)| *user).ok()?;
             Some(self.unreached[place])
         };
         users.iter().filter_map(why).collect()
-    }
-}
-
-impl Push {
-    /// With `inbox.store: all`, everyone but the sender is to get a row of an event that is being bundled.
-    pub(super) fn owe_everyone(&mut self, at: SessionIx, event: EventIx, sender: Option<UserIx>) {
-        if self.settings.inbox != InboxStore::All {
-            return;
-        }
-        let members = &self.sessions[at].members.as_ref().expect("members come before bundles").users;
-        if members.len() > usize::from(sender.is_some()) {
-            self.ledger[event].owed_mut().everyone = Some((members.clone(), sender));
-        }
-    }
-
-    /// The same for an event that is for these members only.
-    pub(super) fn owe(&mut self, event: EventIx, users: &[UserIx]) {
-        if self.settings.inbox == InboxStore::All && !users.is_empty() {
-            self.ledger[event].owed_mut().everyone = Some((users.into(), None));
-        }
-    }
-
-    /// Sends the asks that are due, bounded in number and size.
-    pub(super) fn ask_inbox(&mut self) {
-        let retries = (self.settings.max_retry, self.settings.retry_interval);
-        while let Some((piece, why)) = self.inbox.judged(retries, self.now) {
-            self.rows_refused(piece, why);
-        }
-        if let Some(ask) = self.inbox.next_probe(self.now) {
-            let rows = InboxRows { session: SessionId::default(), msg_id: 0, seq_id: 0, users: NameList::new() };
-            self.out.push(Output::Store { ask, rows });
-        }
-        // They are to be given back, and the answer to a trial would hold them up.
-        if self.is_retreating && self.inbox.is_away() {
-            return;
-        }
-        while let Some((piece, is_trial)) = self.inbox.next(self.now) {
-            let event = &self.ledger[piece.event];
-            let owed = event.owed.as_ref().expect("who owes nothing does not wait");
-            let rows = InboxRows {
-                session: event.arrival.session_id().into(),
-                msg_id: event.arrival.msg_id,
-                seq_id: event.arrival.seq_id,
-                users: match &piece.users {
-                    None => owed.users().map(|user| self.users.text(user)).collect(),
-                    Some(users) => users.iter().map(|user| self.users.text(*user)).collect(),
-                },
-            };
-            self.activity.store_asks += 1;
-            self.activity.store_rows += rows.users.len() as u64;
-            let ask = self.inbox.sent(piece, rows.users.len(), is_trial, self.now);
-            self.out.push(Output::Store { ask, rows });
-        }
-    }
-
-    /// Takes an answer.
-    pub(super) fn store_answered(&mut self, ask: AskNo, answer: Result<NameList, LookupError>) {
-        let is_good = answer.as_ref().is_ok_and(NameList::is_empty);
-        if self.inbox.probe_answered(ask, is_good, self.now) {
-            if let Err(why) = answer {
-                self.warn("inbox_unavailable", || why.to_string());
-            }
-            return;
-        }
-        let Some(asked) = self.inbox.take(ask) else { return };
-        let conflicts = answer.map_err(|why| why.to_string());
-        match conflicts.and_then(|names| self.conflicting(&asked.piece, &names)) {
-            Ok(conflicts) => {
-                self.inbox.stored(&asked);
-                self.rows_stored(&asked.piece, &conflicts);
-            }
-            Err(why) => self.rows_failed(asked, why),
-        }
-    }
-
-    /// The users of a conflict answer, ascending; an answer about anyone who was not asked for fits no ask.
-    fn conflicting(&self, piece: &Piece, conflicts: &NameList) -> Result<Vec<UserIx>, String> {
-        if conflicts.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut asked = match (&piece.users, &self.ledger[piece.event].owed) {
-            (Some(users), _) => users.to_vec(),
-            (None, Some(owed)) => owed.users().collect(),
-            (None, None) => Vec::new(),
-        };
-        asked.sort_unstable();
-        let mut users = Vec::with_capacity(conflicts.len());
-        for name in conflicts.iter() {
-            let user = self.users.find(name).filter(|user| asked.binary_search(user).is_ok());
-            users.push(user.ok_or_else(|| "the inbox answered for a user that it was not asked about".to_owned())?);
-        }
-        users.sort_unstable();
-        users.dedup();
-        Ok(users)
-    }
-
-    /// The rows of a piece are committed, but for these users.
-    fn rows_stored(&mut self, piece: &Piece, conflicts: &[UserIx]) {
-        let at = piece.event;
-        let owed = self.ledger[at].owed.as_mut().expect("its rows were stored");
-        owed.pieces -= 1;
-        owed.letters += conflicts.len() as u32;
-        let mut reasons = vec![None; conflicts.len()];
-        let mut stored = 0;
-        for (user, why) in owed.unreached_of(piece) {
-            match conflicts.binary_search(&user) {
-                Ok(place) => reasons[place] = Some(why),
-                Err(_) => {
-                    stored += 1;
-                    self.ledger.counts.unreached_by[why as usize] += 1;
-                }
-            }
-        }
-        self.end_recipients(at, RecipientEnd::Stored, stored);
-        for (user, why) in conflicts.iter().zip(reasons) {
-            let detail = format!("another message has sequence {} in this inbox", self.ledger[at].arrival.seq_id);
-            let end = RecipientEnd::InboxConflict;
-            self.bury_recipient(at, *user, Missing { why, end, detail, tries: 1 + piece.tries });
-        }
-        self.try_end_owing(at);
-    }
-
-    /// An event that owed rows ends when each has its end.
-    pub(super) fn try_end_owing(&mut self, at: EventIx) {
-        if self.ledger[at].owed.as_ref().is_none_or(|owed| owed.pieces == 0 && owed.letters == 0) {
-            self.end_event(at, EventEnd::Settled);
-        }
-    }
-
-    fn rows_failed(&mut self, mut asked: Asked, why: String) {
-        let at = asked.piece.event;
-        if asked.piece.users.is_none() {
-            asked.piece.users = Some(self.ledger[at].owed_mut().name_users());
-        }
-        let detail = format!("session {}: {why}", self.ledger[at].arrival.session_id());
-        let first = asked.piece.users.iter().flatten().next();
-        let owner = first.map_or(0, |user| self.hasher.hash_one(self.users.text(*user)));
-        match self.inbox.failed(asked, (&detail, owner), self.now) {
-            Verdict::Waits(Blame::Store) => self.warn("inbox_unavailable", || detail),
-            Verdict::Waits(Blame::Ask) => self.warn("inbox_refused", || detail),
-            Verdict::Halved(event) => {
-                self.ledger[event].owed_mut().pieces += 1;
-                self.warn("inbox_refused", || format!("{detail}; its rows are asked for in parts"));
-            }
-        }
-    }
-
-    /// The rows of a piece are given up.
-    fn rows_refused(&mut self, piece: Piece, detail: String) {
-        let at = piece.event;
-        let owed = self.ledger[at].owed_mut();
-        owed.pieces -= 1;
-        let reasons = owed.unreached_of(&piece);
-        let (end, tries) = (RecipientEnd::InboxRejected, piece.tries);
-        self.warn(end.label(), || detail.clone());
-        for user in piece.users.iter().flatten().copied() {
-            self.ledger[at].owed_mut().letters += 1;
-            let why = reasons.iter().find(|(of, _)| *of == user).map(|(_, why)| *why);
-            self.bury_recipient(at, user, Missing { why, end, detail: detail.clone(), tries });
-        }
     }
 }

@@ -5,8 +5,10 @@
 //! yet, what was refused and is not in the dead letters yet, and repeats that wait for the event they joined. An entry
 //! leaves the ledger exactly once, when nothing of it is pending, and all its tags are settled then.
 
+mod letters;
+mod rows;
+
 use std::ops::{Index, IndexMut};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use slab::Slab;
@@ -17,14 +19,14 @@ use crate::model::limits::JOINED_REPEATS_MAX;
 use crate::model::outcome::Counts;
 use crate::model::outcome::{EventEnd, RecipientEnd};
 use crate::model::prefetch::{prefetch_all, prefetch_to_write};
-use crate::push::Push;
-use crate::push::bundle::{BundleEnd, BundleResult, EventIx, Refusal};
+use crate::push::bundle::EventIx;
+use crate::push::context::Context;
+use crate::push::dead_letters::DeadLetterAsks;
 use crate::push::facts::Output;
-use crate::push::inbox::InboxStore;
+use crate::push::inbox::{InboxAsks, InboxStore, Owed};
 use crate::push::ingest::Arrival;
 use crate::push::repeats::Key;
 use crate::push::shares::Load;
-use crate::push::users::Known;
 use crate::telemetry::metrics::Stage;
 
 /// One event in flight.
@@ -61,19 +63,6 @@ pub struct Event {
     payload_bytes: usize,
 }
 
-/// What an event owes the inbox, or the dead letters in its place.
-#[derive(Debug, Default)]
-pub struct Owed {
-    /// Who could not be reached, and why; without an end until they are in the inbox or the dead letters.
-    pub unreached: Vec<(UserIx, RecipientEnd)>,
-    /// `inbox.store` is `all`: everyone who gets a row, but for the sender.
-    pub everyone: Option<(Arc<[UserIx]>, Option<UserIx>)>,
-    /// Sets of its rows that are not stored yet and have no other end.
-    pub pieces: u32,
-    /// Dead letters about single recipients that are not kept yet.
-    pub letters: u32,
-}
-
 impl Event {
     /// What it owes, made when it owes nothing yet.
     pub fn owed_mut(&mut self) -> &mut Owed {
@@ -92,13 +81,24 @@ pub struct Refused {
     pub end: EventEnd,
 }
 
-/// All events in flight, and the counts.
+/// What the other stages keep of an event that has left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Left {
+    /// What repeats know it by.
+    pub(super) key: Key,
+    /// Its session, when its recipients had been entered.
+    pub(super) bundled_of: Option<SessionIx>,
+}
+
+/// All events in flight, what is asked of the inbox and the dead letters about them, and the counts.
 #[derive(Debug, Default)]
 pub struct Ledger {
     events: Slab<Event>,
     refused: Slab<Refused>,
     joined: usize,
     next_order: u64,
+    pub(super) inbox: InboxAsks,
+    pub(super) letters: DeadLetterAsks,
     /// The sum over all events in flight.
     pub payload_bytes: usize,
     /// The sum over all events in flight.
@@ -235,7 +235,8 @@ impl Ledger {
         !self.refused.is_empty()
     }
 
-    fn leave(&mut self, at: EventIx, end: EventEnd) -> Event {
+    /// An event leaves that is not (or no longer) in its session's queue, and its source is told, of its repeats as well.
+    pub(super) fn end(&mut self, at: EventIx, end: EventEnd, cx: &mut Context) -> Left {
         let event = self.events.remove(at.0 as usize);
         debug_assert!(event.open == 0, "a recipient without an end");
         self.payload_bytes -= event.payload_bytes;
@@ -243,179 +244,91 @@ impl Ledger {
         self.joined -= event.joined.len();
         let of_joined = if matches!(end, EventEnd::CutByStop | EventEnd::GivenBack) { end } else { EventEnd::Repeat };
         self.counts.events_ended[of_joined as usize] += event.joined.len() as u64;
-        event
+        cx.stages.record(Stage::Event, cx.now.since(event.arrived));
+        let how = settled_as(end);
+        let tags = std::iter::once(event.tag).chain(event.joined);
+        cx.out.extend(tags.map(|tag| Output::Settle(Settled { tag, how })));
+        Left { key: event.key, bundled_of: event.is_bundled.then_some(event.session) }
     }
 
-    fn leave_refused(&mut self, at: usize, end: EventEnd) -> Refused {
+    /// What was refused ends.
+    pub(super) fn end_refused(&mut self, at: usize, end: EventEnd, cx: &mut Context) {
         let refused = self.refused.remove(at);
         self.payload_bytes -= refused.payload.len();
         self.counts.events_ended[end as usize] += 1;
-        refused
+        cx.out.push(Output::Settle(Settled { tag: refused.tag, how: settled_as(end) }));
     }
-}
 
-impl Push {
+    /// An event that is not taken is to come again.
+    pub(super) fn give_back(&mut self, tag: DeliveryTag, end: EventEnd, cx: &mut Context) {
+        self.counts.events_arrived += 1;
+        self.counts.events_ended[end as usize] += 1;
+        cx.out.push(Output::Settle(Settled { tag, how: SettleAs::GivenBack }));
+    }
+
+    /// A repeat of an event that was settled has its end at once.
+    pub(super) fn end_repeat(&mut self, tag: DeliveryTag, cx: &mut Context) {
+        self.counts.events_ended[EventEnd::Repeat as usize] += 1;
+        cx.out.push(Output::Settle(Settled { tag, how: SettleAs::Done }));
+    }
+
     /// Some recipients of an event have their end.
+    #[inline]
     pub(super) fn end_recipients(&mut self, event: EventIx, end: RecipientEnd, recipients: u32) {
-        self.ledger[event].open -= recipients;
-        self.ledger[event].has_reached |= end == RecipientEnd::Delivered && recipients > 0;
-        self.ledger.open_recipients -= recipients as usize;
-        self.ledger.counts.recipients_ended[end as usize] += u64::from(recipients);
+        self[event].open -= recipients;
+        self[event].has_reached |= end == RecipientEnd::Delivered && recipients > 0;
+        self.open_recipients -= recipients as usize;
+        self.counts.recipients_ended[end as usize] += u64::from(recipients);
     }
 
     /// Some recipients of an event could not be reached: the inbox gets their rows, and then they end; without an inbox
     /// they end now.
-    pub(super) fn end_unreached(&mut self, event: EventIx, users: &[UserIx], why: RecipientEnd) {
+    pub(super) fn end_unreached(&mut self, event: EventIx, users: &[UserIx], why: RecipientEnd, cx: &Context) {
         debug_assert!(why.is_unreached());
-        if self.settings.inbox == InboxStore::Off {
-            self.ledger.counts.unreached_by[why as usize] += users.len() as u64;
+        if cx.settings.inbox == InboxStore::Off {
+            self.counts.unreached_by[why as usize] += users.len() as u64;
             return self.end_recipients(event, why, users.len() as u32);
         }
-        self.ledger[event].owed_mut().unreached.extend(users.iter().map(|user| (*user, why)));
+        self[event].owed_mut().unreached.extend(users.iter().map(|user| (*user, why)));
     }
 
     /// A repeat of an event in flight: it is settled together with it. A tag that is there already is settled once; one
     /// repeat too many is given back, so that it comes again when the event has its end: nothing is lost by that.
-    pub(super) fn join(&mut self, at: EventIx, tag: DeliveryTag) {
-        let event = &mut self.ledger[at];
+    pub(super) fn join(&mut self, at: EventIx, tag: DeliveryTag, cx: &mut Context) {
+        let event = &mut self[at];
         let is_known = event.tag == tag || event.joined.contains(&tag);
         if !is_known && event.joined.len() < JOINED_REPEATS_MAX {
             event.joined.push(tag);
-            self.ledger.joined += 1;
+            self.joined += 1;
             return;
         }
-        self.ledger.counts.events_ended[EventEnd::Repeat as usize] += 1;
+        self.counts.events_ended[EventEnd::Repeat as usize] += 1;
         if !is_known {
-            self.activity.repeats_given_back += 1;
-            self.out.push(Output::Settle(Settled { tag, how: SettleAs::GivenBack }));
+            cx.activity.repeats_given_back += 1;
+            cx.out.push(Output::Settle(Settled { tag, how: SettleAs::GivenBack }));
         }
     }
 
-    /// An event ends that is not (or no longer) in its session's queue, and its source is told, of its repeats as well.
-    pub(super) fn end_event(&mut self, at: EventIx, end: EventEnd) {
-        let event = self.ledger.leave(at, end);
-        self.stages.record(Stage::Event, self.now.since(event.arrived));
-        if end == EventEnd::Settled {
-            self.repeats.settled(event.key, self.now);
-        } else {
-            self.repeats.forget(event.key);
-        }
-        let how = settled_as(end);
-        let tags = std::iter::once(event.tag).chain(event.joined);
-        self.out.extend(tags.map(|tag| Output::Settle(Settled { tag, how })));
-        if event.is_bundled {
-            self.sessions[event.session].in_flight -= 1;
-            self.sessions.release_retired(event.session, &mut self.users);
-            let session = &mut self.sessions[event.session];
-            if session.in_flight == 0 && std::mem::take(&mut session.is_paused) && !self.is_cut_off {
-                self.turn.resumed.push_back(event.session);
-            }
-        }
-    }
-
-    /// What was refused ends.
-    pub(super) fn end_refused(&mut self, at: usize, end: EventEnd) {
-        let refused = self.ledger.leave_refused(at, end);
-        self.out.push(Output::Settle(Settled { tag: refused.tag, how: settled_as(end) }));
-    }
-
-    /// A bundle or held recipient of a bundled event has ended; after the last one the event ends, unless it owes the
-    /// inbox something.
-    pub(super) fn bundle_ended(&mut self, at: EventIx) {
-        let event = &mut self.ledger[at];
+    /// A bundle or held recipient of a bundled event has ended. True after the last one: then the event is to end, unless it
+    /// owes the inbox something.
+    #[inline]
+    pub(super) fn bundle_ended(&mut self, at: EventIx) -> bool {
+        let event = &mut self[at];
         event.pending -= 1;
         if event.pending > 0 {
-            return;
+            return false;
         }
         if let Some(owed) = &mut event.owed {
             owed.pieces = 1;
             self.inbox.want(at);
-        } else {
-            self.end_event(at, EventEnd::Settled);
+            return false;
         }
+        true
     }
 
-    /// Takes a bundle's end from its owner shard.
-    pub(super) fn take_result(&mut self, result: BundleResult) {
-        if self.is_cut_off {
-            return;
-        }
-        let BundleResult { bundle, end } = result;
-        let gateway = bundle.group.gateway;
-        let is_answered = matches!(end, BundleEnd::Answered(_));
-        self.shares.ended(gateway, bundle.load(), bundle.made_at, is_answered, self.now);
-        let session = &mut self.sessions[bundle.session];
-        let lane = session.lane(gateway, bundle.group.lane);
-        session.lanes[lane].done = session.lanes[lane].done.wrapping_add(1);
-        let recipients = bundle.recipients() as u32;
-        let (refused, from, rest) = match end {
-            BundleEnd::Answered(refused) => (refused, bundle.group.users.len() as u32, None),
-            BundleEnd::Unanswered { from, refused, end } => (refused, from, Some(end)),
-        };
-        let unanswered = (from..bundle.group.users.len() as u32).filter(|place| *place != bundle.skip);
-        let unanswered = if rest.is_some() { unanswered.collect() } else { Vec::new() };
-        let delivered = recipients - refused.len() as u32 - unanswered.len() as u32;
-        if delivered > 0 {
-            self.end_recipients(bundle.event, RecipientEnd::Delivered, delivered);
-        }
-        for (place, refusal) in refused {
-            let user = bundle.group.users[place as usize];
-            match refusal {
-                Refusal::Other => self.end_unreached(bundle.event, &[user], RecipientEnd::Refused),
-                Refusal::NotConnected if bundle.attempt > 0 => {
-                    self.forget_route_to(user, gateway);
-                    self.end_unreached(bundle.event, &[user], RecipientEnd::NotConnected);
-                }
-                Refusal::NotConnected => {
-                    self.forget_route_to(user, gateway);
-                    self.hold_refused(bundle.session, user, bundle.event, (gateway, RecipientEnd::NotConnected));
-                }
-            }
-        }
-        if let Some(end) = rest {
-            self.end_unanswered(&bundle, unanswered, end);
-        }
-        self.try_release_all(bundle.session);
-        self.bundle_ended(bundle.event);
-    }
-
-    fn end_unanswered(&mut self, bundle: &crate::push::bundle::Bundle, places: Vec<u32>, end: RecipientEnd) {
-        let gateway = bundle.group.gateway;
-        let has_moved = |user: UserIx, push: &Self| match push.users.route(user) {
-            Known::At(now_at) => now_at != gateway,
-            Known::Unknown | Known::Asked => true,
-            Known::Offline | Known::Bad | Known::NoPlace => false,
-        };
-        for place in places {
-            let user = bundle.group.users[place as usize];
-            let may_be_elsewhere = end == RecipientEnd::TimedOut && bundle.attempt == 0 && has_moved(user, self);
-            if may_be_elsewhere {
-                self.hold_refused(bundle.session, user, bundle.event, (gateway, end));
-            } else {
-                self.end_unreached(bundle.event, &[user], end);
-            }
-            // A route that expires is told only when the store comes upon it, which may be never: the next event of this
-            // user asks. What overflows says nothing of the user, and at its rate to ask each time would be a storm.
-            if end == RecipientEnd::TimedOut {
-                self.users.doubt_route(user, gateway);
-            }
-        }
-    }
-
-    /// The stop's deadline passed: every event in flight ends as cut off, and comes again.
-    pub(super) fn cut_off(&mut self) {
-        self.is_cut_off = true;
-        let events = self.ledger.events.iter().map(|(at, _)| EventIx(at as u32)).collect::<Vec<_>>();
-        for at in events {
-            let open = self.ledger[at].open;
-            self.end_recipients(at, RecipientEnd::CutByStop, open);
-            self.end_event(at, EventEnd::CutByStop);
-        }
-        let refused = self.ledger.refused.iter().map(|(at, _)| at).collect::<Vec<_>>();
-        for at in refused {
-            self.end_refused(at, EventEnd::CutByStop);
-        }
-        self.repeats.forget_all();
-        self.stalled.clear();
+    /// What is in flight: the events, and what was refused.
+    pub(super) fn all_in_flight(&self) -> (Vec<EventIx>, Vec<usize>) {
+        let events = self.events.iter().map(|(at, _)| EventIx(at as u32)).collect();
+        (events, self.refused.iter().map(|(at, _)| at).collect())
     }
 }

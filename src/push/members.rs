@@ -11,6 +11,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
 use std::time::Duration;
 
+use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use crate::model::delivery::LookupError;
@@ -20,12 +21,14 @@ use crate::model::limits::{
     STORE_AWAY_PAUSE_MAX, SUSPECT_PAUSE_MAX, SUSPECT_PAUSE_TIMES,
 };
 use crate::model::names::NameList;
-use crate::push::Push;
 use crate::push::bundle::EventIx;
+use crate::push::context::Context;
 use crate::push::empty_lists::EmptyLists;
 use crate::push::evidence::{Blame, Evidence};
 use crate::push::facts::{AskNo, Output};
+use crate::push::ledger::Ledger;
 use crate::push::outage::Outage;
+use crate::push::resolve::Resolve;
 use crate::push::sessions::MemberList;
 
 /// The lookups of members.
@@ -148,12 +151,12 @@ pub(super) fn suspect_pause(failures: u32, took: Duration) -> Duration {
     grown.max(of_slow.min(SUSPECT_PAUSE_MAX * 2))
 }
 
-impl Push {
+impl Resolve {
     /// Whether the session's members are known well enough for an event; if not, they are being asked for.
-    pub(super) fn has_members(&mut self, at: SessionIx, event: EventIx) -> bool {
+    pub(super) fn has_members(&mut self, at: SessionIx, event: EventIx, ledger: &Ledger, cx: &Context) -> bool {
         let session = &mut self.sessions[at];
-        let arrived = self.ledger[event].arrived;
-        if session.members.as_ref().is_some_and(|list| is_fresh(list, arrived, self.now, self.settings.members_ttl)) {
+        let arrived = ledger[event].arrived;
+        if session.members.as_ref().is_some_and(|list| is_fresh(list, arrived, cx.now, cx.settings.members_ttl)) {
             return true;
         }
         let trouble = session.trouble.as_ref();
@@ -161,189 +164,195 @@ impl Push {
         let is_uncounted = trouble.is_some_and(|trouble| trouble.refused.is_some() && trouble.waits_as.is_none());
         if !std::mem::replace(&mut session.is_asking, true) {
             if has_failed {
-                self.members.suspects.insert((self.now, at));
+                self.members.suspects.insert((cx.now, at));
             } else {
                 self.members.wanted.push_back(at);
             }
         }
         if is_uncounted {
-            self.enter_empty(at);
+            self.enter_empty(at, ledger);
         }
         false
     }
 
     /// Sends the asks that are due, bounded in number and size.
-    pub(super) fn ask_members(&mut self) {
-        if self.is_cut_off || self.now < self.members.full_until {
+    pub(super) fn ask_members(&mut self, cx: &mut Context) {
+        if cx.is_cut_off || cx.now < self.members.full_until {
             return;
         }
-        while let Some(at) = self.members.empty.next_due(self.now) {
+        while let Some(at) = self.members.empty.next_due(cx.now) {
             match self.sessions[at].waiting.is_empty() {
                 true => self.forget_empty(at),
                 false => self.members.wanted.push_back(at),
             }
         }
         if self.members.outage.is_away() {
-            self.ask_members_of_store_that_is_away();
+            self.ask_members_of_store_that_is_away(cx);
         } else {
             while self.members.under_way(Lane::Set) + self.members.learning.len() < MEMBER_QUERIES_IN_FLIGHT
-                && self.ask_next_set()
+                && self.ask_next_set(cx)
             {}
-            while self.members.under_way(Lane::Single) < MEMBER_SINGLES_IN_FLIGHT && self.ask_next_single() {}
+            while self.members.under_way(Lane::Single) < MEMBER_SINGLES_IN_FLIGHT && self.ask_next_single(cx) {}
         }
-        self.ask_suspect();
+        self.ask_suspect(cx);
         let asks = &mut self.members;
         if asks.wants_probe && !asks.will_tell() && asks.outage.may_probe() {
-            self.probe_members();
+            self.probe_members(cx);
         }
     }
 
     /// One of each kind a round, so that whoever was never asked for is not held up by who fails.
-    fn ask_members_of_store_that_is_away(&mut self) {
+    fn ask_members_of_store_that_is_away(&mut self, cx: &mut Context) {
         let is_over = [Lane::Set, Lane::Probe].iter().all(|lane| self.members.under_way(*lane) == 0);
-        if !is_over || !self.members.outage.begins_round(self.now) {
+        if !is_over || !self.members.outage.begins_round(cx.now) {
             return;
         }
         match self.members.parts.pop_front() {
-            Some(part) => self.send_members(part, Lane::Set),
-            None if self.members.under_way(Lane::Single) < MEMBER_SINGLES_IN_FLIGHT => _ = self.ask_next_single(),
+            Some(part) => self.send_members(part, Lane::Set, cx),
+            None if self.members.under_way(Lane::Single) < MEMBER_SINGLES_IN_FLIGHT => _ = self.ask_next_single(cx),
             None => {}
         }
-        self.ask_newcomers();
-        self.probe_members();
+        self.ask_newcomers(cx);
+        self.probe_members(cx);
     }
 
-    fn ask_next_set(&mut self) -> bool {
+    fn ask_next_set(&mut self, cx: &mut Context) -> bool {
         match self.members.parts.pop_front() {
             Some(part) => {
-                self.send_members(part, Lane::Set);
+                self.send_members(part, Lane::Set, cx);
                 true
             }
-            None => self.ask_newcomers(),
+            None => self.ask_newcomers(cx),
         }
     }
 
-    fn ask_newcomers(&mut self) -> bool {
+    fn ask_newcomers(&mut self, cx: &mut Context) -> bool {
         let wanted = &mut self.members.wanted;
         if wanted.is_empty() {
             return false;
         }
         let sessions = wanted.drain(..wanted.len().min(MEMBER_QUERY_SESSIONS)).collect();
-        self.send_members(Part { sessions, failed_at: None, failures: 0 }, Lane::Set);
+        self.send_members(Part { sessions, failed_at: None, failures: 0 }, Lane::Set, cx);
         true
     }
 
-    fn ask_next_single(&mut self) -> bool {
+    fn ask_next_single(&mut self, cx: &mut Context) -> bool {
         let Some((at, failed_at)) = self.members.singles.pop_front() else { return false };
-        self.send_members(Part { sessions: vec![at], failed_at: Some(failed_at), failures: 0 }, Lane::Single);
+        self.send_members(Part { sessions: vec![at], failed_at: Some(failed_at), failures: 0 }, Lane::Single, cx);
         true
     }
 
     /// One at a time: however many fail alone, they hold one thread of their lane.
-    fn ask_suspect(&mut self) {
+    fn ask_suspect(&mut self, cx: &mut Context) {
         while self.members.under_way(Lane::Suspect) == 0
             && let Some(&(due, at)) = self.members.suspects.first()
-            && due <= self.now
+            && due <= cx.now
         {
             if self.sessions[at].waiting.is_empty() {
                 self.sessions[at].is_asking = false;
             } else {
                 let failed_at = self.sessions[at].trouble.as_ref().and_then(|trouble| trouble.failed_at);
-                self.send_members(Part { sessions: vec![at], failed_at, failures: 0 }, Lane::Suspect);
+                self.send_members(Part { sessions: vec![at], failed_at, failures: 0 }, Lane::Suspect, cx);
             }
             self.members.suspects.pop_first();
         }
     }
 
-    fn probe_members(&mut self) {
+    fn probe_members(&mut self, cx: &mut Context) {
         self.members.wants_probe = false;
-        self.activity.lookup_probes += 1;
-        self.send_members(Part { sessions: Vec::new(), failed_at: None, failures: 0 }, Lane::Probe);
+        cx.activity.lookup_probes += 1;
+        self.send_members(Part { sessions: Vec::new(), failed_at: None, failures: 0 }, Lane::Probe, cx);
     }
 
-    fn send_members(&mut self, part: Part, lane: Lane) {
+    fn send_members(&mut self, part: Part, lane: Lane, cx: &mut Context) {
         let asks = &mut self.members;
         let ask = asks.next_no;
         asks.next_no += 1;
-        self.activity.member_queries += 1;
-        self.activity.member_query_sessions += part.sessions.len() as u64;
-        self.activity.lookups_alone += u64::from(matches!(lane, Lane::Single | Lane::Suspect));
+        cx.activity.member_queries += 1;
+        cx.activity.member_query_sessions += part.sessions.len() as u64;
+        cx.activity.lookups_alone += u64::from(matches!(lane, Lane::Single | Lane::Suspect));
         let sessions = part.sessions.iter().map(|at| self.sessions[*at].id.clone()).collect();
         let is_contradicted = asks.evidence.blame(part.failed_at, asks.suspects.len().max(1)) == Blame::Ask;
         asks.under_way[lane as usize] += 1;
-        asks.asked.insert(ask, Asked { part, lane, at: self.now, is_contradicted });
+        asks.asked.insert(ask, Asked { part, lane, at: cx.now, is_contradicted });
         let is_suspect = matches!(lane, Lane::Single | Lane::Suspect);
-        self.out.push(Output::AskMembers { ask, sessions, is_suspect });
+        cx.out.push(Output::AskMembers { ask, sessions, is_suspect });
     }
 
-    /// Takes an answer.
-    pub(super) fn members_answered(&mut self, ask: AskNo, answer: Result<Vec<NameList>, LookupError>) {
-        let Some(asked) = self.members.asked.remove(&ask) else { return };
+    /// Takes an answer. True when there are lists to be made known: see [`learn_next`](Self::learn_next).
+    pub(super) fn members_answered(
+        &mut self,
+        ask: AskNo,
+        answer: Result<Vec<NameList>, LookupError>,
+        ledger: &mut Ledger,
+        cx: &mut Context,
+    ) -> bool {
+        let Some(asked) = self.members.asked.remove(&ask) else { return false };
         self.members.under_way[asked.lane as usize] -= 1;
         match answer {
             Ok(lists) if lists.len() == asked.part.sessions.len() => {
-                self.member_store_answered(&asked);
+                self.member_store_answered(&asked, ledger, cx);
                 if asked.lane != Lane::Probe {
                     let (sessions, asked_at) = (asked.part.sessions, asked.at);
                     self.members.learning.push_back(Learning { sessions, lists, asked_at, ..Learning::default() });
-                    self.learn_members();
+                    return true;
                 }
             }
             Ok(lists) => {
                 let asked_for = asked.part.sessions.len();
                 let why = format!("the member store answered {} lists to {asked_for} sessions", lists.len());
-                self.members_failed(asked, &why, true);
+                self.members_failed(asked, &why, true, cx);
             }
-            Err(LookupError::Unavailable(why)) => self.members_failed(asked, &why, false),
-            Err(LookupError::Rejected(why)) => self.members_failed(asked, &why, true),
+            Err(LookupError::Unavailable(why)) => self.members_failed(asked, &why, false, cx),
+            Err(LookupError::Rejected(why)) => self.members_failed(asked, &why, true, cx),
         }
+        false
     }
 
-    fn member_store_answered(&mut self, asked: &Asked) {
+    fn member_store_answered(&mut self, asked: &Asked, ledger: &mut Ledger, cx: &mut Context) {
         match asked.lane {
             Lane::Probe => self.members.evidence.probe_answered(asked.at),
             _ => self.members.evidence.answered(asked.at),
         }
         // Who was answered is charged with nothing.
         self.members.charges.retain(|charge| !asked.part.sessions.contains(&charge.session));
-        self.confirm_charges();
+        self.confirm_charges(ledger, cx);
         let asks = &mut self.members;
         asks.wants_probe &= asks.evidence.is_away();
         // What failed only because nothing worked need not wait for its time.
         if asks.outage.answered(asked.at) || asked.lane == Lane::Suspect {
             let sessions = &self.sessions;
             let waiting = std::mem::take(&mut asks.suspects);
-            let due = |due: Nanos, at: SessionIx| if sessions[at].tries == 0 { due.min(self.now) } else { due };
+            let due = |due: Nanos, at: SessionIx| if sessions[at].tries == 0 { due.min(cx.now) } else { due };
             asks.suspects = waiting.into_iter().map(|(at_time, at)| (due(at_time, at), at)).collect();
         }
     }
 
-    /// Makes known what was answered, as far as the turn allows.
-    pub(super) fn learn_members(&mut self) {
-        if self.is_cut_off {
+    /// Makes the next session's members known, as far as the turn allows; that session may go on.
+    pub(super) fn learn_next(&mut self, ledger: &mut Ledger, cx: &mut Context) -> Option<SessionIx> {
+        if cx.is_cut_off {
             self.members.learning.clear();
         }
         while let Some(mut learning) = self.members.learning.pop_front() {
-            while let Some(&at) = learning.sessions.get(learning.list) {
-                if !self.learn_list(at, &mut learning) {
-                    return self.members.learning.push_front(learning);
-                }
-                learning.list += 1;
-                self.advance(at);
-            }
+            let Some(&at) = learning.sessions.get(learning.list) else { continue };
+            let is_known = self.learn_list(at, &mut learning, ledger, cx);
+            learning.list += usize::from(is_known);
+            self.members.learning.push_front(learning);
+            return is_known.then_some(at);
         }
+        None
     }
 
     /// One session's list; false when the turn is over before it.
-    fn learn_list(&mut self, at: SessionIx, learning: &mut Learning) -> bool {
+    fn learn_list(&mut self, at: SessionIx, learning: &mut Learning, ledger: &mut Ledger, cx: &mut Context) -> bool {
         let list = &learning.lists[learning.list];
         if list.is_empty() {
-            self.list_was_empty(at, learning.asked_at);
+            self.list_was_empty(at, learning.asked_at, ledger, cx);
             return true;
         }
         let session = &mut self.sessions[at];
         if learning.names == 0 {
-            learning.fingerprint = self.hasher.hash_one(list.parts());
+            learning.fingerprint = FixedState::default().hash_one(list.parts());
             if let Some(known) = &mut session.members
                 && known.fingerprint == learning.fingerprint
             {
@@ -353,8 +362,8 @@ impl Push {
             }
             learning.users = Vec::with_capacity(list.len());
         }
-        let names = (list.len() - learning.names).min(self.turn.names_left);
-        self.turn.names_left -= names;
+        let names = (list.len() - learning.names).min(cx.budget.names_left);
+        cx.budget.names_left -= names;
         for at in learning.names..learning.names + names {
             let name = list.get(at);
             match name.len() {
@@ -367,19 +376,27 @@ impl Push {
             return false;
         }
         learning.names = 0;
-        self.take_members(at, std::mem::take(&mut learning.users), learning.fingerprint, learning.asked_at);
+        self.take_members(at, std::mem::take(&mut learning.users), learning.fingerprint, learning.asked_at, ledger, cx);
         if std::mem::take(&mut learning.is_odd) {
             let id = self.sessions[at].id.clone();
-            self.warn("bad_member_name", || {
+            cx.warn("bad_member_name", || {
                 format!("session {id}: a member's name is empty or over {NAME_BYTES_MAX} bytes")
             });
         }
         true
     }
 
-    fn take_members(&mut self, at: SessionIx, mut users: Vec<UserIx>, fingerprint: u64, asked_at: Nanos) {
+    fn take_members(
+        &mut self,
+        at: SessionIx,
+        mut users: Vec<UserIx>,
+        fingerprint: u64,
+        asked_at: Nanos,
+        ledger: &mut Ledger,
+        cx: &mut Context,
+    ) {
         if users.is_empty() {
-            return self.list_was_empty(at, asked_at);
+            return self.list_was_empty(at, asked_at, ledger, cx);
         }
         self.members_are_known(at);
         users.sort_unstable();

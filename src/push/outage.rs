@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use crate::model::ids::Nanos;
 use crate::model::limits::{STORE_AWAY_PAUSE, STORE_AWAY_PAUSE_MAX};
-use crate::push::Push;
-use crate::push::facts::{AskNo, Queue};
 
 /// Failures in a row after which a store is away.
 const FAILURES: u32 = 2;
@@ -74,31 +72,6 @@ impl Outage {
         self.pause = (self.pause * 2).min(STORE_AWAY_PAUSE_MAX);
         self.next_round = now.after(self.pause);
         true
-    }
-}
-
-impl Push {
-    /// Nobody was asked: that is neither an answer nor a failure, so it touches no evidence, no try and no set.
-    pub(super) fn not_asked(&mut self, of: Queue, ask: AskNo) {
-        if self.is_cut_off {
-            return;
-        }
-        self.activity.asks_not_taken += 1;
-        match of {
-            Queue::Members => self.members_not_asked(ask),
-            Queue::Inbox => self.inbox.not_asked(ask, self.now),
-            Queue::DeadLetters => self.letters.not_asked(ask, self.now),
-        }
-        self.warn("queue_full", || {
-            let store = match of {
-                Queue::Members => "member store",
-                Queue::Inbox => "inbox",
-                Queue::DeadLetters => "dead letters",
-            };
-            format!(
-                "the queue before the threads of the {store} is full, what is asked waits: look at how fast it answers"
-            )
-        });
     }
 }
 

@@ -5,12 +5,13 @@
 //! recipients for a bounded time. Refuses to wait for anything: [`Outbox::take`], [`Outbox::tick`] and
 //! [`Outbox::flush`] return at once.
 //!
-//! `turns` has small groups go before the parts of large ones, `encode` writes frames, `answers` reads what comes back, `link`
+//! `queue` holds the bundles, `turns` has small groups go before the parts of large ones, `encode` writes frames, `answers` reads what comes back, `link`
 //! opens, closes and reopens the stream, `suspect` finds the push that breaks it.
 
 mod answers;
 mod encode;
 mod link;
+mod queue;
 mod rest;
 mod suspect;
 mod turns;
@@ -28,8 +29,8 @@ use crate::push::bundle::{Bundle, BundleEnd, BundleResult, Refusal};
 use crate::push::facts::Output;
 use crate::push::outbox::encode::Encoder;
 use crate::push::outbox::link::Link;
+use crate::push::outbox::queue::Queue;
 use crate::push::outbox::suspect::{Suspect, Unrest};
-use crate::push::outbox::turns::Turns;
 use crate::telemetry::metrics::{Activity, GatewayRow};
 
 /// What an outbox depends on besides facts.
@@ -79,38 +80,11 @@ struct Item {
 /// The outbox of one gateway.
 #[derive(Debug)]
 pub struct Outbox {
-    id: GatewayId,
-    id_hash: u32,
     settings: OutboxSettings,
-    record: Option<GatewayRecord>,
-    unlisted_at: Option<Nanos>,
-    link: Link,
-    last_stream: StreamNo,
-    /// Since the last answer that was checked.
-    failures_in_row: u32,
-    /// Something was answered on this stream, and it fitted.
-    has_answered: bool,
-    suspect: Suspect,
-    unrest: Unrest,
-    /// Unary only: no calls before this.
-    calls_from: Nanos,
-    /// Pushes that got all their answers, counted round.
-    completed: u32,
-    refused_protocols: Vec<Protocol>,
-    items: VecDeque<Item>,
-    /// How many of `items`, from the front, are written whole.
-    written: usize,
-    /// The number of the item at the front, counted over the outbox's life.
-    front_no: u64,
-    /// Batch frames that wait for their answer: how many items each.
-    batches: VecDeque<(u64, usize)>,
-    next_batch: u64,
-    turns: Turns,
-    encoder: Encoder,
-    partial: Vec<u8>,
-    backlog: usize,
-    backlog_bytes: usize,
-    unsent_bytes: usize,
+    peer: Peer,
+    queue: Queue,
+    stream: Stream,
+    health: Health,
     /// The last time an answer came that fitted, or the outbox had been empty.
     moved_at: Nanos,
     delivered: u64,
@@ -119,35 +93,64 @@ pub struct Outbox {
     is_stopping: bool,
 }
 
+/// The gateway, as the registry lists it.
+#[derive(Debug)]
+struct Peer {
+    id: GatewayId,
+    id_hash: u32,
+    record: Option<GatewayRecord>,
+    unlisted_at: Option<Nanos>,
+    refused_protocols: Vec<Protocol>,
+}
+
+/// The one stream, and what is on it.
+#[derive(Debug)]
+struct Stream {
+    link: Link,
+    last_stream: StreamNo,
+    /// Something was answered on this stream, and it fitted.
+    has_answered: bool,
+    /// Unary only: no calls before this.
+    calls_from: Nanos,
+    /// Batch frames that wait for their answer: how many items each.
+    batches: VecDeque<(u64, usize)>,
+    next_batch: u64,
+    encoder: Encoder,
+    partial: Vec<u8>,
+    unsent_bytes: usize,
+}
+
+/// What the gateway's breaks and answers have shown.
+#[derive(Debug, Default)]
+struct Health {
+    /// Since the last answer that was checked.
+    failures_in_row: u32,
+    suspect: Suspect,
+    unrest: Unrest,
+    /// Pushes that got all their answers, counted round.
+    completed: u32,
+}
+
 impl Outbox {
     /// An empty one.
     pub fn new(id: GatewayId, settings: OutboxSettings) -> Self {
+        let id_hash = fnv1a32(id.as_bytes());
         Self {
-            id_hash: fnv1a32(id.as_bytes()),
-            id,
             settings,
-            record: None,
-            unlisted_at: None,
-            link: Link::Closed,
-            last_stream: StreamNo(0),
-            failures_in_row: 0,
-            has_answered: false,
-            suspect: Suspect::default(),
-            unrest: Unrest::default(),
-            calls_from: Nanos(0),
-            completed: 0,
-            refused_protocols: Vec::new(),
-            items: VecDeque::new(),
-            written: 0,
-            front_no: 0,
-            batches: VecDeque::new(),
-            next_batch: 1,
-            turns: Turns::default(),
-            encoder: Encoder::default(),
-            partial: Vec::new(),
-            backlog: 0,
-            backlog_bytes: 0,
-            unsent_bytes: 0,
+            peer: Peer { id, id_hash, record: None, unlisted_at: None, refused_protocols: Vec::new() },
+            queue: Queue::default(),
+            stream: Stream {
+                link: Link::Closed,
+                last_stream: StreamNo(0),
+                has_answered: false,
+                calls_from: Nanos(0),
+                batches: VecDeque::new(),
+                next_batch: 1,
+                encoder: Encoder::default(),
+                partial: Vec::new(),
+                unsent_bytes: 0,
+            },
+            health: Health::default(),
             moved_at: Nanos(0),
             delivered: 0,
             unreached: 0,
@@ -158,25 +161,25 @@ impl Outbox {
 
     /// The gateway's id.
     pub fn id(&self) -> &GatewayId {
-        &self.id
+        &self.peer.id
     }
 
     /// FNV-1a of the id.
     pub fn id_hash(&self) -> u32 {
-        self.id_hash
+        self.peer.id_hash
     }
 
     /// Recipients queued or unanswered.
     pub fn backlog(&self) -> usize {
-        self.backlog
+        self.queue.backlog
     }
 
     /// What the metric page says of it.
     pub fn row(&self) -> GatewayRow {
         GatewayRow {
-            gateway: self.id.clone(),
+            gateway: self.peer.id.clone(),
             state: self.state(),
-            backlog_recipients: self.backlog as u64,
+            backlog_recipients: self.queue.backlog as u64,
             delivered: self.delivered,
             timed_out: self.unreached,
         }
@@ -184,7 +187,7 @@ impl Outbox {
 
     /// Whether it ever had anything to do here.
     pub fn is_used(&self) -> bool {
-        self.record.is_some() || self.front_no > 0 || !self.items.is_empty()
+        self.peer.record.is_some() || self.queue.front_no > 0 || !self.queue.is_empty()
     }
 
     /// Marks it as changed; true when it was not.
@@ -202,11 +205,11 @@ impl Outbox {
             let end = BundleEnd::Unanswered { from: 0, refused: Vec::new(), end: RecipientEnd::OutboxFull };
             return Err(Box::new(BundleResult { bundle, end }));
         }
-        if self.items.is_empty() {
+        if self.queue.is_empty() {
             self.moved_at = now;
         }
-        self.backlog += bundle.recipients();
-        self.backlog_bytes += bundle.load().bytes;
+        self.queue.backlog += bundle.recipients();
+        self.queue.backlog_bytes += bundle.load().bytes;
         let item = Item {
             bundle,
             write_place: 0,
@@ -218,19 +221,19 @@ impl Outbox {
             completed_before: 0,
             is_done: false,
         };
-        self.queue(item, now);
+        self.enqueue(item, now);
         Ok(())
     }
 
     /// A gateway that moves may have a long queue (its senders are held back by the shard's own bound); one that does
     /// not may have only the short one, so that it never holds what the others need.
     fn is_full(&self, bundle: &Bundle, now: Nanos) -> bool {
-        if self.items.is_empty() {
+        if self.queue.is_empty() {
             return false;
         }
-        let after = self.backlog + bundle.recipients();
-        let is_long = after > OUTBOX_RECIPIENTS_SOFT || self.backlog_bytes > OUTBOX_BYTES_SOFT;
-        let is_moving = self.items.front().is_some_and(|item| now.since(item.bundle.made_at) < OUTBOX_MOVING_WITHIN);
+        let after = self.queue.backlog + bundle.recipients();
+        let is_long = after > OUTBOX_RECIPIENTS_SOFT || self.queue.backlog_bytes > OUTBOX_BYTES_SOFT;
+        let is_moving = self.queue.front().is_some_and(|item| now.since(item.bundle.made_at) < OUTBOX_MOVING_WITHIN);
         after > OUTBOX_RECIPIENTS_MAX || (is_long && !is_moving)
     }
 
@@ -238,7 +241,7 @@ impl Outbox {
     pub fn flush(&mut self, at: GatewayIx, now: Nanos, effects: &mut Effects) {
         self.is_changed = false;
         self.link_up(at, now, effects);
-        if let Link::Open { stream, protocol } = self.link {
+        if let Link::Open { stream, protocol } = self.stream.link {
             match protocol {
                 Protocol::Stream => self.write_stream(at, stream, now, effects),
                 Protocol::Batch => self.write_batches(at, stream, now, effects),
@@ -268,9 +271,9 @@ impl Outbox {
     fn expire(&mut self, now: Nanos, effects: &mut Effects) {
         let timeout = self.settings.delivery_timeout;
         let is_silent = now.since(self.moved_at) >= timeout;
-        let is_misfitting = self.unrest.is_misfitting(now);
+        let is_misfitting = self.health.unrest.is_misfitting(now);
         let mut has_expired_on_stream = false;
-        while let Some(front) = self.items.front() {
+        while let Some(front) = self.queue.front() {
             let age = now.since(front.bundle.made_at);
             let is_late = ((is_silent || is_misfitting) && age >= timeout) || age >= timeout * SLOW_GATEWAY_TIMEOUTS;
             if !is_late && !front.is_done {
@@ -303,7 +306,7 @@ impl Outbox {
 
     /// The item at the front ends without (all) its answers; false when its result was home already.
     fn end_front(&mut self, end: RecipientEnd, effects: &mut Effects) -> bool {
-        let Some(item) = self.pop_front() else { return false };
+        let Some(item) = self.queue.pop_front() else { return false };
         if item.is_done {
             return false;
         }
@@ -316,21 +319,9 @@ impl Outbox {
         true
     }
 
-    fn pop_front(&mut self) -> Option<Item> {
-        let item = self.items.pop_front()?;
-        self.front_no += 1;
-        self.turns.popped(item.bundle.group.is_part, self.written > 0);
-        self.written = self.written.saturating_sub(1);
-        if !item.is_done {
-            self.backlog -= item.bundle.recipients();
-            self.backlog_bytes -= item.bundle.load().bytes;
-        }
-        Some(item)
-    }
-
     /// The item at the front has all its answers.
     fn complete_front(&mut self, now: Nanos, effects: &mut Effects) {
-        let Some(item) = self.pop_front() else { return };
+        let Some(item) = self.queue.pop_front() else { return };
         if !item.is_done {
             self.complete(item, now, effects);
         }
@@ -339,8 +330,8 @@ impl Outbox {
     fn complete(&mut self, item: Item, now: Nanos, effects: &mut Effects) {
         self.delivered += (item.bundle.recipients() - item.refused.len()) as u64;
         self.moved_at = now;
-        self.completed = self.completed.wrapping_add(1);
-        self.suspect.answered();
+        self.health.completed = self.health.completed.wrapping_add(1);
+        self.health.suspect.answered();
         effects.gateway_waits.push(now.since(item.written_at));
         effects.results.push_back(BundleResult { bundle: item.bundle, end: BundleEnd::Answered(item.refused) });
     }

@@ -43,34 +43,37 @@ impl Push {
         }
         for (guess, payload) in guesses.iter_mut().zip(payloads) {
             let head = ingest::head(payload);
-            let hash = self.sessions.hash(head.session_id);
-            self.repeats.prefetch(Home::of(hash, head.msg_id));
-            *guess = Guess { session: self.sessions.guess(hash), sender: self.users.guess(head.from_username) };
+            let hash = self.resolve.sessions.hash(head.session_id);
+            self.intake.repeats.prefetch(Home::of(hash, head.msg_id));
+            *guess = Guess {
+                session: self.resolve.sessions.guess(hash),
+                sender: self.resolve.users.guess(head.from_username),
+            };
             found += 1;
         }
         let guesses = &guesses[..found];
         for guess in guesses {
             if let Some(at) = guess.session {
-                prefetch_all(&self.sessions[at]);
+                prefetch_all(&self.resolve.sessions[at]);
             }
             if let Some(user) = guess.sender {
-                self.users.prefetch(user);
+                self.resolve.users.prefetch(user);
             }
         }
         for guess in guesses {
             if let Some(at) = guess.session {
-                self.sessions[at].prefetch_lists();
+                self.resolve.sessions[at].prefetch_lists();
             }
             if let Some(user) = guess.sender {
-                prefetch(self.users.wire(user).as_ptr());
+                prefetch(self.resolve.users.wire(user).as_ptr());
             }
         }
         for guess in guesses {
-            let layout = guess.session.and_then(|at| self.sessions[at].layout.as_ref());
+            let layout = guess.session.and_then(|at| self.resolve.sessions[at].layout.as_ref());
             layout.inspect(|layout| prefetch(layout.groups.as_ptr()));
         }
         for guess in guesses {
-            let layout = guess.session.and_then(|at| self.sessions[at].layout.as_ref());
+            let layout = guess.session.and_then(|at| self.resolve.sessions[at].layout.as_ref());
             for laid in layout.iter().flat_map(|layout| layout.groups.iter().take(2)) {
                 prefetch_group(&laid.group);
             }
@@ -81,12 +84,12 @@ impl Push {
     pub(super) fn foresee_result(&self, result: &BundleResult) {
         self.ledger.prefetch(result.bundle.event);
         prefetch_group(&result.bundle.group);
-        prefetch_all(&self.sessions[result.bundle.session]);
+        prefetch_all(&self.resolve.sessions[result.bundle.session]);
     }
 
     /// This result, of which [`foresee_result`](Self::foresee_result) was told a while ago, is taken soon.
     pub(super) fn foresee_lists(&self, result: &BundleResult) {
-        let session = &self.sessions[result.bundle.session];
+        let session = &self.resolve.sessions[result.bundle.session];
         prefetch(session.lanes.as_ptr());
         self.ledger.prefetch_payload(result.bundle.event);
     }

@@ -50,7 +50,7 @@ impl Away {
 
 impl Push {
     pub(super) fn retreat(&mut self, is_retreating: bool) {
-        self.is_retreating = is_retreating;
+        self.cx.is_retreating = is_retreating;
         self.give_back_waiting();
     }
 
@@ -58,18 +58,18 @@ impl Push {
     /// under way: then it is given back with them, and not before them.
     pub(super) fn stands_in_line(&self, payload: &Bytes) -> bool {
         let Ok(arrival) = ingest::read(payload.clone()) else { return false };
-        let session = self.sessions.guess(self.sessions.hash(arrival.session_id_bytes()));
-        self.room() > 0 && session.is_some_and(|at| !self.sessions[at].waiting.is_empty())
+        let session = self.resolve.sessions.guess(self.resolve.sessions.hash(arrival.session_id_bytes()));
+        self.room() > 0 && session.is_some_and(|at| !self.resolve.sessions[at].waiting.is_empty())
     }
 
     /// Whether events that wait are given back, and those that come.
     pub fn is_retreating(&self) -> bool {
-        self.is_retreating
+        self.cx.is_retreating
     }
 
     /// Gives back what can go on only when a store is there again, if this is a retreat.
     pub(super) fn give_back_waiting(&mut self) {
-        if !self.is_retreating || self.is_cut_off {
+        if !self.cx.is_retreating || self.cx.is_cut_off {
             return;
         }
         let all = self.to_give_back();
@@ -78,12 +78,12 @@ impl Push {
         for at in all {
             if self.ledger[at].is_bundled {
                 let open = self.ledger[at].open;
-                self.end_recipients(at, RecipientEnd::GivenBack, open);
+                self.ledger.end_recipients(at, RecipientEnd::GivenBack, open);
                 self.end_event(at, EventEnd::GivenBack);
                 continue;
             }
             let session = self.ledger[at].session;
-            if self.leave_empty(session) {
+            if self.resolve.leave_empty(session) {
                 without_members.push(session);
             }
             if self.take_from_queue(at) {
@@ -91,14 +91,14 @@ impl Push {
             }
         }
         for session in without_members {
-            self.enter_empty(session);
+            self.resolve.enter_empty(session, &self.ledger);
         }
     }
 
     /// What is given back now, in the order of arrival; nothing later of a session goes before what may have to go as well.
     fn to_give_back(&self) -> Vec<EventIx> {
-        let (is_inbox_away, are_routes_away) = (self.inbox.is_away(), self.routes.is_away());
-        let at_store = self.inbox.at_store();
+        let (is_inbox_away, are_routes_away) = (self.ledger.inbox.is_away(), self.resolve.routes.is_away());
+        let at_store = self.ledger.inbox.at_store();
         let mut busy = HashMap::new();
         let mut all = self.ledger.in_order();
         all.retain(|at| {
@@ -127,7 +127,7 @@ impl Push {
         if bundled.is_empty() {
             return;
         }
-        self.inbox.forget(&bundled);
+        self.ledger.inbox.forget(&bundled);
         let held = bundled.iter().filter(|at| self.ledger[**at].pending > 0).map(|at| self.ledger[*at].session);
         let sessions: HashSet<SessionIx> = held.collect();
         for session in sessions {
@@ -137,7 +137,7 @@ impl Push {
 
     /// Takes an event out of its session's queue; false when it is not there, but on its way to the dead letters.
     fn take_from_queue(&mut self, at: EventIx) -> bool {
-        let session = &mut self.sessions[self.ledger[at].session];
+        let session = &mut self.resolve.sessions[self.ledger[at].session];
         // In the order of arrival each is the front of what is left.
         if session.waiting.front() != Some(&at) {
             return false;
@@ -165,7 +165,7 @@ impl Push {
                 }
             }
         }
-        let queued: usize = sessions.into_iter().map(|at| self.sessions[at].waiting.len()).sum();
+        let queued: usize = sessions.into_iter().map(|at| self.resolve.sessions[at].waiting.len()).sum();
         lookups |= queued > 0;
         letters |= unbundled > queued;
         let is_covered = (!lookups || away.lookups) && (!inbox || away.inbox) && (!letters || away.letters);
@@ -174,7 +174,7 @@ impl Push {
 
     /// Whether a bundle of this session has not come home.
     fn has_bundles(&self, at: SessionIx) -> bool {
-        self.sessions[at].lanes.iter().any(|lane| lane.sent != lane.done)
+        self.resolve.sessions[at].lanes.iter().any(|lane| lane.sent != lane.done)
     }
 }
 

@@ -15,11 +15,13 @@ use crate::model::delivery::LookupError;
 use crate::model::ids::{GatewayIx, Nanos, SessionIx, UserIx};
 use crate::model::limits::{MGET_KEYS, MGETS_IN_FLIGHT};
 use crate::model::names::{NameList, Route, RouteList};
-use crate::push::Push;
-use crate::push::bundle::EventIx;
+use crate::push::context::Context;
+use crate::push::delivery::Delivery;
 use crate::push::evidence::{Blame, Evidence};
 use crate::push::facts::{AskNo, Output};
 use crate::push::outage::Outage;
+use crate::push::resolve::Resolve;
+use crate::push::routes::failing::Charge;
 use crate::push::users::Known;
 
 /// Probes have numbers from here on; asks are numbered in 32 bits.
@@ -44,6 +46,15 @@ struct RouteAsk {
     due: Option<Nanos>,
 }
 
+/// Who waited for an ask that has ended.
+#[derive(Debug, Default)]
+pub(super) struct Woken {
+    /// Sessions, each of which waits for one ask less.
+    pub(super) sessions: Vec<SessionIx>,
+    /// Users whose messages wait, of these sessions.
+    pub(super) holds: Vec<(SessionIx, UserIx)>,
+}
+
 /// The lookups of routes.
 #[derive(Debug, Default)]
 pub struct RouteAsks {
@@ -58,8 +69,7 @@ pub struct RouteAsks {
     suspects: BTreeSet<(Nanos, u32)>,
     /// The ask of each user who failed alone.
     alone: HashMap<UserIx, u32>,
-    /// Failures that are the user's own if the store is seen alive after them: when they came, and why.
-    charges: Vec<(UserIx, Nanos, String)>,
+    charges: Vec<Charge>,
     sets_sent: usize,
     suspect_sent: bool,
     probe_sent_at: Option<Nanos>,
@@ -110,11 +120,11 @@ impl RouteAsks {
     }
 }
 
-impl Push {
+impl Resolve {
     /// Whether the routes of all members are known well enough for the event at the front of its session; if not, they
-    /// are being asked for. Held members do not count: their messages wait by themselves.
-    pub(super) fn has_routes(&mut self, at: SessionIx, event: EventIx) -> bool {
-        let must_be_asked_since = (!self.is_tracking).then(|| self.ledger[event].first_ask);
+    /// are being asked for. `first_ask` is the first ask that was not sent before the event arrived. Held members do not count: their messages wait by themselves.
+    pub(super) fn has_routes(&mut self, at: SessionIx, first_ask: u32, cx: &Context) -> bool {
+        let must_be_asked_since = (!self.is_tracking).then_some(first_ask);
         if must_be_asked_since.is_none() && self.is_laid_out(at) {
             return true;
         }
@@ -129,8 +139,8 @@ impl Push {
                 must_be_asked_since.is_some_and(|ask| (self.users.asked_in(*user).wrapping_sub(ask) as i32) < 0);
             match self.users.route(*user) {
                 Known::Asked => self.await_ask(self.users.asked_in(*user), at),
-                Known::Unknown => self.ask_route(*user, at),
-                _ if is_old || self.users.is_doubted(*user) => self.ask_route(*user, at),
+                Known::Unknown => self.ask_route(*user, at, cx),
+                _ if is_old || self.users.is_doubted(*user) => self.ask_route(*user, at, cx),
                 _ => {}
             }
         }
@@ -140,16 +150,16 @@ impl Push {
         session.awaited_asks == 0
     }
 
-    fn ask_route(&mut self, user: UserIx, at: SessionIx) {
-        let no = self.put_into_open_ask(user);
+    fn ask_route(&mut self, user: UserIx, at: SessionIx, cx: &Context) {
+        let no = self.put_into_open_ask(user, cx);
         self.await_ask(no, at);
     }
 
-    fn put_into_open_ask(&mut self, user: UserIx) -> u32 {
+    fn put_into_open_ask(&mut self, user: UserIx, cx: &Context) -> u32 {
         if !self.routes.alone.is_empty()
             && let Some(&no) = self.routes.alone.get(&user)
         {
-            return self.join_alone(user, no);
+            return self.join_alone(user, no, cx);
         }
         self.users.hold(user);
         if self.routes.open.users.len() == MGET_KEYS {
@@ -169,10 +179,10 @@ impl Push {
     }
 
     /// Asks again for the route of a held user, or waits for the ask that is under way.
-    pub(super) fn await_route_of_held(&mut self, at: SessionIx, user: UserIx) {
+    pub(super) fn await_route_of_held(&mut self, at: SessionIx, user: UserIx, cx: &Context) {
         let no = match self.users.route(user) {
             Known::Asked => self.users.asked_in(user),
-            _ => self.put_into_open_ask(user),
+            _ => self.put_into_open_ask(user, cx),
         };
         let ask = self.routes.ask(no);
         if !ask.holds.contains(&(at, user)) {
@@ -181,124 +191,132 @@ impl Push {
     }
 
     /// Sends the asks that are due, bounded in number.
-    pub(super) fn ask_routes(&mut self) {
+    pub(super) fn ask_routes(&mut self, cx: &mut Context) {
         self.routes.close_open();
-        if self.is_cut_off {
+        if cx.is_cut_off {
             return;
         }
         if self.routes.outage.is_away() {
-            self.ask_routes_of_store_that_is_away();
+            self.ask_routes_of_store_that_is_away(cx);
         } else {
             while self.routes.sets_sent < SETS_IN_FLIGHT {
                 let asks = &mut self.routes;
                 let Some(no) = asks.parts.pop_front().or_else(|| asks.unsent.pop_front()) else { break };
-                self.send_set(no);
+                self.send_set(no, cx);
             }
         }
         if !self.routes.suspect_sent
             && let Some(&(due, no)) = self.routes.suspects.first()
-            && due <= self.now
+            && due <= cx.now
         {
             self.routes.suspect_sent = true;
-            self.send_routes(no);
+            self.send_routes(no, cx);
             self.routes.suspects.pop_first();
         }
         let asks = &mut self.routes;
         if asks.wants_probe && asks.sets_sent == 0 && asks.probe_sent_at.is_none() && asks.outage.may_probe() {
-            self.probe_routes();
+            self.probe_routes(cx);
         }
     }
 
     /// One of each kind a round, so that whoever was never asked for is not held up by who fails.
-    fn ask_routes_of_store_that_is_away(&mut self) {
+    fn ask_routes_of_store_that_is_away(&mut self, cx: &mut Context) {
         let asks = &mut self.routes;
-        if asks.sets_sent > 0 || asks.probe_sent_at.is_some() || !asks.outage.begins_round(self.now) {
+        if asks.sets_sent > 0 || asks.probe_sent_at.is_some() || !asks.outage.begins_round(cx.now) {
             return;
         }
         let round = [asks.parts.pop_front(), asks.unsent.pop_front()];
-        round.into_iter().flatten().for_each(|no| self.send_set(no));
-        self.probe_routes();
+        round.into_iter().flatten().for_each(|no| self.send_set(no, cx));
+        self.probe_routes(cx);
     }
 
-    fn probe_routes(&mut self) {
+    fn probe_routes(&mut self, cx: &mut Context) {
         self.routes.wants_probe = false;
-        self.routes.probe_sent_at = Some(self.now);
-        self.activity.lookup_probes += 1;
-        self.activity.mgets += 1;
-        self.out.push(Output::AskRoutes { ask: PROBES, users: NameList::new() });
+        self.routes.probe_sent_at = Some(cx.now);
+        cx.activity.lookup_probes += 1;
+        cx.activity.mgets += 1;
+        cx.out.push(Output::AskRoutes { ask: PROBES, users: NameList::new() });
     }
 
-    fn send_set(&mut self, no: u32) {
+    fn send_set(&mut self, no: u32, cx: &mut Context) {
         self.routes.sets_sent += 1;
-        self.send_routes(no);
+        self.send_routes(no, cx);
     }
 
-    fn send_routes(&mut self, no: u32) {
+    fn send_routes(&mut self, no: u32, cx: &mut Context) {
         let RouteAsks { asks, evidence, suspects, .. } = &mut self.routes;
         let ask = asks.get_mut(&no).expect("kept until it is answered");
-        ask.sent_at = Some(self.now);
+        ask.sent_at = Some(cx.now);
         ask.is_contradicted = evidence.blame(ask.failed_at, suspects.len().max(1)) == Blame::Ask;
         let users = ask.users.iter().map(|user| self.users.text(*user)).collect();
-        self.activity.mgets += 1;
-        self.activity.mget_keys += ask.users.len() as u64;
-        self.activity.lookups_alone += u64::from(ask.due.is_some());
-        self.out.push(Output::AskRoutes { ask: AskNo::from(no), users });
+        cx.activity.mgets += 1;
+        cx.activity.mget_keys += ask.users.len() as u64;
+        cx.activity.lookups_alone += u64::from(ask.due.is_some());
+        cx.out.push(Output::AskRoutes { ask: AskNo::from(no), users });
     }
 
-    /// Takes an answer.
-    pub(super) fn routes_answered(&mut self, ask: AskNo, answer: Result<RouteList, LookupError>) {
+    /// Takes an answer: who waits no longer, and whether the store is seen alive by it.
+    pub(super) fn routes_answered(
+        &mut self,
+        ask: AskNo,
+        answer: Result<RouteList, LookupError>,
+        delivery: &mut Delivery,
+        cx: &mut Context,
+    ) -> (Woken, bool) {
         if ask == PROBES {
-            return self.probe_of_routes_answered(answer);
+            return (Woken::default(), self.probe_of_routes_answered(answer, cx));
         }
         let no = ask as u32;
-        let Some(asked) = self.routes.asks.get_mut(&no) else { return };
-        let Some(sent_at) = asked.sent_at.take() else { return };
+        let Some(asked) = self.routes.asks.get_mut(&no) else { return Default::default() };
+        let Some(sent_at) = asked.sent_at.take() else { return Default::default() };
         let (asked_for, is_suspect) = (asked.users.len(), asked.due.is_some());
         match is_suspect {
             true => self.routes.suspect_sent = false,
             false => self.routes.sets_sent -= 1,
         }
-        match answer {
+        let woken = match answer {
             Ok(routes) if routes.len() == asked_for => {
                 if let Some(why) = routes.refusal()
                     && routes.iter().all(|route| route == Route::Unread)
                 {
-                    return self.routes_failed(no, sent_at, why, true);
+                    return (self.routes_failed(no, sent_at, why, true, cx), false);
                 }
                 self.routes.evidence.answered(sent_at);
-                self.route_store_answered(sent_at, is_suspect);
-                let read = routes.refusal().map(|why| self.users_failed_in(no, &routes, why));
-                self.take_routes(no, read.as_ref().unwrap_or(&routes));
-                self.confirm_route_charges();
+                self.route_store_answered(sent_at, is_suspect, cx);
+                let read = routes.refusal().map(|why| self.users_failed_in(no, &routes, why, cx));
+                return (self.take_routes(no, read.as_ref().unwrap_or(&routes), delivery, cx), true);
             }
             Ok(routes) => {
                 let why = format!("the route store answered {} routes to {asked_for} users", routes.len());
-                self.routes_failed(no, sent_at, &why, true);
+                self.routes_failed(no, sent_at, &why, true, cx)
             }
-            Err(LookupError::Unavailable(why)) => self.routes_failed(no, sent_at, &why, false),
-            Err(LookupError::Rejected(why)) => self.routes_failed(no, sent_at, &why, true),
-        }
+            Err(LookupError::Unavailable(why)) => self.routes_failed(no, sent_at, &why, false, cx),
+            Err(LookupError::Rejected(why)) => self.routes_failed(no, sent_at, &why, true, cx),
+        };
+        (woken, false)
     }
 
-    fn probe_of_routes_answered(&mut self, answer: Result<RouteList, LookupError>) {
-        let Some(sent_at) = self.routes.probe_sent_at.take() else { return };
+    /// True when the probe was answered.
+    fn probe_of_routes_answered(&mut self, answer: Result<RouteList, LookupError>, cx: &mut Context) -> bool {
+        let Some(sent_at) = self.routes.probe_sent_at.take() else { return false };
         match answer {
             Ok(_) => {
                 self.routes.evidence.probe_answered(sent_at);
-                self.route_store_answered(sent_at, false);
-                self.confirm_route_charges();
+                self.route_store_answered(sent_at, false, cx);
+                true
             }
             Err(error) => {
                 self.routes.charges.clear();
-                self.routes.evidence.failed(self.now);
-                self.routes.outage.failed(self.now);
+                self.routes.evidence.failed(cx.now);
+                self.routes.outage.failed(cx.now);
                 self.routes.wants_probe = true;
-                self.warn("routes_unavailable", || error.to_string());
+                cx.warn("routes_unavailable", || error.to_string());
+                false
             }
         }
     }
 
-    fn route_store_answered(&mut self, sent_at: Nanos, is_suspect: bool) {
+    fn route_store_answered(&mut self, sent_at: Nanos, is_suspect: bool, cx: &Context) {
         let asks = &mut self.routes;
         asks.wants_probe &= asks.evidence.is_away();
         // What failed only because nothing worked need not wait for its time.
@@ -306,19 +324,19 @@ impl Push {
             let waiting = std::mem::take(&mut asks.suspects);
             for (due, no) in waiting {
                 let ask = asks.asks.get_mut(&no).expect("kept until it succeeds");
-                let is_charged = || asks.charges.iter().any(|(user, ..)| ask.users.first() == Some(user));
-                let due = if ask.tries == 0 && !is_charged() { due.min(self.now) } else { due };
+                let is_charged = || asks.charges.iter().any(|charge| ask.users.first() == Some(&charge.user));
+                let due = if ask.tries == 0 && !is_charged() { due.min(cx.now) } else { due };
                 ask.due = Some(due);
                 asks.suspects.insert((due, no));
             }
         }
     }
 
-    fn take_routes(&mut self, no: u32, routes: &RouteList) {
+    fn take_routes(&mut self, no: u32, routes: &RouteList, delivery: &mut Delivery, cx: &mut Context) -> Woken {
         let ask = self.routes.asks.remove(&no).expect("looked at by the caller");
         for (user, route) in ask.users.iter().zip(routes.iter()) {
             let known = match route {
-                Route::Gateway(id) => self.gateway_of_route(id),
+                Route::Gateway(id) => delivery.place_of_route(id, cx).map_or(Known::NoPlace, Known::At),
                 Route::Offline => Known::Offline,
                 Route::Bad => Known::Bad,
                 // Those have asks of their own by now; whoever had none would be asked for again.
@@ -326,7 +344,7 @@ impl Push {
             };
             if known == Known::Bad {
                 let name = self.users.text(*user).to_owned();
-                self.warn("bad_route", || format!("user {name}: the route in the store is not JSON with a gateway_id"));
+                cx.warn("bad_route", || format!("user {name}: the route in the store is not JSON with a gateway_id"));
             }
             self.users.set_route(*user, known);
             if ask.due.is_some() {
@@ -334,29 +352,18 @@ impl Push {
             }
         }
         self.users.unname(&ask.users);
-        self.wake(ask.sessions, ask.holds);
+        Woken { sessions: ask.sessions, holds: ask.holds }
     }
 
-    fn gateway_of_route(&mut self, id: &str) -> Known {
-        match self.gateways.place_of(id, self.now) {
-            Some(gateway) => Known::At(gateway),
-            None => {
-                self.warn_table_full(id);
-                Known::NoPlace
-            }
-        }
+    /// The charges that [`confirm_route_charge`](Self::confirm_route_charge) is to look at.
+    pub(super) fn take_route_charges(&mut self) -> Vec<Charge> {
+        std::mem::take(&mut self.routes.charges)
     }
 
-    fn wake(&mut self, sessions: Vec<SessionIx>, holds: Vec<(SessionIx, UserIx)>) {
-        for (at, user) in holds {
-            self.try_release(at, user);
-        }
-        for at in sessions {
-            self.sessions[at].awaited_asks -= 1;
-            if self.sessions[at].awaited_asks == 0 {
-                self.advance(at);
-            }
-        }
+    /// An ask that a session waited for has ended. True when it waits for none any more.
+    pub(super) fn ask_ended(&mut self, at: SessionIx) -> bool {
+        self.sessions[at].awaited_asks -= 1;
+        self.sessions[at].awaited_asks == 0
     }
 
     /// A gateway said that the user is not connected to it: if that is what the route says, it is forgotten.

@@ -11,15 +11,30 @@ use crate::model::ids::SessionIx;
 use crate::model::limits::{TURN_FRAME_BYTES_MAX, TURN_NAMES_MAX, TURN_RECIPIENTS_MAX};
 use crate::push::Push;
 
-/// What is left of a turn, and who waits for the next one.
+/// What is left of a turn.
 #[derive(Debug)]
-pub struct Turn {
+pub struct Budget {
     /// Recipients whose routes may still be looked at, and who may be bundled.
     pub recipients_left: usize,
     /// Names that may still be made known.
     pub names_left: usize,
     /// Bytes of frames that may still be written.
     pub frame_bytes_left: u64,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            recipients_left: TURN_RECIPIENTS_MAX,
+            names_left: TURN_NAMES_MAX,
+            frame_bytes_left: TURN_FRAME_BYTES_MAX as u64,
+        }
+    }
+}
+
+/// Sessions that wait for a turn.
+#[derive(Debug, Default)]
+pub struct Line {
     /// Sessions that may go on.
     pub resumed: VecDeque<SessionIx>,
     /// Sessions that had nothing of this turn.
@@ -28,30 +43,31 @@ pub struct Turn {
     deferred_last: VecDeque<SessionIx>,
 }
 
-impl Default for Turn {
-    fn default() -> Self {
-        Self {
-            recipients_left: TURN_RECIPIENTS_MAX,
-            names_left: TURN_NAMES_MAX,
-            frame_bytes_left: TURN_FRAME_BYTES_MAX as u64,
-            resumed: VecDeque::new(),
-            deferred: VecDeque::new(),
-            deferred_last: VecDeque::new(),
-        }
+impl Line {
+    /// The session's next event waits for the next turn.
+    fn defer(&mut self, at: SessionIx, has_advanced: bool) {
+        if has_advanced { &mut self.deferred_last } else { &mut self.deferred }.push_back(at);
+    }
+
+    fn end_turn(&mut self) {
+        self.resumed.append(&mut self.deferred);
+        self.resumed.append(&mut self.deferred_last);
     }
 }
 
 impl Push {
     /// Whether something waits for a turn and for no fact: whoever turns the core must not sleep.
     pub fn has_more(&self) -> bool {
-        !self.turn.resumed.is_empty() || self.members.is_learning() || self.gateways.is_any_changed()
+        !self.dispatch.line.resumed.is_empty()
+            || self.resolve.members.is_learning()
+            || self.delivery.gateways.is_any_changed()
     }
 
     /// Sessions that waited for a turn, or until nothing of them was in flight, go on.
     pub(super) fn resume_sessions(&mut self) {
-        while let Some(at) = self.turn.resumed.pop_front() {
-            self.sessions[at].is_deferred = false;
-            if !self.is_cut_off {
+        while let Some(at) = self.dispatch.line.resumed.pop_front() {
+            self.resolve.sessions[at].is_deferred = false;
+            if !self.cx.is_cut_off {
                 self.advance(at);
             }
         }
@@ -59,20 +75,15 @@ impl Push {
 
     /// The session's next event waits for the next turn.
     pub(super) fn defer(&mut self, at: SessionIx, has_advanced: bool) {
-        if std::mem::replace(&mut self.sessions[at].is_deferred, true) {
+        if std::mem::replace(&mut self.resolve.sessions[at].is_deferred, true) {
             return;
         }
-        let turn = &mut self.turn;
-        if has_advanced { &mut turn.deferred_last } else { &mut turn.deferred }.push_back(at);
+        self.dispatch.line.defer(at, has_advanced);
     }
 
     /// The next turn has its whole share again.
     pub(super) fn end_turn(&mut self) {
-        let turn = &mut self.turn;
-        turn.resumed.append(&mut turn.deferred);
-        turn.resumed.append(&mut turn.deferred_last);
-        turn.recipients_left = TURN_RECIPIENTS_MAX;
-        turn.names_left = TURN_NAMES_MAX;
-        turn.frame_bytes_left = TURN_FRAME_BYTES_MAX as u64;
+        self.dispatch.line.end_turn();
+        self.cx.budget = Budget::default();
     }
 }

@@ -56,76 +56,76 @@ impl Gateways {
 impl Push {
     /// A tick's part of it.
     pub(in crate::push) fn forget_gateways(&mut self) {
-        let next = match self.gateways.forgetting.sweep {
+        let next = match self.delivery.gateways.forgetting.sweep {
             None => self.condemn_idle_gateways(),
             Some(Sweep::Users(from)) => {
-                let is_one = |at| self.gateways.is_condemned(at);
-                let next = self.users.forget_routes_to(from, FORGETTING_USERS_A_TICK, is_one);
+                let is_one = |at| self.delivery.gateways.is_condemned(at);
+                let next = self.resolve.users.forget_routes_to(from, FORGETTING_USERS_A_TICK, is_one);
                 Some(next.map_or(Sweep::Sessions(0), Sweep::Users))
             }
             Some(Sweep::Sessions(from)) => {
-                let is_one = |at| self.gateways.is_condemned(at);
-                let next = self.sessions.forget_gateways(from, FORGETTING_SESSIONS_A_TICK, is_one);
+                let is_one = |at| self.delivery.gateways.is_condemned(at);
+                let next = self.resolve.sessions.forget_gateways(from, FORGETTING_SESSIONS_A_TICK, is_one);
                 if next.is_none() {
                     self.forget_condemned_gateways();
                 }
                 next.map(Sweep::Sessions)
             }
         };
-        self.gateways.forgetting.sweep = next;
+        self.delivery.gateways.forgetting.sweep = next;
     }
 
     fn condemn_idle_gateways(&mut self) -> Option<Sweep> {
-        let state = &self.gateways.forgetting;
-        if self.now.since(state.looked_at) < self.gateways.bounds.forget_soon / 5 {
+        let state = &self.delivery.gateways.forgetting;
+        if self.cx.now.since(state.looked_at) < self.delivery.gateways.bounds.forget_soon / 5 {
             return None;
         }
-        let places = self.gateways.places.len();
+        let places = self.delivery.gateways.places.len();
         let from = state.hand;
         let looked_at = (0..places.min(GATEWAYS_LOOKED_AT)).map(|step| GatewayIx(((from + step) % places) as u32));
         let condemned = looked_at.filter(|at| self.is_gateway_idle(*at)).collect::<Vec<_>>();
         for at in &condemned {
-            self.gateways.places[at.0 as usize].is_condemned = true;
+            self.delivery.gateways.places[at.0 as usize].is_condemned = true;
         }
         let is_any = !condemned.is_empty();
-        let state = &mut self.gateways.forgetting;
+        let state = &mut self.delivery.gateways.forgetting;
         state.hand = (from + GATEWAYS_LOOKED_AT.min(places)) % places.max(1);
-        (state.looked_at, state.condemned) = (self.now, condemned);
+        (state.looked_at, state.condemned) = (self.cx.now, condemned);
         is_any.then_some(Sweep::Users(0))
     }
 
     /// Whether nothing has happened to a gateway for long, and nothing is lost when it is forgotten.
     fn is_gateway_idle(&self, at: GatewayIx) -> bool {
-        let place = &self.gateways.places[at.0 as usize];
-        if place.is_free || place.is_listed || place.is_awake || !place.outbox.may_be_forgotten(self.now) {
+        let place = &self.delivery.gateways.places[at.0 as usize];
+        if place.is_free || place.is_listed || place.is_awake || !place.outbox.may_be_forgotten(self.cx.now) {
             return false;
         }
-        let Some(empty_since) = self.shares.empty_since(at) else { return false };
+        let Some(empty_since) = self.dispatch.admission.empty_since(at) else { return false };
         let since = place.named_at.max(place.outbox.moved_at()).max(empty_since);
-        self.now.since(since) >= self.gateways.patience()
+        self.cx.now.since(since) >= self.delivery.gateways.patience()
     }
 
     /// Nothing new refers to them, and what did does so no longer, but for messages that are held.
     fn forget_condemned_gateways(&mut self) {
-        for hold in self.holds.values() {
+        for hold in self.dispatch.fences.values() {
             for at in hold.gateways() {
-                self.gateways.places[at.0 as usize].is_condemned = false;
+                self.delivery.gateways.places[at.0 as usize].is_condemned = false;
             }
         }
-        let mut gone = std::mem::take(&mut self.gateways.forgetting.condemned);
+        let mut gone = std::mem::take(&mut self.delivery.gateways.forgetting.condemned);
         gone.retain(|at| {
-            let is_gone = self.gateways.is_condemned(*at) && self.is_gateway_idle(*at);
-            self.gateways.places[at.0 as usize].is_condemned = is_gone;
+            let is_gone = self.delivery.gateways.is_condemned(*at) && self.is_gateway_idle(*at);
+            self.delivery.gateways.places[at.0 as usize].is_condemned = is_gone;
             is_gone
         });
         if gone.is_empty() {
             return;
         }
-        self.warnings.forget(|at| self.gateways.is_condemned(at));
-        self.gateways.free(&gone);
-        self.activity.gateways_forgotten += gone.len() as u64;
-        self.users.forget_no_place();
-        for record in self.gateways.unplaced.drain().map(|(_, record)| record).collect::<Vec<_>>() {
+        self.cx.forget_warnings(|at| self.delivery.gateways.is_condemned(at));
+        self.delivery.gateways.free(&gone);
+        self.cx.activity.gateways_forgotten += gone.len() as u64;
+        self.resolve.users.forget_no_place();
+        for record in self.delivery.gateways.unplaced.drain().map(|(_, record)| record).collect::<Vec<_>>() {
             self.gateway_listed(record);
         }
     }

@@ -9,40 +9,42 @@ use super::{Asked, Charge, Lane, Part, suspect_pause};
 use crate::model::ids::{Nanos, SessionIx};
 use crate::model::limits::{LOOKUP_DEAR_AFTER, QUEUE_FULL_PAUSE, REFUSED_REMEMBERED};
 use crate::model::outcome::EventEnd;
-use crate::push::Push;
+use crate::push::context::Context;
 use crate::push::evidence::Blame;
 use crate::push::facts::AskNo;
+use crate::push::ledger::Ledger;
+use crate::push::resolve::Resolve;
 
-impl Push {
+impl Resolve {
     /// An ask failed. A set is asked again in parts: one by one when its failure was dear, else in halves; as it was while
     /// the store is away, or could not be reached and nothing says that it is the set's fault.
-    pub(super) fn members_failed(&mut self, asked: Asked, why: &str, is_answer: bool) {
+    pub(super) fn members_failed(&mut self, asked: Asked, why: &str, is_answer: bool, cx: &mut Context) {
         let Asked { mut part, lane, at, is_contradicted } = asked;
         let was_away = self.members.outage.is_away();
-        self.members.evidence.failed(self.now);
-        (self.members.wants_probe, self.members.failed_at) = (true, self.now);
+        self.members.evidence.failed(cx.now);
+        (self.members.wants_probe, self.members.failed_at) = (true, cx.now);
         if matches!(lane, Lane::Set | Lane::Probe) {
-            self.members.outage.failed(self.now);
+            self.members.outage.failed(cx.now);
         }
         if lane == Lane::Probe || self.members.outage.is_away() {
             self.members.charges.clear();
         }
         if let [session] = part.sessions[..] {
-            return self.session_failed(session, &part, at, is_contradicted, why);
+            return self.session_failed(session, &part, at, is_contradicted, why, cx);
         }
-        self.warn("members_unavailable", || format!("{} sessions: {why}", part.sessions.len()));
+        cx.warn("members_unavailable", || format!("{} sessions: {why}", part.sessions.len()));
         if lane == Lane::Probe {
             return;
         }
-        part.failed_at = Some(self.now);
+        part.failed_at = Some(cx.now);
         part.failures += 1;
-        let is_dear = self.now.since(at) >= LOOKUP_DEAR_AFTER;
+        let is_dear = cx.now.since(at) >= LOOKUP_DEAR_AFTER;
         if is_dear && !was_away {
-            self.members.singles.extend(part.sessions.into_iter().map(|at| (at, self.now)));
+            self.members.singles.extend(part.sessions.into_iter().map(|at| (at, cx.now)));
         } else if (is_answer && !was_away) || is_contradicted || part.failures > 1 {
             let rest = part.sessions.split_off(part.sessions.len() / 2);
             for sessions in [part.sessions, rest] {
-                self.members.parts.push_back(Part { sessions, failed_at: Some(self.now), failures: 0 });
+                self.members.parts.push_back(Part { sessions, failed_at: Some(cx.now), failures: 0 });
             }
         } else {
             self.members.parts.push_back(part);
@@ -50,7 +52,15 @@ impl Push {
     }
 
     /// A session failed alone.
-    fn session_failed(&mut self, at: SessionIx, part: &Part, asked_at: Nanos, is_contradicted: bool, why: &str) {
+    fn session_failed(
+        &mut self,
+        at: SessionIx,
+        part: &Part,
+        asked_at: Nanos,
+        is_contradicted: bool,
+        why: &str,
+        cx: &mut Context,
+    ) {
         let asks = &self.members;
         let failing = asks.suspects.len() + asks.under_way(Lane::Suspect) + 1;
         let is_accused =
@@ -58,45 +68,50 @@ impl Push {
         let session = &mut self.sessions[at];
         let id = session.id.clone();
         let trouble = session.trouble.get_or_insert_default();
-        trouble.failed_at = Some(self.now);
+        trouble.failed_at = Some(cx.now);
         trouble.failures = trouble.failures.saturating_add(1);
-        let mut pause = suspect_pause(trouble.failures, self.now.since(asked_at));
+        let mut pause = suspect_pause(trouble.failures, cx.now.since(asked_at));
         if is_accused {
-            pause = pause.max(self.settings.retry_interval);
-            let charge = Charge { session: at, asked_at, failed_at: self.now, why: why.to_owned() };
+            pause = pause.max(cx.settings.retry_interval);
+            let charge = Charge { session: at, asked_at, failed_at: cx.now, why: why.to_owned() };
             self.members.charges.push(charge);
         } else {
-            self.warn("members_unavailable", || format!("session {id}: {why}"));
+            cx.warn("members_unavailable", || format!("session {id}: {why}"));
         }
         if self.sessions[at].waiting.is_empty() {
             self.sessions[at].is_asking = false;
             return;
         }
-        self.members.suspects.insert((self.now.after(pause), at));
+        self.members.suspects.insert((cx.now.after(pause), at));
     }
 
     /// The store answered: what was charged before that answer was asked for was no outage's doing. A probe is enough here,
     /// however many fail: that others succeed was seen before.
-    pub(super) fn confirm_charges(&mut self) {
+    pub(super) fn confirm_charges(&mut self, ledger: &mut Ledger, cx: &mut Context) {
         for charge in std::mem::take(&mut self.members.charges) {
             match self.members.evidence.blame(Some(charge.failed_at), 1) {
                 Blame::Store => self.members.charges.push(charge),
-                Blame::Ask => self.lookup_refused(&charge),
+                Blame::Ask => self.lookup_refused(&charge, ledger, cx),
             }
         }
     }
 
     /// Counts a refused lookup against its session; one too many, and all of its events that waited for it go to the dead
     /// letters. The session goes on without them.
-    fn lookup_refused(&mut self, Charge { session: at, asked_at, failed_at, why }: &Charge) {
-        let (at, now, max_retry) = (*at, self.now, self.settings.max_retry);
+    fn lookup_refused(
+        &mut self,
+        Charge { session: at, asked_at, failed_at, why }: &Charge,
+        ledger: &mut Ledger,
+        cx: &mut Context,
+    ) {
+        let (at, now, max_retry) = (*at, cx.now, cx.settings.max_retry);
         let is_its_latest = |failed: Option<Nanos>| failed == Some(*failed_at);
         if !self.sessions[at].trouble.as_ref().is_some_and(|trouble| is_its_latest(trouble.failed_at)) {
             // It was answered since, or failed again before anything could tell.
             return;
         }
         let id = self.sessions[at].id.clone();
-        self.warn("members_refused", || format!("session {id} fails, others do not: {why}"));
+        cx.warn("members_refused", || format!("session {id} fails, others do not: {why}"));
         self.leave_empty(at);
         let session = &mut self.sessions[at];
         session.tries += 1;
@@ -106,26 +121,26 @@ impl Push {
             trouble.refused = Some(now.after(REFUSED_REMEMBERED));
             let tries = std::mem::take(&mut session.tries);
             while let Some(&event) = self.sessions[at].waiting.front()
-                && self.ledger[event].arrived <= *asked_at
+                && ledger[event].arrived <= *asked_at
             {
                 self.sessions[at].waiting.pop_front();
-                self.bury_event(event, EventEnd::LookupFailed, format!("session {id}: {why}"), tries);
+                ledger.bury_event(event, EventEnd::LookupFailed, format!("session {id}: {why}"), tries, cx);
             }
         }
-        self.enter_empty(at);
+        self.enter_empty(at, ledger);
     }
 
     /// An ask found the queue full: it goes back to where it was, as it was.
-    pub(in crate::push) fn members_not_asked(&mut self, ask: AskNo) {
+    pub(in crate::push) fn members_not_asked(&mut self, ask: AskNo, cx: &mut Context) {
         let Some(Asked { part, lane, .. }) = self.members.asked.remove(&ask) else { return };
         let asks = &mut self.members;
         asks.under_way[lane as usize] -= 1;
-        asks.full_until = self.now.after(QUEUE_FULL_PAUSE);
+        asks.full_until = cx.now.after(QUEUE_FULL_PAUSE);
         match (lane, part.failed_at, &part.sessions[..]) {
             (Lane::Probe, ..) => asks.wants_probe = true,
             (Lane::Suspect, _, sessions) => asks.suspects.extend(sessions.iter().map(|at| (asks.full_until, *at))),
             (Lane::Single, failed_at, sessions) => {
-                sessions.iter().for_each(|at| asks.singles.push_front((*at, failed_at.unwrap_or(self.now))));
+                sessions.iter().for_each(|at| asks.singles.push_front((*at, failed_at.unwrap_or(cx.now))));
             }
             (Lane::Set, None, sessions) => sessions.iter().rev().for_each(|at| asks.wanted.push_front(*at)),
             (Lane::Set, Some(_), _) => asks.parts.push_front(part),

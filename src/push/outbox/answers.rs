@@ -39,15 +39,16 @@ impl From<Malformed> for Mismatch {
 
 impl Outbox {
     pub(super) fn take_answers(&mut self, data: &Bytes, protocol: Protocol, now: Nanos, effects: &mut Effects) {
-        let result = if self.partial.is_empty() {
-            self.read_frames(data, protocol, now, effects).map(|used| self.partial.extend_from_slice(&data[used..]))
+        let result = if self.stream.partial.is_empty() {
+            self.read_frames(data, protocol, now, effects)
+                .map(|used| self.stream.partial.extend_from_slice(&data[used..]))
         } else {
-            let mut joined = std::mem::take(&mut self.partial);
+            let mut joined = std::mem::take(&mut self.stream.partial);
             joined.extend_from_slice(data);
             let result = self.read_frames(&joined, protocol, now, effects);
             result.map(|used| {
                 joined.drain(..used);
-                self.partial = joined;
+                self.stream.partial = joined;
             })
         };
         if let Err(Mismatch(why)) = result {
@@ -58,7 +59,7 @@ impl Outbox {
     /// It counts as a break at the push at the front.
     fn take_misfit(&mut self, why: &str, now: Nanos, effects: &mut Effects) {
         effects.activity.answer_mismatches += 1;
-        let front = self.items.front().filter(|item| item.is_written());
+        let front = self.queue.front().filter(|item| item.is_written());
         let of = front.map_or(String::new(), |item| format!(" (it was msg_id {}'s turn)", item.bundle.msg_id));
         let ended = self.suspect_front(Break::Misfit, now, effects);
         effects.warning = Some(match ended {
@@ -85,7 +86,7 @@ impl Outbox {
                 let is_ok = self.take_stream_answer(answer, now, effects)?;
                 // The answers for one bundle are the same bytes, so after the first one a compare is enough.
                 while is_ok
-                    && self.items.front().is_some_and(|front| front.answer_place > 0)
+                    && self.queue.front().is_some_and(|front| front.answer_place > 0)
                     && data[at..].starts_with(frame)
                 {
                     at += frame.len();
@@ -107,7 +108,7 @@ impl Outbox {
                 _ => {}
             }
         }
-        let front = self.items.front().ok_or(Mismatch("an answer came for nothing that was sent"))?;
+        let front = self.queue.front().ok_or(Mismatch("an answer came for nothing that was sent"))?;
         if front.bundle.msg_id != msg_id {
             return Err(Mismatch("an answer's msg_id is not the request's"));
         }
@@ -117,7 +118,7 @@ impl Outbox {
     }
 
     fn answer_next(&mut self, refusal: Option<Refusal>, now: Nanos, effects: &mut Effects) -> Result<(), Mismatch> {
-        let item = self.items.front_mut().ok_or(Mismatch("an answer came for nothing that was sent"))?;
+        let item = self.queue.front_mut().ok_or(Mismatch("an answer came for nothing that was sent"))?;
         let skip = item.bundle.skip;
         item.answer_place += u32::from(item.answer_place == skip);
         if item.answer_place >= item.write_place {
@@ -138,7 +139,7 @@ impl Outbox {
 
     /// One PushBatchResponse.
     fn take_batch_answer(&mut self, answer: &[u8], now: Nanos, effects: &mut Effects) -> Result<(), Mismatch> {
-        let (expected, items) = *self.batches.front().ok_or(Mismatch("an answer came for no batch"))?;
+        let (expected, items) = *self.stream.batches.front().ok_or(Mismatch("an answer came for no batch"))?;
         let mut batch_id = 0;
         let mut fields = Fields::new(answer);
         while let Some(field) = fields.next_field()? {
@@ -153,12 +154,13 @@ impl Outbox {
         while let Some(field) = fields.next_field()? {
             if let (2, Value::Bytes(failure)) = (field.number, field.value) {
                 let failure = Failure::read(failure)?;
-                let found = self.items.iter_mut().take(items).find(|item| item.bundle.msg_id == failure.msg_id);
+                let found =
+                    self.queue.sent_mut().iter_mut().take(items).find(|item| item.bundle.msg_id == failure.msg_id);
                 failure.note_in(found.ok_or(Mismatch("a batch's failure names a push that was not in it"))?)?;
             }
         }
         self.note_answer(now);
-        self.batches.pop_front();
+        self.stream.batches.pop_front();
         for _ in 0..items {
             self.complete_front(now, effects);
         }
@@ -166,37 +168,37 @@ impl Outbox {
     }
 
     pub(super) fn take_call(&mut self, call: u32, answer: Result<Bytes, CallError>, now: Nanos, effects: &mut Effects) {
-        let index = call.wrapping_sub(self.front_no as u32) as usize;
-        let is_known = self.items.get(index).is_some_and(|item| item.is_written() && !item.is_done);
+        let index = call.wrapping_sub(self.queue.front_no as u32) as usize;
+        let is_known = self.queue.get(index).is_some_and(|item| item.is_written() && !item.is_done);
         if !is_known {
             return;
         }
         match answer {
             Ok(bytes) => {
-                let noted = Failure::read(&bytes).and_then(|failure| failure.note_in(&mut self.items[index]));
+                let noted = Failure::read(&bytes).and_then(|failure| failure.note_in(&mut self.queue[index]));
                 if let Err(Mismatch(why)) = noted {
                     return self.take_misfit(why, now, effects);
                 }
             }
             Err(CallError { code: OK, message }) => return self.take_misfit(&message, now, effects),
             // Of one that has answered calls on this connection, it is a word about this call.
-            Err(CallError { code: UNIMPLEMENTED, .. }) if !self.has_answered => {
+            Err(CallError { code: UNIMPLEMENTED, .. }) if !self.stream.has_answered => {
                 return self.give_up_unary(now, effects);
             }
             Err(CallError { code, message })
                 if code == UNIMPLEMENTED || FAILED_CODES.contains(&code) || NOT_NOW_CODES.contains(&code) =>
             {
-                let is_doubtful = NOT_NOW_CODES.contains(&code) && !self.is_half_over(&self.items[index], now);
+                let is_doubtful = NOT_NOW_CODES.contains(&code) && !self.is_half_over(&self.queue[index], now);
                 if !self.is_to_blame(index) || is_doubtful {
                     return self.call_again(index, format!("Push answered code {code}: {message}"), now, effects);
                 }
-                let msg_id = self.items[index].bundle.msg_id;
+                let msg_id = self.queue[index].bundle.msg_id;
                 let what =
                     format!("Push answered code {code} each time to msg_id {msg_id} ({message}): it is not pushed");
                 effects.warning = Some(("gateway_push_broken", what));
-                refuse_all(&mut self.items[index], Refusal::Other);
+                refuse_all(&mut self.queue[index], Refusal::Other);
             }
-            Err(_) => refuse_all(&mut self.items[index], Refusal::Other),
+            Err(_) => refuse_all(&mut self.queue[index], Refusal::Other),
         }
         self.note_answer(now);
         self.finish_call(index, now, effects);
@@ -204,15 +206,15 @@ impl Outbox {
 
     /// Something was answered, and it fits.
     fn note_answer(&mut self, now: Nanos) {
-        self.failures_in_row = 0;
-        self.has_answered = true;
+        self.health.failures_in_row = 0;
+        self.stream.has_answered = true;
         self.moved_at = now;
     }
 
     fn give_up_unary(&mut self, now: Nanos, effects: &mut Effects) {
-        self.refused_protocols.push(Protocol::Unary);
+        self.peer.refused_protocols.push(Protocol::Unary);
         if self.protocol().is_none() {
-            self.refused_protocols.clear();
+            self.peer.refused_protocols.clear();
             effects.warning = Some(("gateway_no_protocol", "it implements none of the push rpcs".to_owned()));
         }
         self.cut(now, effects);
@@ -220,7 +222,7 @@ impl Outbox {
 
     /// An item in the middle is answered: its result goes home, its place is kept until those before it are done.
     fn finish_call(&mut self, index: usize, now: Nanos, effects: &mut Effects) {
-        let item = &mut self.items[index];
+        let item = &mut self.queue[index];
         let (recipients, bytes) = (item.bundle.recipients(), item.bundle.load().bytes);
         let done = Item {
             bundle: item.bundle.clone(),
@@ -234,10 +236,10 @@ impl Outbox {
             is_done: false,
         };
         item.is_done = true;
-        self.backlog -= recipients;
-        self.backlog_bytes -= bytes;
+        self.queue.backlog -= recipients;
+        self.queue.backlog_bytes -= bytes;
         self.complete(done, now, effects);
-        while self.items.front().is_some_and(|front| front.is_done) {
+        while self.queue.front().is_some_and(|front| front.is_done) {
             self.end_front(RecipientEnd::TimedOut, effects);
         }
     }

@@ -145,29 +145,31 @@ impl Names {
 impl Outbox {
     /// `PushMessage`: a frame a recipient.
     pub(super) fn write_stream(&mut self, at: GatewayIx, stream: StreamNo, now: Nanos, effects: &mut Effects) {
-        let end = self.in_turn(self.writable(), now);
-        while self.written < end && self.unsent_bytes < STREAM_UNSENT_BYTES_MAX {
-            let mut chunk = Vec::with_capacity(self.chunk_capacity(end));
-            while chunk.len() < CHUNK_BYTES && self.written < end {
-                self.items.get(self.written + ITEMS_FORESEEN).inspect(|later| later.prefetch_names());
-                let item = &mut self.items[self.written];
-                self.encoder.put_stream_frames(item, &mut chunk);
+        let mut left = self.in_turn(now);
+        while left > 0 && self.stream.unsent_bytes < STREAM_UNSENT_BYTES_MAX {
+            let mut chunk = Vec::with_capacity(self.chunk_capacity(left));
+            while chunk.len() < CHUNK_BYTES && left > 0 {
+                let queued = self.queue.queued_mut();
+                queued.get(ITEMS_FORESEEN).inspect(|later| later.prefetch_names());
+                let Some(item) = queued.front_mut() else { break };
+                self.stream.encoder.put_stream_frames(item, &mut chunk);
                 if item.write_place < item.end_place() {
                     break;
                 }
                 item.written_at = now;
                 effects.outbox_waits.push(now.since(item.bundle.made_at));
-                self.note_written();
+                self.queue.note_written();
+                left -= 1;
             }
             self.send(at, stream, chunk, effects);
         }
     }
 
-    /// What waits before `end`, to the byte (so that the chunk needs no second piece of memory); at most a full chunk and the
+    /// What the next `items` take, to the byte (so that the chunk needs no second piece of memory); at most a full chunk and the
     /// frame that fills it.
-    fn chunk_capacity(&self, end: usize) -> usize {
+    fn chunk_capacity(&self, items: usize) -> usize {
         let mut bytes = 0;
-        for item in self.items.range(self.written..end) {
+        for item in self.queue.queued().iter().take(items) {
             let frame = frame_len_without_name(&item.bundle);
             bytes += item.unwritten_bytes(frame);
             if bytes > CHUNK_BYTES {
@@ -179,16 +181,16 @@ impl Outbox {
 
     /// `PushBatch`: as many bundles a frame as fit [`BATCH_FRAME_BYTES`], at least one.
     pub(super) fn write_batches(&mut self, at: GatewayIx, stream: StreamNo, now: Nanos, effects: &mut Effects) {
-        let end = self.in_turn(self.writable(), now);
-        while self.written < end && self.unsent_bytes < STREAM_UNSENT_BYTES_MAX {
-            let batch_id = self.next_batch;
-            self.next_batch += 1;
-            let (bundles, length) = self.next_batch_len(end, 1 + varint_len(batch_id));
+        let mut left = self.in_turn(now);
+        while left > 0 && self.stream.unsent_bytes < STREAM_UNSENT_BYTES_MAX {
+            let batch_id = self.stream.next_batch;
+            self.stream.next_batch += 1;
+            let (bundles, length) = self.next_batch_len(left, 1 + varint_len(batch_id));
             let mut frame = Vec::with_capacity(GRPC_HEAD_BYTES + length);
             put_grpc_head(&mut frame, length);
             frame.push(BATCH_ID_TAG);
             put_varint(&mut frame, batch_id);
-            for item in self.items.range_mut(self.written..self.written + bundles) {
+            for item in self.queue.queued_mut().iter_mut().take(bundles) {
                 let names = Names::of(item);
                 frame.push(PUSHES_TAG);
                 put_varint(&mut frame, names.request_len(&item.bundle) as u64);
@@ -198,17 +200,18 @@ impl Outbox {
                 effects.outbox_waits.push(now.since(item.bundle.made_at));
             }
             debug_assert_eq!(frame.len(), GRPC_HEAD_BYTES + length);
-            (0..bundles).for_each(|_| self.note_written());
-            self.batches.push_back((batch_id, bundles));
+            (0..bundles).for_each(|_| self.queue.note_written());
+            left -= bundles;
+            self.stream.batches.push_back((batch_id, bundles));
             self.send(at, stream, frame, effects);
         }
     }
 
-    /// How many of the bundles that wait before `end` go into one batch, and its length; `length` is that of an empty one.
-    fn next_batch_len(&self, end: usize, mut length: usize) -> (usize, usize) {
+    /// How many of the next `items` go into one batch, and its length; `length` is that of an empty one.
+    fn next_batch_len(&self, items: usize, mut length: usize) -> (usize, usize) {
         let mut bundles = 0;
         let mut highest_msg_id = i64::MIN;
-        for item in self.items.range(self.written..end) {
+        for item in self.queue.queued().iter().take(items) {
             let push = Names::of(item).request_len(&item.bundle);
             let push = 1 + varint_len(push as u64) + push;
             // A batch's answer names a push by its msg_id only: no two of the same in one batch.
@@ -224,7 +227,7 @@ impl Outbox {
     }
 
     fn send(&mut self, at: GatewayIx, stream: StreamNo, chunk: Vec<u8>, effects: &mut Effects) {
-        self.unsent_bytes += chunk.len();
+        self.stream.unsent_bytes += chunk.len();
         effects.activity.frame_bytes += chunk.len() as u64;
         effects.outputs.push(Output::Send { gateway: at, stream, chunk: Bytes::from(chunk) });
     }
@@ -233,17 +236,17 @@ impl Outbox {
     /// may overtake each other in the gateway, and a session's events must not. The parts of one event may, for none of its
     /// recipients is in two.
     pub(super) fn make_calls(&mut self, at: GatewayIx, stream: StreamNo, now: Nanos, effects: &mut Effects) {
-        if self.calls_from > now {
+        if self.stream.calls_from > now {
             return;
         }
-        self.calls_from = Nanos(0);
+        self.stream.calls_from = Nanos(0);
         let (mut open, mut parts_open) = self.calls_open();
         let mut turns = [None; UNARY_CALLS_MAX];
         for index in 0..self.writable().min(UNARY_CALLS_LOOKED_AT) {
             if open == UNARY_CALLS_MAX {
                 break;
             }
-            let item = &self.items[index];
+            let item = &self.queue[index];
             if item.is_done {
                 continue;
             }
@@ -256,7 +259,7 @@ impl Outbox {
             if item.is_written() || !is_its_turn || (is_part && parts_open >= self.part_calls_max(item, now)) {
                 continue;
             }
-            let item = &mut self.items[index];
+            let item = &mut self.queue[index];
             open += 1;
             parts_open += usize::from(is_part);
             let names = Names::of(item);
@@ -268,15 +271,15 @@ impl Outbox {
             item.written_at = now;
             effects.outbox_waits.push(now.since(item.bundle.made_at));
             effects.activity.frame_bytes += request.len() as u64;
-            let call = (self.front_no + index as u64) as u32;
-            self.written = self.written.max(index + 1);
+            let call = (self.queue.front_no + index as u64) as u32;
+            self.queue.note_called(index);
             effects.outputs.push(Output::Call { gateway: at, stream, call, request: Bytes::from(request) });
         }
     }
 
     /// Calls without an answer, and how many of them are about parts of large groups.
     fn calls_open(&self) -> (usize, usize) {
-        let open = self.items.range(..self.written).filter(|item| item.is_written() && !item.is_done);
+        let open = self.queue.sent().iter().filter(|item| item.is_written() && !item.is_done);
         open.fold((0, 0), |(calls, parts), item| (calls + 1, parts + usize::from(item.bundle.group.is_part)))
     }
 }

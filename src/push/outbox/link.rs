@@ -41,19 +41,19 @@ pub(super) enum Leave {
 impl Outbox {
     /// The registry lists the gateway, new or changed.
     pub fn list(&mut self, record: GatewayRecord, now: Nanos) {
-        self.unlisted_at = None;
-        let is_change = self.record.as_ref().is_some_and(|known| *known != record);
-        if self.record.is_none() || is_change {
-            self.refused_protocols.clear();
-            self.failures_in_row = 0;
+        self.peer.unlisted_at = None;
+        let is_change = self.peer.record.as_ref().is_some_and(|known| *known != record);
+        if self.peer.record.is_none() || is_change {
+            self.peer.refused_protocols.clear();
+            self.health.failures_in_row = 0;
         }
-        self.record = Some(record);
-        match self.link {
+        self.peer.record = Some(record);
+        match self.stream.link {
             Link::Open { stream, protocol } | Link::Opening { stream, protocol } if is_change => {
                 let until = now.after(GATEWAY_SWITCH_DEADLINE);
-                self.link = Link::Leaving { stream, protocol, until, is_told: false, why: Leave::Ours };
+                self.stream.link = Link::Leaving { stream, protocol, until, is_told: false, why: Leave::Ours };
             }
-            Link::Backoff { .. } if is_change => self.link = Link::Closed,
+            Link::Backoff { .. } if is_change => self.stream.link = Link::Closed,
             _ => {}
         }
     }
@@ -61,7 +61,7 @@ impl Outbox {
     /// The registry lists the gateway no longer. A registration may be lost while its gateway lives: its address is used for
     /// `registry.forget_after` longer, and a stream that is open as long as it is.
     pub fn unlist(&mut self, now: Nanos) {
-        self.unlisted_at = Some(now);
+        self.peer.unlisted_at = Some(now);
     }
 
     /// The engine stops: the stream ends as soon as nothing waits.
@@ -71,14 +71,14 @@ impl Outbox {
 
     /// Whether a stream is open, being opened or being closed.
     pub fn has_stream(&self) -> bool {
-        !matches!(self.link, Link::Closed | Link::Backoff { .. })
+        !matches!(self.stream.link, Link::Closed | Link::Backoff { .. })
     }
 
     /// What is being done about the gateway.
     pub fn state(&self) -> GatewayState {
-        match self.link {
-            _ if self.record.is_none() => GatewayState::Unknown,
-            _ if self.unlisted_at.is_some() => GatewayState::Draining,
+        match self.stream.link {
+            _ if self.peer.record.is_none() => GatewayState::Unknown,
+            _ if self.peer.unlisted_at.is_some() => GatewayState::Draining,
             Link::Closed => GatewayState::Idle,
             Link::Backoff { .. } => GatewayState::Backoff,
             Link::Opening { .. } => GatewayState::Opening,
@@ -89,24 +89,24 @@ impl Outbox {
 
     /// The protocol that is spoken, or would be.
     pub fn protocol(&self) -> Option<Protocol> {
-        let announced = self.record.as_ref()?.protocols.best()?;
+        let announced = self.peer.record.as_ref()?.protocols.best()?;
         let steps = [Protocol::Batch, Protocol::Stream, Protocol::Unary];
         let from = steps.iter().position(|step| *step == announced)?;
-        steps[from..].iter().copied().find(|step| !self.refused_protocols.contains(step))
+        steps[from..].iter().copied().find(|step| !self.peer.refused_protocols.contains(step))
     }
 
     fn endpoints(&self) -> Option<Vec<Endpoint>> {
-        self.record.as_ref().map(|record| record.endpoints.clone())
+        self.peer.record.as_ref().map(|record| record.endpoints.clone())
     }
 
     pub(super) fn take_closed(&mut self, end: StreamEnd, now: Nanos, effects: &mut Effects) {
-        let (protocol, left) = match self.link {
+        let (protocol, left) = match self.stream.link {
             Link::Opening { protocol, .. } | Link::Open { protocol, .. } => (Some(protocol), None),
             Link::Leaving { protocol, why, .. } => (Some(protocol), Some(why)),
             _ => (None, Some(Leave::Ours)),
         };
         let ended = self.suspect_for(&end, left, now, effects);
-        self.link = Link::Closed;
+        self.stream.link = Link::Closed;
         self.forget_written(effects);
         if left == Some(Leave::Probe) && protocol.is_some_and(|protocol| self.take_probed(&end, protocol)) {
             return;
@@ -126,9 +126,9 @@ impl Outbox {
     }
 
     pub(super) fn step_down(&mut self, from: Option<Protocol>, now: Nanos, effects: &mut Effects) {
-        self.refused_protocols.extend(from);
+        self.peer.refused_protocols.extend(from);
         if self.protocol().is_none() {
-            self.refused_protocols.clear();
+            self.peer.refused_protocols.clear();
             let why = "it implements none of PushBatch, PushMessage and Push".to_owned();
             self.back_off("gateway_no_protocol", why, now, effects);
         }
@@ -142,16 +142,16 @@ impl Outbox {
 
     /// Nothing the first time; answers that fit begin the count anew, unless it happens again and again.
     fn pause_after_failures(&mut self, now: Nanos) {
-        self.unrest.note(false, now);
-        match self.failures_in_row.max(self.unrest.failures(now)) {
-            0 => self.failures_in_row = 1,
+        self.health.unrest.note(false, now);
+        match self.health.failures_in_row.max(self.health.unrest.failures(now)) {
+            0 => self.health.failures_in_row = 1,
             _ => self.pause(now),
         }
     }
 
     fn pause(&mut self, now: Nanos) {
         let until = now.after(self.next_pause(now));
-        self.link = Link::Backoff { until };
+        self.stream.link = Link::Backoff { until };
     }
 
     /// Between half of the pause after so many failures and all of it, spread over gateways and tries without a source of
@@ -159,32 +159,24 @@ impl Outbox {
     pub(super) fn jittered_backoff(&self, failures: u32) -> Duration {
         let (first, longest) = RECONNECT_BACKOFF;
         let pause = first.saturating_mul(1 << failures.min(10)).min(longest);
-        let mixed = (u64::from(self.id_hash) ^ u64::from(self.last_stream.0) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (u64::from(self.peer.id_hash) ^ u64::from(self.stream.last_stream.0) << 32)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let thousandths = 500 + (mixed >> 40) % 501;
         pause.mul_f64(thousandths as f64 / 1000.0)
     }
 
     /// What was written and not answered is written again on the next stream.
     fn forget_written(&mut self, effects: &mut Effects) {
-        for item in self.items.iter_mut().take(self.written + 1) {
-            if item.write_place > item.answer_place && !item.is_done {
-                effects.activity.resent_recipients += u64::from(item.write_place - item.answer_place);
-            }
-            item.rewind();
-        }
-        // They kept the places of calls on this stream; on the next one they would be written like any other.
-        self.items.retain(|item| !item.is_done);
-        self.written = 0;
-        self.turns.begin_anew(self.items.iter());
-        self.batches.clear();
-        self.partial.clear();
-        self.unsent_bytes = 0;
-        self.calls_from = Nanos(0);
+        effects.activity.resent_recipients += self.queue.forget_written();
+        self.stream.batches.clear();
+        self.stream.partial.clear();
+        self.stream.unsent_bytes = 0;
+        self.stream.calls_from = Nanos(0);
     }
 
     /// The answers cannot be trusted, or do not come: the stream is dropped, and another opened after a pause.
     pub(super) fn cut(&mut self, now: Nanos, effects: &mut Effects) {
-        let stream = match self.link {
+        let stream = match self.stream.link {
             Link::Open { stream, .. } | Link::Opening { stream, .. } | Link::Leaving { stream, .. } => stream,
             Link::Closed | Link::Backoff { .. } | Link::Cutting { .. } => return,
         };
@@ -192,21 +184,21 @@ impl Outbox {
         let warning = effects.warning.take();
         self.back_off("gateway_broken", String::new(), now, effects);
         effects.warning = warning;
-        if let Link::Backoff { until } = self.link {
-            self.link = Link::Cutting { stream, until };
+        if let Link::Backoff { until } = self.stream.link {
+            self.stream.link = Link::Cutting { stream, until };
         }
     }
 
     /// Whether the link wants to be looked at without anything having happened to it.
     pub(super) fn is_link_due(&self, now: Nanos) -> bool {
-        match self.link {
-            Link::Closed => !self.items.is_empty(),
+        match self.stream.link {
+            Link::Closed => !self.queue.is_empty(),
             Link::Backoff { until } => until <= now,
             Link::Leaving { until, .. } => until <= now,
             Link::Cutting { .. } => true,
             Link::Opening { .. } => false,
             Link::Open { .. } => {
-                (self.items.is_empty() && self.is_over(now)) || self.has_parts_waiting() || self.are_calls_due(now)
+                (self.queue.is_empty() && self.is_over(now)) || self.has_parts_waiting() || self.are_calls_due(now)
             }
         }
     }
@@ -214,34 +206,40 @@ impl Outbox {
     /// Whether an open stream that has nothing to carry is to be closed.
     fn is_over(&self, now: Nanos) -> bool {
         let quiet = now.since(self.moved_at);
-        let has_left = self.unlisted_at.is_some_and(|at| now.since(at) >= GATEWAY_DRAIN_QUIET);
+        let has_left = self.peer.unlisted_at.is_some_and(|at| now.since(at) >= GATEWAY_DRAIN_QUIET);
         self.is_stopping || quiet >= GATEWAY_IDLE_CLOSE || (has_left && quiet >= GATEWAY_DRAIN_QUIET)
     }
 
     pub(super) fn link_up(&mut self, at: GatewayIx, now: Nanos, effects: &mut Effects) {
-        if let Link::Cutting { stream, until } = self.link {
+        if let Link::Cutting { stream, until } = self.stream.link {
             effects.outputs.push(Output::Cut { gateway: at, stream });
-            self.link = Link::Backoff { until };
+            self.stream.link = Link::Backoff { until };
         }
-        let may_open =
-            matches!(self.link, Link::Closed) || matches!(self.link, Link::Backoff { until } if until <= now);
-        if !may_open || self.items.is_empty() || self.is_gone(now) {
+        let may_open = matches!(self.stream.link, Link::Closed)
+            || matches!(self.stream.link, Link::Backoff { until } if until <= now);
+        if !may_open || self.queue.is_empty() || self.is_gone(now) {
             return;
         }
         let (Some(endpoints), Some(protocol)) = (self.endpoints(), self.protocol()) else { return };
-        self.last_stream.0 += 1;
-        let stream = self.last_stream;
+        self.stream.last_stream.0 += 1;
+        let stream = self.stream.last_stream;
         let protocol = self.probe_with(stream, protocol).unwrap_or(protocol);
         effects.activity.stream_opens += 1;
-        effects.outputs.push(Output::Open { gateway: at, stream, gateway_id: self.id.clone(), endpoints, protocol });
-        self.link = Link::Opening { stream, protocol };
+        effects.outputs.push(Output::Open {
+            gateway: at,
+            stream,
+            gateway_id: self.peer.id.clone(),
+            endpoints,
+            protocol,
+        });
+        self.stream.link = Link::Opening { stream, protocol };
     }
 
     pub(super) fn link_down(&mut self, at: GatewayIx, now: Nanos, effects: &mut Effects) {
-        match &mut self.link {
+        match &mut self.stream.link {
             Link::Leaving { stream, until, .. } if *until <= now => {
                 effects.outputs.push(Output::Cut { gateway: at, stream: *stream });
-                self.link = Link::Closed;
+                self.stream.link = Link::Closed;
                 self.forget_written(effects);
                 self.link_up(at, now, effects);
             }
@@ -249,12 +247,12 @@ impl Outbox {
                 *is_told = true;
                 effects.outputs.push(Output::Finish { gateway: at, stream: *stream });
             }
-            Link::Open { stream, protocol } if self.items.is_empty() => {
+            Link::Open { stream, protocol } if self.queue.is_empty() => {
                 let (stream, protocol) = (*stream, *protocol);
                 if self.is_over(now) {
                     effects.outputs.push(Output::Finish { gateway: at, stream });
                     let until = now.after(GATEWAY_SWITCH_DEADLINE);
-                    self.link = Link::Leaving { stream, protocol, until, is_told: true, why: Leave::Ours };
+                    self.stream.link = Link::Leaving { stream, protocol, until, is_told: true, why: Leave::Ours };
                 }
             }
             _ => {}
@@ -263,7 +261,7 @@ impl Outbox {
 
     /// A fact about the stream; facts about an older one are dropped.
     pub fn take(&mut self, about: StreamNo, fact: StreamFact, now: Nanos, effects: &mut Effects) {
-        let (stream, protocol) = match self.link {
+        let (stream, protocol) = match self.stream.link {
             Link::Opening { stream, protocol } | Link::Open { stream, protocol } => (stream, protocol),
             Link::Leaving { stream, protocol, .. } => (stream, protocol),
             Link::Closed | Link::Backoff { .. } | Link::Cutting { .. } => return,
@@ -273,22 +271,22 @@ impl Outbox {
         }
         match fact {
             StreamFact::Opened => {
-                if let Link::Opening { .. } = self.link {
+                if let Link::Opening { .. } = self.stream.link {
                     let until = now.after(GATEWAY_SWITCH_DEADLINE);
-                    self.link = match self.suspect.is_probe(stream) {
+                    self.stream.link = match self.health.suspect.is_probe(stream) {
                         true => Link::Leaving { stream, protocol, until, is_told: false, why: Leave::Probe },
                         false => Link::Open { stream, protocol },
                     };
-                    self.has_answered = false;
+                    self.stream.has_answered = false;
                 }
             }
-            StreamFact::Taken(bytes) => self.unsent_bytes = self.unsent_bytes.saturating_sub(bytes),
+            StreamFact::Taken(bytes) => self.stream.unsent_bytes = self.stream.unsent_bytes.saturating_sub(bytes),
             StreamFact::Answers(data) => self.take_answers(&data, protocol, now, effects),
             StreamFact::CallAnswered { call, answer } => self.take_call(call, answer, now, effects),
             StreamFact::GoingAway => {
-                if let Link::Open { .. } = self.link {
+                if let Link::Open { .. } = self.stream.link {
                     let until = now.after(self.settings.delivery_timeout);
-                    self.link = Link::Leaving { stream, protocol, until, is_told: false, why: Leave::GoAway };
+                    self.stream.link = Link::Leaving { stream, protocol, until, is_told: false, why: Leave::GoAway };
                 }
             }
             StreamFact::Closed(end) => self.take_closed(end, now, effects),

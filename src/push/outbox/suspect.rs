@@ -118,12 +118,12 @@ impl Unrest {
 impl Outbox {
     /// How many items, from the front, may be on the stream.
     pub(super) fn writable(&self) -> usize {
-        self.items.len().min(self.suspect.window)
+        self.queue.len().min(self.health.suspect.window)
     }
 
     /// Whether one of the items may be what breaks the stream.
     pub(super) fn is_suspecting(&self) -> bool {
-        self.suspect.window != usize::MAX
+        self.health.suspect.window != usize::MAX
     }
 
     /// A stream ended that we did not end; what to say when the push at the front ended for that.
@@ -134,7 +134,7 @@ impl Outbox {
         now: Nanos,
         effects: &mut Effects,
     ) -> Option<String> {
-        let is_open = matches!(self.link, Link::Open { .. });
+        let is_open = matches!(self.stream.link, Link::Open { .. });
         let is_unary = self.protocol() == Some(Protocol::Unary);
         let how = match end {
             StreamEnd::Broken(_) => Break::Heard,
@@ -152,33 +152,37 @@ impl Outbox {
 
     /// The same for a stream that still is there.
     pub(super) fn suspect_front(&mut self, how: Break, now: Nanos, effects: &mut Effects) -> Option<String> {
-        let Suspect { front: before, breaks, window, probe } = self.suspect;
+        let Suspect { front: before, breaks, window, probe } = self.health.suspect;
         if how == Break::Misfit {
-            self.unrest.note(true, now);
-            self.suspect.window = 1;
+            self.health.unrest.note(true, now);
+            self.health.suspect.window = 1;
         }
-        let item = self.items.front().filter(|item| item.is_written() && !item.is_done)?;
+        let item = self.queue.front().filter(|item| item.is_written() && !item.is_done)?;
         // A stream that ends with nothing on it is how connections grow old.
-        if self.has_answered && how != Break::Misfit {
-            self.unrest.note(false, now);
+        if self.stream.has_answered && how != Break::Misfit {
+            self.health.unrest.note(false, now);
         }
-        if self.has_answered && window == usize::MAX && self.unrest.failures(now) == 0 && how != Break::Misfit {
+        if self.stream.has_answered
+            && window == usize::MAX
+            && self.health.unrest.failures(now) == 0
+            && how != Break::Misfit
+        {
             return None;
         }
-        let front = self.front_no;
+        let front = self.queue.front_no;
         let is_same = front == before && window == 1;
         let is_known = matches!(how, Break::Heard | Break::Misfit);
         let is_doubtful = how == Break::Unheard || (how == Break::NotNow && self.is_half_over(item, now));
         let is_evidence = is_known || (is_doubtful && probe == Probe::Passed);
         let breaks = if is_same { breaks + u8::from(is_evidence) } else { 0 };
         let probe = if is_doubtful { Probe::Due } else { Probe::None };
-        self.suspect = Suspect { front, breaks, window: 1, probe };
+        self.health.suspect = Suspect { front, breaks, window: 1, probe };
         if breaks < BREAKS_AT_ONE_PUSH_MAX {
             return None;
         }
         let msg_id = item.bundle.msg_id;
         // What an answer that did not fit said of some of its recipients is void.
-        self.items.front_mut()?.rewind();
+        self.queue.front_mut()?.rewind();
         self.end_front(RecipientEnd::BrokeStream, effects);
         Some(format!("its stream broke {breaks} times at msg_id {msg_id}, sent alone: that one is not pushed"))
     }
@@ -186,10 +190,10 @@ impl Outbox {
     /// Which protocol the next stream is for, when it is an empty one: any that ends one at its own will does, so a gateway of
     /// unary calls is asked for a stream that it need not know.
     pub(super) fn probe_with(&mut self, stream: StreamNo, protocol: Protocol) -> Option<Protocol> {
-        if self.suspect.probe != Probe::Due || self.front_no != self.suspect.front {
+        if self.health.suspect.probe != Probe::Due || self.queue.front_no != self.health.suspect.front {
             return None;
         }
-        self.suspect.probe = Probe::Sent(stream);
+        self.health.suspect.probe = Probe::Sent(stream);
         Some(if protocol == Protocol::Unary { Protocol::Stream } else { protocol })
     }
 
@@ -200,15 +204,15 @@ impl Outbox {
             StreamEnd::Unimplemented => self.protocol() != Some(protocol),
             _ => false,
         };
-        self.suspect.probe = if has_passed { Probe::Passed } else { Probe::None };
+        self.health.suspect.probe = if has_passed { Probe::Passed } else { Probe::None };
         has_passed
     }
 
     /// Unary only: the gateway failed with this call itself; whether the call is to blame: it failed often, while others were
     /// answered, or twice as often when there is no other to tell it by but those before.
     pub(super) fn is_to_blame(&mut self, index: usize) -> bool {
-        let (completed, has_answered) = (self.completed, self.has_answered);
-        let item = &mut self.items[index];
+        let (completed, has_answered) = (self.health.completed, self.stream.has_answered);
+        let item = &mut self.queue[index];
         if item.failures == 0 {
             item.completed_before = completed;
         }
@@ -225,25 +229,25 @@ impl Outbox {
 
     /// Unary only: no calls until the pause is over; the call is made again then, and what else is open is still answered.
     pub(super) fn call_again(&mut self, index: usize, why: String, now: Nanos, effects: &mut Effects) {
-        let item = &mut self.items[index];
+        let item = &mut self.queue[index];
         effects.activity.resent_recipients += u64::from(item.write_place - item.answer_place);
         item.rewind();
         // Calls that fail together are one failure.
-        if self.calls_from <= now {
-            self.calls_from = now.after(self.next_pause(now));
+        if self.stream.calls_from <= now {
+            self.stream.calls_from = now.after(self.next_pause(now));
             effects.warning = Some(("gateway_broken", why));
         }
     }
 
     /// Unary only: whether a pause is over that calls have waited for.
     pub(super) fn are_calls_due(&self, now: Nanos) -> bool {
-        self.calls_from > Nanos(0) && self.calls_from <= now
+        self.stream.calls_from > Nanos(0) && self.stream.calls_from <= now
     }
 
     /// How long the gateway is left alone after one more failure.
     pub(super) fn next_pause(&mut self, now: Nanos) -> Duration {
-        let failures = self.failures_in_row.max(self.unrest.failures(now));
-        self.failures_in_row = self.failures_in_row.saturating_add(1);
+        let failures = self.health.failures_in_row.max(self.health.unrest.failures(now));
+        self.health.failures_in_row = self.health.failures_in_row.saturating_add(1);
         self.jittered_backoff(failures)
     }
 }

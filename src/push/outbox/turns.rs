@@ -30,6 +30,12 @@ impl Turns {
         self.parts_written = self.parts_written.saturating_sub(usize::from(is_part && was_written));
     }
 
+    /// An item is written whole.
+    #[inline]
+    pub(super) fn written(&mut self, is_part: bool) {
+        self.parts_written += usize::from(is_part);
+    }
+
     /// Nothing counts as written any more, and this is what is left of the queue.
     pub(super) fn begin_anew<'a>(&mut self, items: impl Iterator<Item = &'a Item>) {
         self.parts = items.filter(|item| item.bundle.group.is_part).count();
@@ -39,24 +45,28 @@ impl Turns {
 
 impl Outbox {
     /// Puts an item where its turn is.
-    pub(super) fn queue(&mut self, item: Item, now: Nanos) {
+    pub(super) fn enqueue(&mut self, item: Item, now: Nanos) {
         if item.bundle.group.is_part {
-            self.turns.parts += 1;
-            return self.items.push_back(item);
+            self.queue.turns.parts += 1;
+            return self.queue.queued_like(&item).push_back(item);
         }
-        self.turns.small_at = Some(now);
-        let at = if self.has_parts_waiting() { self.place_before(&item, now) } else { self.items.len() };
-        self.items.insert(at, item);
+        self.queue.turns.small_at = Some(now);
+        if !self.has_parts_waiting() {
+            return self.queue.queued_like(&item).push_back(item);
+        }
+        let at = self.place_before(&item, now);
+        self.queue.queued_like(&item).insert(at, item);
     }
 
     /// Before the parts that an item may overtake: none behind which something of its own session stands, or a part that gives
     /// way no more. Few small groups may stand between: those of the parts' own sessions do. None of those that a broken
     /// stream is put down to: which of them breaks it is told by their order.
     fn place_before(&self, item: &Item, now: Nanos) -> usize {
-        let is_begun = self.items.get(self.written).is_some_and(Item::is_begun);
-        let first = if self.is_suspecting() { self.items.len() } else { self.written + usize::from(is_begun) };
-        let (mut place, mut between) = (self.items.len(), 0);
-        for (index, other) in self.items.range(first..).enumerate().rev() {
+        let queued = self.queue.queued();
+        let is_begun = queued.front().is_some_and(Item::is_begun);
+        let first = if self.is_suspecting() { queued.len() } else { usize::from(is_begun) };
+        let (mut place, mut between) = (queued.len(), 0);
+        for (index, other) in queued.range(first..).enumerate().rev() {
             let is_own = (other.bundle.home, other.bundle.session) == (item.bundle.home, item.bundle.session);
             let gives_way = self.gives_way(other, now);
             between += usize::from(!gives_way);
@@ -70,19 +80,20 @@ impl Outbox {
         place
     }
 
-    /// How many of `most` items, from the front, may be on the stream: while small groups come, few parts. What the stream has
-    /// no room for now is not looked at.
-    pub(super) fn in_turn(&self, most: usize, now: Nanos) -> usize {
+    /// How many of the items that are not written whole may be written now: while small groups come, few parts. What the stream
+    /// has no room for now is not looked at.
+    pub(super) fn in_turn(&self, now: Nanos) -> usize {
+        let most = self.writable().saturating_sub(self.queue.sent().len());
         if !self.is_shared(now) || !self.has_parts_waiting() {
             return most;
         }
-        let room = STREAM_UNSENT_BYTES_MAX.saturating_sub(self.unsent_bytes);
-        let mut left = PARTS_UNANSWERED_MAX.saturating_sub(self.turns.parts_written);
+        let room = STREAM_UNSENT_BYTES_MAX.saturating_sub(self.stream.unsent_bytes);
+        let mut left = PARTS_UNANSWERED_MAX.saturating_sub(self.queue.turns.parts_written);
         let mut bytes = 0;
-        for (index, item) in self.items.range(self.written..most).enumerate() {
+        for (index, item) in self.queue.queued().iter().take(most).enumerate() {
             let is_held = left == 0 && !item.is_begun() && self.gives_way(item, now);
             if is_held || bytes > room {
-                return self.written + index;
+                return index;
             }
             left = left.saturating_sub(usize::from(item.bundle.group.is_part));
             bytes += item.bundle.message.len();
@@ -97,21 +108,15 @@ impl Outbox {
 
     /// Whether there are parts that are not written: they may be held back, and then time alone lets them go.
     pub(super) fn has_parts_waiting(&self) -> bool {
-        self.turns.parts != self.turns.parts_written
+        self.queue.turns.parts != self.queue.turns.parts_written
     }
 
     fn is_shared(&self, now: Nanos) -> bool {
-        self.turns.small_at.is_some_and(|at| now.since(at) < SMALL_GROUPS_WITHIN)
+        self.queue.turns.small_at.is_some_and(|at| now.since(at) < SMALL_GROUPS_WITHIN)
     }
 
     fn gives_way(&self, item: &Item, now: Nanos) -> bool {
         let at_most = PARTS_GIVE_WAY.min(self.settings.delivery_timeout / PARTS_GIVE_WAY_PART);
         item.bundle.group.is_part && now.since(item.bundle.made_at) < at_most
-    }
-
-    /// The next item is written whole.
-    pub(super) fn note_written(&mut self) {
-        self.turns.parts_written += usize::from(self.items[self.written].bundle.group.is_part);
-        self.written += 1;
     }
 }

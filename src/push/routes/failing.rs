@@ -6,18 +6,36 @@ use super::RouteAsk;
 use crate::model::ids::{Nanos, SessionIx, UserIx};
 use crate::model::limits::{REFUSED_USERS_MAX, STORE_AWAY_PAUSE_MAX, SUSPECT_PAUSE_MAX};
 use crate::model::names::{Route, RouteList};
-use crate::push::Push;
+use crate::push::context::Context;
 use crate::push::evidence::Blame;
 use crate::push::members::suspect_pause;
+use crate::push::resolve::Resolve;
+use crate::push::routes::Woken;
 use crate::push::users::Known;
 
 /// Members looked at one by one rather than searched for each user of a set.
 const SEARCH_COST: usize = 16;
 
-impl Push {
+/// A failure of a user alone that is the user's own if the store is seen alive after it.
+#[derive(Debug)]
+pub(in crate::push) struct Charge {
+    pub(super) user: UserIx,
+    failed_at: Nanos,
+    why: String,
+}
+
+/// Who goes on without the route of a user who is refused.
+#[derive(Debug)]
+pub(in crate::push) struct GoneOn {
+    pub(in crate::push) woken: Woken,
+    /// There are too many such users: this one is to be forgotten when those have gone on.
+    pub(in crate::push) forgotten: Option<UserIx>,
+}
+
+impl Resolve {
     /// The user failed alone, and is asked for alone: whoever needs the route waits for that ask. It has a new number, so
     /// that its answer is as new as whoever waits.
-    pub(super) fn join_alone(&mut self, user: UserIx, no: u32) -> u32 {
+    pub(super) fn join_alone(&mut self, user: UserIx, no: u32, cx: &Context) -> u32 {
         self.users.set_asked(user, no);
         if self.routes.asks[&no].sent_at.is_some() {
             return no;
@@ -26,7 +44,7 @@ impl Push {
         let mut ask = self.routes.asks.remove(&no).expect("kept for as long as the user fails");
         let due = ask.due.expect("it failed, and is not under way");
         self.routes.suspects.remove(&(due, no));
-        let due = if ask.sessions.is_empty() && ask.holds.is_empty() { self.now } else { due };
+        let due = if ask.sessions.is_empty() && ask.holds.is_empty() { cx.now } else { due };
         ask.due = Some(due);
         let no = self.routes.enter(ask);
         self.routes.suspects.insert((due, no));
@@ -37,38 +55,46 @@ impl Push {
 
     /// An ask failed. A set that was refused is asked again in halves; one that had no answer as it was, unless others
     /// have succeeded since it failed before: a lost connection is nobody's fault.
-    pub(super) fn routes_failed(&mut self, no: u32, sent_at: Nanos, why: &str, is_answer: bool) {
+    pub(super) fn routes_failed(
+        &mut self,
+        no: u32,
+        sent_at: Nanos,
+        why: &str,
+        is_answer: bool,
+        cx: &mut Context,
+    ) -> Woken {
         let asks = &mut self.routes;
         let was_away = asks.outage.is_away();
-        asks.evidence.failed(self.now);
+        asks.evidence.failed(cx.now);
         asks.wants_probe = true;
         let ask = asks.asks.get_mut(&no).expect("looked at by the caller");
-        let before = ask.failed_at.replace(self.now);
+        let before = ask.failed_at.replace(cx.now);
         ask.failures = ask.failures.saturating_add(1);
         let (is_contradicted, failures) = (ask.is_contradicted, ask.failures);
         if ask.due.is_none() {
-            asks.outage.failed(self.now);
+            asks.outage.failed(cx.now);
             if asks.outage.is_away() {
                 asks.charges.clear();
             }
         }
         if ask.users.len() == 1 {
-            return self.user_failed(no, before, self.now.since(sent_at), why);
+            self.user_failed(no, before, cx.now.since(sent_at), why, cx);
+            return Woken::default();
         }
-        self.warn("routes_unavailable", || why.to_owned());
+        cx.warn("routes_unavailable", || why.to_owned());
         if is_contradicted || (is_answer && (!was_away || failures > 1)) {
-            self.split_routes(no);
-        } else {
-            self.routes.parts.push_back(no);
+            return self.split_routes(no);
         }
+        self.routes.parts.push_back(no);
+        Woken::default()
     }
 
     /// The store answered a set but for some users: those are asked for alone from here on; what is left of the ask, and the
     /// answers given, are the others'. Sessions that need one of those wait for the new asks when the ask's end wakes them.
-    pub(super) fn users_failed_in(&mut self, no: u32, routes: &RouteList, why: &str) -> RouteList {
+    pub(super) fn users_failed_in(&mut self, no: u32, routes: &RouteList, why: &str, cx: &mut Context) -> RouteList {
         self.routes.close_open();
         let asks = &mut self.routes;
-        asks.evidence.failed(self.now);
+        asks.evidence.failed(cx.now);
         asks.wants_probe = true;
         let ask = asks.asks.get_mut(&no).expect("looked at by the caller");
         let (users, holds) = (std::mem::take(&mut ask.users), std::mem::take(&mut ask.holds));
@@ -81,16 +107,16 @@ impl Push {
                 read.push(route);
             }
         }
-        let due = self.now.after(suspect_pause(1, Duration::ZERO));
+        let due = cx.now.after(suspect_pause(1, Duration::ZERO));
         for user in &unread {
-            let (users, failed_at, due_at) = (vec![*user], Some(self.now), Some(due));
+            let (users, failed_at, due_at) = (vec![*user], Some(cx.now), Some(due));
             let no = asks.enter(RouteAsk { users, failures: 1, failed_at, due: due_at, ..RouteAsk::default() });
             asks.suspects.insert((due, no));
             asks.alone.insert(*user, no);
             self.users.set_asked(*user, no);
         }
         let name = self.users.text(unread[0]).to_owned();
-        self.warn("routes_unavailable", || format!("user {name}: {why}"));
+        cx.warn("routes_unavailable", || format!("user {name}: {why}"));
         for (at, user) in holds {
             self.routes.ask(self.users.asked_in(user)).holds.push((at, user));
         }
@@ -98,7 +124,7 @@ impl Push {
     }
 
     /// A user failed alone.
-    fn user_failed(&mut self, no: u32, before: Option<Nanos>, took: Duration, why: &str) {
+    fn user_failed(&mut self, no: u32, before: Option<Nanos>, took: Duration, why: &str, cx: &mut Context) {
         let asks = &mut self.routes;
         let failing = asks.suspects.len() + usize::from(asks.suspect_sent) + 1;
         let ask = asks.asks.get_mut(&no).expect("looked at by the caller");
@@ -108,52 +134,49 @@ impl Push {
         let mut pause = suspect_pause(ask.failures, took);
         let tries = ask.tries.saturating_add(u32::from(is_accused));
         if is_accused {
-            pause = pause.max(self.settings.retry_interval);
+            pause = pause.max(cx.settings.retry_interval);
         }
-        if is_accused && tries > self.settings.max_retry {
+        if is_accused && tries > cx.settings.max_retry {
             // Nobody waits for it from here on: whoever needs it anew asks at once.
-            let over = (tries - self.settings.max_retry - 1).min(8);
+            let over = (tries - cx.settings.max_retry - 1).min(8);
             pause = pause.max((STORE_AWAY_PAUSE_MAX * (1 << over)).min(SUSPECT_PAUSE_MAX));
         }
-        let due = self.now.after(pause);
+        let due = cx.now.after(pause);
         ask.due = Some(due);
         asks.suspects.insert((due, no));
         asks.alone.insert(user, no);
         if is_accused {
-            return asks.charges.push((user, self.now, why.to_owned()));
+            return asks.charges.push(Charge { user, failed_at: cx.now, why: why.to_owned() });
         }
         let name = self.users.text(user).to_owned();
-        self.warn("routes_unavailable", || format!("user {name}: {why}"));
+        cx.warn("routes_unavailable", || format!("user {name}: {why}"));
     }
 
     /// The store answered: what was charged before that answer was asked for was no outage's doing. A probe is enough here,
     /// however many fail: that others succeed was seen before. Who is asked for again already is charged for that.
-    pub(super) fn confirm_route_charges(&mut self) {
-        for (user, failed_at, why) in std::mem::take(&mut self.routes.charges) {
-            if self.routes.evidence.blame(Some(failed_at), 1) == Blame::Store {
-                self.routes.charges.push((user, failed_at, why));
-                continue;
-            }
-            let Some(&no) = self.routes.alone.get(&user) else { continue };
-            let ask = self.routes.asks.get_mut(&no).expect("kept for as long as the user fails");
-            if ask.failed_at != Some(failed_at) || ask.sent_at.is_some() {
-                continue;
-            }
-            ask.tries = ask.tries.saturating_add(1);
-            let is_over = ask.tries > self.settings.max_retry;
-            let name = self.users.text(user).to_owned();
-            self.warn("route_refused", || format!("user {name} fails, others do not: {why}"));
-            if is_over {
-                self.go_on_without_route(no, user);
-            }
+    pub(in crate::push) fn confirm_route_charge(&mut self, charge: Charge, cx: &mut Context) -> Option<GoneOn> {
+        let Charge { user, failed_at, why } = charge;
+        if self.routes.evidence.blame(Some(failed_at), 1) == Blame::Store {
+            self.routes.charges.push(Charge { user, failed_at, why });
+            return None;
         }
+        let &no = self.routes.alone.get(&user)?;
+        let ask = self.routes.asks.get_mut(&no).expect("kept for as long as the user fails");
+        if ask.failed_at != Some(failed_at) || ask.sent_at.is_some() {
+            return None;
+        }
+        ask.tries = ask.tries.saturating_add(1);
+        let is_over = ask.tries > cx.settings.max_retry;
+        let name = self.users.text(user).to_owned();
+        cx.warn("route_refused", || format!("user {name} fails, others do not: {why}"));
+        is_over.then(|| self.go_on_without_route(no, user))
     }
 
     /// The store refuses this user's route and answers others: it counts as none until it is answered.
-    fn go_on_without_route(&mut self, no: u32, user: UserIx) {
+    fn go_on_without_route(&mut self, no: u32, user: UserIx) -> GoneOn {
         let asks = &mut self.routes;
         let ask = asks.asks.get_mut(&no).expect("looked at by the caller");
-        let (sessions, holds) = (std::mem::take(&mut ask.sessions), std::mem::take(&mut ask.holds));
+        let woken = Woken { sessions: std::mem::take(&mut ask.sessions), holds: std::mem::take(&mut ask.holds) };
         let is_one_too_many = asks.alone.len() > REFUSED_USERS_MAX;
         self.users.set_route(user, Known::Bad);
         if is_one_too_many {
@@ -163,15 +186,17 @@ impl Push {
             }
             asks.alone.remove(&user);
         }
-        self.wake(sessions, holds);
-        if is_one_too_many {
-            self.users.forget_route(user);
-            self.users.unname(&[user]);
-        }
+        GoneOn { woken, forgotten: is_one_too_many.then_some(user) }
+    }
+
+    /// Nobody asks any more for the route of a user who is refused: there are too many.
+    pub(in crate::push) fn forget_refused(&mut self, user: UserIx) {
+        self.users.forget_route(user);
+        self.users.unname(&[user]);
     }
 
     /// Halves of a set become sets of their own, each awaited by the sessions that have a member in it.
-    fn split_routes(&mut self, no: u32) {
+    fn split_routes(&mut self, no: u32) -> Woken {
         self.routes.close_open();
         let ask = self.routes.asks.remove(&no).expect("looked at by the caller");
         let (first, second) = ask.users.split_at(ask.users.len() / 2);
@@ -197,12 +222,14 @@ impl Push {
                 self.routes.ask(no).sessions.push(at);
             }
         }
-        self.wake(free, Vec::new());
+        Woken { sessions: free, holds: Vec::new() }
     }
 
     /// In which of two sets a session has members.
     fn awaits(&self, at: SessionIx, nos: [u32; 2], sets: [&[UserIx]; 2]) -> [bool; 2] {
-        let Some(members) = self.sessions[at].members.as_ref().map(|list| &list.users) else { return [false; 2] };
+        let Some(members) = self.sessions[at].members.as_ref().map(|list| &list.users) else {
+            return [false; 2];
+        };
         if members.len() > (sets[0].len() + sets[1].len()) * SEARCH_COST {
             return sets.map(|set| set.iter().any(|user| members.binary_search(user).is_ok()));
         }

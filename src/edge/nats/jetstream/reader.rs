@@ -175,7 +175,11 @@ impl<'a, 'b> Reading<'a, 'b> {
             });
             let (Some((consumer, delivery)), Some(reply)) = (known, reply) else {
                 if let Some(left_out) = self.hand.stray.may_say() {
-                    tracing::warn!(subject, left_out, "JetStream: received a message that is not a task-engine event; left alone");
+                    tracing::warn!(
+                        subject,
+                        left_out,
+                        "JetStream: received a message that is not a task-engine event; left alone"
+                    );
                 }
                 continue;
             };

@@ -1,0 +1,125 @@
+//! What every stage of the push path is handed: the time, the settings, what a turn may still do, what is counted, and where
+//! intentions go.
+//!
+//! Promises that it holds no state of any stage. Refuses to decide anything.
+
+use std::time::Duration;
+
+use crate::model::ids::{GatewayIx, Nanos, ShardId};
+use crate::push::facts::Output;
+use crate::push::gateways::TableBounds;
+use crate::push::inbox::InboxStore;
+use crate::push::stage_times::StageTimes;
+use crate::push::turn::Budget;
+use crate::push::warnings::Warnings;
+use crate::telemetry::metrics::Activity;
+
+/// What a shard's decisions depend on besides facts.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which shard this is.
+    pub shard: ShardId,
+    /// How many there are.
+    pub shards: u16,
+    /// How many events its source lets out to it at once; [`EVENTS_IN_FLIGHT_MAX`] when the source has no bound.
+    pub events_window: usize,
+    /// Users of one group at the most: [`GROUP_USERS_MAX`](crate::model::limits::GROUP_USERS_MAX), but where groups are to be cut that are small.
+    pub group_users_max: usize,
+    /// `members.cache_ttl`.
+    pub members_ttl: Duration,
+    /// `members.empty_wait`.
+    pub empty_wait: Duration,
+    /// `routes.cache` is `tracked`: while the store tells changes, a route holds until it does. Else each event asks.
+    pub caches_routes: bool,
+    /// `gateway.delivery_timeout`.
+    pub delivery_timeout: Duration,
+    /// `registry.forget_after`.
+    pub registry_forget_after: Duration,
+    /// How many gateways are known at once, and for how long.
+    pub gateway_table: TableBounds,
+    /// `consumer.max_retry`.
+    pub max_retry: u32,
+    /// `consumer.retry_interval`.
+    pub retry_interval: Duration,
+    /// `inbox.store`.
+    pub inbox: InboxStore,
+}
+
+/// What a stage is handed besides its own state.
+#[derive(Debug)]
+pub(super) struct Context {
+    /// The time of this turn.
+    pub(super) now: Nanos,
+    /// What the configuration says.
+    pub(super) settings: Settings,
+    /// What is left of this turn.
+    pub(super) budget: Budget,
+    /// The stop's deadline passed: nothing goes on.
+    pub(super) is_cut_off: bool,
+    /// What only a store that is away can end is given back.
+    pub(super) is_retreating: bool,
+    /// What was done besides ending events.
+    pub(super) activity: Activity,
+    /// How long the steps took.
+    pub(super) stages: StageTimes,
+    /// Intentions, in order.
+    pub(super) out: Vec<Output>,
+    warnings: Warnings,
+}
+
+impl Context {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
+            now: Nanos(0),
+            settings,
+            budget: Budget::default(),
+            is_cut_off: false,
+            is_retreating: false,
+            activity: Activity::default(),
+            stages: StageTimes::default(),
+            out: Vec::new(),
+            warnings: Warnings::default(),
+        }
+    }
+
+    /// Warns the operator, unless the same reason was given lately; the text is made only when it is sent.
+    pub(super) fn warn(&mut self, reason: &'static str, detail: impl FnOnce() -> String) {
+        self.warn_about(reason, None, detail);
+    }
+
+    /// The same about one gateway: each gateway has its own limit.
+    pub(super) fn warn_about(
+        &mut self,
+        reason: &'static str,
+        about: Option<GatewayIx>,
+        detail: impl FnOnce() -> String,
+    ) {
+        let Some(left_out) = self.warnings.may_say(reason, about, self.now) else { return };
+        let mut detail = detail();
+        if left_out > 0 {
+            detail = format!("{detail} ({left_out} more like this since it was last said)");
+        }
+        self.out.push(Output::Warn { reason, detail });
+    }
+
+    /// Warnings so far by reason, also those that were not said.
+    pub(super) fn warnings(&self) -> &[(&'static str, u64)] {
+        self.warnings.totals()
+    }
+
+    /// What was said of these gateways says nothing of the next ones at their places.
+    pub(super) fn forget_warnings(&mut self, is_one: impl Fn(GatewayIx) -> bool) {
+        self.warnings.forget(is_one);
+    }
+}
+
+impl Activity {
+    /// Adds what an outbox counted.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.stream_opens += other.stream_opens;
+        self.stream_breaks += other.stream_breaks;
+        self.answer_mismatches += other.answer_mismatches;
+        self.resent_recipients += other.resent_recipients;
+        self.frame_bytes += other.frame_bytes;
+    }
+}

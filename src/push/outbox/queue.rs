@@ -1,0 +1,176 @@
+//! The bundles of one outbox: what is not written whole, by class, and what is and waits for its answers.
+//!
+//! Promises that what is sent is answered in its order. Refuses to know streams: what counts as written is what it is told.
+
+use std::collections::VecDeque;
+use std::ops::{Index, IndexMut};
+
+use crate::push::outbox::Item;
+use crate::push::outbox::turns::Turns;
+
+/// Which bundles go before which. There is one class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// All bundles.
+    Normal,
+}
+
+impl Class {
+    const COUNT: usize = 1;
+
+    /// The class of a bundle.
+    fn of(_: &Item) -> Self {
+        Self::Normal
+    }
+}
+
+/// What an outbox holds.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    /// Not written whole. Only the first may be written in part.
+    queued: [VecDeque<Item>; Class::COUNT],
+    /// Written whole, without all answers. With unary calls also what was passed over: its place is kept.
+    sent: VecDeque<Item>,
+    /// The number of the item at the front, counted over the outbox's life.
+    pub(super) front_no: u64,
+    /// Recipients without an answer.
+    pub(super) backlog: usize,
+    /// Bytes of their messages.
+    pub(super) backlog_bytes: usize,
+    /// What is known of the parts of large groups.
+    pub(super) turns: Turns,
+}
+
+impl Index<usize> for Queue {
+    type Output = Item;
+    fn index(&self, index: usize) -> &Item {
+        match index.checked_sub(self.sent.len()) {
+            None => &self.sent[index],
+            Some(index) => &self.queued()[index],
+        }
+    }
+}
+
+impl IndexMut<usize> for Queue {
+    fn index_mut(&mut self, index: usize) -> &mut Item {
+        match index.checked_sub(self.sent.len()) {
+            None => &mut self.sent[index],
+            Some(index) => &mut self.queued_mut()[index],
+        }
+    }
+}
+
+impl Queue {
+    /// How many items there are.
+    pub(super) fn len(&self) -> usize {
+        self.sent.len() + self.queued().len()
+    }
+
+    /// Whether there is nothing.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.sent.is_empty() && self.queued().is_empty()
+    }
+
+    /// What is not written whole, of the class that is next.
+    #[inline]
+    pub(super) fn queued(&self) -> &VecDeque<Item> {
+        &self.queued[self.next_class()]
+    }
+
+    /// The same, to be changed.
+    #[inline]
+    pub(super) fn queued_mut(&mut self) -> &mut VecDeque<Item> {
+        let class = self.next_class();
+        &mut self.queued[class]
+    }
+
+    /// The same of the class of an item.
+    pub(super) fn queued_like(&mut self, item: &Item) -> &mut VecDeque<Item> {
+        &mut self.queued[Class::of(item) as usize]
+    }
+
+    #[inline]
+    fn next_class(&self) -> usize {
+        (0..Class::COUNT).find(|class| !self.queued[*class].is_empty()).unwrap_or(0)
+    }
+
+    /// What is written whole and has not all its answers.
+    #[inline]
+    pub(super) fn sent(&self) -> &VecDeque<Item> {
+        &self.sent
+    }
+
+    /// The same, to note answers.
+    pub(super) fn sent_mut(&mut self) -> &mut VecDeque<Item> {
+        &mut self.sent
+    }
+
+    /// The oldest item.
+    #[inline]
+    pub(super) fn front(&self) -> Option<&Item> {
+        self.sent.front().or_else(|| self.queued().front())
+    }
+
+    /// The same, to note answers.
+    #[inline]
+    pub(super) fn front_mut(&mut self) -> Option<&mut Item> {
+        if self.sent.is_empty() { self.queued_mut().front_mut() } else { self.sent.front_mut() }
+    }
+
+    /// The item of an index, counted from the front.
+    pub(super) fn get(&self, index: usize) -> Option<&Item> {
+        self.sent.get(index).or_else(|| self.queued().get(index - self.sent.len()))
+    }
+
+    /// The oldest item leaves.
+    pub(super) fn pop_front(&mut self) -> Option<Item> {
+        let was_sent = !self.sent.is_empty();
+        let item = if was_sent { self.sent.pop_front() } else { self.queued_mut().pop_front() }?;
+        self.front_no += 1;
+        self.turns.popped(item.bundle.group.is_part, was_sent);
+        if !item.is_done {
+            self.backlog -= item.bundle.recipients();
+            self.backlog_bytes -= item.bundle.load().bytes;
+        }
+        Some(item)
+    }
+
+    /// The next item is written whole.
+    #[inline]
+    pub(super) fn note_written(&mut self) {
+        if let Some(item) = self.queued_mut().pop_front() {
+            self.turns.written(item.bundle.group.is_part);
+            self.sent.push_back(item);
+        }
+    }
+
+    /// Unary only: the call about the item of this index is made. Those before it keep their places.
+    pub(super) fn note_called(&mut self, index: usize) {
+        while self.sent.len() <= index
+            && let Some(item) = self.queued_mut().pop_front()
+        {
+            self.sent.push_back(item);
+        }
+    }
+
+    /// Nothing counts as written any more; how many recipients were written and have no answer.
+    pub(super) fn forget_written(&mut self) -> u64 {
+        let mut unanswered = 0;
+        let begun = self.queued[self.next_class()].front_mut();
+        for item in self.sent.iter_mut().chain(begun) {
+            if item.write_place > item.answer_place && !item.is_done {
+                unanswered += u64::from(item.write_place - item.answer_place);
+            }
+            item.rewind();
+        }
+        while let Some(item) = self.sent.pop_back() {
+            // What is done kept the place of a call on the stream that is gone; on the next one it would be written again.
+            if !item.is_done {
+                self.queued_like(&item).push_front(item);
+            }
+        }
+        self.turns.begin_anew(self.queued.iter().flatten());
+        unanswered
+    }
+}

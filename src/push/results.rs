@@ -1,0 +1,119 @@
+//! A bundle's result comes home, and events end: the one place where an end is told to all stages.
+//!
+//! Promises that an event ends exactly once, when nothing of it is pending. Branches only; what each stage does with an end
+//! stands in the stage.
+
+use crate::model::ids::UserIx;
+use crate::model::outcome::{EventEnd, RecipientEnd};
+use crate::push::Push;
+use crate::push::bundle::{Bundle, BundleEnd, BundleResult, EventIx, Refusal};
+use crate::push::users::Known;
+
+impl Push {
+    /// An event ends that is not (or no longer) in its session's queue, and its source is told, of its repeats as well.
+    pub(super) fn end_event(&mut self, at: EventIx, end: EventEnd) {
+        let left = self.ledger.end(at, end, &mut self.cx);
+        if end == EventEnd::Settled {
+            self.intake.repeats.settled(left.key, self.cx.now);
+        } else {
+            self.intake.repeats.forget(left.key);
+        }
+        if let Some(session) = left.bundled_of
+            && self.resolve.event_ended(session)
+            && !self.cx.is_cut_off
+        {
+            self.dispatch.line.resumed.push_back(session);
+        }
+    }
+
+    /// A bundle or held recipient of a bundled event has ended; after the last one the event ends, unless it owes the
+    /// inbox something.
+    pub(super) fn bundle_ended(&mut self, at: EventIx) {
+        if self.ledger.bundle_ended(at) {
+            self.end_event(at, EventEnd::Settled);
+        }
+    }
+
+    /// Takes a bundle's end from its owner shard.
+    pub(super) fn take_result(&mut self, result: BundleResult) {
+        if self.cx.is_cut_off {
+            return;
+        }
+        let BundleResult { bundle, end } = result;
+        let gateway = bundle.group.gateway;
+        let is_answered = matches!(end, BundleEnd::Answered(_));
+        self.dispatch.admission.ended(gateway, bundle.load(), bundle.made_at, is_answered, self.cx.now);
+        let session = &mut self.resolve.sessions[bundle.session];
+        let lane = session.lane(gateway, bundle.group.lane);
+        session.lanes[lane].done = session.lanes[lane].done.wrapping_add(1);
+        let recipients = bundle.recipients() as u32;
+        let (refused, from, rest) = match end {
+            BundleEnd::Answered(refused) => (refused, bundle.group.users.len() as u32, None),
+            BundleEnd::Unanswered { from, refused, end } => (refused, from, Some(end)),
+        };
+        let unanswered = (from..bundle.group.users.len() as u32).filter(|place| *place != bundle.skip);
+        let unanswered = if rest.is_some() { unanswered.collect() } else { Vec::new() };
+        let delivered = recipients - refused.len() as u32 - unanswered.len() as u32;
+        if delivered > 0 {
+            self.ledger.end_recipients(bundle.event, RecipientEnd::Delivered, delivered);
+        }
+        for (place, refusal) in refused {
+            let user = bundle.group.users[place as usize];
+            match refusal {
+                Refusal::Other => self.ledger.end_unreached(bundle.event, &[user], RecipientEnd::Refused, &self.cx),
+                Refusal::NotConnected if bundle.attempt > 0 => {
+                    self.resolve.forget_route_to(user, gateway);
+                    self.ledger.end_unreached(bundle.event, &[user], RecipientEnd::NotConnected, &self.cx);
+                }
+                Refusal::NotConnected => {
+                    self.resolve.forget_route_to(user, gateway);
+                    self.hold_refused(bundle.session, user, bundle.event, (gateway, RecipientEnd::NotConnected));
+                }
+            }
+        }
+        if let Some(end) = rest {
+            self.end_unanswered(&bundle, unanswered, end);
+        }
+        self.try_release_all(bundle.session);
+        self.bundle_ended(bundle.event);
+    }
+
+    fn end_unanswered(&mut self, bundle: &Bundle, places: Vec<u32>, end: RecipientEnd) {
+        let gateway = bundle.group.gateway;
+        let has_moved = |user: UserIx, push: &Self| match push.resolve.users.route(user) {
+            Known::At(now_at) => now_at != gateway,
+            Known::Unknown | Known::Asked => true,
+            Known::Offline | Known::Bad | Known::NoPlace => false,
+        };
+        for place in places {
+            let user = bundle.group.users[place as usize];
+            let may_be_elsewhere = end == RecipientEnd::TimedOut && bundle.attempt == 0 && has_moved(user, self);
+            if may_be_elsewhere {
+                self.hold_refused(bundle.session, user, bundle.event, (gateway, end));
+            } else {
+                self.ledger.end_unreached(bundle.event, &[user], end, &self.cx);
+            }
+            // A route that expires is told only when the store comes upon it, which may be never: the next event of this
+            // user asks. What overflows says nothing of the user, and at its rate to ask each time would be a storm.
+            if end == RecipientEnd::TimedOut {
+                self.resolve.users.doubt_route(user, gateway);
+            }
+        }
+    }
+
+    /// The stop's deadline passed: every event in flight ends as cut off, and comes again.
+    pub(super) fn cut_off(&mut self) {
+        self.cx.is_cut_off = true;
+        let (events, refused) = self.ledger.all_in_flight();
+        for at in events {
+            let open = self.ledger[at].open;
+            self.ledger.end_recipients(at, RecipientEnd::CutByStop, open);
+            self.end_event(at, EventEnd::CutByStop);
+        }
+        for at in refused {
+            self.ledger.end_refused(at, EventEnd::CutByStop, &mut self.cx);
+        }
+        self.intake.repeats.forget_all();
+        self.dispatch.stalled.clear();
+    }
+}
