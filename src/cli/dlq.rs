@@ -305,27 +305,38 @@ fn replay(
             0 => String::new(),
             letters => format!(", {letters} of them for one recipient each"),
         };
-        writeln!(out, "{} replayed{for_one}", count(done.replayed.len()))?;
+        let is_none = done.replayed.is_empty() && done.failed.is_empty();
+        let of_none = selection.reason.as_ref().filter(|_| is_none).map_or_else(String::new, |reason| {
+            format!(": none that was asked for has the reason {reason}; dlq list shows which there are")
+        });
+        writeln!(out, "{} replayed{for_one}{of_none}", count(done.replayed.len()))?;
     }
     for (id, why) in &done.failed {
         writeln!(err, "{id}: stays: {why}")?;
     }
+    let known: HashSet<&String> = done.replayed.iter().chain(done.failed.iter().map(|(id, _)| id)).collect();
+    all_were_there(selection, |id| known.contains(id))?;
     if done.failed.is_empty() { Ok(()) } else { Err(Failure::Said) }
+}
+
+/// Refuses ids that were named and that there was nothing to do with.
+fn all_were_there(selection: &Selection, is_there: impl Fn(&String) -> bool) -> Result<(), Failure> {
+    let missing: Vec<&str> = selection.ids.iter().filter(|id| !is_there(id)).map(String::as_str).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(ShelfError(format!("not there, or not of what else was asked for: {}", missing.join(" "))).into())
 }
 
 fn drop_letters(shelf: &mut Shelf, selection: &Selection, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
     let ids: HashSet<String> = shelf.list(selection, false)?.into_iter().map(|entry| entry.id).collect();
-    let missing: Vec<&str> = selection.ids.iter().filter(|id| !ids.contains(*id)).map(String::as_str).collect();
     shelf.remove(&ids)?;
     if json {
         writeln!(out, "{}", serde_json::json!({"dropped": ids.len()}))?;
     } else {
         writeln!(out, "{} dropped", count(ids.len()))?;
     }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(ShelfError(format!("not there, or not of what else was asked for: {}", missing.join(" "))).into())
+    all_were_there(selection, |id| ids.contains(id))
 }
 
 /// Whom a replay would be for; none: all members.
