@@ -106,11 +106,15 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
-    /// The nearest real thing to a lookup, of nobody: so many keys, of which the first is the prefix alone.
+    /// The nearest real thing to a lookup, of nobody: so many keys of the form that users' keys have, as Redis may let us
+    /// read no other; or the prefix alone, as it may let us read that one and some users' keys.
     fn probe(&self, keys: u64) -> redis::Cmd {
         let mut probe = redis::cmd("MGET");
-        probe.arg(&self.key_prefix);
-        for number in 1..keys {
+        if keys == 1 {
+            probe.arg(&self.key_prefix);
+            return probe;
+        }
+        for number in 0..keys {
             probe.arg(format!("{}{number}", self.key_prefix));
         }
         probe
@@ -302,6 +306,16 @@ mod tests {
         let refused = config.refused("ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `s3cret`");
         for text in [format!("{config:?}"), format!("{:#?}", config.clone()), refused.why] {
             assert!(!text.contains("s3cret") && text.contains("***"), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_of_two_probes_passes_who_may_read_only_users_or_only_the_prefix() {
+        // A user of Redis may be kept to the keys that have a name behind the prefix.
+        for (keys, is_bare) in [(1, true), (PROBE_KEYS, false)] {
+            let text = String::from_utf8(Config::default().probe(keys).get_packed_command()).expect("ASCII");
+            assert_eq!(text.matches(ROUTE_KEY_PREFIX).count() as u64, keys);
+            assert_eq!(text.contains(&format!("{ROUTE_KEY_PREFIX}\r\n")), is_bare, "{text}");
         }
     }
 

@@ -228,7 +228,7 @@ impl Replies {
                     &HANDSHAKE_CODES[..1]
                 };
                 if !matches!(what, Expected::Routes { .. }) {
-                    // It may be the number of keys that is refused, or all but the prefix: the next one asks the other way.
+                    // It may be the number of keys that is refused, or all but the prefix, or the prefix: the next one asks the other way.
                     self.probe_keys = if self.probe_keys == 1 { PROBE_KEYS } else { 1 };
                 }
                 self.refuse(due, what, refusal(&text, config), port);
@@ -312,7 +312,7 @@ impl At {
 pub(super) fn refusal(text: &str, config: &Config) -> String {
     let check = match text.split(' ').next().unwrap_or_default() {
         "MOVED" | "ASK" | "CROSSSLOT" => "this is a Redis Cluster: set redis.addr to a Redis that is not one",
-        "NOPERM" => "check that the user may MGET all keys that begin with the prefix of routes, and the prefix itself",
+        "NOPERM" => "check that the user may MGET all keys that begin with the prefix of routes",
         _ => "check that Redis server, and the proxy before it",
     };
     format!("redis {}: {}; {check}", config.addr, config.masked(text))
