@@ -291,6 +291,14 @@ impl RunningSource for RunningNats {
                     "JetStream: the last acks did not leave in time; what they were for comes again"
                 );
             }
+            let refused = desk.refused_acks();
+            if refused > 0 {
+                tracing::warn!(
+                    reader = desk.plan.reader,
+                    refused,
+                    "JetStream: the server refused acks: what they were for is settled here and not there, and comes again"
+                );
+            }
             desk.close();
         }
         self.nudge();

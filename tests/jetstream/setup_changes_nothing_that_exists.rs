@@ -104,3 +104,15 @@ fn the_command_line_tells_how_it_went(version: NatsVersion) {
     assert_eq!(run(&["setup", "--config", path]).0, Some(2));
     assert_eq!(run(&["setup", "--replicas", "9"]).0, Some(2));
 }
+
+#[test]
+fn a_subject_that_another_stream_has_is_named_with_that_stream() {
+    let server = server(NatsVersion::Current);
+    let client = client(&server);
+    assert!(
+        ask(&client, "$JS.API.STREAM.CREATE.FOREIGN", r#"{"name":"FOREIGN","subjects":["events"]}"#)["error"].is_null()
+    );
+    let (lines, is_usable) = set_up(&settings(&server, Assignment::Queue), false).expect("a run");
+    let said = "stream STREAM cannot be made: stream FOREIGN takes events";
+    assert!(!is_usable && lines.iter().any(|line| line.starts_with(said)), "{lines:?}");
+}

@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::Shared;
 use super::jetstream::Desk;
-use super::link::{Ask, Feed, Link, LinkPlan, LinkState, OpenError, Progress, Subscriptions};
+use super::link::{Ask, Feed, Link, LinkPlan, LinkState, OpenError, Progress, Subscriptions, Voices};
 use super::server::{Credentials, Server};
 use super::watch::{Ended, Watch};
 use crate::ports::{Health, Intake};
@@ -59,6 +59,7 @@ pub(super) struct Keeper {
     /// None when no more will come.
     feeds: Option<Sender<Feed>>,
     away: Quiet,
+    voices: Arc<Voices>,
     /// With JetStream.
     pub(super) desk: Option<Arc<Desk>>,
     /// Reading is over, acks are still to be written.
@@ -90,7 +91,8 @@ impl Keeper {
     ) -> Self {
         let (feeds, away) = (Some(feeds), Quiet::default());
         let (is_acking, is_sitting_out) = (Cell::new(false), Cell::new(false));
-        Self { shared, intake, reader, subjects, nudge, nudged, feeds, away, desk, is_acking, is_sitting_out }
+        let voices = Arc::default();
+        Self { shared, intake, reader, subjects, nudge, nudged, feeds, away, voices, desk, is_acking, is_sitting_out }
     }
 
     /// Runs until the source stops; with JetStream, until it is closed.
@@ -276,6 +278,9 @@ impl Keeper {
         if self.is_acking.get() || self.is_sitting_out.get() {
             return;
         }
+        if let Some(why) = self.desk.as_ref().and_then(|desk| desk.unfed()) {
+            return self.waiting(format!("NATS at {servers}: {why}"));
+        }
         match &self.desk {
             Some(desk) => tracing::info!(reader = self.reader, "JetStream: reading {} at {servers}", desk.plan.stream),
             None => {
@@ -320,6 +325,7 @@ impl Keeper {
             write_timeout: settings.connect_timeout,
             state: state.clone(),
             intake: self.intake.clone(),
+            voices: self.voices.clone(),
             desk: self.desk.clone(),
         })
         .map_err(|error| format!("NATS: no thread could be started ({error})"))?;

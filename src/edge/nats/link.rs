@@ -20,7 +20,7 @@ use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, bounded};
 use nats::{Connection, Message, Subscription};
 
 use super::jetstream::connect::{self, Arrival, Opened};
-use super::jetstream::{Desk, Terms, Wanted};
+use super::jetstream::{Desk, Terms, Wanted, is_of_probe};
 use super::server::{Credentials, Server};
 use crate::model::limits::NATS_PENDING_MESSAGES;
 use crate::ports::Intake;
@@ -103,8 +103,16 @@ pub(super) struct LinkPlan {
     pub(super) write_timeout: Duration,
     pub(super) state: Arc<LinkState>,
     pub(super) intake: Intake,
+    pub(super) voices: Arc<Voices>,
     /// With JetStream; `subjects` and `queue_group` mean nothing then.
     pub(super) desk: Option<Arc<Desk>>,
+}
+
+/// What is said of all of a keeper's connections together.
+#[derive(Debug, Default)]
+pub(super) struct Voices {
+    slow: Quiet,
+    said: Quiet,
 }
 
 /// Why a connection could not be opened.
@@ -204,8 +212,8 @@ fn options(plan: &LinkPlan) -> nats::Options {
     let wait = plan.reconnect_wait;
     let (lost, back, over, error) = (plan.state.clone(), plan.state.clone(), plan.state.clone(), plan.state.clone());
     let (intake, reader) = (plan.intake.clone(), plan.reader);
-    let (slow, said) = (Quiet::default(), Quiet::default());
-    let has_acks = plan.desk.is_some();
+    let (voices, desk) = (plan.voices.clone(), plan.desk.clone());
+    let who = plan.servers.first().map_or_else(|| "the user".to_owned(), |server| server.credentials.who());
     options
         .with_name(&format!("task-engine reader {reader}"))
         .max_reconnects(None)
@@ -233,7 +241,7 @@ fn options(plan: &LinkPlan) -> nats::Options {
             if text.starts_with("slow consumer detected") {
                 intake.dropped(DropReason::ClientLimit, 1);
                 error.dropped.fetch_add(1, Ordering::Relaxed);
-                if let Some(left_out) = slow.may_say() {
+                if let Some(left_out) = voices.slow.may_say() {
                     tracing::warn!(
                         reader,
                         limit = NATS_PENDING_MESSAGES,
@@ -243,17 +251,29 @@ fn options(plan: &LinkPlan) -> nats::Options {
                 }
                 return;
             }
-            if let Some(left_out) = said.may_say() {
+            if let Some(left_out) = voices.said.may_say() {
                 tracing::warn!(reader, left_out, "NATS says: {text}");
             }
-            let lower = text.to_ascii_lowercase();
-            // Nothing depends on advisories.
-            let is_ours = (lower.contains("permissions violation for subscription") && !text.contains("$JS.EVENT."))
-                || (has_acks && lower.contains("permissions violation for publish") && text.contains("$JS."));
-            if is_ours {
-                error.lose(format!("{text}; check the user's permissions"));
+            if let Some(why) = refusal(&text, &who, desk.as_deref()) {
+                error.lose(why);
             }
         })
+}
+
+/// Why nothing can be read or acknowledged, when the server's error says that.
+fn refusal(text: &str, who: &str, desk: Option<&Desk>) -> Option<String> {
+    let lower = text.to_ascii_lowercase();
+    let subject = text.split('"').nth(1).unwrap_or(text);
+    // Nothing depends on advisories.
+    if lower.contains("permissions violation for subscription") && !text.contains("$JS.EVENT.") {
+        return Some(format!("{who} may not subscribe to {subject}; check the user's permissions ({text})"));
+    }
+    let desk = desk.filter(|_| lower.contains("permissions violation for publish") && subject.starts_with("$JS."))?;
+    if subject.starts_with("$JS.ACK.") && !is_of_probe(subject) {
+        desk.note_refused_ack();
+    }
+    let right = if subject.starts_with("$JS.ACK.") { "$JS.ACK.>" } else { "$JS.API.>" };
+    Some(format!("{who} may not publish to {subject}: grant the user publish on {right} ({text})"))
 }
 
 /// Has the server end the subscriptions while the client still knows them, so that all it sent until then arrives.

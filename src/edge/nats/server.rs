@@ -56,6 +56,15 @@ impl Credentials {
         }
     }
 
+    /// Whom the server knows us as, without a secret.
+    pub(super) fn who(&self) -> String {
+        match self {
+            Self::User { name, .. } => format!("user {name}"),
+            Self::Token(_) => "the user of this token".to_owned(),
+            Self::None => "a user without a login".to_owned(),
+        }
+    }
+
     /// Which keys an operator has to look at when they are refused.
     pub(super) fn keys(&self) -> &'static str {
         match self {

@@ -46,6 +46,8 @@ pub(super) struct Watch<'a> {
     /// How many reconnects there had been when the subscription was last known to stand.
     confirmed: Option<u32>,
     seen: u32,
+    /// Why nothing comes, as it was last reported.
+    unfed: Option<String>,
 }
 
 impl<'a> Watch<'a> {
@@ -62,6 +64,7 @@ impl<'a> Watch<'a> {
             down_since: None,
             confirmed: None,
             seen: 0,
+            unfed: None,
         }
     }
 
@@ -76,6 +79,7 @@ impl<'a> Watch<'a> {
             if let Some(why) = self.look() {
                 return self.lost(&why);
             }
+            self.look_at_unfed();
             let reply = select! {
                 recv(self.keeper.nudged) -> _ => continue,
                 recv(self.up.link.replies) -> reply => reply,
@@ -85,6 +89,16 @@ impl<'a> Watch<'a> {
             if let Err(error) = self.hear(result) {
                 return self.lost(&error.to_string());
             }
+        }
+    }
+
+    /// Reports a stream or consumer that ceased to bring events, and that it brings them again.
+    fn look_at_unfed(&mut self) {
+        let Some(desk) = self.keeper.desk.as_ref().filter(|_| self.confirmed.is_some()) else { return };
+        let unfed = desk.unfed();
+        if unfed != self.unfed {
+            self.unfed = unfed;
+            self.keeper.ready(&self.up.servers);
         }
     }
 
@@ -148,6 +162,7 @@ impl<'a> Watch<'a> {
             // A PONG that an older connection owed is given as soon as the new one stands: it says nothing of this one.
             if asked == Some(self.up.state.reconnects()) && self.confirmed != asked {
                 self.confirmed = asked;
+                self.unfed = self.keeper.desk.as_ref().and_then(|desk| desk.unfed());
                 self.keeper.ready(&self.up.servers);
             }
         }

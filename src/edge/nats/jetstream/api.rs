@@ -19,6 +19,7 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(super) mod code {
     pub const CONSUMER_NOT_FOUND: u64 = 10_014;
     pub const STREAM_NOT_FOUND: u64 = 10_059;
+    pub const SUBJECTS_OVERLAP: u64 = 10_065;
     pub const NOT_ENABLED_FOR_ACCOUNT: u64 = 10_039;
     pub const NOT_ENABLED: u64 = 10_076;
 }
@@ -188,6 +189,11 @@ pub(super) struct StreamConfig {
     pub num_replicas: u32,
     #[serde(default)]
     pub duplicate_window: u64,
+    /// What it takes from other streams comes under subjects that are not its own.
+    #[serde(default, skip_serializing)]
+    pub mirror: Option<serde_json::Value>,
+    #[serde(default, skip_serializing)]
+    pub sources: Vec<serde_json::Value>,
 }
 
 /// What is read of a stream.
@@ -271,6 +277,9 @@ pub(super) struct ConsumerInfo {
     /// Pulls that stand, of all instances.
     #[serde(default)]
     pub num_waiting: u64,
+    /// It delivers nothing for a while; servers since 2.11.
+    #[serde(default)]
+    pub paused: bool,
 }
 
 /// Whether a stream's or consumer's subject takes another: `*` is one token, `>` at the end is one or more.

@@ -11,11 +11,13 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 use nats::{Connection, Message, Subscription};
 
-use super::api::Api;
+use super::api::{Api, ApiError};
 use super::desk::Desk;
+use super::fit;
 use super::given_up::{self, GivenUp};
 use super::prepare::{Prepared, prepare};
 use super::pulls::{Status, Terms};
+use super::rights;
 use super::writer::{Wanted, Wire, Writer};
 use crate::edge::nats::link::LinkState;
 use crate::ports::Intake;
@@ -71,6 +73,11 @@ pub(in crate::edge::nats) fn open(
     // Also when only acks are left: what the server knows of its deliveries decides which may be written.
     let api = Api { connection, timeout, forbidden: &|| state.take_refusal() };
     let prepared = prepare(&api, desk)?;
+    // An event whose ack is refused comes again for ever: none is asked for before it is known that acks pass.
+    rights::probe(connection, &desk.plan, is_reading, timeout).map_err(failed)?;
+    if let Some(text) = state.take_refusal() {
+        return Err(ApiError::Forbidden(text).to_string());
+    }
     let (asks, asked) = bounded(prepared.terms.len() + 16);
     let (over, is_over) = bounded(0);
     let given_up = GivenUp {
@@ -78,6 +85,9 @@ pub(in crate::edge::nats) fn open(
         intake: intake.clone(),
         said: Quiet::default(),
     };
+    if is_reading {
+        fit::watch(connection.clone(), timeout, desk.clone(), state.clone(), is_over.clone()).map_err(failed)?;
+    }
     let wire = ClientWire { connection: connection.clone(), timeout };
     let writer = Writer {
         wire,

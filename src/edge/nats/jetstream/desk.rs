@@ -127,6 +127,10 @@ pub(in crate::edge::nats) struct Desk {
     is_finishing: AtomicBool,
     is_closed: AtomicBool,
     has_said: AtomicBool,
+    /// Why nothing comes, although all can be read; see `fit.rs`.
+    unfed: Mutex<Option<String>>,
+    /// Acks that the server did not let us write.
+    refused_acks: AtomicU64,
     pub(super) finish: (Sender<()>, Receiver<()>),
     pub(super) finished: (Sender<()>, Receiver<()>),
 }
@@ -151,6 +155,8 @@ impl Desk {
             has_left: AtomicBool::new(false),
             is_finishing: AtomicBool::new(false),
             has_said: AtomicBool::new(false),
+            unfed: Mutex::default(),
+            refused_acks: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
             finish: bounded(1),
             finished: bounded(1),
@@ -210,6 +216,25 @@ impl Desk {
     /// Whether it may be the events themselves that break connections.
     pub(super) fn is_broken_by_events(&self) -> bool {
         self.losses.load(Ordering::Acquire) > 1
+    }
+
+    pub(super) fn set_unfed(&self, why: Option<String>) {
+        *self.unfed.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// Why nothing comes, although all can be read.
+    pub(in crate::edge::nats) fn unfed(&self) -> Option<String> {
+        self.unfed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The server did not let us write an ack.
+    pub(in crate::edge::nats) fn note_refused_ack(&self) {
+        self.refused_acks.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many acks that were, so far.
+    pub(in crate::edge::nats) fn refused_acks(&self) -> u64 {
+        self.refused_acks.load(Ordering::Acquire)
     }
 
     /// Says once what is not as configured.

@@ -12,6 +12,7 @@ use super::api::{
 };
 use super::connect::Arrival;
 use super::desk::{ConsumerPlan, Desk, ReaderPlan};
+use super::fit;
 use super::pulls::{EXPIRES, Terms};
 use super::unreadable;
 
@@ -42,14 +43,17 @@ pub(super) struct Prepared {
 pub(super) fn prepare(api: &Api<'_>, desk: &Desk) -> Result<Prepared, String> {
     let plan = &desk.plan;
     let stream: Result<StreamInfo, ApiError> = api.call(stream_info(&plan.stream), String::new());
-    match stream {
-        Ok(_) => {}
+    let stream = match stream {
+        Ok(info) => info.config,
         Err(error) if error.is(code::STREAM_NOT_FOUND) => {
             return Err(format!("stream {} does not exist: run task-engine setup --config FILE", plan.stream));
         }
         Err(error) => return Err(error.to_string()),
-    }
-    let infos = consumers(api, plan)?;
+    };
+    let unfed = fit::unfed(plan, &stream);
+    let infos = consumers(api, plan, unfed.as_deref())?;
+    // What is in the stream is read all the same.
+    desk.set_unfed(unfed.or_else(|| fit::paused(plan, &infos)));
     let missing = take_over(api, desk, &infos)?;
     let found = if desk.is_broken_by_events() { unreadable::find(api, desk, &infos)? } else { Vec::new() };
     let mut prepared = Prepared { terms: Vec::with_capacity(infos.len()), ack_wait: plan.ack_wait, found };
@@ -85,7 +89,8 @@ fn ack_wait_of(config: &ConsumerConfig, planned: Duration) -> (Duration, Duratio
     (all.clone().fold(wait, Duration::min), all.fold(wait, Duration::max))
 }
 
-fn consumers(api: &Api<'_>, plan: &ReaderPlan) -> Result<Vec<ConsumerInfo>, String> {
+/// `unfed`: why none is to be made.
+fn consumers(api: &Api<'_>, plan: &ReaderPlan, unfed: Option<&str>) -> Result<Vec<ConsumerInfo>, String> {
     let stream = &plan.stream;
     let asks: Vec<_> = plan.consumers.iter().map(|consumer| consumer_info(stream, &consumer.name)).collect();
     let mut found = api.call_all::<ConsumerInfo>(&asks).map_err(|error| error.to_string())?;
@@ -94,6 +99,9 @@ fn consumers(api: &Api<'_>, plan: &ReaderPlan) -> Result<Vec<ConsumerInfo>, Stri
     };
     let missing: Vec<usize> = (0..found.len()).filter(|&at| is_missing(&found[at])).collect();
     if !missing.is_empty() {
+        if let Some(why) = unfed {
+            return Err(why.to_owned());
+        }
         tracing::info!(reader = plan.reader, consumers = missing.len(), "JetStream: consumers are made on {stream}");
     }
     let creates: Vec<_> =
@@ -105,16 +113,18 @@ fn consumers(api: &Api<'_>, plan: &ReaderPlan) -> Result<Vec<ConsumerInfo>, Stri
     let mut infos = Vec::with_capacity(found.len());
     for (consumer, answer) in plan.consumers.iter().zip(found) {
         let info = answer.map_err(|error| format!("consumer {} of stream {stream}: {error}", consumer.name))?;
-        if let Some(why) = unusable(plan, consumer, &info.config) {
-            return Err(format!(
-                "consumer {} of stream {stream} cannot be used: {why}{}",
-                consumer.name,
-                remedy(&info.config)
-            ));
+        if let Some(why) = refusal(plan, consumer, &info.config) {
+            return Err(why);
         }
         infos.push(info);
     }
     Ok(infos)
+}
+
+/// Why a consumer is not read, with its name and what to do.
+pub(super) fn refusal(plan: &ReaderPlan, consumer: &ConsumerPlan, config: &ConsumerConfig) -> Option<String> {
+    let why = unusable(plan, consumer, config)?;
+    Some(format!("consumer {} of stream {} cannot be used: {why}{}", consumer.name, plan.stream, remedy(config)))
 }
 
 /// What to do about one that cannot be used, where that is not said yet.

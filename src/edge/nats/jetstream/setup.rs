@@ -16,6 +16,7 @@ use super::api::{
 };
 use super::desk::{ConsumerPlan, ReaderPlan};
 use super::prepare::{differences_of, is_of_old_policy, remedy, unusable, wanted};
+use super::rights;
 use crate::edge::nats::link::plain_options;
 use crate::edge::nats::{Assignment, NatsSettings, NatsSource};
 
@@ -127,6 +128,7 @@ fn run(source: &NatsSource, plan: &SetupPlan, say: &SyncSender<Told>) -> Result<
 impl Setup<'_> {
     fn all(&mut self, settings: &NatsSettings) -> Result<(), String> {
         let is_core = settings.jetstream.is_none();
+        let mut readers = Vec::new();
         if let Some(jetstream) = &settings.jetstream {
             let subject = match settings.assignment {
                 Assignment::Queue => settings.topic.clone(),
@@ -134,13 +136,13 @@ impl Setup<'_> {
             };
             let stream = self.stream_config(&self.plan.stream, vec![subject], self.plan.max_age, DUPLICATES);
             let stands = self.stream(&stream).map_err(|error| error.to_string())?;
-            // Consumers of a stream that does not take their subjects would never have anything to deliver.
             let plans = ReaderPlan::all(jetstream, &settings.topic, settings.assignment, 1, self.plan.partitions);
             // Consumers of a stream that does not take their subjects would never have anything to deliver.
             let is_stream_usable = self.is_usable;
             for plan in plans.iter().filter(|_| is_stream_usable) {
                 self.consumers(plan, stands)?;
             }
+            readers = plans;
         }
         let name = dead_letter_stream(&self.plan.stream);
         let subjects = vec![format!("{name}.>")];
@@ -151,7 +153,19 @@ impl Setup<'_> {
                 Ok(())
             }
             other => other.map(drop).map_err(|error| error.to_string()),
+        }?;
+        readers.iter().try_for_each(|plan| self.rights(plan))
+    }
+
+    /// What an engine of this user needs beside the API that made all this.
+    fn rights(&mut self, plan: &ReaderPlan) -> Result<(), String> {
+        let Api { connection, timeout, forbidden } = &self.api;
+        rights::probe(connection, plan, true, *timeout).map_err(|error| format!("the connection broke ({error})"))?;
+        if let Some(text) = forbidden() {
+            self.is_usable = false;
+            self.say(format!("the user cannot be used: {}", ApiError::Forbidden(text)));
         }
+        Ok(())
     }
 
     fn stream_config(
@@ -172,6 +186,8 @@ impl Setup<'_> {
             max_bytes: -1,
             num_replicas: self.plan.replicas,
             duplicate_window: duplicates.min(max_age).as_nanos() as u64,
+            mirror: None,
+            sources: Vec::new(),
         }
     }
 
@@ -195,12 +211,39 @@ impl Setup<'_> {
                     return Ok(false);
                 }
                 let body = serde_json::to_string(wanted).map_err(|error| ApiError::Broken(error.to_string()))?;
-                self.api.call::<StreamInfo>(format!("$JS.API.STREAM.CREATE.{name}"), body)?;
-                self.say(format!("made {what}"));
+                match self.api.call::<StreamInfo>(format!("$JS.API.STREAM.CREATE.{name}"), body) {
+                    Ok(_) => self.say(format!("made {what}")),
+                    Err(error) if error.is(code::SUBJECTS_OVERLAP) => {
+                        self.say_who_has(wanted)?;
+                        return Ok(false);
+                    }
+                    Err(error) => return Err(error),
+                }
                 Ok(true)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// A subject belongs to one stream.
+    fn say_who_has(&mut self, wanted: &StreamConfig) -> Result<(), ApiError> {
+        #[derive(serde::Deserialize)]
+        struct Names {
+            streams: Option<Vec<String>>,
+        }
+        self.is_usable = false;
+        for subject in &wanted.subjects {
+            let body = serde_json::json!({ "subject": subject }).to_string();
+            let Names { streams } = self.api.call("$JS.API.STREAM.NAMES".to_owned(), body)?;
+            for other in streams.unwrap_or_default() {
+                self.say(format!(
+                    "stream {} cannot be made: stream {other} takes {subject}, or some of it; take that out of stream \
+                     {other}, or set consumer.stream to {other}",
+                    wanted.name
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn compare(&mut self, wanted: &StreamConfig, has: &StreamConfig) {

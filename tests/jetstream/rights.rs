@@ -1,0 +1,82 @@
+//! A user who may not acknowledge, or not pull, is not ready and takes no event; setup says so as well.
+#![allow(deprecated)]
+
+use std::time::Duration;
+
+use loadtest::servers::{Nats, NatsOptions};
+use task_engine::edge::nats::{Assignment, NatsSettings};
+use task_engine::ports::Health;
+
+use crate::jetstream_support::{NatsVersion, Taking, consumer, on_both_servers, publish, set_up, settings};
+
+on_both_servers! {
+    who_may_not_acknowledge_takes_nothing
+    who_may_not_pull_is_never_ready
+    narrow_rights_are_enough
+}
+
+/// A server on which an administrator ran setup, the settings of a user with these rights, and the administrator's client.
+fn with_rights(version: NatsVersion, publish: &str) -> (Nats, NatsSettings, nats::Connection) {
+    let config = format!(
+        r#"authorization {{ users: [
+        {{ user: admin, password: admin }},
+        {{ user: engine, password: s3cret, permissions: {{ publish: {publish} }} }} ] }}"#
+    );
+    let server = Nats::start(&NatsOptions { version, jetstream: true, config, ..NatsOptions::default() });
+    let server = server.expect("nats-server starts");
+    let of = |name: &str, password: &str| NatsSettings {
+        username: name.to_owned(),
+        password: password.to_owned(),
+        ..settings(&server, Assignment::Queue)
+    };
+    assert!(set_up(&of("admin", "admin"), false).expect("setup").1);
+    let engine = of("engine", "s3cret");
+    let client = nats::Options::with_user_pass("admin", "admin").connect(server.url()).expect("a client");
+    (server, engine, client)
+}
+
+/// Never ready, nothing taken, and said with these words by the engine and by setup.
+fn takes_nothing(version: NatsVersion, rights: &str, words: &[&str]) {
+    let (_server, engine, client) = with_rights(version, rights);
+    publish(&client, "events", "s", 0..5);
+    let taking = Taking::start(&engine, 1);
+    let said = taking.until_waiting(words);
+    assert!(!said.contains("s3cret"), "{said}");
+    for _ in 0..300 {
+        assert!(taking.intake.health() != Health::Ready, "ready although nothing can be settled");
+        assert!(taking.take().is_empty(), "an event was taken");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let info = consumer(&client, "engine");
+    assert_eq!((&info["num_ack_pending"], &info["delivered"]["consumer_seq"]), (&0.into(), &0.into()));
+    taking.stop();
+    let (lines, is_usable) = set_up(&engine, false).expect("a run");
+    assert!(!is_usable && lines.iter().any(|line| words[1..].iter().all(|word| line.contains(word))), "{lines:?}");
+}
+
+fn who_may_not_acknowledge_takes_nothing(version: NatsVersion) {
+    takes_nothing(version, r#"{ deny: "$JS.ACK.>" }"#, &["user engine", "$JS.ACK.STREAM.engine.", "must be allowed"]);
+}
+
+fn who_may_not_pull_is_never_ready(version: NatsVersion) {
+    let denied = r#"{ deny: "$JS.API.CONSUMER.MSG.NEXT.>" }"#;
+    takes_nothing(version, denied, &["user engine", "$JS.API.CONSUMER.MSG.NEXT.STREAM.engine", "must be allowed"]);
+}
+
+/// The look at the rights needs no more than reading does, and takes no event.
+fn narrow_rights_are_enough(version: NatsVersion) {
+    let rights = r#"{ allow: ["$JS.API.STREAM.INFO.STREAM", "$JS.API.CONSUMER.INFO.STREAM.engine",
+        "$JS.API.CONSUMER.MSG.NEXT.STREAM.engine", "$JS.ACK.STREAM.engine.*.*.*.*.*"] }"#;
+    let (_server, engine, client) = with_rights(version, rights);
+    publish(&client, "events", "s", 0..3);
+    let taking = Taking::start(&engine, 1);
+    let events = taking.take_many(3);
+    taking.until_ready();
+    taking.settle(&events, task_engine::ports::SettleAs::Done);
+    crate::jetstream_support::until("all is acknowledged", || {
+        consumer(&client, "engine")["ack_floor"]["stream_seq"] == 3
+    });
+    let info = consumer(&client, "engine");
+    assert_eq!((&info["num_redelivered"], &info["delivered"]["consumer_seq"]), (&0.into(), &3.into()));
+    taking.stop();
+}
