@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use loadtest::servers::{Nats, NatsOptions};
 use task_engine::edge::nats::{Assignment, NatsSettings};
-use task_engine::ports::Health;
+use task_engine::ports::{Health, SettleAs};
 
-use crate::jetstream_support::{NatsVersion, Taking, consumer, on_both_servers, publish, set_up, settings};
+use crate::jetstream_support::{NatsVersion, Taking, consumer, on_both_servers, publish, set_up, settings, until};
 
 on_both_servers! {
     who_may_not_acknowledge_takes_nothing
     who_may_not_pull_is_never_ready
     narrow_rights_are_enough
+    a_right_that_is_taken_away_ends_the_pulls_until_it_is_back
 }
 
 /// A server on which an administrator ran setup, the settings of a user with these rights, and the administrator's client.
@@ -72,11 +73,46 @@ fn narrow_rights_are_enough(version: NatsVersion) {
     let taking = Taking::start(&engine, 1);
     let events = taking.take_many(3);
     taking.until_ready();
-    taking.settle(&events, task_engine::ports::SettleAs::Done);
-    crate::jetstream_support::until("all is acknowledged", || {
-        consumer(&client, "engine")["ack_floor"]["stream_seq"] == 3
-    });
+    taking.settle(&events, SettleAs::Done);
+    until("all is acknowledged", || consumer(&client, "engine")["ack_floor"]["stream_seq"] == 3);
     let info = consumer(&client, "engine");
     assert_eq!((&info["num_redelivered"], &info["delivered"]["consumer_seq"]), (&0.into(), &3.into()));
+    taking.stop();
+}
+
+fn a_right_that_is_taken_away_ends_the_pulls_until_it_is_back(version: NatsVersion) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("rights.conf");
+    let grant = |right: &str| std::fs::write(&file, format!("publish: {right}\n")).expect("written");
+    grant(r#"{ allow: ">" }"#);
+    // Included from beside the server's own folder: absolute paths are no way to include.
+    let beside = folder.path().file_name().expect("a name").display();
+    let rights = format!("{{ allow: \">\" }}\n include \"../{beside}/rights.conf\"");
+    let (server, engine, client) = with_rights(version, &rights);
+    let reload = || {
+        let pid = server.pid().expect("it runs").to_string();
+        assert!(std::process::Command::new("kill").args(["-HUP", &pid]).status().expect("kill runs").success());
+    };
+    let taking = Taking::start(&engine, 1);
+    taking.until_ready();
+    publish(&client, "events", "s", 0..3);
+    let events = taking.take_many(3);
+    grant(r#"{ deny: "$JS.ACK.>" }"#);
+    reload();
+    std::thread::sleep(Duration::from_millis(500));
+    taking.settle(&events, SettleAs::Done);
+    taking.until_waiting(&["user engine", "$JS.ACK.STREAM.engine.", "must be allowed"]);
+    publish(&client, "events", "s", 3..6);
+    for _ in 0..200 {
+        assert!(taking.take().is_empty() && taking.intake.health() != Health::Ready);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    grant(r#"{ allow: ">" }"#);
+    reload();
+    taking.until_ready();
+    until("all is settled", || {
+        taking.settle(&taking.take(), SettleAs::Done);
+        consumer(&client, "engine")["ack_floor"]["stream_seq"] == 6
+    });
     taking.stop();
 }
