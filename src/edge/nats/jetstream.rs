@@ -23,6 +23,7 @@ mod rights;
 pub mod setup;
 mod share;
 mod unreadable;
+mod usable;
 mod writer;
 
 use std::time::Duration;

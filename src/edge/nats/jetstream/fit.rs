@@ -12,9 +12,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use nats::Connection;
 
-use super::api::{Api, ApiError, ConsumerInfo, StreamConfig, StreamInfo, code, consumer_info, covers, stream_info};
+use super::api::{Api, ApiError, ConsumerInfo, StreamInfo, code, consumer_info, stream_info};
 use super::desk::{Desk, ReaderPlan};
-use super::prepare::refusal;
+use super::usable::{paused, refusal, unfed};
 use crate::edge::nats::link::LinkState;
 
 /// How often it is looked at, and how often while nothing can come.
@@ -29,31 +29,6 @@ enum Seen {
     Lost(String),
     /// The server did not say.
     Nothing,
-}
-
-/// Why a stream never has an event for one of the consumers. What comes of other streams has their subjects.
-pub(super) fn unfed(plan: &ReaderPlan, stream: &StreamConfig) -> Option<String> {
-    if stream.mirror.is_some() || !stream.sources.is_empty() {
-        return None;
-    }
-    let is_taken = |wanted: &str| stream.subjects.iter().any(|pattern| covers(pattern, wanted));
-    let missing = plan.consumers.iter().find(|consumer| !is_taken(&consumer.filter))?;
-    Some(format!(
-        "stream {} takes {}, and {} is needed: events are not stored and never come; add the subject to the stream",
-        plan.stream,
-        stream.subjects.join(", "),
-        missing.filter
-    ))
-}
-
-/// Which consumer delivers nothing since somebody paused it.
-pub(super) fn paused(plan: &ReaderPlan, infos: &[ConsumerInfo]) -> Option<String> {
-    let (consumer, _) = plan.consumers.iter().zip(infos).find(|(_, info)| info.paused)?;
-    let (stream, name) = (&plan.stream, &consumer.name);
-    Some(format!(
-        "consumer {name} of stream {stream} is paused: no event comes until its pause is over; to end it now: nats \
-         consumer resume {stream} {name}"
-    ))
 }
 
 /// Looks until the connection is given up.

@@ -7,24 +7,20 @@
 use std::time::{Duration, Instant};
 
 use super::api::{
-    Api, ApiError, ConsumerConfig, ConsumerInfo, FROM_SEQUENCE, StreamInfo, code, consumer_info, covers,
-    create_consumer, stream_info,
+    Api, ApiError, ConsumerConfig, ConsumerInfo, FROM_SEQUENCE, StreamInfo, code, consumer_info, create_consumer,
+    stream_info,
 };
 use super::connect::Arrival;
 use super::desk::{ConsumerPlan, Desk, ReaderPlan};
-use super::fit;
-use super::pulls::{EXPIRES, Terms};
+use super::pulls::Terms;
 use super::unreadable;
+use super::usable::{self, ACK_POLICY, refusal};
 
 /// What the server may be late with redelivering.
 const TAKE_OVER_MARGIN: Duration = Duration::from_millis(250);
 /// Acks that were sent a moment ago may not be worked off yet: how often that is waited for, and how long.
 const SETTLE_LOOKS: u32 = 5;
 const SETTLE_LOOK: Duration = Duration::from_millis(50);
-
-/// Each event is acknowledged by itself.
-const ACK_POLICY: &str = "explicit";
-const OLD_ACK_POLICY: &str = "all";
 
 /// What a connection may do.
 #[derive(Debug)]
@@ -50,10 +46,10 @@ pub(super) fn prepare(api: &Api<'_>, desk: &Desk) -> Result<Prepared, String> {
         }
         Err(error) => return Err(error.to_string()),
     };
-    let unfed = fit::unfed(plan, &stream);
+    let unfed = usable::unfed(plan, &stream);
     let infos = consumers(api, plan, unfed.as_deref())?;
     // What is in the stream is read all the same.
-    desk.set_unfed(unfed.or_else(|| fit::paused(plan, &infos)));
+    desk.set_unfed(unfed.or_else(|| usable::paused(plan, &infos)));
     let missing = take_over(api, desk, &infos)?;
     let found = if desk.is_broken_by_events() { unreadable::find(api, desk, &infos)? } else { Vec::new() };
     let mut prepared = Prepared { terms: Vec::with_capacity(infos.len()), ack_wait: plan.ack_wait, found };
@@ -121,17 +117,6 @@ fn consumers(api: &Api<'_>, plan: &ReaderPlan, unfed: Option<&str>) -> Result<Ve
     Ok(infos)
 }
 
-/// Why a consumer is not read, with its name and what to do.
-pub(super) fn refusal(plan: &ReaderPlan, consumer: &ConsumerPlan, config: &ConsumerConfig) -> Option<String> {
-    let why = unusable(plan, consumer, config)?;
-    Some(format!("consumer {} of stream {} cannot be used: {why}{}", consumer.name, plan.stream, remedy(config)))
-}
-
-/// What to do about one that cannot be used, where that is not said yet.
-pub(super) fn remedy(config: &ConsumerConfig) -> &'static str {
-    if is_of_old_policy(config) { "" } else { "; delete it, or set consumer.durable" }
-}
-
 /// The consumer as we make it.
 pub(super) fn wanted(plan: &ReaderPlan, consumer: &ConsumerPlan) -> ConsumerConfig {
     ConsumerConfig {
@@ -153,53 +138,6 @@ pub(super) fn wanted(plan: &ReaderPlan, consumer: &ConsumerPlan) -> ConsumerConf
         backoff: Vec::new(),
         opt_start_seq: 0,
     }
-}
-
-/// Whether it acknowledges as engines up to 2026-11-27 had partitions do it.
-pub(super) fn is_of_old_policy(config: &ConsumerConfig) -> bool {
-    config.ack_policy == OLD_ACK_POLICY
-}
-
-/// Why events must not be read through it.
-pub(super) fn unusable(plan: &ReaderPlan, consumer: &ConsumerPlan, config: &ConsumerConfig) -> Option<String> {
-    if !config.deliver_subject.is_empty() {
-        return Some("it is a push consumer".to_owned());
-    }
-    if is_of_old_policy(config) {
-        return Some(format!(
-            "its ack policy is {OLD_ACK_POLICY}, and {ACK_POLICY} is needed: with {OLD_ACK_POLICY}, a message that is deleted \
-             or expires takes the unsettled ones before it along; stop all instances and run task-engine setup \
-             --config FILE --change, which keeps what is unsettled"
-        ));
-    }
-    if config.ack_policy != ACK_POLICY {
-        return Some(format!("its ack policy is {}, and {ACK_POLICY} is needed", config.ack_policy));
-    }
-    if config.headers_only {
-        return Some("it is headers_only: events would come without their payload".to_owned());
-    }
-    // No filter at all is the whole stream. What a filter leaves out would never be read; and a partition's consumer
-    // that brings another one's sessions would bring them to a shard that is not theirs.
-    let wanted = &consumer.filter;
-    let single = [config.filter_subject.clone()];
-    let filters = if config.filter_subjects.is_empty() { &single[..] } else { &config.filter_subjects };
-    let is_filtered = filters.iter().any(|filter| !filter.is_empty());
-    let is_good = match plan.is_ordered() {
-        true => filters == [wanted.clone()],
-        false => !is_filtered || filters.iter().any(|filter| covers(filter, wanted)),
-    };
-    if !is_good {
-        return Some(format!("it is for {}, and {wanted} is needed", words_of(filters)));
-    }
-    if config.max_expires > 0 && u128::from(config.max_expires) < EXPIRES.as_nanos() {
-        return Some(format!("its max_expires is below {EXPIRES:?}"));
-    }
-    None
-}
-
-fn words_of(filters: &[String]) -> String {
-    let all = filters.join(", ");
-    if all.is_empty() { "all subjects".to_owned() } else { all }
 }
 
 /// What is not as configured, a line each.

@@ -15,8 +15,9 @@ use super::api::{
     create_consumer, delete_consumer, stream_info,
 };
 use super::desk::{ConsumerPlan, ReaderPlan};
-use super::prepare::{differences_of, is_of_old_policy, remedy, unusable, wanted};
+use super::prepare::{differences_of, wanted};
 use super::rights;
+use super::usable::{is_of_old_policy, remedy, unusable};
 use crate::edge::nats::link::plain_options;
 use crate::edge::nats::{Assignment, NatsSettings, NatsSource};
 

@@ -1,0 +1,94 @@
+//! Whether events can be read through what stands at the server: a stream's subjects, and a consumer's configuration.
+//!
+//! Promises words with the name of the thing, what is wrong with it and what to do. Pure: what the server said comes in.
+
+use super::api::{ConsumerConfig, ConsumerInfo, StreamConfig, covers};
+use super::desk::{ConsumerPlan, ReaderPlan};
+use super::pulls::EXPIRES;
+
+/// Each event is acknowledged by itself.
+pub(super) const ACK_POLICY: &str = "explicit";
+const OLD_ACK_POLICY: &str = "all";
+
+/// Why a stream never has an event for one of the consumers. What comes of other streams has their subjects.
+pub(super) fn unfed(plan: &ReaderPlan, stream: &StreamConfig) -> Option<String> {
+    if stream.mirror.is_some() || !stream.sources.is_empty() {
+        return None;
+    }
+    let is_taken = |wanted: &str| stream.subjects.iter().any(|pattern| covers(pattern, wanted));
+    let missing = plan.consumers.iter().find(|consumer| !is_taken(&consumer.filter))?;
+    Some(format!(
+        "stream {} takes {}, and {} is needed: events are not stored and never come; add the subject to the stream",
+        plan.stream,
+        stream.subjects.join(", "),
+        missing.filter
+    ))
+}
+
+/// Which consumer delivers nothing since somebody paused it.
+pub(super) fn paused(plan: &ReaderPlan, infos: &[ConsumerInfo]) -> Option<String> {
+    let (consumer, _) = plan.consumers.iter().zip(infos).find(|(_, info)| info.paused)?;
+    let (stream, name) = (&plan.stream, &consumer.name);
+    Some(format!(
+        "consumer {name} of stream {stream} is paused: no event comes until its pause is over; to end it now: nats \
+         consumer resume {stream} {name}"
+    ))
+}
+
+/// Why a consumer is not read, with its name and what to do.
+pub(super) fn refusal(plan: &ReaderPlan, consumer: &ConsumerPlan, config: &ConsumerConfig) -> Option<String> {
+    let why = unusable(plan, consumer, config)?;
+    Some(format!("consumer {} of stream {} cannot be used: {why}{}", consumer.name, plan.stream, remedy(config)))
+}
+
+/// What to do about one that cannot be used, where that is not said yet.
+pub(super) fn remedy(config: &ConsumerConfig) -> &'static str {
+    if is_of_old_policy(config) { "" } else { "; delete it, or set consumer.durable" }
+}
+
+/// Whether it acknowledges as engines up to 2026-11-27 had partitions do it.
+pub(super) fn is_of_old_policy(config: &ConsumerConfig) -> bool {
+    config.ack_policy == OLD_ACK_POLICY
+}
+
+/// Why events must not be read through it.
+pub(super) fn unusable(plan: &ReaderPlan, consumer: &ConsumerPlan, config: &ConsumerConfig) -> Option<String> {
+    if !config.deliver_subject.is_empty() {
+        return Some("it is a push consumer".to_owned());
+    }
+    if is_of_old_policy(config) {
+        return Some(format!(
+            "its ack policy is {OLD_ACK_POLICY}, and {ACK_POLICY} is needed: with {OLD_ACK_POLICY}, a message that is deleted \
+             or expires takes the unsettled ones before it along; stop all instances and run task-engine setup \
+             --config FILE --change, which keeps what is unsettled"
+        ));
+    }
+    if config.ack_policy != ACK_POLICY {
+        return Some(format!("its ack policy is {}, and {ACK_POLICY} is needed", config.ack_policy));
+    }
+    if config.headers_only {
+        return Some("it is headers_only: events would come without their payload".to_owned());
+    }
+    // No filter at all is the whole stream. What a filter leaves out would never be read; and a partition's consumer
+    // that brings another one's sessions would bring them to a shard that is not theirs.
+    let wanted = &consumer.filter;
+    let single = [config.filter_subject.clone()];
+    let filters = if config.filter_subjects.is_empty() { &single[..] } else { &config.filter_subjects };
+    let is_filtered = filters.iter().any(|filter| !filter.is_empty());
+    let is_good = match plan.is_ordered() {
+        true => filters == [wanted.clone()],
+        false => !is_filtered || filters.iter().any(|filter| covers(filter, wanted)),
+    };
+    if !is_good {
+        return Some(format!("it is for {}, and {wanted} is needed", words_of(filters)));
+    }
+    if config.max_expires > 0 && u128::from(config.max_expires) < EXPIRES.as_nanos() {
+        return Some(format!("its max_expires is below {EXPIRES:?}"));
+    }
+    None
+}
+
+fn words_of(filters: &[String]) -> String {
+    let all = filters.join(", ");
+    if all.is_empty() { "all subjects".to_owned() } else { all }
+}
