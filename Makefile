@@ -1,6 +1,6 @@
 # `make` alone tells what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate lint fmt ci loadtest compare measure yardstick faults bench bench-servers instructions servers clean
+.PHONY: build-measured help demo test simulate fuzz models deny lint fmt ci loadtest compare measure yardstick faults bench bench-servers instructions servers clean
 
 CARGO ?= cargo
 # More flags for the demo and the load test: make demo ARGS="--seconds 30"
@@ -9,8 +9,8 @@ ARGS ?=
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-14s %s\n' "$$name" "$$what"; done
 
-demo: ## the canonical load on embedded stores with real gRPC gateways, and its report (needs only Rust)
-	$(CARGO) run --release --locked -p loadtest -- run $(ARGS)
+demo: ## the canonical load on embedded stores with real gRPC gateways, and its report (needs only Rust; quick to build, so its figures do not count)
+	$(CARGO) run --profile demo --locked -p loadtest --no-default-features -- run $(ARGS)
 
 test: servers ## all tests; installs missing servers first (apt-get, and NATS's current one with pip)
 	$(CARGO) test --workspace --locked
@@ -22,6 +22,18 @@ FROM ?= $(shell date +%s)
 simulate: ## SEEDS fresh schedules of the core in a simulated world, and all seeds that ever failed
 	SIM_SEEDS=$(SEEDS) SIM_FROM=$(FROM) $(CARGO) test --locked -p task-engine --test conservation -- --nocapture
 
+fuzz: ## each parser of foreign bytes, EXECUTIONS times its share in CI (FUZZ_SEED=7: other inputs)
+	FUZZ_TIMES=$(EXECUTIONS) $(CARGO) test --locked -p task-engine --lib fuzzed_ -- --nocapture
+
+EXECUTIONS ?= 10
+
+models: ## every order of two threads at the seqlock and at the mailbox's wake (loom)
+	$(CARGO) test --locked -p interleavings
+
+deny: ## licenses, sources, crates that are there twice (ARGS=advisories asks GitHub for known vulnerabilities)
+	@scripts/install-cargo-deny
+	.servers/cargo-deny --locked check $(or $(ARGS),bans licenses sources)
+
 lint: ## format and clippy, warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
@@ -32,20 +44,27 @@ fmt: ## formats the code
 ci: ## what CI runs: lint, tests, fresh seeds, short loads on real servers, a short demo
 	bash .ci/run
 
+# The engine that is measured is the one that ships: built alone, with its own features. The load test comes apart, and
+# brings its own copy of the engine for loads on embedded stores.
+BUILD_MEASURED = $(CARGO) build --release --locked -p task-engine && $(CARGO) build --release --locked -p loadtest
+
+build-measured: # for .ci/run
+	$(BUILD_MEASURED)
+
 loadtest: servers ## the canonical load on real servers (ARGS="--workload group-100 --protocol batch", "--help")
-	$(CARGO) build --release --locked --workspace --bins
+	$(BUILD_MEASURED)
 	target/release/loadtest run --servers $(ARGS)
 
 compare: servers ## task-engine against the plain Tokio reference engine, trial by trial (ARGS="--trials 3")
-	$(CARGO) build --release --locked --workspace --bins
+	$(BUILD_MEASURED)
 	target/release/loadtest compare --engine reference --engine task-engine $(ARGS)
 
-measure: servers ## every table of PERF.md anew, kept under loadtest/runs (some 20 minutes; TRIALS=5 SECONDS_EACH=4)
-	$(CARGO) build --release --locked --workspace --bins
+measure: servers ## every table of PERF.md anew, a line a trial in loadtest/runs/summary.jsonl (some 20 minutes; TRIALS=5 SECONDS_EACH=4)
+	$(BUILD_MEASURED)
 	scripts/measure
 
 yardstick: servers ## task-engine against the bare program, which promises nothing (ARGS="--window 100000 --protocol batch")
-	$(CARGO) build --release --locked --workspace --bins
+	$(BUILD_MEASURED)
 	target/release/loadtest compare --engine bare --engine task-engine $(ARGS)
 
 # All but `instructions`, which is no stopwatch and wants valgrind, and those that drive real servers.
@@ -62,7 +81,7 @@ bench-servers: servers ## rows a second into MariaDB; events a second of JetStre
 
 faults: ## each fault under load on real processes, and what it cost (root; ARGS="--only nats-kill", "--list")
 	@scripts/install-servers faults
-	$(CARGO) build --release --locked --workspace --bins
+	$(BUILD_MEASURED)
 	target/release/loadtest faults --write RELIABILITY.md $(ARGS)
 
 servers: ## installs nats-server, redis-server, mariadb-server and etcd-server when missing; the current NATS into .servers/

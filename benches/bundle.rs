@@ -13,7 +13,7 @@ use support::facts::{gateway_name, user_name};
 use support::world::{Shape, World};
 use task_engine::model::ids::{GatewayIx, UserIx};
 use task_engine::push::layout::Grouper;
-use task_engine::push::users::{Known, Users};
+use task_engine::push::users::{RouteState, Users};
 
 fn main() {
     support::run("bundle", |cases| {
@@ -35,7 +35,7 @@ fn lay_out(cases: &mut support::Cases, fan_out: usize, gateways: usize) {
     let mut users = Users::default();
     let members: Vec<UserIx> = (0..fan_out).map(|user| users.name(&user_name(user))).collect();
     for (number, user) in members.iter().enumerate() {
-        users.set_route(*user, Known::At(GatewayIx((number % gateways) as u32)));
+        users.set_route(*user, RouteState::At(GatewayIx((number % gateways) as u32)));
     }
     let ids: Vec<_> = (0..gateways).map(|gateway| gateway_name(gateway).into()).collect();
     let mut grouper = Grouper::default();

@@ -2,6 +2,8 @@
 //! same client on the same server: the ratio is what our bookkeeping costs. Starts a real nats-server.
 //!
 //! `cargo bench --bench jetstream` (or with `-- EVENTS`; 300,000 unless told).
+
+#![expect(clippy::disallowed_methods, reason = "the bench polls a real server")]
 #![allow(deprecated)]
 
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use loadtest::servers::{Nats, NatsOptions};
 use task_engine::edge::nats::jetstream::setup::{MAX_AGE, SetupPlan, setup};
 use task_engine::edge::nats::{JetStreamSettings, NatsSettings, NatsSource};
 use task_engine::ports::intake::Intake;
-use task_engine::ports::{SettleAs, Settled, Source};
+use task_engine::ports::{Disposition, Settled, Source};
 
 const ROUNDS: usize = 3;
 /// Events of one pull of the bare loop, two of which overlap.
@@ -94,7 +96,7 @@ fn ours(client: &nats::Connection, settings: &NatsSettings, events: usize) -> Du
         while settled.len() < 512
             && let Some((_, tag)) = lanes[0].try_take()
         {
-            settled.push(Settled { tag, how: SettleAs::Done });
+            settled.push(Settled { tag, how: Disposition::Ack });
         }
         if settled.is_empty() {
             thread::sleep(Duration::from_micros(100));

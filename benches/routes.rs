@@ -11,7 +11,7 @@ use support::facts::{gateway_name, user_name};
 use task_engine::edge::redis::bench_surface::ReplyParser;
 use task_engine::model::ids::ShardId;
 use task_engine::model::names::Route;
-use task_engine::ports::RoutesPort;
+use task_engine::ports::RouteQueue;
 use task_engine::ports::mailbox::LocalFacts;
 use task_engine::push::facts::Input;
 
@@ -26,7 +26,7 @@ fn main() {
 
 fn reply(cases: &mut support::Cases, name: &str, keys: usize, is_offline: bool) {
     let local = LocalFacts::default();
-    let mut parser = ReplyParser::new(RoutesPort::new(ShardId(0), local.clone()));
+    let mut parser = ReplyParser::new(RouteQueue::new(ShardId(0), local.clone()));
     let bytes = reply_bytes(keys, is_offline);
     let mut facts = Vec::new();
     cases.case(name, keys as u64, |clock| {

@@ -33,7 +33,8 @@ use crate::ports::intake::{Intake, ReaderCounts};
 use crate::ports::mailbox::{FactSender, Wake, mailbox};
 use crate::ports::registry::{Directory, RegistrySink};
 use crate::ports::{DeadLetters, Health, Inbox, Members, Registry, Routes, Source};
-use crate::shard::pump::{Shared, StopState};
+use crate::shard::pump::Shared;
+use crate::shard::stop::StopState;
 use crate::shard::uring_check;
 pub use crate::shard::uring_check::UringError;
 use crate::shard::workers::members::MemberThreads;
@@ -179,14 +180,7 @@ impl EngineBuilder {
         let inbox = inbox.map_err(|error| StartError::Machine("the inbox threads", error))?;
         let burier =
             BuryThread::start(dead_letters).map_err(|error| StartError::Machine("the dead-letter thread", error))?;
-        let shared = Arc::new(Shared {
-            stop: StopState::default(),
-            heartbeats: heartbeats.clone(),
-            epoch: Instant::now(),
-            source: OnceLock::new(),
-            routes_health: (0..shards).map(|_| Mutex::new(Health::Waiting("routes: starting".to_owned()))).collect(),
-            routes_ready_at: (0..shards).map(|_| AtomicU64::new(0)).collect(),
-        });
+        let shared = Arc::new(shared_of(shards, heartbeats.clone()));
         let stopping = Arc::new(AtomicBool::new(false));
         let health = health_checks(&intake, &lookups, inbox.as_ref(), &burier, &sink, &shared);
         let stores = needed_stores(&lookups, inbox.as_ref(), &health, &shared, says_health);
@@ -222,6 +216,18 @@ impl EngineBuilder {
             _watchdog: watchdog,
             config,
         })
+    }
+}
+
+/// What all shards share, before any of them runs.
+fn shared_of(shards: u16, heartbeats: Arc<Heartbeats>) -> Shared {
+    Shared {
+        stop: StopState::default(),
+        heartbeats,
+        epoch: Instant::now(),
+        source: OnceLock::new(),
+        routes_health: (0..shards).map(|_| Mutex::new(Health::Waiting("routes: starting".to_owned()))).collect(),
+        routes_ready_at: (0..shards).map(|_| AtomicU64::new(0)).collect(),
     }
 }
 

@@ -19,6 +19,9 @@ pub mod cli;
 pub mod config;
 pub mod edge;
 pub mod engine;
+#[cfg(test)]
+#[path = "../fuzz/harness.rs"]
+mod fuzz;
 pub mod model;
 pub mod ports;
 pub mod push;

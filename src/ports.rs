@@ -12,13 +12,13 @@ pub mod route_queue;
 use std::future::Future;
 use std::pin::Pin;
 
-pub use crate::model::delivery::{DeadLetter, DeliveryTag, InboxRows, LookupError, Origin, SettleAs, Settled};
+pub use crate::model::delivery::{DeadLetter, DeliveryTag, Disposition, InboxRows, LookupError, Origin, Settled};
 pub use crate::model::gateway::{Endpoint, GatewayRecord, Protocol, Protocols};
 use crate::model::ids::SessionId;
 use crate::model::names::NameList;
 pub use crate::ports::intake::{Intake, Offer};
 pub use crate::ports::registry::RegistrySink;
-pub use crate::ports::route_queue::{RouteAsk, RoutesPort};
+pub use crate::ports::route_queue::{RouteAsk, RouteQueue};
 
 /// A future that stays on the shard that made it.
 pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
@@ -140,7 +140,7 @@ pub trait DeadLetterWriter: Send {
 pub trait Routes: Send + Sync + 'static {
     /// Runs on each shard for as long as the shard does: take asks from the port, answer them, say what changed. An ask for
     /// no users is a probe: do the nearest real thing (read a few keys) and answer with an empty list, or with the error.
-    fn serve(&self, port: RoutesPort) -> LocalFuture<()>;
+    fn serve(&self, port: RouteQueue) -> LocalFuture<()>;
 }
 
 /// Which gateways there are.

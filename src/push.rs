@@ -4,10 +4,11 @@
 //! a clock or randomness: time is a fact, so the same facts give the same intentions, in a test as in production.
 //!
 //! The modules stand in the order of an event's trip: [`ingest`] reads it, `members` and `routes` look up who and
-//! where, `dispatch` makes [`bundle`]s by the session's [`layout`] (`holds` keeps moved users in order), [`outbox`]
+//! where, `dispatch` makes [`bundle`]s by the session's [`layout`] (`fenced` keeps moved users in order), [`outbox`]
 //! pushes them to a gateway, [`ledger`] counts the ends, [`inbox`] stores who could not be reached, and `dead_letters`
 //! buries what can never succeed. An event is settled with its source only after all of that.
 
+mod admission;
 pub mod bundle;
 pub mod context;
 mod dead_letters;
@@ -18,11 +19,12 @@ pub mod evidence;
 pub mod facts;
 #[cfg(test)]
 mod failing_tests;
+mod fences;
 mod gateways;
-mod holds;
 pub mod inbox;
 pub mod ingest;
 mod intake;
+pub mod lanes;
 pub mod layout;
 pub mod ledger;
 mod lookups;
@@ -36,7 +38,6 @@ mod results;
 pub mod retreat;
 mod routes;
 pub mod sessions;
-mod shares;
 mod stage_times;
 mod turn;
 pub mod users;
@@ -47,20 +48,19 @@ use bytes::Bytes;
 use crate::model::delivery::DeliveryTag;
 use crate::model::ids::Nanos;
 use crate::model::limits::{
-    EVENTS_IN_FLIGHT_MAX, FORESEEN_MAX, PAYLOAD_BYTES_IN_FLIGHT_MAX, RECIPIENTS_IN_FLIGHT_MAX, TICK, TURN_EVENTS_MAX,
+    EVENTS_IN_FLIGHT_MAX, PAYLOAD_BYTES_IN_FLIGHT_MAX, PREFETCH_EVENTS_MAX, RECIPIENTS_IN_FLIGHT_MAX, TICK,
+    TURN_EVENTS_MAX,
 };
 use crate::model::outcome::Counts;
-use crate::model::outcome::EventEnd;
+use crate::model::outcome::EventOutcome;
 use crate::push::context::Context;
-pub use crate::push::context::Settings;
+pub use crate::push::context::{Settings, TableBounds};
 use crate::push::delivery::Delivery;
 use crate::push::dispatch::Dispatch;
 use crate::push::facts::{AskNo, Input, Output, Queue};
-pub use crate::push::gateways::TableBounds;
-use crate::push::ingest::Arrival;
 use crate::push::intake::Intake;
 use crate::push::ledger::Ledger;
-use crate::push::repeats::{Key, Seen, fingerprint};
+use crate::push::repeats::{Key, fingerprint};
 use crate::push::resolve::Resolve;
 use crate::telemetry::metrics::{Activity, StageHistograms};
 
@@ -122,11 +122,11 @@ impl Push {
                 if self.cx.is_cut_off => {}
             Input::NotAsked { of, ask } => self.not_asked(of, ask),
             Input::Event { tag, .. } if self.cx.is_cut_off => {
-                self.ledger.give_back(tag, EventEnd::CutByStop, &mut self.cx)
+                self.ledger.give_back(tag, EventOutcome::CutByStop, &mut self.cx)
             }
             // Whatever the room, and a repeat as well: it must not overtake what was given back before it.
             Input::Event { payload, tag } if self.cx.is_retreating && !self.stands_in_line(&payload) => {
-                self.ledger.give_back(tag, EventEnd::GivenBack, &mut self.cx)
+                self.ledger.give_back(tag, EventOutcome::GivenBack, &mut self.cx)
             }
             Input::Event { payload, tag } => self.take_event(payload, tag),
             Input::Members { ask, answer } => {
@@ -137,7 +137,7 @@ impl Push {
             Input::Routes { ask, answer } => self.routes_answered(ask, answer),
             Input::Stored { ask, answer } => {
                 if let Some(event) = self.ledger.store_answered(ask, answer, &self.resolve.users, &mut self.cx) {
-                    self.end_event(event, EventEnd::Settled);
+                    self.end_event(event, EventOutcome::Settled);
                 }
             }
             Input::Buried { ask, answer } => {
@@ -208,20 +208,9 @@ impl Push {
             Err((payload, end)) => return self.ledger.bury_refused(payload, tag, end, &mut self.cx),
         };
         let hash = self.resolve.sessions.hash(arrival.session_id_bytes());
-        let key = match arrival.has_only() {
-            true => Key::NONE,
-            false => Key::of(hash, arrival.msg_id, arrival.seq_id, arrival.kind_bytes()),
-        };
-        match self.intake.repeats.look(key, self.cx.now, |event| self.ledger.has(event, key)) {
-            Seen::First => {}
-            Seen::InFlight(event) => {
-                self.compare_repeat(&arrival, self.ledger[event].arrival.message_bytes() == arrival.message_bytes());
-                return self.ledger.join(event, tag, &mut self.cx);
-            }
-            Seen::Settled(first) => {
-                self.compare_repeat(&arrival, first == fingerprint(arrival.message_bytes()));
-                return self.ledger.end_repeat(tag, &mut self.cx);
-            }
+        let key = Intake::key_of(&arrival, hash);
+        if self.intake.is_repeat(&arrival, key, tag, &mut self.ledger, &mut self.cx) {
+            return;
         }
         let print = if key == Key::NONE { 0 } else { fingerprint(arrival.message_bytes()) };
         let session = self.resolve.sessions.of(arrival.session_id_bytes(), hash, &mut self.resolve.users);
@@ -235,31 +224,13 @@ impl Push {
         }
     }
 
-    /// A repeat is not pushed, whatever it says; when it says something else, its publisher uses an id twice.
-    fn compare_repeat(&mut self, repeat: &Arrival, is_same: bool) {
-        if is_same {
-            return;
-        }
-        self.cx.activity.repeats_that_differ += 1;
-        self.cx.warn("repeat_differs", || {
-            format!(
-                "session {:?}: an event with msg_id {}, seq_id {} and type {:?} came again with another content, and was \
-                 not pushed: check that its publisher gives each event an id of its own",
-                repeat.session_id(),
-                repeat.msg_id,
-                repeat.seq_id,
-                String::from_utf8_lossy(repeat.kind_bytes())
-            )
-        });
-    }
-
     fn take_local_results(&mut self) {
         while let Some(result) = self.delivery.results.pop_front() {
-            if let Some(later) = self.delivery.results.get(FORESEEN_MAX - 1) {
-                self.foresee_result(later);
+            if let Some(later) = self.delivery.results.get(PREFETCH_EVENTS_MAX - 1) {
+                self.prefetch_result(later);
             }
-            if let Some(later) = self.delivery.results.get(FORESEEN_MAX / 2 - 1) {
-                self.foresee_lists(later);
+            if let Some(later) = self.delivery.results.get(PREFETCH_EVENTS_MAX / 2 - 1) {
+                self.prefetch_result_lists(later);
             }
             self.take_result(result);
         }

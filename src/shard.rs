@@ -4,6 +4,7 @@
 pub mod cores;
 pub mod mesh;
 pub mod pump;
+pub mod stop;
 pub mod uring_check;
 pub(crate) mod wakeup_guard;
 pub mod workers;

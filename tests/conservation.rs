@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use simulation::plan::{Fault, Reduction};
 use simulation::trace::Trace;
 use simulation::{Tally, run};
-use task_engine::model::outcome::{EventEnd, RecipientEnd};
+use task_engine::model::outcome::{EventOutcome, RecipientOutcome};
 
 const SEEDS: u64 = 2_000;
 /// Seeds between two lines of progress.
@@ -116,9 +116,9 @@ fn replay(seed: u64, from: &Reduction) -> String {
 }
 
 fn report(seeds: usize, sum: &Tally) -> String {
-    let events = EventEnd::ALL.iter().zip(sum.event_ends).map(|(end, count)| format!(" {}={count}", end.label()));
+    let events = EventOutcome::ALL.iter().zip(sum.event_ends).map(|(end, count)| format!(" {}={count}", end.label()));
     let recipients =
-        RecipientEnd::ALL.iter().zip(sum.recipient_ends).map(|(end, count)| format!(" {}={count}", end.label()));
+        RecipientOutcome::ALL.iter().zip(sum.recipient_ends).map(|(end, count)| format!(" {}={count}", end.label()));
     let [breaks, mismatches, resent, rerouted] = sum.troubles;
     format!(
         "{seeds} schedules, {} events:{}\nrecipients:{}\nstreams broken {breaks}, answers that did not fit {mismatches}, \
@@ -189,12 +189,12 @@ fn nothing_is_lost_counted_twice_or_out_of_order() {
 
 /// Schedules that never meet an end or a trouble prove nothing about it.
 fn check_reach(sum: &Tally) {
-    for (end, count) in RecipientEnd::ALL.iter().zip(sum.recipient_ends) {
-        let is_elsewhere = *end == RecipientEnd::TooLarge;
+    for (end, count) in RecipientOutcome::ALL.iter().zip(sum.recipient_ends) {
+        let is_elsewhere = *end == RecipientOutcome::TooLarge;
         assert!(is_elsewhere || count > 0, "no recipient of any schedule ended as {}", end.label());
     }
-    for (end, count) in EventEnd::ALL.iter().zip(sum.event_ends) {
-        assert!(*end == EventEnd::TooLarge || count > 0, "no event of any schedule ended as {}", end.label());
+    for (end, count) in EventOutcome::ALL.iter().zip(sum.event_ends) {
+        assert!(*end == EventOutcome::TooLarge || count > 0, "no event of any schedule ended as {}", end.label());
     }
     assert!(sum.forgotten > 0, "no gateway of any schedule was forgotten");
     assert!(sum.restarts > 0 && sum.troubles.iter().all(|count| *count > 0), "{:?}", sum.troubles);

@@ -5,6 +5,8 @@
 
 #[path = "tidy/circles.rs"]
 mod circles;
+#[path = "tidy/core_is_pure.rs"]
+mod core_is_pure;
 #[path = "tidy/floors.rs"]
 mod floors;
 #[path = "tidy/sizes.rs"]

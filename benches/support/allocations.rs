@@ -39,6 +39,7 @@ fn add(bytes: i64) {
 }
 
 // SAFETY: each call is mimalloc's, with what the caller promised.
+#[allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());

@@ -20,6 +20,7 @@ pub struct Hops {
 }
 
 /// It has a name of its own in the binary so that callgrind counts it and what it calls, and nothing else.
+#[allow(unsafe_code, reason = "callgrind is told this function by its name")]
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub fn task_engine_hop(ends: &mut [MeshEnd], messages: &mut Vec<(ShardId, MeshMessage)>, received: &mut Vec<Input>) {

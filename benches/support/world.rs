@@ -85,6 +85,7 @@ pub struct World {
 
 /// A turn of the pump as far as it is the core's: takes the facts, ends the turn. It has a name of its own in the
 /// binary so that callgrind counts it and what it calls, and nothing else.
+#[allow(unsafe_code, reason = "callgrind is told this function by its name")]
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub fn task_engine_turn(push: &mut Push, facts: &mut Vec<Input>, outputs: &mut Vec<Output>) {

@@ -143,6 +143,7 @@ fn count() {
 }
 
 /// Asks the kernel, which allocates nothing.
+#[allow(unsafe_code, reason = "called by the allocator: rustix's name() allocates")]
 fn own_name() -> u32 {
     let mut name = [0u8; 16];
     // SAFETY: PR_GET_NAME writes at most 16 bytes, the last of them 0.
@@ -153,6 +154,7 @@ fn own_name() -> u32 {
 }
 
 // SAFETY: hands everything to the allocator inside, unchanged.
+#[allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Counting<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();

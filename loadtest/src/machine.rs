@@ -43,9 +43,9 @@ pub(crate) fn quoted(words: impl Iterator<Item = String>) -> String {
 /// The commit of the checkout in the current folder.
 pub fn commit() -> String {
     let Some(commit) = said("git", &["rev-parse", "--short=12", "HEAD"]) else { return unknown() };
-    // Reports of earlier runs are no changes of the source.
-    let changes = said("git", &["status", "--porcelain", "--", ".", ":!loadtest/runs"]);
-    if changes.is_some() { format!("{commit}-dirty") } else { commit }
+    // Runs write outside of the tree, so each change is one of the source.
+    let changes = said("git", &["status", "--porcelain"]);
+    if changes.is_some() { commit + crate::record::DIRTY } else { commit }
 }
 
 /// Versions of the harness, of this build's own engine where it is what is driven, and of the servers.

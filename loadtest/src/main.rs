@@ -1,17 +1,13 @@
 //! The load-test program: `loadtest run` drives one engine, `loadtest compare` several in turn.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadtest::bare;
 use loadtest::compare::{self, CompareArgs};
 use loadtest::cost::Counting;
 use loadtest::error::Result;
-use loadtest::faults::{self, FaultArgs};
 use loadtest::gateways;
-use loadtest::reference;
+use loadtest::record::{self, RecordArgs};
 use loadtest::run::{self, RunArgs};
 use loadtest::workload::Workload;
 
@@ -38,8 +34,11 @@ enum Command {
     Run(Box<RunArgs>),
     /// The same workload against two or more engines, trial by trial in turn, on real servers.
     Compare(Box<CompareArgs>),
+    #[cfg(feature = "faults")]
     /// Kills, hangs and cuts off each part in turn under load, with JetStream, and counts what that cost.
-    Faults(Box<FaultArgs>),
+    Faults(Box<loadtest::faults::FaultArgs>),
+    /// Keeps a campaign's documents as lines of loadtest/runs/summary.jsonl and as one page.
+    Record(RecordArgs),
     /// Lists the named workloads.
     Workloads,
     /// A gateway as a process of its own, which tells each push on standard output: for `faults`.
@@ -52,8 +51,10 @@ enum Command {
         #[arg(long)]
         port: u16,
     },
+    #[cfg(feature = "yardsticks")]
     /// The reference engine: the plain Tokio way, on the same wire; what task-engine must beat.
     Reference(EngineArgs),
+    #[cfg(feature = "yardsticks")]
     /// The bare program: one core, everything read at the start, nothing promised; the yardstick of task-engine.
     ///
     /// No retry, no ledger, no lookup, no repeat is known, no inbox, and answers are not read. It speaks `batch` and
@@ -61,15 +62,16 @@ enum Command {
     Bare(EngineArgs),
 }
 
+#[cfg(feature = "yardsticks")]
 /// How an engine of this program is started.
 #[derive(Debug, clap::Args)]
 struct EngineArgs {
     /// The configuration file, as task-engine takes it.
     #[arg(long)]
-    config: PathBuf,
+    config: std::path::PathBuf,
     /// Where /readyz is.
     #[arg(long)]
-    admin: Option<SocketAddr>,
+    admin: Option<std::net::SocketAddr>,
     /// Worker threads, or shards.
     #[arg(long)]
     cores: Option<u16>,
@@ -79,11 +81,17 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Compare(args) => compare::run(&args),
-        Command::Faults(args) => faults::run(&args),
+        #[cfg(feature = "faults")]
+        Command::Faults(args) => loadtest::faults::run(&args),
+        Command::Record(args) => record::run(&args),
         Command::Workloads => list_workloads().map(|()| true),
         Command::Gateway { id, port } => gateways::serve_as_process(&id, port),
-        Command::Reference(EngineArgs { config, admin, cores }) => reference::run(&config, admin, cores).map(|()| true),
-        Command::Bare(EngineArgs { config, admin, cores }) => bare::run(&config, admin, cores).map(|()| true),
+        #[cfg(feature = "yardsticks")]
+        Command::Reference(EngineArgs { config, admin, cores }) => {
+            loadtest::reference::run(&config, admin, cores).map(|()| true)
+        }
+        #[cfg(feature = "yardsticks")]
+        Command::Bare(EngineArgs { config, admin, cores }) => loadtest::bare::run(&config, admin, cores).map(|()| true),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

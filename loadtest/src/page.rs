@@ -1,11 +1,12 @@
 //! `GET /readyz`, and the signal to stop: what the engines of this program have beside their work.
 
 use std::io::{Read as _, Write as _};
-use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
@@ -42,27 +43,15 @@ fn answer(mut visitor: TcpStream, is_ready: bool) -> std::io::Result<()> {
     write!(visitor, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
 }
 
-/// Comes when SIGTERM or SIGINT does. To be called before other threads are started.
+/// Comes when SIGTERM or SIGINT does.
 ///
 /// # Errors
-/// When the signals cannot be held back.
+/// When the signals cannot be caught.
 pub(crate) fn stop_signal() -> Result<oneshot::Receiver<()>> {
     let (tell, told) = oneshot::channel();
-    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset initialises the set before anything reads it; the other calls get valid pointers.
-    let (set, failed) = unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
-        libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
-        (set.assume_init(), libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()))
-    };
-    if failed != 0 {
-        return Err(Error::of("cannot hold back signals", std::io::Error::from_raw_os_error(failed)));
-    }
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|cause| Error::of("cannot catch signals", cause))?;
     let started = thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        let mut signal = 0;
-        // SAFETY: both pointers are to values of this thread.
-        while unsafe { libc::sigwait(&set, &mut signal) } != 0 {}
+        signals.forever().next();
         // Nobody waits any longer when the engine has ended by itself.
         let _ = tell.send(());
     });

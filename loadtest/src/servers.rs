@@ -308,6 +308,7 @@ pub fn free_ports(count: usize) -> Result<Vec<u16>> {
 
 /// Starts a child that the kernel kills when this process ends, however it ends. The kernel ties that to the thread
 /// that made the child, so one thread, which lasts as long as the process, makes them all.
+#[allow(unsafe_code, reason = "std has no safe way to ask for the kernel's signal at a parent's death")]
 pub(crate) fn spawn_bound(mut command: Command) -> io::Result<Child> {
     type Job = (Command, mpsc::SyncSender<io::Result<Child>>);
     static SPAWNER: OnceLock<Mutex<mpsc::Sender<Job>>> = OnceLock::new();

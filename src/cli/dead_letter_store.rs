@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::config::{Assignment, Config, ConsumerMode};
 use crate::edge::dead_letters::file::{FileError, LetterFile};
-use crate::edge::dead_letters::letter::{Kept, MSG_ID};
+use crate::edge::dead_letters::letter::{MSG_ID, StoredLetter};
 use crate::edge::dead_letters::replay::{Replay, only_usernames, subject_of};
 use crate::edge::dead_letters::stream::LetterStream;
 use crate::edge::dead_letters::wire::{Request, Wire, WireError, WireSettings};
@@ -48,13 +48,13 @@ impl Selection {
     }
 }
 
-/// One letter on the shelf.
+/// One letter on the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// What it is asked for by: the number in the stream, or the key in the file.
     pub id: String,
     /// What it says.
-    pub letter: Kept,
+    pub letter: StoredLetter,
     /// The payload's size; the payload itself may be left out of a list.
     pub payload_bytes: usize,
     /// Whom its event is for when it is not for all: it is a replay that failed.
@@ -72,23 +72,23 @@ pub struct Replayed {
     pub failed: Vec<(String, String)>,
 }
 
-/// Why the shelf cannot be worked on; in words.
+/// Why the store cannot be worked on; in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShelfError(pub String);
+pub struct DeadLetterStoreError(pub String);
 
-impl std::fmt::Display for ShelfError {
+impl std::fmt::Display for DeadLetterStoreError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl From<WireError> for ShelfError {
+impl From<WireError> for DeadLetterStoreError {
     fn from(error: WireError) -> Self {
         Self(error.to_string())
     }
 }
 
-impl From<FileError> for ShelfError {
+impl From<FileError> for DeadLetterStoreError {
     fn from(error: FileError) -> Self {
         Self(error.to_string())
     }
@@ -100,7 +100,7 @@ enum Place {
 }
 
 /// Where letters are kept, opened for the command line.
-pub struct Shelf {
+pub struct DeadLetterStore {
     place: Place,
     wire: WireSettings,
     mode: ConsumerMode,
@@ -113,12 +113,12 @@ pub struct Shelf {
     pub notes: Vec<String>,
 }
 
-impl Shelf {
+impl DeadLetterStore {
     /// The file when one is named; else what the configuration says: the stream, or (core NATS without one) the file.
     ///
     /// # Errors
     /// When NATS does not answer, or a stream must be there and is not.
-    pub fn open(config: &Config, file: Option<&std::path::Path>) -> Result<Self, ShelfError> {
+    pub fn open(config: &Config, file: Option<&std::path::Path>) -> Result<Self, DeadLetterStoreError> {
         let settings = dead_letters_of(config);
         let own = LetterFile::new(file.unwrap_or(&settings.path), LETTER_FILE_BYTES_MAX);
         let mut notes = Vec::new();
@@ -127,7 +127,7 @@ impl Shelf {
         } else {
             let stream = LetterStream::of(&settings.stream);
             let mut wire = Wire::connect(&settings.wire)?;
-            match stream.state(&mut wire)?.map_err(ShelfError)? {
+            match stream.state(&mut wire)?.map_err(DeadLetterStoreError)? {
                 Some(_) => {
                     if own.path().exists() {
                         let path = own.path().display();
@@ -137,7 +137,9 @@ impl Shelf {
                 }
                 None if settings.needs_stream => {
                     let name = stream.name();
-                    return Err(ShelfError(format!("there is no stream {name}; `task-engine setup` makes it")));
+                    return Err(DeadLetterStoreError(format!(
+                        "there is no stream {name}; `task-engine setup` makes it"
+                    )));
                 }
                 None => Place::File(own),
             }
@@ -167,10 +169,10 @@ impl Shelf {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn list(&mut self, selection: &Selection, with_payloads: bool) -> Result<Vec<Entry>, ShelfError> {
+    pub fn list(&mut self, selection: &Selection, with_payloads: bool) -> Result<Vec<Entry>, DeadLetterStoreError> {
         let now = SystemTime::now();
         let mut entries = Vec::new();
-        let mut take = |id: String, mut letter: Kept| {
+        let mut take = |id: String, mut letter: StoredLetter| {
             let payload_bytes = letter.payload.len();
             let only_usernames = only_usernames(&letter.payload);
             if !with_payloads {
@@ -186,13 +188,15 @@ impl Shelf {
                 for ask in stream_asks(selection) {
                     match ask {
                         StreamAsk::One(sequence) => {
-                            if let Some((at, letter)) = stream.get(wire, sequence)?.map_err(ShelfError)? {
+                            if let Some((at, letter)) = stream.get(wire, sequence)?.map_err(DeadLetterStoreError)? {
                                 take(at.to_string(), letter);
                             }
                         }
                         StreamAsk::All => {
                             let (mut from, reason) = (1, selection.reason.as_deref());
-                            while let Some((at, letter)) = stream.next(wire, from, reason)?.map_err(ShelfError)? {
+                            while let Some((at, letter)) =
+                                stream.next(wire, from, reason)?.map_err(DeadLetterStoreError)?
+                            {
                                 take(at.to_string(), letter);
                                 from = at + 1;
                             }
@@ -216,7 +220,7 @@ impl Shelf {
     ///
     /// # Errors
     /// When the letters cannot be read or taken out; each letter's own failure is in the answer.
-    pub fn replay(&mut self, selection: &Selection, for_everyone: bool) -> Result<Replayed, ShelfError> {
+    pub fn replay(&mut self, selection: &Selection, for_everyone: bool) -> Result<Replayed, DeadLetterStoreError> {
         let is_file = matches!(self.place, Place::File(_));
         let entries = self.list(selection, is_file)?;
         let mut done = Replayed::default();
@@ -242,7 +246,7 @@ impl Shelf {
     }
 
     /// A replay may have failed already: what the engine wrote under the same key since then stays.
-    fn remove_replayed(&mut self, confirmed: &HashMap<String, u64>) -> Result<(), ShelfError> {
+    fn remove_replayed(&mut self, confirmed: &HashMap<String, u64>) -> Result<(), DeadLetterStoreError> {
         match &mut self.place {
             _ if confirmed.is_empty() => {}
             Place::File(file) => drop(file.remove_up_to(confirmed)?),
@@ -255,13 +259,13 @@ impl Shelf {
     ///
     /// # Errors
     /// When that fails; some may be out then.
-    pub fn remove(&mut self, ids: &HashSet<String>) -> Result<u64, ShelfError> {
+    pub fn remove(&mut self, ids: &HashSet<String>) -> Result<u64, DeadLetterStoreError> {
         match &mut self.place {
             _ if ids.is_empty() => Ok(0),
             Place::File(file) => Ok(file.remove(ids)?),
             Place::Stream(stream, wire) => {
                 for sequence in ids.iter().filter_map(|id| id.parse().ok()) {
-                    stream.delete(wire, sequence)?.map_err(ShelfError)?;
+                    stream.delete(wire, sequence)?.map_err(DeadLetterStoreError)?;
                 }
                 Ok(ids.len() as u64)
             }
@@ -274,12 +278,12 @@ impl Shelf {
         entry: &Entry,
         for_everyone: bool,
         own: Option<&mut Wire>,
-    ) -> Result<Result<bool, String>, ShelfError> {
+    ) -> Result<Result<bool, String>, DeadLetterStoreError> {
         let mut letter = entry.letter.clone();
         let wire = match (&mut self.place, own) {
             (Place::Stream(stream, wire), _) => {
                 let sequence = entry.id.parse().unwrap_or_default();
-                let Some((_, whole)) = stream.get(wire, sequence)?.map_err(ShelfError)? else {
+                let Some((_, whole)) = stream.get(wire, sequence)?.map_err(DeadLetterStoreError)? else {
                     return Ok(Err("it is gone: someone else replayed or dropped it".to_owned()));
                 };
                 letter = whole;

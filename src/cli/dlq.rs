@@ -11,9 +11,9 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Subcommand};
 
 use super::exit;
-use crate::cli::dead_letter_store::{Entry, Selection, Shelf, ShelfError};
+use crate::cli::dead_letter_store::{DeadLetterStore, DeadLetterStoreError, Entry, Selection};
 use crate::config::{self, Config, Flags};
-use crate::edge::dead_letters::letter::Kept;
+use crate::edge::dead_letters::letter::StoredLetter;
 use crate::model::proto::event::PushEvent;
 
 pub(super) const ABOUT: &str = "Look at dead letters, send them again, or drop them.
@@ -125,7 +125,7 @@ impl Which {
 
 /// Why it ends otherwise than well.
 enum Failure {
-    Shelf(ShelfError),
+    DeadLetterStore(DeadLetterStoreError),
     Output(io::Error),
     /// The command line as a whole; says what to write.
     Usage(&'static str),
@@ -133,9 +133,9 @@ enum Failure {
     Said,
 }
 
-impl From<ShelfError> for Failure {
-    fn from(error: ShelfError) -> Self {
-        Self::Shelf(error)
+impl From<DeadLetterStoreError> for Failure {
+    fn from(error: DeadLetterStoreError) -> Self {
+        Self::DeadLetterStore(error)
     }
 }
 
@@ -170,7 +170,7 @@ pub fn run(args: DlqArgs, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
             let _ = writeln!(err, "cannot write the output: {error}");
             exit::FAILED
         }
-        Failure::Shelf(error) => {
+        Failure::DeadLetterStore(error) => {
             let _ = writeln!(err, "{error}");
             exit::FAILED
         }
@@ -185,30 +185,30 @@ fn work(args: DlqArgs, config: &Config, out: &mut dyn Write, err: &mut dyn Write
     {
         return Err(Failure::Usage("this would drop all dead letters: name some (see --help), or say --yes"));
     }
-    let mut shelf = open(config, file.as_deref())?;
+    let mut store = open(config, file.as_deref())?;
     let done = match command {
-        DlqCommand::List { which } => list(&mut shelf, &which.selection(), json, out),
-        DlqCommand::Show { id } => show(&mut shelf, id, json, out),
-        DlqCommand::Replay { which, everyone } => replay(&mut shelf, &which.selection(), everyone, json, out, err),
-        DlqCommand::Drop { which, .. } => drop_letters(&mut shelf, &which.selection(), json, out),
+        DlqCommand::List { which } => list(&mut store, &which.selection(), json, out),
+        DlqCommand::Show { id } => show(&mut store, id, json, out),
+        DlqCommand::Replay { which, everyone } => replay(&mut store, &which.selection(), everyone, json, out, err),
+        DlqCommand::Drop { which, .. } => drop_letters(&mut store, &which.selection(), json, out),
     };
-    for note in &shelf.notes {
+    for note in &store.notes {
         writeln!(err, "note: {note}")?;
     }
     done
 }
 
-fn open(config: &Config, file: Option<&Path>) -> Result<Shelf, Failure> {
+fn open(config: &Config, file: Option<&Path>) -> Result<DeadLetterStore, Failure> {
     if let Some(path) = file
         && !path.exists()
     {
-        return Err(ShelfError(format!("{}: there is no such file; check the path", path.display())).into());
+        return Err(DeadLetterStoreError(format!("{}: there is no such file; check the path", path.display())).into());
     }
-    Ok(Shelf::open(config, file)?)
+    Ok(DeadLetterStore::open(config, file)?)
 }
 
-fn list(shelf: &mut Shelf, selection: &Selection, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
-    let entries = shelf.list(selection, false)?;
+fn list(store: &mut DeadLetterStore, selection: &Selection, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let entries = store.list(selection, false)?;
     if json {
         for entry in &entries {
             writeln!(out, "{}", head_of(entry))?;
@@ -216,7 +216,7 @@ fn list(shelf: &mut Shelf, selection: &Selection, json: bool, out: &mut dyn Writ
         return Ok(());
     }
     if entries.is_empty() {
-        writeln!(out, "no dead letters ({})", shelf.place())?;
+        writeln!(out, "no dead letters ({})", store.place())?;
         return Ok(());
     }
     let heads = ["ID", "BURIED", "REASON", "TRIES", "BYTES", "RECIPIENT", "DETAIL"].map(str::to_owned);
@@ -229,7 +229,7 @@ fn list(shelf: &mut Shelf, selection: &Selection, json: bool, out: &mut dyn Writ
         }
         writeln!(out, "{}", row[6])?;
     }
-    writeln!(out, "{} in {}", count(entries.len()), shelf.place())?;
+    writeln!(out, "{} in {}", count(entries.len()), store.place())?;
     Ok(())
 }
 
@@ -246,10 +246,10 @@ fn row(entry: &Entry) -> [String; 7] {
     ]
 }
 
-fn show(shelf: &mut Shelf, id: String, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+fn show(store: &mut DeadLetterStore, id: String, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
     let selection = Selection { ids: vec![id.clone()], ..Selection::default() };
-    let Some(entry) = shelf.list(&selection, true)?.pop() else {
-        return Err(ShelfError(format!("there is no dead letter {id} in {}", shelf.place())).into());
+    let Some(entry) = store.list(&selection, true)?.pop() else {
+        return Err(DeadLetterStoreError(format!("there is no dead letter {id} in {}", store.place())).into());
     };
     if json {
         let mut whole = head_of(&entry);
@@ -288,14 +288,14 @@ fn show(shelf: &mut Shelf, id: String, json: bool, out: &mut dyn Write) -> Resul
 }
 
 fn replay(
-    shelf: &mut Shelf,
+    store: &mut DeadLetterStore,
     selection: &Selection,
     everyone: bool,
     json: bool,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let done = shelf.replay(selection, everyone)?;
+    let done = store.replay(selection, everyone)?;
     if json {
         let failed: Vec<_> = done.failed.iter().map(|(id, why)| serde_json::json!({"id": id, "why": why})).collect();
         let all = serde_json::json!({"replayed": done.replayed, "one_recipient": done.one_recipient, "failed": failed});
@@ -325,12 +325,17 @@ fn all_were_there(selection: &Selection, is_there: impl Fn(&String) -> bool) -> 
     if missing.is_empty() {
         return Ok(());
     }
-    Err(ShelfError(format!("not there, or not of what else was asked for: {}", missing.join(" "))).into())
+    Err(DeadLetterStoreError(format!("not there, or not of what else was asked for: {}", missing.join(" "))).into())
 }
 
-fn drop_letters(shelf: &mut Shelf, selection: &Selection, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
-    let ids: HashSet<String> = shelf.list(selection, false)?.into_iter().map(|entry| entry.id).collect();
-    shelf.remove(&ids)?;
+fn drop_letters(
+    store: &mut DeadLetterStore,
+    selection: &Selection,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let ids: HashSet<String> = store.list(selection, false)?.into_iter().map(|entry| entry.id).collect();
+    store.remove(&ids)?;
     if json {
         writeln!(out, "{}", serde_json::json!({"dropped": ids.len()}))?;
     } else {
@@ -357,7 +362,7 @@ fn head_of(entry: &Entry) -> serde_json::Value {
     })
 }
 
-fn event(letter: &Kept) -> Option<serde_json::Value> {
+fn event(letter: &StoredLetter) -> Option<serde_json::Value> {
     let event: PushEvent = prost::Message::decode(&*letter.payload).ok()?;
     Some(serde_json::json!({
         "msg_id": event.msg_id, "seq_id": event.seq_id, "session_id": event.session_id,

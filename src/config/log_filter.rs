@@ -93,6 +93,21 @@ mod tests {
     }
 
     #[test]
+    fn fuzzed_log_filter() {
+        crate::fuzz::run("log_filter", 3_000, |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            match Directives::read(&text) {
+                Err(why) => assert!(!why.is_empty() && filter_of(LogLevel::Info, &text).is_err(), "{text:?}"),
+                Ok(directives) => {
+                    let whole = directives.text();
+                    assert_eq!(Directives::read(&whole).map(|again| again.text()), Ok(whole.clone()));
+                    filter_of(LogLevel::Info, &whole).unwrap_or_else(|why| panic!("{text:?}: {why}"));
+                }
+            }
+        });
+    }
+
+    #[test]
     fn what_is_refused_is_named() {
         for (text, bad) in [
             ("h2=debug,task_engine=lots", "\"task_engine=lots\""),

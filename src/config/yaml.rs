@@ -250,3 +250,28 @@ fn check_keys(node: &Node, troubles: &mut Vec<Trouble>) {
         Body::Null | Body::Scalar(_) => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config;
+
+    #[test]
+    fn fuzzed_yaml() {
+        crate::fuzz::run("yaml", 1_500, |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let breaks = |c: &char| matches!(c, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
+            let lines = text.chars().filter(breaks).count() as u64 + 2;
+            let (_, troubles) = super::parse(&text);
+            assert!(troubles.iter().all(|trouble| trouble.mark.line as u64 <= lines), "{troubles:?}");
+            match config::parse("fuzzed.yaml", &text, [], &config::Flags::default()) {
+                Err(mistakes) => assert!(!mistakes.all.is_empty() && !mistakes.to_string().is_empty()),
+                Ok(checked) => {
+                    assert!(troubles.is_empty(), "a text with a fault of form was taken: {troubles:?}");
+                    let shown = config::show(&checked.config);
+                    let (_, troubles) = super::parse(&shown);
+                    assert!(troubles.is_empty(), "what is shown is YAML: {troubles:?}\n{shown}");
+                }
+            }
+        });
+    }
+}

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
 use self::file::{FileError, LetterFile};
-use self::letter::Kept;
+use self::letter::StoredLetter;
 use self::stream::{LetterStream, Published};
 use self::wire::{Wire, WireError, WireSettings};
 use crate::model::limits::{LETTER_FILE_BYTES_MAX, LETTER_FILE_PATIENCE, LETTERS_QUEUED};
@@ -81,7 +81,8 @@ struct Writer {
 impl DeadLetterWriter for Writer {
     fn write(&mut self, letters: &[(DeadLetter, Origin)]) -> Vec<Result<(), LookupError>> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
-        let letters: Vec<Kept> = letters.iter().map(|(letter, origin)| Kept::of(letter, origin, now)).collect();
+        let letters: Vec<StoredLetter> =
+            letters.iter().map(|(letter, origin)| StoredLetter::of(letter, origin, now)).collect();
         let stream = self.stream.clone();
         let (mut unconfirmed, mut is_again) = (std::mem::take(&mut self.unconfirmed), false);
         let published = self.on_a_live_wire(|wire| {
@@ -108,9 +109,9 @@ impl DeadLetterWriter for Writer {
         let goes_to_file = |end: &Published| match end {
             Published::TooLarge => true,
             Published::NoStream => !needs_stream,
-            Published::Kept | Published::Failed(_) => false,
+            Published::Stored | Published::Failed(_) => false,
         };
-        let to_file: Vec<Kept> = letters
+        let to_file: Vec<StoredLetter> = letters
             .into_iter()
             .zip(&published)
             .filter_map(|(letter, end)| goes_to_file(end).then_some(letter))
@@ -119,7 +120,7 @@ impl DeadLetterWriter for Writer {
         published
             .iter()
             .map(|end| match end {
-                Published::Kept => Ok(()),
+                Published::Stored => Ok(()),
                 end if goes_to_file(end) => in_file.next().expect("each letter has its answer"),
                 Published::Failed(why) => Err(self.unavailable(why)),
                 Published::NoStream | Published::TooLarge => Err(self.no_stream()),
@@ -157,7 +158,7 @@ impl Writer {
 
     /// Each letter's own answer. A set that the file does not take is tried in halves, down to one: a large letter must not
     /// cost those that would fit. What the time for the whole set is too short for waits.
-    fn append(&mut self, letters: &[Kept]) -> Vec<Result<(), LookupError>> {
+    fn append(&mut self, letters: &[StoredLetter]) -> Vec<Result<(), LookupError>> {
         let deadline = Instant::now() + LETTER_FILE_PATIENCE;
         let mut answers = Vec::with_capacity(letters.len());
         let mut sets = vec![letters];
@@ -191,7 +192,7 @@ impl Writer {
 
     /// In core mode nobody keeps the event: to hold it for ever would stop the engine. So a full file refuses, and so does
     /// one that could not be written for a while; each later letter is tried once, so it heals by itself.
-    fn refused(&mut self, letter: &Kept, error: &FileError, is_alone: bool) -> LookupError {
+    fn refused(&mut self, letter: &StoredLetter, error: &FileError, is_alone: bool) -> LookupError {
         let why = error.to_string();
         if self.settings.needs_stream {
             return LookupError::Unavailable(why);

@@ -5,8 +5,8 @@
 //! one is asked when one fails or is silent for a moment, and when all failed, all again after a jittered wait. A hung etcd is noticed by HTTP/2 pings
 //! and by a deadline on each request. Refuses to let a bad value disturb another one, and to print the password.
 
-mod book;
 mod entry;
+mod instance_table;
 
 use std::collections::hash_map::RandomState;
 use std::error::Error as _;
@@ -19,7 +19,7 @@ use etcd_client::{Client, ConnectOptions, EventType, GetOptions, KeyValue, Watch
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use self::book::{Book, Change, Complaint, Listed};
+use self::instance_table::{Change, InstanceTable, Listed, RecordIssue};
 use crate::model::limits::{GATEWAYS_MAX, RECONNECT_BACKOFF};
 use crate::model::redact;
 use crate::ports::{ControlFuture, Health, Registry, RegistrySink};
@@ -116,14 +116,14 @@ impl EtcdRegistry {
 impl Registry for EtcdRegistry {
     fn run(self: Box<Self>, sink: RegistrySink) -> ControlFuture<()> {
         let (prefix, turn) = (self.0.prefix(), random() as usize);
-        Box::pin(Follower { prefix, settings: self.0, book: Book::default(), sink, turn }.follow())
+        Box::pin(Follower { prefix, settings: self.0, instances: InstanceTable::default(), sink, turn }.follow())
     }
 }
 
 struct Follower {
     settings: EtcdSettings,
     prefix: String,
-    book: Book,
+    instances: InstanceTable,
     sink: RegistrySink,
     /// The endpoint that is tried first.
     turn: usize,
@@ -209,7 +209,7 @@ impl Follower {
     }
 
     fn trouble(&self, endpoint: &str, why: &str) -> String {
-        let (places, at, known) = (self.settings.places(), redact::address(endpoint), self.book.gateways());
+        let (places, at, known) = (self.settings.places(), redact::address(endpoint), self.instances.gateways());
         let credentials = if self.settings.username.is_empty() { "" } else { ", etcd.username and etcd.password" };
         format!(
             "etcd at {places} cannot be followed ({at}: {why}); {known} known gateways are kept; check that it runs, \
@@ -223,10 +223,10 @@ impl Follower {
         let patience = self.settings.patience();
         let mut compactions = 0;
         loop {
-            let mut complaints = Vec::new();
-            self.book.replace(all, &mut complaints);
-            self.complain(complaints);
-            self.sink.replace_all(self.book.records());
+            let mut issues = Vec::new();
+            self.instances.replace(all, &mut issues);
+            self.report_issue(issues);
+            self.sink.replace_all(self.instances.records());
             match self.watch(&mut client, revision + 1).await? {
                 Ended::Due => compactions = 0,
                 Ended::Compacted => {
@@ -267,12 +267,12 @@ impl Follower {
     }
 
     fn apply(&mut self, response: &WatchResponse) {
-        let mut complaints = Vec::new();
+        let mut issues = Vec::new();
         for event in response.events() {
             let Some(kv) = event.kv() else { continue };
             let changes = match event.event_type() {
-                EventType::Put => self.book.put(listed(kv.clone()), &mut complaints),
-                EventType::Delete => self.book.delete(&String::from_utf8_lossy(kv.key())),
+                EventType::Put => self.instances.put(listed(kv.clone()), &mut issues),
+                EventType::Delete => self.instances.delete(&String::from_utf8_lossy(kv.key())),
             };
             for change in changes {
                 match change {
@@ -281,11 +281,11 @@ impl Follower {
                 }
             }
         }
-        self.complain(complaints);
+        self.report_issue(issues);
     }
 
-    fn complain(&self, complaints: Vec<Complaint>) {
-        for Complaint { fault, key, why } in complaints {
+    fn report_issue(&self, issues: Vec<RecordIssue>) {
+        for RecordIssue { fault, key, why } in issues {
             self.sink.bad_entry(fault, &key, &why);
         }
     }
@@ -312,7 +312,7 @@ async fn list(client: &mut Client, prefix: &str, patience: Duration) -> Result<(
         }
         let more = page.more();
         all.extend(page.take_kvs().into_iter().map(listed));
-        // Past what the book takes there is nothing to learn.
+        // Past what the table takes there is nothing to learn.
         match all.last() {
             Some(last) if more && all.len() <= GATEWAYS_MAX => from = format!("{}\0", last.key).into_bytes(),
             _ => return Ok((all, revision)),

@@ -26,7 +26,7 @@ use crate::model::limits::INTAKE_LANE_EVENTS;
 use crate::model::names::{NameList, Route, RouteList};
 use crate::ports::{
     ControlFuture, DeliveryTag, GatewayRecord, Health, Intake, LocalFuture, LookupError, MemberReader, Members,
-    Registry, RegistrySink, Routes, RoutesPort, RunningSource, Settled, Source,
+    Registry, RegistrySink, RouteQueue, Routes, RunningSource, Settled, Source,
 };
 
 pub use writers::{EmbeddedDeadLetters, EmbeddedInbox, InboxRow};
@@ -260,7 +260,7 @@ impl Changes {
 }
 
 impl Routes for EmbeddedRoutes {
-    fn serve(&self, port: RoutesPort) -> LocalFuture<()> {
+    fn serve(&self, port: RouteQueue) -> LocalFuture<()> {
         let table = self.0.clone();
         let changes = Arc::new(Changes::default());
         table.shards.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&changes));

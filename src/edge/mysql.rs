@@ -29,7 +29,7 @@ use crate::model::ids::SessionId;
 use crate::model::limits::{MEMBER_QUERY_SESSIONS, NAME_BYTES_MAX, NAME_CHARS_MAX};
 use crate::model::names::NameList;
 use crate::ports::{LookupError, MemberReader, Members};
-use crate::telemetry::log_limiter::Quiet;
+use crate::telemetry::log_limiter::LogLimiter;
 
 /// How many times the read timeout a whole result may take: each read alone is bounded by the socket's timeout.
 const RESULT_READS: u32 = 2;
@@ -89,7 +89,7 @@ struct Shared {
     /// A session that had members when it was last asked for.
     good: Mutex<Option<SessionId>>,
     skipped: AtomicU64,
-    skipped_warning: Quiet,
+    skipped_warning: LogLimiter,
 }
 
 impl MysqlMembers {
@@ -102,7 +102,7 @@ impl MysqlMembers {
             settings,
             good: Mutex::default(),
             skipped: AtomicU64::new(0),
-            skipped_warning: Quiet::new(),
+            skipped_warning: LogLimiter::new(),
         }))
     }
 }
@@ -222,7 +222,7 @@ impl Shared {
 
     fn skip(&self, why: &'static str) {
         self.skipped.fetch_add(1, Ordering::Relaxed);
-        if let Some(left_out) = self.skipped_warning.may_say() {
+        if let Some(left_out) = self.skipped_warning.allow() {
             tracing::warn!(left_out, "members: {why}; the row is skipped");
         }
     }

@@ -4,7 +4,7 @@
 //! changed unseen is said to be unknown, that a lost connection is opened again for as long as the shard lives, and that a
 //! server which moved to another address of its name is found, although the old one answers.
 //! Refuses to show the password anywhere, and to call a server tracking that cannot say what changes: its answers are
-//! then good for one event each ([`RoutesPort::is_tracking`]).
+//! then good for one event each ([`RouteQueue::is_tracking`]).
 
 #[doc(hidden)]
 pub mod bench_surface;
@@ -30,7 +30,7 @@ use crate::edge::resolve::Resolver;
 use crate::edge::socket::{Backoff, words};
 use crate::model::limits::RECONNECT_BACKOFF;
 use crate::model::redact;
-use crate::ports::{Endpoint, Health, LocalFuture, LookupError, Routes, RoutesPort};
+use crate::ports::{Endpoint, Health, LocalFuture, LookupError, RouteQueue, Routes};
 
 use hello::Hello;
 use link::Link;
@@ -189,13 +189,13 @@ impl RedisRoutes {
 }
 
 impl Routes for RedisRoutes {
-    fn serve(&self, port: RoutesPort) -> LocalFuture<()> {
+    fn serve(&self, port: RouteQueue) -> LocalFuture<()> {
         Box::pin(serve(Arc::clone(&self.config), self.resolver.clone(), port))
     }
 }
 
 /// Connects, serves until the connection is lost, says what that means, waits, and begins again.
-async fn serve(config: Arc<Config>, resolver: Resolver, port: RoutesPort) {
+async fn serve(config: Arc<Config>, resolver: Resolver, port: RouteQueue) {
     let mut backoff = Backoff::new(RECONNECT_BACKOFF);
     let mut warnings = Warnings::default();
     let mut hello = Hello::default();
@@ -233,7 +233,7 @@ async fn serve_link<'a>(
     mut link: Link<'a>,
     config: &'a Config,
     resolver: &Resolver,
-    port: &'a RoutesPort,
+    port: &'a RouteQueue,
     warnings: &mut Warnings,
 ) -> Lost {
     loop {
@@ -267,7 +267,7 @@ async fn serve_link<'a>(
 }
 
 /// Answers every ask with the trouble until the wait is over.
-async fn refuse_for(wait: Duration, why: &str, port: &RoutesPort) {
+async fn refuse_for(wait: Duration, why: &str, port: &RouteQueue) {
     let mut timer = pin!(Timer::new(wait));
     poll_fn(|cx: &mut Context<'_>| {
         while let Poll::Ready(ask) = port.poll_next(cx) {
@@ -286,7 +286,7 @@ struct Warnings {
 }
 
 impl Warnings {
-    fn say(&mut self, port: &RoutesPort, why: &str) {
+    fn say(&mut self, port: &RouteQueue, why: &str) {
         if self.said.is_some_and(|said| said.elapsed() < WARN_EVERY) {
             self.left_out += 1;
             return;

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -85,6 +85,16 @@ pub fn prepare(stream: &TcpStream) -> io::Result<()> {
     )
 }
 
+/// Hands several pieces to the kernel in one call, without waiting and without a copy of ours. After `WouldBlock`,
+/// write with `poll_write`, which knows how to wait.
+///
+/// # Errors
+/// `WouldBlock` when the socket's buffer is full; else what broke the connection.
+pub fn send_pieces(stream: &TcpStream, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    let fd = borrow(stream);
+    SockRef::from(&fd).send_vectored_with_flags(pieces, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+}
+
 /// An I/O error in an operator's words, without the number.
 pub fn words(error: &io::Error) -> String {
     match error.kind() {
@@ -98,7 +108,9 @@ pub fn words(error: &io::Error) -> String {
     }
 }
 
-fn borrow(stream: &TcpStream) -> BorrowedFd<'_> {
+/// The stream's descriptor, for the options that glommio does not set.
+#[allow(unsafe_code, reason = "glommio's stream gives its descriptor as a number only; this is the one borrow of it")]
+pub(super) fn borrow(stream: &TcpStream) -> BorrowedFd<'_> {
     // SAFETY: the descriptor is open for as long as the stream that owns it is borrowed.
     unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }
 }
@@ -146,6 +158,7 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
     use std::net::TcpListener;
 
     fn on_a_shard<T: 'static>(test: impl Future<Output = T>) -> T {
@@ -176,18 +189,21 @@ mod tests {
     }
 
     #[test]
-    fn the_next_address_is_tried_and_its_socket_is_prepared() {
+    fn the_next_address_is_tried_and_pieces_arrive_in_order() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let (_listener, _queue, silent) = silent();
-        let good = listener.local_addr().expect("address");
-        let addresses = [nobody(), silent, good];
+        let addresses = [nobody(), silent, listener.local_addr().expect("address")];
         on_a_shard(async move {
             let stream = connect(&addresses, Duration::from_secs(2)).await.expect("the third answers");
             let socket = borrow(&stream);
             let socket = SockRef::from(&socket);
             assert!(socket.tcp_nodelay().expect("option") && socket.keepalive().expect("option"));
-            assert_eq!(stream.peer_addr().expect("connected"), good);
+            let pieces = [IoSlice::new(b"one "), IoSlice::new(b"two "), IoSlice::new(b"three")];
+            assert_eq!(send_pieces(&stream, &pieces).expect("sent"), 13);
         });
+        let mut text = String::new();
+        listener.accept().expect("accept").0.read_to_string(&mut text).expect("read");
+        assert_eq!(text, "one two three");
     }
 
     #[test]
@@ -216,6 +232,18 @@ mod tests {
         on_a_shard(async move {
             let stream = connect(&addresses, Duration::from_secs(3)).await.expect("the last one answers");
             assert_eq!(stream.peer_addr().expect("connected"), good);
+        });
+    }
+
+    #[test]
+    fn a_full_socket_says_so_instead_of_waiting() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = listener.local_addr().expect("address");
+        on_a_shard(async move {
+            let stream = connect(&[address], Duration::from_secs(2)).await.expect("connected");
+            let piece = vec![7; 1 << 20];
+            let error = (0..64).find_map(|_| send_pieces(&stream, &[IoSlice::new(&piece)]).err());
+            assert_eq!(error.map(|error| error.kind()), Some(io::ErrorKind::WouldBlock));
         });
     }
 

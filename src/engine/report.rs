@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::model::outcome::{EventEnd, RecipientEnd};
+use crate::model::outcome::{EventOutcome, RecipientOutcome};
 use crate::ports::intake::{DropReason, ReaderCounts};
 use crate::telemetry::metrics::Meter;
 
@@ -50,16 +50,16 @@ impl StopReport {
             took,
         };
         for shard in meter.snapshots() {
-            let recipients = |end: RecipientEnd| shard.counts.recipients_ended[end as usize];
+            let recipients = |end: RecipientOutcome| shard.counts.recipients_ended[end as usize];
             report.events += shard.counts.events_arrived;
-            report.settled += shard.counts.events_ended[EventEnd::Settled as usize];
-            report.events_cut_off += shard.counts.events_ended[EventEnd::CutByStop as usize];
+            report.settled += shard.counts.events_ended[EventOutcome::Settled as usize];
+            report.events_cut_off += shard.counts.events_ended[EventOutcome::CutByStop as usize];
             report.events_in_flight += shard.events_in_flight;
-            report.delivered += recipients(RecipientEnd::Delivered);
-            report.stored += recipients(RecipientEnd::Stored);
-            let unreached = RecipientEnd::ALL.iter().filter(|end| end.is_unreached());
+            report.delivered += recipients(RecipientOutcome::Delivered);
+            report.stored += recipients(RecipientOutcome::Stored);
+            let unreached = RecipientOutcome::ALL.iter().filter(|end| end.is_unreached());
             report.not_delivered += unreached.map(|end| recipients(*end)).sum::<u64>();
-            report.recipients_cut_off += recipients(RecipientEnd::CutByStop);
+            report.recipients_cut_off += recipients(RecipientOutcome::CutByStop);
         }
         // Refused once intake was over, or left in the lane of a shard that was gone or did not move.
         report.events_dropped = readers.dropped(DropReason::Stopping) + readers.taken().saturating_sub(report.events);

@@ -18,13 +18,13 @@ use crate::model::limits::{
 use crate::ports::Routes;
 use crate::ports::intake::IntakeLane;
 use crate::ports::mailbox::{FactSender, LocalFacts, Mailbox, Wake};
-use crate::ports::route_queue::RoutesPort;
+use crate::ports::route_queue::RouteQueue;
 use crate::push::inbox::InboxStore;
 use crate::push::{Push, Settings, TableBounds};
 use crate::shard::cores::Cores;
 use crate::shard::mesh::{MeshEnd, mesh};
 use crate::shard::pump::{Pump, Shared, Work};
-use crate::shard::wakeup_guard::Net;
+use crate::shard::wakeup_guard::WakeupGuard;
 use crate::shard::workers::members::MemberThreads;
 use crate::shard::workers::writers::{BuryThread, InboxThreads};
 use crate::telemetry::metrics::ShardPublisher;
@@ -164,13 +164,13 @@ async fn run(seed: Seed, mut ending: Ending) {
     let queue = glommio::executor().create_task_queue(Shares::default(), urgent, "push");
     let task = glommio::spawn_local_into(run_in_queue(seed), queue).expect("the queue was made above");
     // Polled at once, before anything can park.
-    future::or(task, Net::spread()).await;
+    future::or(task, WakeupGuard::spread()).await;
     ending.ends();
 }
 
 async fn run_in_queue(seed: Seed) {
     let local = LocalFacts::default();
-    let routes = RoutesPort::new(seed.settings.shard, local.clone());
+    let routes = RouteQueue::new(seed.settings.shard, local.clone());
     let server = glommio::spawn_local(seed.routes.serve(routes.clone()));
     let ticks = local.clone();
     // Coarse deadlines, and the net under a lost wake.

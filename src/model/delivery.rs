@@ -12,7 +12,10 @@ use crate::model::names::NameList;
 /// asks of the same store. Where one is refused for good (a letter, rows), its port says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LookupError {
-    /// No answer came: not connected, too slow, the connection broke.
+    /// The ask never left: no connection could be opened, or it was refused before it could be asked anything. That says
+    /// nothing of what was to be asked, which is asked again and charged with nothing.
+    NotReached(String),
+    /// No answer came: too slow, the connection broke.
     Unavailable(String),
     /// The store answered with an error, whatever it says.
     Rejected(String),
@@ -21,7 +24,7 @@ pub enum LookupError {
 impl fmt::Display for LookupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unavailable(why) | Self::Rejected(why) => f.write_str(why),
+            Self::NotReached(why) | Self::Unavailable(why) | Self::Rejected(why) => f.write_str(why),
         }
     }
 }
@@ -39,13 +42,13 @@ pub struct DeliveryTag {
 
 /// What an event's end means to its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SettleAs {
+pub enum Disposition {
     /// Each of its recipients has its end: the source may forget it.
-    Done,
+    Ack,
     /// It can never be pushed and is in the dead letters: it must not come again.
-    Terminated,
+    Term,
     /// The engine stops before it could end: it is to come again, here or elsewhere.
-    GivenBack,
+    Nak,
 }
 
 /// The settlement of one event.
@@ -54,7 +57,7 @@ pub struct Settled {
     /// Which event.
     pub tag: DeliveryTag,
     /// How it ended.
-    pub how: SettleAs,
+    pub how: Disposition,
 }
 
 /// Where an event came from, for its dead letter.

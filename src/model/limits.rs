@@ -31,7 +31,7 @@ pub const JETSTREAM_PARTITION_WINDOW_MIN: u32 = 16;
 /// Events a shard takes from its lane in one turn.
 pub const TURN_EVENTS_MAX: usize = 512;
 /// Events whose memory is asked for before the first of them is taken: what they need together must fit the nearest cache.
-pub const FORESEEN_MAX: usize = 16;
+pub const PREFETCH_EVENTS_MAX: usize = 16;
 
 /// Recipients bundled in one turn, past which the other events wait for the next turn: what keeps a turn short. One
 /// event is bundled whole, however many it has.
@@ -57,11 +57,11 @@ pub const OUTBOX_BYTES_SOFT: usize = 16 << 20;
 /// A gateway whose oldest unanswered push is younger than this moves.
 pub const OUTBOX_MOVING_WITHIN: Duration = Duration::from_secs(1);
 
-// What gateways that do not move may hold of one home shard, as parts of what the shard may have in flight (its wall: the
-// bounds above, and for events the source's window if that is smaller). At the wall intake pauses, and whoever waits for
+// What gateways that do not move may hold of one home shard, as parts of what the shard may have in flight (its capacity: the
+// bounds above, and for events the source's window if that is smaller). At the capacity intake pauses, and whoever waits for
 // a healthy gateway waits with all others; so those that do not move must never fill it, one alone or many together.
 // How long "does not move" takes to show matters as much: in GATEWAY_QUIET_AFTER, an eighth of a million events a second
-// for one gateway that hangs fill half of the wall, and from there on it gets no more than a small share.
+// for one gateway that hangs fill half of the capacity, and from there on it gets no more than a small share.
 
 /// A gateway that has answered nothing for this long, though it was sent something, is quiet.
 pub const GATEWAY_QUIET_AFTER: Duration = Duration::from_millis(250);
@@ -192,6 +192,10 @@ pub const REFUSED_OWNERS_MAX: usize = 1024;
 /// Events of sessions whose member lookups are refused may be this part of what a shard may have in flight (events and bytes);
 /// past it the oldest of them end before `consumer.max_retry`.
 pub const REFUSED_WAITS_PART: usize = 4;
+/// How long an ask waits that never left for want of a connection, before it goes again: to a thread that has one, if any has.
+pub const NOT_REACHED_PAUSE: Duration = Duration::from_millis(50);
+/// How long a thread without a connection leaves the asks to those that have one, before it tries again to get one.
+pub const WITHOUT_CONNECTION_PAUSE: Duration = Duration::from_millis(200);
 /// How long an ask waits before it goes again to a store that is away.
 pub const STORE_AWAY_PAUSE: Duration = Duration::from_millis(200);
 /// The same after it was away for a while.
@@ -204,6 +208,9 @@ pub const SUSPECT_PAUSE_TIMES: u32 = 4;
 pub const SUSPECT_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Users whose route the store refuses, asked for again alone until it does not; one more is asked with others again.
 pub const REFUSED_USERS_MAX: usize = 1024;
+/// How long more users' routes may fail at once than a probe is trusted with, before users whose routes are known are asked for
+/// as witnesses: as long as one of several servers may take to come back.
+pub const ROUTES_PARTLY_AWAY: Duration = Duration::from_secs(10);
 /// The first and the longest pause before a session whose member list was empty is asked for again.
 pub const EMPTY_LIST_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// Events of sessions without members may be this part of what a shard may have in flight (events and bytes); past it the

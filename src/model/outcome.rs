@@ -23,7 +23,7 @@ macro_rules! labelled {
 
 labelled! {
     /// How one recipient of one event ended. Each recipient has exactly one end.
-    RecipientEnd {
+    RecipientOutcome {
         /// The gateway answered for it without an error.
         Delivered = "delivered",
         /// It is the sender.
@@ -63,7 +63,7 @@ labelled! {
 
 labelled! {
     /// How one event ended. Each arrival has exactly one end.
-    EventEnd {
+    EventOutcome {
         /// Each of its recipients has its end.
         Settled = "settled",
         /// The same session and message were taken before: settled with the first one, or at once when that has its end.
@@ -99,7 +99,7 @@ labelled! {
     }
 }
 
-impl RecipientEnd {
+impl RecipientOutcome {
     /// Whether the recipient could not be reached.
     pub const fn is_unreached(self) -> bool {
         !matches!(self, Self::Delivered | Self::Stored | Self::SkippedSender)
@@ -112,24 +112,24 @@ pub struct Counts {
     /// Events taken by this shard.
     pub events_arrived: u64,
     /// Events by end.
-    pub events_ended: [u64; EventEnd::COUNT],
+    pub events_ended: [u64; EventOutcome::COUNT],
     /// Recipients of all bundled events (members at that time, the sender included).
     pub recipients_arrived: u64,
     /// Recipients by end.
-    pub recipients_ended: [u64; RecipientEnd::COUNT],
+    pub recipients_ended: [u64; RecipientOutcome::COUNT],
     /// Why they could not be reached, counted when they end, for those that end as unreached, stored, or in the dead
     /// letters; not for `given_back` and `cut_by_stop`.
-    pub unreached_by: [u64; RecipientEnd::COUNT],
+    pub unreached_by: [u64; RecipientOutcome::COUNT],
 }
 
 impl Default for Counts {
     fn default() -> Self {
         Self {
             events_arrived: 0,
-            events_ended: [0; EventEnd::COUNT],
+            events_ended: [0; EventOutcome::COUNT],
             recipients_arrived: 0,
-            recipients_ended: [0; RecipientEnd::COUNT],
-            unreached_by: [0; RecipientEnd::COUNT],
+            recipients_ended: [0; RecipientOutcome::COUNT],
+            unreached_by: [0; RecipientOutcome::COUNT],
         }
     }
 }

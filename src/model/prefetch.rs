@@ -16,6 +16,7 @@ pub fn prefetch_to_write<T>(at: *const T) {
 }
 
 #[inline(always)]
+#[allow(unsafe_code, reason = "the processor's prefetch instruction has no safe form")]
 fn ask<const TO_WRITE: bool>(at: *const i8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint; it reads nothing that can be seen, and any address is allowed.

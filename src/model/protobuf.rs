@@ -207,6 +207,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn fuzzed_frames() {
+        crate::fuzz::run("answers", 20_000, |bytes| {
+            let (mut at, limit) = (0, 4_096);
+            while let Ok(Some(message)) = grpc_frame(&bytes[at..], limit) {
+                assert!(message.len() <= limit);
+                let mut written = Vec::new();
+                put_grpc_head(&mut written, message.len());
+                assert_eq!(bytes[at..at + GRPC_HEAD_BYTES], written, "its head is written the same");
+                at += GRPC_HEAD_BYTES + message.len();
+                let (mut fields, mut end) = (Fields::new(message), 0);
+                while let Ok(Some(field)) = fields.next_field() {
+                    assert_eq!(field.start, end, "one field after the other");
+                    assert!(field.start < field.end && field.end <= message.len() && field.number > 0);
+                    end = field.end;
+                }
+            }
+        });
+    }
+
+    #[test]
     fn varints_read_back_as_written() {
         for value in
             [0, 1, 127, 128, 300, 16_383, 16_384, u64::from(u32::MAX), 1 << 55, 1 << 56, 1 << 62, 1 << 63, u64::MAX]

@@ -3,45 +3,17 @@
 //! Promises that a sender never waits, that a fact put in while the pump falls asleep wakes it, and that one wake
 //! serves however many facts came before it was seen. Refuses to drop: a full mailbox gives the fact back.
 
+mod wake;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::task::Waker;
 
-use atomic_waker::AtomicWaker;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
+pub use self::wake::Wake;
 use crate::push::facts::Input;
-
-/// Wakes one shard's pump from any thread; costs one load while the pump is awake.
-#[derive(Debug, Default)]
-pub struct Wake {
-    asleep: AtomicBool,
-    waker: AtomicWaker,
-}
-
-impl Wake {
-    /// Called after something was put where the pump looks.
-    pub fn wake(&self) {
-        fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel) {
-            self.waker.wake();
-        }
-    }
-
-    /// The pump is about to sleep; it must look at its queues once more after this.
-    pub fn falling_asleep(&self, waker: &Waker) {
-        self.waker.register(waker);
-        self.asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-    }
-
-    /// The pump is awake: senders need not wake it.
-    pub fn awake(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
-    }
-}
 
 /// The shard's end of its mailbox.
 #[derive(Debug)]

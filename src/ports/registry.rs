@@ -16,7 +16,7 @@ use crate::model::limits::GATEWAYS_MAX;
 use crate::ports::mailbox::FactSender;
 use crate::ports::{GatewayRecord, Health};
 use crate::push::facts::Input;
-use crate::telemetry::log_limiter::Quiet;
+use crate::telemetry::log_limiter::LogLimiter;
 
 /// How soon a mailbox that was full is tried again.
 const RETRY: Duration = Duration::from_millis(20);
@@ -96,10 +96,10 @@ struct Inner {
     untold: Mutex<Vec<Untold>>,
     refused: Notify,
     health: Mutex<Reported>,
-    away_warning: Quiet,
-    empty_warning: Quiet,
+    away_warning: LogLimiter,
+    empty_warning: LogLimiter,
     faults: [AtomicU64; RegistryFault::ALL.len()],
-    fault_warnings: [Quiet; RegistryFault::ALL.len()],
+    fault_warnings: [LogLimiter; RegistryFault::ALL.len()],
 }
 
 /// What was reported, and what was said of it.
@@ -146,8 +146,8 @@ impl RegistrySink {
                 health: Health::Waiting("the gateway registry has not been read yet".to_owned()),
                 is_empty_said: false,
             }),
-            away_warning: Quiet::new(),
-            empty_warning: Quiet::new(),
+            away_warning: LogLimiter::new(),
+            empty_warning: LogLimiter::new(),
             faults: Default::default(),
             fault_warnings: Default::default(),
         };
@@ -197,7 +197,7 @@ impl RegistrySink {
             match &health {
                 Health::Ready => tracing::info!(gateways = self.0.directory.len(), "the gateway registry is read"),
                 Health::Waiting(why) | Health::Degraded(why) => {
-                    if let Some(left_out) = self.0.away_warning.may_say() {
+                    if let Some(left_out) = self.0.away_warning.allow() {
                         tracing::warn!(left_out, "registry: {why}");
                     }
                 }
@@ -225,7 +225,7 @@ impl RegistrySink {
     fn note_emptiness(&self, known: &mut Reported) {
         let is_empty = known.health == Health::Ready && self.0.directory.is_empty();
         if is_empty && !known.is_empty_said {
-            if let Some(left_out) = self.0.empty_warning.may_say() {
+            if let Some(left_out) = self.0.empty_warning.allow() {
                 known.is_empty_said = true;
                 tracing::warn!(
                     left_out,
@@ -243,7 +243,7 @@ impl RegistrySink {
     /// each time it is seen.
     pub fn bad_entry(&self, fault: RegistryFault, key: &str, why: &str) {
         self.0.faults[fault as usize].fetch_add(1, Ordering::Relaxed);
-        if let Some(left_out) = self.0.fault_warnings[fault as usize].may_say() {
+        if let Some(left_out) = self.0.fault_warnings[fault as usize].allow() {
             tracing::warn!(reason = fault.label(), key, left_out, "registry entry: {why}");
         }
     }

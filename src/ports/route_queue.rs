@@ -30,7 +30,7 @@ pub struct RouteAsk {
 
 /// Both ends of the counter; a clone is the same counter.
 #[derive(Clone)]
-pub struct RoutesPort(Rc<Counter>);
+pub struct RouteQueue(Rc<Counter>);
 
 struct Counter {
     shard: ShardId,
@@ -42,7 +42,7 @@ struct Counter {
     tracking: Cell<bool>,
 }
 
-impl fmt::Debug for RoutesPort {
+impl fmt::Debug for RouteQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Counter { shard, asks, health, tracking, .. } = &*self.0;
         let asks = asks.borrow().len();
@@ -55,7 +55,7 @@ impl fmt::Debug for RoutesPort {
     }
 }
 
-impl RoutesPort {
+impl RouteQueue {
     /// The counter of a shard whose pump reads `facts`. Until the server says otherwise it waits and tracks nothing.
     pub fn new(shard: ShardId, facts: LocalFacts) -> Self {
         Self(Rc::new(Counter {
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_put_wakes_the_server_once_and_asks_keep_their_order() {
-        let port = RoutesPort::new(ShardId(3), LocalFacts::default());
+        let port = RouteQueue::new(ShardId(3), LocalFacts::default());
         let wakes = Arc::new(Wakes::default());
         let waker = Waker::from(wakes.clone());
         let mut cx = Context::from_waker(&waker);
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn facts_reach_the_pump_in_the_order_they_were_said() {
         let facts = LocalFacts::default();
-        let port = RoutesPort::new(ShardId(0), facts.clone());
+        let port = RouteQueue::new(ShardId(0), facts.clone());
         port.changed("ann");
         port.answer(7, Ok(RouteList::new()));
         port.unknown();
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn it_waits_and_does_not_track_until_the_server_says_so() {
-        let port = RoutesPort::new(ShardId(0), LocalFacts::default());
+        let port = RouteQueue::new(ShardId(0), LocalFacts::default());
         assert!(matches!(port.health(), Health::Waiting(_)) && !port.is_tracking());
         port.report(Health::Ready);
         port.set_tracking(true);

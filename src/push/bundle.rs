@@ -11,8 +11,9 @@ use bytes::Bytes;
 
 use crate::model::ids::{GatewayId, GatewayIx, Nanos, SessionIx, ShardId, UserIx};
 use crate::model::limits::GROUP_WIRE_BYTES_MAX;
-use crate::model::outcome::RecipientEnd;
-use crate::push::shares::Load;
+use crate::model::outcome::RecipientOutcome;
+use crate::model::prefetch::{prefetch_all, prefetch_to_write};
+use crate::push::admission::Load;
 
 /// An event's place in its home shard's ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,7 +49,7 @@ pub struct Group {
     /// It is one of several that the session's users on this gateway are cut into.
     pub is_part: bool,
     /// It is not the last of those: an event counts as one with its last part, which has its end last.
-    pub is_followed: bool,
+    pub has_more_parts: bool,
     owner_place: AtomicU64,
 }
 
@@ -63,14 +64,14 @@ impl Group {
             users,
             wire,
             is_part: false,
-            is_followed: false,
+            has_more_parts: false,
             owner_place: AtomicU64::new(NO_PLACE),
         }
     }
 
     /// The same as one of several.
-    pub fn as_part(self, is_part: bool, is_followed: bool) -> Self {
-        Self { is_part, is_followed, ..self }
+    pub fn as_part(self, is_part: bool, has_more_parts: bool) -> Self {
+        Self { is_part, has_more_parts, ..self }
     }
 
     /// The gateway's place on the owner shard, once that shard has said it; saves it a hash of the id per bundle. Good only
@@ -84,6 +85,13 @@ impl Group {
     pub fn set_owner_place(&self, at: Tenancy) {
         self.owner_place.store(u64::from(at.number) << 32 | u64::from(at.place.0), Ordering::Relaxed);
     }
+}
+
+/// Asks for the memory of a group, and of its count of owners, which is written: it stands before it.
+pub fn prefetch_group(group: &Arc<Group>) {
+    let start = Arc::as_ptr(group);
+    prefetch_to_write(start.cast::<usize>().wrapping_sub(2));
+    prefetch_all(&**group);
 }
 
 /// No recipient of the group is left out.
@@ -120,7 +128,7 @@ impl Bundle {
 
     /// What it takes of its home shard's bounds while it has no end.
     pub fn load(&self) -> Load {
-        let (events, bytes) = if self.group.is_followed { (0, 0) } else { (1, self.message.len()) };
+        let (events, bytes) = if self.group.has_more_parts { (0, 0) } else { (1, self.message.len()) };
         Load { events, recipients: self.recipients(), bytes }
     }
 }
@@ -146,7 +154,7 @@ pub enum BundleEnd {
         /// The errors before it.
         refused: Vec<(u32, Refusal)>,
         /// The end of the rest.
-        end: RecipientEnd,
+        end: RecipientOutcome,
     },
 }
 

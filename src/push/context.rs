@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use crate::model::ids::{GatewayIx, Nanos, ShardId};
+use crate::model::limits::{GATEWAY_FORGET_AFTER, GATEWAY_FORGET_SOON, GATEWAYS_MAX};
 use crate::push::facts::Output;
-use crate::push::gateways::TableBounds;
 use crate::push::inbox::InboxStore;
 use crate::push::stage_times::StageTimes;
 use crate::push::turn::Budget;
@@ -43,6 +43,23 @@ pub struct Settings {
     pub retry_interval: Duration,
     /// `inbox.store`.
     pub inbox: InboxStore,
+}
+
+/// How many gateways are known at once, and for how long.
+#[derive(Clone, Debug)]
+pub struct TableBounds {
+    /// Those that the registry does not list; with listed ones, at most twice as many.
+    pub unlisted: usize,
+    /// How long one of those is known that nothing happens to.
+    pub forget_after: Duration,
+    /// The same while more than half of their places are taken.
+    pub forget_soon: Duration,
+}
+
+impl Default for TableBounds {
+    fn default() -> Self {
+        Self { unlisted: GATEWAYS_MAX, forget_after: GATEWAY_FORGET_AFTER, forget_soon: GATEWAY_FORGET_SOON }
+    }
 }
 
 /// What a stage is handed besides its own state.
@@ -94,7 +111,7 @@ impl Context {
         about: Option<GatewayIx>,
         detail: impl FnOnce() -> String,
     ) {
-        let Some(left_out) = self.warnings.may_say(reason, about, self.now) else { return };
+        let Some(left_out) = self.warnings.allow(reason, about, self.now) else { return };
         let mut detail = detail();
         if left_out > 0 {
             detail = format!("{detail} ({left_out} more like this since it was last said)");
@@ -119,6 +136,7 @@ impl Activity {
         self.stream_opens += other.stream_opens;
         self.stream_breaks += other.stream_breaks;
         self.answer_mismatches += other.answer_mismatches;
+        self.answered_late += other.answered_late;
         self.resent_recipients += other.resent_recipients;
         self.frame_bytes += other.frame_bytes;
     }

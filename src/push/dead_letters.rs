@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 
 use crate::model::ids::{Nanos, UserIx};
 use crate::model::limits::{BURY_ASKS_IN_FLIGHT, QUEUE_FULL_PAUSE, STORE_AWAY_PAUSE};
-use crate::model::outcome::{EventEnd, RecipientEnd};
+use crate::model::outcome::{EventOutcome, RecipientOutcome};
 use crate::push::bundle::EventIx;
 use crate::push::evidence::{Blame, Evidence};
 use crate::push::facts::AskNo;
@@ -21,7 +21,7 @@ pub(super) enum Letter {
     /// No event: its place among the refused.
     Refused(usize),
     /// A whole event.
-    Event { event: EventIx, end: EventEnd, detail: String, tries: u32 },
+    Event { event: EventIx, end: EventOutcome, detail: String, tries: u32 },
     /// One recipient of an event.
     Recipient { event: EventIx, user: UserIx, missing: Missing },
 }
@@ -30,9 +30,9 @@ pub(super) enum Letter {
 #[derive(Debug)]
 pub(super) struct Missing {
     /// Why he could not be reached; none for one who was.
-    pub(super) why: Option<RecipientEnd>,
+    pub(super) why: Option<RecipientOutcome>,
     /// How he ends when the letter is kept.
-    pub(super) end: RecipientEnd,
+    pub(super) end: RecipientOutcome,
     /// More, for a person.
     pub(super) detail: String,
     /// How often his row was asked for.
@@ -116,6 +116,12 @@ impl DeadLetterAsks {
         let Some((pending, _)) = self.asked.remove(&ask) else { return };
         self.wanted.push_front(pending);
         self.store_away_until = self.store_away_until.max(now.after(QUEUE_FULL_PAUSE));
+    }
+
+    /// A letter never left, for want of a connection: that says nothing of it.
+    pub(super) fn not_reached(&mut self, pending: Pending, now: Nanos) {
+        self.store_away_until = now.after(STORE_AWAY_PAUSE);
+        self.wanted.push_front(pending);
     }
 
     /// A letter was not taken. `retries` is how often one letter is asked for again and the first pause.

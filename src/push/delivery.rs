@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::model::ids::{GatewayIx, StreamNo};
-use crate::model::outcome::RecipientEnd;
+use crate::model::outcome::RecipientOutcome;
 use crate::push::bundle::{Bundle, BundleEnd, BundleResult};
 use crate::push::context::{Context, Settings};
 use crate::push::facts::{Output, StreamFact};
@@ -45,7 +45,7 @@ impl Delivery {
         let now = cx.now;
         let Some(at) = self.gateways.place_of_bundle(&bundle, now) else {
             self.warn_table_full(&bundle.group.gateway_id, cx);
-            let end = BundleEnd::Unanswered { from: 0, refused: Vec::new(), end: RecipientEnd::GatewayTableFull };
+            let end = BundleEnd::Unanswered { from: 0, refused: Vec::new(), end: RecipientOutcome::GatewayTableFull };
             return self.send_home(BundleResult { bundle, end }, cx);
         };
         if let Err(refused) = self.gateways.outbox(at).put(bundle, now) {

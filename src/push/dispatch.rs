@@ -10,16 +10,15 @@ use hashbrown::HashMap;
 
 use crate::model::ids::{SessionIx, UserIx};
 use crate::model::limits::{EVENTS_IN_FLIGHT_MAX, RECIPIENTS_IN_FLIGHT_MAX};
-use crate::model::outcome::RecipientEnd;
+use crate::model::outcome::RecipientOutcome;
 use crate::push::Push;
-use crate::push::bundle::{Bundle, EventIx, Group, SKIP_NONE};
+use crate::push::admission::Admission;
+use crate::push::bundle::{Bundle, EventIx, Group, SKIP_NONE, prefetch_group};
 use crate::push::context::Settings;
-use crate::push::holds::Hold;
+use crate::push::fences::Fence;
 use crate::push::layout::{Grouper, LaidGroup, Layout, Place};
-use crate::push::prefetch::prefetch_group;
-use crate::push::shares::Shares;
 use crate::push::turn::Line;
-use crate::push::users::Known;
+use crate::push::users::RouteState;
 use crate::telemetry::metrics::Stage;
 
 /// How many groups ahead the memory of one is asked for.
@@ -30,9 +29,9 @@ const GROUPS_FORESEEN: usize = 4;
 pub(super) struct Dispatch {
     pub(super) grouper: Grouper,
     /// Users whose messages wait for their place in the order.
-    pub(super) fences: HashMap<(SessionIx, UserIx), Hold>,
+    pub(super) fences: HashMap<(SessionIx, UserIx), Fence>,
     /// What each gateway holds of this shard's events.
-    pub(super) admission: Shares,
+    pub(super) admission: Admission,
     /// Sessions that wait for a turn.
     pub(super) line: Line,
     /// Sessions that wait for room.
@@ -44,7 +43,7 @@ impl Dispatch {
         Self {
             grouper: Grouper::of(settings.group_users_max),
             fences: HashMap::new(),
-            admission: Shares::new(settings.events_window.min(EVENTS_IN_FLIGHT_MAX)),
+            admission: Admission::new(settings.events_window.min(EVENTS_IN_FLIGHT_MAX)),
             line: Line::default(),
             stalled: VecDeque::new(),
         }
@@ -150,7 +149,7 @@ impl Push {
         let is_busy = |gateway| session.lanes.iter().any(|lane| lane.gateway == gateway && lane.sent != lane.done);
         let is_moved = |user: UserIx, gateway| {
             let has_left = old.is_of_old_list && members.binary_search(&user).is_err();
-            has_left || self.resolve.users.route(user) != Known::At(gateway)
+            has_left || self.resolve.users.route(user) != RouteState::At(gateway)
         };
         let mut moved = Vec::new();
         for LaidGroup { group, gateway } in old.groups.iter().filter(|laid| is_busy(laid.gateway)) {
@@ -177,7 +176,7 @@ impl Push {
         let sender = self.resolve.sender(at, self.ledger[event].arrival.from_username_bytes());
         let sender_place = sender.map(|user| (user, layout.place_of(user, self.resolve.users.route(user))));
         if sender.is_some() {
-            self.ledger.end_recipients(event, RecipientEnd::SkippedSender, 1);
+            self.ledger.end_recipients(event, RecipientOutcome::SkippedSender, 1);
         }
         let members = &self.resolve.sessions[at].members.as_ref().expect("members come before bundles").users;
         self.ledger.owe_everyone(event, members, sender, &self.cx);
@@ -221,14 +220,16 @@ impl Push {
             let is_held = self.resolve.sessions[at].held.binary_search(&user).is_ok();
             match self.resolve.users.route(user) {
                 _ if is_held => self.hold_event(at, user, event),
-                Known::At(gateway) => {
+                RouteState::At(gateway) => {
                     self.hold_behind(at, user, gateway);
                     self.hold_event(at, user, event);
                 }
-                Known::Bad => self.ledger.end_unreached(event, &[user], RecipientEnd::BadRoute, &self.cx),
-                Known::NoPlace => self.ledger.end_unreached(event, &[user], RecipientEnd::GatewayTableFull, &self.cx),
-                Known::Offline | Known::Unknown | Known::Asked => {
-                    self.ledger.end_unreached(event, &[user], RecipientEnd::Offline, &self.cx)
+                RouteState::Bad => self.ledger.end_unreached(event, &[user], RecipientOutcome::BadRoute, &self.cx),
+                RouteState::NoPlace => {
+                    self.ledger.end_unreached(event, &[user], RecipientOutcome::GatewayTableFull, &self.cx)
+                }
+                RouteState::Offline | RouteState::Unknown | RouteState::Asked => {
+                    self.ledger.end_unreached(event, &[user], RecipientOutcome::Offline, &self.cx)
                 }
             }
         }
@@ -275,7 +276,7 @@ impl Push {
         };
         for users in [before, after] {
             if !users.is_empty() {
-                self.ledger.end_unreached(event, users, RecipientEnd::OutboxFull, &self.cx);
+                self.ledger.end_unreached(event, users, RecipientOutcome::OutboxFull, &self.cx);
             }
         }
         self.bundle_ended(event);
@@ -283,9 +284,9 @@ impl Push {
 
     fn end_unconnected(&mut self, event: EventIx, sender: Option<UserIx>, layout: &Layout) {
         let lists = [
-            (&layout.offline, RecipientEnd::Offline),
-            (&layout.bad, RecipientEnd::BadRoute),
-            (&layout.no_place, RecipientEnd::GatewayTableFull),
+            (&layout.offline, RecipientOutcome::Offline),
+            (&layout.bad, RecipientOutcome::BadRoute),
+            (&layout.no_place, RecipientOutcome::GatewayTableFull),
         ];
         for (list, end) in lists {
             let of_sender = sender.and_then(|user| list.binary_search(&user).ok());

@@ -14,7 +14,7 @@ use crate::model::ids::{Nanos, SessionIx};
 use crate::model::limits::{
     EMPTY_LIST_PAUSE, EMPTY_WAITS_PART, EVENTS_IN_FLIGHT_MAX, PAYLOAD_BYTES_IN_FLIGHT_MAX, REFUSED_WAITS_PART,
 };
-use crate::model::outcome::EventEnd;
+use crate::model::outcome::EventOutcome;
 use crate::push::bundle::EventIx;
 use crate::push::context::Context;
 use crate::push::ledger::Ledger;
@@ -170,7 +170,7 @@ impl Resolve {
             let id = &self.sessions[at].id;
             let detail =
                 format!("session {id}: its members cannot be read, those of others can, and too many events wait");
-            ledger.bury_event(event, EventEnd::LookupFailed, detail, self.sessions[at].tries.max(1), cx);
+            ledger.bury_event(event, EventOutcome::LookupFailed, detail, self.sessions[at].tries.max(1), cx);
         }
     }
 
@@ -204,7 +204,7 @@ impl Resolve {
         let id = &self.sessions[at].id;
         let detail =
             format!("session {id} has no members in t_session_member, asked {empties} times, waited {waited:.1?}");
-        ledger.bury_event(event, EventEnd::NoMembers, detail, empties, cx);
+        ledger.bury_event(event, EventOutcome::NoMembers, detail, empties, cx);
     }
 }
 

@@ -52,13 +52,23 @@ impl Evidence {
         self.failed.is_some_and(|failed| self.answered.max(self.probe_answered) < Some(failed))
     }
 
+    /// Whether an ask (not a probe) that was sent at this time or later succeeded.
+    pub fn has_answered_since(&self, failed: Option<Nanos>) -> bool {
+        failed.is_some() && self.answered >= failed
+    }
+
+    /// Whether a probe's answer counts against each of so many asks that fail alone.
+    pub fn trusts_probes(failing: usize) -> bool {
+        failing <= PROBE_TRUSTED_BELOW
+    }
+
     /// Whose fault it is that an ask failed alone. `failed_before` is when it failed the time before, alone or in a set; none
     /// when it never had. `failing` is how many asks are failing alone, this one included.
     pub fn blame(&self, failed_before: Option<Nanos>, failing: usize) -> Blame {
         let Some(before) = failed_before else { return Blame::Store };
         let is_since = |answered: Option<Nanos>| answered.is_some_and(|sent_at| sent_at >= before);
         let is_contradicted =
-            is_since(self.answered) || (failing <= PROBE_TRUSTED_BELOW && is_since(self.probe_answered));
+            is_since(self.answered) || (Self::trusts_probes(failing) && is_since(self.probe_answered));
         if is_contradicted { Blame::Ask } else { Blame::Store }
     }
 }

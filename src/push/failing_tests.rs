@@ -1,5 +1,7 @@
 //! Lookups and rows that fail, with stores in a closure: who is blamed, and what those who fail may hold.
 
+mod many;
+
 use std::time::Duration;
 
 use prost::Message;
@@ -27,6 +29,10 @@ struct Core {
 
 impl Core {
     fn new(max_retry: u32, inbox: InboxStore) -> Self {
+        Self::with(max_retry, inbox, false)
+    }
+
+    fn with(max_retry: u32, inbox: InboxStore, caches_routes: bool) -> Self {
         let settings = Settings {
             shard: ShardId(0),
             shards: 1,
@@ -34,7 +40,7 @@ impl Core {
             group_users_max: 256,
             members_ttl: Duration::ZERO,
             empty_wait: Duration::from_secs(5),
-            caches_routes: false,
+            caches_routes,
             delivery_timeout: Duration::from_secs(10),
             registry_forget_after: Duration::from_secs(300),
             gateway_table: TableBounds::default(),
@@ -43,6 +49,13 @@ impl Core {
             inbox,
         };
         Self { push: Push::new(settings), millis: 0, due: Vec::new(), letters: Vec::new(), number: 0 }
+    }
+
+    /// The route store tells what changes: a known route is not asked for again.
+    fn tracking(max_retry: u32) -> Self {
+        let mut core = Self::with(max_retry, InboxStore::Off, true);
+        core.push.take(Input::RoutesTracked(true));
+        core
     }
 
     fn publish(&mut self, session: &str) {
@@ -168,7 +181,7 @@ fn a_session_whose_lookups_fail_holds_few_events_and_stops_nobody() {
     // Until it is blamed for the first time its events are not counted; a slow one takes three asks to that.
     for (took, from) in [(STEP, 0), (5_000, 1_500)] {
         let (held, published, core) = most_held(1, took, from);
-        let pushed = core.push.counts().events_ended[EventEnd::Settled as usize];
+        let pushed = core.push.counts().events_ended[EventOutcome::Settled as usize];
         println!("took {took}: at most {held} events held, {pushed} of {published} pushed");
         assert!(held < 256 / 4 + 30, "took {took}: {held} held");
         assert!(pushed as usize + 20 >= published, "{pushed} of {published}");
@@ -180,7 +193,7 @@ fn a_session_whose_lookups_fail_holds_few_events_and_stops_nobody() {
 fn many_sessions_whose_lookups_fail_hold_a_part_of_the_window_together() {
     // Forty slow ones are asked one at a time: it is a minute until each is blamed.
     let (held, published, core) = most_held(40, 1_000, 5_000);
-    let pushed = core.push.counts().events_ended[EventEnd::Settled as usize];
+    let pushed = core.push.counts().events_ended[EventOutcome::Settled as usize];
     println!("at most {held} events held, {pushed} of {published} pushed");
     // The part, the letters that are on their way, and the others.
     assert!(held < 256 / 4 + 40 + 20, "{held} held");
@@ -264,7 +277,7 @@ fn a_user_whose_route_failed_once_is_not_charged_for_an_outage() {
         is_refused.then(|| (STEP, Input::Routes { ask: *ask, answer: Err(refused()) }))
     });
     let counts = core.push.counts();
-    let bad = counts.unreached_by[crate::model::outcome::RecipientEnd::BadRoute as usize];
+    let bad = counts.unreached_by[crate::model::outcome::RecipientOutcome::BadRoute as usize];
     assert_eq!((bad, core.push.events_in_flight()), (0, 0), "an outage is no bad route");
 }
 
@@ -360,9 +373,49 @@ fn full_queues_before_members_and_letters_cost_nothing_but_time() {
     (0..200).for_each(|_| core.turn(&mut |_, _| None));
     let ended = &core.push.counts().events_ended;
     assert!(refusals > 100 && core.push.activity().asks_not_taken == refusals, "{refusals}");
-    assert_eq!(ended[EventEnd::DeadLetterLost as usize], 0);
+    assert_eq!(ended[EventOutcome::DeadLetterLost as usize], 0);
     assert!(core.letters.iter().all(|(_, detail)| detail.contains("bad0")), "{:?}", core.letters);
     assert_eq!((core.letters.is_empty(), core.push.events_in_flight()), (false, 0));
+}
+
+fn not_reached() -> LookupError {
+    LookupError::NotReached("1040: too many connections".to_owned())
+}
+
+/// Each store has threads without a connection: of each kind of ask two of three never leave, all of one session's, and all of
+/// everybody's for a while.
+#[test]
+fn asks_that_never_left_cost_nothing_but_time() {
+    let mut core = Core::new(0, InboxStore::Offline);
+    core.push = core.push.with_final_letters(true);
+    let mut asks = 0;
+    let mut store = |millis: u64, output: &Output| {
+        asks += 1;
+        let is_lost = |is_his: bool| (is_his && millis < 60_000) || asks % 3 != 0 || (20_000..25_000).contains(&millis);
+        let input = match output {
+            Output::AskMembers { ask, sessions, .. } if is_lost(is_bad(sessions)) => {
+                Input::Members { ask: *ask, answer: Err(not_reached()) }
+            }
+            Output::AskRoutes { ask, users } if is_lost(users.iter().any(|user| user == "good7")) => {
+                Input::Routes { ask: *ask, answer: Err(not_reached()) }
+            }
+            Output::Store { ask, rows } if is_lost(rows.users.iter().any(|user| user == "good8")) => {
+                Input::Stored { ask: *ask, answer: Err(not_reached()) }
+            }
+            Output::Bury { ask, .. } if is_lost(false) => Input::Buried { ask: *ask, answer: Err(not_reached()) },
+            _ => return None,
+        };
+        Some((STEP, input))
+    };
+    for step in 0..5_000 {
+        if step % 10 == 0 && step < 3_500 {
+            ["bad0", "good0", "good1", "good7", "good8"].iter().for_each(|session| core.publish(session));
+        }
+        core.turn(&mut store);
+    }
+    let ended = &core.push.counts().events_ended;
+    assert_eq!((core.letters.len(), core.push.events_in_flight()), (0, 0), "{:?}", core.letters.first());
+    assert_eq!(ended[EventOutcome::Settled as usize], 5 * 350);
 }
 
 fn not_asked_of_inbox(ask: u64) -> Input {

@@ -8,34 +8,16 @@
 mod forget;
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use hashbrown::HashMap;
 
 use crate::model::gateway::GatewayRecord;
 use crate::model::ids::{GatewayId, GatewayIx, Nanos, ShardId};
-use crate::model::limits::{GATEWAY_FORGET_AFTER, GATEWAY_FORGET_SOON, GATEWAYS_MAX};
 use crate::push::Push;
 use crate::push::bundle::{Bundle, Tenancy};
+use crate::push::context::TableBounds;
 use crate::push::gateways::forget::Forgetting;
 use crate::push::outbox::{Outbox, OutboxSettings};
-
-/// How many gateways are known at once, and for how long.
-#[derive(Clone, Debug)]
-pub struct TableBounds {
-    /// Those that the registry does not list; with listed ones, at most twice as many.
-    pub unlisted: usize,
-    /// How long one of those is known that nothing happens to.
-    pub forget_after: Duration,
-    /// The same while more than half of their places are taken.
-    pub forget_soon: Duration,
-}
-
-impl Default for TableBounds {
-    fn default() -> Self {
-        Self { unlisted: GATEWAYS_MAX, forget_after: GATEWAY_FORGET_AFTER, forget_soon: GATEWAY_FORGET_SOON }
-    }
-}
 
 /// A place, and the gateway that has it.
 #[derive(Debug)]
@@ -57,16 +39,26 @@ struct Place {
     has_left: bool,
 }
 
+/// Places that are to be looked at.
+#[derive(Debug, Default)]
+struct Lists {
+    /// When the turn ends.
+    changed: VecDeque<GatewayIx>,
+    /// At each tick.
+    awake: Vec<GatewayIx>,
+    /// Whose outbox was ever used.
+    owned: Vec<GatewayIx>,
+    /// That left the registry in this turn.
+    left: Vec<GatewayIx>,
+}
+
 /// The table.
 #[derive(Debug)]
 pub struct Gateways {
     by_id: HashMap<GatewayId, GatewayIx>,
     places: Vec<Place>,
     free: Vec<GatewayIx>,
-    changed: VecDeque<GatewayIx>,
-    awake: Vec<GatewayIx>,
-    owned: Vec<GatewayIx>,
-    left: Vec<GatewayIx>,
+    lists: Lists,
     listed: usize,
     /// Listed gateways that found no place: as many as the registry may list.
     unplaced: HashMap<GatewayId, GatewayRecord>,
@@ -83,10 +75,7 @@ impl Gateways {
             by_id: HashMap::new(),
             places: Vec::new(),
             free: Vec::new(),
-            changed: VecDeque::new(),
-            awake: Vec::new(),
-            owned: Vec::new(),
-            left: Vec::new(),
+            lists: Lists::default(),
             listed: 0,
             unplaced: HashMap::new(),
             bounds,
@@ -195,7 +184,7 @@ impl Gateways {
         let place = &mut self.places[at.0 as usize];
         place.named_at = now;
         if !std::mem::replace(&mut place.has_left, true) {
-            self.left.push(at);
+            self.lists.left.push(at);
         }
         if std::mem::take(&mut place.is_listed) {
             self.listed -= 1;
@@ -206,7 +195,7 @@ impl Gateways {
     /// All streams end once they are empty, those of gateways not heard of yet as well.
     pub fn stop(&mut self) {
         self.is_stopping = true;
-        self.changed = (0..self.places.len() as u32).map(GatewayIx).collect();
+        self.lists.changed = (0..self.places.len() as u32).map(GatewayIx).collect();
         for place in &mut self.places {
             place.outbox.stop();
         }
@@ -216,12 +205,12 @@ impl Gateways {
     pub(super) fn outbox(&mut self, at: GatewayIx) -> &mut Outbox {
         let place = &mut self.places[at.0 as usize];
         if place.outbox.note_change() {
-            self.changed.push_back(at);
+            self.lists.changed.push_back(at);
             if !std::mem::replace(&mut place.is_awake, true) {
-                self.awake.push(at);
+                self.lists.awake.push(at);
             }
             if !std::mem::replace(&mut place.is_owned, true) {
-                self.owned.push(at);
+                self.lists.owned.push(at);
             }
         }
         &mut place.outbox
@@ -235,8 +224,8 @@ impl Gateways {
             place.is_awake
         });
         // Whoever woke up meanwhile.
-        looked_at.append(&mut self.awake);
-        self.awake = looked_at;
+        looked_at.append(&mut self.lists.awake);
+        self.lists.awake = looked_at;
     }
 
     /// The outbox of a place as it is: that it is looked at is no change.
@@ -246,28 +235,28 @@ impl Gateways {
 
     /// Those that a tick looks at; [`let_sleep`](Self::let_sleep) takes them back.
     pub(super) fn take_awake(&mut self) -> Vec<GatewayIx> {
-        std::mem::take(&mut self.awake)
+        std::mem::take(&mut self.lists.awake)
     }
 
     /// Those that are looked at when the turn ends.
     pub(super) fn take_changed(&mut self) -> VecDeque<GatewayIx> {
-        std::mem::take(&mut self.changed)
+        std::mem::take(&mut self.lists.changed)
     }
 
     /// Those that had nothing of this turn go first in the next one.
     pub(super) fn put_back_changed(&mut self, mut left: VecDeque<GatewayIx>) {
-        left.append(&mut self.changed);
-        self.changed = left;
+        left.append(&mut self.lists.changed);
+        self.lists.changed = left;
     }
 
     /// Whether an outbox waits for a turn to write in.
     pub fn is_any_changed(&self) -> bool {
-        !self.changed.is_empty()
+        !self.lists.changed.is_empty()
     }
 
     /// The outboxes that were ever used, of gateways that are not forgotten.
     pub fn owned(&self) -> impl Iterator<Item = &Outbox> {
-        self.owned.iter().map(|at| &self.places[at.0 as usize].outbox).filter(|outbox| outbox.is_used())
+        self.lists.owned.iter().map(|at| &self.places[at.0 as usize].outbox).filter(|outbox| outbox.is_used())
     }
 }
 
@@ -285,11 +274,11 @@ impl Push {
     /// A user may be elsewhere by now: whoever is routed to a gateway that left the registry is asked for before the next
     /// event.
     pub(super) fn doubt_routes_to_those_that_left(&mut self) {
-        if self.delivery.gateways.left.is_empty() {
+        if self.delivery.gateways.lists.left.is_empty() {
             return;
         }
-        self.resolve.users.doubt_routes_to(|at| self.delivery.gateways.places[at.0 as usize].has_left);
-        for at in std::mem::take(&mut self.delivery.gateways.left) {
+        self.resolve.users.mark_stale_to(|at| self.delivery.gateways.places[at.0 as usize].has_left);
+        for at in std::mem::take(&mut self.delivery.gateways.lists.left) {
             self.delivery.gateways.places[at.0 as usize].has_left = false;
         }
     }
@@ -297,6 +286,8 @@ impl Push {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

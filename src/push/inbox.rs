@@ -7,7 +7,7 @@ mod pieces;
 use std::sync::Arc;
 
 use crate::model::ids::UserIx;
-use crate::model::outcome::RecipientEnd;
+use crate::model::outcome::RecipientOutcome;
 
 pub use self::pieces::InboxAsks;
 pub(super) use self::pieces::{Asked, Piece, Verdict, retry_pause};
@@ -25,9 +25,9 @@ pub enum InboxStore {
 
 /// What an event owes the inbox, or the dead letters in its place.
 #[derive(Debug, Default)]
-pub struct Owed {
+pub struct PendingRows {
     /// Who could not be reached, and why; without an end until they are in the inbox or the dead letters.
-    pub unreached: Vec<(UserIx, RecipientEnd)>,
+    pub unreached: Vec<(UserIx, RecipientOutcome)>,
     /// `inbox.store` is `all`: everyone who gets a row, but for the sender.
     pub everyone: Option<(Arc<[UserIx]>, Option<UserIx>)>,
     /// Sets of its rows that are not stored yet and have no other end.
@@ -36,7 +36,7 @@ pub struct Owed {
     pub letters: u32,
 }
 
-impl Owed {
+impl PendingRows {
     /// Who gets a row.
     pub(super) fn users(&self) -> impl Iterator<Item = UserIx> {
         let (everyone, sender) = match &self.everyone {
@@ -55,7 +55,7 @@ impl Owed {
     }
 
     /// Why these users (all, when none are named) could not be reached; those who were are left out.
-    pub(super) fn unreached_of(&mut self, users: Option<&[UserIx]>) -> Vec<(UserIx, RecipientEnd)> {
+    pub(super) fn unreached_of(&mut self, users: Option<&[UserIx]>) -> Vec<(UserIx, RecipientOutcome)> {
         let Some(users) = users else { return std::mem::take(&mut self.unreached) };
         let why = |user: &UserIx| {
             let place = self.unreached.binary_search_by_key(user, |(user, _)| *user).ok()?;

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 use crate::model::limits::{EVENT_BYTES_MAX, NAME_BYTES_MAX, NAME_CHARS_MAX};
-use crate::model::outcome::EventEnd;
+use crate::model::outcome::EventOutcome;
 use crate::model::protobuf::{Field, Fields, Malformed, Value, put_varint, varint_len};
 
 /// The first field number of an event that is not part of a PushMessage under the same number.
@@ -112,7 +112,7 @@ impl Arrival {
 ///
 /// # Errors
 /// The bytes of an event that can never be pushed, and its end.
-pub fn read(payload: Bytes) -> Result<Arrival, (Bytes, EventEnd)> {
+pub fn read(payload: Bytes) -> Result<Arrival, (Bytes, EventOutcome)> {
     let (scan, own_message) = match scanned(&payload) {
         Ok(read) => read,
         Err(end) => return Err((payload, end)),
@@ -130,27 +130,27 @@ pub fn read(payload: Bytes) -> Result<Arrival, (Bytes, EventEnd)> {
     })
 }
 
-fn scanned(payload: &[u8]) -> Result<(Scan, Option<Bytes>), EventEnd> {
+fn scanned(payload: &[u8]) -> Result<(Scan, Option<Bytes>), EventOutcome> {
     if payload.len() > EVENT_BYTES_MAX + ONLY_BYTES_MAX {
-        return Err(EventEnd::TooLarge);
+        return Err(EventOutcome::TooLarge);
     }
-    let scan = Scan::of(payload).map_err(|Malformed| EventEnd::Undecodable)?;
+    let scan = Scan::of(payload).map_err(|Malformed| EventOutcome::Undecodable)?;
     // What a replay adds is not passed on, and must not keep the largest event from being replayed.
     let added = scan.only.as_ref().map_or(0, |only| only.bytes.min(ONLY_BYTES_MAX));
     if payload.len() - added > EVENT_BYTES_MAX {
-        return Err(EventEnd::TooLarge);
+        return Err(EventOutcome::TooLarge);
     }
     let (start, end) = scan.session_id;
     let session_id = &payload[start as usize..end as usize];
     if session_id.is_empty() {
-        return Err(EventEnd::NoSessionId);
+        return Err(EventOutcome::NoSessionId);
     }
     if is_long(session_id) {
-        return Err(EventEnd::LongSessionId);
+        return Err(EventOutcome::LongSessionId);
     }
     let own_message = scan.own_message(payload);
     if own_message.as_ref().is_some_and(|message| message.len() > EVENT_BYTES_MAX) {
-        return Err(EventEnd::TooLarge);
+        return Err(EventOutcome::TooLarge);
     }
     Ok((scan, own_message))
 }
@@ -374,7 +374,7 @@ mod tests {
         assert_eq!(arrival.message(), plain.message(), "byte for byte");
         let mut broken = event().encode_to_vec();
         broken.extend([15 << 3 | 2, 1, 0xff]);
-        assert_eq!(read(Bytes::from(broken)).map(|_| ()).map_err(|(_, end)| end), Err(EventEnd::Undecodable));
+        assert_eq!(read(Bytes::from(broken)).map(|_| ()).map_err(|(_, end)| end), Err(EventOutcome::Undecodable));
         let mut largest = event();
         largest.content = "x".repeat(EVENT_BYTES_MAX - event().encoded_len() + "hello".len() - 3);
         assert_eq!(largest.encoded_len(), EVENT_BYTES_MAX);
@@ -383,7 +383,7 @@ mod tests {
         largest.content.push('x');
         assert_eq!(
             read(Bytes::from(largest.encode_to_vec())).map(|_| ()).map_err(|(_, end)| end),
-            Err(EventEnd::TooLarge)
+            Err(EventOutcome::TooLarge)
         );
     }
 
@@ -403,28 +403,39 @@ mod tests {
             change(&mut event);
             read(Bytes::from(event.encode_to_vec())).map(|_| ()).map_err(|(_, end)| end)
         };
-        assert_eq!(of(|event| event.session_id.clear()), Err(EventEnd::NoSessionId));
+        assert_eq!(of(|event| event.session_id.clear()), Err(EventOutcome::NoSessionId));
         assert_eq!(of(|event| event.session_id = "é".repeat(64)), Ok(()));
-        assert_eq!(of(|event| event.session_id = "é".repeat(65)), Err(EventEnd::LongSessionId));
-        assert_eq!(of(|event| event.content = "x".repeat(EVENT_BYTES_MAX)), Err(EventEnd::TooLarge));
+        assert_eq!(of(|event| event.session_id = "é".repeat(65)), Err(EventOutcome::LongSessionId));
+        assert_eq!(of(|event| event.content = "x".repeat(EVENT_BYTES_MAX)), Err(EventOutcome::TooLarge));
         let of_bytes = |bytes: &'static [u8]| read(Bytes::from_static(bytes)).map(|_| ()).map_err(|(_, end)| end);
-        assert_eq!(of_bytes(b"\xff\xff"), Err(EventEnd::Undecodable));
-        assert_eq!(of_bytes(b"\x1a\x02\xff\xfe"), Err(EventEnd::Undecodable), "no UTF-8");
-        assert_eq!(of_bytes(b"\x18\x01"), Err(EventEnd::Undecodable), "session_id a number");
-        assert_eq!(of_bytes(b""), Err(EventEnd::NoSessionId));
+        assert_eq!(of_bytes(b"\xff\xff"), Err(EventOutcome::Undecodable));
+        assert_eq!(of_bytes(b"\x1a\x02\xff\xfe"), Err(EventOutcome::Undecodable), "no UTF-8");
+        assert_eq!(of_bytes(b"\x18\x01"), Err(EventOutcome::Undecodable), "session_id a number");
+        assert_eq!(of_bytes(b""), Err(EventOutcome::NoSessionId));
     }
 
-    proptest::proptest! {
-        #[test]
-        fn any_bytes_are_read_or_refused_as_prost_does(bytes: Vec<u8>) {
-            let ours = read(Bytes::from(bytes.clone()));
-            if let (Ok(arrival), Ok(theirs)) = (&ours, PushEvent::decode(&bytes[..])) {
-                proptest::prop_assert_eq!(arrival.session_id(), theirs.session_id);
-            }
-            if ours.is_ok() {
-                let message = ours.unwrap().message();
-                proptest::prop_assert!(PushMessage::decode(message).is_ok());
-            }
-        }
+    #[test]
+    fn fuzzed_event() {
+        crate::fuzz::run("event", 20_000, |bytes| {
+            let theirs = PushEvent::decode(bytes);
+            let ours = match read(Bytes::copy_from_slice(bytes)) {
+                Ok(arrival) => arrival,
+                Err((kept, end)) => {
+                    assert_eq!(kept, bytes, "what is refused goes to the dead letters as it came");
+                    assert!(theirs.is_err() || end != EventOutcome::Undecodable, "prost reads it");
+                    return;
+                }
+            };
+            let message = PushMessage::decode(ours.message()).expect("a gateway can read it");
+            assert!(ours.message().len() <= EVENT_BYTES_MAX && ours.message_bytes() == ours.message());
+            assert!(!ours.session_id().is_empty() && !is_long(ours.session_id_bytes()));
+            let Ok(theirs) = theirs else { return };
+            assert_eq!((ours.msg_id, ours.seq_id), (theirs.msg_id, theirs.seq_id));
+            assert_eq!((ours.session_id(), ours.from_username()), (&*theirs.session_id, &*theirs.from_username));
+            assert_eq!(ours.kind_bytes(), theirs.r#type.as_bytes());
+            assert_eq!(ours.only_usernames().collect::<Vec<_>>(), theirs.only_usernames);
+            assert_eq!(message, message_of(&theirs));
+            let _ = head(bytes);
+        });
     }
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::model::ids::{GatewayId, GatewayIx, UserIx};
 use crate::model::limits::{GROUP_USERS_MAX, GROUP_WIRE_BYTES_MAX};
 use crate::push::bundle::Group;
-use crate::push::sessions::SessionLane;
-use crate::push::users::{Known, Users};
+use crate::push::lanes::SessionLane;
+use crate::push::users::{RouteState, Users};
 
 /// A group, and beside it what is looked at to find one of many.
 #[derive(Debug)]
@@ -66,11 +66,11 @@ impl Layout {
     /// Whether each member's route is still what it was grouped by.
     pub fn still_holds(&self, users: &Users) -> bool {
         self.groups.iter().all(|laid| {
-            let there = Known::At(laid.gateway);
+            let there = RouteState::At(laid.gateway);
             laid.group.users.iter().all(|user| users.route(*user) == there)
-        }) && self.offline.iter().all(|user| users.route(*user) == Known::Offline)
-            && self.bad.iter().all(|user| users.route(*user) == Known::Bad)
-            && self.no_place.iter().all(|user| users.route(*user) == Known::NoPlace)
+        }) && self.offline.iter().all(|user| users.route(*user) == RouteState::Offline)
+            && self.bad.iter().all(|user| users.route(*user) == RouteState::Bad)
+            && self.no_place.iter().all(|user| users.route(*user) == RouteState::NoPlace)
     }
 
     /// Nothing of it refers to these gateways any more. They hold nothing of the session, so that nobody has to wait for them;
@@ -83,8 +83,8 @@ impl Layout {
     }
 
     /// Finds a member.
-    pub fn place_of(&self, user: UserIx, route: Known) -> Place {
-        let Known::At(gateway) = route else { return Place::Elsewhere };
+    pub fn place_of(&self, user: UserIx, route: RouteState) -> Place {
+        let RouteState::At(gateway) = route else { return Place::Elsewhere };
         for (index, laid) in self.groups.iter().enumerate() {
             if laid.gateway == gateway
                 && let Ok(at) = laid.group.users.binary_search(&user)
@@ -193,15 +193,15 @@ impl Grouper {
                 continue;
             }
             match users.route(*user) {
-                Known::At(gateway) => {
+                RouteState::At(gateway) => {
                     let slot = self.slot(gateway);
                     self.slots[slot as usize].users += 1;
                     self.slots[slot as usize].wire_bytes += users.wire(*user).len();
                     self.connected.push((*user, slot));
                 }
-                Known::Bad => self.bad.push(*user),
-                Known::NoPlace => self.no_place.push(*user),
-                Known::Offline | Known::Unknown | Known::Asked => self.offline.push(*user),
+                RouteState::Bad => self.bad.push(*user),
+                RouteState::NoPlace => self.no_place.push(*user),
+                RouteState::Offline | RouteState::Unknown | RouteState::Asked => self.offline.push(*user),
             }
         }
     }
@@ -283,7 +283,7 @@ fn cut_into_groups(
 mod tests {
     use super::*;
 
-    fn world(routes: &[Known]) -> (Users, Vec<UserIx>) {
+    fn world(routes: &[RouteState]) -> (Users, Vec<UserIx>) {
         let mut users = Users::default();
         let members = (0..routes.len()).map(|n| users.name(&format!("user-{n}"))).collect::<Vec<_>>();
         for (user, route) in members.iter().zip(routes) {
@@ -294,8 +294,8 @@ mod tests {
 
     #[test]
     fn each_member_stands_in_exactly_one_place() {
-        let (a, b) = (Known::At(GatewayIx(0)), Known::At(GatewayIx(5)));
-        let (users, members) = world(&[a, b, Known::Offline, a, Known::Bad, b, a]);
+        let (a, b) = (RouteState::At(GatewayIx(0)), RouteState::At(GatewayIx(5)));
+        let (users, members) = world(&[a, b, RouteState::Offline, a, RouteState::Bad, b, a]);
         let mut lanes = vec![SessionLane { gateway: GatewayIx(9), sent: 3, done: 3 }];
         let held = [members[6]];
         let layout = Grouper::default().group(&members, &held, &users, |ix| format!("gw-{}", ix.0).into(), &mut lanes);
@@ -308,23 +308,23 @@ mod tests {
         );
         assert_eq!(lanes.iter().map(|lane| lane.gateway.0).collect::<Vec<_>>(), [0, 5], "quiet lanes are dropped");
         assert_eq!(layout.place_of(members[3], a), Place::InGroup { group: 0, at: 1 });
-        assert_eq!(layout.place_of(members[2], Known::Offline), Place::Elsewhere);
+        assert_eq!(layout.place_of(members[2], RouteState::Offline), Place::Elsewhere);
         assert!(layout.still_holds(&users));
     }
 
     #[test]
     fn a_large_group_is_cut_into_bounded_ones() {
-        let (users, members) = world(&vec![Known::At(GatewayIx(0)); 20_000]);
+        let (users, members) = world(&vec![RouteState::At(GatewayIx(0)); 20_000]);
         let layout = Grouper::default().group(&members, &[], &users, |_| "gw".into(), &mut Vec::new());
         assert!(layout.groups.len() > 2);
         let all = layout.groups.iter().flat_map(|laid| laid.group.users.to_vec()).collect::<Vec<_>>();
         assert_eq!(all, members);
         let of_part = |laid: &LaidGroup| laid.group.is_part && laid.group.users.len() <= GROUP_USERS_MAX;
         assert!(layout.groups.iter().all(|laid| laid.group.wire.len() <= GROUP_WIRE_BYTES_MAX && of_part(laid)));
-        let followed = layout.groups.iter().filter(|laid| laid.group.is_followed).count();
+        let followed = layout.groups.iter().filter(|laid| laid.group.has_more_parts).count();
         assert_eq!(followed, layout.groups.len() - 1, "all but the last");
-        assert!(!layout.groups.last().is_some_and(|laid| laid.group.is_followed));
+        assert!(!layout.groups.last().is_some_and(|laid| laid.group.has_more_parts));
         let layout = Grouper::default().group(&members[..9], &[], &users, |_| "gw".into(), &mut Vec::new());
-        assert!(!layout.groups[0].group.is_part && !layout.groups[0].group.is_followed);
+        assert!(!layout.groups[0].group.is_part && !layout.groups[0].group.has_more_parts);
     }
 }

@@ -13,20 +13,20 @@ use std::ops::{Index, IndexMut};
 use bytes::Bytes;
 use slab::Slab;
 
-use crate::model::delivery::{DeliveryTag, SettleAs, Settled};
+use crate::model::delivery::{DeliveryTag, Disposition, Settled};
 use crate::model::ids::{Nanos, SessionIx, UserIx};
 use crate::model::limits::JOINED_REPEATS_MAX;
 use crate::model::outcome::Counts;
-use crate::model::outcome::{EventEnd, RecipientEnd};
+use crate::model::outcome::{EventOutcome, RecipientOutcome};
 use crate::model::prefetch::{prefetch_all, prefetch_to_write};
+use crate::push::admission::Load;
 use crate::push::bundle::EventIx;
 use crate::push::context::Context;
 use crate::push::dead_letters::DeadLetterAsks;
 use crate::push::facts::Output;
-use crate::push::inbox::{InboxAsks, InboxStore, Owed};
+use crate::push::inbox::{InboxAsks, InboxStore, PendingRows};
 use crate::push::ingest::Arrival;
 use crate::push::repeats::Key;
-use crate::push::shares::Load;
 use crate::telemetry::metrics::Stage;
 
 /// One event in flight.
@@ -53,7 +53,7 @@ pub struct Event {
     /// Recipients without an end.
     pub open: u32,
     /// What it owes the inbox; most events owe nothing.
-    pub owed: Option<Box<Owed>>,
+    pub owed: Option<Box<PendingRows>>,
     /// Its recipients are entered, and it is not (or no longer) in its session's queue.
     pub is_bundled: bool,
     /// A gateway took it for one of them.
@@ -65,7 +65,7 @@ pub struct Event {
 
 impl Event {
     /// What it owes, made when it owes nothing yet.
-    pub fn owed_mut(&mut self) -> &mut Owed {
+    pub fn owed_mut(&mut self) -> &mut PendingRows {
         self.owed.get_or_insert_default()
     }
 }
@@ -78,7 +78,7 @@ pub struct Refused {
     /// How the source knows it.
     pub tag: DeliveryTag,
     /// Why.
-    pub end: EventEnd,
+    pub end: EventOutcome,
 }
 
 /// What the other stages keep of an event that has left.
@@ -121,18 +121,18 @@ impl IndexMut<EventIx> for Ledger {
 }
 
 /// How an event's end is told to its source.
-const fn settled_as(end: EventEnd) -> SettleAs {
+const fn settled_as(end: EventOutcome) -> Disposition {
     match end {
-        EventEnd::Settled | EventEnd::Repeat => SettleAs::Done,
-        EventEnd::GivenBack | EventEnd::CutByStop => SettleAs::GivenBack,
+        EventOutcome::Settled | EventOutcome::Repeat => Disposition::Ack,
+        EventOutcome::GivenBack | EventOutcome::CutByStop => Disposition::Nak,
         // A letter that was refused is lost, counted and said; the event must not go in circles for ever.
-        EventEnd::Undecodable
-        | EventEnd::NoSessionId
-        | EventEnd::LongSessionId
-        | EventEnd::TooLarge
-        | EventEnd::NoMembers
-        | EventEnd::LookupFailed
-        | EventEnd::DeadLetterLost => SettleAs::Terminated,
+        EventOutcome::Undecodable
+        | EventOutcome::NoSessionId
+        | EventOutcome::LongSessionId
+        | EventOutcome::TooLarge
+        | EventOutcome::NoMembers
+        | EventOutcome::LookupFailed
+        | EventOutcome::DeadLetterLost => Disposition::Term,
     }
 }
 
@@ -236,13 +236,14 @@ impl Ledger {
     }
 
     /// An event leaves that is not (or no longer) in its session's queue, and its source is told, of its repeats as well.
-    pub(super) fn end(&mut self, at: EventIx, end: EventEnd, cx: &mut Context) -> Left {
+    pub(super) fn end(&mut self, at: EventIx, end: EventOutcome, cx: &mut Context) -> Left {
         let event = self.events.remove(at.0 as usize);
         debug_assert!(event.open == 0, "a recipient without an end");
         self.payload_bytes -= event.payload_bytes;
         self.counts.events_ended[end as usize] += 1;
         self.joined -= event.joined.len();
-        let of_joined = if matches!(end, EventEnd::CutByStop | EventEnd::GivenBack) { end } else { EventEnd::Repeat };
+        let of_joined =
+            if matches!(end, EventOutcome::CutByStop | EventOutcome::GivenBack) { end } else { EventOutcome::Repeat };
         self.counts.events_ended[of_joined as usize] += event.joined.len() as u64;
         cx.stages.record(Stage::Event, cx.now.since(event.arrived));
         let how = settled_as(end);
@@ -252,7 +253,7 @@ impl Ledger {
     }
 
     /// What was refused ends.
-    pub(super) fn end_refused(&mut self, at: usize, end: EventEnd, cx: &mut Context) {
+    pub(super) fn end_refused(&mut self, at: usize, end: EventOutcome, cx: &mut Context) {
         let refused = self.refused.remove(at);
         self.payload_bytes -= refused.payload.len();
         self.counts.events_ended[end as usize] += 1;
@@ -260,30 +261,30 @@ impl Ledger {
     }
 
     /// An event that is not taken is to come again.
-    pub(super) fn give_back(&mut self, tag: DeliveryTag, end: EventEnd, cx: &mut Context) {
+    pub(super) fn give_back(&mut self, tag: DeliveryTag, end: EventOutcome, cx: &mut Context) {
         self.counts.events_arrived += 1;
         self.counts.events_ended[end as usize] += 1;
-        cx.out.push(Output::Settle(Settled { tag, how: SettleAs::GivenBack }));
+        cx.out.push(Output::Settle(Settled { tag, how: Disposition::Nak }));
     }
 
     /// A repeat of an event that was settled has its end at once.
     pub(super) fn end_repeat(&mut self, tag: DeliveryTag, cx: &mut Context) {
-        self.counts.events_ended[EventEnd::Repeat as usize] += 1;
-        cx.out.push(Output::Settle(Settled { tag, how: SettleAs::Done }));
+        self.counts.events_ended[EventOutcome::Repeat as usize] += 1;
+        cx.out.push(Output::Settle(Settled { tag, how: Disposition::Ack }));
     }
 
     /// Some recipients of an event have their end.
     #[inline]
-    pub(super) fn end_recipients(&mut self, event: EventIx, end: RecipientEnd, recipients: u32) {
+    pub(super) fn end_recipients(&mut self, event: EventIx, end: RecipientOutcome, recipients: u32) {
         self[event].open -= recipients;
-        self[event].has_reached |= end == RecipientEnd::Delivered && recipients > 0;
+        self[event].has_reached |= end == RecipientOutcome::Delivered && recipients > 0;
         self.open_recipients -= recipients as usize;
         self.counts.recipients_ended[end as usize] += u64::from(recipients);
     }
 
     /// Some recipients of an event could not be reached: the inbox gets their rows, and then they end; without an inbox
     /// they end now.
-    pub(super) fn end_unreached(&mut self, event: EventIx, users: &[UserIx], why: RecipientEnd, cx: &Context) {
+    pub(super) fn end_unreached(&mut self, event: EventIx, users: &[UserIx], why: RecipientOutcome, cx: &Context) {
         debug_assert!(why.is_unreached());
         if cx.settings.inbox == InboxStore::Off {
             self.counts.unreached_by[why as usize] += users.len() as u64;
@@ -302,10 +303,10 @@ impl Ledger {
             self.joined += 1;
             return;
         }
-        self.counts.events_ended[EventEnd::Repeat as usize] += 1;
+        self.counts.events_ended[EventOutcome::Repeat as usize] += 1;
         if !is_known {
             cx.activity.repeats_given_back += 1;
-            cx.out.push(Output::Settle(Settled { tag, how: SettleAs::GivenBack }));
+            cx.out.push(Output::Settle(Settled { tag, how: Disposition::Nak }));
         }
     }
 
@@ -320,7 +321,8 @@ impl Ledger {
         }
         if let Some(owed) = &mut event.owed {
             owed.pieces = 1;
-            self.inbox.want(at);
+            let first = owed.users().next();
+            self.inbox.want(at, first);
             return false;
         }
         true

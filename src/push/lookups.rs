@@ -32,8 +32,8 @@ impl Push {
         }
     }
 
-    fn wake(&mut self, Woken { sessions, holds }: Woken) {
-        for (at, user) in holds {
+    fn wake(&mut self, Woken { sessions, fenced }: Woken) {
+        for (at, user) in fenced {
             self.try_release(at, user);
         }
         for at in sessions {

@@ -2,7 +2,7 @@
 //!
 //! Promises that a store that is away costs its waiters time and nothing else, whatever it says; that a set of sessions
 //! never waits or falls for one of them: what fails as a set is asked again in parts, and nobody joins it; and that a
-//! session which fails alone is asked alone, on a lane of its own, and blamed only by [`Evidence`] ([`failing`]). See
+//! session which fails alone is asked alone, on a lane of its own, and blamed only by [`Evidence`](super::evidence::Evidence) ([`failing`]). See
 //! [`super::outage`] for what is asked while nothing succeeds, and [`super::empty_lists`] for lists that are empty.
 
 mod failing;
@@ -24,16 +24,16 @@ use crate::model::names::NameList;
 use crate::push::bundle::EventIx;
 use crate::push::context::Context;
 use crate::push::empty_lists::EmptyLists;
-use crate::push::evidence::{Blame, Evidence};
+use crate::push::evidence::Blame;
 use crate::push::facts::{AskNo, Output};
 use crate::push::ledger::Ledger;
-use crate::push::outage::Outage;
+use crate::push::outage::Signs;
 use crate::push::resolve::Resolve;
 use crate::push::sessions::MemberList;
 
-/// The lookups of members.
+/// Sessions that are to be asked for.
 #[derive(Debug, Default)]
-pub struct MemberAsks {
+struct Waiting {
     /// Sessions that never failed since they last succeeded.
     wanted: VecDeque<SessionIx>,
     /// Sets that failed; nobody joins them.
@@ -42,19 +42,24 @@ pub struct MemberAsks {
     singles: VecDeque<(SessionIx, Nanos)>,
     /// Sessions that failed alone, and when each is asked for again; one at a time.
     suspects: BTreeSet<(Nanos, SessionIx)>,
+}
+
+/// The lookups of members.
+#[derive(Debug, Default)]
+pub struct MemberAsks {
+    waiting: Waiting,
     /// Sessions without members, and those whose lookups are refused.
     pub(super) empty: EmptyLists,
     /// Failures that are the session's own if the store is seen alive after them.
     charges: Vec<Charge>,
     asked: HashMap<AskNo, Asked>,
+    /// Asks that never left, and until when each waits before it goes back to where it was.
+    not_reached: VecDeque<(Nanos, Lane, Part)>,
     /// Asks under way, by [`Lane`].
     under_way: [usize; 4],
     /// Answers whose names are not all known yet; these and what is asked are bounded together.
     learning: VecDeque<Learning>,
-    evidence: Evidence,
-    outage: Outage,
-    /// Something failed, and nothing that was sent since then can tell whether the store is there.
-    wants_probe: bool,
+    signs: Signs,
     /// When the latest failure came.
     failed_at: Nanos,
     /// Nothing is asked until then: the queue before the store's threads was full.
@@ -125,7 +130,7 @@ impl MemberAsks {
 
     /// Whether nobody's members can be read.
     pub(super) fn is_away(&self) -> bool {
-        self.outage.is_away()
+        self.signs.outage.is_away()
     }
 
     fn under_way(&self, lane: Lane) -> usize {
@@ -164,9 +169,9 @@ impl Resolve {
         let is_uncounted = trouble.is_some_and(|trouble| trouble.refused.is_some() && trouble.waits_as.is_none());
         if !std::mem::replace(&mut session.is_asking, true) {
             if has_failed {
-                self.members.suspects.insert((cx.now, at));
+                self.members.waiting.suspects.insert((cx.now, at));
             } else {
-                self.members.wanted.push_back(at);
+                self.members.waiting.wanted.push_back(at);
             }
         }
         if is_uncounted {
@@ -180,13 +185,18 @@ impl Resolve {
         if cx.is_cut_off || cx.now < self.members.full_until {
             return;
         }
+        while self.members.not_reached.front().is_some_and(|(due, ..)| *due <= cx.now)
+            && let Some((_, lane, part)) = self.members.not_reached.pop_front()
+        {
+            self.put_members_back(lane, part, cx.now);
+        }
         while let Some(at) = self.members.empty.next_due(cx.now) {
             match self.sessions[at].waiting.is_empty() {
                 true => self.forget_empty(at),
-                false => self.members.wanted.push_back(at),
+                false => self.members.waiting.wanted.push_back(at),
             }
         }
-        if self.members.outage.is_away() {
+        if self.members.signs.outage.is_away() {
             self.ask_members_of_store_that_is_away(cx);
         } else {
             while self.members.under_way(Lane::Set) + self.members.learning.len() < MEMBER_QUERIES_IN_FLIGHT
@@ -196,7 +206,7 @@ impl Resolve {
         }
         self.ask_suspect(cx);
         let asks = &mut self.members;
-        if asks.wants_probe && !asks.will_tell() && asks.outage.may_probe() {
+        if asks.signs.wants_probe && !asks.will_tell() && asks.signs.outage.may_probe() {
             self.probe_members(cx);
         }
     }
@@ -204,10 +214,10 @@ impl Resolve {
     /// One of each kind a round, so that whoever was never asked for is not held up by who fails.
     fn ask_members_of_store_that_is_away(&mut self, cx: &mut Context) {
         let is_over = [Lane::Set, Lane::Probe].iter().all(|lane| self.members.under_way(*lane) == 0);
-        if !is_over || !self.members.outage.begins_round(cx.now) {
+        if !is_over || !self.members.signs.outage.begins_round(cx.now) {
             return;
         }
-        match self.members.parts.pop_front() {
+        match self.members.waiting.parts.pop_front() {
             Some(part) => self.send_members(part, Lane::Set, cx),
             None if self.members.under_way(Lane::Single) < MEMBER_SINGLES_IN_FLIGHT => _ = self.ask_next_single(cx),
             None => {}
@@ -217,7 +227,7 @@ impl Resolve {
     }
 
     fn ask_next_set(&mut self, cx: &mut Context) -> bool {
-        match self.members.parts.pop_front() {
+        match self.members.waiting.parts.pop_front() {
             Some(part) => {
                 self.send_members(part, Lane::Set, cx);
                 true
@@ -227,7 +237,7 @@ impl Resolve {
     }
 
     fn ask_newcomers(&mut self, cx: &mut Context) -> bool {
-        let wanted = &mut self.members.wanted;
+        let wanted = &mut self.members.waiting.wanted;
         if wanted.is_empty() {
             return false;
         }
@@ -237,7 +247,7 @@ impl Resolve {
     }
 
     fn ask_next_single(&mut self, cx: &mut Context) -> bool {
-        let Some((at, failed_at)) = self.members.singles.pop_front() else { return false };
+        let Some((at, failed_at)) = self.members.waiting.singles.pop_front() else { return false };
         self.send_members(Part { sessions: vec![at], failed_at: Some(failed_at), failures: 0 }, Lane::Single, cx);
         true
     }
@@ -245,7 +255,7 @@ impl Resolve {
     /// One at a time: however many fail alone, they hold one thread of their lane.
     fn ask_suspect(&mut self, cx: &mut Context) {
         while self.members.under_way(Lane::Suspect) == 0
-            && let Some(&(due, at)) = self.members.suspects.first()
+            && let Some(&(due, at)) = self.members.waiting.suspects.first()
             && due <= cx.now
         {
             if self.sessions[at].waiting.is_empty() {
@@ -254,12 +264,12 @@ impl Resolve {
                 let failed_at = self.sessions[at].trouble.as_ref().and_then(|trouble| trouble.failed_at);
                 self.send_members(Part { sessions: vec![at], failed_at, failures: 0 }, Lane::Suspect, cx);
             }
-            self.members.suspects.pop_first();
+            self.members.waiting.suspects.pop_first();
         }
     }
 
     fn probe_members(&mut self, cx: &mut Context) {
-        self.members.wants_probe = false;
+        self.members.signs.wants_probe = false;
         cx.activity.lookup_probes += 1;
         self.send_members(Part { sessions: Vec::new(), failed_at: None, failures: 0 }, Lane::Probe, cx);
     }
@@ -272,7 +282,8 @@ impl Resolve {
         cx.activity.member_query_sessions += part.sessions.len() as u64;
         cx.activity.lookups_alone += u64::from(matches!(lane, Lane::Single | Lane::Suspect));
         let sessions = part.sessions.iter().map(|at| self.sessions[*at].id.clone()).collect();
-        let is_contradicted = asks.evidence.blame(part.failed_at, asks.suspects.len().max(1)) == Blame::Ask;
+        let is_contradicted =
+            asks.signs.evidence.blame(part.failed_at, asks.waiting.suspects.len().max(1)) == Blame::Ask;
         asks.under_way[lane as usize] += 1;
         asks.asked.insert(ask, Asked { part, lane, at: cx.now, is_contradicted });
         let is_suspect = matches!(lane, Lane::Single | Lane::Suspect);
@@ -303,6 +314,7 @@ impl Resolve {
                 let why = format!("the member store answered {} lists to {asked_for} sessions", lists.len());
                 self.members_failed(asked, &why, true, cx);
             }
+            Err(LookupError::NotReached(why)) => self.members_not_reached(asked, &why, cx),
             Err(LookupError::Unavailable(why)) => self.members_failed(asked, &why, false, cx),
             Err(LookupError::Rejected(why)) => self.members_failed(asked, &why, true, cx),
         }
@@ -311,20 +323,20 @@ impl Resolve {
 
     fn member_store_answered(&mut self, asked: &Asked, ledger: &mut Ledger, cx: &mut Context) {
         match asked.lane {
-            Lane::Probe => self.members.evidence.probe_answered(asked.at),
-            _ => self.members.evidence.answered(asked.at),
+            Lane::Probe => self.members.signs.evidence.probe_answered(asked.at),
+            _ => self.members.signs.evidence.answered(asked.at),
         }
         // Who was answered is charged with nothing.
         self.members.charges.retain(|charge| !asked.part.sessions.contains(&charge.session));
         self.confirm_charges(ledger, cx);
         let asks = &mut self.members;
-        asks.wants_probe &= asks.evidence.is_away();
+        asks.signs.wants_probe &= asks.signs.evidence.is_away();
         // What failed only because nothing worked need not wait for its time.
-        if asks.outage.answered(asked.at) || asked.lane == Lane::Suspect {
+        if asks.signs.outage.answered(asked.at) || asked.lane == Lane::Suspect {
             let sessions = &self.sessions;
-            let waiting = std::mem::take(&mut asks.suspects);
+            let waiting = std::mem::take(&mut asks.waiting.suspects);
             let due = |due: Nanos, at: SessionIx| if sessions[at].tries == 0 { due.min(cx.now) } else { due };
-            asks.suspects = waiting.into_iter().map(|(at_time, at)| (due(at_time, at), at)).collect();
+            asks.waiting.suspects = waiting.into_iter().map(|(at_time, at)| (due(at_time, at), at)).collect();
         }
     }
 

@@ -8,9 +8,21 @@ use std::time::Duration;
 
 use crate::model::ids::Nanos;
 use crate::model::limits::{STORE_AWAY_PAUSE, STORE_AWAY_PAUSE_MAX};
+use crate::push::evidence::Evidence;
 
 /// Failures in a row after which a store is away.
 const FAILURES: u32 = 2;
+
+/// What the asks of one store have shown: whom to blame, and whether it answers anybody.
+#[derive(Debug, Default)]
+pub struct Signs {
+    /// Whom to blame.
+    pub evidence: Evidence,
+    /// Whether it answers anybody.
+    pub outage: Outage,
+    /// Something failed, and nothing that was sent since then can tell whether the store is there.
+    pub wants_probe: bool,
+}
 
 /// One store's failures in a row.
 #[derive(Clone, Copy, Debug, Default)]

@@ -5,32 +5,33 @@
 //! recipients for a bounded time. Refuses to wait for anything: [`Outbox::take`], [`Outbox::tick`] and
 //! [`Outbox::flush`] return at once.
 //!
-//! `queue` holds the bundles, `turns` has small groups go before the parts of large ones, `encode` writes frames, `answers` reads what comes back, `link`
-//! opens, closes and reopens the stream, `suspect` finds the push that breaks it.
+//! `queue` holds the bundles, `scheduling` has small groups go before the parts of large ones, `encode` writes frames, `answers` reads what comes back, `link`
+//! opens, closes and reopens the stream, `late` ends what has waited too long, `poison` finds the push that breaks it.
 
 mod answers;
+#[cfg(test)]
+mod answers_tests;
 mod encode;
+mod late;
 mod link;
+mod poison;
 mod queue;
 mod rest;
-mod suspect;
-mod turns;
+mod scheduling;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::model::gateway::{GatewayRecord, Protocol};
 use crate::model::ids::{GatewayId, GatewayIx, Nanos, StreamNo, fnv1a32};
-use crate::model::limits::{
-    OUTBOX_BYTES_SOFT, OUTBOX_MOVING_WITHIN, OUTBOX_RECIPIENTS_MAX, OUTBOX_RECIPIENTS_SOFT, SLOW_GATEWAY_TIMEOUTS,
-};
-use crate::model::outcome::RecipientEnd;
+use crate::model::limits::{OUTBOX_BYTES_SOFT, OUTBOX_MOVING_WITHIN, OUTBOX_RECIPIENTS_MAX, OUTBOX_RECIPIENTS_SOFT};
+use crate::model::outcome::RecipientOutcome;
 use crate::push::bundle::{Bundle, BundleEnd, BundleResult, Refusal};
 use crate::push::facts::Output;
 use crate::push::outbox::encode::Encoder;
 use crate::push::outbox::link::Link;
+use crate::push::outbox::poison::{PoisonIsolation, Unrest};
 use crate::push::outbox::queue::Queue;
-use crate::push::outbox::suspect::{Suspect, Unrest};
 use crate::telemetry::metrics::{Activity, GatewayRow};
 
 /// What an outbox depends on besides facts.
@@ -73,8 +74,10 @@ struct Item {
     /// Unary only: how often the gateway failed with it, and how many pushes had been answered when it first did.
     failures: u8,
     completed_before: u32,
-    /// Unary only: answered out of turn, its result is already home.
+    /// Its result is already home: a call that was answered out of turn, or what is late. Its place is kept.
     is_done: bool,
+    /// It is late, and the stream may still answer it: nobody else's answer may be taken for its own.
+    is_owed: bool,
 }
 
 /// The outbox of one gateway.
@@ -125,7 +128,7 @@ struct Stream {
 struct Health {
     /// Since the last answer that was checked.
     failures_in_row: u32,
-    suspect: Suspect,
+    suspect: PoisonIsolation,
     unrest: Unrest,
     /// Pushes that got all their answers, counted round.
     completed: u32,
@@ -202,7 +205,7 @@ impl Outbox {
     pub fn put(&mut self, bundle: Bundle, now: Nanos) -> Result<(), Box<BundleResult>> {
         if self.is_full(&bundle, now) {
             self.unreached += bundle.recipients() as u64;
-            let end = BundleEnd::Unanswered { from: 0, refused: Vec::new(), end: RecipientEnd::OutboxFull };
+            let end = BundleEnd::Unanswered { from: 0, refused: Vec::new(), end: RecipientOutcome::OutboxFull };
             return Err(Box::new(BundleResult { bundle, end }));
         }
         if self.queue.is_empty() {
@@ -220,6 +223,7 @@ impl Outbox {
             failures: 0,
             completed_before: 0,
             is_done: false,
+            is_owed: false,
         };
         self.enqueue(item, now);
         Ok(())
@@ -228,7 +232,7 @@ impl Outbox {
     /// A gateway that moves may have a long queue (its senders are held back by the shard's own bound); one that does
     /// not may have only the short one, so that it never holds what the others need.
     fn is_full(&self, bundle: &Bundle, now: Nanos) -> bool {
-        if self.queue.is_empty() {
+        if self.queue.backlog == 0 {
             return false;
         }
         let after = self.queue.backlog + bundle.recipients();
@@ -266,53 +270,15 @@ impl Outbox {
         self.is_link_due(now)
     }
 
-    /// A gateway that is silent, unreachable or unknown, or answers what does not fit, costs a bundle the delivery timeout; one that
-    /// answers, but too slowly for its queue, a few of them.
-    fn expire(&mut self, now: Nanos, effects: &mut Effects) {
-        let timeout = self.settings.delivery_timeout;
-        let is_silent = now.since(self.moved_at) >= timeout;
-        let is_misfitting = self.health.unrest.is_misfitting(now);
-        let mut has_expired_on_stream = false;
-        while let Some(front) = self.queue.front() {
-            let age = now.since(front.bundle.made_at);
-            let is_late = ((is_silent || is_misfitting) && age >= timeout) || age >= timeout * SLOW_GATEWAY_TIMEOUTS;
-            if !is_late && !front.is_done {
-                break;
-            }
-            let is_written = front.is_written();
-            if self.end_front(RecipientEnd::TimedOut, effects) && is_written {
-                has_expired_on_stream = true;
-            }
-        }
-        if has_expired_on_stream {
-            let seconds = timeout.as_secs_f64();
-            effects.warning = Some(match is_silent {
-                true => ("gateway_silent", format!("no answer for {seconds} s, the stream is cut")),
-                false if is_misfitting => {
-                    let what = "many of its answers do not fit, and this push had none";
-                    ("gateway_slow", format!("{what} for {seconds} s; the stream is cut"))
-                }
-                false => {
-                    let seconds = seconds * f64::from(SLOW_GATEWAY_TIMEOUTS);
-                    (
-                        "gateway_slow",
-                        format!("it answers, but this push had no answer for {seconds} s; the stream is cut"),
-                    )
-                }
-            });
-            self.cut(now, effects);
-        }
+    /// The item at the front ends without (all) its answers; false when its result was home already.
+    fn end_front(&mut self, end: RecipientOutcome, effects: &mut Effects) -> bool {
+        let Some(item) = self.queue.pop_front() else { return false };
+        !item.is_done && self.end_item(item, end, effects)
     }
 
-    /// The item at the front ends without (all) its answers; false when its result was home already.
-    fn end_front(&mut self, end: RecipientEnd, effects: &mut Effects) -> bool {
-        let Some(item) = self.queue.pop_front() else { return false };
-        if item.is_done {
-            return false;
-        }
-        let unanswered = item.bundle.group.users.len() as u32 - item.answer_place;
-        let skipped_ahead = item.bundle.skip != u32::MAX && item.bundle.skip >= item.answer_place;
-        self.unreached += u64::from(unanswered - u32::from(skipped_ahead));
+    /// An item that is in the queue no more.
+    fn end_item(&mut self, item: Item, end: RecipientOutcome, effects: &mut Effects) -> bool {
+        self.unreached += u64::from(item.unanswered());
         self.delivered += u64::from(item.answered()) - item.refused.len() as u64;
         let end = BundleEnd::Unanswered { from: item.answer_place, refused: item.refused, end };
         effects.results.push_back(BundleResult { bundle: item.bundle, end });
@@ -322,25 +288,50 @@ impl Outbox {
     /// The item at the front has all its answers.
     fn complete_front(&mut self, now: Nanos, effects: &mut Effects) {
         let Some(item) = self.queue.pop_front() else { return };
-        if !item.is_done {
-            self.complete(item, now, effects);
+        match item.is_done {
+            true => self.complete_late(&item, effects),
+            false => self.complete(item, now, effects),
         }
     }
 
     fn complete(&mut self, item: Item, now: Nanos, effects: &mut Effects) {
         self.delivered += (item.bundle.recipients() - item.refused.len()) as u64;
         self.moved_at = now;
-        self.health.completed = self.health.completed.wrapping_add(1);
-        self.health.suspect.answered();
+        self.note_completed();
         effects.gateway_waits.push(now.since(item.written_at));
         effects.results.push_back(BundleResult { bundle: item.bundle, end: BundleEnd::Answered(item.refused) });
+    }
+
+    /// What has ended as late has all its answers.
+    fn complete_late(&mut self, item: &Item, effects: &mut Effects) {
+        // On `stream` each was counted as it came.
+        effects.activity.answered_late += u64::from(item.unanswered()).saturating_sub(item.refused.len() as u64);
+        self.note_completed();
+    }
+
+    fn note_completed(&mut self) {
+        self.health.completed = self.health.completed.wrapping_add(1);
+        self.health.suspect.answered();
     }
 }
 
 impl Item {
+    /// The same, to be ended: its place is kept.
+    fn leave_place(&mut self, is_owed: bool) -> Self {
+        let ended = Self { bundle: self.bundle.clone(), refused: std::mem::take(&mut self.refused), ..*self };
+        (self.is_done, self.is_owed) = (true, is_owed);
+        ended
+    }
+
     /// How many recipients have an answer.
     fn answered(&self) -> u32 {
         self.answer_place - u32::from(self.bundle.skip < self.answer_place)
+    }
+
+    /// How many have none.
+    fn unanswered(&self) -> u32 {
+        let skipped_ahead = self.bundle.skip != u32::MAX && self.bundle.skip >= self.answer_place;
+        self.end_place() - self.answer_place - u32::from(skipped_ahead)
     }
 
     /// Whether something of it is on the stream without an answer.

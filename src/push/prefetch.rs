@@ -4,27 +4,18 @@
 //! cost more than all that is done with them; asked for together they come while something else is done. Promises that
 //! nothing but time depends on it: what it finds may be wrong, and nobody asks it.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use crate::model::ids::{SessionIx, UserIx};
-use crate::model::limits::FORESEEN_MAX;
-use crate::model::prefetch::{prefetch, prefetch_all, prefetch_lines, prefetch_to_write};
+use crate::model::limits::PREFETCH_EVENTS_MAX;
+use crate::model::prefetch::{prefetch, prefetch_all, prefetch_lines};
 use crate::push::Push;
-use crate::push::bundle::{BundleResult, Group};
+use crate::push::bundle::{BundleResult, prefetch_group};
 use crate::push::ingest;
 use crate::push::repeats::Home;
 
-/// Asks for a group, and for its count of owners, which is written: it stands before it.
-pub fn prefetch_group(group: &Arc<Group>) {
-    let start = Arc::as_ptr(group);
-    prefetch_to_write(start.cast::<usize>().wrapping_sub(2));
-    prefetch_all(&**group);
-}
-
 /// A longer event is read for longer anyway.
-const PAYLOAD_BYTES_FORESEEN: usize = 512;
+const PREFETCH_PAYLOAD_BYTES: usize = 512;
 
 /// What was guessed of an event.
 #[derive(Clone, Copy, Default)]
@@ -34,12 +25,12 @@ struct Guess {
 }
 
 impl Push {
-    /// These events are taken next: at most [`FORESEEN_MAX`] are looked at.
-    pub fn foresee<'a>(&self, payloads: impl Iterator<Item = &'a Bytes> + Clone) {
-        let mut guesses = [Guess::default(); FORESEEN_MAX];
+    /// These events are taken next: at most [`PREFETCH_EVENTS_MAX`] are looked at.
+    pub fn prefetch_events<'a>(&self, payloads: impl Iterator<Item = &'a Bytes> + Clone) {
+        let mut guesses = [Guess::default(); PREFETCH_EVENTS_MAX];
         let mut found = 0;
-        for payload in payloads.clone().take(FORESEEN_MAX) {
-            prefetch_lines(payload.as_ptr(), payload.len().min(PAYLOAD_BYTES_FORESEEN));
+        for payload in payloads.clone().take(PREFETCH_EVENTS_MAX) {
+            prefetch_lines(payload.as_ptr(), payload.len().min(PREFETCH_PAYLOAD_BYTES));
         }
         for (guess, payload) in guesses.iter_mut().zip(payloads) {
             let head = ingest::head(payload);
@@ -81,14 +72,14 @@ impl Push {
     }
 
     /// This result is taken soon.
-    pub(super) fn foresee_result(&self, result: &BundleResult) {
+    pub(super) fn prefetch_result(&self, result: &BundleResult) {
         self.ledger.prefetch(result.bundle.event);
         prefetch_group(&result.bundle.group);
         prefetch_all(&self.resolve.sessions[result.bundle.session]);
     }
 
-    /// This result, of which [`foresee_result`](Self::foresee_result) was told a while ago, is taken soon.
-    pub(super) fn foresee_lists(&self, result: &BundleResult) {
+    /// This result, of which [`prefetch_result`](Self::prefetch_result) was told a while ago, is taken soon.
+    pub(super) fn prefetch_result_lists(&self, result: &BundleResult) {
         let session = &self.resolve.sessions[result.bundle.session];
         prefetch(session.lanes.as_ptr());
         self.ledger.prefetch_payload(result.bundle.event);

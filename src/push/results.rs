@@ -4,16 +4,16 @@
 //! stands in the stage.
 
 use crate::model::ids::UserIx;
-use crate::model::outcome::{EventEnd, RecipientEnd};
+use crate::model::outcome::{EventOutcome, RecipientOutcome};
 use crate::push::Push;
 use crate::push::bundle::{Bundle, BundleEnd, BundleResult, EventIx, Refusal};
-use crate::push::users::Known;
+use crate::push::users::RouteState;
 
 impl Push {
     /// An event ends that is not (or no longer) in its session's queue, and its source is told, of its repeats as well.
-    pub(super) fn end_event(&mut self, at: EventIx, end: EventEnd) {
+    pub(super) fn end_event(&mut self, at: EventIx, end: EventOutcome) {
         let left = self.ledger.end(at, end, &mut self.cx);
-        if end == EventEnd::Settled {
+        if end == EventOutcome::Settled {
             self.intake.repeats.settled(left.key, self.cx.now);
         } else {
             self.intake.repeats.forget(left.key);
@@ -30,7 +30,7 @@ impl Push {
     /// inbox something.
     pub(super) fn bundle_ended(&mut self, at: EventIx) {
         if self.ledger.bundle_ended(at) {
-            self.end_event(at, EventEnd::Settled);
+            self.end_event(at, EventOutcome::Settled);
         }
     }
 
@@ -55,19 +55,19 @@ impl Push {
         let unanswered = if rest.is_some() { unanswered.collect() } else { Vec::new() };
         let delivered = recipients - refused.len() as u32 - unanswered.len() as u32;
         if delivered > 0 {
-            self.ledger.end_recipients(bundle.event, RecipientEnd::Delivered, delivered);
+            self.ledger.end_recipients(bundle.event, RecipientOutcome::Delivered, delivered);
         }
         for (place, refusal) in refused {
             let user = bundle.group.users[place as usize];
             match refusal {
-                Refusal::Other => self.ledger.end_unreached(bundle.event, &[user], RecipientEnd::Refused, &self.cx),
+                Refusal::Other => self.ledger.end_unreached(bundle.event, &[user], RecipientOutcome::Refused, &self.cx),
                 Refusal::NotConnected if bundle.attempt > 0 => {
                     self.resolve.forget_route_to(user, gateway);
-                    self.ledger.end_unreached(bundle.event, &[user], RecipientEnd::NotConnected, &self.cx);
+                    self.ledger.end_unreached(bundle.event, &[user], RecipientOutcome::NotConnected, &self.cx);
                 }
                 Refusal::NotConnected => {
                     self.resolve.forget_route_to(user, gateway);
-                    self.hold_refused(bundle.session, user, bundle.event, (gateway, RecipientEnd::NotConnected));
+                    self.hold_refused(bundle.session, user, bundle.event, (gateway, RecipientOutcome::NotConnected));
                 }
             }
         }
@@ -78,16 +78,16 @@ impl Push {
         self.bundle_ended(bundle.event);
     }
 
-    fn end_unanswered(&mut self, bundle: &Bundle, places: Vec<u32>, end: RecipientEnd) {
+    fn end_unanswered(&mut self, bundle: &Bundle, places: Vec<u32>, end: RecipientOutcome) {
         let gateway = bundle.group.gateway;
         let has_moved = |user: UserIx, push: &Self| match push.resolve.users.route(user) {
-            Known::At(now_at) => now_at != gateway,
-            Known::Unknown | Known::Asked => true,
-            Known::Offline | Known::Bad | Known::NoPlace => false,
+            RouteState::At(now_at) => now_at != gateway,
+            RouteState::Unknown | RouteState::Asked => true,
+            RouteState::Offline | RouteState::Bad | RouteState::NoPlace => false,
         };
         for place in places {
             let user = bundle.group.users[place as usize];
-            let may_be_elsewhere = end == RecipientEnd::TimedOut && bundle.attempt == 0 && has_moved(user, self);
+            let may_be_elsewhere = end == RecipientOutcome::TimedOut && bundle.attempt == 0 && has_moved(user, self);
             if may_be_elsewhere {
                 self.hold_refused(bundle.session, user, bundle.event, (gateway, end));
             } else {
@@ -95,8 +95,8 @@ impl Push {
             }
             // A route that expires is told only when the store comes upon it, which may be never: the next event of this
             // user asks. What overflows says nothing of the user, and at its rate to ask each time would be a storm.
-            if end == RecipientEnd::TimedOut {
-                self.resolve.users.doubt_route(user, gateway);
+            if end == RecipientOutcome::TimedOut {
+                self.resolve.users.mark_stale(user, gateway);
             }
         }
     }
@@ -107,11 +107,11 @@ impl Push {
         let (events, refused) = self.ledger.all_in_flight();
         for at in events {
             let open = self.ledger[at].open;
-            self.ledger.end_recipients(at, RecipientEnd::CutByStop, open);
-            self.end_event(at, EventEnd::CutByStop);
+            self.ledger.end_recipients(at, RecipientOutcome::CutByStop, open);
+            self.end_event(at, EventOutcome::CutByStop);
         }
         for at in refused {
-            self.ledger.end_refused(at, EventEnd::CutByStop, &mut self.cx);
+            self.ledger.end_refused(at, EventOutcome::CutByStop, &mut self.cx);
         }
         self.intake.repeats.forget_all();
         self.dispatch.stalled.clear();

@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 
 use crate::model::ids::SessionIx;
-use crate::model::outcome::{EventEnd, RecipientEnd};
+use crate::model::outcome::{EventOutcome, RecipientOutcome};
 use crate::push::Push;
 use crate::push::bundle::EventIx;
 use crate::push::ingest;
@@ -78,8 +78,8 @@ impl Push {
         for at in all {
             if self.ledger[at].is_bundled {
                 let open = self.ledger[at].open;
-                self.ledger.end_recipients(at, RecipientEnd::GivenBack, open);
-                self.end_event(at, EventEnd::GivenBack);
+                self.ledger.end_recipients(at, RecipientOutcome::GivenBack, open);
+                self.end_event(at, EventOutcome::GivenBack);
                 continue;
             }
             let session = self.ledger[at].session;
@@ -87,7 +87,7 @@ impl Push {
                 without_members.push(session);
             }
             if self.take_from_queue(at) {
-                self.end_event(at, EventEnd::GivenBack);
+                self.end_event(at, EventOutcome::GivenBack);
             }
         }
         for session in without_members {

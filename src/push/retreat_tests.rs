@@ -5,7 +5,7 @@ use std::time::Duration;
 use prost::Message;
 
 use super::*;
-use crate::model::delivery::{DeliveryTag, LookupError, SettleAs, Settled};
+use crate::model::delivery::{DeliveryTag, Disposition, LookupError, Settled};
 use crate::model::ids::{Nanos, ShardId};
 use crate::model::names::{NameList, Route, RouteList};
 use crate::model::proto::event::PushEvent;
@@ -52,7 +52,7 @@ fn flush(push: &mut Push, millis: u64) -> Vec<Output> {
 
 fn given_back(out: &[Output]) -> Vec<u64> {
     let each = out.iter().filter_map(|output| match output {
-        Output::Settle(Settled { tag, how: SettleAs::GivenBack }) => Some(tag.number),
+        Output::Settle(Settled { tag, how: Disposition::Nak }) => Some(tag.number),
         _ => None,
     });
     each.collect()
@@ -134,7 +134,7 @@ fn what_waits_is_given_back_in_the_order_of_arrival_and_is_new_when_it_comes_aga
     assert!(push.waits_only_for(ALL) && !push.waits_only_for(Away { lookups: false, ..ALL }));
     push.take(Input::Retreat(true));
     assert_eq!(given_back(&flush(&mut push, 2)), [0, 1, 2, 5, 3, 4]);
-    assert_eq!((push.events_in_flight(), push.counts().events_ended[EventEnd::GivenBack as usize]), (0, 6));
+    assert_eq!((push.events_in_flight(), push.counts().events_ended[EventOutcome::GivenBack as usize]), (0, 6));
     assert!(conserved(&push) && !push.waits_only_for(ALL), "nothing waits");
     // What comes during the retreat is not taken.
     take(&mut push, "a", 6, 6);
@@ -221,7 +221,7 @@ fn what_only_owes_rows_is_given_back_when_the_inbox_is_away() {
     assert_eq!(given_back(&flush(&mut push, 60)), [1, 3], "the rows of the second are at the inbox");
     refuse_rows(&mut push, &second);
     assert_eq!(given_back(&flush(&mut push, 90)), [2]);
-    assert_eq!(push.counts().recipients_ended[RecipientEnd::GivenBack as usize], 4);
+    assert_eq!(push.counts().recipients_ended[RecipientOutcome::GivenBack as usize], 4);
     assert!(conserved(&push) && push.events_in_flight() == 0 && push.recipients_in_flight() == 0);
     // Only a probe is asked from now on, and an answer that comes too late is nobody's.
     let probes = stores(&flush(&mut push, 2_000));
@@ -233,7 +233,7 @@ fn what_only_owes_rows_is_given_back_when_the_inbox_is_away() {
     for ask in again {
         push.take(Input::Stored { ask, answer: Ok(NameList::new()) });
     }
-    assert_eq!((push.events_in_flight(), push.counts().recipients_ended[RecipientEnd::Stored as usize]), (0, 2));
+    assert_eq!((push.events_in_flight(), push.counts().recipients_ended[RecipientOutcome::Stored as usize]), (0, 2));
     assert!(conserved(&push));
 }
 
@@ -245,7 +245,7 @@ fn rows_for_an_inbox_that_works_are_no_reason_to_give_back() {
     assert_eq!(given_back(&flush(&mut push, 1_000)), [0; 0]);
     push.take(Input::Stored { ask: rows[0], answer: Ok(NameList::new()) });
     assert_eq!(given_back(&flush(&mut push, 2_000)), [0; 0]);
-    assert_eq!(push.counts().events_ended[EventEnd::Settled as usize], 1);
+    assert_eq!(push.counts().events_ended[EventOutcome::Settled as usize], 1);
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn who_is_held_for_a_route_is_given_back_when_the_route_store_is_away() {
     }
     assert_eq!(all.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2], "{all:?}");
     assert!(all[0].1 > 10_000 && all[1].1 - all[0].1 <= 50, "after the push ended, and together: {all:?}");
-    assert_eq!(push.counts().recipients_ended[RecipientEnd::GivenBack as usize], 2, "ann, twice");
+    assert_eq!(push.counts().recipients_ended[RecipientOutcome::GivenBack as usize], 2, "ann, twice");
     assert!(conserved(&push) && push.events_in_flight() == 0);
     // Nothing is left of it: she is told the next one.
     push.take(Input::Retreat(false));
@@ -306,6 +306,6 @@ fn who_is_held_for_a_route_is_given_back_when_the_route_store_is_away() {
         let out = flush(&mut push, millis);
         answer(&mut push, out, &["ann", "bob"], &[]);
     }
-    assert_eq!((push.events_in_flight(), push.counts().events_ended[EventEnd::Settled as usize]), (0, 1));
+    assert_eq!((push.events_in_flight(), push.counts().events_ended[EventOutcome::Settled as usize]), (0, 1));
     assert!(conserved(&push));
 }

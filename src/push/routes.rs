@@ -14,15 +14,15 @@ use hashbrown::HashMap;
 use crate::model::delivery::LookupError;
 use crate::model::ids::{GatewayIx, Nanos, SessionIx, UserIx};
 use crate::model::limits::{MGET_KEYS, MGETS_IN_FLIGHT};
-use crate::model::names::{NameList, Route, RouteList};
+use crate::model::names::{Route, RouteList};
 use crate::push::context::Context;
 use crate::push::delivery::Delivery;
-use crate::push::evidence::{Blame, Evidence};
+use crate::push::evidence::Blame;
 use crate::push::facts::{AskNo, Output};
-use crate::push::outage::Outage;
+use crate::push::outage::Signs;
 use crate::push::resolve::Resolve;
 use crate::push::routes::failing::Charge;
-use crate::push::users::Known;
+use crate::push::users::RouteState;
 
 /// Probes have numbers from here on; asks are numbered in 32 bits.
 const PROBES: AskNo = 1 << 32;
@@ -33,7 +33,7 @@ const SETS_IN_FLIGHT: usize = MGETS_IN_FLIGHT - 2;
 struct RouteAsk {
     users: Vec<UserIx>,
     sessions: Vec<SessionIx>,
-    holds: Vec<(SessionIx, UserIx)>,
+    fenced: Vec<(SessionIx, UserIx)>,
     /// Failures that it was blamed for.
     tries: u32,
     /// Failures in a row, and when the latest came.
@@ -52,7 +52,15 @@ pub(super) struct Woken {
     /// Sessions, each of which waits for one ask less.
     pub(super) sessions: Vec<SessionIx>,
     /// Users whose messages wait, of these sessions.
-    pub(super) holds: Vec<(SessionIx, UserIx)>,
+    pub(super) fenced: Vec<(SessionIx, UserIx)>,
+}
+
+/// Asks under way.
+#[derive(Debug, Default)]
+struct Sent {
+    sets: usize,
+    suspect: bool,
+    probe_at: Option<Nanos>,
 }
 
 /// The lookups of routes.
@@ -70,13 +78,13 @@ pub struct RouteAsks {
     /// The ask of each user who failed alone.
     alone: HashMap<UserIx, u32>,
     charges: Vec<Charge>,
-    sets_sent: usize,
-    suspect_sent: bool,
-    probe_sent_at: Option<Nanos>,
-    evidence: Evidence,
-    outage: Outage,
-    /// Something failed, and nothing that was sent since then can tell whether the store is there.
-    wants_probe: bool,
+    sent: Sent,
+    /// Whether the probe asks for a user whose route is known, and where the next one is looked for.
+    has_witness: bool,
+    witness_from: usize,
+    /// Since when more fail than a probe is trusted with.
+    crowded_since: Option<Nanos>,
+    signs: Signs,
 }
 
 impl RouteAsks {
@@ -87,12 +95,12 @@ impl RouteAsks {
 
     /// Whether nothing has succeeded since it began to fail, and that more than once.
     pub fn is_away(&self) -> bool {
-        self.outage.is_away()
+        self.signs.outage.is_away()
     }
 
     /// The store may be back.
     pub fn hurry(&mut self, now: Nanos) {
-        self.outage.hurry(now);
+        self.signs.outage.hurry(now);
     }
 
     /// The ask of a number that users are noted with.
@@ -138,9 +146,9 @@ impl Resolve {
             let is_old =
                 must_be_asked_since.is_some_and(|ask| (self.users.asked_in(*user).wrapping_sub(ask) as i32) < 0);
             match self.users.route(*user) {
-                Known::Asked => self.await_ask(self.users.asked_in(*user), at),
-                Known::Unknown => self.ask_route(*user, at, cx),
-                _ if is_old || self.users.is_doubted(*user) => self.ask_route(*user, at, cx),
+                RouteState::Asked => self.await_ask(self.users.asked_in(*user), at),
+                RouteState::Unknown => self.ask_route(*user, at, cx),
+                _ if is_old || self.users.is_stale(*user) => self.ask_route(*user, at, cx),
                 _ => {}
             }
         }
@@ -181,12 +189,12 @@ impl Resolve {
     /// Asks again for the route of a held user, or waits for the ask that is under way.
     pub(super) fn await_route_of_held(&mut self, at: SessionIx, user: UserIx, cx: &Context) {
         let no = match self.users.route(user) {
-            Known::Asked => self.users.asked_in(user),
+            RouteState::Asked => self.users.asked_in(user),
             _ => self.put_into_open_ask(user, cx),
         };
         let ask = self.routes.ask(no);
-        if !ask.holds.contains(&(at, user)) {
-            ask.holds.push((at, user));
+        if !ask.fenced.contains(&(at, user)) {
+            ask.fenced.push((at, user));
         }
     }
 
@@ -196,25 +204,29 @@ impl Resolve {
         if cx.is_cut_off {
             return;
         }
-        if self.routes.outage.is_away() {
+        if self.routes.signs.outage.is_away() {
             self.ask_routes_of_store_that_is_away(cx);
         } else {
-            while self.routes.sets_sent < SETS_IN_FLIGHT {
+            while self.routes.sent.sets < SETS_IN_FLIGHT {
                 let asks = &mut self.routes;
                 let Some(no) = asks.parts.pop_front().or_else(|| asks.unsent.pop_front()) else { break };
                 self.send_set(no, cx);
             }
         }
-        if !self.routes.suspect_sent
+        if !self.routes.sent.suspect
             && let Some(&(due, no)) = self.routes.suspects.first()
             && due <= cx.now
         {
-            self.routes.suspect_sent = true;
+            self.routes.sent.suspect = true;
             self.send_routes(no, cx);
             self.routes.suspects.pop_first();
         }
         let asks = &mut self.routes;
-        if asks.wants_probe && asks.sets_sent == 0 && asks.probe_sent_at.is_none() && asks.outage.may_probe() {
+        if asks.signs.wants_probe
+            && asks.sent.sets == 0
+            && asks.sent.probe_at.is_none()
+            && asks.signs.outage.may_probe()
+        {
             self.probe_routes(cx);
         }
     }
@@ -222,7 +234,7 @@ impl Resolve {
     /// One of each kind a round, so that whoever was never asked for is not held up by who fails.
     fn ask_routes_of_store_that_is_away(&mut self, cx: &mut Context) {
         let asks = &mut self.routes;
-        if asks.sets_sent > 0 || asks.probe_sent_at.is_some() || !asks.outage.begins_round(cx.now) {
+        if asks.sent.sets > 0 || asks.sent.probe_at.is_some() || !asks.signs.outage.begins_round(cx.now) {
             return;
         }
         let round = [asks.parts.pop_front(), asks.unsent.pop_front()];
@@ -231,20 +243,21 @@ impl Resolve {
     }
 
     fn probe_routes(&mut self, cx: &mut Context) {
-        self.routes.wants_probe = false;
-        self.routes.probe_sent_at = Some(cx.now);
+        self.routes.signs.wants_probe = false;
+        self.routes.sent.probe_at = Some(cx.now);
         cx.activity.lookup_probes += 1;
         cx.activity.mgets += 1;
-        cx.out.push(Output::AskRoutes { ask: PROBES, users: NameList::new() });
+        let users = self.witness(cx.now).map(|user| self.users.text(user)).into_iter().collect();
+        cx.out.push(Output::AskRoutes { ask: PROBES, users });
     }
 
     fn send_set(&mut self, no: u32, cx: &mut Context) {
-        self.routes.sets_sent += 1;
+        self.routes.sent.sets += 1;
         self.send_routes(no, cx);
     }
 
     fn send_routes(&mut self, no: u32, cx: &mut Context) {
-        let RouteAsks { asks, evidence, suspects, .. } = &mut self.routes;
+        let RouteAsks { asks, signs: Signs { evidence, .. }, suspects, .. } = &mut self.routes;
         let ask = asks.get_mut(&no).expect("kept until it is answered");
         ask.sent_at = Some(cx.now);
         ask.is_contradicted = evidence.blame(ask.failed_at, suspects.len().max(1)) == Blame::Ask;
@@ -271,8 +284,8 @@ impl Resolve {
         let Some(sent_at) = asked.sent_at.take() else { return Default::default() };
         let (asked_for, is_suspect) = (asked.users.len(), asked.due.is_some());
         match is_suspect {
-            true => self.routes.suspect_sent = false,
-            false => self.routes.sets_sent -= 1,
+            true => self.routes.sent.suspect = false,
+            false => self.routes.sent.sets -= 1,
         }
         let woken = match answer {
             Ok(routes) if routes.len() == asked_for => {
@@ -281,7 +294,7 @@ impl Resolve {
                 {
                     return (self.routes_failed(no, sent_at, why, true, cx), false);
                 }
-                self.routes.evidence.answered(sent_at);
+                self.routes.signs.evidence.answered(sent_at);
                 self.route_store_answered(sent_at, is_suspect, cx);
                 let read = routes.refusal().map(|why| self.users_failed_in(no, &routes, why, cx));
                 return (self.take_routes(no, read.as_ref().unwrap_or(&routes), delivery, cx), true);
@@ -290,6 +303,7 @@ impl Resolve {
                 let why = format!("the route store answered {} routes to {asked_for} users", routes.len());
                 self.routes_failed(no, sent_at, &why, true, cx)
             }
+            Err(LookupError::NotReached(why)) => self.routes_not_reached(no, &why, cx),
             Err(LookupError::Unavailable(why)) => self.routes_failed(no, sent_at, &why, false, cx),
             Err(LookupError::Rejected(why)) => self.routes_failed(no, sent_at, &why, true, cx),
         };
@@ -298,18 +312,21 @@ impl Resolve {
 
     /// True when the probe was answered.
     fn probe_of_routes_answered(&mut self, answer: Result<RouteList, LookupError>, cx: &mut Context) -> bool {
-        let Some(sent_at) = self.routes.probe_sent_at.take() else { return false };
-        match answer {
-            Ok(_) => {
-                self.routes.evidence.probe_answered(sent_at);
+        let Some(sent_at) = self.routes.sent.probe_at.take() else { return false };
+        match answer.and_then(|routes| self.checked_witness(&routes).map_err(LookupError::Rejected)) {
+            Ok(()) => {
+                match self.routes.has_witness {
+                    true => self.routes.signs.evidence.answered(sent_at),
+                    false => self.routes.signs.evidence.probe_answered(sent_at),
+                }
                 self.route_store_answered(sent_at, false, cx);
                 true
             }
             Err(error) => {
                 self.routes.charges.clear();
-                self.routes.evidence.failed(cx.now);
-                self.routes.outage.failed(cx.now);
-                self.routes.wants_probe = true;
+                self.routes.signs.evidence.failed(cx.now);
+                self.routes.signs.outage.failed(cx.now);
+                self.routes.signs.wants_probe = true;
                 cx.warn("routes_unavailable", || error.to_string());
                 false
             }
@@ -318,9 +335,9 @@ impl Resolve {
 
     fn route_store_answered(&mut self, sent_at: Nanos, is_suspect: bool, cx: &Context) {
         let asks = &mut self.routes;
-        asks.wants_probe &= asks.evidence.is_away();
+        asks.signs.wants_probe &= asks.signs.evidence.is_away();
         // What failed only because nothing worked need not wait for its time.
-        if asks.outage.answered(sent_at) || is_suspect {
+        if asks.signs.outage.answered(sent_at) || is_suspect {
             let waiting = std::mem::take(&mut asks.suspects);
             for (due, no) in waiting {
                 let ask = asks.asks.get_mut(&no).expect("kept until it succeeds");
@@ -336,13 +353,13 @@ impl Resolve {
         let ask = self.routes.asks.remove(&no).expect("looked at by the caller");
         for (user, route) in ask.users.iter().zip(routes.iter()) {
             let known = match route {
-                Route::Gateway(id) => delivery.place_of_route(id, cx).map_or(Known::NoPlace, Known::At),
-                Route::Offline => Known::Offline,
-                Route::Bad => Known::Bad,
+                Route::Gateway(id) => delivery.place_of_route(id, cx).map_or(RouteState::NoPlace, RouteState::At),
+                Route::Offline => RouteState::Offline,
+                Route::Bad => RouteState::Bad,
                 // Those have asks of their own by now; whoever had none would be asked for again.
-                Route::Unread => Known::Unknown,
+                Route::Unread => RouteState::Unknown,
             };
-            if known == Known::Bad {
+            if known == RouteState::Bad {
                 let name = self.users.text(*user).to_owned();
                 cx.warn("bad_route", || format!("user {name}: the route in the store is not JSON with a gateway_id"));
             }
@@ -352,7 +369,7 @@ impl Resolve {
             }
         }
         self.users.unname(&ask.users);
-        Woken { sessions: ask.sessions, holds: ask.holds }
+        Woken { sessions: ask.sessions, fenced: ask.fenced }
     }
 
     /// The charges that [`confirm_route_charge`](Self::confirm_route_charge) is to look at.
@@ -368,7 +385,7 @@ impl Resolve {
 
     /// A gateway said that the user is not connected to it: if that is what the route says, it is forgotten.
     pub(super) fn forget_route_to(&mut self, user: UserIx, gateway: GatewayIx) {
-        if self.users.route(user) == Known::At(gateway) {
+        if self.users.route(user) == RouteState::At(gateway) {
             self.users.forget_route(user);
         }
     }

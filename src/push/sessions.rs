@@ -16,6 +16,7 @@ use crate::model::ids::{GatewayIx, Nanos, SessionId, SessionIx, UserIx};
 use crate::model::limits::{LAYOUT_BYTES_MAX, LAYOUTS_LOOKED_AT, MEMBER_PLACES_MAX, RETIRED_LISTS_MAX, SESSIONS_MAX};
 use crate::model::prefetch::{prefetch, prefetch_all};
 use crate::push::bundle::EventIx;
+use crate::push::lanes::SessionLane;
 use crate::push::layout::Layout;
 use crate::push::users::Users;
 
@@ -28,17 +29,6 @@ pub struct MemberList {
     pub fingerprint: u64,
     /// When they were asked for.
     pub asked_at: Nanos,
-}
-
-/// Bundles of one session to one gateway, counted; they end in the order they were made.
-#[derive(Clone, Copy, Debug)]
-pub struct SessionLane {
-    /// The gateway.
-    pub gateway: GatewayIx,
-    /// Bundles made.
-    pub sent: u32,
-    /// Bundles ended.
-    pub done: u32,
 }
 
 /// What went wrong with a session's lookups of members.

@@ -18,7 +18,7 @@ pub const USERNAME_TAG: u8 = 1 << 3 | 2;
 
 /// What is known of a user's gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
+pub enum RouteState {
     /// Nothing, or nothing that still holds.
     Unknown,
     /// It is being asked for.
@@ -42,7 +42,7 @@ const NO_PLACE: u32 = u32::MAX - 4;
 const DOUBTED: u32 = 1 << 31;
 const _: () = assert!(2 * GATEWAYS_MAX + (DOUBTED as usize) < NO_PLACE as usize);
 
-impl Known {
+impl RouteState {
     #[inline]
     fn from_code(code: u32) -> Self {
         match code {
@@ -77,7 +77,7 @@ pub struct Users {
     asked_in: Vec<u32>,
     named_by: Vec<u32>,
     free: Vec<u32>,
-    /// Some user's route may be [`Known::NoPlace`].
+    /// Some user's route may be [`RouteState::NoPlace`].
     has_no_place: bool,
     epoch: u64,
     /// Whose route made each of the last epochs, by epoch modulo its length.
@@ -172,6 +172,19 @@ impl Users {
         }
     }
 
+    /// A user whose route is known, looked for from a place on in so many; the place after that is the next one's.
+    pub fn next_routed(&self, from: &mut usize, most: usize) -> Option<UserIx> {
+        for _ in 0..most.min(self.route.len()) {
+            let at = *from % self.route.len();
+            *from = at + 1;
+            let is_known = matches!(RouteState::from_code(self.route[at]), RouteState::Offline | RouteState::At(_));
+            if is_known && self.named_by[at] > 0 {
+                return Some(UserIx(at as u32));
+            }
+        }
+        None
+    }
+
     /// Keeps a user known for as long as something else refers to its place; undone by [`unname`](Self::unname).
     pub fn hold(&mut self, user: UserIx) {
         self.named_by[user.0 as usize] += 1;
@@ -190,8 +203,8 @@ impl Users {
 
     /// What is known of its route.
     #[inline]
-    pub fn route(&self, user: UserIx) -> Known {
-        Known::from_code(self.route[user.0 as usize])
+    pub fn route(&self, user: UserIx) -> RouteState {
+        RouteState::from_code(self.route[user.0 as usize])
     }
 
     /// The number of the ask that its route is from, or that it is being asked in.
@@ -209,11 +222,11 @@ impl Users {
     }
 
     /// Notes an answer.
-    pub fn set_route(&mut self, user: UserIx, route: Known) {
+    pub fn set_route(&mut self, user: UserIx, route: RouteState) {
         let place = &mut self.route[user.0 as usize];
-        let was = Known::from_code(*place);
+        let was = RouteState::from_code(*place);
         *place = route.code();
-        self.has_no_place |= route == Known::NoPlace;
+        self.has_no_place |= route == RouteState::NoPlace;
         if was != route {
             self.note_change(user);
         }
@@ -231,7 +244,7 @@ impl Users {
     /// A user's route to this gateway, if that is what is known, is asked again before it is used for another event. What
     /// is under way is judged by it until then: a gateway that hangs ends many pushes at once, and to forget would make
     /// each of them wait for an ask of its own.
-    pub fn doubt_route(&mut self, user: UserIx, gateway: GatewayIx) {
+    pub fn mark_stale(&mut self, user: UserIx, gateway: GatewayIx) {
         let place = &mut self.route[user.0 as usize];
         if *place == gateway.0 {
             *place |= DOUBTED;
@@ -240,18 +253,18 @@ impl Users {
     }
 
     /// The same for whoever is connected to one of these gateways.
-    pub fn doubt_routes_to(&mut self, is_one: impl Fn(GatewayIx) -> bool) {
+    pub fn mark_stale_to(&mut self, is_one: impl Fn(GatewayIx) -> bool) {
         for at in 0..self.route.len() {
             let code = self.route[at];
             if code < DOUBTED && is_one(GatewayIx(code)) {
-                self.doubt_route(UserIx(at as u32), GatewayIx(code));
+                self.mark_stale(UserIx(at as u32), GatewayIx(code));
             }
         }
     }
 
     /// Whether the route is to be asked again.
     #[inline]
-    pub fn is_doubted(&self, user: UserIx) -> bool {
+    pub fn is_stale(&self, user: UserIx) -> bool {
         let code = self.route[user.0 as usize];
         code & DOUBTED != 0 && code < NO_PLACE
     }
@@ -260,7 +273,7 @@ impl Users {
     pub fn forget_routes_to(&mut self, from: usize, most: usize, is_one: impl Fn(GatewayIx) -> bool) -> Option<usize> {
         let until = self.route.len().min(from + most);
         for at in from..until {
-            if let Known::At(gateway) = Known::from_code(self.route[at])
+            if let RouteState::At(gateway) = RouteState::from_code(self.route[at])
                 && is_one(gateway)
             {
                 self.forget_route(UserIx(at as u32));
@@ -309,45 +322,45 @@ mod tests {
         assert_eq!(users.name("ann"), ann);
         assert_eq!(users.wire(ann), b"\x0a\x03ann");
         assert_eq!(users.text(long).len(), 200);
-        users.set_route(ann, Known::At(GatewayIx(7)));
+        users.set_route(ann, RouteState::At(GatewayIx(7)));
         users.unname(&[ann]);
         assert_eq!(users.find("ann"), Some(ann));
         users.unname(&[ann]);
         assert_eq!((users.find("ann"), users.known()), (None, 1));
         let bob = users.name("bob");
-        assert_eq!((bob, users.route(bob)), (ann, Known::Unknown), "the place is used again, the route is not");
+        assert_eq!((bob, users.route(bob)), (ann, RouteState::Unknown), "the place is used again, the route is not");
     }
 
     #[test]
     fn a_doubted_route_holds_and_is_to_be_asked() {
         let mut users = Users::default();
         let (ann, bob) = (users.name("ann"), users.name("bob"));
-        users.set_route(ann, Known::At(GatewayIx(7)));
-        users.set_route(bob, Known::Offline);
+        users.set_route(ann, RouteState::At(GatewayIx(7)));
+        users.set_route(bob, RouteState::Offline);
         let epoch = users.epoch();
-        users.doubt_route(ann, GatewayIx(8));
-        assert_eq!((users.epoch(), users.is_doubted(ann)), (epoch, false), "it is not there");
-        users.doubt_routes_to(|gateway| gateway == GatewayIx(7));
-        users.doubt_routes_to(|gateway| gateway == GatewayIx(7));
-        assert_eq!((users.route(ann), users.is_doubted(ann)), (Known::At(GatewayIx(7)), true));
-        assert_eq!((users.epoch(), users.is_doubted(bob)), (epoch + 1, false));
-        users.set_route(ann, Known::At(GatewayIx(7)));
-        assert_eq!((users.epoch(), users.is_doubted(ann)), (epoch + 1, false), "it was right");
+        users.mark_stale(ann, GatewayIx(8));
+        assert_eq!((users.epoch(), users.is_stale(ann)), (epoch, false), "it is not there");
+        users.mark_stale_to(|gateway| gateway == GatewayIx(7));
+        users.mark_stale_to(|gateway| gateway == GatewayIx(7));
+        assert_eq!((users.route(ann), users.is_stale(ann)), (RouteState::At(GatewayIx(7)), true));
+        assert_eq!((users.epoch(), users.is_stale(bob)), (epoch + 1, false));
+        users.set_route(ann, RouteState::At(GatewayIx(7)));
+        assert_eq!((users.epoch(), users.is_stale(ann)), (epoch + 1, false), "it was right");
     }
 
     #[test]
     fn the_epoch_moves_only_when_a_route_does() {
         let mut users = Users::default();
         let ann = users.name("ann");
-        users.set_route(ann, Known::Offline);
+        users.set_route(ann, RouteState::Offline);
         let epoch = users.epoch();
-        users.set_route(ann, Known::Offline);
+        users.set_route(ann, RouteState::Offline);
         assert_eq!(users.epoch(), epoch);
         users.forget_route(ann);
         assert_ne!(users.epoch(), epoch);
         users.set_asked(ann, 3);
         users.forget_all_routes();
-        assert_eq!((users.route(ann), users.asked_in(ann)), (Known::Asked, 3), "an answer is on its way");
+        assert_eq!((users.route(ann), users.asked_in(ann)), (RouteState::Asked, 3), "an answer is on its way");
     }
 
     #[test]
@@ -357,13 +370,13 @@ mod tests {
         let epoch = users.epoch();
         let since = |users: &Users, epoch| users.changed_since(epoch).map(Iterator::collect::<Vec<_>>);
         assert_eq!(since(&users, epoch), Some(vec![]));
-        users.set_route(bob, Known::Offline);
+        users.set_route(bob, RouteState::Offline);
         users.set_asked(ann, 1);
         assert_eq!(since(&users, epoch), Some(vec![bob, ann]));
         assert_eq!(since(&users, epoch + 1), Some(vec![ann]));
         for _ in 0..ROUTE_CHANGES_KEPT / 2 - 1 {
-            users.set_route(bob, Known::Bad);
-            users.set_route(bob, Known::Offline);
+            users.set_route(bob, RouteState::Bad);
+            users.set_route(bob, RouteState::Offline);
         }
         assert_eq!(since(&users, epoch).map(|all| (all.len(), all[0])), Some((ROUTE_CHANGES_KEPT, bob)));
         users.forget_route(bob);

@@ -24,7 +24,7 @@ pub struct Warnings {
 
 impl Warnings {
     /// Whether this is to be said now; if so, how many like it were left out since the last one.
-    pub fn may_say(&mut self, reason: &'static str, about: Option<GatewayIx>, now: Nanos) -> Option<u64> {
+    pub fn allow(&mut self, reason: &'static str, about: Option<GatewayIx>, now: Nanos) -> Option<u64> {
         self.count(reason);
         let is_new = !self.said.contains_key(&(reason, about));
         if is_new && self.said.len() >= WARNINGS_KEPT {
@@ -73,12 +73,12 @@ mod tests {
         let mut warnings = Warnings::default();
         let (a, b) = (Some(GatewayIx(0)), Some(GatewayIx(1)));
         let later = Nanos(0).after(WARN_EVERY);
-        assert_eq!(warnings.may_say("broken", a, Nanos(0)), Some(0));
-        assert_eq!(warnings.may_say("broken", b, Nanos(0)), Some(0));
-        assert_eq!(warnings.may_say("broken", a, Nanos(1)), None);
-        assert_eq!(warnings.may_say("silent", a, Nanos(1)), Some(0));
-        assert_eq!(warnings.may_say("broken", a, later), Some(1));
-        assert_eq!(warnings.may_say("broken", b, later), Some(0));
+        assert_eq!(warnings.allow("broken", a, Nanos(0)), Some(0));
+        assert_eq!(warnings.allow("broken", b, Nanos(0)), Some(0));
+        assert_eq!(warnings.allow("broken", a, Nanos(1)), None);
+        assert_eq!(warnings.allow("silent", a, Nanos(1)), Some(0));
+        assert_eq!(warnings.allow("broken", a, later), Some(1));
+        assert_eq!(warnings.allow("broken", b, later), Some(0));
         assert_eq!(warnings.totals(), [("broken", 5), ("silent", 1)]);
     }
 
@@ -86,7 +86,7 @@ mod tests {
     fn what_is_kept_is_bounded() {
         let mut warnings = Warnings::default();
         let say = |warnings: &mut Warnings, now| {
-            let all = (0..2 * WARNINGS_KEPT as u32).map(|at| warnings.may_say("broken", Some(GatewayIx(at)), now));
+            let all = (0..2 * WARNINGS_KEPT as u32).map(|at| warnings.allow("broken", Some(GatewayIx(at)), now));
             all.flatten().count()
         };
         assert_eq!(say(&mut warnings, Nanos(0)), WARNINGS_KEPT + 1);

@@ -7,6 +7,8 @@
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+use rustix::thread::CpuSet;
+
 use crate::model::ids::ShardId;
 
 /// How many shards `engine.cores: all` means: the CPUs of our affinity mask, less if a cgroup quota says so.
@@ -93,16 +95,8 @@ impl Claim {
 
 /// The CPUs this process may run on, ascending.
 fn affinity() -> std::io::Result<Vec<usize>> {
-    // SAFETY: a `cpu_set_t` of zeroes is an empty set; the kernel writes at most the size it is told.
-    let set = unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) != 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-        set
-    };
-    // SAFETY: every number asked for is below the set's size.
-    Ok((0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect())
+    let set = rustix::thread::sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect())
 }
 
 #[cfg(test)]

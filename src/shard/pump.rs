@@ -5,7 +5,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -13,81 +13,23 @@ use bytes::Bytes;
 
 use crate::edge::gateway::Gateways;
 use crate::model::ids::{Nanos, ShardId};
-use crate::model::limits::{FORESEEN_MAX, INBOX_FACTS_A_TURN, TURN_EVENTS_MAX};
+use crate::model::limits::{INBOX_FACTS_A_TURN, PREFETCH_EVENTS_MAX, TURN_EVENTS_MAX};
 use crate::ports::intake::IntakeLane;
 use crate::ports::mailbox::{FactSender, LocalFacts, Mailbox, Wake};
-use crate::ports::route_queue::{RouteAsk, RoutesPort};
+use crate::ports::route_queue::{RouteAsk, RouteQueue};
 use crate::ports::{DeadLetter, DeliveryTag, Health, InboxRows, LookupError, RunningSource, Settled};
 use crate::push::Push;
 use crate::push::facts::{AskNo, Input, Output, Queue};
 use crate::push::retreat::Away;
 use crate::shard::mesh::{MeshEnd, MeshMessage};
+use crate::shard::stop::{CUT_OFF, DRAINING, GIVEN_UP, LEAVING, StopState, count};
 use crate::shard::workers::members::MemberThreads;
 use crate::shard::workers::writers::{BuryThread, InboxThreads};
 use crate::telemetry::metrics::{GatewayRow, ShardPublisher, ShardSnapshot, Stage};
 use crate::telemetry::watchdog::Heartbeats;
 
-/// How far a stop has come; shared by the engine and all its shards.
-#[derive(Debug, Default)]
-pub struct StopState {
-    phase: AtomicU8,
-    quiet: AtomicUsize,
-    /// Stores that are away, as [`Away::bits`].
-    away: AtomicU8,
-    /// Shards whose events wait for nothing but those.
-    stuck: AtomicUsize,
-    /// Those of them whose lane is full, so that a reader waits for room.
-    blocked: AtomicUsize,
-    /// Shards that have nothing in flight, and may still get something.
-    idle: AtomicUsize,
-}
-
 /// To look ahead costs something itself: with fewer events than this it would save less.
-const WORTH_FORESEEING: usize = 4;
-
-const LEAVING: u8 = 1;
-const DRAINING: u8 = 2;
-const GIVEN_UP: u8 = 3;
-const CUT_OFF: u8 = 4;
-
-impl StopState {
-    /// The source is being stopped, and still hands in what it has read.
-    pub fn leave(&self) {
-        self.phase.fetch_max(LEAVING, Ordering::AcqRel);
-    }
-
-    /// The source is stopped: once nothing is in flight on any shard, the streams are closed.
-    pub fn drain(&self) {
-        self.phase.fetch_max(DRAINING, Ordering::AcqRel);
-    }
-
-    /// Which stores are away; a stop does not wait for those.
-    pub fn set_away(&self, away: Away) {
-        self.away.store(away.bits(), Ordering::Release);
-    }
-
-    /// Whether all that this many shards have in flight waits for stores that are away.
-    pub fn is_stuck(&self, shards: usize) -> bool {
-        let stuck = self.stuck.load(Ordering::Acquire);
-        stuck > 0 && stuck + self.quiet.load(Ordering::Acquire) >= shards
-    }
-
-    /// Whether a reader waits for room that there will not be before a store is back, and no shard does anything else.
-    pub fn is_blocked(&self, shards: usize) -> bool {
-        let waiting = self.stuck.load(Ordering::Acquire) + self.idle.load(Ordering::Acquire);
-        self.blocked.load(Ordering::Acquire) > 0 && waiting >= shards
-    }
-
-    /// What is in flight is given back; streams are closed as if it had ended.
-    pub fn give_up(&self) {
-        self.phase.fetch_max(GIVEN_UP, Ordering::AcqRel);
-    }
-
-    /// The deadline passed.
-    pub fn cut_off(&self) {
-        self.phase.fetch_max(CUT_OFF, Ordering::AcqRel);
-    }
-}
+const PREFETCH_EVENTS_MIN: usize = 4;
 
 /// The ends that all shards of an engine share.
 pub struct Shared {
@@ -140,7 +82,7 @@ pub struct Pump {
     /// Gateway streams.
     pub gateways: Gateways,
     /// Route lookups.
-    pub routes: RoutesPort,
+    pub routes: RouteQueue,
     /// Member lookups.
     pub members: MemberThreads,
     /// Inbox rows; none with `inbox.store: off`.
@@ -171,15 +113,6 @@ pub struct Work {
     is_idle: bool,
     has_given_up: bool,
     is_cut_off: bool,
-}
-
-/// Counts this shard among those that are so, or no longer.
-fn count(was: &mut bool, is: bool, all: &AtomicUsize) {
-    match (std::mem::replace(was, is), is) {
-        (false, true) => all.fetch_add(1, Ordering::AcqRel),
-        (true, false) => all.fetch_sub(1, Ordering::AcqRel),
-        _ => 0,
-    };
 }
 
 impl Pump {
@@ -250,14 +183,14 @@ impl Pump {
         let mut taken = 0;
         let mut alike = (now, 0);
         while taken < room {
-            let most = FORESEEN_MAX.min(room - taken);
+            let most = PREFETCH_EVENTS_MAX.min(room - taken);
             events.extend(std::iter::from_fn(|| self.lane.try_take_timed()).take(most));
             if events.is_empty() {
                 break;
             }
             taken += events.len();
-            if events.len() >= WORTH_FORESEEING {
-                self.push.foresee(events.iter().map(|(payload, ..)| payload));
+            if events.len() >= PREFETCH_EVENTS_MIN {
+                self.push.prefetch_events(events.iter().map(|(payload, ..)| payload));
             }
             for (payload, tag, received) in events.drain(..) {
                 if alike.0 != received {

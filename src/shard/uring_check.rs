@@ -8,6 +8,8 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use crate::model::limits::SHARD_MEMLOCK_BYTES_MIN;
 
 /// Why no shard can run here.
@@ -71,21 +73,19 @@ pub(crate) fn check() -> Result<(), UringError> {
 }
 
 fn make_room_to_lock() -> Result<(), UringError> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel fills the one `rlimit` it is given. It cannot fail for a limit that exists.
-    unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) };
-    if limit.rlim_cur >= SHARD_MEMLOCK_BYTES_MIN {
+    let Rlimit { current, maximum } = getrlimit(Resource::Memlock);
+    // No number is no limit.
+    if current.is_none_or(|bytes| bytes >= SHARD_MEMLOCK_BYTES_MIN) {
         return Ok(());
     }
-    let hard_bytes = limit.rlim_max;
-    limit.rlim_cur = limit.rlim_max;
-    // SAFETY: the kernel reads the one `rlimit` it is given.
-    let is_raised =
-        hard_bytes >= SHARD_MEMLOCK_BYTES_MIN && unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) } == 0;
+    let hard_bytes = maximum.unwrap_or(u64::MAX);
+    let is_raised = hard_bytes >= SHARD_MEMLOCK_BYTES_MIN
+        && setrlimit(Resource::Memlock, Rlimit { current: maximum, maximum }).is_ok();
     if is_raised { Ok(()) } else { Err(UringError::Memlock { hard_bytes }) }
 }
 
 /// A ring of the smallest size, looked at and entered once.
+#[allow(unsafe_code, reason = "io_uring's three system calls have no safe form")]
 fn try_out() -> Result<(), UringError> {
     // `struct io_uring_params` has 120 bytes, and zeroes ask for nothing special.
     let mut params = [0_u64; 15];

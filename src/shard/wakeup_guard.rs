@@ -19,12 +19,12 @@ use crate::model::limits::SHARD_NET_EVERY;
 const DEPTH: usize = 8;
 
 /// Stands for as long as it is polled; is never ready.
-pub(crate) struct Net {
+pub(crate) struct WakeupGuard {
     timers: [(Instant, Timer); DEPTH],
     last: Instant,
 }
 
-impl Net {
+impl WakeupGuard {
     /// Spreads it; it must be polled at once, by the first task of the executor.
     pub fn spread() -> Self {
         let now = Instant::now();
@@ -34,7 +34,7 @@ impl Net {
     }
 }
 
-impl Future for Net {
+impl Future for WakeupGuard {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -60,7 +60,7 @@ mod tests {
     fn timers_stand_several_deep_and_are_set_again() {
         let executor = glommio::LocalExecutorBuilder::default().io_memory(64 << 10).make().expect("executor");
         executor.run(async {
-            let mut net = Net::spread();
+            let mut net = WakeupGuard::spread();
             let until = Instant::now() + Duration::from_millis(50);
             let mut polls = 0;
             futures_lite::future::poll_fn(|cx| {

@@ -6,12 +6,12 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// How long a reason stays quiet after it was said.
-pub const QUIET_FOR: Duration = Duration::from_secs(10);
+/// How often one reason is logged.
+pub const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// One reason's gate. A lock that is taken only when something is wrong already.
+/// Lets one reason into the log once a while. A lock that is taken only when something is wrong already.
 #[derive(Debug, Default)]
-pub struct Quiet(Mutex<Option<Said>>);
+pub struct LogLimiter(Mutex<Option<Said>>);
 
 #[derive(Debug)]
 struct Said {
@@ -19,21 +19,21 @@ struct Said {
     left_out: u64,
 }
 
-impl Quiet {
-    /// A gate that has said nothing yet.
+impl LogLimiter {
+    /// A limiter that has let nothing through yet.
     pub const fn new() -> Self {
         Self(Mutex::new(None))
     }
 
     /// Whether to say it now: `Some` with how many were left out since it was last said, else `None`.
-    pub fn may_say(&self) -> Option<u64> {
-        self.may_say_at(Instant::now())
+    pub fn allow(&self) -> Option<u64> {
+        self.allow_at(Instant::now())
     }
 
-    fn may_say_at(&self, now: Instant) -> Option<u64> {
+    fn allow_at(&self, now: Instant) -> Option<u64> {
         let mut said = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match &mut *said {
-            Some(last) if now.saturating_duration_since(last.at) < QUIET_FOR => {
+            Some(last) if now.saturating_duration_since(last.at) < LOG_EVERY => {
                 last.left_out += 1;
                 None
             }
@@ -52,12 +52,12 @@ mod tests {
 
     #[test]
     fn says_the_first_at_once_and_then_how_many_were_left_out() {
-        let (quiet, start) = (Quiet::new(), Instant::now());
-        assert_eq!(quiet.may_say_at(start), Some(0));
+        let (quiet, start) = (LogLimiter::new(), Instant::now());
+        assert_eq!(quiet.allow_at(start), Some(0));
         for ms in [1, 500, 9_999] {
-            assert_eq!(quiet.may_say_at(start + Duration::from_millis(ms)), None, "{ms} ms later");
+            assert_eq!(quiet.allow_at(start + Duration::from_millis(ms)), None, "{ms} ms later");
         }
-        assert_eq!(quiet.may_say_at(start + QUIET_FOR), Some(3));
-        assert_eq!(quiet.may_say_at(start + QUIET_FOR * 2), Some(0));
+        assert_eq!(quiet.allow_at(start + LOG_EVERY), Some(3));
+        assert_eq!(quiet.allow_at(start + LOG_EVERY * 2), Some(0));
     }
 }

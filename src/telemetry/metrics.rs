@@ -10,6 +10,7 @@ mod page;
 pub mod process;
 mod reference;
 mod registered;
+mod seqlock;
 mod shard;
 mod snapshot;
 pub mod table;

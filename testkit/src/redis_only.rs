@@ -1,5 +1,7 @@
 //! A throw-away redis-server on a free port, and one shard's routes served from it.
 
+#![expect(clippy::disallowed_methods, reason = "polls a real server until the fact is there")]
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -15,7 +17,7 @@ use task_engine::edge::resolve::Resolver;
 use task_engine::model::ids::ShardId;
 use task_engine::model::names::{NameList, Route, RouteList};
 use task_engine::ports::mailbox::LocalFacts;
-use task_engine::ports::{Endpoint, Health, LookupError, RouteAsk, Routes, RoutesPort};
+use task_engine::ports::{Endpoint, Health, LookupError, RouteAsk, RouteQueue, Routes};
 use task_engine::push::facts::{AskNo, Input};
 
 /// No wait of a test is longer.
@@ -115,7 +117,7 @@ pub fn connect(client: &mut redis::Connection, user: &str, gateway: &str) {
 /// The pump's side of one shard whose routes come from Redis.
 pub struct Shard {
     /// The counter.
-    pub port: RoutesPort,
+    pub port: RouteQueue,
     facts: LocalFacts,
     seen: RefCell<VecDeque<Input>>,
     tracking: RefCell<Vec<bool>>,
@@ -132,7 +134,7 @@ pub fn on_a_shard_with<T: 'static>(config: Config, resolver: Resolver, test: imp
     let routes = RedisRoutes::new(config, resolver);
     executor.run(async move {
         let facts = LocalFacts::default();
-        let port = RoutesPort::new(ShardId(0), facts.clone());
+        let port = RouteQueue::new(ShardId(0), facts.clone());
         let server = glommio::spawn_local(routes.serve(port.clone()));
         let result = test(Shard { port, facts, seen: RefCell::default(), tracking: RefCell::default() }).await;
         server.cancel().await;

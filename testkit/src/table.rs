@@ -8,11 +8,11 @@ use bytes::Bytes;
 use prost::Message;
 use task_engine::model::ids::{GatewayIx, Nanos, ShardId, StreamNo};
 use task_engine::model::names::{NameList, Route, RouteList};
-use task_engine::model::outcome::{EventEnd, RecipientEnd};
+use task_engine::model::outcome::{EventOutcome, RecipientOutcome};
 use task_engine::model::proto::event::PushEvent;
 use task_engine::model::proto::gateway::{PushBatchRequest, PushMessageRequest, PushRequest};
 use task_engine::ports::{
-    DeadLetter, DeliveryTag, Endpoint, GatewayRecord, InboxRows, LookupError, Protocol, Protocols, SettleAs,
+    DeadLetter, DeliveryTag, Disposition, Endpoint, GatewayRecord, InboxRows, LookupError, Protocol, Protocols,
 };
 use task_engine::push::facts::{CallError, Input, Output, StreamFact};
 use task_engine::push::inbox::InboxStore;
@@ -103,7 +103,7 @@ pub struct Table {
     pub cut: Vec<String>,
     pub settled: Vec<u64>,
     /// The same, with how.
-    pub settled_as: Vec<(u64, SettleAs)>,
+    pub settled_as: Vec<(u64, Disposition)>,
     /// Rows that were asked to be stored and have no answer yet.
     pub stores: VecDeque<(u64, InboxRows)>,
     /// Probes of the inbox that have no answer yet.
@@ -249,8 +249,8 @@ impl Table {
         assert_eq!(counts.events_arrived, ended + self.push.events_in_flight() as u64, "events");
         let ended = counts.recipients_ended.iter().sum::<u64>();
         assert_eq!(counts.recipients_arrived, ended + self.push.recipients_in_flight() as u64, "recipients");
-        let told = [RecipientEnd::Delivered, RecipientEnd::SkippedSender];
-        let reached = [&told[..], &[RecipientEnd::CutByStop, RecipientEnd::GivenBack]].concat();
+        let told = [RecipientOutcome::Delivered, RecipientOutcome::SkippedSender];
+        let reached = [&told[..], &[RecipientOutcome::CutByStop, RecipientOutcome::GivenBack]].concat();
         let reached = reached.iter().map(|end| counts.recipients_ended[*end as usize]).sum::<u64>();
         assert_eq!(ended, reached + counts.unreached_by.iter().sum::<u64>(), "whys");
     }
@@ -423,12 +423,12 @@ impl Table {
     }
 
     /// How many recipients ended so.
-    pub fn ended(&self, end: RecipientEnd) -> u64 {
+    pub fn ended(&self, end: RecipientOutcome) -> u64 {
         self.push.counts().recipients_ended[end as usize]
     }
 
     /// How many events ended so.
-    pub fn events_ended(&self, end: EventEnd) -> u64 {
+    pub fn events_ended(&self, end: EventOutcome) -> u64 {
         self.push.counts().events_ended[end as usize]
     }
 }

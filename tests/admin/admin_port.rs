@@ -11,7 +11,8 @@ use task_engine::telemetry::metrics::Meter;
 use task_engine::telemetry::watchdog::Heartbeats;
 
 const CLIENTS: usize = 320;
-const SOON: Duration = Duration::from_secs(1);
+/// Within this a page is prompt: the clients of the siege may hold it for five seconds, and a busy machine for one.
+const SOON: Duration = Duration::from_secs(3);
 
 /// The port, on a thread that ends with the process.
 fn start() -> SocketAddr {
@@ -88,7 +89,12 @@ fn connect(address: SocketAddr, first: &[u8]) -> TcpStream {
 fn assert_prompt(what: &str, asked: &[Option<(u16, Duration)>]) {
     assert!(asked.len() >= 10, "{what}: {} answers in 8 s", asked.len());
     let late: Vec<_> = asked.iter().filter(|answer| !matches!(answer, Some((200, took)) if *took < SOON)).collect();
-    assert!(late.is_empty(), "{what}: {} of {} asks without an answer in a second: {late:?}", late.len(), asked.len());
+    assert!(
+        late.is_empty(),
+        "{what}: {} of {} asks without an answer in three seconds: {late:?}",
+        late.len(),
+        asked.len()
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use task_engine::model::outcome::{EventEnd, Lane, RecipientEnd};
+use task_engine::model::outcome::{EventOutcome, Lane, RecipientOutcome};
 use task_engine::telemetry::metrics::{
     Format, GatewayRow, GatewayState, Meter, ShardPublisher, ShardSnapshot, Stage, StageHistograms, table,
 };
@@ -95,10 +95,10 @@ fn a_new_page_has_every_end_at_zero_in_both_formats() {
 fn check_a_new_page(samples: &Samples) {
     for shard in 0..2 {
         let zero = |name: String| assert_eq!(samples.get(&name), Some(&0.0), "{name}");
-        for end in EventEnd::ALL {
+        for end in EventOutcome::ALL {
             zero(format!("task_engine_events_ended_total{{end=\"{}\",shard=\"{shard}\"}}", end.label()));
         }
-        for end in RecipientEnd::ALL {
+        for end in RecipientOutcome::ALL {
             zero(format!("task_engine_recipients_ended_total{{end=\"{}\",shard=\"{shard}\"}}", end.label()));
         }
         for lane in Lane::ALL {
@@ -125,8 +125,8 @@ fn load(mut publisher: ShardPublisher, turns: u64, done: &AtomicU64) {
         snapshot.counts.events_arrived += 3;
         snapshot.counts.recipients_arrived += 300;
         let ended = if turn % 2 == 0 { (0, 70) } else { (6, 510) };
-        snapshot.counts.events_ended[EventEnd::Settled as usize] += ended.0;
-        snapshot.counts.recipients_ended[turn as usize % RecipientEnd::COUNT] += ended.1;
+        snapshot.counts.events_ended[EventOutcome::Settled as usize] += ended.0;
+        snapshot.counts.recipients_ended[turn as usize % RecipientOutcome::COUNT] += ended.1;
         snapshot.events_in_flight = snapshot.events_in_flight + 3 - ended.0;
         snapshot.recipients_in_flight = snapshot.recipients_in_flight + 300 - ended.1;
         snapshot.turns += 1;

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use prost::Message;
 use task_engine::model::limits::{BURY_ASKS_IN_FLIGHT, EVENT_BYTES_MAX};
-use task_engine::model::outcome::EventEnd;
+use task_engine::model::outcome::EventOutcome;
 use task_engine::model::proto::event::PushEvent;
-use task_engine::ports::{LookupError, Protocols, SettleAs};
+use task_engine::ports::{Disposition, LookupError, Protocols};
 use task_engine::push::inbox::InboxStore;
 use testkit::table::Table;
 
@@ -14,12 +14,12 @@ fn event(session_id: &str, content: usize) -> Bytes {
     Bytes::from(PushEvent { msg_id: 1, session_id, content, ..PushEvent::default() }.encode_to_vec())
 }
 
-fn poison() -> [(EventEnd, Bytes); 4] {
+fn poison() -> [(EventOutcome, Bytes); 4] {
     [
-        (EventEnd::Undecodable, Bytes::from_static(b"\xff\xff")),
-        (EventEnd::NoSessionId, event("", 1)),
-        (EventEnd::LongSessionId, event(&"s".repeat(65), 1)),
-        (EventEnd::TooLarge, event("s", EVENT_BYTES_MAX)),
+        (EventOutcome::Undecodable, Bytes::from_static(b"\xff\xff")),
+        (EventOutcome::NoSessionId, event("", 1)),
+        (EventOutcome::LongSessionId, event(&"s".repeat(65), 1)),
+        (EventOutcome::TooLarge, event("s", EVENT_BYTES_MAX)),
     ]
 }
 
@@ -44,7 +44,7 @@ fn poison_is_terminated_once_it_is_kept() {
         }
         let letter = table.bury(Ok(()));
         assert_eq!((letter.reason, letter.payload, letter.recipient, letter.tries), (end.label(), payload, None, 1));
-        assert_eq!((table.settled_as.clone(), table.events_ended(end)), (vec![(0, SettleAs::Terminated)], 1));
+        assert_eq!((table.settled_as.clone(), table.events_ended(end)), (vec![(0, Disposition::Term)], 1));
         assert_eq!((table.push.events_in_flight(), table.push.payload_bytes_in_flight()), (0, 0), "{end:?}");
         table.check();
     }
@@ -57,8 +57,8 @@ fn a_letter_that_is_refused_where_nobody_keeps_its_event_is_lost_and_counted() {
         table.push = table.push.with_final_letters(true);
         table.payload(payload);
         table.bury(Err(LookupError::Rejected("the file is full".into())));
-        assert_eq!((table.events_ended(end), table.events_ended(EventEnd::DeadLetterLost)), (0, 1), "{end:?}");
-        assert_eq!(table.settled_as, [(0, SettleAs::Terminated)], "{end:?}");
+        assert_eq!((table.events_ended(end), table.events_ended(EventOutcome::DeadLetterLost)), (0, 1), "{end:?}");
+        assert_eq!(table.settled_as, [(0, Disposition::Term)], "{end:?}");
         assert_eq!(table.push.activity().letters_lost, 1, "{end:?}");
         table.check();
     }
@@ -104,7 +104,10 @@ fn a_letter_that_is_refused_while_others_are_taken_is_tried_max_retry_times_agai
     // The first blames nobody, nor does one after which nothing else was taken yet; then max_retry and one.
     assert!((4..=6).contains(&refusals), "{refusals}");
     assert!(taken > 0);
-    assert_eq!((table.events_ended(EventEnd::DeadLetterLost), table.events_ended(EventEnd::NoSessionId)), (1, 0));
+    assert_eq!(
+        (table.events_ended(EventOutcome::DeadLetterLost), table.events_ended(EventOutcome::NoSessionId)),
+        (1, 0)
+    );
     table.check();
 }
 
@@ -121,7 +124,7 @@ fn a_failed_lookup_is_buried_and_its_session_goes_on() {
         let letter = table.bury(Ok(()));
         assert_eq!((letter.reason, letter.tries, letter.detail), ("lookup_failed", 3, "session s: no".to_owned()));
     }
-    let expected = [(0, SettleAs::Terminated), (2, SettleAs::Terminated), (1, SettleAs::Terminated)];
+    let expected = [(0, Disposition::Term), (2, Disposition::Term), (1, Disposition::Term)];
     assert_eq!(table.settled_as, expected, "a repeat of it is settled as it is");
     table.event(3);
     assert_eq!(table.pushed_ids("A"), [3], "what came later is none of it");

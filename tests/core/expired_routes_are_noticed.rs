@@ -1,7 +1,7 @@
 //! A route whose time in the store has passed is not believed for ever, though the store tells of that late or never: a
 //! push that timed out, or a gateway that left the registry, makes the next event of its users ask.
 
-use task_engine::model::outcome::RecipientEnd;
+use task_engine::model::outcome::RecipientOutcome;
 use task_engine::ports::Protocols;
 use testkit::table::Table;
 
@@ -12,9 +12,17 @@ fn a_push_that_timed_out_makes_the_next_event_ask() {
     table.event(1);
     table.routes.remove("ann");
     table.pass(1_020);
-    assert_eq!((table.ended(RecipientEnd::TimedOut), table.route_asks["ann"]), (1, 1), "the first one costs its time");
+    assert_eq!(
+        (table.ended(RecipientOutcome::TimedOut), table.route_asks["ann"]),
+        (1, 1),
+        "the first one costs its time"
+    );
     table.event(2);
-    assert_eq!((table.ended(RecipientEnd::Offline), table.route_asks["ann"]), (1, 2), "the second one costs nothing");
+    assert_eq!(
+        (table.ended(RecipientOutcome::Offline), table.route_asks["ann"]),
+        (1, 2),
+        "the second one costs nothing"
+    );
     table.check();
 }
 
@@ -25,7 +33,10 @@ fn who_is_still_routed_there_is_asked_for_once_an_event_that_timed_out() {
     for msg_id in 1..=3 {
         table.event(msg_id);
         table.pass(1_020);
-        assert_eq!((table.ended(RecipientEnd::TimedOut), table.route_asks["ann"]), (msg_id as u64, msg_id as usize));
+        assert_eq!(
+            (table.ended(RecipientOutcome::TimedOut), table.route_asks["ann"]),
+            (msg_id as u64, msg_id as usize)
+        );
     }
 }
 
@@ -42,6 +53,6 @@ fn a_gateway_that_left_the_registry_makes_the_next_event_ask() {
     assert_eq!(table.pushed_ids("dead"), [1]);
     table.pass(1_020);
     table.event(3);
-    assert_eq!(table.ended(RecipientEnd::Offline), 2, "2 waited behind 1");
-    assert_eq!(table.ended(RecipientEnd::TimedOut), 3, "1 to ann; nobody answered bob");
+    assert_eq!(table.ended(RecipientOutcome::Offline), 2, "2 waited behind 1");
+    assert_eq!(table.ended(RecipientOutcome::TimedOut), 3, "1 to ann; nobody answered bob");
 }

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use task_engine::model::limits::{EVENTS_IN_FLIGHT_MAX, GROUP_USERS_MAX, QUIET_GATEWAY_PART, TURN_EVENTS_MAX};
-use task_engine::model::outcome::RecipientEnd;
+use task_engine::model::outcome::RecipientOutcome;
 use task_engine::model::proto::gateway::PushMessageResponse;
 use task_engine::ports::Protocols;
 use task_engine::push::facts::StreamFact;
@@ -66,7 +66,7 @@ impl Flood {
         self.most_in_flight = self.most_in_flight.max(in_flight);
         assert_eq!(self.table.push.room(), TURN_EVENTS_MAX, "{in_flight} events in flight at {:?}", self.table.now);
         assert!(in_flight < self.window, "{in_flight} of {} events in flight", self.window);
-        assert_eq!(self.table.ended(RecipientEnd::Delivered), self.for_bob, "bob has all of his");
+        assert_eq!(self.table.ended(RecipientOutcome::Delivered), self.for_bob, "bob has all of his");
         self.table.check();
     }
 }
@@ -77,12 +77,12 @@ fn one_or_many_at_once_at_a_one_to_one_flood() {
         let mut flood = Flood::new(hung, EVENTS_IN_FLIGHT_MAX);
         flood.run(20_000, 2);
         flood.run(50_000, 2);
-        let overflowed = flood.table.ended(RecipientEnd::OutboxFull);
+        let overflowed = flood.table.ended(RecipientOutcome::OutboxFull);
         assert!(overflowed > 0, "{hung:?}");
         assert!(flood.most_in_flight < EVENTS_IN_FLIGHT_MAX / 2, "{hung:?}: {}", flood.most_in_flight);
         flood.table.pass(11_000);
         assert_eq!(flood.table.push.events_in_flight(), 0, "{hung:?}");
-        let timed_out = flood.table.ended(RecipientEnd::TimedOut);
+        let timed_out = flood.table.ended(RecipientOutcome::TimedOut);
         assert_eq!(overflowed + timed_out + flood.for_bob, flood.next_msg_id as u64 - 1, "{hung:?}");
     }
 }
@@ -91,7 +91,7 @@ fn one_or_many_at_once_at_a_one_to_one_flood() {
 fn where_the_source_lets_fewer_out_they_hold_fewer() {
     let mut flood = Flood::new(&["A", "C"], 8 * 1024);
     flood.run(20_000, 3);
-    assert!(flood.table.ended(RecipientEnd::OutboxFull) > 0);
+    assert!(flood.table.ended(RecipientOutcome::OutboxFull) > 0);
 }
 
 /// A moment of silence while the shard is half full: the gateway may hold a 64th of the events, which are few, but events are
@@ -112,7 +112,7 @@ fn a_large_group_is_one_event_however_many_parts_it_has() {
             table.run();
         }
         table.pass(millis);
-        (table.push.recipients_in_flight(), table.ended(RecipientEnd::OutboxFull))
+        (table.push.recipients_in_flight(), table.ended(RecipientOutcome::OutboxFull))
     };
     assert_eq!(come("big", 0..1, 20), (users.len(), 0));
     come("bob", 0..window as i64 / 2, 300);

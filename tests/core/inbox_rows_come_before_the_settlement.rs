@@ -3,10 +3,10 @@
 
 use prost::Message;
 use task_engine::model::limits::{RETIRED_LISTS_MAX, STORE_ASKS_IN_FLIGHT};
-use task_engine::model::outcome::RecipientEnd;
+use task_engine::model::outcome::RecipientOutcome;
 use task_engine::model::proto::event::PushEvent;
 use task_engine::model::proto::gateway::PushMessageResponse;
-use task_engine::ports::{LookupError, Protocols, SettleAs};
+use task_engine::ports::{Disposition, LookupError, Protocols};
 use task_engine::push::inbox::InboxStore;
 use testkit::table::Table;
 
@@ -63,11 +63,15 @@ fn who_gets_a_row_is_as_configured() {
             );
         }
         table.check();
-        assert_eq!(table.settled_as, [(0, SettleAs::Done)], "{inbox:?} {sender}");
+        assert_eq!(table.settled_as, [(0, Disposition::Ack)], "{inbox:?} {sender}");
         let stored = u64::from(expected.contains(&"bob"));
-        assert_eq!(table.ended(RecipientEnd::Stored), stored, "{inbox:?} {sender}: delivered ones end as delivered");
+        assert_eq!(
+            table.ended(RecipientOutcome::Stored),
+            stored,
+            "{inbox:?} {sender}: delivered ones end as delivered"
+        );
         let offline = u64::from(sender != "bob");
-        assert_eq!(table.push.counts().unreached_by[RecipientEnd::Offline as usize], offline, "{inbox:?} {sender}");
+        assert_eq!(table.push.counts().unreached_by[RecipientOutcome::Offline as usize], offline, "{inbox:?} {sender}");
     }
 }
 
@@ -75,11 +79,11 @@ fn who_gets_a_row_is_as_configured() {
 fn every_way_of_not_being_reached_is_stored_and_counted() {
     let refused = |error: &str| PushMessageResponse { error: error.into(), ..ok(1) };
     for (why, routes, answer) in [
-        (RecipientEnd::Offline, vec![], None),
-        (RecipientEnd::NotConnected, vec![("ann", "A")], Some(refused("user not connected"))),
-        (RecipientEnd::Refused, vec![("ann", "A")], Some(refused("broken pipe"))),
-        (RecipientEnd::TimedOut, vec![("ann", "A")], None),
-        (RecipientEnd::TimedOut, vec![("ann", "unknown")], None),
+        (RecipientOutcome::Offline, vec![], None),
+        (RecipientOutcome::NotConnected, vec![("ann", "A")], Some(refused("user not connected"))),
+        (RecipientOutcome::Refused, vec![("ann", "A")], Some(refused("broken pipe"))),
+        (RecipientOutcome::TimedOut, vec![("ann", "A")], None),
+        (RecipientOutcome::TimedOut, vec![("ann", "unknown")], None),
     ] {
         let mut table = Table::with_inbox(&["ann"], &routes, InboxStore::Offline);
         table.list("A", Protocols::STREAM);
@@ -89,7 +93,11 @@ fn every_way_of_not_being_reached_is_stored_and_counted() {
         assert_eq!((table.stores.len(), table.settled.len(), table.push.recipients_in_flight()), (1, 0, 1), "{why:?}");
         table.store(Ok(&[]));
         table.check();
-        assert_eq!((table.ended(RecipientEnd::Stored), table.ended(why), table.settled.len()), (1, 0, 1), "{why:?}");
+        assert_eq!(
+            (table.ended(RecipientOutcome::Stored), table.ended(why), table.settled.len()),
+            (1, 0, 1),
+            "{why:?}"
+        );
         assert_eq!(table.push.counts().unreached_by[why as usize], 1, "{why:?}");
     }
 }
@@ -119,7 +127,7 @@ fn an_inbox_that_is_away_costs_time_and_no_tries() {
         assert_eq!((table.stores.len(), table.settled.len()), (1, 0));
     }
     table.store(Ok(&[]));
-    assert_eq!((table.settled_as.clone(), table.ended(RecipientEnd::Stored)), (vec![(0, SettleAs::Done)], 1));
+    assert_eq!((table.settled_as.clone(), table.ended(RecipientOutcome::Stored)), (vec![(0, Disposition::Ack)], 1));
     table.check();
 }
 
@@ -161,7 +169,7 @@ fn an_inbox_that_refuses_everything_is_away_and_nobody_is_buried() {
         let asks = table.push.activity().store_asks;
         assert!((30..=40).contains(&asks), "one a second once it is known to be away: {asks}");
         serve(&mut table, &[]);
-        assert_eq!((table.ended(RecipientEnd::Stored), table.settled.len()), (60, 20));
+        assert_eq!((table.ended(RecipientOutcome::Stored), table.settled.len()), (60, 20));
         table.check();
     }
 }
@@ -184,11 +192,11 @@ fn one_bad_member_has_a_letter_and_all_others_have_their_rows() {
         assert_eq!((letter.reason, letter.recipient.as_deref(), letter.tries), ("inbox_rejected", Some(bad[0]), 3));
         assert_eq!(letter.detail, of_store);
         let rejected = u64::from(bad != ["u7"]);
-        let end = if is_kept { RecipientEnd::InboxRejected } else { RecipientEnd::DeadLetterLost };
+        let end = if is_kept { RecipientOutcome::InboxRejected } else { RecipientOutcome::DeadLetterLost };
         let stored = 499 - rejected;
-        assert_eq!((table.ended(end), table.ended(RecipientEnd::Stored)), (rejected, stored), "{inbox:?}");
+        assert_eq!((table.ended(end), table.ended(RecipientOutcome::Stored)), (rejected, stored), "{inbox:?}");
         let its = table.settled_as.iter().filter(|(tag, _)| *tag == 0).collect::<Vec<_>>();
-        assert_eq!((its, table.ended(RecipientEnd::Delivered)), (vec![&(0, SettleAs::Done)], 1));
+        assert_eq!((its, table.ended(RecipientOutcome::Delivered)), (vec![&(0, Disposition::Ack)], 1));
         assert_eq!(table.push.activity().letters_lost, u64::from(!is_kept));
         table.check();
     }
@@ -231,9 +239,9 @@ fn a_row_that_is_locked_for_a_minute_holds_nobody_and_is_no_letter() {
         }
         assert!(table.now.0 < 2_000_000_000, "the others wait");
     }
-    assert_eq!(table.ended(RecipientEnd::Stored), 3);
+    assert_eq!(table.ended(RecipientOutcome::Stored), 3);
     serve(&mut table, &[]);
-    assert_eq!((table.ended(RecipientEnd::Stored), table.letters.len(), table.settled.len()), (4, 0, 1));
+    assert_eq!((table.ended(RecipientOutcome::Stored), table.letters.len(), table.settled.len()), (4, 0, 1));
     table.check();
 }
 
@@ -255,7 +263,7 @@ fn conflicts_are_told_by_piece() {
     letters.sort_by_key(|letter| letter.reason);
     let told = letters.iter().map(|letter| (letter.reason, letter.recipient.as_deref())).collect::<Vec<_>>();
     assert_eq!(told, [("inbox_conflict", Some("dan")), ("inbox_rejected", Some("bob"))]);
-    assert_eq!((table.ended(RecipientEnd::Stored), table.settled_as.clone()), (2, vec![(0, SettleAs::Done)]));
+    assert_eq!((table.ended(RecipientOutcome::Stored), table.settled_as.clone()), (2, vec![(0, Disposition::Ack)]));
     table.check();
 }
 
@@ -283,9 +291,12 @@ fn who_has_another_message_in_its_place_becomes_a_dead_letter() {
         expected.sort_unstable();
         assert_eq!(named.iter().map(|name| &**name).collect::<Vec<_>>(), expected);
         let of_bob = u64::from(conflicts.contains(&"bob"));
-        assert_eq!((table.ended(RecipientEnd::InboxConflict), table.ended(RecipientEnd::Delivered)), (of_bob, 1));
-        assert_eq!(table.ended(RecipientEnd::Stored), 1 - of_bob);
-        assert_eq!(table.settled_as, [(0, SettleAs::Done)]);
+        assert_eq!(
+            (table.ended(RecipientOutcome::InboxConflict), table.ended(RecipientOutcome::Delivered)),
+            (of_bob, 1)
+        );
+        assert_eq!(table.ended(RecipientOutcome::Stored), 1 - of_bob);
+        assert_eq!(table.settled_as, [(0, Disposition::Ack)]);
         table.check();
     }
 }

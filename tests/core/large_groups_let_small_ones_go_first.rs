@@ -10,10 +10,10 @@ use task_engine::model::limits::{
     GROUP_USERS_MAX, PARTS_GIVE_WAY, PARTS_UNANSWERED_MAX, SMALL_GROUPS_WITHIN, STREAM_UNSENT_BYTES_MAX,
     UNARY_CALLS_MAX,
 };
-use task_engine::model::outcome::RecipientEnd;
+use task_engine::model::outcome::RecipientOutcome;
 use task_engine::model::proto::event::PushEvent;
 use task_engine::model::proto::gateway::{PushBatchResponse, PushMessageResponse, PushResponse};
-use task_engine::ports::{Protocol, SettleAs};
+use task_engine::ports::{Disposition, Protocol};
 use task_engine::push::facts::{StreamEnd, StreamFact};
 use testkit::table::{Table, frame, only};
 
@@ -75,9 +75,9 @@ fn answer(table: &mut Table, pushed: &[(String, i64)]) {
 fn ends_delivered(table: &mut Table, recipients: usize, events: usize) {
     while !answered(table).is_empty() {}
     table.check();
-    assert_eq!(table.ended(RecipientEnd::Delivered), recipients as u64);
+    assert_eq!(table.ended(RecipientOutcome::Delivered), recipients as u64);
     assert_eq!(table.settled_as.len(), events, "each event is settled once");
-    assert!(table.settled_as.iter().all(|(_, how)| *how == SettleAs::Done));
+    assert!(table.settled_as.iter().all(|(_, how)| *how == Disposition::Ack));
     assert_eq!(table.push.events_in_flight(), 0);
 }
 

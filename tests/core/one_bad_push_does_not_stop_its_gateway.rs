@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use prost::Message;
-use task_engine::model::outcome::RecipientEnd;
+use task_engine::model::outcome::RecipientOutcome;
 use task_engine::model::proto::gateway::{PushMessageResponse, PushResponse};
 use task_engine::ports::Protocol;
 use task_engine::push::facts::{CallError, StreamEnd, StreamFact};
@@ -44,7 +44,9 @@ fn serve_calls(table: &mut Table) {
 
 #[test]
 fn what_breaks_the_stream_each_time_ends_and_the_rest_goes_on() {
-    for (protocol, end) in [(Protocol::Stream, RecipientEnd::BrokeStream), (Protocol::Unary, RecipientEnd::Refused)] {
+    for (protocol, end) in
+        [(Protocol::Stream, RecipientOutcome::BrokeStream), (Protocol::Unary, RecipientOutcome::Refused)]
+    {
         let mut table = table(protocol);
         (1..=EVENTS).for_each(|msg_id| {
             table.event(msg_id);
@@ -57,7 +59,7 @@ fn what_breaks_the_stream_each_time_ends_and_the_rest_goes_on() {
             table.pass(20);
         }
         assert_eq!(table.ended(end), 2, "{protocol:?}: the bad one to ann and bob");
-        assert_eq!(table.ended(RecipientEnd::Delivered), 2 * (EVENTS as u64 - 1), "{protocol:?}: all others");
+        assert_eq!(table.ended(RecipientOutcome::Delivered), 2 * (EVENTS as u64 - 1), "{protocol:?}: all others");
         assert_eq!(table.push.events_in_flight(), 0, "{protocol:?}: in {:?}", table.now);
         table.check();
     }
@@ -92,5 +94,5 @@ fn a_gateway_that_is_down_loses_nothing() {
     for _ in 0..2 {
         table.answer("A", &PushMessageResponse { msg_id: 1, ..Default::default() });
     }
-    assert_eq!(table.ended(RecipientEnd::Delivered), 2);
+    assert_eq!(table.ended(RecipientOutcome::Delivered), 2);
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::Message;
 use task_engine::model::ids::Nanos;
 use task_engine::model::limits::{GROUP_USERS_MAX, OUTBOX_MOVING_WITHIN, OUTBOX_RECIPIENTS_SOFT};
-use task_engine::model::outcome::{EventEnd, RecipientEnd};
+use task_engine::model::outcome::{EventOutcome, RecipientOutcome};
 use task_engine::model::proto::gateway::{PushBatchResponse, PushMessageResponse, PushResponse};
 use task_engine::ports::{LookupError, Protocol, Protocols};
 use task_engine::push::facts::{CallError, StreamEnd, StreamFact};
@@ -38,7 +38,7 @@ fn who_moves_gets_the_next_message_when_the_old_gateway_is_done() {
     table.answer("A", &ok(1));
     assert_eq!((table.pushed_ids("A"), table.pushed_ids("B")), (vec![], vec![2]));
     table.answer("B", &ok(2));
-    assert_eq!((table.ended(RecipientEnd::Delivered), table.settled), (2, vec![0, 1]));
+    assert_eq!((table.ended(RecipientOutcome::Delivered), table.settled), (2, vec![0, 1]));
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn who_is_refused_goes_to_the_new_gateway_in_order() {
     for msg_id in 1..=3 {
         table.answer("B", &ok(msg_id));
     }
-    assert_eq!((table.ended(RecipientEnd::Delivered), table.settled), (3, vec![0, 1, 2]));
+    assert_eq!((table.ended(RecipientOutcome::Delivered), table.settled), (3, vec![0, 1, 2]));
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn who_is_refused_and_still_routed_there_is_not_connected_without_a_second_push(
     assert_eq!(table.pushed_ids("A"), [1]);
     table.answer("A", &not_connected(1));
     assert_eq!((table.pushed_ids("A"), table.route_asks["ann"]), (vec![], 2));
-    assert_eq!((table.ended(RecipientEnd::NotConnected), table.settled.clone()), (1, vec![0]));
+    assert_eq!((table.ended(RecipientOutcome::NotConnected), table.settled.clone()), (1, vec![0]));
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn who_is_refused_by_two_gateways_is_not_connected() {
     table.routes.insert("ann".into(), "A".into());
     assert_eq!(table.pushed_ids("B"), [1]);
     table.answer("B", &not_connected(1));
-    assert_eq!((table.pushed_ids("A"), table.ended(RecipientEnd::NotConnected)), (vec![1], 1), "no third push");
+    assert_eq!((table.pushed_ids("A"), table.ended(RecipientOutcome::NotConnected)), (vec![1], 1), "no third push");
     table.event(2);
     assert_eq!(table.pushed_ids("A"), [2], "the route was forgotten and asked again");
 }
@@ -131,7 +131,7 @@ fn another_error_is_final() {
     let mut table = two_gateways(&["ann"], &[("ann", "A")]);
     table.event(1);
     table.answer("A", &PushMessageResponse { error: "broken pipe".into(), ..ok(1) });
-    assert_eq!((table.ended(RecipientEnd::Refused), table.route_asks["ann"]), (1, 1));
+    assert_eq!((table.ended(RecipientOutcome::Refused), table.route_asks["ann"]), (1, 1));
 }
 
 #[test]
@@ -143,11 +143,11 @@ fn a_deaf_gateway_costs_its_own_users_the_delivery_timeout() {
     table.event(2);
     table.answer("B", &ok(2));
     table.pass(480);
-    assert_eq!((table.ended(RecipientEnd::TimedOut), table.ended(RecipientEnd::Delivered)), (0, 2));
+    assert_eq!((table.ended(RecipientOutcome::TimedOut), table.ended(RecipientOutcome::Delivered)), (0, 2));
     table.pass(40);
-    assert_eq!((table.ended(RecipientEnd::TimedOut), table.cut.clone()), (1, vec!["A".to_owned()]), "1 is over");
+    assert_eq!((table.ended(RecipientOutcome::TimedOut), table.cut.clone()), (1, vec!["A".to_owned()]), "1 is over");
     table.pass(500);
-    assert_eq!((table.ended(RecipientEnd::TimedOut), table.settled.clone()), (2, vec![0, 1]));
+    assert_eq!((table.ended(RecipientOutcome::TimedOut), table.settled.clone()), (2, vec![0, 1]));
     assert!(table.cut.iter().all(|gateway| gateway == "A"), "B was left alone");
     assert_eq!(table.pushed_ids("B"), [1, 2], "and got each once");
 }
@@ -161,7 +161,7 @@ fn an_unknown_gateway_costs_the_same_and_one_listed_in_time_does_not() {
     assert_eq!(table.pushed_ids("A"), [1]);
     table.answer("A", &ok(1));
     table.pass(520);
-    assert_eq!((table.ended(RecipientEnd::Delivered), table.ended(RecipientEnd::TimedOut)), (1, 1));
+    assert_eq!((table.ended(RecipientOutcome::Delivered), table.ended(RecipientOutcome::TimedOut)), (1, 1));
 }
 
 #[test]
@@ -180,17 +180,21 @@ fn an_outbox_is_full_only_when_its_gateway_does_not_move() {
     });
     let backlog = |table: &Table| table.push.outboxes().map(|outbox| outbox.backlog()).sum::<usize>();
     assert!(backlog(&table) > OUTBOX_RECIPIENTS_SOFT + 10_000, "a queue that is young may be long");
-    assert_eq!(table.ended(RecipientEnd::OutboxFull), 0);
+    assert_eq!(table.ended(RecipientOutcome::OutboxFull), 0);
     table.pass(120);
     table.event(41);
-    assert_eq!(table.ended(RecipientEnd::OutboxFull), 2_000, "its oldest push is over {OUTBOX_MOVING_WITHIN:?} old");
+    assert_eq!(
+        table.ended(RecipientOutcome::OutboxFull),
+        2_000,
+        "its oldest push is over {OUTBOX_MOVING_WITHIN:?} old"
+    );
     let parts = members.len().div_ceil(GROUP_USERS_MAX);
     for msg_id in (1..=5).flat_map(|msg_id| std::iter::repeat_n(msg_id, parts)) {
         table.answer_call("A", Ok(PushResponse { msg_id, ..PushResponse::default() }.encode_to_vec()));
     }
     assert!(backlog(&table) > OUTBOX_RECIPIENTS_SOFT);
     table.event(42);
-    assert_eq!(table.ended(RecipientEnd::OutboxFull), 2_000, "as long as before, but it moves");
+    assert_eq!(table.ended(RecipientOutcome::OutboxFull), 2_000, "as long as before, but it moves");
 }
 
 #[test]
@@ -198,11 +202,11 @@ fn a_repeat_ends_with_the_one_in_flight_or_at_once_when_that_is_settled() {
     let mut table = two_gateways(&["ann"], &[("ann", "A")]);
     table.event(1);
     table.event(1);
-    assert_eq!((table.events_ended(EventEnd::Repeat), table.settled.clone()), (0, vec![]));
+    assert_eq!((table.events_ended(EventOutcome::Repeat), table.settled.clone()), (0, vec![]));
     table.answer("A", &ok(1));
-    assert_eq!((table.events_ended(EventEnd::Repeat), table.settled.clone()), (1, vec![0, 1]));
+    assert_eq!((table.events_ended(EventOutcome::Repeat), table.settled.clone()), (1, vec![0, 1]));
     table.event(1);
-    assert_eq!((table.events_ended(EventEnd::Repeat), table.settled.clone()), (2, vec![0, 1, 2]));
+    assert_eq!((table.events_ended(EventOutcome::Repeat), table.settled.clone()), (2, vec![0, 1, 2]));
     assert_eq!(table.pushed_ids("A"), [1], "pushed once");
 }
 
@@ -215,7 +219,7 @@ fn a_session_that_fails_alone_is_asked_max_retry_times_again_and_once_before_it_
     table.pass(40);
     assert_eq!(table.member_asks.len(), 1);
     table.pass(1_500);
-    assert_eq!((table.events_ended(EventEnd::LookupFailed), table.settled.clone()), (1, vec![0]));
+    assert_eq!((table.events_ended(EventOutcome::LookupFailed), table.settled.clone()), (1, vec![0]));
     assert_eq!(table.member_asks.len(), 4, "the first, which blames nobody, the second, and max_retry more");
     table.event(1);
     table.pass(1_000);
@@ -230,7 +234,7 @@ fn a_user_whose_route_is_refused_alone_ends_alone() {
     assert_eq!((table.pushed("B").len(), table.route_asks["bob"]), (0, 2), "the set of both, and bob alone");
     table.pass(2_000);
     assert_eq!((table.pushed("A"), table.pushed("B")), (vec![], vec![("bob".to_owned(), 1)]));
-    assert_eq!(table.push.counts().recipients_ended[RecipientEnd::BadRoute as usize], 1);
+    assert_eq!(table.push.counts().recipients_ended[RecipientOutcome::BadRoute as usize], 1);
     table.refused_users.clear();
     table.pass(5_000);
     table.event(2);
@@ -244,9 +248,9 @@ fn what_waited_for_a_refused_lookup_ends_with_it_and_what_comes_later_does_not()
     table.event(1);
     table.event(2);
     table.pass(3_000);
-    assert_eq!((table.events_ended(EventEnd::LookupFailed), table.pushed_ids("A")), (2, vec![]));
+    assert_eq!((table.events_ended(EventOutcome::LookupFailed), table.pushed_ids("A")), (2, vec![]));
     table.event(3);
-    assert_eq!((table.events_ended(EventEnd::LookupFailed), table.pushed_ids("A")), (2, vec![3]));
+    assert_eq!((table.events_ended(EventOutcome::LookupFailed), table.pushed_ids("A")), (2, vec![3]));
 }
 
 #[test]
@@ -264,7 +268,7 @@ fn a_store_that_is_away_costs_time_and_no_tries() {
         table.pass(1_500);
         assert_eq!((table.push.events_in_flight(), table.pushed_ids("A")), (2, vec![]), "{is_members}");
         table.pass(2_000);
-        assert_eq!((table.pushed_ids("A"), table.events_ended(EventEnd::LookupFailed)), (vec![1, 2], 0));
+        assert_eq!((table.pushed_ids("A"), table.events_ended(EventOutcome::LookupFailed)), (vec![1, 2], 0));
     }
 }
 
@@ -317,7 +321,7 @@ fn an_answer_that_does_not_fit_cuts_the_stream_and_counts_for_nothing() {
                 }
             }
             assert_eq!(
-                table.ended(RecipientEnd::Delivered),
+                table.ended(RecipientOutcome::Delivered),
                 1,
                 "{protocol:?} {case}: what ann was said before is void"
             );

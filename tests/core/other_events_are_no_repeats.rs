@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use prost::Message;
-use task_engine::model::outcome::EventEnd;
+use task_engine::model::outcome::EventOutcome;
 use task_engine::model::proto::event::PushEvent;
 use task_engine::model::proto::gateway::PushMessageResponse;
 use task_engine::ports::Protocols;
@@ -49,7 +49,7 @@ fn five_typing_events_are_five_pushes_in_flight_and_settled() {
         answer(&mut table, 0, 0);
     }
     assert_eq!(table.pushed_ids("A"), [0, 0]);
-    assert_eq!((table.events_ended(EventEnd::Settled), table.events_ended(EventEnd::Repeat)), (5, 0));
+    assert_eq!((table.events_ended(EventOutcome::Settled), table.events_ended(EventOutcome::Repeat)), (5, 0));
     table.check();
 }
 
@@ -76,7 +76,7 @@ fn a_recall_or_an_edit_under_the_id_of_its_message_is_pushed_after_it() {
             answer(&mut table, 7, 1);
         }
         others.iter().for_each(|other| answer(&mut table, other.msg_id, other.seq_id));
-        let ended = (table.events_ended(EventEnd::Settled), table.events_ended(EventEnd::Repeat));
+        let ended = (table.events_ended(EventOutcome::Settled), table.events_ended(EventOutcome::Repeat));
         assert_eq!((ended, table.push.activity().repeats_that_differ), ((7, 6), 0));
         table.check();
     }
@@ -104,6 +104,6 @@ fn a_repeat_with_another_content_is_not_pushed_and_counted_by_itself() {
     put(&mut table, &traced);
     put(&mut table, &first);
     assert_eq!(table.push.activity().repeats_that_differ, 12, "headers of the trace are no content");
-    assert_eq!((table.pushed_ids("A"), table.events_ended(EventEnd::Repeat)), (vec![7], 14));
+    assert_eq!((table.pushed_ids("A"), table.events_ended(EventOutcome::Repeat)), (vec![7], 14));
     table.check();
 }

@@ -4,10 +4,10 @@
 use bytes::Bytes;
 use prost::Message;
 use task_engine::model::limits::JOINED_REPEATS_MAX;
-use task_engine::model::outcome::{EventEnd, RecipientEnd};
+use task_engine::model::outcome::{EventOutcome, RecipientOutcome};
 use task_engine::model::proto::event::PushEvent;
 use task_engine::model::proto::gateway::PushMessageResponse;
-use task_engine::ports::{Protocols, SettleAs};
+use task_engine::ports::{Disposition, Protocols};
 use task_engine::push::inbox::InboxStore;
 use testkit::table::Table;
 
@@ -36,10 +36,10 @@ fn a_repeat_joins_wherever_the_first_one_is() {
     );
     table.check();
     table.store(Ok(&[]));
-    assert_eq!(table.settled_as, [(0, SettleAs::Done), (1, SettleAs::Done), (2, SettleAs::Done)]);
+    assert_eq!(table.settled_as, [(0, Disposition::Ack), (1, Disposition::Ack), (2, Disposition::Ack)]);
     table.event(1);
-    assert_eq!(table.settled_as.last(), Some(&(3, SettleAs::Done)), "of a settled one, at once");
-    assert_eq!((table.events_ended(EventEnd::Repeat), table.events_ended(EventEnd::Settled)), (3, 1));
+    assert_eq!(table.settled_as.last(), Some(&(3, Disposition::Ack)), "of a settled one, at once");
+    assert_eq!((table.events_ended(EventOutcome::Repeat), table.events_ended(EventOutcome::Settled)), (3, 1));
     assert_eq!((table.pushed_ids("A"), table.stores.len()), (vec![1], 0));
     table.check();
 }
@@ -64,7 +64,7 @@ fn a_tag_that_is_in_flight_is_settled_once() {
     table.check();
     table.answer("A", &ok(1));
     table.store(Ok(&[]));
-    assert_eq!((table.settled.clone(), table.events_ended(EventEnd::Repeat)), (vec![0, 1], 4));
+    assert_eq!((table.settled.clone(), table.events_ended(EventOutcome::Repeat)), (vec![0, 1], 4));
     assert_eq!(table.push.activity().repeats_that_differ, 0);
     table.payload_with_tag(payload, 0);
     assert_eq!(table.settled, [0, 1, 0], "it came again after that: its settlement was not heard");
@@ -79,7 +79,7 @@ fn one_repeat_too_many_is_given_back_and_none_is_forgotten() {
     }
     assert_eq!(table.push.events_in_flight(), 1 + JOINED_REPEATS_MAX);
     let last = JOINED_REPEATS_MAX as u64 + 1;
-    assert_eq!(table.settled_as, [last, last + 1, last + 2].map(|tag| (tag, SettleAs::GivenBack)));
+    assert_eq!(table.settled_as, [last, last + 1, last + 2].map(|tag| (tag, Disposition::Nak)));
     assert_eq!(table.push.activity().repeats_given_back, 3);
     table.answer("A", &ok(1));
     table.store(Ok(&[]));
@@ -103,14 +103,14 @@ fn whatever_has_no_end_at_the_cut_off_is_given_back() {
     let mut tags = table.settled_as.clone();
     tags.sort_unstable_by_key(|(tag, _)| *tag);
     let storing = pushing + 1;
-    assert_eq!(tags, [pushing, storing, joined, poison, waiting].map(|tag| (tag, SettleAs::GivenBack)));
-    assert_eq!((table.push.events_in_flight(), table.events_ended(EventEnd::CutByStop)), (0, 5));
-    assert_eq!((table.ended(RecipientEnd::CutByStop), table.push.recipients_in_flight()), (3, 0));
+    assert_eq!(tags, [pushing, storing, joined, poison, waiting].map(|tag| (tag, Disposition::Nak)));
+    assert_eq!((table.push.events_in_flight(), table.events_ended(EventOutcome::CutByStop)), (0, 5));
+    assert_eq!((table.ended(RecipientOutcome::CutByStop), table.push.recipients_in_flight()), (3, 0));
     table.check();
     table.store(Ok(&[]));
     table.bury(Ok(()));
     table.event(2);
-    assert_eq!(table.settled_as.last(), Some(&(5, SettleAs::GivenBack)), "and what comes after it as well");
+    assert_eq!(table.settled_as.last(), Some(&(5, Disposition::Nak)), "and what comes after it as well");
     assert_eq!(table.settled.len(), 6);
     table.check();
 }

@@ -5,7 +5,7 @@
 
 use crate::dlq_support::{NatsVersion, TOPIC, World, event, letter, origin};
 use prost::Message;
-use task_engine::edge::dead_letters::letter::Kept;
+use task_engine::edge::dead_letters::letter::StoredLetter;
 use task_engine::edge::dead_letters::stream::LetterStream;
 use task_engine::edge::dead_letters::wire::Wire;
 use task_engine::engine::adapters::dead_letters_of;
@@ -129,7 +129,7 @@ fn replaying_publishes_once(world: &World, writer: &mut dyn task_engine::ports::
     let (letter, an_hour_ago) = (letter("inbox_conflict", event(2), Some("bob")), now_nanos() - 3_600_000_000_000);
     let settings = dead_letters_of(&world.config());
     let mut wire = Wire::connect(&settings.wire).expect("a connection");
-    let kept = [Kept::of(&letter, &origin(5), an_hour_ago)];
+    let kept = [StoredLetter::of(&letter, &origin(5), an_hour_ago)];
     LetterStream::of("EVENTS").publish(&mut wire, &kept, |_| true).expect("published");
     let id = world.ids(&["--reason", "inbox_conflict"]).remove(0);
     assert_eq!(world.dlq_json(&["replay", &id, "--everyone"])[0]["replayed"], serde_json::json!([id]));

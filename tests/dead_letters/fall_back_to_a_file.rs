@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::dlq_support::{NatsVersion, TOPIC, World, event, eventually, letter, origin};
 use task_engine::config::{Config, DeadLettersConfig};
 use task_engine::edge::dead_letters::file::{FileError, LetterFile};
-use task_engine::edge::dead_letters::letter::Kept;
+use task_engine::edge::dead_letters::letter::StoredLetter;
 use task_engine::engine::adapters::dead_letter_store_of;
 use task_engine::model::limits::{LETTER_FILE_BYTES_MAX, LETTER_FILE_PATIENCE};
 use task_engine::ports::{LookupError, Origin};
@@ -98,7 +98,7 @@ fn a_file_that_cannot_be_written_refuses_after_a_while_and_heals() {
 fn a_full_file_refuses_whole_letters() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = LetterFile::new(&folder.path().join("letters.jsonl"), 4096);
-    let kept = |number: u8| Kept::of(&letter("undecodable", vec![number; 600], None), &Origin::default(), 1);
+    let kept = |number: u8| StoredLetter::of(&letter("undecodable", vec![number; 600], None), &Origin::default(), 1);
     let mut taken = 0;
     let error = loop {
         match file.append(&[kept(taken), kept(taken + 1)]) {
@@ -137,7 +137,7 @@ fn a_letter_that_the_file_has_no_room_for_costs_no_other() {
     tail.seek(SeekFrom::Start(LETTER_FILE_BYTES_MAX - 20_000)).expect("its end");
     let mut lines = String::new();
     tail.read_to_string(&mut lines).expect("what was added");
-    let kept: Vec<Kept> = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let kept: Vec<StoredLetter> = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     assert_eq!(kept.iter().map(|kept| &kept.payload[1..]).collect::<Vec<_>>(), [&b"one"[..], b"two", b"three"]);
 }
 
@@ -145,7 +145,7 @@ fn a_letter_that_the_file_has_no_room_for_costs_no_other() {
 fn a_replay_that_has_failed_already_leaves_its_new_letter() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = LetterFile::new(&folder.path().join("letters.jsonl"), 1 << 20);
-    let kept = |at| Kept::of(&letter("undecodable", vec![0xff], None), &Origin::default(), at);
+    let kept = |at| StoredLetter::of(&letter("undecodable", vec![0xff], None), &Origin::default(), at);
     // With core NATS nothing tells the replay from what was replayed: the same key, a later time.
     file.append(&[kept(1), kept(2)]).expect("written");
     let replayed = std::collections::HashMap::from([(kept(2).key, 2)]);
@@ -160,7 +160,8 @@ fn a_replay_that_has_failed_already_leaves_its_new_letter() {
 fn a_crash_at_any_byte_costs_only_the_letter_that_was_being_written() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = LetterFile::new(&folder.path().join("letters.jsonl"), 1 << 20);
-    let kept = |number: u8| Kept::of(&letter("undecodable", vec![number; 3], Some("\u{e9}")), &Origin::default(), 1);
+    let kept =
+        |number: u8| StoredLetter::of(&letter("undecodable", vec![number; 3], Some("\u{e9}")), &Origin::default(), 1);
     file.append(&[kept(0)]).expect("written");
     let first = std::fs::metadata(file.path()).expect("a file").len() as usize;
     file.append(&[kept(1)]).expect("written");

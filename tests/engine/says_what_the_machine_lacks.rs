@@ -8,10 +8,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use loadtest::servers::free_ports;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The engine with all servers on a port where nobody answers, after `lacks` was done in its process.
+#[allow(unsafe_code, reason = "what the child lacks is taken from it between fork and exec")]
 fn engine(nats: u16, admin: u16, lacks: impl FnMut() -> io::Result<()> + Send + Sync + 'static) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_task-engine"));
     command.args(["--cores", "1", "--admin", &format!("127.0.0.1:{admin}")]);
@@ -32,17 +34,12 @@ fn engine(nats: u16, admin: u16, lacks: impl FnMut() -> io::Result<()> + Send + 
 }
 
 fn limit_memlock(soft_bytes: u64, hard_bytes: Option<u64>) -> io::Result<()> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel reads and fills the one `rlimit` it is given.
-    unsafe {
-        libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit);
-        limit.rlim_cur = soft_bytes;
-        limit.rlim_max = hard_bytes.unwrap_or(limit.rlim_max);
-        if libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    }
+    let maximum = hard_bytes.or(getrlimit(Resource::Memlock).maximum);
+    Ok(setrlimit(Resource::Memlock, Rlimit { current: Some(soft_bytes), maximum })?)
 }
 
 /// A seccomp filter that answers one system call with an error, as container profiles do.
+#[allow(unsafe_code, reason = "no crate of ours wraps seccomp's filter")]
 fn refuse(call: libc::c_long, error: i32) -> io::Result<()> {
     let op = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut filter = [

@@ -98,9 +98,7 @@ fn a_stop_is_heard_while_the_log_cannot_be_opened() {
         let folder = tempfile::tempdir().expect("a folder");
         // Opening it waits for a reader, who never comes.
         let pipe = folder.path().join("pipe");
-        let path = std::ffi::CString::new(pipe.to_str().expect("UTF-8")).expect("no NUL");
-        // SAFETY: a plain system call with a string that outlives it.
-        assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).expect("a pipe");
         let mut engine = start_alone(folder.path(), &format!("log:\n  output: {}\n", pipe.display()), Stdio::null());
         wait_until_it_listens(&engine);
         for harmless in [libc::SIGHUP, libc::SIGUSR1] {

@@ -9,7 +9,7 @@ use loadtest::servers::free_ports;
 use task_engine::Engine;
 use task_engine::config::Config;
 use task_engine::edge::memory::{EmbeddedDeadLetters, EmbeddedInbox, EmbeddedMembers, EmbeddedRegistry};
-use task_engine::ports::{Health, Intake, LocalFuture, Routes, RoutesPort, RunningSource, Settled, Source};
+use task_engine::ports::{Health, Intake, LocalFuture, RouteQueue, Routes, RunningSource, Settled, Source};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Broken;
 
 impl Routes for Broken {
-    fn serve(&self, _: RoutesPort) -> LocalFuture<()> {
+    fn serve(&self, _: RouteQueue) -> LocalFuture<()> {
         Box::pin(async { panic!("this shard is to end") })
     }
 }

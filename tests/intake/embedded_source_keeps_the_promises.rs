@@ -6,7 +6,7 @@ use std::thread;
 
 use task_engine::edge::memory::{EmbeddedMembers, EmbeddedSource, SourceStopped};
 use task_engine::ports::intake::{DropReason, Intake};
-use task_engine::ports::{DeliveryTag, Members, SettleAs, Settled, Source};
+use task_engine::ports::{DeliveryTag, Disposition, Members, Settled, Source};
 
 #[test]
 fn what_was_accepted_is_handed_in_when_it_is_stopped() {
@@ -52,7 +52,7 @@ fn what_was_accepted_is_handed_in_when_it_is_stopped() {
     publishers.into_iter().for_each(|publisher| publisher.join().expect("it was told to end"));
     let taken = shard.join().expect("a shard that ends");
     assert_eq!(taken, accepted.load(Ordering::Relaxed));
-    running.settle(&[Settled { tag: DeliveryTag::default(), how: SettleAs::Done }; 3]);
+    running.settle(&[Settled { tag: DeliveryTag::default(), how: Disposition::Ack }; 3]);
     assert_eq!(publisher.settled(), 3);
 }
 

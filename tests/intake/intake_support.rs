@@ -1,4 +1,5 @@
 //! A real nats-server on a free port, and an intake whose lanes a test reads itself.
+
 #![allow(deprecated, dead_code)]
 
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 //! told and while nobody reads them, and nothing unsettled is lost by it.
 
 use task_engine::edge::nats::{Assignment, NatsSettings};
-use task_engine::ports::SettleAs;
+use task_engine::ports::Disposition;
 
 use crate::jetstream_support::{
     NatsVersion, PATIENCE, Taking, ask, client, consumer, numbers, on_both_servers, publish, server, set_up,
@@ -61,7 +61,7 @@ fn a_consumer_of_the_old_policy_is_refused_and_changed_without_a_loss(version: N
     let events = taking.take_many(28);
     let of_one: Vec<u64> = numbers(&events).into_iter().filter(|number| *number < 900).collect();
     assert_eq!(of_one, (5..30).collect::<Vec<_>>(), "what was unsettled, and what was new, in order");
-    taking.settle(&events, SettleAs::Done);
+    taking.settle(&events, Disposition::Ack);
     until("all is acknowledged", || consumer(&client, "engine-1")["num_ack_pending"] == 0);
     taking.stop();
 }

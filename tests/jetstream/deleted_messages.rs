@@ -2,7 +2,7 @@
 //! in stream order, also from the middle; what a broker gives up is said.
 
 use task_engine::edge::nats::Assignment;
-use task_engine::ports::SettleAs;
+use task_engine::ports::Disposition;
 
 use crate::jetstream_support::{
     NatsVersion, Taking, ask, client, consumer, numbers, on_both_servers, publish, ready, until,
@@ -29,7 +29,7 @@ fn the_deletion_of_a_delivered_message_takes_nothing_along(version: NatsVersion)
     let second = Taking::start(&settings, 1);
     let events = second.take_many(102);
     assert_eq!(numbers(&events), (0..99).chain(100..103).collect::<Vec<_>>());
-    second.settle(&events, SettleAs::Done);
+    second.settle(&events, Disposition::Ack);
     until("all is acknowledged", || consumer(&client, "engine-1")["num_ack_pending"] == 0);
     second.stop();
 }
@@ -40,7 +40,7 @@ fn a_purge_takes_only_what_it_purged(version: NatsVersion) {
     let first = Taking::start(&settings, 1);
     publish(&client, "events.1", "s", 0..100);
     let events = first.take_many(100);
-    first.settle(&events[70..75], SettleAs::Done);
+    first.settle(&events[70..75], Disposition::Ack);
     until("five are acknowledged", || consumer(&client, "engine-1")["num_ack_pending"] == 95);
     drop(first);
     until("it is gone", || consumer(&client, "engine-1")["num_waiting"] == 0);
@@ -67,8 +67,8 @@ fn what_is_unsettled_in_the_middle_comes_again_in_order_and_first(version: NatsV
     let young = first.take_many(30);
     let holes = [3, 4, 17, 29];
     let settled: Vec<_> = old.iter().filter(|event| !holes.contains(&event.0)).copied().collect();
-    first.settle(&settled, SettleAs::Done);
-    first.settle(&young[10..], SettleAs::Done);
+    first.settle(&settled, Disposition::Ack);
+    first.settle(&young[10..], Disposition::Ack);
     until("most is acknowledged", || consumer(&client, "engine-1")["num_ack_pending"] == 14);
     drop(first);
     until("it is gone", || consumer(&client, "engine-1")["num_waiting"] == 0);

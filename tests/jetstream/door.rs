@@ -1,5 +1,7 @@
 //! A way to a server that can be shut: connections through it are refused, or hang, or go through.
 
+#![expect(clippy::disallowed_methods, reason = "a connection's lifetime is what the test is about")]
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};

@@ -6,7 +6,7 @@ use crate::jetstream_support::{
     NatsVersion, Taking, ask, client, consumer, event, numbers, on_both_servers, publish, ready, until,
 };
 use task_engine::edge::nats::Assignment;
-use task_engine::ports::{Health, SettleAs};
+use task_engine::ports::{Disposition, Health};
 
 fn nothing_is_pending(client: &nats::Connection, name: &str, last: u64) {
     until("all is acknowledged", || {
@@ -37,7 +37,7 @@ fn what_was_published_before_the_start_is_read_and_acknowledged(version: NatsVer
     let origin = taking.source.origin(events[9].1);
     assert_eq!((origin.subject.as_str(), origin.stream_sequence, origin.deliveries), ("events", Some(10), 1));
     assert!(origin.published_unix_nanos.is_some_and(|nanos| nanos > 1_600_000_000_000_000_000));
-    taking.settle(&events, SettleAs::Done);
+    taking.settle(&events, Disposition::Ack);
     nothing_is_pending(&client, "engine", 100);
     assert!(taking.take().is_empty());
     taking.stop();
@@ -61,12 +61,12 @@ fn partitions_are_acknowledged_one_by_one(version: NatsVersion) {
     events.sort_by_key(|event| std::cmp::Reverse(event.0));
     let first_of_2 = events.iter().position(|event| event.0 == 2).expect("it was published");
     let first_of_2 = events.remove(first_of_2);
-    taking.settle(&events, SettleAs::Done);
+    taking.settle(&events, Disposition::Ack);
     for (partition, last) in [(0, 17), (1, 18), (3, 20)] {
         nothing_is_pending(&client, &format!("engine-{partition}"), last);
     }
     assert_eq!(consumer(&client, "engine-2")["num_ack_pending"], 1, "only its first is not settled");
-    taking.settle(&[first_of_2], SettleAs::Done);
+    taking.settle(&[first_of_2], Disposition::Ack);
     nothing_is_pending(&client, "engine-2", 19);
     taking.stop();
 }
@@ -82,7 +82,7 @@ fn two_instances_of_a_queue_share_the_events(version: NatsVersion) {
         published += 20;
         for (instance, seen) in instances.iter().zip(&mut seen) {
             let events = instance.take();
-            instance.settle(&events, SettleAs::Done);
+            instance.settle(&events, Disposition::Ack);
             seen.extend(numbers(&events));
         }
         seen.iter().all(|seen| seen.len() > 20)
@@ -90,7 +90,7 @@ fn two_instances_of_a_queue_share_the_events(version: NatsVersion) {
     until("all have come", || {
         for (instance, seen) in instances.iter().zip(&mut seen) {
             let events = instance.take();
-            instance.settle(&events, SettleAs::Done);
+            instance.settle(&events, Disposition::Ack);
             seen.extend(numbers(&events));
         }
         seen[0].len() + seen[1].len() == published as usize
@@ -113,7 +113,7 @@ fn no_more_are_out_than_the_window_allows(version: NatsVersion) {
         let events = taking.take_many(1);
         assert!(events.len() <= 10, "{}", events.len());
         assert!(consumer(&client, "engine")["num_ack_pending"].as_u64().is_some_and(|out| out <= 20));
-        taking.settle(&events, SettleAs::Done);
+        taking.settle(&events, Disposition::Ack);
         all.extend(numbers(&events));
     }
     assert_eq!(all, (0..100).collect::<Vec<_>>());
@@ -134,7 +134,7 @@ fn an_event_larger_than_a_pull_stops_no_other(version: NatsVersion) {
     let taking = Taking::start(&settings, 1);
     let events = taking.take_many(8);
     assert_eq!(numbers(&events), (0..8).collect::<Vec<_>>());
-    taking.settle(&events, SettleAs::Done);
+    taking.settle(&events, Disposition::Ack);
     nothing_is_pending(&client, "small", 8);
     taking.stop();
 }
@@ -149,7 +149,7 @@ fn a_full_lane_stops_the_pulls_and_nothing_is_lost(version: NatsVersion) {
     let mut all = Vec::new();
     while all.len() < 2000 {
         let events = taking.take_many(1);
-        taking.settle(&events, SettleAs::Done);
+        taking.settle(&events, Disposition::Ack);
         all.extend(numbers(&events));
     }
     assert_eq!(all, (0..2000).collect::<Vec<_>>());

@@ -10,7 +10,7 @@ use crate::jetstream_support::{
 };
 use loadtest::servers::Nats;
 use task_engine::edge::nats::Assignment;
-use task_engine::ports::SettleAs;
+use task_engine::ports::Disposition;
 
 on_both_servers! {
     they_are_taken_from_a_queue
@@ -51,7 +51,7 @@ fn firsts(server: &Nats, taking: &Taking, name: &str) -> Vec<u64> {
     let mut firsts = Vec::new();
     until("all is acknowledged", || {
         let events = taking.take();
-        taking.settle(&events, SettleAs::Done);
+        taking.settle(&events, Disposition::Ack);
         for number in numbers(&events) {
             if !firsts.contains(&number) {
                 firsts.push(number);

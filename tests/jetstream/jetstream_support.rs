@@ -1,4 +1,5 @@
 //! A real nats-server with JetStream, and a source whose lanes a test reads and whose events it settles.
+
 #![allow(deprecated, dead_code)]
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use serde_json::Value;
 use task_engine::edge::nats::jetstream::setup::{MAX_AGE, SetupPlan, setup};
 use task_engine::edge::nats::{Assignment, JetStreamSettings, NatsSettings, NatsSource};
 use task_engine::ports::intake::{Intake, IntakeLane};
-use task_engine::ports::{DeliveryTag, Health, RunningSource, SettleAs, Settled, Source};
+use task_engine::ports::{DeliveryTag, Disposition, Health, RunningSource, Settled, Source};
 use testkit::events::session_and_number;
 
 pub use testkit::events::numbered as event;
@@ -21,8 +22,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const ACK_WAIT: Duration = Duration::from_secs(2);
 pub const PARTITIONS: u32 = 4;
 
-pub fn until(what: &str, holds: impl FnMut() -> bool) {
-    testkit::wait::eventually_within(PATIENCE, what, holds);
+pub fn until(what: &str, fenced: impl FnMut() -> bool) {
+    testkit::wait::eventually_within(PATIENCE, what, fenced);
 }
 
 /// Each of these tests on Debian's nats-server and on the current one.
@@ -161,7 +162,7 @@ impl Taking {
         all
     }
 
-    pub fn settle(&self, events: &[(u64, DeliveryTag)], how: SettleAs) {
+    pub fn settle(&self, events: &[(u64, DeliveryTag)], how: Disposition) {
         let settled: Vec<_> = events.iter().map(|&(_, tag)| Settled { tag, how }).collect();
         self.source.settle(&settled);
     }

@@ -2,7 +2,7 @@
 
 use loadtest::servers::NatsVersion;
 use task_engine::edge::nats::Assignment;
-use task_engine::ports::SettleAs;
+use task_engine::ports::Disposition;
 
 use crate::door::{Door, Way};
 use crate::jetstream_support::{ACK_WAIT, Taking, client, consumer, numbers, on_both_servers, publish, ready, until};
@@ -40,7 +40,7 @@ fn what_is_in_hand_is_not_handed_in_again(version: NatsVersion) {
             assert_eq!(numbers(&taken), [number], "{version:?}, {assignment:?}: handed in again");
             events.extend(taken);
         }
-        taking.settle(&events, SettleAs::Done);
+        taking.settle(&events, Disposition::Ack);
         until("all is acknowledged", || consumer(&client, durable)["num_ack_pending"] == 0);
         assert!(taking.take().is_empty());
         taking.stop();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use loadtest::servers::{Nats, NatsOptions};
 use task_engine::edge::nats::{Assignment, NatsSettings};
-use task_engine::ports::{Health, SettleAs};
+use task_engine::ports::{Disposition, Health};
 
 use crate::jetstream_support::{NatsVersion, Taking, consumer, on_both_servers, publish, set_up, settings, until};
 
@@ -46,7 +46,7 @@ fn takes_nothing(version: NatsVersion, rights: &str, words: &[&str]) {
     for _ in 0..300 {
         assert!(taking.intake.health() != Health::Ready, "ready although nothing can be settled");
         assert!(taking.take().is_empty(), "an event was taken");
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::park_timeout(Duration::from_millis(10));
     }
     let info = consumer(&client, "engine");
     assert_eq!((&info["num_ack_pending"], &info["delivered"]["consumer_seq"]), (&0.into(), &0.into()));
@@ -73,7 +73,7 @@ fn narrow_rights_are_enough(version: NatsVersion) {
     let taking = Taking::start(&engine, 1);
     let events = taking.take_many(3);
     taking.until_ready();
-    taking.settle(&events, SettleAs::Done);
+    taking.settle(&events, Disposition::Ack);
     until("all is acknowledged", || consumer(&client, "engine")["ack_floor"]["stream_seq"] == 3);
     let info = consumer(&client, "engine");
     assert_eq!((&info["num_redelivered"], &info["delivered"]["consumer_seq"]), (&0.into(), &3.into()));
@@ -99,19 +99,19 @@ fn a_right_that_is_taken_away_ends_the_pulls_until_it_is_back(version: NatsVersi
     let events = taking.take_many(3);
     grant(r#"{ deny: "$JS.ACK.>" }"#);
     reload();
-    std::thread::sleep(Duration::from_millis(500));
-    taking.settle(&events, SettleAs::Done);
+    std::thread::park_timeout(Duration::from_millis(500));
+    taking.settle(&events, Disposition::Ack);
     taking.until_waiting(&["user engine", "$JS.ACK.STREAM.engine.", "must be allowed"]);
     publish(&client, "events", "s", 3..6);
     for _ in 0..200 {
         assert!(taking.take().is_empty() && taking.intake.health() != Health::Ready);
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::park_timeout(Duration::from_millis(10));
     }
     grant(r#"{ allow: ">" }"#);
     reload();
     taking.until_ready();
     until("all is settled", || {
-        taking.settle(&taking.take(), SettleAs::Done);
+        taking.settle(&taking.take(), Disposition::Ack);
         consumer(&client, "engine")["ack_floor"]["stream_seq"] == 6
     });
     taking.stop();

@@ -9,7 +9,7 @@ use crate::jetstream_support::{
 };
 use loadtest::servers::{Nats, NatsOptions};
 use task_engine::edge::nats::{Assignment, NatsSettings};
-use task_engine::ports::SettleAs;
+use task_engine::ports::Disposition;
 
 on_both_servers! {
     a_missing_stream_is_waited_for
@@ -91,7 +91,7 @@ fn a_consumer_with_another_ack_policy_is_refused_and_one_with_another_window_use
     while all.len() < 30 {
         let events = taking.take_many(1);
         assert!(events.len() <= 7);
-        taking.settle(&events, SettleAs::Done);
+        taking.settle(&events, Disposition::Ack);
         all.extend(numbers(&events));
     }
     assert_eq!(all, (0..30).collect::<Vec<_>>());
@@ -149,7 +149,7 @@ fn a_deleted_consumer_is_made_again(version: NatsVersion) {
     publish(&client, "events", "s", 1..2);
     events.extend(taking.take_many(1));
     assert_eq!(numbers(&events), [0, 1], "what is in hand is delivered again, and is no second event");
-    taking.settle(&events, SettleAs::Done);
+    taking.settle(&events, Disposition::Ack);
     until("the new one knows that all is done", || {
         let info = consumer(&client, "engine");
         info["num_ack_pending"] == 0 && info["num_pending"] == 0
@@ -170,14 +170,14 @@ fn a_frozen_server_is_noticed_and_reading_goes_on_when_it_thaws(version: NatsVer
     let events = taking.take_many(3);
     server.stop().expect("frozen");
     taking.until_waiting(&["does not answer"]);
-    taking.settle(&events, SettleAs::Done);
+    taking.settle(&events, Disposition::Ack);
     server.cont().expect("thawed");
     taking.until_ready();
     publish(&client, "events", "s", 3..6);
     let mut all = numbers(&events);
     until("the new ones", || {
         let events = taking.take();
-        taking.settle(&events, SettleAs::Done);
+        taking.settle(&events, Disposition::Ack);
         all.extend(numbers(&events));
         all.contains(&5)
     });

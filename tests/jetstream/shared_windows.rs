@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use task_engine::edge::nats::Assignment;
-use task_engine::ports::SettleAs;
+use task_engine::ports::Disposition;
 
 use crate::jetstream_support::{
     NatsVersion, PATIENCE, Taking, client, consumer, on_both_servers, publish, ready, until,
@@ -30,7 +30,7 @@ fn fill(client: &nats::Connection, instances: &[&Taking], numbers: std::ops::Ran
     until("all is settled", || {
         for (instance, taken) in instances.iter().zip(&mut taken) {
             taken.extend(instance.take());
-            instance.settle(&std::mem::take(taken), SettleAs::Done);
+            instance.settle(&std::mem::take(taken), Disposition::Ack);
         }
         let info = consumer(client, "shared");
         info["num_ack_pending"] == 0 && info["num_pending"] == 0
@@ -70,7 +70,7 @@ fn two_instances_hold_half_each_and_one_holds_all(version: NatsVersion) {
         }
         let count = taken.len();
         until("all is settled", || {
-            first.settle(&std::mem::take(&mut taken), SettleAs::Done);
+            first.settle(&std::mem::take(&mut taken), Disposition::Ack);
             taken.extend(first.take());
             let info = consumer(&client, "shared");
             info["num_ack_pending"] == 0 && info["num_pending"] == 0

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use task_engine::edge::nats::Assignment;
-use task_engine::ports::SettleAs;
+use task_engine::ports::Disposition;
 
 use crate::door::{Door, Way};
 use crate::jetstream_support::{NatsVersion, Taking, client, consumer, on_both_servers, publish, ready, until};
@@ -38,7 +38,7 @@ fn a_connection_that_is_dropped_each_time_is_not_dialled_without_a_break(version
     // Half of `reconnect_wait` at the least lies between two.
     assert!((2..=14).contains(&tries), "{tries} tries in {COUNTED:?}");
     door.set(Way::Open);
-    taking.settle(&events, SettleAs::Done);
+    taking.settle(&events, Disposition::Ack);
     until("all is acknowledged", || consumer(&client, "engine")["num_ack_pending"] == 0);
     taking.intake.open();
     taking.until_ready();

@@ -8,7 +8,7 @@ use crate::jetstream_support::{
     ACK_WAIT, NatsVersion, Taking, client, consumer, numbers, on_both_servers, publish, ready, until,
 };
 use task_engine::edge::nats::Assignment;
-use task_engine::ports::SettleAs;
+use task_engine::ports::Disposition;
 
 on_both_servers! {
     a_successor_gets_what_a_crash_left_in_order_and_then_the_new
@@ -28,7 +28,7 @@ fn a_successor_gets_what_a_crash_left_in_order_and_then_the_new(version: NatsVer
     let first = Taking::start(&settings, 1);
     publish(&client, "events.1", "s", 0..20);
     let events = first.take_many(20);
-    first.settle(&events[..5], SettleAs::Done);
+    first.settle(&events[..5], Disposition::Ack);
     until("five are acknowledged", || consumer(&client, "engine-1")["ack_floor"]["stream_seq"] == 5);
     // Without a stop and a finish nothing is given back, as in a crash.
     drop(first);
@@ -42,7 +42,7 @@ fn a_successor_gets_what_a_crash_left_in_order_and_then_the_new(version: NatsVer
     assert_eq!(numbers(&events), (5..30).collect::<Vec<_>>());
     assert_eq!(second.source.origin(events[0].1).deliveries, 2);
     assert_eq!(second.source.origin(events[24].1).deliveries, 1);
-    second.settle(&events, SettleAs::Done);
+    second.settle(&events, Disposition::Ack);
     until("all is acknowledged", || consumer(&client, "engine-1")["num_ack_pending"] == 0);
     second.stop();
 }
@@ -55,7 +55,7 @@ fn a_clean_stop_leaves_nothing_to_wait_for(version: NatsVersion) {
     let mut events = first.take_many(1);
     first.source.stop();
     events.extend(first.take());
-    first.settle(&events, SettleAs::Done);
+    first.settle(&events, Disposition::Ack);
     first.source.finish();
     publish(&client, "events.1", "s", 200..201);
     let info = consumer(&client, "engine-1");
@@ -106,8 +106,8 @@ fn what_is_in_work_is_not_delivered_again(version: NatsVersion) {
         Instant::now() > until_then
     });
     assert_eq!(consumer(&client, "engine")["num_redelivered"], 0);
-    slow.settle(&events, SettleAs::Done);
-    other.settle(&others, SettleAs::Done);
+    slow.settle(&events, Disposition::Ack);
+    other.settle(&others, Disposition::Ack);
     until("all is acknowledged", || consumer(&client, "engine")["num_ack_pending"] == 0);
     slow.stop();
     other.stop();
@@ -129,7 +129,7 @@ fn a_full_window_in_work_is_not_delivered_again(version: NatsVersion) {
         Instant::now() > until_then
     });
     assert_eq!(consumer(&client, "wide")["num_redelivered"], 0);
-    taking.settle(&events, SettleAs::Done);
+    taking.settle(&events, Disposition::Ack);
     until("all is acknowledged", || consumer(&client, "wide")["num_ack_pending"] == 0);
     taking.stop();
 }
@@ -141,7 +141,7 @@ fn what_another_took_comes_again_and_then_all_is_acknowledged(version: NatsVersi
     let taking = Taking::start(&settings, 1);
     publish(&client, "events.1", "s", 0..1);
     let mut events = taking.take_many(1);
-    taking.settle(&events, SettleAs::Done);
+    taking.settle(&events, Disposition::Ack);
     until("one is acknowledged", || consumer(&client, "engine-1")["ack_floor"]["stream_seq"] == 1);
     let inbox = client.new_inbox();
     let foreign = client.subscribe(&inbox).expect("a subscription");
@@ -153,12 +153,12 @@ fn what_another_took_comes_again_and_then_all_is_acknowledged(version: NatsVersi
     assert_eq!(events.iter().filter(|event| event.0 == number).count(), 1, "it came again");
     let before: Vec<_> = events.iter().copied().filter(|event| event.0 <= number).collect();
     let behind: Vec<_> = events.iter().copied().filter(|event| event.0 > number).collect();
-    taking.settle(&before, SettleAs::Done);
+    taking.settle(&before, Disposition::Ack);
     until("up to it", || consumer(&client, "engine-1")["ack_floor"]["stream_seq"] == number + 1);
-    taking.settle(&behind, SettleAs::Done);
+    taking.settle(&behind, Disposition::Ack);
     until("all is acknowledged", || {
         let again = taking.take();
-        taking.settle(&again, SettleAs::Done);
+        taking.settle(&again, Disposition::Ack);
         consumer(&client, "engine-1")["num_ack_pending"] == 0
     });
     taking.stop();
@@ -173,9 +173,9 @@ fn what_is_given_back_comes_soon_and_what_is_terminated_never(version: NatsVersi
     let first = Taking::start(&settings, 1);
     publish(&client, "events", "s", 0..6);
     let events = first.take_many(6);
-    first.settle(&events[..2], SettleAs::Terminated);
+    first.settle(&events[..2], Disposition::Term);
     first.source.stop();
-    first.settle(&events[2..4], SettleAs::GivenBack);
+    first.settle(&events[2..4], Disposition::Nak);
     // 4 and 5 never got a word of the engine.
     first.source.finish();
     let second = Taking::start(&settings, 1);
@@ -192,10 +192,10 @@ fn given_back_partitions_keep_their_order(version: NatsVersion) {
     let first = Taking::start(&settings, 1);
     publish(&client, "events.3", "s", 0..10);
     let events = first.take_many(10);
-    first.settle(&events[..3], SettleAs::Done);
+    first.settle(&events[..3], Disposition::Ack);
     first.source.stop();
-    first.settle(&events[5..8], SettleAs::GivenBack);
-    first.settle(&events[8..], SettleAs::Terminated);
+    first.settle(&events[5..8], Disposition::Nak);
+    first.settle(&events[8..], Disposition::Term);
     first.source.finish();
     assert_eq!(consumer(&client, "engine-3")["ack_floor"]["stream_seq"], 3);
     publish(&client, "events.3", "s", 10..15);
@@ -219,7 +219,7 @@ fn a_killed_server_loses_nothing_and_keeps_the_order(version: NatsVersion) {
                 seen.len() + open.len() >= (round * 100 + 50) as usize
             });
             let rest = open.split_off(open.len() / 2);
-            taking.settle(&open, SettleAs::Done);
+            taking.settle(&open, Disposition::Ack);
             seen.extend(numbers(&std::mem::replace(&mut open, rest)));
             server.kill9();
             taking.until_waiting(&["check"]);
@@ -230,7 +230,7 @@ fn a_killed_server_loses_nothing_and_keeps_the_order(version: NatsVersion) {
         let name = if assignment == Assignment::Queue { "engine" } else { "engine-2" };
         until("all is acknowledged", || {
             open.extend(taking.take());
-            taking.settle(&open, SettleAs::Done);
+            taking.settle(&open, Disposition::Ack);
             seen.extend(numbers(&std::mem::take(&mut open)));
             let info = consumer(&client, name);
             info["num_ack_pending"] == 0 && info["num_pending"] == 0

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 use task_engine::edge::nats::Assignment;
-use task_engine::ports::SettleAs;
+use task_engine::ports::Disposition;
 
 use crate::jetstream_support::{
     NatsVersion, Taking, ask, client, consumer, numbers, on_both_servers, publish, ready, server, settings, until,
@@ -51,7 +51,7 @@ fn a_subject_that_is_taken_out_of_the_stream_is_noticed(version: NatsVersion) {
     let events = taking.take_many(2);
     stream(&client, "UPDATE", &["other"]);
     taking.until_waiting(&[&server.addr(), "stream STREAM takes other, and events is needed"]);
-    taking.settle(&events, SettleAs::Done);
+    taking.settle(&events, Disposition::Ack);
     until("what was out is acknowledged all the same", || consumer(&client, "engine")["num_ack_pending"] == 0);
     stream(&client, "UPDATE", &["events"]);
     taking.until_ready();

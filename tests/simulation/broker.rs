@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use task_engine::model::ids::Nanos;
-use task_engine::ports::{DeliveryTag, SettleAs, Settled};
+use task_engine::ports::{DeliveryTag, Disposition, Settled};
 
 use task_engine::push::facts::Input;
 
@@ -95,7 +95,7 @@ impl World {
         self.oracle.settled(number, settled.how, self.now);
         self.trace.line(self.now, || format!("tag {number} is settled: {:?}", settled.how));
         match settled.how {
-            SettleAs::GivenBack => {
+            Disposition::Nak => {
                 assert!(
                     self.is_cut_off || self.retreat_until.is_some(),
                     "tag {number} was given back without a reason"
@@ -103,8 +103,8 @@ impl World {
                 self.broker.kept.insert(entry);
                 return;
             }
-            SettleAs::Done => self.check_all_have_it(entry),
-            SettleAs::Terminated => {
+            Disposition::Ack => self.check_all_have_it(entry),
+            Disposition::Term => {
                 let payload = &self.broker.entries[entry].payload;
                 assert!(self.has_letter(payload, None), "tag {number} was terminated without a dead letter");
             }

@@ -163,7 +163,7 @@ impl World {
             match &answer {
                 Ok(()) => self.keeping.told[shard].letters += 1,
                 Err(LookupError::Rejected(_)) => self.keeping.told[shard].lost += 1,
-                Err(LookupError::Unavailable(_)) => {}
+                Err(LookupError::NotReached(_) | LookupError::Unavailable(_)) => {}
             }
             self.feed(shard, Input::Buried { ask, answer });
         }
@@ -177,7 +177,12 @@ impl World {
             return Err(LookupError::Rejected("Data too long for column 'owner_username'".into()));
         }
         if self.now < self.keeping.inbox_away_until || self.ask_fault(30) {
-            return Err(LookupError::Unavailable("the inbox is away".into()));
+            let why = "the inbox is away".into();
+            return Err(if self.rng.chance(500) {
+                LookupError::NotReached(why)
+            } else {
+                LookupError::Unavailable(why)
+            });
         }
         if rows.users.is_empty() {
             return Ok(NameList::new());

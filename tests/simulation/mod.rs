@@ -15,7 +15,7 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use task_engine::model::outcome::{EventEnd, RecipientEnd};
+use task_engine::model::outcome::{EventOutcome, RecipientOutcome};
 use task_engine::push::Push;
 use task_engine::push::facts::Input;
 
@@ -29,10 +29,10 @@ use world::{MILLI, World};
 pub struct Tally {
     /// Events taken.
     pub events: u64,
-    /// Events by end, in the order of [`EventEnd::ALL`].
-    pub event_ends: [u64; EventEnd::COUNT],
-    /// Recipients by end, in the order of [`RecipientEnd::ALL`].
-    pub recipient_ends: [u64; RecipientEnd::COUNT],
+    /// Events by end, in the order of [`EventOutcome::ALL`].
+    pub event_ends: [u64; EventOutcome::COUNT],
+    /// Recipients by end, in the order of [`RecipientOutcome::ALL`].
+    pub recipient_ends: [u64; RecipientOutcome::COUNT],
     /// Streams that broke, answers that did not fit, recipients sent again, recipients whose route was asked again.
     pub troubles: [u64; 4],
     /// Engines that were killed or cut off.
@@ -169,9 +169,12 @@ fn cut_off(world: &mut World) {
     }
     let mut of_this_engine = world.oracle.tags.iter().filter(|tag| tag.is_taken && !tag.is_dead);
     assert!(of_this_engine.all(|tag| tag.is_settled), "each event is settled or given back");
-    let given_back = world.events_ended(EventEnd::CutByStop) + world.events_ended(EventEnd::GivenBack);
+    let given_back = world.events_ended(EventOutcome::CutByStop) + world.events_ended(EventOutcome::GivenBack);
     assert_eq!(world.oracle.given_back, given_back, "what was cut off is given back, and nothing else");
-    assert!(world.recipients_ended(RecipientEnd::Delivered) <= world.oracle.answered_ok, "delivered means answered");
+    assert!(
+        world.recipients_ended(RecipientOutcome::Delivered) <= world.oracle.answered_ok,
+        "delivered means answered"
+    );
     world.restart();
     calm_down(world);
     stop(world);
@@ -182,23 +185,23 @@ fn check_ends(world: &World) {
         assert!(tag.is_dead || (tag.is_taken && tag.is_settled), "tag {number} was never settled");
     }
     assert!(world.is_stream_settled(), "the stream is settled");
-    assert_eq!(world.oracle.given_back, world.events_ended(EventEnd::GivenBack), "what was given back is counted");
-    let delivered = world.recipients_ended(RecipientEnd::Delivered);
+    assert_eq!(world.oracle.given_back, world.events_ended(EventOutcome::GivenBack), "what was given back is counted");
+    let delivered = world.recipients_ended(RecipientOutcome::Delivered);
     assert_eq!(delivered, world.oracle.answered_ok, "delivered is what gateways answered for");
-    let bad = [EventEnd::Undecodable, EventEnd::NoSessionId, EventEnd::LongSessionId];
+    let bad = [EventOutcome::Undecodable, EventOutcome::NoSessionId, EventOutcome::LongSessionId];
     let bad = bad.into_iter().map(|end| world.events_ended(end)).sum::<u64>();
-    let lost = world.events_ended(EventEnd::DeadLetterLost);
+    let lost = world.events_ended(EventOutcome::DeadLetterLost);
     let is_all_bad = bad <= world.bad_taken && world.bad_taken <= bad + lost;
     assert!(is_all_bad, "what can never be pushed is refused, and nothing else");
-    assert_eq!(world.events_ended(EventEnd::CutByStop) + world.recipients_ended(RecipientEnd::CutByStop), 0);
+    assert_eq!(world.events_ended(EventOutcome::CutByStop) + world.recipients_ended(RecipientOutcome::CutByStop), 0);
     let backlog = world.shards.iter().flat_map(Push::outboxes).map(|outbox| outbox.backlog()).sum::<usize>();
     assert_eq!(backlog, 0, "no outbox holds anything");
     let held = world.shards.iter().map(|push| (push.payload_bytes_in_flight(), push.recipients_in_flight()));
     assert!(held.into_iter().all(|held| held == (0, 0)), "nothing is counted that is not there");
     if world.plan.max_retry > 0 && world.plan.roughness == 0 {
-        assert_eq!(world.events_ended(EventEnd::LookupFailed), 0, "no lookup was refused");
+        assert_eq!(world.events_ended(EventOutcome::LookupFailed), 0, "no lookup was refused");
     }
     if world.plan.roughness == 0 && world.plan.events_window() == usize::MAX {
-        assert_eq!(world.recipients_ended(RecipientEnd::OutboxFull), 0);
+        assert_eq!(world.recipients_ended(RecipientOutcome::OutboxFull), 0);
     }
 }

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use task_engine::model::ids::Nanos;
 use task_engine::model::proto::gateway::PushMessage;
-use task_engine::ports::SettleAs;
+use task_engine::ports::Disposition;
 
 /// How often a push may be written to streams that answer what does not fit: at the front of its gateway's queue it is counted out,
 /// behind others it goes with them only as they are answered, and a user who moves may meet two such gateways.
@@ -136,6 +136,8 @@ pub struct Oracle {
     pub conn_did_not_fit: Vec<bool>,
     /// Recipients that gateways answered for without an error, as far as the core heard of it.
     pub answered_ok: u64,
+    /// The next answers that the core reads are for recipients that it had ended as late: they may have been told elsewhere.
+    pub late_answers: u64,
     /// Tags that this engine gave back.
     pub given_back: u64,
     deliveries: HashMap<(usize, usize), Delivery>,
@@ -160,6 +162,7 @@ impl Oracle {
             conn_is_over: Vec::new(),
             conn_did_not_fit: Vec::new(),
             answered_ok: 0,
+            late_answers: 0,
             given_back: 0,
             deliveries: HashMap::new(),
             refused_at: HashMap::new(),
@@ -280,24 +283,24 @@ impl Oracle {
     }
 
     /// A tag was settled.
-    pub fn settled(&mut self, number: u64, how: SettleAs, now: Nanos) {
+    pub fn settled(&mut self, number: u64, how: Disposition, now: Nanos) {
         let tag = &mut self.tags[number as usize];
         assert!(tag.is_taken, "tag {number} was settled before it was taken");
         tag.settlements += 1;
         assert!(tag.settlements <= tag.hand_ins, "tag {number} was settled more often than it was handed in");
         assert!(!tag.is_dead, "tag {number} was settled by an engine that is gone");
         tag.is_settled = true;
-        self.given_back += u64::from(how == SettleAs::GivenBack);
+        self.given_back += u64::from(how == Disposition::Nak);
         if std::mem::take(&mut tag.is_turned_away) {
-            return assert_eq!(how, SettleAs::GivenBack, "tag {number} was not taken");
+            return assert_eq!(how, Disposition::Nak, "tag {number} was not taken");
         }
         if let Some((event, take)) = tag.event {
             if self.events[event].take != take {
                 // It was taken anew before the end of the first was heard: not after it was pushed and done.
                 let is_pushed = self.deliveries.iter().any(|((of, _), known)| *of == event && known.take == take);
-                return assert!(how != SettleAs::Done || !is_pushed, "event {event} was done, and taken anew");
+                return assert!(how != Disposition::Ack || !is_pushed, "event {event} was done, and taken anew");
             }
-            let is_unpushed = how == SettleAs::GivenBack && !self.is_pushed(event);
+            let is_unpushed = how == Disposition::Nak && !self.is_pushed(event);
             // Whom it owed a row only may get it after what others of its session were pushed meanwhile.
             let session = self.events[event].session;
             let pushed = self.firsts.iter().filter(|((of, _), _)| *of == session).flat_map(|(_, firsts)| firsts);
@@ -309,7 +312,7 @@ impl Oracle {
             }
             event.is_settled = true;
             event.settled_at = now;
-            event.is_done = how == SettleAs::Done;
+            event.is_done = how == Disposition::Ack;
             self.slow_sessions[event.session] |= now.since(event.arrived) >= self.timeout;
         }
     }
@@ -402,8 +405,13 @@ impl Oracle {
         if answer.outcome != Outcome::Delivered {
             return;
         }
-        self.answered_ok += 1;
         let delivery = self.deliveries.get_mut(&(answer.event, answer.user)).expect("it was delivered");
+        if self.late_answers > 0 {
+            self.late_answers -= 1;
+            delivery.was_answered = true;
+            return;
+        }
+        self.answered_ok += 1;
         assert!(!delivery.is_answered, "event {} for user {} was answered twice", answer.event, answer.user);
         (delivery.is_answered, delivery.was_answered) = (true, true);
     }

@@ -303,7 +303,8 @@ impl World {
         let asked = self.member_asks[at].sessions.iter().map(|id| self.session_of[&**id]).collect::<Vec<_>>();
         let answer = self.answer_members(at, &asked);
         let asked_at = self.member_asks[at].asked_at;
-        if answer.is_err() || answer.as_ref().is_ok_and(|lists| lists.len() != asked.len()) {
+        let is_reached = !matches!(answer, Err(LookupError::NotReached(_)));
+        if (answer.is_err() && is_reached) || answer.as_ref().is_ok_and(|lists| lists.len() != asked.len()) {
             let cause = match self.now < self.outages.members_until {
                 true => self.outages.count,
                 // Nobody else's.
@@ -326,7 +327,12 @@ impl World {
             return Err(self.outage());
         }
         if self.fault(Fault::Lookups, 20) {
-            return Err(LookupError::Unavailable("members are away".into()));
+            let why = "members are away".into();
+            return Err(if self.rng.chance(500) {
+                LookupError::NotReached(why)
+            } else {
+                LookupError::Unavailable(why)
+            });
         }
         if let Some(cursed) = asked.iter().find(|session| self.sessions[**session].is_cursed) {
             if cursed % 2 == 0 {

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use bytes::Bytes;
 use task_engine::model::ids::{Nanos, ShardId};
 use task_engine::model::limits::SLOW_GATEWAY_TIMEOUTS;
-use task_engine::model::outcome::{EventEnd, RecipientEnd};
+use task_engine::model::outcome::{EventOutcome, RecipientOutcome};
 use task_engine::ports::DeliveryTag;
 use task_engine::push::Push;
 use task_engine::push::facts::{AskNo, Input, Output, Queue};
@@ -329,12 +329,12 @@ impl World {
     }
 
     /// How many recipients ended so, on all shards.
-    pub fn recipients_ended(&self, end: RecipientEnd) -> u64 {
+    pub fn recipients_ended(&self, end: RecipientOutcome) -> u64 {
         self.shards.iter().map(|push| push.counts().recipients_ended[end as usize]).sum()
     }
 
     /// How many events ended so, on all shards.
-    pub fn events_ended(&self, end: EventEnd) -> u64 {
+    pub fn events_ended(&self, end: EventOutcome) -> u64 {
         self.shards.iter().map(|push| push.counts().events_ended[end as usize]).sum()
     }
 

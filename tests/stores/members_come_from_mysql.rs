@@ -42,7 +42,7 @@ fn executed(server: &Maria) -> u64 {
 
 fn why(settings: MysqlSettings) -> String {
     match MysqlMembers::new(settings).open().members(&ids(&["s"])) {
-        Err(LookupError::Unavailable(why)) => why,
+        Err(LookupError::NotReached(why) | LookupError::Unavailable(why)) => why,
         other => panic!("not unavailable: {other:?}"),
     }
 }

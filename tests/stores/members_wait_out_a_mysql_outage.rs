@@ -44,7 +44,7 @@ impl Asker {
 
     fn refusal(&mut self) -> String {
         match self.ask() {
-            Err(LookupError::Unavailable(why)) => why,
+            Err(LookupError::NotReached(why) | LookupError::Unavailable(why)) => why,
             other => panic!("not unavailable: {other:?}"),
         }
     }

@@ -6,15 +6,9 @@ const FILE_LINES_MAX: usize = 450;
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// Longer files, and their lines.
-const FILES: [(&str, usize); 5] = [
-    ("loadtest/src/trial.rs", 475),
-    ("src/ports/registry.rs", 460),
-    ("src/push.rs", 497),
-    ("src/push/inbox/pieces.rs", 459),
-    ("src/shard/pump.rs", 478),
-];
+const FILES: [(&str, usize); 2] = [("loadtest/src/trial.rs", 475), ("src/ports/registry.rs", 460)];
 /// Longer functions: file, name, lines.
-const FUNCTIONS: [(&str, &str, usize); 1] = [("src/engine.rs", "start", 76)];
+const FUNCTIONS: [(&str, &str, usize); 1] = [("src/engine.rs", "start", 72)];
 
 const FOLDERS: [&str; 5] = ["src", "tests", "benches", "loadtest", "testkit"];
 

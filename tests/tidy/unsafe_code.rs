@@ -3,7 +3,7 @@
 use crate::source::read;
 
 /// File, how often the word may stand there, and why it must. The list may only get shorter.
-const NAMED: [(&str, usize, &str); 16] = [
+const NAMED: [(&str, usize, &str); 11] = [
     ("benches/support/allocations.rs", 9, "an allocator that counts is an unsafe trait"),
     ("benches/support/hop.rs", 1, "a name that callgrind finds"),
     ("benches/support/world.rs", 1, "a name that callgrind finds"),
@@ -12,14 +12,10 @@ const NAMED: [(&str, usize, &str); 16] = [
         10,
         "an allocator that counts is an unsafe trait, and it asks for its thread's name without allocating",
     ),
-    ("loadtest/src/page.rs", 2, "sigwait has no safe call"),
     ("loadtest/src/servers.rs", 1, "a child's death signal is set between fork and exec"),
-    ("src/edge/dead_letters/append_tests.rs", 1, "a limit of file size for one thread"),
-    ("src/edge/dead_letters/file.rs", 1, "flock; std's File::try_lock is to take its place"),
     ("src/edge/gateway/io.rs", 4, "glommio gives no borrow of its sockets, and its send has no scatter and gather"),
     ("src/edge/socket.rs", 1, "glommio gives no borrow of its sockets"),
     ("src/model/prefetch.rs", 1, "a prefetch instruction"),
-    ("src/shard/cores.rs", 2, "sched_getaffinity; rustix has it"),
     ("src/shard/uring_check.rs", 6, "io_uring is tried before glommio needs it"),
     ("src/telemetry/metrics/process.rs", 1, "getrusage; rustix has none"),
     (
@@ -27,7 +23,6 @@ const NAMED: [(&str, usize, &str); 16] = [
         3,
         "what a machine lacks is taken from a child between fork and exec",
     ),
-    ("tests/engine/signals.rs", 1, "mkfifo"),
 ];
 
 #[test]

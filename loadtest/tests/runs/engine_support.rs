@@ -24,6 +24,7 @@ pub struct Bed {
     pub etcd: Etcd,
     pub log: Arc<Log>,
     pub gateways: Vec<Gateway>,
+    _beside_others: std::sync::RwLockReadGuard<'static, ()>,
 }
 
 impl Bed {
@@ -34,6 +35,7 @@ impl Bed {
             Gateway::start(GatewayOptions::new(format!("g{number}"), log.clone()).protocols(*protocols)).unwrap()
         };
         let bed = Self {
+            _beside_others: crate::MEASURED.read().unwrap_or_else(std::sync::PoisonError::into_inner),
             nats: Nats::start(&NatsOptions::default()).unwrap(),
             redis: Redis::start(&RedisOptions { password: "geheim".into(), ..Default::default() }).unwrap(),
             maria: Maria::start().unwrap(),

@@ -7,6 +7,7 @@ use loadtest::result::RunResult;
 /// Runs `loadtest run` with these arguments in a folder of its own; it must end well.
 pub fn run(arguments: &[&str]) -> (RunResult, String) {
     let folder = tempfile::tempdir().expect("a folder");
+    let _alone = crate::MEASURED.write().unwrap_or_else(std::sync::PoisonError::into_inner);
     let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
         .arg("run")
         .args(arguments)

@@ -8,12 +8,11 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::letter::Kept;
+use super::letter::StoredLetter;
 
 /// How long another process may hold the lock.
 const LOCK_DEADLINE: Duration = Duration::from_secs(5);
@@ -86,7 +85,7 @@ impl LetterFile {
     ///
     /// # Errors
     /// See [`FileError`]; the file is as it was then.
-    pub fn append(&self, letters: &[Kept]) -> Result<(), FileError> {
+    pub fn append(&self, letters: &[StoredLetter]) -> Result<(), FileError> {
         let mut bytes = Vec::new();
         for letter in letters {
             serde_json::to_writer(&mut bytes, letter).map_err(|error| self.failed("cannot be written", &error))?;
@@ -117,7 +116,7 @@ impl LetterFile {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn read(&self, mut each: impl FnMut(Kept)) -> Result<ReadNotes, FileError> {
+    pub fn read(&self, mut each: impl FnMut(StoredLetter)) -> Result<ReadNotes, FileError> {
         let Some((file, _)) = self.locked(false)? else { return Ok(ReadNotes::default()) };
         self.read_lines(file, |_, letter| {
             if let Some(letter) = letter {
@@ -142,7 +141,7 @@ impl LetterFile {
         self.remove_those(|letter| keys.get(&letter.key).is_some_and(|until| letter.last_unix_nanos <= *until))
     }
 
-    fn remove_those(&self, is_one: impl Fn(&Kept) -> bool) -> Result<u64, FileError> {
+    fn remove_those(&self, is_one: impl Fn(&StoredLetter) -> bool) -> Result<u64, FileError> {
         let Some((file, _)) = self.locked(false)? else { return Ok(0) };
         let mut beside = self.path.clone().into_os_string();
         beside.push(".new");
@@ -169,7 +168,11 @@ impl LetterFile {
         Ok(removed)
     }
 
-    fn read_lines(&self, file: File, mut each: impl FnMut(&[u8], Option<Kept>)) -> Result<ReadNotes, FileError> {
+    fn read_lines(
+        &self,
+        file: File,
+        mut each: impl FnMut(&[u8], Option<StoredLetter>),
+    ) -> Result<ReadNotes, FileError> {
         let mut notes = ReadNotes::default();
         let mut reader = BufReader::new(file);
         reader.rewind().map_err(|error| self.failed("cannot be read", &error))?;
@@ -183,7 +186,7 @@ impl LetterFile {
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            let letter = serde_json::from_slice::<Kept>(&line).ok();
+            let letter = serde_json::from_slice::<StoredLetter>(&line).ok();
             notes.broken_lines += u64::from(letter.is_none());
             each(&line, letter);
         }
@@ -199,9 +202,7 @@ impl LetterFile {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !make => return Ok(None),
                 Err(error) => return Err(self.failed("cannot be opened", &error)),
             };
-            // SAFETY: a plain system call on a descriptor that `file` holds open.
-            let is_locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0;
-            if is_locked && self.is_still(&file) {
+            if file.try_lock().is_ok() && self.is_still(&file) {
                 return Ok(Some((file, is_new)));
             }
             if Instant::now() > deadline {

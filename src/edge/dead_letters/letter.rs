@@ -17,7 +17,7 @@ pub const MSG_ID: &str = "Nats-Msg-Id";
 
 /// A letter that is kept. Times are nanoseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct StoredLetter {
     /// Its stable key: equal for the same event, reason and recipient.
     pub key: String,
     /// Why.
@@ -43,7 +43,7 @@ pub struct Kept {
     pub payload: Bytes,
 }
 
-impl Kept {
+impl StoredLetter {
     /// What is kept of a letter now.
     pub fn of(letter: &DeadLetter, origin: &Origin, now_unix_nanos: u64) -> Self {
         let recipient = letter.recipient.as_deref().map(str::to_owned);
@@ -197,13 +197,13 @@ mod tests {
             published_unix_nanos: Some(1_700_000_000_000_000_001),
         };
         for recipient in [None, Some(" o'brien\u{7f}\n ")] {
-            let kept = Kept::of(&letter(b"\xff\x00\r\n", recipient), &origin, 1_800_000_000_000_000_002);
+            let kept = StoredLetter::of(&letter(b"\xff\x00\r\n", recipient), &origin, 1_800_000_000_000_000_002);
             let block: String = kept.headers().iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
             assert_eq!(block.lines().count(), 9 + usize::from(recipient.is_some()), "{block}");
-            assert_eq!(Kept::read(&format!("NATS/1.0\r\n{block}\r\n"), kept.payload.clone()), kept);
+            assert_eq!(StoredLetter::read(&format!("NATS/1.0\r\n{block}\r\n"), kept.payload.clone()), kept);
             let line = serde_json::to_string(&kept).expect("it is JSON");
             assert!(!line.contains('\n'));
-            assert_eq!(serde_json::from_str::<Kept>(&line).expect("it is read again"), kept);
+            assert_eq!(serde_json::from_str::<StoredLetter>(&line).expect("it is read again"), kept);
         }
     }
 
@@ -211,7 +211,7 @@ mod tests {
     fn the_key_is_the_same_for_the_same_letter_only() {
         let key = |payload, recipient, sequence| {
             let origin = Origin { stream_sequence: sequence, ..Origin::default() };
-            Kept::of(&letter(payload, recipient), &origin, 1).key
+            StoredLetter::of(&letter(payload, recipient), &origin, 1).key
         };
         let first = key(b"a", None, Some(1));
         assert_eq!(first, key(b"a", None, Some(1)));
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn a_long_detail_is_cut_between_characters() {
         let long = DeadLetter { detail: "\u{1f600}".repeat(1000), ..letter(b"", None) };
-        let kept = Kept::of(&long, &Origin::default(), 1);
+        let kept = StoredLetter::of(&long, &Origin::default(), 1);
         assert_eq!(kept.detail, "\u{1f600}".repeat(DETAIL_BYTES_MAX / 4));
         assert_eq!(cut("a\u{e9}", 2), "a");
     }

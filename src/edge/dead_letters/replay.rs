@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::letter::Kept;
+use super::letter::StoredLetter;
 use crate::config::Assignment;
 use crate::model::ids::Partition;
 use crate::model::limits::REPEAT_WINDOW_AGE;
@@ -35,7 +35,7 @@ pub(crate) struct Replay {
 
 impl Replay {
     /// Of this letter, which is known by `key`; the error says why it has to stay.
-    pub(crate) fn of(letter: &Kept, key: &str, for_everyone: bool, now: SystemTime) -> Result<Self, String> {
+    pub(crate) fn of(letter: &StoredLetter, key: &str, for_everyone: bool, now: SystemTime) -> Result<Self, String> {
         let named = only_usernames(&letter.payload);
         let is_for_some = letter.recipient.is_some() || !named.is_empty();
         if for_everyone && is_for_some {
@@ -101,7 +101,7 @@ fn only_for(payload: &[u8], recipient: &str) -> Option<Vec<u8>> {
 /// A letter about some recipients is of an event that was settled: as long as the engine remembers that, the event would be
 /// settled again without a push when it comes for everyone, and the letter would be gone. For those recipients alone it is
 /// never a repeat. What is in the dead letters as a whole is not remembered.
-fn wait_before_replay(letter: &Kept, now: SystemTime) -> Option<Duration> {
+fn wait_before_replay(letter: &StoredLetter, now: SystemTime) -> Option<Duration> {
     let buried = SystemTime::UNIX_EPOCH + Duration::from_nanos(letter.last_unix_nanos);
     let age = now.duration_since(buried).unwrap_or_default();
     (REPEAT_WINDOW_AGE + SETTLE_GRACE).checked_sub(age).filter(|wait| !wait.is_zero())
@@ -109,7 +109,12 @@ fn wait_before_replay(letter: &Kept, now: SystemTime) -> Option<Duration> {
 
 /// Where the event is to be published: where it was, unless that follows from the configuration. Core NATS's reader does
 /// not always say where, and of another number of partitions nobody may read the one it was in.
-pub(crate) fn subject_of(letter: &Kept, topic: &str, assignment: Assignment, partitions: u32) -> Option<String> {
+pub(crate) fn subject_of(
+    letter: &StoredLetter,
+    topic: &str,
+    assignment: Assignment,
+    partitions: u32,
+) -> Option<String> {
     let rest = letter.subject.strip_prefix(topic);
     let is_of_topic = rest.is_some_and(|rest| {
         rest.is_empty() || rest.strip_prefix('.').is_some_and(|number| number.parse::<u32>().is_ok())
@@ -141,10 +146,10 @@ mod tests {
             .into()
     }
 
-    fn letter(payload: Bytes, recipient: Option<&str>) -> Kept {
+    fn letter(payload: Bytes, recipient: Option<&str>) -> StoredLetter {
         let recipient = recipient.map(Into::into);
         let letter = DeadLetter { reason: "inbox_rejected", detail: String::new(), payload, recipient, tries: 1 };
-        Kept::of(&letter, &Origin::default(), BURIED.as_nanos() as u64)
+        StoredLetter::of(&letter, &Origin::default(), BURIED.as_nanos() as u64)
     }
 
     #[test]
@@ -218,7 +223,7 @@ mod tests {
                 tries: 1,
             };
             let origin = Origin { subject: subject.to_owned(), ..Origin::default() };
-            subject_of(&Kept::of(&letter, &origin, 1), "events", assignment, 4)
+            subject_of(&StoredLetter::of(&letter, &origin, 1), "events", assignment, 4)
         };
         let right = format!("events.{}", Partition::of(b"s", 4).0);
         for (subject, session, assignment, expected) in [

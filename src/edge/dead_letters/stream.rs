@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 
-use super::letter::{Kept, MSG_ID};
+use super::letter::{MSG_ID, StoredLetter};
 use super::wire::{Answer, Request, Wire, WireError};
 
 /// JetStream's numbers for what is not there, and for a message that is over the stream's own bound.
@@ -26,7 +26,7 @@ mod code {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Published {
     /// The stream has it.
-    Kept,
+    Stored,
     /// There is no such stream, or no JetStream.
     NoStream,
     /// It is over what the server or the stream takes.
@@ -98,8 +98,8 @@ impl LetterStream {
     pub fn publish(
         &self,
         wire: &mut Wire,
-        letters: &[Kept],
-        may_be_kept: impl Fn(&Kept) -> bool,
+        letters: &[StoredLetter],
+        may_be_kept: impl Fn(&StoredLetter) -> bool,
     ) -> Result<Vec<Published>, WireError> {
         let most = wire.max_payload;
         let requests: Vec<Request<'_>> = letters.iter().map(|letter| self.request(letter)).collect();
@@ -123,7 +123,7 @@ impl LetterStream {
         Ok(ends)
     }
 
-    fn request<'a>(&self, letter: &'a Kept) -> Request<'a> {
+    fn request<'a>(&self, letter: &'a StoredLetter) -> Request<'a> {
         Request {
             subject: format!("{}.{}", self.name, letter.reason),
             headers: letter.headers(),
@@ -150,15 +150,15 @@ impl LetterStream {
             // Another stream takes these subjects: nobody would look for the letter there.
             None if answer.stream != self.name => Published::NoStream,
             None if answer.duplicate => return Judged::Repeat(answer.seq),
-            None => Published::Kept,
+            None => Published::Stored,
         })
     }
 
     /// The stream had this letter inside its window. If that copy is gone (replayed and dropped), or is of another event, it
     /// is written anew, under another id.
-    fn repeat(&self, wire: &mut Wire, letter: &Kept, copy: Option<u64>) -> Result<Published, WireError> {
+    fn repeat(&self, wire: &mut Wire, letter: &StoredLetter, copy: Option<u64>) -> Result<Published, WireError> {
         match copy.map(|sequence| self.get(wire, sequence)).transpose()? {
-            Some(Ok(Some(_))) => return Ok(Published::Kept),
+            Some(Ok(Some(_))) => return Ok(Published::Stored),
             Some(Ok(None)) | None => {}
             Some(Err(why)) => return Ok(Published::Failed(why)),
         }
@@ -172,7 +172,7 @@ impl LetterStream {
         let answer = wire.call(request)?;
         Ok(match self.judge(Some(answer)) {
             Judged::End(end) => end,
-            Judged::Repeat(_) => Published::Kept,
+            Judged::Repeat(_) => Published::Stored,
         })
     }
 
@@ -189,7 +189,11 @@ impl LetterStream {
     ///
     /// # Errors
     /// See [`state`](Self::state).
-    pub fn get(&self, wire: &mut Wire, sequence: u64) -> Result<Result<Option<(u64, Kept)>, String>, WireError> {
+    pub fn get(
+        &self,
+        wire: &mut Wire,
+        sequence: u64,
+    ) -> Result<Result<Option<(u64, StoredLetter)>, String>, WireError> {
         self.message(wire, &format!(r#"{{"seq":{sequence}}}"#))
     }
 
@@ -202,19 +206,19 @@ impl LetterStream {
         wire: &mut Wire,
         from: u64,
         reason: Option<&str>,
-    ) -> Result<Result<Option<(u64, Kept)>, String>, WireError> {
+    ) -> Result<Result<Option<(u64, StoredLetter)>, String>, WireError> {
         let subject = format!("{}.{}", self.name, reason.unwrap_or(">"));
         let subject = serde_json::Value::from(subject);
         self.message(wire, &format!(r#"{{"seq":{from},"next_by_subj":{subject}}}"#))
     }
 
-    fn message(&self, wire: &mut Wire, ask: &str) -> Result<Result<Option<(u64, Kept)>, String>, WireError> {
+    fn message(&self, wire: &mut Wire, ask: &str) -> Result<Result<Option<(u64, StoredLetter)>, String>, WireError> {
         let answer = self.api(wire, &format!("STREAM.MSG.GET.{}", self.name), ask)?;
         Ok(answer.and_then(|answer| {
             let Some(message) = answer.and_then(|answer| answer.message) else { return Ok(None) };
             let decode = |text: &str| BASE64.decode(text).map_err(|error| format!("a stored message: {error}"));
             let (block, payload) = (decode(&message.hdrs)?, decode(&message.data)?);
-            let kept = Kept::read(&String::from_utf8_lossy(&block), payload.into());
+            let kept = StoredLetter::read(&String::from_utf8_lossy(&block), payload.into());
             Ok(Some((message.seq, kept)))
         }))
     }

@@ -217,6 +217,32 @@ mod tests {
     }
 
     #[test]
+    fn fuzzed_registry() {
+        crate::fuzz::run("registry", 20_000, |bytes| {
+            let entry = Entry::read(bytes);
+            assert!(entry.faults.len() <= BAD_ENDPOINTS_TOLD + 3, "what is told is bounded");
+            let Some(record) = entry.record else {
+                assert!(!entry.faults.is_empty(), "a value that is not taken has a reason");
+                return;
+            };
+            assert!(!record.gateway_id.is_empty() && record.gateway_id.len() <= NAME_BYTES_MAX);
+            assert!((1..=ENDPOINTS_MAX).contains(&record.endpoints.len()));
+            // Written as a gateway writes it, it is the same gateway.
+            let endpoints: Vec<_> = record.endpoints.iter().map(|endpoint| format!("grpc://{endpoint}")).collect();
+            let protocols = &record.protocols;
+            let words = [(protocols.stream, "stream"), (protocols.batch, "batch"), (protocols.unary, "unary")];
+            let words: Vec<_> = words.iter().filter(|(speaks, _)| *speaks).map(|(_, word)| *word).collect();
+            let written = serde_json::json!({
+                "id": &*record.gateway_id,
+                "metadata": { "push_protocols": words },
+                "endpoints": endpoints,
+            });
+            let again = Entry::read(written.to_string().as_bytes());
+            assert_eq!((again.record, again.faults), (Some(record), Vec::new()), "{written}");
+        });
+    }
+
+    #[test]
     fn bad_endpoints_are_sorted_out_before_they_are_bounded_and_what_is_left_out_is_told() {
         let bad = (0..40).map(|_| r#""nowhere""#.to_owned());
         let http = (0..20).map(|port| format!(r#""http://h:{}""#, port + 1));

@@ -9,7 +9,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{Error, ErrorKind, IoSlice, Result};
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -21,6 +20,7 @@ use hyper::rt::ReadBufCursor;
 use socket2::{SockRef, TcpKeepalive};
 
 use super::Waiter;
+use crate::edge::socket;
 
 /// Bytes held back before they are written in the middle of a turn.
 const HOLD_BYTES: usize = 64 * 1024;
@@ -72,8 +72,7 @@ impl Wire {
     /// # Errors
     /// What the kernel says of them.
     pub fn new(tcp: TcpStream, spare: SpareBuffer) -> Result<Self> {
-        // SAFETY: the descriptor is open as long as `tcp` lives.
-        let fd = unsafe { BorrowedFd::borrow_raw(tcp.as_raw_fd()) };
+        let fd = socket::borrow(&tcp);
         let socket = SockRef::from(&fd);
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_keepalive(&KEEPALIVE)?;
@@ -113,8 +112,7 @@ impl Wire {
     /// Closing the socket will reset the connection and forget what it has not sent.
     pub fn reset_when_dropped(&self) {
         let tcp = self.tcp.borrow();
-        // SAFETY: the descriptor is open as long as `tcp` lives.
-        let fd = unsafe { BorrowedFd::borrow_raw(tcp.as_raw_fd()) };
+        let fd = socket::borrow(&tcp);
         // Fails only for a socket that is gone already.
         let _ = SockRef::from(&fd).set_linger(Some(Duration::ZERO));
     }
@@ -168,7 +166,7 @@ impl Wire {
         let count = pieces.len().min(PIECES - 1);
         all[1..=count].copy_from_slice(&pieces[..count]);
         let mut tcp = self.tcp.borrow_mut();
-        let sent = match send_now(&tcp, &all[..=count]) {
+        let sent = match socket::send_pieces(&tcp, &all[..=count]) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 // glommio tries once more, then asks io_uring to say when there is room.
                 let first = all.iter().find(|piece| !piece.is_empty()).map_or(&[][..], |piece| &piece[..]);
@@ -189,21 +187,14 @@ impl Wire {
     }
 }
 
-fn send_now(tcp: &TcpStream, pieces: &[IoSlice<'_>]) -> Result<usize> {
-    // SAFETY: all zero is a valid msghdr; IoSlice has the layout of iovec and the slices outlive the call.
-    let sent = unsafe {
-        let mut message: libc::msghdr = std::mem::zeroed();
-        message.msg_iov = pieces.as_ptr() as *mut libc::iovec;
-        message.msg_iovlen = pieces.len() as _;
-        libc::sendmsg(tcp.as_raw_fd(), &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
-    };
-    usize::try_from(sent).map_err(|_| Error::last_os_error())
-}
-
 /// [`Wire`] as hyper reads and writes it.
 pub struct Io(pub Rc<Wire>);
 
 impl hyper::rt::Read for Io {
+    #[allow(
+        unsafe_code,
+        reason = "hyper hands out uninitialised memory; clearing it first would cost on the push path"
+    )]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<Result<()>> {
         if let Some(error) = self.0.failed.take() {
             return Poll::Ready(Err(error));

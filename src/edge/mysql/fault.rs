@@ -22,6 +22,8 @@ pub(super) enum Fault {
     NotConnected(DriverError),
     /// No connection was opened in the time there is for it; why, in words.
     NotOpened(String),
+    /// There was no connection to ask over: what was to be asked has not left. Why not.
+    NotReached(Box<Fault>),
     /// What was given up in this session goes on, though we tried to end it.
     GoesOn(u64),
     /// The server took longer than its timeout with one read or write.
@@ -94,6 +96,14 @@ fn class(code: u16) -> Class {
 }
 
 impl Fault {
+    /// Says that this happened before anything was asked. What goes on of an ask that was given up is that ask's doing.
+    pub(super) fn before_asking(self) -> Self {
+        match self {
+            Self::GoesOn(_) | Self::NotReached(_) => self,
+            other => Self::NotReached(Box::new(other)),
+        }
+    }
+
     /// Says that a broken connection was in truth a timeout, by the time it took.
     pub(super) fn after(self, took: Duration, settings: &MysqlSettings) -> Self {
         match self {
@@ -145,6 +155,11 @@ impl Fault {
         let place = format!("MySQL at {host}:{port}");
         let away = |what: String, check: &str| LookupError::Unavailable(format!("{place} {what}; {check}"));
         match self {
+            Self::NotReached(fault) => {
+                let (LookupError::NotReached(why) | LookupError::Unavailable(why) | LookupError::Rejected(why)) =
+                    fault.explain(settings, schema);
+                LookupError::NotReached(why)
+            }
             Self::Unresolved(why) => away(format!("cannot be found by name ({why})"), "check mysql.host and DNS"),
             Self::NotConnected(why) => {
                 let why = match &why {
@@ -236,6 +251,20 @@ mod tests {
                 "{code}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_said_before_anything_was_asked_is_about_nothing_that_was_to_be_asked() {
+        for code in [1040, 1203, 1226, 1045, 1049, 1105, 9001] {
+            let fault = server(code).before_asking();
+            assert!(!fault.may_be_the_rows() && !fault.is_rejection() && !fault.is_dead_connection(), "{code}");
+            match fault.explain(&settings(), "") {
+                LookupError::NotReached(why) => assert!(why.contains(&format!("ERROR {code}")), "{why}"),
+                other => panic!("{code}: {other:?}"),
+            }
+        }
+        let fault = Fault::GoesOn(7).before_asking();
+        assert!(matches!(fault.explain(&settings(), ""), LookupError::Unavailable(_)), "an ask's own doing");
     }
 
     #[test]

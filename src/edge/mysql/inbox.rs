@@ -155,7 +155,7 @@ impl Writer {
         }
         let row = row.map(|(user, rows)| format!(" the row of user {user:?} in session {:?}", rows.session));
         let what = row.map_or_else(|| " rows".to_owned(), |row| format!("{row} or its neighbours"));
-        let (LookupError::Unavailable(said) | LookupError::Rejected(said)) = self.live.explain(fault);
+        let said = self.live.explain(fault);
         LookupError::Rejected(format!(
             "{}: a lock that another transaction holds on t_inbox or on{what} is in the way; it is asked again; see \
              information_schema.innodb_trx for the transaction ({said})",

@@ -92,7 +92,7 @@ impl Live {
     /// Waits until there is a connection, and until what was given up on the last one is over.
     pub(super) fn ready(&mut self) -> Result<(), Fault> {
         if self.conn.is_none() {
-            self.conn = Some(self.connect()?.0);
+            self.conn = Some(self.connect().map_err(Fault::before_asking)?.0);
         }
         Ok(())
     }
@@ -119,7 +119,7 @@ impl Live {
     fn take(&mut self) -> Result<(Conn, bool), Fault> {
         match self.conn.take() {
             Some(conn) => Ok((self.renewed(conn), false)),
-            None => self.connect(),
+            None => self.connect().map_err(Fault::before_asking),
         }
     }
 

@@ -3,6 +3,8 @@
 //! Promises to try for ever, at most every few seconds, and to say what is wrong and where to look; and that no more
 //! than two connections' messages wait at once; and that nothing is read while the intake is shut. How it sees that a connection is to be replaced: [`Watch`].
 
+#![expect(clippy::disallowed_methods, reason = "the keeper's thread, which no shard waits for")]
+
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -18,7 +20,7 @@ use super::link::{Ask, Feed, Link, LinkPlan, LinkState, OpenError, Progress, Sub
 use super::server::{Credentials, Server};
 use super::watch::{Ended, Watch};
 use crate::ports::{Health, Intake};
-use crate::telemetry::log_limiter::Quiet;
+use crate::telemetry::log_limiter::LogLimiter;
 
 /// The longest wait between tries, unless `reconnect_wait` is longer.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
@@ -58,7 +60,7 @@ pub(super) struct Keeper {
     pub(super) nudged: Receiver<()>,
     /// None when no more will come.
     feeds: Option<Sender<Feed>>,
-    away: Quiet,
+    away: LogLimiter,
     voices: Arc<Voices>,
     /// With JetStream.
     pub(super) desk: Option<Arc<Desk>>,
@@ -89,7 +91,7 @@ impl Keeper {
         feeds: Sender<Feed>,
         desk: Option<Arc<Desk>>,
     ) -> Self {
-        let (feeds, away) = (Some(feeds), Quiet::default());
+        let (feeds, away) = (Some(feeds), LogLimiter::default());
         let (is_acking, is_sitting_out) = (Cell::new(false), Cell::new(false));
         let voices = Arc::default();
         Self { shared, intake, reader, subjects, nudge, nudged, feeds, away, voices, desk, is_acking, is_sitting_out }
@@ -268,7 +270,7 @@ impl Keeper {
     }
 
     pub(super) fn waiting(&self, why: String) {
-        if let Some(left_out) = self.away.may_say() {
+        if let Some(left_out) = self.away.allow() {
             tracing::warn!(reader = self.reader, left_out, "{why}");
         }
         self.intake.report(self.reader, Health::Waiting(why));

@@ -8,6 +8,8 @@
 //! - `unsubscribe` (and `drain`) forget the subscription before the server hears of it, so what the server sends in
 //!   between is thrown away: see [`leave`].
 //! - `dropped_messages` leaves out messages with headers; the error callback is called for each: that is what we count.
+
+#![expect(clippy::disallowed_methods, reason = "the client's own thread, between its attempts")]
 #![allow(deprecated)]
 
 use std::io;
@@ -25,7 +27,7 @@ use super::server::{Credentials, Server};
 use crate::model::limits::NATS_PENDING_MESSAGES;
 use crate::ports::Intake;
 use crate::ports::intake::DropReason;
-use crate::telemetry::log_limiter::Quiet;
+use crate::telemetry::log_limiter::LogLimiter;
 
 /// Messages taken from one subscription before the next one has its turn and the shards are woken.
 const BURST: usize = 256;
@@ -111,8 +113,8 @@ pub(super) struct LinkPlan {
 /// What is said of all of a keeper's connections together.
 #[derive(Debug, Default)]
 pub(super) struct Voices {
-    slow: Quiet,
-    said: Quiet,
+    slow: LogLimiter,
+    said: LogLimiter,
 }
 
 /// Why a connection could not be opened.
@@ -241,7 +243,7 @@ fn options(plan: &LinkPlan) -> nats::Options {
             if text.starts_with("slow consumer detected") {
                 intake.dropped(DropReason::ClientLimit, 1);
                 error.dropped.fetch_add(1, Ordering::Relaxed);
-                if let Some(left_out) = voices.slow.may_say() {
+                if let Some(left_out) = voices.slow.allow() {
                     tracing::warn!(
                         reader,
                         limit = NATS_PENDING_MESSAGES,
@@ -251,7 +253,7 @@ fn options(plan: &LinkPlan) -> nats::Options {
                 }
                 return;
             }
-            if let Some(left_out) = voices.said.may_say() {
+            if let Some(left_out) = voices.said.allow() {
                 tracing::warn!(reader, left_out, "NATS says: {text}");
             }
             if let Some(why) = refusal(&text, &who, desk.as_deref()) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::Config;
 use super::replies::{Expected, Replies};
 use super::resp::Reader;
-use crate::ports::RoutesPort;
+use crate::ports::RouteQueue;
 use crate::push::facts::AskNo;
 
 /// Reads replies to MGETs as a connection does.
@@ -13,12 +13,12 @@ pub struct ReplyParser {
     reader: Reader,
     replies: Replies,
     config: Config,
-    port: RoutesPort,
+    port: RouteQueue,
 }
 
 impl ReplyParser {
     /// A parser that answers to this port.
-    pub fn new(port: RoutesPort) -> Self {
+    pub fn new(port: RouteQueue) -> Self {
         Self { reader: Reader::new(), replies: Replies::new(), config: Config::default(), port }
     }
 

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::ports::RoutesPort;
+use crate::ports::RouteQueue;
 
 use super::link::Link;
 use super::{Config, Lost};
@@ -54,7 +54,7 @@ impl Hello {
 pub(super) async fn open<'a>(
     config: &'a Config,
     addresses: &[SocketAddr],
-    port: &'a RoutesPort,
+    port: &'a RouteQueue,
     hello: &mut Hello,
 ) -> Result<Link<'a>, Lost> {
     let mut why = hello.failed.as_ref().map(|(_, why)| why.clone()).unwrap_or_default();

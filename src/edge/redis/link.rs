@@ -18,7 +18,7 @@ use redis::{Cmd, RedisWrite};
 
 use crate::edge::socket;
 use crate::model::limits::MGETS_IN_FLIGHT;
-use crate::ports::{Health, RouteAsk, RoutesPort};
+use crate::ports::{Health, RouteAsk, RouteQueue};
 use crate::push::facts::AskNo;
 
 use super::replies::{Expected, Replies};
@@ -32,7 +32,7 @@ const READS_A_TURN: usize = 8;
 #[derive(Debug)]
 pub(super) struct Link<'a> {
     config: &'a Config,
-    port: &'a RoutesPort,
+    port: &'a RouteQueue,
     stream: TcpStream,
     reader: Reader,
     replies: Replies,
@@ -57,7 +57,7 @@ impl<'a> Link<'a> {
     pub(super) async fn connect(
         config: &'a Config,
         addresses: &[SocketAddr],
-        port: &'a RoutesPort,
+        port: &'a RouteQueue,
     ) -> Result<Self, Lost> {
         let stream = socket::connect(addresses, config.dial_timeout).await;
         let stream = stream

@@ -11,7 +11,7 @@ use std::time::Instant;
 use glommio::timer::Timer;
 
 use crate::edge::resolve::Resolver;
-use crate::ports::RoutesPort;
+use crate::ports::RouteQueue;
 
 use super::hello::{self, Hello};
 use super::link::Link;
@@ -37,7 +37,7 @@ impl Absence {
 pub(super) async fn successor<'a>(
     config: &'a Config,
     resolver: &Resolver,
-    port: &'a RoutesPort,
+    port: &'a RouteQueue,
     peer: Option<SocketAddr>,
     untracked: bool,
 ) -> Link<'a> {

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::model::names::{Route, RouteList};
-use crate::ports::{Health, LookupError, RoutesPort};
+use crate::ports::{Health, LookupError, RouteQueue};
 use crate::push::facts::AskNo;
 
 use super::resp::{Reader, Token};
@@ -139,14 +139,14 @@ impl Replies {
     }
 
     /// Takes all whole tokens out of the reader.
-    pub(super) fn drain(&mut self, reader: &mut Reader, config: &Config, port: &RoutesPort) -> Result<(), Lost> {
+    pub(super) fn drain(&mut self, reader: &mut Reader, config: &Config, port: &RouteQueue) -> Result<(), Lost> {
         while let Some(token) = reader.next().map_err(|_| config.nonsense())? {
             self.take(token, config, port)?;
         }
         Ok(())
     }
 
-    fn take(&mut self, token: Token<'_>, config: &Config, port: &RoutesPort) -> Result<(), Lost> {
+    fn take(&mut self, token: Token<'_>, config: &Config, port: &RouteQueue) -> Result<(), Lost> {
         match &mut self.at {
             At::Head => return self.head(token, config, port),
             At::Values { left, routes } => {
@@ -195,7 +195,7 @@ impl Replies {
         Ok(())
     }
 
-    fn head(&mut self, token: Token<'_>, config: &Config, port: &RoutesPort) -> Result<(), Lost> {
+    fn head(&mut self, token: Token<'_>, config: &Config, port: &RouteQueue) -> Result<(), Lost> {
         if let Token::Push(elements) = token {
             self.at = if elements == 0 { At::Head } else { At::PushName { elements } };
             return Ok(());
@@ -246,7 +246,7 @@ impl Replies {
 
     /// The last value of an MGET came. One that has an answer for any key is an answer; what it lacks is the core's to
     /// ask again.
-    fn values_are_here(&mut self, config: &Config, port: &RoutesPort) {
+    fn values_are_here(&mut self, config: &Config, port: &RouteQueue) {
         let At::Values { routes, .. } = std::mem::replace(&mut self.at, At::Head) else { return };
         let Some((due, what)) = self.expected.pop_front() else { return };
         let why = routes.refusal().filter(|_| routes.iter().all(|route| route == Route::Unread)).map(str::to_owned);
@@ -268,7 +268,7 @@ impl Replies {
 
     /// The server answered with an error, or with one in the place of each value: the core decides by other asks whose
     /// fault that is, and while all are refused the server is not there.
-    fn refuse(&mut self, due: Instant, what: Expected, why: String, port: &RoutesPort) {
+    fn refuse(&mut self, due: Instant, what: Expected, why: String, port: &RouteQueue) {
         match what {
             Expected::Routes { ask, .. } | Expected::Probe { ask, .. } => {
                 self.refused = self.refused.saturating_add(1);

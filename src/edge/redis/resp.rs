@@ -222,6 +222,17 @@ mod tests {
         assert_eq!(tokens(b"$99999999999999999999\r\n", &[]), Err(Broken));
     }
 
+    #[test]
+    fn fuzzed_resp() {
+        crate::fuzz::run("resp", 10_000, |bytes| {
+            let whole = tokens(bytes, &[]);
+            // Pieces whose lengths follow from the bytes, so that a replay cuts at the same places.
+            let pieces: Vec<usize> = bytes.iter().map(|byte| usize::from(byte % 13) + 1).collect();
+            assert_eq!(tokens(bytes, &pieces), whole, "however it is cut");
+            assert!(whole.is_err() || whole.is_ok_and(|seen| seen.len() <= bytes.len()));
+        });
+    }
+
     proptest! {
         #[test]
         fn tokens_do_not_depend_on_where_the_bytes_are_cut(sizes in prop::collection::vec(1_usize..40_000, 0..60)) {

@@ -91,6 +91,30 @@ mod tests {
     }
 
     #[test]
+    fn fuzzed_route() {
+        crate::fuzz::run("route", 20_000, |bytes| {
+            let mut list = RouteList::new();
+            push_route(&mut list, bytes);
+            let routes: Vec<_> = list.iter().collect();
+            assert_eq!(routes.len(), 1, "a value is one route");
+            let value = serde_json::from_slice::<serde_json::Value>(bytes);
+            match (routes[0], value.as_ref().map(|value| &value["gateway_id"])) {
+                (Route::Gateway(id), value) => {
+                    assert!(!id.is_empty() && id.len() <= NAME_BYTES_MAX);
+                    if let Ok(serde_json::Value::String(text)) = value {
+                        assert_eq!(id, text.trim());
+                    }
+                }
+                (_, Ok(serde_json::Value::String(text))) => {
+                    let text = text.trim();
+                    assert!(text.is_empty() || text.len() > NAME_BYTES_MAX, "{text:?} is an id");
+                }
+                _ => {}
+            }
+        });
+    }
+
+    #[test]
     fn what_is_no_route_is_bad() {
         let long = format!(r#"{{"gateway_id":"{}"}}"#, "g".repeat(NAME_BYTES_MAX + 1));
         let deep = "[".repeat(10_000);

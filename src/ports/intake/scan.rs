@@ -166,6 +166,18 @@ mod tests {
     }
 
     #[test]
+    fn fuzzed_scan() {
+        crate::fuzz::run("event", 20_000, |bytes| {
+            let found = session_id(bytes);
+            if let Ok(decoded) = Event::decode(bytes) {
+                assert_eq!(found, Some(decoded.session_id.as_bytes()));
+            }
+            let inside = found.is_none_or(|id| id.is_empty() || bytes.as_ptr_range().contains(&id.as_ptr()));
+            assert!(inside, "it is a piece of what came");
+        });
+    }
+
+    #[test]
     fn groups_are_skipped_and_bad_ones_refused() {
         let group = |inner: &[u8], end: u8| [&[0x63], inner, &[end, 0x1a, 1, b's']].concat();
         assert_eq!(

@@ -49,7 +49,7 @@ impl Gateways {
             (place.is_free, place.is_condemned, place.is_owned) = (true, false, false);
             self.free.push(*at);
         }
-        self.owned.retain(|at| !self.places[at.0 as usize].is_free);
+        self.lists.owned.retain(|at| !self.places[at.0 as usize].is_free);
     }
 }
 

@@ -5,7 +5,10 @@
 //! something that was asked after its last failure was answered; that a piece has rows of one event only, and nobody joins
 //! one that failed; that a failure is charged only when something that was asked after it was answered, and no probe failed in
 //! between; that a full queue before the store is no failure; that what was blamed takes few places at the store
-//! ([`STORE_SUSPECTS_IN_FLIGHT`]); and that pieces are bounded ([`STORE_PIECES_MAX`]).
+//! ([`STORE_SUSPECTS_IN_FLIGHT`]); and that pieces are bounded ([`STORE_PIECES_MAX`](crate::model::limits::STORE_PIECES_MAX)).
+
+mod failing;
+mod owners;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -14,18 +17,20 @@ use hashbrown::HashMap;
 
 use crate::model::ids::{Nanos, UserIx};
 use crate::model::limits::{
-    QUEUE_FULL_PAUSE, REFUSED_OWNERS_MAX, REFUSED_REMEMBERED, STORE_ASKS_AT_FULL_QUEUE, STORE_ASKS_IN_FLIGHT,
-    STORE_AWAY_PAUSE, STORE_AWAY_PAUSE_MAX, STORE_PIECES_MAX, STORE_RETRY_PAUSE_MAX, STORE_ROWS_IN_FLIGHT,
-    STORE_SUSPECTS_IN_FLIGHT,
+    QUEUE_FULL_PAUSE, STORE_ASKS_AT_FULL_QUEUE, STORE_ASKS_IN_FLIGHT, STORE_AWAY_PAUSE, STORE_AWAY_PAUSE_MAX,
+    STORE_RETRY_PAUSE_MAX, STORE_ROWS_IN_FLIGHT, STORE_SUSPECTS_IN_FLIGHT,
 };
 use crate::push::bundle::EventIx;
 use crate::push::evidence::{Blame, Evidence};
 use crate::push::facts::AskNo;
+use crate::push::inbox::pieces::owners::Owners;
 
 /// Pieces that are halved on a probe's word only: enough to find one that is stored where each holds a user whose row is not.
 const HALVED_IN_VAIN_MAX: usize = 64;
 /// See [`InboxAsks::next_trial`].
 const NEXT_IS_A_SUSPECT: usize = 2;
+/// Events looked at for one whose first user does not fail.
+const NEWCOMERS_LOOKED_AT: usize = 1024;
 
 /// Rows of one event that are asked for together.
 #[derive(Debug)]
@@ -82,22 +87,23 @@ pub enum Verdict {
 /// The asks to the inbox.
 #[derive(Debug)]
 pub struct InboxAsks {
-    wanted: VecDeque<EventIx>,
+    /// Events, and the first user of each.
+    wanted: VecDeque<(EventIx, Option<UserIx>)>,
     /// Pieces that failed and were not blamed: they wait for a sign of life of the store.
     failed: VecDeque<Piece>,
     /// Pieces that were blamed, in whole or in part.
     suspects: VecDeque<Piece>,
     /// One user each, who failed again: charged with it once the store is seen alive. In the order of their failures.
     accused: VecDeque<Accused>,
-    /// Users, by the hash of their names, whose row was given up lately, and until when that is remembered.
-    refused_owners: HashMap<u64, Nanos>,
     later: BTreeMap<(Nanos, AskNo), Piece>,
     asked: HashMap<AskNo, Asked>,
     rows_asked: usize,
     suspects_asked: usize,
     /// All pieces that failed and have no end, by [`Piece::key`].
-    failing: HashMap<UserIx, u32>,
+    owners: Owners,
     pieces: usize,
+    /// Events with users who were charged and have no end, and how many.
+    blamed: HashMap<EventIx, u32>,
     evidence: Evidence,
     /// When an ask failed last that was not blamed.
     away_since: Option<Nanos>,
@@ -106,6 +112,8 @@ pub struct InboxAsks {
     /// The one piece that is asked while the store is away, and how many there were.
     trial: Option<AskNo>,
     trials: usize,
+    /// The latest trial was of one of whom nothing is known.
+    was_newcomer: bool,
     /// Pieces halved because a probe was answered, since any piece was stored.
     halved_in_vain: usize,
     probe: Option<(AskNo, Nanos)>,
@@ -126,19 +134,20 @@ impl Default for InboxAsks {
             failed: VecDeque::new(),
             suspects: VecDeque::new(),
             accused: VecDeque::new(),
-            refused_owners: HashMap::new(),
             later: BTreeMap::new(),
             asked: HashMap::new(),
             rows_asked: 0,
             suspects_asked: 0,
-            failing: HashMap::new(),
+            owners: Owners::default(),
             pieces: 0,
+            blamed: HashMap::new(),
             evidence: Evidence::default(),
             away_since: None,
             away_until: Nanos(0),
             pause: STORE_AWAY_PAUSE,
             trial: None,
             trials: 0,
+            was_newcomer: false,
             halved_in_vain: 0,
             probe: None,
             probe_due: Nanos(0),
@@ -158,9 +167,9 @@ pub fn retry_pause(interval: Duration, tries: u32) -> Duration {
 }
 
 impl InboxAsks {
-    /// An event whose pushes have ended owes rows.
-    pub fn want(&mut self, event: EventIx) {
-        self.wanted.push_back(event);
+    /// An event whose pushes have ended owes rows, the first one to this user.
+    pub fn want(&mut self, event: EventIx, first: Option<UserIx>) {
+        self.wanted.push_back((event, first));
     }
 
     fn take_number(&mut self) -> AskNo {
@@ -170,7 +179,7 @@ impl InboxAsks {
 
     /// Whether all that was asked since a failure that nobody is blamed for has failed, as far as it is known.
     pub fn is_away(&self) -> bool {
-        self.away_since.is_some_and(|since| self.evidence.blame(Some(since), self.failing.len()) == Blame::Store)
+        self.away_since.is_some_and(|since| self.evidence.blame(Some(since), self.owners.unproven()) == Blame::Store)
     }
 
     /// The events of which rows are at the store now.
@@ -180,7 +189,7 @@ impl InboxAsks {
 
     /// Nothing is asked any more for these events, of which no rows are at the store.
     pub fn forget(&mut self, events: &HashSet<EventIx>) {
-        self.wanted.retain(|event| !events.contains(event));
+        self.wanted.retain(|(event, _)| !events.contains(event));
         let mut forgotten = Vec::new();
         for queue in [&mut self.failed, &mut self.suspects] {
             let (gone, kept): (VecDeque<_>, _) =
@@ -262,15 +271,33 @@ impl InboxAsks {
         let may_ask = self.suspects_asked < STORE_SUSPECTS_IN_FLIGHT && !self.is_suspect_unproven();
         let suspect = if may_ask { self.suspects.pop_front() } else { None };
         let piece = suspect.or_else(|| self.failed.pop_front());
-        piece.or_else(|| self.wanted.pop_front().map(Piece::whole)).map(|piece| (piece, false))
+        piece.or_else(|| self.next_wanted()).map(|piece| (piece, false))
     }
 
-    /// Of each kind in turn: what can never succeed must not keep the others from showing that the store is there.
+    fn next_wanted(&mut self) -> Option<Piece> {
+        self.wanted.pop_front().map(|(event, _)| Piece::whole(event))
+    }
+
+    /// The first one of whose user nothing is known: it tells most of the store.
+    fn next_newcomer(&mut self) -> Option<Piece> {
+        let mut looked_at = self.wanted.iter().take(NEWCOMERS_LOOKED_AT);
+        let at = looked_at.position(|(_, first)| !first.is_some_and(|user| self.owners.fails(user)))?;
+        self.wanted.remove(at).map(|(event, _)| Piece::whole(event))
+    }
+
+    /// Every other time somebody of whom nothing is known, else of each kind in turn: what can never succeed must not keep
+    /// the others from showing that the store is there.
     fn next_trial(&mut self) -> Option<Piece> {
+        self.was_newcomer = !self.was_newcomer;
+        if self.was_newcomer
+            && let Some(piece) = self.next_newcomer()
+        {
+            return Some(piece);
+        }
         for kind in 0..3 {
             let piece = match (self.trials + kind) % 3 {
                 0 => self.failed.pop_front(),
-                1 => self.wanted.pop_front().map(Piece::whole),
+                1 => self.next_wanted(),
                 NEXT_IS_A_SUSPECT => self.suspects.pop_front(),
                 _ => None,
             };
@@ -319,11 +346,7 @@ impl InboxAsks {
         if self.probe.is_some_and(|(probe, _)| probe == ask) {
             self.probe = None;
         } else if let Some(Asked { piece, .. }) = self.take(ask) {
-            match piece.failed {
-                _ if piece.is_suspect => self.suspects.push_front(piece),
-                Some(_) => self.failed.push_front(piece),
-                None => self.wanted.push_front(piece.event),
-            }
+            self.put_back(piece);
         } else {
             return;
         }
@@ -333,124 +356,29 @@ impl InboxAsks {
         self.full_until = now.after(QUEUE_FULL_PAUSE);
     }
 
-    /// A piece, whose users are named, failed; why, for a person, and the hash of its first user's name.
-    pub fn failed(&mut self, asked: Asked, (why, owner): (&str, u64), now: Nanos) -> Verdict {
-        let Asked { mut piece, is_trial, .. } = asked;
-        let users = piece.users.as_ref().map_or(0, |users| users.len());
-        debug_assert!(users > 0, "a piece that failed names its users");
-        let before = piece.failed.replace(now);
-        if before.is_none() {
-            self.begin(&piece);
+    /// A piece goes back to where it was, as it was.
+    fn put_back(&mut self, piece: Piece) {
+        match piece.failed {
+            _ if piece.is_suspect => self.suspects.push_front(piece),
+            Some(_) => self.failed.push_front(piece),
+            None => self.wanted.push_front((piece.event, None)),
         }
+    }
+
+    /// An ask never left, for want of a connection: that says nothing of its rows. Nothing but one trial at a time is asked
+    /// until something is answered.
+    pub fn not_reached(&mut self, Asked { piece, is_trial, .. }: Asked, now: Nanos) {
         let was_away = self.is_away();
-        self.evidence.failed(now);
-        let blame = self.evidence.blame(before, self.failing.len());
-        if blame == Blame::Store {
-            self.away_since = Some(now);
-            if is_trial || !was_away {
-                self.away_until = now.after(self.pause);
-                self.pause = (self.pause * 2).min(STORE_AWAY_PAUSE_MAX);
-            }
-        }
-        // To ask in halves blames nobody, so a probe's answer is enough for it, however many fail: a half that is stored
-        // tells more than the probe. When none is, it was in vain.
-        let may_halve = users > 1 && self.pieces < STORE_PIECES_MAX && self.evidence.blame(before, 1) == Blame::Ask;
-        if may_halve && (blame == Blame::Ask || self.halved_in_vain < HALVED_IN_VAIN_MAX) {
-            if blame == Blame::Store {
-                self.halved_in_vain += 1;
-                (self.pause, self.away_until) = (STORE_AWAY_PAUSE, now.after(STORE_AWAY_PAUSE));
-                self.trials = NEXT_IS_A_SUSPECT;
-            }
-            return self.halve(piece);
-        }
-        if blame == Blame::Store {
-            if piece.is_suspect { &mut self.suspects } else { &mut self.failed }.push_back(piece);
-            return Verdict::Waits(blame);
-        }
-        piece.is_suspect = true;
-        if users == 1 {
-            self.accused.push_back(Accused { piece, why: why.to_owned(), owner });
-        } else {
-            // There are too many pieces.
-            let number = self.take_number();
-            self.later.insert((now.after(STORE_AWAY_PAUSE_MAX), number), piece);
-        }
-        Verdict::Waits(blame)
+        self.away_since = Some(now);
+        self.wait(is_trial || !was_away, now);
+        self.put_back(piece);
     }
 
-    /// Charges whoever failed before something that was answered was asked for; the next one who was charged too often, and
-    /// why. `retries` is how often one user is asked for again and the first pause. A probe is enough here, however many
-    /// fail: that others are stored was seen before. One that failed voids the charge. Whoever ended so within the last minute
-    /// ends with the first charge: his next rows must not wait for minutes each.
-    pub fn judged(&mut self, (max_retry, interval): (u32, Duration), now: Nanos) -> Option<(Piece, String)> {
-        while let Some(accused) = self.accused.front() {
-            let is_void = self.probe_failed >= accused.piece.failed;
-            if !is_void && self.is_accused_unproven() {
-                break;
-            }
-            let Accused { mut piece, why, owner } = self.accused.pop_front()?;
-            if is_void {
-                self.suspects.push_back(piece);
-                continue;
-            }
-            piece.tries += 1;
-            let is_known = self.refused_owners.get(&owner).is_some_and(|until| *until > now);
-            if piece.tries > max_retry || is_known {
-                self.remember_refused(owner, now);
-                self.end(&piece);
-                return Some((piece, why));
-            }
-            let number = self.take_number();
-            self.later.insert((now.after(retry_pause(interval, piece.tries)), number), piece);
-        }
-        None
-    }
-
-    /// What is wrong with one row of a user is most often wrong with his next ones.
-    fn remember_refused(&mut self, owner: u64, now: Nanos) {
-        if self.refused_owners.len() >= REFUSED_OWNERS_MAX {
-            self.refused_owners.retain(|_, until| *until > now);
-        }
-        if self.refused_owners.len() < REFUSED_OWNERS_MAX {
-            self.refused_owners.insert(owner, now.after(REFUSED_REMEMBERED));
-        }
-    }
-
-    /// The halves go before what else waits, so that few pieces come of one.
-    fn halve(&mut self, piece: Piece) -> Verdict {
-        self.end(&piece);
-        let Piece { event, users, failed, .. } = piece;
-        let users = users.unwrap_or_default();
-        let (left, right) = users.split_at(users.len() / 2);
-        for half in [right, left] {
-            let half = Piece { event, users: Some(half.into()), tries: 0, failed, is_suspect: true };
-            self.begin(&half);
-            self.suspects.push_front(half);
-        }
-        Verdict::Halved(event)
-    }
-
-    /// A piece failed for the first time.
-    fn begin(&mut self, piece: &Piece) {
-        self.pieces += 1;
-        if let Some(key) = piece.key() {
-            *self.failing.entry(key).or_default() += 1;
-        }
-    }
-
-    /// A piece is asked for no more.
-    fn end(&mut self, piece: &Piece) {
-        if piece.failed.is_none() {
-            return;
-        }
-        self.pieces -= 1;
-        if let Some(key) = piece.key()
-            && let Some(pieces) = self.failing.get_mut(&key)
-        {
-            *pieces -= 1;
-            if *pieces == 0 {
-                self.failing.remove(&key);
-            }
+    /// The store is away, as far as it is known; `is_longer`: and the next trial later than the one before.
+    fn wait(&mut self, is_longer: bool, now: Nanos) {
+        if is_longer {
+            self.away_until = now.after(self.pause);
+            self.pause = (self.pause * 2).min(STORE_AWAY_PAUSE_MAX);
         }
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::model::delivery::{DeadLetter, DeliveryTag, LookupError};
 use crate::model::ids::UserIx;
-use crate::model::outcome::{EventEnd, RecipientEnd};
+use crate::model::outcome::{EventOutcome, RecipientOutcome};
 use crate::push::bundle::EventIx;
 use crate::push::context::Context;
 use crate::push::dead_letters::{Failed, Letter, Missing};
@@ -23,7 +23,13 @@ use crate::push::users::Users;
 
 impl Ledger {
     /// What came is no event that can be pushed.
-    pub(in crate::push) fn bury_refused(&mut self, payload: Bytes, tag: DeliveryTag, end: EventEnd, cx: &mut Context) {
+    pub(in crate::push) fn bury_refused(
+        &mut self,
+        payload: Bytes,
+        tag: DeliveryTag,
+        end: EventOutcome,
+        cx: &mut Context,
+    ) {
         cx.warn(end.label(), || format!("{} was refused", head_of(&payload)));
         let at = self.enter_refused(Refused { payload, tag, end });
         self.letters.want(Letter::Refused(at));
@@ -33,7 +39,7 @@ impl Ledger {
     pub(in crate::push) fn bury_event(
         &mut self,
         event: EventIx,
-        end: EventEnd,
+        end: EventOutcome,
         detail: String,
         tries: u32,
         cx: &mut Context,
@@ -71,7 +77,7 @@ impl Ledger {
             }
             Letter::Recipient { event, user, missing: Missing { why, end, detail, tries } } => {
                 let event = &self[*event];
-                let was = why.unwrap_or(RecipientEnd::Delivered).label();
+                let was = why.unwrap_or(RecipientOutcome::Delivered).label();
                 let letter = DeadLetter {
                     reason: end.label(),
                     detail: format!("{was}; {detail}"),
@@ -91,7 +97,7 @@ impl Ledger {
         answer: Result<(), LookupError>,
         users: &Users,
         cx: &mut Context,
-    ) -> Option<(EventIx, EventEnd)> {
+    ) -> Option<(EventIx, EventOutcome)> {
         let (pending, sent_at) = self.letters.take(ask)?;
         let error = match answer {
             Ok(()) => {
@@ -100,6 +106,11 @@ impl Ledger {
             }
             Err(error) => error,
         };
+        if matches!(error, LookupError::NotReached(_)) {
+            self.letters.not_reached(pending, cx.now);
+            cx.warn("dead_letters_unavailable", || error.to_string());
+            return None;
+        }
         let is_refused = matches!(error, LookupError::Rejected(_));
         let retries = (cx.settings.max_retry, cx.settings.retry_interval);
         match self.letters.failed(pending, is_refused, retries, cx.now) {
@@ -108,28 +119,28 @@ impl Ledger {
             Failed::Lost(letter) => {
                 cx.activity.letters_lost += 1;
                 let (_, DeadLetter { reason, detail, .. }) = self.written(&letter, users);
-                cx.warn(EventEnd::DeadLetterLost.label(), || format!("{error}; the letter: {reason}: {detail}"));
+                cx.warn(EventOutcome::DeadLetterLost.label(), || format!("{error}; the letter: {reason}: {detail}"));
                 return self.buried(letter, false, cx);
             }
         }
         None
     }
 
-    fn buried(&mut self, letter: Letter, is_kept: bool, cx: &mut Context) -> Option<(EventIx, EventEnd)> {
+    fn buried(&mut self, letter: Letter, is_kept: bool, cx: &mut Context) -> Option<(EventIx, EventOutcome)> {
         match letter {
             Letter::Refused(at) => {
                 let end = self.refused(at).end;
-                self.end_refused(at, if is_kept { end } else { EventEnd::DeadLetterLost }, cx);
+                self.end_refused(at, if is_kept { end } else { EventOutcome::DeadLetterLost }, cx);
                 None
             }
-            Letter::Event { event, end, .. } => Some((event, if is_kept { end } else { EventEnd::DeadLetterLost })),
+            Letter::Event { event, end, .. } => Some((event, if is_kept { end } else { EventOutcome::DeadLetterLost })),
             Letter::Recipient { event, missing: Missing { why, end, .. }, .. } => {
                 if let Some(why) = why {
                     self.counts.unreached_by[why as usize] += 1;
-                    self.end_recipients(event, if is_kept { end } else { RecipientEnd::DeadLetterLost }, 1);
+                    self.end_recipients(event, if is_kept { end } else { RecipientOutcome::DeadLetterLost }, 1);
                 }
                 self[event].owed_mut().letters -= 1;
-                self.owes_nothing(event).then_some((event, EventEnd::Settled))
+                self.owes_nothing(event).then_some((event, EventOutcome::Settled))
             }
         }
     }

@@ -15,8 +15,9 @@ use foldhash::fast::FixedState;
 
 use crate::model::delivery::{InboxRows, LookupError};
 use crate::model::ids::{SessionId, UserIx};
+use crate::model::limits::REFUSED_WAITS_PART;
 use crate::model::names::NameList;
-use crate::model::outcome::RecipientEnd;
+use crate::model::outcome::RecipientOutcome;
 use crate::push::bundle::EventIx;
 use crate::push::context::Context;
 use crate::push::dead_letters::Missing;
@@ -53,7 +54,8 @@ impl Ledger {
     /// Sends the asks that are due, bounded in number and size.
     pub(in crate::push) fn ask_inbox(&mut self, users: &Users, cx: &mut Context) {
         let retries = (cx.settings.max_retry, cx.settings.retry_interval);
-        while let Some((piece, why)) = self.inbox.judged(retries, cx.now) {
+        let blamed_max = cx.settings.events_window / REFUSED_WAITS_PART;
+        while let Some((piece, why)) = self.inbox.judged(retries, blamed_max, cx.now) {
             self.rows_refused(piece, why, cx);
         }
         if let Some(ask) = self.inbox.next_probe(cx.now) {
@@ -99,6 +101,11 @@ impl Ledger {
             return None;
         }
         let asked = self.inbox.take(ask)?;
+        if let Err(LookupError::NotReached(why)) = &answer {
+            self.inbox.not_reached(asked, cx.now);
+            cx.warn("inbox_unavailable", || why.clone());
+            return None;
+        }
         let conflicts = answer.map_err(|why| why.to_string());
         match conflicts.and_then(|names| self.conflicting(&asked.piece, &names, users)) {
             Ok(conflicts) => {
@@ -150,10 +157,10 @@ impl Ledger {
                 }
             }
         }
-        self.end_recipients(at, RecipientEnd::Stored, stored);
+        self.end_recipients(at, RecipientOutcome::Stored, stored);
         for (user, why) in conflicts.iter().zip(reasons) {
             let detail = format!("another message has sequence {} in this inbox", self[at].arrival.seq_id);
-            let end = RecipientEnd::InboxConflict;
+            let end = RecipientOutcome::InboxConflict;
             self.bury_recipient(at, *user, Missing { why, end, detail, tries: 1 + piece.tries });
         }
         self.owes_nothing(at).then_some(at)
@@ -188,7 +195,7 @@ impl Ledger {
         let owed = self[at].owed_mut();
         owed.pieces -= 1;
         let reasons = owed.unreached_of(piece.users.as_deref());
-        let (end, tries) = (RecipientEnd::InboxRejected, piece.tries);
+        let (end, tries) = (RecipientOutcome::InboxRejected, piece.tries);
         cx.warn(end.label(), || detail.clone());
         for user in piece.users.iter().flatten().copied() {
             self[at].owed_mut().letters += 1;

@@ -7,8 +7,8 @@
 
 use super::{Asked, Charge, Lane, Part, suspect_pause};
 use crate::model::ids::{Nanos, SessionIx};
-use crate::model::limits::{LOOKUP_DEAR_AFTER, QUEUE_FULL_PAUSE, REFUSED_REMEMBERED};
-use crate::model::outcome::EventEnd;
+use crate::model::limits::{LOOKUP_DEAR_AFTER, NOT_REACHED_PAUSE, QUEUE_FULL_PAUSE, REFUSED_REMEMBERED};
+use crate::model::outcome::EventOutcome;
 use crate::push::context::Context;
 use crate::push::evidence::Blame;
 use crate::push::facts::AskNo;
@@ -20,13 +20,13 @@ impl Resolve {
     /// the store is away, or could not be reached and nothing says that it is the set's fault.
     pub(super) fn members_failed(&mut self, asked: Asked, why: &str, is_answer: bool, cx: &mut Context) {
         let Asked { mut part, lane, at, is_contradicted } = asked;
-        let was_away = self.members.outage.is_away();
-        self.members.evidence.failed(cx.now);
-        (self.members.wants_probe, self.members.failed_at) = (true, cx.now);
+        let was_away = self.members.signs.outage.is_away();
+        self.members.signs.evidence.failed(cx.now);
+        (self.members.signs.wants_probe, self.members.failed_at) = (true, cx.now);
         if matches!(lane, Lane::Set | Lane::Probe) {
-            self.members.outage.failed(cx.now);
+            self.members.signs.outage.failed(cx.now);
         }
-        if lane == Lane::Probe || self.members.outage.is_away() {
+        if lane == Lane::Probe || self.members.signs.outage.is_away() {
             self.members.charges.clear();
         }
         if let [session] = part.sessions[..] {
@@ -40,14 +40,14 @@ impl Resolve {
         part.failures += 1;
         let is_dear = cx.now.since(at) >= LOOKUP_DEAR_AFTER;
         if is_dear && !was_away {
-            self.members.singles.extend(part.sessions.into_iter().map(|at| (at, cx.now)));
+            self.members.waiting.singles.extend(part.sessions.into_iter().map(|at| (at, cx.now)));
         } else if (is_answer && !was_away) || is_contradicted || part.failures > 1 {
             let rest = part.sessions.split_off(part.sessions.len() / 2);
             for sessions in [part.sessions, rest] {
-                self.members.parts.push_back(Part { sessions, failed_at: Some(cx.now), failures: 0 });
+                self.members.waiting.parts.push_back(Part { sessions, failed_at: Some(cx.now), failures: 0 });
             }
         } else {
-            self.members.parts.push_back(part);
+            self.members.waiting.parts.push_back(part);
         }
     }
 
@@ -62,9 +62,10 @@ impl Resolve {
         cx: &mut Context,
     ) {
         let asks = &self.members;
-        let failing = asks.suspects.len() + asks.under_way(Lane::Suspect) + 1;
-        let is_accused =
-            is_contradicted && !asks.outage.is_away() && asks.evidence.blame(part.failed_at, failing) == Blame::Ask;
+        let failing = asks.waiting.suspects.len() + asks.under_way(Lane::Suspect) + 1;
+        let is_accused = is_contradicted
+            && !asks.signs.outage.is_away()
+            && asks.signs.evidence.blame(part.failed_at, failing) == Blame::Ask;
         let session = &mut self.sessions[at];
         let id = session.id.clone();
         let trouble = session.trouble.get_or_insert_default();
@@ -82,14 +83,14 @@ impl Resolve {
             self.sessions[at].is_asking = false;
             return;
         }
-        self.members.suspects.insert((cx.now.after(pause), at));
+        self.members.waiting.suspects.insert((cx.now.after(pause), at));
     }
 
     /// The store answered: what was charged before that answer was asked for was no outage's doing. A probe is enough here,
     /// however many fail: that others succeed was seen before.
     pub(super) fn confirm_charges(&mut self, ledger: &mut Ledger, cx: &mut Context) {
         for charge in std::mem::take(&mut self.members.charges) {
-            match self.members.evidence.blame(Some(charge.failed_at), 1) {
+            match self.members.signs.evidence.blame(Some(charge.failed_at), 1) {
                 Blame::Store => self.members.charges.push(charge),
                 Blame::Ask => self.lookup_refused(&charge, ledger, cx),
             }
@@ -124,7 +125,7 @@ impl Resolve {
                 && ledger[event].arrived <= *asked_at
             {
                 self.sessions[at].waiting.pop_front();
-                ledger.bury_event(event, EventEnd::LookupFailed, format!("session {id}: {why}"), tries, cx);
+                ledger.bury_event(event, EventOutcome::LookupFailed, format!("session {id}: {why}"), tries, cx);
             }
         }
         self.enter_empty(at, ledger);
@@ -136,14 +137,36 @@ impl Resolve {
         let asks = &mut self.members;
         asks.under_way[lane as usize] -= 1;
         asks.full_until = cx.now.after(QUEUE_FULL_PAUSE);
+        let due = asks.full_until;
+        self.put_members_back(lane, part, due);
+    }
+
+    /// An ask never left, for want of a connection: that says nothing of whom it was about. It waits a while, so that one who
+    /// has a connection takes it, and goes back to where it was, as it was; while nobody has one, the store is away.
+    pub(super) fn members_not_reached(&mut self, asked: Asked, why: &str, cx: &mut Context) {
+        let Asked { part, lane, .. } = asked;
+        cx.warn("members_unavailable", || why.to_owned());
+        let asks = &mut self.members;
+        if matches!(lane, Lane::Set | Lane::Probe) {
+            asks.signs.outage.failed(cx.now);
+        }
+        if asks.signs.outage.is_away() {
+            asks.charges.clear();
+        }
+        asks.not_reached.push_back((cx.now.after(NOT_REACHED_PAUSE), lane, part));
+    }
+
+    /// An ask that was not made goes back to where it was; one that failed alone is due then.
+    pub(super) fn put_members_back(&mut self, lane: Lane, part: Part, due: Nanos) {
+        let asks = &mut self.members;
         match (lane, part.failed_at, &part.sessions[..]) {
-            (Lane::Probe, ..) => asks.wants_probe = true,
-            (Lane::Suspect, _, sessions) => asks.suspects.extend(sessions.iter().map(|at| (asks.full_until, *at))),
+            (Lane::Probe, ..) => asks.signs.wants_probe = true,
+            (Lane::Suspect, _, sessions) => asks.waiting.suspects.extend(sessions.iter().map(|at| (due, *at))),
             (Lane::Single, failed_at, sessions) => {
-                sessions.iter().for_each(|at| asks.singles.push_front((*at, failed_at.unwrap_or(cx.now))));
+                sessions.iter().for_each(|at| asks.waiting.singles.push_front((*at, failed_at.unwrap_or(due))));
             }
-            (Lane::Set, None, sessions) => sessions.iter().rev().for_each(|at| asks.wanted.push_front(*at)),
-            (Lane::Set, Some(_), _) => asks.parts.push_front(part),
+            (Lane::Set, None, sessions) => sessions.iter().rev().for_each(|at| asks.waiting.wanted.push_front(*at)),
+            (Lane::Set, Some(_), _) => asks.waiting.parts.push_front(part),
         }
     }
 }

@@ -8,11 +8,11 @@ use bytes::Bytes;
 
 use crate::model::gateway::Protocol;
 use crate::model::ids::Nanos;
-use crate::model::outcome::RecipientEnd;
+use crate::model::outcome::RecipientOutcome;
 use crate::model::protobuf::{Fields, GRPC_HEAD_BYTES, Malformed, Value, grpc_frame, read_varint};
 use crate::push::bundle::Refusal;
 use crate::push::facts::CallError;
-use crate::push::outbox::suspect::Break;
+use crate::push::outbox::poison::Break;
 use crate::push::outbox::{Effects, Item, Outbox};
 
 /// What a gateway says of a user that is not connected to it.
@@ -124,8 +124,9 @@ impl Outbox {
         if item.answer_place >= item.write_place {
             return Err(Mismatch("more answers than requests"));
         }
-        if let Some(refusal) = refusal {
-            item.refused.push((item.answer_place, refusal));
+        match refusal {
+            Some(refusal) => item.refused.push((item.answer_place, refusal)),
+            None => effects.activity.answered_late += u64::from(item.is_owed),
         }
         item.answer_place += 1;
         item.answer_place += u32::from(item.answer_place == skip);
@@ -169,7 +170,7 @@ impl Outbox {
 
     pub(super) fn take_call(&mut self, call: u32, answer: Result<Bytes, CallError>, now: Nanos, effects: &mut Effects) {
         let index = call.wrapping_sub(self.queue.front_no as u32) as usize;
-        let is_known = self.queue.get(index).is_some_and(|item| item.is_written() && !item.is_done);
+        let is_known = self.queue.get(index).is_some_and(|item| item.is_written() && (!item.is_done || item.is_owed));
         if !is_known {
             return;
         }
@@ -188,6 +189,10 @@ impl Outbox {
             Err(CallError { code, message })
                 if code == UNIMPLEMENTED || FAILED_CODES.contains(&code) || NOT_NOW_CODES.contains(&code) =>
             {
+                if self.queue[index].is_owed {
+                    self.queue[index].is_owed = false;
+                    return self.call_again(index, format!("Push answered code {code}: {message}"), now, effects);
+                }
                 let is_doubtful = NOT_NOW_CODES.contains(&code) && !self.is_half_over(&self.queue[index], now);
                 if !self.is_to_blame(index) || is_doubtful {
                     return self.call_again(index, format!("Push answered code {code}: {message}"), now, effects);
@@ -222,25 +227,16 @@ impl Outbox {
 
     /// An item in the middle is answered: its result goes home, its place is kept until those before it are done.
     fn finish_call(&mut self, index: usize, now: Nanos, effects: &mut Effects) {
-        let item = &mut self.queue[index];
-        let (recipients, bytes) = (item.bundle.recipients(), item.bundle.load().bytes);
-        let done = Item {
-            bundle: item.bundle.clone(),
-            refused: std::mem::take(&mut item.refused),
-            write_place: item.write_place,
-            write_at: 0,
-            answer_place: item.end_place(),
-            written_at: item.written_at,
-            failures: 0,
-            completed_before: 0,
-            is_done: false,
-        };
-        item.is_done = true;
-        self.queue.backlog -= recipients;
-        self.queue.backlog_bytes -= bytes;
-        self.complete(done, now, effects);
-        while self.queue.front().is_some_and(|front| front.is_done) {
-            self.end_front(RecipientEnd::TimedOut, effects);
+        if self.queue[index].is_owed {
+            let item = self.queue[index].leave_place(false);
+            self.complete_late(&item, effects);
+        } else {
+            let mut item = self.queue.leave_place(index, false);
+            item.answer_place = item.end_place();
+            self.complete(item, now, effects);
+        }
+        while self.queue.front().is_some_and(|front| front.is_done && !front.is_owed) {
+            self.end_front(RecipientOutcome::TimedOut, effects);
         }
     }
 }

@@ -115,6 +115,7 @@ struct Names {
 }
 
 impl Names {
+    #[inline]
     fn of(item: &Item) -> Self {
         let wire = &item.bundle.group.wire;
         let start = place_in_wire(wire, item.answer_place) as usize;
@@ -127,6 +128,7 @@ impl Names {
     }
 
     /// The size of the PushRequest.
+    #[inline]
     fn request_len(&self, bundle: &Bundle) -> usize {
         let names = bundle.group.wire.len() - self.start - self.skipped.len();
         names + 1 + varint_len(bundle.message.len() as u64) + bundle.message.len()
@@ -247,7 +249,8 @@ impl Outbox {
                 break;
             }
             let item = &self.queue[index];
-            if item.is_done {
+            // What ended at its deadline may still reach its users: it keeps its turn until the answer.
+            if item.is_done && !item.is_owed {
                 continue;
             }
             let event = (item.bundle.home, item.bundle.event);
@@ -279,7 +282,7 @@ impl Outbox {
 
     /// Calls without an answer, and how many of them are about parts of large groups.
     fn calls_open(&self) -> (usize, usize) {
-        let open = self.queue.sent().iter().filter(|item| item.is_written() && !item.is_done);
+        let open = self.queue.sent().iter().filter(|item| item.is_written() && (!item.is_done || item.is_owed));
         open.fold((0, 0), |(calls, parts), item| (calls + 1, parts + usize::from(item.bundle.group.is_part)))
     }
 }

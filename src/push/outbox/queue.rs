@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::ops::{Index, IndexMut};
 
 use crate::push::outbox::Item;
-use crate::push::outbox::turns::Turns;
+use crate::push::outbox::scheduling::Scheduling;
 
 /// Which bundles go before which. There is one class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub(super) struct Queue {
     /// Bytes of their messages.
     pub(super) backlog_bytes: usize,
     /// What is known of the parts of large groups.
-    pub(super) turns: Turns,
+    pub(super) turns: Scheduling,
 }
 
 impl Index<usize> for Queue {
@@ -124,6 +124,7 @@ impl Queue {
     }
 
     /// The oldest item leaves.
+    #[inline]
     pub(super) fn pop_front(&mut self) -> Option<Item> {
         let was_sent = !self.sent.is_empty();
         let item = if was_sent { self.sent.pop_front() } else { self.queued_mut().pop_front() }?;
@@ -134,6 +135,23 @@ impl Queue {
             self.backlog_bytes -= item.bundle.load().bytes;
         }
         Some(item)
+    }
+
+    /// The first item that is not written whole leaves: what is written before it keeps its place.
+    pub(super) fn pop_queued(&mut self) -> Option<Item> {
+        let item = self.queued_mut().pop_front()?;
+        self.turns.popped(item.bundle.group.is_part, false);
+        self.backlog -= item.bundle.recipients();
+        self.backlog_bytes -= item.bundle.load().bytes;
+        Some(item)
+    }
+
+    /// An item ends and keeps its place: what it was.
+    pub(super) fn leave_place(&mut self, index: usize, is_owed: bool) -> Item {
+        let item = self[index].leave_place(is_owed);
+        self.backlog -= item.bundle.recipients();
+        self.backlog_bytes -= item.bundle.load().bytes;
+        item
     }
 
     /// The next item is written whole.
@@ -164,8 +182,10 @@ impl Queue {
             }
             item.rewind();
         }
+        // What was blamed on the first of them is not the next one's.
+        self.front_no += self.sent.iter().take_while(|item| item.is_done).count() as u64;
         while let Some(item) = self.sent.pop_back() {
-            // What is done kept the place of a call on the stream that is gone; on the next one it would be written again.
+            // What is done kept its place on the stream that is gone; on the next one it would be written again.
             if !item.is_done {
                 self.queued_like(&item).push_front(item);
             }

@@ -4,17 +4,21 @@ use std::time::Duration;
 
 use super::RouteAsk;
 use crate::model::ids::{Nanos, SessionIx, UserIx};
-use crate::model::limits::{REFUSED_USERS_MAX, STORE_AWAY_PAUSE_MAX, SUSPECT_PAUSE_MAX};
+use crate::model::limits::{
+    NOT_REACHED_PAUSE, REFUSED_USERS_MAX, ROUTES_PARTLY_AWAY, STORE_AWAY_PAUSE_MAX, SUSPECT_PAUSE_MAX,
+};
 use crate::model::names::{Route, RouteList};
 use crate::push::context::Context;
-use crate::push::evidence::Blame;
+use crate::push::evidence::{Blame, Evidence};
 use crate::push::members::suspect_pause;
 use crate::push::resolve::Resolve;
 use crate::push::routes::Woken;
-use crate::push::users::Known;
+use crate::push::users::RouteState;
 
 /// Members looked at one by one rather than searched for each user of a set.
 const SEARCH_COST: usize = 16;
+/// Places of users looked at for one whose route is known.
+const WITNESSES_LOOKED_AT: usize = 4096;
 
 /// A failure of a user alone that is the user's own if the store is seen alive after it.
 #[derive(Debug)]
@@ -44,7 +48,7 @@ impl Resolve {
         let mut ask = self.routes.asks.remove(&no).expect("kept for as long as the user fails");
         let due = ask.due.expect("it failed, and is not under way");
         self.routes.suspects.remove(&(due, no));
-        let due = if ask.sessions.is_empty() && ask.holds.is_empty() { cx.now } else { due };
+        let due = if ask.sessions.is_empty() && ask.fenced.is_empty() { cx.now } else { due };
         ask.due = Some(due);
         let no = self.routes.enter(ask);
         self.routes.suspects.insert((due, no));
@@ -64,16 +68,16 @@ impl Resolve {
         cx: &mut Context,
     ) -> Woken {
         let asks = &mut self.routes;
-        let was_away = asks.outage.is_away();
-        asks.evidence.failed(cx.now);
-        asks.wants_probe = true;
+        let was_away = asks.signs.outage.is_away();
+        asks.signs.evidence.failed(cx.now);
+        asks.signs.wants_probe = true;
         let ask = asks.asks.get_mut(&no).expect("looked at by the caller");
         let before = ask.failed_at.replace(cx.now);
         ask.failures = ask.failures.saturating_add(1);
         let (is_contradicted, failures) = (ask.is_contradicted, ask.failures);
         if ask.due.is_none() {
-            asks.outage.failed(cx.now);
-            if asks.outage.is_away() {
+            asks.signs.outage.failed(cx.now);
+            if asks.signs.outage.is_away() {
                 asks.charges.clear();
             }
         }
@@ -89,15 +93,35 @@ impl Resolve {
         Woken::default()
     }
 
+    /// An ask never left, for want of a connection: that says nothing of its users. It goes again as it was; while there is no
+    /// connection, the store is away.
+    pub(super) fn routes_not_reached(&mut self, no: u32, why: &str, cx: &mut Context) -> Woken {
+        cx.warn("routes_unavailable", || why.to_owned());
+        let asks = &mut self.routes;
+        let ask = asks.asks.get_mut(&no).expect("looked at by the caller");
+        if let Some(due) = &mut ask.due {
+            *due = cx.now.after(NOT_REACHED_PAUSE);
+            asks.suspects.insert((*due, no));
+            return Woken::default();
+        }
+        let is_part = ask.failed_at.is_some();
+        if is_part { &mut asks.parts } else { &mut asks.unsent }.push_front(no);
+        asks.signs.outage.failed(cx.now);
+        if asks.signs.outage.is_away() {
+            asks.charges.clear();
+        }
+        Woken::default()
+    }
+
     /// The store answered a set but for some users: those are asked for alone from here on; what is left of the ask, and the
     /// answers given, are the others'. Sessions that need one of those wait for the new asks when the ask's end wakes them.
     pub(super) fn users_failed_in(&mut self, no: u32, routes: &RouteList, why: &str, cx: &mut Context) -> RouteList {
         self.routes.close_open();
         let asks = &mut self.routes;
-        asks.evidence.failed(cx.now);
-        asks.wants_probe = true;
+        asks.signs.evidence.failed(cx.now);
+        asks.signs.wants_probe = true;
         let ask = asks.asks.get_mut(&no).expect("looked at by the caller");
-        let (users, holds) = (std::mem::take(&mut ask.users), std::mem::take(&mut ask.holds));
+        let (users, fenced) = (std::mem::take(&mut ask.users), std::mem::take(&mut ask.fenced));
         let (mut read, mut unread) = (RouteList::new(), Vec::new());
         for (user, route) in users.into_iter().zip(routes.iter()) {
             if route == Route::Unread {
@@ -117,8 +141,8 @@ impl Resolve {
         }
         let name = self.users.text(unread[0]).to_owned();
         cx.warn("routes_unavailable", || format!("user {name}: {why}"));
-        for (at, user) in holds {
-            self.routes.ask(self.users.asked_in(user)).holds.push((at, user));
+        for (at, user) in fenced {
+            self.routes.ask(self.users.asked_in(user)).fenced.push((at, user));
         }
         read
     }
@@ -126,11 +150,12 @@ impl Resolve {
     /// A user failed alone.
     fn user_failed(&mut self, no: u32, before: Option<Nanos>, took: Duration, why: &str, cx: &mut Context) {
         let asks = &mut self.routes;
-        let failing = asks.suspects.len() + usize::from(asks.suspect_sent) + 1;
+        let failing = asks.suspects.len() + usize::from(asks.sent.suspect) + 1;
         let ask = asks.asks.get_mut(&no).expect("looked at by the caller");
         let user = ask.users[0];
-        let is_accused =
-            ask.is_contradicted && !asks.outage.is_away() && asks.evidence.blame(before, failing) == Blame::Ask;
+        let is_accused = ask.is_contradicted
+            && !asks.signs.outage.is_away()
+            && asks.signs.evidence.blame(before, failing) == Blame::Ask;
         let mut pause = suspect_pause(ask.failures, took);
         let tries = ask.tries.saturating_add(u32::from(is_accused));
         if is_accused {
@@ -156,7 +181,7 @@ impl Resolve {
     /// however many fail: that others succeed was seen before. Who is asked for again already is charged for that.
     pub(in crate::push) fn confirm_route_charge(&mut self, charge: Charge, cx: &mut Context) -> Option<GoneOn> {
         let Charge { user, failed_at, why } = charge;
-        if self.routes.evidence.blame(Some(failed_at), 1) == Blame::Store {
+        if self.routes.signs.evidence.blame(Some(failed_at), 1) == Blame::Store {
             self.routes.charges.push(Charge { user, failed_at, why });
             return None;
         }
@@ -176,9 +201,9 @@ impl Resolve {
     fn go_on_without_route(&mut self, no: u32, user: UserIx) -> GoneOn {
         let asks = &mut self.routes;
         let ask = asks.asks.get_mut(&no).expect("looked at by the caller");
-        let woken = Woken { sessions: std::mem::take(&mut ask.sessions), holds: std::mem::take(&mut ask.holds) };
+        let woken = Woken { sessions: std::mem::take(&mut ask.sessions), fenced: std::mem::take(&mut ask.fenced) };
         let is_one_too_many = asks.alone.len() > REFUSED_USERS_MAX;
-        self.users.set_route(user, Known::Bad);
+        self.users.set_route(user, RouteState::Bad);
         if is_one_too_many {
             let ask = asks.asks.remove(&no).expect("looked at above");
             if let Some(due) = ask.due {
@@ -187,6 +212,37 @@ impl Resolve {
             asks.alone.remove(&user);
         }
         GoneOn { woken, forgotten: is_one_too_many.then_some(user) }
+    }
+
+    /// Whom a probe asks for: while more fail than a probe is trusted with, somebody whose route is known. Where routes are
+    /// cached nobody else would ask for one that can be read. Not at once: a part of the store that is away for a moment (one of
+    /// the servers behind a proxy) is nobody's fault either. After one that was refused there is a probe without.
+    pub(super) fn witness(&mut self, now: Nanos) -> Option<UserIx> {
+        let asks = &mut self.routes;
+        let failing = asks.suspects.len() + usize::from(asks.sent.suspect);
+        let was_refused = asks.has_witness && asks.signs.evidence.is_away();
+        if Evidence::trusts_probes(failing) {
+            asks.crowded_since = None;
+        } else {
+            asks.crowded_since.get_or_insert(now);
+        }
+        let is_old = asks.crowded_since.is_some_and(|since| now.since(since) >= ROUTES_PARTLY_AWAY);
+        let witness = match was_refused || !is_old {
+            true => None,
+            false => self.users.next_routed(&mut asks.witness_from, WITNESSES_LOOKED_AT),
+        };
+        asks.has_witness = witness.is_some();
+        witness
+    }
+
+    /// Whether a probe's answer has the route that was asked for, if one was.
+    pub(super) fn checked_witness(&self, routes: &RouteList) -> Result<(), String> {
+        match routes.iter().next() {
+            _ if !self.routes.has_witness => Ok(()),
+            Some(Route::Unread) => Err(routes.refusal().unwrap_or("refused").to_owned()),
+            Some(_) if routes.len() == 1 => Ok(()),
+            _ => Err(format!("the route store answered {} routes to one user", routes.len())),
+        }
     }
 
     /// Nobody asks any more for the route of a user who is refused: there are too many.
@@ -207,8 +263,8 @@ impl Resolve {
             self.routes.parts.push_back(no);
             no
         });
-        for (at, user) in ask.holds {
-            self.routes.ask(self.users.asked_in(user)).holds.push((at, user));
+        for (at, user) in ask.fenced {
+            self.routes.ask(self.users.asked_in(user)).fenced.push((at, user));
         }
         let mut free = Vec::new();
         for at in ask.sessions {
@@ -222,7 +278,7 @@ impl Resolve {
                 self.routes.ask(no).sessions.push(at);
             }
         }
-        Woken { sessions: free, holds: Vec::new() }
+        Woken { sessions: free, fenced: Vec::new() }
     }
 
     /// In which of two sets a session has members.
@@ -234,7 +290,7 @@ impl Resolve {
             return sets.map(|set| set.iter().any(|user| members.binary_search(user).is_ok()));
         }
         let is_in = |no: u32| {
-            members.iter().any(|user| self.users.asked_in(*user) == no && self.users.route(*user) == Known::Asked)
+            members.iter().any(|user| self.users.asked_in(*user) == no && self.users.route(*user) == RouteState::Asked)
         };
         nos.map(is_in)
     }

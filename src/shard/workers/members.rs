@@ -5,6 +5,11 @@
 //! and its end are noticed without traffic. Refuses to retry a failed lookup: when to ask again is
 //! the core's decision. A panic in a reader ends the process (panic = abort) with the thread's name in the message.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a thread of blocking calls leaves an ask to those that have a connection"
+)]
+
 use std::io;
 use std::sync::Arc;
 use std::thread;
@@ -13,12 +18,14 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::model::ids::SessionId;
-use crate::model::limits::{MEMBER_QUERIES_IN_FLIGHT, MEMBER_SINGLES_IN_FLIGHT, MEMBER_SUSPECT_THREADS};
+use crate::model::limits::{
+    MEMBER_QUERIES_IN_FLIGHT, MEMBER_SINGLES_IN_FLIGHT, MEMBER_SUSPECT_THREADS, WITHOUT_CONNECTION_PAUSE,
+};
 use crate::model::names::NameList;
 use crate::ports::mailbox::FactSender;
 use crate::ports::{Health, LookupError, MemberReader, Members};
 use crate::push::facts::{AskNo, Input};
-use crate::shard::workers::store_state::{ANSWER_DEADLINE, PING_AWAY, PING_IDLE, StoreState};
+use crate::shard::workers::store_state::{ANSWER_DEADLINE, PING_AWAY, PING_IDLE, Reach, StoreState};
 
 /// Asks that wait for a free thread: what 64 shards may have under way at once.
 const ASKS_MAX: usize = (MEMBER_QUERIES_IN_FLIGHT + 1) * 64;
@@ -94,15 +101,23 @@ impl MemberThreads {
 }
 
 fn serve(reader: &mut dyn MemberReader, queue: &Receiver<Ask>, state: &StoreState) {
-    let mut away = state.note(reader.ping().err().as_ref());
+    let mut reach = Reach::new(state);
+    let ping = |reader: &mut dyn MemberReader, reach: &mut Reach<'_>| {
+        let error = reader.ping().err();
+        reach.note([error.as_ref()]);
+        state.note(error.as_ref())
+    };
+    let mut away = ping(reader, &mut reach);
     loop {
+        reach.before_next(|| reader.ping());
         match queue.recv_timeout(if away { PING_AWAY } else { PING_IDLE }) {
             Ok(ask) => {
                 let answer = checked(reader.members(&ask.sessions), ask.sessions.len());
+                reach.note([answer.as_ref().err()]);
                 away = state.note(answer.as_ref().err());
                 state.answer(&ask.reply, Input::Members { ask: ask.ask, answer }, ANSWER_DEADLINE);
             }
-            Err(RecvTimeoutError::Timeout) => away = state.note(reader.ping().err().as_ref()),
+            Err(RecvTimeoutError::Timeout) => away = ping(reader, &mut reach),
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }
@@ -120,7 +135,12 @@ fn serve_suspects(members: &dyn Members, queue: &Receiver<Ask>, state: &StoreSta
                 if answer.is_ok() {
                     state.note(None);
                 }
+                let is_lost = matches!(answer, Err(LookupError::NotReached(_)));
                 state.answer(&ask.reply, Input::Members { ask: ask.ask, answer }, ANSWER_DEADLINE);
+                if is_lost {
+                    // The next ask is for one of the others, which may have a connection.
+                    thread::sleep(WITHOUT_CONNECTION_PAUSE);
+                }
             }
             Err(RecvTimeoutError::Timeout) => reader = None,
             Err(RecvTimeoutError::Disconnected) => return,
@@ -277,6 +297,38 @@ mod tests {
         }
         assert_eq!(threads.health(), Health::Waiting("no writer".to_owned()), "refusals and nothing else");
         drop(hold);
+    }
+
+    /// Of four threads three have no connection and fail at once, the fourth takes its time.
+    #[test]
+    fn threads_without_a_connection_leave_the_asks_to_those_with_one() {
+        struct Lane(usize);
+        impl MemberReader for Lane {
+            fn members(&mut self, sessions: &[SessionId]) -> Result<Vec<NameList>, LookupError> {
+                if self.0 > 0 {
+                    return Err(LookupError::NotReached("too many connections".to_owned()));
+                }
+                thread::sleep(Duration::from_millis(2 * sessions.len() as u64));
+                Ok(vec![NameList::new(); sessions.len()])
+            }
+        }
+        struct Lanes(Mutex<usize>);
+        impl Members for Lanes {
+            fn open(&self) -> Box<dyn MemberReader> {
+                let mut opened = self.0.lock().expect("lock");
+                *opened += 1;
+                Box::new(Lane(*opened - 1))
+            }
+        }
+        let threads = MemberThreads::start(Arc::new(Lanes(Mutex::new(0))), 4).expect("threads start");
+        eventually("one has a connection", || threads.health() == Health::Ready);
+        thread::sleep(2 * WITHOUT_CONNECTION_PAUSE);
+        let (sender, facts) = mailbox(64, Arc::new(Wake::default()));
+        for ask in 0..40 {
+            threads.ask(ask, vec!["s".into()], false, sender.clone()).expect("room");
+        }
+        let lost = (0..40).filter(|_| next(&facts).1.is_err()).count();
+        assert_eq!(lost, 0, "of 40");
     }
 
     #[test]

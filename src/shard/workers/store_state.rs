@@ -4,16 +4,21 @@
 //! Promises that a change is said once, that a fault which comes and goes does not flood the log, and that an answer is
 //! handed in or counted as dropped. Refuses to wait for ever on a shard that stands still.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a thread of blocking calls leaves an ask to those that have a connection"
+)]
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::model::limits::HEARTBEAT_STALE_AFTER;
+use crate::model::limits::{HEARTBEAT_STALE_AFTER, WITHOUT_CONNECTION_PAUSE};
 use crate::ports::mailbox::FactSender;
 use crate::ports::{Health, LookupError};
 use crate::push::facts::Input;
-use crate::telemetry::log_limiter::Quiet;
+use crate::telemetry::log_limiter::LogLimiter;
 
 /// How long a thread may be without an ask before it pings the store.
 pub(super) const PING_IDLE: Duration = Duration::from_secs(5);
@@ -37,10 +42,12 @@ pub(super) struct StoreState {
     /// The store's name in log lines.
     name: &'static str,
     health: Mutex<Known>,
+    /// Threads whose latest ask or ping got as far as the store.
+    reaching: AtomicUsize,
     dropped: AtomicU64,
-    drop_warning: Quiet,
-    away_warning: Quiet,
-    back_line: Quiet,
+    drop_warning: LogLimiter,
+    away_warning: LogLimiter,
+    back_line: LogLimiter,
 }
 
 impl StoreState {
@@ -52,10 +59,11 @@ impl StoreState {
                 health: Health::Waiting(format!("{name}: the store has not answered yet")),
                 is_refused: false,
             }),
+            reaching: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
-            drop_warning: Quiet::new(),
-            away_warning: Quiet::new(),
-            back_line: Quiet::new(),
+            drop_warning: LogLimiter::new(),
+            away_warning: LogLimiter::new(),
+            back_line: LogLimiter::new(),
         }
     }
 
@@ -78,11 +86,13 @@ impl StoreState {
         let now = match error {
             None => Health::Ready,
             Some(LookupError::Rejected(_)) if !was_refused && *health == Health::Ready => Health::Ready,
-            Some(LookupError::Rejected(why) | LookupError::Unavailable(why)) => Health::Waiting(why.clone()),
+            Some(LookupError::Rejected(why) | LookupError::NotReached(why) | LookupError::Unavailable(why)) => {
+                Health::Waiting(why.clone())
+            }
         };
         if *health != now {
             let gate = if now == Health::Ready { &self.back_line } else { &self.away_warning };
-            if let Some(left_out) = gate.may_say() {
+            if let Some(left_out) = gate.allow() {
                 match &now {
                     Health::Waiting(why) | Health::Degraded(why) => tracing::warn!(left_out, "{}: {why}", self.name),
                     Health::Ready => tracing::info!("{}: the store answers", self.name),
@@ -105,10 +115,54 @@ impl StoreState {
             }
         }
         self.dropped.fetch_add(1, Ordering::Relaxed);
-        if let Some(left_out) = self.drop_warning.may_say() {
+        if let Some(left_out) = self.drop_warning.allow() {
             let name = self.name;
             tracing::warn!(left_out, "{name}: a shard took no facts for {patience:?}; its answer was dropped");
         }
+    }
+}
+
+/// Whether one thread gets as far as the store. One without a connection fails at once: if it took the next ask as soon as
+/// it may, it would draw most of them away from those that have one.
+#[derive(Debug)]
+pub(super) struct Reach<'a> {
+    state: &'a StoreState,
+    is_reaching: bool,
+}
+
+impl<'a> Reach<'a> {
+    /// A thread that has not asked yet.
+    pub(super) fn new(state: &'a StoreState) -> Self {
+        Self { state, is_reaching: false }
+    }
+
+    /// What the thread's latest ask or ping, or each ask of a batch, ended with.
+    pub(super) fn note<'e>(&mut self, errors: impl IntoIterator<Item = Option<&'e LookupError>>) {
+        let is_lost = |error: Option<&LookupError>| matches!(error, Some(LookupError::NotReached(_)));
+        let now = !errors.into_iter().any(is_lost);
+        match (std::mem::replace(&mut self.is_reaching, now), now) {
+            (false, true) => _ = self.state.reaching.fetch_add(1, Ordering::AcqRel),
+            (true, false) => _ = self.state.reaching.fetch_sub(1, Ordering::AcqRel),
+            _ => {}
+        }
+    }
+
+    /// Before the next ask is taken: one without a connection waits a while, and for as long as others have one until it
+    /// has one, too. While nobody has one each takes asks, so that the core hears of it.
+    pub(super) fn before_next(&mut self, mut ping: impl FnMut() -> Result<(), LookupError>) {
+        while !self.is_reaching {
+            thread::sleep(WITHOUT_CONNECTION_PAUSE);
+            if self.state.reaching.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            self.note([ping().err().as_ref()]);
+        }
+    }
+}
+
+impl Drop for Reach<'_> {
+    fn drop(&mut self) {
+        self.note([Some(&LookupError::NotReached(String::new()))]);
     }
 }
 

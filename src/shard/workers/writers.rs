@@ -19,7 +19,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use crate::ports::mailbox::FactSender;
 use crate::ports::{Health, LookupError};
 use crate::push::facts::{AskNo, Input};
-use crate::shard::workers::store_state::{ANSWER_DEADLINE, PING_AWAY, PING_IDLE, StoreState};
+use crate::shard::workers::store_state::{ANSWER_DEADLINE, PING_AWAY, PING_IDLE, Reach, StoreState};
 pub use bury::{BuryThread, LETTER_REASONS};
 pub use inbox::InboxThreads;
 
@@ -117,15 +117,22 @@ impl<K: Kind> Writers<K> {
 }
 
 fn serve<K: Kind>(writer: &mut K::Writer, queue: &Receiver<Ask<K::Item>>, common: &Common<K>) {
-    let mut away = common.state.note(common.kind.ping(writer).err().as_ref());
+    let mut reach = Reach::new(&common.state);
+    let ping = |writer: &mut K::Writer, reach: &mut Reach<'_>| {
+        let error = common.kind.ping(writer).err();
+        reach.note([error.as_ref()]);
+        common.state.note(error.as_ref())
+    };
+    let mut away = ping(writer, &mut reach);
     let (mut items, mut askers) = (Vec::new(), Vec::new());
     loop {
+        reach.before_next(|| common.kind.ping(writer));
         match queue.recv_timeout(if away { PING_AWAY } else { PING_IDLE }) {
             Ok(first) => {
                 take_batch(first, queue, common, &mut items, &mut askers);
-                away = write_batch(writer, common, &mut items, &mut askers);
+                away = write_batch(writer, common, &mut reach, &mut items, &mut askers);
             }
-            Err(RecvTimeoutError::Timeout) => away = common.state.note(common.kind.ping(writer).err().as_ref()),
+            Err(RecvTimeoutError::Timeout) => away = ping(writer, &mut reach),
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }
@@ -155,11 +162,13 @@ fn take_batch<K: Kind>(
 fn write_batch<K: Kind>(
     writer: &mut K::Writer,
     common: &Common<K>,
+    reach: &mut Reach<'_>,
     items: &mut Vec<K::Item>,
     askers: &mut Vec<(AskNo, FactSender)>,
 ) -> bool {
     let answers = checked::<K>(K::write(writer, items), items.len());
     common.kind.count_batch();
+    reach.note(answers.iter().map(|answer| answer.as_ref().err()));
     // Before the answers: who has one must not read an older state.
     let is_away = common.state.note(said(&answers));
     for ((item, answer), (ask, reply)) in items.drain(..).zip(answers).zip(askers.drain(..)) {
@@ -171,7 +180,7 @@ fn write_batch<K: Kind>(
 
 /// What a batch says of the store: it is there when any ask was done, unless the last one found it away.
 fn said<A>(answers: &[Result<A, LookupError>]) -> Option<&LookupError> {
-    let is_away = |error: &&LookupError| matches!(error, LookupError::Unavailable(_));
+    let is_away = |error: &&LookupError| matches!(error, LookupError::NotReached(_) | LookupError::Unavailable(_));
     if answers.iter().any(Result::is_ok) {
         return answers.last().and_then(|answer| answer.as_ref().err()).filter(is_away);
     }

@@ -3,8 +3,6 @@
 //! Promises that a row is all it takes: the field that the core counts in, the word of the snapshot, the lines of the page
 //! and the line of METRICS.md follow from it. Refuses numbers that have no row: a [`Metric`] is made nowhere else.
 
-use super::snapshot::ShardSnapshot;
-
 /// What every name on the page begins with.
 pub const PREFIX: &str = "task_engine_";
 
@@ -95,11 +93,11 @@ impl Metric {
 
 /// A number of a shard whose only label is the shard.
 #[derive(Debug)]
-pub struct Scalar {
+pub struct Scalar<S> {
     /// Its row.
     pub metric: Metric,
     /// Reads it.
-    pub read: fn(&ShardSnapshot) -> u64,
+    pub read: fn(&S) -> u64,
 }
 
 macro_rules! unit {
@@ -145,7 +143,7 @@ macro_rules! metrics {
         static FAMILIES: &[&Metric] = &[$($(&$row,)+)+];
 
         /// The plain numbers of a shard, in the order of the page.
-        pub(super) static SCALARS: &[Scalar] = &[
+        pub(super) static SCALARS: &[Scalar<ShardSnapshot>] = &[
             $(Scalar {
                 metric: Metric {
                     name: $a_name,

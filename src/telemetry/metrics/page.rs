@@ -12,7 +12,7 @@ use super::snapshot::ShardSnapshot;
 use super::table::{self, SCALARS};
 use super::text::{Format, Writer};
 use super::{Meter, Totals};
-use crate::model::outcome::{EventEnd, Lane, RecipientEnd};
+use crate::model::outcome::{EventOutcome, Lane, RecipientOutcome};
 use crate::model::stage::{Stage, StageHistograms};
 
 /// The shards' numbers, each with its shard as the label shows it.
@@ -33,13 +33,13 @@ pub(super) fn write(meter: &Meter, format: Format) -> String {
 
 fn write_ends(page: &mut Writer, snapshots: &Snapshots) {
     write_each(page, &table::EVENTS_ARRIVED, snapshots, |counts| counts.counts.events_arrived);
-    let ended = |shard: &ShardSnapshot, end: &EventEnd| shard.counts.events_ended[*end as usize];
-    write_list(page, &table::EVENTS_ENDED, snapshots, EventEnd::ALL.iter(), |end| end.label(), ended);
+    let ended = |shard: &ShardSnapshot, end: &EventOutcome| shard.counts.events_ended[*end as usize];
+    write_list(page, &table::EVENTS_ENDED, snapshots, EventOutcome::ALL.iter(), |end| end.label(), ended);
     write_each(page, &table::RECIPIENTS_ARRIVED, snapshots, |counts| counts.counts.recipients_arrived);
-    let ended = |shard: &ShardSnapshot, end: &RecipientEnd| shard.counts.recipients_ended[*end as usize];
-    write_list(page, &table::RECIPIENTS_ENDED, snapshots, RecipientEnd::ALL.iter(), |end| end.label(), ended);
-    let unreached = |shard: &ShardSnapshot, end: &RecipientEnd| shard.counts.unreached_by[*end as usize];
-    let whys = RecipientEnd::ALL.iter().filter(|end| end.is_unreached());
+    let ended = |shard: &ShardSnapshot, end: &RecipientOutcome| shard.counts.recipients_ended[*end as usize];
+    write_list(page, &table::RECIPIENTS_ENDED, snapshots, RecipientOutcome::ALL.iter(), |end| end.label(), ended);
+    let unreached = |shard: &ShardSnapshot, end: &RecipientOutcome| shard.counts.unreached_by[*end as usize];
+    let whys = RecipientOutcome::ALL.iter().filter(|end| end.is_unreached());
     write_list(page, &table::RECIPIENTS_UNREACHED, snapshots, whys, |end| end.label(), unreached);
     let full = |shard: &ShardSnapshot, lane: &Lane| shard.lane_full[*lane as usize];
     write_list(page, &table::LANE_FULL, snapshots, Lane::ALL.iter(), |lane| lane.label(), full);

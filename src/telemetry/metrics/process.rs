@@ -14,6 +14,7 @@ pub struct ProcessNumbers {
 }
 
 /// Asks the operating system. `getrusage` rather than `/proc/self/stat`: microseconds instead of 10 ms ticks.
+#[allow(unsafe_code, reason = "no crate of ours wraps getrusage")]
 pub fn read() -> ProcessNumbers {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the pointer is to a whole `rusage`, zeroed, which is a valid value of it.

@@ -6,7 +6,7 @@ use super::declare::{Kind, Metric};
 use super::gateways::{GATEWAYS_NAMED, GatewayState};
 use super::table;
 use super::text::bound_text;
-use crate::model::outcome::{EventEnd, Lane, RecipientEnd};
+use crate::model::outcome::{EventOutcome, Lane, RecipientOutcome};
 use crate::model::stage::{BUCKETS, Stage};
 
 const HEAD: &str = "# Metrics
@@ -60,13 +60,13 @@ fn quoted<'a>(words: impl Iterator<Item = &'a str>) -> String {
 }
 
 fn labels() -> [[String; 3]; 12] {
-    let recipient = |end: &&RecipientEnd| end.is_unreached();
+    let recipient = |end: &&RecipientOutcome| end.is_unreached();
     let bounds = BUCKETS.map(bound_text);
     [
         ["shard", "the numbers of one shard", "its number, from 0"].map(str::to_owned),
-        of("end", &table::EVENTS_ENDED, EventEnd::ALL.iter().map(|end| end.label())),
-        of("end", &table::RECIPIENTS_ENDED, RecipientEnd::ALL.iter().map(|end| end.label())),
-        of("why", &table::RECIPIENTS_UNREACHED, RecipientEnd::ALL.iter().filter(recipient).map(|end| end.label())),
+        of("end", &table::EVENTS_ENDED, EventOutcome::ALL.iter().map(|end| end.label())),
+        of("end", &table::RECIPIENTS_ENDED, RecipientOutcome::ALL.iter().map(|end| end.label())),
+        of("why", &table::RECIPIENTS_UNREACHED, RecipientOutcome::ALL.iter().filter(recipient).map(|end| end.label())),
         of("stage", &table::STAGE_SECONDS, Stage::ALL.iter().map(|stage| stage.label())),
         of("le", &table::STAGE_SECONDS, bounds.iter().map(String::as_str).chain(["+Inf"])),
         of("lane", &table::LANE_FULL, Lane::ALL.iter().map(|lane| lane.label())),

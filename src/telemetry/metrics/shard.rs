@@ -3,77 +3,36 @@
 //! Promises that the shard never waits and never locks, that every read is a snapshot the shard really published
 //! (never half of one and half of the next), and that no recorded value is lost when nobody reads for long.
 //! Refuses a second writer: a [`ShardPublisher`] cannot be cloned.
-//!
-//! # Memory ordering
-//! [`ShardMeter`] is a sequence lock whose data are atomics (H.-J. Boehm, "Can seqlocks get along with programming
-//! language memory models?", 2012). The writer makes `sequence` odd, writes the words, makes it even again:
-//!
-//! - The release fence after the odd store: a reader that sees any new word (relaxed) and then passes its acquire fence
-//!   is ordered after that fence, so its second load of `sequence` sees the odd number or a later one, and it retries.
-//! - The release store of the even number: a reader whose first load (acquire) sees it sees all words written before.
-//!
-//! So equal and even numbers on both sides mean that all words come from one publication. On x86-64 both fences cost
-//! nothing; a publication is [`WORDS`] plain stores to lines that only this shard writes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::gateways::GatewayRow;
+use super::seqlock::SeqLock;
 use super::snapshot::{ShardSnapshot, WORDS};
 use crate::model::stage::StageHistograms;
 
 /// Reports that wait for the meter. With one more in the shard's hands this is all the memory they take.
 const REPORTS_WAITING: usize = 2;
-/// Looks at a publication under way before the reader lets the writer's thread have the CPU.
-const SPINS: u32 = 64;
 
 /// One shard's published numbers: written by its [`ShardPublisher`], read by any thread.
 #[derive(Debug)]
 #[repr(align(128))] // a pair of cache lines: the neighbour shard's writes must not disturb ours
-pub struct ShardMeter {
-    sequence: AtomicU64,
-    words: [AtomicU64; WORDS],
-}
+pub struct ShardMeter(SeqLock<WORDS>);
 
 impl ShardMeter {
     fn new() -> Self {
-        Self { sequence: AtomicU64::new(0), words: [const { AtomicU64::new(0) }; WORDS] }
+        Self(SeqLock::new())
     }
 
     /// The newest whole snapshot. Waits only while a publication (some 80 stores) is under way.
     pub fn read(&self) -> ShardSnapshot {
-        let mut words = [0; WORDS];
-        let mut tries = 0_u32;
-        loop {
-            let before = self.sequence.load(Ordering::Acquire);
-            if before & 1 == 0 {
-                for (to, from) in words.iter_mut().zip(&self.words) {
-                    *to = from.load(Ordering::Relaxed);
-                }
-                fence(Ordering::Acquire);
-                if self.sequence.load(Ordering::Relaxed) == before {
-                    return ShardSnapshot::unflatten(&words);
-                }
-            }
-            tries += 1;
-            if tries.is_multiple_of(SPINS) {
-                std::thread::yield_now();
-            } else {
-                std::hint::spin_loop();
-            }
-        }
+        ShardSnapshot::unflatten(&self.0.read())
     }
 
     fn write(&self, words: &[u64; WORDS]) {
-        let sequence = self.sequence.load(Ordering::Relaxed);
-        self.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
-        fence(Ordering::Release);
-        for (to, from) in self.words.iter().zip(words) {
-            to.store(*from, Ordering::Relaxed);
-        }
-        self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
+        self.0.write(words);
     }
 }
 

@@ -4,12 +4,12 @@
 //! anywhere else. Refuses labels that come from outside: every array is as long as a closed list of `outcome`.
 
 pub use super::table::{Activity, ShardSnapshot};
-use crate::model::outcome::{EventEnd, Lane, RecipientEnd};
+use crate::model::outcome::{EventOutcome, Lane, RecipientOutcome};
 
 /// How many words a snapshot is.
 pub const WORDS: usize = size_of::<ShardSnapshot>() / size_of::<u64>();
 // All of it is numbers, and each has a word.
-const _: () = assert!(WORDS > 2 + EventEnd::COUNT + 2 * RecipientEnd::COUNT + Lane::COUNT);
+const _: () = assert!(WORDS > 2 + EventOutcome::COUNT + 2 * RecipientOutcome::COUNT + Lane::COUNT);
 
 impl ShardSnapshot {
     /// All numbers as words.
@@ -68,7 +68,7 @@ mod tests {
         let mut snapshot = ShardSnapshot::default();
         assert_eq!(snapshot.check_conservation(), Ok(()));
         snapshot.counts.recipients_arrived = 3;
-        snapshot.counts.recipients_ended[RecipientEnd::Offline as usize] = 1;
+        snapshot.counts.recipients_ended[RecipientOutcome::Offline as usize] = 1;
         snapshot.recipients_in_flight = 1;
         let error = snapshot.check_conservation().unwrap_err();
         assert_eq!(error, "recipients: 3 arrived, but 1 ended and 1 are in flight");

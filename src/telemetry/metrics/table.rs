@@ -124,6 +124,8 @@ metrics! {
         stream_breaks => "gateway_breaks";
         /// Answers of a gateway that match no request; each ends its stream.
         answer_mismatches => "answers_mismatched";
+        /// Recipients whose gateway answered for them without an error when they had ended as timed out.
+        answered_late => "answered_late";
         /// Recipients sent again on a new stream because the old one broke before they were answered.
         resent_recipients => "resent_recipients";
         /// Recipients sent to another gateway because the user had moved.

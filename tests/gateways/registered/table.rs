@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use task_engine::model::limits::GATEWAYS_MAX;
-use task_engine::model::outcome::RecipientEnd;
+use task_engine::model::outcome::RecipientOutcome;
 use task_engine::push::TableBounds;
 
 use super::world::{Shards, bounds, settings};
@@ -32,7 +32,7 @@ fn roll_out(shards: u16, ids: usize, each: Duration) -> Shards {
         world.now = world.now.after(each);
         world.run();
     }
-    assert_eq!(world.ended(RecipientEnd::Delivered), ids as u64);
+    assert_eq!(world.ended(RecipientOutcome::Delivered), ids as u64);
     world
 }
 
@@ -63,11 +63,11 @@ fn a_full_table_has_its_own_name_and_is_left_when_others_are_forgotten() {
         world.routes.insert(name.clone(), format!("stranger-{number}"));
     }
     world.event("s", 1);
-    assert_eq!(world.ended(RecipientEnd::GatewayTableFull), 1, "the ninth finds no place");
-    assert_eq!(world.ended(RecipientEnd::BadRoute), 0, "its route is a good one");
+    assert_eq!(world.ended(RecipientOutcome::GatewayTableFull), 1, "the ninth finds no place");
+    assert_eq!(world.ended(RecipientOutcome::BadRoute), 0, "its route is a good one");
     assert!(world.warned.contains(&"gateway_table_full"));
     world.pass(SECOND);
-    assert_eq!(world.ended(RecipientEnd::TimedOut), 8, "the others wait for gateways that never come");
+    assert_eq!(world.ended(RecipientOutcome::TimedOut), 8, "the others wait for gateways that never come");
 
     // A listed one has a place whatever routes name.
     world.list("real");
@@ -81,7 +81,7 @@ fn a_full_table_has_its_own_name_and_is_left_when_others_are_forgotten() {
     world.event("s", 3);
     world.pass(SECOND);
     assert_eq!(world.pushed["stranger-8"], [("user-8".to_owned(), 3)]);
-    assert_eq!(world.ended(RecipientEnd::GatewayTableFull), 2, "in the first two events only");
+    assert_eq!(world.ended(RecipientOutcome::GatewayTableFull), 2, "in the first two events only");
 }
 
 #[test]
@@ -97,10 +97,10 @@ fn a_bundle_without_a_place_on_its_owner_shard_goes_home_and_nowhere_else() {
     world.event(&session, 1);
     assert_eq!(world.pushed.len(), 1, "{:?}", world.pushed);
     assert_eq!(world.pushed[&listed], [("ann".to_owned(), 1)], "the first place's gateway gets its own, no more");
-    assert_eq!(world.ended(RecipientEnd::GatewayTableFull), 1, "one stranger has a place, the other none");
+    assert_eq!(world.ended(RecipientOutcome::GatewayTableFull), 1, "one stranger has a place, the other none");
     assert!(world.warned.contains(&"gateway_table_full"));
     world.pass(2 * SECOND);
-    assert_eq!((world.ended(RecipientEnd::TimedOut), world.ended(RecipientEnd::Delivered)), (1, 1));
+    assert_eq!((world.ended(RecipientOutcome::TimedOut), world.ended(RecipientOutcome::Delivered)), (1, 1));
 }
 
 /// The home shard remembers for an hour what its owner shard has long given away.
@@ -148,7 +148,7 @@ fn routes_and_layouts_to_a_forgotten_gateway_are_forgotten_with_it() {
     assert_eq!(world.pushed.get("C"), None, "C has A's place, not its users");
     assert_eq!(world.pushed["A"], [("ann".to_owned(), 1)]);
     assert_eq!(world.pushed["B"], [("bob".to_owned(), 1), ("bob".to_owned(), 2)]);
-    assert_eq!(world.ended(RecipientEnd::TimedOut), 1, "the route still names A");
+    assert_eq!(world.ended(RecipientOutcome::TimedOut), 1, "the route still names A");
     world.moves("ann", "C");
     world.event("s", 3);
     assert_eq!(world.pushed["C"], [("ann".to_owned(), 3)]);
@@ -199,12 +199,12 @@ fn an_address_that_is_not_listed_is_used_while_it_answers_and_not_for_ever() {
     world.refusing.push("A".into());
     world.event("s", 3);
     assert_eq!(
-        (world.pushed["A"].len(), world.ended(RecipientEnd::TimedOut)),
+        (world.pushed["A"].len(), world.ended(RecipientOutcome::TimedOut)),
         (2, 0),
         "parked, as one that is unknown"
     );
     world.pass(2 * SECOND);
-    assert_eq!(world.ended(RecipientEnd::TimedOut), 1);
+    assert_eq!(world.ended(RecipientOutcome::TimedOut), 1);
     world.refusing.clear();
     world.event("s", 4);
     world.pass(2 * SECOND);
@@ -213,7 +213,7 @@ fn an_address_that_is_not_listed_is_used_while_it_answers_and_not_for_ever() {
     let opened = world.opened.len();
     world.event("s", 5);
     world.pass(2 * SECOND);
-    assert_eq!((world.opened.len(), world.ended(RecipientEnd::TimedOut)), (opened, 2), "a minute is over");
+    assert_eq!((world.opened.len(), world.ended(RecipientOutcome::TimedOut)), (opened, 2), "a minute is over");
     world.list("A");
     world.event("s", 6);
     assert_eq!(world.pushed["A"].len(), 4);

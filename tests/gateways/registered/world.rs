@@ -9,7 +9,7 @@ use prost::Message;
 use task_engine::model::ids::{GatewayIx, Nanos, Partition, ShardId, StreamNo};
 use task_engine::model::limits::GROUP_USERS_MAX;
 use task_engine::model::names::{NameList, Route, RouteList};
-use task_engine::model::outcome::RecipientEnd;
+use task_engine::model::outcome::RecipientOutcome;
 use task_engine::model::proto::event::PushEvent;
 use task_engine::model::proto::gateway::{PushMessageRequest, PushMessageResponse};
 use task_engine::ports::{DeliveryTag, Endpoint, GatewayRecord, Protocols};
@@ -212,7 +212,7 @@ impl Shards {
     }
 
     /// How many recipients ended so.
-    pub fn ended(&self, end: RecipientEnd) -> u64 {
+    pub fn ended(&self, end: RecipientOutcome) -> u64 {
         self.shards.iter().map(|shard| shard.counts().recipients_ended[end as usize]).sum()
     }
 }

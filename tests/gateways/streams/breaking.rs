@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::engine::{Engine, PROTOCOLS, each_on_a_shard};
 use super::peer::{Manner, Peer};
-use task_engine::model::outcome::RecipientEnd;
+use task_engine::model::outcome::RecipientOutcome;
 use task_engine::ports::Protocol;
 use task_engine::push::Push;
 
@@ -25,8 +25,8 @@ async fn bad_one_ends_alone(mut engine: Engine, case: (Protocol, Manner)) -> Res
     // A "not now" is taken for what it says in the first half of the delivery timeout.
     let limit = if manner == Manner::FailsAt(BAD, 14) { TIMEOUT } else { TIMEOUT / 2 };
     let took = engine.run_until(limit, is_idle).await;
-    let thrown_out = engine.ended(RecipientEnd::BrokeStream) + engine.ended(RecipientEnd::Refused);
-    let delivered = engine.ended(RecipientEnd::Delivered);
+    let thrown_out = engine.ended(RecipientOutcome::BrokeStream) + engine.ended(RecipientOutcome::Refused);
+    let delivered = engine.ended(RecipientOutcome::Delivered);
     let told = format!(
         "{took:?}; {}; {} copies, {} connections; {:?}",
         engine.ends(),
@@ -55,7 +55,7 @@ async fn first_is_bad(mut engine: Engine, protocol: Protocol) -> Result<String, 
     (BAD..=EVENTS).for_each(|msg_id| engine.event(&format!("s{}", msg_id % 3), msg_id));
     let took = engine.run_until(Duration::from_secs(5), is_idle).await;
     let told = format!("{took:?}; {}; {} copies", engine.ends(), peer.seen.most_copies());
-    let is_well = took.is_some() && engine.ended(RecipientEnd::Delivered) == 2 * (EVENTS - BAD) as u64;
+    let is_well = took.is_some() && engine.ended(RecipientOutcome::Delivered) == 2 * (EVENTS - BAD) as u64;
     if is_well { Ok(told) } else { Err(told) }
 }
 

@@ -13,7 +13,7 @@ use task_engine::edge::gateway::{GatewayOptions, Gateways};
 use task_engine::edge::resolve::Resolver;
 use task_engine::model::ids::{Nanos, ShardId};
 use task_engine::model::names::{NameList, Route, RouteList};
-use task_engine::model::outcome::RecipientEnd;
+use task_engine::model::outcome::RecipientOutcome;
 use task_engine::model::proto::event::PushEvent;
 use task_engine::ports::mailbox::LocalFacts;
 use task_engine::ports::{DeliveryTag, Endpoint, GatewayRecord, Protocol, Protocols};
@@ -86,11 +86,11 @@ impl Engine {
     }
 
     /// Turns until it holds, for so long at the most; how long it took when it did.
-    pub async fn run_until(&mut self, limit: Duration, holds: impl Fn(&Push) -> bool) -> Option<Duration> {
+    pub async fn run_until(&mut self, limit: Duration, fenced: impl Fn(&Push) -> bool) -> Option<Duration> {
         let began = Instant::now();
         loop {
             self.turn();
-            if holds(&self.push) {
+            if fenced(&self.push) {
                 return Some(began.elapsed());
             }
             if began.elapsed() > limit {
@@ -139,13 +139,13 @@ impl Engine {
         }
     }
 
-    pub fn ended(&self, end: RecipientEnd) -> u64 {
+    pub fn ended(&self, end: RecipientOutcome) -> u64 {
         self.push.counts().recipients_ended[end as usize]
     }
 
     /// The recipients' ends, for messages.
     pub fn ends(&self) -> String {
-        let ends = RecipientEnd::ALL.iter().filter(|end| self.ended(**end) > 0);
+        let ends = RecipientOutcome::ALL.iter().filter(|end| self.ended(**end) > 0);
         ends.map(|end| format!("{} {}", end.label(), self.ended(*end))).collect::<Vec<_>>().join(", ")
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::engine::{Engine, PROTOCOLS, each_on_a_shard};
 use super::peer::{Manner, Peer, Strange};
-use task_engine::model::outcome::RecipientEnd;
+use task_engine::model::outcome::RecipientOutcome;
 use task_engine::ports::Protocol;
 use task_engine::push::Push;
 
@@ -32,9 +32,9 @@ async fn flooded(mut engine: Engine, (protocol, manner): (Protocol, Manner)) -> 
     let warned = engine.warnings.iter().any(|warning| warning.contains("gateway A: "));
     let ends = engine.ends();
     let told = format!("{took:?}, {copies} copies, {connections} connections; {ends}; {:?}", engine.warnings);
-    let is_late =
-        took.is_none_or(|took| took > TIMEOUT + Duration::from_secs(2) && engine.ended(RecipientEnd::Delivered) == 0);
-    let is_delivered = engine.ended(RecipientEnd::Delivered) == 2 * EVENTS as u64;
+    let is_late = took
+        .is_none_or(|took| took > TIMEOUT + Duration::from_secs(2) && engine.ended(RecipientOutcome::Delivered) == 0);
+    let is_delivered = engine.ended(RecipientOutcome::Delivered) == 2 * EVENTS as u64;
     let is_status = protocol == Protocol::Unary && matches!(manner, Manner::Strange(Strange::HeadersThen(_)));
     let is_well = !is_late
         && copies <= (if is_status { CALLS_MAX } else { COPIES_MAX })
@@ -89,7 +89,7 @@ async fn flooded_long(mut engine: Engine, (protocol, manner): (Protocol, Manner)
     let took = engine.run_until(TIMEOUT + Duration::from_secs(2), is_idle).await;
     let connections = peer.connections();
     let told = format!("{took:?}, {connections} connections; {}; {:?}", engine.ends(), engine.warnings);
-    let is_well = took.is_some() && connections <= CONNECTIONS_MAX && engine.ended(RecipientEnd::Delivered) == 0;
+    let is_well = took.is_some() && connections <= CONNECTIONS_MAX && engine.ended(RecipientOutcome::Delivered) == 0;
     if is_well { Ok(told) } else { Err(told) }
 }
 

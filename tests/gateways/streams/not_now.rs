@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::engine::{Engine, PROTOCOLS, USERS, each_on_a_shard};
 use super::peer::{Manner, Peer};
-use task_engine::model::outcome::RecipientEnd;
+use task_engine::model::outcome::RecipientOutcome;
 use task_engine::ports::Protocol;
 use task_engine::push::Push;
 
@@ -36,7 +36,7 @@ async fn all_are_pushed(mut engine: Engine, case: Case) -> Result<String, String
     let refused = peer.connections();
     peer.behave(Manner::Good);
     let took = engine.run_until(Duration::from_secs(5), is_idle).await;
-    let delivered = engine.ended(RecipientEnd::Delivered);
+    let delivered = engine.ended(RecipientOutcome::Delivered);
     let told = format!(
         "idle early {early:?}, then {took:?}; {refused} connections while it refused, {} copies; {}; {:?}",
         peer.seen.most_copies(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prost::Message;
-use task_engine::model::outcome::RecipientEnd;
+use task_engine::model::outcome::RecipientOutcome;
 use task_engine::model::proto::gateway::{PushBatchResponse, PushMessageResponse, PushResponse};
 use task_engine::ports::Protocol;
 use task_engine::push::facts::{CallError, StreamEnd, StreamFact};
@@ -40,7 +40,7 @@ fn a_stream_that_says_not_now_is_no_evidence_for_half_of_the_time() {
             table.event(msg_id);
         });
         let not_now = || StreamEnd::NotOpened("gRPC status 14".into());
-        while table.ended(RecipientEnd::Delivered) < 2 && table.now.0 < 9_800_000_000 {
+        while table.ended(RecipientOutcome::Delivered) < 2 && table.now.0 < 9_800_000_000 {
             let ids = table.pushed_ids("A");
             match ids.first() {
                 None if !table.links.contains_key("A") => {}
@@ -56,7 +56,7 @@ fn a_stream_that_says_not_now_is_no_evidence_for_half_of_the_time() {
             }
             table.pass(20);
         }
-        let ended = [RecipientEnd::BrokeStream, RecipientEnd::Delivered].map(|end| table.ended(end));
+        let ended = [RecipientOutcome::BrokeStream, RecipientOutcome::Delivered].map(|end| table.ended(end));
         assert_eq!(ended, if are_all_told { [0, 0] } else { [1, 2] }, "all told: {are_all_told}, {:?}", table.now);
         table.check();
     }
@@ -80,7 +80,7 @@ fn a_connection_that_grows_old_with_nothing_on_it_costs_no_pause() {
             ends(&mut table, StreamEnd::Finished);
             table.pass(3_000);
         }
-        assert_eq!(table.ended(RecipientEnd::Delivered), 5);
+        assert_eq!(table.ended(RecipientOutcome::Delivered), 5);
         table.check();
     }
 }
@@ -90,7 +90,7 @@ fn what_a_gateway_once_answered_wrongly_is_forgotten_in_time() {
     let mut table = table(Protocol::Stream);
     table.event(1);
     let wrong = |table: &mut Table| table.answer("A", &PushMessageResponse { msg_id: 77, ..Default::default() });
-    while table.ended(RecipientEnd::BrokeStream) == 0 {
+    while table.ended(RecipientOutcome::BrokeStream) == 0 {
         if table.links.contains_key("A") && !table.pushed_ids("A").is_empty() {
             wrong(&mut table);
         }
@@ -114,7 +114,7 @@ fn what_ends_unheard_is_blamed_only_while_empty_streams_end_well() {
             table.event(msg_id);
         });
         let (mut copies, mut probes) = (0, 0);
-        while table.ended(RecipientEnd::BrokeStream) == 0 && table.now.0 < 5_000_000_000 {
+        while table.ended(RecipientOutcome::BrokeStream) == 0 && table.now.0 < 5_000_000_000 {
             match table.pushed_ids("A").as_slice() {
                 [] if table.links.contains_key("A") => {
                     probes += 1;
@@ -129,7 +129,7 @@ fn what_ends_unheard_is_blamed_only_while_empty_streams_end_well() {
             }
             table.pass(20);
         }
-        let ended = table.ended(RecipientEnd::BrokeStream);
+        let ended = table.ended(RecipientOutcome::BrokeStream);
         if does_probe_end_well {
             assert_eq!((ended, copies, probes), (1, 4, 3), "with the others, and then alone three times");
             assert!(table.now.0 < 2_000_000_000, "{:?}", table.now);
@@ -152,7 +152,7 @@ fn an_empty_stream_that_hangs_is_given_up_and_blames_nobody() {
     assert_eq!((table.cut.len(), table.pushed_ids("A")), (1, vec![1]));
     let batch_id = table.take_batches("A")[0];
     table.answer("A", &PushBatchResponse { batch_id, failures: vec![] });
-    assert_eq!(table.ended(RecipientEnd::Delivered), 1);
+    assert_eq!(table.ended(RecipientOutcome::Delivered), 1);
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_batchs_answer_of_the_last_stream_does_not_fit_and_is_no_life() {
         }
         table.pass(20);
     }
-    assert_eq!((copies, table.ended(RecipientEnd::BrokeStream)), (4, 1));
+    assert_eq!((copies, table.ended(RecipientOutcome::BrokeStream)), (4, 1));
     assert!(table.now.0 < 1_500_000_000, "{:?}", table.now);
     table.check();
 }
@@ -223,7 +223,7 @@ fn a_call_that_is_refused_for_now_is_made_again_and_no_other_with_it() {
         assert_eq!(table.open_calls("A"), [1]);
     }
     table.answer_call("A", reply(1));
-    assert_eq!((table.ended(RecipientEnd::Delivered), table.cut.len()), (2, 0));
+    assert_eq!((table.ended(RecipientOutcome::Delivered), table.cut.len()), (2, 0));
     table.check();
 }
 
@@ -248,10 +248,10 @@ fn a_call_that_fails_is_blamed_when_others_succeed_and_waits_when_all_fail() {
             table.pass(20);
         }
         if do_others_fail {
-            assert_eq!((table.ended(RecipientEnd::Refused), table.push.events_in_flight()), (0, 20));
+            assert_eq!((table.ended(RecipientOutcome::Refused), table.push.events_in_flight()), (0, 20));
             assert!(calls[1..=20].iter().all(|calls| *calls <= 15), "{calls:?}");
         } else {
-            assert_eq!((table.ended(RecipientEnd::Refused), calls[7]), (1, 3));
+            assert_eq!((table.ended(RecipientOutcome::Refused), calls[7]), (1, 3));
             assert!((1..60).filter(|id| *id != 7).all(|id| calls[id] <= 1), "{calls:?}");
         }
         table.check();
@@ -269,7 +269,7 @@ fn a_call_that_is_refused_for_ever_ends_after_the_delivery_timeout() {
             }
             table.pass(20);
         }
-        assert_eq!(table.ended(RecipientEnd::TimedOut), 1, "{status}");
+        assert_eq!(table.ended(RecipientOutcome::TimedOut), 1, "{status}");
         assert!(table.now.0 <= 10_100_000_000, "{status}: {:?}", table.now);
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use task_engine::ports::Protocol;
-use task_engine::push::facts::{StreamEnd, StreamFact};
+use task_engine::push::facts::{Input, StreamEnd, StreamFact};
 
 use super::Dialled;
 use crate::simulation::plan::Fault;
@@ -90,7 +90,7 @@ impl World {
             let piece = Bytes::from(conn.answers.drain(..length).collect::<Vec<_>>());
             conn.fed_bytes += length;
             let (shard, input) = (conn.shard, conn.fact(StreamFact::Answers(piece)));
-            self.feed(shard, input);
+            self.feed_answer(shard, input);
             let conn = &mut self.conns[at];
             while conn.marks.front().is_some_and(|(end, _)| *end <= conn.fed_bytes) {
                 let (end, answers) = conn.marks.pop_front().expect("looked at above");
@@ -105,6 +105,13 @@ impl World {
         }
     }
 
+    /// How many of the recipients that it is about had ended before, of those the first.
+    fn feed_answer(&mut self, shard: usize, input: Input) {
+        let before = self.shards[shard].activity().answered_late;
+        self.feed(shard, input);
+        self.oracle.late_answers = self.shards[shard].activity().answered_late - before;
+    }
+
     fn feed_replies(&mut self, at: usize) {
         while !self.conns[at].replies.is_empty() && (self.is_calm || self.rng.chance(700)) {
             let pick = self.rng.below(self.conns[at].replies.len());
@@ -113,7 +120,7 @@ impl World {
             let is_ok = reply.answer.is_ok();
             let fact = StreamFact::CallAnswered { call: reply.call, answer: reply.answer };
             let (shard, input) = (conn.shard, conn.fact(fact));
-            self.feed(shard, input);
+            self.feed_answer(shard, input);
             let conn = &mut self.conns[at];
             conn.must_be_cut |= reply.is_fatal;
             if !conn.must_be_cut {

@@ -1,7 +1,7 @@
 //! Events are handed to a shard, and what it makes of each is checked at once: taken, a repeat, joined, or given back.
 
 use task_engine::model::limits::REPEAT_WINDOW_AGE;
-use task_engine::model::outcome::EventEnd;
+use task_engine::model::outcome::EventOutcome;
 use task_engine::push::facts::Input;
 
 use super::{Arrival, World};
@@ -39,7 +39,7 @@ impl World {
         while self.shards[shard].has_more() {
             self.flush(shard);
         }
-        let repeats = self.shards[shard].counts().events_ended[EventEnd::Repeat as usize];
+        let repeats = self.shards[shard].counts().events_ended[EventOutcome::Repeat as usize];
         self.oracle.tags[number as usize].handed_in();
         self.trace.line(self.now, || format!("event tag {number} {:?}", arrival.key));
         let given_back = self.given_back(shard);
@@ -58,7 +58,7 @@ impl World {
         }
         // A repeat that joins is in flight, and holds no bytes.
         let has_joined = after.0 > before.0 && after.1 == before.1;
-        let is_repeat = self.shards[shard].counts().events_ended[EventEnd::Repeat as usize] > repeats;
+        let is_repeat = self.shards[shard].counts().events_ended[EventOutcome::Repeat as usize] > repeats;
         let known = self.oracle.by_key.get(&key).copied().filter(|event| self.oracle.is_of_this_engine(*event));
         if is_repeat {
             let has_id = events::has_id(&arrival.payload);
@@ -77,7 +77,7 @@ impl World {
     }
 
     fn given_back(&self, shard: usize) -> u64 {
-        self.shards[shard].counts().events_ended[EventEnd::GivenBack as usize]
+        self.shards[shard].counts().events_ended[EventOutcome::GivenBack as usize]
     }
 
     /// A repeat so late that it counts as a new event: the world's publishers do not send it, so that a key is one

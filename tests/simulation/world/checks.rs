@@ -1,6 +1,6 @@
 //! What holds after each turn: counts are conserved, each end has its cause, no outbox holds what has ended.
 
-use task_engine::model::outcome::RecipientEnd;
+use task_engine::model::outcome::RecipientOutcome;
 use task_engine::push::Push;
 
 use super::World;
@@ -15,8 +15,8 @@ impl World {
         let ended: u64 = counts.recipients_ended.iter().sum();
         let in_flight = push.recipients_in_flight() as u64;
         assert_eq!(counts.recipients_arrived, ended + in_flight, "shard {shard}: recipients are conserved");
-        let told = [RecipientEnd::Delivered, RecipientEnd::SkippedSender];
-        let reached = [&told[..], &[RecipientEnd::CutByStop, RecipientEnd::GivenBack]].concat();
+        let told = [RecipientOutcome::Delivered, RecipientOutcome::SkippedSender];
+        let reached = [&told[..], &[RecipientOutcome::CutByStop, RecipientOutcome::GivenBack]].concat();
         let reached: u64 = reached.iter().map(|end| counts.recipients_ended[*end as usize]).sum();
         assert_eq!(ended, reached + counts.unreached_by.iter().sum::<u64>(), "shard {shard}: each has its why");
         self.check_causes(shard);
@@ -27,22 +27,24 @@ impl World {
 
     /// Nobody ends as stored or buried before the stores have said so.
     fn check_causes(&self, shard: usize) {
-        let ended = |end: RecipientEnd| self.shards[shard].counts().recipients_ended[end as usize];
+        let ended = |end: RecipientOutcome| self.shards[shard].counts().recipients_ended[end as usize];
         let told = self.told(shard);
-        assert!(ended(RecipientEnd::Stored) <= told.rows, "shard {shard}: more stored than rows");
-        assert!(ended(RecipientEnd::InboxConflict) <= told.letters, "shard {shard}: more conflicts than letters");
-        let rejected = ended(RecipientEnd::InboxRejected) > 0;
+        assert!(ended(RecipientOutcome::Stored) <= told.rows, "shard {shard}: more stored than rows");
+        assert!(ended(RecipientOutcome::InboxConflict) <= told.letters, "shard {shard}: more conflicts than letters");
+        let rejected = ended(RecipientOutcome::InboxRejected) > 0;
         assert!(!rejected || told.letters > 0, "shard {shard}: rejected without a letter");
         let lost = self.shards[shard].activity().letters_lost;
         assert!(lost <= told.lost, "shard {shard}: letters lost");
         let is_each_lost = lost == told.lost || self.is_cut_off || !self.plan.letters_are_final();
         assert!(is_each_lost, "shard {shard}: a refusal is final, and a letter is not lost");
         assert!(lost == 0 || !self.plan.keepers_fail_whole(), "shard {shard}: a letter lost by an outage");
-        assert!(told.lost > 0 || ended(RecipientEnd::DeadLetterLost) == 0, "shard {shard}: lost without a cause");
+        assert!(told.lost > 0 || ended(RecipientOutcome::DeadLetterLost) == 0, "shard {shard}: lost without a cause");
         if self.plan.inbox_is_on() {
-            let unstored = RecipientEnd::ALL.iter().filter(|end| {
-                let is_kept = [RecipientEnd::Stored, RecipientEnd::InboxConflict, RecipientEnd::InboxRejected];
-                let is_else = [RecipientEnd::DeadLetterLost, RecipientEnd::CutByStop, RecipientEnd::GivenBack];
+            let unstored = RecipientOutcome::ALL.iter().filter(|end| {
+                let is_kept =
+                    [RecipientOutcome::Stored, RecipientOutcome::InboxConflict, RecipientOutcome::InboxRejected];
+                let is_else =
+                    [RecipientOutcome::DeadLetterLost, RecipientOutcome::CutByStop, RecipientOutcome::GivenBack];
                 end.is_unreached() && !is_kept.contains(end) && !is_else.contains(end)
             });
             assert_eq!(unstored.map(|end| ended(*end)).sum::<u64>(), 0, "shard {shard}: unreached and not stored");

@@ -71,8 +71,11 @@ impl<'w, 'a> Walk<'w, 'a> {
             return;
         }
         if let Some(error) = &self.stopped {
-            let why = format!("not asked, since all others of its batch failed: {error}");
-            self.fail(rows, &LookupError::Unavailable(why));
+            let not_asked = match error {
+                LookupError::NotReached(_) => error.clone(),
+                _ => LookupError::Unavailable(format!("not asked, since all others of its batch failed: {error}")),
+            };
+            self.fail(rows, &not_asked);
             if self.is_left_behind {
                 self.writer.suspects.add(rows);
             }

@@ -8,6 +8,8 @@
 //! Refuses to end what may be somebody else's: a session is known by its server's name for itself and by its number there, and by
 //! how long it is at work.
 
+#![expect(clippy::disallowed_methods, reason = "a thread of its own, which looks for the end of an opening")]
+
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering};

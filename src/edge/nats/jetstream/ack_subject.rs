@@ -59,6 +59,20 @@ mod tests {
     }
 
     #[test]
+    fn fuzzed_ack_subject() {
+        crate::fuzz::run("ack_subject", 20_000, |bytes| {
+            let subject = String::from_utf8_lossy(bytes);
+            let Some((stream, consumer, delivery)) = parse(&subject) else { return };
+            assert!(subject.starts_with("$JS.ACK.") && !stream.is_empty() && !consumer.is_empty());
+            let Delivery { deliveries, stream_sequence, consumer_sequence, stored_nanos } = delivery;
+            let plain = format!(
+                "$JS.ACK.{stream}.{consumer}.{deliveries}.{stream_sequence}.{consumer_sequence}.{stored_nanos}.0"
+            );
+            assert_eq!(parse(&plain), Some((stream, consumer, delivery)));
+        });
+    }
+
+    #[test]
     fn what_is_no_ack_subject_is_refused() {
         for subject in [
             "",

@@ -21,7 +21,7 @@ use super::rights;
 use super::writer::{Wanted, Wire, Writer};
 use crate::edge::nats::link::LinkState;
 use crate::ports::Intake;
-use crate::telemetry::log_limiter::Quiet;
+use crate::telemetry::log_limiter::LogLimiter;
 
 /// What a connection has for its reader and keeper.
 pub(in crate::edge::nats) struct Opened {
@@ -83,7 +83,7 @@ pub(in crate::edge::nats) fn open(
     let given_up = GivenUp {
         subscription: connection.subscribe(&given_up::subject(&desk.plan.stream)).ok(),
         intake: intake.clone(),
-        said: Quiet::default(),
+        said: LogLimiter::default(),
     };
     if is_reading {
         fit::watch(connection.clone(), timeout, desk.clone(), state.clone(), is_over.clone()).map_err(failed)?;

@@ -13,7 +13,7 @@ use super::flight::Flight;
 use super::{Assignment, JetStreamSettings};
 use crate::model::ids::ShardId;
 use crate::ports::{DeliveryTag, Origin, Settled};
-use crate::telemetry::log_limiter::Quiet;
+use crate::telemetry::log_limiter::LogLimiter;
 
 /// Differences between consumers and configuration that are said in full.
 const DIFFERENCES_SAID: usize = 8;
@@ -112,7 +112,7 @@ pub(in crate::edge::nats) struct Desk {
     flight: Mutex<Flight>,
     settle: Sender<Box<[Settled]>>,
     pub(super) settled: Receiver<Box<[Settled]>>,
-    refused: Quiet,
+    refused: LogLimiter,
     epoch: Instant,
     /// Events that were asked for and may still come.
     asked: AtomicU64,
@@ -145,7 +145,7 @@ impl Desk {
             plan,
             settle,
             settled,
-            refused: Quiet::default(),
+            refused: LogLimiter::default(),
             epoch: Instant::now(),
             asked: AtomicU64::new(0),
             arrived: AtomicU64::new(0),
@@ -184,7 +184,7 @@ impl Desk {
             return;
         }
         if self.settle.try_send(settled.into()).is_err()
-            && let Some(left_out) = self.refused.may_say()
+            && let Some(left_out) = self.refused.allow()
         {
             // Cannot be: there is room for everything that can be out. They come again, and are settled as repeats.
             tracing::warn!(reader = self.plan.reader, left_out, "JetStream: settlements found no room");

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::ack_subject::{self, Delivery};
 use super::lines::Lines;
-use crate::ports::{Origin, SettleAs, Settled};
+use crate::ports::{Disposition, Origin, Settled};
 
 /// When an event that is given back may come again: late enough that it does not find this process.
 const GIVE_BACK: &str = r#"-NAK {"delay": 500000000}"#;
@@ -145,18 +145,18 @@ impl Flight {
     }
 
     /// Notes the end of an event, and puts what is to be said of it into `lines`.
-    pub(super) fn settle(&mut self, number: u64, how: SettleAs, lines: &mut Lines) {
+    pub(super) fn settle(&mut self, number: u64, how: Disposition, lines: &mut Lines) {
         let Some(slot) = self.slot_of(number) else { return };
-        if how == SettleAs::GivenBack && self.is_ending && self.is_ordered {
+        if how == Disposition::Nak && self.is_ending && self.is_ordered {
             return;
         }
         let Some(entry) = self.remove(slot).filter(|entry| !entry.is_unknown) else { return };
         let word = match how {
-            SettleAs::Done => "+ACK",
-            SettleAs::Terminated => "+TERM",
-            SettleAs::GivenBack => GIVE_BACK,
+            Disposition::Ack => "+ACK",
+            Disposition::Term => "+TERM",
+            Disposition::Nak => GIVE_BACK,
         };
-        self.lanes[entry.consumer as usize].has_acknowledged |= how != SettleAs::GivenBack;
+        self.lanes[entry.consumer as usize].has_acknowledged |= how != Disposition::Nak;
         lines.put(&entry.reply, None, word);
     }
 

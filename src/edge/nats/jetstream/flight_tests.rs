@@ -26,7 +26,7 @@ impl Try {
         self.0.insert(0, &delivery, (reply.clone(), None), 0, places)
     }
 
-    fn settle(&mut self, number: u64, how: SettleAs) -> Vec<String> {
+    fn settle(&mut self, number: u64, how: Disposition) -> Vec<String> {
         let mut lines = Lines::default();
         self.0.settle(number, how, &mut lines);
         said(&mut lines)
@@ -49,10 +49,10 @@ fn said(lines: &mut Lines) -> Vec<String> {
 fn explicit_acks_leave_in_any_order_and_once() {
     let mut flight = Try::new(false);
     let (one, two, three) = (flight.take(1, 1, 1), flight.take(2, 2, 1), flight.take(3, 3, 1));
-    assert_eq!(flight.settle(two, SettleAs::Done), ["2 +ACK"]);
-    assert_eq!(flight.settle(two, SettleAs::Done), [""; 0], "its number is spent");
-    assert_eq!(flight.settle(one, SettleAs::Terminated), ["1 +TERM"]);
-    assert_eq!(flight.settle(three, SettleAs::GivenBack), [r#"3 -NAK {"delay": 500000000}"#]);
+    assert_eq!(flight.settle(two, Disposition::Ack), ["2 +ACK"]);
+    assert_eq!(flight.settle(two, Disposition::Ack), [""; 0], "its number is spent");
+    assert_eq!(flight.settle(one, Disposition::Term), ["1 +TERM"]);
+    assert_eq!(flight.settle(three, Disposition::Nak), [r#"3 -NAK {"delay": 500000000}"#]);
     assert_eq!(flight.0.out(0), 0);
     let four = flight.take(4, 4, 1);
     assert!(![one, two, three].contains(&four), "a slot is used again under another number");
@@ -62,8 +62,8 @@ fn explicit_acks_leave_in_any_order_and_once() {
 fn partitions_are_acknowledged_one_by_one_as_well() {
     let mut flight = Try::new(true);
     let numbers: Vec<u64> = (1..=5).map(|at| flight.take(at * 10, at, 1)).collect();
-    assert_eq!(flight.settle(numbers[1], SettleAs::Done), ["20 +ACK"], "it says nothing of what stands before it");
-    assert_eq!(flight.settle(numbers[4], SettleAs::Terminated), ["50 +TERM"]);
+    assert_eq!(flight.settle(numbers[1], Disposition::Ack), ["20 +ACK"], "it says nothing of what stands before it");
+    assert_eq!(flight.settle(numbers[4], Disposition::Term), ["50 +TERM"]);
     assert_eq!(flight.0.out(0), 3);
     assert_eq!(flight.take_again(30, 6, 2), None, "it is out");
     let mut lines = Lines::default();
@@ -71,17 +71,17 @@ fn partitions_are_acknowledged_one_by_one_as_well() {
     let words = said(&mut lines);
     let sequences: Vec<_> = words.iter().map(|word| word.split(' ').next().expect("a sequence")).collect();
     assert_eq!(sequences, ["10", "30", "40"], "in stream order");
-    assert_eq!(flight.settle(numbers[2], SettleAs::Done), [""; 0]);
+    assert_eq!(flight.settle(numbers[2], Disposition::Ack), [""; 0]);
 }
 
 #[test]
 fn what_a_partition_gives_back_at_the_end_leaves_in_stream_order() {
     let mut flight = Try::new(true);
     let numbers: Vec<u64> = (1..=4).map(|at| flight.take(at, at, 1)).collect();
-    assert_eq!(flight.settle(numbers[3], SettleAs::GivenBack).len(), 1, "before the end at once");
+    assert_eq!(flight.settle(numbers[3], Disposition::Nak).len(), 1, "before the end at once");
     flight.0.end();
-    assert_eq!(flight.settle(numbers[2], SettleAs::GivenBack), [""; 0]);
-    assert_eq!(flight.settle(numbers[1], SettleAs::Terminated), ["2 +TERM"]);
+    assert_eq!(flight.settle(numbers[2], Disposition::Nak), [""; 0]);
+    assert_eq!(flight.settle(numbers[1], Disposition::Term), ["2 +TERM"]);
     let mut lines = Lines::default();
     assert_eq!(flight.0.give_back(&mut lines), 2);
     assert_eq!(said(&mut lines), [1, 3].map(|at| format!(r#"{at} -NAK {{"delay": 500000000}}"#)));
@@ -110,17 +110,17 @@ fn whoever_takes_over_knows_how_many_are_elsewhere() {
     assert_eq!(flight.0.take_over(0, 6, 9), 1, "one was lost on its way");
     // The server forgot its newest deliveries: they come again, and then they count.
     assert_eq!(flight.0.take_over(0, 3, 6), 0);
-    assert_eq!(flight.settle(numbers[4], SettleAs::Done), [""; 0]);
-    assert_eq!(flight.settle(numbers[2], SettleAs::Done), ["6 +ACK"]);
+    assert_eq!(flight.settle(numbers[4], Disposition::Ack), [""; 0]);
+    assert_eq!(flight.settle(numbers[2], Disposition::Ack), ["6 +ACK"]);
     let again = flight.take(8, 8, 1);
-    assert_eq!(flight.settle(again, SettleAs::Done), ["8 +ACK"]);
+    assert_eq!(flight.settle(again, Disposition::Ack), ["8 +ACK"]);
     // One that the server forgot and that is still in hand when it comes again stays one event.
     assert_eq!((flight.0.take_over(0, 3, 6), flight.0.sequences(0).len()), (1, 2), "4 and 5, and 6 is done");
     let mut lines = Lines::default();
     flight.0.progress_in_order(0, 9, &mut lines);
     assert_eq!(said(&mut lines), ["4 +WPI", "5 +WPI"]);
     assert_eq!(flight.take_again(7, 7, 1), None);
-    assert_eq!(flight.settle(numbers[3], SettleAs::Done), ["7 +ACK"]);
+    assert_eq!(flight.settle(numbers[3], Disposition::Ack), ["7 +ACK"]);
     let mut queue = Try::new(false);
     assert_eq!((queue.0.take_over(0, 9, 9), queue.take(1, 1, 1)), (0, 0), "others of a queue keep what they have");
 }
@@ -130,7 +130,7 @@ fn work_of_a_partition_is_reported_as_a_whole_and_in_order() {
     let mut flight = Try::new(true);
     let one = flight.take(1, 1, 1);
     let two = flight.take(2, 2, 1);
-    flight.settle(one, SettleAs::Done);
+    flight.settle(one, Disposition::Ack);
     // Takes the first one's place.
     flight.take(3, 3, 1);
     assert!(flight.0.due(0).contains(&0) && !flight.0.due(0).contains(&1));
@@ -138,7 +138,7 @@ fn work_of_a_partition_is_reported_as_a_whole_and_in_order() {
     flight.0.progress_in_order(0, 7, &mut lines);
     assert_eq!(said(&mut lines), ["2 +WPI", "3 +WPI"]);
     assert!(flight.0.due(6).is_empty(), "touched a moment ago");
-    flight.settle(two, SettleAs::GivenBack);
+    flight.settle(two, Disposition::Nak);
     flight.0.progress_in_order(0, 9, &mut lines);
     assert_eq!(said(&mut lines), ["3 +WPI"]);
 }
@@ -147,7 +147,7 @@ fn work_of_a_partition_is_reported_as_a_whole_and_in_order() {
 fn work_of_a_queue_is_reported_when_it_is_due() {
     let mut flight = Try::new(false);
     let (_, two) = (flight.take(1, 1, 1), flight.take(2, 2, 1));
-    flight.settle(two, SettleAs::GivenBack);
+    flight.settle(two, Disposition::Nak);
     let mut lines = Lines::default();
     assert_eq!(flight.0.progress(0, 100, 0, 7, &mut lines), 0);
     assert_eq!(said(&mut lines), ["1 +WPI"]);
@@ -184,7 +184,7 @@ fn what_is_out_and_delivered_again_is_one_event() {
         }
         assert_eq!((flight.0.out(0), flight.0.sequences(0).len()), (4, 4));
         assert_eq!(flight.0.origin(numbers[0], |_| String::new()).deliveries, 3, "the latest delivery's word counts");
-        assert_eq!(flight.settle(numbers[0], SettleAs::Done), ["1 +ACK"]);
+        assert_eq!(flight.settle(numbers[0], Disposition::Ack), ["1 +ACK"]);
         assert_eq!(flight.0.take_elsewhere(0), 0);
         // Its ack was lost: it is a repeat, and the core knows it.
         assert!(flight.take_again(1, 11, 4).is_some());

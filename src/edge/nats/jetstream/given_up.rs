@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::desk::Desk;
 use crate::ports::Intake;
-use crate::telemetry::log_limiter::Quiet;
+use crate::telemetry::log_limiter::LogLimiter;
 
 /// Advisories looked at with one look.
 const LOOKED_AT: usize = 1024;
@@ -21,7 +21,7 @@ pub(super) struct GivenUp {
     /// None where subscribing failed, and without a server.
     pub subscription: Option<Subscription>,
     pub intake: Intake,
-    pub said: Quiet,
+    pub said: LogLimiter,
 }
 
 #[derive(Deserialize)]
@@ -49,7 +49,7 @@ impl GivenUp {
                 continue;
             }
             self.intake.given_up_by_broker(1);
-            if let Some(left_out) = self.said.may_say() {
+            if let Some(left_out) = self.said.allow() {
                 tracing::warn!(
                     left_out,
                     stream = desk.plan.stream,

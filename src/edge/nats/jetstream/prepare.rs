@@ -4,6 +4,8 @@
 //! is said, and what cannot work with it is refused. A partition's consumer with unsettled events that are not here is
 //! left alone for ack_wait: then these come first and in order, and what was published since follows.
 
+#![expect(clippy::disallowed_methods, reason = "the client's own thread, which no shard waits for")]
+
 use std::time::{Duration, Instant};
 
 use super::api::{

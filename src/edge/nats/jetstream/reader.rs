@@ -3,6 +3,11 @@
 //! Promises that it never waits for a lane with events unread behind it: what came is noted at once, so that its work
 //! is reported to the server while it waits, and that nothing is asked for as long as something waits for its lane.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the reader's thread: a full lane makes it wait, which is the backpressure"
+)]
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -19,7 +24,7 @@ use super::share::{self, Ours, Share};
 use super::writer::Wanted;
 use crate::edge::nats::link::{Feed, FeedState, PulledOver};
 use crate::ports::{DeliveryTag, Intake};
-use crate::telemetry::log_limiter::Quiet;
+use crate::telemetry::log_limiter::LogLimiter;
 
 /// Arrivals taken in with one lock.
 const BURST: usize = 512;
@@ -32,7 +37,8 @@ const SILENCE_LOOK: Duration = Duration::from_secs(1);
 
 /// Reads until the keeper gives no more connections, then hands in the rest.
 pub(in crate::edge::nats) fn run(intake: &Intake, desk: &Desk, feeds: &Receiver<Feed>) {
-    let mut hand = Hand { intake, desk, waiting: VecDeque::new(), stray: Quiet::default(), others: Quiet::default() };
+    let mut hand =
+        Hand { intake, desk, waiting: VecDeque::new(), stray: LogLimiter::default(), others: LogLimiter::default() };
     for mut feed in feeds {
         if let Some(PulledOver { terms, asks, found }) = feed.take_pulls() {
             let mut reading = Reading::new(&mut hand, terms, asks);
@@ -50,8 +56,8 @@ struct Hand<'a> {
     intake: &'a Intake,
     desk: &'a Desk,
     waiting: VecDeque<(Bytes, DeliveryTag)>,
-    stray: Quiet,
-    others: Quiet,
+    stray: LogLimiter,
+    others: LogLimiter,
 }
 
 impl Hand<'_> {
@@ -174,7 +180,7 @@ impl<'a, 'b> Reading<'a, 'b> {
                 desk.plan.consumer(consumer).filter(|_| is_ours).map(|consumer| (consumer, delivery))
             });
             let (Some((consumer, delivery)), Some(reply)) = (known, reply) else {
-                if let Some(left_out) = self.hand.stray.may_say() {
+                if let Some(left_out) = self.hand.stray.allow() {
                     tracing::warn!(
                         subject,
                         left_out,
@@ -264,7 +270,7 @@ impl<'a, 'b> Reading<'a, 'b> {
         for (at, consumer) in plan.consumers.iter().enumerate() {
             let elsewhere = self.hand.desk.flight().take_elsewhere(at);
             if elsewhere > 0
-                && let Some(left_out) = self.hand.others.may_say()
+                && let Some(left_out) = self.hand.others.allow()
             {
                 tracing::warn!(
                     reader = plan.reader,

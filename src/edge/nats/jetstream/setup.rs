@@ -3,6 +3,8 @@
 //! Promises to make what is missing, to change nothing that exists but to say what differs, and that a second run does
 //! nothing. With `change` a consumer of the old ack policy is replaced by one that begins at its first unsettled event. With
 //! `dry_run` nothing is made or changed at all.
+
+#![expect(clippy::disallowed_methods, reason = "`task-engine setup` is a command that waits for the broker")]
 #![allow(deprecated)]
 
 use std::sync::Arc;

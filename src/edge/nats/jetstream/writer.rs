@@ -4,6 +4,8 @@
 //! half of ack_wait is reported. It may hang in a write to a link that died: then it is left behind with its
 //! connection, and what it had taken is lost, which the server answers with a repeat.
 
+#![expect(clippy::disallowed_methods, reason = "the acker's thread, which gathers acknowledgements")]
+
 use std::io;
 use std::sync::Arc;
 use std::thread;

@@ -7,7 +7,7 @@ use crate::push::facts::Input;
 
 fn facts(expected: Vec<Expected>, bytes: &[u8], piece: usize) -> (Result<(), Lost>, Vec<Input>, Vec<AskNo>) {
     let facts = LocalFacts::default();
-    let port = RoutesPort::new(ShardId(0), facts.clone());
+    let port = RouteQueue::new(ShardId(0), facts.clone());
     let config = Config::default();
     let (mut replies, mut reader) = (Replies::new(), Reader::new());
     expected.into_iter().for_each(|what| replies.expect(Instant::now(), what));
@@ -107,7 +107,7 @@ fn an_error_in_the_place_of_a_value_concerns_that_key_only() {
 
 #[test]
 fn a_probe_whose_value_is_an_error_failed() {
-    let port = RoutesPort::new(ShardId(0), LocalFacts::default());
+    let port = RouteQueue::new(ShardId(0), LocalFacts::default());
     let (config, mut replies, mut reader) = (Config::default(), Replies::new(), Reader::new());
     let mut said = |what: Expected, wire: &[u8], sent: Instant| {
         replies.expect(sent, what);
@@ -172,4 +172,26 @@ fn a_refusal_is_an_error_whatever_it_says_and_two_in_a_row_are_an_outage() {
         other => panic!("{other:?}"),
     });
     assert_eq!(answers.collect::<Vec<_>>(), [(1, None), (2, Some(0)), (3, None), (4, Some(0))]);
+}
+
+#[test]
+fn fuzzed_replies() {
+    crate::fuzz::run("resp", 10_000, |bytes| {
+        let bytes = &bytes[..bytes.len().min(16 * 1024)];
+        let asked = || vec![routes(1, 3), Expected::Plain, routes(2, 1), routes(3, 2)];
+        let (result, seen, unanswered) = facts(asked(), bytes, usize::MAX);
+        let mut ends: Vec<AskNo> = unanswered.clone();
+        for fact in &seen {
+            if let Input::Routes { ask, answer } = fact {
+                ends.push(*ask);
+                let users = [3, 1, 2][*ask as usize - 1];
+                assert!(answer.as_ref().map_or(true, |list| list.len() == users), "a route for each user: {answer:?}");
+            }
+        }
+        ends.sort_unstable();
+        assert_eq!(ends, [1, 2, 3], "each ask is answered or still waits, once");
+        let (cut, seen_cut, unanswered_cut) = facts(asked(), bytes, 7);
+        assert_eq!((cut.is_ok(), unanswered_cut), (result.is_ok(), unanswered), "however it is cut");
+        assert_eq!(format!("{seen_cut:?}"), format!("{seen:?}"));
+    });
 }

@@ -1,6 +1,7 @@
 //! A store in a table: each user's row is good or not.
 
 use super::*;
+use crate::model::limits::STORE_PIECES_MAX;
 
 const RETRIES: (u32, Duration) = (1, Duration::from_millis(50));
 
@@ -16,10 +17,10 @@ fn first_of(asked: &Asked) -> u64 {
 /// Plays a store to which each user is good or not, until nothing is asked any more; who ended, and the asks.
 fn play(asks: &mut InboxAsks, events: u32, users: u32, is_good: impl Fn(u32) -> bool) -> (Vec<u32>, usize) {
     let (mut ended, mut count) = (Vec::new(), 0);
-    (0..events).for_each(|event| asks.want(EventIx(event)));
+    (0..events).for_each(|event| asks.want(EventIx(event), None));
     for step in 0..20_000 {
         let now = at(step * 10);
-        while let Some((piece, _)) = asks.judged(RETRIES, now) {
+        while let Some((piece, _)) = asks.judged(RETRIES, usize::MAX, now) {
             ended.extend(piece.users.expect("named").iter().map(|user| user.0));
         }
         if let Some(probe) = asks.next_probe(now) {
@@ -47,7 +48,7 @@ fn play(asks: &mut InboxAsks, events: u32, users: u32, is_good: impl Fn(u32) -> 
         asks.failed.is_empty() && asks.suspects.is_empty() && asks.later.is_empty() && asks.accused.is_empty(),
         "{asks:?}"
     );
-    assert_eq!((asks.pieces, asks.failing.len(), asks.rows_asked, asks.suspects_asked), (0, 0, 0, 0));
+    assert_eq!((asks.pieces, asks.owners.is_empty(), asks.rows_asked, asks.suspects_asked), (0, true, 0, 0));
     ended.sort_unstable();
     (ended, count)
 }
@@ -85,10 +86,10 @@ fn many_events_that_each_hold_a_bad_one_and_begin_with_another_user() {
     // Each event's users begin elsewhere, and user 0 is in all of them.
     let mut asks = InboxAsks::default();
     let (mut ended, mut stored) = (0, 0);
-    (0..50).for_each(|event| asks.want(EventIx(event)));
+    (0..50).for_each(|event| asks.want(EventIx(event), None));
     for step in 0..6_000 {
         let now = at(step * 10);
-        while asks.judged(RETRIES, now).is_some() {
+        while asks.judged(RETRIES, usize::MAX, now).is_some() {
             ended += 1;
         }
         if let Some(probe) = asks.next_probe(now) {
@@ -117,11 +118,11 @@ fn many_events_that_each_hold_a_bad_one_and_begin_with_another_user() {
 fn while_every_ask_fails_nobody_ends_and_one_piece_at_a_time_is_asked() {
     for probes_are_good in [false, true] {
         let mut asks = InboxAsks::default();
-        (0..100).for_each(|event| asks.want(EventIx(event)));
+        (0..100).for_each(|event| asks.want(EventIx(event), None));
         let mut most = Vec::new();
         for step in 0..6_000 {
             let now = at(step * 10);
-            assert!(asks.judged(RETRIES, now).is_none(), "an outage is no refusal");
+            assert!(asks.judged(RETRIES, usize::MAX, now).is_none(), "an outage is no refusal");
             if let Some(probe) = asks.next_probe(now) {
                 asks.probe_answered(probe, probes_are_good, now);
             }
@@ -150,7 +151,7 @@ fn while_every_ask_fails_nobody_ends_and_one_piece_at_a_time_is_asked() {
 #[test]
 fn a_full_queue_moves_nothing_but_a_pause() {
     let mut asks = InboxAsks::default();
-    (0..100).for_each(|event| asks.want(EventIx(event)));
+    (0..100).for_each(|event| asks.want(EventIx(event), None));
     let (mut most, mut stored) = (Vec::new(), 0);
     for step in 0..4_000 {
         let now = at(step * 10);
@@ -169,7 +170,7 @@ fn a_full_queue_moves_nothing_but_a_pause() {
                 stored += 1;
             }
         }
-        assert!(!asks.is_away() && asks.failing.is_empty() && asks.next_probe(now).is_none());
+        assert!(!asks.is_away() && asks.owners.is_empty() && asks.next_probe(now).is_none());
     }
     assert_eq!((most[0], stored), (100, 100), "all are stored in the end");
     let later = &most[1_000..2_000];
@@ -180,7 +181,7 @@ fn a_full_queue_moves_nothing_but_a_pause() {
 #[test]
 fn a_probe_or_a_suspect_that_finds_the_queue_full_is_asked_again() {
     let mut asks = InboxAsks::default();
-    asks.want(EventIx(0));
+    asks.want(EventIx(0), None);
     let send = |asks: &mut InboxAsks, now| {
         let (mut piece, is_trial) = asks.next(now).expect("it is due");
         piece.users.get_or_insert_with(|| Box::new([UserIx(7)]));
@@ -199,7 +200,7 @@ fn a_probe_or_a_suspect_that_finds_the_queue_full_is_asked_again() {
         asks.not_asked(ask, at(millis));
         assert!(asks.accused.is_empty() && asks.failed.iter().all(|piece| piece.tries == 0));
     }
-    assert_eq!((asks.pieces, asks.failing.len(), asks.rows_asked), (1, 1, 0));
+    assert_eq!((asks.pieces, asks.owners.unproven(), asks.rows_asked), (1, 1, 0));
 }
 
 #[test]

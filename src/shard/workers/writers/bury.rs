@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Kind, Writers};
 use crate::model::limits::{LETTER_BYTES_A_BATCH, LETTER_BYTES_QUEUED, LETTERS_A_BATCH, LETTERS_QUEUED};
-use crate::model::outcome::EventEnd;
+use crate::model::outcome::EventOutcome;
 use crate::ports::mailbox::FactSender;
 use crate::ports::{DeadLetter, DeadLetterWriter, DeadLetters, Health, LookupError, Origin};
 use crate::push::facts::{AskNo, Input};
@@ -16,12 +16,12 @@ const LETTER_HEAD_BYTES: usize = 512;
 
 /// The reasons that have a counter of their own; letters of any other are counted under the last.
 pub const LETTER_REASONS: &[&str] = &[
-    EventEnd::Undecodable.label(),
-    EventEnd::NoSessionId.label(),
-    EventEnd::LongSessionId.label(),
-    EventEnd::TooLarge.label(),
-    EventEnd::LookupFailed.label(),
-    EventEnd::NoMembers.label(),
+    EventOutcome::Undecodable.label(),
+    EventOutcome::NoSessionId.label(),
+    EventOutcome::LongSessionId.label(),
+    EventOutcome::TooLarge.label(),
+    EventOutcome::LookupFailed.label(),
+    EventOutcome::NoMembers.label(),
     "inbox_conflict",
     "inbox_rejected",
     "other",
@@ -81,7 +81,7 @@ impl Kind for BuryKind {
                 let sequence = origin.stream_sequence;
                 tracing::error!(letter.reason, sequence, "a dead letter was not taken: {why}");
             }
-            Err(LookupError::Unavailable(_)) => {}
+            Err(LookupError::NotReached(_) | LookupError::Unavailable(_)) => {}
         }
     }
 

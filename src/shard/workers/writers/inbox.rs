@@ -59,7 +59,7 @@ impl Kind for InboxKind {
             Err(LookupError::Rejected(_)) => {
                 self.counters.rejected.fetch_add(users, Ordering::Relaxed);
             }
-            Err(LookupError::Unavailable(_)) => {}
+            Err(LookupError::NotReached(_) | LookupError::Unavailable(_)) => {}
         }
     }
 

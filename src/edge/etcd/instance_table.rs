@@ -1,0 +1,220 @@
+//! Which instances the registry lists, and which of them is the primary of each gateway. Pure: no etcd, no clock.
+//!
+//! Promises that of several instances with the same gateway id the one written last counts, that when it leaves the
+//! next one does, and that a bad value is reported once, not each time it is listed. Refuses more instances than
+//! [`GATEWAYS_MAX`].
+
+use std::collections::{HashMap, HashSet};
+
+use super::entry::Entry;
+use crate::model::ids::GatewayId;
+use crate::model::limits::GATEWAYS_MAX;
+use crate::ports::GatewayRecord;
+use crate::ports::registry::RegistryFault;
+
+/// One key as etcd holds it.
+#[derive(Clone, Debug)]
+pub(super) struct Listed {
+    /// The whole key; names the instance.
+    pub key: String,
+    /// The revision it was last written at.
+    pub revision: i64,
+    /// Its value.
+    pub value: Vec<u8>,
+}
+
+/// A change for the sink.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// The gateway is reachable like this now.
+    Listed(GatewayRecord),
+    /// No instance of it is listed any longer.
+    Gone(GatewayId),
+}
+
+/// A value, or a part of it, that was not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct RecordIssue {
+    pub fault: RegistryFault,
+    pub key: String,
+    pub why: String,
+}
+
+/// All instances.
+#[derive(Debug, Default)]
+pub(super) struct InstanceTable {
+    instances: HashMap<String, Instance>,
+    /// The keys of each gateway's good instances.
+    keys_by_gateway: HashMap<GatewayId, Vec<String>>,
+}
+
+#[derive(Debug)]
+struct Instance {
+    revision: i64,
+    value: Vec<u8>,
+    record: Option<GatewayRecord>,
+}
+
+impl InstanceTable {
+    /// A key was written.
+    pub fn put(&mut self, listed: Listed, issues: &mut Vec<RecordIssue>) -> Vec<Change> {
+        let Listed { key, revision, value } = listed;
+        if let Some(known) = self.instances.get_mut(&key)
+            && known.value == value
+        {
+            // A gateway that writes the same again: only its rank among its instances changes.
+            known.revision = revision;
+            let id = known.record.as_ref().map(|record| record.gateway_id.clone());
+            return id.into_iter().map(|id| self.primary(id)).collect();
+        }
+        let mut touched = self.forget(&key);
+        if self.instances.len() >= GATEWAYS_MAX {
+            let why = format!("there are {GATEWAYS_MAX} instances already");
+            issues.push(RecordIssue { fault: RegistryFault::TooMany, key, why });
+            return touched.into_iter().map(|id| self.primary(id)).collect();
+        }
+        let entry = Entry::read(&value);
+        let report_issue = |(fault, why)| RecordIssue { fault, key: key.clone(), why };
+        issues.extend(entry.faults.into_iter().map(report_issue));
+        if let Some(record) = &entry.record {
+            let id = record.gateway_id.clone();
+            self.keys_by_gateway.entry(id.clone()).or_default().push(key.clone());
+            if !touched.contains(&id) {
+                touched.push(id);
+            }
+        }
+        self.instances.insert(key, Instance { revision, value, record: entry.record });
+        touched.into_iter().map(|id| self.primary(id)).collect()
+    }
+
+    /// A key was deleted, or its lease ran out.
+    pub fn delete(&mut self, key: &str) -> Vec<Change> {
+        self.forget(key).into_iter().map(|id| self.primary(id)).collect()
+    }
+
+    /// These are all keys there are. Follow it with [`records`](Self::records).
+    pub fn replace(&mut self, all: Vec<Listed>, issues: &mut Vec<RecordIssue>) {
+        let keys: HashSet<&str> = all.iter().map(|listed| listed.key.as_str()).collect();
+        let gone: Vec<String> = self.instances.keys().filter(|key| !keys.contains(key.as_str())).cloned().collect();
+        for key in gone {
+            self.forget(&key);
+        }
+        for listed in all {
+            self.put(listed, issues);
+        }
+    }
+
+    /// How many gateways have a primary.
+    pub fn gateways(&self) -> usize {
+        self.keys_by_gateway.len()
+    }
+
+    /// Each gateway as its primary describes it.
+    pub fn records(&self) -> Vec<GatewayRecord> {
+        self.keys_by_gateway.keys().filter_map(|id| self.latest(id).cloned()).collect()
+    }
+
+    fn primary(&self, id: GatewayId) -> Change {
+        self.latest(&id).cloned().map_or(Change::Gone(id), Change::Listed)
+    }
+
+    fn latest(&self, id: &GatewayId) -> Option<&GatewayRecord> {
+        let instances = self.keys_by_gateway.get(id)?.iter().filter_map(|key| Some((key, self.instances.get(key)?)));
+        // Two keys of one transaction have the same revision: the key decides, so that all engines agree.
+        instances.max_by_key(|(key, instance)| (instance.revision, *key)).and_then(|(_, latest)| latest.record.as_ref())
+    }
+
+    fn forget(&mut self, key: &str) -> Vec<GatewayId> {
+        let Some(record) = self.instances.remove(key).and_then(|instance| instance.record) else { return Vec::new() };
+        let id = record.gateway_id;
+        if let Some(keys) = self.keys_by_gateway.get_mut(&id) {
+            keys.retain(|other| other != key);
+            if keys.is_empty() {
+                self.keys_by_gateway.remove(&id);
+            }
+        }
+        vec![id]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(key: &str, revision: i64, gateway: &str, port: u16) -> Listed {
+        let value = format!(r#"{{"id":"{gateway}","endpoints":["grpc://h:{port}"]}}"#);
+        Listed { key: key.into(), revision, value: value.into() }
+    }
+
+    fn brief(changes: Vec<Change>) -> Vec<String> {
+        let brief = |change| match change {
+            Change::Listed(record) => format!("{}@{}", record.gateway_id, record.endpoints[0].port),
+            Change::Gone(id) => format!("-{id}"),
+        };
+        changes.into_iter().map(brief).collect()
+    }
+
+    fn ports(instance_table: &InstanceTable) -> Vec<String> {
+        let mut ports = brief(instance_table.records().into_iter().map(Change::Listed).collect());
+        ports.sort();
+        ports
+    }
+
+    enum Step {
+        Put(&'static str, i64, &'static str, u16),
+        Delete(&'static str),
+    }
+    use Step::{Delete, Put};
+
+    #[test]
+    fn the_primary_of_a_gateway() {
+        let table: &[(Step, &[&str])] = &[
+            (Put("k1", 10, "g", 1), &["g@1"]),
+            (Put("k2", 11, "g", 2), &["g@2"]),
+            // The older instance says the same again later: it is the latest now.
+            (Put("k1", 12, "g", 1), &["g@1"]),
+            (Delete("k1"), &["g@2"]),
+            (Put("k1", 13, "g", 3), &["g@3"]),
+            // An instance that takes another id gives the first back to the other instance.
+            (Put("k1", 14, "other", 4), &["g@2", "other@4"]),
+            (Delete("k2"), &["-g"]),
+            (Delete("k2"), &[]),
+            (Delete("nobody"), &[]),
+            (Delete("k1"), &["-other"]),
+        ];
+        let (mut instance_table, mut issues) = (InstanceTable::default(), Vec::new());
+        for (number, (step, expected)) in table.iter().enumerate() {
+            let changes = match *step {
+                Put(key, revision, gateway, port) => {
+                    instance_table.put(listed(key, revision, gateway, port), &mut issues)
+                }
+                Delete(key) => instance_table.delete(key),
+            };
+            assert_eq!(brief(changes), *expected, "step {number}");
+        }
+        assert!(issues.is_empty() && instance_table.keys_by_gateway.is_empty() && instance_table.instances.is_empty());
+    }
+
+    #[test]
+    fn a_list_replaces_everything_and_reports_a_bad_value_once() {
+        let (mut instance_table, mut issues) = (InstanceTable::default(), Vec::new());
+        let bad = Listed { key: "bad".into(), revision: 3, value: b"?".into() };
+        instance_table.replace(vec![listed("k1", 1, "a", 1), listed("k2", 2, "b", 2), bad.clone()], &mut issues);
+        assert_eq!(ports(&instance_table), ["a@1", "b@2"]);
+        instance_table.replace(vec![listed("k2", 4, "b", 5), listed("k3", 2, "c", 3), bad.clone()], &mut issues);
+        assert_eq!(ports(&instance_table), ["b@5", "c@3"]);
+        assert_eq!(issues.len(), 1);
+        assert_eq!((issues[0].fault, issues[0].key.as_str()), (RegistryFault::NotJson, "bad"));
+        instance_table.put(Listed { value: b"!".into(), ..bad }, &mut issues);
+        assert_eq!(issues.len(), 2, "another bad value is another issue");
+    }
+
+    #[test]
+    fn a_value_that_turns_bad_ends_its_gateway() {
+        let (mut instance_table, mut issues) = (InstanceTable::default(), Vec::new());
+        instance_table.put(listed("k", 1, "g", 1), &mut issues);
+        let changes = instance_table.put(Listed { key: "k".into(), revision: 2, value: b"{}".into() }, &mut issues);
+        assert_eq!(brief(changes), ["-g"]);
+        assert_eq!(issues.len(), 1);
+    }
+}

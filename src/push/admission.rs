@@ -1,0 +1,306 @@
+//! What each gateway holds of this (home) shard's events: the bundles sent to it that have no end.
+//!
+//! Promises that gateways which do not move never hold so much, each alone or all together, that the shard stops taking
+//! events for the others. It is counted here and not in the outbox, because the bound that stops intake is the home
+//! shard's, whichever shards own the gateways. Refuses to hold back a gateway that moves: the shard's own bounds do
+//! that, by pausing intake.
+
+use crate::model::ids::{GatewayIx, Nanos};
+use crate::model::limits::{
+    GATEWAY_PROMPT_WITHIN, GATEWAY_QUIET_AFTER, LATE_GATEWAYS_PART, OUTBOX_MOVING_WITHIN, PAYLOAD_BYTES_IN_FLIGHT_MAX,
+    QUIET_GATEWAY_PART, RECIPIENTS_IN_FLIGHT_MAX, SILENT_GATEWAY_FLOOR_PART, SILENT_GATEWAY_PART, SILENT_GATEWAYS_PART,
+    SOMEONE_IS_PROMPT_WITHIN,
+};
+
+/// What is held: of the shard's three bounds, each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Bundles, but of an event's parts of one large group only the last.
+    pub events: usize,
+    /// Their recipients.
+    pub recipients: usize,
+    /// Their payload bytes.
+    pub bytes: usize,
+}
+
+impl Load {
+    fn add(&mut self, other: Self) {
+        self.events += other.events;
+        self.recipients += other.recipients;
+        self.bytes += other.bytes;
+    }
+
+    fn remove(&mut self, other: Self) {
+        self.events -= other.events;
+        self.recipients -= other.recipients;
+        self.bytes -= other.bytes;
+    }
+
+    fn is_below(self, bound: Self) -> bool {
+        self.events < bound.events && self.recipients < bound.recipients && self.bytes < bound.bytes
+    }
+
+    fn part(self, part: usize) -> Self {
+        Self { events: self.events / part, recipients: self.recipients / part, bytes: self.bytes / part }
+    }
+}
+
+/// How a gateway takes what it is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Responsiveness {
+    /// Nothing says that it does not move.
+    #[default]
+    Moving,
+    /// It has not answered for a moment.
+    LogLimiter,
+    /// It answers, but what it answers is old.
+    Late,
+    /// It has not answered for long: it hangs, or cannot be reached, or is unknown.
+    Silent,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Share {
+    load: Load,
+    pace: Responsiveness,
+    /// The last answer, or when it had nothing to answer.
+    answered_at: Nanos,
+    /// Nothing without an end is older, or a part of a large group that lets small ones go before it.
+    oldest: Nanos,
+    is_watched: bool,
+}
+
+impl Share {
+    fn pace_at(&self, now: Nanos) -> Responsiveness {
+        let quiet = now.since(self.answered_at);
+        if quiet >= OUTBOX_MOVING_WITHIN {
+            Responsiveness::Silent
+        } else if now.since(self.oldest) >= OUTBOX_MOVING_WITHIN {
+            Responsiveness::Late
+        } else if quiet >= GATEWAY_QUIET_AFTER {
+            Responsiveness::LogLimiter
+        } else {
+            Responsiveness::Moving
+        }
+    }
+}
+
+/// The shares of all gateways.
+#[derive(Debug)]
+pub struct Admission {
+    all: Vec<Share>,
+    watched: Vec<GatewayIx>,
+    /// The sums of those that are late and silent.
+    late: Load,
+    silent: Load,
+    /// The last answer to something young.
+    prompt_at: Option<Nanos>,
+    /// What the shard may have in flight.
+    capacity: Load,
+}
+
+impl Admission {
+    /// Of a shard that has at most this many events in flight, by its own bound or its source's.
+    pub fn new(events: usize) -> Self {
+        let capacity = Load { events, recipients: RECIPIENTS_IN_FLIGHT_MAX, bytes: PAYLOAD_BYTES_IN_FLIGHT_MAX };
+        Self {
+            all: Vec::new(),
+            watched: Vec::new(),
+            late: Load::default(),
+            silent: Load::default(),
+            prompt_at: None,
+            capacity,
+        }
+    }
+
+    /// Whether a gateway may be sent one more bundle while the shard has this much in flight.
+    pub fn admit(&self, at: GatewayIx, in_flight: Load, now: Nanos) -> bool {
+        let Some(share) = self.all.get(at.0 as usize).filter(|share| share.load.recipients > 0) else { return true };
+        match share.pace {
+            Responsiveness::Moving => true,
+            Responsiveness::LogLimiter => {
+                // Few events with many recipients are what one outbox may hold before it moves.
+                let small = Load {
+                    events: self.capacity.events / QUIET_GATEWAY_PART,
+                    ..self.capacity.part(SILENT_GATEWAYS_PART)
+                };
+                in_flight.is_below(self.capacity.part(2)) || share.load.is_below(small)
+            }
+            Responsiveness::Late => {
+                // When all are late there is nobody to protect, and to pause intake is better than to overflow.
+                let is_anyone_prompt = self.prompt_at.is_some_and(|at| now.since(at) < SOMEONE_IS_PROMPT_WITHIN);
+                let mut held = self.late;
+                held.add(self.silent);
+                !is_anyone_prompt || held.is_below(self.capacity.part(LATE_GATEWAYS_PART))
+            }
+            Responsiveness::Silent => {
+                let is_small = share.load.events < self.capacity.events / SILENT_GATEWAY_FLOOR_PART;
+                if is_small && in_flight.events < self.capacity.events - self.capacity.events / SILENT_GATEWAYS_PART {
+                    return true;
+                }
+                share.load.events < self.capacity.events / SILENT_GATEWAY_PART
+                    && self.silent.is_below(self.capacity.part(SILENT_GATEWAYS_PART))
+            }
+        }
+    }
+
+    /// A bundle goes to a gateway.
+    pub fn sent(&mut self, at: GatewayIx, load: Load, now: Nanos) {
+        let place = at.0 as usize;
+        if place >= self.all.len() {
+            self.all.resize(place + 1, Share::default());
+        }
+        let share = &mut self.all[place];
+        if share.load.recipients == 0 {
+            (share.pace, share.answered_at, share.oldest) = (Responsiveness::Moving, now, now);
+            if !std::mem::replace(&mut share.is_watched, true) {
+                self.watched.push(at);
+            }
+        }
+        share.load.add(load);
+        let pace = share.pace;
+        if let Some(sum) = self.sum_of(pace) {
+            sum.add(load);
+        }
+    }
+
+    /// A bundle that was made at `made_at` has its end, by a gateway's answer or without.
+    pub fn ended(&mut self, at: GatewayIx, load: Load, made_at: Nanos, is_answered: bool, now: Nanos) {
+        let share = &mut self.all[at.0 as usize];
+        share.load.remove(load);
+        let pace = share.pace;
+        if is_answered {
+            share.answered_at = now;
+            share.oldest = share.oldest.max(made_at);
+        }
+        if let Some(sum) = self.sum_of(pace) {
+            sum.remove(load);
+        }
+        if is_answered {
+            if now.since(made_at) < GATEWAY_PROMPT_WITHIN {
+                self.prompt_at = Some(now);
+            }
+            if pace != Responsiveness::Moving {
+                self.look_at(at, now);
+            }
+        }
+    }
+
+    /// Time has passed: looks at the gateways that hold something.
+    pub fn tick(&mut self, now: Nanos) {
+        let mut watched = std::mem::take(&mut self.watched);
+        watched.retain(|at| {
+            let share = &mut self.all[at.0 as usize];
+            share.is_watched = share.load.recipients > 0;
+            share.is_watched
+        });
+        for at in &watched {
+            self.look_at(*at, now);
+        }
+        self.watched = watched;
+    }
+
+    fn look_at(&mut self, at: GatewayIx, now: Nanos) {
+        let share = &mut self.all[at.0 as usize];
+        let (load, to) = (share.load, share.pace_at(now));
+        let from = std::mem::replace(&mut share.pace, to);
+        if from == to {
+            return;
+        }
+        if let Some(sum) = self.sum_of(from) {
+            sum.remove(load);
+        }
+        if let Some(sum) = self.sum_of(to) {
+            sum.add(load);
+        }
+    }
+
+    fn sum_of(&mut self, pace: Responsiveness) -> Option<&mut Load> {
+        match pace {
+            Responsiveness::Moving | Responsiveness::LogLimiter => None,
+            Responsiveness::Late => Some(&mut self.late),
+            Responsiveness::Silent => Some(&mut self.silent),
+        }
+    }
+
+    /// Since when a gateway holds nothing, as far as is known; none while it holds something.
+    pub fn empty_since(&self, at: GatewayIx) -> Option<Nanos> {
+        match self.all.get(at.0 as usize) {
+            Some(share) if share.load.recipients > 0 => None,
+            Some(share) => Some(share.answered_at),
+            None => Some(Nanos(0)),
+        }
+    }
+
+    /// How a gateway is doing, in words.
+    pub fn describe(&self, at: GatewayIx, now: Nanos) -> String {
+        let Some(share) = self.all.get(at.0 as usize) else { return String::new() };
+        match share.pace {
+            Responsiveness::Late => format!("it answers what is {:.1?} old", now.since(share.oldest)),
+            _ => format!("no answer for {:.1?}", now.since(share.answered_at)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::limits::EVENTS_IN_FLIGHT_MAX;
+
+    const ONE: Load = Load { events: 1, recipients: 1, bytes: 100 };
+
+    /// Sends each event to the gateway that `pick` names, at `rate` a second, and lets the first `hung` gateways answer
+    /// nothing and the others at once; what was in flight at the most, and what the others were refused.
+    fn flood(hung: u32, gateways: u32, rate: u64, seconds: u64) -> (usize, usize) {
+        let mut admission = Admission::new(EVENTS_IN_FLIGHT_MAX);
+        let (mut in_flight, mut most, mut refused) = (Load::default(), 0, 0);
+        for event in 0..rate * seconds {
+            let now = Nanos(event * (1_000_000_000 / rate));
+            let at = GatewayIx((event % u64::from(gateways)) as u32);
+            if event % (rate / 50) == 0 {
+                admission.tick(now);
+            }
+            let is_hung = at.0 < hung;
+            if !admission.admit(at, in_flight, now) {
+                refused += usize::from(!is_hung);
+                continue;
+            }
+            admission.sent(at, ONE, now);
+            if is_hung {
+                in_flight.add(ONE);
+                most = most.max(in_flight.events);
+            } else {
+                admission.ended(at, ONE, now, true, now);
+            }
+        }
+        (most, refused)
+    }
+
+    #[test]
+    fn gateways_that_hang_leave_the_others_a_part_of_the_shard_at_any_rate() {
+        for hung in [1, 3, 7] {
+            for rate in [20_000, 50_000, 200_000] {
+                let (most, refused) = flood(hung, 8, rate, 5);
+                assert!(most <= EVENTS_IN_FLIGHT_MAX * 3 / 4, "{hung} hung, {rate}/s: {most} events in flight");
+                assert_eq!(refused, 0, "{hung} hung, {rate}/s: of the others");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_sent_and_has_ended_leaves_nothing() {
+        let mut admission = Admission::new(8);
+        let at = GatewayIx(3);
+        let second = |second: u64| Nanos(second * 1_000_000_000);
+        admission.sent(at, ONE, second(0));
+        admission.tick(second(2));
+        assert_eq!(admission.silent, ONE);
+        assert!(!admission.admit(at, ONE, second(2)), "an eighth of eight");
+        admission.sent(at, ONE, second(2));
+        admission.ended(at, ONE, second(0), true, second(2));
+        assert_eq!((admission.silent, admission.late), (Load::default(), ONE), "it moves, but late");
+        admission.ended(at, ONE, second(2), false, second(3));
+        admission.tick(second(3));
+        assert_eq!((admission.silent, admission.late, admission.watched.len()), (Load::default(), Load::default(), 0));
+    }
+}

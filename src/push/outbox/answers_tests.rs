@@ -1,0 +1,107 @@
+//! Whatever a gateway answers: each recipient ends once, or waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::model::gateway::{Endpoint, Protocols};
+use crate::model::ids::{SessionIx, ShardId, UserIx};
+use crate::push::bundle::{EventIx, Group, SKIP_NONE};
+use crate::push::facts::StreamFact;
+
+const AT: GatewayIx = GatewayIx(0);
+/// Bundles that wait for answers, and the recipients of each.
+const BUNDLES: i64 = 2;
+const RECIPIENTS: usize = 3;
+const FIRST_MSG_ID: i64 = 7_500_000_000_000_000_002;
+
+fn record(protocol: Protocol) -> GatewayRecord {
+    let protocols =
+        Protocols { batch: protocol == Protocol::Batch, stream: protocol == Protocol::Stream, unary: false };
+    let endpoints = vec![Endpoint { host: "192.0.2.1".to_owned(), port: 9000 }];
+    GatewayRecord { gateway_id: "gateway".into(), endpoints, protocols }
+}
+
+fn bundle(msg_id: i64) -> Bundle {
+    let mut wire = Vec::new();
+    for user in 0..RECIPIENTS {
+        let name = format!("user-{user:08}");
+        wire.extend([1 << 3 | 2, name.len() as u8]);
+        wire.extend_from_slice(name.as_bytes());
+    }
+    let users = (0..RECIPIENTS as u32).map(UserIx).collect();
+    let group = Arc::new(Group::new("gateway".into(), AT, 0, users, wire.into()));
+    let message = Bytes::from_static(b"\x08\x01");
+    Bundle {
+        home: ShardId(0),
+        event: EventIx(0),
+        session: SessionIx(0),
+        msg_id,
+        message,
+        group,
+        skip: SKIP_NONE,
+        attempt: 0,
+        made_at: Nanos(1),
+    }
+}
+
+/// One whose stream is open and has everything.
+fn written(protocol: Protocol) -> (Outbox, StreamNo) {
+    let settings = OutboxSettings { delivery_timeout: Duration::from_secs(3600), forget_after: Duration::ZERO };
+    let mut outbox = Outbox::new("gateway".into(), settings);
+    let now = Nanos(1);
+    outbox.list(record(protocol), now);
+    for number in 0..BUNDLES {
+        assert!(outbox.put(bundle(FIRST_MSG_ID + number), now).is_ok());
+    }
+    let mut effects = Effects::default();
+    outbox.flush(AT, now, &mut effects);
+    let [Output::Open { stream, .. }] = effects.outputs[..] else { panic!("{:?}", effects.outputs) };
+    outbox.take(stream, StreamFact::Opened, now, &mut Effects::default());
+    loop {
+        let mut effects = Effects::default();
+        outbox.flush(AT, now, &mut effects);
+        if effects.outputs.is_empty() {
+            return (outbox, stream);
+        }
+        for output in effects.outputs {
+            let Output::Send { chunk, .. } = output else { panic!("only frames: {output:?}") };
+            outbox.take(stream, StreamFact::Taken(chunk.len()), now, &mut Effects::default());
+        }
+    }
+}
+
+/// The ends as text and how many recipients wait, the answers coming in pieces.
+fn ends(bytes: &[u8], protocol: Protocol, piece: usize) -> (Vec<String>, usize) {
+    let (mut outbox, stream) = written(protocol);
+    let mut ends = Vec::new();
+    for piece in bytes.chunks(piece.max(1)) {
+        let mut effects = Effects::default();
+        outbox.take(stream, StreamFact::Answers(Bytes::copy_from_slice(piece)), Nanos(2), &mut effects);
+        for result in effects.results {
+            if let BundleEnd::Answered(refused) = &result.end {
+                assert!(refused.iter().all(|(place, _)| (*place as usize) < RECIPIENTS), "{refused:?}");
+                assert!(refused.windows(2).all(|two| two[0].0 < two[1].0), "each place once: {refused:?}");
+            }
+            ends.push(format!("{} {:?}", result.bundle.msg_id, result.end));
+        }
+    }
+    (ends, outbox.backlog())
+}
+
+#[test]
+fn fuzzed_answers() {
+    crate::fuzz::run("answers", 5_000, |bytes| {
+        for protocol in [Protocol::Stream, Protocol::Batch] {
+            let (whole, waiting) = ends(bytes, protocol, bytes.len());
+            let mut ids: Vec<_> = whole.iter().filter_map(|end| end.split(' ').next()).collect();
+            ids.dedup();
+            assert_eq!(ids.len(), whole.len(), "a bundle ends once: {whole:?}");
+            assert!(waiting <= (BUNDLES as usize - whole.len()) * RECIPIENTS, "{waiting} wait, ended: {whole:?}");
+            let (cut, waiting_cut) = ends(bytes, protocol, 3);
+            assert_eq!((cut, waiting_cut), (whole, waiting), "however the answers are cut");
+        }
+    });
+}
