@@ -146,7 +146,7 @@ pub const KEYS: &[Key] = &[
     key("etcd", "password", Kind::Secret, "", "Password; better set as RESONANCE_ETCD_PASSWORD."),
     alias("etcd", ("dial_timeout", &["connect_timeout"]), Kind::GoSpan, "5s", "Time to connect."),
     key("etcd", "timeout", Kind::GoSpan, "5s", "Time the server may take to answer a request."),
-    key("etcd", "keep_alive_time", Kind::GoSpan, "30s", "LogLimiter time on a connection after which it is tested."),
+    key("etcd", "keep_alive_time", Kind::GoSpan, "30s", "Quiet time on a connection after which it is tested."),
     key("etcd", "keep_alive_timeout", Kind::GoSpan, "10s", "Time that test may take."),
     noted("etcd", "max_retries", RETRIES),
     noted("etcd", "retry_interval", RETRY_WAIT),

@@ -73,7 +73,7 @@ fn pushes_go_on_when_all_registrations_are_lost_and_when_they_are_back() {
     assert!(began.elapsed() < Duration::from_secs(5), "not after the delivery timeout: {:?}", began.elapsed());
     assert_eq!(metrics.recipients("delivered"), 600, "{}", metrics.numbers());
 
-    // LogLimiter streams are closed; the next push opens one again.
+    // Quiet streams are closed; the next push opens one again.
     wait_closed(&gateways);
     let began = Instant::now();
     publisher.publish("group:1", "system", 301..=400);
