@@ -84,26 +84,9 @@ pub enum Verdict {
     Halved(EventIx),
 }
 
-/// The asks to the inbox.
+/// What the asks have shown of the store.
 #[derive(Debug)]
-pub struct InboxAsks {
-    /// Events, and the first user of each.
-    wanted: VecDeque<(EventIx, Option<UserIx>)>,
-    /// Pieces that failed and were not blamed: they wait for a sign of life of the store.
-    failed: VecDeque<Piece>,
-    /// Pieces that were blamed, in whole or in part.
-    suspects: VecDeque<Piece>,
-    /// One user each, who failed again: charged with it once the store is seen alive. In the order of their failures.
-    accused: VecDeque<Accused>,
-    later: BTreeMap<(Nanos, AskNo), Piece>,
-    asked: HashMap<AskNo, Asked>,
-    rows_asked: usize,
-    suspects_asked: usize,
-    /// All pieces that failed and have no end, by [`Piece::key`].
-    owners: Owners,
-    pieces: usize,
-    /// Events with users who were charged and have no end, and how many.
-    blamed: HashMap<EventIx, u32>,
+struct Store {
     evidence: Evidence,
     /// When an ask failed last that was not blamed.
     away_since: Option<Nanos>,
@@ -120,27 +103,11 @@ pub struct InboxAsks {
     probe_due: Nanos,
     /// When a probe failed last.
     probe_failed: Option<Nanos>,
-    /// Nothing is asked until then: the queue before the store's threads was full.
-    full_until: Nanos,
-    /// Asks that may be under way: fewer after the queue was full.
-    asks_max: usize,
-    next_no: AskNo,
 }
 
-impl Default for InboxAsks {
+impl Default for Store {
     fn default() -> Self {
         Self {
-            wanted: VecDeque::new(),
-            failed: VecDeque::new(),
-            suspects: VecDeque::new(),
-            accused: VecDeque::new(),
-            later: BTreeMap::new(),
-            asked: HashMap::new(),
-            rows_asked: 0,
-            suspects_asked: 0,
-            owners: Owners::default(),
-            pieces: 0,
-            blamed: HashMap::new(),
             evidence: Evidence::default(),
             away_since: None,
             away_until: Nanos(0),
@@ -152,11 +119,48 @@ impl Default for InboxAsks {
             probe: None,
             probe_due: Nanos(0),
             probe_failed: None,
-            full_until: Nanos(0),
-            asks_max: STORE_ASKS_IN_FLIGHT,
-            next_no: 0,
         }
     }
+}
+
+/// What is under way, and what may be.
+#[derive(Debug)]
+struct Room {
+    rows_asked: usize,
+    suspects_asked: usize,
+    /// Nothing is asked until then: the queue before the store's threads was full.
+    full_until: Nanos,
+    /// Asks that may be under way: fewer after the queue was full.
+    asks_max: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { rows_asked: 0, suspects_asked: 0, full_until: Nanos(0), asks_max: STORE_ASKS_IN_FLIGHT }
+    }
+}
+
+/// The asks to the inbox.
+#[derive(Debug, Default)]
+pub struct InboxAsks {
+    /// Events, and the first user of each.
+    wanted: VecDeque<(EventIx, Option<UserIx>)>,
+    /// Pieces that failed and were not blamed: they wait for a sign of life of the store.
+    failed: VecDeque<Piece>,
+    /// Pieces that were blamed, in whole or in part.
+    suspects: VecDeque<Piece>,
+    /// One user each, who failed again: charged with it once the store is seen alive. In the order of their failures.
+    accused: VecDeque<Accused>,
+    later: BTreeMap<(Nanos, AskNo), Piece>,
+    asked: HashMap<AskNo, Asked>,
+    /// All pieces that failed and have no end, by [`Piece::key`].
+    owners: Owners,
+    pieces: usize,
+    /// Events with users who were charged and have no end, and how many.
+    blamed: HashMap<EventIx, u32>,
+    store: Store,
+    room: Room,
+    next_no: AskNo,
 }
 
 /// How long one that was blamed so often waits: four times as long each time, up to a minute. A row that somebody locks for
@@ -179,7 +183,9 @@ impl InboxAsks {
 
     /// Whether all that was asked since a failure that nobody is blamed for has failed, as far as it is known.
     pub fn is_away(&self) -> bool {
-        self.away_since.is_some_and(|since| self.evidence.blame(Some(since), self.owners.unproven()) == Blame::Store)
+        self.store
+            .away_since
+            .is_some_and(|since| self.store.evidence.blame(Some(since), self.owners.unproven()) == Blame::Store)
     }
 
     /// The events of which rows are at the store now.
@@ -209,9 +215,9 @@ impl InboxAsks {
     }
 
     fn note_life(&mut self) {
-        if self.away_since.is_some() && !self.is_away() {
-            self.away_since = None;
-            self.pause = STORE_AWAY_PAUSE;
+        if self.store.away_since.is_some() && !self.is_away() {
+            self.store.away_since = None;
+            self.store.pause = STORE_AWAY_PAUSE;
         }
     }
 
@@ -222,53 +228,56 @@ impl InboxAsks {
             self.suspects.extend(self.later.pop_first().map(|(_, piece)| piece));
         }
         let is_unproven = self.is_suspect_unproven() || self.is_accused_unproven();
-        let is_wanted = if self.is_away() { now >= self.probe_due } else { is_unproven };
-        if self.probe.is_some() || !is_wanted || now < self.full_until {
+        let is_wanted = if self.is_away() { now >= self.store.probe_due } else { is_unproven };
+        if self.store.probe.is_some() || !is_wanted || now < self.room.full_until {
             return None;
         }
         let ask = self.take_number();
-        self.probe = Some((ask, now));
+        self.store.probe = Some((ask, now));
         Some(ask)
     }
 
     /// Whether nothing that was asked since the next suspect failed has been answered: its next failure would tell nothing.
     fn is_suspect_unproven(&self) -> bool {
-        self.suspects_asked < STORE_SUSPECTS_IN_FLIGHT
-            && self.suspects.front().is_some_and(|piece| self.evidence.blame(piece.failed, 1) == Blame::Store)
+        self.room.suspects_asked < STORE_SUSPECTS_IN_FLIGHT
+            && self.suspects.front().is_some_and(|piece| self.store.evidence.blame(piece.failed, 1) == Blame::Store)
     }
 
     /// Whether nothing tells yet if the oldest charge holds.
     fn is_accused_unproven(&self) -> bool {
-        self.accused.front().is_some_and(|accused| self.evidence.blame(accused.piece.failed, 1) == Blame::Store)
+        self.accused.front().is_some_and(|accused| self.store.evidence.blame(accused.piece.failed, 1) == Blame::Store)
     }
 
     /// Takes a probe's answer; false when this is none.
     pub fn probe_answered(&mut self, ask: AskNo, is_good: bool, now: Nanos) -> bool {
-        let Some((_, sent_at)) = self.probe.filter(|(probe, _)| *probe == ask) else { return false };
-        self.probe = None;
+        let Some((_, sent_at)) = self.store.probe.filter(|(probe, _)| *probe == ask) else { return false };
+        self.store.probe = None;
         if is_good {
-            self.evidence.probe_answered(sent_at);
+            self.store.evidence.probe_answered(sent_at);
             self.note_life();
         } else {
-            self.evidence.failed(now);
-            (self.away_since, self.probe_failed) = (Some(now), Some(now));
+            self.store.evidence.failed(now);
+            (self.store.away_since, self.store.probe_failed) = (Some(now), Some(now));
         }
-        self.probe_due = if self.is_away() { now.after(self.pause) } else { now };
+        self.store.probe_due = if self.is_away() { now.after(self.store.pause) } else { now };
         true
     }
 
     /// The piece to be asked for now, and whether it is the one that is tried while the store is away.
     pub fn next(&mut self, now: Nanos) -> Option<(Piece, bool)> {
-        if self.asked.len() >= self.asks_max || self.rows_asked >= STORE_ROWS_IN_FLIGHT || now < self.full_until {
+        if self.asked.len() >= self.room.asks_max
+            || self.room.rows_asked >= STORE_ROWS_IN_FLIGHT
+            || now < self.room.full_until
+        {
             return None;
         }
         if self.is_away() {
-            if self.trial.is_some() || now < self.away_until {
+            if self.store.trial.is_some() || now < self.store.away_until {
                 return None;
             }
             return self.next_trial().map(|piece| (piece, true));
         }
-        let may_ask = self.suspects_asked < STORE_SUSPECTS_IN_FLIGHT && !self.is_suspect_unproven();
+        let may_ask = self.room.suspects_asked < STORE_SUSPECTS_IN_FLIGHT && !self.is_suspect_unproven();
         let suspect = if may_ask { self.suspects.pop_front() } else { None };
         let piece = suspect.or_else(|| self.failed.pop_front());
         piece.or_else(|| self.next_wanted()).map(|piece| (piece, false))
@@ -288,21 +297,21 @@ impl InboxAsks {
     /// Every other time somebody of whom nothing is known, else of each kind in turn: what can never succeed must not keep
     /// the others from showing that the store is there.
     fn next_trial(&mut self) -> Option<Piece> {
-        self.was_newcomer = !self.was_newcomer;
-        if self.was_newcomer
+        self.store.was_newcomer = !self.store.was_newcomer;
+        if self.store.was_newcomer
             && let Some(piece) = self.next_newcomer()
         {
             return Some(piece);
         }
         for kind in 0..3 {
-            let piece = match (self.trials + kind) % 3 {
+            let piece = match (self.store.trials + kind) % 3 {
                 0 => self.failed.pop_front(),
                 1 => self.next_wanted(),
                 NEXT_IS_A_SUSPECT => self.suspects.pop_front(),
                 _ => None,
             };
             if piece.is_some() {
-                self.trials = (self.trials + kind + 1) % 3;
+                self.store.trials = (self.store.trials + kind + 1) % 3;
                 return piece;
             }
         }
@@ -312,10 +321,10 @@ impl InboxAsks {
     /// A piece goes to the store; its number.
     pub fn sent(&mut self, piece: Piece, rows: usize, is_trial: bool, now: Nanos) -> AskNo {
         let ask = self.take_number();
-        self.rows_asked += rows;
-        self.suspects_asked += usize::from(piece.is_suspect);
+        self.room.rows_asked += rows;
+        self.room.suspects_asked += usize::from(piece.is_suspect);
         if is_trial {
-            self.trial = Some(ask);
+            self.store.trial = Some(ask);
         }
         self.asked.insert(ask, Asked { piece, rows, sent_at: now, is_trial });
         ask
@@ -324,36 +333,36 @@ impl InboxAsks {
     /// An answer came; what it is about.
     pub fn take(&mut self, ask: AskNo) -> Option<Asked> {
         let asked = self.asked.remove(&ask)?;
-        self.rows_asked -= asked.rows;
-        self.suspects_asked -= usize::from(asked.piece.is_suspect);
+        self.room.rows_asked -= asked.rows;
+        self.room.suspects_asked -= usize::from(asked.piece.is_suspect);
         if asked.is_trial {
-            self.trial = None;
+            self.store.trial = None;
         }
         Some(asked)
     }
 
     /// A piece has its rows.
     pub fn stored(&mut self, asked: &Asked) {
-        self.halved_in_vain = 0;
-        self.asks_max = (self.asks_max + 1).min(STORE_ASKS_IN_FLIGHT);
-        self.evidence.answered(asked.sent_at);
+        self.store.halved_in_vain = 0;
+        self.room.asks_max = (self.room.asks_max + 1).min(STORE_ASKS_IN_FLIGHT);
+        self.store.evidence.answered(asked.sent_at);
         self.end(&asked.piece);
         self.note_life();
     }
 
     /// An ask found the queue full: the piece, or the probe, goes back to where it was, as it was, and the next asks are fewer.
     pub fn not_asked(&mut self, ask: AskNo, now: Nanos) {
-        if self.probe.is_some_and(|(probe, _)| probe == ask) {
-            self.probe = None;
+        if self.store.probe.is_some_and(|(probe, _)| probe == ask) {
+            self.store.probe = None;
         } else if let Some(Asked { piece, .. }) = self.take(ask) {
             self.put_back(piece);
         } else {
             return;
         }
-        if now >= self.full_until {
-            self.asks_max = (self.asks_max / 2).max(STORE_ASKS_AT_FULL_QUEUE);
+        if now >= self.room.full_until {
+            self.room.asks_max = (self.room.asks_max / 2).max(STORE_ASKS_AT_FULL_QUEUE);
         }
-        self.full_until = now.after(QUEUE_FULL_PAUSE);
+        self.room.full_until = now.after(QUEUE_FULL_PAUSE);
     }
 
     /// A piece goes back to where it was, as it was.
@@ -369,7 +378,7 @@ impl InboxAsks {
     /// until something is answered.
     pub fn not_reached(&mut self, Asked { piece, is_trial, .. }: Asked, now: Nanos) {
         let was_away = self.is_away();
-        self.away_since = Some(now);
+        self.store.away_since = Some(now);
         self.wait(is_trial || !was_away, now);
         self.put_back(piece);
     }
@@ -377,8 +386,8 @@ impl InboxAsks {
     /// The store is away, as far as it is known; `is_longer`: and the next trial later than the one before.
     fn wait(&mut self, is_longer: bool, now: Nanos) {
         if is_longer {
-            self.away_until = now.after(self.pause);
-            self.pause = (self.pause * 2).min(STORE_AWAY_PAUSE_MAX);
+            self.store.away_until = now.after(self.store.pause);
+            self.store.pause = (self.store.pause * 2).min(STORE_AWAY_PAUSE_MAX);
         }
     }
 }

@@ -20,20 +20,21 @@ impl InboxAsks {
             self.begin(&piece);
         }
         let was_away = self.is_away();
-        self.evidence.failed(now);
-        let blame = self.evidence.blame(before, self.owners.unproven());
+        self.store.evidence.failed(now);
+        let blame = self.store.evidence.blame(before, self.owners.unproven());
         if blame == Blame::Store {
-            self.away_since = Some(now);
+            self.store.away_since = Some(now);
             self.wait(is_trial || !was_away, now);
         }
         // To ask in halves blames nobody, so a probe's answer is enough for it, however many fail: a half that is stored
         // tells more than the probe. When none is, it was in vain.
-        let may_halve = users > 1 && self.pieces < STORE_PIECES_MAX && self.evidence.blame(before, 1) == Blame::Ask;
-        if may_halve && (blame == Blame::Ask || self.halved_in_vain < HALVED_IN_VAIN_MAX) {
+        let may_halve =
+            users > 1 && self.pieces < STORE_PIECES_MAX && self.store.evidence.blame(before, 1) == Blame::Ask;
+        if may_halve && (blame == Blame::Ask || self.store.halved_in_vain < HALVED_IN_VAIN_MAX) {
             if blame == Blame::Store {
-                self.halved_in_vain += 1;
-                (self.pause, self.away_until) = (STORE_AWAY_PAUSE, now.after(STORE_AWAY_PAUSE));
-                (self.trials, self.was_newcomer) = (NEXT_IS_A_SUSPECT, true);
+                self.store.halved_in_vain += 1;
+                (self.store.pause, self.store.away_until) = (STORE_AWAY_PAUSE, now.after(STORE_AWAY_PAUSE));
+                (self.store.trials, self.store.was_newcomer) = (NEXT_IS_A_SUSPECT, true);
             }
             return self.halve(piece);
         }
@@ -43,7 +44,7 @@ impl InboxAsks {
         }
         piece.is_suspect = true;
         if users == 1 {
-            if self.evidence.has_answered_since(before)
+            if self.store.evidence.has_answered_since(before)
                 && let Some(user) = piece.key()
             {
                 self.owners.prove(user);
@@ -69,7 +70,7 @@ impl InboxAsks {
         now: Nanos,
     ) -> Option<(Piece, String)> {
         while let Some(accused) = self.accused.front() {
-            let is_void = self.probe_failed >= accused.piece.failed;
+            let is_void = self.store.probe_failed >= accused.piece.failed;
             if !is_void && self.is_accused_unproven() {
                 break;
             }

@@ -48,7 +48,7 @@ fn play(asks: &mut InboxAsks, events: u32, users: u32, is_good: impl Fn(u32) -> 
         asks.failed.is_empty() && asks.suspects.is_empty() && asks.later.is_empty() && asks.accused.is_empty(),
         "{asks:?}"
     );
-    assert_eq!((asks.pieces, asks.owners.is_empty(), asks.rows_asked, asks.suspects_asked), (0, true, 0, 0));
+    assert_eq!((asks.pieces, asks.owners.is_empty(), asks.room.rows_asked, asks.room.suspects_asked), (0, true, 0, 0));
     ended.sort_unstable();
     (ended, count)
 }
@@ -200,7 +200,7 @@ fn a_probe_or_a_suspect_that_finds_the_queue_full_is_asked_again() {
         asks.not_asked(ask, at(millis));
         assert!(asks.accused.is_empty() && asks.failed.iter().all(|piece| piece.tries == 0));
     }
-    assert_eq!((asks.pieces, asks.owners.unproven(), asks.rows_asked), (1, 1, 0));
+    assert_eq!((asks.pieces, asks.owners.unproven(), asks.room.rows_asked), (1, 1, 0));
 }
 
 #[test]
