@@ -31,6 +31,7 @@ use crate::edge::socket::{Backoff, words};
 use crate::model::limits::RECONNECT_BACKOFF;
 use crate::model::redact;
 use crate::ports::{Endpoint, Health, LocalFuture, LookupError, RouteQueue, Routes};
+use crate::telemetry::log_limiter::LogLimiter;
 
 use hello::Hello;
 use link::Link;
@@ -44,8 +45,6 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PROBE_KEYS: u64 = 8;
 /// A connection that lived this long was a good one: the next wait is a short one again.
 const GOOD_LINK: Duration = Duration::from_secs(1);
-/// The same trouble is logged at most this often.
-const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// How to reach Redis.
 #[derive(Clone)]
@@ -197,7 +196,7 @@ impl Routes for RedisRoutes {
 /// Connects, serves until the connection is lost, says what that means, waits, and begins again.
 async fn serve(config: Arc<Config>, resolver: Resolver, port: RouteQueue) {
     let mut backoff = Backoff::new(RECONNECT_BACKOFF);
-    let mut warnings = Warnings::default();
+    let said = LogLimiter::new();
     let mut hello = Hello::default();
     loop {
         let opened = match addresses(&config, &resolver).await {
@@ -207,7 +206,7 @@ async fn serve(config: Arc<Config>, resolver: Resolver, port: RouteQueue) {
         let lost = match opened {
             Ok(link) => {
                 let since = Instant::now();
-                let lost = serve_link(link, &config, &resolver, &port, &mut warnings).await;
+                let lost = serve_link(link, &config, &resolver, &port, &said).await;
                 if since.elapsed() >= GOOD_LINK {
                     backoff.reset();
                 }
@@ -215,7 +214,7 @@ async fn serve(config: Arc<Config>, resolver: Resolver, port: RouteQueue) {
             }
             Err(lost) => lost,
         };
-        warnings.say(&port, &lost.why);
+        warn(&said, &port, &lost.why);
         port.report(Health::Waiting(lost.why.clone()));
         let wait = if lost.slow { backoff.longest_wait() } else { backoff.next_wait() };
         refuse_for(wait, &lost.why, &port).await;
@@ -234,14 +233,14 @@ async fn serve_link<'a>(
     config: &'a Config,
     resolver: &Resolver,
     port: &'a RouteQueue,
-    warnings: &mut Warnings,
+    said: &LogLimiter,
 ) -> Lost {
     loop {
         let tracking = link.untracked().is_none();
         if let Some(why) = link.untracked().filter(|_| config.tracked) {
             let cost =
                 "routes cannot be tracked, they are read for each event; check what stands between it and the engine";
-            warnings.say(port, &format!("redis {}: {why}: {cost}", config.addr));
+            warn(said, port, &format!("redis {}: {why}: {cost}", config.addr));
         }
         tracing::info!(shard = %port.shard(), tracking, "redis {}: connected", config.addr);
         port.set_tracking(tracking);
@@ -278,21 +277,10 @@ async fn refuse_for(wait: Duration, why: &str, port: &RouteQueue) {
     .await;
 }
 
-/// Says trouble at most once in [`WARN_EVERY`], with how often it was not said.
-#[derive(Debug, Default)]
-struct Warnings {
-    said: Option<Instant>,
-    left_out: u32,
-}
-
-impl Warnings {
-    fn say(&mut self, port: &RouteQueue, why: &str) {
-        if self.said.is_some_and(|said| said.elapsed() < WARN_EVERY) {
-            self.left_out += 1;
-            return;
-        }
-        tracing::warn!(shard = %port.shard(), left_out = self.left_out, "{why}");
-        *self = Self { said: Some(Instant::now()), left_out: 0 };
+/// Says trouble, unless some was said lately.
+fn warn(said: &LogLimiter, port: &RouteQueue, why: &str) {
+    if let Some(left_out) = said.allow() {
+        tracing::warn!(shard = %port.shard(), left_out, "{why}");
     }
 }
 

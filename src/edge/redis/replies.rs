@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use crate::model::names::{Route, RouteList};
 use crate::ports::{Health, LookupError, RouteQueue};
 use crate::push::facts::AskNo;
+use crate::telemetry::log_limiter::LogLimiter;
 
 use super::resp::{Reader, Token};
 use super::route_json::push_route;
-use super::{Config, Lost, PROBE_KEYS, Warnings};
+use super::{Config, Lost, PROBE_KEYS, warn};
 
 /// A server that answered so many MGETs in a row with errors is not there; one alone may be that ask's fault.
 const REFUSALS_MAX: u32 = 2;
@@ -63,7 +64,7 @@ pub(super) struct Replies {
     answered: Option<Instant>,
     /// The server was said to be away.
     is_away: bool,
-    warnings: Warnings,
+    said: LogLimiter,
     /// It was also warned of that.
     is_warned: bool,
 }
@@ -95,7 +96,7 @@ impl Replies {
             refused: 0,
             answered: None,
             is_away: false,
-            warnings: Warnings::default(),
+            said: LogLimiter::new(),
             is_warned: false,
         }
     }
@@ -274,7 +275,7 @@ impl Replies {
                 self.refused = self.refused.saturating_add(1);
                 let is_there = self.answered.is_some_and(|answered| due < answered + LATELY);
                 if self.refused >= REFUSALS_MAX && !is_there {
-                    self.warnings.say(port, &why);
+                    warn(&self.said, port, &why);
                     (self.is_away, self.is_warned) = (true, true);
                     port.report(Health::Waiting(why.clone()));
                 }
