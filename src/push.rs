@@ -51,8 +51,7 @@ use crate::model::limits::{
     EVENTS_IN_FLIGHT_MAX, PAYLOAD_BYTES_IN_FLIGHT_MAX, PREFETCH_EVENTS_MAX, RECIPIENTS_IN_FLIGHT_MAX, TICK,
     TURN_EVENTS_MAX,
 };
-use crate::model::outcome::Counts;
-use crate::model::outcome::EventOutcome;
+use crate::model::outcome::{Counts, EventOutcome};
 use crate::push::context::Context;
 pub use crate::push::context::{Settings, TableBounds};
 use crate::push::delivery::Delivery;

@@ -22,8 +22,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const ACK_WAIT: Duration = Duration::from_secs(2);
 pub const PARTITIONS: u32 = 4;
 
-pub fn until(what: &str, fenced: impl FnMut() -> bool) {
-    testkit::wait::eventually_within(PATIENCE, what, fenced);
+pub fn until(what: &str, holds: impl FnMut() -> bool) {
+    testkit::wait::eventually_within(PATIENCE, what, holds);
 }
 
 /// Each of these tests on Debian's nats-server and on the current one.

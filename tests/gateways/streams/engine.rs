@@ -86,11 +86,11 @@ impl Engine {
     }
 
     /// Turns until it holds, for so long at the most; how long it took when it did.
-    pub async fn run_until(&mut self, limit: Duration, fenced: impl Fn(&Push) -> bool) -> Option<Duration> {
+    pub async fn run_until(&mut self, limit: Duration, holds: impl Fn(&Push) -> bool) -> Option<Duration> {
         let began = Instant::now();
         loop {
             self.turn();
-            if fenced(&self.push) {
+            if holds(&self.push) {
                 return Some(began.elapsed());
             }
             if began.elapsed() > limit {
