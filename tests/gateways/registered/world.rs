@@ -10,7 +10,6 @@ use task_engine::model::ids::{GatewayIx, Nanos, Partition, ShardId, StreamNo};
 use task_engine::model::limits::GROUP_USERS_MAX;
 use task_engine::model::names::{NameList, Route, RouteList};
 use task_engine::model::outcome::RecipientOutcome;
-use task_engine::model::proto::event::PushEvent;
 use task_engine::model::proto::gateway::{PushMessageRequest, PushMessageResponse};
 use task_engine::ports::{DeliveryTag, Endpoint, GatewayRecord, Protocols};
 use task_engine::push::facts::{Input, Output, StreamEnd, StreamFact};
@@ -115,14 +114,7 @@ impl Shards {
 
     /// An event of a session, at its home shard.
     pub fn event(&mut self, session: &str, msg_id: i64) {
-        let event = PushEvent {
-            msg_id,
-            seq_id: msg_id,
-            session_id: session.into(),
-            from_username: "system".into(),
-            content: "hello".into(),
-            ..PushEvent::default()
-        };
+        let event = testkit::events::event(session, "system", msg_id);
         let home = ShardId::of_partition(Partition::of(session.as_bytes(), 64), self.shards.len() as u16);
         let tag = DeliveryTag { reader: 0, number: self.next_tag };
         self.next_tag += 1;

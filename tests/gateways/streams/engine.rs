@@ -14,7 +14,6 @@ use task_engine::edge::resolve::Resolver;
 use task_engine::model::ids::{Nanos, ShardId};
 use task_engine::model::names::{NameList, Route, RouteList};
 use task_engine::model::outcome::RecipientOutcome;
-use task_engine::model::proto::event::PushEvent;
 use task_engine::ports::mailbox::LocalFacts;
 use task_engine::ports::{DeliveryTag, Endpoint, GatewayRecord, Protocol, Protocols};
 use task_engine::push::facts::{Input, Output};
@@ -72,14 +71,7 @@ impl Engine {
 
     /// An event of a session for everyone.
     pub fn event(&mut self, session: &str, msg_id: i64) {
-        let event = PushEvent {
-            msg_id,
-            seq_id: msg_id,
-            session_id: session.into(),
-            from_username: "system".into(),
-            content: "hello".into(),
-            ..PushEvent::default()
-        };
+        let event = testkit::events::event(session, "system", msg_id);
         let tag = DeliveryTag { reader: 0, number: self.next_tag };
         self.next_tag += 1;
         self.push.take(Input::Event { payload: Bytes::from(event.encode_to_vec()), tag });
