@@ -3,12 +3,13 @@
 //! Promises that during a retreat no event waits for a store that is away for longer than a tick, or than its session's
 //! pushes are under way: it ends as `given_back`, in the order of arrival, its repeats with it, and is forgotten, so that it
 //! is new when it comes again. So end events that wait for lookups; those of which nothing is left but rows, while the inbox
-//! is away; and those whose recipients are held until Redis tells their routes, while that is away; but none that reached
-//! somebody, who would be told again. What comes during a retreat is given back at once, but for what has to stand in line
-//! behind events of its session, so nothing is overtaken. Refuses to give back an event while pushes of its session, or rows
-//! of an earlier event of it, are under way: those have deadlines, and what they leave may have to be given back first. Asks
-//! no rows of an inbox that is away: a probe tells when it is back. Also tells, for a stop, whether all that is in flight
-//! waits for nothing but stores that are away.
+//! is away; and those whose recipients are held until Redis tells their routes, while that is away. Kept is an event that
+//! reached somebody, who would be told again; kept is also one with held recipients that is older than such a one of its
+//! session, for they would get it after the younger. What comes during a retreat is given back at once, but for what has to
+//! stand in line behind events of its session, so nothing is overtaken. Refuses to give back an event while pushes of its
+//! session, or rows of an earlier event of it, are under way: those have deadlines, and what they leave may have to be given
+//! back first. Asks no rows of an inbox that is away: a probe tells when it is back. Also tells, for a stop, whether all that
+//! is in flight waits for nothing but stores that are away.
 
 use std::collections::{HashMap, HashSet};
 
@@ -101,6 +102,7 @@ impl Push {
         let at_store = self.ledger.inbox.at_store();
         let mut busy = HashMap::new();
         let mut all = self.ledger.in_order();
+        let kept = self.newest_kept(&all);
         all.retain(|at| {
             let event = &self.ledger[*at];
             let is_busy = busy.entry(event.session).or_insert_with(|| self.has_bundles(event.session));
@@ -109,8 +111,8 @@ impl Push {
                     _ if !event.is_bundled => true,
                     // Whoever has it would be told again. The source no longer reports it as in work: its broker decides.
                     _ if event.has_reached => false,
-                    // No bundle of its session is under way, so these are held recipients.
-                    _ if event.pending > 0 => are_routes_away,
+                    // No bundle of its session is under way, so these are held recipients. What is kept for them goes to them later.
+                    _ if event.pending > 0 => are_routes_away && kept.get(&event.session) < Some(&event.order),
                     Some(owed) => is_inbox_away && owed.letters == 0 && !at_store.contains(at),
                     None => false,
                 };
@@ -118,6 +120,13 @@ impl Push {
             goes
         });
         all
+    }
+
+    /// Of each session the newest event that reached somebody and has held recipients: it is kept.
+    fn newest_kept(&self, in_order: &[EventIx]) -> HashMap<SessionIx, u64> {
+        let events = in_order.iter().map(|at| &self.ledger[*at]);
+        let kept = events.filter(|event| event.is_bundled && event.has_reached && event.pending > 0);
+        kept.map(|event| (event.session, event.order)).collect()
     }
 
     /// Nothing refers any more to those of these events that are bundled.

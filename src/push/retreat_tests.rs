@@ -10,6 +10,7 @@ use crate::model::ids::{Nanos, ShardId};
 use crate::model::names::{NameList, Route, RouteList};
 use crate::model::proto::event::PushEvent;
 use crate::push::Settings;
+use crate::push::bundle::{BundleEnd, BundleResult, Refusal};
 use crate::push::facts::{AskNo, Input, Output};
 use crate::push::inbox::InboxStore;
 
@@ -20,9 +21,14 @@ fn push() -> Push {
 }
 
 fn push_with(inbox: InboxStore) -> Push {
+    push_of(1, inbox)
+}
+
+/// The first of so many shards.
+fn push_of(shards: u16, inbox: InboxStore) -> Push {
     Push::new(Settings {
         shard: ShardId(0),
-        shards: 1,
+        shards,
         events_window: usize::MAX,
         group_users_max: 256,
         members_ttl: Duration::from_secs(1),
@@ -308,4 +314,47 @@ fn who_is_held_for_a_route_is_given_back_when_the_route_store_is_away() {
     }
     assert_eq!((push.events_in_flight(), push.counts().events_ended[EventOutcome::Settled as usize]), (0, 1));
     assert!(conserved(&push));
+}
+
+/// A gateway that another shard than the first of two owns.
+fn far_gateway(number: usize) -> String {
+    let far = (0..).map(|number| format!("gw-{number}")).filter(|id| ShardId::of_gateway(id, 2) == ShardId(1));
+    far.skip(number).next().expect("endless")
+}
+
+#[test]
+fn who_is_held_is_not_given_back_before_a_younger_event_that_is_kept_for_the_same_user() {
+    let mut push = push_of(2, InboxStore::Off);
+    let [first, second, third] = [0, 1, 2].map(far_gateway);
+    let mut sent = Vec::new();
+    let mut bundle = |push: &mut Push, event: (&str, i64, u64), routes: &[(&str, &str)], millis| {
+        take(push, event.0, event.1, event.2);
+        for _ in 0..3 {
+            let out = flush(push, millis);
+            let rest = answer(push, out, &["ann", "bob"], routes);
+            sent.extend(rest.into_iter().filter_map(|output| match output {
+                Output::ToOwner(_, bundle) => Some(bundle),
+                _ => None,
+            }));
+        }
+        std::mem::take(&mut sent)
+    };
+    let of_first = bundle(&mut push, ("a", 1, 1), &[("ann", &first)], 1);
+    // Ann has moved, so her second message is held; bob gets his.
+    let of_second = bundle(&mut push, ("a", 2, 2), &[("ann", &second), ("bob", &third)], 2);
+    assert_eq!((of_first.len(), of_second.len()), (1, 1));
+    for (bundle, refused) in of_second
+        .into_iter()
+        .map(|bundle| (bundle, vec![]))
+        .chain(of_first.into_iter().map(|bundle| (bundle, vec![(0, Refusal::NotConnected)])))
+    {
+        push.take(Input::Result(BundleResult { bundle, end: BundleEnd::Answered(refused) }));
+    }
+    push.take(Input::Retreat(true));
+    for millis in (100..3_000).step_by(50) {
+        let out = flush(&mut push, millis);
+        assert!(given_back(&out).is_empty(), "the second reached bob and is kept for ann: the first comes before it");
+        refuse_all(&mut push, &out);
+    }
+    assert_eq!(push.events_in_flight(), 2);
 }
