@@ -343,6 +343,7 @@ fn who_is_held_is_not_given_back_before_a_younger_event_that_is_kept_for_the_sam
     // Ann has moved, so her second message is held; bob gets his.
     let of_second = bundle(&mut push, ("a", 2, 2), &[("ann", &second), ("bob", &third)], 2);
     assert_eq!((of_first.len(), of_second.len()), (1, 1));
+    push.take(Input::RouteChanged("ann".into()));
     for (bundle, refused) in of_second
         .into_iter()
         .map(|bundle| (bundle, vec![]))
