@@ -59,8 +59,9 @@ impl Push {
     /// under way: then it is given back with them, and not before them.
     pub(super) fn stands_in_line(&self, payload: &Bytes) -> bool {
         let Ok(arrival) = ingest::read(payload.clone()) else { return false };
-        let session = self.resolve.sessions.guess(self.resolve.sessions.hash(arrival.session_id_bytes()));
-        self.room() > 0 && session.is_some_and(|at| !self.resolve.sessions[at].waiting.is_empty())
+        let sessions = &self.resolve.sessions;
+        let session = sessions.find(arrival.session_id_bytes(), sessions.hash(arrival.session_id_bytes()));
+        self.room() > 0 && session.is_some_and(|at| !sessions[at].waiting.is_empty())
     }
 
     /// Whether events that wait are given back, and those that come.

@@ -192,6 +192,20 @@ fn what_follows_an_event_that_was_given_back_is_not_pushed_before_it() {
     assert!(conserved(&push) && push.events_in_flight() == 0);
 }
 
+/// Sessions are told apart by their ids, also where the table knows them by a few bits of the hash.
+#[test]
+fn what_waits_in_one_session_keeps_no_event_of_another_session() {
+    let mut push = push();
+    bundle(&mut push, ("busy", 1, 1), &[("ann", "gw-1")], 1);
+    take(&mut push, "busy", 2, 2);
+    push.take(Input::Retreat(true));
+    let others = (3..1_003).collect::<Vec<_>>();
+    for number in &others {
+        take(&mut push, &format!("other-{number}"), 1, *number);
+    }
+    assert_eq!(given_back(&flush(&mut push, 2)), others);
+}
+
 /// All is known of its session: it would be pushed at once.
 #[test]
 fn an_event_that_waits_for_nothing_is_not_taken_in_a_retreat_either() {

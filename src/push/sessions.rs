@@ -197,16 +197,21 @@ impl Sessions {
         self.hasher.hash_one(id)
     }
 
-    /// A session whose id may have this hash.
+    /// A session whose id may have this hash: good enough for what memory is asked for, and for nothing else.
     pub fn guess(&self, hash: u64) -> Option<SessionIx> {
         self.by_id.find(hash, |_| true).map(|&at| SessionIx(at))
     }
 
+    /// The session of an id (UTF-8) and its hash, if it is kept.
+    pub fn find(&self, id: &[u8], hash: u64) -> Option<SessionIx> {
+        self.by_id.find(hash, |&at| self.all[at as usize].id.as_bytes() == id).map(|&at| SessionIx(at))
+    }
+
     /// The session of an id (UTF-8) and its hash, made when it is not kept.
     pub fn of(&mut self, id: &[u8], hash: u64, users: &mut Users) -> SessionIx {
-        if let Some(&at) = self.by_id.find(hash, |&at| self.all[at as usize].id.as_bytes() == id) {
-            self.all[at as usize].is_used = true;
-            return SessionIx(at);
+        if let Some(at) = self.find(id, hash) {
+            self[at].is_used = true;
+            return at;
         }
         self.make_room(users);
         let session = Session::new(String::from_utf8_lossy(id).into());
