@@ -4,7 +4,7 @@
 //! a clock or randomness: time is a fact, so the same facts give the same intentions, in a test as in production.
 //!
 //! The modules stand in the order of an event's trip: [`ingest`] reads it, `members` and `routes` look up who and
-//! where, `dispatch` makes [`bundle`]s by the session's [`layout`] (`fenced` keeps moved users in order), [`outbox`]
+//! where, `dispatch` makes [`bundle`]s by the session's [`layout`] (`reroute` keeps moved users in order), [`outbox`]
 //! pushes them to a gateway, [`ledger`] counts the ends, [`inbox`] stores who could not be reached, and `dead_letters`
 //! buries what can never succeed. An event is settled with its source only after all of that.
 
@@ -14,12 +14,10 @@ pub mod context;
 mod dead_letters;
 mod delivery;
 mod dispatch;
-mod empty_lists;
 pub mod evidence;
 pub mod facts;
 #[cfg(test)]
 mod failing_tests;
-mod fences;
 mod gateways;
 pub mod inbox;
 pub mod ingest;
@@ -28,15 +26,13 @@ pub mod lanes;
 pub mod layout;
 pub mod ledger;
 mod lookups;
-mod members;
-mod outage;
 pub mod outbox;
 mod prefetch;
 mod repeats;
+mod reroute;
 mod resolve;
 mod results;
 pub mod retreat;
-mod routes;
 pub mod sessions;
 mod stage_times;
 mod turn;

@@ -3,10 +3,10 @@
 //! Promises that a session's events pass lookups and bundling in the order they arrived, also when the second finds
 //! its cache warm and the first does not.
 
+pub(super) mod fences;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-use hashbrown::HashMap;
 
 use crate::model::ids::{SessionIx, UserIx};
 use crate::model::limits::{EVENTS_IN_FLIGHT_MAX, RECIPIENTS_IN_FLIGHT_MAX};
@@ -15,7 +15,7 @@ use crate::push::Push;
 use crate::push::admission::Admission;
 use crate::push::bundle::{Bundle, EventIx, Group, SKIP_NONE, prefetch_group};
 use crate::push::context::Settings;
-use crate::push::fences::Fence;
+use crate::push::dispatch::fences::Fences;
 use crate::push::layout::{Grouper, LaidGroup, Layout, Place};
 use crate::push::turn::Line;
 use crate::push::users::RouteState;
@@ -29,7 +29,7 @@ const GROUPS_FORESEEN: usize = 4;
 pub(super) struct Dispatch {
     pub(super) grouper: Grouper,
     /// Users whose messages wait for their place in the order.
-    pub(super) fences: HashMap<(SessionIx, UserIx), Fence>,
+    pub(super) fences: Fences,
     /// What each gateway holds of this shard's events.
     pub(super) admission: Admission,
     /// Sessions that wait for a turn.
@@ -42,7 +42,7 @@ impl Dispatch {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             grouper: Grouper::of(settings.group_users_max),
-            fences: HashMap::new(),
+            fences: Fences::default(),
             admission: Admission::new(settings.events_window.min(EVENTS_IN_FLIGHT_MAX)),
             line: Line::default(),
             stalled: VecDeque::new(),

@@ -6,7 +6,7 @@ use crate::model::delivery::LookupError;
 use crate::model::names::RouteList;
 use crate::push::Push;
 use crate::push::facts::AskNo;
-use crate::push::routes::Woken;
+use crate::push::resolve::routes::Woken;
 
 impl Push {
     /// Makes known what was answered, as far as the turn allows; each session goes on as soon as its members are known.

@@ -1,8 +1,13 @@
 //! The resolve stage: who is in a session, and where each is connected.
 
+mod empty_lists;
+mod members;
+mod outage;
+pub(super) mod routes;
+
 use crate::model::ids::{SessionIx, UserIx};
-use crate::push::members::MemberAsks;
-use crate::push::routes::RouteAsks;
+use crate::push::resolve::members::MemberAsks;
+use crate::push::resolve::routes::RouteAsks;
 use crate::push::sessions::{Session, Sessions};
 use crate::push::users::Users;
 

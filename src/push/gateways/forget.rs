@@ -107,10 +107,8 @@ impl Push {
 
     /// Nothing new refers to them, and what did does so no longer, but for messages that are held.
     fn forget_condemned_gateways(&mut self) {
-        for hold in self.dispatch.fences.values() {
-            for at in hold.gateways() {
-                self.delivery.gateways.places[at.0 as usize].is_condemned = false;
-            }
+        for at in self.dispatch.fences.gateways() {
+            self.delivery.gateways.places[at.0 as usize].is_condemned = false;
         }
         let mut gone = std::mem::take(&mut self.delivery.gateways.forgetting.condemned);
         gone.retain(|at| {

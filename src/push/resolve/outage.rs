@@ -2,7 +2,7 @@
 //!
 //! Promises that while nothing succeeds, what is asked is bounded (a round at a time, with a growing pause between two),
 //! that what was never asked still gets its turn in each round, so that no single ask can hold up all others, and that one
-//! success ends it. Refuses to say whose fault a failure is: that is [`Evidence`](super::evidence::Evidence)'s.
+//! success ends it. Refuses to say whose fault a failure is: that is [`Evidence`](crate::push::evidence::Evidence)'s.
 
 use std::time::Duration;
 

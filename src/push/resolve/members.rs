@@ -2,7 +2,7 @@
 //!
 //! Promises that a store that is away costs its waiters time and nothing else, whatever it says; that a set of sessions
 //! never waits or falls for one of them: what fails as a set is asked again in parts, and nobody joins it; and that a
-//! session which fails alone is asked alone, on a lane of its own, and blamed only by [`Evidence`](super::evidence::Evidence) ([`failing`]). See
+//! session which fails alone is asked alone, on a lane of its own, and blamed only by [`Evidence`](crate::push::evidence::Evidence) ([`failing`]). See
 //! [`super::outage`] for what is asked while nothing succeeds, and [`super::empty_lists`] for lists that are empty.
 
 mod failing;
@@ -23,12 +23,12 @@ use crate::model::limits::{
 use crate::model::names::NameList;
 use crate::push::bundle::EventIx;
 use crate::push::context::Context;
-use crate::push::empty_lists::EmptyLists;
 use crate::push::evidence::Blame;
 use crate::push::facts::{AskNo, Output};
 use crate::push::ledger::Ledger;
-use crate::push::outage::Signs;
 use crate::push::resolve::Resolve;
+use crate::push::resolve::empty_lists::EmptyLists;
+use crate::push::resolve::outage::Signs;
 use crate::push::sessions::MemberList;
 
 /// Sessions that are to be asked for.
@@ -49,7 +49,7 @@ struct Waiting {
 pub struct MemberAsks {
     waiting: Waiting,
     /// Sessions without members, and those whose lookups are refused.
-    pub(super) empty: EmptyLists,
+    pub(in crate::push) empty: EmptyLists,
     /// Failures that are the session's own if the store is seen alive after them.
     charges: Vec<Charge>,
     asked: HashMap<AskNo, Asked>,
@@ -129,7 +129,7 @@ impl MemberAsks {
     }
 
     /// Whether nobody's members can be read.
-    pub(super) fn is_away(&self) -> bool {
+    pub(in crate::push) fn is_away(&self) -> bool {
         self.signs.outage.is_away()
     }
 
@@ -150,7 +150,7 @@ fn is_fresh(list: &MemberList, arrived: Nanos, now: Nanos, ttl: Duration) -> boo
 
 /// How long an ask that fails alone waits after so many failures, the latest of which took so long: it grows, and what is
 /// slow costs its store little.
-pub(super) fn suspect_pause(failures: u32, took: Duration) -> Duration {
+pub(in crate::push) fn suspect_pause(failures: u32, took: Duration) -> Duration {
     let grown = (STORE_AWAY_PAUSE * (1 << failures.saturating_sub(1).min(8))).min(STORE_AWAY_PAUSE_MAX);
     let of_slow = took * failures.saturating_sub(1).min(SUSPECT_PAUSE_TIMES);
     grown.max(of_slow.min(SUSPECT_PAUSE_MAX * 2))
@@ -158,7 +158,13 @@ pub(super) fn suspect_pause(failures: u32, took: Duration) -> Duration {
 
 impl Resolve {
     /// Whether the session's members are known well enough for an event; if not, they are being asked for.
-    pub(super) fn has_members(&mut self, at: SessionIx, event: EventIx, ledger: &Ledger, cx: &Context) -> bool {
+    pub(in crate::push) fn has_members(
+        &mut self,
+        at: SessionIx,
+        event: EventIx,
+        ledger: &Ledger,
+        cx: &Context,
+    ) -> bool {
         let session = &mut self.sessions[at];
         let arrived = ledger[event].arrived;
         if session.members.as_ref().is_some_and(|list| is_fresh(list, arrived, cx.now, cx.settings.members_ttl)) {
@@ -181,7 +187,7 @@ impl Resolve {
     }
 
     /// Sends the asks that are due, bounded in number and size.
-    pub(super) fn ask_members(&mut self, cx: &mut Context) {
+    pub(in crate::push) fn ask_members(&mut self, cx: &mut Context) {
         if cx.is_cut_off || cx.now < self.members.full_until {
             return;
         }
@@ -291,7 +297,7 @@ impl Resolve {
     }
 
     /// Takes an answer. True when there are lists to be made known: see [`learn_next`](Self::learn_next).
-    pub(super) fn members_answered(
+    pub(in crate::push) fn members_answered(
         &mut self,
         ask: AskNo,
         answer: Result<Vec<NameList>, LookupError>,
@@ -341,7 +347,7 @@ impl Resolve {
     }
 
     /// Makes the next session's members known, as far as the turn allows; that session may go on.
-    pub(super) fn learn_next(&mut self, ledger: &mut Ledger, cx: &mut Context) -> Option<SessionIx> {
+    pub(in crate::push) fn learn_next(&mut self, ledger: &mut Ledger, cx: &mut Context) -> Option<SessionIx> {
         if cx.is_cut_off {
             self.members.learning.clear();
         }

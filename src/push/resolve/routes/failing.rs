@@ -10,9 +10,9 @@ use crate::model::limits::{
 use crate::model::names::{Route, RouteList};
 use crate::push::context::Context;
 use crate::push::evidence::{Blame, Evidence};
-use crate::push::members::suspect_pause;
 use crate::push::resolve::Resolve;
-use crate::push::routes::Woken;
+use crate::push::resolve::members::suspect_pause;
+use crate::push::resolve::routes::Woken;
 use crate::push::users::RouteState;
 
 /// Members looked at one by one rather than searched for each user of a set.

@@ -19,9 +19,9 @@ use crate::push::context::Context;
 use crate::push::delivery::Delivery;
 use crate::push::evidence::Blame;
 use crate::push::facts::{AskNo, Output};
-use crate::push::outage::Signs;
 use crate::push::resolve::Resolve;
-use crate::push::routes::failing::Charge;
+use crate::push::resolve::outage::Signs;
+use crate::push::resolve::routes::failing::Charge;
 use crate::push::users::RouteState;
 
 /// Probes have numbers from here on; asks are numbered in 32 bits.
@@ -48,11 +48,11 @@ struct RouteAsk {
 
 /// Who waited for an ask that has ended.
 #[derive(Debug, Default)]
-pub(super) struct Woken {
+pub(in crate::push) struct Woken {
     /// Sessions, each of which waits for one ask less.
-    pub(super) sessions: Vec<SessionIx>,
+    pub(in crate::push) sessions: Vec<SessionIx>,
     /// Users whose messages wait, of these sessions.
-    pub(super) fenced: Vec<(SessionIx, UserIx)>,
+    pub(in crate::push) fenced: Vec<(SessionIx, UserIx)>,
 }
 
 /// Asks under way.
@@ -131,7 +131,7 @@ impl RouteAsks {
 impl Resolve {
     /// Whether the routes of all members are known well enough for the event at the front of its session; if not, they
     /// are being asked for. `first_ask` is the first ask that was not sent before the event arrived. Held members do not count: their messages wait by themselves.
-    pub(super) fn has_routes(&mut self, at: SessionIx, first_ask: u32, cx: &Context) -> bool {
+    pub(in crate::push) fn has_routes(&mut self, at: SessionIx, first_ask: u32, cx: &Context) -> bool {
         let must_be_asked_since = (!self.is_tracking).then_some(first_ask);
         if must_be_asked_since.is_none() && self.is_laid_out(at) {
             return true;
@@ -187,7 +187,7 @@ impl Resolve {
     }
 
     /// Asks again for the route of a held user, or waits for the ask that is under way.
-    pub(super) fn await_route_of_held(&mut self, at: SessionIx, user: UserIx, cx: &Context) {
+    pub(in crate::push) fn await_route_of_held(&mut self, at: SessionIx, user: UserIx, cx: &Context) {
         let no = match self.users.route(user) {
             RouteState::Asked => self.users.asked_in(user),
             _ => self.put_into_open_ask(user, cx),
@@ -199,7 +199,7 @@ impl Resolve {
     }
 
     /// Sends the asks that are due, bounded in number.
-    pub(super) fn ask_routes(&mut self, cx: &mut Context) {
+    pub(in crate::push) fn ask_routes(&mut self, cx: &mut Context) {
         self.routes.close_open();
         if cx.is_cut_off {
             return;
@@ -269,7 +269,7 @@ impl Resolve {
     }
 
     /// Takes an answer: who waits no longer, and whether the store is seen alive by it.
-    pub(super) fn routes_answered(
+    pub(in crate::push) fn routes_answered(
         &mut self,
         ask: AskNo,
         answer: Result<RouteList, LookupError>,
@@ -373,18 +373,18 @@ impl Resolve {
     }
 
     /// The charges that [`confirm_route_charge`](Self::confirm_route_charge) is to look at.
-    pub(super) fn take_route_charges(&mut self) -> Vec<Charge> {
+    pub(in crate::push) fn take_route_charges(&mut self) -> Vec<Charge> {
         std::mem::take(&mut self.routes.charges)
     }
 
     /// An ask that a session waited for has ended. True when it waits for none any more.
-    pub(super) fn ask_ended(&mut self, at: SessionIx) -> bool {
+    pub(in crate::push) fn ask_ended(&mut self, at: SessionIx) -> bool {
         self.sessions[at].awaited_asks -= 1;
         self.sessions[at].awaited_asks == 0
     }
 
     /// A gateway said that the user is not connected to it: if that is what the route says, it is forgotten.
-    pub(super) fn forget_route_to(&mut self, user: UserIx, gateway: GatewayIx) {
+    pub(in crate::push) fn forget_route_to(&mut self, user: UserIx, gateway: GatewayIx) {
         if self.users.route(user) == RouteState::At(gateway) {
             self.users.forget_route(user);
         }

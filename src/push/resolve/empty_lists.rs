@@ -116,7 +116,7 @@ impl Resolve {
     }
 
     /// An event stands behind others of its session.
-    pub(super) fn waits_for_members(&mut self, at: SessionIx, event: EventIx, ledger: &Ledger) {
+    pub(in crate::push) fn waits_for_members(&mut self, at: SessionIx, event: EventIx, ledger: &Ledger) {
         let Some(trouble) = &mut self.sessions[at].trouble else { return };
         if trouble.waits_as.is_some() {
             let bytes = ledger[event].arrival.bytes();
@@ -128,7 +128,7 @@ impl Resolve {
     }
 
     /// The session's events are counted among those that wait for a first member, or as refused.
-    pub(super) fn enter_empty(&mut self, at: SessionIx, ledger: &Ledger) {
+    pub(in crate::push) fn enter_empty(&mut self, at: SessionIx, ledger: &Ledger) {
         let session = &mut self.sessions[at];
         let (Some(trouble), Some(front)) = (&mut session.trouble, session.waiting.front()) else { return };
         let order = ledger[*front].order;
@@ -142,7 +142,7 @@ impl Resolve {
     }
 
     /// They are not any more; whether they were.
-    pub(super) fn leave_empty(&mut self, at: SessionIx) -> bool {
+    pub(in crate::push) fn leave_empty(&mut self, at: SessionIx) -> bool {
         let Some(trouble) = &mut self.sessions[at].trouble else { return false };
         let Some(order) = trouble.waits_as.take() else { return false };
         let counted = self.members.empty.counted(trouble.waits_as_refused);
@@ -152,7 +152,7 @@ impl Resolve {
     }
 
     /// Too many wait: the oldest end now. Those that are refused do not while the store is away: that may be why.
-    pub(super) fn cut_empty_waits(&mut self, ledger: &mut Ledger, cx: &mut Context) {
+    pub(in crate::push) fn cut_empty_waits(&mut self, ledger: &mut Ledger, cx: &mut Context) {
         if cx.is_cut_off {
             return;
         }

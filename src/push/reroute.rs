@@ -10,35 +10,14 @@ use crate::model::ids::{GatewayIx, SessionIx, UserIx};
 use crate::model::outcome::RecipientOutcome;
 use crate::push::Push;
 use crate::push::bundle::{EventIx, SKIP_NONE};
+use crate::push::dispatch::fences::{Fence, Held};
 use crate::push::layout::group_of_one;
 use crate::push::users::RouteState;
-
-/// The messages of one session that wait for one user.
-#[derive(Debug, Default)]
-pub struct Fence {
-    waiting: Vec<Held>,
-    behind: Option<(GatewayIx, u32)>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Held {
-    order: u64,
-    event: EventIx,
-    tried: Option<(GatewayIx, RecipientOutcome)>,
-}
-
-impl Fence {
-    /// The gateways that it refers to.
-    pub(super) fn gateways(&self) -> impl Iterator<Item = GatewayIx> {
-        let tried = self.waiting.iter().filter_map(|held| held.tried).map(|(gateway, _)| gateway);
-        self.behind.map(|(gateway, _)| gateway).into_iter().chain(tried)
-    }
-}
 
 impl Push {
     /// From here on the user's messages of this session wait until the session's bundles to `gateway` have ended.
     pub(super) fn hold_behind(&mut self, at: SessionIx, user: UserIx, gateway: GatewayIx) {
-        if self.dispatch.fences.contains_key(&(at, user)) {
+        if self.dispatch.fences.has(at, user) {
             return;
         }
         let session = &mut self.resolve.sessions[at];
@@ -49,9 +28,7 @@ impl Push {
             layout.is_stale = true;
         }
         self.resolve.users.hold(user);
-        self.dispatch
-            .fences
-            .insert((at, user), Fence { waiting: Vec::new(), behind: until.map(|until| (gateway, until)) });
+        self.dispatch.fences.raise(at, user, until.map(|until| (gateway, until)));
     }
 
     /// A new event of the session for a held user.
@@ -79,24 +56,18 @@ impl Push {
         event: EventIx,
         tried: Option<(GatewayIx, RecipientOutcome)>,
     ) {
-        let order = self.ledger[event].order;
         self.ledger[event].pending += 1;
-        let hold = self.dispatch.fences.get_mut(&(at, user)).expect("made by the caller");
-        let place = hold.waiting.partition_point(|held| held.order < order);
-        hold.waiting.insert(place, Held { order, event, tried });
+        self.dispatch.fences.hold(at, user, Held { order: self.ledger[event].order, event, tried });
     }
 
     /// These events, of which nothing but held recipients is pending, wait for nobody any more.
     pub(super) fn leave_holds(&mut self, at: SessionIx, events: &HashSet<EventIx>) {
         for user in self.resolve.sessions[at].held.clone() {
-            let Some(hold) = self.dispatch.fences.get_mut(&(at, user)) else { continue };
-            let ledger = &mut self.ledger;
-            hold.waiting.retain(|held| {
-                let is_gone = events.contains(&held.event);
-                ledger[held.event].pending -= u32::from(is_gone);
-                !is_gone
-            });
-            if hold.waiting.is_empty() {
+            let Some(fence) = self.dispatch.fences.get_mut(at, user) else { continue };
+            for event in fence.take_out(events) {
+                self.ledger[event].pending -= 1;
+            }
+            if fence.waiting.is_empty() {
                 self.release(at, user, None, RecipientOutcome::Offline);
             }
         }
@@ -114,14 +85,14 @@ impl Push {
 
     /// Lets a held user's messages go if nothing earlier is under way and the route is known.
     pub(super) fn try_release(&mut self, at: SessionIx, user: UserIx) {
-        let Some(hold) = self.dispatch.fences.get_mut(&(at, user)) else { return };
-        if let Some((gateway, until)) = hold.behind {
+        let Some(fence) = self.dispatch.fences.get_mut(at, user) else { return };
+        if let Some((gateway, until)) = fence.behind {
             if !self.resolve.sessions[at].has_done(gateway, until) {
                 return;
             }
-            hold.behind = None;
+            fence.behind = None;
         }
-        if hold.waiting.is_empty() {
+        if fence.waiting.is_empty() {
             return self.release(at, user, None, RecipientOutcome::Offline);
         }
         match self.resolve.users.route(user) {
@@ -137,7 +108,7 @@ impl Push {
     }
 
     fn release(&mut self, at: SessionIx, user: UserIx, gateway: Option<GatewayIx>, otherwise: RecipientOutcome) {
-        let Some(hold) = self.dispatch.fences.remove(&(at, user)) else { return };
+        let Some(Fence { waiting, .. }) = self.dispatch.fences.lower(at, user) else { return };
         let session = &mut self.resolve.sessions[at];
         if let Ok(place) = session.held.binary_search(&user) {
             session.held.remove(place);
@@ -146,7 +117,7 @@ impl Push {
             layout.is_stale = true;
             layout.released.extend(gateway.map(|gateway| (user, gateway)));
         }
-        for held in hold.waiting {
+        for held in waiting {
             match (gateway, held.tried) {
                 (Some(gateway), Some((refused_by, end))) if gateway == refused_by => {
                     self.end_held(user, held.event, end)

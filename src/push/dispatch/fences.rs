@@ -1,0 +1,85 @@
+//! The users whose messages wait for their place in the order, and what waits for each.
+//!
+//! Promises that what waits for a user stands in the order of arrival. Refuses to decide when it goes: that is
+//! [`reroute`](crate::push::reroute)'s.
+
+use std::collections::HashSet;
+
+use hashbrown::HashMap;
+
+use crate::model::ids::{GatewayIx, SessionIx, UserIx};
+use crate::model::outcome::RecipientOutcome;
+use crate::push::bundle::EventIx;
+
+/// A message that waits for a user.
+#[derive(Clone, Copy, Debug)]
+pub struct Held {
+    /// The event's place in the order of arrivals.
+    pub order: u64,
+    /// The event.
+    pub event: EventIx,
+    /// The gateway that did not take it for this user, and its outcome unless the user is elsewhere now.
+    pub tried: Option<(GatewayIx, RecipientOutcome)>,
+}
+
+/// The messages of one session that wait for one user.
+#[derive(Debug, Default)]
+pub struct Fence {
+    /// In the order of arrival.
+    pub waiting: Vec<Held>,
+    /// They wait until this gateway's lane of the session is done with this many bundles.
+    pub behind: Option<(GatewayIx, u32)>,
+}
+
+/// All fences of a shard, by session and user.
+#[derive(Debug, Default)]
+pub struct Fences {
+    of: HashMap<(SessionIx, UserIx), Fence>,
+}
+
+impl Fences {
+    /// Whether messages of this session wait for this user.
+    pub fn has(&self, at: SessionIx, user: UserIx) -> bool {
+        self.of.contains_key(&(at, user))
+    }
+
+    /// From now on messages of this session wait for this user.
+    pub fn raise(&mut self, at: SessionIx, user: UserIx, behind: Option<(GatewayIx, u32)>) {
+        self.of.insert((at, user), Fence { waiting: Vec::new(), behind });
+    }
+
+    /// One message more waits for this user, for whom a fence was raised.
+    pub fn hold(&mut self, at: SessionIx, user: UserIx, held: Held) {
+        let waiting = &mut self.of.get_mut(&(at, user)).expect("raised by the caller").waiting;
+        let place = waiting.partition_point(|before| before.order < held.order);
+        waiting.insert(place, held);
+    }
+
+    /// The fence of this session before this user.
+    pub fn get_mut(&mut self, at: SessionIx, user: UserIx) -> Option<&mut Fence> {
+        self.of.get_mut(&(at, user))
+    }
+
+    /// Takes the fence away, with what waits.
+    pub fn lower(&mut self, at: SessionIx, user: UserIx) -> Option<Fence> {
+        self.of.remove(&(at, user))
+    }
+
+    /// The gateways that they refer to.
+    pub fn gateways(&self) -> impl Iterator<Item = GatewayIx> {
+        self.of.values().flat_map(|fence| {
+            let tried = fence.waiting.iter().filter_map(|held| held.tried).map(|(gateway, _)| gateway);
+            fence.behind.map(|(gateway, _)| gateway).into_iter().chain(tried)
+        })
+    }
+}
+
+impl Fence {
+    /// Takes these events out; those of them that waited.
+    pub fn take_out(&mut self, events: &HashSet<EventIx>) -> Vec<EventIx> {
+        let (gone, kept) = self.waiting.iter().partition(|held| events.contains(&held.event));
+        self.waiting = kept;
+        let gone: Vec<Held> = gone;
+        gone.iter().map(|held| held.event).collect()
+    }
+}
