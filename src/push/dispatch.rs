@@ -56,13 +56,13 @@ impl Push {
         let mut has_advanced = false;
         while let Some(&event) = self.resolve.sessions[at].waiting.front() {
             if self.resolve.sessions[at].is_full() {
-                self.resolve.sessions[at].is_paused = true;
+                self.resolve.sessions[at].pauses.is_paused = true;
                 return;
             }
             if !self.resolve.has_members(at, event, &self.ledger, &self.cx) {
                 return;
             }
-            if self.resolve.sessions[at].awaited_asks > 0 {
+            if self.resolve.sessions[at].lookups.awaited_asks > 0 {
                 return;
             }
             let members = self.resolve.sessions[at].members.as_ref().map_or(0, |list| list.users.len());
@@ -83,7 +83,7 @@ impl Push {
                 return self.stall(at);
             }
             self.resolve.sessions[at].waiting.pop_front();
-            self.resolve.sessions[at].tries = 0;
+            self.resolve.sessions[at].lookups.tries = 0;
             self.lay_out(at);
             if self.ledger[event].arrival.has_only() {
                 self.bundle_only(at, event);
@@ -95,7 +95,7 @@ impl Push {
 
     /// The shard is at its bound: events that waited for a lookup together must not all be on their way at once.
     fn stall(&mut self, at: SessionIx) {
-        if !std::mem::replace(&mut self.resolve.sessions[at].is_stalled, true) {
+        if !std::mem::replace(&mut self.resolve.sessions[at].pauses.is_stalled, true) {
             self.dispatch.stalled.push_back(at);
         }
     }
@@ -104,13 +104,13 @@ impl Push {
     pub(super) fn resume_stalled(&mut self) {
         while !self.cx.is_cut_off && self.ledger.open_recipients < RECIPIENTS_IN_FLIGHT_MAX {
             let Some(at) = self.dispatch.stalled.pop_front() else { return };
-            self.resolve.sessions[at].is_stalled = false;
+            self.resolve.sessions[at].pauses.is_stalled = false;
             self.advance(at);
         }
     }
 
     fn lay_out(&mut self, at: SessionIx) {
-        self.resolve.sessions[at].is_layout_used = true;
+        self.resolve.sessions[at].in_use.layout = true;
         if self.resolve.is_laid_out(at) {
             return;
         }

@@ -28,7 +28,7 @@ impl Resolve {
         self.sessions[at].in_flight -= 1;
         self.sessions.release_retired(at, &mut self.users);
         let session = &mut self.sessions[at];
-        session.in_flight == 0 && std::mem::take(&mut session.is_paused)
+        session.in_flight == 0 && std::mem::take(&mut session.pauses.is_paused)
     }
 
     /// Whether the session's layout is what it would be made again: no route has changed since, or, where the changes

@@ -153,7 +153,7 @@ impl Push {
             return false;
         }
         session.waiting.pop_front();
-        session.tries = 0;
+        session.lookups.tries = 0;
         true
     }
 

@@ -52,6 +52,40 @@ pub struct Trouble {
     pub bytes: usize,
 }
 
+/// How the lookups for a session stand.
+#[derive(Debug, Default)]
+pub struct Lookups {
+    /// Its members are being asked for.
+    pub is_asking: bool,
+    /// Lookups that were refused for the event at the front.
+    pub tries: u32,
+    /// What went wrong with its latest lookups of members; none while they succeed.
+    pub trouble: Option<Box<Trouble>>,
+    /// Route asks that the event at the front waits for.
+    pub awaited_asks: u32,
+}
+
+/// Why a session's events wait though all is known.
+#[derive(Debug, Default)]
+pub struct Pauses {
+    /// Until none of its events is in flight.
+    pub is_paused: bool,
+    /// Until the shard has room for their recipients.
+    pub is_stalled: bool,
+    /// Until the next tick.
+    pub is_deferred: bool,
+}
+
+/// What was used of a session since room was last looked for.
+#[derive(Debug)]
+pub struct InUse {
+    /// Its layout.
+    pub layout: bool,
+    session: bool,
+    /// It stands in the queue of those that have a layout.
+    in_laid: bool,
+}
+
 /// One session.
 #[derive(Debug)]
 pub struct Session {
@@ -59,16 +93,10 @@ pub struct Session {
     pub id: SessionId,
     /// Who is told.
     pub members: Option<MemberList>,
-    /// Its members are being asked for.
-    pub is_asking: bool,
-    /// Lookups that were refused for the event at the front.
-    pub tries: u32,
-    /// What went wrong with its latest lookups of members; none while they succeed.
-    pub trouble: Option<Box<Trouble>>,
+    /// How its lookups stand.
+    pub lookups: Lookups,
     /// Events that are not bundled yet, in arrival order.
     pub waiting: VecDeque<EventIx>,
-    /// Route asks that the event at the front waits for.
-    pub awaited_asks: u32,
     /// Events that are bundled and not ended: their users keep their places.
     pub in_flight: u32,
     /// The members by gateway, as they were last grouped.
@@ -79,17 +107,10 @@ pub struct Session {
     pub held: Vec<UserIx>,
     /// Lists that were replaced while their users were in flight.
     retired: Vec<Arc<[UserIx]>>,
-    /// Its events wait until none is in flight.
-    pub is_paused: bool,
-    /// Its events wait until the shard has room for their recipients.
-    pub is_stalled: bool,
-    /// Its next event waits for the next turn.
-    pub is_deferred: bool,
-    /// Its layout was used since room was last looked for.
-    pub is_layout_used: bool,
-    /// It stands in the queue of those that have a layout.
-    is_in_laid: bool,
-    is_used: bool,
+    /// Why its events wait though all is known.
+    pub pauses: Pauses,
+    /// What was used of it lately.
+    pub in_use: InUse,
 }
 
 impl Session {
@@ -97,22 +118,15 @@ impl Session {
         Self {
             id,
             members: None,
-            is_asking: false,
-            tries: 0,
-            trouble: None,
+            lookups: Lookups::default(),
             waiting: VecDeque::new(),
-            awaited_asks: 0,
             in_flight: 0,
             layout: None,
             lanes: Vec::new(),
             held: Vec::new(),
             retired: Vec::new(),
-            is_paused: false,
-            is_stalled: false,
-            is_deferred: false,
-            is_layout_used: false,
-            is_in_laid: false,
-            is_used: true,
+            pauses: Pauses::default(),
+            in_use: InUse { layout: false, session: true, in_laid: false },
         }
     }
 
@@ -130,7 +144,7 @@ impl Session {
 
     /// Nothing refers to its place. A lookup comes back to it also when its events were given back meanwhile.
     fn is_idle(&self) -> bool {
-        let is_awaited = self.is_asking || self.awaited_asks > 0;
+        let is_awaited = self.lookups.is_asking || self.lookups.awaited_asks > 0;
         self.waiting.is_empty() && self.in_flight == 0 && !is_awaited && self.held.is_empty()
     }
 
@@ -210,15 +224,16 @@ impl Sessions {
     /// The session of an id (UTF-8) and its hash, made when it is not kept.
     pub fn of(&mut self, id: &[u8], hash: u64, users: &mut Users) -> SessionIx {
         if let Some(at) = self.find(id, hash) {
-            self[at].is_used = true;
+            self[at].in_use.session = true;
             return at;
         }
         self.make_room(users);
         let session = Session::new(String::from_utf8_lossy(id).into());
         let at = match self.free.pop() {
             Some(at) => {
-                let is_in_laid = self.all[at as usize].is_in_laid;
-                self.all[at as usize] = Session { is_in_laid, ..session };
+                let in_laid = self.all[at as usize].in_use.in_laid;
+                self.all[at as usize] = session;
+                self.all[at as usize].in_use.in_laid = in_laid;
                 at
             }
             None => {
@@ -259,8 +274,8 @@ impl Sessions {
         self.layout_bytes += layout.bytes;
         let session = &mut self[at];
         session.layout = Some(layout);
-        session.is_layout_used = true;
-        if !std::mem::replace(&mut session.is_in_laid, true) {
+        session.in_use.layout = true;
+        if !std::mem::replace(&mut session.in_use.in_laid, true) {
             self.laid.push_back(at);
         }
     }
@@ -283,11 +298,11 @@ impl Sessions {
             }
             let Some(at) = self.laid.pop_front() else { break };
             let session = &mut self[at];
-            if !session.is_idle() || std::mem::take(&mut session.is_layout_used) {
+            if !session.is_idle() || std::mem::take(&mut session.in_use.layout) {
                 self.laid.push_back(at);
                 continue;
             }
-            session.is_in_laid = false;
+            session.in_use.in_laid = false;
             session.lanes = Vec::new();
             self.take_layout(at);
         }
@@ -310,7 +325,7 @@ impl Sessions {
             self.hand = (self.hand + 1) % self.all.len();
             looked_at += 1;
             let session = &mut self.all[self.hand];
-            if session.is_idle() && !std::mem::take(&mut session.is_used) && !session.id.is_empty() {
+            if session.is_idle() && !std::mem::take(&mut session.in_use.session) && !session.id.is_empty() {
                 self.forget(self.hand as u32, users);
             }
         }
@@ -319,7 +334,7 @@ impl Sessions {
     fn forget(&mut self, at: u32, users: &mut Users) {
         self.take_layout(SessionIx(at));
         let session = std::mem::replace(&mut self.all[at as usize], Session::new(SessionId::default()));
-        self.all[at as usize].is_in_laid = session.is_in_laid;
+        self.all[at as usize].in_use.in_laid = session.in_use.in_laid;
         let hash = self.hash(session.id.as_bytes());
         if let Ok(entry) = self.by_id.find_entry(hash, |&found| found == at) {
             entry.remove();
@@ -367,7 +382,7 @@ mod tests {
             |sessions: &mut Sessions, id: &str| sessions.of(id.as_bytes(), sessions.hash(id.as_bytes()), &mut users);
         let at = of(&mut sessions, "its event was given back");
         let other = of(&mut sessions, "nothing waits for it");
-        sessions[at].awaited_asks = 1;
+        sessions[at].lookups.awaited_asks = 1;
         sessions.member_places = MEMBER_PLACES_MAX + 1;
         let next = of(&mut sessions, "new");
         assert_eq!((next, &*sessions[at].id), (other, "its event was given back"));

@@ -66,7 +66,7 @@ impl Push {
     /// Sessions that waited for a turn, or until nothing of them was in flight, go on.
     pub(super) fn resume_sessions(&mut self) {
         while let Some(at) = self.dispatch.line.resumed.pop_front() {
-            self.resolve.sessions[at].is_deferred = false;
+            self.resolve.sessions[at].pauses.is_deferred = false;
             if !self.cx.is_cut_off {
                 self.advance(at);
             }
@@ -75,7 +75,7 @@ impl Push {
 
     /// The session's next event waits for the next turn.
     pub(super) fn defer(&mut self, at: SessionIx, has_advanced: bool) {
-        if std::mem::replace(&mut self.resolve.sessions[at].is_deferred, true) {
+        if std::mem::replace(&mut self.resolve.sessions[at].pauses.is_deferred, true) {
             return;
         }
         self.dispatch.line.defer(at, has_advanced);

@@ -82,14 +82,14 @@ impl Resolve {
     pub(super) fn list_was_empty(&mut self, at: SessionIx, asked_at: Nanos, ledger: &mut Ledger, cx: &mut Context) {
         self.leave_empty(at);
         let session = &mut self.sessions[at];
-        session.tries = 0;
+        session.lookups.tries = 0;
         if session.members.as_ref().is_some_and(|list| !list.users.is_empty()) {
             // Who was in it gets nothing more.
             let members = MemberList { users: Arc::new([]), fingerprint: 0, asked_at };
             self.sessions.set_members(at, members, &mut self.users);
         }
         let session = &mut self.sessions[at];
-        let trouble = session.trouble.get_or_insert_default();
+        let trouble = session.lookups.trouble.get_or_insert_default();
         (trouble.failed_at, trouble.failures, trouble.refused) = (None, 0, None);
         trouble.empties += 1;
         let empties = trouble.empties;
@@ -111,13 +111,13 @@ impl Resolve {
     pub(super) fn forget_empty(&mut self, at: SessionIx) {
         self.leave_empty(at);
         let session = &mut self.sessions[at];
-        session.is_asking = false;
-        session.trouble = None;
+        session.lookups.is_asking = false;
+        session.lookups.trouble = None;
     }
 
     /// An event stands behind others of its session.
     pub(in crate::push) fn waits_for_members(&mut self, at: SessionIx, event: EventIx, ledger: &Ledger) {
-        let Some(trouble) = &mut self.sessions[at].trouble else { return };
+        let Some(trouble) = &mut self.sessions[at].lookups.trouble else { return };
         if trouble.waits_as.is_some() {
             let bytes = ledger[event].arrival.bytes();
             (trouble.events, trouble.bytes) = (trouble.events + 1, trouble.bytes + bytes);
@@ -130,7 +130,7 @@ impl Resolve {
     /// The session's events are counted among those that wait for a first member, or as refused.
     pub(in crate::push) fn enter_empty(&mut self, at: SessionIx, ledger: &Ledger) {
         let session = &mut self.sessions[at];
-        let (Some(trouble), Some(front)) = (&mut session.trouble, session.waiting.front()) else { return };
+        let (Some(trouble), Some(front)) = (&mut session.lookups.trouble, session.waiting.front()) else { return };
         let order = ledger[*front].order;
         trouble.waits_as = Some(order);
         trouble.waits_as_refused = trouble.refused.is_some();
@@ -143,7 +143,7 @@ impl Resolve {
 
     /// They are not any more; whether they were.
     pub(in crate::push) fn leave_empty(&mut self, at: SessionIx) -> bool {
-        let Some(trouble) = &mut self.sessions[at].trouble else { return false };
+        let Some(trouble) = &mut self.sessions[at].lookups.trouble else { return false };
         let Some(order) = trouble.waits_as.take() else { return false };
         let counted = self.members.empty.counted(trouble.waits_as_refused);
         (counted.events, counted.bytes) = (counted.events - trouble.events, counted.bytes - trouble.bytes);
@@ -170,14 +170,14 @@ impl Resolve {
             let id = &self.sessions[at].id;
             let detail =
                 format!("session {id}: its members cannot be read, those of others can, and too many events wait");
-            ledger.bury_event(event, EventOutcome::LookupFailed, detail, self.sessions[at].tries.max(1), cx);
+            ledger.bury_event(event, EventOutcome::LookupFailed, detail, self.sessions[at].lookups.tries.max(1), cx);
         }
     }
 
     /// The session's oldest event waits no longer, the others wait on; it, and how often the list was empty.
     fn cut_front(&mut self, at: SessionIx, ledger: &Ledger) -> Option<(EventIx, u32)> {
         let session = &mut self.sessions[at];
-        let (Some(trouble), Some(&event)) = (&mut session.trouble, session.waiting.front()) else { return None };
+        let (Some(trouble), Some(&event)) = (&mut session.lookups.trouble, session.waiting.front()) else { return None };
         let (empties, bytes) = (trouble.empties, ledger[event].arrival.bytes());
         let next = session.waiting.get(1).map(|next| ledger[*next].order);
         let counted = self.members.empty.counted(trouble.waits_as_refused);

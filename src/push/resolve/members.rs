@@ -170,10 +170,10 @@ impl Resolve {
         if session.members.as_ref().is_some_and(|list| is_fresh(list, arrived, cx.now, cx.settings.members_ttl)) {
             return true;
         }
-        let trouble = session.trouble.as_ref();
+        let trouble = session.lookups.trouble.as_ref();
         let has_failed = trouble.is_some_and(|trouble| trouble.failed_at.is_some());
         let is_uncounted = trouble.is_some_and(|trouble| trouble.refused.is_some() && trouble.waits_as.is_none());
-        if !std::mem::replace(&mut session.is_asking, true) {
+        if !std::mem::replace(&mut session.lookups.is_asking, true) {
             if has_failed {
                 self.members.waiting.suspects.insert((cx.now, at));
             } else {
@@ -265,9 +265,9 @@ impl Resolve {
             && due <= cx.now
         {
             if self.sessions[at].waiting.is_empty() {
-                self.sessions[at].is_asking = false;
+                self.sessions[at].lookups.is_asking = false;
             } else {
-                let failed_at = self.sessions[at].trouble.as_ref().and_then(|trouble| trouble.failed_at);
+                let failed_at = self.sessions[at].lookups.trouble.as_ref().and_then(|trouble| trouble.failed_at);
                 self.send_members(Part { sessions: vec![at], failed_at, failures: 0 }, Lane::Suspect, cx);
             }
             self.members.waiting.suspects.pop_first();
@@ -341,7 +341,7 @@ impl Resolve {
         if asks.signs.outage.answered(asked.at) || asked.lane == Lane::Suspect {
             let sessions = &self.sessions;
             let waiting = std::mem::take(&mut asks.waiting.suspects);
-            let due = |due: Nanos, at: SessionIx| if sessions[at].tries == 0 { due.min(cx.now) } else { due };
+            let due = |due: Nanos, at: SessionIx| if sessions[at].lookups.tries == 0 { due.min(cx.now) } else { due };
             asks.waiting.suspects = waiting.into_iter().map(|(at_time, at)| (due(at_time, at), at)).collect();
         }
     }
@@ -432,12 +432,12 @@ impl Resolve {
     }
 
     fn members_are_known(&mut self, at: SessionIx) {
-        if self.sessions[at].trouble.is_some() {
+        if self.sessions[at].lookups.trouble.is_some() {
             self.leave_empty(at);
-            self.sessions[at].trouble = None;
+            self.sessions[at].lookups.trouble = None;
         }
         let session = &mut self.sessions[at];
-        session.is_asking = false;
-        session.tries = 0;
+        session.lookups.is_asking = false;
+        session.lookups.tries = 0;
     }
 }

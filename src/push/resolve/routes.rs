@@ -155,7 +155,7 @@ impl Resolve {
         let session = &mut self.sessions[at];
         session.members = Some(members);
         session.held = held;
-        session.awaited_asks == 0
+        session.lookups.awaited_asks == 0
     }
 
     fn ask_route(&mut self, user: UserIx, at: SessionIx, cx: &Context) {
@@ -182,7 +182,7 @@ impl Resolve {
         let ask = self.routes.ask(no);
         if ask.sessions.last() != Some(&at) {
             ask.sessions.push(at);
-            self.sessions[at].awaited_asks += 1;
+            self.sessions[at].lookups.awaited_asks += 1;
         }
     }
 
@@ -379,8 +379,8 @@ impl Resolve {
 
     /// An ask that a session waited for has ended. True when it waits for none any more.
     pub(in crate::push) fn ask_ended(&mut self, at: SessionIx) -> bool {
-        self.sessions[at].awaited_asks -= 1;
-        self.sessions[at].awaited_asks == 0
+        self.sessions[at].lookups.awaited_asks -= 1;
+        self.sessions[at].lookups.awaited_asks == 0
     }
 
     /// A gateway said that the user is not connected to it: if that is what the route says, it is forgotten.

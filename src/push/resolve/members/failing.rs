@@ -68,7 +68,7 @@ impl Resolve {
             && asks.signs.evidence.blame(part.failed_at, failing) == Blame::Ask;
         let session = &mut self.sessions[at];
         let id = session.id.clone();
-        let trouble = session.trouble.get_or_insert_default();
+        let trouble = session.lookups.trouble.get_or_insert_default();
         trouble.failed_at = Some(cx.now);
         trouble.failures = trouble.failures.saturating_add(1);
         let mut pause = suspect_pause(trouble.failures, cx.now.since(asked_at));
@@ -80,7 +80,7 @@ impl Resolve {
             cx.warn("members_unavailable", || format!("session {id}: {why}"));
         }
         if self.sessions[at].waiting.is_empty() {
-            self.sessions[at].is_asking = false;
+            self.sessions[at].lookups.is_asking = false;
             return;
         }
         self.members.waiting.suspects.insert((cx.now.after(pause), at));
@@ -107,7 +107,7 @@ impl Resolve {
     ) {
         let (at, now, max_retry) = (*at, cx.now, cx.settings.max_retry);
         let is_its_latest = |failed: Option<Nanos>| failed == Some(*failed_at);
-        if !self.sessions[at].trouble.as_ref().is_some_and(|trouble| is_its_latest(trouble.failed_at)) {
+        if !self.sessions[at].lookups.trouble.as_ref().is_some_and(|trouble| is_its_latest(trouble.failed_at)) {
             // It was answered since, or failed again before anything could tell.
             return;
         }
@@ -115,12 +115,12 @@ impl Resolve {
         cx.warn("members_refused", || format!("session {id} fails, others do not: {why}"));
         self.leave_empty(at);
         let session = &mut self.sessions[at];
-        session.tries += 1;
-        let trouble = session.trouble.get_or_insert_default();
+        session.lookups.tries += 1;
+        let trouble = session.lookups.trouble.get_or_insert_default();
         let was_ended = *trouble.refused.get_or_insert(Nanos(0)) > now;
-        if session.tries > max_retry || was_ended {
+        if session.lookups.tries > max_retry || was_ended {
             trouble.refused = Some(now.after(REFUSED_REMEMBERED));
-            let tries = std::mem::take(&mut session.tries);
+            let tries = std::mem::take(&mut session.lookups.tries);
             while let Some(&event) = self.sessions[at].waiting.front()
                 && ledger[event].arrived <= *asked_at
             {

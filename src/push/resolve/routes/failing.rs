@@ -273,7 +273,7 @@ impl Resolve {
                 free.push(at);
                 continue;
             }
-            self.sessions[at].awaited_asks += u32::from(awaited == [true, true]);
+            self.sessions[at].lookups.awaited_asks += u32::from(awaited == [true, true]);
             for (no, _) in nos.into_iter().zip(awaited).filter(|(_, is_awaited)| *is_awaited) {
                 self.routes.ask(no).sessions.push(at);
             }
