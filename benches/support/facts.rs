@@ -83,6 +83,7 @@ pub fn bundle(group: &Arc<Group>, msg_id: i64, message: &Bytes, made_at: Nanos) 
         group: group.clone(),
         skip: SKIP_NONE,
         attempt: 0,
+        fences_before: 0,
         made_at,
     }
 }

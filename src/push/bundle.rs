@@ -116,6 +116,8 @@ pub struct Bundle {
     pub skip: u32,
     /// How often these recipients were bundled for this event before: 0 or 1.
     pub attempt: u8,
+    /// How many fences its home shard had raised before it, modulo 256: between two bundles of equal count and time none was.
+    pub fences_before: u8,
     /// When it was made.
     pub made_at: Nanos,
 }

@@ -256,6 +256,7 @@ impl Push {
             group,
             skip,
             attempt,
+            fences_before: self.dispatch.fences.raised(),
             made_at: self.cx.now,
         };
         self.dispatch.admission.sent(gateway, bundle.load(), self.cx.now);

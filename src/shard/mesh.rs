@@ -142,6 +142,7 @@ mod tests {
             group: Arc::new(group),
             skip: SKIP_NONE,
             attempt: 0,
+            fences_before: 0,
             made_at: Nanos(0),
         })
     }

@@ -35,6 +35,7 @@ pub struct Fence {
 #[derive(Debug, Default)]
 pub struct Fences {
     of: HashMap<(SessionIx, UserIx), Fence>,
+    raised: u8,
 }
 
 impl Fences {
@@ -43,9 +44,15 @@ impl Fences {
         self.of.contains_key(&(at, user))
     }
 
+    /// How many were raised, modulo 256.
+    pub fn raised(&self) -> u8 {
+        self.raised
+    }
+
     /// From now on messages of this session wait for this user.
     pub fn raise(&mut self, at: SessionIx, user: UserIx, behind: Option<(GatewayIx, u32)>) {
         self.of.insert((at, user), Fence { waiting: Vec::new(), behind });
+        self.raised = self.raised.wrapping_add(1);
     }
 
     /// One message more waits for this user, for whom a fence was raised.

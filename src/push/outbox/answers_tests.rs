@@ -18,8 +18,11 @@ const RECIPIENTS: usize = 3;
 const FIRST_MSG_ID: i64 = 7_500_000_000_000_000_002;
 
 fn record(protocol: Protocol) -> GatewayRecord {
-    let protocols =
-        Protocols { batch: protocol == Protocol::Batch, stream: protocol == Protocol::Stream, unary: false };
+    let protocols = Protocols {
+        batch: protocol == Protocol::Batch,
+        stream: protocol == Protocol::Stream,
+        unary: protocol == Protocol::Unary,
+    };
     let endpoints = vec![Endpoint { host: "192.0.2.1".to_owned(), port: 9000 }];
     GatewayRecord { gateway_id: "gateway".into(), endpoints, protocols }
 }
@@ -43,6 +46,7 @@ fn bundle(msg_id: i64) -> Bundle {
         group,
         skip: SKIP_NONE,
         attempt: 0,
+        fences_before: 0,
         made_at: Nanos(1),
     }
 }
@@ -104,4 +108,31 @@ fn fuzzed_answers() {
             assert_eq!((cut, waiting_cut), (whole, waiting), "however the answers are cut");
         }
     });
+}
+
+/// The numbers of the calls that go out for bundles of one event before any is answered.
+fn calls(bundles: [Bundle; 2]) -> usize {
+    let settings = OutboxSettings { delivery_timeout: Duration::from_secs(3600), forget_after: Duration::ZERO };
+    let mut outbox = Outbox::new("gateway".into(), settings);
+    let (now, mut effects) = (Nanos(9), Effects::default());
+    outbox.list(record(Protocol::Unary), now);
+    for bundle in bundles {
+        assert!(outbox.put(bundle, now).is_ok());
+    }
+    outbox.flush(AT, now, &mut effects);
+    let [Output::Open { stream, .. }] = effects.outputs[..] else { panic!("{:?}", effects.outputs) };
+    outbox.take(stream, StreamFact::Opened, now, &mut effects);
+    effects.outputs.clear();
+    outbox.flush(AT, now, &mut effects);
+    effects.outputs.iter().filter(|output| matches!(output, Output::Call { .. })).count()
+}
+
+/// What waits behind a fence counts the bundles that have ended: one that was made after the fence must not end before them.
+#[test]
+fn calls_of_one_event_go_together_unless_a_fence_was_raised_between_them() {
+    let first = bundle(FIRST_MSG_ID);
+    assert_eq!(calls([first.clone(), first.clone()]), 2);
+    assert_eq!(calls([first.clone(), Bundle { fences_before: 1, ..first.clone() }]), 1);
+    assert_eq!(calls([first.clone(), Bundle { made_at: Nanos(2), ..first.clone() }]), 1);
+    assert_eq!(calls([first.clone(), Bundle { event: EventIx(1), ..first }]), 1);
 }

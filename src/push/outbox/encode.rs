@@ -4,13 +4,13 @@
 
 use bytes::Bytes;
 
-use crate::model::ids::{GatewayIx, Nanos, StreamNo};
+use crate::model::ids::{GatewayIx, Nanos, ShardId, StreamNo};
 use crate::model::limits::{
     BATCH_FRAME_BYTES, CHUNK_BYTES, NAME_BYTES_MAX, STREAM_UNSENT_BYTES_MAX, UNARY_CALLS_LOOKED_AT, UNARY_CALLS_MAX,
 };
 use crate::model::prefetch::prefetch;
 use crate::model::protobuf::{GRPC_HEAD_BYTES, put_grpc_head, put_varint, read_varint, varint_len};
-use crate::push::bundle::{Bundle, SKIP_NONE};
+use crate::push::bundle::{Bundle, EventIx, SKIP_NONE};
 use crate::push::facts::Output;
 use crate::push::outbox::{Effects, Item, Outbox};
 
@@ -234,9 +234,10 @@ impl Outbox {
         effects.outputs.push(Output::Send { gateway: at, stream, chunk: Bytes::from(chunk) });
     }
 
-    /// `Push`: a call a bundle, several at once, but of each slice of sessions only those of one event: calls on one connection
-    /// may overtake each other in the gateway, and a session's events must not. The parts of one event may, for none of its
-    /// recipients is in two.
+    /// `Push`: a call a bundle, several at once, but of each slice of sessions only those of one event that were made together:
+    /// calls on one connection may overtake each other in the gateway, and a session's events must not. The bundles of one
+    /// event may, for none of its recipients is in two; but not past a fence that was raised between them, which counts how many
+    /// have ended and not which.
     pub(super) fn make_calls(&mut self, at: GatewayIx, stream: StreamNo, now: Nanos, effects: &mut Effects) {
         if self.stream.calls_from > now {
             return;
@@ -253,7 +254,7 @@ impl Outbox {
             if item.is_done && !item.is_owed {
                 continue;
             }
-            let event = (item.bundle.home, item.bundle.event);
+            let event = made_with(&item.bundle);
             let turn = turns[slice_of(&item.bundle)].get_or_insert(Some(event));
             // Behind another event, the first one's turn is over as well: who was held comes again, in order.
             *turn = turn.filter(|first| *first == event);
@@ -285,6 +286,11 @@ impl Outbox {
         let open = self.queue.sent().iter().filter(|item| item.is_written() && (!item.is_done || item.is_owed));
         open.fold((0, 0), |(calls, parts), item| (calls + 1, parts + usize::from(item.bundle.group.is_part)))
     }
+}
+
+/// What only the bundles of one event have in common between which no fence was raised.
+fn made_with(bundle: &Bundle) -> (ShardId, EventIx, Nanos, u8) {
+    (bundle.home, bundle.event, bundle.made_at, bundle.fences_before)
 }
 
 /// Which slice of sessions a bundle's calls are ordered in.

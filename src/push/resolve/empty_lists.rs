@@ -177,7 +177,9 @@ impl Resolve {
     /// The session's oldest event waits no longer, the others wait on; it, and how often the list was empty.
     fn cut_front(&mut self, at: SessionIx, ledger: &Ledger) -> Option<(EventIx, u32)> {
         let session = &mut self.sessions[at];
-        let (Some(trouble), Some(&event)) = (&mut session.lookups.trouble, session.waiting.front()) else { return None };
+        let (Some(trouble), Some(&event)) = (&mut session.lookups.trouble, session.waiting.front()) else {
+            return None;
+        };
         let (empties, bytes) = (trouble.empties, ledger[event].arrival.bytes());
         let next = session.waiting.get(1).map(|next| ledger[*next].order);
         let counted = self.members.empty.counted(trouble.waits_as_refused);
