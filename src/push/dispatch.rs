@@ -170,7 +170,7 @@ impl Push {
         self.ledger.enter_recipients(event, members);
         self.resolve.sessions[at].in_flight += 1;
         // One more than there are, so that ends on the way do not end the event before all bundles are made.
-        self.ledger[event].pending = 1;
+        self.ledger[event].progress.pending = 1;
 
         let layout = self.resolve.sessions[at].layout.take().expect("laid out by the caller");
         let sender = self.resolve.sender(at, self.ledger[event].arrival.from_username_bytes());
@@ -189,7 +189,7 @@ impl Push {
             if laid.group.users.len() == 1 && skip != SKIP_NONE {
                 continue;
             }
-            self.ledger[event].pending += 1;
+            self.ledger[event].progress.pending += 1;
             self.send_bundle(event, laid.group.clone(), skip, 0);
         }
         self.end_unconnected(event, sender, &layout);
@@ -214,7 +214,7 @@ impl Push {
         users.dedup();
         self.ledger.enter_recipients(event, users.len() as u32);
         self.resolve.sessions[at].in_flight += 1;
-        self.ledger[event].pending = 1;
+        self.ledger[event].progress.pending = 1;
         self.ledger.owe(event, &users, &self.cx);
         for user in users {
             let is_held = self.resolve.sessions[at].held.binary_search(&user).is_ok();

@@ -29,6 +29,30 @@ use crate::push::ingest::Arrival;
 use crate::push::repeats::Key;
 use crate::telemetry::metrics::Stage;
 
+/// How an event's source, and its repeats, know it.
+#[derive(Debug)]
+pub struct Source {
+    /// What repeats know it by.
+    pub key: Key,
+    /// How the source knows it.
+    pub tag: DeliveryTag,
+    /// The tags of repeats that wait for its end.
+    joined: Vec<DeliveryTag>,
+}
+
+/// How far an event has come.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Bundles and held recipients without an end.
+    pub pending: u32,
+    /// Recipients without an end.
+    pub open: u32,
+    /// Its recipients are entered, and it is not (or no longer) in its session's queue.
+    pub is_bundled: bool,
+    /// A gateway took it for one of them.
+    pub has_reached: bool,
+}
+
 /// One event in flight.
 #[derive(Debug)]
 pub struct Event {
@@ -38,28 +62,18 @@ pub struct Event {
     pub order: u64,
     /// What was read of it.
     pub arrival: Arrival,
-    /// What repeats know it by.
-    pub key: Key,
-    /// How the source knows it.
-    pub tag: DeliveryTag,
+    /// Who waits for its end.
+    pub source: Source,
     /// When it arrived.
     pub arrived: Nanos,
     /// When its members were known.
     pub members_known: Nanos,
     /// The first route ask that was not sent before it arrived.
     pub first_ask: u32,
-    /// Bundles and held recipients without an end.
-    pub pending: u32,
-    /// Recipients without an end.
-    pub open: u32,
+    /// How far it has come.
+    pub progress: Progress,
     /// What it owes the inbox; most events owe nothing.
     pub owed: Option<Box<PendingRows>>,
-    /// Its recipients are entered, and it is not (or no longer) in its session's queue.
-    pub is_bundled: bool,
-    /// A gateway took it for one of them.
-    pub has_reached: bool,
-    /// The tags of repeats that wait for its end.
-    joined: Vec<DeliveryTag>,
     payload_bytes: usize,
 }
 
@@ -164,17 +178,12 @@ impl Ledger {
             session,
             order: self.next_order,
             arrival,
-            key,
-            tag,
+            source: Source { key, tag, joined: Vec::new() },
             arrived: now,
             members_known: now,
             first_ask,
-            pending: 0,
-            open: 0,
+            progress: Progress::default(),
             owed: None,
-            is_bundled: false,
-            has_reached: false,
-            joined: Vec::new(),
             payload_bytes,
         };
         EventIx(self.events.insert(event) as u32)
@@ -182,8 +191,8 @@ impl Ledger {
 
     /// Enters an event's recipients: all members at the time it is bundled.
     pub fn enter_recipients(&mut self, event: EventIx, recipients: u32) {
-        self[event].open = recipients;
-        self[event].is_bundled = true;
+        self[event].progress.open = recipients;
+        self[event].progress.is_bundled = true;
         self.open_recipients += recipients as usize;
         self.counts.recipients_arrived += u64::from(recipients);
     }
@@ -196,7 +205,7 @@ impl Ledger {
 
     /// Whether this event, known by this key, is in flight.
     pub fn has(&self, at: EventIx, key: Key) -> bool {
-        self.events.get(at.0 as usize).is_some_and(|event| event.key == key)
+        self.events.get(at.0 as usize).is_some_and(|event| event.source.key == key)
     }
 
     /// Asks for the memory of an event.
@@ -238,18 +247,18 @@ impl Ledger {
     /// An event leaves that is not (or no longer) in its session's queue, and its source is told, of its repeats as well.
     pub(super) fn end(&mut self, at: EventIx, end: EventOutcome, cx: &mut Context) -> Left {
         let event = self.events.remove(at.0 as usize);
-        debug_assert!(event.open == 0, "a recipient without an end");
+        debug_assert!(event.progress.open == 0, "a recipient without an end");
         self.payload_bytes -= event.payload_bytes;
         self.counts.events_ended[end as usize] += 1;
-        self.joined -= event.joined.len();
+        self.joined -= event.source.joined.len();
         let of_joined =
             if matches!(end, EventOutcome::CutByStop | EventOutcome::GivenBack) { end } else { EventOutcome::Repeat };
-        self.counts.events_ended[of_joined as usize] += event.joined.len() as u64;
+        self.counts.events_ended[of_joined as usize] += event.source.joined.len() as u64;
         cx.stages.record(Stage::Event, cx.now.since(event.arrived));
         let how = settled_as(end);
-        let tags = std::iter::once(event.tag).chain(event.joined);
+        let tags = std::iter::once(event.source.tag).chain(event.source.joined);
         cx.out.extend(tags.map(|tag| Output::Settle(Settled { tag, how })));
-        Left { key: event.key, bundled_of: event.is_bundled.then_some(event.session) }
+        Left { key: event.source.key, bundled_of: event.progress.is_bundled.then_some(event.session) }
     }
 
     /// What was refused ends.
@@ -276,8 +285,8 @@ impl Ledger {
     /// Some recipients of an event have their end.
     #[inline]
     pub(super) fn end_recipients(&mut self, event: EventIx, end: RecipientOutcome, recipients: u32) {
-        self[event].open -= recipients;
-        self[event].has_reached |= end == RecipientOutcome::Delivered && recipients > 0;
+        self[event].progress.open -= recipients;
+        self[event].progress.has_reached |= end == RecipientOutcome::Delivered && recipients > 0;
         self.open_recipients -= recipients as usize;
         self.counts.recipients_ended[end as usize] += u64::from(recipients);
     }
@@ -297,9 +306,9 @@ impl Ledger {
     /// repeat too many is given back, so that it comes again when the event has its end: nothing is lost by that.
     pub(super) fn join(&mut self, at: EventIx, tag: DeliveryTag, cx: &mut Context) {
         let event = &mut self[at];
-        let is_known = event.tag == tag || event.joined.contains(&tag);
-        if !is_known && event.joined.len() < JOINED_REPEATS_MAX {
-            event.joined.push(tag);
+        let is_known = event.source.tag == tag || event.source.joined.contains(&tag);
+        if !is_known && event.source.joined.len() < JOINED_REPEATS_MAX {
+            event.source.joined.push(tag);
             self.joined += 1;
             return;
         }
@@ -315,8 +324,8 @@ impl Ledger {
     #[inline]
     pub(super) fn bundle_ended(&mut self, at: EventIx) -> bool {
         let event = &mut self[at];
-        event.pending -= 1;
-        if event.pending > 0 {
+        event.progress.pending -= 1;
+        if event.progress.pending > 0 {
             return false;
         }
         if let Some(owed) = &mut event.owed {

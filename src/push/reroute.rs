@@ -56,7 +56,7 @@ impl Push {
         event: EventIx,
         tried: Option<(GatewayIx, RecipientOutcome)>,
     ) {
-        self.ledger[event].pending += 1;
+        self.ledger[event].progress.pending += 1;
         self.dispatch.fences.hold(at, user, Held { order: self.ledger[event].order, event, tried });
     }
 
@@ -65,7 +65,7 @@ impl Push {
         for user in self.resolve.sessions[at].held.clone() {
             let Some(fence) = self.dispatch.fences.get_mut(at, user) else { continue };
             for event in fence.take_out(events) {
-                self.ledger[event].pending -= 1;
+                self.ledger[event].progress.pending -= 1;
             }
             if fence.waiting.is_empty() {
                 self.release(at, user, None, RecipientOutcome::Offline);

@@ -106,7 +106,7 @@ impl Push {
         self.cx.is_cut_off = true;
         let (events, refused) = self.ledger.all_in_flight();
         for at in events {
-            let open = self.ledger[at].open;
+            let open = self.ledger[at].progress.open;
             self.ledger.end_recipients(at, RecipientOutcome::CutByStop, open);
             self.end_event(at, EventOutcome::CutByStop);
         }

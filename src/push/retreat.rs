@@ -78,8 +78,8 @@ impl Push {
         self.let_go(&all);
         let mut without_members = Vec::new();
         for at in all {
-            if self.ledger[at].is_bundled {
-                let open = self.ledger[at].open;
+            if self.ledger[at].progress.is_bundled {
+                let open = self.ledger[at].progress.open;
                 self.ledger.end_recipients(at, RecipientOutcome::GivenBack, open);
                 self.end_event(at, EventOutcome::GivenBack);
                 continue;
@@ -109,15 +109,15 @@ impl Push {
             let is_busy = busy.entry(event.session).or_insert_with(|| self.has_bundles(event.session));
             let goes = !*is_busy
                 && match &event.owed {
-                    _ if !event.is_bundled => true,
+                    _ if !event.progress.is_bundled => true,
                     // Whoever has it would be told again. The source no longer reports it as in work: its broker decides.
-                    _ if event.has_reached => false,
+                    _ if event.progress.has_reached => false,
                     // No bundle of its session is under way, so these are held recipients. What is kept for them goes to them later.
-                    _ if event.pending > 0 => are_routes_away && kept.get(&event.session) < Some(&event.order),
+                    _ if event.progress.pending > 0 => are_routes_away && kept.get(&event.session) < Some(&event.order),
                     Some(owed) => is_inbox_away && owed.letters == 0 && !at_store.contains(at),
                     None => false,
                 };
-            *is_busy |= !goes && (event.pending > 0 || at_store.contains(at));
+            *is_busy |= !goes && (event.progress.pending > 0 || at_store.contains(at));
             goes
         });
         all
@@ -126,19 +126,21 @@ impl Push {
     /// Of each session the newest event that reached somebody and has held recipients: it is kept.
     fn newest_kept(&self, in_order: &[EventIx]) -> HashMap<SessionIx, u64> {
         let events = in_order.iter().map(|at| &self.ledger[*at]);
-        let kept = events.filter(|event| event.is_bundled && event.has_reached && event.pending > 0);
+        let kept = events
+            .filter(|event| event.progress.is_bundled && event.progress.has_reached && event.progress.pending > 0);
         kept.map(|event| (event.session, event.order)).collect()
     }
 
     /// Nothing refers any more to those of these events that are bundled.
     fn let_go(&mut self, events: &[EventIx]) {
-        let bundled = events.iter().copied().filter(|at| self.ledger[*at].is_bundled);
+        let bundled = events.iter().copied().filter(|at| self.ledger[*at].progress.is_bundled);
         let bundled: HashSet<EventIx> = bundled.collect();
         if bundled.is_empty() {
             return;
         }
         self.ledger.inbox.forget(&bundled);
-        let held = bundled.iter().filter(|at| self.ledger[**at].pending > 0).map(|at| self.ledger[*at].session);
+        let held =
+            bundled.iter().filter(|at| self.ledger[**at].progress.pending > 0).map(|at| self.ledger[*at].session);
         let sessions: HashSet<SessionIx> = held.collect();
         for session in sessions {
             self.leave_holds(session, &bundled);
@@ -164,9 +166,9 @@ impl Push {
         let (mut unbundled, mut sessions) = (0, HashSet::new());
         for event in self.ledger.events() {
             match &event.owed {
-                _ if event.pending > 0 && self.has_bundles(event.session) => return false,
+                _ if event.progress.pending > 0 && self.has_bundles(event.session) => return false,
                 // One of its users is held until the route is known.
-                _ if event.pending > 0 => lookups = true,
+                _ if event.progress.pending > 0 => lookups = true,
                 Some(owed) if owed.letters > 0 => letters = true,
                 Some(_) => inbox = true,
                 None => {

@@ -73,7 +73,7 @@ impl Ledger {
             Letter::Event { event, end, detail, tries } => {
                 let event = &self[*event];
                 let (payload, detail) = (event.arrival.payload.clone(), detail.clone());
-                (event.tag, DeadLetter { reason: end.label(), detail, payload, recipient: None, tries: *tries })
+                (event.source.tag, DeadLetter { reason: end.label(), detail, payload, recipient: None, tries: *tries })
             }
             Letter::Recipient { event, user, missing: Missing { why, end, detail, tries } } => {
                 let event = &self[*event];
@@ -85,7 +85,7 @@ impl Ledger {
                     recipient: Some(users.text(*user).into()),
                     tries: *tries,
                 };
-                (event.tag, letter)
+                (event.source.tag, letter)
             }
         }
     }
