@@ -32,6 +32,8 @@ use self::jetstream::{Desk, ReaderPlan};
 use self::keeper::Keeper;
 pub use self::server::ServerUrlError;
 use self::server::{Credentials, Server};
+pub use crate::config::Assignment;
+use crate::config::{Config, ConsumerMode, NatsAuth};
 use crate::model::ids::ShardId;
 use crate::ports::{DeliveryTag, Intake, Origin, RunningSource, Settled, Source};
 
@@ -42,15 +44,6 @@ const STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// How long the last acks may take to leave.
 const FINISH_DEADLINE: Duration = Duration::from_secs(2);
-
-/// How the process's shards share the topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Assignment {
-    /// One queue subscription to the topic; each event is handed to its session's shard.
-    Queue,
-    /// Each shard subscribes to `<topic>.<partition>` for the partitions that are its own.
-    Partitioned,
-}
 
 /// What is needed to read from NATS.
 #[derive(Clone)]
@@ -83,22 +76,40 @@ pub struct NatsSettings {
     pub jetstream: Option<JetStreamSettings>,
 }
 
-impl Default for NatsSettings {
-    fn default() -> Self {
+impl From<&Config> for NatsSettings {
+    fn from(config: &Config) -> Self {
+        let (nats, consumer) = (&config.nats, &config.consumer);
+        let (username, password, token) = match &nats.auth {
+            NatsAuth::None => ("", "", ""),
+            NatsAuth::Token(token) => ("", "", token.reveal()),
+            NatsAuth::User { username, password } => (username.as_str(), password.reveal(), ""),
+        };
         Self {
-            url: "nats://127.0.0.1:4222".to_owned(),
-            username: String::new(),
-            password: String::new(),
-            token: String::new(),
-            connect_timeout: Duration::from_secs(5),
-            reconnect_wait: Duration::from_millis(250),
-            ping_interval: Duration::from_secs(2),
-            max_pings_out: 2,
-            topic: "resonance.push.event.v1".to_owned(),
-            queue_group: "task-service".to_owned(),
-            assignment: Assignment::Queue,
-            jetstream: None,
+            url: nats.servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+            username: username.to_owned(),
+            password: password.to_owned(),
+            token: token.to_owned(),
+            connect_timeout: nats.timeout,
+            reconnect_wait: nats.reconnect_delay,
+            ping_interval: nats.ping_interval,
+            max_pings_out: nats.max_pings_out,
+            topic: consumer.topic.clone(),
+            queue_group: consumer.queue_group.clone(),
+            assignment: consumer.assignment,
+            jetstream: (consumer.mode == ConsumerMode::JetStream).then(|| JetStreamSettings {
+                stream: consumer.stream.clone(),
+                durable: consumer.durable.clone(),
+                ack_wait: consumer.ack_wait,
+                max_ack_pending: consumer.max_ack_pending,
+            }),
         }
+    }
+}
+
+impl Default for NatsSettings {
+    /// What holds when nothing is configured.
+    fn default() -> Self {
+        Self::from(&Config::default())
     }
 }
 

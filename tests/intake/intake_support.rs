@@ -73,6 +73,7 @@ impl Server {
             queue_group: "engines".to_owned(),
             connect_timeout: Duration::from_secs(2),
             reconnect_wait: Duration::from_millis(50),
+            ping_interval: Duration::from_secs(2),
             ..NatsSettings::default()
         }
     }

@@ -46,6 +46,7 @@ pub fn settings(server: &Nats, assignment: Assignment) -> NatsSettings {
         topic: "events".to_owned(),
         connect_timeout: Duration::from_secs(5),
         reconnect_wait: Duration::from_millis(50),
+        ping_interval: Duration::from_secs(2),
         assignment,
         jetstream: Some(JetStreamSettings {
             stream: "STREAM".to_owned(),

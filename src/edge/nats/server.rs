@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use crate::model::redact;
+use crate::model::{percent, redact};
 
 const DEFAULT_PORT: u16 = 4222;
 
@@ -175,25 +175,9 @@ pub(super) fn parse_list(list: &str, fallback: &Credentials) -> Result<Vec<Serve
 }
 
 fn credentials(userinfo: &str) -> Result<Credentials, String> {
-    let decode = |text| percent_decode(text).ok_or("its user name or password is not percent-encoded text".to_owned());
+    let decode = |text| percent::decode(text).ok_or("its user name or password is not percent-encoded text".to_owned());
     Ok(match userinfo.split_once(':') {
         Some((name, password)) => Credentials::User { name: decode(name)?, password: decode(password)? },
         None => Credentials::Token(decode(userinfo)?),
     })
-}
-
-fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digits = rest.split_at_checked(2)?;
-        bytes.push(u8::from_str_radix(std::str::from_utf8(digits.0).ok()?, 16).ok()?);
-        rest = digits.1;
-    }
-    String::from_utf8(bytes).ok()
 }
