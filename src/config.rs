@@ -24,6 +24,7 @@ use std::fmt;
 use std::path::Path;
 
 pub use addresses::{HostPort, NatsAuth, NatsServer};
+pub use plain::span;
 pub use secret::Secret;
 pub use sections::*;
 pub use show::{reference, sample, show};

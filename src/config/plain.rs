@@ -64,8 +64,13 @@ pub(super) fn count(text: &str, min: u64, max: u64) -> Result<u64, String> {
     }
 }
 
-/// A time as Go or people write it: `30s`, `1h30m`, `500ms`, `1.5h`; a bare 0 is one as well.
-pub(super) fn span(text: &str) -> Result<Duration, String> {
+/// A time as Go or people write it: `30s`, `1h30m`, `500ms`, `7days`; a bare 0 is one as well. Keys of the configuration and
+/// options of the command line are read by it.
+///
+/// # Errors
+/// What is wrong, and what may be written.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads times")]
+pub fn span(text: &str) -> Result<Duration, String> {
     if text.parse::<f64>().is_ok_and(|number| number == 0.0) {
         return Ok(Duration::ZERO);
     }

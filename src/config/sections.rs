@@ -384,9 +384,9 @@ section! {
 words! {
     /// Which recipients get a row in t_inbox.
     InboxStore {
-        /// Whoever could not be reached.
+        /// Each recipient that could not be reached.
         Offline = "offline",
-        /// Everyone.
+        /// Everyone but the sender.
         All = "all",
         /// Nobody.
         Off = "off",

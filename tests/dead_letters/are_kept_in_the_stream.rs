@@ -69,7 +69,7 @@ fn listing_selects(world: &World) {
     assert!(table.out.starts_with("ID  BURIED"), "{}", table.out);
     assert!(table.out.contains("it was undecodable really") && table.out.ends_with("3 letters in stream EVENTS_DLQ\n"));
     let wrong = world.dlq(&["list", "--older-than", "yesterday"]);
-    assert!(wrong.code == 2 && wrong.err.contains("write one such as 30min"), "{wrong:?}");
+    assert!(wrong.code == 2 && wrong.err.contains("\"yesterday\" is not a time; write one such as 30s"), "{wrong:?}");
 }
 
 fn showing_tells_all(world: &World) {
