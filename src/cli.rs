@@ -192,14 +192,7 @@ pub fn setup(
             return Ok(exit::CONFIG);
         }
     };
-    let plan = SetupPlan {
-        stream: config.consumer.stream.clone(),
-        partitions: config.consumer.partitions,
-        max_age: args.max_age,
-        replicas: args.replicas,
-        change: args.change,
-        dry_run: args.dry_run,
-    };
+    let plan = SetupPlan { max_age: args.max_age, replicas: args.replicas, change: args.change, dry_run: args.dry_run };
     let mut written = Ok(());
     let result = setup::setup(source, plan, &mut |line| {
         if written.is_ok() {

@@ -23,7 +23,7 @@ pub fn nats_source_of(config: &Config) -> Result<nats::NatsSource, String> {
     if let Some(server) = config.nats.servers.iter().find(|server| server.tls) {
         return Err(format!("nats.url: {server}: TLS to NATS is not supported; use nats:// on a private network"));
     }
-    nats::NatsSource::new(config.into()).map_err(|error| error.to_string())
+    Ok(nats::NatsSource::new(config.nats.clone(), config.consumer.clone()))
 }
 
 /// Members from the configured MySQL.
