@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use loadtest::servers::Maria;
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
-use task_engine::edge::mysql::{MysqlInbox, MysqlSettings};
+use task_engine::config::{HostPort, MysqlConfig, Secret};
+use task_engine::edge::mysql::MysqlInbox;
 use task_engine::model::limits::INBOX_THREADS;
 use task_engine::ports::InboxRows;
 use task_engine::ports::mailbox::{Wake, mailbox};
@@ -28,17 +29,15 @@ fn main() {
     root.query_drop("SET GLOBAL innodb_flush_log_at_trx_commit = 1").expect("durable commits");
     let durable: Option<u8> = root.query_first("SELECT @@innodb_flush_log_at_trx_commit").expect("a number");
     println!("innodb_flush_log_at_trx_commit = {}, {INBOX_THREADS} threads", durable.expect("a row"));
-    let settings = MysqlSettings {
-        host: "127.0.0.1".into(),
-        port: server.port(),
+    let settings = MysqlConfig {
+        at: HostPort { host: "127.0.0.1".into(), port: server.port() },
         username: Maria::USER.into(),
-        password: Maria::PASSWORD.into(),
+        password: Secret::new(Maria::PASSWORD),
         database: Maria::DATABASE.into(),
-        charset: "utf8mb4".into(),
         connect_timeout: Duration::from_secs(5),
-        read_timeout: Duration::from_secs(20),
-        write_timeout: Duration::from_secs(20),
-        max_lifetime: Duration::from_secs(600),
+        timeout: Duration::from_secs(20),
+        conn_max_lifetime: Duration::from_secs(600),
+        ..MysqlConfig::default()
     };
     let threads = InboxThreads::start(Arc::new(MysqlInbox::new(settings)), INBOX_THREADS).expect("threads");
     let time = Duration::from_secs(seconds);

@@ -11,33 +11,35 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use loadtest::servers::{Nats, NatsOptions};
+use task_engine::config::{Config, ConsumerConfig, ConsumerMode, HostPort, NatsConfig, NatsServer};
 use task_engine::edge::nats::jetstream::setup::{MAX_AGE, SetupPlan, setup};
-use task_engine::edge::nats::{JetStreamSettings, NatsSettings, NatsSource};
+use task_engine::engine::adapters::{nats_source_of, source_of};
 use task_engine::ports::intake::Intake;
-use task_engine::ports::{Disposition, Settled, Source};
+use task_engine::ports::{Disposition, Settled};
 
 const ROUNDS: usize = 3;
 /// Events of one pull of the bare loop, two of which overlap.
 const BATCH: usize = 4096;
 
-fn settings(server: &Nats, durable: String) -> NatsSettings {
-    NatsSettings {
-        url: server.url(),
+fn settings(server: &Nats, durable: String) -> Config {
+    let at = HostPort::parse(&server.addr(), 4222).expect("host:port");
+    let nats = NatsConfig { servers: vec![NatsServer { tls: false, at }], ..NatsConfig::default() };
+    let consumer = ConsumerConfig {
         topic: "events".to_owned(),
-        jetstream: Some(JetStreamSettings {
-            stream: "STREAM".to_owned(),
-            durable,
-            ack_wait: Duration::from_secs(30),
-            max_ack_pending: 65_536,
-        }),
-        ..NatsSettings::default()
-    }
+        mode: ConsumerMode::JetStream,
+        stream: "STREAM".to_owned(),
+        durable,
+        partitions: 1,
+        ack_wait: Duration::from_secs(30),
+        max_ack_pending: 65_536,
+        ..ConsumerConfig::default()
+    };
+    Config { nats, consumer, ..Config::default() }
 }
 
-fn set_up(settings: &NatsSettings) {
-    let source = NatsSource::new(settings.clone()).expect("an address");
-    let stream = "STREAM".to_owned();
-    let plan = SetupPlan { stream, partitions: 1, max_age: MAX_AGE, replicas: 1, dry_run: false, change: false };
+fn set_up(settings: &Config) {
+    let source = nats_source_of(settings).expect("no TLS");
+    let plan = SetupPlan { max_age: MAX_AGE, replicas: 1, dry_run: false, change: false };
     setup(source, plan, &mut drop).expect("setup");
 }
 
@@ -85,10 +87,10 @@ fn bare(client: &nats::Connection, durable: &str, events: usize) -> Duration {
 }
 
 /// The source, its one lane emptied and settled as a shard does: what is there, in turns.
-fn ours(client: &nats::Connection, settings: &NatsSettings, events: usize) -> Duration {
-    let durable = settings.jetstream.as_ref().expect("set").durable.clone();
+fn ours(client: &nats::Connection, settings: &Config, events: usize) -> Duration {
+    let durable = &settings.consumer.durable;
     let (intake, lanes) = Intake::new(vec![Arc::default()], 1, Arc::default());
-    let source = Box::new(NatsSource::new(settings.clone()).expect("an address"));
+    let source = source_of(settings).expect("no TLS");
     let started = Instant::now();
     let source = source.start(intake).expect("threads");
     let (mut done, mut settled) = (0, Vec::new());
@@ -105,7 +107,7 @@ fn ours(client: &nats::Connection, settings: &NatsSettings, events: usize) -> Du
         done += settled.len();
         settled.clear();
     }
-    wait_acked(client, &durable, events as u64);
+    wait_acked(client, durable, events as u64);
     let took = started.elapsed();
     source.stop();
     source.finish();

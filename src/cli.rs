@@ -54,7 +54,7 @@ Exit codes:
   1  failed at the start or while running, or a stop that cut off or dropped events (the last line says how many)
   2  wrong configuration or command line; nothing was opened
 
-config/task.yaml has every key with its default, unit and reason.";
+config/task.yaml has every key with its default, unit and reason; config/REFERENCE.md what may be written for each.";
 
 /// The command line of `task-engine`.
 #[derive(Debug, Parser)]
@@ -108,11 +108,8 @@ pub struct SetupArgs {
 }
 
 fn max_age(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(time) if time >= Duration::from_secs(1) => Ok(time),
-        Ok(_) => Err("is below 1s".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
+    let time = config::span(text)?;
+    if time < Duration::from_secs(1) { Err("is below 1s".to_owned()) } else { Ok(time) }
 }
 
 /// The flags of a run.
@@ -121,10 +118,10 @@ pub struct RunArgs {
     /// YAML file; the one of the Go service runs unchanged.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Shards, each a thread on its own CPU: a number or `all` [default: engine.cores, else all].
+    /// Shards, each a thread on its own CPU: a number or `all` [default: engine.cores].
     #[arg(long, value_name = "N")]
     pub cores: Option<String>,
-    /// Address of /metrics, /livez, /readyz [default: admin.listen, else 127.0.0.1:9100].
+    /// Address of /metrics, /livez, /readyz [default: admin.listen].
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<String>,
 }
@@ -195,14 +192,7 @@ pub fn setup(
             return Ok(exit::CONFIG);
         }
     };
-    let plan = SetupPlan {
-        stream: config.consumer.stream.clone(),
-        partitions: config.consumer.partitions,
-        max_age: args.max_age,
-        replicas: args.replicas,
-        change: args.change,
-        dry_run: args.dry_run,
-    };
+    let plan = SetupPlan { max_age: args.max_age, replicas: args.replicas, change: args.change, dry_run: args.dry_run };
     let mut written = Ok(());
     let result = setup::setup(source, plan, &mut |line| {
         if written.is_ok() {

@@ -6,14 +6,17 @@
 //! keys written twice and settings that contradict each other. Flags win over the environment, that over the file.
 
 mod addresses;
-mod build;
+mod field;
+mod joins;
 pub mod keys;
 pub mod kinds;
 pub mod log_filter;
+mod plain;
 mod read;
 mod secret;
 mod sections;
 mod show;
+mod value;
 pub mod yaml;
 
 use std::ffi::OsString;
@@ -21,9 +24,10 @@ use std::fmt;
 use std::path::Path;
 
 pub use addresses::{HostPort, NatsAuth, NatsServer};
+pub use plain::span;
 pub use secret::Secret;
 pub use sections::*;
-pub use show::{sample, show};
+pub use show::{reference, sample, show};
 
 /// Where something was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +144,7 @@ pub fn parse(
     reading.take_file(text);
     reading.take_environment(environment);
     reading.take_flags(flags);
-    let config = build::build(&mut reading);
+    let config = joins::build(&mut reading);
     if reading.mistakes.is_empty() {
         Ok(Checked { config, notes: reading.notes })
     } else {
@@ -151,6 +155,6 @@ pub fn parse(
 impl Default for Config {
     /// What holds when nothing is written.
     fn default() -> Self {
-        build::build(&mut read::Reading::default())
+        joins::build(&mut read::Reading::default())
     }
 }

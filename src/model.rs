@@ -6,6 +6,7 @@ pub mod ids;
 pub mod limits;
 pub mod names;
 pub mod outcome;
+pub mod percent;
 pub mod prefetch;
 pub mod proto;
 pub mod protobuf;

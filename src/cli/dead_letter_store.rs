@@ -7,12 +7,12 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
-use crate::config::{Assignment, Config, ConsumerMode};
+use crate::config::{Assignment, Config, ConsumerMode, NatsConfig};
 use crate::edge::dead_letters::file::{FileError, LetterFile};
 use crate::edge::dead_letters::letter::{MSG_ID, StoredLetter};
 use crate::edge::dead_letters::replay::{Replay, only_usernames, subject_of};
 use crate::edge::dead_letters::stream::LetterStream;
-use crate::edge::dead_letters::wire::{Request, Wire, WireError, WireSettings};
+use crate::edge::dead_letters::wire::{Request, Wire, WireError};
 use crate::engine::adapters::dead_letters_of;
 use crate::model::limits::LETTER_FILE_BYTES_MAX;
 
@@ -102,7 +102,7 @@ enum Place {
 /// Where letters are kept, opened for the command line.
 pub struct DeadLetterStore {
     place: Place,
-    wire: WireSettings,
+    nats: NatsConfig,
     mode: ConsumerMode,
     assignment: Assignment,
     partitions: u32,
@@ -120,13 +120,13 @@ impl DeadLetterStore {
     /// When NATS does not answer, or a stream must be there and is not.
     pub fn open(config: &Config, file: Option<&std::path::Path>) -> Result<Self, DeadLetterStoreError> {
         let settings = dead_letters_of(config);
-        let own = LetterFile::new(file.unwrap_or(&settings.path), LETTER_FILE_BYTES_MAX);
+        let own = LetterFile::new(file.unwrap_or(&settings.dead_letters.path), LETTER_FILE_BYTES_MAX);
         let mut notes = Vec::new();
         let place = if file.is_some() {
             Place::File(own)
         } else {
-            let stream = LetterStream::of(&settings.stream);
-            let mut wire = Wire::connect(&settings.wire)?;
+            let stream = LetterStream::of(&settings.consumer.stream);
+            let mut wire = Wire::connect(&settings.nats)?;
             match stream.state(&mut wire)?.map_err(DeadLetterStoreError)? {
                 Some(_) => {
                     if own.path().exists() {
@@ -135,7 +135,7 @@ impl DeadLetterStore {
                     }
                     Place::Stream(stream, Box::new(wire))
                 }
-                None if settings.needs_stream => {
+                None if settings.needs_stream() => {
                     let name = stream.name();
                     return Err(DeadLetterStoreError(format!(
                         "there is no stream {name}; `task-engine setup` makes it"
@@ -147,12 +147,12 @@ impl DeadLetterStore {
         let consumer = &config.consumer;
         Ok(Self {
             place,
-            wire: settings.wire,
+            nats: settings.nats,
             mode: consumer.mode,
             assignment: consumer.assignment,
             partitions: consumer.partitions,
             topic: consumer.topic.clone(),
-            stream: settings.stream,
+            stream: settings.consumer.stream,
             notes,
         })
     }
@@ -225,7 +225,7 @@ impl DeadLetterStore {
         let entries = self.list(selection, is_file)?;
         let mut done = Replayed::default();
         let mut confirmed = HashMap::new();
-        let mut own = if is_file { Some(Wire::connect(&self.wire)?) } else { None };
+        let mut own = if is_file { Some(Wire::connect(&self.nats)?) } else { None };
         for entry in entries {
             match self.replay_one(&entry, for_everyone, own.as_mut())? {
                 Ok(is_for_one) => {

@@ -104,16 +104,11 @@ pub struct Which {
     #[arg(long)]
     pub reason: Option<String>,
     /// Only those buried longer ago than this, such as 30min, 12h or 7days.
-    #[arg(long, value_name = "AGE", value_parser = age)]
+    #[arg(long, value_name = "AGE", value_parser = config::span)]
     pub older_than: Option<Duration>,
     /// Only those buried since, such as 30min, 12h or 7days.
-    #[arg(long, value_name = "AGE", value_parser = age)]
+    #[arg(long, value_name = "AGE", value_parser = config::span)]
     pub newer_than: Option<Duration>,
-}
-
-fn age(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|_| format!("{text:?} is not a duration; write one such as 30min, 12h or 7days"))
 }
 
 impl Which {

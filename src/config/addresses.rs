@@ -6,8 +6,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Secret;
-use super::kinds::Kind;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::plain;
+use super::secret::Secret;
+use crate::model::percent;
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -25,14 +28,14 @@ impl HostPort {
     /// What is wrong, without the part before an `@`.
     pub fn parse(text: &str, port: u16) -> Result<Self, String> {
         if text.starts_with("https://") {
-            return Err("TLS is not spoken here; write http:// or host:port".into());
+            return Err("TLS is not supported here; write http:// or host:port".into());
         }
         let rest = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
         if rest.contains("://") || rest.contains('@') {
             return Err("write host:port, without a scheme or a user".into());
         }
         let (host, digits) = match rest.strip_prefix('[') {
-            Some(inner) => inner.split_once(']').ok_or("a [ without its ]")?,
+            Some(inner) => inner.split_once(']').ok_or("a [ is not closed by ]")?,
             None => rest.find(':').map_or((rest, ""), |at| rest.split_at(at)),
         };
         let host = if host.is_empty() { "127.0.0.1".to_owned() } else { Self::check_host(host)? };
@@ -50,10 +53,10 @@ impl HostPort {
     pub(super) fn check_host(host: &str) -> Result<String, String> {
         let is_v6 = host.parse::<std::net::Ipv6Addr>().is_ok();
         if host.contains(|c: char| c.is_whitespace() || c.is_control() || "/@,".contains(c)) {
-            return Err("a host has no blanks, / , or @".into());
+            return Err("a host cannot contain blanks, / , or @".into());
         }
         if host.contains(':') && !is_v6 {
-            return Err("a host alone has no colon; the port has its own key".into());
+            return Err("write the host without a port; the port has its own key".into());
         }
         Ok(host.to_owned())
     }
@@ -85,13 +88,13 @@ impl Dsn {
     /// As the driver does: the database after the last `/`, the user before the last `@` in front of it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let form = "write user:password@tcp(host:port)/database";
-        let (before, after) = text.rsplit_once('/').ok_or(format!("has no /database; {form}"))?;
+        let (before, after) = text.rsplit_once('/').ok_or(format!("does not end in /database; {form}"))?;
         let (user, server) = before.rsplit_once('@').unwrap_or(("", before));
         let (username, password) = user.split_once(':').unwrap_or((user, ""));
         let server = match server.split_once('(') {
             None if server.is_empty() || server == "tcp" => HostPort::parse("", 3306)?,
-            Some(("tcp", rest)) => HostPort::parse(rest.strip_suffix(')').ok_or("has a ( without its )")?, 3306)?,
-            Some(("unix", _)) => return Err("a unix socket is not read here; write tcp(host:port)".into()),
+            Some(("tcp", rest)) => HostPort::parse(rest.strip_suffix(')').ok_or("a ( is not closed by )")?, 3306)?,
+            Some(("unix", _)) => return Err("Unix sockets are not supported; write tcp(host:port)".into()),
             _ => return Err(format!("the part between @ and / is not tcp(host:port); {form}")),
         };
         let (database, params) = after.split_once('?').unwrap_or((after, ""));
@@ -99,13 +102,14 @@ impl Dsn {
             username: username.to_owned(),
             password: Secret::new(password),
             server,
-            database: Kind::Word.read(database).ok().flatten().map(|_| database.to_owned()).unwrap_or_default(),
+            database: database.to_owned(),
             connect_timeout: None,
             timeout: None,
             params: params.to_owned(),
         };
-        if dsn.database.is_empty() {
-            return Err(format!("names no database; {form}"));
+        let name = dsn.database.trim();
+        if name.is_empty() || plain::word(name).is_err() {
+            return Err(format!("does not name a database; {form}"));
         }
         dsn.read_params()?;
         Ok(dsn)
@@ -114,16 +118,15 @@ impl Dsn {
     /// Those that matter here; the rest is about Go's types (`parseTime`, `loc`) or its driver.
     fn read_params(&mut self) -> Result<(), String> {
         for (name, value) in self.params.clone().split('&').filter_map(|pair| pair.split_once('=')) {
-            let time = || match Kind::GoSpan.read(value) {
-                Ok(Some(super::kinds::Value::Span(time))) => Ok(Some(time)),
-                Ok(_) => Ok(None),
-                Err(what) => Err(format!("{name}: {what}")),
+            let time = || match value.trim() {
+                "" => Ok(None),
+                text => plain::go_span(text).map_err(|what| format!("{name}: {what}")),
             };
             match name {
                 "timeout" => self.connect_timeout = time()?,
                 "readTimeout" | "writeTimeout" => self.timeout = self.timeout.max(time()?),
                 "tls" if !matches!(value, "false" | "preferred" | "") => {
-                    return Err("tls: TLS is not spoken to MySQL here; leave it out".into());
+                    return Err("tls: TLS to MySQL is not supported; leave it out".into());
                 }
                 _ => {}
             }
@@ -173,6 +176,32 @@ pub enum NatsAuth {
     },
 }
 
+impl NatsAuth {
+    /// The user's name; empty when there is none.
+    pub(super) fn username(&self) -> String {
+        match self {
+            Self::User { username, .. } => username.clone(),
+            _ => String::new(),
+        }
+    }
+
+    /// `***` for a user's password, empty when there is none.
+    pub(super) fn password_masked(&self) -> String {
+        match self {
+            Self::User { password, .. } => password.to_string(),
+            _ => String::new(),
+        }
+    }
+
+    /// `***` for a token, empty when there is none.
+    pub(super) fn token_masked(&self) -> String {
+        match self {
+            Self::Token(token) => token.to_string(),
+            _ => String::new(),
+        }
+    }
+}
+
 /// The servers of `nats.url`, and who we are if it says so.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct NatsUrls {
@@ -188,9 +217,9 @@ impl NatsUrls {
                 Some(("nats", rest)) => rest,
                 // The start would refuse it.
                 Some(("tls", _)) => {
-                    return Err("TLS is not spoken to NATS here; use nats:// on a private network".into());
+                    return Err("TLS to NATS is not supported; use nats:// on a private network".into());
                 }
-                Some(_) => return Err("the scheme is not nats://".into()),
+                Some(_) => return Err("the scheme must be nats://".into()),
                 None => part,
             };
             let (user, server) = match rest.rsplit_once('@') {
@@ -201,17 +230,17 @@ impl NatsUrls {
             if let Some(user) = user.filter(|user| !user.is_empty()) {
                 let auth = Self::auth(user)?;
                 if all.auth != NatsAuth::None && all.auth != auth {
-                    return Err("the URLs name different users; one is used for all servers".into());
+                    return Err("the URLs name different users; write the same user for all servers".into());
                 }
                 all.auth = auth;
             }
             all.servers.push(NatsServer { tls: false, at });
         }
-        if all.servers.is_empty() { Err("names no server".into()) } else { Ok(all) }
+        if all.servers.is_empty() { Err("does not name a server; write nats://host:port".into()) } else { Ok(all) }
     }
 
     fn auth(user: &str) -> Result<NatsAuth, String> {
-        let decode = |text: &str| percent_decode(text).ok_or("a % in the user part is not followed by two hex digits");
+        let decode = |text: &str| percent::decode(text).ok_or("a % in the user part is not followed by two hex digits");
         Ok(match user.split_once(':') {
             None => NatsAuth::Token(Secret::new(&decode(user)?)),
             Some((name, password)) => {
@@ -225,30 +254,12 @@ impl NatsUrls {
         let user = match &self.auth {
             NatsAuth::None => String::new(),
             NatsAuth::Token(_) => "***@".to_owned(),
-            NatsAuth::User { username, .. } => format!("{}:***@", percent_encode(username)),
+            NatsAuth::User { username, .. } => format!("{}:***@", utf8_percent_encode(username, &RESERVED)),
         };
         let show = |server: &NatsServer| server.to_string().replacen("://", &format!("://{user}"), 1);
         self.servers.iter().map(show).collect::<Vec<_>>().join(",")
     }
 }
 
-fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        if byte == b'%' {
-            let hex = std::str::from_utf8(after.get(..2)?).ok().filter(|hex| !hex.starts_with('+'))?;
-            bytes.push(u8::from_str_radix(hex, 16).ok()?);
-            rest = &after[2..];
-        } else {
-            bytes.push(byte);
-            rest = after;
-        }
-    }
-    String::from_utf8(bytes).ok()
-}
-
-fn percent_encode(text: &str) -> String {
-    let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes().map(|byte| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
-}
+/// As RFC 3986 has it: all but letters, digits and `-._~`.
+const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

@@ -1,9 +1,12 @@
-//! The table of all keys: the one place where a key's name, kind, default, unit and reason are written.
+//! The table of all keys: one row per key.
 //!
-//! Promises that the reader, the printer, `config/task.yaml` and the names of the environment variables all follow
-//! from it. A key that is not here is unknown.
+//! Promises that reading, the defaults, what `check-config` shows, `config/task.yaml`, `config/REFERENCE.md` and the names
+//! of the environment variables all follow from it. A key that is not here is unknown. To add a key, add its row and the
+//! field that the row fills (`sections.rs`).
 
+use super::field::Field;
 use super::kinds::Kind;
+use super::sections::{Assignment, Config, ConsumerMode, InboxStore, LogFormat, LogLevel, RouteCache};
 
 /// A key of the configuration.
 #[derive(Debug)]
@@ -14,12 +17,37 @@ pub struct Key {
     pub name: &'static str,
     /// Other spellings that mean the same; the name wins when both are written.
     pub aliases: &'static [&'static str],
-    /// What may be written, with its bounds.
+    /// What may be written: type, unit and bounds.
     pub kind: Kind,
-    /// What holds when nothing, an empty text or (for times of the Go service) zero is written; as one would write it.
+    /// The value that is used when nothing, an empty text or (for times of the Go service) zero is written; in the form
+    /// in which one would write it.
     pub default: &'static str,
-    /// What it does, its unit and why the default is what it is. For a noted key: why it has no effect.
+    /// When a change takes effect.
+    pub reload: Reload,
+    /// Where the value goes.
+    pub(super) goes: Goes,
+    /// What it does and why the default is what it is. For a key without effect: why it has none.
     pub doc: &'static str,
+}
+
+/// When a changed key takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// At the next start.
+    Restart,
+    /// A running engine could apply it.
+    Running,
+}
+
+/// Where the value of a key goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Goes {
+    /// Nowhere: the key is accepted because files of the Go service have it.
+    Nowhere,
+    /// Into this field.
+    Field(fn(&mut Config) -> &mut dyn Field),
+    /// Into fields that several keys share: `joins.rs` fills them. The function gives this key's part, as one would write it.
+    Joined(fn(&Config) -> String),
 }
 
 impl Key {
@@ -36,7 +64,17 @@ impl Key {
 
     /// Whether the engine reads it; the others are accepted because files of the Go service have them.
     pub fn is_used(&self) -> bool {
-        !matches!(self.kind, Kind::Noted)
+        !matches!(self.goes, Goes::Nowhere)
+    }
+
+    /// Whether its value holds a secret, alone or among other parts.
+    pub fn is_secret(&self) -> bool {
+        matches!(self.kind, Kind::Secret | Kind::Dsn | Kind::NatsUrls)
+    }
+
+    const fn also(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
     }
 }
 
@@ -46,7 +84,7 @@ fn join(section: &str, name: &str, between: &str) -> String {
 
 /// The sections in the order of the file, each with what it is about. The empty one holds the keys at the top.
 pub const SECTIONS: &[(&str, &str)] = &[
-    ("log", "What the engine says of itself."),
+    ("log", "The engine's log."),
     ("mysql", "Who is in a session (t_session_member), and the inbox (t_inbox)."),
     ("redis", "Which gateway a user is connected to."),
     ("nats", "Where events come from."),
@@ -63,24 +101,30 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("admin", "Metrics and health."),
 ];
 
-const NONE: &[&str] = &[];
+const RESTART: Reload = Reload::Restart;
 
-const fn key(section: &'static str, name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
-    Key { section, name, aliases: NONE, kind, default, doc }
+const fn field(of: fn(&mut Config) -> &mut dyn Field) -> Goes {
+    Goes::Field(of)
 }
 
-const fn alias(
+const fn joined(shown: fn(&Config) -> String) -> Goes {
+    Goes::Joined(shown)
+}
+
+const fn key(
     section: &'static str,
-    names: (&'static str, &'static [&'static str]),
+    name: &'static str,
     kind: Kind,
     default: &'static str,
+    reload: Reload,
+    goes: Goes,
     doc: &'static str,
 ) -> Key {
-    Key { section, name: names.0, aliases: names.1, kind, default, doc }
+    Key { section, name, aliases: &[], kind, default, reload, goes, doc }
 }
 
 const fn noted(section: &'static str, name: &'static str, reason: &'static str) -> Key {
-    key(section, name, Kind::Noted, "", reason)
+    key(section, name, Kind::Noted, "", RESTART, Goes::Nowhere, reason)
 }
 
 const NAME: &str = "a label of the Go service";
@@ -89,95 +133,96 @@ const RETRIES: &str = "a server that is away is tried again until it is back";
 const RETRY_WAIT: &str = "waits between tries grow by themselves, with jitter";
 const HEALTH: &str = "each connection judges its health by its answers";
 
-/// Every key, section by section, in the order of the file. A line each: rustfmt would make seven of it.
+/// Every key, section by section, in the order of the file: section, name, what may be written, default, when a change takes
+/// effect, where the value goes, what it does. A line each: rustfmt would make nine of it.
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
-    key("log", "level", Kind::Level, "info", "Least important level of the engine's own lines: trace, debug, info, warn, error. The libraries below it are written from warn up."),
-    key("log", "filter", Kind::Directives, "", "More, or less, of single parts: target=level, several separated by commas, such as h2=debug,task_engine::push=warn; a level alone is for all libraries."),
-    key("log", "format", Kind::Choice(&["console", "json", "text"]), "console", "console and text are lines for people, console in colours; json is one object a line."),
-    key("log", "output", Kind::Word, "stdout", "stdout, stderr, or the path of a file that is appended to; SIGHUP opens it again, as after a rotation."),
-    key("log", "enableColor", Kind::Bool, "true", "Colours, when format is console and the output is a terminal."),
-    key("log", "addSource", Kind::Bool, "false", "Adds file and line of the source to each log line."),
+    key("log", "level", Kind::Level(LogLevel::WORDS), "info", RESTART, field(|c| &mut c.log.level), "Least important level of the engine's own lines: trace, debug, info, warn, error. Lines of the libraries below it are written from warn up."),
+    key("log", "filter", Kind::Directives, "", RESTART, field(|c| &mut c.log.filter), "Levels of single parts: target=level, several separated by commas, such as h2=debug,task_engine::push=warn; a level alone is for all libraries."),
+    key("log", "format", Kind::Choice(LogFormat::WORDS), "console", RESTART, field(|c| &mut c.log.format), "console and text are lines for people, console in colours; json is one object a line."),
+    key("log", "output", Kind::Word, "stdout", RESTART, field(|c| &mut c.log.output), "stdout, stderr, or the path of a file that is appended to; SIGHUP opens it again, as after a rotation."),
+    key("log", "enableColor", Kind::Bool, "true", RESTART, field(|c| &mut c.log.color), "Colours, when format is console and the output is a terminal."),
+    key("log", "addSource", Kind::Bool, "false", RESTART, field(|c| &mut c.log.source), "Adds file and line of the source to each log line."),
     noted("log", "sourceRoot", "source paths are written as the compiler knows them"),
     noted("mysql", "name", NAME),
-    key("mysql", "dsn", Kind::Dsn, "", "user:password@tcp(host:port)/database?params, as Go writes it. Wins over the five keys below."),
-    key("mysql", "host", Kind::Host, "127.0.0.1", "Host name or address."),
-    key("mysql", "port", Kind::Port, "3306", "TCP port."),
-    key("mysql", "username", Kind::Text, "root", "User."),
-    key("mysql", "password", Kind::Secret, "", "Password; better set as RESONANCE_MYSQL_PASSWORD."),
-    key("mysql", "database", Kind::Word, "resonance", "Schema that holds the t_ tables."),
+    key("mysql", "dsn", Kind::Dsn, "", RESTART, joined(|c| c.mysql.dsn_masked.clone()), "user:password@tcp(host:port)/database?params, as Go writes it. Wins over the five keys below."),
+    key("mysql", "host", Kind::Host, "127.0.0.1", RESTART, field(|c| &mut c.mysql.at.host), "Host name or address."),
+    key("mysql", "port", Kind::Port, "3306", RESTART, field(|c| &mut c.mysql.at.port), "TCP port."),
+    key("mysql", "username", Kind::Text, "root", RESTART, field(|c| &mut c.mysql.username), "User."),
+    key("mysql", "password", Kind::Secret, "", RESTART, field(|c| &mut c.mysql.password), "Password; better set as RESONANCE_MYSQL_PASSWORD."),
+    key("mysql", "database", Kind::Word, "resonance", RESTART, field(|c| &mut c.mysql.database), "Schema that holds the t_ tables."),
     noted("mysql", "charset", "the connection always speaks utf8mb4"),
-    key("mysql", "connect_timeout", Kind::GoSpan, "5s", "Time to connect and log in."),
-    key("mysql", "timeout", Kind::GoSpan, "5s", "Time the server may take to answer a statement; then the connection is given up."),
+    key("mysql", "connect_timeout", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.mysql.connect_timeout), "Time to connect and log in."),
+    key("mysql", "timeout", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.mysql.timeout), "Time the server may take to answer a statement; then the connection is given up."),
     noted("mysql", "max_idle_conns", POOL),
     noted("mysql", "max_open_conns", POOL),
-    alias("mysql", ("conn_max_lifetime", &["max_lifetime"]), Kind::Lifetime, "10m", "Age at which a connection is replaced, between two statements, and its host resolved anew, so that a server that moved is found; a random part of up to a fifth is taken off. 0s: never."),
+    key("mysql", "conn_max_lifetime", Kind::Lifetime, "10m", RESTART, field(|c| &mut c.mysql.conn_max_lifetime), "Age at which a connection is replaced, between two statements, and its host resolved anew, so that a server that moved is found; a random part of up to a fifth is taken off. 0s: never.").also(&["max_lifetime"]),
     noted("mysql", "max_retries", RETRIES),
     noted("mysql", "retry_interval", RETRY_WAIT),
     noted("mysql", "health_check_freq", HEALTH),
     noted("redis", "name", NAME),
-    key("redis", "addr", Kind::HostPort(6379), "127.0.0.1:6379", "host:port."),
-    key("redis", "password", Kind::Secret, "", "Password; better set as RESONANCE_REDIS_PASSWORD."),
-    key("redis", "db", Kind::Count(0, 65_535), "0", "Database number."),
+    key("redis", "addr", Kind::HostPort(6379), "127.0.0.1:6379", RESTART, field(|c| &mut c.redis.at), "host:port."),
+    key("redis", "password", Kind::Secret, "", RESTART, field(|c| &mut c.redis.password), "Password; better set as RESONANCE_REDIS_PASSWORD."),
+    key("redis", "db", Kind::Count(0, 65_535), "0", RESTART, field(|c| &mut c.redis.db), "Database number."),
     noted("redis", "pool_size", "each shard has one pipelined connection"),
     noted("redis", "min_idle_conns", "each shard has one pipelined connection"),
-    alias("redis", ("dial_timeout", &["connect_timeout"]), Kind::GoSpan, "5s", "Time to connect and log in."),
-    key("redis", "read_timeout", Kind::GoSpan, "3s", "Time the server may take to answer; then the connection is given up and the routes are asked again."),
-    key("redis", "write_timeout", Kind::GoSpan, "3s", "Time a request may take to leave; then the connection is given up."),
+    key("redis", "dial_timeout", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.redis.dial_timeout), "Time to connect and log in.").also(&["connect_timeout"]),
+    key("redis", "read_timeout", Kind::GoSpan, "3s", RESTART, field(|c| &mut c.redis.read_timeout), "Time the server may take to answer; then the connection is given up and the routes are asked again."),
+    key("redis", "write_timeout", Kind::GoSpan, "3s", RESTART, field(|c| &mut c.redis.write_timeout), "Time a request may take to leave; then the connection is given up."),
     noted("redis", "max_retries", RETRIES),
     noted("redis", "retry_interval", RETRY_WAIT),
     noted("redis", "health_check_freq", HEALTH),
-    key("nats", "name", Kind::Text, "task-engine", "The connection's name in the server's monitoring."),
-    key("nats", "url", Kind::NatsUrls, "nats://127.0.0.1:4222", "nats://[user:password@]host:port, several separated by commas; TLS is not spoken."),
-    key("nats", "username", Kind::Text, "", "User, when the url names none."),
-    key("nats", "password", Kind::Secret, "", "Password; better set as RESONANCE_NATS_PASSWORD."),
-    key("nats", "token", Kind::Secret, "", "Token, instead of a user."),
-    alias("nats", ("timeout", &["connect_timeout"]), Kind::GoSpan, "5s", "Time the server may take to answer, also a test of the link."),
-    alias("nats", ("max_reconnect", &["max_reconnects"]), Kind::Noted, "", "the engine reconnects until it is stopped"),
-    alias("nats", ("reconnect_delay", &["reconnect_wait"]), Kind::GoSpan, "1s", "Wait between two tries to connect."),
-    key("nats", "ping_interval", Kind::GoSpan, "5s", "How often the link is tested; a half-open one is noticed after this times max_pings_out."),
-    key("nats", "max_pings_out", Kind::Count(1, 100), "2", "Tests that fail in a row before the link is given up."),
+    key("nats", "name", Kind::Text, "task-engine", RESTART, field(|c| &mut c.nats.name), "What the names of the engine's connections begin with in the server's monitoring."),
+    key("nats", "url", Kind::NatsUrls, "nats://127.0.0.1:4222", RESTART, joined(|c| c.nats.url_masked.clone()), "nats://[user:password@]host:port, several separated by commas; TLS is not supported."),
+    key("nats", "username", Kind::Text, "", RESTART, joined(|c| c.nats.auth_in_keys().username()), "User, when the url names none."),
+    key("nats", "password", Kind::Secret, "", RESTART, joined(|c| c.nats.auth_in_keys().password_masked()), "Password; better set as RESONANCE_NATS_PASSWORD."),
+    key("nats", "token", Kind::Secret, "", RESTART, joined(|c| c.nats.auth_in_keys().token_masked()), "Token, instead of a user."),
+    key("nats", "timeout", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.nats.timeout), "Time the server may take to answer, also a test of the link.").also(&["connect_timeout"]),
+    noted("nats", "max_reconnect", "the engine reconnects until it is stopped").also(&["max_reconnects"]),
+    key("nats", "reconnect_delay", Kind::GoSpan, "1s", RESTART, field(|c| &mut c.nats.reconnect_delay), "Wait before the second try to connect; it doubles up to 1s, or stays when it is longer.").also(&["reconnect_wait"]),
+    key("nats", "ping_interval", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.nats.ping_interval), "How often the link is tested, every 5s at least; a half-open one is noticed after this times max_pings_out."),
+    key("nats", "max_pings_out", Kind::Count(1, 100), "2", RESTART, field(|c| &mut c.nats.max_pings_out), "Tests that fail in a row before the link is given up."),
     noted("nats", "max_retries", RETRIES),
     noted("nats", "retry_interval", "see nats.reconnect_delay"),
     noted("nats", "health_check_freq", "see nats.ping_interval"),
     noted("etcd", "name", NAME),
-    key("etcd", "endpoints", Kind::HostPorts(2379), "127.0.0.1:2379", "host:port or http://host:port, as a list or separated by commas."),
-    key("etcd", "username", Kind::Text, "", "User, when etcd asks for one."),
-    key("etcd", "password", Kind::Secret, "", "Password; better set as RESONANCE_ETCD_PASSWORD."),
-    alias("etcd", ("dial_timeout", &["connect_timeout"]), Kind::GoSpan, "5s", "Time to connect."),
-    key("etcd", "timeout", Kind::GoSpan, "5s", "Time the server may take to answer a request."),
-    key("etcd", "keep_alive_time", Kind::GoSpan, "30s", "Quiet time on a connection after which it is tested."),
-    key("etcd", "keep_alive_timeout", Kind::GoSpan, "10s", "Time that test may take."),
+    key("etcd", "endpoints", Kind::HostPorts(2379), "127.0.0.1:2379", RESTART, field(|c| &mut c.etcd.endpoints), "host:port or http://host:port, as a list or separated by commas."),
+    key("etcd", "username", Kind::Text, "", RESTART, field(|c| &mut c.etcd.username), "User, when etcd asks for one."),
+    key("etcd", "password", Kind::Secret, "", RESTART, field(|c| &mut c.etcd.password), "Password; better set as RESONANCE_ETCD_PASSWORD."),
+    key("etcd", "dial_timeout", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.etcd.dial_timeout), "Time to connect.").also(&["connect_timeout"]),
+    key("etcd", "timeout", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.etcd.timeout), "Time the server may take to answer a request."),
+    key("etcd", "keep_alive_time", Kind::GoSpan, "30s", RESTART, field(|c| &mut c.etcd.keep_alive_time), "Quiet time on a connection after which it is tested; 6s at least, for etcd cuts off clients that ask more often than every 5s."),
+    key("etcd", "keep_alive_timeout", Kind::GoSpan, "10s", RESTART, field(|c| &mut c.etcd.keep_alive_timeout), "Time that test may take."),
     noted("etcd", "max_retries", RETRIES),
     noted("etcd", "retry_interval", RETRY_WAIT),
     noted("etcd", "health_check_freq", HEALTH),
-    key("registry", "namespace", Kind::Word, "/resonance/services", "What the keys of all services begin with."),
-    key("registry", "forget_after", Kind::Span(0, 86_400_000), "5m", "How long the last known address of a gateway that is no longer registered stays in use while it answers: registrations may be lost while gateways live. 0s: not at all."),
+    key("registry", "namespace", Kind::Prefix, "/resonance/services", RESTART, field(|c| &mut c.registry.namespace), "What the keys of all services begin with."),
+    key("registry", "forget_after", Kind::Span(0, 86_400_000), "5m", RESTART, field(|c| &mut c.registry.forget_after), "How long the last known address of a gateway that is no longer registered stays in use while it answers: registrations may be lost while gateways live. 0s: not at all."),
     noted("registry", "default_ttl", "the engine registers nothing, so it holds no lease"),
     noted("registry", "enable_cache", "the gateways are always known from a watch, and kept when etcd is lost"),
     noted("registry", "cache_expiration", "the gateways are always known from a watch, and kept when etcd is lost"),
-    key("", "gateway_service_name", Kind::Word, "gateway-service", "The gateways' service name."),
-    key("consumer", "topic", Kind::Subject, "resonance.push.event.v1", "Subject of the events."),
-    key("consumer", "queue_group", Kind::Word, "task-service", "Queue group: each event goes to one process of it."),
+    key("", "gateway_service_name", Kind::Word, "gateway-service", RESTART, field(|c| &mut c.gateway_service_name), "The gateways' service name."),
+    key("consumer", "topic", Kind::Subject, "resonance.push.event.v1", RESTART, field(|c| &mut c.consumer.topic), "Subject of the events."),
+    key("consumer", "queue_group", Kind::Word, "task-service", RESTART, field(|c| &mut c.consumer.queue_group), "Queue group: each event goes to one process of it."),
     noted("consumer", "worker_count", "engine.cores decides how many threads push"),
-    key("consumer", "max_retry", Kind::Count(0, 1000), "3", "How often the lookups of one event are tried again when they fail."),
-    key("consumer", "retry_interval", Kind::Seconds, "1s", "Wait between these tries; whole seconds as a bare number, or with a unit."),
-    key("consumer", "mode", Kind::Choice(&["core", "jetstream"]), "core", "core: the broker keeps nothing. jetstream: an event is acked when all its recipients have their end."),
-    key("consumer", "stream", Kind::Name, "RESONANCE", "JetStream stream; must exist."),
-    key("consumer", "durable", Kind::Name, "", "JetStream durable consumer; made when missing. Empty: the queue group's name."),
-    key("consumer", "assignment", Kind::Choice(&["queue", "partitioned"]), "queue", "queue: the group shares one subject. partitioned: <topic>.<partition>, a connection a shard, publish order over all instances."),
-    key("consumer", "partitions", Kind::Count(1, 16_384), "64", "Slices of all sessions; the same number for publishers, broker and all instances. At least engine.cores."),
-    key("consumer", "ack_wait", Kind::Span(1_000, 3_600_000), "10s", "JetStream: an event that is neither acked nor reported as in work for this long is sent again. Also the wait of whoever takes over after a crash: keep it short. With core NATS too: a store that is away for longer makes this instance take no events until it is back."),
-    key("consumer", "max_ack_pending", Kind::Count(1, 1_000_000), "65536", "JetStream: events out at once, unacked."),
-    key("gateway", "delivery_timeout", Kind::Span(100, 600_000), "10s", "How long a push may wait for its gateway (unknown, unreachable, full or silent) before its recipients count as not reached. Below engine.drain_timeout."),
-    key("members", "cache_ttl", Kind::Span(0, 3_600_000), "1s", "How long a session's member list may be reused; 0s asks MySQL each time. A new member waits at most this long for messages."),
-    key("members", "empty_wait", Kind::Span(0, 3_600_000), "5s", "How long an event waits for the first member of its session, for its rows may be committed a moment later; then it is a dead letter, no_members. 0s asks once."),
-    key("routes", "cache", Kind::Choice(&["tracked", "off"]), "tracked", "tracked: kept until Redis tells that a route changed. off: Redis is asked each time."),
-    key("inbox", "store", Kind::Choice(&["offline", "all", "off"]), "offline", "Which recipients get a row: offline (whoever could not be reached), all, off."),
-    key("dead_letters", "path", Kind::Word, "task-engine-dead-letters.jsonl", "Local file for dead letters when there is no stream <consumer.stream>_DLQ (core NATS), and for those too large for it. Relative to the folder the engine runs in; `task-engine dlq` reads it."),
-    key("engine", "cores", Kind::Cores, "all", "Shards, each a thread on its own CPU: all, or a number."),
-    key("engine", "drain_timeout", Kind::Span(1_000, 3_600_000), "25s", "How long a stop may take; below the 30 s after which Kubernetes kills."),
-    key("admin", "listen", Kind::Listen, "127.0.0.1:9100", "address:port of /metrics, /livez and /readyz; `:9100` is every address, port 0 a free one."),
+    key("consumer", "max_retry", Kind::Count(0, 1000), "3", RESTART, field(|c| &mut c.consumer.max_retry), "How often the lookups of one event are tried again when they fail."),
+    key("consumer", "retry_interval", Kind::Seconds, "1s", RESTART, field(|c| &mut c.consumer.retry_interval), "Wait between these tries; whole seconds as a bare number, or with a unit."),
+    key("consumer", "mode", Kind::Choice(ConsumerMode::WORDS), "core", RESTART, field(|c| &mut c.consumer.mode), "core: the broker keeps nothing. jetstream: an event is acked when it is settled for each recipient."),
+    key("consumer", "stream", Kind::Name, "RESONANCE", RESTART, field(|c| &mut c.consumer.stream), "JetStream stream; must exist."),
+    key("consumer", "durable", Kind::Name, "", RESTART, joined(|c| c.consumer.durable_in_key()), "JetStream durable consumer; made when missing. Empty: the queue group's name."),
+    key("consumer", "assignment", Kind::Choice(Assignment::WORDS), "queue", RESTART, field(|c| &mut c.consumer.assignment), "queue: the group shares one subject. partitioned: <topic>.<partition>, a connection a shard, publish order over all instances."),
+    key("consumer", "partitions", Kind::Count(1, 16_384), "64", RESTART, field(|c| &mut c.consumer.partitions), "Slices of all sessions; the same number for publishers, broker and all instances. At least engine.cores."),
+    key("consumer", "ack_wait", Kind::Span(1_000, 3_600_000), "10s", RESTART, field(|c| &mut c.consumer.ack_wait), "JetStream: an event that is neither acked nor reported as in work for this long is sent again. After a crash the next instance waits this long for the events of the one that is gone: keep it short. With core NATS too, an instance takes no events while a store is away for longer than this."),
+    key("consumer", "max_ack_pending", Kind::Count(1, 1_000_000), "65536", RESTART, field(|c| &mut c.consumer.max_ack_pending), "JetStream: events out at once, unacked."),
+    key("gateway", "delivery_timeout", Kind::Span(100, 600_000), "10s", RESTART, field(|c| &mut c.gateway.delivery_timeout), "How long a push may wait for its gateway (unknown, unreachable, full or silent) before its recipients count as not reached. Below engine.drain_timeout."),
+    key("members", "cache_ttl", Kind::Span(0, 3_600_000), "1s", RESTART, field(|c| &mut c.members.cache_ttl), "How long a session's member list may be reused; 0s asks MySQL each time. A new member waits at most this long for messages."),
+    key("members", "empty_wait", Kind::Span(0, 3_600_000), "5s", RESTART, field(|c| &mut c.members.empty_wait), "How long an event waits for the first member of its session, for its rows may be committed a moment later; then it is a dead letter, no_members. 0s asks once."),
+    key("routes", "cache", Kind::Choice(RouteCache::WORDS), "tracked", RESTART, field(|c| &mut c.routes.cache), "tracked: a route is kept until Redis reports that it changed. off: Redis is asked each time."),
+    key("inbox", "store", Kind::Choice(InboxStore::WORDS), "offline", RESTART, field(|c| &mut c.inbox.store), "Which recipients get a row: offline (each recipient that could not be reached), all, off."),
+    key("dead_letters", "path", Kind::Word, "task-engine-dead-letters.jsonl", RESTART, field(|c| &mut c.dead_letters.path), "Local file for dead letters when there is no stream <consumer.stream>_DLQ (core NATS), and for those too large for it. Relative to the folder the engine runs in; `task-engine dlq` reads it."),
+    key("engine", "cores", Kind::Cores, "all", RESTART, joined(|c| c.engine.cores.to_string()), "Shards, each a thread on its own CPU: all, or a number."),
+    key("engine", "drain_timeout", Kind::Span(1_000, 3_600_000), "25s", RESTART, field(|c| &mut c.engine.drain_timeout), "How long a stop may take; below the 30 s after which Kubernetes kills."),
+    key("admin", "listen", Kind::Listen, "127.0.0.1:9100", RESTART, field(|c| &mut c.admin.listen), "address:port of /metrics, /livez and /readyz; `:9100` is every address, port 0 a free one."),
 ];
 
 /// The place in [`KEYS`] of a key written as `section` and `name` or one of its aliases.
@@ -229,4 +274,24 @@ pub fn nearest_variable(name: &str) -> Option<String> {
 
 fn likeness(a: &str, b: &str) -> f64 {
     strsim::jaro_winkler(&a.to_lowercase(), &b.to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn each_row_fills_a_field_of_its_own_and_shows_its_default() {
+        let (mut config, mut fields) = (Config::default(), BTreeMap::new());
+        for key in KEYS {
+            let Goes::Field(field) = key.goes else { continue };
+            let field = field(&mut config);
+            assert_eq!(field.show(), key.default, "{}", key.full());
+            let place = std::ptr::from_ref(field).cast::<()>();
+            let other = fields.insert(place, key.full());
+            assert_eq!(other, None, "{} fills the same field", key.full());
+        }
+    }
 }

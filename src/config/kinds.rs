@@ -4,10 +4,11 @@
 //! indentation made part of the value of another key.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::addresses::{Dsn, HostPort, NatsUrls};
-use crate::config::log_filter::Directives;
+use super::log_filter::Directives;
+use super::plain;
+use super::value::Value;
 use crate::model::redact;
 
 /// A kind of value, with its bounds.
@@ -21,6 +22,8 @@ pub enum Kind {
     Secret,
     /// Text without blanks.
     Word,
+    /// Text without blanks; a `/` at its end is taken off.
+    Prefix,
     /// A NATS subject without wildcards.
     Subject,
     /// A name JetStream takes for streams and consumers.
@@ -29,8 +32,8 @@ pub enum Kind {
     Host,
     /// true or false.
     Bool,
-    /// A log level.
-    Level,
+    /// A log level: one of these words, or another logger's word for one.
+    Level(&'static [&'static str]),
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A whole number from the first to the second.
@@ -61,26 +64,39 @@ pub enum Kind {
     Listen,
 }
 
-/// A checked value.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
-    Text(String),
-    Bool(bool),
-    Count(u64),
-    Span(Duration),
-    /// None is all of them.
-    Cores(Option<u16>),
-    Hosts(Vec<HostPort>),
-    Dsn(Option<Box<Dsn>>),
-    NatsUrls(NatsUrls),
-    Listen(SocketAddr),
-}
-
 /// The most shards: their ids have 16 bits, and no machine of today has more CPUs than this.
 const CORES_MAX: u16 = 1024;
-const GO_SPAN_MAX: Duration = Duration::from_secs(3600);
 
 impl Kind {
+    /// What may be written, in words: type, unit and bounds.
+    pub(super) fn allowed(self) -> String {
+        let time = "a time with its unit";
+        match self {
+            Self::Noted => "anything".to_owned(),
+            Self::Text => "text".to_owned(),
+            Self::Secret => "text that is never shown".to_owned(),
+            Self::Word | Self::Prefix => "text without blanks".to_owned(),
+            Self::Subject => "a subject without wildcards".to_owned(),
+            Self::Name => "a name without `. * > / \\`".to_owned(),
+            Self::Host => "a host name or an address".to_owned(),
+            Self::Bool => "`true` or `false`".to_owned(),
+            Self::Level(words) | Self::Choice(words) => format!("`{}`", words.join("`, `")),
+            Self::Count(min, max) => format!("a whole number from {min} to {max}"),
+            Self::Port => "a whole number from 1 to 65535".to_owned(),
+            Self::Span(min, max) => format!("{time}, from {} to {}", plain::show_millis(min), plain::show_millis(max)),
+            Self::GoSpan => format!("{time}, from 1ms to 1h; 0 means the default"),
+            Self::Seconds => format!("{time}, or whole seconds as a bare number; up to 1h"),
+            Self::Lifetime => format!("{time}, from 1s to 30days; 0s means without limit"),
+            Self::Directives => "`target=level` or `level`, as a list or separated by commas".to_owned(),
+            Self::Cores => format!("`all`, or a whole number from 1 to {CORES_MAX}"),
+            Self::HostPort(port) => format!("`host:port`; without a port, {port}"),
+            Self::HostPorts(port) => format!("`host:port`, as a list or separated by commas; without a port, {port}"),
+            Self::Dsn => "`user:password@tcp(host:port)/database?params`".to_owned(),
+            Self::NatsUrls => "`nats://[user:password@]host:port`, as a list or separated by commas".to_owned(),
+            Self::Listen => "`address:port`; port 0 is a free one".to_owned(),
+        }
+    }
+
     /// Whether a YAML list may be written.
     pub(super) fn takes_list(self) -> bool {
         matches!(self, Self::HostPorts(_) | Self::NatsUrls | Self::Directives | Self::Noted)
@@ -94,87 +110,35 @@ impl Kind {
         }
         let value = match self {
             Self::Noted => return Ok(None),
-            Self::Text => Value::Text(without_controls(text)?),
+            Self::Text => Value::Text(plain::without_controls(text)?),
             Self::Secret => Value::Text(text.to_owned()),
-            Self::Word => Value::Text(word(bare)?),
-            Self::Subject => Value::Text(subject(bare)?),
-            Self::Name => Value::Text(jetstream_name(bare)?),
+            Self::Word => Value::Text(plain::word(bare)?),
+            Self::Prefix => Value::Text(plain::word(bare)?.trim_end_matches('/').to_owned()),
+            Self::Subject => Value::Text(plain::subject(bare)?),
+            Self::Name => Value::Text(plain::jetstream_name(bare)?),
             Self::Host => Value::Text(HostPort::check_host(bare)?),
-            Self::Bool => Value::Bool(yes_or_no(bare)?),
-            Self::Level => Value::Text(level(bare)?),
+            Self::Bool => Value::Bool(plain::yes_or_no(bare)?),
+            Self::Level(allowed) => Value::Text(level(bare, allowed)?),
             Self::Choice(allowed) => Value::Text(choice(bare, allowed)?),
-            Self::Count(min, max) => Value::Count(count(bare, min, max)?),
-            Self::Port => Value::Count(count(bare, 1, 65_535)?),
-            Self::Span(min, max) => Value::Span(within(span(bare)?, min, max)?),
-            Self::GoSpan => match span(bare)? {
-                Duration::ZERO => return Ok(None),
-                time if time > GO_SPAN_MAX => return Err(format!("{bare} is over an hour")),
-                time if time < Duration::from_millis(1) => return Err(format!("{bare} is under a millisecond")),
-                time => Value::Span(time),
-            },
-            Self::Seconds => Value::Span(seconds(bare)?),
-            Self::Lifetime => Value::Span(lifetime(bare)?),
+            Self::Count(min, max) => Value::Count(plain::count(bare, min, max)?),
+            Self::Port => Value::Count(plain::count(bare, 1, 65_535)?),
+            Self::Span(min, max) => Value::Span(plain::within(plain::span(bare)?, min, max)?),
+            Self::GoSpan => return Ok(plain::go_span(bare)?.map(Value::Span)),
+            Self::Seconds => Value::Span(plain::seconds(bare)?),
+            Self::Lifetime => Value::Span(plain::lifetime(bare)?),
             Self::Directives => Value::Text(Directives::read(bare)?.text()),
             Self::Cores => Value::Cores(cores(bare)?),
             Self::HostPort(port) => Value::Hosts(vec![HostPort::parse(bare, port)?]),
             Self::HostPorts(port) => Value::Hosts(host_ports(bare, port)?),
-            Self::Dsn => Value::Dsn(Some(Box::new(Dsn::parse(bare)?))),
+            Self::Dsn => Value::Dsn(Box::new(Dsn::parse(bare)?)),
             Self::NatsUrls => Value::NatsUrls(NatsUrls::parse(bare)?),
             Self::Listen => Value::Listen(listen(bare)?),
         };
         Ok(Some(value))
     }
-
-    /// The value when nothing is written and the table has no default.
-    pub(super) fn nothing(self) -> Value {
-        match self {
-            Self::Dsn => Value::Dsn(None),
-            _ => Value::Text(String::new()),
-        }
-    }
 }
 
-fn without_controls(text: &str) -> Result<String, String> {
-    if text.chars().any(char::is_control) { Err("has control characters".into()) } else { Ok(text.to_owned()) }
-}
-
-fn word(text: &str) -> Result<String, String> {
-    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(format!("{} has blanks; write one word", redact::value(text)));
-    }
-    Ok(text.to_owned())
-}
-
-fn subject(text: &str) -> Result<String, String> {
-    let text = word(text)?;
-    if text.contains(['*', '>']) {
-        return Err(format!("{} has a wildcard; write the whole subject", redact::value(&text)));
-    }
-    if text.split('.').any(str::is_empty) {
-        return Err(format!("{} has an empty part between its dots", redact::value(&text)));
-    }
-    Ok(text)
-}
-
-/// A stream's or consumer's name: part of a subject, so without dots and wildcards.
-pub(super) fn jetstream_name(text: &str) -> Result<String, String> {
-    let text = word(text)?;
-    if text.contains(['.', '*', '>', '/', '\\']) {
-        return Err(format!("{} is no name for JetStream; leave out . * > / \\", redact::value(&text)));
-    }
-    Ok(text)
-}
-
-fn yes_or_no(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" | "1" => Ok(true),
-        "false" | "no" | "off" | "0" => Ok(false),
-        _ => Err(format!("{} is neither true nor false", redact::value(text))),
-    }
-}
-
-fn level(text: &str) -> Result<String, String> {
-    let allowed = &["trace", "debug", "info", "warn", "error"];
+fn level(text: &str, allowed: &[&str]) -> Result<String, String> {
     match text.to_ascii_lowercase().as_str() {
         "warning" => Ok("warn".into()),
         "fatal" | "panic" | "dpanic" => Ok("error".into()),
@@ -189,74 +153,18 @@ fn choice(text: &str, allowed: &[&str]) -> Result<String, String> {
     }
 }
 
-fn count(text: &str, min: u64, max: u64) -> Result<u64, String> {
-    match text.parse::<i128>() {
-        Ok(number) if (i128::from(min)..=i128::from(max)).contains(&number) => Ok(number as u64),
-        Ok(number) => Err(format!("{number} is not from {min} to {max}")),
-        Err(_) => Err(format!("{} is no whole number; write one from {min} to {max}", redact::value(text))),
-    }
-}
-
-/// A time as Go or people write it: `30s`, `1h30m`, `500ms`, `1.5h`; a bare 0 is one as well.
-fn span(text: &str) -> Result<Duration, String> {
-    if text.parse::<f64>().is_ok_and(|number| number == 0.0) {
-        return Ok(Duration::ZERO);
-    }
-    if text.parse::<f64>().is_ok() && !text.starts_with('-') {
-        return Err(format!("{text} has no unit; write {text}s for seconds or {text}ms for milliseconds"));
-    }
-    if text.starts_with('-') {
-        return Err(format!(
-            "{} is below zero; each wait has an end here, write a time such as 3s",
-            redact::value(text).trim_matches('"')
-        ));
-    }
-    humantime::parse_duration(text)
-        .map_err(|_| format!("{} is no time; write one such as 30s, 1h or 500ms", redact::value(text)))
-}
-
-fn within(time: Duration, min: u64, max: u64) -> Result<Duration, String> {
-    let (min, max) = (Duration::from_millis(min), Duration::from_millis(max));
-    if (min..=max).contains(&time) {
-        return Ok(time);
-    }
-    Err(format!("{} is not from {} to {}", show_span(time), show_span(min), show_span(max)))
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let time = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => span(text)?,
-    };
-    within(time, 0, 3_600_000)
-}
-
-fn lifetime(text: &str) -> Result<Duration, String> {
-    // Go's `SetConnMaxLifetime` takes whatever is not above zero for "without limit".
-    let time = span(text.strip_prefix('-').unwrap_or(text))?;
-    if time.is_zero() || text.starts_with('-') {
-        return Ok(Duration::ZERO);
-    }
-    within(time, 1_000, 30 * 24 * 3_600_000)
-}
-
-/// A time as it is read again: `1h30m`.
-pub(super) fn show_span(time: Duration) -> String {
-    humantime::format_duration(time).to_string().replace(' ', "")
-}
-
 fn cores(text: &str) -> Result<Option<u16>, String> {
     if text.eq_ignore_ascii_case("all") {
         return Ok(None);
     }
-    let number = count(text, 1, u64::from(CORES_MAX)).map_err(|what| format!("{what}, or `all`"))?;
+    let number = plain::count(text, 1, u64::from(CORES_MAX)).map_err(|what| format!("{what}, or `all`"))?;
     Ok(Some(number as u16))
 }
 
 fn host_ports(text: &str, port: u16) -> Result<Vec<HostPort>, String> {
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
     let hosts = parts.map(|part| HostPort::parse(part, port)).collect::<Result<Vec<_>, _>>()?;
-    if hosts.is_empty() { Err("names no host".into()) } else { Ok(hosts) }
+    if hosts.is_empty() { Err("does not name a host; write host:port".into()) } else { Ok(hosts) }
 }
 
 fn listen(text: &str) -> Result<SocketAddr, String> {
@@ -266,5 +174,5 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
         None => text.to_owned(),
     };
     let shown = redact::value(text);
-    whole.parse().map_err(|_| format!("{shown} is no address:port; write one such as 127.0.0.1:9100"))
+    whole.parse().map_err(|_| format!("{shown} is not address:port; write one such as 127.0.0.1:9100"))
 }

@@ -38,13 +38,13 @@ fn directive(text: &str) -> Result<Directive, String> {
     let allowed = "write target=level, such as h2=debug, with trace, debug, info, warn, error or off";
     let shown = crate::model::redact::value(text);
     let Ok(directive) = text.parse::<Directive>() else {
-        return Err(format!("{shown} is no directive; {allowed}"));
+        return Err(format!("{shown} is not a directive; {allowed}"));
     };
     // A word alone is a target, so a level that is misspelled would be read as one that nobody has.
     let word = text.to_lowercase();
     let is_near = |level: &&str| strsim::damerau_levenshtein(level, &word) == 1 || word == "warning";
     if !LEVELS.contains(&word.as_str()) && LEVELS.iter().any(is_near) {
-        return Err(format!("{shown} is no level; {allowed}"));
+        return Err(format!("{shown} is not a level; {allowed}"));
     }
     Ok(directive)
 }
@@ -120,7 +120,7 @@ mod tests {
         ] {
             for why in [Directives::read(text).map(drop), filter_of(LogLevel::Warn, text).map(drop)] {
                 let why = why.expect_err(text);
-                assert!(why.starts_with(&format!("{bad} is no ")), "{text}: {why}");
+                assert!(why.starts_with(&format!("{bad} is not a ")), "{text}: {why}");
             }
         }
     }

@@ -9,8 +9,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::keys::{self, KEYS, SECTIONS};
-use super::kinds::Value;
+use super::field::Blank;
+use super::keys::{self, Goes, KEYS, SECTIONS};
+use super::sections::Config;
+use super::value::Value;
 use super::yaml::{self, Body, FILE_BYTES_MAX, Mark, Node};
 use super::{Flags, Place, Remark};
 
@@ -26,15 +28,15 @@ pub(super) struct Reading {
 /// The text of a file.
 pub(super) fn file(path: &Path) -> Result<String, String> {
     let opened = File::open(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file; check the path".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "may not be read; check its permissions".to_owned(),
+        std::io::ErrorKind::NotFound => "file not found; check the path".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied; check the permissions of the file".to_owned(),
         _ => format!("cannot be opened: {error}"),
     })?;
     let mut bytes = Vec::new();
     let limit = FILE_BYTES_MAX as u64 + 1;
     opened.take(limit).read_to_end(&mut bytes).map_err(|error| format!("cannot be read: {error}"))?;
     if bytes.len() > FILE_BYTES_MAX {
-        return Err(format!("is over {FILE_BYTES_MAX} bytes; this is no configuration"));
+        return Err(format!("is larger than {FILE_BYTES_MAX} bytes; a configuration is smaller"));
     }
     String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())
 }
@@ -53,7 +55,11 @@ impl Reading {
         match &root.body {
             Body::Map(entries) => entries.iter().for_each(|(key, value)| self.take_top(key, value)),
             Body::Null => {}
-            _ => self.mistake(at(root.mark), "", "the file is not keys with their values, such as `log:`".into()),
+            _ => self.mistake(
+                at(root.mark),
+                "",
+                "the file must consist of keys with their values, such as `log:`".into(),
+            ),
         }
         self.mistakes.sort_by_key(|remark| match remark.place {
             Place::File(line, column) => (line, column),
@@ -91,15 +97,19 @@ impl Reading {
                 });
                 match texts.collect::<Option<Vec<_>>>() {
                     Some(texts) => texts.join(","),
-                    None => return self.mistake(at(value.mark), &KEYS[found].full(), "is a list of texts".into()),
+                    None => return self.mistake(at(value.mark), &KEYS[found].full(), "must be a list of texts".into()),
                 }
             }
             Body::List(_) => {
-                return self.mistake(at(value.mark), &KEYS[found].full(), "is one value, not a list".into());
+                return self.mistake(at(value.mark), &KEYS[found].full(), "takes one value, not a list".into());
             }
             Body::Map(_) if !KEYS[found].is_used() => String::new(),
             Body::Map(_) => {
-                return self.mistake(at(value.mark), &KEYS[found].full(), "is one value, without keys below it".into());
+                return self.mistake(
+                    at(value.mark),
+                    &KEYS[found].full(),
+                    "takes one value, without keys below it".into(),
+                );
             }
         };
         let is_alias =
@@ -116,11 +126,12 @@ impl Reading {
         let nearest = keys::nearest(section, name);
         let whole = if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
         let (key, what) = if name == "<<" {
-            (whole, "merge keys are not read; write the keys out")
+            (whole, "merge keys are not supported; write the keys out")
         } else if nearest.as_ref().is_some_and(|nearest| keys::is_nearly(name, nearest)) {
-            (whole, "is no key of the configuration")
+            (whole, "unknown key")
         } else {
-            let what = "what stands here is no key of the configuration; a value with a colon or a comma needs quotes";
+            let what =
+                "unknown key (not shown, it may be part of a value); a value with a colon or a comma needs quotes";
             (section.to_owned(), what)
         };
         self.mistakes.push(Remark { place: at(mark), key, what: what.to_owned(), nearest });
@@ -141,7 +152,7 @@ impl Reading {
                 Some((at, spelling.checked_sub(1).map_or(key.name, |alias| key.aliases[alias])))
             });
             let Some((found, spelling)) = found else {
-                let what = "sets no key; it is ignored".to_owned();
+                let what = "unknown variable; it is ignored".to_owned();
                 let nearest = keys::nearest_variable(&name);
                 self.notes.push(Remark { place, key: String::new(), what, nearest });
                 continue;
@@ -187,7 +198,7 @@ impl Reading {
         if same_source && *held != value {
             let lost = if is_alias { place.clone() } else { held_place.clone() };
             let others = key.aliases.join(", ");
-            let what = format!("is written in two spellings; {} counts, not {others}", key.name);
+            let what = format!("is written under two names; {} is used, not {others}", key.name);
             self.notes.push(Remark { place: lost, key: key.full(), what, nearest: None });
         }
         if !(same_source && is_alias) {
@@ -203,18 +214,43 @@ impl Reading {
         self.notes.push(Remark { place, key: key.to_owned(), what, nearest: None });
     }
 
-    /// What holds for a key, and where it was written.
+    /// What holds for a key: what was written, or the default; nothing when both are empty.
     ///
     /// # Panics
     /// When the table has no such key or a default its kind does not take: the tests read every key.
-    pub fn value(&self, section: &str, name: &str) -> (Value, Place) {
+    pub fn value(&self, section: &str, name: &str) -> Option<Value> {
+        self.value_at(keys::find(section, name).expect("the key is in the table"))
+    }
+
+    /// Where the value of a key was written.
+    pub fn place(&self, section: &str, name: &str) -> Place {
         let found = keys::find(section, name).expect("the key is in the table");
-        if let Some((_, value, place)) = self.values.iter().find(|(index, ..)| *index == found) {
-            return (value.clone(), place.clone());
+        self.values.iter().find(|(index, ..)| *index == found).map_or(Place::Default, |(_, _, place)| place.clone())
+    }
+
+    /// Whether the key was written, with a value that is not the one for "the default".
+    pub fn is_written(&self, section: &str, name: &str) -> bool {
+        self.place(section, name) != Place::Default
+    }
+
+    /// Fills each field that one key alone decides.
+    pub fn fill(&self) -> Config {
+        let mut config = Config::blank();
+        for (at, key) in KEYS.iter().enumerate() {
+            if let Goes::Field(field) = key.goes
+                && let Some(value) = self.value_at(at)
+            {
+                field(&mut config).set(value);
+            }
         }
-        let key = &KEYS[found];
-        let default = key.kind.read(key.default).expect("the default is right");
-        (default.unwrap_or_else(|| key.kind.nothing()), Place::Default)
+        config
+    }
+
+    fn value_at(&self, found: usize) -> Option<Value> {
+        if let Some((_, value, _)) = self.values.iter().find(|(index, ..)| *index == found) {
+            return Some(value.clone());
+        }
+        KEYS[found].kind.read(KEYS[found].default).expect("the default is right")
     }
 }
 

@@ -1,67 +1,111 @@
-//! The configuration as the engine means it: typed, checked, with every default filled in.
+//! The configuration as the engine means it: typed, checked, with every default filled in. The edge takes its section as it
+//! is; the defaults are those of the table of keys, here is none.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Secret;
 use super::addresses::{HostPort, NatsAuth, NatsServer};
+use super::field::{Blank, Field, wrong};
+use super::secret::Secret;
+use super::value::Value;
 
+/// An enum whose variants are words of the configuration.
 macro_rules! words {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
+    ($(#[$meta:meta])* $name:ident { $(#[$first_doc:meta])* $first:ident = $first_word:literal,
+        $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $($(#[$doc])* $variant,)+ }
+        pub enum $name { $(#[$first_doc])* $first, $($(#[$doc])* $variant,)+ }
 
         impl $name {
+            /// All that may be written.
+            pub(super) const WORDS: &'static [&'static str] = &[$first_word, $($word,)+];
+
             /// As it is written.
             pub const fn word(self) -> &'static str {
-                match self { $(Self::$variant => $word,)+ }
+                match self { Self::$first => $first_word, $(Self::$variant => $word,)+ }
+            }
+        }
+
+        impl Blank for $name {
+            fn blank() -> Self {
+                Self::$first
+            }
+        }
+
+        impl Field for $name {
+            fn set(&mut self, value: Value) {
+                *self = match value {
+                    Value::Text(word) if word == $first_word => Self::$first,
+                    $(Value::Text(word) if word == $word => Self::$variant,)+
+                    other => wrong(&other),
+                };
             }
 
-            pub(super) fn of(word: &str) -> Self {
-                match word {
-                    $($word => Self::$variant,)+
-                    _ => unreachable!("the table of keys lets no other word through"),
-                }
+            fn show(&self) -> String {
+                self.word().to_owned()
             }
         }
     };
 }
 
-/// All of it. `Debug` shows no secret.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Config {
-    /// What the engine says of itself.
-    pub log: LogConfig,
-    /// Members and inbox.
-    pub mysql: MysqlConfig,
-    /// Routes.
-    pub redis: RedisConfig,
-    /// Events.
-    pub nats: NatsConfig,
-    /// Where gateways register.
-    pub etcd: EtcdConfig,
-    /// How they are named there.
-    pub registry: RegistryConfig,
-    /// The gateways' service name.
-    pub gateway_service_name: String,
-    /// Which events, and how.
-    pub consumer: ConsumerConfig,
-    /// Pushes.
-    pub gateway: GatewayConfig,
-    /// Member lists.
-    pub members: MembersConfig,
-    /// Users' gateways.
-    pub routes: RoutesConfig,
-    /// t_inbox.
-    pub inbox: InboxConfig,
-    /// Dead letters.
-    pub dead_letters: DeadLettersConfig,
-    /// Threads and the stop.
-    pub engine: EngineConfig,
-    /// Metrics and health.
-    pub admin: AdminConfig,
+/// A struct whose fields the table of keys fills. A section's `Default` is what the table says.
+macro_rules! section {
+    ($(#[$meta:meta])* $name:ident $(of $section:ident)? { $($(#[$doc:meta])* $field:ident: $type:ty,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $name { $($(#[$doc])* pub $field: $type,)+ }
+
+        impl Blank for $name {
+            fn blank() -> Self {
+                Self { $($field: Blank::blank(),)+ }
+            }
+        }
+
+        $(impl Default for $name {
+            /// What holds when nothing is written: the defaults of the table of keys.
+            fn default() -> Self {
+                Config::default().$section
+            }
+        })?
+    };
+}
+
+section! {
+    /// All of it. `Debug` shows no secret.
+    Config {
+        /// What the engine says of itself.
+        log: LogConfig,
+        /// Members and inbox.
+        mysql: MysqlConfig,
+        /// Routes.
+        redis: RedisConfig,
+        /// Events.
+        nats: NatsConfig,
+        /// Where gateways register.
+        etcd: EtcdConfig,
+        /// How they are named there.
+        registry: RegistryConfig,
+        /// The gateways' service name.
+        gateway_service_name: String,
+        /// Which events, and how.
+        consumer: ConsumerConfig,
+        /// Pushes.
+        gateway: GatewayConfig,
+        /// Member lists.
+        members: MembersConfig,
+        /// Users' gateways.
+        routes: RoutesConfig,
+        /// t_inbox.
+        inbox: InboxConfig,
+        /// Dead letters.
+        dead_letters: DeadLettersConfig,
+        /// Threads and the stop.
+        engine: EngineConfig,
+        /// Metrics and health.
+        admin: AdminConfig,
+    }
 }
 
 words! {
@@ -103,108 +147,147 @@ pub enum LogOutput {
     File(PathBuf),
 }
 
-/// `log`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LogConfig {
-    /// `log.level`.
-    pub level: LogLevel,
-    /// `log.format`.
-    pub format: LogFormat,
-    /// `log.output`.
-    pub output: LogOutput,
-    /// `log.enableColor`.
-    pub color: bool,
-    /// `log.addSource`.
-    pub source: bool,
-    /// `log.filter`: directives that can be read.
-    pub filter: String,
+impl Blank for LogOutput {
+    fn blank() -> Self {
+        Self::Stdout
+    }
 }
 
-/// `mysql`; what the DSN says is already in the other fields.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MysqlConfig {
-    /// The server.
-    pub at: HostPort,
-    /// `mysql.username`.
-    pub username: String,
-    /// `mysql.password`.
-    pub password: Secret,
-    /// `mysql.database`.
-    pub database: String,
-    /// `mysql.connect_timeout`.
-    pub connect_timeout: Duration,
-    /// `mysql.timeout`: for reads and for writes.
-    pub timeout: Duration,
-    /// `mysql.conn_max_lifetime`; zero: without limit.
-    pub conn_max_lifetime: Duration,
-    /// `mysql.dsn` with `***` for its password; empty when none is written. Only for showing.
-    pub dsn_masked: String,
+impl Field for LogOutput {
+    fn set(&mut self, value: Value) {
+        *self = match value {
+            Value::Text(text) if text == "stdout" => Self::Stdout,
+            Value::Text(text) if text == "stderr" => Self::Stderr,
+            Value::Text(path) => Self::File(path.into()),
+            other => wrong(&other),
+        };
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Stdout => "stdout".to_owned(),
+            Self::Stderr => "stderr".to_owned(),
+            Self::File(path) => path.display().to_string(),
+        }
+    }
 }
 
-/// `redis`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RedisConfig {
-    /// `redis.addr`.
-    pub at: HostPort,
-    /// `redis.password`; empty: no AUTH.
-    pub password: Secret,
-    /// `redis.db`.
-    pub db: u32,
-    /// `redis.dial_timeout`.
-    pub dial_timeout: Duration,
-    /// `redis.read_timeout`.
-    pub read_timeout: Duration,
-    /// `redis.write_timeout`.
-    pub write_timeout: Duration,
+section! {
+    /// `log`.
+    LogConfig of log {
+        /// `log.level`.
+        level: LogLevel,
+        /// `log.format`.
+        format: LogFormat,
+        /// `log.output`.
+        output: LogOutput,
+        /// `log.enableColor`.
+        color: bool,
+        /// `log.addSource`.
+        source: bool,
+        /// `log.filter`: directives that can be read.
+        filter: String,
+    }
 }
 
-/// `nats`; who the URL says we are is already in `auth`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NatsConfig {
-    /// `nats.name`.
-    pub name: String,
-    /// The servers of `nats.url`, at least one, without users.
-    pub servers: Vec<NatsServer>,
-    /// Who we are.
-    pub auth: NatsAuth,
-    /// `nats.timeout`.
-    pub timeout: Duration,
-    /// `nats.reconnect_delay`.
-    pub reconnect_delay: Duration,
-    /// `nats.ping_interval`.
-    pub ping_interval: Duration,
-    /// `nats.max_pings_out`.
-    pub max_pings_out: u32,
-    /// `nats.url` with `***` for password or token. Only for showing.
-    pub url_masked: String,
+section! {
+    /// `mysql`; what the DSN says is already in the other fields.
+    MysqlConfig of mysql {
+        /// The server.
+        at: HostPort,
+        /// `mysql.username`.
+        username: String,
+        /// `mysql.password`.
+        password: Secret,
+        /// `mysql.database`.
+        database: String,
+        /// `mysql.connect_timeout`.
+        connect_timeout: Duration,
+        /// `mysql.timeout`: for reads and for writes.
+        timeout: Duration,
+        /// `mysql.conn_max_lifetime`; zero: without limit.
+        conn_max_lifetime: Duration,
+        /// `mysql.dsn` with `***` for its password; empty when none is written. Only for showing.
+        dsn_masked: String,
+    }
 }
 
-/// `etcd`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EtcdConfig {
-    /// `etcd.endpoints`, at least one.
-    pub endpoints: Vec<HostPort>,
-    /// `etcd.username`; empty: no login.
-    pub username: String,
-    /// `etcd.password`.
-    pub password: Secret,
-    /// `etcd.dial_timeout`.
-    pub dial_timeout: Duration,
-    /// `etcd.timeout`.
-    pub timeout: Duration,
-    /// `etcd.keep_alive_time`.
-    pub keep_alive_time: Duration,
-    /// `etcd.keep_alive_timeout`.
-    pub keep_alive_timeout: Duration,
+section! {
+    /// `redis`.
+    RedisConfig of redis {
+        /// `redis.addr`.
+        at: HostPort,
+        /// `redis.password`; empty: no AUTH.
+        password: Secret,
+        /// `redis.db`.
+        db: u32,
+        /// `redis.dial_timeout`.
+        dial_timeout: Duration,
+        /// `redis.read_timeout`.
+        read_timeout: Duration,
+        /// `redis.write_timeout`.
+        write_timeout: Duration,
+    }
 }
 
-/// `registry`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RegistryConfig {
-    /// `registry.namespace`, without a `/` at its end.
-    pub namespace: String,
-    /// `registry.forget_after`.
-    pub forget_after: Duration,
+section! {
+    /// `nats`; who the URL says we are is already in `auth`.
+    NatsConfig of nats {
+        /// `nats.name`.
+        name: String,
+        /// The servers of `nats.url`, at least one, without users.
+        servers: Vec<NatsServer>,
+        /// Who we are.
+        auth: NatsAuth,
+        /// `nats.timeout`.
+        timeout: Duration,
+        /// `nats.reconnect_delay`.
+        reconnect_delay: Duration,
+        /// `nats.ping_interval`.
+        ping_interval: Duration,
+        /// `nats.max_pings_out`.
+        max_pings_out: u32,
+        /// `nats.url` with `***` for password or token. Only for showing.
+        url_masked: String,
+    }
+}
+
+impl NatsConfig {
+    /// Who we are by `nats.username`, `nats.password` and `nats.token`; nobody when `nats.url` says it, for then they do
+    /// not count.
+    pub(super) fn auth_in_keys(&self) -> &NatsAuth {
+        if self.url_masked.contains('@') { &NatsAuth::None } else { &self.auth }
+    }
+}
+
+section! {
+    /// `etcd`.
+    EtcdConfig of etcd {
+        /// `etcd.endpoints`, at least one.
+        endpoints: Vec<HostPort>,
+        /// `etcd.username`; empty: no login.
+        username: String,
+        /// `etcd.password`.
+        password: Secret,
+        /// `etcd.dial_timeout`.
+        dial_timeout: Duration,
+        /// `etcd.timeout`.
+        timeout: Duration,
+        /// `etcd.keep_alive_time`.
+        keep_alive_time: Duration,
+        /// `etcd.keep_alive_timeout`.
+        keep_alive_timeout: Duration,
+    }
+}
+
+section! {
+    /// `registry`.
+    RegistryConfig of registry {
+        /// `registry.namespace`, without a `/` at its end.
+        namespace: String,
+        /// `registry.forget_after`.
+        forget_after: Duration,
+    }
 }
 
 words! {
@@ -227,47 +310,57 @@ words! {
     }
 }
 
-/// `consumer`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ConsumerConfig {
-    /// `consumer.topic`.
-    pub topic: String,
-    /// `consumer.queue_group`.
-    pub queue_group: String,
-    /// `consumer.max_retry`.
-    pub max_retry: u32,
-    /// `consumer.retry_interval`.
-    pub retry_interval: Duration,
-    /// `consumer.mode`.
-    pub mode: ConsumerMode,
-    /// `consumer.stream`.
-    pub stream: String,
-    /// `consumer.durable`; the queue group when none is written.
-    pub durable: String,
-    /// `consumer.assignment`.
-    pub assignment: Assignment,
-    /// `consumer.partitions`; never below `engine.cores`.
-    pub partitions: u32,
-    /// `consumer.ack_wait`.
-    pub ack_wait: Duration,
-    /// `consumer.max_ack_pending`.
-    pub max_ack_pending: u32,
+section! {
+    /// `consumer`.
+    ConsumerConfig of consumer {
+        /// `consumer.topic`.
+        topic: String,
+        /// `consumer.queue_group`.
+        queue_group: String,
+        /// `consumer.max_retry`.
+        max_retry: u32,
+        /// `consumer.retry_interval`.
+        retry_interval: Duration,
+        /// `consumer.mode`.
+        mode: ConsumerMode,
+        /// `consumer.stream`.
+        stream: String,
+        /// `consumer.durable`; the queue group when none is written.
+        durable: String,
+        /// `consumer.assignment`.
+        assignment: Assignment,
+        /// `consumer.partitions`; never below `engine.cores`.
+        partitions: u32,
+        /// `consumer.ack_wait`.
+        ack_wait: Duration,
+        /// `consumer.max_ack_pending`.
+        max_ack_pending: u32,
+    }
 }
 
-/// `gateway`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GatewayConfig {
-    /// `gateway.delivery_timeout`; below `engine.drain_timeout`.
-    pub delivery_timeout: Duration,
+impl ConsumerConfig {
+    /// `consumer.durable` as one would write it: empty where the queue group's name is used.
+    pub(super) fn durable_in_key(&self) -> String {
+        if self.durable == self.queue_group { String::new() } else { self.durable.clone() }
+    }
 }
 
-/// `members`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MembersConfig {
-    /// `members.cache_ttl`; zero: MySQL is asked each time.
-    pub cache_ttl: Duration,
-    /// `members.empty_wait`; zero: one empty answer is enough.
-    pub empty_wait: Duration,
+section! {
+    /// `gateway`.
+    GatewayConfig of gateway {
+        /// `gateway.delivery_timeout`; below `engine.drain_timeout`.
+        delivery_timeout: Duration,
+    }
+}
+
+section! {
+    /// `members`.
+    MembersConfig of members {
+        /// `members.cache_ttl`; zero: MySQL is asked each time.
+        cache_ttl: Duration,
+        /// `members.empty_wait`; zero: one empty answer is enough.
+        empty_wait: Duration,
+    }
 }
 
 words! {
@@ -280,51 +373,56 @@ words! {
     }
 }
 
-/// `routes`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RoutesConfig {
-    /// `routes.cache`.
-    pub cache: RouteCache,
+section! {
+    /// `routes`.
+    RoutesConfig of routes {
+        /// `routes.cache`.
+        cache: RouteCache,
+    }
 }
 
 words! {
     /// Which recipients get a row in t_inbox.
     InboxStore {
-        /// Whoever could not be reached.
+        /// Each recipient that could not be reached.
         Offline = "offline",
-        /// Everyone.
+        /// Everyone but the sender.
         All = "all",
         /// Nobody.
         Off = "off",
     }
 }
 
-/// `inbox`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct InboxConfig {
-    /// `inbox.store`.
-    pub store: InboxStore,
+section! {
+    /// `inbox`.
+    InboxConfig of inbox {
+        /// `inbox.store`.
+        store: InboxStore,
+    }
 }
 
-/// `dead_letters`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DeadLettersConfig {
-    /// `dead_letters.path`.
-    pub path: PathBuf,
+section! {
+    /// `dead_letters`.
+    DeadLettersConfig of dead_letters {
+        /// `dead_letters.path`.
+        path: PathBuf,
+    }
 }
 
-/// `engine`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EngineConfig {
-    /// `engine.cores`: shards, at least one; `all` is already counted.
-    pub cores: u16,
-    /// `engine.drain_timeout`.
-    pub drain_timeout: Duration,
+section! {
+    /// `engine`.
+    EngineConfig of engine {
+        /// `engine.cores`: shards, at least one; `all` is already counted.
+        cores: u16,
+        /// `engine.drain_timeout`.
+        drain_timeout: Duration,
+    }
 }
 
-/// `admin`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AdminConfig {
-    /// `admin.listen`; port 0 is a free one.
-    pub listen: SocketAddr,
+section! {
+    /// `admin`.
+    AdminConfig of admin {
+        /// `admin.listen`; port 0 is a free one.
+        listen: SocketAddr,
+    }
 }

@@ -95,13 +95,13 @@ fn refused(info: &str) -> String {
     } else if info.contains("tag") || info.contains("handle") {
         "!"
     } else {
-        return format!("no YAML: {info}");
+        return format!("not valid YAML: {info}");
     };
     needs_quotes(begins)
 }
 
 fn needs_quotes(begins: &str) -> String {
-    format!("no YAML: a value that begins with {begins} needs quotes")
+    format!("not valid YAML: a value that begins with {begins} needs quotes")
 }
 
 fn place(marker: Marker) -> Mark {

@@ -16,27 +16,39 @@ pub mod stream;
 pub mod wire;
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
 use self::file::{FileError, LetterFile};
 use self::letter::StoredLetter;
 use self::stream::{LetterStream, Published};
-use self::wire::{Wire, WireError, WireSettings};
+use self::wire::{Wire, WireError};
+use crate::config::{Config, ConsumerConfig, ConsumerMode, DeadLettersConfig, NatsConfig};
 use crate::model::limits::{LETTER_FILE_BYTES_MAX, LETTER_FILE_PATIENCE, LETTERS_QUEUED};
 use crate::ports::{DeadLetter, DeadLetterWriter, DeadLetters, LookupError, Origin};
 
-/// Where dead letters are kept. Its `Debug` shows no secret.
+/// The sections of the configuration that say where dead letters are kept. Its `Debug` shows no secret.
 #[derive(Clone, Debug)]
 pub struct DeadLetterSettings {
     /// The NATS servers.
-    pub wire: WireSettings,
-    /// The event stream's name.
-    pub stream: String,
-    /// Whether the dead-letter stream must be there (`consumer.mode: jetstream`); else the file takes its place.
-    pub needs_stream: bool,
+    pub nats: NatsConfig,
+    /// The stream of events, beside which the one of dead letters stands.
+    pub consumer: ConsumerConfig,
     /// The local file.
-    pub path: PathBuf,
+    pub dead_letters: DeadLettersConfig,
+}
+
+impl DeadLetterSettings {
+    /// Whether the dead-letter stream must be there; else the file takes its place.
+    pub fn needs_stream(&self) -> bool {
+        self.consumer.mode == ConsumerMode::JetStream
+    }
+}
+
+impl From<&Config> for DeadLetterSettings {
+    fn from(config: &Config) -> Self {
+        let Config { nats, consumer, dead_letters, .. } = config.clone();
+        Self { nats, consumer, dead_letters }
+    }
 }
 
 /// The built-in dead letters.
@@ -54,8 +66,8 @@ impl DeadLetters for KeptDeadLetters {
     fn open(&self) -> Box<dyn DeadLetterWriter> {
         let settings = self.0.clone();
         Box::new(Writer {
-            stream: LetterStream::of(&settings.stream),
-            file: LetterFile::new(&settings.path, LETTER_FILE_BYTES_MAX),
+            stream: LetterStream::of(&settings.consumer.stream),
+            file: LetterFile::new(&settings.dead_letters.path, LETTER_FILE_BYTES_MAX),
             wire: None,
             file_failed_since: None,
             failed_since: HashMap::new(),
@@ -105,7 +117,7 @@ impl DeadLetterWriter for Writer {
                 return letters.iter().map(|_| Err(error.clone())).collect();
             }
         };
-        let needs_stream = self.settings.needs_stream;
+        let needs_stream = self.settings.needs_stream();
         let goes_to_file = |end: &Published| match end {
             Published::TooLarge => true,
             Published::NoStream => !needs_stream,
@@ -132,7 +144,7 @@ impl DeadLetterWriter for Writer {
         let stream = self.stream.clone();
         let state = self.on_a_live_wire(|wire| stream.state(wire));
         match state.map_err(|error| LookupError::Unavailable(error.to_string()))? {
-            Ok(None) if self.settings.needs_stream => Err(self.no_stream()),
+            Ok(None) if self.settings.needs_stream() => Err(self.no_stream()),
             Ok(None) => self.file.try_out().map_err(|error| LookupError::Rejected(error.to_string())),
             Ok(Some(_)) => Ok(()),
             Err(why) => Err(self.unavailable(&why)),
@@ -150,7 +162,7 @@ impl Writer {
             self.wire = Some(wire).filter(|wire| !wire.is_doubtful);
             return Ok(done);
         }
-        let mut wire = Wire::connect(&self.settings.wire)?;
+        let mut wire = Wire::connect(&self.settings.nats)?;
         let done = work(&mut wire)?;
         self.wire = Some(wire).filter(|wire| !wire.is_doubtful);
         Ok(done)
@@ -194,7 +206,7 @@ impl Writer {
     /// one that could not be written for a while; each later letter is tried once, so it heals by itself.
     fn refused(&mut self, letter: &StoredLetter, error: &FileError, is_alone: bool) -> LookupError {
         let why = error.to_string();
-        if self.settings.needs_stream {
+        if self.settings.needs_stream() {
             return LookupError::Unavailable(why);
         }
         let now = Instant::now();

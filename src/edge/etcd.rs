@@ -10,7 +10,6 @@ mod instance_table;
 
 use std::collections::hash_map::RandomState;
 use std::error::Error as _;
-use std::fmt;
 use std::future::Future;
 use std::hash::BuildHasher;
 use std::time::Duration;
@@ -20,8 +19,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use self::instance_table::{Change, InstanceTable, Listed, RecordIssue};
+use crate::config::{EtcdConfig, RegistryConfig};
 use crate::model::limits::{GATEWAYS_MAX, RECONNECT_BACKOFF};
-use crate::model::redact;
 use crate::ports::{ControlFuture, Health, Registry, RegistrySink};
 
 /// How often everything is listed again.
@@ -39,89 +38,56 @@ const ENDPOINTS_AT_ONCE: usize = 16;
 /// A connection that followed etcd for this long starts the backoff anew.
 const STEADY: Duration = RECONNECT_BACKOFF.1;
 
-/// Where etcd is and what to read there. Its `Debug` shows no password.
-#[derive(Clone)]
-pub struct EtcdSettings {
-    /// `host:port` or `http://host:port`, tried in turn.
-    pub endpoints: Vec<String>,
-    /// The user; empty means no authentication.
-    pub username: String,
-    /// Its password; never shown.
-    pub password: String,
-    /// How long a connect may take.
-    pub dial_timeout: Duration,
-    /// How long one request may take.
-    pub timeout: Duration,
-    /// How often a connection is pinged; at least six seconds are used.
-    pub keep_alive_time: Duration,
-    /// How long the answer to a ping may take.
-    pub keep_alive_timeout: Duration,
-    /// The first part of the keys, such as `/resonance/services`.
-    pub namespace: String,
-    /// The second part, such as `gateway-service`.
-    pub service: String,
+fn places(settings: &EtcdConfig) -> String {
+    settings.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-impl fmt::Debug for EtcdSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EtcdSettings")
-            .field("endpoints", &self.places())
-            .field("username", &self.username)
-            .field("password", &"***")
-            .field("prefix", &self.prefix())
-            .finish_non_exhaustive()
-    }
+/// For one request, the connection included.
+fn patience(settings: &EtcdConfig) -> Duration {
+    settings.dial_timeout + settings.timeout
 }
 
-impl EtcdSettings {
-    fn prefix(&self) -> String {
-        format!("{}/{}/", self.namespace.trim_end_matches('/'), self.service.trim_matches('/'))
-    }
-
-    fn places(&self) -> String {
-        self.endpoints.iter().map(|endpoint| redact::address(endpoint)).collect::<Vec<_>>().join(", ")
-    }
-
-    /// For one request, the connection included.
-    fn patience(&self) -> Duration {
-        self.dial_timeout + self.timeout
-    }
-
-    fn options(&self) -> ConnectOptions {
-        let options = ConnectOptions::new()
-            .with_connect_timeout(self.dial_timeout)
-            .with_keep_alive(self.keep_alive_time.max(PING_EVERY_MIN), self.keep_alive_timeout)
-            .with_keep_alive_while_idle(false)
-            .with_tcp_keepalive(self.keep_alive_time.max(PING_EVERY_MIN))
-            .with_require_leader(true)
-            .with_auto_token_refresh(true);
-        match self.username.as_str() {
-            "" => options,
-            user => options.with_user(user, self.password.as_str()),
-        }
+fn options(settings: &EtcdConfig) -> ConnectOptions {
+    let ping_every = settings.keep_alive_time.max(PING_EVERY_MIN);
+    let options = ConnectOptions::new()
+        .with_connect_timeout(settings.dial_timeout)
+        .with_keep_alive(ping_every, settings.keep_alive_timeout)
+        .with_keep_alive_while_idle(false)
+        .with_tcp_keepalive(ping_every)
+        .with_require_leader(true)
+        .with_auto_token_refresh(true);
+    match settings.username.as_str() {
+        "" => options,
+        user => options.with_user(user, settings.password.reveal()),
     }
 }
 
 /// Which gateways there are, out of etcd.
 #[derive(Clone, Debug)]
-pub struct EtcdRegistry(EtcdSettings);
+pub struct EtcdRegistry {
+    settings: EtcdConfig,
+    /// What the keys of the gateways begin with: `<namespace>/<service>/`.
+    prefix: String,
+}
 
 impl EtcdRegistry {
-    /// The registry these settings describe; connects when it is run.
-    pub fn new(settings: EtcdSettings) -> Self {
-        Self(settings)
+    /// The gateways that register as `service`; connects when it is run.
+    pub fn new(settings: EtcdConfig, registry: &RegistryConfig, service: &str) -> Self {
+        let prefix = format!("{}/{}/", registry.namespace.trim_end_matches('/'), service.trim_matches('/'));
+        Self { settings, prefix }
     }
 }
 
 impl Registry for EtcdRegistry {
     fn run(self: Box<Self>, sink: RegistrySink) -> ControlFuture<()> {
-        let (prefix, turn) = (self.0.prefix(), random() as usize);
-        Box::pin(Follower { prefix, settings: self.0, instances: InstanceTable::default(), sink, turn }.follow())
+        let turn = random() as usize;
+        let Self { prefix, settings } = *self;
+        Box::pin(Follower { prefix, settings, instances: InstanceTable::default(), sink, turn }.follow())
     }
 }
 
 struct Follower {
-    settings: EtcdSettings,
+    settings: EtcdConfig,
     prefix: String,
     instances: InstanceTable,
     sink: RegistrySink,
@@ -169,12 +135,12 @@ impl Follower {
             if !has_reached {
                 failures = failures.next_multiple_of(endpoints);
             }
-            let endpoint = self.settings.endpoints[endpoint].clone();
+            let endpoint = self.settings.endpoints[endpoint].to_string();
             if failures.is_multiple_of(endpoints) {
                 self.sink.report(Health::Waiting(self.trouble(&endpoint, &why)));
                 sleep(backoff(failures / endpoints, random())).await;
             } else {
-                tracing::info!("etcd at {}: {why}; trying the next endpoint", redact::address(&endpoint));
+                tracing::info!("etcd at {endpoint}: {why}; trying the next endpoint");
             }
         }
     }
@@ -200,7 +166,7 @@ impl Follower {
                 Ok(None) => return Err(last),
                 Ok(Some(Ok((_, Ok(reached))))) => return Ok(reached),
                 Ok(Some(Ok((endpoint, Err(why))))) => {
-                    tracing::debug!("etcd at {}: {why}", redact::address(&self.settings.endpoints[endpoint]));
+                    tracing::debug!("etcd at {}: {why}", self.settings.endpoints[endpoint]);
                     (last, is_due) = ((endpoint, why), true);
                 }
                 Ok(Some(Err(error))) => (last.1, is_due) = (error.to_string(), true),
@@ -209,10 +175,10 @@ impl Follower {
     }
 
     fn trouble(&self, endpoint: &str, why: &str) -> String {
-        let (places, at, known) = (self.settings.places(), redact::address(endpoint), self.instances.gateways());
+        let (places, known) = (places(&self.settings), self.instances.gateways());
         let credentials = if self.settings.username.is_empty() { "" } else { ", etcd.username and etcd.password" };
         format!(
-            "etcd at {places} cannot be followed ({at}: {why}); {known} known gateways are kept; check that it runs, \
+            "etcd at {places} cannot be followed ({endpoint}: {why}); {known} known gateways are kept; check that it runs, \
              etcd.endpoints{credentials}"
         )
     }
@@ -220,7 +186,7 @@ impl Follower {
     /// Follows etcd over one endpoint until that fails.
     async fn follow_one(&mut self, reached: Reached) -> Result<std::convert::Infallible, String> {
         let Reached { mut client, mut all, mut revision, .. } = reached;
-        let patience = self.settings.patience();
+        let patience = patience(&self.settings);
         let mut compactions = 0;
         loop {
             let mut issues = Vec::new();
@@ -291,10 +257,10 @@ impl Follower {
     }
 }
 
-async fn reach_one(settings: &EtcdSettings, prefix: &str, endpoint: usize) -> Result<Reached, String> {
-    let patience = settings.patience();
-    let address = settings.endpoints[endpoint].as_str();
-    let mut client = within(patience, Client::connect([address], Some(settings.options()))).await?;
+async fn reach_one(settings: &EtcdConfig, prefix: &str, endpoint: usize) -> Result<Reached, String> {
+    let patience = patience(settings);
+    let address = settings.endpoints[endpoint].to_string();
+    let mut client = within(patience, Client::connect([address], Some(options(settings)))).await?;
     let (all, revision) = list(&mut client, prefix, patience).await?;
     Ok(Reached { endpoint, client, all, revision })
 }
@@ -380,31 +346,21 @@ fn random() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn settings() -> EtcdSettings {
-        EtcdSettings {
-            endpoints: vec!["http://u:hunter2@a:2379".into(), "b:2379".into()],
-            username: "u".into(),
-            password: "hunter2".into(),
-            dial_timeout: Duration::from_secs(1),
-            timeout: Duration::from_secs(1),
-            keep_alive_time: Duration::from_secs(10),
-            keep_alive_timeout: Duration::from_secs(3),
-            namespace: "/resonance/services/".into(),
-            service: "gateway-service".into(),
-        }
-    }
+    use crate::config::Secret;
 
     #[test]
     fn the_prefix_ends_the_service_name() {
-        assert_eq!(settings().prefix(), "/resonance/services/gateway-service/");
+        let registry = RegistryConfig { namespace: "/resonance/services/".into(), ..RegistryConfig::default() };
+        let registry = EtcdRegistry::new(EtcdConfig::default(), &registry, "gateway-service");
+        assert_eq!(registry.prefix, "/resonance/services/gateway-service/");
         assert_eq!(end_of("/a/"), b"/a0");
     }
 
     #[test]
     fn the_password_is_never_shown() {
-        let shown = format!("{:?}", EtcdRegistry::new(settings()));
-        assert!(shown.contains("http://***@a:2379, b:2379") && !shown.contains("hunter2"), "{shown}");
+        let settings = EtcdConfig { username: "u".into(), password: Secret::new("hunter2"), ..EtcdConfig::default() };
+        let shown = format!("{:?}", EtcdRegistry::new(settings, &RegistryConfig::default(), "gateway-service"));
+        assert!(shown.contains("127.0.0.1") && !shown.contains("hunter2"), "{shown}");
     }
 
     #[test]

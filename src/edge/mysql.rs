@@ -6,7 +6,7 @@
 //! call `A` and `a` the same (or `a` and `a `), the rows of such a neighbour are passed over.
 //!
 //! Refuses names no event could carry (empty, over 64 characters, not UTF-8): skipped, counted, said once a while.
-//! Refuses other connection charsets than utf8mb4 (the configured one would lose letters), and to print the password.
+//! Speaks no connection charset but utf8mb4 (others would lose letters). Refuses to print the password.
 
 mod fault;
 mod inbox;
@@ -14,7 +14,6 @@ mod live;
 mod probe;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,6 +24,7 @@ use mysql::{Conn, QueryResult, Value};
 use self::fault::Fault;
 pub use self::inbox::MysqlInbox;
 use self::live::Live;
+use crate::config::MysqlConfig;
 use crate::model::ids::SessionId;
 use crate::model::limits::{MEMBER_QUERY_SESSIONS, NAME_BYTES_MAX, NAME_CHARS_MAX};
 use crate::model::names::NameList;
@@ -42,50 +42,13 @@ const SCHEMA: &str =
 
 const _: () = assert!(MEMBER_QUERY_SESSIONS.is_power_of_two());
 
-/// Where MySQL is and how long it may take. Its `Debug` shows no password.
-#[derive(Clone)]
-pub struct MysqlSettings {
-    /// A host name (each of its addresses is tried, anew on each connect) or an IP address.
-    pub host: String,
-    /// The TCP port.
-    pub port: u16,
-    /// The user.
-    pub username: String,
-    /// Its password; never shown.
-    pub password: String,
-    /// The database that holds `t_session_member`.
-    pub database: String,
-    /// The charset the configuration names. The connection always speaks utf8mb4; others are named in one line.
-    pub charset: String,
-    /// How long a connect to one address may take.
-    pub connect_timeout: Duration,
-    /// How long one read may take; a whole result may take twice that.
-    pub read_timeout: Duration,
-    /// How long one write may take.
-    pub write_timeout: Duration,
-    /// How long a connection may be used; zero: for ever.
-    pub max_lifetime: Duration,
-}
-
-impl fmt::Debug for MysqlSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MysqlSettings")
-            .field("host", &self.host)
-            .field("port", &self.port)
-            .field("username", &self.username)
-            .field("password", &"***")
-            .field("database", &self.database)
-            .finish_non_exhaustive()
-    }
-}
-
 /// Who is in a session, out of MySQL.
 #[derive(Clone, Debug)]
 pub struct MysqlMembers(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    settings: MysqlSettings,
+    settings: MysqlConfig,
     /// A session that had members when it was last asked for.
     good: Mutex<Option<SessionId>>,
     skipped: AtomicU64,
@@ -94,10 +57,7 @@ struct Shared {
 
 impl MysqlMembers {
     /// Members from this server; connects on the first lookup.
-    pub fn new(settings: MysqlSettings) -> Self {
-        if !settings.charset.is_empty() && !settings.charset.eq_ignore_ascii_case("utf8mb4") {
-            tracing::info!(charset = settings.charset, "mysql.charset is passed over: the connection speaks utf8mb4");
-        }
+    pub fn new(settings: MysqlConfig) -> Self {
         Self(Arc::new(Shared {
             settings,
             good: Mutex::default(),
@@ -139,11 +99,11 @@ impl MemberReader for Reader {
 }
 
 fn query(conn: &mut Conn, shared: &Shared, sessions: &[SessionId]) -> Result<Vec<NameList>, Fault> {
-    let deadline = Instant::now() + shared.settings.read_timeout * RESULT_READS;
+    let deadline = Instant::now() + shared.settings.timeout * RESULT_READS;
     let places = sessions.len().next_power_of_two();
     let padding = sessions.last().into_iter().cycle().take(places - sessions.len());
     let values: Vec<Value> = sessions.iter().chain(padding).map(|id| Value::Bytes(id.as_bytes().to_vec())).collect();
-    let mut result = conn.exec_iter(sql(places, shared.settings.read_timeout * RESULT_READS), values)?;
+    let mut result = conn.exec_iter(sql(places, shared.settings.timeout * RESULT_READS), values)?;
     match collect(&mut result, shared, sessions, deadline) {
         Err(Fault::TooSlow) => {
             // Dropping a result reads the rest of it, however slow. The connection is dropped next, unread; the cost
@@ -268,6 +228,7 @@ impl<'a> Sorter<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Secret;
 
     #[test]
     fn rows_go_to_the_session_of_the_same_bytes() {
@@ -305,18 +266,7 @@ mod tests {
 
     #[test]
     fn the_password_is_never_shown() {
-        let settings = MysqlSettings {
-            host: "db".into(),
-            port: 3306,
-            username: "u".into(),
-            password: "hunter2".into(),
-            database: "resonance".into(),
-            charset: "utf8mb4".into(),
-            connect_timeout: Duration::from_secs(1),
-            read_timeout: Duration::from_secs(1),
-            write_timeout: Duration::from_secs(1),
-            max_lifetime: Duration::ZERO,
-        };
+        let settings = MysqlConfig { password: Secret::new("hunter2"), ..MysqlConfig::default() };
         let members = MysqlMembers::new(settings);
         assert!(!format!("{members:?}").contains("hunter2"));
     }

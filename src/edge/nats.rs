@@ -18,7 +18,6 @@ mod server;
 mod tests;
 mod watch;
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,11 +26,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
-pub use self::jetstream::JetStreamSettings;
 use self::jetstream::{Desk, ReaderPlan};
 use self::keeper::Keeper;
-pub use self::server::ServerUrlError;
-use self::server::{Credentials, Server};
+use crate::config::{Assignment, ConsumerConfig, ConsumerMode, NatsConfig};
 use crate::model::ids::ShardId;
 use crate::ports::{DeliveryTag, Intake, Origin, RunningSource, Settled, Source};
 
@@ -43,77 +40,7 @@ const STOP_GRACE: Duration = Duration::from_secs(1);
 /// How long the last acks may take to leave.
 const FINISH_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How the process's shards share the topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Assignment {
-    /// One queue subscription to the topic; each event is handed to its session's shard.
-    Queue,
-    /// Each shard subscribes to `<topic>.<partition>` for the partitions that are its own.
-    Partitioned,
-}
-
-/// What is needed to read from NATS.
-#[derive(Clone)]
-pub struct NatsSettings {
-    /// One server or several with commas between: `nats://[user:password@]host[:port]`; a user without password is a
-    /// token. What a URL says wins over the three fields below.
-    pub url: String,
-    /// User name; empty for none.
-    pub username: String,
-    /// Password of that user. Secret.
-    pub password: String,
-    /// Token, when there is no user name; empty for none. Secret.
-    pub token: String,
-    /// How long a server may take to accept a connection and introduce itself.
-    pub connect_timeout: Duration,
-    /// The wait before the second try to reach a server; it doubles up to 5 s (or stays, when it is longer).
-    pub reconnect_wait: Duration,
-    /// How often the server is asked for a sign of life; taken as 5 s when it is longer, as a link that died
-    /// unnoticed loses events for that long.
-    pub ping_interval: Duration,
-    /// So many intervals without a sign of life mean that the link is dead.
-    pub max_pings_out: u32,
-    /// The subject of the events.
-    pub topic: String,
-    /// The queue group that all instances of the engine share.
-    pub queue_group: String,
-    /// How the shards share the topic.
-    pub assignment: Assignment,
-    /// Reads a JetStream stream instead of the subject itself.
-    pub jetstream: Option<JetStreamSettings>,
-}
-
-impl Default for NatsSettings {
-    fn default() -> Self {
-        Self {
-            url: "nats://127.0.0.1:4222".to_owned(),
-            username: String::new(),
-            password: String::new(),
-            token: String::new(),
-            connect_timeout: Duration::from_secs(5),
-            reconnect_wait: Duration::from_millis(250),
-            ping_interval: Duration::from_secs(2),
-            max_pings_out: 2,
-            topic: "resonance.push.event.v1".to_owned(),
-            queue_group: "task-service".to_owned(),
-            assignment: Assignment::Queue,
-            jetstream: None,
-        }
-    }
-}
-
-impl fmt::Debug for NatsSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NatsSettings")
-            .field("topic", &self.topic)
-            .field("queue_group", &self.queue_group)
-            .field("assignment", &self.assignment)
-            .field("jetstream", &self.jetstream)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Reads events from core NATS.
+/// Reads events from NATS, core or JetStream.
 #[derive(Debug)]
 pub struct NatsSource {
     shared: Arc<Shared>,
@@ -122,20 +49,15 @@ pub struct NatsSource {
 /// What all threads of the source share.
 #[derive(Debug)]
 struct Shared {
-    settings: NatsSettings,
-    servers: Vec<Server>,
+    nats: NatsConfig,
+    consumer: ConsumerConfig,
     stopping: AtomicBool,
 }
 
 impl NatsSource {
-    /// A source that has not connected yet.
-    ///
-    /// # Errors
-    /// When `url` is none; says which part and why, without its user name and password.
-    pub fn new(settings: NatsSettings) -> Result<Self, ServerUrlError> {
-        let fallback = Credentials::of(&settings.username, &settings.password, &settings.token);
-        let servers = server::parse_list(&settings.url, &fallback)?;
-        Ok(Self { shared: Arc::new(Shared { settings, servers, stopping: AtomicBool::new(false) }) })
+    /// A source that has not connected yet: where it reads, and which events.
+    pub fn new(nats: NatsConfig, consumer: ConsumerConfig) -> Self {
+        Self { shared: Arc::new(Shared { nats, consumer, stopping: AtomicBool::new(false) }) }
     }
 }
 
@@ -143,7 +65,7 @@ impl Shared {
     fn subjects(&self, shard: ShardId, intake: &Intake) -> Vec<String> {
         (u32::from(shard.0)..intake.partitions())
             .step_by(usize::from(intake.shards()))
-            .map(|partition| format!("{}.{partition}", self.settings.topic))
+            .map(|partition| format!("{}.{partition}", self.consumer.topic))
             .collect()
     }
 }
@@ -158,10 +80,9 @@ struct Start {
 
 impl Shared {
     fn readers(&self, intake: &Intake) -> Vec<Start> {
-        let assignment = self.settings.assignment;
-        if let Some(jetstream) = &self.settings.jetstream {
-            let (shards, partitions) = (intake.shards(), intake.partitions());
-            let plans = ReaderPlan::all(jetstream, &self.settings.topic, assignment, shards, partitions);
+        let consumer = &self.consumer;
+        if consumer.mode == ConsumerMode::JetStream {
+            let plans = ReaderPlan::all(consumer, intake.shards(), intake.partitions());
             let start = |plan: ReaderPlan| Start {
                 number: plan.reader,
                 own: plan.own,
@@ -170,9 +91,9 @@ impl Shared {
             };
             return plans.into_iter().map(start).collect();
         }
-        match assignment {
+        match consumer.assignment {
             Assignment::Queue => {
-                vec![Start { number: 0, own: None, subjects: vec![self.settings.topic.clone()], desk: None }]
+                vec![Start { number: 0, own: None, subjects: vec![consumer.topic.clone()], desk: None }]
             }
             Assignment::Partitioned => (0..intake.shards())
                 .map(|shard| (shard, self.subjects(ShardId(shard), intake)))
@@ -258,7 +179,7 @@ impl RunningSource for RunningNats {
     fn origin(&self, tag: DeliveryTag) -> Origin {
         match self.desk_of(tag.reader) {
             Some(desk) => desk.origin(tag),
-            None => Origin { subject: self.shared.settings.topic.clone(), ..Origin::default() },
+            None => Origin { subject: self.shared.consumer.topic.clone(), ..Origin::default() },
         }
     }
 

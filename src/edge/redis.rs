@@ -1,6 +1,6 @@
 //! Routes from Redis: one pipelined connection a shard, asked with MGET, and told by Redis when a route changes.
 //!
-//! Promises that an ask is always answered, within [`Config::read_timeout`] of being sent, that whatever may have
+//! Promises that an ask is always answered, within `redis.read_timeout` of being sent, that whatever may have
 //! changed unseen is said to be unknown, that a lost connection is opened again for as long as the shard lives, and that a
 //! server which moved to another address of its name is found, although the old one answers.
 //! Refuses to show the password anywhere, and to call a server tracking that cannot say what changes: its answers are
@@ -15,7 +15,6 @@ mod replies;
 mod resp;
 mod route_json;
 
-use std::fmt;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -26,11 +25,12 @@ use std::time::{Duration, Instant};
 use futures_lite::FutureExt;
 use glommio::timer::Timer;
 
+use crate::config::{RedisConfig, RouteCache, RoutesConfig};
 use crate::edge::resolve::Resolver;
 use crate::edge::socket::{Backoff, words};
 use crate::model::limits::RECONNECT_BACKOFF;
 use crate::model::redact;
-use crate::ports::{Endpoint, Health, LocalFuture, LookupError, RouteQueue, Routes};
+use crate::ports::{Health, LocalFuture, LookupError, RouteQueue, Routes};
 use crate::telemetry::log_limiter::LogLimiter;
 
 use hello::Hello;
@@ -43,85 +43,62 @@ pub const ROUTE_KEY_PREFIX: &str = "resonance:router:user:";
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// Keys of a probe: behind a proxy they are spread over its servers, so that it fails when all of those are away.
 const PROBE_KEYS: u64 = 8;
+/// How often the name is resolved while the connection lives.
+const LOOK_EVERY: Duration = Duration::from_secs(20);
+/// How often HELLO is tried again where it did not get through.
+const HELLO_AGAIN: Duration = Duration::from_secs(300);
 /// A connection that lived this long was a good one: the next wait is a short one again.
 const GOOD_LINK: Duration = Duration::from_secs(1);
 
-/// How to reach Redis.
-#[derive(Clone)]
+/// How to reach Redis, and how often it is looked after.
+#[derive(Clone, Debug)]
 pub struct Config {
-    /// Where it listens (`redis.addr`).
-    pub addr: Endpoint,
-    /// The password of the user `default`; empty means none. Never shown.
-    pub password: String,
-    /// The number of the database.
-    pub db: u32,
-    /// How long a TCP connect may take.
-    pub dial_timeout: Duration,
-    /// How long a reply may take.
-    pub read_timeout: Duration,
-    /// How long the socket may take nothing of what is to be sent.
-    pub write_timeout: Duration,
-    /// Whether Redis is asked to say which routes change (`routes.cache: tracked`).
-    pub tracked: bool,
-    /// What stands before the username in a key.
-    pub key_prefix: String,
+    /// The section of the configuration.
+    pub server: RedisConfig,
+    /// Whether Redis is asked to say which routes change.
+    pub cache: RouteCache,
     /// How often the name is resolved while the connection lives.
     pub look_every: Duration,
     /// How often HELLO is tried again where it did not get through.
     pub hello_again: Duration,
 }
 
-impl Default for Config {
-    /// A Redis on this machine, tracked, with the timeouts of the Go service's client.
-    fn default() -> Self {
-        Self {
-            addr: Endpoint { host: "127.0.0.1".to_owned(), port: 6379 },
-            password: String::new(),
-            db: 0,
-            dial_timeout: Duration::from_secs(5),
-            read_timeout: Duration::from_secs(3),
-            write_timeout: Duration::from_secs(3),
-            tracked: true,
-            key_prefix: ROUTE_KEY_PREFIX.to_owned(),
-            look_every: Duration::from_secs(20),
-            hello_again: Duration::from_secs(300),
-        }
+impl Config {
+    /// With the times that the engine uses.
+    pub fn of(server: RedisConfig, cache: RouteCache) -> Self {
+        Self { server, cache, look_every: LOOK_EVERY, hello_again: HELLO_AGAIN }
     }
 }
 
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
-            .field("addr", &format_args!("{}", self.addr))
-            .field("password", &if self.password.is_empty() { "" } else { "***" })
-            .field("db", &self.db)
-            .field("dial_timeout", &self.dial_timeout)
-            .field("read_timeout", &self.read_timeout)
-            .field("write_timeout", &self.write_timeout)
-            .field("tracked", &self.tracked)
-            .field("key_prefix", &self.key_prefix)
-            .finish()
+impl Default for Config {
+    /// What holds when nothing is configured.
+    fn default() -> Self {
+        Self::of(RedisConfig::default(), RoutesConfig::default().cache)
     }
 }
 
 impl Config {
+    fn is_tracked(&self) -> bool {
+        self.cache == RouteCache::Tracked
+    }
+
     /// The nearest real thing to a lookup, of nobody: so many keys of the form that users' keys have, as Redis may let us
     /// read no other; or the prefix alone, as it may let us read that one and some users' keys.
     fn probe(&self, keys: u64) -> redis::Cmd {
         let mut probe = redis::cmd("MGET");
         if keys == 1 {
-            probe.arg(&self.key_prefix);
+            probe.arg(ROUTE_KEY_PREFIX);
             return probe;
         }
         for number in 0..keys {
-            probe.arg(format!("{}{number}", self.key_prefix));
+            probe.arg(format!("{ROUTE_KEY_PREFIX}{number}"));
         }
         probe
     }
 
     /// The connection failed; trying again soon may help.
     fn lost(&self, what: &str, check: &str) -> Lost {
-        let why = format!("redis {}: {what}; check that {check}", self.addr);
+        let why = format!("redis {}: {what}; check that {check}", self.server.at);
         Lost { why, what: what.to_owned(), slow: false }
     }
 
@@ -129,7 +106,7 @@ impl Config {
     fn refused(&self, text: &str) -> Lost {
         let (check, slow) = match text.split(' ').next().unwrap_or_default() {
             "WRONGPASS" => ("redis.password is right", true),
-            "NOAUTH" if self.password.is_empty() => ("redis.password is set: this Redis wants one", true),
+            "NOAUTH" if self.server.password.is_empty() => ("redis.password is set: this Redis wants one", true),
             "NOAUTH" => ("redis.password is right", true),
             "NOPERM" => ("the user default may do this", true),
             "DENIED" => ("Redis accepts connections from this host", true),
@@ -156,8 +133,8 @@ impl Config {
             |at: &usize| text.as_bytes()[*at..*at + REPEATED.len()].eq_ignore_ascii_case(REPEATED.as_bytes());
         let at = (0..(text.len() + 1).saturating_sub(REPEATED.len())).find(is_repeated);
         at.map_or_else(
-            || redact::secret(text, &self.password),
-            |at| redact::secret(&text[..at], &self.password) + "***",
+            || redact::secret(text, self.server.password.reveal()),
+            |at| redact::secret(&text[..at], self.server.password.reveal()) + "***",
         )
     }
 }
@@ -223,7 +200,7 @@ async fn serve(config: Arc<Config>, resolver: Resolver, port: RouteQueue) {
 
 /// The addresses of the host.
 async fn addresses(config: &Config, resolver: &Resolver) -> Result<Vec<SocketAddr>, Lost> {
-    let addresses = resolver.resolve(&config.addr.host, config.addr.port).await;
+    let addresses = resolver.resolve(&config.server.at.host, config.server.at.port).await;
     addresses.map_err(|error| config.lost(&words(&error), "redis.addr is right"))
 }
 
@@ -237,12 +214,12 @@ async fn serve_link<'a>(
 ) -> Lost {
     loop {
         let tracking = link.untracked().is_none();
-        if let Some(why) = link.untracked().filter(|_| config.tracked) {
+        if let Some(why) = link.untracked().filter(|_| config.is_tracked()) {
             let cost =
                 "routes cannot be tracked, they are read for each event; check what stands between it and the engine";
-            warn(said, port, &format!("redis {}: {why}: {cost}", config.addr));
+            warn(said, port, &format!("redis {}: {why}: {cost}", config.server.at));
         }
-        tracing::info!(shard = %port.shard(), tracking, "redis {}: connected", config.addr);
+        tracing::info!(shard = %port.shard(), tracking, "redis {}: connected", config.server.at);
         port.set_tracking(tracking);
         port.report(link.health());
         let successor = renewal::successor(config, resolver, port, link.peer(), !tracking);
@@ -252,8 +229,9 @@ async fn serve_link<'a>(
         }
         // What was asked over this connection is not tracked by the next one.
         port.set_tracking(false);
-        let why =
-            end.as_ref().map_or_else(|lost| lost.why.clone(), |_| format!("redis {}: it is replaced", config.addr));
+        let why = end
+            .as_ref()
+            .map_or_else(|lost| lost.why.clone(), |_| format!("redis {}: it is replaced", config.server.at));
         for ask in link.unanswered() {
             port.answer(ask, Err(LookupError::Unavailable(why.clone())));
         }
@@ -287,10 +265,16 @@ fn warn(said: &LogLimiter, port: &RouteQueue, why: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Secret;
+
+    fn with_password(password: &str) -> Config {
+        let server = RedisConfig { password: Secret::new(password), ..RedisConfig::default() };
+        Config { server, ..Config::default() }
+    }
 
     #[test]
     fn the_password_is_in_no_text() {
-        let config = Config { password: "s3cret".to_owned(), ..Config::default() };
+        let config = with_password("s3cret");
         let refused = config.refused("ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `s3cret`");
         for text in [format!("{config:?}"), format!("{:#?}", config.clone()), refused.why] {
             assert!(!text.contains("s3cret") && text.contains("***"), "{text}");
@@ -311,7 +295,7 @@ mod tests {
     fn a_long_password_is_not_shown_where_a_server_or_a_line_cuts_it() {
         for len in [100, 120, 250] {
             let password = "pa55w0rd-of-many-letters-".chars().cycle().take(len).collect::<String>();
-            let config = Config { password: password.clone(), ..Config::default() };
+            let config = with_password(&password);
             // As Redis 5 and 7 repeat HELLO, and one that names no arguments; each cut at 128 bytes.
             for words in [
                 "ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `default`, `",
@@ -331,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_wrong_password_is_said_and_retried_slowly() {
-        let with = Config { password: "s3cret".to_owned(), ..Config::default() };
+        let with = with_password("s3cret");
         for (config, text, hint) in [
             (&with, "WRONGPASS invalid username-password pair or user is disabled.", "redis.password is right"),
             (&with, "NOAUTH Authentication required.", "redis.password is right"),

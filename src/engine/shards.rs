@@ -19,7 +19,6 @@ use crate::ports::Routes;
 use crate::ports::intake::IntakeLane;
 use crate::ports::mailbox::{FactSender, LocalFacts, Mailbox, Wake};
 use crate::ports::route_queue::RouteQueue;
-use crate::push::inbox::InboxStore;
 use crate::push::{Push, Settings, TableBounds};
 use crate::shard::cores::Cores;
 use crate::shard::mesh::{MeshEnd, mesh};
@@ -142,11 +141,7 @@ fn settings_of(config: &Config, shard: ShardId) -> Settings {
         gateway_table: TableBounds::default(),
         max_retry: config.consumer.max_retry,
         retry_interval: config.consumer.retry_interval,
-        inbox: match config.inbox.store {
-            crate::config::InboxStore::Off => InboxStore::Off,
-            crate::config::InboxStore::Offline => InboxStore::Offline,
-            crate::config::InboxStore::All => InboxStore::All,
-        },
+        inbox: config.inbox.store,
     }
 }
 

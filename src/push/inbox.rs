@@ -11,17 +11,7 @@ use crate::model::outcome::RecipientOutcome;
 
 pub use self::pieces::InboxAsks;
 pub(super) use self::pieces::{Asked, Piece, Verdict, retry_pause};
-
-/// Which recipients get a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InboxStore {
-    /// Nobody.
-    Off,
-    /// Whoever could not be reached.
-    Offline,
-    /// Everyone but the sender.
-    All,
-}
+pub use crate::config::InboxStore;
 
 /// What an event owes the inbox, or the dead letters in its place.
 #[derive(Debug, Default)]

@@ -247,6 +247,6 @@ mod tests {
         assert!(!text.contains("in another") && !text.contains("outside"), "{text}");
         config.filter = "h2=debug,[push{a=1,b=2}=debug".into();
         let why = super::subscriber(&config, kept, false).map(drop).unwrap_err();
-        assert!(why.starts_with("log.filter: \"[push{a=1,b=2}=debug\" is no directive; write "), "{why}");
+        assert!(why.starts_with("log.filter: \"[push{a=1,b=2}=debug\" is not a directive; write "), "{why}");
     }
 }

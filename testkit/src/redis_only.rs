@@ -12,12 +12,13 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use glommio::timer::Timer;
+use task_engine::config::{HostPort, RedisConfig};
 use task_engine::edge::redis::{Config, RedisRoutes};
 use task_engine::edge::resolve::Resolver;
 use task_engine::model::ids::ShardId;
 use task_engine::model::names::{NameList, Route, RouteList};
 use task_engine::ports::mailbox::LocalFacts;
-use task_engine::ports::{Endpoint, Health, LookupError, RouteAsk, RouteQueue, Routes};
+use task_engine::ports::{Health, LookupError, RouteAsk, RouteQueue, Routes};
 use task_engine::push::facts::{AskNo, Input};
 
 /// No wait of a test is longer.
@@ -80,7 +81,8 @@ impl Server {
 
     /// How to reach it.
     pub fn config(&self) -> Config {
-        Config { addr: Endpoint { host: "localhost".to_owned(), port: self.port }, ..Config::default() }
+        let at = HostPort { host: "localhost".to_owned(), port: self.port };
+        Config { server: RedisConfig { at, ..RedisConfig::default() }, ..Config::default() }
     }
 
     /// A connection to change what is stored; `user` is `:password@` or nothing.

@@ -41,8 +41,8 @@ fn each_mistake_is_one_line_and_the_code_is_2() {
     std::fs::write(&file, "mysql:\n  hots: a\n  port: x\n").unwrap();
     let file = file.to_str().unwrap();
     let expected = format!(
-        "{file}:2:3: mysql.hots: is no key of the configuration; did you mean `mysql.host`?\n\
-         {file}:3:9: mysql.port: \"x\" is no whole number; write one from 1 to 65535\n"
+        "{file}:2:3: mysql.hots: unknown key; did you mean `mysql.host`?\n\
+         {file}:3:9: mysql.port: \"x\" is not a whole number; write one from 1 to 65535\n"
     );
     for args in [&["check-config", file][..], &["--config", file][..]] {
         let output = engine(args, &[]);
@@ -53,7 +53,7 @@ fn each_mistake_is_one_line_and_the_code_is_2() {
 #[test]
 fn a_missing_file_or_flag_is_told_in_words() {
     let output = engine(&["check-config", "/nonexistent/task.yaml"], &[]);
-    let expected = "/nonexistent/task.yaml: there is no such file; check the path\n";
+    let expected = "/nonexistent/task.yaml: file not found; check the path\n";
     assert_eq!((output.status.code(), texts(&output).1.as_str()), (Some(2), expected));
     let output = engine(&["--cores", "none"], &[]);
     assert_eq!(output.status.code(), Some(2));

@@ -48,7 +48,7 @@ fn every_key_has_a_variable_of_its_own_that_is_known() {
     for name in &names {
         assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "{name}");
         let taken = match load("", &[(name, "\u{1}")], &Flags::default()) {
-            Ok(checked) => !checked.notes.iter().any(|note| note.what.contains("sets no key")),
+            Ok(checked) => !checked.notes.iter().any(|note| note.what.contains("unknown variable")),
             Err(mistakes) => mistakes.to_string().starts_with(&format!("environment {name}: ")),
         };
         assert!(taken, "{name}");
@@ -59,8 +59,8 @@ fn every_key_has_a_variable_of_its_own_that_is_known() {
 fn mistakes_name_the_variable_or_the_flag() {
     let flags = Flags { cores: Some("many".into()), admin: Some(String::new()) };
     let mistakes = load("", &[("RESONANCE_REDIS_DB", "x")], &flags).unwrap_err().to_string();
-    let expected = "environment RESONANCE_REDIS_DB: redis.db: \"x\" is no whole number; write one from 0 to 65535\n\
-                    flag --cores: engine.cores: \"many\" is no whole number; write one from 1 to 1024, or `all`\n\
+    let expected = "environment RESONANCE_REDIS_DB: redis.db: \"x\" is not a whole number; write one from 0 to 65535\n\
+                    flag --cores: engine.cores: \"many\" is not a whole number; write one from 1 to 1024, or `all`\n\
                     flag --admin: admin.listen: is empty";
     assert_eq!(mistakes, expected);
 }
@@ -71,7 +71,7 @@ fn an_unknown_variable_is_a_note_with_the_nearest() {
     let line = notes[0].line("f");
     assert_eq!(
         line,
-        "environment RESONANCE_MYSQL_PASWORD: sets no key; it is ignored; did you mean `RESONANCE_MYSQL_PASSWORD`?"
+        "environment RESONANCE_MYSQL_PASWORD: unknown variable; it is ignored; did you mean `RESONANCE_MYSQL_PASSWORD`?"
     );
     assert_eq!(notes.len(), 1);
 }

@@ -26,6 +26,19 @@ fn the_sample_is_written_from_the_table() {
 }
 
 #[test]
+fn the_reference_is_written_from_the_table() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/REFERENCE.md");
+    if std::env::var_os("UPDATE_SAMPLE").is_some() {
+        std::fs::write(&path, config::reference()).unwrap();
+    }
+    let text = std::fs::read_to_string(path).unwrap();
+    assert!(text == config::reference(), "write it anew: UPDATE_SAMPLE=1, as for config/task.yaml");
+    for key in KEYS {
+        assert!(text.contains(&format!("`{}`", key.full())), "{}", key.full());
+    }
+}
+
+#[test]
 fn the_sample_means_exactly_the_defaults() {
     let (_, checked) = read("task.yaml");
     assert_eq!(checked.config, Config::default());

@@ -50,7 +50,7 @@ fn kept_on(version: NatsVersion) {
 /// Two people replay or drop at once.
 fn deleting_what_is_gone_is_good(world: &World) {
     let settings = dead_letters_of(&world.config());
-    let mut wire = Wire::connect(&settings.wire).expect("a connection");
+    let mut wire = Wire::connect(&settings.nats).expect("a connection");
     let stream = LetterStream::of("EVENTS");
     for sequence in [99, 3, 1] {
         assert_eq!(stream.delete(&mut wire, sequence).expect("an answer"), Ok(()));
@@ -69,7 +69,7 @@ fn listing_selects(world: &World) {
     assert!(table.out.starts_with("ID  BURIED"), "{}", table.out);
     assert!(table.out.contains("it was undecodable really") && table.out.ends_with("3 letters in stream EVENTS_DLQ\n"));
     let wrong = world.dlq(&["list", "--older-than", "yesterday"]);
-    assert!(wrong.code == 2 && wrong.err.contains("write one such as 30min"), "{wrong:?}");
+    assert!(wrong.code == 2 && wrong.err.contains("\"yesterday\" is not a time; write one such as 30s"), "{wrong:?}");
 }
 
 fn showing_tells_all(world: &World) {
@@ -128,7 +128,7 @@ fn replaying_publishes_once(world: &World, writer: &mut dyn task_engine::ports::
     assert_eq!((world.messages("EVENTS"), world.ids(&[])), (3, vec!["1".to_owned()]));
     let (letter, an_hour_ago) = (letter("inbox_conflict", event(2), Some("bob")), now_nanos() - 3_600_000_000_000);
     let settings = dead_letters_of(&world.config());
-    let mut wire = Wire::connect(&settings.wire).expect("a connection");
+    let mut wire = Wire::connect(&settings.nats).expect("a connection");
     let kept = [StoredLetter::of(&letter, &origin(5), an_hour_ago)];
     LetterStream::of("EVENTS").publish(&mut wire, &kept, |_| true).expect("published");
     let id = world.ids(&["--reason", "inbox_conflict"]).remove(0);

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use loadtest::gateways::Protocols;
 use loadtest::servers::Maria;
 use mysql::prelude::Queryable;
-use task_engine::edge::mysql::{MysqlInbox, MysqlMembers, MysqlSettings};
+use task_engine::config::{HostPort, MysqlConfig, RedisConfig, Secret};
+use task_engine::edge::mysql::{MysqlInbox, MysqlMembers};
 use task_engine::edge::redis::Config;
 use task_engine::edge::resolve::Resolver;
-use task_engine::ports::{Endpoint, Inbox, InboxRows, Members};
+use task_engine::ports::{Inbox, InboxRows, Members};
 use task_engine::push::facts::Input;
 
 use crate::proxy::Proxy;
@@ -76,17 +77,15 @@ fn a_new_server_that_is_silent_holds_up_no_ask_of_the_old_one() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let proxy = Proxy::to(([127, 0, 0, 1], old.port()).into());
     let (limit, lifetime) = (Duration::from_secs(2), Duration::from_secs(1));
-    let settings = MysqlSettings {
-        host: "127.0.0.1".into(),
-        port: proxy.address().port(),
+    let settings = MysqlConfig {
+        at: HostPort { host: "127.0.0.1".into(), port: proxy.address().port() },
         username: Maria::USER.into(),
-        password: Maria::PASSWORD.into(),
+        password: Secret::new(Maria::PASSWORD),
         database: Maria::DATABASE.into(),
-        charset: "utf8mb4".into(),
         connect_timeout: limit,
-        read_timeout: limit,
-        write_timeout: limit,
-        max_lifetime: lifetime,
+        timeout: limit,
+        conn_max_lifetime: lifetime,
+        ..MysqlConfig::default()
     };
     let mut reader = MysqlMembers::new(settings.clone()).open();
     let mut writer = MysqlInbox::new(settings).open();
@@ -129,7 +128,7 @@ fn redis_is_followed_to_the_address_of_its_name_without_a_gap() {
     let (old, new) = (Server::start(&[]), Server::start(&[]));
     connect(&mut old.client(""), "ann", "gw-old");
     connect(&mut new.client(""), "ann", "gw-new");
-    let address = |server: &Server| SocketAddr::from(([127, 0, 0, 1], server.config().addr.port));
+    let address = |server: &Server| SocketAddr::from(([127, 0, 0, 1], server.config().server.at.port));
     let leads_to = Arc::new(Mutex::new(Some(address(&old))));
     let (asked, told) = (Arc::clone(&leads_to), Arc::new(Mutex::new(0)));
     let looks = Arc::clone(&told);
@@ -138,7 +137,7 @@ fn redis_is_followed_to_the_address_of_its_name_without_a_gap() {
         asked.lock().unwrap().map(|address| vec![address]).ok_or_else(|| std::io::ErrorKind::NotFound.into())
     });
     let config = Config {
-        addr: Endpoint { host: "redis.test".to_owned(), port: 6379 },
+        server: RedisConfig { at: HostPort { host: "redis.test".to_owned(), port: 6379 }, ..RedisConfig::default() },
         look_every: Duration::from_millis(50),
         ..Config::default()
     };

@@ -6,8 +6,8 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use task_engine::config::{HostPort, RedisConfig, RouteCache, Secret};
 use task_engine::edge::redis::Config;
-use task_engine::ports::Endpoint;
 
 use crate::proxy::{Handled, Proxy, Script};
 use testkit::redis_only::{self, Server, connect, on_a_shard, text};
@@ -36,8 +36,11 @@ fn answers(reply: &'static str) -> Script {
 
 fn through(proxy: &Proxy) -> Config {
     Config {
-        addr: Endpoint { host: "127.0.0.1".to_owned(), port: proxy.address().port() },
-        read_timeout: Duration::from_millis(500),
+        server: RedisConfig {
+            at: HostPort { host: "127.0.0.1".to_owned(), port: proxy.address().port() },
+            read_timeout: Duration::from_millis(500),
+            ..RedisConfig::default()
+        },
         hello_again: Duration::from_millis(300),
         look_every: Duration::from_millis(100),
         ..Config::default()
@@ -45,7 +48,7 @@ fn through(proxy: &Proxy) -> Config {
 }
 
 fn address(server: &Server) -> std::net::SocketAddr {
-    ([127, 0, 0, 1], server.config().addr.port).into()
+    ([127, 0, 0, 1], server.config().server.at.port).into()
 }
 
 #[test]
@@ -118,7 +121,10 @@ fn password_and_database_are_used_without_hello_as_well() {
     connect(&mut client, "ann", "gw-3");
     let proxy = Proxy::to(address(&server));
     proxy.script(Some(answers("-ERR unknown command\r\n")));
-    let config = Config { password: "geheim".to_owned(), db: 3, ..through(&proxy) };
+    let config = Config {
+        server: RedisConfig { password: Secret::new("geheim"), db: 3, ..through(&proxy).server },
+        ..through(&proxy)
+    };
     on_a_shard(config, async move |shard| {
         let (routes, _) = shard.ask_until_answered("ann").await;
         assert_eq!(text(&routes), ["gw-3"]);
@@ -134,7 +140,10 @@ fn a_wrong_password_is_told_as_one_and_never_shown() {
         {
             let proxy = Proxy::to(address(&server));
             proxy.script(script);
-            let config = Config { password: password.to_owned(), ..through(&proxy) };
+            let config = Config {
+                server: RedisConfig { password: Secret::new(password), ..through(&proxy).server },
+                ..through(&proxy)
+            };
             on_a_shard(config, async move |shard| {
                 shard.ask(1, ["ann"]);
                 let why = shard.answer(1).await.expect_err("it is wrong").to_string();
@@ -158,7 +167,10 @@ fn a_long_password_is_not_shown_when_a_server_repeats_a_part_of_it() {
                 let _ = client.write_all(said.as_bytes());
                 let _ = client.read(&mut [0; 64]);
             })));
-            let config = Config { password: password.clone(), ..through(&proxy) };
+            let config = Config {
+                server: RedisConfig { password: Secret::new(&password), ..through(&proxy).server },
+                ..through(&proxy)
+            };
             on_a_shard(config, async move |shard| {
                 shard.ask(1, ["ann"]);
                 let why = shard.answer(1).await.expect_err("it is refused").to_string();
@@ -177,7 +189,7 @@ fn a_user_that_may_read_few_keys_is_served() {
     connect(&mut client, "ann", "gw-1");
     let [prefix, ann] = ["", "ann"].map(|user| format!("~{}", redis_only::key(user)));
     redis_only::run(&mut client, &["ACL", "SETUSER", "default", "resetkeys", &prefix, &ann]);
-    let config = Config { tracked: false, ..server.config() };
+    let config = Config { cache: RouteCache::Off, ..server.config() };
     on_a_shard(config, async move |shard| {
         let (routes, _) = shard.ask_until_answered("ann").await;
         assert_eq!(text(&routes), ["gw-1"]);

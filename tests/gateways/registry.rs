@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use task_engine::edge::etcd::{EtcdRegistry, EtcdSettings};
+use task_engine::config::{EtcdConfig, HostPort, RegistryConfig, Secret};
+use task_engine::edge::etcd::EtcdRegistry;
 use task_engine::ports::mailbox::{Mailbox, Wake, mailbox};
 use task_engine::ports::registry::Directory;
 use task_engine::ports::{Registry, RegistrySink};
@@ -15,17 +16,15 @@ use testkit::mysql_etcd::eventually;
 
 pub const PREFIX: &str = "/resonance/services/gateway-service/";
 
-pub fn settings(endpoints: &[&str]) -> EtcdSettings {
-    EtcdSettings {
-        endpoints: endpoints.iter().map(|&endpoint| endpoint.to_owned()).collect(),
+pub fn settings(endpoints: &[&str]) -> EtcdConfig {
+    EtcdConfig {
+        endpoints: endpoints.iter().map(|endpoint| HostPort::parse(endpoint, 2379).expect("host:port")).collect(),
         username: String::new(),
-        password: String::new(),
+        password: Secret::default(),
         dial_timeout: Duration::from_secs(2),
         timeout: Duration::from_secs(3),
         keep_alive_time: Duration::from_secs(6),
         keep_alive_timeout: Duration::from_secs(2),
-        namespace: "/resonance/services".to_owned(),
-        service: "gateway-service".to_owned(),
     }
 }
 
@@ -42,7 +41,8 @@ pub struct Followed {
 }
 
 impl Followed {
-    pub fn start(settings: EtcdSettings) -> Self {
+    pub fn start(settings: EtcdConfig) -> Self {
+        let registry = EtcdRegistry::new(settings, &RegistryConfig::default(), "gateway-service");
         // A small mailbox, so that what it refuses and the background flush brings later is part of each test.
         let (sender, facts) = mailbox(1, Arc::new(Wake::default()));
         let (sink, directory) = RegistrySink::new(vec![sender]);
@@ -52,7 +52,7 @@ impl Followed {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 tokio::select! {
-                    () = Box::new(EtcdRegistry::new(settings)).run(running.clone()) => {}
+                    () = Box::new(registry).run(running.clone()) => {}
                     () = running.keep_flushing() => {}
                     _ = stopped => {}
                 }

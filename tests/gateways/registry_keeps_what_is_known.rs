@@ -75,7 +75,7 @@ fn a_wrong_password_is_named_and_mended_without_a_restart() {
     });
     let mut settings = settings(&[&etcd.endpoint()]);
     settings.username = "engine".into();
-    settings.password = "hunter2".into();
+    settings.password = task_engine::config::Secret::new("hunter2");
     let mut followed = Followed::start(settings);
     eventually("told", || waiting(&followed).is_some_and(|why| why.contains("etcd.password")));
     let why = waiting(&followed).expect("still refused");

@@ -8,7 +8,7 @@ use task_engine::ports::intake::DropReason;
 #[test]
 fn below_the_clients_limit_nothing_is_lost() {
     let server = Server::start(&[]);
-    let taking = Taking::start(server.settings(), 1, Some(64));
+    let taking = Taking::start(&server.settings(), 1, Some(64));
     taking.until_ready();
     let client = server.client();
     let published = 50_000;
@@ -27,7 +27,7 @@ fn below_the_clients_limit_nothing_is_lost() {
 #[test]
 fn beyond_it_each_event_is_taken_or_counted_with_headers_and_without() {
     let server = Server::start(&[]);
-    let taking = Taking::start(server.settings(), 1, Some(8192));
+    let taking = Taking::start(&server.settings(), 1, Some(8192));
     taking.until_ready();
     let client = server.client();
     let published = NATS_PENDING_MESSAGES as u64 + 20_000;

@@ -9,10 +9,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use task_engine::edge::nats::{Assignment, NatsSettings, NatsSource};
+use task_engine::config::{Assignment, Config, ConsumerConfig, NatsAuth, NatsConfig};
+use task_engine::engine::adapters::source_of;
 use task_engine::ports::intake::{Intake, IntakeLane};
-use task_engine::ports::{Health, RunningSource, Source};
+use task_engine::ports::{Health, RunningSource};
 use testkit::events::session_and_number;
+use testkit::nats::server_at;
 
 pub use testkit::events::numbered as event;
 pub use testkit::wait::eventually as until;
@@ -66,19 +68,32 @@ impl Server {
         format!("127.0.0.1:{}", self.port)
     }
 
-    pub fn settings(&self) -> NatsSettings {
-        NatsSettings {
-            url: self.address(),
+    pub fn settings(&self) -> Config {
+        let nats = NatsConfig {
+            servers: server_at(&self.address()),
+            timeout: Duration::from_secs(2),
+            reconnect_delay: Duration::from_millis(50),
+            ping_interval: Duration::from_secs(2),
+            ..NatsConfig::default()
+        };
+        let consumer = ConsumerConfig {
             topic: "events".to_owned(),
             queue_group: "engines".to_owned(),
-            connect_timeout: Duration::from_secs(2),
-            reconnect_wait: Duration::from_millis(50),
-            ..NatsSettings::default()
-        }
+            ..ConsumerConfig::default()
+        };
+        Config { nats, consumer, ..Config::default() }
     }
 
-    pub fn partitioned(&self) -> NatsSettings {
-        NatsSettings { assignment: Assignment::Partitioned, ..self.settings() }
+    pub fn partitioned(&self) -> Config {
+        let mut settings = self.settings();
+        settings.consumer.assignment = Assignment::Partitioned;
+        settings
+    }
+
+    pub fn logged_in(&self, auth: NatsAuth) -> Config {
+        let mut settings = self.settings();
+        settings.nats.auth = auth;
+        settings
     }
 
     pub fn client(&self) -> nats::Connection {
@@ -102,14 +117,14 @@ pub struct Taking {
 }
 
 impl Taking {
-    pub fn start(settings: NatsSettings, shards: usize, lane_events: Option<usize>) -> Self {
+    pub fn start(settings: &Config, shards: usize, lane_events: Option<usize>) -> Self {
         let wakes = (0..shards).map(|_| Arc::default()).collect();
         let (intake, lanes) = match lane_events {
             None => Intake::new(wakes, 64, Arc::default()),
             Some(events) => Intake::with_lane_events(wakes, 64, Arc::default(), events),
         };
-        let source = NatsSource::new(settings).expect("an address");
-        let source = Box::new(source).start(intake.clone()).expect("threads");
+        let source = source_of(settings).expect("no TLS");
+        let source = source.start(intake.clone()).expect("threads");
         Self { intake, lanes, source }
     }
 

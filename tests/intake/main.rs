@@ -5,6 +5,7 @@ mod intake_support;
 mod a_paused_shard_pauses_reading;
 mod embedded_source_keeps_the_promises;
 mod goes_on_after_the_broker_was_away;
+mod names_itself_to_the_broker;
 mod order_is_the_brokers;
 mod partitions_reach_their_shard;
 mod says_what_the_broker_refuses;

@@ -6,7 +6,7 @@ use crate::intake_support::{Seen, Server, Taking, event, until};
 #[test]
 fn each_session_is_in_order_on_one_shard() {
     let server = Server::start(&[]);
-    let taking = Taking::start(server.settings(), 3, None);
+    let taking = Taking::start(&server.settings(), 3, None);
     taking.until_ready();
     let client = server.client();
     for number in 0..30_000_u64 {
@@ -28,7 +28,7 @@ fn each_session_is_in_order_on_one_shard() {
 #[test]
 fn two_instances_get_each_event_once() {
     let server = Server::start(&[]);
-    let both = [Taking::start(server.settings(), 2, None), Taking::start(server.settings(), 1, None)];
+    let both = [Taking::start(&server.settings(), 2, None), Taking::start(&server.settings(), 1, None)];
     both.iter().for_each(Taking::until_ready);
     let client = server.client();
     for number in 0..10_000 {

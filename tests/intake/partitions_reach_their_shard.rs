@@ -8,8 +8,8 @@ use task_engine::model::ids::{Partition, ShardId};
 #[test]
 fn each_partition_is_read_by_its_own_shard() {
     let server = Server::start(&[]);
-    let taking = Taking::start(server.partitioned(), 3, None);
-    let other = Taking::start(server.partitioned(), 2, None);
+    let taking = Taking::start(&server.partitioned(), 3, None);
+    let other = Taking::start(&server.partitioned(), 2, None);
     taking.until_ready();
     other.until_ready();
     let client = server.client();
@@ -41,7 +41,7 @@ fn each_partition_is_read_by_its_own_shard() {
 #[test]
 fn more_shards_than_partitions_leave_some_without_a_connection() {
     let server = Server::start(&[]);
-    let taking = Taking::start(server.partitioned(), 70, None);
+    let taking = Taking::start(&server.partitioned(), 70, None);
     taking.until_ready();
     let client = server.client();
     client.publish("events.63", event("any", 7)).expect("published");

@@ -2,25 +2,22 @@
 #![allow(deprecated)]
 
 use crate::intake_support::{Server, Taking};
-use task_engine::edge::nats::NatsSettings;
+use task_engine::config::{self, Flags};
+use testkit::nats::{token, user};
 
 #[test]
 fn a_wrong_password_is_said_without_it() {
     let server = Server::start(&["--user", "engine", "--pass", "r1ght@pass"]);
-    let login = |username: &str, password: &str| NatsSettings {
-        username: username.into(),
-        password: password.into(),
-        ..server.settings()
-    };
-    let wrong = Taking::start(login("engine", "wr0ng-s3cret"), 1, None);
+    let wrong = Taking::start(&server.logged_in(user("engine", "wr0ng-s3cret")), 1, None);
     let said = wrong.until_waiting(&[&server.address(), "login was refused", "nats.password"]);
     assert!(!said.contains("s3cret") && !said.contains("r1ght"), "{said}");
-    let none = Taking::start(server.settings(), 1, None);
+    let none = Taking::start(&server.settings(), 1, None);
     none.until_waiting(&["login was refused", "set nats.username"]);
-    let right = Taking::start(login("engine", "r1ght@pass"), 1, None);
+    let right = Taking::start(&server.logged_in(user("engine", "r1ght@pass")), 1, None);
     right.until_ready();
-    let in_url = NatsSettings { url: format!("engine:r1ght%40pass@{}", server.address()), ..server.settings() };
-    let in_url = Taking::start(in_url, 1, None);
+    let in_url = format!("nats:\n  url: engine:r1ght%40pass@{}\n", server.address());
+    let in_url = config::parse("a file", &in_url, [], &Flags::default()).expect("a configuration").config.nats.auth;
+    let in_url = Taking::start(&server.logged_in(in_url), 1, None);
     in_url.until_ready();
     for taking in [wrong, none, right, in_url] {
         taking.source.stop();
@@ -30,10 +27,10 @@ fn a_wrong_password_is_said_without_it() {
 #[test]
 fn a_wrong_token_is_said_without_it() {
     let server = Server::start(&["--auth", "r1ght-token"]);
-    let wrong = Taking::start(NatsSettings { token: "wr0ng-token".into(), ..server.settings() }, 1, None);
+    let wrong = Taking::start(&server.logged_in(token("wr0ng-token")), 1, None);
     let said = wrong.until_waiting(&["login was refused", "nats.token"]);
     assert!(!said.contains("wr0ng"), "{said}");
-    let right = Taking::start(NatsSettings { token: "r1ght-token".into(), ..server.settings() }, 1, None);
+    let right = Taking::start(&server.logged_in(token("r1ght-token")), 1, None);
     right.until_ready();
     wrong.source.stop();
     right.source.stop();
@@ -43,19 +40,18 @@ fn a_wrong_token_is_said_without_it() {
 fn a_forbidden_topic_is_said() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("nats.conf");
-    let user = r#"{user: engine, password: pw, permissions: {subscribe: ["other.>"], publish: []}}"#;
-    std::fs::write(&file, format!("authorization {{ users: [{user}] }}")).expect("written");
+    let who = r#"{user: engine, password: pw, permissions: {subscribe: ["other.>"], publish: []}}"#;
+    std::fs::write(&file, format!("authorization {{ users: [{who}] }}")).expect("written");
     let server = Server::start(&["-c", file.to_str().expect("a path")]);
-    let login = |topic: &str| NatsSettings {
-        username: "engine".into(),
-        password: "pw".into(),
-        topic: topic.into(),
-        ..server.settings()
+    let login = |topic: &str| {
+        let mut settings = server.logged_in(user("engine", "pw"));
+        settings.consumer.topic = topic.to_owned();
+        settings
     };
-    let forbidden = Taking::start(login("events"), 1, None);
+    let forbidden = Taking::start(&login("events"), 1, None);
     forbidden.until_waiting(&["Permissions Violation", "events", "check the user's permissions"]);
     // Leaving publishes to nobody: a user that may not do that leaves all the same.
-    let allowed = Taking::start(login("other.events"), 1, None);
+    let allowed = Taking::start(&login("other.events"), 1, None);
     allowed.until_ready();
     let started = std::time::Instant::now();
     allowed.source.stop();

@@ -11,7 +11,7 @@ use task_engine::ports::intake::DropReason;
 #[test]
 fn instances_come_and_go_under_load_and_nothing_is_lost() {
     let server = Server::start(&[]);
-    let stays = Taking::start(server.settings(), 1, Some(1 << 21));
+    let stays = Taking::start(&server.settings(), 1, Some(1 << 21));
     stays.until_ready();
     let enough = Arc::new(AtomicBool::new(false));
     let publisher = thread::spawn({
@@ -30,7 +30,7 @@ fn instances_come_and_go_under_load_and_nothing_is_lost() {
     });
     let mut handed_in = 0;
     for _ in 0..5 {
-        let goes = Taking::start(server.settings(), 2, None);
+        let goes = Taking::start(&server.settings(), 2, None);
         let mut seen = Seen::default();
         until("it has its share", || {
             goes.take(&mut seen);
@@ -56,7 +56,7 @@ fn instances_come_and_go_under_load_and_nothing_is_lost() {
 #[test]
 fn a_stop_with_a_paused_shard_ends_in_time_and_counts_the_rest() {
     let server = Server::start(&[]);
-    let taking = Taking::start(server.settings(), 1, Some(100));
+    let taking = Taking::start(&server.settings(), 1, Some(100));
     taking.until_ready();
     let client = server.client();
     (0..1000).for_each(|number| client.publish("events", event("s", number)).expect("published"));

@@ -1,7 +1,7 @@
 //! Consumers that earlier engines made for partitions: refused with the command that changes them, changed only when
 //! told and while nobody reads them, and nothing unsettled is lost by it.
 
-use task_engine::edge::nats::{Assignment, NatsSettings};
+use task_engine::config::{Assignment, Config};
 use task_engine::ports::Disposition;
 
 use crate::jetstream_support::{
@@ -15,7 +15,7 @@ on_both_servers! {
 }
 
 /// A server with a stream, and partition 1's consumer as earlier engines made it.
-fn old(version: NatsVersion) -> (loadtest::servers::Nats, NatsSettings, nats::Connection) {
+fn old(version: NatsVersion) -> (loadtest::servers::Nats, Config, nats::Connection) {
     let server = server(version);
     let settings = settings(&server, Assignment::Partitioned);
     let client = client(&server);

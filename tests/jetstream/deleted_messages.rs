@@ -1,7 +1,7 @@
 //! Partitions: what somebody deletes, or what expires, is no ack of what stands before it; what a crash left comes again
 //! in stream order, also from the middle; what a broker gives up is said.
 
-use task_engine::edge::nats::Assignment;
+use task_engine::config::Assignment;
 use task_engine::ports::Disposition;
 
 use crate::jetstream_support::{

@@ -5,7 +5,7 @@
 use crate::jetstream_support::{
     NatsVersion, Taking, ask, client, consumer, event, numbers, on_both_servers, publish, ready, until,
 };
-use task_engine::edge::nats::Assignment;
+use task_engine::config::Assignment;
 use task_engine::ports::{Disposition, Health};
 
 fn nothing_is_pending(client: &nats::Connection, name: &str, last: u64) {
@@ -104,7 +104,7 @@ fn two_instances_of_a_queue_share_the_events(version: NatsVersion) {
 
 fn no_more_are_out_than_the_window_allows(version: NatsVersion) {
     let (server, mut settings) = ready(version, Assignment::Queue);
-    settings.jetstream.as_mut().expect("set").max_ack_pending = 10;
+    settings.consumer.max_ack_pending = 10;
     let client = client(&server);
     publish(&client, "events", "s", 0..100);
     let taking = Taking::start(&settings, 1);
@@ -126,7 +126,7 @@ fn an_event_larger_than_a_pull_stops_no_other(version: NatsVersion) {
     let client = client(&server);
     let body = r#"{"stream_name":"STREAM","config":{"durable_name":"small","ack_policy":"explicit","deliver_policy":"all","filter_subject":"events","max_bytes":1000}}"#;
     assert!(ask(&client, "$JS.API.CONSUMER.DURABLE.CREATE.STREAM.small", body)["error"].is_null());
-    settings.jetstream.as_mut().expect("set").durable = "small".to_owned();
+    settings.consumer.durable = "small".to_owned();
     publish(&client, "events", "s", 0..3);
     let large = [event("s", 3), vec![0x32, 0x80, 0x20], vec![b'x'; 0x20 << 7]].concat();
     assert_eq!(ask(&client, "events", large)["seq"], 4);

@@ -9,7 +9,7 @@ use crate::jetstream_support::{
     NatsVersion, Taking, client, consumer, event, numbers, on_both_servers, publish, ready, until,
 };
 use loadtest::servers::Nats;
-use task_engine::edge::nats::Assignment;
+use task_engine::config::Assignment;
 use task_engine::ports::Disposition;
 
 on_both_servers! {

@@ -8,11 +8,13 @@ use std::time::Duration;
 pub use loadtest::servers::NatsVersion;
 use loadtest::servers::{Nats, NatsOptions};
 use serde_json::Value;
+use task_engine::config::{Assignment, Config, ConsumerConfig, ConsumerMode, NatsConfig};
 use task_engine::edge::nats::jetstream::setup::{MAX_AGE, SetupPlan, setup};
-use task_engine::edge::nats::{Assignment, JetStreamSettings, NatsSettings, NatsSource};
+use task_engine::engine::adapters::{nats_source_of, source_of};
 use task_engine::ports::intake::{Intake, IntakeLane};
-use task_engine::ports::{DeliveryTag, Disposition, Health, RunningSource, Settled, Source};
+use task_engine::ports::{DeliveryTag, Disposition, Health, RunningSource, Settled};
 use testkit::events::session_and_number;
+use testkit::nats::server_at;
 
 pub use testkit::events::numbered as event;
 
@@ -40,45 +42,43 @@ pub fn server(version: NatsVersion) -> Nats {
     Nats::start(&NatsOptions { version, jetstream: true, ..NatsOptions::default() }).expect("nats-server starts")
 }
 
-pub fn settings(server: &Nats, assignment: Assignment) -> NatsSettings {
-    NatsSettings {
-        url: server.url(),
+pub fn settings(server: &Nats, assignment: Assignment) -> Config {
+    let nats = NatsConfig {
+        servers: server_at(&server.addr()),
+        timeout: Duration::from_secs(5),
+        reconnect_delay: Duration::from_millis(50),
+        ping_interval: Duration::from_secs(2),
+        ..NatsConfig::default()
+    };
+    let consumer = ConsumerConfig {
         topic: "events".to_owned(),
-        connect_timeout: Duration::from_secs(5),
-        reconnect_wait: Duration::from_millis(50),
+        mode: ConsumerMode::JetStream,
+        stream: "STREAM".to_owned(),
+        durable: "engine".to_owned(),
         assignment,
-        jetstream: Some(JetStreamSettings {
-            stream: "STREAM".to_owned(),
-            durable: "engine".to_owned(),
-            ack_wait: ACK_WAIT,
-            max_ack_pending: 1000,
-        }),
-        ..NatsSettings::default()
-    }
+        partitions: PARTITIONS,
+        ack_wait: ACK_WAIT,
+        max_ack_pending: 1000,
+        ..ConsumerConfig::default()
+    };
+    Config { nats, consumer, ..Config::default() }
 }
 
 /// `task-engine setup`; its lines, and whether all can be used.
-pub fn set_up(settings: &NatsSettings, dry_run: bool) -> Result<(Vec<String>, bool), String> {
+pub fn set_up(settings: &Config, dry_run: bool) -> Result<(Vec<String>, bool), String> {
     set_up_with(settings, dry_run, false)
 }
 
 /// The same with `--change` or without.
-pub fn set_up_with(settings: &NatsSettings, dry_run: bool, change: bool) -> Result<(Vec<String>, bool), String> {
-    let source = NatsSource::new(settings.clone()).expect("an address");
-    let plan = SetupPlan {
-        stream: "STREAM".to_owned(),
-        partitions: PARTITIONS,
-        max_age: MAX_AGE,
-        replicas: 1,
-        change,
-        dry_run,
-    };
+pub fn set_up_with(settings: &Config, dry_run: bool, change: bool) -> Result<(Vec<String>, bool), String> {
+    let source = nats_source_of(settings).expect("no TLS");
+    let plan = SetupPlan { max_age: MAX_AGE, replicas: 1, change, dry_run };
     let mut lines = Vec::new();
     setup(source, plan, &mut |line| lines.push(line)).map(|is_usable| (lines, is_usable))
 }
 
 /// A server on which setup ran.
-pub fn ready(version: NatsVersion, assignment: Assignment) -> (Nats, NatsSettings) {
+pub fn ready(version: NatsVersion, assignment: Assignment) -> (Nats, Config) {
     let server = server(version);
     let settings = settings(&server, assignment);
     assert!(set_up(&settings, false).expect("setup").1);
@@ -118,15 +118,15 @@ pub struct Taking {
 }
 
 impl Taking {
-    pub fn start(settings: &NatsSettings, shards: usize) -> Self {
+    pub fn start(settings: &Config, shards: usize) -> Self {
         Self::with_lanes(settings, shards, 16 * 1024)
     }
 
-    pub fn with_lanes(settings: &NatsSettings, shards: usize, lane_events: usize) -> Self {
+    pub fn with_lanes(settings: &Config, shards: usize, lane_events: usize) -> Self {
         let wakes = (0..shards).map(|_| Arc::default()).collect();
         let (intake, lanes) = Intake::with_lane_events(wakes, PARTITIONS, Arc::default(), lane_events);
-        let source = NatsSource::new(settings.clone()).expect("an address");
-        let source = Box::new(source).start(intake.clone()).expect("threads");
+        let source = source_of(settings).expect("no TLS");
+        let source = source.start(intake.clone()).expect("threads");
         Self { intake, lanes, source }
     }
 

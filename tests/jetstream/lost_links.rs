@@ -1,8 +1,9 @@
 //! A link to NATS that is away for longer than ack_wait: the server delivers again what is still in hand.
 
 use loadtest::servers::NatsVersion;
-use task_engine::edge::nats::Assignment;
+use task_engine::config::Assignment;
 use task_engine::ports::Disposition;
+use testkit::nats::server_at;
 
 use crate::door::{Door, Way};
 use crate::jetstream_support::{ACK_WAIT, Taking, client, consumer, numbers, on_both_servers, publish, ready, until};
@@ -18,7 +19,7 @@ fn what_is_in_hand_is_not_handed_in_again(version: NatsVersion) {
         let (server, mut settings) = ready(version, assignment);
         let port = server.addr().rsplit_once(':').expect("host:port").1.parse().expect("a port");
         let door = Door::to(port, Way::Open);
-        settings.url = format!("nats://127.0.0.1:{}", door.port());
+        settings.nats.servers = server_at(&format!("127.0.0.1:{}", door.port()));
         let client = client(&server);
         let taking = Taking::start(&settings, 1);
         publish(&client, subject, "s", 0..50);

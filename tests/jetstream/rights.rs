@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use loadtest::servers::{Nats, NatsOptions};
-use task_engine::edge::nats::{Assignment, NatsSettings};
+use task_engine::config::{Assignment, Config};
 use task_engine::ports::{Disposition, Health};
+use testkit::nats::user;
 
 use crate::jetstream_support::{NatsVersion, Taking, consumer, on_both_servers, publish, set_up, settings, until};
 
@@ -17,7 +18,7 @@ on_both_servers! {
 }
 
 /// A server on which an administrator ran setup, the settings of a user with these rights, and the administrator's client.
-fn with_rights(version: NatsVersion, publish: &str) -> (Nats, NatsSettings, nats::Connection) {
+fn with_rights(version: NatsVersion, publish: &str) -> (Nats, Config, nats::Connection) {
     let config = format!(
         r#"authorization {{ users: [
         {{ user: admin, password: admin }},
@@ -25,10 +26,10 @@ fn with_rights(version: NatsVersion, publish: &str) -> (Nats, NatsSettings, nats
     );
     let server = Nats::start(&NatsOptions { version, jetstream: true, config, ..NatsOptions::default() });
     let server = server.expect("nats-server starts");
-    let of = |name: &str, password: &str| NatsSettings {
-        username: name.to_owned(),
-        password: password.to_owned(),
-        ..settings(&server, Assignment::Queue)
+    let of = |name: &str, password: &str| {
+        let mut settings = settings(&server, Assignment::Queue);
+        settings.nats.auth = user(name, password);
+        settings
     };
     assert!(set_up(&of("admin", "admin"), false).expect("setup").1);
     let engine = of("engine", "s3cret");

@@ -8,8 +8,9 @@ use crate::jetstream_support::{
     until,
 };
 use loadtest::servers::{Nats, NatsOptions};
-use task_engine::edge::nats::{Assignment, NatsSettings};
+use task_engine::config::{Assignment, ConsumerMode};
 use task_engine::ports::Disposition;
+use testkit::nats::user;
 
 on_both_servers! {
     a_missing_stream_is_waited_for
@@ -35,13 +36,13 @@ fn a_missing_stream_is_waited_for(version: NatsVersion) {
 
 fn a_server_without_jetstream_is_named(version: NatsVersion) {
     let server = Nats::start(&NatsOptions { version, ..NatsOptions::default() }).expect("nats-server starts");
-    let settings = settings(&server, Assignment::Queue);
+    let mut settings = settings(&server, Assignment::Queue);
     let taking = Taking::start(&settings, 1);
     taking.until_waiting(&[&server.addr(), "JetStream is not enabled"]);
     let why = set_up(&settings, false).expect_err("no JetStream");
     assert!(why.contains("JetStream is not enabled") && why.contains(&server.addr()), "{why}");
-    let core = NatsSettings { jetstream: None, ..settings };
-    let (lines, is_usable) = set_up(&core, false).expect("core NATS needs none");
+    settings.consumer.mode = ConsumerMode::Core;
+    let (lines, is_usable) = set_up(&settings, false).expect("core NATS needs none");
     assert!(is_usable && lines[0].contains("local file"), "{lines:?}");
     taking.stop();
 }
@@ -53,14 +54,11 @@ fn a_missing_permission_is_named_without_the_password(version: NatsVersion) {
     let server =
         Nats::start(&NatsOptions { version, jetstream: true, config: users.to_owned(), ..NatsOptions::default() });
     let server = server.expect("nats-server starts");
-    let admin = NatsSettings {
-        username: "admin".to_owned(),
-        password: "admin".to_owned(),
-        ..settings(&server, Assignment::Queue)
-    };
-    set_up(&admin, false).expect("setup");
-    let engine = NatsSettings { username: "engine".to_owned(), password: "s3cret".to_owned(), ..admin };
-    let taking = Taking::start(&engine, 1);
+    let mut settings = settings(&server, Assignment::Queue);
+    settings.nats.auth = user("admin", "admin");
+    set_up(&settings, false).expect("setup");
+    settings.nats.auth = user("engine", "s3cret");
+    let taking = Taking::start(&settings, 1);
     let said = taking.until_waiting(&[&server.addr(), "$JS.API.CONSUMER", "must be allowed"]);
     assert!(!said.contains("s3cret"), "{said}");
     taking.stop();
@@ -77,7 +75,7 @@ fn a_consumer_with_another_ack_policy_is_refused_and_one_with_another_window_use
     };
     let named = |name: &str| {
         let mut settings = settings.clone();
-        settings.jetstream.as_mut().expect("set").durable = name.to_owned();
+        settings.consumer.durable = name.to_owned();
         settings
     };
     make("wrong", "all");
@@ -110,8 +108,8 @@ fn a_consumer_through_which_events_would_be_lost_is_refused(version: NatsVersion
         assert!(answer["error"].is_null(), "{answer}");
     };
     let named = |name: &str, assignment| {
-        let mut settings = NatsSettings { assignment, ..settings.clone() };
-        settings.jetstream.as_mut().expect("set").durable = name.to_owned();
+        let mut settings = settings.clone();
+        (settings.consumer.assignment, settings.consumer.durable) = (assignment, name.to_owned());
         settings
     };
     let with = r#"{"name":"STREAM","subjects":["events","events.*","other"],"storage":"file","max_age":259200000000000,"duplicate_window":120000000000}"#;
@@ -158,12 +156,8 @@ fn a_deleted_consumer_is_made_again(version: NatsVersion) {
 }
 
 fn a_frozen_server_is_noticed_and_reading_goes_on_when_it_thaws(version: NatsVersion) {
-    let (server, settings) = ready(version, Assignment::Queue);
-    let settings = NatsSettings {
-        ping_interval: Duration::from_millis(100),
-        connect_timeout: Duration::from_millis(500),
-        ..settings
-    };
+    let (server, mut settings) = ready(version, Assignment::Queue);
+    (settings.nats.ping_interval, settings.nats.timeout) = (Duration::from_millis(100), Duration::from_millis(500));
     let client = client(&server);
     let taking = Taking::start(&settings, 1);
     publish(&client, "events", "s", 0..3);

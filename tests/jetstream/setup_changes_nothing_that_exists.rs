@@ -5,7 +5,7 @@
 use std::process::Command;
 
 use crate::jetstream_support::{NatsVersion, ask, client, consumer, on_both_servers, server, set_up, settings};
-use task_engine::edge::nats::Assignment;
+use task_engine::config::Assignment;
 
 on_both_servers! {
     a_dry_run_says_what_a_run_makes_and_a_second_run_nothing

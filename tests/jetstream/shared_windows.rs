@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use task_engine::edge::nats::Assignment;
+use task_engine::config::Assignment;
 use task_engine::ports::Disposition;
 
 use crate::jetstream_support::{
@@ -40,8 +40,8 @@ fn fill(client: &nats::Connection, instances: &[&Taking], numbers: std::ops::Ran
 
 fn two_instances_hold_half_each_and_one_holds_all(version: NatsVersion) {
     let (server, mut settings) = ready(version, Assignment::Queue);
-    let jetstream = settings.jetstream.as_mut().expect("set");
-    (jetstream.durable, jetstream.max_ack_pending) = ("shared".to_owned(), WINDOW as u32);
+    let config = &mut settings.consumer;
+    (config.durable, config.max_ack_pending) = ("shared".to_owned(), WINDOW as u32);
     let client = client(&server);
     let first = Taking::start(&settings, 1);
     first.until_ready();

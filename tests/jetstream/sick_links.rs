@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use task_engine::edge::nats::Assignment;
+use task_engine::config::Assignment;
 use task_engine::ports::Disposition;
+use testkit::nats::server_at;
 
 use crate::door::{Door, Way};
 use crate::jetstream_support::{NatsVersion, Taking, client, consumer, on_both_servers, publish, ready, until};
@@ -22,8 +23,8 @@ fn a_connection_that_is_dropped_each_time_is_not_dialled_without_a_break(version
     let (server, mut settings) = ready(version, Assignment::Queue);
     let port = server.addr().rsplit_once(':').expect("host:port").1.parse().expect("a port");
     let door = Door::to(port, Way::Open);
-    settings.url = format!("nats://127.0.0.1:{}", door.port());
-    settings.reconnect_wait = Duration::from_millis(500);
+    settings.nats.servers = server_at(&format!("127.0.0.1:{}", door.port()));
+    settings.nats.reconnect_delay = Duration::from_millis(500);
     let client = client(&server);
     let taking = Taking::start(&settings, 1);
     taking.until_ready();
@@ -35,7 +36,7 @@ fn a_connection_that_is_dropped_each_time_is_not_dialled_without_a_break(version
     let (began, before) = (Instant::now(), door.came());
     until("it was counted for a while", || began.elapsed() > COUNTED);
     let tries = (door.came() - before) / CONNECTIONS_A_TRY;
-    // Half of `reconnect_wait` at the least lies between two.
+    // Half of `nats.reconnect_delay` at the least lies between two.
     assert!((2..=14).contains(&tries), "{tries} tries in {COUNTED:?}");
     door.set(Way::Open);
     taking.settle(&events, Disposition::Ack);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::jetstream_support::{
     ACK_WAIT, NatsVersion, Taking, client, consumer, numbers, on_both_servers, publish, ready, until,
 };
-use task_engine::edge::nats::Assignment;
+use task_engine::config::Assignment;
 use task_engine::ports::Disposition;
 
 on_both_servers! {
@@ -116,8 +116,8 @@ fn what_is_in_work_is_not_delivered_again(version: NatsVersion) {
 fn a_full_window_in_work_is_not_delivered_again(version: NatsVersion) {
     const EVENTS: u64 = 65_536;
     let (server, mut settings) = ready(version, Assignment::Queue);
-    let jetstream = settings.jetstream.as_mut().expect("set");
-    (jetstream.durable, jetstream.max_ack_pending) = ("wide".to_owned(), EVENTS as u32);
+    let config = &mut settings.consumer;
+    (config.durable, config.max_ack_pending) = ("wide".to_owned(), EVENTS as u32);
     let client = client(&server);
     publish(&client, "events", "s", 0..EVENTS);
     let taking = Taking::start(&settings, 1);
@@ -167,8 +167,8 @@ fn what_another_took_comes_again_and_then_all_is_acknowledged(version: NatsVersi
 fn what_is_given_back_comes_soon_and_what_is_terminated_never(version: NatsVersion) {
     let (server, mut settings) = ready(version, Assignment::Queue);
     // Long, so that it is not what brings them again. The consumer has its own.
-    settings.jetstream.as_mut().expect("set").ack_wait = Duration::from_secs(3600);
-    settings.jetstream.as_mut().expect("set").durable = "patient".to_owned();
+    settings.consumer.ack_wait = Duration::from_secs(3600);
+    settings.consumer.durable = "patient".to_owned();
     let client = client(&server);
     let first = Taking::start(&settings, 1);
     publish(&client, "events", "s", 0..6);

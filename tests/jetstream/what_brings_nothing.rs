@@ -2,7 +2,7 @@
 #![allow(deprecated)]
 
 use serde_json::json;
-use task_engine::edge::nats::Assignment;
+use task_engine::config::Assignment;
 use task_engine::ports::Disposition;
 
 use crate::jetstream_support::{

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use loadtest::servers::Maria;
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
-use task_engine::edge::mysql::MysqlSettings;
+use task_engine::config::{HostPort, MysqlConfig, Secret};
 use task_engine::model::names::NameList;
 use task_engine::ports::mailbox::Mailbox;
 use task_engine::ports::{InboxRows, LookupError};
@@ -14,18 +14,16 @@ use task_engine::push::facts::{AskNo, Input};
 
 pub use testkit::wait::{PATIENCE, eventually};
 
-pub fn settings(server: &Maria) -> MysqlSettings {
-    MysqlSettings {
-        host: "127.0.0.1".into(),
-        port: server.port(),
+pub fn settings(server: &Maria) -> MysqlConfig {
+    MysqlConfig {
+        at: HostPort { host: "127.0.0.1".into(), port: server.port() },
         username: Maria::USER.into(),
-        password: Maria::PASSWORD.into(),
+        password: Secret::new(Maria::PASSWORD),
         database: Maria::DATABASE.into(),
-        charset: "utf8mb4".into(),
         connect_timeout: Duration::from_secs(5),
-        read_timeout: Duration::from_secs(20),
-        write_timeout: Duration::from_secs(20),
-        max_lifetime: Duration::from_secs(600),
+        timeout: Duration::from_secs(20),
+        conn_max_lifetime: Duration::from_secs(600),
+        ..MysqlConfig::default()
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::inbox_support::{eventually, next, root, rows, settings, stored};
 use loadtest::servers::Maria;
 use mysql::prelude::Queryable;
-use task_engine::edge::mysql::{MysqlInbox, MysqlSettings};
+use task_engine::config::MysqlConfig;
+use task_engine::edge::mysql::MysqlInbox;
 use task_engine::ports::mailbox::{Wake, mailbox};
 use task_engine::ports::{Health, LookupError};
 use task_engine::shard::workers::writers::InboxThreads;
@@ -16,7 +17,7 @@ use task_engine::shard::workers::writers::InboxThreads;
 fn inbox_waits_out_a_mysql_outage() {
     let server = Maria::start().expect("MariaDB");
     let short = Duration::from_secs(1);
-    let settings = MysqlSettings { read_timeout: short, write_timeout: short, ..settings(&server) };
+    let settings = MysqlConfig { timeout: short, ..settings(&server) };
     let threads = InboxThreads::start(Arc::new(MysqlInbox::new(settings)), 2).expect("threads");
     let (sender, facts) = mailbox(64, Arc::new(Wake::default()));
     let store = |ask: u64| threads.store(ask, rows("s", ask as i64, ask as i64, ["ann", "bob"]), sender.clone());

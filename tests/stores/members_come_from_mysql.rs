@@ -4,24 +4,23 @@
 use std::time::Duration;
 
 use mysql::prelude::Queryable;
-use task_engine::edge::mysql::{MysqlMembers, MysqlSettings};
+use task_engine::config::{HostPort, MysqlConfig, Secret};
+use task_engine::edge::mysql::MysqlMembers;
 use task_engine::model::ids::SessionId;
 use task_engine::ports::{LookupError, Members};
 
 use testkit::mysql_etcd::Maria;
 
-fn settings(server: &Maria) -> MysqlSettings {
-    MysqlSettings {
-        host: "localhost".into(),
-        port: server.port,
+fn settings(server: &Maria) -> MysqlConfig {
+    MysqlConfig {
+        at: HostPort { host: "localhost".into(), port: server.port },
         username: "engine".into(),
-        password: "sesame".into(),
+        password: Secret::new("sesame"),
         database: "resonance".into(),
-        charset: "utf8mb4".into(),
         connect_timeout: Duration::from_secs(2),
-        read_timeout: Duration::from_secs(10),
-        write_timeout: Duration::from_secs(10),
-        max_lifetime: Duration::from_secs(600),
+        timeout: Duration::from_secs(10),
+        conn_max_lifetime: Duration::from_secs(600),
+        ..MysqlConfig::default()
     }
 }
 
@@ -40,7 +39,7 @@ fn executed(server: &Maria) -> u64 {
     row.expect("a row").1
 }
 
-fn why(settings: MysqlSettings) -> String {
+fn why(settings: MysqlConfig) -> String {
     match MysqlMembers::new(settings).open().members(&ids(&["s"])) {
         Err(LookupError::NotReached(why) | LookupError::Unavailable(why)) => why,
         other => panic!("not unavailable: {other:?}"),
@@ -99,12 +98,12 @@ fn sessions_match_by_bytes_and_names_are_checked(server: &Maria) {
 fn faults_are_named(server: &Maria) {
     let here = format!("localhost:{}", server.port);
     for (wrong, says) in [
-        (MysqlSettings { password: "hunter2".into(), ..settings(server) }, "mysql.password"),
-        (MysqlSettings { database: "elsewhere".into(), ..settings(server) }, "mysql.database"),
+        (MysqlConfig { password: Secret::new("hunter2"), ..settings(server) }, "mysql.password"),
+        (MysqlConfig { database: "elsewhere".into(), ..settings(server) }, "mysql.database"),
         (
-            MysqlSettings {
+            MysqlConfig {
                 username: "root".into(),
-                password: String::new(),
+                password: Secret::default(),
                 database: "mysql".into(),
                 ..settings(server)
             },
@@ -114,7 +113,10 @@ fn faults_are_named(server: &Maria) {
         let why = why(wrong);
         assert!(why.contains(&here) && why.contains(says) && !why.contains("hunter2"), "{why}");
     }
-    let unknown = why(MysqlSettings { host: "no-such-host.invalid".into(), ..settings(server) });
+    let unknown = why(MysqlConfig {
+        at: HostPort { host: "no-such-host.invalid".into(), port: server.port },
+        ..settings(server)
+    });
     assert!(unknown.contains("no-such-host.invalid") && unknown.contains("mysql.host"), "{unknown}");
 }
 
@@ -127,8 +129,8 @@ fn a_mariadb_user_with_ed25519_may_log_in(server: &Maria) {
     ] {
         root.query_drop(statement).expect(statement);
     }
-    let modern = MysqlSettings { username: "modern".into(), ..settings(server) };
+    let modern = MysqlConfig { username: "modern".into(), ..settings(server) };
     assert_eq!(lookup(&MysqlMembers::new(modern.clone()), &["case"]), [["lower"]]);
-    let why = why(MysqlSettings { password: "hunter2".into(), ..modern });
+    let why = why(MysqlConfig { password: Secret::new("hunter2"), ..modern });
     assert!(why.contains("mysql.password"), "{why}");
 }

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use task_engine::edge::mysql::{MysqlMembers, MysqlSettings};
+use task_engine::config::{HostPort, MysqlConfig, Secret};
+use task_engine::edge::mysql::MysqlMembers;
 use task_engine::model::names::NameList;
 use task_engine::ports::mailbox::{FactSender, Mailbox, Wake, mailbox};
 use task_engine::ports::{Health, LookupError, Members};
@@ -54,17 +55,15 @@ impl Asker {
 fn lookups_wait_out_an_outage() {
     let mut server = Maria::start();
     server.add(&[("s", "u2"), ("s", "u1")]);
-    let settings = MysqlSettings {
-        host: "127.0.0.1".into(),
-        port: server.port,
+    let settings = MysqlConfig {
+        at: HostPort { host: "127.0.0.1".into(), port: server.port },
         username: "engine".into(),
-        password: "sesame".into(),
+        password: Secret::new("sesame"),
         database: "resonance".into(),
-        charset: "utf8mb4".into(),
         connect_timeout: Duration::from_secs(1),
-        read_timeout: READ_TIMEOUT,
-        write_timeout: READ_TIMEOUT,
-        max_lifetime: Duration::ZERO,
+        timeout: READ_TIMEOUT,
+        conn_max_lifetime: Duration::ZERO,
+        ..MysqlConfig::default()
     };
     let members = MysqlMembers::new(settings);
     let mut idle = members.open();

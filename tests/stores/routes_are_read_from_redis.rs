@@ -1,5 +1,6 @@
 //! Routes are what Redis holds: a gateway, nobody, or something that is no route; many asks at once keep their order.
 
+use task_engine::config::{RedisConfig, RouteCache, Secret};
 use task_engine::edge::redis::Config;
 use task_engine::model::limits::{MGET_KEYS, MGETS_IN_FLIGHT};
 use task_engine::ports::Health;
@@ -38,7 +39,7 @@ fn many_asks_at_once_are_answered_in_their_order() {
         stored.arg(key(user)).arg(format!(r#"{{"gateway_id":"gw-{number}"}}"#));
     }
     stored.exec(&mut client).expect("stored");
-    on_a_shard(Config { tracked: false, ..server.config() }, async |shard| {
+    on_a_shard(Config { cache: RouteCache::Off, ..server.config() }, async |shard| {
         let asks = 4 * MGETS_IN_FLIGHT as u64;
         let ask_of = |ask: u64| (0..MGET_KEYS).map(move |place| (ask as usize * 131 + place * 7) % 5_000);
         for ask in 0..asks {
@@ -60,15 +61,24 @@ fn the_database_and_the_password_of_the_configuration_are_used() {
     let mut client = server.client(":correct%20horse@");
     run(&mut client, &["SELECT", "3"]);
     connect(&mut client, "ann", "gw-3");
-    let config = Config { password: "correct horse".to_owned(), db: 3, ..server.config() };
+    let config = Config {
+        server: RedisConfig { password: Secret::new("correct horse"), db: 3, ..server.config().server },
+        ..server.config()
+    };
     on_a_shard(config, async |shard| {
         shard.ask(1, ["ann"]);
         assert_eq!(text(&shard.answer(1).await.expect("an answer")), ["gw-3"]);
         assert!(shard.port.is_tracking());
     });
-    on_a_shard(Config { password: "correct horse".to_owned(), db: 99, ..server.config() }, async |shard| {
-        shard.ask(1, ["ann"]);
-        let error = shard.answer(1).await.expect_err("no such database").to_string();
-        assert!(error.contains("DB index is out of range") && error.contains("redis.db"), "{error}");
-    });
+    on_a_shard(
+        Config {
+            server: RedisConfig { password: Secret::new("correct horse"), db: 99, ..server.config().server },
+            ..server.config()
+        },
+        async |shard| {
+            shard.ask(1, ["ann"]);
+            let error = shard.answer(1).await.expect_err("no such database").to_string();
+            assert!(error.contains("DB index is out of range") && error.contains("redis.db"), "{error}");
+        },
+    );
 }

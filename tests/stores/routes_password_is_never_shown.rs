@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
+use task_engine::config::{RedisConfig, Secret};
 use task_engine::edge::redis::Config;
 use task_engine::ports::LookupError;
 use testkit::redis_only::{Server, connect, on_a_shard, run, text};
@@ -32,7 +33,8 @@ fn told(server: &Server, password: &str) -> (String, String) {
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
-    let config = Config { password: password.to_owned(), ..server.config() };
+    let config =
+        Config { server: RedisConfig { password: Secret::new(password), ..server.config().server }, ..server.config() };
     let error = tracing::subscriber::with_default(subscriber, || {
         on_a_shard(config, async |shard| {
             shard.ask(1, ["ann"]);
@@ -70,22 +72,25 @@ fn a_password_set_later_is_asked_for() {
     let server = Server::start(&[]);
     let mut client = server.client("");
     connect(&mut client, "ann", "gw-1");
-    on_a_shard(Config { password: String::new(), ..server.config() }, async |shard| {
-        shard.ask(1, ["ann"]);
-        assert_eq!(text(&shard.answer(1).await.expect("an answer")), ["gw-1"]);
-        run(&mut client, &["CONFIG", "SET", "requirepass", SECRET]);
-        run(&mut client, &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-        assert!(matches!(shard.fact().await, task_engine::push::facts::Input::RoutesUnknown));
-        // The first refusal names the cut, later ones what the handshake found.
-        for ask in 2.. {
-            shard.ask(ask, ["ann"]);
-            let error = shard.answer(ask).await.expect_err("it wants a password").to_string();
-            if error.contains("NOAUTH") {
-                assert!(error.contains("redis.password is set"), "{error}");
-                break;
+    on_a_shard(
+        Config { server: RedisConfig { password: Secret::default(), ..server.config().server }, ..server.config() },
+        async |shard| {
+            shard.ask(1, ["ann"]);
+            assert_eq!(text(&shard.answer(1).await.expect("an answer")), ["gw-1"]);
+            run(&mut client, &["CONFIG", "SET", "requirepass", SECRET]);
+            run(&mut client, &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+            assert!(matches!(shard.fact().await, task_engine::push::facts::Input::RoutesUnknown));
+            // The first refusal names the cut, later ones what the handshake found.
+            for ask in 2.. {
+                shard.ask(ask, ["ann"]);
+                let error = shard.answer(ask).await.expect_err("it wants a password").to_string();
+                if error.contains("NOAUTH") {
+                    assert!(error.contains("redis.password is set"), "{error}");
+                    break;
+                }
+                assert!(ask < 1_000, "{error}");
+                glommio::timer::sleep(std::time::Duration::from_millis(10)).await;
             }
-            assert!(ask < 1_000, "{error}");
-            glommio::timer::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    });
+        },
+    );
 }

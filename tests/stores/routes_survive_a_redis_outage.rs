@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use task_engine::config::RedisConfig;
 use task_engine::edge::redis::Config;
 use task_engine::model::limits::MGETS_IN_FLIGHT;
 use task_engine::ports::{Health, LookupError};
@@ -52,7 +53,10 @@ fn not_there_at_the_start() {
 #[test]
 fn a_silent_server_is_noticed_by_its_answers() {
     let server = Server::start(&[]);
-    let config = Config { read_timeout: Duration::from_millis(300), ..server.config() };
+    let config = Config {
+        server: RedisConfig { read_timeout: Duration::from_millis(300), ..server.config().server },
+        ..server.config()
+    };
     on_a_shard(config, async |shard| {
         shard.ask(0, ["ann"]);
         shard.answer(0).await.expect("an answer");

@@ -7,11 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::source::{Source, parse, read};
 
 /// Circles that are still there, and why. The list may only get shorter, and so may each circle.
-const KNOWN: [(&[&str], &str); 4] = [
-    (
-        &["config::addresses", "config::kinds"],
-        "each parses for the other; plain parse functions are to stand below both",
-    ),
+const KNOWN: [(&[&str], &str); 3] = [
     (&["edge::mysql::inbox::proof", "edge::mysql::inbox::rows"], "the proof writes rows and the rows ask for a proof"),
     (
         &["edge::nats::jetstream", "edge::nats::keeper", "edge::nats::link", "edge::nats::watch"],

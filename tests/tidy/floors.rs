@@ -23,14 +23,8 @@ const FLOORS: [(&str, u8); 12] = [
 const BESIDE: [(&str, &str); 1] = [("config", "model")];
 
 /// Who may use a module of a higher floor: file, module, and why. The list may only get shorter.
-const EXCEPTIONS: [(&str, &str, &str); 2] = [
-    (
-        "src/edge/dead_letters/append_tests.rs",
-        "engine",
-        "a test takes the default settings that engine::adapters makes",
-    ),
-    ("src/ports/mailbox/wake.rs", "waker", "a stand-in of fuzz/interleavings, which compiles this file for loom"),
-];
+const EXCEPTIONS: [(&str, &str, &str); 1] =
+    [("src/ports/mailbox/wake.rs", "waker", "a stand-in of fuzz/interleavings, which compiles this file for loom")];
 
 fn floor(module: &str) -> Option<u8> {
     FLOORS.iter().find(|(name, _)| *name == module).map(|(_, floor)| *floor)

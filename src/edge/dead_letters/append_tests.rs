@@ -20,7 +20,9 @@ fn kept(name: u8, bytes: usize) -> StoredLetter {
 
 fn writer(folder: &std::path::Path, bytes_max: u64, needs_stream: bool) -> Writer {
     let path = folder.join("letters.jsonl");
-    let config = crate::config::Config::default();
+    let mut config = crate::config::Config::default();
+    config.dead_letters.path = path.clone();
+    config.consumer.mode = if needs_stream { ConsumerMode::JetStream } else { ConsumerMode::Core };
     Writer {
         stream: LetterStream::of("EVENTS"),
         file: LetterFile::new(&path, bytes_max),
@@ -28,7 +30,7 @@ fn writer(folder: &std::path::Path, bytes_max: u64, needs_stream: bool) -> Write
         file_failed_since: None,
         failed_since: HashMap::new(),
         unconfirmed: HashSet::new(),
-        settings: DeadLetterSettings { needs_stream, path, ..crate::engine::adapters::dead_letters_of(&config) },
+        settings: DeadLetterSettings::from(&config),
     }
 }
 

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::model::percent;
 use crate::ports::{DeadLetter, Origin};
 
 /// How much of the detail is kept, in bytes.
@@ -125,24 +126,9 @@ fn escape(text: &str) -> String {
     escaped
 }
 
+/// The text that was escaped; one that nobody escaped stays as it is.
 fn unescape(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('%') {
-        plain.push_str(before);
-        let byte = after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(u8::is_ascii);
-        match byte {
-            Some(byte) => {
-                plain.push(char::from(byte));
-                rest = &after[2..];
-            }
-            None => {
-                plain.push('%');
-                rest = after;
-            }
-        }
-    }
-    plain + rest
+    percent::decode(text).unwrap_or_else(|| text.to_owned())
 }
 
 /// At most so many bytes of a text, whole characters.
@@ -219,6 +205,14 @@ mod tests {
             assert_ne!(first, other);
         }
         assert!(first.starts_with("1-undecodable-") && key(b"a", None, None).starts_with("event-undecodable-"));
+    }
+
+    #[test]
+    fn a_letter_of_somebody_else_is_shown_as_it_is() {
+        for detail in ["50% %41", "%ff", "%"] {
+            let block = format!("NATS/1.0\r\nResonance-Detail: {detail}\r\n\r\n");
+            assert_eq!(StoredLetter::read(&block, Bytes::new()).detail, detail);
+        }
     }
 
     #[test]

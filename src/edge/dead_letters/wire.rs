@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::config::{NatsAuth, NatsServer};
+use crate::config::{NatsAuth, NatsConfig, NatsServer};
 
 /// The longest line of the protocol: an INFO names all servers of a cluster.
 const LINE_BYTES_MAX: usize = 1 << 20;
@@ -36,19 +36,6 @@ impl std::fmt::Display for WireError {
 }
 
 impl std::error::Error for WireError {}
-
-/// Where to connect, and as whom. Its `Debug` shows no secret.
-#[derive(Clone, Debug)]
-pub struct WireSettings {
-    /// The servers, tried in order.
-    pub servers: Vec<NatsServer>,
-    /// Who we are.
-    pub auth: NatsAuth,
-    /// The connection's name in the server's monitoring.
-    pub name: String,
-    /// How long a connect, or all answers of one call, may take.
-    pub timeout: Duration,
-}
 
 /// A message to be published.
 #[derive(Clone, Debug)]
@@ -127,10 +114,10 @@ impl Wire {
     ///
     /// # Errors
     /// What the last one said.
-    pub fn connect(settings: &WireSettings) -> Result<Self, WireError> {
+    pub fn connect(nats: &NatsConfig) -> Result<Self, WireError> {
         let mut last = WireError::Away("nats.url names no server".to_owned());
-        for server in &settings.servers {
-            match Self::to(server, settings) {
+        for server in &nats.servers {
+            match Self::to(server, nats) {
                 Ok(wire) => return Ok(wire),
                 Err(error) => last = error,
             }
@@ -138,17 +125,17 @@ impl Wire {
         Err(last)
     }
 
-    fn to(server: &NatsServer, settings: &WireSettings) -> Result<Self, WireError> {
+    fn to(server: &NatsServer, nats: &NatsConfig) -> Result<Self, WireError> {
         let place = server.at.to_string();
         if server.tls {
-            return Err(WireError::Refused(format!("NATS at {place}: TLS is not spoken to NATS here; use nats://")));
+            return Err(WireError::Refused(format!("NATS at {place}: TLS to NATS is not supported; use nats://")));
         }
         let check = "check nats.url and that the server runs";
         let away = |why: &dyn std::fmt::Display| WireError::Away(format!("NATS at {place}: {why}; {check}"));
         let addresses = (server.at.host.as_str(), server.at.port).to_socket_addrs().map_err(|error| away(&error))?;
         let mut stream = Err(away(&"the host name has no address"));
         for address in addresses {
-            stream = TcpStream::connect_timeout(&address, settings.timeout).map_err(|error| away(&error));
+            stream = TcpStream::connect_timeout(&address, nats.timeout).map_err(|error| away(&error));
             if stream.is_ok() {
                 break;
             }
@@ -163,29 +150,29 @@ impl Wire {
             server: place.clone(),
             inbox: format!("_INBOX.{random:016x}"),
             asked: 0,
-            timeout: settings.timeout,
+            timeout: nats.timeout,
             is_doubtful: false,
             max_payload: 0,
         };
-        wire.introduce(settings)?;
+        wire.introduce(nats)?;
         Ok(wire)
     }
 
-    fn introduce(&mut self, settings: &WireSettings) -> Result<(), WireError> {
+    fn introduce(&mut self, nats: &NatsConfig) -> Result<(), WireError> {
         let deadline = Instant::now() + self.timeout;
         let line = self.line(deadline)?;
         let info = line.strip_prefix("INFO ").and_then(|json| serde_json::from_str::<Info>(json).ok());
         let info = info.ok_or_else(|| self.away("the peer is not a NATS server"))?;
         if info.tls_required || !info.headers {
-            let why = if info.tls_required { "asks for TLS, which is not spoken here" } else { "takes no headers" };
+            let why = if info.tls_required { "asks for TLS, which is not supported" } else { "takes no headers" };
             return Err(WireError::Refused(format!("NATS at {} {why}", self.server)));
         }
         self.max_payload = info.max_payload;
         let mut hello = serde_json::json!({
             "verbose": false, "pedantic": false, "headers": true, "no_responders": true, "protocol": 1,
-            "lang": "rust", "version": env!("CARGO_PKG_VERSION"), "name": settings.name,
+            "lang": "rust", "version": env!("CARGO_PKG_VERSION"), "name": format!("{} dead letters", nats.name),
         });
-        match &settings.auth {
+        match &nats.auth {
             NatsAuth::None => {}
             NatsAuth::Token(token) => hello["auth_token"] = token.reveal().into(),
             NatsAuth::User { username, password } => {

@@ -7,6 +7,7 @@ use std::error::Error;
 
 use http::{HeaderMap, StatusCode, header};
 
+use crate::model::percent;
 use crate::push::facts::{CallError, StreamEnd};
 
 /// Characters kept of a message that a server wrote.
@@ -23,7 +24,7 @@ const UNAVAILABLE: i32 = 14;
 pub(super) fn of_trailers(headers: &HeaderMap) -> Option<CallError> {
     let code = headers.get("grpc-status")?.to_str().ok().and_then(|code| code.parse().ok()).unwrap_or(UNKNOWN);
     let message =
-        headers.get("grpc-message").map_or(String::new(), |message| plain(&percent_decoded(message.as_bytes())));
+        headers.get("grpc-message").map_or(String::new(), |message| plain(&percent::decode_lossy(message.as_bytes())));
     Some(CallError { code, message })
 }
 
@@ -116,25 +117,6 @@ pub(super) fn words(error: &dyn Error) -> String {
 
 fn plain(text: &str) -> String {
     text.chars().take(MESSAGE_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-fn percent_decoded(text: &[u8]) -> String {
-    let digit = |at: usize| text.get(at).and_then(|byte| (*byte as char).to_digit(16));
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut at = 0;
-    while at < text.len() {
-        match (text[at], digit(at + 1), digit(at + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                bytes.push((high * 16 + low) as u8);
-                at += 3;
-            }
-            (byte, ..) => {
-                bytes.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

@@ -10,8 +10,13 @@ use std::time::Duration;
 
 use mysql::{DriverError, Error, MySqlError};
 
-use super::MysqlSettings;
+use crate::config::MysqlConfig;
 use crate::ports::LookupError;
+
+/// Where it is, in words.
+pub(super) fn place_of(settings: &MysqlConfig) -> String {
+    format!("MySQL at {}:{}", settings.at.host, settings.at.port)
+}
 
 /// Why a query has no result.
 #[derive(Debug)]
@@ -105,9 +110,9 @@ impl Fault {
     }
 
     /// Says that a broken connection was in truth a timeout, by the time it took.
-    pub(super) fn after(self, took: Duration, settings: &MysqlSettings) -> Self {
+    pub(super) fn after(self, took: Duration, settings: &MysqlConfig) -> Self {
         match self {
-            Self::Broken(_) if took >= settings.read_timeout.min(settings.write_timeout) => Self::Silent(took),
+            Self::Broken(_) if took >= settings.timeout => Self::Silent(took),
             other => other,
         }
     }
@@ -150,9 +155,8 @@ impl Fault {
     }
 
     /// In words; `schema` says what to check when a table is not as expected.
-    pub(super) fn explain(self, settings: &MysqlSettings, schema: &str) -> LookupError {
-        let MysqlSettings { host, port, username, database, .. } = settings;
-        let place = format!("MySQL at {host}:{port}");
+    pub(super) fn explain(self, settings: &MysqlConfig, schema: &str) -> LookupError {
+        let (MysqlConfig { username, database, .. }, place) = (settings, place_of(settings));
         let away = |what: String, check: &str| LookupError::Unavailable(format!("{place} {what}; {check}"));
         match self {
             Self::NotReached(fault) => {
@@ -195,19 +199,14 @@ impl Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{HostPort, Secret};
 
-    fn settings() -> MysqlSettings {
-        MysqlSettings {
-            host: "db.example".into(),
-            port: 3307,
+    fn settings() -> MysqlConfig {
+        MysqlConfig {
+            at: HostPort { host: "db.example".into(), port: 3307 },
             username: "engine".into(),
-            password: "hunter2".into(),
-            database: "resonance".into(),
-            charset: String::new(),
-            connect_timeout: Duration::from_secs(3),
-            read_timeout: Duration::from_secs(5),
-            write_timeout: Duration::from_secs(5),
-            max_lifetime: Duration::from_secs(600),
+            password: Secret::new("hunter2"),
+            ..MysqlConfig::default()
         }
     }
 

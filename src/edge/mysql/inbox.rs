@@ -31,9 +31,9 @@ use self::proof::Trust;
 use self::rows::{Row, transaction};
 use self::suspects::Suspects;
 use self::walk::Walk;
-use super::MysqlSettings;
-use super::fault::Fault;
+use super::fault::{Fault, place_of};
 use super::live::Live;
+use crate::config::MysqlConfig;
 use crate::model::names::NameList;
 use crate::ports::{Inbox, InboxRows, InboxWriter, LookupError};
 
@@ -57,14 +57,14 @@ const PROBE_WRITE: &str = "INSERT INTO t_inbox (owner_username, session_id, msg_
 /// Where messages for users who could not be reached are remembered, in MySQL.
 #[derive(Clone)]
 pub struct MysqlInbox {
-    settings: MysqlSettings,
+    settings: MysqlConfig,
     /// Shared by all writers: what one found out the others need not.
     suspects: Arc<Suspects>,
 }
 
 impl MysqlInbox {
     /// The inbox on this server; connects when first used.
-    pub fn new(settings: MysqlSettings) -> Self {
+    pub fn new(settings: MysqlConfig) -> Self {
         Self { settings, suspects: Arc::default() }
     }
 }
@@ -77,14 +77,14 @@ impl fmt::Debug for MysqlInbox {
 
 impl Inbox for MysqlInbox {
     fn open(&self) -> Box<dyn InboxWriter> {
-        let limits = Limits::new(self.settings.read_timeout);
+        let limits = Limits::new(self.settings.timeout);
         Box::new(Writer {
             live: Live::new(self.settings.clone(), SCHEMA).for_writes(limits.patient.clone()),
             trust: Trust::default(),
             hasty: None,
             settings: self.settings.clone(),
             limits,
-            place: format!("MySQL at {}:{}", self.settings.host, self.settings.port),
+            place: place_of(&self.settings),
             suspects: self.suspects.clone(),
         })
     }
@@ -95,7 +95,7 @@ struct Writer {
     trust: Trust,
     /// A connection with a short patience of ours, while there are suspects at a server that ends nothing by itself.
     hasty: Option<Box<(Live, Trust)>>,
-    settings: MysqlSettings,
+    settings: MysqlConfig,
     limits: Limits,
     /// In words.
     place: String,
@@ -200,10 +200,8 @@ impl Limits {
     }
 
     /// Whose sessions give up at once, by themselves or by us.
-    fn hasty(&self, settings: &MysqlSettings) -> Live {
-        let timeout = |limit: Duration| limit.min(HASTY_LIMIT);
-        let (read_timeout, write_timeout) = (timeout(settings.read_timeout), timeout(settings.write_timeout));
-        let settings = MysqlSettings { read_timeout, write_timeout, ..settings.clone() };
+    fn hasty(&self, settings: &MysqlConfig) -> Live {
+        let settings = MysqlConfig { timeout: settings.timeout.min(HASTY_LIMIT), ..settings.clone() };
         Live::new(settings, SCHEMA).for_writes(self.careful.clone())
     }
 

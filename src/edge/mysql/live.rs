@@ -15,8 +15,8 @@ use crossbeam_channel::TryRecvError;
 use mysql::Conn;
 
 use self::opening::{Opened, Opener, Opening, Session};
-use super::MysqlSettings;
 use super::fault::Fault;
+use crate::config::MysqlConfig;
 use crate::ports::LookupError;
 use crate::telemetry::logging::warn_limited;
 
@@ -26,7 +26,7 @@ const REPLACE_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// One thread's connection.
 pub(super) struct Live {
-    settings: MysqlSettings,
+    settings: MysqlConfig,
     /// What to check when a table is not as expected.
     schema: &'static str,
     conn: Option<Conn>,
@@ -45,7 +45,7 @@ pub(super) struct Live {
 
 impl Live {
     /// Connects when first used.
-    pub(super) fn new(settings: MysqlSettings, schema: &'static str) -> Self {
+    pub(super) fn new(settings: MysqlConfig, schema: &'static str) -> Self {
         let opener = Opener::new(settings.clone(), None);
         Self {
             settings,
@@ -139,7 +139,8 @@ impl Live {
         match opening {
             Ok(opening) => self.opening = Some(opening),
             Err(fault) => {
-                let again = (self.settings.max_lifetime / 10).clamp(Duration::from_millis(100), REPLACE_AGAIN_AFTER);
+                let again =
+                    (self.settings.conn_max_lifetime / 10).clamp(Duration::from_millis(100), REPLACE_AGAIN_AFTER);
                 self.due = Some(Instant::now() + again);
                 let why = self.explain(fault);
                 warn_limited("mysql_not_replaced", format_args!("{why}; the connection that is open is used on"));
@@ -183,7 +184,7 @@ impl Live {
         self.session = session;
         self.number += 1;
         self.given_up = None;
-        self.due = due(self.settings.max_lifetime, Instant::now());
+        self.due = due(self.settings.conn_max_lifetime, Instant::now());
         conn
     }
 
@@ -196,7 +197,7 @@ impl Live {
 
     /// How long one step of an opening may take before another opening is begun in its stead.
     fn patience(&self) -> Duration {
-        self.settings.connect_timeout + self.settings.read_timeout
+        self.settings.connect_timeout + self.settings.timeout
     }
 
     fn give_up(&self, opening: Opening) -> Fault {
@@ -232,20 +233,8 @@ mod tests {
         assert_eq!(due(Duration::ZERO, now), None);
     }
 
-    fn settings(connect_timeout: Duration) -> MysqlSettings {
-        let timeout = Duration::from_millis(300);
-        MysqlSettings {
-            host: "db.example".into(),
-            port: 3306,
-            username: String::new(),
-            password: String::new(),
-            database: String::new(),
-            charset: String::new(),
-            connect_timeout,
-            read_timeout: timeout,
-            write_timeout: timeout,
-            max_lifetime: Duration::ZERO,
-        }
+    fn settings(connect_timeout: Duration) -> MysqlConfig {
+        MysqlConfig { connect_timeout, timeout: Duration::from_millis(300), ..MysqlConfig::default() }
     }
 
     /// What a silent name server, or a login that never ends, is to whoever waits.

@@ -10,7 +10,8 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 
 use super::fault::Fault;
-use super::{MysqlSettings, Reader, select};
+use super::{Reader, select};
+use crate::config::MysqlConfig;
 use crate::model::ids::SessionId;
 use crate::ports::LookupError;
 
@@ -49,8 +50,8 @@ impl Row {
 }
 
 /// A probe takes two queries at most: a table that hangs for both is not answered for in less.
-fn statement_limit(settings: &MysqlSettings) -> Duration {
-    settings.read_timeout / 2
+fn statement_limit(settings: &MysqlConfig) -> Duration {
+    settings.timeout / 2
 }
 
 impl Reader {

@@ -26,32 +26,7 @@ mod unreadable;
 mod usable;
 mod writer;
 
-use std::time::Duration;
-
 pub(super) use self::desk::{Desk, ReaderPlan};
 pub(super) use self::pulls::Terms;
 pub(super) use self::rights::is_of_probe;
 pub(super) use self::writer::Wanted;
-use super::Assignment;
-use crate::model::limits::JETSTREAM_PARTITION_WINDOW_MIN;
-
-/// How events are read from a stream.
-#[derive(Clone, Debug)]
-pub struct JetStreamSettings {
-    /// The stream; it must exist.
-    pub stream: String,
-    /// The durable consumer, or the beginning of the partitions' names; made when missing.
-    pub durable: String,
-    /// After this long without an ack or a report the server delivers an event again.
-    pub ack_wait: Duration,
-    /// Events out at once; with partitions each has its share, but at least
-    /// [`JETSTREAM_PARTITION_WINDOW_MIN`].
-    pub max_ack_pending: u32,
-}
-
-impl JetStreamSettings {
-    /// Events of one partition that may be out at once.
-    pub(super) fn window_of_a_partition(&self, partitions: u32) -> u32 {
-        (self.max_ack_pending / partitions.max(1)).max(JETSTREAM_PARTITION_WINDOW_MIN)
-    }
-}

@@ -17,12 +17,13 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::Shared;
 use super::jetstream::Desk;
 use super::link::{Ask, Feed, Link, LinkPlan, LinkState, OpenError, Progress, Subscriptions, Voices};
-use super::server::{Credentials, Server};
+use super::server;
 use super::watch::{Ended, Watch};
+use crate::config::{NatsAuth, NatsConfig, NatsServer};
 use crate::ports::{Health, Intake};
 use crate::telemetry::log_limiter::LogLimiter;
 
-/// The longest wait between tries, unless `reconnect_wait` is longer.
+/// The longest wait between tries, unless `nats.reconnect_delay` is longer.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// How long the server may take to work off our leaving.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
@@ -148,7 +149,7 @@ impl Keeper {
                 Err(why) => why,
             };
             self.waiting(why);
-            self.pause(backoff(self.shared.settings.reconnect_wait, tries));
+            self.pause(backoff(self.shared.nats.reconnect_delay, tries));
             tries += 1;
         }
         None
@@ -211,7 +212,7 @@ impl Keeper {
             };
             tries += 1;
             self.waiting(why);
-            self.pause_while_out(backoff(self.shared.settings.reconnect_wait, tries));
+            self.pause_while_out(backoff(self.shared.nats.reconnect_delay, tries));
         }
         if let Some(up) = up {
             up.subscriptions.give_up(&up.progress);
@@ -240,7 +241,7 @@ impl Keeper {
                 standing.subscriptions.give_up(&standing.progress);
             }
             if !self.stopping() {
-                self.pause(backoff(self.shared.settings.reconnect_wait, 1));
+                self.pause(backoff(self.shared.nats.reconnect_delay, 1));
             }
             if self.stopping() {
                 return;
@@ -292,13 +293,12 @@ impl Keeper {
         self.intake.report(self.reader, Health::Ready);
     }
 
-    /// The servers that answer, those with the first one's credentials; or what is wrong with all of them.
-    fn present(&self) -> Result<Vec<Server>, String> {
-        let timeout = self.shared.settings.connect_timeout;
-        let mut present: Vec<Server> = Vec::new();
-        let mut wrong = Vec::new();
-        for server in &self.shared.servers {
-            match server.probe(timeout) {
+    /// The servers that answer, or what is wrong with all of them.
+    fn present(&self) -> Result<Vec<NatsServer>, String> {
+        let nats = &self.shared.nats;
+        let (mut present, mut wrong) = (Vec::new(), Vec::new());
+        for server in &nats.servers {
+            match server::probe(&server.at, nats.timeout) {
                 Ok(()) => present.push(server.clone()),
                 Err(why) => wrong.push(why),
             }
@@ -306,25 +306,18 @@ impl Keeper {
                 return Err("stopping".to_owned());
             }
         }
-        let Some(first) = present.first() else { return Err(wrong.join("; ")) };
-        let credentials = first.credentials.clone();
-        present.retain(|server| server.credentials == credentials);
-        Ok(present)
+        if present.is_empty() { Err(wrong.join("; ")) } else { Ok(present) }
     }
 
     fn build(&self) -> Result<Up, String> {
-        let settings = &self.shared.settings;
-        let present = self.present()?;
-        let servers = present.iter().map(Server::to_string).collect::<Vec<_>>().join(", ");
-        let credentials = present[0].credentials.clone();
+        let nats = NatsConfig { servers: self.present()?, ..self.shared.nats.clone() };
+        let servers = nats.servers.iter().map(|server| server.at.to_string()).collect::<Vec<_>>().join(", ");
         let state = Arc::new(LinkState::new(self.nudge.clone()));
         let link = Link::open(LinkPlan {
-            servers: present,
+            nats,
             subjects: self.subjects.clone(),
-            queue_group: settings.queue_group.clone(),
+            queue_group: self.shared.consumer.queue_group.clone(),
             reader: self.reader,
-            reconnect_wait: settings.reconnect_wait,
-            write_timeout: settings.connect_timeout,
             state: state.clone(),
             intake: self.intake.clone(),
             voices: self.voices.clone(),
@@ -333,7 +326,7 @@ impl Keeper {
         .map_err(|error| format!("NATS: no thread could be started ({error})"))?;
         let subscriptions = match link.opened.recv_timeout(self.open_timeout()) {
             Ok(Ok(subscriptions)) => subscriptions,
-            Ok(Err(OpenError::Client(error))) => return Err(connect_words(&error, &servers, &credentials)),
+            Ok(Err(OpenError::Client(error))) => return Err(connect_words(&error, &servers, &self.shared.nats.auth)),
             Ok(Err(OpenError::Words(why))) => return Err(format!("NATS at {servers}: {why}")),
             Err(_) => return Err(format!("NATS at {servers}: did not finish connecting in time; check its load")),
         };
@@ -347,7 +340,7 @@ impl Keeper {
     }
 
     fn open_timeout(&self) -> Duration {
-        let timeout = self.shared.settings.connect_timeout * 2;
+        let timeout = self.shared.nats.timeout * 2;
         let consumers = self.desk.as_ref().map_or(0, |desk| desk.plan.consumers());
         timeout * (1 + consumers.div_ceil(PREPARED_AT_ONCE) as u32)
     }
@@ -394,9 +387,9 @@ impl Keeper {
 }
 
 /// What a failed connect means and what to check. The client's own words hold no secret, but a server may say what it was sent.
-fn connect_words(error: &io::Error, servers: &str, credentials: &Credentials) -> String {
-    let text = credentials.mask(&error.to_string());
-    let keys = credentials.keys();
+fn connect_words(error: &io::Error, servers: &str, auth: &NatsAuth) -> String {
+    let text = server::mask(auth, &error.to_string());
+    let keys = server::keys(auth);
     let lower = text.to_ascii_lowercase();
     if lower.contains("authorization violation") || lower.contains("authentication") {
         format!("NATS at {servers}: the login was refused; {keys}")

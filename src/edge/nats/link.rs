@@ -23,7 +23,8 @@ use nats::{Connection, Message, Subscription};
 
 use super::jetstream::connect::{self, Arrival, Opened};
 use super::jetstream::{Desk, Terms, Wanted, is_of_probe};
-use super::server::{Credentials, Server};
+use super::server;
+use crate::config::{NatsAuth, NatsConfig};
 use crate::model::limits::NATS_PENDING_MESSAGES;
 use crate::ports::Intake;
 use crate::ports::intake::DropReason;
@@ -95,14 +96,11 @@ impl LinkState {
 
 /// What a connection is opened with.
 pub(super) struct LinkPlan {
-    /// Servers that answered just now; all with the same credentials.
-    pub(super) servers: Vec<Server>,
+    /// The section of the configuration, with only the servers that answered just now.
+    pub(super) nats: NatsConfig,
     pub(super) subjects: Vec<String>,
     pub(super) queue_group: String,
     pub(super) reader: u16,
-    pub(super) reconnect_wait: Duration,
-    /// How long one write may block.
-    pub(super) write_timeout: Duration,
     pub(super) state: Arc<LinkState>,
     pub(super) intake: Intake,
     pub(super) voices: Arc<Voices>,
@@ -158,8 +156,8 @@ impl Link {
             let Some(connection) = connection else { return };
             for ask in asked {
                 let result = match ask {
-                    Ask::Pulse => connection.flush_timeout(plan.write_timeout),
-                    Ask::Leave => leave(&connection, plan.subscriptions(), plan.write_timeout),
+                    Ask::Pulse => connection.flush_timeout(plan.nats.timeout),
+                    Ask::Leave => leave(&connection, plan.subscriptions(), plan.nats.timeout),
                 };
                 if reply.send((ask, result)).is_err() {
                     return;
@@ -178,11 +176,11 @@ impl LinkPlan {
 }
 
 fn connect(plan: &LinkPlan) -> Result<(Connection, Subscriptions), OpenError> {
-    let urls: Vec<String> = plan.servers.iter().map(Server::url).collect();
+    let urls: Vec<String> = plan.nats.servers.iter().map(ToString::to_string).collect();
     let connection = options(plan).connect(urls.join(",")).map_err(OpenError::Client)?;
     if let Some(desk) = &plan.desk {
-        let opened = connect::open(&connection, desk, plan.write_timeout, &plan.state, &plan.intake)
-            .map_err(OpenError::Words)?;
+        let opened =
+            connect::open(&connection, desk, plan.nats.timeout, &plan.state, &plan.intake).map_err(OpenError::Words)?;
         return Ok((connection, Subscriptions { all: opened.inbox.iter().cloned().collect(), opened: Some(opened) }));
     }
     let all = subscribe(&connection, plan).map_err(OpenError::Client)?;
@@ -196,28 +194,27 @@ fn subscribe(connection: &Connection, plan: &LinkPlan) -> io::Result<Vec<Subscri
         subscription.set_message_limits(NATS_PENDING_MESSAGES);
         all.push(subscription);
     }
-    connection.flush_timeout(plan.write_timeout)?;
+    connection.flush_timeout(plan.nats.timeout)?;
     Ok(all)
 }
 
 /// Options that only say who we are.
-pub(super) fn plain_options(credentials: &Credentials) -> nats::Options {
-    match credentials {
-        Credentials::User { name, password } => nats::Options::with_user_pass(name, password),
-        Credentials::Token(token) => nats::Options::with_token(token),
-        Credentials::None => nats::Options::new(),
+pub(super) fn plain_options(auth: &NatsAuth) -> nats::Options {
+    match auth {
+        NatsAuth::User { username, password } => nats::Options::with_user_pass(username, password.reveal()),
+        NatsAuth::Token(token) => nats::Options::with_token(token.reveal()),
+        NatsAuth::None => nats::Options::new(),
     }
 }
 
 fn options(plan: &LinkPlan) -> nats::Options {
-    let options = plain_options(plan.servers.first().map_or(&Credentials::None, |server| &server.credentials));
-    let wait = plan.reconnect_wait;
+    let (options, wait) = (plain_options(&plan.nats.auth), plan.nats.reconnect_delay);
     let (lost, back, over, error) = (plan.state.clone(), plan.state.clone(), plan.state.clone(), plan.state.clone());
     let (intake, reader) = (plan.intake.clone(), plan.reader);
     let (voices, desk) = (plan.voices.clone(), plan.desk.clone());
-    let who = plan.servers.first().map_or_else(|| "the user".to_owned(), |server| server.credentials.who());
+    let who = server::who(&plan.nats.auth);
     options
-        .with_name(&format!("task-engine reader {reader}"))
+        .with_name(&format!("{} reader {reader}", plan.nats.name))
         .max_reconnects(None)
         .reconnect_buffer_size(PUBLISH_BUFFER)
         .reconnect_delay_callback(move |tries| {

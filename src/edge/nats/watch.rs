@@ -52,13 +52,13 @@ pub(super) struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     pub(super) fn new(keeper: &'a Keeper, up: &'a Up) -> Self {
-        let settings = &keeper.shared.settings;
-        let interval = settings.ping_interval.clamp(Duration::from_millis(10), PING_INTERVAL_MAX);
+        let nats = &keeper.shared.nats;
+        let interval = nats.ping_interval.clamp(Duration::from_millis(10), PING_INTERVAL_MAX);
         Self {
             keeper,
             up,
             interval,
-            deadline: interval * settings.max_pings_out.max(1),
+            deadline: interval * nats.max_pings_out.max(1),
             pulse: None,
             last_asked: Instant::now(),
             down_since: None,

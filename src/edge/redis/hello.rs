@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::ports::RouteQueue;
 
 use super::link::Link;
-use super::{Config, Lost};
+use super::{Config, Lost, ROUTE_KEY_PREFIX};
 
 /// The name shown by CLIENT LIST.
 const CLIENT_NAME: &str = "task-engine";
@@ -87,8 +87,8 @@ pub(super) async fn open<'a>(
 async fn greet(link: &mut Link<'_>, config: &Config) -> Result<Option<String>, Failure> {
     let mut hello = redis::cmd("HELLO");
     hello.arg(3);
-    if !config.password.is_empty() {
-        hello.arg("AUTH").arg("default").arg(&config.password);
+    if !config.server.password.is_empty() {
+        hello.arg("AUTH").arg("default").arg(config.server.password.reveal());
     }
     hello.arg("SETNAME").arg(CLIENT_NAME);
     match link.call(&hello).await? {
@@ -98,11 +98,11 @@ async fn greet(link: &mut Link<'_>, config: &Config) -> Result<Option<String>, F
         Err(text) => return Err(Failure::Refused(text)),
     }
     select(link, config).await?.map_err(Failure::Final)?;
-    if !config.tracked {
+    if !config.is_tracked() {
         return Ok(Some("tracking is off".to_owned()));
     }
     let mut tracking = redis::cmd("CLIENT");
-    tracking.arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX").arg(&config.key_prefix);
+    tracking.arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX").arg(ROUTE_KEY_PREFIX);
     match link.call(&tracking).await? {
         Ok(_) => Ok(None),
         Err(text) if is_not_ready(&text) => Err(Failure::Final(config.refused(&text))),
@@ -113,18 +113,18 @@ async fn greet(link: &mut Link<'_>, config: &Config) -> Result<Option<String>, F
 
 /// AUTH and the database. A server that wants a password says so at the latest at the first lookup.
 async fn greet_plainly(link: &mut Link<'_>, config: &Config) -> Result<(), Lost> {
-    if !config.password.is_empty() {
-        let auth = redis::cmd("AUTH").arg(&config.password).take();
+    if !config.server.password.is_empty() {
+        let auth = redis::cmd("AUTH").arg(config.server.password.reveal()).take();
         link.call(&auth).await?.map_err(|text| config.refused(&text))?;
     }
     select(link, config).await?
 }
 
 async fn select(link: &mut Link<'_>, config: &Config) -> Result<Result<(), Lost>, Lost> {
-    if config.db == 0 {
+    if config.server.db == 0 {
         return Ok(Ok(()));
     }
-    let select = redis::cmd("SELECT").arg(config.db).take();
+    let select = redis::cmd("SELECT").arg(config.server.db).take();
     Ok(link.call(&select).await?.map(drop).map_err(|text| config.refused(&text)))
 }
 

@@ -23,7 +23,7 @@ use crate::push::facts::AskNo;
 
 use super::replies::{Expected, Replies};
 use super::resp::Reader;
-use super::{Config, Lost, PROBE_EVERY};
+use super::{Config, Lost, PROBE_EVERY, ROUTE_KEY_PREFIX};
 
 /// Reads of one turn; then the shard's other tasks get theirs.
 const READS_A_TURN: usize = 8;
@@ -59,7 +59,7 @@ impl<'a> Link<'a> {
         addresses: &[SocketAddr],
         port: &'a RouteQueue,
     ) -> Result<Self, Lost> {
-        let stream = socket::connect(addresses, config.dial_timeout).await;
+        let stream = socket::connect(addresses, config.server.dial_timeout).await;
         let stream = stream
             .map_err(|error| config.lost(&socket::words(&error), "Redis runs there and that redis.addr is right"))?;
         Ok(Self {
@@ -147,7 +147,7 @@ impl<'a> Link<'a> {
     /// One command of the handshake and its reply: whether it is a map, or the server's words against it.
     pub(super) async fn call(&mut self, command: &Cmd) -> Result<Result<bool, String>, Lost> {
         command.write_packed_command(&mut self.out);
-        self.replies.expect(Instant::now() + self.config.read_timeout, Expected::Plain);
+        self.replies.expect(Instant::now() + self.config.server.read_timeout, Expected::Plain);
         loop {
             self.turn().await?;
             if let Some(reply) = self.replies.take_plain() {
@@ -194,10 +194,10 @@ impl<'a> Link<'a> {
             for user in users.iter() {
                 let mut key = self.command.writer_for_next_arg();
                 // Into memory: cannot fail.
-                let _ = key.write_all(self.config.key_prefix.as_bytes()).and_then(|()| key.write_all(user.as_bytes()));
+                let _ = key.write_all(ROUTE_KEY_PREFIX.as_bytes()).and_then(|()| key.write_all(user.as_bytes()));
             }
             self.command.write_packed_command(&mut self.out);
-            let due = *due.get_or_insert_with(|| Instant::now() + self.config.read_timeout);
+            let due = *due.get_or_insert_with(|| Instant::now() + self.config.server.read_timeout);
             self.replies.expect(due, expected);
         }
     }
@@ -254,7 +254,7 @@ impl<'a> Link<'a> {
 
     fn next_due(&self) -> Instant {
         let reply = self.replies.due().unwrap_or(self.heard + PROBE_EVERY);
-        let write = self.stalled.map(|since| since + self.config.write_timeout);
+        let write = self.stalled.map(|since| since + self.config.server.write_timeout);
         write.map_or(reply, |write| write.min(reply))
     }
 
@@ -262,10 +262,10 @@ impl<'a> Link<'a> {
     fn look_at_clock(&mut self) -> Result<(), Lost> {
         let now = Instant::now();
         if self.replies.due().is_some_and(|due| due <= now) {
-            return Err(self.overdue("no answer", self.config.read_timeout));
+            return Err(self.overdue("no answer", self.config.server.read_timeout));
         }
-        if self.stalled.is_some_and(|since| since + self.config.write_timeout <= now) {
-            return Err(self.overdue("takes no requests", self.config.write_timeout));
+        if self.stalled.is_some_and(|since| since + self.config.server.write_timeout <= now) {
+            return Err(self.overdue("takes no requests", self.config.server.write_timeout));
         }
         if self.serving && self.replies.outstanding() == 0 && self.heard + PROBE_EVERY <= now {
             // Not a PING: a proxy may answer that by itself.
@@ -278,7 +278,7 @@ impl<'a> Link<'a> {
     fn probe(&mut self) {
         let keys = self.replies.probe_keys();
         self.config.probe(keys).write_packed_command(&mut self.out);
-        self.replies.expect(Instant::now() + self.config.read_timeout, Expected::OwnProbe { keys });
+        self.replies.expect(Instant::now() + self.config.server.read_timeout, Expected::OwnProbe { keys });
     }
 
     fn overdue(&self, what: &str, limit: Duration) -> Lost {

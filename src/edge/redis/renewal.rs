@@ -45,9 +45,9 @@ pub(super) async fn successor<'a>(
     let mut greeted = Instant::now();
     loop {
         Timer::new(config.look_every).await;
-        let found = resolver.resolve(&config.addr.host, config.addr.port).await;
+        let found = resolver.resolve(&config.server.at.host, config.server.at.port).await;
         let has_moved = absence.looked(peer, &found);
-        let may_track = untracked && config.tracked && greeted.elapsed() >= config.hello_again;
+        let may_track = untracked && config.is_tracked() && greeted.elapsed() >= config.hello_again;
         if !has_moved && !may_track {
             continue;
         }
@@ -60,7 +60,7 @@ pub(super) async fn successor<'a>(
         match opened {
             Ok(link) if has_moved || link.untracked().is_none() => {
                 let why = if has_moved { "its name leads to another address" } else { "it can track routes now" };
-                tracing::info!(shard = %port.shard(), "redis {}: {why}: the connection is replaced", config.addr);
+                tracing::info!(shard = %port.shard(), "redis {}: {why}: the connection is replaced", config.server.at);
                 return link;
             }
             Ok(_) => {}

@@ -15,7 +15,7 @@ use crate::telemetry::log_limiter::LogLimiter;
 
 use super::resp::{Reader, Token};
 use super::route_json::push_route;
-use super::{Config, Lost, PROBE_KEYS, warn};
+use super::{Config, Lost, PROBE_KEYS, ROUTE_KEY_PREFIX, warn};
 
 /// A server that answered so many MGETs in a row with errors is not there; one alone may be that ask's fault.
 const REFUSALS_MAX: u32 = 2;
@@ -180,8 +180,7 @@ impl Replies {
             At::Keys { left } => {
                 if let Token::Bulk(key) = token {
                     // A name that is no UTF-8 is nobody's of ours: members come from a utf8mb4 column.
-                    let name =
-                        key.strip_prefix(config.key_prefix.as_bytes()).and_then(|name| str::from_utf8(name).ok());
+                    let name = key.strip_prefix(ROUTE_KEY_PREFIX.as_bytes()).and_then(|name| str::from_utf8(name).ok());
                     if let Some(name) = name {
                         port.changed(name);
                     }
@@ -262,7 +261,7 @@ impl Replies {
         if std::mem::take(&mut self.is_away) {
             port.report(Health::Ready);
             if std::mem::take(&mut self.is_warned) {
-                tracing::info!(shard = %port.shard(), "redis {}: answers route lookups again", config.addr);
+                tracing::info!(shard = %port.shard(), "redis {}: answers route lookups again", config.server.at);
             }
         }
     }
@@ -316,7 +315,7 @@ pub(super) fn refusal(text: &str, config: &Config) -> String {
         "NOPERM" => "check that the user may MGET all keys that begin with the prefix of routes",
         _ => "check that Redis server, and the proxy before it",
     };
-    format!("redis {}: {}; {check}", config.addr, config.masked(text))
+    format!("redis {}: {}; {check}", config.server.at, config.masked(text))
 }
 
 /// A server's own words, short enough for a log line.

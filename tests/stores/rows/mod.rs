@@ -12,14 +12,15 @@ use std::time::Duration;
 use loadtest::servers::Maria;
 use mysql::Conn;
 use mysql::prelude::Queryable;
-use task_engine::edge::mysql::{MysqlInbox, MysqlSettings};
+use task_engine::config::MysqlConfig;
+use task_engine::edge::mysql::MysqlInbox;
 use task_engine::model::names::NameList;
 use task_engine::ports::{Inbox, InboxWriter, LookupError};
 
 /// A lock is waited for a second at first.
-fn quick(server: &Maria) -> MysqlSettings {
+fn quick(server: &Maria) -> MysqlConfig {
     let limit = Duration::from_secs(4);
-    MysqlSettings { read_timeout: limit, write_timeout: limit, ..crate::inbox_support::settings(server) }
+    MysqlConfig { timeout: limit, ..crate::inbox_support::settings(server) }
 }
 
 fn writer(server: &Maria) -> Box<dyn InboxWriter> {

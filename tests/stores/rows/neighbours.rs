@@ -3,7 +3,8 @@
 
 use loadtest::servers::Maria;
 use mysql::prelude::Queryable;
-use task_engine::edge::mysql::{MysqlInbox, MysqlSettings};
+use task_engine::config::{HostPort, MysqlConfig};
+use task_engine::edge::mysql::MysqlInbox;
 use task_engine::ports::Inbox;
 
 use super::{do_all, names, quick, relay, writer};
@@ -114,7 +115,8 @@ fn the_number_of_affected_rows_is_no_proof() {
     do_all(&mut root, ["DROP TRIGGER touch", "DELETE FROM t_inbox"]);
     // Behind a proxy that logs in with CLIENT_FOUND_ROWS, a row that is there counts as a new one.
     let port = relay::to(server.port(), relay::counting_found_rows);
-    let mut writer = MysqlInbox::new(MysqlSettings { port, ..quick(&server) }).open();
+    let mut writer =
+        MysqlInbox::new(MysqlConfig { at: HostPort { host: "127.0.0.1".into(), port }, ..quick(&server) }).open();
     assert_eq!(writer.store(&[rows("s", 3, 1, ["bob"])]), [names([])]);
     assert_eq!(writer.store(&[rows("s", 4, 1, ["bob"])]), [names(["bob"])], "another message has the place");
     assert_eq!(writer.store(&[rows("s", 4, 1, ["BOB", "bob", "eve"])]), [names(["BOB", "bob"])]);

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use loadtest::servers::Maria;
 use mysql::prelude::Queryable;
-use task_engine::edge::mysql::{MysqlInbox, MysqlMembers, MysqlSettings};
+use task_engine::config::{HostPort, MysqlConfig};
+use task_engine::edge::mysql::{MysqlInbox, MysqlMembers};
 use task_engine::model::ids::SessionId;
 use task_engine::ports::{Inbox, InboxRows, InboxWriter, Members};
 
@@ -18,8 +19,9 @@ const SLOW_FOR_ONE: &str = "CREATE DEFINER = 'resonance'@'127.0.0.1' TRIGGER way
 const OURS_AT_WORK: &str =
     "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'resonance' AND command <> 'Sleep'";
 
-fn unlimited(server: &Maria) -> MysqlSettings {
-    MysqlSettings { port: relay::to(server.port(), relay::without_limits), ..quick(server) }
+fn unlimited(server: &Maria) -> MysqlConfig {
+    let port = relay::to(server.port(), relay::without_limits);
+    MysqlConfig { at: HostPort { host: "127.0.0.1".into(), port }, ..quick(server) }
 }
 
 fn writer(server: &Maria) -> Box<dyn InboxWriter> {
@@ -128,7 +130,7 @@ fn a_lookup_that_was_given_up_is_ended_in_the_server() {
         ],
     );
     let limit = Duration::from_secs(2);
-    let settings = MysqlSettings { read_timeout: limit, write_timeout: limit, ..unlimited(&server) };
+    let settings = MysqlConfig { timeout: limit, ..unlimited(&server) };
     let mut reader = MysqlMembers::new(settings).open();
     let (small, huge): (SessionId, SessionId) = ("small".into(), "huge".into());
     assert_eq!(reader.members(slice::from_ref(&small)).expect("an answer")[0].get(0), "ann");

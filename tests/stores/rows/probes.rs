@@ -2,7 +2,8 @@
 
 use loadtest::servers::Maria;
 use mysql::prelude::Queryable;
-use task_engine::edge::mysql::{MysqlInbox, MysqlSettings};
+use task_engine::config::{MysqlConfig, Secret};
+use task_engine::edge::mysql::MysqlInbox;
 use task_engine::ports::{Inbox, InboxRows};
 
 use super::{do_all, names, quick};
@@ -19,7 +20,7 @@ fn a_probe_is_as_near_to_a_write_as_it_gets() {
             "GRANT SELECT, INSERT, UPDATE ON resonance.t_inbox TO 'engine'@'%'",
         ],
     );
-    let settings = MysqlSettings { username: "engine".into(), password: "sesame".into(), ..quick(&server) };
+    let settings = MysqlConfig { username: "engine".into(), password: Secret::new("sesame"), ..quick(&server) };
     let mut writer = MysqlInbox::new(settings).open();
     let probe: InboxRows = rows::<&str>("", 0, 0, []);
     let alone = [probe.clone()];

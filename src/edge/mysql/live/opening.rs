@@ -21,7 +21,7 @@ use crossbeam_channel::{Receiver, bounded};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Error, OptsBuilder};
 
-use crate::edge::mysql::MysqlSettings;
+use crate::config::MysqlConfig;
 use crate::edge::mysql::fault::Fault;
 use crate::telemetry::logging::warn_limited;
 
@@ -112,7 +112,7 @@ impl Progress {
 
 impl Opener {
     /// `init` is what the sessions of a writer begin with, besides what all begin with.
-    pub(super) fn new(settings: MysqlSettings, init: Option<String>) -> Self {
+    pub(super) fn new(settings: MysqlConfig, init: Option<String>) -> Self {
         let first = Arc::new(AtomicUsize::new(0));
         let begin = first.clone();
         let open = move |progress: &Progress, given_up: Option<&Session>| {
@@ -176,9 +176,9 @@ impl Opening {
 
 /// Tries each address of the host: the client by itself stops at the first that fails. Together they get the time there is for
 /// a connect, so that one which is silent leaves the others theirs.
-fn connect(settings: &MysqlSettings, init: Option<&str>, progress: &Progress, first: usize) -> Result<Conn, Fault> {
+fn connect(settings: &MysqlConfig, init: Option<&str>, progress: &Progress, first: usize) -> Result<Conn, Fault> {
     let until = Instant::now() + settings.connect_timeout;
-    let names = (settings.host.as_str(), settings.port).to_socket_addrs().map_err(Fault::Unresolved)?;
+    let names = (settings.at.host.as_str(), settings.at.port).to_socket_addrs().map_err(Fault::Unresolved)?;
     let mut addresses: Vec<SocketAddr> = names.collect();
     let count = addresses.len();
     addresses.rotate_left(first % count.max(1));
@@ -191,12 +191,12 @@ fn connect(settings: &MysqlSettings, init: Option<&str>, progress: &Progress, fi
             .tcp_port(address.port())
             .prefer_socket(false)
             .user(Some(&settings.username))
-            .pass(Some(&settings.password))
+            .pass(Some(settings.password.reveal()))
             .db_name(Some(&settings.database).filter(|name| !name.is_empty()))
             .tcp_nodelay(true)
             .tcp_connect_timeout(Some(share.max(ADDRESS_MIN)))
-            .read_timeout(Some(settings.read_timeout))
-            .write_timeout(Some(settings.write_timeout))
+            .read_timeout(Some(settings.timeout))
+            .write_timeout(Some(settings.timeout))
             .stmt_cache_size(STATEMENTS_MAX)
             // A server that starts sessions without autocommit would show us the members of the first query for ever;
             // one whose mode is not strict would cut a name that is too long and store the rest.
@@ -219,8 +219,8 @@ fn who(conn: &mut Conn) -> Result<Option<Session>, Fault> {
 }
 
 /// Ends a session of ours in which a statement was given up; whether it is over.
-fn end(conn: &mut Conn, number: u64, settings: &MysqlSettings) -> Result<bool, Fault> {
-    let waited = settings.read_timeout.min(settings.write_timeout).as_secs() as i64;
+fn end(conn: &mut Conn, number: u64, settings: &MysqlConfig) -> Result<bool, Fault> {
+    let waited = settings.timeout.as_secs() as i64;
     // One that is so young is another's, after a restart. Of sessions in a trigger of another user's not all may see this.
     if conn.exec_first::<i64, _, _>(AT_WORK, (number,))?.is_some_and(|time| time + 1 < waited) {
         return Ok(true);

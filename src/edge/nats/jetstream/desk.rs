@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::flight::Flight;
-use super::{Assignment, JetStreamSettings};
+use crate::config::{Assignment, ConsumerConfig};
 use crate::model::ids::ShardId;
+use crate::model::limits::JETSTREAM_PARTITION_WINDOW_MIN;
 use crate::ports::{DeliveryTag, Origin, Settled};
 use crate::telemetry::log_limiter::LogLimiter;
 
@@ -44,32 +45,28 @@ pub(in crate::edge::nats) struct ReaderPlan {
 }
 
 impl ReaderPlan {
-    /// The plan of each reader.
-    pub(in crate::edge::nats) fn all(
-        settings: &JetStreamSettings,
-        topic: &str,
-        assignment: Assignment,
-        shards: u16,
-        partitions: u32,
-    ) -> Vec<Self> {
+    /// The plan of each reader. With partitions each has its share of the window, but at least
+    /// [`JETSTREAM_PARTITION_WINDOW_MIN`].
+    pub(in crate::edge::nats) fn all(config: &ConsumerConfig, shards: u16, partitions: u32) -> Vec<Self> {
+        let topic = &config.topic;
         let one = |reader, own, consumers, partitions, window| Self {
             reader,
             own,
-            stream: settings.stream.clone(),
+            stream: config.stream.clone(),
             consumers,
             partitions,
-            ack_wait: settings.ack_wait,
+            ack_wait: config.ack_wait,
             window,
         };
-        match assignment {
+        match config.assignment {
             Assignment::Queue => {
-                let consumer = ConsumerPlan { name: settings.durable.clone(), filter: topic.to_owned() };
-                vec![one(0, None, vec![consumer], (0, 1), settings.max_ack_pending.max(1))]
+                let consumer = ConsumerPlan { name: config.durable.clone(), filter: topic.clone() };
+                vec![one(0, None, vec![consumer], (0, 1), config.max_ack_pending.max(1))]
             }
             Assignment::Partitioned => {
-                let window = settings.window_of_a_partition(partitions);
+                let window = (config.max_ack_pending / partitions.max(1)).max(JETSTREAM_PARTITION_WINDOW_MIN);
                 let of = |partition| ConsumerPlan {
-                    name: format!("{}-{partition}", settings.durable),
+                    name: format!("{}-{partition}", config.durable),
                     filter: format!("{topic}.{partition}"),
                 };
                 let reader = |shard: u16| {

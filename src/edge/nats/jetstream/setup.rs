@@ -20,8 +20,9 @@ use super::desk::{ConsumerPlan, ReaderPlan};
 use super::prepare::{differences_of, wanted};
 use super::rights;
 use super::usable::{is_of_old_policy, remedy, unusable};
+use crate::config::{self, Assignment, ConsumerMode, NatsServer};
 use crate::edge::nats::link::plain_options;
-use crate::edge::nats::{Assignment, NatsSettings, NatsSource};
+use crate::edge::nats::{NatsSource, server};
 
 /// How long events stay in the stream: longer than any outage that is to be survived.
 pub const MAX_AGE: Duration = Duration::from_secs(72 * 3600);
@@ -40,13 +41,9 @@ const MAKE_PAUSE: Duration = Duration::from_secs(1);
 /// How long all of it may take.
 const DEADLINE: Duration = Duration::from_secs(300);
 
-/// What to set up, beside what the source's settings say.
+/// What to set up, beside what the configuration of the source says.
 #[derive(Clone, Debug)]
 pub struct SetupPlan {
-    /// The stream of the events; the dead letters' is named after it.
-    pub stream: String,
-    /// How many partitions there are.
-    pub partitions: u32,
     /// How long events stay in a stream that is made.
     pub max_age: Duration,
     /// On how many servers a stream that is made is kept.
@@ -64,7 +61,7 @@ pub fn dead_letter_stream(stream: &str) -> String {
 
 /// Sets up; each thing that was looked at is said in a line. False when something that exists cannot be used.
 ///
-/// Without `jetstream` in its settings (core NATS) only the dead-letter stream is set up, when there is JetStream.
+/// With `consumer.mode: core` only the dead-letter stream is set up, when there is JetStream.
 ///
 /// # Errors
 /// What is wrong and what to check, in words without secrets.
@@ -100,46 +97,40 @@ struct Setup<'a> {
 }
 
 fn run(source: &NatsSource, plan: &SetupPlan, say: &SyncSender<Told>) -> Result<bool, String> {
-    let settings = &source.shared.settings;
-    let mut wrong = Vec::new();
-    let mut present = Vec::new();
-    for server in &source.shared.servers {
-        match server.probe(settings.connect_timeout) {
-            Ok(()) => present.push(server.clone()),
-            Err(why) => wrong.push(why),
-        }
-    }
-    let Some(server) = present.first() else { return Err(wrong.join("; ")) };
+    let (nats, mut wrong) = (&source.shared.nats, Vec::new());
+    let is_there =
+        |server: &&NatsServer| server::probe(&server.at, nats.timeout).map_err(|why| wrong.push(why)).is_ok();
+    let Some(there) = nats.servers.iter().find(is_there) else { return Err(wrong.join("; ")) };
     let forbidden: Arc<std::sync::Mutex<Option<String>>> = Arc::default();
     let heard = forbidden.clone();
-    let options = plain_options(&server.credentials).with_name("task-engine setup").error_callback(move |problem| {
+    let options = plain_options(&nats.auth).with_name(&format!("{} setup", nats.name)).error_callback(move |problem| {
         let text = problem.to_string();
         if text.to_ascii_lowercase().contains("permissions violation") {
             *heard.lock().unwrap_or_else(|e| e.into_inner()) = Some(text);
         }
     });
     let connection = options
-        .connect(server.url())
-        .map_err(|error| format!("NATS at {server}: {error}; {}", server.credentials.keys()))?;
+        .connect(there.to_string())
+        .map_err(|error| format!("NATS at {}: {error}; {}", there.at, server::keys(&nats.auth)))?;
     let look = || forbidden.lock().unwrap_or_else(|e| e.into_inner()).clone();
-    let api = Api { connection: &connection, timeout: settings.connect_timeout, forbidden: &look };
+    let api = Api { connection: &connection, timeout: nats.timeout, forbidden: &look };
     let mut setup = Setup { api, plan, say, is_usable: true };
-    setup.all(settings).map_err(|why| format!("NATS at {server}: {why}"))?;
+    setup.all(&source.shared.consumer).map_err(|why| format!("NATS at {}: {why}", there.at))?;
     Ok(setup.is_usable)
 }
 
 impl Setup<'_> {
-    fn all(&mut self, settings: &NatsSettings) -> Result<(), String> {
-        let is_core = settings.jetstream.is_none();
+    fn all(&mut self, consumer: &config::ConsumerConfig) -> Result<(), String> {
+        let is_core = consumer.mode == ConsumerMode::Core;
         let mut readers = Vec::new();
-        if let Some(jetstream) = &settings.jetstream {
-            let subject = match settings.assignment {
-                Assignment::Queue => settings.topic.clone(),
-                Assignment::Partitioned => format!("{}.*", settings.topic),
+        if !is_core {
+            let subject = match consumer.assignment {
+                Assignment::Queue => consumer.topic.clone(),
+                Assignment::Partitioned => format!("{}.*", consumer.topic),
             };
-            let stream = self.stream_config(&self.plan.stream, vec![subject], self.plan.max_age, DUPLICATES);
+            let stream = self.stream_config(&consumer.stream, vec![subject], self.plan.max_age, DUPLICATES);
             let stands = self.stream(&stream).map_err(|error| error.to_string())?;
-            let plans = ReaderPlan::all(jetstream, &settings.topic, settings.assignment, 1, self.plan.partitions);
+            let plans = ReaderPlan::all(consumer, 1, consumer.partitions);
             // Consumers of a stream that does not take their subjects would never have anything to deliver.
             let is_stream_usable = self.is_usable;
             for plan in plans.iter().filter(|_| is_stream_usable) {
@@ -147,7 +138,7 @@ impl Setup<'_> {
             }
             readers = plans;
         }
-        let name = dead_letter_stream(&self.plan.stream);
+        let name = dead_letter_stream(&consumer.stream);
         let subjects = vec![format!("{name}.>")];
         let dead = self.stream_config(&name, subjects, DEAD_LETTER_MAX_AGE, DEAD_LETTER_DUPLICATES);
         match self.stream(&dead) {

@@ -1,0 +1,173 @@
+//! Settings that several keys decide together: fills them in, and finds what contradicts itself.
+
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use super::addresses::{Dsn, NatsAuth, NatsUrls};
+use super::plain::{jetstream_name, show_span};
+use super::read::Reading;
+use super::secret::Secret;
+use super::sections::{Config, ConsumerMode, EtcdConfig, MysqlConfig, NatsConfig};
+use super::value::Value;
+
+/// The configuration; what contradicts itself goes to the reading's mistakes.
+pub(super) fn build(reading: &mut Reading) -> Config {
+    let mut config = reading.fill();
+    mysql(reading, &mut config.mysql);
+    nats(reading, &mut config.nats);
+    etcd(reading, &config.etcd);
+    let durable = reading.text("consumer", "durable");
+    config.consumer.durable = if durable.is_empty() { config.consumer.queue_group.clone() } else { durable };
+    config.engine.cores = cores(reading, config.consumer.partitions);
+    check_times(reading, &config);
+    check_consumer(reading, &config);
+    config
+}
+
+impl Reading {
+    fn text(&self, section: &str, name: &str) -> String {
+        match self.value(section, name) {
+            Some(Value::Text(text)) => text,
+            _ => String::new(),
+        }
+    }
+}
+
+/// What the DSN says wins over the keys of its parts; its parameters do not win over keys.
+fn mysql(reading: &mut Reading, mysql: &mut MysqlConfig) {
+    let Some(Value::Dsn(dsn)) = reading.value("mysql", "dsn") else { return };
+    mysql.dsn_masked = dsn.masked();
+    let lost = ["host", "port", "username", "password", "database"];
+    let lost: Vec<_> = lost.into_iter().filter(|name| reading.is_written("mysql", name)).collect();
+    if !lost.is_empty() {
+        let what = format!("takes precedence; mysql.{} is ignored", lost.join(", mysql."));
+        reading.note(reading.place("mysql", "dsn"), "mysql.dsn", what);
+    }
+    let Dsn { username, password, server, database, connect_timeout, timeout, .. } = *dsn;
+    (mysql.at, mysql.username, mysql.password, mysql.database) = (server, username, password, database);
+    if !reading.is_written("mysql", "connect_timeout") {
+        mysql.connect_timeout = connect_timeout.unwrap_or(mysql.connect_timeout);
+    }
+    if !reading.is_written("mysql", "timeout") {
+        mysql.timeout = timeout.unwrap_or(mysql.timeout);
+    }
+}
+
+/// The servers, and who we are: by the URL, or else by the keys.
+fn nats(reading: &mut Reading, nats: &mut NatsConfig) {
+    let Some(Value::NatsUrls(urls)) = reading.value("nats", "url") else { return };
+    nats.url_masked = urls.masked();
+    let NatsUrls { servers, auth: in_url } = urls;
+    let auth = nats_auth(reading);
+    if in_url != NatsAuth::None && auth != NatsAuth::None && in_url != auth {
+        let what = "names a user or a token, which takes precedence over nats.username and nats.token".into();
+        reading.note(reading.place("nats", "url"), "nats.url", what);
+    }
+    nats.servers = servers;
+    nats.auth = if in_url == NatsAuth::None { auth } else { in_url };
+}
+
+/// What username, password and token say together.
+fn nats_auth(reading: &mut Reading) -> NatsAuth {
+    let secret = |name| Secret::new(&reading.text("nats", name));
+    let (username, password, token) = (reading.text("nats", "username"), secret("password"), secret("token"));
+    let has_user = !(username.is_empty() && password.is_empty());
+    if has_user && !token.is_empty() {
+        let what = "contradicts nats.username and nats.password; write the token or the user".into();
+        reading.mistake(reading.place("nats", "token"), "nats.token", what);
+    }
+    if username.is_empty() && !password.is_empty() && token.is_empty() {
+        let what = "needs nats.username; a token goes to nats.token".into();
+        reading.mistake(reading.place("nats", "password"), "nats.password", what);
+    }
+    match (username.is_empty(), token.is_empty()) {
+        (_, false) => NatsAuth::Token(token),
+        (false, true) => NatsAuth::User { username, password },
+        (true, true) => NatsAuth::None,
+    }
+}
+
+fn etcd(reading: &mut Reading, etcd: &EtcdConfig) {
+    if etcd.username.is_empty() && !etcd.password.is_empty() {
+        reading.mistake(reading.place("etcd", "password"), "etcd.password", "needs etcd.username".into());
+    }
+}
+
+/// `all` is every CPU this process may use, but not more than there are partitions: a shard beyond that is idle.
+fn cores(reading: &mut Reading, partitions: u32) -> u16 {
+    let most = u16::try_from(partitions).unwrap_or(u16::MAX);
+    let Some(Value::Cores(cores)) = reading.value("engine", "cores") else { return 1 };
+    let place = reading.place("engine", "cores");
+    match cores {
+        Some(cores) if cores > most => {
+            let what = format!(
+                "{cores} shards for {partitions} partitions leave some shards idle; raise consumer.partitions or lower engine.cores"
+            );
+            reading.mistake(place, "engine.cores", what);
+            cores
+        }
+        Some(cores) => cores,
+        None => {
+            let cpus = available_parallelism().map_or(1, |cpus| u16::try_from(cpus.get()).unwrap_or(u16::MAX));
+            if cpus > most {
+                let what = format!("all is {most} here, not {cpus}: consumer.partitions is {partitions}");
+                reading.note(place, "engine.cores", what);
+            }
+            cpus.min(most)
+        }
+    }
+}
+
+/// A stop must outlast a push, or a clean stop cuts what was allowed to wait.
+fn check_times(reading: &mut Reading, config: &Config) {
+    let (push, stop) = (config.gateway.delivery_timeout, config.engine.drain_timeout);
+    if push >= stop {
+        let (section, name) = if reading.is_written("gateway", "delivery_timeout") {
+            ("gateway", "delivery_timeout")
+        } else {
+            ("engine", "drain_timeout")
+        };
+        let (push, stop) = (show_span(push), show_span(stop));
+        let what = format!(
+            "a push may wait {push} and a stop {stop}; engine.drain_timeout must be longer than gateway.delivery_timeout"
+        );
+        reading.mistake(reading.place(section, name), &format!("{section}.{name}"), what);
+    }
+}
+
+/// What only JetStream reads, and what it needs.
+fn check_consumer(reading: &mut Reading, config: &Config) {
+    let consumer = &config.consumer;
+    if consumer.mode == ConsumerMode::Core {
+        for name in ["stream", "durable", "max_ack_pending"] {
+            if reading.is_written("consumer", name) {
+                let what = "has no effect with consumer.mode core".into();
+                reading.note(reading.place("consumer", name), &format!("consumer.{name}"), what);
+            }
+        }
+        return;
+    }
+    if jetstream_name(&consumer.durable).is_err() {
+        let what = "cannot be the durable consumer's name; set consumer.durable, without . * > / \\".into();
+        reading.mistake(reading.place("consumer", "queue_group"), "consumer.queue_group", what);
+    }
+    if consumer.ack_wait <= consumer.retry_interval {
+        let (wait, retry) = (show_span(consumer.ack_wait), show_span(consumer.retry_interval));
+        let what = format!(
+            "{wait} is not longer than consumer.retry_interval ({retry}): an event would be sent again before its own retry"
+        );
+        reading.mistake(reading.place("consumer", "ack_wait"), "consumer.ack_wait", what);
+    }
+    if consumer.ack_wait > Duration::from_secs(60) {
+        let what = format!(
+            "after a crash the next instance waits {} for the events of the one that is gone",
+            show_span(consumer.ack_wait)
+        );
+        reading.note(reading.place("consumer", "ack_wait"), "consumer.ack_wait", what);
+    }
+    if u64::from(consumer.max_ack_pending) < u64::from(config.engine.cores) {
+        let what =
+            format!("is below engine.cores ({}): some shards would never get events; raise it", config.engine.cores);
+        reading.mistake(reading.place("consumer", "max_ack_pending"), "consumer.max_ack_pending", what);
+    }
+}

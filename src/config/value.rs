@@ -1,0 +1,21 @@
+//! A checked value, on its way from what was written to the field that it fills.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::addresses::{Dsn, HostPort, NatsUrls};
+
+/// A value that its kind has checked.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value {
+    Text(String),
+    Bool(bool),
+    Count(u64),
+    Span(Duration),
+    /// None is all of them.
+    Cores(Option<u16>),
+    Hosts(Vec<HostPort>),
+    Dsn(Box<Dsn>),
+    NatsUrls(NatsUrls),
+    Listen(SocketAddr),
+}
