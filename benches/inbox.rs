@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use loadtest::servers::Maria;
+use harness::servers::Maria;
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 use task_engine::edge::mysql::{MysqlInbox, MysqlSettings};

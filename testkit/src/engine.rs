@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use etcd_client::Client;
-use loadtest::gateways::{Answer, Gateway, GatewayOptions, Log, Protocols, Record};
-use loadtest::servers::{Etcd, EtcdOptions, Maria, Nats, NatsAuth, NatsOptions, Redis, RedisOptions, free_ports};
+use harness::gateways::{Answer, Gateway, GatewayOptions, Log, Protocols, Record};
+use harness::servers::{Etcd, EtcdOptions, Maria, Nats, NatsAuth, NatsOptions, Redis, RedisOptions, free_ports};
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 use prost::Message;

@@ -15,7 +15,7 @@ on_both_servers! {
 }
 
 /// A server with a stream, and partition 1's consumer as earlier engines made it.
-fn old(version: NatsVersion) -> (loadtest::servers::Nats, NatsSettings, nats::Connection) {
+fn old(version: NatsVersion) -> (harness::servers::Nats, NatsSettings, nats::Connection) {
     let server = server(version);
     let settings = settings(&server, Assignment::Partitioned);
     let client = client(&server);

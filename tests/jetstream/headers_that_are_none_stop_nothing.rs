@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use crate::jetstream_support::{
     NatsVersion, Taking, client, consumer, event, numbers, on_both_servers, publish, ready, until,
 };
-use loadtest::servers::Nats;
+use harness::servers::Nats;
 use task_engine::edge::nats::Assignment;
 use task_engine::ports::Disposition;
 

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use loadtest::servers::NatsVersion;
-use loadtest::servers::{Nats, NatsOptions};
+pub use harness::servers::NatsVersion;
+use harness::servers::{Nats, NatsOptions};
 use serde_json::Value;
 use task_engine::edge::nats::jetstream::setup::{MAX_AGE, SetupPlan, setup};
 use task_engine::edge::nats::{Assignment, JetStreamSettings, NatsSettings, NatsSource};

@@ -1,6 +1,6 @@
 //! A link to NATS that is away for longer than ack_wait: the server delivers again what is still in hand.
 
-use loadtest::servers::NatsVersion;
+use harness::servers::NatsVersion;
 use task_engine::edge::nats::Assignment;
 use task_engine::ports::Disposition;
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use loadtest::servers::{Nats, NatsOptions};
+use harness::servers::{Nats, NatsOptions};
 use task_engine::edge::nats::{Assignment, NatsSettings};
 use task_engine::ports::{Disposition, Health};
 

@@ -7,7 +7,7 @@ use crate::jetstream_support::{
     NatsVersion, Taking, ask, client, consumer, numbers, on_both_servers, publish, ready, server, set_up, settings,
     until,
 };
-use loadtest::servers::{Nats, NatsOptions};
+use harness::servers::{Nats, NatsOptions};
 use task_engine::edge::nats::{Assignment, NatsSettings};
 use task_engine::ports::Disposition;
 
