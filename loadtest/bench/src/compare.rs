@@ -3,12 +3,13 @@
 
 use std::path::PathBuf;
 
+use harness::error::{Error, Result};
+use harness::workload::Workload;
+
 use crate::overrides::Overrides;
 use crate::report::{self, Compared};
 use crate::run::measure;
 use crate::trial::Setup;
-use harness::error::{Error, Result};
-use harness::workload::Workload;
 
 /// What may be chosen.
 #[derive(Clone, Debug, clap::Args)]

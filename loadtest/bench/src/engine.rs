@@ -11,12 +11,14 @@ mod stages;
 
 use std::time::Duration;
 
+use harness::error::Result;
+
 pub use self::counters::Counters;
 pub use self::embedded::Embedded;
 pub use self::process::{Places, Process, Ready, words_of};
 pub use self::stages::Stages;
+
 use crate::cost::{self, Cpu};
-use harness::error::Result;
 
 /// How long an engine may take to stop: more than its own drain timeout.
 const DEADLINE: Duration = Duration::from_secs(30);

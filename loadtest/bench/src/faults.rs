@@ -7,16 +7,19 @@
 
 mod act;
 mod confirm;
+mod course;
+mod namespace;
 mod scenario;
 mod stage;
 mod table;
 
 use std::path::PathBuf;
 
+use harness::error::{Error, Result};
+
 use self::scenario::{Act, Scenario};
 pub use self::table::FaultResult;
 use crate::trial::Assignment;
-use harness::error::{Error, Result};
 
 /// What may be chosen.
 #[derive(Clone, Debug, clap::Args)]
@@ -58,10 +61,10 @@ pub fn run(args: &FaultArgs) -> Result<bool> {
     }
     let chosen = chosen(&args.only)?;
     if chosen.iter().any(|scenario| matches!(scenario.act, Act::Partition)) {
-        act::check_filter()?;
+        namespace::check_filter()?;
     }
     if chosen.iter().any(|scenario| matches!(scenario.act, Act::Partition | Act::FullDisk)) {
-        act::enter_namespaces()?;
+        namespace::enter_namespaces()?;
     }
     let assignments = args.assignment.map_or(vec![Assignment::Queue, Assignment::Partitioned], |one| vec![one]);
     let total = chosen.len() * assignments.len();
@@ -69,7 +72,7 @@ pub fn run(args: &FaultArgs) -> Result<bool> {
     for scenario in chosen {
         for assignment in &assignments {
             eprintln!("[{}/{total}] {} ({})", results.len() + 1, scenario.name, crate::trial::word(assignment));
-            let result = stage::run(scenario, *assignment, args)?;
+            let result = course::run(scenario, *assignment, args)?;
             eprintln!("    {}", table::line(&result));
             results.push(result);
         }

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use task_engine::edge::memory::Publisher;
-
 use harness::clock;
 use harness::error::{Error, Result};
 use harness::publisher::{Identity, NatsPublisher, Subject};
 use harness::verdict::Verdict;
 use harness::workload::Load;
 use harness::world::World;
+use task_engine::edge::memory::Publisher;
 
 /// How often a closed loop that is full looks again.
 const ROOM_POLL: Duration = Duration::from_micros(200);

@@ -9,6 +9,9 @@ use std::time::SystemTime;
 
 use crate::result::Machine;
 
+/// How [`commit`] ends when the source had changes.
+pub(crate) const DIRTY: &str = "-dirty";
+
 /// The machine as it is now.
 pub fn machine() -> Machine {
     let field = |file: &str, name: &str| {
@@ -45,7 +48,7 @@ pub fn commit() -> String {
     let Some(commit) = said("git", &["rev-parse", "--short=12", "HEAD"]) else { return unknown() };
     // Runs write outside of the tree, so each change is one of the source.
     let changes = said("git", &["status", "--porcelain"]);
-    if changes.is_some() { commit + crate::record::DIRTY } else { commit }
+    if changes.is_some() { commit + DIRTY } else { commit }
 }
 
 /// Versions of the harness, of this build's own engine where it is what is driven, and of the servers.

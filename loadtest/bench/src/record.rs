@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 pub use self::line::Line;
 use harness::error::{Error, Result};
 
-/// How [`commit`](crate::machine::commit) ends when the source had changes.
-pub(crate) const DIRTY: &str = "-dirty";
+use crate::machine::DIRTY;
+
 const SUMMARY: &str = "summary.jsonl";
 
 /// What may be chosen.

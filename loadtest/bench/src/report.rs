@@ -6,11 +6,11 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use harness::error::Result;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::result::{Histograms, RunResult};
-use harness::error::Result;
 
 mod axes;
 mod compared;

@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use harness::verdict::VerdictCounts;
+use harness::workload::{SessionGroup, Workload};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::numbers;
-use harness::verdict::VerdictCounts;
-use harness::workload::{SessionGroup, Workload};
 
 /// Counts up when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;

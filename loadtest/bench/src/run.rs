@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use harness::error::{Error, Result};
+use harness::workload::{Load, Workload};
+
 use crate::live::Live;
 use crate::machine;
 use crate::overrides::Overrides;
@@ -10,8 +13,6 @@ use crate::report;
 use crate::result::{Figures, GroupFigures, Histograms, LatencyFigures, RunResult, SCHEMA};
 use crate::search::{self, Search};
 use crate::trial::{Drive, Phase, Setup, Trial, word};
-use harness::error::{Error, Result};
-use harness::workload::{Load, Workload};
 
 /// What may be chosen.
 #[derive(Clone, Debug, clap::Args)]

@@ -3,10 +3,11 @@
 //! Promises to show each step. Refuses to call a rate good that lost anything, was not kept by the publisher, or left
 //! more than a second's work undone.
 
-use crate::live::Live;
-use crate::trial::{Drive, Phase, Trial};
 use harness::error::{Error, Result};
 use harness::workload::Load;
+
+use crate::live::Live;
+use crate::trial::{Drive, Phase, Trial};
 
 /// The gap that is small enough: a tenth.
 const CLOSE_ENOUGH: f64 = 1.1;

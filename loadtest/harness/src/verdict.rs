@@ -17,7 +17,6 @@ use hdrhistogram::Histogram;
 
 use self::book::{Book, Came};
 pub use self::counts::VerdictCounts;
-pub use self::message::CONTENT_BYTES_MIN;
 use self::message::Messages;
 use crate::gateways::{Answer, Recorder, Seen};
 use crate::workload::How;

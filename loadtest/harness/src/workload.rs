@@ -7,6 +7,9 @@ mod named;
 
 use serde::{Deserialize, Serialize};
 
+/// The shortest content of a message, which says which message it is.
+pub const CONTENT_BYTES_MIN: usize = 48;
+
 /// A workload; the named ones are the files of `loadtest/workloads/`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

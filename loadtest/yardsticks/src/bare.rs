@@ -16,6 +16,7 @@ mod gateway;
 mod intake;
 mod preload;
 mod tables;
+mod wire;
 
 use std::cell::Cell;
 use std::fmt;
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 use futures_lite::future::yield_now;
 use glommio::{Latency, LocalExecutorBuilder, Shares};
+use harness::error::{Error, Result};
 use task_engine::config::{self, Config, ConsumerMode, Flags};
 use task_engine::edge::gateway::io::SpareBuffer;
 use task_engine::model::ids::ShardId;
@@ -40,7 +42,6 @@ use self::gateway::Gateway;
 use self::intake::Intake;
 use self::tables::Tables;
 use crate::page;
-use harness::error::{Error, Result};
 
 /// What one turn takes at the most: events, and bytes written for them.
 const TURN_EVENTS: usize = 512;

@@ -5,11 +5,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
+use harness::error::{Error, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio::sync::oneshot;
-
-use harness::error::{Error, Result};
 
 /// How long a visitor may take to ask and to read.
 const PATIENCE: Duration = Duration::from_secs(2);

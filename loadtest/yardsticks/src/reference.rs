@@ -12,6 +12,7 @@
 //! Refuses JetStream. A gateway that is full makes the sessions that need it wait, and in the end the reader, for at most
 //! `gateway.delivery_timeout`: that is the price of the plain way.
 
+mod delivery;
 mod gateway;
 mod intake;
 mod link;
@@ -20,7 +21,6 @@ mod registry;
 mod requests;
 mod routes;
 mod session;
-mod unary;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use harness::error::{Error, Result};
 use task_engine::config::{self, Config, ConsumerMode, Flags};
 use tokio::sync::oneshot;
 
@@ -36,7 +37,6 @@ use self::gateway::Gateways;
 use self::members::Members;
 use self::routes::Routes;
 use crate::page;
-use harness::error::{Error, Result};
 
 /// How long what is under way may take after a signal.
 const DRAIN: Duration = Duration::from_secs(20);

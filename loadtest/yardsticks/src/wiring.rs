@@ -6,13 +6,12 @@
 use std::borrow::Cow;
 
 use etcd_client::ConnectOptions;
+use harness::error::{Error, Result};
 use mysql::{Opts, OptsBuilder};
 use redis::{ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo};
 use serde_json::Value;
 use task_engine::config::Config;
 use task_engine::ports::Protocols;
-
-use harness::error::{Error, Result};
 
 /// What a user's name follows in the key of its route.
 pub(crate) const ROUTE_KEY_PREFIX: &str = "resonance:router:user:";

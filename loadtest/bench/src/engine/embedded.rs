@@ -1,12 +1,12 @@
 //! The engine inside this process, on embedded stores: needs no server, and its allocations can be counted.
 
+use harness::error::{Error, Result};
+use harness::world::Embedded as Stores;
 use task_engine::config::Config;
 use task_engine::edge::memory::{EmbeddedDeadLetters, EmbeddedInbox, EmbeddedSource, Publisher};
 
 use super::Stopped;
 use crate::cost;
-use harness::error::{Error, Result};
-use harness::world::Embedded as Stores;
 
 /// A running embedded engine.
 pub struct Embedded {

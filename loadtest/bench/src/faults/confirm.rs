@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream;
 use async_nats::{Client, ConnectOptions, HeaderMap};
 use futures_lite::StreamExt as _;
-use tokio::runtime::Runtime;
-
 use harness::error::{Error, Result};
+use tokio::runtime::Runtime;
 
 /// How long a confirmation may take before the event is tried again.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(1);

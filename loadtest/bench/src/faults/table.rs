@@ -4,9 +4,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use serde::Serialize;
-
 use harness::error::{Error, Result};
+use serde::Serialize;
 
 const MARK: &str = "<!-- faults -->";
 

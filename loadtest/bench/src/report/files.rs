@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use harness::error::{Error, Result};
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
@@ -15,7 +16,6 @@ use serde::Serialize;
 use super::compared::{self, Comparison};
 use super::{Compared, html};
 use crate::result::{Histograms, RunResult, SCHEMA};
-use harness::error::{Error, Result};
 
 const NANOS_A_MS: f64 = 1e6;
 /// What HdrHistogram's own tools use.

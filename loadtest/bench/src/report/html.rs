@@ -5,14 +5,15 @@
 
 use std::fmt::Display;
 
+use harness::error::Result;
+use harness::verdict::VerdictCounts;
+
 use super::Compared;
 use super::compared::{Comparison, Row, Spread};
 use super::plots::{self, Curve, SERIES};
 use super::tables;
 use crate::numbers::{compact, compact_count, count, rate, short};
 use crate::result::{Figures, Histograms, LatencyFigures, RunResult, SecondFigures};
-use harness::error::Result;
-use harness::verdict::VerdictCounts;
 
 /// A quantile and where a document has it.
 type At = (f64, fn(&RunResult) -> f64);

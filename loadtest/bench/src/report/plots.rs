@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use harness::error::{Error, Result};
 use hdrhistogram::Histogram;
 use plotters::chart::ChartContext;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
@@ -15,7 +16,6 @@ use super::axes::{LogAxis, nice_steps};
 use super::tables::shortened;
 use crate::numbers::{count, latency, percent, rate};
 use crate::result::{SecondFigures, StageFigures};
-use harness::error::{Error, Result};
 
 const WIDTH: u32 = 960;
 const HEIGHT: u32 = 360;

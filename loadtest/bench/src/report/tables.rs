@@ -2,12 +2,13 @@
 //!
 //! Promises plain text: whoever writes HTML escapes it.
 
+use harness::verdict::VerdictCounts;
+use harness::workload::{How, Load, SessionGroup, Workload};
+
 use super::Compared;
 use super::compared::Spread;
 use crate::numbers::{count, plural, rate, short};
 use crate::result::{Figures, Machine, RunResult};
-use harness::verdict::VerdictCounts;
-use harness::workload::{How, Load, SessionGroup, Workload};
 
 /// One line on the machine.
 pub fn machine(machine: &Machine) -> String {

@@ -2,6 +2,7 @@
 //!
 //! Promises plain text without control codes, good in a terminal and in the log of a CI.
 
+use harness::verdict::VerdictCounts;
 use hdrhistogram::Histogram;
 
 use super::Compared;
@@ -9,7 +10,6 @@ use super::compared::{self, Row, Spread};
 use super::tables;
 use crate::numbers::{count, latency, plural, rate, short};
 use crate::result::{LatencyFigures, RunResult};
-use harness::verdict::VerdictCounts;
 
 /// Rows of a latency histogram at most.
 const BARS: usize = 20;

@@ -4,13 +4,13 @@
 //! must have a row; of another nothing is demanded. Refuses to read while the engine runs: what it stores then would be
 //! missed.
 
+use harness::error::{Error, Result};
+use harness::servers::Maria;
+use harness::verdict::Verdict;
 use mysql::prelude::Queryable as _;
 use task_engine::edge::memory::EmbeddedInbox;
 
 use super::Trial;
-use harness::error::{Error, Result};
-use harness::servers::Maria;
-use harness::verdict::Verdict;
 
 /// The inbox of a trial's engine.
 pub(super) struct Inbox {

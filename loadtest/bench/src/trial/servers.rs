@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Assignment, Setup};
-use crate::engine::Ready;
 use harness::error::{Error, Result};
 use harness::servers::{Etcd, EtcdOptions, Maria, Nats, NatsOptions, Redis, RedisOptions, free_ports};
+
+use super::{Assignment, Setup};
+use crate::engine::Ready;
 
 pub(super) const TOPIC: &str = "resonance.push.event.v1";
 pub(super) const PARTITIONS: u32 = 64;

@@ -3,8 +3,9 @@
 
 use std::process::Command;
 
-use crate::engine_support::{Bed, Engine};
 use harness::gateways::Protocols;
+
+use crate::engine_support::{Bed, Engine};
 
 #[test]
 fn each_member_gets_each_message_once_and_in_order_and_the_rest_is_counted() {

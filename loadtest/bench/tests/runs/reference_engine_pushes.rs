@@ -1,8 +1,9 @@
 //! The reference engine on real servers: each event reaches each member's gateway once and in order, by each protocol, also
 //! when a user has moved; and a stop finishes what was read.
 
-use crate::engine_support::{Bed, Engine, SOON};
 use harness::gateways::{Behaviour, Gateway, GatewayOptions, Protocols};
+
+use crate::engine_support::{Bed, Engine, SOON};
 
 #[test]
 fn each_member_gets_each_message_once_and_in_order_by_each_protocol() {

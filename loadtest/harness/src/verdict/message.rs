@@ -6,12 +6,12 @@
 use std::io::Write as _;
 
 use crate::rng::Rng;
+use crate::workload::CONTENT_BYTES_MIN;
 
 const NUMBER: usize = 10;
 const INSTANT: usize = 20;
 const CHECKSUM: usize = 16;
-/// The content's length without padding.
-pub const CONTENT_BYTES_MIN: usize = NUMBER + 1 + INSTANT + 1 + CHECKSUM;
+const _: () = assert!(NUMBER + 1 + INSTANT + 1 + CHECKSUM == CONTENT_BYTES_MIN);
 /// Bytes of an event besides its content, about.
 const EVENT_REST_BYTES: usize = 96;
 const TEXT: u64 = 2;

@@ -2,9 +2,8 @@
 
 use task_engine::model::limits::EVENT_BYTES_MAX;
 
-use super::{How, Load, Misbehaving, Workload};
+use super::{CONTENT_BYTES_MIN, How, Load, Misbehaving, Workload};
 use crate::error::{Error, Result};
-use crate::verdict::CONTENT_BYTES_MIN;
 
 /// Listening sockets and threads' books: more gateways than this are no test but a mistake.
 const GATEWAYS_MAX: u32 = 10_000;

@@ -5,20 +5,24 @@ use std::time::Duration;
 
 use super::World;
 use crate::error::Result;
-use crate::gateways::{Behaviour, Gateway, GatewayOptions, Protocols};
-use crate::verdict::Verdict;
+use crate::gateways::{Behaviour, Gateway, GatewayOptions, Protocols, Recorder};
 use crate::workload::How;
 
 impl World {
-    /// Starts them all; the verdict is told of each push. `plain` ones are tonic's own; those that are slow or deaf are
+    /// Starts them all; `recorder` is told of each push. `plain` ones are tonic's own; those that are slow or deaf are
     /// plain in any case.
     ///
     /// # Errors
     /// When there are not enough ports.
-    pub fn start_gateways(&self, verdict: &Arc<Verdict>, protocols: Protocols, plain: bool) -> Result<Vec<Gateway>> {
+    pub fn start_gateways(
+        &self,
+        recorder: &Arc<impl Recorder>,
+        protocols: Protocols,
+        plain: bool,
+    ) -> Result<Vec<Gateway>> {
         let start = |gateway| {
             let (behaviour, must_be_plain) = self.behaviour_of(gateway);
-            let options = GatewayOptions::new(Self::gateway_name(gateway), verdict.clone());
+            let options = GatewayOptions::new(Self::gateway_name(gateway), recorder.clone());
             let options = options.protocols(protocols).behaviour(behaviour);
             Gateway::start(if plain || must_be_plain { options } else { options.fast() })
         };

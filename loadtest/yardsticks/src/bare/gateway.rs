@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use glommio::Task;
+use harness::error::{Error, Result};
 use http::{Request, header};
 use http_body::{Body, Frame};
 use hyper::client::conn::http2::{Builder, SendRequest};
@@ -22,7 +23,6 @@ use task_engine::edge::socket;
 use super::encode::{Encoder, Frames};
 use super::preload::Place;
 use super::tables::Group;
-use harness::error::{Error, Result};
 
 /// How long a gateway may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

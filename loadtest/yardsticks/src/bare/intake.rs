@@ -10,9 +10,8 @@ use std::thread;
 
 use atomic_waker::AtomicWaker;
 use crossbeam_channel::{Receiver, Select, Sender, bounded};
-use task_engine::config::{Assignment, Config, NatsAuth};
-
 use harness::error::{Error, Result};
+use task_engine::config::{Assignment, Config, NatsAuth};
 
 /// Messages that may wait in the client; what comes when it is full is dropped there, and counted.
 const UNREAD_MAX: usize = 1 << 20;

@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
 use etcd_client::{Client, GetOptions};
+use harness::error::{Error, Result};
 use mysql::prelude::Queryable as _;
 use task_engine::config::Config;
 use task_engine::ports::Protocols;
 
 use crate::wiring::{self, Etcd, Registration};
-use harness::error::{Error, Result};
 
 /// Keys in one MGET.
 const MGET_KEYS: usize = 1000;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::preload::World;
+use super::wire::put_varint;
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
@@ -65,7 +66,7 @@ impl Session {
         let group = &mut self.groups[at];
         self.places.insert(user.into(), (at, group.ends.len()));
         group.names.push(0x0a);
-        super::encode::put_varint(&mut group.names, user.len() as u64);
+        put_varint(&mut group.names, user.len() as u64);
         group.names.extend_from_slice(user);
         group.ends.push(group.names.len());
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::{ConnectOptions, Event, ServerAddr, Subscriber};
+use harness::error::{Error, Result};
 use prost::Message as _;
 use task_engine::config::{Assignment, NatsAuth};
 use task_engine::model::proto::event::PushEvent;
@@ -13,7 +14,6 @@ use tonic::codegen::tokio_stream::StreamExt as _;
 
 use super::session::Session;
 use super::{Engine, add};
-use harness::error::{Error, Result};
 
 /// Messages that may wait in the NATS client; what comes when it is full is dropped there, and counted.
 const UNREAD_MAX: usize = 1 << 20;

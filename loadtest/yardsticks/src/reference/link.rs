@@ -4,6 +4,8 @@
 //! Promises that every bundle it takes ends, at the latest some `gateway.delivery_timeout` after the gateway became
 //! unreachable or silent.
 
+mod unary;
+
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +20,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::gateway::{Address, Bundle, Gateway, Protocol, lock};
+use super::delivery::{Address, Bundle, Gateway, Protocol, lock};
 use super::requests::{Batches, Feed, Pushes, Source};
 use super::{Counts, add};
 
@@ -51,9 +53,9 @@ impl From<Status> for Over {
 /// See the [module](self).
 pub(super) struct Link {
     id: String,
-    pub feed: Arc<Mutex<Feed>>,
-    pub patience: Duration,
-    pub ends: Ends,
+    feed: Arc<Mutex<Feed>>,
+    patience: Duration,
+    ends: Ends,
     look: Interval,
     /// Of the first unanswered bundle: how many answers came, and how many of them were refusals and failures.
     answered: usize,

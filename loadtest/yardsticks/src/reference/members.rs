@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use harness::error::{Error, Result};
 use mysql::prelude::Queryable as _;
 use mysql::{Conn, Value};
 use task_engine::config::Config;
 use tokio::sync::{mpsc, oneshot};
 
-use super::routes::User;
+use super::delivery::User;
 use crate::wiring;
-use harness::error::{Error, Result};
 
 /// Connections, each with one query at a time.
 const CONNECTIONS: usize = 4;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{Client, EventType, GetOptions, KeyValue, WatchOptions};
+use harness::error::{Error, Result};
 use task_engine::config::Config;
 use task_engine::ports;
 
-use super::gateway::{Address, Gateways, Protocol};
+use super::delivery::{Address, Protocol};
+use super::gateway::Gateways;
 use crate::wiring::{Etcd, Registration};
-use harness::error::{Error, Result};
 
 /// The pause before a watch that ended is begun again.
 const PAUSE: Duration = Duration::from_millis(500);

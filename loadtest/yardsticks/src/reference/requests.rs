@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tonic::codegen::tokio_stream::Stream;
 
-use super::gateway::{Bundle, lock};
+use super::delivery::{Bundle, lock};
 
 /// A batch is not filled further with this many recipients, or this many bundles.
 const BATCH_MAX: (usize, usize) = (2048, 512);

@@ -3,18 +3,18 @@
 //! A route is kept for [`KEPT`], since the gateway itself says when a user is no longer there; that there is none is kept
 //! for [`OFFLINE_KEPT`], since nobody says when a user comes. With `routes.cache: off` nothing is kept.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use harness::error::{Error, Result};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client};
 use task_engine::config::{Config, RouteCache};
 
-use super::gateway::{Gateway, Gateways};
+use super::delivery::User;
+use super::gateway::Gateways;
 use crate::wiring;
-use harness::error::{Error, Result};
 
 /// How long a route is used before Redis is asked again.
 const KEPT: Duration = Duration::from_secs(10);
@@ -22,64 +22,6 @@ const KEPT: Duration = Duration::from_secs(10);
 const OFFLINE_KEPT: Duration = Duration::from_secs(1);
 /// Keys in one MGET.
 const MGET_KEYS: usize = 1000;
-
-/// A user, one value for all sessions.
-pub(super) struct User {
-    /// The username.
-    pub name: Bytes,
-    route: Mutex<Route>,
-}
-
-#[derive(Default)]
-struct Route {
-    gateway: Option<Arc<Gateway>>,
-    /// Before the first lookup and after a refusal: none.
-    fresh_until: Option<Instant>,
-    /// The number of its last change; see [`Routes::changes`].
-    changed: u64,
-}
-
-/// What is known of a user's route.
-pub(super) enum Known {
-    /// Ask Redis first.
-    Stale,
-    /// Connected there (`None`: offline), since this change.
-    Fresh(Option<Arc<Gateway>>, u64),
-}
-
-impl User {
-    /// A user whose route is not known yet.
-    pub fn new(name: Bytes) -> Self {
-        Self { name, route: Mutex::default() }
-    }
-
-    /// The route, when it may be used now.
-    pub fn route(&self, now: Instant) -> Known {
-        let route = self.lock();
-        match route.fresh_until {
-            Some(until) if until > now => Known::Fresh(route.gateway.clone(), route.changed),
-            _ => Known::Stale,
-        }
-    }
-
-    /// The route as it was last heard, however old, and its last change.
-    pub fn last_route(&self) -> (Option<Arc<Gateway>>, u64) {
-        let route = self.lock();
-        (route.gateway.clone(), route.changed)
-    }
-
-    /// The user is not connected to this gateway: if that is what the route says, Redis is to be asked.
-    pub fn is_not_at(&self, gateway: &Arc<Gateway>) {
-        let mut route = self.lock();
-        if route.gateway.as_ref().is_some_and(|known| Arc::ptr_eq(known, gateway)) {
-            route.fresh_until = None;
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Route> {
-        self.route.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// The way to the routes.
 pub(super) struct Routes {
@@ -139,24 +81,12 @@ impl Routes {
             };
             let now = Instant::now();
             for (user, value) in users.iter().zip(&values) {
-                self.put(user, value.as_deref().and_then(wiring::gateway_of_route).map(|id| gateways.get(&id)), now);
+                let gateway = value.as_deref().and_then(wiring::gateway_of_route).map(|id| gateways.get(&id));
+                let kept = self.kept[usize::from(gateway.is_none())];
+                user.set_route(gateway, now + kept, &self.changes);
             }
         }
         Ok(())
-    }
-
-    fn put(&self, user: &User, gateway: Option<Arc<Gateway>>, now: Instant) {
-        let [kept, offline_kept] = self.kept;
-        let mut route = user.lock();
-        let is_same = match (&route.gateway, &gateway) {
-            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
-            (old, new) => old.is_none() && new.is_none(),
-        };
-        if !is_same {
-            route.changed = self.changes.fetch_add(1, Ordering::SeqCst) + 1;
-        }
-        route.fresh_until = Some(now + if gateway.is_some() { kept } else { offline_kept });
-        route.gateway = gateway;
     }
 
     async fn connection(&self) -> Result<MultiplexedConnection> {

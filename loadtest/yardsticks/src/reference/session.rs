@@ -8,16 +8,15 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use harness::error::Result;
 use prost::Message as _;
 use task_engine::model::ids::Partition;
 use task_engine::model::proto::event::PushEvent;
 use task_engine::model::proto::gateway::{PushMessage, SessionMeta};
 use tokio::sync::{mpsc, oneshot};
 
-use super::gateway::{Bundle, Flight, Gateway, Message, Refused};
-use super::routes::{Known, User};
+use super::delivery::{Bundle, Flight, Gateway, Known, LANES, Message, Refused, User};
 use super::{Engine, add};
-use harness::error::Result;
 
 /// Events of one session that may be unanswered.
 pub(super) const FLYING_MAX: usize = 256;
@@ -302,7 +301,7 @@ async fn patiently<T, F: Future<Output = Result<T>>>(engine: &Engine, mut work: 
 
 fn message_of(event: PushEvent) -> Message {
     let has_meta = !event.session_name.is_empty() || event.session_type != 0;
-    let lane = Partition::of(event.session_id.as_bytes(), super::unary::LANES as u32).0 as usize;
+    let lane = Partition::of(event.session_id.as_bytes(), LANES as u32).0 as usize;
     let message = PushMessage {
         msg_id: event.msg_id,
         seq_id: event.seq_id,

@@ -12,13 +12,11 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
-use super::add;
-use super::gateway::{Address, Bundle, lock};
-use super::link::{Ends, Link, Over, path};
-use super::requests::RawPushMany;
+use super::{Ends, Link, Over, path};
+use crate::reference::add;
+use crate::reference::delivery::{Address, Bundle, LANES, lock};
+use crate::reference::requests::RawPushMany;
 
-/// Calls that one gateway may have open.
-pub(super) const LANES: usize = 32;
 /// The pause before a call is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
 
