@@ -1,7 +1,7 @@
 //! Refused logins and subscriptions are said in words that name the keys to look at, never a secret; right ones work.
 #![allow(deprecated)]
 
-use crate::intake_support::{Server, Taking};
+use crate::intake_support::{Server, started};
 use task_engine::edge::nats::NatsSettings;
 
 #[test]
@@ -12,15 +12,15 @@ fn a_wrong_password_is_said_without_it() {
         password: password.into(),
         ..server.settings()
     };
-    let wrong = Taking::start(login("engine", "wr0ng-s3cret"), 1, None);
+    let wrong = started(login("engine", "wr0ng-s3cret"), 1);
     let said = wrong.until_waiting(&[&server.address(), "login was refused", "nats.password"]);
     assert!(!said.contains("s3cret") && !said.contains("r1ght"), "{said}");
-    let none = Taking::start(server.settings(), 1, None);
+    let none = started(server.settings(), 1);
     none.until_waiting(&["login was refused", "set nats.username"]);
-    let right = Taking::start(login("engine", "r1ght@pass"), 1, None);
+    let right = started(login("engine", "r1ght@pass"), 1);
     right.until_ready();
     let in_url = NatsSettings { url: format!("engine:r1ght%40pass@{}", server.address()), ..server.settings() };
-    let in_url = Taking::start(in_url, 1, None);
+    let in_url = started(in_url, 1);
     in_url.until_ready();
     for taking in [wrong, none, right, in_url] {
         taking.source.stop();
@@ -30,10 +30,10 @@ fn a_wrong_password_is_said_without_it() {
 #[test]
 fn a_wrong_token_is_said_without_it() {
     let server = Server::start(&["--auth", "r1ght-token"]);
-    let wrong = Taking::start(NatsSettings { token: "wr0ng-token".into(), ..server.settings() }, 1, None);
+    let wrong = started(NatsSettings { token: "wr0ng-token".into(), ..server.settings() }, 1);
     let said = wrong.until_waiting(&["login was refused", "nats.token"]);
     assert!(!said.contains("wr0ng"), "{said}");
-    let right = Taking::start(NatsSettings { token: "r1ght-token".into(), ..server.settings() }, 1, None);
+    let right = started(NatsSettings { token: "r1ght-token".into(), ..server.settings() }, 1);
     right.until_ready();
     wrong.source.stop();
     right.source.stop();
@@ -52,10 +52,10 @@ fn a_forbidden_topic_is_said() {
         topic: topic.into(),
         ..server.settings()
     };
-    let forbidden = Taking::start(login("events"), 1, None);
+    let forbidden = started(login("events"), 1);
     forbidden.until_waiting(&["Permissions Violation", "events", "check the user's permissions"]);
     // Leaving publishes to nobody: a user that may not do that leaves all the same.
-    let allowed = Taking::start(login("other.events"), 1, None);
+    let allowed = started(login("other.events"), 1);
     allowed.until_ready();
     let started = std::time::Instant::now();
     allowed.source.stop();

@@ -7,7 +7,7 @@ use harness::servers::{Nats, NatsOptions};
 use task_engine::edge::nats::{Assignment, NatsSettings};
 use task_engine::ports::{Disposition, Health};
 
-use crate::jetstream_support::{NatsVersion, Taking, consumer, on_both_servers, publish, set_up, settings, until};
+use crate::jetstream_support::{NatsVersion, consumer, on_both_servers, publish, set_up, settings, started, until};
 
 on_both_servers! {
     who_may_not_acknowledge_takes_nothing
@@ -40,7 +40,7 @@ fn with_rights(version: NatsVersion, publish: &str) -> (Nats, NatsSettings, nats
 fn takes_nothing(version: NatsVersion, rights: &str, words: &[&str]) {
     let (_server, engine, client) = with_rights(version, rights);
     publish(&client, "events", "s", 0..5);
-    let taking = Taking::start(&engine, 1);
+    let taking = started(&engine, 1);
     let said = taking.until_waiting(words);
     assert!(!said.contains("s3cret"), "{said}");
     for _ in 0..300 {
@@ -70,7 +70,7 @@ fn narrow_rights_are_enough(version: NatsVersion) {
         "$JS.API.CONSUMER.MSG.NEXT.STREAM.engine", "$JS.ACK.STREAM.engine.*.*.*.*.*"] }"#;
     let (_server, engine, client) = with_rights(version, rights);
     publish(&client, "events", "s", 0..3);
-    let taking = Taking::start(&engine, 1);
+    let taking = started(&engine, 1);
     let events = taking.take_many(3);
     taking.until_ready();
     taking.settle(&events, Disposition::Ack);
@@ -93,7 +93,7 @@ fn a_right_that_is_taken_away_ends_the_pulls_until_it_is_back(version: NatsVersi
         let pid = server.pid().expect("it runs").to_string();
         assert!(std::process::Command::new("kill").args(["-HUP", &pid]).status().expect("kill runs").success());
     };
-    let taking = Taking::start(&engine, 1);
+    let taking = started(&engine, 1);
     taking.until_ready();
     publish(&client, "events", "s", 0..3);
     let events = taking.take_many(3);

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod error;
 pub mod gateways;
 pub mod moves;
+pub mod pages;
 pub mod publisher;
 pub mod rng;
 pub mod servers;

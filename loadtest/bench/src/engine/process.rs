@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{DEADLINE, Stopped, counters, stages};
-use crate::cost::{self, Cpu};
 use harness::error::{Error, Result};
+use harness::pages::{self, Page};
 use harness::servers::{self, READY_EVERY};
+
+use super::{DEADLINE, Stopped, counters};
+use crate::cost::{self, Cpu};
 
 /// How the harness knows that an engine is ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -55,7 +57,7 @@ pub struct Process {
 impl Process {
     /// The sum of a counter of its page /metrics over all labels; nothing when it has no such page.
     pub fn counter(&self, name: &str) -> Option<u64> {
-        let page = String::from_utf8(stages::get(self.admin_port, "/metrics")?).ok()?;
+        let page = pages::get(self.admin_port, "/metrics").and_then(Page::ok)?;
         Some(counters::sum(&page, name).unwrap_or(0))
     }
 
@@ -87,7 +89,7 @@ impl Process {
         let until = Instant::now() + places.ready_timeout;
         loop {
             let is_ready = match places.ready {
-                Ready::Readyz => stages::get(places.admin_port, "/readyz").is_some(),
+                Ready::Readyz => pages::get(places.admin_port, "/readyz").and_then(Page::ok).is_some(),
                 Ready::Subscribed => is_subscribed(places),
             };
             if is_ready {
@@ -218,8 +220,8 @@ fn filled_in(word: &str, places: &Places<'_>) -> String {
 fn awaited(places: &Places<'_>) -> String {
     match places.ready {
         Ready::Readyz => {
-            let verbose = stages::get_any(places.admin_port, "/readyz?verbose");
-            let said = verbose.map_or("nobody listens there".to_owned(), |body| format!("it says: {body}"));
+            let verbose = pages::get(places.admin_port, "/readyz?verbose");
+            let said = verbose.map_or("nobody listens there".to_owned(), |page| format!("it says: {}", page.body));
             format!(
                 "GET http://127.0.0.1:{}/readyz to answer 200 ({said}); an engine without that page needs --ready subscribed",
                 places.admin_port
@@ -231,7 +233,8 @@ fn awaited(places: &Places<'_>) -> String {
 
 fn is_subscribed(places: &Places<'_>) -> bool {
     let path = format!("/subsz?subs=1&test={}", places.topic);
-    let page = stages::get(places.nats_pages, &path).and_then(|body| serde_json::from_slice(&body).ok());
+    let page = pages::get(places.nats_pages, &path).and_then(Page::ok);
+    let page = page.and_then(|body| serde_json::from_str(&body).ok());
     page.is_some_and(|page: serde_json::Value| page["total"].as_u64().is_some_and(|total| total > 0))
 }
 

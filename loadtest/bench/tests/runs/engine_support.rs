@@ -1,13 +1,13 @@
 //! Real servers, gateways, and one of this program's own engines on them.
 #![allow(dead_code)] // each test has its own need of it
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use harness::gateways::{Answer, Gateway, GatewayOptions, Log, Protocols};
+use harness::pages;
 use harness::publisher::NatsPublisher;
 use harness::servers::{Etcd, EtcdOptions, Maria, Nats, NatsOptions, Redis, RedisOptions, free_ports};
 use mysql::prelude::Queryable as _;
@@ -174,11 +174,5 @@ impl Drop for Engine {
 }
 
 fn is_ready(port: u16) -> bool {
-    let ask = || -> std::io::Result<String> {
-        let mut socket = TcpStream::connect(("127.0.0.1", port))?;
-        socket.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).map(|_| answer)
-    };
-    ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    pages::get(port, "/readyz").is_some_and(|page| page.status == 200)
 }
