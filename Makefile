@@ -32,7 +32,7 @@ models: ## every order of two threads at the seqlock and at the mailbox's wake (
 
 deny: ## licenses, sources, crates that are there twice (ARGS=advisories asks GitHub for known vulnerabilities)
 	@scripts/install-cargo-deny
-	.servers/cargo-deny --locked check $(or $(ARGS),bans licenses sources)
+	.servers/cargo-deny --workspace --locked check $(or $(ARGS),bans licenses sources)
 
 lint: ## format and clippy, warnings are errors
 	$(CARGO) fmt --all --check

@@ -7,10 +7,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use loadtest::servers::Maria;
+use harness::servers::Maria;
 use mysql::prelude::Queryable;
-use mysql::{Conn, OptsBuilder};
-use task_engine::config::{HostPort, MysqlConfig, Secret};
 use task_engine::edge::mysql::MysqlInbox;
 use task_engine::model::limits::INBOX_THREADS;
 use task_engine::ports::InboxRows;
@@ -24,21 +22,11 @@ const OUTSTANDING: u64 = 8 * 1024;
 fn main() {
     let seconds = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(5);
     let server = Maria::start().expect("MariaDB");
-    let root = OptsBuilder::new().ip_or_hostname(Some("127.0.0.1")).tcp_port(server.port()).user(Some("root"));
-    let mut root = Conn::new(root.prefer_socket(false)).expect("root may connect");
+    let mut root = testkit::inbox::root(&server);
     root.query_drop("SET GLOBAL innodb_flush_log_at_trx_commit = 1").expect("durable commits");
     let durable: Option<u8> = root.query_first("SELECT @@innodb_flush_log_at_trx_commit").expect("a number");
     println!("innodb_flush_log_at_trx_commit = {}, {INBOX_THREADS} threads", durable.expect("a row"));
-    let settings = MysqlConfig {
-        at: HostPort { host: "127.0.0.1".into(), port: server.port() },
-        username: Maria::USER.into(),
-        password: Secret::new(Maria::PASSWORD),
-        database: Maria::DATABASE.into(),
-        connect_timeout: Duration::from_secs(5),
-        timeout: Duration::from_secs(20),
-        conn_max_lifetime: Duration::from_secs(600),
-        ..MysqlConfig::default()
-    };
+    let settings = testkit::inbox::settings(&server);
     let threads = InboxThreads::start(Arc::new(MysqlInbox::new(settings)), INBOX_THREADS).expect("threads");
     let time = Duration::from_secs(seconds);
     let singles = run("1 user a message", &threads, 1, 0, End::After(time));
@@ -84,7 +72,6 @@ fn run(name: &str, threads: &InboxThreads, users: u64, first: u64, end: End) -> 
 }
 
 fn rows(message: u64, users: u64) -> InboxRows {
-    let session = format!("group:{}", message % 1000);
-    let users = (0..users).map(|user| format!("user-{:05}-{user:03}", message % 1000)).collect();
-    InboxRows { session: session.into(), msg_id: 1_000_000 + message as i64, seq_id: message as i64, users }
+    let users = (0..users).map(|user| format!("user-{:05}-{user:03}", message % 1000));
+    testkit::inbox::rows(&format!("group:{}", message % 1000), 1_000_000 + message as i64, message as i64, users)
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use loadtest::servers::{Nats, NatsOptions};
+use harness::servers::{Nats, NatsOptions};
 use task_engine::config::{Config, ConsumerConfig, ConsumerMode, HostPort, NatsConfig, NatsServer};
 use task_engine::edge::nats::jetstream::setup::{MAX_AGE, SetupPlan, setup};
 use task_engine::engine::adapters::{nats_source_of, source_of};

@@ -4,16 +4,16 @@
 //! Promises that nothing outlives its value, and that every wait has a deadline and says what never came true.
 #![allow(deprecated, reason = "the sync nats client is the one the engine uses")]
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use etcd_client::Client;
-use loadtest::gateways::{Answer, Gateway, GatewayOptions, Log, Protocols, Record};
-use loadtest::servers::{Etcd, EtcdOptions, Maria, Nats, NatsAuth, NatsOptions, Redis, RedisOptions, free_ports};
+use harness::gateways::{Answer, Gateway, GatewayOptions, Log, Protocols, Record};
+use harness::pages;
+use harness::servers::{Etcd, EtcdOptions, Maria, Nats, NatsAuth, NatsOptions, Redis, RedisOptions, free_ports};
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 use prost::Message;
@@ -155,7 +155,7 @@ impl World {
 
     fn run(&self, shards: u16, yaml: &str, variables: &[(&str, &str)]) -> Process {
         let port = free_ports(1).expect("a free port")[0];
-        let admin = format!("127.0.0.1:{port}");
+        let admin = SocketAddr::from(([127, 0, 0, 1], port));
         let file = |name: &str| self.folder.path().join(format!("{name}-{port}"));
         let (config, output) = (file("task.yaml"), file("output"));
         std::fs::write(&config, yaml).expect("a configuration");
@@ -163,7 +163,7 @@ impl World {
         let err = out.try_clone().expect("an output file");
         let child = Command::new(binary())
             .args(["--config".as_ref(), config.as_os_str()])
-            .args(["--cores", &shards.to_string(), "--admin", &admin])
+            .args(["--cores", &shards.to_string(), "--admin", &admin.to_string()])
             // Where its file of dead letters goes.
             .current_dir(self.folder.path())
             .envs(variables.iter().copied())
@@ -227,7 +227,7 @@ impl Publisher {
 /// The running binary; killed with its value.
 pub struct Process {
     child: Child,
-    admin: String,
+    admin: SocketAddr,
     output: PathBuf,
 }
 
@@ -248,13 +248,8 @@ impl Process {
 
     /// Status and body of an admin page; nothing when there is no answer.
     pub fn page(&self, path: &str) -> Option<(u16, String)> {
-        let mut socket = TcpStream::connect(&self.admin).ok()?;
-        socket.set_read_timeout(Some(PATIENCE)).ok()?;
-        write!(socket, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin).ok()?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+        let page = pages::request(self.admin, "GET", path, "", PATIENCE)?;
+        Some((page.status, page.body))
     }
 
     /// The metric page, after checking the conservation law on it.
@@ -341,7 +336,7 @@ pub struct Metrics(pub String);
 impl Metrics {
     /// The sum over all lines of this name (without `task_engine_`) whose labels contain `label`.
     pub fn of(&self, name: &str, label: &str) -> u64 {
-        self.lines(name).filter(|(labels, _)| labels.contains(label)).map(|(_, value)| value).sum()
+        self.lines(name).into_iter().filter(|(labels, _)| labels.contains(label)).map(|(_, value)| value).sum()
     }
 
     /// The recipients that ended so.
@@ -359,18 +354,15 @@ impl Metrics {
         self.of("events_ended_total", &format!("end=\"{end}\""))
     }
 
-    fn lines<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, u64)> {
-        self.0.lines().filter_map(move |line| {
-            let (labels, value) = line.strip_prefix("task_engine_")?.strip_prefix(name)?.rsplit_once(' ')?;
-            (labels.is_empty() || labels.starts_with('{'))
-                .then(|| (labels, value.parse::<f64>().expect("a number") as u64))
-        })
+    fn lines(&self, name: &str) -> Vec<(&str, u64)> {
+        let name = format!("task_engine_{name}");
+        pages::series(&self.0, &name).map(|(labels, value)| (labels, value as u64)).collect()
     }
 
     fn assert_conserved(&self) {
         for what in ["events", "recipients"] {
             let of = |name: &str| self.of(&format!("{what}_{name}"), "");
-            assert!(self.lines(&format!("{what}_arrived_total")).next().is_some(), "{}", self.0);
+            assert!(!self.lines(&format!("{what}_arrived_total")).is_empty(), "{}", self.0);
             assert_eq!(of("arrived_total"), of("ended_total") + of("in_flight"), "{what}:\n{}", self.numbers());
         }
     }

@@ -37,7 +37,7 @@ impl Process {
     fn signal(&self, signal: i32) {
         let child = self.0.as_ref().expect("it runs");
         if signal == libc::SIGSTOP {
-            return loadtest::servers::freeze(child.id()).expect("it stands still");
+            return harness::servers::freeze(child.id()).expect("it stands still");
         }
         crate::signals::send(child, signal);
     }

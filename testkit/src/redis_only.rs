@@ -74,7 +74,7 @@ impl Server {
     pub fn freeze(&self, frozen: bool) {
         let child = self.child.as_ref().expect("it runs");
         if frozen {
-            return loadtest::servers::freeze(child.id()).expect("it stands still");
+            return harness::servers::freeze(child.id()).expect("it stands still");
         }
         crate::signals::send(child, libc::SIGCONT);
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use harness::pages;
 use task_engine::admin::{self, AdminState};
 use task_engine::telemetry::metrics::Meter;
 use task_engine::telemetry::watchdog::Heartbeats;
@@ -34,12 +35,8 @@ fn start() -> SocketAddr {
 /// Status and time of an answer; nothing when there is none in ten seconds.
 fn ask(address: SocketAddr) -> Option<(u16, Duration)> {
     let began = Instant::now();
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
-    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    Some((answer.split(' ').nth(1)?.parse().ok()?, began.elapsed()))
+    let page = pages::request(address, "GET", "/livez", "", Duration::from_secs(10))?;
+    Some((page.status, began.elapsed()))
 }
 
 /// Many clients begin with `first` and go on with `then` each 300 ms; meanwhile `/livez` is asked for 8 seconds.

@@ -1,12 +1,12 @@
 //! The admin port over real sockets: ready, waiting, stopping, a shard that stands still, a port that is taken.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use harness::pages;
 use task_engine::admin::{self, AdminState};
 use task_engine::model::ids::ShardId;
 use task_engine::ports::Health;
@@ -46,14 +46,8 @@ impl Admin {
 
     /// The same, with more lines of its head.
     fn request_with(&self, method: &str, path: &str, more: &str) -> (u16, String, String) {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        write!(stream, "{method} {path} HTTP/1.1\r\nHost: admin\r\n{more}Connection: close\r\n\r\n").unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, head.to_ascii_lowercase(), body.to_owned())
+        let page = pages::request(self.address, method, path, more, DEADLINE).expect("an answer");
+        (page.status, page.head.to_ascii_lowercase(), page.body)
     }
 
     fn get(&self, path: &str) -> (u16, String) {

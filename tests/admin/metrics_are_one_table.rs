@@ -2,12 +2,13 @@
 //! to say against it; what the core counts is on it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Write;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use harness::pages;
 use prost::Message as _;
 use task_engine::Engine;
 use task_engine::config::Config;
@@ -58,19 +59,13 @@ fn event(session: &str, msg_id: i64) -> Vec<u8> {
 
 /// The page, as it is answered to this `Accept` header.
 fn scrape(admin: SocketAddr, accept: &str) -> String {
-    let mut stream = TcpStream::connect(admin).expect("the admin port");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a deadline");
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\nConnection: close\r\n\r\n").expect("asked");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("an answer");
-    text.split_once("\r\n\r\n").expect("a head").1.to_owned()
+    let accept = format!("Accept: {accept}\r\n");
+    pages::request(admin, "GET", "/metrics", &accept, PATIENCE).expect("an answer").body
 }
 
 /// The sum of the series of `name` whose labels have `with` in them.
 fn sum(page: &str, name: &str, with: &str) -> u64 {
-    let series = page.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
-    let ours = series.filter(|(labels, _)| (labels.is_empty() || labels.starts_with('{')) && labels.contains(with));
-    ours.map(|(_, value)| value.parse::<u64>().expect("a whole number")).sum()
+    pages::series(page, name).filter(|(labels, _)| labels.contains(with)).map(|(_, value)| value as u64).sum()
 }
 
 #[test]

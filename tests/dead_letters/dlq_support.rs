@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub use loadtest::servers::NatsVersion;
-use loadtest::servers::{Nats, NatsAuth, NatsOptions};
+pub use harness::servers::NatsVersion;
+use harness::servers::{Nats, NatsAuth, NatsOptions};
 use prost::Message;
 use task_engine::config::{self, Flags};
 use task_engine::engine::adapters::{dead_letter_store_of, dead_letters_of};

@@ -1,7 +1,7 @@
 //! Bad input, from the broker, from Redis and from etcd, is counted by its reason, logged with an example, and disturbs
 //! nothing: the good messages among it arrive as ever.
 
-use loadtest::gateways::Protocols;
+use harness::gateways::Protocols;
 use prost::Message;
 use testkit::engine::{World, event, got};
 

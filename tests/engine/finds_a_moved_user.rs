@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use loadtest::gateways::{Answer, Behaviour, Protocols};
+use harness::gateways::{Answer, Behaviour, Protocols};
 use testkit::engine::{PATIENCE, World, got};
 
 #[test]

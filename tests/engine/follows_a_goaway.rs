@@ -1,7 +1,7 @@
 //! A gateway that says GOAWAY is left at once and politely: what it has is answered there, the rest goes on a new
 //! connection; nothing is repeated, lost or out of order, and the old connection ends.
 
-use loadtest::gateways::Protocols;
+use harness::gateways::Protocols;
 use testkit::engine::{PATIENCE, World, got};
 
 /// Times that the gateway says it, each while pushes are under way.

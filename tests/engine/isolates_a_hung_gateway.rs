@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use loadtest::gateways::{Behaviour, Gateway, Protocols};
+use harness::gateways::{Behaviour, Gateway, Protocols};
 use testkit::engine::{PATIENCE, World, got};
 
 const BURST: i64 = 20;

@@ -2,7 +2,7 @@
 //! session's messages in the order they were published, and none is lost. Only what a cut stream left unanswered may
 //! come twice.
 
-use loadtest::gateways::{Gateway, Protocols};
+use harness::gateways::{Gateway, Protocols};
 use testkit::engine::{PATIENCE, Process, World, got};
 
 const SESSIONS: usize = 6;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use loadtest::gateways::Protocols;
+use harness::gateways::Protocols;
 
 use testkit::engine::{World, eventually};
 

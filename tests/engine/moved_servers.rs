@@ -4,8 +4,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use loadtest::gateways::Protocols;
-use loadtest::servers::Maria;
+use harness::gateways::Protocols;
+use harness::servers::Maria;
 use mysql::prelude::Queryable;
 use task_engine::config::{HostPort, MysqlConfig, RedisConfig, Secret};
 use task_engine::edge::mysql::{MysqlInbox, MysqlMembers};

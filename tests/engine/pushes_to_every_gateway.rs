@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use loadtest::gateways::{Gateway, Protocols, Record};
+use harness::gateways::{Gateway, Protocols, Record};
 use prost::Message;
 use testkit::engine::{PATIENCE, Process, SECRETS, World, event, eventually};
 

@@ -1,8 +1,8 @@
 //! With `consumer.assignment: partitioned` the real process reads each partition's subject on the shard that owns it, and
 //! keeps each session's order.
 
-use loadtest::gateways::Protocols;
-use loadtest::publisher::Subject;
+use harness::gateways::Protocols;
+use harness::publisher::Subject;
 use prost::Message;
 use testkit::engine::{PATIENCE, SUBJECT, World, event, got};
 

@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use loadtest::gateways::Protocols;
+use harness::gateways::Protocols;
 use task_engine::model::limits::LETTER_FILE_BYTES_MAX;
 use testkit::engine::{PATIENCE, World, eventually, got};
 

@@ -1,13 +1,14 @@
 //! Promise: where the machine lets no shard run (RLIMIT_MEMLOCK, a seccomp profile without io_uring) the engine says which,
 //! what to change, and ends with exit code 1 before it connects to anything; a soft limit is raised by itself.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{self, ErrorKind};
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use loadtest::servers::free_ports;
+use harness::pages;
+use harness::servers::free_ports;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -102,10 +103,6 @@ fn a_soft_memlock_limit_is_raised() {
 
 /// Whether the shard moves.
 fn is_alive(admin: u16) -> bool {
-    let Ok(mut socket) = TcpStream::connect(("127.0.0.1", admin)) else { return false };
-    let _ = socket.set_read_timeout(Some(PATIENCE));
-    let _ = write!(socket, "GET /metrics HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
-    let mut answer = String::new();
-    let _ = socket.read_to_string(&mut answer);
-    answer.lines().any(|line| line.starts_with("task_engine_turns_total") && !line.ends_with(" 0"))
+    pages::get(admin, "/metrics")
+        .is_some_and(|page| pages::series(&page.body, "task_engine_turns_total").any(|(_, turns)| turns > 0.0))
 }

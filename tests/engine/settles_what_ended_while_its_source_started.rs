@@ -1,11 +1,11 @@
 //! Promise: an event that ends before its source's `start` has returned is settled all the same.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use loadtest::servers::free_ports;
+use harness::pages;
+use harness::servers::free_ports;
 use prost::Message as _;
 use task_engine::Engine;
 use task_engine::config::Config;
@@ -47,12 +47,7 @@ impl RunningSource for Started {
 }
 
 fn metrics(admin: SocketAddr) -> String {
-    let mut stream = TcpStream::connect(admin).expect("the admin port");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a deadline");
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").expect("asked");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("an answer");
-    text
+    pages::request(admin, "GET", "/metrics", "", PATIENCE).expect("an answer").body
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use loadtest::gateways::{Behaviour, Protocols};
+use harness::gateways::{Behaviour, Protocols};
 
 use testkit::engine::{PATIENCE, World, eventually};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use loadtest::gateways::{Behaviour, Protocols};
+use harness::gateways::{Behaviour, Protocols};
 use prost::Message;
 use task_engine::model::proto::event::PushEvent;
 use testkit::engine::{PATIENCE, World, event, eventually};
@@ -13,7 +13,7 @@ use testkit::engine::{PATIENCE, World, event, eventually};
 const USERS: usize = 20;
 
 /// All servers, one gateway, and a group of users on it.
-fn world_with_a_group() -> (World, loadtest::gateways::Gateway) {
+fn world_with_a_group() -> (World, harness::gateways::Gateway) {
     let world = World::start();
     let gateway = world.gateway("gw-1", Protocols::STREAM);
     let users: Vec<String> = (0..USERS).map(|user| format!("user-{user}")).collect();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use loadtest::servers::free_ports;
+use harness::servers::free_ports;
 use task_engine::Engine;
 use task_engine::config::Config;
 use task_engine::edge::memory::{EmbeddedDeadLetters, EmbeddedInbox, EmbeddedMembers, EmbeddedRegistry};

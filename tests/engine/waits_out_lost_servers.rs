@@ -1,7 +1,7 @@
 //! Redis, MySQL, etcd and NATS are each killed and come back: what the engine had read is delivered then, in order and
 //! once, without a restart of the engine.
 
-use loadtest::gateways::{Gateway, Protocols};
+use harness::gateways::{Gateway, Protocols};
 use testkit::engine::{Process, World, eventually, got};
 
 const BURST: i64 = 30;
@@ -96,12 +96,12 @@ fn etcd_is_lost_and_comes_back() {
 fn nats_is_lost_and_comes_back() {
     let (world, gateway, engine) = started("");
     // What was read waits at a gateway that does not answer while the broker dies.
-    gateway.behave(loadtest::gateways::Behaviour::Stuck);
+    gateway.behave(harness::gateways::Behaviour::Stuck);
     world.publisher().publish("group:1", "system", BURST + 1..=BURST * 2);
     engine.wait_metrics("the events are read", |metrics| metrics.of("events_arrived_total", "") == BURST as u64 * 2);
     world.nats.kill9();
     eventually("/readyz says that NATS is away", || !engine.is_ready());
-    gateway.behave(loadtest::gateways::Behaviour::Prompt);
+    gateway.behave(harness::gateways::Behaviour::Prompt);
     engine.wait_ended(BURST as u64 * 2);
     world.nats.restart().expect("NATS comes back");
     engine.wait_ready();

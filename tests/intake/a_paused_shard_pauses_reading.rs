@@ -1,14 +1,14 @@
 //! A shard that takes nothing makes the reader wait: what the client can hold is not lost, what it cannot is counted.
 #![allow(deprecated)]
 
-use crate::intake_support::{Seen, Server, Taking, event, until};
+use crate::intake_support::{Seen, Server, event, started_with_lanes, until};
 use task_engine::model::limits::NATS_PENDING_MESSAGES;
 use task_engine::ports::intake::DropReason;
 
 #[test]
 fn below_the_clients_limit_nothing_is_lost() {
     let server = Server::start(&[]);
-    let taking = Taking::start(&server.settings(), 1, Some(64));
+    let taking = started_with_lanes(&server.settings(), 1, 64);
     taking.until_ready();
     let client = server.client();
     let published = 50_000;
@@ -17,7 +17,7 @@ fn below_the_clients_limit_nothing_is_lost() {
     until("the lane is full", || taking.lanes[0].len() == 64);
     let mut seen = Seen::default();
     until("all are taken", || {
-        taking.take(&mut seen);
+        seen.take(&taking);
         seen.events == published
     });
     taking.source.stop();
@@ -27,7 +27,7 @@ fn below_the_clients_limit_nothing_is_lost() {
 #[test]
 fn beyond_it_each_event_is_taken_or_counted_with_headers_and_without() {
     let server = Server::start(&[]);
-    let taking = Taking::start(&server.settings(), 1, Some(8192));
+    let taking = started_with_lanes(&server.settings(), 1, 8192);
     taking.until_ready();
     let client = server.client();
     let published = NATS_PENDING_MESSAGES as u64 + 20_000;
@@ -42,11 +42,11 @@ fn beyond_it_each_event_is_taken_or_counted_with_headers_and_without() {
     until("the client is over its limit", || counts.dropped(DropReason::ClientLimit) > 10_000);
     let mut seen = Seen::default();
     until("each is taken or counted", || {
-        taking.take(&mut seen);
+        seen.take(&taking);
         seen.events + counts.dropped(DropReason::ClientLimit) >= published
     });
     taking.source.stop();
-    taking.take(&mut seen);
+    seen.take(&taking);
     assert_eq!(seen.events + counts.dropped(DropReason::ClientLimit), published);
     assert_eq!(counts.read(), seen.events);
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::intake_support::{Seen, Server, Taking, event, until};
+use crate::intake_support::{Seen, Server, Taking, event, started, until};
 use testkit::nats::user;
 
 /// Publishes from `next` on until one more arrives: what is published before the subscription stands is nobody's.
@@ -13,7 +13,7 @@ fn passes_again(server: &Server, taking: &Taking, seen: &mut Seen, next: u64) {
     client.flush().expect("flushed");
     let before = seen.events;
     until("the event is taken", || {
-        taking.take(seen);
+        seen.take(taking);
         seen.events > before
     });
     assert_eq!(seen.events, before + 1, "exactly once");
@@ -22,7 +22,7 @@ fn passes_again(server: &Server, taking: &Taking, seen: &mut Seen, next: u64) {
 #[test]
 fn a_killed_server_comes_back() {
     let mut server = Server::start(&[]);
-    let taking = Taking::start(&server.settings(), 2, None);
+    let taking = started(&server.settings(), 2);
     taking.until_ready();
     let mut seen = Seen::default();
     for round in 0..3 {
@@ -41,7 +41,7 @@ fn a_killed_server_comes_back() {
 fn a_server_that_is_not_there_yet_is_named_and_waited_for() {
     let mut server = Server::start(&[]);
     server.kill();
-    let taking = Taking::start(&server.logged_in(user("u", "s3cret")), 1, None);
+    let taking = started(&server.logged_in(user("u", "s3cret")), 1);
     let said = taking.until_waiting(&[&server.address(), "refused", "nats.url"]);
     assert!(!said.contains("s3cret"), "{said}");
     server.start_again();
@@ -55,7 +55,7 @@ fn a_frozen_server_is_noticed_and_reading_goes_on_when_it_thaws() {
     let server = Server::start(&[]);
     let mut settings = server.settings();
     (settings.nats.ping_interval, settings.nats.timeout) = (Duration::from_millis(100), Duration::from_millis(200));
-    let taking = Taking::start(&settings, 1, None);
+    let taking = started(&settings, 1);
     taking.until_ready();
     let mut seen = Seen::default();
     passes_again(&server, &taking, &mut seen, 0);
@@ -73,7 +73,7 @@ fn a_frozen_server_is_noticed_and_reading_goes_on_when_it_thaws() {
 #[test]
 fn a_stop_while_the_server_is_away_is_quick() {
     let mut server = Server::start(&[]);
-    let taking = Taking::start(&server.settings(), 1, None);
+    let taking = started(&server.settings(), 1);
     taking.until_ready();
     server.kill();
     taking.until_waiting(&["check"]);

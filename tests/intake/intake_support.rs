@@ -6,18 +6,18 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use task_engine::config::{Assignment, Config, ConsumerConfig, NatsAuth, NatsConfig};
-use task_engine::engine::adapters::source_of;
-use task_engine::ports::intake::{Intake, IntakeLane};
-use task_engine::ports::{Health, RunningSource};
 use testkit::events::session_and_number;
 use testkit::nats::server_at;
 
 pub use testkit::events::numbered as event;
+pub use testkit::taking::Taking;
 pub use testkit::wait::eventually as until;
+
+/// Of all sessions.
+const PARTITIONS: u32 = 64;
 
 /// A nats-server that ends with the test.
 pub struct Server {
@@ -110,46 +110,28 @@ impl Drop for Server {
 }
 
 /// A started source and the lanes it fills.
-pub struct Taking {
-    pub intake: Intake,
-    pub lanes: Vec<IntakeLane>,
-    pub source: Box<dyn RunningSource>,
+pub fn started(settings: &Config, shards: usize) -> Taking {
+    Taking::start(settings, PARTITIONS, shards)
 }
 
-impl Taking {
-    pub fn start(settings: &Config, shards: usize, lane_events: Option<usize>) -> Self {
-        let wakes = (0..shards).map(|_| Arc::default()).collect();
-        let (intake, lanes) = match lane_events {
-            None => Intake::new(wakes, 64, Arc::default()),
-            Some(events) => Intake::with_lane_events(wakes, 64, Arc::default(), events),
-        };
-        let source = source_of(settings).expect("no TLS");
-        let source = source.start(intake.clone()).expect("threads");
-        Self { intake, lanes, source }
-    }
+/// The same with lanes that hold so many events.
+pub fn started_with_lanes(settings: &Config, shards: usize, lane_events: usize) -> Taking {
+    Taking::with_lanes(settings, PARTITIONS, shards, lane_events)
+}
 
-    pub fn until_ready(&self) {
-        until("the source is ready", || self.intake.health() == Health::Ready);
-    }
+#[derive(Default)]
+pub struct Seen {
+    pub events: u64,
+    pub sessions: BTreeMap<String, (usize, Vec<u64>)>,
+}
 
-    /// What the source says it waits for, once that holds all the words.
-    pub fn until_waiting(&self, words: &[&str]) -> String {
-        let mut said = String::new();
-        until(&format!("the source says {words:?}"), || {
-            if let Health::Waiting(why) = self.intake.health() {
-                said = why;
-            }
-            words.iter().all(|word| said.contains(word))
-        });
-        said
-    }
-
-    /// Empties the lanes into `seen`; checks that no session is on two shards and each is in order.
-    pub fn take(&self, seen: &mut Seen) {
-        for (shard, lane) in self.lanes.iter().enumerate() {
+impl Seen {
+    /// Empties the lanes; checks that no session is on two shards and each is in order.
+    pub fn take(&mut self, taking: &Taking) {
+        for (shard, lane) in taking.lanes.iter().enumerate() {
             while let Some((payload, _)) = lane.try_take() {
                 let (session, number) = session_and_number(&payload);
-                let (home, numbers) = seen.sessions.entry(session.clone()).or_insert((shard, Vec::new()));
+                let (home, numbers) = self.sessions.entry(session.clone()).or_insert((shard, Vec::new()));
                 assert_eq!(*home, shard, "{session} is on two shards");
                 assert!(
                     numbers.last().is_none_or(|&last| last < number),
@@ -157,14 +139,8 @@ impl Taking {
                     numbers.last()
                 );
                 numbers.push(number);
-                seen.events += 1;
+                self.events += 1;
             }
         }
     }
-}
-
-#[derive(Default)]
-pub struct Seen {
-    pub events: u64,
-    pub sessions: BTreeMap<String, (usize, Vec<u64>)>,
 }

@@ -3,9 +3,9 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use loadtest::servers::free_ports;
+use harness::servers::free_ports;
 
-use crate::intake_support::{Server, Taking, until};
+use crate::intake_support::{Server, started, until};
 
 #[test]
 fn monitoring_shows_the_configured_name() {
@@ -13,7 +13,7 @@ fn monitoring_shows_the_configured_name() {
     let server = Server::start(&["-m", &port.to_string()]);
     let mut settings = server.settings();
     settings.nats.name = "engine-of-paris".to_owned();
-    let taking = Taking::start(&settings, 1, None);
+    let taking = started(&settings, 1);
     taking.until_ready();
     let mut page = String::new();
     until("the connection is listed under its name", || {

@@ -1,12 +1,12 @@
 //! Queue assignment: each session's events reach one shard in the order NATS sent them, and two instances share them.
 #![allow(deprecated)]
 
-use crate::intake_support::{Seen, Server, Taking, event, until};
+use crate::intake_support::{Seen, Server, Taking, event, started, until};
 
 #[test]
 fn each_session_is_in_order_on_one_shard() {
     let server = Server::start(&[]);
-    let taking = Taking::start(&server.settings(), 3, None);
+    let taking = started(&server.settings(), 3);
     taking.until_ready();
     let client = server.client();
     for number in 0..30_000_u64 {
@@ -15,7 +15,7 @@ fn each_session_is_in_order_on_one_shard() {
     client.flush().expect("flushed");
     let mut seen = Seen::default();
     until("all are taken", || {
-        taking.take(&mut seen);
+        seen.take(&taking);
         seen.events == 30_000
     });
     assert_eq!(seen.sessions.len(), 50);
@@ -28,7 +28,7 @@ fn each_session_is_in_order_on_one_shard() {
 #[test]
 fn two_instances_get_each_event_once() {
     let server = Server::start(&[]);
-    let both = [Taking::start(&server.settings(), 2, None), Taking::start(&server.settings(), 1, None)];
+    let both = [started(&server.settings(), 2), started(&server.settings(), 1)];
     both.iter().for_each(Taking::until_ready);
     let client = server.client();
     for number in 0..10_000 {
@@ -37,11 +37,11 @@ fn two_instances_get_each_event_once() {
     client.flush().expect("flushed");
     let mut seen = [Seen::default(), Seen::default()];
     until("all are taken", || {
-        both.iter().zip(&mut seen).for_each(|(taking, seen)| taking.take(seen));
+        both.iter().zip(&mut seen).for_each(|(taking, seen)| seen.take(taking));
         seen[0].events + seen[1].events >= 10_000
     });
     both.iter().for_each(|taking| taking.source.stop());
-    both.iter().zip(&mut seen).for_each(|(taking, seen)| taking.take(seen));
+    both.iter().zip(&mut seen).for_each(|(taking, seen)| seen.take(taking));
     assert_eq!(seen[0].events + seen[1].events, 10_000);
     assert!(seen[0].events > 0 && seen[1].events > 0);
 }

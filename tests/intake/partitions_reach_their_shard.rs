@@ -2,14 +2,14 @@
 //! instances, in publish order.
 #![allow(deprecated)]
 
-use crate::intake_support::{Seen, Server, Taking, event, until};
+use crate::intake_support::{Seen, Server, event, started, until};
 use task_engine::model::ids::{Partition, ShardId};
 
 #[test]
 fn each_partition_is_read_by_its_own_shard() {
     let server = Server::start(&[]);
-    let taking = Taking::start(&server.partitioned(), 3, None);
-    let other = Taking::start(&server.partitioned(), 2, None);
+    let taking = started(&server.partitioned(), 3);
+    let other = started(&server.partitioned(), 2);
     taking.until_ready();
     other.until_ready();
     let client = server.client();
@@ -21,8 +21,8 @@ fn each_partition_is_read_by_its_own_shard() {
     client.flush().expect("flushed");
     let (mut seen, mut others) = (Seen::default(), Seen::default());
     until("all are taken", || {
-        taking.take(&mut seen);
-        other.take(&mut others);
+        seen.take(&taking);
+        others.take(&other);
         seen.events + others.events >= 20_000
     });
     for (seen, shards) in [(&seen, 3), (&others, 2)] {
@@ -41,7 +41,7 @@ fn each_partition_is_read_by_its_own_shard() {
 #[test]
 fn more_shards_than_partitions_leave_some_without_a_connection() {
     let server = Server::start(&[]);
-    let taking = Taking::start(&server.partitioned(), 70, None);
+    let taking = started(&server.partitioned(), 70);
     taking.until_ready();
     let client = server.client();
     client.publish("events.63", event("any", 7)).expect("published");

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::intake_support::{Seen, Server, Taking, event, until};
+use crate::intake_support::{Seen, Server, event, started, started_with_lanes, until};
 use task_engine::ports::intake::DropReason;
 
 #[test]
 fn instances_come_and_go_under_load_and_nothing_is_lost() {
     let server = Server::start(&[]);
-    let stays = Taking::start(&server.settings(), 1, Some(1 << 21));
+    let stays = started_with_lanes(&server.settings(), 1, 1 << 21);
     stays.until_ready();
     let enough = Arc::new(AtomicBool::new(false));
     let publisher = thread::spawn({
@@ -30,14 +30,14 @@ fn instances_come_and_go_under_load_and_nothing_is_lost() {
     });
     let mut handed_in = 0;
     for _ in 0..5 {
-        let goes = Taking::start(&server.settings(), 2, None);
+        let goes = started(&server.settings(), 2);
         let mut seen = Seen::default();
         until("it has its share", || {
-            goes.take(&mut seen);
+            seen.take(&goes);
             seen.events > 500
         });
         goes.source.stop();
-        goes.take(&mut seen);
+        seen.take(&goes);
         assert_eq!(goes.intake.counts().read(), seen.events, "what was read was handed in");
         handed_in += seen.events;
     }
@@ -45,18 +45,18 @@ fn instances_come_and_go_under_load_and_nothing_is_lost() {
     let published = publisher.join().expect("a publisher that ends");
     let mut seen = Seen::default();
     until("the rest is taken", || {
-        stays.take(&mut seen);
+        seen.take(&stays);
         seen.events + handed_in >= published
     });
     stays.source.stop();
-    stays.take(&mut seen);
+    seen.take(&stays);
     assert_eq!(seen.events + handed_in, published);
 }
 
 #[test]
 fn a_stop_with_a_paused_shard_ends_in_time_and_counts_the_rest() {
     let server = Server::start(&[]);
-    let taking = Taking::start(&server.settings(), 1, Some(100));
+    let taking = started_with_lanes(&server.settings(), 1, 100);
     taking.until_ready();
     let client = server.client();
     (0..1000).for_each(|number| client.publish("events", event("s", number)).expect("published"));

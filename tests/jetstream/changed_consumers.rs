@@ -5,8 +5,8 @@ use task_engine::config::{Assignment, Config};
 use task_engine::ports::Disposition;
 
 use crate::jetstream_support::{
-    NatsVersion, PATIENCE, Taking, ask, client, consumer, numbers, on_both_servers, publish, server, set_up,
-    set_up_with, settings, until,
+    NatsVersion, PATIENCE, ask, client, consumer, numbers, on_both_servers, publish, server, set_up, set_up_with,
+    settings, started, until,
 };
 
 on_both_servers! {
@@ -15,7 +15,7 @@ on_both_servers! {
 }
 
 /// A server with a stream, and partition 1's consumer as earlier engines made it.
-fn old(version: NatsVersion) -> (loadtest::servers::Nats, Config, nats::Connection) {
+fn old(version: NatsVersion) -> (harness::servers::Nats, Config, nats::Connection) {
     let server = server(version);
     let settings = settings(&server, Assignment::Partitioned);
     let client = client(&server);
@@ -39,7 +39,7 @@ fn a_consumer_of_the_old_policy_is_refused_and_changed_without_a_loss(version: N
     until("five are settled", || consumer(&client, "engine-1")["num_ack_pending"] == 15);
 
     let words = "run task-engine setup --config FILE --change";
-    let taking = Taking::start(&settings, 1);
+    let taking = started(&settings, 1);
     taking.until_waiting(&[&server.addr(), "consumer engine-1", "ack policy is all", words]);
     taking.stop();
     let (lines, is_usable) = set_up(&settings, false).expect("a run");
@@ -57,7 +57,7 @@ fn a_consumer_of_the_old_policy_is_refused_and_changed_without_a_loss(version: N
     let (lines, is_usable) = set_up_with(&settings, false, true).expect("a second run");
     assert!(is_usable && lines.iter().all(|line| line.contains("exist")), "{lines:?}");
 
-    let taking = Taking::start(&settings, 1);
+    let taking = started(&settings, 1);
     let events = taking.take_many(28);
     let of_one: Vec<u64> = numbers(&events).into_iter().filter(|number| *number < 900).collect();
     assert_eq!(of_one, (5..30).collect::<Vec<_>>(), "what was unsettled, and what was new, in order");

@@ -5,7 +5,7 @@ use task_engine::config::Assignment;
 use task_engine::ports::Disposition;
 
 use crate::jetstream_support::{
-    NatsVersion, Taking, ask, client, consumer, numbers, on_both_servers, publish, ready, until,
+    NatsVersion, ask, client, consumer, numbers, on_both_servers, publish, ready, started, until,
 };
 
 on_both_servers! {
@@ -18,7 +18,7 @@ on_both_servers! {
 fn the_deletion_of_a_delivered_message_takes_nothing_along(version: NatsVersion) {
     let (server, settings) = ready(version, Assignment::Partitioned);
     let client = client(&server);
-    let first = Taking::start(&settings, 1);
+    let first = started(&settings, 1);
     publish(&client, "events.1", "s", 0..100);
     first.take_many(100);
     drop(first);
@@ -26,7 +26,7 @@ fn the_deletion_of_a_delivered_message_takes_nothing_along(version: NatsVersion)
     let deleted = ask(&client, "$JS.API.STREAM.MSG.DELETE.STREAM", r#"{"seq":100}"#);
     assert_eq!(deleted["success"], true, "{deleted}");
     publish(&client, "events.1", "s", 100..103);
-    let second = Taking::start(&settings, 1);
+    let second = started(&settings, 1);
     let events = second.take_many(102);
     assert_eq!(numbers(&events), (0..99).chain(100..103).collect::<Vec<_>>());
     second.settle(&events, Disposition::Ack);
@@ -37,7 +37,7 @@ fn the_deletion_of_a_delivered_message_takes_nothing_along(version: NatsVersion)
 fn a_purge_takes_only_what_it_purged(version: NatsVersion) {
     let (server, settings) = ready(version, Assignment::Partitioned);
     let client = client(&server);
-    let first = Taking::start(&settings, 1);
+    let first = started(&settings, 1);
     publish(&client, "events.1", "s", 0..100);
     let events = first.take_many(100);
     first.settle(&events[70..75], Disposition::Ack);
@@ -48,7 +48,7 @@ fn a_purge_takes_only_what_it_purged(version: NatsVersion) {
     assert_eq!(ask(&client, "$JS.API.STREAM.PURGE.STREAM", r#"{"seq":51}"#)["success"], true);
     // And one in the middle of what is left.
     assert_eq!(ask(&client, "$JS.API.STREAM.MSG.DELETE.STREAM", r#"{"seq":91}"#)["success"], true);
-    let second = Taking::start(&settings, 1);
+    let second = started(&settings, 1);
     let want: Vec<u64> = (50..100).filter(|number| !(70..75).contains(number) && *number != 90).collect();
     assert_eq!(numbers(&second.take_many(want.len())), want);
     second.stop();
@@ -57,7 +57,7 @@ fn a_purge_takes_only_what_it_purged(version: NatsVersion) {
 fn what_is_unsettled_in_the_middle_comes_again_in_order_and_first(version: NatsVersion) {
     let (server, settings) = ready(version, Assignment::Partitioned);
     let client = client(&server);
-    let first = Taking::start(&settings, 1);
+    let first = started(&settings, 1);
     publish(&client, "events.1", "s", 0..30);
     let old = first.take_many(30);
     // The later ones come when the earlier ones are half as old as they may be, so that these are reported in between.
@@ -73,7 +73,7 @@ fn what_is_unsettled_in_the_middle_comes_again_in_order_and_first(version: NatsV
     drop(first);
     until("it is gone", || consumer(&client, "engine-1")["num_waiting"] == 0);
     publish(&client, "events.1", "s", 60..70);
-    let second = Taking::start(&settings, 1);
+    let second = started(&settings, 1);
     let want: Vec<u64> = holes.into_iter().chain(30..40).chain(60..70).collect();
     assert_eq!(numbers(&second.take_many(want.len())), want, "only what is unsettled, in order, and then the new");
     second.stop();
@@ -92,7 +92,7 @@ fn what_is_given_up_by_the_broker_is_counted(version: NatsVersion) {
     let foreign = client.subscribe(&inbox).expect("a subscription");
     client.publish_request("$JS.API.CONSUMER.MSG.NEXT.STREAM.engine", &inbox, r#"{"batch":3}"#).expect("asked");
     (0..3).for_each(|_| drop(foreign.next_timeout(crate::jetstream_support::PATIENCE).expect("one of them")));
-    let taking = Taking::start(&settings, 1);
+    let taking = started(&settings, 1);
     until("each is counted", || taking.intake.counts().given_up() == 3);
     publish(&client, "events", "s", 3..5);
     assert_eq!(numbers(&taking.take_many(2)), [3, 4], "the others go on");

@@ -3,7 +3,8 @@
 #![allow(deprecated)]
 
 use crate::jetstream_support::{
-    NatsVersion, Taking, ask, client, consumer, event, numbers, on_both_servers, publish, ready, until,
+    NatsVersion, PARTITIONS, Taking, ask, client, consumer, event, numbers, on_both_servers, publish, ready, started,
+    until,
 };
 use task_engine::config::Assignment;
 use task_engine::ports::{Disposition, Health};
@@ -29,7 +30,7 @@ fn what_was_published_before_the_start_is_read_and_acknowledged(version: NatsVer
     let (server, settings) = ready(version, Assignment::Queue);
     let client = client(&server);
     publish(&client, "events", "s", 0..50);
-    let taking = Taking::start(&settings, 2);
+    let taking = started(&settings, 2);
     taking.until_ready();
     publish(&client, "events", "s", 50..100);
     let events = taking.take_many(100);
@@ -47,7 +48,7 @@ fn what_was_published_before_the_start_is_read_and_acknowledged(version: NatsVer
 fn partitions_are_acknowledged_one_by_one(version: NatsVersion) {
     let (server, settings) = ready(version, Assignment::Partitioned);
     let client = client(&server);
-    let taking = Taking::start(&settings, 2);
+    let taking = started(&settings, 2);
     taking.until_ready();
     for round in 0..5 {
         for partition in 0..4 {
@@ -74,7 +75,7 @@ fn partitions_are_acknowledged_one_by_one(version: NatsVersion) {
 fn two_instances_of_a_queue_share_the_events(version: NatsVersion) {
     let (server, settings) = ready(version, Assignment::Queue);
     let client = client(&server);
-    let instances = [Taking::start(&settings, 1), Taking::start(&settings, 2)];
+    let instances = [started(&settings, 1), started(&settings, 2)];
     instances.iter().for_each(Taking::until_ready);
     let (mut published, mut seen) = (0, [Vec::new(), Vec::new()]);
     until("both have some", || {
@@ -107,7 +108,7 @@ fn no_more_are_out_than_the_window_allows(version: NatsVersion) {
     settings.consumer.max_ack_pending = 10;
     let client = client(&server);
     publish(&client, "events", "s", 0..100);
-    let taking = Taking::start(&settings, 1);
+    let taking = started(&settings, 1);
     let mut all = Vec::new();
     while all.len() < 100 {
         let events = taking.take_many(1);
@@ -131,7 +132,7 @@ fn an_event_larger_than_a_pull_stops_no_other(version: NatsVersion) {
     let large = [event("s", 3), vec![0x32, 0x80, 0x20], vec![b'x'; 0x20 << 7]].concat();
     assert_eq!(ask(&client, "events", large)["seq"], 4);
     publish(&client, "events", "s", 4..8);
-    let taking = Taking::start(&settings, 1);
+    let taking = started(&settings, 1);
     let events = taking.take_many(8);
     assert_eq!(numbers(&events), (0..8).collect::<Vec<_>>());
     taking.settle(&events, Disposition::Ack);
@@ -143,7 +144,7 @@ fn a_full_lane_stops_the_pulls_and_nothing_is_lost(version: NatsVersion) {
     let (server, settings) = ready(version, Assignment::Queue);
     let client = client(&server);
     publish(&client, "events", "s", 0..2000);
-    let taking = Taking::with_lanes(&settings, 1, 8);
+    let taking = Taking::with_lanes(&settings, PARTITIONS, 1, 8);
     until("the lane is full", || taking.lanes[0].len() == 8);
     until("the source says that it is ready", || taking.intake.health() == Health::Ready);
     let mut all = Vec::new();

@@ -6,9 +6,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use crate::jetstream_support::{
-    NatsVersion, Taking, client, consumer, event, numbers, on_both_servers, publish, ready, until,
+    NatsVersion, Taking, client, consumer, event, numbers, on_both_servers, publish, ready, started, until,
 };
-use loadtest::servers::Nats;
+use harness::servers::Nats;
 use task_engine::config::Assignment;
 use task_engine::ports::Disposition;
 
@@ -66,7 +66,7 @@ fn firsts(server: &Nats, taking: &Taking, name: &str) -> Vec<u64> {
 fn they_are_taken_from_a_queue(version: NatsVersion) {
     let (server, settings) = ready(version, Assignment::Queue);
     publish_all(&server, "events");
-    let taking = Taking::start(&settings, 1);
+    let taking = started(&settings, 1);
     let mut all = firsts(&server, &taking, "engine");
     all.sort_unstable();
     assert_eq!(all, (0..15).collect::<Vec<_>>());
@@ -76,7 +76,7 @@ fn they_are_taken_from_a_queue(version: NatsVersion) {
 fn they_are_taken_from_a_partition_in_order(version: NatsVersion) {
     let (server, settings) = ready(version, Assignment::Partitioned);
     publish_all(&server, "events.1");
-    let taking = Taking::start(&settings, 1);
+    let taking = started(&settings, 1);
     assert_eq!(firsts(&server, &taking, "engine-1"), (0..15).collect::<Vec<_>>());
     taking.stop();
 }

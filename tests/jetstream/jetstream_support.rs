@@ -2,24 +2,20 @@
 
 #![allow(deprecated, dead_code)]
 
-use std::sync::Arc;
 use std::time::Duration;
 
-pub use loadtest::servers::NatsVersion;
-use loadtest::servers::{Nats, NatsOptions};
+pub use harness::servers::NatsVersion;
+use harness::servers::{Nats, NatsOptions};
 use serde_json::Value;
 use task_engine::config::{Assignment, Config, ConsumerConfig, ConsumerMode, NatsConfig};
 use task_engine::edge::nats::jetstream::setup::{MAX_AGE, SetupPlan, setup};
-use task_engine::engine::adapters::{nats_source_of, source_of};
-use task_engine::ports::intake::{Intake, IntakeLane};
-use task_engine::ports::{DeliveryTag, Disposition, Health, RunningSource, Settled};
-use testkit::events::session_and_number;
+use task_engine::engine::adapters::nats_source_of;
+use task_engine::ports::DeliveryTag;
 use testkit::nats::server_at;
 
 pub use testkit::events::numbered as event;
+pub use testkit::taking::{PATIENCE, Taking};
 
-/// What a test waits for at the most, on a loaded machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Short, so that tests of what happens after it are.
 pub const ACK_WAIT: Duration = Duration::from_secs(2);
 pub const PARTITIONS: u32 = 4;
@@ -111,67 +107,12 @@ pub fn consumer(client: &nats::Connection, name: &str) -> Value {
 }
 
 /// A started source and the lanes it fills.
-pub struct Taking {
-    pub intake: Intake,
-    pub lanes: Vec<IntakeLane>,
-    pub source: Box<dyn RunningSource>,
+pub fn started(settings: &Config, shards: usize) -> Taking {
+    Taking::start(settings, PARTITIONS, shards)
 }
 
-impl Taking {
-    pub fn start(settings: &Config, shards: usize) -> Self {
-        Self::with_lanes(settings, shards, 16 * 1024)
-    }
-
-    pub fn with_lanes(settings: &Config, shards: usize, lane_events: usize) -> Self {
-        let wakes = (0..shards).map(|_| Arc::default()).collect();
-        let (intake, lanes) = Intake::with_lane_events(wakes, PARTITIONS, Arc::default(), lane_events);
-        let source = source_of(settings).expect("no TLS");
-        let source = source.start(intake.clone()).expect("threads");
-        Self { intake, lanes, source }
-    }
-
-    pub fn until_ready(&self) {
-        until("the source is ready", || self.intake.health() == Health::Ready);
-    }
-
-    /// What the source says it waits for, once that holds all the words.
-    pub fn until_waiting(&self, words: &[&str]) -> String {
-        let mut said = String::new();
-        until(&format!("the source says {words:?}"), || {
-            if let Health::Waiting(why) = self.intake.health() {
-                said = why;
-            }
-            words.iter().all(|word| said.contains(word))
-        });
-        said
-    }
-
-    /// What is in the lanes.
-    pub fn take(&self) -> Vec<(u64, DeliveryTag)> {
-        let all = self.lanes.iter().flat_map(|lane| std::iter::from_fn(|| lane.try_take()));
-        all.map(|(payload, tag)| (session_and_number(&payload).1, tag)).collect()
-    }
-
-    /// Waits for so many.
-    pub fn take_many(&self, count: usize) -> Vec<(u64, DeliveryTag)> {
-        let mut all = Vec::new();
-        until(&format!("{count} events"), || {
-            all.extend(self.take());
-            all.len() >= count
-        });
-        all
-    }
-
-    pub fn settle(&self, events: &[(u64, DeliveryTag)], how: Disposition) {
-        let settled: Vec<_> = events.iter().map(|&(_, tag)| Settled { tag, how }).collect();
-        self.source.settle(&settled);
-    }
-
-    /// As the engine stops.
-    pub fn stop(&self) {
-        self.source.stop();
-        self.source.finish();
-    }
+pub fn started_with_lanes(settings: &Config, shards: usize, lane_events: usize) -> Taking {
+    Taking::with_lanes(settings, PARTITIONS, shards, lane_events)
 }
 
 pub fn numbers(events: &[(u64, DeliveryTag)]) -> Vec<u64> {

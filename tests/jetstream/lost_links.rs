@@ -1,12 +1,12 @@
 //! A link to NATS that is away for longer than ack_wait: the server delivers again what is still in hand.
 
-use loadtest::servers::NatsVersion;
+use harness::servers::NatsVersion;
 use task_engine::config::Assignment;
 use task_engine::ports::Disposition;
 use testkit::nats::server_at;
 
 use crate::door::{Door, Way};
-use crate::jetstream_support::{ACK_WAIT, Taking, client, consumer, numbers, on_both_servers, publish, ready, until};
+use crate::jetstream_support::{ACK_WAIT, client, consumer, numbers, on_both_servers, publish, ready, started, until};
 
 on_both_servers! {
     what_is_in_hand_is_not_handed_in_again
@@ -21,7 +21,7 @@ fn what_is_in_hand_is_not_handed_in_again(version: NatsVersion) {
         let door = Door::to(port, Way::Open);
         settings.nats.servers = server_at(&format!("127.0.0.1:{}", door.port()));
         let client = client(&server);
-        let taking = Taking::start(&settings, 1);
+        let taking = started(&settings, 1);
         publish(&client, subject, "s", 0..50);
         let mut events = taking.take_many(50);
         for round in 1..=2 {

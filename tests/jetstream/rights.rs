@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use loadtest::servers::{Nats, NatsOptions};
+use harness::servers::{Nats, NatsOptions};
 use task_engine::config::{Assignment, Config};
 use task_engine::ports::{Disposition, Health};
 use testkit::nats::user;
 
-use crate::jetstream_support::{NatsVersion, Taking, consumer, on_both_servers, publish, set_up, settings, until};
+use crate::jetstream_support::{NatsVersion, consumer, on_both_servers, publish, set_up, settings, started, until};
 
 on_both_servers! {
     who_may_not_acknowledge_takes_nothing
@@ -41,7 +41,7 @@ fn with_rights(version: NatsVersion, publish: &str) -> (Nats, Config, nats::Conn
 fn takes_nothing(version: NatsVersion, rights: &str, words: &[&str]) {
     let (_server, engine, client) = with_rights(version, rights);
     publish(&client, "events", "s", 0..5);
-    let taking = Taking::start(&engine, 1);
+    let taking = started(&engine, 1);
     let said = taking.until_waiting(words);
     assert!(!said.contains("s3cret"), "{said}");
     for _ in 0..300 {
@@ -71,7 +71,7 @@ fn narrow_rights_are_enough(version: NatsVersion) {
         "$JS.API.CONSUMER.MSG.NEXT.STREAM.engine", "$JS.ACK.STREAM.engine.*.*.*.*.*"] }"#;
     let (_server, engine, client) = with_rights(version, rights);
     publish(&client, "events", "s", 0..3);
-    let taking = Taking::start(&engine, 1);
+    let taking = started(&engine, 1);
     let events = taking.take_many(3);
     taking.until_ready();
     taking.settle(&events, Disposition::Ack);
@@ -94,7 +94,7 @@ fn a_right_that_is_taken_away_ends_the_pulls_until_it_is_back(version: NatsVersi
         let pid = server.pid().expect("it runs").to_string();
         assert!(std::process::Command::new("kill").args(["-HUP", &pid]).status().expect("kill runs").success());
     };
-    let taking = Taking::start(&engine, 1);
+    let taking = started(&engine, 1);
     taking.until_ready();
     publish(&client, "events", "s", 0..3);
     let events = taking.take_many(3);

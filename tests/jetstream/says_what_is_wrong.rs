@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use crate::jetstream_support::{
-    NatsVersion, Taking, ask, client, consumer, numbers, on_both_servers, publish, ready, server, set_up, settings,
+    NatsVersion, ask, client, consumer, numbers, on_both_servers, publish, ready, server, set_up, settings, started,
     until,
 };
-use loadtest::servers::{Nats, NatsOptions};
+use harness::servers::{Nats, NatsOptions};
 use task_engine::config::{Assignment, ConsumerMode};
 use task_engine::ports::Disposition;
 use testkit::nats::user;
@@ -25,7 +25,7 @@ on_both_servers! {
 fn a_missing_stream_is_waited_for(version: NatsVersion) {
     let server = server(version);
     let settings = settings(&server, Assignment::Queue);
-    let taking = Taking::start(&settings, 1);
+    let taking = started(&settings, 1);
     taking.until_waiting(&[&server.addr(), "stream STREAM does not exist: run task-engine setup --config FILE"]);
     set_up(&settings, false).expect("setup");
     taking.until_ready();
@@ -37,7 +37,7 @@ fn a_missing_stream_is_waited_for(version: NatsVersion) {
 fn a_server_without_jetstream_is_named(version: NatsVersion) {
     let server = Nats::start(&NatsOptions { version, ..NatsOptions::default() }).expect("nats-server starts");
     let mut settings = settings(&server, Assignment::Queue);
-    let taking = Taking::start(&settings, 1);
+    let taking = started(&settings, 1);
     taking.until_waiting(&[&server.addr(), "JetStream is not enabled"]);
     let why = set_up(&settings, false).expect_err("no JetStream");
     assert!(why.contains("JetStream is not enabled") && why.contains(&server.addr()), "{why}");
@@ -58,7 +58,7 @@ fn a_missing_permission_is_named_without_the_password(version: NatsVersion) {
     settings.nats.auth = user("admin", "admin");
     set_up(&settings, false).expect("setup");
     settings.nats.auth = user("engine", "s3cret");
-    let taking = Taking::start(&settings, 1);
+    let taking = started(&settings, 1);
     let said = taking.until_waiting(&[&server.addr(), "$JS.API.CONSUMER", "must be allowed"]);
     assert!(!said.contains("s3cret"), "{said}");
     taking.stop();
@@ -79,12 +79,12 @@ fn a_consumer_with_another_ack_policy_is_refused_and_one_with_another_window_use
         settings
     };
     make("wrong", "all");
-    let taking = Taking::start(&named("wrong"), 1);
+    let taking = started(&named("wrong"), 1);
     taking.until_waiting(&[&server.addr(), "consumer wrong", "ack policy is all", "explicit is needed"]);
     taking.stop();
     make("narrow", "explicit");
     publish(&client, "events", "s", 0..30);
-    let taking = Taking::start(&named("narrow"), 1);
+    let taking = started(&named("narrow"), 1);
     let mut all = Vec::new();
     while all.len() < 30 {
         let events = taking.take_many(1);
@@ -122,7 +122,7 @@ fn a_consumer_through_which_events_would_be_lost_is_refused(version: NatsVersion
         ("hollow", Assignment::Queue, "headers_only"),
         ("shared", Assignment::Partitioned, "it is for all subjects, and events.1 is needed"),
     ] {
-        let taking = Taking::start(&named(name, assignment), 1);
+        let taking = started(&named(name, assignment), 1);
         taking.until_waiting(&[&server.addr(), name, "cannot be used", words]);
         taking.stop();
         let (lines, is_usable) = set_up(&named(name, assignment), false).expect("a run");
@@ -130,7 +130,7 @@ fn a_consumer_through_which_events_would_be_lost_is_refused(version: NatsVersion
     }
     // No filter in a queue is the whole stream: more than is needed, and all that is needed.
     create("whole", "explicit", "");
-    let taking = Taking::start(&named("whole", Assignment::Queue), 1);
+    let taking = started(&named("whole", Assignment::Queue), 1);
     publish(&client, "events", "s", 0..3);
     assert_eq!(numbers(&taking.take_many(3)), [0, 1, 2]);
     taking.stop();
@@ -139,7 +139,7 @@ fn a_consumer_through_which_events_would_be_lost_is_refused(version: NatsVersion
 fn a_deleted_consumer_is_made_again(version: NatsVersion) {
     let (server, settings) = ready(version, Assignment::Queue);
     let client = client(&server);
-    let taking = Taking::start(&settings, 1);
+    let taking = started(&settings, 1);
     publish(&client, "events", "s", 0..1);
     let mut events = taking.take_many(1);
     assert_eq!(ask(&client, "$JS.API.CONSUMER.DELETE.STREAM.engine", "")["success"], true);
@@ -159,7 +159,7 @@ fn a_frozen_server_is_noticed_and_reading_goes_on_when_it_thaws(version: NatsVer
     let (server, mut settings) = ready(version, Assignment::Queue);
     (settings.nats.ping_interval, settings.nats.timeout) = (Duration::from_millis(100), Duration::from_millis(500));
     let client = client(&server);
-    let taking = Taking::start(&settings, 1);
+    let taking = started(&settings, 1);
     publish(&client, "events", "s", 0..3);
     let events = taking.take_many(3);
     server.stop().expect("frozen");

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use loadtest::gateways::{Gateway, Protocols};
-use loadtest::servers::{Nats, NatsAuth, NatsOptions, NatsVersion};
+use harness::gateways::{Gateway, Protocols};
+use harness::servers::{Nats, NatsAuth, NatsOptions, NatsVersion};
 use serde_json::Value;
 
 use crate::door::{Door, Way};

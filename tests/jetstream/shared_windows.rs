@@ -6,7 +6,7 @@ use task_engine::config::Assignment;
 use task_engine::ports::Disposition;
 
 use crate::jetstream_support::{
-    NatsVersion, PATIENCE, Taking, client, consumer, on_both_servers, publish, ready, until,
+    NatsVersion, PATIENCE, Taking, client, consumer, on_both_servers, publish, ready, started, until,
 };
 
 on_both_servers! {
@@ -43,10 +43,10 @@ fn two_instances_hold_half_each_and_one_holds_all(version: NatsVersion) {
     let config = &mut settings.consumer;
     (config.durable, config.max_ack_pending) = ("shared".to_owned(), WINDOW as u32);
     let client = client(&server);
-    let first = Taking::start(&settings, 1);
+    let first = started(&settings, 1);
     first.until_ready();
     assert_eq!(fill(&client, &[&first], 0..512), [WINDOW], "alone");
-    let second = Taking::start(&settings, 1);
+    let second = started(&settings, 1);
     second.until_ready();
     let (began, mut from) = (Instant::now(), 1_000);
     loop {

@@ -1,6 +1,6 @@
 //! Core NATS: whoever cannot work is not in the queue group; what it has in hand it keeps and finishes.
 
-use loadtest::servers::NatsVersion;
+use harness::servers::NatsVersion;
 
 use crate::door::Way;
 use crate::scene::{ALL_OPEN, CORE, Instance, Scene};

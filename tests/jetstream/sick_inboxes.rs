@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use loadtest::servers::NatsVersion;
+use harness::servers::NatsVersion;
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 

@@ -7,7 +7,7 @@ use task_engine::ports::Disposition;
 use testkit::nats::server_at;
 
 use crate::door::{Door, Way};
-use crate::jetstream_support::{NatsVersion, Taking, client, consumer, on_both_servers, publish, ready, until};
+use crate::jetstream_support::{NatsVersion, client, consumer, on_both_servers, publish, ready, started, until};
 
 on_both_servers! {
     a_connection_that_is_dropped_each_time_is_not_dialled_without_a_break
@@ -26,7 +26,7 @@ fn a_connection_that_is_dropped_each_time_is_not_dialled_without_a_break(version
     settings.nats.servers = server_at(&format!("127.0.0.1:{}", door.port()));
     settings.nats.reconnect_delay = Duration::from_millis(500);
     let client = client(&server);
-    let taking = Taking::start(&settings, 1);
+    let taking = started(&settings, 1);
     taking.until_ready();
     publish(&client, "events", "s", 0..5);
     let events = taking.take_many(5);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use loadtest::servers::NatsVersion;
+use harness::servers::NatsVersion;
 
 use crate::door::Way;
 use crate::jetstream_support::on_both_servers;

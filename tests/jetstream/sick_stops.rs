@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use loadtest::servers::NatsVersion;
+use harness::servers::NatsVersion;
 use task_engine::model::proto::event::PushEvent;
 
 use crate::door::Way;

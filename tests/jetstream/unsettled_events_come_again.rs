@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use crate::jetstream_support::{
-    ACK_WAIT, NatsVersion, Taking, client, consumer, numbers, on_both_servers, publish, ready, until,
+    ACK_WAIT, NatsVersion, client, consumer, numbers, on_both_servers, publish, ready, started, until,
 };
 use task_engine::config::Assignment;
 use task_engine::ports::Disposition;
@@ -25,7 +25,7 @@ on_both_servers! {
 fn a_successor_gets_what_a_crash_left_in_order_and_then_the_new(version: NatsVersion) {
     let (server, settings) = ready(version, Assignment::Partitioned);
     let client = client(&server);
-    let first = Taking::start(&settings, 1);
+    let first = started(&settings, 1);
     publish(&client, "events.1", "s", 0..20);
     let events = first.take_many(20);
     first.settle(&events[..5], Disposition::Ack);
@@ -35,7 +35,7 @@ fn a_successor_gets_what_a_crash_left_in_order_and_then_the_new(version: NatsVer
     until("it is gone", || consumer(&client, "engine-1")["num_waiting"] == 0);
     publish(&client, "events.1", "s", 20..30);
     publish(&client, "events.2", "s", 100..101);
-    let second = Taking::start(&settings, 2);
+    let second = started(&settings, 2);
     let untouched = second.take_many(1);
     assert_eq!(numbers(&untouched), [100], "other partitions need not wait");
     let events = second.take_many(25);
@@ -50,7 +50,7 @@ fn a_successor_gets_what_a_crash_left_in_order_and_then_the_new(version: NatsVer
 fn a_clean_stop_leaves_nothing_to_wait_for(version: NatsVersion) {
     let (server, settings) = ready(version, Assignment::Partitioned);
     let client = client(&server);
-    let first = Taking::start(&settings, 1);
+    let first = started(&settings, 1);
     publish(&client, "events.1", "s", 0..200);
     let mut events = first.take_many(1);
     first.source.stop();
@@ -63,7 +63,7 @@ fn a_clean_stop_leaves_nothing_to_wait_for(version: NatsVersion) {
         (&info["num_ack_pending"], info["ack_floor"]["stream_seq"].as_u64()),
         (&0.into(), Some(events.len() as u64))
     );
-    let second = Taking::start(&settings, 1);
+    let second = started(&settings, 1);
     let started = Instant::now();
     let rest = second.take_many(201 - events.len());
     assert!(started.elapsed() < ACK_WAIT, "{:?}", started.elapsed());
@@ -74,11 +74,11 @@ fn a_clean_stop_leaves_nothing_to_wait_for(version: NatsVersion) {
 fn in_a_queue_another_instance_gets_what_a_crash_left(version: NatsVersion) {
     let (server, settings) = ready(version, Assignment::Queue);
     let client = client(&server);
-    let first = Taking::start(&settings, 1);
+    let first = started(&settings, 1);
     publish(&client, "events", "s", 0..10);
     first.take_many(10);
     drop(first);
-    let second = Taking::start(&settings, 1);
+    let second = started(&settings, 1);
     let events = second.take_many(10);
     let mut all = numbers(&events);
     all.sort_unstable();
@@ -89,7 +89,7 @@ fn in_a_queue_another_instance_gets_what_a_crash_left(version: NatsVersion) {
 fn what_is_in_work_is_not_delivered_again(version: NatsVersion) {
     let (server, settings) = ready(version, Assignment::Queue);
     let client = client(&server);
-    let (slow, other) = (Taking::start(&settings, 1), Taking::start(&settings, 1));
+    let (slow, other) = (started(&settings, 1), started(&settings, 1));
     slow.until_ready();
     other.until_ready();
     publish(&client, "events", "s", 0..10);
@@ -120,7 +120,7 @@ fn a_full_window_in_work_is_not_delivered_again(version: NatsVersion) {
     (config.durable, config.max_ack_pending) = ("wide".to_owned(), EVENTS as u32);
     let client = client(&server);
     publish(&client, "events", "s", 0..EVENTS);
-    let taking = Taking::start(&settings, 1);
+    let taking = started(&settings, 1);
     let events = taking.take_many(EVENTS as usize);
     assert_eq!(numbers(&events), (0..EVENTS).collect::<Vec<_>>());
     let until_then = Instant::now() + ACK_WAIT * 3;
@@ -138,7 +138,7 @@ fn a_full_window_in_work_is_not_delivered_again(version: NatsVersion) {
 fn what_another_took_comes_again_and_then_all_is_acknowledged(version: NatsVersion) {
     let (server, settings) = ready(version, Assignment::Partitioned);
     let client = client(&server);
-    let taking = Taking::start(&settings, 1);
+    let taking = started(&settings, 1);
     publish(&client, "events.1", "s", 0..1);
     let mut events = taking.take_many(1);
     taking.settle(&events, Disposition::Ack);
@@ -170,7 +170,7 @@ fn what_is_given_back_comes_soon_and_what_is_terminated_never(version: NatsVersi
     settings.consumer.ack_wait = Duration::from_secs(3600);
     settings.consumer.durable = "patient".to_owned();
     let client = client(&server);
-    let first = Taking::start(&settings, 1);
+    let first = started(&settings, 1);
     publish(&client, "events", "s", 0..6);
     let events = first.take_many(6);
     first.settle(&events[..2], Disposition::Term);
@@ -178,7 +178,7 @@ fn what_is_given_back_comes_soon_and_what_is_terminated_never(version: NatsVersi
     first.settle(&events[2..4], Disposition::Nak);
     // 4 and 5 never got a word of the engine.
     first.source.finish();
-    let second = Taking::start(&settings, 1);
+    let second = started(&settings, 1);
     let mut again = numbers(&second.take_many(4));
     again.sort_unstable();
     assert_eq!(again, [2, 3, 4, 5]);
@@ -189,7 +189,7 @@ fn what_is_given_back_comes_soon_and_what_is_terminated_never(version: NatsVersi
 fn given_back_partitions_keep_their_order(version: NatsVersion) {
     let (server, settings) = ready(version, Assignment::Partitioned);
     let client = client(&server);
-    let first = Taking::start(&settings, 1);
+    let first = started(&settings, 1);
     publish(&client, "events.3", "s", 0..10);
     let events = first.take_many(10);
     first.settle(&events[..3], Disposition::Ack);
@@ -199,7 +199,7 @@ fn given_back_partitions_keep_their_order(version: NatsVersion) {
     first.source.finish();
     assert_eq!(consumer(&client, "engine-3")["ack_floor"]["stream_seq"], 3);
     publish(&client, "events.3", "s", 10..15);
-    let second = Taking::start(&settings, 1);
+    let second = started(&settings, 1);
     // What was terminated does not come again, also behind what was given back.
     assert_eq!(numbers(&second.take_many(10)), (3..8).chain(10..15).collect::<Vec<_>>());
     second.stop();
@@ -209,7 +209,7 @@ fn a_killed_server_loses_nothing_and_keeps_the_order(version: NatsVersion) {
     for assignment in [Assignment::Queue, Assignment::Partitioned] {
         let (server, settings) = ready(version, assignment);
         let subject = if assignment == Assignment::Queue { "events" } else { "events.2" };
-        let taking = Taking::start(&settings, 1);
+        let taking = started(&settings, 1);
         taking.until_ready();
         let (mut open, mut seen) = (Vec::new(), Vec::new());
         for round in 0..3 {

@@ -6,7 +6,7 @@ use task_engine::config::Assignment;
 use task_engine::ports::Disposition;
 
 use crate::jetstream_support::{
-    NatsVersion, Taking, ask, client, consumer, numbers, on_both_servers, publish, ready, server, settings, until,
+    NatsVersion, ask, client, consumer, numbers, on_both_servers, publish, ready, server, settings, started, until,
 };
 
 on_both_servers! {
@@ -30,7 +30,7 @@ fn a_stream_of_another_subject_is_refused_and_no_consumer_made(version: NatsVers
         let server = server(version);
         let client = client(&server);
         stream(&client, "CREATE", &[has]);
-        let taking = Taking::start(&settings(&server, assignment), 1);
+        let taking = started(&settings(&server, assignment), 1);
         let words = format!("stream STREAM takes {has}, and {needed} is needed");
         taking.until_waiting(&[&server.addr(), &words, "add the subject to the stream"]);
         assert_eq!(consumer(&client, durable)["error"]["err_code"], 10_014, "none is made");
@@ -45,7 +45,7 @@ fn a_stream_of_another_subject_is_refused_and_no_consumer_made(version: NatsVers
 fn a_subject_that_is_taken_out_of_the_stream_is_noticed(version: NatsVersion) {
     let (server, settings) = ready(version, Assignment::Queue);
     let client = client(&server);
-    let taking = Taking::start(&settings, 1);
+    let taking = started(&settings, 1);
     taking.until_ready();
     publish(&client, "events", "s", 0..2);
     let events = taking.take_many(2);
@@ -65,7 +65,7 @@ fn a_filter_that_is_changed_is_noticed() {
     let (server, settings) = ready(NatsVersion::Current, Assignment::Queue);
     let client = client(&server);
     stream(&client, "UPDATE", &["events", "other"]);
-    let taking = Taking::start(&settings, 1);
+    let taking = started(&settings, 1);
     taking.until_ready();
     let filter = |filter: &str| {
         let mut config = consumer(&client, "engine")["config"].clone();
@@ -87,7 +87,7 @@ fn a_filter_that_is_changed_is_noticed() {
 fn a_consumer_that_is_paused_is_noticed() {
     let (server, settings) = ready(NatsVersion::Current, Assignment::Queue);
     let client = client(&server);
-    let taking = Taking::start(&settings, 1);
+    let taking = started(&settings, 1);
     taking.until_ready();
     let pause =
         |until: &str| ask(&client, "$JS.API.CONSUMER.PAUSE.STREAM.engine", json!({"pause_until": until}).to_string());

@@ -1,7 +1,7 @@
 //! Promise: whoever cannot be reached finds the message in t_inbox, once, however often it is published; whoever got it
 //! has no row; and an event that can never be pushed is a dead letter.
 
-use loadtest::gateways::Protocols;
+use harness::gateways::Protocols;
 use mysql::prelude::Queryable;
 use testkit::engine::{World, eventually};
 

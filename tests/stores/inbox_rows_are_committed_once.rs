@@ -2,7 +2,7 @@
 //! message holds is told by its user; and a row that the server refuses keeps no other from being stored.
 
 use crate::inbox_support::{root, rows, settings, stored};
-use loadtest::servers::Maria;
+use harness::servers::Maria;
 use mysql::prelude::Queryable;
 use task_engine::edge::mysql::MysqlInbox;
 use task_engine::model::names::NameList;

@@ -3,39 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-use loadtest::servers::Maria;
+use harness::servers::Maria;
 use mysql::prelude::Queryable;
-use mysql::{Conn, OptsBuilder};
-use task_engine::config::{HostPort, MysqlConfig, Secret};
 use task_engine::model::names::NameList;
+use task_engine::ports::LookupError;
 use task_engine::ports::mailbox::Mailbox;
-use task_engine::ports::{InboxRows, LookupError};
 use task_engine::push::facts::{AskNo, Input};
 
+pub use testkit::inbox::{root, rows, settings};
 pub use testkit::wait::{PATIENCE, eventually};
-
-pub fn settings(server: &Maria) -> MysqlConfig {
-    MysqlConfig {
-        at: HostPort { host: "127.0.0.1".into(), port: server.port() },
-        username: Maria::USER.into(),
-        password: Secret::new(Maria::PASSWORD),
-        database: Maria::DATABASE.into(),
-        connect_timeout: Duration::from_secs(5),
-        timeout: Duration::from_secs(20),
-        conn_max_lifetime: Duration::from_secs(600),
-        ..MysqlConfig::default()
-    }
-}
-
-/// A connection that may do everything.
-pub fn root(server: &Maria) -> Conn {
-    let root = OptsBuilder::new().ip_or_hostname(Some("127.0.0.1")).tcp_port(server.port()).user(Some("root"));
-    Conn::new(root.prefer_socket(false).db_name(Some(Maria::DATABASE))).expect("root may connect")
-}
-
-pub fn rows<S: AsRef<str>>(session: &str, msg_id: i64, seq_id: i64, users: impl IntoIterator<Item = S>) -> InboxRows {
-    InboxRows { session: session.into(), msg_id, seq_id, users: users.into_iter().collect() }
-}
 
 /// All of t_inbox: owner, session, message, number.
 pub fn stored(server: &Maria) -> Vec<(String, String, i64, i64)> {

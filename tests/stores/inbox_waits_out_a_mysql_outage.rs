@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::inbox_support::{eventually, next, root, rows, settings, stored};
-use loadtest::servers::Maria;
+use harness::servers::Maria;
 use mysql::prelude::Queryable;
 use task_engine::config::MysqlConfig;
 use task_engine::edge::mysql::MysqlInbox;

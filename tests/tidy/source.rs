@@ -9,7 +9,7 @@ use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 pub struct Source {
     /// Its path from the root of the repository.
     pub path: String,
-    /// Its module, from the crate's root; empty for the root itself.
+    /// Its module, from the crate's root; empty for the root itself, and for what is in no `src` folder.
     pub module: Vec<String>,
     /// Its number of lines.
     pub lines: usize,
@@ -79,7 +79,8 @@ pub fn parse(path: &str, text: &str) -> Source {
 }
 
 fn module_of(path: &str) -> Vec<String> {
-    let Some(path) = path.strip_prefix("src/").and_then(|path| path.strip_suffix(".rs")) else { return Vec::new() };
+    let inside = path.strip_prefix("src/").or_else(|| path.split_once("/src/").map(|(_, inside)| inside));
+    let Some(path) = inside.and_then(|path| path.strip_suffix(".rs")) else { return Vec::new() };
     let mut module = path.split('/').map(str::to_owned).collect::<Vec<_>>();
     if matches!(module.last().map(String::as_str), Some("mod" | "lib" | "main")) {
         module.pop();

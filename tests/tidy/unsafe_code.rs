@@ -8,11 +8,11 @@ const NAMED: [(&str, usize, &str); 11] = [
     ("benches/support/hop.rs", 1, "a name that callgrind finds"),
     ("benches/support/world.rs", 1, "a name that callgrind finds"),
     (
-        "loadtest/src/cost.rs",
+        "loadtest/bench/src/cost.rs",
         10,
         "an allocator that counts is an unsafe trait, and it asks for its thread's name without allocating",
     ),
-    ("loadtest/src/servers.rs", 1, "a child's death signal is set between fork and exec"),
+    ("loadtest/harness/src/servers.rs", 1, "a child's death signal is set between fork and exec"),
     ("src/edge/gateway/io.rs", 4, "glommio gives no borrow of its sockets, and its send has no scatter and gather"),
     ("src/edge/socket.rs", 1, "glommio gives no borrow of its sockets"),
     ("src/model/prefetch.rs", 1, "a prefetch instruction"),

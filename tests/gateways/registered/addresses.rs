@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_lite::future;
 use glommio::LocalExecutorBuilder;
 use glommio::timer::Timer;
-use loadtest::gateways::{Gateway, GatewayOptions as ServerOptions, Log};
+use harness::gateways::{Gateway, GatewayOptions as ServerOptions, Log};
 use task_engine::edge::gateway::{GatewayOptions, Gateways};
 use task_engine::edge::resolve::Resolver;
 use task_engine::model::ids::{GatewayIx, StreamNo};

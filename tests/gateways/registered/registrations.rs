@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use etcd_client::{Client, DeleteOptions, PutOptions};
-use loadtest::gateways::{Gateway, Protocols};
+use harness::gateways::{Gateway, Protocols};
 
 use testkit::engine::{PATIENCE, Process, World, got};
 

@@ -1,7 +1,7 @@
 //! Promise: a letter about one recipient whose replay fails for another reason is still about him alone: the letter of the
 //! replay is replayed for him and for nobody else, and is never taken for a repeat of its event.
 
-use loadtest::gateways::Protocols;
+use harness::gateways::Protocols;
 
 use super::{Field, JETSTREAM};
 use testkit::engine::{eventually, got};

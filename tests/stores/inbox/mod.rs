@@ -7,7 +7,7 @@ mod one_bad_member;
 
 use std::process::Command;
 
-use loadtest::servers::{Maria, Nats, NatsAuth, NatsOptions};
+use harness::servers::{Maria, Nats, NatsAuth, NatsOptions};
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 use testkit::engine::{SECRETS, World};

@@ -1,7 +1,7 @@
 //! Promise: one member whose row the table cannot take costs nobody else's; he has a letter with his name, and its replay
 //! concerns only him.
 
-use loadtest::gateways::Protocols;
+use harness::gateways::Protocols;
 
 use super::{Field, JETSTREAM};
 use testkit::engine::{eventually, got};

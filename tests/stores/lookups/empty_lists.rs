@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use loadtest::gateways::Protocols;
+use harness::gateways::Protocols;
 use mysql::prelude::Queryable;
 
 use testkit::engine::{World, got};

@@ -5,7 +5,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use loadtest::gateways::{Gateway, Protocols};
+use harness::gateways::{Gateway, Protocols};
 
 use super::refused_routes::Proxy;
 use testkit::engine::{Process, World, eventually, got};

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use loadtest::gateways::Protocols;
+use harness::gateways::Protocols;
 
 use testkit::engine::{World, eventually, got};
 

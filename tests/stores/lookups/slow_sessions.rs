@@ -13,7 +13,7 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 /// A busy machine.
 const MARGIN: Duration = Duration::from_millis(1_500);
 
-fn started(sessions: &[&str]) -> (World, loadtest::gateways::Gateway, Process) {
+fn started(sessions: &[&str]) -> (World, harness::gateways::Gateway, Process) {
     let (world, gateway) = view::world_of(sessions);
     let engine = world.engine_with(1, ASKS_EACH_TIME, &[("RESONANCE_MYSQL_TIMEOUT", "1s")]);
     engine.wait_ready();

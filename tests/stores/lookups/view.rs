@@ -1,6 +1,6 @@
 //! `t_session_member` as a view over a table, through a function that misbehaves as it is told.
 
-use loadtest::gateways::{Gateway, Protocols};
+use harness::gateways::{Gateway, Protocols};
 use mysql::prelude::Queryable;
 
 use testkit::engine::World;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use loadtest::servers::Maria;
+use harness::servers::Maria;
 use mysql::prelude::Queryable;
 use task_engine::edge::mysql::MysqlInbox;
 use task_engine::ports::mailbox::{Wake, mailbox};

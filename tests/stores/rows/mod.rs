@@ -9,7 +9,7 @@ mod relay;
 
 use std::time::Duration;
 
-use loadtest::servers::Maria;
+use harness::servers::Maria;
 use mysql::Conn;
 use mysql::prelude::Queryable;
 use task_engine::config::MysqlConfig;

@@ -1,7 +1,7 @@
 //! Promise: what is answered as stored can be read back byte for byte; whose name the table's collation holds for another's
 //! is told as a conflict.
 
-use loadtest::servers::Maria;
+use harness::servers::Maria;
 use mysql::prelude::Queryable;
 use task_engine::config::{HostPort, MysqlConfig};
 use task_engine::edge::mysql::MysqlInbox;

@@ -4,7 +4,7 @@
 use std::slice;
 use std::time::{Duration, Instant};
 
-use loadtest::servers::Maria;
+use harness::servers::Maria;
 use mysql::prelude::Queryable;
 use task_engine::config::{HostPort, MysqlConfig};
 use task_engine::edge::mysql::{MysqlInbox, MysqlMembers};

@@ -1,6 +1,6 @@
 //! Promise: an ask without rows says whether rows could be written now, and changes no other ask's answer.
 
-use loadtest::servers::Maria;
+use harness::servers::Maria;
 use mysql::prelude::Queryable;
 use task_engine::config::{MysqlConfig, Secret};
 use task_engine::edge::mysql::MysqlInbox;

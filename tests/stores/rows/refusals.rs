@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use loadtest::servers::Maria;
+use harness::servers::Maria;
 use mysql::prelude::Queryable;
 use task_engine::ports::InboxRows;
 

@@ -1,0 +1,68 @@
+//! The engine's own counters, read from its page `/metrics`.
+//!
+//! Refuses nothing: an engine without that page, or without one of them, is said nothing of.
+
+use std::collections::BTreeMap;
+
+use harness::pages::{self, Page};
+
+/// What a run's document keeps, as the page names them between `task_engine_` and `_total`.
+const KEPT: [&str; 10] = [
+    "member_queries",
+    "member_query_sessions",
+    "mgets",
+    "mget_keys",
+    "route_changes",
+    "rerouted_recipients",
+    "resent_recipients",
+    "gateway_breaks",
+    "frame_bytes",
+    "turns",
+];
+
+/// Counts since the engine's start, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Counters(BTreeMap<String, u64>);
+
+impl Counters {
+    /// Reads them.
+    pub fn read(port: u16) -> Self {
+        let page = pages::get(port, "/metrics").and_then(Page::ok).unwrap_or_default();
+        let kept =
+            KEPT.iter().filter_map(|name| Some((name.to_string(), sum(&page, &format!("task_engine_{name}_total"))?)));
+        Self(kept.collect())
+    }
+
+    /// What was counted since `earlier`.
+    pub fn since(mut self, earlier: &Self) -> BTreeMap<String, u64> {
+        for (name, count) in &mut self.0 {
+            *count = count.saturating_sub(earlier.0.get(name).copied().unwrap_or(0));
+        }
+        self.0
+    }
+}
+
+/// The sum of a counter over all its labels; none when the page does not have it.
+pub(super) fn sum(page: &str, name: &str) -> Option<u64> {
+    let values = pages::series(page, name).map(|(_, value)| value);
+    values.reduce(|sum, value| sum + value).map(|sum| sum as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_is_summed_over_its_labels() {
+        let page = "task_engine_mgets_total{shard=\"0\"} 5\ntask_engine_mgets_total{shard=\"1\"} 7\n";
+        assert_eq!(sum(page, "task_engine_mgets_total"), Some(12));
+        assert_eq!(sum(page, "task_engine_mget_keys_total"), None);
+    }
+
+    #[test]
+    fn what_was_counted_before_is_left_out() {
+        let counters = |mgets| Counters(BTreeMap::from([("mgets".to_owned(), mgets)]));
+        assert_eq!(counters(12).since(&counters(5)), BTreeMap::from([("mgets".to_owned(), 7)]));
+        assert_eq!(counters(12).since(&Counters::default()), BTreeMap::from([("mgets".to_owned(), 12)]));
+    }
+}

@@ -1,0 +1,44 @@
+//! The engine inside this process, on embedded stores: needs no server, and its allocations can be counted.
+
+use harness::error::{Error, Result};
+use harness::world::Embedded as Stores;
+use task_engine::config::Config;
+use task_engine::edge::memory::{EmbeddedDeadLetters, EmbeddedInbox, EmbeddedSource, Publisher};
+
+use super::Stopped;
+use crate::cost;
+
+/// A running embedded engine.
+pub struct Embedded {
+    engine: task_engine::Engine,
+}
+
+impl Embedded {
+    /// Starts it on these stores; gives what feeds it.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub fn start(cores: u16, stores: Stores, inbox: EmbeddedInbox) -> Result<(Self, Publisher)> {
+        cost::count_allocations();
+        let mut config = Config::default();
+        config.engine.cores = cores;
+        config.admin.listen = ([127, 0, 0, 1], 0).into();
+        let (source, publisher) = EmbeddedSource::new();
+        let builder = task_engine::Engine::builder(config).members(stores.members).routes(stores.routes);
+        let builder = builder.inbox(inbox).dead_letters(EmbeddedDeadLetters::new());
+        let engine = builder.registry(stores.registry).source(source).start();
+        let engine = engine.map_err(|error| Error::of("the engine did not start", error))?;
+        Ok((Self { engine }, publisher))
+    }
+
+    /// Where its pages are.
+    pub fn admin_port(&self) -> u16 {
+        self.engine.admin_address().port()
+    }
+
+    /// Stops it.
+    pub fn stop(self) -> Stopped {
+        let report = self.engine.stop();
+        Stopped { last_words: report.to_string(), is_clean: report.is_clean() }
+    }
+}

@@ -1,0 +1,100 @@
+//! `loadtest faults`: one fault after the other on real processes under load, and what each of them cost.
+//!
+//! Promises that each scenario starts from fresh servers, that events are published with the broker's confirmation and
+//! in order, and that lost, repeated and out of order are counted by identity over what gateways got and what the inbox
+//! holds. Refuses to call a scenario good by its time: only by what it lost, repeated or reordered beyond what a cut or a
+//! crash explains.
+
+mod act;
+mod confirm;
+mod course;
+mod namespace;
+mod scenario;
+mod stage;
+mod table;
+
+use std::path::PathBuf;
+
+use harness::error::{Error, Result};
+
+use self::scenario::{Act, Scenario};
+pub use self::table::FaultResult;
+use crate::trial::Assignment;
+
+/// What may be chosen.
+#[derive(Clone, Debug, clap::Args)]
+pub struct FaultArgs {
+    /// Only these scenarios (see --list); all when left out.
+    #[arg(long, value_name = "NAME")]
+    pub only: Vec<String>,
+    /// Only this assignment; each of both when left out.
+    #[arg(long, value_enum)]
+    pub assignment: Option<Assignment>,
+    /// Events a second.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=5_000))]
+    pub rate: u32,
+    /// Shards of the engine.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub cores: u16,
+    /// How long a hang, an outage or a partition lasts.
+    #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub lasts: u32,
+    /// Writes the table into this file, between its two marks `<!-- faults -->`.
+    #[arg(long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+    /// Where the figures go, as JSON.
+    #[arg(long, default_value = "target/loadtest/faults.json")]
+    pub out: PathBuf,
+    /// Only lists the scenarios.
+    #[arg(long)]
+    pub list: bool,
+}
+
+/// Runs them; true when each kept its promise.
+///
+/// # Errors
+/// When a part does not start, or a scenario's name is unknown.
+pub fn run(args: &FaultArgs) -> Result<bool> {
+    if args.list {
+        Scenario::ALL.iter().for_each(|scenario| println!("{:<18} {}", scenario.name, scenario.about));
+        return Ok(true);
+    }
+    let chosen = chosen(&args.only)?;
+    if chosen.iter().any(|scenario| matches!(scenario.act, Act::Partition)) {
+        namespace::check_filter()?;
+    }
+    if chosen.iter().any(|scenario| matches!(scenario.act, Act::Partition | Act::FullDisk)) {
+        namespace::enter_namespaces()?;
+    }
+    let assignments = args.assignment.map_or(vec![Assignment::Queue, Assignment::Partitioned], |one| vec![one]);
+    let total = chosen.len() * assignments.len();
+    let mut results = Vec::new();
+    for scenario in chosen {
+        for assignment in &assignments {
+            eprintln!("[{}/{total}] {} ({})", results.len() + 1, scenario.name, crate::trial::word(assignment));
+            let result = course::run(scenario, *assignment, args)?;
+            eprintln!("    {}", table::line(&result));
+            results.push(result);
+        }
+    }
+    println!("{}", table::text(&results));
+    table::write_json(&args.out, &results)?;
+    if let Some(file) = &args.write {
+        table::write_between_marks(file, &results)?;
+    }
+    let good = results.iter().filter(|result| result.is_good).count();
+    println!("faults: {good} of {} scenarios kept the promise", results.len());
+    Ok(good == results.len())
+}
+
+fn chosen(only: &[String]) -> Result<Vec<&'static Scenario>> {
+    if only.is_empty() {
+        return Ok(Scenario::ALL.iter().collect());
+    }
+    let find = |name: &String| {
+        let known = || Scenario::ALL.iter().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ");
+        let found = Scenario::ALL.iter().find(|scenario| scenario.name == name);
+        found.ok_or_else(|| Error::new(format!("there is no scenario `{name}`; there are: {}", known())))
+    };
+    only.iter().map(find).collect()
+}

@@ -1,0 +1,151 @@
+//! What a scenario is played on: fresh servers, gateways and an engine.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use harness::error::{Error, Result};
+use harness::gateways::{Gateway, GatewayProcess};
+use harness::servers::{self, Etcd, EtcdOptions, Maria, Nats, NatsOptions, Redis, RedisOptions};
+use harness::verdict::Verdict;
+use harness::world::World;
+use tempfile::TempDir;
+
+use super::FaultArgs;
+use super::confirm::Confirmed;
+use super::namespace::Disk;
+use super::scenario::{Act, Part, Scenario};
+use crate::engine::{Places, Process, Ready, own};
+use crate::trial::Assignment;
+
+pub(super) const TOPIC: &str = "resonance.push.event.v1";
+pub(super) const STREAM: &str = "RESONANCE";
+pub(super) const PARTITIONS: u32 = 16;
+/// Recipients of the largest session of the workload.
+const FAN_OUT_MAX: u64 = 19;
+
+/// Everything of one scenario.
+pub(super) struct Stage {
+    pub nats: Nats,
+    pub redis: Redis,
+    pub maria: Maria,
+    pub etcd: Etcd,
+    pub gateways: Vec<Gateway>,
+    /// In place of the first gateway, where that one is hurt as a process.
+    pub gateway_process: Option<GatewayProcess>,
+    pub publisher: Arc<Confirmed>,
+    /// Recipients of the events that the broker had no settlement of when the engine was killed.
+    pub unsettled_recipients: u64,
+    pub engine: Option<Process>,
+    pub disk: Option<Disk>,
+    config: PathBuf,
+    admin_port: u16,
+    cores: u16,
+    _folder: TempDir,
+}
+
+impl Stage {
+    /// Starts all of it.
+    ///
+    /// # Errors
+    /// When a part does not start.
+    pub fn start(
+        scenario: &Scenario,
+        assignment: Assignment,
+        args: &FaultArgs,
+        (world, verdict): (&Arc<World>, &Arc<Verdict>),
+        gateways: Vec<Gateway>,
+    ) -> Result<Self> {
+        let disk = if scenario.act == Act::FullDisk { Some(Disk::mount()?) } else { None };
+        let store_dir = disk.as_ref().map(|disk| disk.folder().to_owned());
+        let nats = Nats::start(&NatsOptions { jetstream: true, store_dir, ..NatsOptions::default() })?;
+        let (redis, maria) = (Redis::start(&RedisOptions::default())?, Maria::start()?);
+        let etcd = Etcd::start(&EtcdOptions::default())?;
+        world.seed(&maria, &redis, &etcd, &gateways)?;
+        let folder = servers::folder("faults")?;
+        let (config, admin_port) = (folder.path().join("task.yaml"), servers::free_ports(1)?[0]);
+        let text = config_text(&nats, &redis, &maria, &etcd, assignment);
+        fs::write(&config, text).map_err(|cause| Error::of("cannot write the engine's configuration", cause))?;
+        let publisher = Arc::new(Confirmed::connect(&nats.addr())?);
+        let mut stage = Self {
+            nats,
+            redis,
+            maria,
+            etcd,
+            gateway_process: hurt_gateway(scenario, &gateways, verdict)?,
+            gateways,
+            publisher,
+            engine: None,
+            disk,
+            unsettled_recipients: 0,
+            config,
+            admin_port,
+            cores: args.cores,
+            _folder: folder,
+        };
+        own::set_up(&stage.config)?;
+        stage.start_engine()?;
+        Ok(stage)
+    }
+
+    /// Starts the engine and waits until it is ready.
+    pub(super) fn start_engine(&mut self) -> Result<()> {
+        let command = own::command_of(None)?;
+        let places = Places {
+            config: &self.config,
+            admin_port: self.admin_port,
+            cores: self.cores,
+            ready: Ready::Readyz,
+            ready_timeout: Duration::from_secs(60),
+            nats_pages: 0,
+            topic: TOPIC,
+        };
+        self.engine = Some(Process::start(&command, &places)?);
+        Ok(())
+    }
+
+    /// Counts what a killed engine left unsettled: so much may come again.
+    pub(super) fn note_unsettled(&mut self) -> Result<()> {
+        self.unsettled_recipients += self.publisher.unsettled(STREAM)?.unacked * FAN_OUT_MAX;
+        Ok(())
+    }
+
+    /// The gateway that is a process of its own.
+    pub(super) fn gateway_process(&mut self) -> Result<&mut GatewayProcess> {
+        self.gateway_process.as_mut().ok_or_else(|| Error::new("no gateway is a process of its own"))
+    }
+
+    /// The running engine.
+    pub(super) fn engine(&mut self) -> Result<&mut Process> {
+        self.engine.as_mut().ok_or_else(|| Error::new("the engine is not there"))
+    }
+}
+
+/// The first gateway as a process, on its port, when that is what is hurt.
+fn hurt_gateway(scenario: &Scenario, gateways: &[Gateway], verdict: &Arc<Verdict>) -> Result<Option<GatewayProcess>> {
+    if !matches!(scenario.act, Act::Kill(Part::Gateway) | Act::Hang(Part::Gateway)) {
+        return Ok(None);
+    }
+    gateways[0].kill();
+    GatewayProcess::start(gateways[0].id(), gateways[0].port(), verdict.clone()).map(Some)
+}
+
+fn config_text(nats: &Nats, redis: &Redis, maria: &Maria, etcd: &Etcd, assignment: Assignment) -> String {
+    let mut text = format!(
+        "nats:\n  url: {}\n  reconnect_delay: 100ms\nredis:\n  addr: {}\netcd:\n  endpoints: [\"{}\"]\n\
+         mysql:\n  host: 127.0.0.1\n  port: {}\n  username: {}\n  password: {}\n  database: {}\n  timeout: 2s\n\
+         consumer:\n  topic: {TOPIC}\n  mode: jetstream\n  stream: {STREAM}\n  ack_wait: 4s\n  max_ack_pending: 8192\n",
+        nats.url(),
+        redis.addr(),
+        etcd.addr(),
+        maria.port(),
+        Maria::USER,
+        Maria::PASSWORD,
+        Maria::DATABASE,
+    );
+    if assignment == Assignment::Partitioned {
+        text += &format!("  assignment: partitioned\n  partitions: {PARTITIONS}\n");
+    }
+    text
+}

@@ -1,0 +1,311 @@
+//! One trial: servers, gateways and an engine, started for it and ended with it; phases of load are driven on it.
+//!
+//! Promises that each phase waits until what it published has come, or nothing more comes. Refuses to go on when the
+//! engine dies.
+
+mod inbox;
+mod servers;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use harness::error::{Error, Result};
+use harness::gateways::{Gateway, Protocols};
+use harness::moves::{Mover, RouteWriter};
+use harness::publisher::{NatsPublisher, Subject};
+use harness::servers::{folder, free_ports};
+use harness::verdict::Verdict;
+use harness::workload::{Load, Workload};
+use harness::world::World;
+use hdrhistogram::Histogram;
+use tempfile::TempDir;
+
+use self::servers::{PARTITIONS, Servers, TOPIC};
+use self::watch::{ByEngine, Watch};
+use crate::cost::Cpu;
+use crate::engine::{self, Embedded, Engine, Places, Process, Ready, Stopped};
+use crate::live::Live;
+use crate::load::{Published, Publishing, Sink};
+use crate::result::{SecondFigures, StageFigures};
+
+/// Stage histograms are told once a second: those of a moment ago are complete so much later.
+const SETTLED_AFTER: Duration = Duration::from_millis(1_300);
+/// Pushes under way while each session is touched once.
+const TOUCH_IN_FLIGHT: u64 = 50_000;
+
+/// Which rpc the gateways know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Rpc {
+    /// `PushMessage`, what today's gateways know.
+    Stream,
+    /// `PushBatch`.
+    Batch,
+    /// `Push`.
+    Unary,
+}
+
+/// Who reads which events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Assignment {
+    /// One subject, one reader.
+    Queue,
+    /// A subject a partition, a reader a shard.
+    Partitioned,
+}
+
+/// What is driven, and on what.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Setup {
+    /// Real throw-away NATS, Redis, MariaDB and etcd, and the engine as a process of its own.
+    #[arg(long)]
+    pub servers: bool,
+    /// How the engine becomes ready.
+    #[arg(long, value_enum, default_value_t)]
+    pub ready: Ready,
+    /// How long it may take to.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    pub ready_timeout: u32,
+    /// Which rpc the gateways know.
+    #[arg(long, value_enum, default_value_t = Rpc::Stream)]
+    pub protocol: Rpc,
+    /// Who reads which events (with --servers).
+    #[arg(long, value_enum, default_value_t = Assignment::Queue)]
+    pub assignment: Assignment,
+    /// Events come through a JetStream stream that `task-engine setup` makes (with --servers). They are published without
+    /// waiting for the broker's word; what it refuses is not expected. The engine `task-engine-jetstream` has it set.
+    #[arg(long)]
+    pub jetstream: bool,
+    /// Shards of the engine.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub cores: u16,
+    /// Plain tonic gateways in place of the fast ones.
+    #[arg(long)]
+    pub plain: bool,
+}
+
+/// An engine, how it is fed, how routes are changed, and what it runs on.
+type Started = (Engine, Sink, RouteWriter, Option<(Servers, TempDir)>);
+
+/// A running trial; everything ends with it.
+pub struct Trial {
+    engine: Option<Engine>,
+    publishing: Publishing,
+    mover: Option<Mover>,
+    verdict: Arc<Verdict>,
+    inbox: inbox::Inbox,
+    _gateways: Vec<Gateway>,
+    servers: Option<(Servers, TempDir)>,
+}
+
+/// What one phase of load showed.
+pub struct Phase {
+    /// What was published.
+    pub published: Published,
+    /// From its begin to the last push.
+    pub seconds: f64,
+    /// The pushes' latencies in nanoseconds.
+    pub all: Histogram<u64>,
+    /// Each second's: its end, how long it was, and its latencies.
+    pub by_second: Vec<(f64, f64, Histogram<u64>)>,
+    /// Each group of sessions' latencies, as the workload has them.
+    pub by_group: Vec<Histogram<u64>>,
+    /// The seconds in figures.
+    pub figures_by_second: Vec<SecondFigures>,
+    /// CPU that the engine used.
+    pub cpu: Cpu,
+    /// Heap allocations of the engine, when they can be counted.
+    pub allocations: Option<u64>,
+    /// The engine's stages.
+    pub stages: Vec<StageFigures>,
+    /// What the engine counted, by name.
+    pub counters: BTreeMap<String, u64>,
+    /// Users that moved.
+    pub moves: u64,
+    /// Whether it was ended early because `give_up_above` was passed.
+    pub was_given_up: bool,
+}
+
+/// How a phase is driven.
+#[derive(Clone, Copy, Debug)]
+pub struct Drive {
+    /// What it is called in the line of live figures.
+    pub phase: &'static str,
+    /// How events are published; none: one event for each session.
+    pub load: Option<Load>,
+    /// For how long.
+    pub seconds: f64,
+    /// Ends it early when one second's p99 is above so many milliseconds.
+    pub give_up_above_ms: Option<f64>,
+}
+
+impl Setup {
+    /// With what the engine's name says of it.
+    pub fn of_engine(&self, engine: Option<&str>) -> Self {
+        Self { jetstream: self.jetstream || engine == Some(engine::own::ON_JETSTREAM), ..self.clone() }
+    }
+
+    /// Where its events come from.
+    pub fn source(&self, with_servers: bool) -> &'static str {
+        match (with_servers, self.jetstream) {
+            (false, _) => "embedded",
+            (true, false) => "core",
+            (true, true) => "jetstream",
+        }
+    }
+}
+
+impl Rpc {
+    /// What gateways are started with.
+    fn protocols(self) -> Protocols {
+        match self {
+            Self::Stream => Protocols::STREAM,
+            Self::Batch => Protocols::BATCH,
+            Self::Unary => Protocols::UNARY,
+        }
+    }
+}
+
+/// A value's name on the command line.
+pub fn word(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+impl Trial {
+    /// Starts everything; `engine` is a command line, or none for this build's own engine.
+    ///
+    /// # Errors
+    /// When a part does not start, or the workload cannot be run.
+    pub fn start(setup: &Setup, engine: Option<&str>, workload: &Workload, live: &Live) -> Result<Self> {
+        workload.check()?;
+        let with_servers = setup.servers || engine.is_some();
+        if !with_servers && setup.assignment == Assignment::Partitioned {
+            return Err(Error::new("--assignment partitioned needs real servers: add --servers"));
+        }
+        if !with_servers && setup.jetstream {
+            return Err(Error::new("--jetstream needs real servers: add --servers"));
+        }
+        let world = World::new(workload);
+        let verdict = Verdict::new(world.clone());
+        let gateways = world.start_gateways(&verdict, setup.protocol.protocols(), setup.plain)?;
+        let inbox = inbox::Inbox::of(engine);
+        let (started, sink, writer, servers) = if with_servers {
+            Self::start_on_servers(setup, engine, &world, &gateways, live)?
+        } else {
+            let stores = world.embed(&gateways);
+            let writer = RouteWriter::Embedded(stores.routes.clone());
+            let (engine, publisher) = Embedded::start(setup.cores, stores, inbox.embedded())?;
+            (Engine::Embedded(Box::new(engine)), Sink::Embedded(publisher), writer, None)
+        };
+        let mover = Mover::start(world.clone(), writer)?;
+        let publishing = Publishing::new(world, verdict.clone(), sink);
+        Ok(Self { engine: Some(started), publishing, mover, verdict, inbox, _gateways: gateways, servers })
+    }
+
+    fn start_on_servers(
+        setup: &Setup,
+        engine: Option<&str>,
+        world: &Arc<World>,
+        gateways: &[Gateway],
+        live: &Live,
+    ) -> Result<Started> {
+        // Before half a minute is spent on servers.
+        let command = engine::own::command_of(engine)?;
+        engine::words_of(&command)?;
+        live.note("starting NATS, Redis, MariaDB and etcd");
+        let servers = Servers::start(setup.jetstream)?;
+        live.note("writing members, routes and gateways");
+        world.seed(&servers.maria, &servers.redis, &servers.etcd, gateways)?;
+        let folder = folder("engine")?;
+        let admin_port = free_ports(1)?[0];
+        let config = servers.write_config(setup, admin_port, folder.path())?;
+        if setup.jetstream {
+            engine::own::set_up(&config)?;
+        }
+        live.note(&format!("starting {command}"));
+        let places = Places {
+            config: &config,
+            admin_port,
+            cores: setup.cores,
+            ready: setup.ready,
+            ready_timeout: Duration::from_secs(setup.ready_timeout.into()),
+            nats_pages: servers.nats_pages,
+            topic: TOPIC,
+        };
+        let engine = Process::start(&command, &places)?;
+        let subject = match setup.assignment {
+            Assignment::Queue => Subject::One(TOPIC.to_owned()),
+            Assignment::Partitioned => Subject::Partitioned { topic: TOPIC.to_owned(), partitions: PARTITIONS },
+        };
+        let publisher = match setup.jetstream {
+            false => NatsPublisher::connect(&servers.nats.addr())?,
+            true => NatsPublisher::connect_to_stream(&servers.nats.addr())?,
+        };
+        let sink = Sink::nats(publisher, &subject, world);
+        let writer = RouteWriter::Redis(servers.redis.url());
+        Ok((Engine::Process(engine), sink, writer, Some((servers, folder))))
+    }
+
+    /// Publishes, watches, and waits for what was published.
+    ///
+    /// # Errors
+    /// When the engine dies or takes no events.
+    pub fn drive(&mut self, drive: Drive, live: &Live) -> Result<Phase> {
+        let Self { engine, publishing, mover, verdict, .. } = self;
+        let engine = engine.as_mut().ok_or_else(|| Error::new("the engine was stopped"))?;
+        let stop = AtomicBool::new(false);
+        let moves_before = mover.as_ref().map_or(0, Mover::moves);
+        let (stages, counters) = (engine.stages(), engine.counters());
+        let (cpu, allocations) = (engine.cpu()?, engine.allocations());
+        let mut watch = Watch::new(drive, verdict, cpu);
+        let published = std::thread::scope(|scope| {
+            let publisher = std::thread::Builder::new().name("publisher".to_owned());
+            let work = || match drive.load {
+                Some(load) => publishing.drive(load, drive.seconds, &stop),
+                None => publishing.touch_all(TOUCH_IN_FLIGHT, &stop),
+            };
+            let thread = publisher.spawn_scoped(scope, work);
+            let thread = thread.map_err(|cause| Error::of("cannot start the publisher's thread", cause))?;
+            let watched = watch.until(engine, live, &stop, || thread.is_finished());
+            // Whatever was seen, the publisher must not go on without being watched.
+            stop.store(true, Ordering::Relaxed);
+            let published = thread.join().map_err(|_| Error::new("the publisher's thread panicked"))?;
+            watched.and(published)
+        })?;
+        watch.until_all_came(engine, live)?;
+        let moves = mover.as_ref().map_or(0, Mover::moves) - moves_before;
+        let cpu_used = engine.cpu()?.since(cpu);
+        let allocated = engine.allocations().map(|now| now - allocations.unwrap_or(0));
+        std::thread::sleep(SETTLED_AFTER);
+        let (stages, counters) = (engine.stages().since(&stages), engine.counters().since(&counters));
+        let by_engine = ByEngine { cpu: cpu_used, allocations: allocated, stages, counters };
+        Ok(watch.finish(published, by_engine, moves))
+    }
+
+    /// What judges it.
+    pub fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    /// The most memory the engine held so far, in MiB.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn peak_rss_mib(&self) -> Result<f64> {
+        self.engine.as_ref().ok_or_else(|| Error::new("the engine was stopped"))?.peak_rss_mib()
+    }
+
+    /// Stops the movers and the engine.
+    ///
+    /// # Errors
+    /// When the engine does not stop.
+    pub fn stop(&mut self) -> Result<Stopped> {
+        if let Some(mover) = self.mover.take() {
+            mover.stop()?;
+        }
+        self.engine.take().ok_or_else(|| Error::new("the engine was stopped"))?.stop()
+    }
+}

@@ -1,0 +1,79 @@
+//! A started NATS source, whose lanes a test reads and whose events it settles.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use task_engine::config::Config;
+use task_engine::engine::adapters::source_of;
+use task_engine::ports::intake::{Intake, IntakeLane};
+use task_engine::ports::{DeliveryTag, Disposition, Health, RunningSource, Settled};
+
+use crate::events::session_and_number;
+use crate::wait::eventually_within;
+
+/// What a test of a source waits for at the most, on a loaded machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Events that a lane holds unless a test says otherwise.
+const LANE_EVENTS: usize = 16 * 1024;
+
+pub struct Taking {
+    pub intake: Intake,
+    pub lanes: Vec<IntakeLane>,
+    pub source: Box<dyn RunningSource>,
+}
+
+impl Taking {
+    pub fn start(settings: &Config, partitions: u32, shards: usize) -> Self {
+        Self::with_lanes(settings, partitions, shards, LANE_EVENTS)
+    }
+
+    pub fn with_lanes(settings: &Config, partitions: u32, shards: usize, lane_events: usize) -> Self {
+        let wakes = (0..shards).map(|_| Arc::default()).collect();
+        let (intake, lanes) = Intake::with_lane_events(wakes, partitions, Arc::default(), lane_events);
+        let source = source_of(settings).expect("no TLS").start(intake.clone()).expect("threads");
+        Self { intake, lanes, source }
+    }
+
+    pub fn until_ready(&self) {
+        eventually_within(PATIENCE, "the source is ready", || self.intake.health() == Health::Ready);
+    }
+
+    /// What the source says it waits for, once that holds all the words.
+    pub fn until_waiting(&self, words: &[&str]) -> String {
+        let mut said = String::new();
+        eventually_within(PATIENCE, &format!("the source says {words:?}"), || {
+            if let Health::Waiting(why) = self.intake.health() {
+                said = why;
+            }
+            words.iter().all(|word| said.contains(word))
+        });
+        said
+    }
+
+    /// What is in the lanes: numbers and tags.
+    pub fn take(&self) -> Vec<(u64, DeliveryTag)> {
+        let all = self.lanes.iter().flat_map(|lane| std::iter::from_fn(|| lane.try_take()));
+        all.map(|(payload, tag)| (session_and_number(&payload).1, tag)).collect()
+    }
+
+    /// Waits for so many.
+    pub fn take_many(&self, count: usize) -> Vec<(u64, DeliveryTag)> {
+        let mut all = Vec::new();
+        eventually_within(PATIENCE, &format!("{count} events"), || {
+            all.extend(self.take());
+            all.len() >= count
+        });
+        all
+    }
+
+    pub fn settle(&self, events: &[(u64, DeliveryTag)], how: Disposition) {
+        let settled: Vec<_> = events.iter().map(|&(_, tag)| Settled { tag, how }).collect();
+        self.source.settle(&settled);
+    }
+
+    /// As the engine stops.
+    pub fn stop(&self) {
+        self.source.stop();
+        self.source.finish();
+    }
+}
