@@ -118,6 +118,8 @@ metrics! {
         mget_keys => "mget_keys";
         /// Route changes that the store told.
         route_changes => "route_changes";
+        /// Times that a user without a route was taken to be at its last known gateway, because all routes had been lost.
+        routes_kept => "routes_kept";
         /// Gateway streams that were opened or tried.
         stream_opens => "gateway_opens";
         /// Gateway streams that broke or could not be opened.
