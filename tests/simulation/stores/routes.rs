@@ -47,6 +47,7 @@ impl World {
         self.trace.line(self.now, || "the route store is empty".to_owned());
         for user in 0..self.users.len() {
             self.users[user].stored = Stored::Offline;
+            self.users[user].is_disturbed = true;
             let due = self.soon(2_000);
             self.late_routes.push((due, user));
         }
