@@ -11,3 +11,4 @@ pub mod proto;
 pub mod protobuf;
 pub mod redact;
 pub mod stage;
+pub mod words;

@@ -243,7 +243,7 @@ impl Intake {
     /// How the source does: ready when at least one reader reported and all that did are; waiting while it is shut.
     pub fn health(&self) -> Health {
         if !self.is_open() {
-            return Health::Waiting(format!("no events are read as long as this lasts: {}", self.why_shut()));
+            return Health::Waiting(format!("no events are read: {}", self.why_shut()));
         }
         let all = self.health_map();
         if all.is_empty() {
