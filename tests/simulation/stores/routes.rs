@@ -63,7 +63,7 @@ impl World {
         let users = users.iter().map(|name| self.user_of[name]).collect::<Vec<_>>();
         self.trace.line(self.now, || format!("< shard {shard}: routes {ask} of {users:?}"));
         if self.route_wires[shard].is_lost {
-            return self.say(shard, Said::Answer(ask, Err(LookupError::Unavailable("routes are away".into()))));
+            return self.say(shard, Said::Answer(ask, Err(LookupError::NotReached("routes are away".into()))));
         }
         let late = if self.fault(Fault::Lookups, 80) { 300 } else { 5 };
         let due = self.soon(late);
