@@ -119,6 +119,13 @@ impl Config {
         probe
     }
 
+    /// The same of one user.
+    fn probe_of(&self, user: &str) -> redis::Cmd {
+        let mut probe = redis::cmd("MGET");
+        probe.arg(format!("{}{user}", self.key_prefix));
+        probe
+    }
+
     /// The connection failed; trying again soon may help.
     fn lost(&self, what: &str, check: &str) -> Lost {
         let why = format!("redis {}: {what}; check that {check}", self.addr);
