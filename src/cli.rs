@@ -21,7 +21,7 @@ use crate::engine::adapters;
 pub mod exit {
     /// A clean stop, or a configuration that is right.
     pub const OK: u8 = 0;
-    /// Something failed while it started or ran, or the stop cut off or dropped events.
+    /// Something failed while it started or ran, or the stop cut off or dropped events, or the broker refused acks.
     pub const FAILED: u8 = 1;
     /// The configuration or the command line is wrong; nothing was opened.
     pub const CONFIG: u8 = 2;

@@ -172,7 +172,7 @@ impl EngineBuilder {
             wakes.iter().map(|wake| mailbox(INBOX_FACTS, wake.clone())).unzip();
         let (intake, lanes) = Intake::new(wakes.clone(), config.consumer.partitions, Arc::new(ReaderCounts::default()));
         // Before any page can say otherwise.
-        intake.shut("the stores were not asked yet".to_owned());
+        intake.shut("no store has answered yet".to_owned());
         let (sink, directory) = RegistrySink::new(senders.clone());
         let lookups = MemberThreads::start(members.clone(), MEMBER_THREADS)
             .map_err(|error| StartError::Machine("the member lookup threads", error))?;
@@ -226,7 +226,9 @@ fn shared_of(shards: u16, heartbeats: Arc<Heartbeats>) -> Shared {
         heartbeats,
         epoch: Instant::now(),
         source: OnceLock::new(),
-        routes_health: (0..shards).map(|_| Mutex::new(Health::Waiting("routes: starting".to_owned()))).collect(),
+        routes_health: (0..shards)
+            .map(|_| Mutex::new(Health::Waiting("a shard has not connected to the route store yet".to_owned())))
+            .collect(),
         routes_ready_at: (0..shards).map(|_| AtomicU64::new(0)).collect(),
     }
 }

@@ -235,6 +235,10 @@ fn run_logged(config: Config, watcher: Watcher, log: Option<LogFile>) -> u8 {
             tracing::error!("{report}; exit code 1, as a shard failed");
             exit::FAILED
         }
+        Ok(End::Stopped(report)) if report.acks_refused > 0 => {
+            tracing::error!("{report}; exit code 1, as the broker does not know all that is settled");
+            exit::FAILED
+        }
         Ok(End::Stopped(report)) => {
             tracing::error!("{report}; exit code 1, as not all that was read had its end");
             exit::FAILED

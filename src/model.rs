@@ -12,3 +12,4 @@ pub mod proto;
 pub mod protobuf;
 pub mod redact;
 pub mod stage;
+pub mod words;

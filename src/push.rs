@@ -146,14 +146,10 @@ impl Push {
                     self.resolve.users.forget_route(user);
                 }
             }
-            Input::RoutesUnknown => {
-                self.resolve.routes.hurry(self.cx.now);
-                self.resolve.users.forget_all_routes();
-            }
+            Input::RoutesUnknown => self.resolve.lose_routes(self.cx.now),
             Input::RoutesTracked(is_tracking) => {
-                self.resolve.routes.hurry(self.cx.now);
                 self.resolve.is_tracking = is_tracking && self.cx.settings.caches_routes;
-                self.resolve.users.forget_all_routes();
+                self.resolve.lose_routes(self.cx.now);
             }
             Input::GatewayListed(record) => self.gateway_listed(record),
             Input::GatewayGone(id) => {
@@ -177,6 +173,7 @@ impl Push {
             self.dispatch.admission.tick(self.cx.now);
             self.delivery.tick(&mut self.cx);
             self.forget_gateways();
+            self.resolve.end_loss(self.cx.now);
             self.give_back_waiting();
         }
         self.doubt_routes_to_those_that_left();

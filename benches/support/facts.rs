@@ -57,6 +57,7 @@ pub fn record(gateway: usize, protocol: Protocol) -> GatewayRecord {
             stream: protocol == Protocol::Stream,
             unary: protocol == Protocol::Unary,
         },
+        others: Vec::new(),
     }
 }
 

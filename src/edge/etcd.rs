@@ -3,10 +3,11 @@
 //! Promises to follow every change (list at a revision, watch from the next one, list again when the watch ends and
 //! every minute as a net), to keep what is known while etcd is away, and to go on by itself: of several endpoints the next
 //! one is asked when one fails or is silent for a moment, and when all failed, all again after a jittered wait. A hung etcd is noticed by HTTP/2 pings
-//! and by a deadline on each request. Refuses to let a bad value disturb another one, and to print the password.
+//! and by a deadline on each request, of which a small one goes out every two seconds ([`look`]). Refuses to let a bad value disturb another one, and to print the password.
 
 mod entry;
 mod instance_table;
+mod look;
 
 use std::collections::hash_map::RandomState;
 use std::error::Error as _;
@@ -21,6 +22,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use self::instance_table::{Change, InstanceTable, Listed, RecordIssue};
 use crate::config::{EtcdConfig, RegistryConfig};
 use crate::model::limits::{GATEWAYS_MAX, RECONNECT_BACKOFF};
+use crate::model::words::counted;
 use crate::ports::{ControlFuture, Health, Registry, RegistrySink};
 
 /// How often everything is listed again.
@@ -177,15 +179,15 @@ impl Follower {
     fn trouble(&self, endpoint: &str, why: &str) -> String {
         let (places, known) = (places(&self.settings), self.instances.gateways());
         let credentials = if self.settings.username.is_empty() { "" } else { ", etcd.username and etcd.password" };
+        let kept = kept(known);
         format!(
-            "etcd at {places} cannot be followed ({endpoint}: {why}); {known} known gateways are kept; check that it runs, \
-             etcd.endpoints{credentials}"
+            "etcd at {places} cannot be followed ({endpoint}: {why}); {kept}; check that it runs, etcd.endpoints{credentials}"
         )
     }
 
     /// Follows etcd over one endpoint until that fails.
     async fn follow_one(&mut self, reached: Reached) -> Result<std::convert::Infallible, String> {
-        let Reached { mut client, mut all, mut revision, .. } = reached;
+        let Reached { endpoint, mut client, mut all, mut revision } = reached;
         let patience = patience(&self.settings);
         let mut compactions = 0;
         loop {
@@ -193,7 +195,14 @@ impl Follower {
             self.instances.replace(all, &mut issues);
             self.report_issue(issues);
             self.sink.replace_all(self.instances.records());
-            match self.watch(&mut client, revision + 1).await? {
+            let (prefix, sink, kept) = (self.prefix.clone(), self.sink.clone(), kept(self.instances.gateways()));
+            let at = self.settings.endpoints[endpoint].clone();
+            let looks = look::looks(client.kv_client(), (&prefix, patience), &at, &sink, &kept);
+            let watched = tokio::select! {
+                watched = self.watch(&mut client, revision + 1) => watched?,
+                Err(why) = looks => return Err(why),
+            };
+            match watched {
                 Ended::Due => compactions = 0,
                 Ended::Compacted => {
                     compactions += 1;
@@ -255,6 +264,12 @@ impl Follower {
             self.sink.bad_entry(fault, &key, &why);
         }
     }
+}
+
+/// What becomes of the gateways while etcd is away.
+fn kept(gateways: usize) -> String {
+    let are = if gateways == 1 { "is" } else { "are" };
+    format!("{} {are} kept", counted(gateways as u64, "known gateway"))
 }
 
 async fn reach_one(settings: &EtcdConfig, prefix: &str, endpoint: usize) -> Result<Reached, String> {

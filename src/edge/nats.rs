@@ -214,6 +214,7 @@ impl RunningSource for RunningNats {
             }
             let refused = desk.refused_acks();
             if refused > 0 {
+                self.intake.acks_refused(refused);
                 tracing::warn!(
                     reader = desk.plan.reader,
                     refused,

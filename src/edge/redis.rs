@@ -96,6 +96,13 @@ impl Config {
         probe
     }
 
+    /// The same of one user.
+    fn probe_of(&self, user: &str) -> redis::Cmd {
+        let mut probe = redis::cmd("MGET");
+        probe.arg(format!("{ROUTE_KEY_PREFIX}{user}"));
+        probe
+    }
+
     /// The connection failed; trying again soon may help.
     fn lost(&self, what: &str, check: &str) -> Lost {
         let why = format!("redis {}: {what}; check that {check}", self.server.at);
@@ -243,12 +250,12 @@ async fn serve_link<'a>(
     }
 }
 
-/// Answers every ask with the trouble until the wait is over.
+/// Answers every ask with the trouble until the wait is over: there is no connection, so it concerns nobody who is asked for.
 async fn refuse_for(wait: Duration, why: &str, port: &RouteQueue) {
     let mut timer = pin!(Timer::new(wait));
     poll_fn(|cx: &mut Context<'_>| {
         while let Poll::Ready(ask) = port.poll_next(cx) {
-            port.answer(ask.ask, Err(LookupError::Unavailable(why.to_owned())));
+            port.answer(ask.ask, Err(LookupError::NotReached(why.to_owned())));
         }
         Pin::new(&mut timer).poll(cx).map(|_| ())
     })

@@ -246,7 +246,13 @@ impl Keeper {
         // Each shard has its way to the routes.
         words.dedup();
         let words = words.join("; ");
-        if words.is_empty() { "the stores that were away answer again for too short a time".to_owned() } else { words }
+        match words.is_empty() {
+            true => format!(
+                "the stores that were away answer again; reading begins when they have done so for {:?}",
+                self.gate.calm
+            ),
+            false => words,
+        }
     }
 
     /// Tells all shards; false when one has no room for it now.

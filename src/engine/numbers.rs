@@ -21,6 +21,9 @@ pub(super) fn register_intake(meter: &Meter, intake: &Intake) {
     }
     let counts = intake.counts().clone();
     meter.register(&table::EVENTS_GIVEN_UP_BY_BROKER, &[], move || counts.given_up());
+    let (times, seconds) = (intake.counts().clone(), intake.counts().clone());
+    meter.register(&table::INTAKE_SHUT, &[], move || times.shut().0);
+    meter.register(&table::INTAKE_SHUT_SECONDS, &[], move || seconds.shut().1);
     let open = intake.clone();
     meter.register(&table::INTAKE_OPEN, &[], move || u64::from(open.is_open()));
 }

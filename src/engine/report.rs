@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::model::outcome::{EventOutcome, RecipientOutcome};
+use crate::model::words::counted;
 use crate::ports::intake::{DropReason, ReaderCounts};
 use crate::telemetry::metrics::Meter;
 
@@ -14,6 +15,8 @@ pub struct StopReport {
     pub events: u64,
     /// Those that ended with an end for each recipient.
     pub settled: u64,
+    /// Those of them that the broker does not know as settled, since it refused to hear of it: it delivers them again.
+    pub acks_refused: u64,
     /// Those that were cut off.
     pub events_cut_off: u64,
     /// Those without an end (a shard that did not stop).
@@ -39,6 +42,7 @@ impl StopReport {
         let mut report = Self {
             events: 0,
             settled: 0,
+            acks_refused: readers.acks_refused(),
             events_cut_off: 0,
             events_in_flight: 0,
             events_dropped: 0,
@@ -66,9 +70,10 @@ impl StopReport {
         report
     }
 
-    /// Whether all that was read had its end, and each shard its own.
+    /// Whether all that was read had its end, and the broker knows it, and each shard its own.
     pub fn is_clean(&self) -> bool {
-        self.events_cut_off + self.events_in_flight + self.events_dropped == 0 && self.shards_failed == 0
+        let left = self.events_cut_off + self.events_in_flight + self.events_dropped + self.acks_refused;
+        left == 0 && self.shards_failed == 0
     }
 }
 
@@ -76,17 +81,24 @@ impl fmt::Display for StopReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "stopped in {:.2} s: {} events, {} settled, {} pushes delivered, {} stored, {} not delivered; cut off: {} events, {} pushes; \
-             dropped at the stop: {} events",
+            "stopped in {:.2} s: {}, {} settled, {} delivered, {} stored, {} not delivered; cut off: {}, {}; dropped at the stop: {}",
             self.took.as_secs_f64(),
-            self.events,
-            self.settled,
-            self.delivered,
+            counted(self.events, "event"),
+            self.settled.saturating_sub(self.acks_refused),
+            counted(self.delivered, "push"),
             self.stored,
             self.not_delivered,
-            self.events_cut_off + self.events_in_flight,
-            self.recipients_cut_off,
-            self.events_dropped,
-        )
+            counted(self.events_cut_off + self.events_in_flight, "event"),
+            counted(self.recipients_cut_off, "push"),
+            counted(self.events_dropped, "event"),
+        )?;
+        match self.acks_refused {
+            0 => Ok(()),
+            refused => write!(
+                f,
+                "; the broker refused the acks of {} more, and delivers them again",
+                counted(refused, "event")
+            ),
+        }
     }
 }

@@ -116,4 +116,7 @@ pub struct GatewayRecord {
     pub endpoints: Vec<Endpoint>,
     /// What it announced.
     pub protocols: Protocols,
+    /// Addresses in other records of the same id, the one written last first. They are used while no stream can be opened at
+    /// any of `endpoints`. Most have none.
+    pub others: Vec<Endpoint>,
 }

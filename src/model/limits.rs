@@ -211,6 +211,8 @@ pub const REFUSED_USERS_MAX: usize = 1024;
 /// How long more users' routes may fail at once than a probe is trusted with, before users whose routes are known are asked for
 /// as witnesses: as long as one of several servers may take to come back.
 pub const ROUTES_PARTLY_AWAY: Duration = Duration::from_secs(10);
+/// How long a user is pushed where it was when all routes were lost, while the store has no route of it.
+pub const LOST_ROUTES_KEPT: Duration = Duration::from_secs(300);
 /// The first and the longest pause before a session whose member list was empty is asked for again.
 pub const EMPTY_LIST_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// Events of sessions without members may be this part of what a shard may have in flight (events and bytes); past it the
@@ -276,6 +278,9 @@ pub const GATEWAY_IDLE_CLOSE: Duration = Duration::from_secs(300);
 pub const GATEWAY_DRAIN_QUIET: Duration = Duration::from_secs(1);
 /// How long an old address may take to answer what it was sent before it is cut.
 pub const GATEWAY_SWITCH_DEADLINE: Duration = Duration::from_secs(2);
+/// Where several records claim one gateway id: how long the addresses of the others are used before those of the one written
+/// last are tried again, at first and at the most.
+pub const OTHER_RECORDS_PAUSE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 /// The first and the longest wait before a gateway, Redis or etcd is dialled again: what a recovery may cost its users.
 pub const RECONNECT_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// How long a TCP connect and HTTP/2 handshake may take.

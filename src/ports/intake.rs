@@ -11,16 +11,19 @@
     reason = "the reader's thread: a full lane makes it wait, which is the backpressure"
 )]
 
+mod counts;
 mod scan;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
+use self::counts::Shut;
+pub use self::counts::{DropReason, ReaderCounts};
 pub use self::scan::session_id;
 use crate::model::ids::{Partition, ShardId};
 use crate::model::limits::INTAKE_LANE_EVENTS;
@@ -40,60 +43,6 @@ pub enum Offer {
     Taken,
     /// Intake is over: it was not taken, and none that follows will be. It is counted as dropped.
     Stopping,
-}
-
-/// Why an event that reached this process never reached a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DropReason {
-    /// The broker's client held its limit of messages already: the shards were paused for longer than it can bridge.
-    ClientLimit,
-    /// Intake was over before it could be handed in.
-    Stopping,
-}
-
-impl DropReason {
-    /// Every reason, in the order of the metric page.
-    pub const ALL: &'static [Self] = &[Self::ClientLimit, Self::Stopping];
-
-    /// The label on the metric page and in logs.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::ClientLimit => "client_limit",
-            Self::Stopping => "stopping",
-        }
-    }
-}
-
-/// What all readers together have seen. What was read is taken, or dropped as [`DropReason::Stopping`]; what the
-/// client dropped was never read.
-#[derive(Debug, Default)]
-pub struct ReaderCounts {
-    read: AtomicU64,
-    taken: AtomicU64,
-    dropped: [AtomicU64; DropReason::ALL.len()],
-    given_up: AtomicU64,
-}
-
-impl ReaderCounts {
-    /// Events that readers got from the source.
-    pub fn read(&self) -> u64 {
-        self.read.load(Ordering::Acquire)
-    }
-
-    /// Events that are, or were, in a shard's lane.
-    pub fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Acquire)
-    }
-
-    /// Events that the broker will not deliver again although they were not settled.
-    pub fn given_up(&self) -> u64 {
-        self.given_up.load(Ordering::Acquire)
-    }
-
-    /// Events that never reached a shard.
-    pub fn dropped(&self, reason: DropReason) -> u64 {
-        self.dropped[reason as usize].load(Ordering::Acquire)
-    }
 }
 
 /// An event in a lane.
@@ -148,7 +97,7 @@ struct Shared {
     partitions: u32,
     stopping: AtomicBool,
     /// Why nothing is to be read.
-    shut: Mutex<Option<String>>,
+    shut: Mutex<Shut>,
     is_shut: AtomicBool,
     counts: Arc<ReaderCounts>,
     health: Mutex<BTreeMap<u16, Health>>,
@@ -243,7 +192,7 @@ impl Intake {
     /// How the source does: ready when at least one reader reported and all that did are; waiting while it is shut.
     pub fn health(&self) -> Health {
         if !self.is_open() {
-            return Health::Waiting(format!("no events are read as long as this lasts: {}", self.why_shut()));
+            return Health::Waiting(format!("no events are read: {}", self.why_shut()));
         }
         let all = self.health_map();
         if all.is_empty() {
@@ -270,14 +219,23 @@ impl Intake {
         self.0.counts.given_up.fetch_add(events, Ordering::Release);
     }
 
+    /// Counts events whose end the broker refused to hear, so that it delivers them again.
+    pub fn acks_refused(&self, events: u64) {
+        self.0.counts.acks_refused.fetch_add(events, Ordering::Release);
+    }
+
     /// The engine cannot work, and why: readers take nothing new until [`open`](Self::open), so that who can work gets it.
     pub fn shut(&self, why: String) {
-        *self.0.shut.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        let mut shut = self.0.shut.lock().unwrap_or_else(PoisonError::into_inner);
+        shut.note(!self.is_open(), true, Instant::now(), &self.0.counts);
+        shut.why = why;
         self.0.is_shut.store(true, Ordering::Release);
     }
 
     /// The engine can work (again).
     pub fn open(&self) {
+        let mut shut = self.0.shut.lock().unwrap_or_else(PoisonError::into_inner);
+        shut.note(!self.is_open(), false, Instant::now(), &self.0.counts);
         self.0.is_shut.store(false, Ordering::Release);
     }
 
@@ -289,7 +247,7 @@ impl Intake {
 
     /// What was last said by [`shut`](Self::shut).
     pub fn why_shut(&self) -> String {
-        self.0.shut.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default()
+        self.0.shut.lock().unwrap_or_else(PoisonError::into_inner).why.clone()
     }
 
     /// What all readers have seen.

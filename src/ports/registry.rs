@@ -3,7 +3,7 @@
 //! Promises that a change is never lost (what a full mailbox refuses is sent again, as the state of that moment), that
 //! what did not change sends nothing, and that no call waits. Refuses more than [`GATEWAYS_MAX`] gateways.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -36,12 +36,21 @@ pub enum RegistryFault {
     TooMany,
     /// It lists more good endpoints than are kept; the others are used.
     TooManyEndpoints,
+    /// Another record claims the same gateway id with another address; the one written last is used first.
+    SameId,
 }
 
 impl RegistryFault {
     /// Every reason, in the order of the metric page.
-    pub const ALL: [Self; 6] =
-        [Self::NotJson, Self::NoId, Self::NoEndpoint, Self::BadEndpoint, Self::TooMany, Self::TooManyEndpoints];
+    pub const ALL: [Self; 7] = [
+        Self::NotJson,
+        Self::NoId,
+        Self::NoEndpoint,
+        Self::BadEndpoint,
+        Self::TooMany,
+        Self::TooManyEndpoints,
+        Self::SameId,
+    ];
 
     /// The label on the metric page and in logs.
     pub const fn label(self) -> &'static str {
@@ -52,6 +61,7 @@ impl RegistryFault {
             Self::BadEndpoint => "registry_bad_endpoint",
             Self::TooMany => "registry_too_many",
             Self::TooManyEndpoints => "registry_too_many_endpoints",
+            Self::SameId => "registry_same_id",
         }
     }
 }
@@ -108,6 +118,8 @@ struct Reported {
     health: Health,
     /// It was said that the registry, which is read, lists nobody.
     is_empty_said: bool,
+    /// Gateways of which several records have addresses.
+    contested: BTreeSet<GatewayId>,
 }
 
 /// What [`RegistrySink::health`] says of a registry that is read and lists nobody.
@@ -145,6 +157,7 @@ impl RegistrySink {
             health: Mutex::new(Reported {
                 health: Health::Waiting("the gateway registry has not been read yet".to_owned()),
                 is_empty_said: false,
+                contested: BTreeSet::new(),
             }),
             away_warning: LogLimiter::new(),
             empty_warning: LogLimiter::new(),
@@ -208,11 +221,18 @@ impl RegistrySink {
     }
 
     /// What was last reported; waiting until the first report. A registry that is read and lists nobody is degraded: that
-    /// may be how it is, but more often the registrations were lost.
+    /// may be how it is, but more often the registrations were lost. So is one in which two records claim one id.
     pub fn health(&self) -> Health {
         let known = self.reported();
         match &known.health {
             Health::Ready if self.0.directory.is_empty() => Health::Degraded(NO_GATEWAY.to_owned()),
+            Health::Ready => known.contested.first().map_or(Health::Ready, |first| {
+                let more = match known.contested.len() - 1 {
+                    0 => String::new(),
+                    more => format!(" (and {more} more)"),
+                };
+                Health::Degraded(format!("several records with different addresses claim gateway id {first}{more}"))
+            }),
             health => health.clone(),
         }
     }
@@ -280,14 +300,19 @@ impl RegistrySink {
     fn put(&self, untold: &mut [Untold], record: GatewayRecord) {
         let directory = &self.0.directory.0;
         let id = record.gateway_id.clone();
-        match directory.get(&id) {
+        let was_contested = match directory.get(&id) {
             Some(known) if *known == record => return,
-            Some(_) => {}
+            Some(known) => !known.others.is_empty(),
             None if directory.len() >= GATEWAYS_MAX => {
                 let why = format!("there are {GATEWAYS_MAX} gateways already");
                 return self.bad_entry(RegistryFault::TooMany, &id, &why);
             }
-            None => {}
+            None => false,
+        };
+        match (was_contested, !record.others.is_empty()) {
+            (false, true) => _ = self.reported().contested.insert(id.clone()),
+            (true, false) => _ = self.reported().contested.remove(&id),
+            _ => {}
         }
         directory.insert(id.clone(), record);
         self.mark(untold, id);
@@ -295,7 +320,10 @@ impl RegistrySink {
 
     fn take(&self, untold: &mut [Untold], gateway_id: &str) {
         // Every shard may know routes to it.
-        if let Some((id, _)) = self.0.directory.0.remove(gateway_id) {
+        if let Some((id, record)) = self.0.directory.0.remove(gateway_id) {
+            if !record.others.is_empty() {
+                self.reported().contested.remove(&id);
+            }
             untold.iter_mut().for_each(|shard| shard.mark(id.clone()));
         }
     }
@@ -333,128 +361,4 @@ impl RegistrySink {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ports::mailbox::{Mailbox, Wake, mailbox};
-    use crate::ports::{Endpoint, Protocols};
-
-    fn record(id: &str, port: u16) -> GatewayRecord {
-        let endpoints = vec![Endpoint { host: "127.0.0.1".into(), port }];
-        GatewayRecord { gateway_id: id.into(), endpoints, protocols: Protocols::STREAM }
-    }
-
-    fn sink(shards: usize, capacity: usize) -> (RegistrySink, Directory, Vec<Mailbox>) {
-        let (senders, mailboxes) = (0..shards).map(|_| mailbox(capacity, Arc::new(Wake::default()))).unzip();
-        let (sink, directory) = RegistrySink::new(senders);
-        (sink, directory, mailboxes)
-    }
-
-    fn told(mailbox: &Mailbox) -> Vec<String> {
-        std::iter::from_fn(|| mailbox.try_next())
-            .map(|fact| match fact {
-                Input::GatewayListed(record) => format!("{}@{}", record.gateway_id, record.endpoints[0].port),
-                Input::GatewayGone(id) => format!("-{id}"),
-                other => panic!("not a gateway fact: {other:?}"),
-            })
-            .collect()
-    }
-
-    #[test]
-    fn only_differences_are_told() {
-        let (sink, directory, shards) = sink(1, 16);
-        sink.upsert(record("a", 1));
-        sink.upsert(record("a", 1));
-        sink.upsert(record("a", 2));
-        sink.remove("nobody");
-        assert_eq!(told(&shards[0]), ["a@1", "a@2"]);
-        sink.upsert(record("b", 3));
-        sink.replace_all(vec![record("b", 3), record("c", 4)]);
-        assert_eq!(told(&shards[0]), ["b@3", "-a", "c@4"]);
-        assert_eq!(directory.list(), [record("b", 3), record("c", 4)]);
-        assert_eq!((directory.get("a"), directory.get("c")), (None, Some(record("c", 4))));
-    }
-
-    #[test]
-    fn a_gateway_is_told_to_its_owner_only() {
-        let (sink, directory, shards) = sink(3, 64);
-        sink.replace_all((0..30).map(|n| record(&format!("gateway-{n}"), 1)).collect());
-        assert_eq!(directory.len(), 30);
-        let mut seen = 0;
-        for (number, shard) in shards.iter().enumerate() {
-            for line in told(shard) {
-                let id = line.split('@').next().expect("an id");
-                assert_eq!(ShardId::of_gateway(id, 3), ShardId(number as u16), "{id}");
-                seen += 1;
-            }
-        }
-        assert_eq!(seen, 30);
-    }
-
-    #[test]
-    fn a_gateway_that_left_is_told_to_all_and_its_return_to_its_owner() {
-        let (sink, _, shards) = sink(3, 64);
-        let owner = usize::from(ShardId::of_gateway("a", 3).0);
-        sink.upsert(record("a", 1));
-        sink.remove("a");
-        for (number, shard) in shards.iter().enumerate() {
-            let expected = if number == owner { vec!["a@1", "-a"] } else { vec!["-a"] };
-            assert_eq!(told(shard), expected, "shard {number}");
-        }
-        sink.upsert(record("a", 2));
-        let back = shards.iter().map(|shard| told(shard).len()).collect::<Vec<_>>();
-        assert_eq!((back.iter().sum::<usize>(), back[owner]), (1, 1));
-    }
-
-    #[test]
-    fn a_full_mailbox_loses_nothing_and_gets_the_newest_state() {
-        let (sink, _, shards) = sink(1, 1);
-        for (id, port) in [("a", 1), ("b", 2), ("c", 3), ("b", 4)] {
-            sink.upsert(record(id, port));
-        }
-        sink.remove("c");
-        assert!(!sink.flush_pending());
-        let mut seen = told(&shards[0]);
-        while !sink.flush_pending() {
-            seen.extend(told(&shards[0]));
-        }
-        seen.extend(told(&shards[0]));
-        assert_eq!(seen, ["a@1", "b@4", "-c"]);
-    }
-
-    #[tokio::test]
-    async fn what_was_refused_is_flushed_in_the_background() {
-        let (sink, _, shards) = sink(1, 1);
-        sink.upsert(record("a", 1));
-        sink.upsert(record("b", 2));
-        let flushing = tokio::spawn(sink.clone().keep_flushing());
-        let seen = tokio::time::timeout(Duration::from_secs(10), async {
-            let mut seen = Vec::new();
-            while seen.len() < 2 {
-                seen.extend(told(&shards[0]));
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            seen
-        });
-        assert_eq!(seen.await.expect("both within ten seconds"), ["a@1", "b@2"]);
-        flushing.abort();
-    }
-
-    #[test]
-    fn bad_entries_are_counted_by_reason_and_health_is_kept() {
-        let (sink, _, _shards) = sink(1, 1);
-        assert!(matches!(sink.health(), Health::Waiting(_)));
-        sink.bad_entry(RegistryFault::NoId, "k", "no id");
-        sink.bad_entry(RegistryFault::NoId, "k", "no id");
-        sink.report(Health::Ready);
-        assert_eq!(sink.health(), Health::Degraded("no gateway is registered".to_owned()), "it is read, and empty");
-        sink.upsert(record("a", 1));
-        assert_eq!(sink.health(), Health::Ready);
-        sink.replace_all(Vec::new());
-        assert!(matches!(sink.health(), Health::Degraded(_)));
-        sink.report(Health::Waiting("etcd is away".to_owned()));
-        assert_eq!(sink.health(), Health::Waiting("etcd is away".to_owned()), "what is worse is said");
-        let counts = RegistryFault::ALL.map(|fault| sink.bad_entries(fault));
-        assert_eq!(counts, [0, 2, 0, 0, 0, 0]);
-        assert_eq!(RegistryFault::ALL.map(|fault| fault as usize), [0, 1, 2, 3, 4, 5]);
-    }
-}
+mod tests;

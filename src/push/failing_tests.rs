@@ -421,3 +421,21 @@ fn asks_that_never_left_cost_nothing_but_time() {
 fn not_asked_of_inbox(ask: u64) -> Input {
     Input::NotAsked { of: Queue::Inbox, ask }
 }
+
+#[test]
+fn a_probe_that_fails_is_said_in_the_words_of_its_store() {
+    let (mut core, mut said) = (Core::new(3, InboxStore::Off), Vec::new());
+    core.publish("s");
+    for _ in 0..1_500 {
+        core.turn(&mut |_, output| match output {
+            Output::AskMembers { ask, .. } => Some((STEP, members_refused(*ask))),
+            Output::Warn { reason: "members_unavailable", detail } => {
+                said.push(detail.clone());
+                None
+            }
+            _ => None,
+        });
+    }
+    assert_eq!(said[0], "session s: 1105: as told");
+    assert!(said[1..].iter().any(|detail| detail.starts_with("1105: as told")), "{said:?}");
+}

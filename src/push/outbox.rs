@@ -11,6 +11,9 @@
 mod answers;
 #[cfg(test)]
 mod answers_tests;
+mod elsewhere;
+#[cfg(test)]
+mod elsewhere_tests;
 mod encode;
 mod late;
 mod link;
@@ -28,6 +31,7 @@ use crate::model::limits::{OUTBOX_BYTES_SOFT, OUTBOX_MOVING_WITHIN, OUTBOX_RECIP
 use crate::model::outcome::RecipientOutcome;
 use crate::push::bundle::{Bundle, BundleEnd, BundleResult, Refusal};
 use crate::push::facts::Output;
+use crate::push::outbox::elsewhere::Elsewhere;
 use crate::push::outbox::encode::Encoder;
 use crate::push::outbox::link::Link;
 use crate::push::outbox::poison::{PoisonIsolation, Unrest};
@@ -104,6 +108,7 @@ struct Peer {
     record: Option<GatewayRecord>,
     unlisted_at: Option<Nanos>,
     refused_protocols: Vec<Protocol>,
+    elsewhere: Elsewhere,
 }
 
 /// The one stream, and what is on it.
@@ -140,7 +145,14 @@ impl Outbox {
         let id_hash = fnv1a32(id.as_bytes());
         Self {
             settings,
-            peer: Peer { id, id_hash, record: None, unlisted_at: None, refused_protocols: Vec::new() },
+            peer: Peer {
+                id,
+                id_hash,
+                record: None,
+                unlisted_at: None,
+                refused_protocols: Vec::new(),
+                elsewhere: Elsewhere::default(),
+            },
             queue: Queue::default(),
             stream: Stream {
                 link: Link::Closed,

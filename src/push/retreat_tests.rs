@@ -332,8 +332,8 @@ fn who_is_held_for_a_route_is_given_back_when_the_route_store_is_away() {
 
 /// A gateway that another shard than the first of two owns.
 fn far_gateway(number: usize) -> String {
-    let far = (0..).map(|number| format!("gw-{number}")).filter(|id| ShardId::of_gateway(id, 2) == ShardId(1));
-    far.skip(number).next().expect("endless")
+    let mut far = (0..).map(|number| format!("gw-{number}")).filter(|id| ShardId::of_gateway(id, 2) == ShardId(1));
+    far.nth(number).expect("endless")
 }
 
 #[test]

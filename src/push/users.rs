@@ -38,6 +38,8 @@ const ASKED: u32 = u32::MAX - 1;
 const OFFLINE: u32 = u32::MAX - 2;
 const BAD: u32 = u32::MAX - 3;
 const NO_PLACE: u32 = u32::MAX - 4;
+/// Of [`Users::before_loss`]: nothing is remembered.
+const NOWHERE: u32 = u32::MAX;
 /// In the code of a gateway: it holds for what is under way, and is asked again before it is used for more.
 const DOUBTED: u32 = 1 << 31;
 const _: () = assert!(2 * GATEWAYS_MAX + (DOUBTED as usize) < NO_PLACE as usize);
@@ -74,6 +76,8 @@ pub struct Users {
     hasher: FixedState,
     wire: Vec<Box<[u8]>>,
     route: Vec<u32>,
+    /// The gateway that a user was at when all routes were last lost, or before it was asked for anew.
+    before_loss: Vec<u32>,
     asked_in: Vec<u32>,
     named_by: Vec<u32>,
     free: Vec<u32>,
@@ -142,12 +146,14 @@ impl Users {
         let at = self.free.pop().unwrap_or_else(|| {
             self.wire.push(Box::default());
             self.route.push(UNKNOWN);
+            self.before_loss.push(NOWHERE);
             self.asked_in.push(0);
             self.named_by.push(0);
             (self.wire.len() - 1) as u32
         });
         self.wire[at as usize] = wire.into_boxed_slice();
         self.route[at as usize] = UNKNOWN;
+        self.before_loss[at as usize] = NOWHERE;
         self.asked_in[at as usize] = 0;
         self.named_by[at as usize] = 1;
         let hash = self.hasher.hash_one(name.as_bytes());
@@ -216,7 +222,10 @@ impl Users {
     /// Notes that a user's route is being asked for. What it was before no longer holds, but sessions grouped by it
     /// are told only by the answer.
     pub fn set_asked(&mut self, user: UserIx, ask: u32) {
-        self.route[user.0 as usize] = ASKED;
+        let was = std::mem::replace(&mut self.route[user.0 as usize], ASKED);
+        if was < DOUBTED {
+            self.before_loss[user.0 as usize] = was;
+        }
         self.asked_in[user.0 as usize] = ask;
         self.note_change(user);
     }
@@ -226,14 +235,48 @@ impl Users {
         let place = &mut self.route[user.0 as usize];
         let was = RouteState::from_code(*place);
         *place = route.code();
+        self.before_loss[user.0 as usize] = NOWHERE;
         self.has_no_place |= route == RouteState::NoPlace;
         if was != route {
             self.note_change(user);
         }
     }
 
+    /// The store has no route of a user who had one when all routes were lost: the user is taken to be where it was. False when
+    /// nothing is remembered.
+    pub fn keep_route(&mut self, user: UserIx) -> bool {
+        let was = self.before_loss[user.0 as usize];
+        if was == NOWHERE {
+            return false;
+        }
+        self.route[user.0 as usize] = was;
+        self.note_change(user);
+        true
+    }
+
+    /// What is remembered of the time before a loss holds no longer: whoever was kept where it was is asked for again.
+    pub fn forget_kept_routes(&mut self) {
+        for at in 0..self.route.len() {
+            let was = std::mem::replace(&mut self.before_loss[at], NOWHERE);
+            if was != NOWHERE && self.route[at] == was {
+                self.forget_route(UserIx(at as u32));
+            }
+        }
+    }
+
+    /// This gateway says that the user is not connected to it.
+    pub fn is_not_at(&mut self, user: UserIx, gateway: GatewayIx) {
+        if self.before_loss[user.0 as usize] == gateway.0 {
+            self.before_loss[user.0 as usize] = NOWHERE;
+        }
+        if self.route(user) == RouteState::At(gateway) {
+            self.forget_route(user);
+        }
+    }
+
     /// What was known of this user holds no longer; one that is being asked for stays so.
     pub fn forget_route(&mut self, user: UserIx) {
+        self.before_loss[user.0 as usize] = NOWHERE;
         let place = &mut self.route[user.0 as usize];
         if *place != ASKED && *place != UNKNOWN {
             *place = UNKNOWN;
@@ -245,6 +288,9 @@ impl Users {
     /// is under way is judged by it until then: a gateway that hangs ends many pushes at once, and to forget would make
     /// each of them wait for an ask of its own.
     pub fn mark_stale(&mut self, user: UserIx, gateway: GatewayIx) {
+        if self.before_loss[user.0 as usize] == gateway.0 {
+            self.before_loss[user.0 as usize] = NOWHERE;
+        }
         let place = &mut self.route[user.0 as usize];
         if *place == gateway.0 {
             *place |= DOUBTED;
@@ -255,6 +301,9 @@ impl Users {
     /// The same for whoever is connected to one of these gateways.
     pub fn mark_stale_to(&mut self, is_one: impl Fn(GatewayIx) -> bool) {
         for at in 0..self.route.len() {
+            if self.before_loss[at] != NOWHERE && is_one(GatewayIx(self.before_loss[at])) {
+                self.before_loss[at] = NOWHERE;
+            }
             let code = self.route[at];
             if code < DOUBTED && is_one(GatewayIx(code)) {
                 self.mark_stale(UserIx(at as u32), GatewayIx(code));
@@ -273,6 +322,9 @@ impl Users {
     pub fn forget_routes_to(&mut self, from: usize, most: usize, is_one: impl Fn(GatewayIx) -> bool) -> Option<usize> {
         let until = self.route.len().min(from + most);
         for at in from..until {
+            if self.before_loss[at] != NOWHERE && is_one(GatewayIx(self.before_loss[at])) {
+                self.before_loss[at] = NOWHERE;
+            }
             if let RouteState::At(gateway) = RouteState::from_code(self.route[at])
                 && is_one(gateway)
             {
@@ -293,10 +345,15 @@ impl Users {
         }
     }
 
-    /// What was known of any user holds no longer.
-    pub fn forget_all_routes(&mut self) {
-        for place in self.route.iter_mut().filter(|place| **place != ASKED) {
-            *place = UNKNOWN;
+    /// What was known of any user holds no longer. Where each was is remembered: the store may come back without.
+    pub fn lose_all_routes(&mut self) {
+        for (place, before) in self.route.iter_mut().zip(&mut self.before_loss) {
+            if *place < DOUBTED {
+                *before = *place;
+            }
+            if *place != ASKED {
+                *place = UNKNOWN;
+            }
         }
         // Too far for anyone to be told one by one.
         self.epoch += 1 + ROUTE_CHANGES_KEPT as u64;
@@ -311,78 +368,4 @@ fn name_of(wire: &[u8]) -> &[u8] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_keeps_its_place_until_no_list_names_it() {
-        let mut users = Users::default();
-        let ann = users.name("ann");
-        let long = users.name(&"x".repeat(200));
-        assert_eq!(users.name("ann"), ann);
-        assert_eq!(users.wire(ann), b"\x0a\x03ann");
-        assert_eq!(users.text(long).len(), 200);
-        users.set_route(ann, RouteState::At(GatewayIx(7)));
-        users.unname(&[ann]);
-        assert_eq!(users.find("ann"), Some(ann));
-        users.unname(&[ann]);
-        assert_eq!((users.find("ann"), users.known()), (None, 1));
-        let bob = users.name("bob");
-        assert_eq!((bob, users.route(bob)), (ann, RouteState::Unknown), "the place is used again, the route is not");
-    }
-
-    #[test]
-    fn a_doubted_route_holds_and_is_to_be_asked() {
-        let mut users = Users::default();
-        let (ann, bob) = (users.name("ann"), users.name("bob"));
-        users.set_route(ann, RouteState::At(GatewayIx(7)));
-        users.set_route(bob, RouteState::Offline);
-        let epoch = users.epoch();
-        users.mark_stale(ann, GatewayIx(8));
-        assert_eq!((users.epoch(), users.is_stale(ann)), (epoch, false), "it is not there");
-        users.mark_stale_to(|gateway| gateway == GatewayIx(7));
-        users.mark_stale_to(|gateway| gateway == GatewayIx(7));
-        assert_eq!((users.route(ann), users.is_stale(ann)), (RouteState::At(GatewayIx(7)), true));
-        assert_eq!((users.epoch(), users.is_stale(bob)), (epoch + 1, false));
-        users.set_route(ann, RouteState::At(GatewayIx(7)));
-        assert_eq!((users.epoch(), users.is_stale(ann)), (epoch + 1, false), "it was right");
-    }
-
-    #[test]
-    fn the_epoch_moves_only_when_a_route_does() {
-        let mut users = Users::default();
-        let ann = users.name("ann");
-        users.set_route(ann, RouteState::Offline);
-        let epoch = users.epoch();
-        users.set_route(ann, RouteState::Offline);
-        assert_eq!(users.epoch(), epoch);
-        users.forget_route(ann);
-        assert_ne!(users.epoch(), epoch);
-        users.set_asked(ann, 3);
-        users.forget_all_routes();
-        assert_eq!((users.route(ann), users.asked_in(ann)), (RouteState::Asked, 3), "an answer is on its way");
-    }
-
-    #[test]
-    fn changes_are_told_one_by_one_as_long_as_they_are_few() {
-        let mut users = Users::default();
-        let (ann, bob) = (users.name("ann"), users.name("bob"));
-        let epoch = users.epoch();
-        let since = |users: &Users, epoch| users.changed_since(epoch).map(Iterator::collect::<Vec<_>>);
-        assert_eq!(since(&users, epoch), Some(vec![]));
-        users.set_route(bob, RouteState::Offline);
-        users.set_asked(ann, 1);
-        assert_eq!(since(&users, epoch), Some(vec![bob, ann]));
-        assert_eq!(since(&users, epoch + 1), Some(vec![ann]));
-        for _ in 0..ROUTE_CHANGES_KEPT / 2 - 1 {
-            users.set_route(bob, RouteState::Bad);
-            users.set_route(bob, RouteState::Offline);
-        }
-        assert_eq!(since(&users, epoch).map(|all| (all.len(), all[0])), Some((ROUTE_CHANGES_KEPT, bob)));
-        users.forget_route(bob);
-        assert_eq!(since(&users, epoch), None, "one too many");
-        let epoch = users.epoch();
-        users.forget_all_routes();
-        assert_eq!(since(&users, epoch), None);
-    }
-}
+mod tests;

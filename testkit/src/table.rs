@@ -171,7 +171,12 @@ impl Table {
     /// The registry lists a gateway.
     pub fn list(&mut self, gateway: &str, protocols: Protocols) {
         let endpoints = vec![Endpoint { host: "gw".into(), port: 1 }];
-        self.push.take(Input::GatewayListed(GatewayRecord { gateway_id: gateway.into(), endpoints, protocols }));
+        self.push.take(Input::GatewayListed(GatewayRecord {
+            gateway_id: gateway.into(),
+            endpoints,
+            protocols,
+            others: Vec::new(),
+        }));
         self.run();
     }
 

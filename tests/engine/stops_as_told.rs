@@ -69,7 +69,7 @@ fn what_the_drain_deadline_cuts_off_is_counted() {
     assert!(report.contains("exit code 1"), "{report}");
     let number = |after: &str, before: &str| number(report, after, before);
     let (delivered, others) = (number("settled, ", " pushes delivered"), number("stored, ", " not delivered"));
-    let cut_off = number("cut off: ", " events");
+    let cut_off = number("cut off: ", " event");
     assert_eq!(delivered + others, 3 * USERS, "{report}");
     assert!((1..=3).contains(&cut_off) && others > 0, "{report}");
 }

@@ -3,11 +3,13 @@
 
 use std::time::{Duration, Instant};
 
+use task_engine::config::EtcdConfig;
 use task_engine::ports::Health;
 
 use crate::registry::{Followed, PREFIX, settings, value};
 use crate::silent::Silent;
 use testkit::mysql_etcd::{Etcd, eventually, free_port};
+use testkit::wait::eventually_within;
 
 fn waiting(followed: &Followed) -> Option<String> {
     match followed.sink.health() {
@@ -49,18 +51,49 @@ fn a_dead_etcd_costs_no_gateway() {
 fn a_hung_etcd_is_noticed() {
     let etcd = Etcd::start();
     etcd.put(&format!("{PREFIX}i1"), &value("g1", 1001));
-    let mut settings = settings(&[&etcd.endpoint()]);
-    settings.keep_alive_timeout = Duration::from_millis(500);
+    // As they are by default: the pings of the connection would say so after 40 s.
+    let keep_alive = (Duration::from_secs(30), Duration::from_secs(10));
+    let (keep_alive_time, keep_alive_timeout) = keep_alive;
+    let settings = EtcdConfig {
+        dial_timeout: Duration::from_secs(5),
+        timeout: Duration::from_secs(5),
+        keep_alive_time,
+        keep_alive_timeout,
+        ..settings(&[&etcd.endpoint()])
+    };
     let mut followed = Followed::start(settings);
     assert_eq!(followed.next(), "g1@1001");
     eventually("ready", || waiting(&followed).is_none());
     etcd.signal(libc::SIGSTOP);
-    eventually("told", || waiting(&followed).is_some());
+    eventually_within(Duration::from_secs(8), "told", || waiting(&followed).is_some());
+    let why = waiting(&followed).expect("still away");
+    assert!(why.contains(&etcd.endpoint()) && why.contains("has not answered for 3s"), "{why}");
+    assert!(why.contains("1 known gateway is kept"), "{why}");
     assert_eq!(followed.directory.len(), 1);
     etcd.signal(libc::SIGCONT);
-    eventually("ready again", || waiting(&followed).is_none());
+    eventually_within(Duration::from_secs(8), "ready again", || waiting(&followed).is_none());
     etcd.put(&format!("{PREFIX}i2"), &value("g2", 1002));
     assert_eq!(followed.next(), "g2@1002");
+}
+
+#[test]
+fn an_etcd_that_hangs_for_long_is_left_for_one_that_answers() {
+    let (hung, good) = (Etcd::start(), Etcd::start());
+    hung.put(&format!("{PREFIX}i1"), &value("g1", 1001));
+    good.put(&format!("{PREFIX}i1"), &value("g1", 2001));
+    let mut settings = settings(&[&hung.endpoint(), &good.endpoint()]);
+    (settings.dial_timeout, settings.timeout) = (Duration::from_secs(2), Duration::from_secs(2));
+    settings.keep_alive_time = Duration::from_secs(30);
+    let mut followed = Followed::start(settings);
+    // Which one is first is drawn.
+    let first = followed.next();
+    let (of_it, other) = if first == "g1@1001" { (&hung, "g1@2001") } else { (&good, "g1@1001") };
+    eventually("ready", || waiting(&followed).is_none());
+    of_it.signal(libc::SIGSTOP);
+    let began = Instant::now();
+    assert_eq!(followed.next(), other);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    of_it.signal(libc::SIGCONT);
 }
 
 #[test]

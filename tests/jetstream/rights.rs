@@ -15,6 +15,7 @@ on_both_servers! {
     who_may_not_pull_is_never_ready
     narrow_rights_are_enough
     a_right_that_is_taken_away_ends_the_pulls_until_it_is_back
+    acks_that_are_refused_until_the_stop_are_counted
 }
 
 /// A server on which an administrator ran setup, the settings of a user with these rights, and the administrator's client.
@@ -81,25 +82,56 @@ fn narrow_rights_are_enough(version: NatsVersion) {
     taking.stop();
 }
 
-fn a_right_that_is_taken_away_ends_the_pulls_until_it_is_back(version: NatsVersion) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("rights.conf");
-    let grant = |right: &str| std::fs::write(&file, format!("publish: {right}\n")).expect("written");
-    grant(r#"{ allow: ">" }"#);
-    // Included from beside the server's own folder: absolute paths are no way to include.
-    let beside = folder.path().file_name().expect("a name").display();
-    let rights = format!("{{ allow: \">\" }}\n include \"../{beside}/rights.conf\"");
-    let (server, engine, client) = with_rights(version, &rights);
-    let reload = || {
+/// Rights that change while the server runs.
+struct Changing {
+    folder: tempfile::TempDir,
+}
+
+impl Changing {
+    fn start(version: NatsVersion) -> (Self, (Nats, Config, nats::Connection)) {
+        let changing = Self { folder: tempfile::tempdir().expect("a folder") };
+        changing.write(r#"{ allow: ">" }"#);
+        // Included from beside the server's own folder: absolute paths are no way to include.
+        let beside = changing.folder.path().file_name().expect("a name").display();
+        let rights = format!("{{ allow: \">\" }}\n include \"../{beside}/rights.conf\"");
+        let world = with_rights(version, &rights);
+        (changing, world)
+    }
+
+    fn write(&self, right: &str) {
+        std::fs::write(self.folder.path().join("rights.conf"), format!("publish: {right}\n")).expect("written");
+    }
+
+    fn grant(&self, right: &str, server: &Nats) {
+        self.write(right);
         let pid = server.pid().expect("it runs").to_string();
         assert!(std::process::Command::new("kill").args(["-HUP", &pid]).status().expect("kill runs").success());
-    };
+    }
+}
+
+fn acks_that_are_refused_until_the_stop_are_counted(version: NatsVersion) {
+    let (rights, (server, engine, client)) = Changing::start(version);
+    let taking = started(&engine, 1);
+    taking.until_ready();
+    publish(&client, "events", "s", 0..5);
+    let events = taking.take_many(5);
+    taking.settle(&events[..2], Disposition::Ack);
+    until("two are acknowledged", || consumer(&client, "engine")["ack_floor"]["stream_seq"] == 2);
+    rights.grant(r#"{ deny: "$JS.ACK.>" }"#, &server);
+    std::thread::park_timeout(Duration::from_millis(500));
+    taking.settle(&events[2..], Disposition::Ack);
+    taking.until_waiting(&["$JS.ACK.STREAM.engine.", "must be allowed"]);
+    taking.stop();
+    assert_eq!(taking.intake.counts().acks_refused(), 3);
+}
+
+fn a_right_that_is_taken_away_ends_the_pulls_until_it_is_back(version: NatsVersion) {
+    let (rights, (server, engine, client)) = Changing::start(version);
     let taking = started(&engine, 1);
     taking.until_ready();
     publish(&client, "events", "s", 0..3);
     let events = taking.take_many(3);
-    grant(r#"{ deny: "$JS.ACK.>" }"#);
-    reload();
+    rights.grant(r#"{ deny: "$JS.ACK.>" }"#, &server);
     std::thread::park_timeout(Duration::from_millis(500));
     taking.settle(&events, Disposition::Ack);
     taking.until_waiting(&["user engine", "$JS.ACK.STREAM.engine.", "must be allowed"]);
@@ -108,12 +140,12 @@ fn a_right_that_is_taken_away_ends_the_pulls_until_it_is_back(version: NatsVersi
         assert!(taking.take().is_empty() && taking.intake.health() != Health::Ready);
         std::thread::park_timeout(Duration::from_millis(10));
     }
-    grant(r#"{ allow: ">" }"#);
-    reload();
+    rights.grant(r#"{ allow: ">" }"#, &server);
     taking.until_ready();
     until("all is settled", || {
         taking.settle(&taking.take(), Disposition::Ack);
         consumer(&client, "engine")["ack_floor"]["stream_seq"] == 6
     });
     taking.stop();
+    assert_eq!(taking.intake.counts().acks_refused(), 0, "they came again and were acknowledged");
 }

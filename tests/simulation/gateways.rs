@@ -131,12 +131,18 @@ impl World {
     }
 
     fn list(&mut self, gateway: usize) {
+        // A newer record claims the same id, and nobody is there.
+        let is_contested = self.fault(Fault::Gateways, 100);
         let known = &mut self.gateways[gateway];
         known.is_listed = true;
+        let right = Endpoint { host: "gw".into(), port: known.port };
+        let dead = Endpoint { port: 1, ..right.clone() };
+        let (first, others) = if is_contested { (dead, vec![right]) } else { (right, Vec::new()) };
         let record = GatewayRecord {
             gateway_id: known.id.as_str().into(),
-            endpoints: vec![Endpoint { host: "gw".into(), port: known.port }],
+            endpoints: vec![first],
             protocols: known.announced,
+            others,
         };
         self.tell_registry(gateway, Input::GatewayListed(record));
     }

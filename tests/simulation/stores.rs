@@ -230,6 +230,9 @@ impl World {
             let session = self.rng.below(self.sessions.len());
             self.sessions[session].met.hidden_until = Nanos(self.now.0 + self.rng.within(0, 1_500) * MILLI);
         }
+        if self.fault(Fault::Lookups, 2) {
+            self.empty_routes();
+        }
         let shard = self.rng.below(self.shards.len());
         if self.route_wires[shard].is_lost {
             if self.rng.chance(100) {

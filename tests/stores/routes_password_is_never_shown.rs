@@ -38,7 +38,7 @@ fn told(server: &Server, password: &str) -> (String, String) {
     let error = tracing::subscriber::with_default(subscriber, || {
         on_a_shard(config, async |shard| {
             shard.ask(1, ["ann"]);
-            let Err(LookupError::Unavailable(why)) = shard.answer(1).await else { panic!("the password is wrong") };
+            let Err(LookupError::NotReached(why)) = shard.answer(1).await else { panic!("the password is wrong") };
             assert_eq!(shard.trouble(), why);
             why
         })

@@ -21,7 +21,7 @@ fn killed_and_back() {
         assert!(matches!(shard.fact().await, Input::RoutesUnknown));
         assert_eq!(shard.said_tracking(), [true, false], "said before unknown");
         shard.ask(2, ["ann"]);
-        let Err(LookupError::Unavailable(why)) = shard.answer(2).await else { panic!("Redis is gone") };
+        let Err(LookupError::NotReached(why)) = shard.answer(2).await else { panic!("Redis is gone") };
         assert!(why.starts_with("redis localhost:") && why.contains("; check that "), "{why}");
         assert_eq!(shard.trouble(), why);
 

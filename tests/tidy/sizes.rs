@@ -6,7 +6,7 @@ const FILE_LINES_MAX: usize = 450;
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// Longer files, and their lines.
-const FILES: [(&str, usize); 1] = [("src/ports/registry.rs", 460)];
+const FILES: [(&str, usize); 0] = [];
 /// Longer functions: file, name, lines.
 const FUNCTIONS: [(&str, &str, usize); 1] = [("src/engine.rs", "start", 72)];
 

@@ -13,7 +13,7 @@ use crate::ports::registry::RegistryFault;
 use crate::ports::{Endpoint, GatewayRecord, Protocols};
 
 /// Endpoints kept of one gateway.
-const ENDPOINTS_MAX: usize = 16;
+pub(super) const ENDPOINTS_MAX: usize = 16;
 /// Bad endpoints of one value that are told one by one.
 const BAD_ENDPOINTS_TOLD: usize = 16;
 
@@ -56,7 +56,8 @@ fn read(value: &[u8], faults: &mut Faults) -> Result<GatewayRecord, (RegistryFau
         return Err((RegistryFault::NoId, format!("the gateway id is over {NAME_BYTES_MAX} bytes")));
     }
     let endpoints = endpoints(&value["endpoints"], faults)?;
-    Ok(GatewayRecord { gateway_id: id.into(), endpoints, protocols: protocols(&metadata["push_protocols"]) })
+    let protocols = protocols(&metadata["push_protocols"]);
+    Ok(GatewayRecord { gateway_id: id.into(), endpoints, protocols, others: Vec::new() })
 }
 
 /// By the rule that routes are read by as well.

@@ -1,12 +1,13 @@
 //! Which instances the registry lists, and which of them is the primary of each gateway. Pure: no etcd, no clock.
 //!
-//! Promises that of several instances with the same gateway id the one written last counts, that when it leaves the
-//! next one does, and that a bad value is reported once, not each time it is listed. Refuses more instances than
+//! Promises that of several instances with the same gateway id the one written last counts, with the addresses of the others
+//! for the time in which nobody answers at its own, that when it leaves the next one does, and that a bad value, or a second
+//! instance elsewhere, is reported once, not each time it is listed. Refuses more instances than
 //! [`GATEWAYS_MAX`].
 
 use std::collections::{HashMap, HashSet};
 
-use super::entry::Entry;
+use super::entry::{ENDPOINTS_MAX, Entry};
 use crate::model::ids::GatewayId;
 use crate::model::limits::GATEWAYS_MAX;
 use crate::ports::GatewayRecord;
@@ -83,7 +84,9 @@ impl InstanceTable {
                 touched.push(id);
             }
         }
-        self.instances.insert(key, Instance { revision, value, record: entry.record });
+        let id = entry.record.as_ref().map(|record| record.gateway_id.clone());
+        self.instances.insert(key.clone(), Instance { revision, value, record: entry.record });
+        issues.extend(id.and_then(|id| self.contested(&id, key)));
         touched.into_iter().map(|id| self.primary(id)).collect()
     }
 
@@ -111,17 +114,46 @@ impl InstanceTable {
 
     /// Each gateway as its primary describes it.
     pub fn records(&self) -> Vec<GatewayRecord> {
-        self.keys_by_gateway.keys().filter_map(|id| self.latest(id).cloned()).collect()
+        self.keys_by_gateway.keys().filter_map(|id| self.latest(id)).collect()
     }
 
     fn primary(&self, id: GatewayId) -> Change {
-        self.latest(&id).cloned().map_or(Change::Gone(id), Change::Listed)
+        self.latest(&id).map_or(Change::Gone(id), Change::Listed)
     }
 
-    fn latest(&self, id: &GatewayId) -> Option<&GatewayRecord> {
-        let instances = self.keys_by_gateway.get(id)?.iter().filter_map(|key| Some((key, self.instances.get(key)?)));
+    fn latest(&self, id: &GatewayId) -> Option<GatewayRecord> {
+        let keys = self.keys_by_gateway.get(id)?;
+        let record = |key: &String| self.instances.get(key)?.record.as_ref();
+        if let [only] = &keys[..] {
+            return record(only).cloned();
+        }
         // Two keys of one transaction have the same revision: the key decides, so that all engines agree.
-        instances.max_by_key(|(key, instance)| (instance.revision, *key)).and_then(|(_, latest)| latest.record.as_ref())
+        let mut ranked =
+            keys.iter().map(|key| (self.instances.get(key).map(|known| known.revision), key)).collect::<Vec<_>>();
+        ranked.sort_unstable();
+        let mut records = ranked.into_iter().rev().filter_map(|(_, key)| record(key));
+        let mut latest = records.next()?.clone();
+        for endpoint in records.flat_map(|record| &record.endpoints) {
+            if latest.others.len() == ENDPOINTS_MAX {
+                break;
+            }
+            if !latest.endpoints.contains(endpoint) && !latest.others.contains(endpoint) {
+                latest.others.push(endpoint.clone());
+            }
+        }
+        Some(latest)
+    }
+
+    /// What is told of a value whose gateway has another instance elsewhere.
+    fn contested(&self, id: &GatewayId, key: String) -> Option<RecordIssue> {
+        if self.latest(id)?.others.is_empty() {
+            return None;
+        }
+        let other = self.keys_by_gateway.get(id)?.iter().find(|other| **other != key)?;
+        let why = format!(
+            "gateway id {id} is claimed by {other} as well: the one written last is used, the other while no stream opens there"
+        );
+        Some(RecordIssue { fault: RegistryFault::SameId, key, why })
     }
 
     fn forget(&mut self, key: &str) -> Vec<GatewayId> {
@@ -192,7 +224,31 @@ mod tests {
             };
             assert_eq!(brief(changes), *expected, "step {number}");
         }
-        assert!(issues.is_empty() && instance_table.keys_by_gateway.is_empty() && instance_table.instances.is_empty());
+        assert!(instance_table.keys_by_gateway.is_empty() && instance_table.instances.is_empty());
+        let issues = issues.iter().map(|issue| (issue.fault, issue.key.as_str())).collect::<Vec<_>>();
+        let same = RegistryFault::SameId;
+        assert_eq!(issues, [(same, "k2"), (same, "k1")], "k1 was put with another value while k2 was there");
+    }
+
+    #[test]
+    fn the_addresses_of_other_instances_follow_in_their_order() {
+        let (mut instance_table, mut issues) = (InstanceTable::default(), Vec::new());
+        for (key, revision, port) in [("k1", 1, 1), ("k2", 2, 2), ("k3", 3, 3), ("same", 4, 3)] {
+            instance_table.put(listed(key, revision, "g", port), &mut issues);
+        }
+        let others = |instance_table: &InstanceTable| {
+            let record = instance_table.records().pop().expect("one gateway");
+            (record.endpoints[0].port, record.others.iter().map(|other| other.port).collect::<Vec<_>>())
+        };
+        assert_eq!(others(&instance_table), (3, vec![2, 1]));
+        assert!(issues[1].why.contains("g is claimed by k"), "{issues:?}");
+        instance_table.delete("k2");
+        instance_table.delete("k1");
+        assert_eq!(others(&instance_table), (3, vec![]), "two keys of one address are no contest");
+        issues.clear();
+        instance_table.put(Listed { revision: 5, ..listed("same", 5, "g", 3) }, &mut issues);
+        instance_table.put(listed("again", 6, "g", 3), &mut issues);
+        assert!(issues.is_empty(), "{issues:?}");
     }
 
     #[test]

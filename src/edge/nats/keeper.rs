@@ -164,7 +164,8 @@ impl Keeper {
         if let Some(up) = &up {
             self.leave(up);
         }
-        self.intake.report(self.reader, Health::Waiting("NATS: not reading".to_owned()));
+        self.intake
+            .report(self.reader, Health::Waiting("NATS: reading begins when the stores have answered".to_owned()));
         match &self.desk {
             Some(desk) => {
                 desk.note_left();

@@ -269,7 +269,7 @@ fn refusal(text: &str, who: &str, desk: Option<&Desk>) -> Option<String> {
     }
     let desk = desk.filter(|_| lower.contains("permissions violation for publish") && subject.starts_with("$JS."))?;
     if subject.starts_with("$JS.ACK.") && !is_of_probe(subject) {
-        desk.note_refused_ack();
+        desk.note_refused_ack(subject);
     }
     let right = if subject.starts_with("$JS.ACK.") { "$JS.ACK.>" } else { "$JS.API.>" };
     Some(format!("{who} may not publish to {subject}: grant the user publish on {right} ({text})"))

@@ -24,7 +24,7 @@ impl ReplyParser {
 
     /// An MGET of so many users was sent.
     pub fn expect(&mut self, ask: AskNo, users: u64) {
-        self.replies.expect(Instant::now() + Duration::from_secs(3600), Expected::Routes { ask, users });
+        self.replies.expect(Instant::now() + Duration::from_secs(3600), Expected::Routes { ask, users, first: None });
     }
 
     /// These bytes came; they are copied as the kernel would, into the connection's buffer. False when they are no

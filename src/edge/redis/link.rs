@@ -84,9 +84,9 @@ impl<'a> Link<'a> {
     pub(super) async fn ready(mut self, untracked: Option<String>) -> Result<Self, Lost> {
         self.untracked = untracked;
         // The real thing before anything is promised: a server or proxy may greet and answer no lookup.
-        let keys = self.replies.probe_keys();
+        let way = self.replies.way();
         self.refusal = self.first_probe().await?.err();
-        if self.replies.probe_keys() != keys {
+        if self.replies.way() != way {
             // It may be the number of keys that is refused.
             self.refusal = self.first_probe().await?.err();
         }
@@ -185,11 +185,14 @@ impl<'a> Link<'a> {
             self.command.arg("MGET");
             let expected = match users.len() as u64 {
                 0 => {
-                    let keys = self.replies.probe_keys();
-                    self.command = self.config.probe(keys);
+                    let (command, keys) = self.replies.probe(self.config);
+                    self.command = command;
                     Expected::Probe { ask, keys }
                 }
-                users => Expected::Routes { ask, users },
+                count => {
+                    let first = self.replies.wants_witness().then(|| users.get(0).into());
+                    Expected::Routes { ask, users: count, first }
+                }
             };
             for user in users.iter() {
                 let mut key = self.command.writer_for_next_arg();
@@ -276,8 +279,8 @@ impl<'a> Link<'a> {
 
     /// Writes a lookup of nobody.
     fn probe(&mut self) {
-        let keys = self.replies.probe_keys();
-        self.config.probe(keys).write_packed_command(&mut self.out);
+        let (command, keys) = self.replies.probe(self.config);
+        command.write_packed_command(&mut self.out);
         self.replies.expect(Instant::now() + self.config.server.read_timeout, Expected::OwnProbe { keys });
     }
 

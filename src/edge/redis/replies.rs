@@ -21,14 +21,16 @@ use super::{Config, Lost, PROBE_KEYS, ROUTE_KEY_PREFIX, warn};
 const REFUSALS_MAX: u32 = 2;
 /// One that has answered an MGET which was sent so shortly before is there, whatever it refuses.
 const LATELY: Duration = Duration::from_secs(1);
+/// A server that refused all asks, but says of probes only that their keys are not for us, is tried again after so long.
+const TRIED_AGAIN: Duration = Duration::from_secs(30);
 /// What a server says to whoever it will not talk to: the first at any time, all before it has answered a lookup.
 const HANDSHAKE_CODES: [&str; 3] = ["NOAUTH", "WRONGPASS", "DENIED"];
 
 /// What a reply that is still to come belongs to.
 #[derive(Debug)]
 pub(super) enum Expected {
-    /// The MGET of an ask for so many users.
-    Routes { ask: AskNo, users: u64 },
+    /// The MGET of an ask for so many users; the first of them, where one is looked for that probes can ask for.
+    Routes { ask: AskNo, users: u64, first: Option<Box<str>> },
     /// The MGET of an ask for nobody, which reads so many keys that most likely nobody has: is the server there?
     Probe { ask: AskNo, keys: u64 },
     /// The same MGET of our own: before asks are taken, and on a quiet connection.
@@ -49,6 +51,17 @@ impl Expected {
     }
 }
 
+/// What a probe asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Several keys of the form that users' keys have.
+    Keys,
+    /// The prefix alone.
+    Prefix,
+    /// A user whose route was read.
+    Witness,
+}
+
 /// The requests on the wire, oldest first, and how far into the current reply we are.
 #[derive(Debug)]
 pub(super) struct Replies {
@@ -56,14 +69,19 @@ pub(super) struct Replies {
     at: At,
     plain: Option<Result<bool, String>>,
     own_probe: Option<Result<(), String>>,
-    /// How many keys the next probe reads.
-    probe_keys: u64,
+    /// Which way the next probe asks.
+    way: Way,
+    /// Probes in a row that were refused.
+    probes_refused: u32,
+    /// A user whose route was read: where Redis lets us read no other keys but some users', a probe can ask for it.
+    witness: Option<Box<str>>,
     /// MGETs answered with nothing but errors since the latest that was not.
     refused: u32,
     /// When the reply had to come to the latest MGET that was answered.
     answered: Option<Instant>,
-    /// The server was said to be away.
+    /// The server was said to be away, and since when it is.
     is_away: bool,
+    away_since: Instant,
     said: LogLimiter,
     /// It was also warned of that.
     is_warned: bool,
@@ -92,10 +110,13 @@ impl Replies {
             at: At::Head,
             plain: None,
             own_probe: None,
-            probe_keys: PROBE_KEYS,
+            way: Way::Keys,
+            probes_refused: 0,
+            witness: None,
             refused: 0,
             answered: None,
             is_away: false,
+            away_since: Instant::now(),
             said: LogLimiter::new(),
             is_warned: false,
         }
@@ -126,9 +147,33 @@ impl Replies {
         self.own_probe.take()
     }
 
-    /// How many keys a probe reads now.
-    pub(super) fn probe_keys(&self) -> u64 {
-        self.probe_keys
+    /// The way a probe asks now.
+    pub(super) fn way(&self) -> Way {
+        self.way
+    }
+
+    /// A probe, and how many keys it reads.
+    pub(super) fn probe(&self, config: &Config) -> (redis::Cmd, u64) {
+        match (self.way, &self.witness) {
+            (Way::Witness, Some(user)) => (config.probe_of(user), 1),
+            (Way::Prefix, _) => (config.probe(1), 1),
+            _ => (config.probe(PROBE_KEYS), PROBE_KEYS),
+        }
+    }
+
+    /// Whether the first user of an ask is to be told with it.
+    pub(super) fn wants_witness(&self) -> bool {
+        self.probes_refused > 0 && self.witness.is_none()
+    }
+
+    /// It may be the number of keys that is refused, or all but the prefix, or the prefix: the next probe asks another way.
+    fn probe_was_refused(&mut self) {
+        self.probes_refused = self.probes_refused.saturating_add(1);
+        self.way = match self.way {
+            Way::Keys => Way::Prefix,
+            Way::Prefix if self.witness.is_some() => Way::Witness,
+            Way::Prefix | Way::Witness => Way::Keys,
+        };
     }
 
     /// The asks that will get no reply any more.
@@ -228,10 +273,14 @@ impl Replies {
                     &HANDSHAKE_CODES[..1]
                 };
                 if !matches!(what, Expected::Routes { .. }) {
-                    // It may be the number of keys that is refused, or all but the prefix, or the prefix: the next one asks the other way.
-                    self.probe_keys = if self.probe_keys == 1 { PROBE_KEYS } else { 1 };
+                    self.probe_was_refused();
                 }
-                self.refuse(due, what, refusal(&text, config), port);
+                match what {
+                    Expected::OwnProbe { .. } if is_about_keys(&text) => {
+                        self.keys_are_hidden(&refusal(&text, config), port)
+                    }
+                    what => self.refuse(due, what, refusal(&text, config), port),
+                }
                 if codes.iter().any(|code| text.starts_with(code)) {
                     return Err(config.refused(&text));
                 }
@@ -252,9 +301,19 @@ impl Replies {
         let why = routes.refusal().filter(|_| routes.iter().all(|route| route == Route::Unread)).map(str::to_owned);
         match (what, why) {
             (what, Some(why)) => return self.refuse(due, what, why, port),
-            (Expected::Routes { ask, .. }, None) => port.answer(ask, Ok(routes)),
-            (Expected::Probe { ask, .. }, None) => port.answer(ask, Ok(RouteList::new())),
-            (Expected::OwnProbe { .. } | Expected::Plain, None) => self.own_probe = Some(Ok(())),
+            (Expected::Routes { ask, first, .. }, None) => {
+                if first.is_some() && routes.iter().next() != Some(Route::Unread) {
+                    (self.witness, self.way) = (first, Way::Witness);
+                }
+                port.answer(ask, Ok(routes));
+            }
+            (Expected::Probe { ask, .. }, None) => {
+                self.probes_refused = 0;
+                port.answer(ask, Ok(RouteList::new()));
+            }
+            (Expected::OwnProbe { .. } | Expected::Plain, None) => {
+                (self.probes_refused, self.own_probe) = (0, Some(Ok(())));
+            }
         }
         self.refused = 0;
         self.answered = Some(due);
@@ -266,6 +325,19 @@ impl Replies {
         }
     }
 
+    /// The server may be asked, but not for the keys of a probe: that says nothing of the users'. Asks decide; where all of those
+    /// were refused nobody asks any more after a while, so after [`TRIED_AGAIN`] they may again.
+    fn keys_are_hidden(&mut self, why: &str, port: &RouteQueue) {
+        self.own_probe = Some(Ok(()));
+        if self.probes_refused > 1 {
+            warn(&self.said, port, &format!("{why}; the lookups of users decide whether it is there"));
+        }
+        if self.is_away && self.away_since.elapsed() >= TRIED_AGAIN {
+            (self.is_away, self.refused) = (false, 0);
+            port.report(Health::Ready);
+        }
+    }
+
     /// The server answered with an error, or with one in the place of each value: the core decides by other asks whose
     /// fault that is, and while all are refused the server is not there.
     fn refuse(&mut self, due: Instant, what: Expected, why: String, port: &RouteQueue) {
@@ -274,6 +346,9 @@ impl Replies {
                 self.refused = self.refused.saturating_add(1);
                 let is_there = self.answered.is_some_and(|answered| due < answered + LATELY);
                 if self.refused >= REFUSALS_MAX && !is_there {
+                    if !self.is_away {
+                        self.away_since = Instant::now();
+                    }
                     warn(&self.said, port, &why);
                     (self.is_away, self.is_warned) = (true, true);
                     port.report(Health::Waiting(why.clone()));
@@ -316,6 +391,11 @@ pub(super) fn refusal(text: &str, config: &Config) -> String {
         _ => "check that Redis server, and the proxy before it",
     };
     format!("redis {}: {}; {check}", config.server.at, config.masked(text))
+}
+
+/// Whether a server lets us ask, but not for these keys.
+fn is_about_keys(text: &str) -> bool {
+    text.starts_with("NOPERM") && text.contains("key")
 }
 
 /// A server's own words, short enough for a log line.

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use crate::model::delivery::{DeadLetter, DeliveryTag, LookupError};
 use crate::model::ids::UserIx;
 use crate::model::outcome::{EventOutcome, RecipientOutcome};
+use crate::model::words::counted;
 use crate::push::bundle::EventIx;
 use crate::push::context::Context;
 use crate::push::dead_letters::{Failed, Letter, Missing};
@@ -148,6 +149,26 @@ impl Ledger {
 
 /// The size of a payload and its first bytes, for a person.
 fn head_of(payload: &Bytes) -> String {
+    if payload.is_empty() {
+        return "an event without a byte".to_owned();
+    }
     let head = payload.iter().take(32).map(|byte| format!("{byte:02x}")).collect::<String>();
-    format!("an event of {} bytes that begins {head}", payload.len())
+    let size = counted(payload.len() as u64, "byte");
+    match payload.len() {
+        0..=32 => format!("an event of {size}: 0x{head}"),
+        _ => format!("an event of {size} that starts with 0x{head}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_described_by_its_size_and_its_first_bytes() {
+        let said = |bytes: &[u8]| head_of(&Bytes::copy_from_slice(bytes));
+        assert_eq!(said(b""), "an event without a byte");
+        assert_eq!(said(b"\xff"), "an event of 1 byte: 0xff");
+        assert_eq!(said(&[8; 33]), format!("an event of 33 bytes that starts with 0x{}", "08".repeat(32)));
+    }
 }

@@ -17,17 +17,17 @@ const BUNDLES: i64 = 2;
 const RECIPIENTS: usize = 3;
 const FIRST_MSG_ID: i64 = 7_500_000_000_000_000_002;
 
-fn record(protocol: Protocol) -> GatewayRecord {
+pub(super) fn record(protocol: Protocol) -> GatewayRecord {
     let protocols = Protocols {
         batch: protocol == Protocol::Batch,
         stream: protocol == Protocol::Stream,
         unary: protocol == Protocol::Unary,
     };
     let endpoints = vec![Endpoint { host: "192.0.2.1".to_owned(), port: 9000 }];
-    GatewayRecord { gateway_id: "gateway".into(), endpoints, protocols }
+    GatewayRecord { gateway_id: "gateway".into(), endpoints, protocols, others: Vec::new() }
 }
 
-fn bundle(msg_id: i64) -> Bundle {
+pub(super) fn bundle(msg_id: i64) -> Bundle {
     let mut wire = Vec::new();
     for user in 0..RECIPIENTS {
         let name = format!("user-{user:08}");

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::model::gateway::{Endpoint, GatewayRecord, Protocol};
+use crate::model::gateway::{GatewayRecord, Protocol};
 use crate::model::ids::{GatewayIx, Nanos, StreamNo};
 use crate::model::limits::{GATEWAY_DRAIN_QUIET, GATEWAY_IDLE_CLOSE, GATEWAY_SWITCH_DEADLINE, RECONNECT_BACKOFF};
 use crate::push::facts::{Output, StreamEnd, StreamFact};
@@ -42,12 +42,16 @@ impl Outbox {
     /// The registry lists the gateway, new or changed.
     pub fn list(&mut self, record: GatewayRecord, now: Nanos) {
         self.peer.unlisted_at = None;
-        let is_change = self.peer.record.as_ref().is_some_and(|known| *known != record);
+        // What other records of the same id say is no reason to leave this one's address.
+        let is_other =
+            |known: &GatewayRecord| known.endpoints != record.endpoints || known.protocols != record.protocols;
+        let mut is_change = self.peer.record.as_ref().is_some_and(is_other);
         if self.peer.record.is_none() || is_change {
             self.peer.refused_protocols.clear();
             self.health.failures_in_row = 0;
         }
         self.peer.record = Some(record);
+        is_change |= self.peer.look_at_others(is_change);
         match self.stream.link {
             Link::Open { stream, protocol } | Link::Opening { stream, protocol } if is_change => {
                 let until = now.after(GATEWAY_SWITCH_DEADLINE);
@@ -95,16 +99,13 @@ impl Outbox {
         steps[from..].iter().copied().find(|step| !self.peer.refused_protocols.contains(step))
     }
 
-    fn endpoints(&self) -> Option<Vec<Endpoint>> {
-        self.peer.record.as_ref().map(|record| record.endpoints.clone())
-    }
-
     pub(super) fn take_closed(&mut self, end: StreamEnd, now: Nanos, effects: &mut Effects) {
         let (protocol, left) = match self.stream.link {
             Link::Opening { protocol, .. } | Link::Open { protocol, .. } => (Some(protocol), None),
             Link::Leaving { protocol, why, .. } => (Some(protocol), Some(why)),
             _ => (None, Some(Leave::Ours)),
         };
+        let was_opening = matches!(self.stream.link, Link::Opening { .. });
         let ended = self.suspect_for(&end, left, now, effects);
         self.stream.link = Link::Closed;
         self.forget_written(effects);
@@ -117,6 +118,10 @@ impl Outbox {
             StreamEnd::Finished if left == Some(Leave::GoAway) => self.pause_after_failures(now),
             _ if left == Some(Leave::Ours) => {}
             StreamEnd::Finished => self.back_off("gateway_broken", "it closed the stream".to_owned(), now, effects),
+            StreamEnd::NotOpened(why) if was_opening && self.peer.try_elsewhere(now) => {
+                let why = format!("{why}; several records claim this id: the addresses of the others are tried now");
+                self.back_off("gateway_unreachable", why, now, effects);
+            }
             StreamEnd::NotOpened(why) => self.back_off("gateway_unreachable", why, now, effects),
             StreamEnd::Unheard(why) | StreamEnd::Broken(why) => self.back_off("gateway_broken", why, now, effects),
         }
@@ -198,7 +203,10 @@ impl Outbox {
             Link::Cutting { .. } => true,
             Link::Opening { .. } => false,
             Link::Open { .. } => {
-                (self.queue.is_empty() && self.is_over(now)) || self.has_parts_waiting() || self.are_calls_due(now)
+                (self.queue.is_empty() && self.is_over(now))
+                    || self.has_parts_waiting()
+                    || self.are_calls_due(now)
+                    || self.peer.is_return_due(now)
             }
         }
     }
@@ -220,7 +228,10 @@ impl Outbox {
         if !may_open || self.queue.is_empty() || self.is_gone(now) {
             return;
         }
-        let (Some(endpoints), Some(protocol)) = (self.endpoints(), self.protocol()) else { return };
+        if self.peer.is_return_due(now) {
+            self.peer.try_first_record();
+        }
+        let (Some(endpoints), Some(protocol)) = (self.peer.endpoints(), self.protocol()) else { return };
         self.stream.last_stream.0 += 1;
         let stream = self.stream.last_stream;
         let protocol = self.probe_with(stream, protocol).unwrap_or(protocol);
@@ -247,6 +258,13 @@ impl Outbox {
                 *is_told = true;
                 effects.outputs.push(Output::Finish { gateway: at, stream: *stream });
             }
+            Link::Open { stream, protocol } if self.peer.is_return_due(now) => {
+                let (stream, protocol) = (*stream, *protocol);
+                self.peer.try_first_record();
+                effects.outputs.push(Output::Finish { gateway: at, stream });
+                let until = now.after(GATEWAY_SWITCH_DEADLINE);
+                self.stream.link = Link::Leaving { stream, protocol, until, is_told: true, why: Leave::Ours };
+            }
             Link::Open { stream, protocol } if self.queue.is_empty() => {
                 let (stream, protocol) = (*stream, *protocol);
                 if self.is_over(now) {
@@ -272,6 +290,7 @@ impl Outbox {
         match fact {
             StreamFact::Opened => {
                 if let Link::Opening { .. } = self.stream.link {
+                    self.peer.is_reached();
                     let until = now.after(GATEWAY_SWITCH_DEADLINE);
                     self.stream.link = match self.health.suspect.is_probe(stream) {
                         true => Link::Leaving { stream, protocol, until, is_told: false, why: Leave::Probe },

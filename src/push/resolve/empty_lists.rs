@@ -15,6 +15,7 @@ use crate::model::limits::{
     EMPTY_LIST_PAUSE, EMPTY_WAITS_PART, EVENTS_IN_FLIGHT_MAX, PAYLOAD_BYTES_IN_FLIGHT_MAX, REFUSED_WAITS_PART,
 };
 use crate::model::outcome::EventOutcome;
+use crate::model::words::counted;
 use crate::push::bundle::EventIx;
 use crate::push::context::Context;
 use crate::push::ledger::Ledger;
@@ -204,8 +205,10 @@ impl Resolve {
     ) {
         let waited = cx.now.since(ledger[event].arrived);
         let id = &self.sessions[at].id;
-        let detail =
-            format!("session {id} has no members in t_session_member, asked {empties} times, waited {waited:.1?}");
+        let detail = format!(
+            "session {id} has no members in t_session_member, asked {}, waited {waited:.1?}",
+            counted(empties, "time")
+        );
         ledger.bury_event(event, EventOutcome::NoMembers, detail, empties, cx);
     }
 }

@@ -6,6 +6,7 @@
 //! as one without a route, and is asked for again alone until the store answers: the others of the event are pushed.
 
 mod failing;
+mod loss;
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -22,6 +23,7 @@ use crate::push::facts::{AskNo, Output};
 use crate::push::resolve::Resolve;
 use crate::push::resolve::outage::Signs;
 use crate::push::resolve::routes::failing::Charge;
+use crate::push::resolve::routes::loss::Loss;
 use crate::push::users::RouteState;
 
 /// Probes have numbers from here on; asks are numbered in 32 bits.
@@ -85,6 +87,7 @@ pub struct RouteAsks {
     /// Since when more fail than a probe is trusted with.
     crowded_since: Option<Nanos>,
     signs: Signs,
+    loss: Loss,
 }
 
 impl RouteAsks {
@@ -352,6 +355,12 @@ impl Resolve {
     fn take_routes(&mut self, no: u32, routes: &RouteList, delivery: &mut Delivery, cx: &mut Context) -> Woken {
         let ask = self.routes.asks.remove(&no).expect("looked at by the caller");
         for (user, route) in ask.users.iter().zip(routes.iter()) {
+            if ask.due.is_some() {
+                self.routes.alone.remove(user);
+            }
+            if route == Route::Offline && self.keeps_route(*user, cx) {
+                continue;
+            }
             let known = match route {
                 Route::Gateway(id) => delivery.place_of_route(id, cx).map_or(RouteState::NoPlace, RouteState::At),
                 Route::Offline => RouteState::Offline,
@@ -364,9 +373,6 @@ impl Resolve {
                 cx.warn("bad_route", || format!("user {name}: the route in the store is not JSON with a gateway_id"));
             }
             self.users.set_route(*user, known);
-            if ask.due.is_some() {
-                self.routes.alone.remove(user);
-            }
         }
         self.users.unname(&ask.users);
         Woken { sessions: ask.sessions, fenced: ask.fenced }
@@ -383,10 +389,8 @@ impl Resolve {
         self.sessions[at].lookups.awaited_asks == 0
     }
 
-    /// A gateway said that the user is not connected to it: if that is what the route says, it is forgotten.
+    /// A gateway said that the user is not connected to it: if that is what the route says or said, it is forgotten.
     pub(in crate::push) fn forget_route_to(&mut self, user: UserIx, gateway: GatewayIx) {
-        if self.users.route(user) == RouteState::At(gateway) {
-            self.users.forget_route(user);
-        }
+        self.users.is_not_at(user, gateway);
     }
 }

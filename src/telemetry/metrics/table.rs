@@ -37,6 +37,10 @@ metrics! {
             EVENTS_GIVEN_UP_BY_BROKER => Counter "events_given_up_by_broker" [];
             /// 1 while events are taken, 0 while a store that they need is away.
             INTAKE_OPEN => Gauge "intake_open" [];
+            /// Times that no events were taken any more, since a store that they need was away; with core NATS the queue group was left.
+            INTAKE_SHUT => Counter "intake_shut" [];
+            /// How long that was, the current time included; with core NATS and one instance, what was published then is lost.
+            INTAKE_SHUT_SECONDS => Counter "intake_shut_seconds" [] in Seconds;
         }
         "Gateways" {
             /// Gateways that the registry lists.
@@ -118,6 +122,8 @@ metrics! {
         mget_keys => "mget_keys";
         /// Route changes that the store told.
         route_changes => "route_changes";
+        /// Times that a user without a route was taken to be at its last known gateway, because all routes had been lost.
+        routes_kept => "routes_kept";
         /// Gateway streams that were opened or tried.
         stream_opens => "gateway_opens";
         /// Gateway streams that broke or could not be opened.

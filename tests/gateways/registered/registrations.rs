@@ -185,3 +185,28 @@ fn what_of_a_registration_is_not_used_is_counted_and_said_without_a_password() {
     let output = engine.stop_clean();
     assert!(output.contains("registry_bad_endpoint") && output.contains("24 are left out"), "{output}");
 }
+
+#[test]
+fn the_older_of_two_records_of_one_id_is_used_while_the_newer_one_is_dead() {
+    let (world, [gateway, _other]) = world();
+    let engine = world.engine(1, "");
+    let publisher = world.publisher();
+    let dead = testkit::mysql_etcd::free_port();
+    world.register(
+        "z-newer",
+        &format!(r#"{{"id":"z","metadata":{{"gateway_id":"gw-1"}},"endpoints":["grpc://127.0.0.1:{dead}"]}}"#),
+    );
+    wait_etcd(&engine, "[~] etcd: several records with different addresses claim gateway id gw-1");
+    let began = Instant::now();
+    publisher.publish("group:1", "system", 1..=50);
+    let metrics = engine.wait_ended(50);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!((metrics.recipients("delivered"), gateway.pushes()), (100, 50), "{}", metrics.numbers());
+    assert_eq!(metrics.of("registry_bad_entries_total", "reason=\"registry_same_id\""), 1);
+    etcd(&world, async |mut client| client.delete(format!("{ROOT}gateway-service/z-newer"), None).await.map(drop));
+    wait_etcd(&engine, "[+] etcd ok");
+    publisher.publish("group:1", "system", 51..=60);
+    engine.wait_ended(60);
+    let output = engine.stop_clean();
+    assert!(output.contains("gateway id gw-1 is claimed by"), "{output}");
+}

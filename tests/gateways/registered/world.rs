@@ -95,7 +95,8 @@ impl Shards {
 
     pub fn list(&mut self, gateway: &str) {
         let endpoints = vec![Endpoint { host: "gw".into(), port: 1 }];
-        let record = GatewayRecord { gateway_id: gateway.into(), endpoints, protocols: Protocols::STREAM };
+        let record =
+            GatewayRecord { gateway_id: gateway.into(), endpoints, protocols: Protocols::STREAM, others: Vec::new() };
         let owner = self.owner(gateway);
         self.shards[owner].take(Input::GatewayListed(record));
         self.run();

@@ -66,7 +66,12 @@ impl Engine {
             unary: protocol == Protocol::Unary,
         };
         let endpoints = vec![Endpoint { host: address.ip().to_string(), port: address.port() }];
-        self.push.take(Input::GatewayListed(GatewayRecord { gateway_id: "A".into(), endpoints, protocols }));
+        self.push.take(Input::GatewayListed(GatewayRecord {
+            gateway_id: "A".into(),
+            endpoints,
+            protocols,
+            others: Vec::new(),
+        }));
     }
 
     /// An event of a session for everyone.

@@ -42,12 +42,28 @@ impl World {
         }
     }
 
+    /// The route store loses all that it had; gateways write it again, one user after the other.
+    pub(super) fn empty_routes(&mut self) {
+        self.trace.line(self.now, || "the route store is empty".to_owned());
+        for user in 0..self.users.len() {
+            self.users[user].stored = Stored::Offline;
+            self.users[user].is_disturbed = true;
+            let due = self.soon(2_000);
+            self.late_routes.push((due, user));
+        }
+        for shard in 0..self.shards.len() {
+            if !self.route_wires[shard].is_lost {
+                self.say(shard, Said::Tracked(self.plan.tracked));
+            }
+        }
+    }
+
     /// The core asks for routes.
     pub fn routes_asked(&mut self, shard: usize, ask: AskNo, users: &NameList) {
         let users = users.iter().map(|name| self.user_of[name]).collect::<Vec<_>>();
         self.trace.line(self.now, || format!("< shard {shard}: routes {ask} of {users:?}"));
         if self.route_wires[shard].is_lost {
-            return self.say(shard, Said::Answer(ask, Err(LookupError::Unavailable("routes are away".into()))));
+            return self.say(shard, Said::Answer(ask, Err(LookupError::NotReached("routes are away".into()))));
         }
         let late = if self.fault(Fault::Lookups, 80) { 300 } else { 5 };
         let due = self.soon(late);

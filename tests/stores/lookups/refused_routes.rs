@@ -212,3 +212,33 @@ fn a_user_whose_key_is_refused_ends_alone() {
     });
     engine.stop_clean();
 }
+
+#[test]
+fn an_engine_that_may_read_some_users_only_serves_those() {
+    let world = World::start();
+    let _gateway = world.gateway("gw-1", Protocols::STREAM);
+    ["anna", "zed"].iter().for_each(|user| world.route(user, "gw-1"));
+    world.members("a", &["anna"]);
+    world.members("z", &["zed"]);
+    let client = redis::Client::open(world.redis.url()).expect("an address");
+    let mut connection = client.get_connection().expect("Redis answers");
+    let rules = ["resetkeys", "~resonance:router:user:a*"];
+    redis::cmd("ACL").arg("SETUSER").arg("default").arg(&rules).exec(&mut connection).expect("ACL");
+    let engine = world.engine(1, "consumer:\n  max_retry: 1\n  retry_interval: 100ms\n  ack_wait: 2s\n");
+    let publisher = world.publisher();
+    publisher.publish("a", "system", [1]);
+    engine.wait_ended(1);
+    publisher.publish("z", "system", [1]);
+    let metrics = engine.wait_ended(2);
+    assert_eq!((metrics.recipients("delivered"), metrics.unreached("bad_route")), (1, 1), "{}", metrics.numbers());
+    // Nobody asks for longer than a store may be away.
+    let quiet = Instant::now();
+    while quiet.elapsed() < Duration::from_secs(5) {
+        assert!(engine.is_ready(), "{}", engine.page("/readyz?verbose").expect("a page").1);
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    publisher.publish("a", "system", [2]);
+    let metrics = engine.wait_ended(3);
+    assert_eq!(metrics.recipients("delivered"), 2, "{}", metrics.numbers());
+    engine.stop_clean();
+}

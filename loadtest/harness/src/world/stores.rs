@@ -55,6 +55,7 @@ impl World {
                 gateway_id: gateway.id().into(),
                 endpoints: vec![Endpoint { host: "127.0.0.1".to_owned(), port: gateway.port() }],
                 protocols: Protocols::parse(&gateway.protocols().announcement()),
+                others: Vec::new(),
             });
         }
         Embedded { members, routes, registry }

@@ -3,18 +3,23 @@
 //! Promises that a shard never waits here for a socket, that settlements outlast the connection they came over, and
 //! that the end of the source is told when the last word has left (or the deadline has passed).
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::ack_subject;
 use super::flight::Flight;
 use crate::config::{Assignment, ConsumerConfig};
 use crate::model::ids::ShardId;
 use crate::model::limits::JETSTREAM_PARTITION_WINDOW_MIN;
 use crate::ports::{DeliveryTag, Origin, Settled};
 use crate::telemetry::log_limiter::LogLimiter;
+
+/// Events whose acks were refused that are told apart; no more are counted.
+const REFUSED_ACKS_KEPT: usize = 1 << 16;
 
 /// Differences between consumers and configuration that are said in full.
 const DIFFERENCES_SAID: usize = 8;
@@ -126,8 +131,9 @@ pub(in crate::edge::nats) struct Desk {
     has_said: AtomicBool,
     /// Why nothing comes, although all can be read; see `fit.rs`.
     unfed: Mutex<Option<String>>,
-    /// Acks that the server did not let us write.
-    refused_acks: AtomicU64,
+    /// Events that are settled here, and whose ack the server did not let us write; and whether there are any.
+    refused_acks: Mutex<BTreeSet<u64>>,
+    has_refused_acks: AtomicBool,
     pub(super) finish: (Sender<()>, Receiver<()>),
     pub(super) finished: (Sender<()>, Receiver<()>),
 }
@@ -153,7 +159,8 @@ impl Desk {
             is_finishing: AtomicBool::new(false),
             has_said: AtomicBool::new(false),
             unfed: Mutex::default(),
-            refused_acks: AtomicU64::new(0),
+            refused_acks: Mutex::default(),
+            has_refused_acks: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             finish: bounded(1),
             finished: bounded(1),
@@ -224,14 +231,35 @@ impl Desk {
         self.unfed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The server did not let us write an ack.
-    pub(in crate::edge::nats) fn note_refused_ack(&self) {
-        self.refused_acks.fetch_add(1, Ordering::AcqRel);
+    /// The server did not let us write to the subject of an ack. What is still out has its ack to come.
+    pub(in crate::edge::nats) fn note_refused_ack(&self, subject: &str) {
+        let Some((_, consumer, delivery)) = ack_subject::parse(subject) else { return };
+        let Some(consumer) = self.plan.consumer(consumer) else { return };
+        let sequence = delivery.stream_sequence;
+        if self.flight().sequences(consumer).contains(&sequence) {
+            return;
+        }
+        let mut refused = self.refused();
+        if refused.len() < REFUSED_ACKS_KEPT {
+            refused.insert(sequence);
+            self.has_refused_acks.store(true, Ordering::Release);
+        }
     }
 
-    /// How many acks that were, so far.
+    /// An event is delivered again: it gets another ack.
+    pub(super) fn note_comes_again(&self, sequence: u64) {
+        if self.has_refused_acks.load(Ordering::Acquire) {
+            self.refused().remove(&sequence);
+        }
+    }
+
+    /// How many events are settled here and not at the server, which refused their acks.
     pub(in crate::edge::nats) fn refused_acks(&self) -> u64 {
-        self.refused_acks.load(Ordering::Acquire)
+        self.refused().len() as u64
+    }
+
+    fn refused(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.refused_acks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says once what is not as configured.

@@ -179,6 +179,9 @@ impl<'a, 'b> Reading<'a, 'b> {
                 let is_ours = stream == desk.plan.stream;
                 desk.plan.consumer(consumer).filter(|_| is_ours).map(|consumer| (consumer, delivery))
             });
+            if let Some((_, delivery)) = known.filter(|(_, delivery)| delivery.deliveries > 1) {
+                desk.note_comes_again(delivery.stream_sequence);
+            }
             let (Some((consumer, delivery)), Some(reply)) = (known, reply) else {
                 if let Some(left_out) = self.hand.stray.allow() {
                     tracing::warn!(

@@ -23,7 +23,7 @@ fn facts(expected: Vec<Expected>, bytes: &[u8], piece: usize) -> (Result<(), Los
 }
 
 fn routes(ask: AskNo, users: u64) -> Expected {
-    Expected::Routes { ask, users }
+    Expected::Routes { ask, users, first: None }
 }
 
 #[test]
@@ -133,15 +133,15 @@ fn a_probe_whose_value_is_an_error_failed() {
     assert_eq!(plain, (None, true), "a command of the handshake is no probe");
     // The number of keys changes only when the whole is refused.
     assert_eq!(said(Expected::OwnProbe { keys: 8 }, b"-CROSSSLOT no\r\n", start), (Some(false), true));
-    assert_eq!(replies.probe_keys(), 1);
+    assert_eq!(replies.way(), Way::Prefix);
     let mut said = |wire: &[u8]| {
         replies.expect(start, Expected::Probe { ask: 1, keys: 1 });
         reader.room()[..wire.len()].copy_from_slice(wire);
         reader.filled(wire.len());
         assert_eq!(replies.drain(&mut reader, &config, &port), Ok(()));
-        replies.probe_keys()
+        replies.way()
     };
-    assert_eq!([said(answered), said(refused), said(b"-ERR no\r\n")], [1, 1, PROBE_KEYS]);
+    assert_eq!([said(answered), said(refused), said(b"-ERR no\r\n")], [Way::Prefix, Way::Prefix, Way::Keys]);
 }
 
 #[test]

@@ -32,7 +32,10 @@ impl Resolve {
         if let [session] = part.sessions[..] {
             return self.session_failed(session, &part, at, is_contradicted, why, cx);
         }
-        cx.warn("members_unavailable", || format!("{} sessions: {why}", part.sessions.len()));
+        cx.warn("members_unavailable", || match part.sessions.len() {
+            0 => why.to_owned(),
+            asked => format!("a lookup of {asked} sessions failed: {why}"),
+        });
         if lane == Lane::Probe {
             return;
         }

@@ -1,0 +1,117 @@
+//! What all readers together have seen, and for how long they took nothing.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Why an event that reached this process never reached a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// The broker's client held its limit of messages already: the shards were paused for longer than it can bridge.
+    ClientLimit,
+    /// Intake was over before it could be handed in.
+    Stopping,
+}
+
+impl DropReason {
+    /// Every reason, in the order of the metric page.
+    pub const ALL: &'static [Self] = &[Self::ClientLimit, Self::Stopping];
+
+    /// The label on the metric page and in logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::ClientLimit => "client_limit",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// What all readers together have seen. What was read is taken, or dropped as [`DropReason::Stopping`]; what the
+/// client dropped was never read.
+#[derive(Debug, Default)]
+pub struct ReaderCounts {
+    pub(super) read: AtomicU64,
+    pub(super) taken: AtomicU64,
+    pub(super) dropped: [AtomicU64; DropReason::ALL.len()],
+    pub(super) given_up: AtomicU64,
+    pub(super) acks_refused: AtomicU64,
+    shut: AtomicU64,
+    shut_millis: AtomicU64,
+}
+
+impl ReaderCounts {
+    /// Events that readers got from the source.
+    pub fn read(&self) -> u64 {
+        self.read.load(Ordering::Acquire)
+    }
+
+    /// Events that are, or were, in a shard's lane.
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Acquire)
+    }
+
+    /// Events that the broker will not deliver again although they were not settled.
+    pub fn given_up(&self) -> u64 {
+        self.given_up.load(Ordering::Acquire)
+    }
+
+    /// Events that are settled here and not at the broker, which refused to hear of it; known at the stop.
+    pub fn acks_refused(&self) -> u64 {
+        self.acks_refused.load(Ordering::Acquire)
+    }
+
+    /// How often readers had to stop taking events since they first could, and for how many seconds until now.
+    pub fn shut(&self) -> (u64, u64) {
+        (self.shut.load(Ordering::Acquire), self.shut_millis.load(Ordering::Acquire) / 1000)
+    }
+
+    /// Events that never reached a shard.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped[reason as usize].load(Ordering::Acquire)
+    }
+}
+
+/// Why readers take nothing, and since when the time was counted.
+#[derive(Debug, Default)]
+pub(super) struct Shut {
+    pub(super) why: String,
+    /// None before they could take events for the first time: nobody was left then.
+    since: Option<Instant>,
+}
+
+impl Shut {
+    /// The intake is shut or open from now on.
+    pub(super) fn note(&mut self, was_shut: bool, is_shut: bool, now: Instant, counts: &ReaderCounts) {
+        let since = match is_shut {
+            true => self.since.as_mut().map(|since| std::mem::replace(since, now)),
+            false => self.since.replace(now),
+        };
+        let Some(since) = since else { return };
+        if was_shut {
+            let millis = now.saturating_duration_since(since).as_millis() as u64;
+            counts.shut_millis.fetch_add(millis, Ordering::Release);
+        } else if is_shut {
+            counts.shut.fetch_add(1, Ordering::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_time_without_events_is_counted_from_the_first_time_that_they_were_taken() {
+        let (mut shut, counts, began) = (Shut::default(), ReaderCounts::default(), Instant::now());
+        let mut at = |seconds, was_shut, is_shut| {
+            shut.note(was_shut, is_shut, began + Duration::from_secs(seconds), &counts);
+            counts.shut()
+        };
+        assert_eq!([at(1, false, true), at(5, true, true), at(7, true, false)], [(0, 0); 3], "the start");
+        assert_eq!(at(20, false, true), (1, 0));
+        assert_eq!(at(23, true, true), (1, 3), "while it lasts as well");
+        assert_eq!(at(25, true, false), (1, 5));
+        assert_eq!([at(60, false, true), at(61, true, false)], [(2, 5), (2, 6)]);
+    }
+}
