@@ -121,6 +121,8 @@ fn end_calmly(world: &mut World) {
     for _ in 0..120 {
         world.step(60 * MILLI);
     }
+    let cut = |world: &World| world.shards.iter().map(|shard| shard.activity().refused_waits_cut).sum::<u64>();
+    let cut_before = cut(world);
     let probes = (0..world.sessions.len()).map(|session| world.publish(session)).collect::<Vec<_>>();
     let bound = world.settle_bound();
     world.run_until(bound, "the last events settle", World::is_quiet);
@@ -130,6 +132,10 @@ fn end_calmly(world: &mut World) {
             let is_there = world.users[*user].at.is_some_and(|gateway| world.serves(gateway));
             let is_told = world.oracle.is_delivered(event, *user);
             let is_meant = is_there && world.oracle.events[event].sender != Some(*user);
+            // The events of sessions that were refused lately hold a part of the window, which may be one event.
+            if !is_told && cut(world) > cut_before {
+                continue;
+            }
             assert_eq!(is_told, is_meant, "event {event} of session {session} for user {user}, when all was well");
         }
     }
