@@ -122,10 +122,14 @@ impl World {
         self.facts.push(Input::RouteChanged(user_name(user).into()));
     }
 
-    /// Everyone is gone from their gateways, and the store knows.
+    /// Everyone of the first session is gone from their gateways, and the store has told so.
     pub fn go_offline(&mut self) {
         self.is_offline = true;
-        self.facts.push(Input::RoutesUnknown);
+        for place in 0..=self.shape.fan_out {
+            self.facts.push(Input::RouteChanged(user_name(self.member(0, place)).into()));
+        }
+        self.turn(&mut Clock::default());
+        self.answer();
     }
 
     fn next_session(&self) -> usize {

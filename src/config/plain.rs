@@ -17,7 +17,6 @@ pub(super) fn without_controls(text: &str) -> Result<String, String> {
     }
 }
 
-/// One word.
 pub(super) fn word(text: &str) -> Result<String, String> {
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(format!("{} contains blanks; write one word", redact::value(text)));

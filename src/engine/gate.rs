@@ -59,7 +59,6 @@ impl Need {
     }
 }
 
-/// One store.
 pub(super) struct Store {
     pub name: &'static str,
     pub need: Need,

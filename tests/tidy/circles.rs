@@ -8,8 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::source::{Source, parse, read};
 
 /// Circles that are still there, and why. The list may only get shorter, and so may each circle.
-const KNOWN: [(&[&str], &str); 3] = [
-    (&["edge::mysql::inbox::proof", "edge::mysql::inbox::rows"], "the proof writes rows and the rows ask for a proof"),
+const KNOWN: [(&[&str], &str); 2] = [
     (
         &["edge::nats::jetstream", "edge::nats::keeper", "edge::nats::link", "edge::nats::watch"],
         "the connection is rebuilt with issue G",

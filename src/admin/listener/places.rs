@@ -88,7 +88,6 @@ impl Place {
     }
 }
 
-/// All places.
 #[derive(Debug)]
 pub(super) struct Places {
     taken: Vec<Arc<Place>>,

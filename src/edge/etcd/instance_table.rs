@@ -41,7 +41,6 @@ pub(super) struct RecordIssue {
     pub why: String,
 }
 
-/// All instances.
 #[derive(Debug, Default)]
 pub(super) struct InstanceTable {
     instances: HashMap<String, Instance>,

@@ -16,6 +16,7 @@
 //! ([`proof`]), since that would cost a query a batch: a BEFORE INSERT trigger that rewrites some owners is not seen.
 
 mod proof;
+mod row;
 mod rows;
 mod suspects;
 mod walk;
@@ -28,7 +29,8 @@ use mysql::Conn;
 use mysql::prelude::Queryable;
 
 use self::proof::Trust;
-use self::rows::{Row, transaction};
+use self::row::Row;
+use self::rows::transaction;
 use self::suspects::Suspects;
 use self::walk::Walk;
 use super::fault::{Fault, place_of};

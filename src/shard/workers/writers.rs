@@ -45,7 +45,6 @@ trait Kind: Send + Sync + 'static {
     fn ping(&self, writer: &mut Self::Writer) -> Result<(), LookupError>;
     /// Counts an ask's end.
     fn count(&self, item: &Self::Item, answer: &Result<Self::Answer, LookupError>);
-    /// Counts a batch.
     fn count_batch(&self) {}
     fn fact(ask: AskNo, answer: Result<Self::Answer, LookupError>) -> Input;
 }

@@ -76,7 +76,6 @@ impl Writer {
 }
 
 impl Family<'_> {
-    /// One sample.
     pub(super) fn sample(&mut self, labels: Labels<'_>, value: impl Display) {
         self.line("", labels, value);
     }

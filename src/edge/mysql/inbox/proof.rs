@@ -11,7 +11,7 @@
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
-use super::rows::Row;
+use super::row::Row;
 use crate::edge::mysql::fault::Fault;
 
 /// New rows that are read back on each connection.

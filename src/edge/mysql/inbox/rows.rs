@@ -10,33 +10,12 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, Value};
 
 use super::proof::{self, Told, Trust};
+use super::row::{Row, text};
 use crate::edge::mysql::fault::Fault;
 use crate::model::limits::INBOX_STATEMENT_ROWS;
-use crate::ports::InboxRows;
 
 /// How often a set is stored again without what was not there. Once is enough, unless others change the table meanwhile.
 const ROUNDS_MAX: usize = 4;
-
-/// One row of a batch.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Row<'a> {
-    /// Its element's place in the batch.
-    pub ask: usize,
-    /// The element.
-    pub of: &'a InboxRows,
-    pub user: &'a str,
-}
-
-impl<'a> Row<'a> {
-    fn key(&self) -> (&'a str, &'a str, i64) {
-        (self.user, &self.of.session, self.of.seq_id)
-    }
-
-    /// Its values, as a statement takes them.
-    pub(super) fn values(&self) -> [Value; 4] {
-        [text(self.user), text(&self.of.session), Value::Int(self.of.msg_id), Value::Int(self.of.seq_id)]
-    }
-}
 
 /// What became of a set.
 struct Stored<'a> {
@@ -167,10 +146,6 @@ fn not_there<'a>(conn: &mut Conn, rows: &[Row<'a>]) -> Result<Vec<Row<'a>>, Faul
         found.iter().filter(|(_, found)| found == session).map(|(owner, _)| owner.as_slice()).collect();
     owners.sort_unstable();
     Ok(rows.iter().filter(|row| owners.binary_search(&row.user.as_bytes()).is_err()).copied().collect())
-}
-
-fn text(text: &str) -> Value {
-    Value::Bytes(text.as_bytes().to_vec())
 }
 
 #[cfg(test)]

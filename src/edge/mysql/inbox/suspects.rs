@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::rows::Row;
+use super::row::Row;
 
 /// How long a row is asked for without waiting.
 const SUSPECT_FOR: Duration = Duration::from_secs(10);

@@ -9,7 +9,7 @@
 use std::time::Instant;
 
 use super::Writer;
-use super::rows::Row;
+use super::row::Row;
 use crate::edge::mysql::fault::Fault;
 use crate::model::names::NameList;
 use crate::ports::{InboxRows, LookupError};

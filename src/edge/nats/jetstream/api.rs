@@ -70,7 +70,6 @@ impl fmt::Display for ApiError {
     }
 }
 
-/// One request.
 pub(super) struct Request {
     pub subject: String,
     pub body: String,
@@ -306,7 +305,6 @@ pub(super) fn consumer_info(stream: &str, consumer: &str) -> Request {
     Request { subject: format!("$JS.API.CONSUMER.INFO.{stream}.{consumer}"), body: String::new() }
 }
 
-/// Deletes a consumer.
 pub(super) fn delete_consumer(stream: &str, consumer: &str) -> Request {
     Request { subject: format!("$JS.API.CONSUMER.DELETE.{stream}.{consumer}"), body: String::new() }
 }

@@ -34,7 +34,6 @@ pub(super) struct ConsumerPlan {
     pub filter: String,
 }
 
-/// What a reader reads.
 #[derive(Clone, Debug)]
 pub(in crate::edge::nats) struct ReaderPlan {
     pub reader: u16,
