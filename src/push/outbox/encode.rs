@@ -202,7 +202,7 @@ impl Outbox {
                 effects.outbox_waits.push(now.since(item.bundle.made_at));
             }
             debug_assert_eq!(frame.len(), GRPC_HEAD_BYTES + length);
-            (0..bundles).for_each(|_| self.queue.note_written());
+            self.queue.note_batch_written(bundles);
             left -= bundles;
             self.stream.batches.push_back((batch_id, bundles));
             self.send(at, stream, frame, effects);

@@ -163,6 +163,18 @@ impl Queue {
         }
     }
 
+    /// The next items, of one batch, are written whole: they are moved together, which costs less than one by one.
+    pub(super) fn note_batch_written(&mut self, items: usize) {
+        let class = self.next_class();
+        let queued = &mut self.queued[class];
+        queued.iter().take(items).for_each(|item| self.turns.written(item.bundle.group.is_part));
+        if items == queued.len() {
+            self.sent.append(queued);
+        } else {
+            self.sent.extend(queued.drain(..items));
+        }
+    }
+
     /// Unary only: the call about the item of this index is made. Those before it keep their places.
     pub(super) fn note_called(&mut self, index: usize) {
         while self.sent.len() <= index
