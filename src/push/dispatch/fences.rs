@@ -84,9 +84,7 @@ impl Fences {
 impl Fence {
     /// Takes these events out; those of them that waited.
     pub fn take_out(&mut self, events: &HashSet<EventIx>) -> Vec<EventIx> {
-        let (gone, kept) = self.waiting.iter().partition(|held| events.contains(&held.event));
-        self.waiting = kept;
-        let gone: Vec<Held> = gone;
-        gone.iter().map(|held| held.event).collect()
+        let gone = self.waiting.extract_if(.., |held| events.contains(&held.event));
+        gone.map(|held| held.event).collect()
     }
 }
