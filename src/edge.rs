@@ -9,6 +9,7 @@ pub mod memory;
 pub mod mysql;
 pub mod nats;
 mod race;
+mod random;
 pub mod redis;
 pub mod resolve;
 pub mod socket;

@@ -1,5 +1,6 @@
 //! The vocabulary of the engine: ids, names, outcomes, bounds, wire messages. No behaviour, no clock, no input or output.
 
+pub mod backoff;
 pub mod delivery;
 pub mod gateway;
 pub mod ids;

@@ -9,10 +9,8 @@ mod entry;
 mod instance_table;
 mod look;
 
-use std::collections::hash_map::RandomState;
 use std::error::Error as _;
 use std::future::Future;
-use std::hash::BuildHasher;
 use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions, EventType, GetOptions, KeyValue, WatchOptions, WatchResponse};
@@ -21,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use self::instance_table::{Change, InstanceTable, Listed, RecordIssue};
 use crate::config::{EtcdConfig, RegistryConfig};
+use crate::edge::random::random;
 use crate::model::limits::{GATEWAYS_MAX, RECONNECT_BACKOFF};
 use crate::model::words::counted;
 use crate::ports::{ControlFuture, Health, Registry, RegistrySink};
@@ -38,7 +37,7 @@ const ENDPOINT_PATIENCE: Duration = Duration::from_millis(250);
 /// Endpoints asked at once.
 const ENDPOINTS_AT_ONCE: usize = 16;
 /// A connection that followed etcd for this long starts the backoff anew.
-const STEADY: Duration = RECONNECT_BACKOFF.1;
+const STEADY: Duration = RECONNECT_BACKOFF.longest;
 
 fn places(settings: &EtcdConfig) -> String {
     settings.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
@@ -140,7 +139,7 @@ impl Follower {
             let endpoint = self.settings.endpoints[endpoint].to_string();
             if failures.is_multiple_of(endpoints) {
                 self.sink.report(Health::Waiting(self.trouble(&endpoint, &why)));
-                sleep(backoff(failures / endpoints, random())).await;
+                sleep(RECONNECT_BACKOFF.jittered((failures / endpoints) as u32, random())).await;
             } else {
                 tracing::info!("etcd at {endpoint}: {why}; trying the next endpoint");
             }
@@ -189,7 +188,7 @@ impl Follower {
     async fn follow_one(&mut self, reached: Reached) -> Result<std::convert::Infallible, String> {
         let Reached { endpoint, mut client, mut all, mut revision } = reached;
         let patience = patience(&self.settings);
-        let mut compactions = 0;
+        let mut compactions = 0_u32;
         loop {
             let mut issues = Vec::new();
             self.instances.replace(all, &mut issues);
@@ -206,7 +205,7 @@ impl Follower {
                 Ended::Due => compactions = 0,
                 Ended::Compacted => {
                     compactions += 1;
-                    sleep(backoff(compactions, random())).await;
+                    sleep(RECONNECT_BACKOFF.jittered(compactions, random())).await;
                 }
             }
             (all, revision) = list(&mut client, &self.prefix, patience).await?;
@@ -214,7 +213,7 @@ impl Follower {
     }
 
     async fn watch(&mut self, client: &mut Client, revision: i64) -> Result<Ended, String> {
-        let due = Instant::now() + RELIST.mul_f64(0.9 + 0.2 * fraction(random()));
+        let due = Instant::now() + RELIST.mul_f64(0.9 + 0.2 * (random() >> 11) as f64 / (1_u64 << 53) as f64);
         let options =
             WatchOptions::new().with_range(end_of(&self.prefix)).with_start_revision(revision).with_progress_notify();
         let mut watcher = client.watch_client().max_decoding_message_size(ANSWER_BYTES_MAX);
@@ -343,21 +342,6 @@ fn words(error: &etcd_client::Error) -> String {
     }
 }
 
-/// The wait after the `failures`th failure in a row (from 1): doubles up to the limit, then half of it at random.
-fn backoff(failures: usize, random: u64) -> Duration {
-    let (first, longest) = RECONNECT_BACKOFF;
-    let doublings = failures.saturating_sub(1).min(16) as u32;
-    (first * (1 << doublings)).min(longest).mul_f64(0.5 + 0.5 * fraction(random))
-}
-
-fn fraction(random: u64) -> f64 {
-    (random >> 11) as f64 / (1u64 << 53) as f64
-}
-
-fn random() -> u64 {
-    RandomState::new().hash_one(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -376,15 +360,5 @@ mod tests {
         let settings = EtcdConfig { username: "u".into(), password: Secret::new("hunter2"), ..EtcdConfig::default() };
         let shown = format!("{:?}", EtcdRegistry::new(settings, &RegistryConfig::default(), "gateway-service"));
         assert!(shown.contains("127.0.0.1") && !shown.contains("hunter2"), "{shown}");
-    }
-
-    #[test]
-    fn waits_grow_to_the_limit_and_are_jittered() {
-        for (failures, least, most) in [(1, 25, 50), (2, 50, 100), (5, 400, 800), (6, 500, 1_000), (999, 500, 1_000)] {
-            for random in [0, u64::MAX / 3, u64::MAX] {
-                let wait = backoff(failures, random).as_millis();
-                assert!((least..=most).contains(&wait), "{failures}: {wait} ms");
-            }
-        }
     }
 }

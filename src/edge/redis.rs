@@ -26,8 +26,9 @@ use futures_lite::FutureExt;
 use glommio::timer::Timer;
 
 use crate::config::{RedisConfig, RouteCache, RoutesConfig};
+use crate::edge::random::random;
 use crate::edge::resolve::Resolver;
-use crate::edge::socket::{Backoff, words};
+use crate::edge::socket::words;
 use crate::model::limits::RECONNECT_BACKOFF;
 use crate::model::redact;
 use crate::ports::{Health, LocalFuture, LookupError, RouteQueue, Routes};
@@ -179,7 +180,7 @@ impl Routes for RedisRoutes {
 
 /// Connects, serves until the connection is lost, says what that means, waits, and begins again.
 async fn serve(config: Arc<Config>, resolver: Resolver, port: RouteQueue) {
-    let mut backoff = Backoff::new(RECONNECT_BACKOFF);
+    let mut failures = 0_u32;
     let said = LogLimiter::new();
     let mut hello = Hello::default();
     loop {
@@ -192,7 +193,7 @@ async fn serve(config: Arc<Config>, resolver: Resolver, port: RouteQueue) {
                 let since = Instant::now();
                 let lost = serve_link(link, &config, &resolver, &port, &said).await;
                 if since.elapsed() >= GOOD_LINK {
-                    backoff.reset();
+                    failures = 0;
                 }
                 lost
             }
@@ -200,7 +201,9 @@ async fn serve(config: Arc<Config>, resolver: Resolver, port: RouteQueue) {
         };
         warn(&said, &port, &lost.why);
         port.report(Health::Waiting(lost.why.clone()));
-        let wait = if lost.slow { backoff.longest_wait() } else { backoff.next_wait() };
+        // What only a change of configuration mends waits the longest time, and is not counted.
+        failures = failures.saturating_add(u32::from(!lost.slow));
+        let wait = RECONNECT_BACKOFF.jittered(if lost.slow { u32::MAX } else { failures }, random());
         refuse_for(wait, &lost.why, &port).await;
     }
 }

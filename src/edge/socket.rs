@@ -1,11 +1,10 @@
-//! TCP from a shard: connecting over several addresses within a deadline, the options every connection of ours has,
-//! one-call sending of several pieces, and the wait before trying again.
+//! TCP from a shard: connecting over several addresses within a deadline, the options every connection of ours has, and
+//! one-call sending of several pieces.
 //!
 //! Refuses to wait without an end: [`connect`] is over at its deadline, whatever the network does.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -115,46 +114,6 @@ pub(super) fn borrow(stream: &TcpStream) -> BorrowedFd<'_> {
     unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }
 }
 
-/// The waits between attempts: doubling, each shortened by a random part of up to a half, so that shards and
-/// instances that lost the same server do not come back at once.
-#[derive(Debug)]
-pub struct Backoff {
-    first: Duration,
-    longest: Duration,
-    attempts: u32,
-    random: RandomState,
-}
-
-impl Backoff {
-    /// Waits from `first` to `longest`.
-    pub fn new((first, longest): (Duration, Duration)) -> Self {
-        Self { first, longest, attempts: 0, random: RandomState::new() }
-    }
-
-    /// The wait before the next attempt.
-    pub fn next_wait(&mut self) -> Duration {
-        let whole = self.first.saturating_mul(1 << self.attempts.min(20)).min(self.longest);
-        self.attempts = self.attempts.saturating_add(1);
-        self.shortened(whole)
-    }
-
-    /// The longest wait: for what only a change of configuration mends.
-    pub fn longest_wait(&self) -> Duration {
-        self.shortened(self.longest)
-    }
-
-    /// The server was there again: the next wait is a short one.
-    pub fn reset(&mut self) {
-        self.attempts = 0;
-    }
-
-    fn shortened(&self, whole: Duration) -> Duration {
-        let half = whole / 2;
-        let part = self.random.hash_one(Instant::now()) % (half.as_nanos() as u64 + 1);
-        half + Duration::from_nanos(part)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,19 +218,5 @@ mod tests {
             assert_eq!(words(&error), "connection refused");
             assert!(connect(&[], Duration::from_secs(1)).await.is_err());
         });
-    }
-
-    #[test]
-    fn waits_double_up_to_the_longest_and_start_again() {
-        let (first, longest) = (Duration::from_millis(50), Duration::from_secs(5));
-        let mut backoff = Backoff::new((first, longest));
-        for attempt in 0..40 {
-            let whole = first.saturating_mul(1 << attempt.min(20)).min(longest);
-            let wait = backoff.next_wait();
-            assert!(wait >= whole / 2 && wait <= whole, "attempt {attempt}: {wait:?}");
-        }
-        assert!(backoff.longest_wait() >= longest / 2);
-        backoff.reset();
-        assert!(backoff.next_wait() <= first);
     }
 }

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::admin::HealthCheck;
+use crate::model::backoff::Backoff;
 use crate::ports::Health;
 use crate::ports::intake::Intake;
 use crate::ports::mailbox::FactSender;
@@ -30,8 +31,7 @@ const AWAY_AT_A_LOOK: Duration = Duration::from_secs(1);
 /// A stop does not wait for a store that is away for so long.
 const AWAY_AT_A_STOP: Duration = Duration::from_secs(1);
 /// How long all stores must have answered before events are taken again: at first, and at the most.
-const CALM_MIN: Duration = Duration::from_secs(1);
-const CALM_MAX: Duration = Duration::from_secs(30);
+const CALM: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// An intake that stayed open for so long begins with the shortest wait again.
 const STEADY: Duration = Duration::from_secs(60);
 
@@ -108,7 +108,7 @@ impl Gate {
             has_been_open: false,
             changed_at: now,
             calm_since: None,
-            calm: CALM_MIN,
+            calm: CALM.first,
         }
     }
 
@@ -127,7 +127,7 @@ impl Gate {
         if is_open != self.is_open {
             if !is_open {
                 let was_steady = now.saturating_duration_since(self.changed_at) >= STEADY;
-                self.calm = if was_steady { CALM_MIN } else { (self.calm * 2).min(CALM_MAX) };
+                self.calm = if was_steady { CALM.first } else { CALM.following(self.calm) };
             }
             self.is_open = is_open;
             self.has_been_open |= is_open;

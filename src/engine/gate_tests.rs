@@ -91,7 +91,7 @@ fn one_that_flaps_is_taken_at_its_word_less_and_less() {
         }
     }
     assert!((1..=3).contains(&openings), "{openings}");
-    assert!(gate.after(CALM_MAX.as_millis() as u64 + 200, ALL));
+    assert!(gate.after(CALM.longest.as_millis() as u64 + 200, ALL));
     // Flaps that are shorter than the limit are no reason.
     for _ in 0..100 {
         assert!(gate.after(2_000, [false, true, true, true]) && gate.after(2_000, ALL));

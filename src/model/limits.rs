@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::model::backoff::Backoff;
+
 /// Characters in a session id or username: the width of the MySQL columns.
 pub const NAME_CHARS_MAX: usize = 64;
 /// The same in bytes of utf8mb4.
@@ -196,10 +198,8 @@ pub const REFUSED_WAITS_PART: usize = 4;
 pub const NOT_REACHED_PAUSE: Duration = Duration::from_millis(50);
 /// How long a thread without a connection leaves the asks to those that have one, before it tries again to get one.
 pub const WITHOUT_CONNECTION_PAUSE: Duration = Duration::from_millis(200);
-/// How long an ask waits before it goes again to a store that is away.
-pub const STORE_AWAY_PAUSE: Duration = Duration::from_millis(200);
-/// The same after it was away for a while.
-pub const STORE_AWAY_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long an ask waits before it goes again to a store that is away: at first, and after it was away for a while.
+pub const STORE_AWAY_PAUSE: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(1));
 /// A set of lookups that failed after this long was dear: its members are asked one by one, not in halves.
 pub const LOOKUP_DEAR_AFTER: Duration = Duration::from_millis(100);
 /// An ask that fails alone is asked again after so many times what it took, so that a slow one costs its store little.
@@ -214,7 +214,7 @@ pub const ROUTES_PARTLY_AWAY: Duration = Duration::from_secs(10);
 /// How long a user is pushed where it was when all routes were lost, while the store has no route of it.
 pub const LOST_ROUTES_KEPT: Duration = Duration::from_secs(300);
 /// The first and the longest pause before a session whose member list was empty is asked for again.
-pub const EMPTY_LIST_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+pub const EMPTY_LIST_PAUSE: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 /// Events of sessions without members may be this part of what a shard may have in flight (events and bytes); past it the
 /// oldest of them end before `members.empty_wait`.
 pub const EMPTY_WAITS_PART: usize = 4;
@@ -280,9 +280,9 @@ pub const GATEWAY_DRAIN_QUIET: Duration = Duration::from_secs(1);
 pub const GATEWAY_SWITCH_DEADLINE: Duration = Duration::from_secs(2);
 /// Where several records claim one gateway id: how long the addresses of the others are used before those of the one written
 /// last are tried again, at first and at the most.
-pub const OTHER_RECORDS_PAUSE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
+pub const OTHER_RECORDS_PAUSE: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(300));
 /// The first and the longest wait before a gateway, Redis or etcd is dialled again: what a recovery may cost its users.
-pub const RECONNECT_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+pub const RECONNECT_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 /// How long a TCP connect and HTTP/2 handshake may take.
 pub const GATEWAY_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 

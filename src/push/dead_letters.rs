@@ -120,7 +120,7 @@ impl DeadLetterAsks {
 
     /// A letter never left, for want of a connection: that says nothing of it.
     pub(super) fn not_reached(&mut self, pending: Pending, now: Nanos) {
-        self.store_away_until = now.after(STORE_AWAY_PAUSE);
+        self.store_away_until = now.after(STORE_AWAY_PAUSE.first);
         self.wanted.push_front(pending);
     }
 
@@ -146,7 +146,7 @@ impl DeadLetterAsks {
         }
         match blame {
             Blame::Store => {
-                self.store_away_until = now.after(STORE_AWAY_PAUSE);
+                self.store_away_until = now.after(STORE_AWAY_PAUSE.first);
                 self.wanted.push_back(pending);
             }
             Blame::Ask => {

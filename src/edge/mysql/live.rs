@@ -8,7 +8,6 @@
 
 mod opening;
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::TryRecvError;
@@ -17,6 +16,7 @@ use mysql::Conn;
 use self::opening::{Opened, Opener, Opening, Session};
 use super::fault::Fault;
 use crate::config::MysqlConfig;
+use crate::edge::random::random;
 use crate::ports::LookupError;
 use crate::telemetry::logging::warn_limited;
 
@@ -210,7 +210,7 @@ impl Live {
 /// When a connection made now is to be replaced: up to a fifth earlier than it might, so that those of all threads and
 /// instances are not replaced at once.
 fn due(lifetime: Duration, now: Instant) -> Option<Instant> {
-    let part = RandomState::new().hash_one(0) % 1000;
+    let part = random() % 1000;
     (!lifetime.is_zero()).then(|| now + lifetime - lifetime / 5 * part as u32 / 1000)
 }
 

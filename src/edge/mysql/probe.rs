@@ -4,7 +4,6 @@
 //! slow for some sessions does, as soon as another one is found: the session that answered last, else the first of the
 //! table, else one somewhere in it. Refuses to take a query that reads no row for an answer while others fail.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use mysql::prelude::Queryable;
@@ -12,6 +11,7 @@ use mysql::prelude::Queryable;
 use super::fault::Fault;
 use super::{Reader, select};
 use crate::config::MysqlConfig;
+use crate::edge::random::random;
 use crate::model::ids::SessionId;
 use crate::ports::LookupError;
 
@@ -31,7 +31,7 @@ enum Row {
 impl Row {
     /// Another one than those that were tried; which is by chance, so that a few tries find one that answers.
     fn somewhere() -> Self {
-        let chance = RandomState::new().hash_one(0) as usize;
+        let chance = random() as usize;
         if chance.is_multiple_of(2) {
             return Self::Last;
         }

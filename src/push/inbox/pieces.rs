@@ -17,8 +17,8 @@ use hashbrown::HashMap;
 
 use crate::model::ids::{Nanos, UserIx};
 use crate::model::limits::{
-    QUEUE_FULL_PAUSE, STORE_ASKS_AT_FULL_QUEUE, STORE_ASKS_IN_FLIGHT, STORE_AWAY_PAUSE, STORE_AWAY_PAUSE_MAX,
-    STORE_RETRY_PAUSE_MAX, STORE_ROWS_IN_FLIGHT, STORE_SUSPECTS_IN_FLIGHT,
+    QUEUE_FULL_PAUSE, STORE_ASKS_AT_FULL_QUEUE, STORE_ASKS_IN_FLIGHT, STORE_AWAY_PAUSE, STORE_RETRY_PAUSE_MAX,
+    STORE_ROWS_IN_FLIGHT, STORE_SUSPECTS_IN_FLIGHT,
 };
 use crate::push::bundle::EventIx;
 use crate::push::evidence::{Blame, Evidence};
@@ -111,7 +111,7 @@ impl Default for Store {
             evidence: Evidence::default(),
             away_since: None,
             away_until: Nanos(0),
-            pause: STORE_AWAY_PAUSE,
+            pause: STORE_AWAY_PAUSE.first,
             trial: None,
             trials: 0,
             was_newcomer: false,
@@ -164,7 +164,7 @@ pub struct InboxAsks {
 }
 
 /// How long one that was blamed so often waits: four times as long each time, up to a minute. A row that somebody locks for
-/// a minute is no letter with the retries of the default configuration.
+/// a minute is no letter with the retries of the default configuration. No [`Backoff`](crate::model::backoff::Backoff): it doubles.
 pub fn retry_pause(interval: Duration, tries: u32) -> Duration {
     let grown = interval.saturating_mul(4_u32.saturating_pow(tries));
     grown.min(STORE_RETRY_PAUSE_MAX.max(interval))
@@ -217,7 +217,7 @@ impl InboxAsks {
     fn note_life(&mut self) {
         if self.store.away_since.is_some() && !self.is_away() {
             self.store.away_since = None;
-            self.store.pause = STORE_AWAY_PAUSE;
+            self.store.pause = STORE_AWAY_PAUSE.first;
         }
     }
 
@@ -387,7 +387,7 @@ impl InboxAsks {
     fn wait(&mut self, is_longer: bool, now: Nanos) {
         if is_longer {
             self.store.away_until = now.after(self.store.pause);
-            self.store.pause = (self.store.pause * 2).min(STORE_AWAY_PAUSE_MAX);
+            self.store.pause = STORE_AWAY_PAUSE.following(self.store.pause);
         }
     }
 }

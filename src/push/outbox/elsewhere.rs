@@ -45,8 +45,7 @@ impl Peer {
         }
         self.refused_protocols.clear();
         let Elsewhere { is_used, pause, .. } = self.elsewhere;
-        let (first, longest) = OTHER_RECORDS_PAUSE;
-        let pause = if is_used { pause } else { (pause * 2).clamp(first, longest) };
+        let pause = if is_used { pause } else { OTHER_RECORDS_PAUSE.following(pause) };
         self.elsewhere = Elsewhere { is_used: !is_used, until: now.after(pause), pause };
         true
     }

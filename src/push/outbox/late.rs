@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::model::backoff::Backoff;
 use crate::model::ids::Nanos;
 use crate::model::limits::SLOW_GATEWAY_TIMEOUTS;
 use crate::model::outcome::RecipientOutcome;
@@ -68,7 +69,7 @@ impl Outbox {
 
     fn patience(&self) -> Duration {
         let timeout = self.settings.delivery_timeout;
-        (timeout / PATIENCE_PART * (1 << self.health.suspect.late_cuts.min(8))).min(timeout)
+        Backoff::new(timeout / PATIENCE_PART, timeout).after(self.health.suspect.late_cuts.saturating_add(1))
     }
 
     fn cut_late(&mut self, is_silent: bool, now: Nanos, effects: &mut Effects) {

@@ -162,12 +162,9 @@ impl Outbox {
     /// Between half of the pause after so many failures and all of it, spread over gateways and tries without a source of
     /// randomness.
     pub(super) fn jittered_backoff(&self, failures: u32) -> Duration {
-        let (first, longest) = RECONNECT_BACKOFF;
-        let pause = first.saturating_mul(1 << failures.min(10)).min(longest);
         let mixed = (u64::from(self.peer.id_hash) ^ u64::from(self.stream.last_stream.0) << 32)
             .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let thousandths = 500 + (mixed >> 40) % 501;
-        pause.mul_f64(thousandths as f64 / 1000.0)
+        RECONNECT_BACKOFF.jittered(failures, mixed)
     }
 
     /// What was written and not answered is written again on the next stream.

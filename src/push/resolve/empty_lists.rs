@@ -8,7 +8,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::model::ids::{Nanos, SessionIx};
 use crate::model::limits::{
@@ -73,11 +72,6 @@ impl EmptyLists {
     }
 }
 
-fn pause_after(empties: u32) -> Duration {
-    let (first, longest) = EMPTY_LIST_PAUSE;
-    (first * (1 << empties.saturating_sub(1).min(10))).min(longest)
-}
-
 impl Resolve {
     /// The store answered an ask of this time, and the session has no members.
     pub(super) fn list_was_empty(&mut self, at: SessionIx, asked_at: Nanos, ledger: &mut Ledger, cx: &mut Context) {
@@ -104,7 +98,7 @@ impl Resolve {
         let Some(&event) = self.sessions[at].waiting.front() else { return self.forget_empty(at) };
         self.enter_empty(at, ledger);
         let deadline = ledger[event].arrived.after(cx.settings.empty_wait);
-        let due = cx.now.after(pause_after(empties)).min(deadline.max(cx.now.after(EMPTY_LIST_PAUSE.0)));
+        let due = cx.now.after(EMPTY_LIST_PAUSE.after(empties)).min(deadline.max(cx.now.after(EMPTY_LIST_PAUSE.first)));
         self.members.empty.later.insert((due, at));
     }
 
@@ -210,16 +204,5 @@ impl Resolve {
             counted(empties, "time")
         );
         ledger.bury_event(event, EventOutcome::NoMembers, detail, empties, cx);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_to_a_second() {
-        let millis = [1, 2, 3, 4, 5, 6, 7, 99].map(|empties| pause_after(empties).as_millis());
-        assert_eq!(millis, [50, 100, 200, 400, 800, 1000, 1000, 1000]);
     }
 }

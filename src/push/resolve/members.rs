@@ -18,7 +18,7 @@ use crate::model::delivery::LookupError;
 use crate::model::ids::{Nanos, SessionIx, UserIx};
 use crate::model::limits::{
     MEMBER_QUERIES_IN_FLIGHT, MEMBER_QUERY_SESSIONS, MEMBER_SINGLES_IN_FLIGHT, NAME_BYTES_MAX, STORE_AWAY_PAUSE,
-    STORE_AWAY_PAUSE_MAX, SUSPECT_PAUSE_MAX, SUSPECT_PAUSE_TIMES,
+    SUSPECT_PAUSE_MAX, SUSPECT_PAUSE_TIMES,
 };
 use crate::model::names::NameList;
 use crate::push::bundle::EventIx;
@@ -151,7 +151,7 @@ fn is_fresh(list: &MemberList, arrived: Nanos, now: Nanos, ttl: Duration) -> boo
 /// How long an ask that fails alone waits after so many failures, the latest of which took so long: it grows, and what is
 /// slow costs its store little.
 pub(in crate::push) fn suspect_pause(failures: u32, took: Duration) -> Duration {
-    let grown = (STORE_AWAY_PAUSE * (1 << failures.saturating_sub(1).min(8))).min(STORE_AWAY_PAUSE_MAX);
+    let grown = STORE_AWAY_PAUSE.after(failures);
     let of_slow = took * failures.saturating_sub(1).min(SUSPECT_PAUSE_TIMES);
     grown.max(of_slow.min(SUSPECT_PAUSE_MAX * 2))
 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::model::ids::Nanos;
-use crate::model::limits::{STORE_AWAY_PAUSE, STORE_AWAY_PAUSE_MAX};
+use crate::model::limits::STORE_AWAY_PAUSE;
 use crate::push::evidence::Evidence;
 
 /// Failures in a row after which a store is away.
@@ -40,7 +40,7 @@ impl Outage {
         if self.failures == 0 {
             self.began = now;
             self.has_probed = false;
-            self.pause = STORE_AWAY_PAUSE;
+            self.pause = STORE_AWAY_PAUSE.first;
         }
         self.failures = self.failures.saturating_add(1);
         if self.failures == FAILURES {
@@ -81,7 +81,7 @@ impl Outage {
         if now < self.next_round {
             return false;
         }
-        self.pause = (self.pause * 2).min(STORE_AWAY_PAUSE_MAX);
+        self.pause = STORE_AWAY_PAUSE.following(self.pause);
         self.next_round = now.after(self.pause);
         true
     }

@@ -100,6 +100,7 @@ impl Link {
                         eprintln!("reference: gateway {}: {why}", self.id);
                     }
                     self.give_up_old();
+                    // The engine's own backoff would be measured against itself.
                     tokio::time::sleep((Duration::from_millis(25) * 2u32.pow(self.failures.min(8))).min(PAUSE_MAX))
                         .await;
                 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Accused, Asked, HALVED_IN_VAIN_MAX, InboxAsks, NEXT_IS_A_SUSPECT, Piece, Verdict, retry_pause};
 use crate::model::ids::Nanos;
-use crate::model::limits::{STORE_AWAY_PAUSE, STORE_AWAY_PAUSE_MAX, STORE_PIECES_MAX};
+use crate::model::limits::{STORE_AWAY_PAUSE, STORE_PIECES_MAX};
 use crate::push::evidence::Blame;
 
 impl InboxAsks {
@@ -33,7 +33,7 @@ impl InboxAsks {
         if may_halve && (blame == Blame::Ask || self.store.halved_in_vain < HALVED_IN_VAIN_MAX) {
             if blame == Blame::Store {
                 self.store.halved_in_vain += 1;
-                (self.store.pause, self.store.away_until) = (STORE_AWAY_PAUSE, now.after(STORE_AWAY_PAUSE));
+                (self.store.pause, self.store.away_until) = (STORE_AWAY_PAUSE.first, now.after(STORE_AWAY_PAUSE.first));
                 (self.store.trials, self.store.was_newcomer) = (NEXT_IS_A_SUSPECT, true);
             }
             return self.halve(piece);
@@ -53,7 +53,7 @@ impl InboxAsks {
         } else {
             // There are too many pieces.
             let number = self.take_number();
-            self.later.insert((now.after(STORE_AWAY_PAUSE_MAX), number), piece);
+            self.later.insert((now.after(STORE_AWAY_PAUSE.longest), number), piece);
         }
         Verdict::Waits(blame)
     }

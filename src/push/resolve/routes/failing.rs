@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::RouteAsk;
+use crate::model::backoff::Backoff;
 use crate::model::ids::{Nanos, SessionIx, UserIx};
 use crate::model::limits::{
-    NOT_REACHED_PAUSE, REFUSED_USERS_MAX, ROUTES_PARTLY_AWAY, STORE_AWAY_PAUSE_MAX, SUSPECT_PAUSE_MAX,
+    NOT_REACHED_PAUSE, REFUSED_USERS_MAX, ROUTES_PARTLY_AWAY, STORE_AWAY_PAUSE, SUSPECT_PAUSE_MAX,
 };
 use crate::model::names::{Route, RouteList};
 use crate::push::context::Context;
@@ -14,6 +15,9 @@ use crate::push::resolve::Resolve;
 use crate::push::resolve::members::suspect_pause;
 use crate::push::resolve::routes::Woken;
 use crate::push::users::RouteState;
+
+/// How long a user whose route was refused too often is left alone: longer each time.
+const REFUSED_PAUSE: Backoff = Backoff::new(STORE_AWAY_PAUSE.longest, SUSPECT_PAUSE_MAX);
 
 /// Members looked at one by one rather than searched for each user of a set.
 const SEARCH_COST: usize = 16;
@@ -163,8 +167,7 @@ impl Resolve {
         }
         if is_accused && tries > cx.settings.max_retry {
             // Nobody waits for it from here on: whoever needs it anew asks at once.
-            let over = (tries - cx.settings.max_retry - 1).min(8);
-            pause = pause.max((STORE_AWAY_PAUSE_MAX * (1 << over)).min(SUSPECT_PAUSE_MAX));
+            pause = pause.max(REFUSED_PAUSE.after(tries - cx.settings.max_retry));
         }
         let due = cx.now.after(pause);
         ask.due = Some(due);
