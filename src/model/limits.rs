@@ -220,9 +220,7 @@ pub const EMPTY_LIST_PAUSE: Backoff = Backoff::new(Duration::from_millis(50), Du
 pub const EMPTY_WAITS_PART: usize = 4;
 /// A pushed recipient ends unanswered when its gateway, though it answers others, took this many delivery timeouts.
 pub const SLOW_GATEWAY_TIMEOUTS: u32 = 3;
-/// How often the same warning is said.
-pub const WARN_EVERY: Duration = Duration::from_secs(10);
-/// Warnings remembered for that by one shard; beyond it gateways are said of as one.
+/// Warnings that one shard remembers so as not to say them again; beyond it gateways are said of as one.
 pub const WARNINGS_KEPT: usize = 1024;
 
 /// Facts of one kind that a shard takes in one turn before it looks at the other kinds.

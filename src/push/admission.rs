@@ -52,7 +52,7 @@ enum Responsiveness {
     #[default]
     Moving,
     /// It has not answered for a moment.
-    LogLimiter,
+    Quiet,
     /// It answers, but what it answers is old.
     Late,
     /// It has not answered for long: it hangs, or cannot be reached, or is unknown.
@@ -78,7 +78,7 @@ impl Share {
         } else if now.since(self.oldest) >= OUTBOX_MOVING_WITHIN {
             Responsiveness::Late
         } else if quiet >= GATEWAY_QUIET_AFTER {
-            Responsiveness::LogLimiter
+            Responsiveness::Quiet
         } else {
             Responsiveness::Moving
         }
@@ -118,7 +118,7 @@ impl Admission {
         let Some(share) = self.all.get(at.0 as usize).filter(|share| share.load.recipients > 0) else { return true };
         match share.pace {
             Responsiveness::Moving => true,
-            Responsiveness::LogLimiter => {
+            Responsiveness::Quiet => {
                 // Few events with many recipients are what one outbox may hold before it moves.
                 let small = Load {
                     events: self.capacity.events / QUIET_GATEWAY_PART,
@@ -217,7 +217,7 @@ impl Admission {
 
     fn sum_of(&mut self, pace: Responsiveness) -> Option<&mut Load> {
         match pace {
-            Responsiveness::Moving | Responsiveness::LogLimiter => None,
+            Responsiveness::Moving | Responsiveness::Quiet => None,
             Responsiveness::Late => Some(&mut self.late),
             Responsiveness::Silent => Some(&mut self.silent),
         }

@@ -1,23 +1,18 @@
 //! What was said to the operator, so that the same is not said again and again.
 //!
-//! Promises that each reason is said at most once in [`WARN_EVERY`] of each gateway (one gateway's trouble does not hide
+//! Promises that each reason is said at most once in ten seconds of each gateway (one gateway's trouble does not hide
 //! another's), and that what was left out is counted in the next one and in the totals.
 
 use hashbrown::HashMap;
 
 use crate::model::ids::{GatewayIx, Nanos};
-use crate::model::limits::{WARN_EVERY, WARNINGS_KEPT};
-
-#[derive(Clone, Copy, Debug)]
-struct Said {
-    at: Nanos,
-    left_out: u64,
-}
+use crate::model::limits::WARNINGS_KEPT;
+use crate::telemetry::log_limiter::Said;
 
 /// What was said lately.
 #[derive(Debug, Default)]
 pub struct Warnings {
-    said: HashMap<(&'static str, Option<GatewayIx>), Said>,
+    said: HashMap<(&'static str, Option<GatewayIx>), Said<Nanos>>,
     /// Few, as the reasons are words of the program: found by looking at each.
     totals: Vec<(&'static str, u64)>,
 }
@@ -28,20 +23,15 @@ impl Warnings {
         self.count(reason);
         let is_new = !self.said.contains_key(&(reason, about));
         if is_new && self.said.len() >= WARNINGS_KEPT {
-            self.said.retain(|_, said| now.since(said.at) < WARN_EVERY);
+            self.said.retain(|_, said| said.is_recent(now));
         }
         // So many gateways in trouble at once are said of as one.
         let about = about.filter(|_| !is_new || self.said.len() < WARNINGS_KEPT);
         let Some(said) = self.said.get_mut(&(reason, about)) else {
-            self.said.insert((reason, about), Said { at: now, left_out: 0 });
+            self.said.insert((reason, about), Said::first(now));
             return Some(0);
         };
-        if now.since(said.at) < WARN_EVERY {
-            said.left_out += 1;
-            return None;
-        }
-        said.at = now;
-        Some(std::mem::take(&mut said.left_out))
+        said.allow(now)
     }
 }
 
@@ -67,12 +57,13 @@ impl Warnings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::log_limiter::LOG_EVERY;
 
     #[test]
     fn one_gateway_does_not_hide_another_and_what_is_left_out_is_counted() {
         let mut warnings = Warnings::default();
         let (a, b) = (Some(GatewayIx(0)), Some(GatewayIx(1)));
-        let later = Nanos(0).after(WARN_EVERY);
+        let later = Nanos(0).after(LOG_EVERY);
         assert_eq!(warnings.allow("broken", a, Nanos(0)), Some(0));
         assert_eq!(warnings.allow("broken", b, Nanos(0)), Some(0));
         assert_eq!(warnings.allow("broken", a, Nanos(1)), None);
@@ -91,7 +82,7 @@ mod tests {
         };
         assert_eq!(say(&mut warnings, Nanos(0)), WARNINGS_KEPT + 1);
         assert!(warnings.said.len() <= WARNINGS_KEPT + 1);
-        assert_eq!(say(&mut warnings, Nanos(0).after(WARN_EVERY)), WARNINGS_KEPT + 1);
+        assert_eq!(say(&mut warnings, Nanos(0).after(LOG_EVERY)), WARNINGS_KEPT + 1);
         assert!(warnings.said.len() <= WARNINGS_KEPT + 1);
     }
 }

@@ -8,11 +8,12 @@
 mod output;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::io::Write;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt;
@@ -20,14 +21,13 @@ use tracing_subscriber::{Layer, Registry, fmt as lines};
 
 pub use self::output::LogFile;
 use self::output::{Output, Refused};
+use super::log_limiter::Said;
 use crate::config::log_filter::filter_of;
 
 use crate::config::{LogConfig, LogFormat};
 
 /// Lines that wait for the log's thread; at some 200 bytes a line this is 3 MB.
 const LINES_WAITING_MAX: usize = 16 * 1024;
-/// A reason is told at most once in this time.
-pub const TELL_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// Keeps the log's thread; dropping it writes what still waits (for a second at most).
 #[must_use = "the log ends when this is dropped"]
@@ -90,58 +90,42 @@ fn subscriber(
     Ok((Registry::default().with(layer.with_filter(filter)), worker, dropped))
 }
 
-/// Lets each reason through at most once in [`TELL_AGAIN_AFTER`]. Takes a lock: not for the push path.
+/// Lets each reason through at most once in [`LOG_EVERY`](super::log_limiter::LOG_EVERY). Takes a lock: not for the push path.
 /// Bounded by the number of reasons, which are words of the program.
 #[derive(Debug, Default)]
-pub struct RateLimited {
-    told: Mutex<Option<HashMap<&'static str, Told>>>,
-}
+struct ByReason(Mutex<Option<HashMap<&'static str, Said<Instant>>>>);
 
-#[derive(Debug)]
-struct Told {
-    last: Instant,
-    left_out: u64,
-}
-
-impl RateLimited {
-    /// One that has told nothing.
-    pub const fn new() -> Self {
-        Self { told: Mutex::new(None) }
+impl ByReason {
+    const fn new() -> Self {
+        Self(Mutex::new(None))
     }
 
     /// Whether `reason` may be told at `now`; then with the number of times it was left out since it was told last.
-    pub fn admit(&self, reason: &'static str, now: Instant) -> Option<u64> {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(before) = told.get_or_insert_default().get_mut(reason) else {
-            told.get_or_insert_default().insert(reason, Told { last: now, left_out: 0 });
-            return Some(0);
-        };
-        if now.saturating_duration_since(before.last) < TELL_AGAIN_AFTER {
-            before.left_out += 1;
-            return None;
-        }
-        before.last = now;
-        Some(std::mem::take(&mut before.left_out))
-    }
-
-    /// Warns of `reason` with one example, unless it did so a moment ago. The example is formatted only when told.
-    pub fn warn(&self, reason: &'static str, detail: impl fmt::Display) {
-        if let Some(left_out) = self.admit(reason, Instant::now()) {
-            tracing::warn!(reason, left_out, "{detail}");
+    fn allow(&self, reason: &'static str, now: Instant) -> Option<u64> {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match said.get_or_insert_default().entry(reason) {
+            Entry::Occupied(said) => said.into_mut().allow(now),
+            Entry::Vacant(place) => {
+                place.insert(Said::first(now));
+                Some(0)
+            }
         }
     }
 }
 
-static WARNINGS: RateLimited = RateLimited::new();
+static WARNINGS: ByReason = ByReason::new();
 
-/// [`RateLimited::warn`] on the one of the process.
+/// Warns of `reason` with one example, unless it did so a moment ago. The example is formatted only when told.
 pub fn warn_limited(reason: &'static str, detail: impl fmt::Display) {
-    WARNINGS.warn(reason, detail);
+    if let Some(left_out) = WARNINGS.allow(reason, Instant::now()) {
+        tracing::warn!(reason, left_out, "{detail}");
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
+    use std::time::Duration;
 
     use super::*;
     use crate::config::{Config, LogLevel};
@@ -204,14 +188,11 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_is_told_once_in_ten_seconds_with_what_was_left_out() {
-        let (limited, start) = (RateLimited::new(), Instant::now());
-        assert_eq!(limited.admit("a", start), Some(0));
-        assert_eq!(limited.admit("a", start + Duration::from_secs(1)), None);
-        assert_eq!(limited.admit("b", start + Duration::from_secs(1)), Some(0), "another reason is not held back");
-        assert_eq!(limited.admit("a", start + Duration::from_millis(9_999)), None);
-        assert_eq!(limited.admit("a", start + TELL_AGAIN_AFTER), Some(2));
-        assert_eq!(limited.admit("a", start + TELL_AGAIN_AFTER * 2), Some(0));
+    fn a_reason_is_told_once_in_a_while_and_does_not_hold_back_another() {
+        let (limited, start) = (ByReason::new(), Instant::now());
+        let at = |reason, seconds| limited.allow(reason, start + Duration::from_secs(seconds));
+        assert_eq!([at("a", 0), at("a", 1), at("b", 1), at("a", 9)], [Some(0), None, Some(0), None]);
+        assert_eq!([at("a", 10), at("a", 20)], [Some(2), Some(0)]);
     }
 
     #[test]

@@ -14,7 +14,8 @@ use super::{Config, Lost, ROUTE_KEY_PREFIX};
 
 /// The name shown by CLIENT LIST.
 const CLIENT_NAME: &str = "task-engine";
-/// HELLO is left out of reconnects for this long after it did not get through and the rest did.
+/// HELLO is left out of reconnects for this long after it did not get through and the rest did. This limits what is asked, not
+/// what is logged: that is the `LogLimiter` of `serve`.
 const LEFT_OUT_FOR: Duration = Duration::from_secs(30);
 /// Connections lost at HELLO in a row that are an answer.
 const LOSSES: u32 = 2;
