@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use etcd_client::Client;
 use harness::gateways::{Answer, Gateway, GatewayOptions, Log, Protocols, Record};
 use harness::pages;
-use harness::servers::{Etcd, EtcdOptions, Maria, Nats, NatsAuth, NatsOptions, Redis, RedisOptions, free_ports};
+use harness::servers::{
+    EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsAuth, NatsOptions, Redis, RedisOptions, free_ports,
+};
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 use prost::Message;
@@ -183,16 +185,11 @@ impl World {
     /// The configuration of an engine on these servers.
     pub fn yaml(&self) -> String {
         let [nats, redis, mysql, etcd] = SECRETS;
-        format!(
-            "nats:\n  url: nats://{}\n  token: {nats}\n  reconnect_delay: 100ms\n\
-             redis:\n  addr: {}\n  password: {redis}\n\
-             mysql:\n  host: 127.0.0.1\n  port: {}\n  username: engine\n  password: {mysql}\n\
-             etcd:\n  endpoints: {}\n  username: root\n  password: {etcd}\n",
-            self.nats.addr(),
-            self.redis.addr(),
-            self.maria.port(),
-            self.etcd.addr()
-        )
+        let mut config = EngineConfig::of(&self.nats, &self.redis, &self.maria, &self.etcd);
+        config.set("nats", "token", nats).set("nats", "reconnect_delay", "100ms").set("redis", "password", redis);
+        config.set("mysql", "username", "engine").set("mysql", "password", mysql);
+        config.set("etcd", "username", "root").set("etcd", "password", etcd);
+        config.text()
     }
 }
 

@@ -14,7 +14,7 @@ use task_engine::telemetry::metrics::{
 type Samples = BTreeMap<String, f64>;
 
 /// Reads a page as strictly as it is written: one block a family, TYPE before samples, names that fit the type, no sample
-/// twice, in OpenMetrics an end.
+/// twice, in OpenMetrics an end. It judges a page's format; tests that want a number read it with `harness::pages::series`.
 fn parse(page: &str, format: Format) -> Samples {
     let is_text = format == Format::Text;
     let ends = if is_text { 0 } else { 1 };

@@ -1,13 +1,12 @@
 //! What a scenario is played on: fresh servers, gateways and an engine.
 
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use harness::error::{Error, Result};
 use harness::gateways::{Gateway, GatewayProcess};
-use harness::servers::{self, Etcd, EtcdOptions, Maria, Nats, NatsOptions, Redis, RedisOptions};
+use harness::servers::{self, EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsOptions, Redis, RedisOptions};
 use harness::verdict::Verdict;
 use harness::world::World;
 use tempfile::TempDir;
@@ -64,9 +63,8 @@ impl Stage {
         let etcd = Etcd::start(&EtcdOptions::default())?;
         world.seed(&maria, &redis, &etcd, &gateways)?;
         let folder = servers::folder("faults")?;
-        let (config, admin_port) = (folder.path().join("task.yaml"), servers::free_ports(1)?[0]);
-        let text = config_text(&nats, &redis, &maria, &etcd, assignment);
-        fs::write(&config, text).map_err(|cause| Error::of("cannot write the engine's configuration", cause))?;
+        let (path, admin_port) = (folder.path().join("task.yaml"), servers::free_ports(1)?[0]);
+        config(&nats, &redis, &maria, &etcd, assignment).write(&path)?;
         let publisher = Arc::new(Confirmed::connect(&nats.addr())?);
         let mut stage = Self {
             nats,
@@ -79,7 +77,7 @@ impl Stage {
             engine: None,
             disk,
             unsettled_recipients: 0,
-            config,
+            config: path,
             admin_port,
             cores: args.cores,
             _folder: folder,
@@ -131,21 +129,14 @@ fn hurt_gateway(scenario: &Scenario, gateways: &[Gateway], verdict: &Arc<Verdict
     GatewayProcess::start(gateways[0].id(), gateways[0].port(), verdict.clone()).map(Some)
 }
 
-fn config_text(nats: &Nats, redis: &Redis, maria: &Maria, etcd: &Etcd, assignment: Assignment) -> String {
-    let mut text = format!(
-        "nats:\n  url: {}\n  reconnect_delay: 100ms\nredis:\n  addr: {}\netcd:\n  endpoints: [\"{}\"]\n\
-         mysql:\n  host: 127.0.0.1\n  port: {}\n  username: {}\n  password: {}\n  database: {}\n  timeout: 2s\n\
-         consumer:\n  topic: {TOPIC}\n  mode: jetstream\n  stream: {STREAM}\n  ack_wait: 4s\n  max_ack_pending: 8192\n",
-        nats.url(),
-        redis.addr(),
-        etcd.addr(),
-        maria.port(),
-        Maria::USER,
-        Maria::PASSWORD,
-        Maria::DATABASE,
-    );
+/// What differs from the defaults is what lets a scenario end soon, and limits what a killed engine leaves behind.
+fn config(nats: &Nats, redis: &Redis, maria: &Maria, etcd: &Etcd, assignment: Assignment) -> EngineConfig {
+    let mut config = EngineConfig::of(nats, redis, maria, etcd);
+    config.set("nats", "reconnect_delay", "100ms").set("mysql", "timeout", "2s");
+    config.set("consumer", "topic", TOPIC).set("consumer", "mode", "jetstream").set("consumer", "stream", STREAM);
+    config.set("consumer", "ack_wait", "4s").set("consumer", "max_ack_pending", 8192);
     if assignment == Assignment::Partitioned {
-        text += &format!("  assignment: partitioned\n  partitions: {PARTITIONS}\n");
+        config.set("consumer", "assignment", "partitioned").set("consumer", "partitions", PARTITIONS);
     }
-    text
+    config
 }

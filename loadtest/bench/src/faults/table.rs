@@ -49,49 +49,57 @@ pub struct FaultResult {
     pub cases: Vec<String>,
 }
 
+/// One figure of a result.
+struct Column {
+    name: &'static str,
+    unit: &'static str,
+    value: fn(&FaultResult) -> String,
+}
+
+impl Column {
+    const fn new(name: &'static str, unit: &'static str, value: fn(&FaultResult) -> String) -> Self {
+        Self { name, unit, value }
+    }
+}
+
+/// The figures, in the order in which the line and the table have them.
+const FIGURES: [Column; 9] = [
+    Column::new("events", "", |result| result.events.to_string()),
+    Column::new("lost", "", |result| (result.lost + result.offline_not_stored).to_string()),
+    Column::new("repeated", "", |result| result.repeated.to_string()),
+    Column::new("unanswered", "", |result| result.unanswered.to_string()),
+    Column::new("out of order", "", |result| result.out_of_order.to_string()),
+    Column::new("inbox rows", "", |result| result.stored.to_string()),
+    Column::new("dead letters", "", |result| result.dead_letters.to_string()),
+    Column::new("settle lag", "s", |result| format!("{:.1}", result.settle_lag_seconds)),
+    Column::new("recovery", "s", |result| format!("{:.1}", result.recovery_seconds)),
+];
+
 /// One line while it runs.
 pub fn line(result: &FaultResult) -> String {
-    let mut line = format!(
-        "{}: {} events; lost {}, repeated {} of {} unanswered, out of order {}; inbox {}, dead letters {}; settled {:.1} s after the end, recovered in {:.1} s",
-        if result.is_good { "kept" } else { "NOT KEPT" },
-        result.events,
-        result.lost + result.offline_not_stored,
-        result.repeated,
-        result.unanswered,
-        result.out_of_order,
-        result.stored,
-        result.dead_letters,
-        result.settle_lag_seconds,
-        result.recovery_seconds,
-    );
+    let figure =
+        |Column { name, unit, value }: &Column| format!("{name} {} {unit}", value(result)).trim_end().to_owned();
+    let promise = if result.is_good { "kept" } else { "NOT KEPT" };
+    let mut line = format!("{promise}: {}", FIGURES.iter().map(figure).collect::<Vec<_>>().join(", "));
     result.cases.iter().for_each(|case| line += &format!("\n    {case}"));
     line
 }
 
 /// The whole table, in Markdown.
 pub fn text(results: &[FaultResult]) -> String {
-    let mut text = String::from(
-        "| fault | assignment | events | lost | repeated | unanswered | out of order | inbox rows | dead letters | settle lag, s | recovery, s | promise |\n\
-         |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|\n",
-    );
+    let head = |Column { name, unit, .. }: &Column| match *unit {
+        "" => (*name).to_owned(),
+        unit => format!("{name}, {unit}"),
+    };
+    let heads = FIGURES.iter().map(head).collect::<Vec<_>>().join(" | ");
+    let mut text =
+        format!("| fault | assignment | {heads} | promise |\n|---|---|{}---|\n", "---:|".repeat(FIGURES.len()));
     for result in results {
+        let FaultResult { name, assignment, .. } = result;
+        let figures = FIGURES.iter().map(|column| (column.value)(result)).collect::<Vec<_>>().join(" | ");
+        let promise = if result.is_good { "kept" } else { "**not kept**" };
         // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.1} | {:.1} | {} |",
-            result.name,
-            result.assignment,
-            result.events,
-            result.lost + result.offline_not_stored,
-            result.repeated,
-            result.unanswered,
-            result.out_of_order,
-            result.stored,
-            result.dead_letters,
-            result.settle_lag_seconds,
-            result.recovery_seconds,
-            if result.is_good { "kept" } else { "**not kept**" },
-        );
+        let _ = writeln!(text, "| {name} | {assignment} | {figures} | {promise} |");
     }
     text
 }
@@ -130,6 +138,40 @@ fn between_marks(old: &str, table: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_line_and_the_row_have_the_same_figures() {
+        let result = FaultResult {
+            name: "nats-kill".into(),
+            assignment: "queue".into(),
+            events: 10,
+            expected: 30,
+            lost: 1,
+            repeated: 3,
+            unanswered: 4,
+            out_of_order: 5,
+            misdelivered_or_corrupt: 0,
+            stored: 6,
+            offline_not_stored: 1,
+            dead_letters: 7,
+            poison: 0,
+            settle_lag_seconds: 0.84,
+            recovery_seconds: 9.0,
+            is_good: false,
+            cases: vec!["one".into()],
+        };
+        assert_eq!(
+            line(&result),
+            "NOT KEPT: events 10, lost 2, repeated 3, unanswered 4, out of order 5, inbox rows 6, dead letters 7, \
+             settle lag 0.8 s, recovery 9.0 s\n    one"
+        );
+        assert_eq!(
+            text(&[result]),
+            "| fault | assignment | events | lost | repeated | unanswered | out of order | inbox rows | dead letters \
+             | settle lag, s | recovery, s | promise |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|\n\
+             | nats-kill | queue | 10 | 2 | 3 | 4 | 5 | 6 | 7 | 0.8 | 9.0 | **not kept** |\n"
+        );
+    }
 
     #[test]
     fn the_table_goes_between_the_marks_and_again() {

@@ -1,10 +1,9 @@
 //! The throw-away servers of a trial, and the configuration by which an engine finds them.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use harness::error::{Error, Result};
-use harness::servers::{Etcd, EtcdOptions, Maria, Nats, NatsOptions, Redis, RedisOptions, free_ports};
+use harness::error::Result;
+use harness::servers::{EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsOptions, Redis, RedisOptions, free_ports};
 
 use super::{Assignment, Setup};
 use crate::engine::Ready;
@@ -43,36 +42,22 @@ impl Servers {
     /// # Errors
     /// What the system says.
     pub fn write_config(&self, setup: &Setup, admin_port: u16, folder: &Path) -> Result<PathBuf> {
-        let config = folder.join("task.yaml");
-        let written = fs::write(&config, self.config_text(setup, admin_port, folder));
-        written.map_err(|cause| Error::of("cannot write the engine's configuration", cause))?;
-        Ok(config)
-    }
-
-    fn config_text(&self, setup: &Setup, admin_port: u16, folder: &Path) -> String {
-        let mut text = format!(
-            "nats:\n  url: {}\nredis:\n  addr: {}\netcd:\n  endpoints: [\"{}\"]\n\
-             mysql:\n  host: 127.0.0.1\n  port: {}\n  username: {}\n  password: {}\n  database: {}\n\
-             consumer:\n  topic: {TOPIC}\n",
-            self.nats.url(),
-            self.redis.addr(),
-            self.etcd.addr(),
-            self.maria.port(),
-            Maria::USER,
-            Maria::PASSWORD,
-            Maria::DATABASE,
-        );
+        let path = folder.join("task.yaml");
+        let mut config = EngineConfig::of(&self.nats, &self.redis, &self.maria, &self.etcd);
+        config.set("consumer", "topic", TOPIC);
         // Keys that other engines do not know are left out where they say nothing.
         if setup.jetstream {
-            text += "  mode: jetstream\n";
+            config.set("consumer", "mode", "jetstream");
         }
         if setup.assignment == Assignment::Partitioned {
-            text += &format!("  assignment: partitioned\n  partitions: {PARTITIONS}\n");
+            config.set("consumer", "assignment", "partitioned").set("consumer", "partitions", PARTITIONS);
         }
         if setup.ready == Ready::Readyz {
-            text += &format!("engine:\n  cores: {}\nadmin:\n  listen: 127.0.0.1:{admin_port}\n", setup.cores);
-            text += &format!("dead_letters:\n  path: \"{}\"\n", folder.join("dead-letters.jsonl").display());
+            config.set("engine", "cores", setup.cores);
+            config.set("admin", "listen", format_args!("127.0.0.1:{admin_port}"));
+            config.set("dead_letters", "path", format_args!("\"{}\"", folder.join("dead-letters.jsonl").display()));
         }
-        text
+        config.write(&path)?;
+        Ok(path)
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use harness::gateways::{Answer, Gateway, GatewayOptions, Log, Protocols};
 use harness::pages;
 use harness::publisher::NatsPublisher;
-use harness::servers::{Etcd, EtcdOptions, Maria, Nats, NatsOptions, Redis, RedisOptions, free_ports};
+use harness::servers::{EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsOptions, Redis, RedisOptions, free_ports};
 use mysql::prelude::Queryable as _;
 use prost::Message as _;
 use task_engine::model::proto::event::PushEvent;
@@ -124,19 +124,8 @@ impl Engine {
     pub fn start(name: &str, cores: u16, bed: &Bed) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("task.yaml");
-        let text = format!(
-            "nats:\n  url: {}\nredis:\n  addr: {}\n  password: geheim\netcd:\n  endpoints: [\"{}\"]\n\
-             mysql:\n  host: 127.0.0.1\n  port: {}\n  username: {}\n  password: {}\n  database: {}\n\
-             consumer:\n  topic: {TOPIC}\n",
-            bed.nats.url(),
-            bed.redis.addr(),
-            bed.etcd.addr(),
-            bed.maria.port(),
-            Maria::USER,
-            Maria::PASSWORD,
-            Maria::DATABASE
-        );
-        std::fs::write(&config, text).unwrap();
+        let mut text = EngineConfig::of(&bed.nats, &bed.redis, &bed.maria, &bed.etcd);
+        text.set("redis", "password", "geheim").set("consumer", "topic", TOPIC).write(&config).unwrap();
         let admin = free_ports(1).unwrap()[0];
         let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
         command.arg(name).arg("--config").arg(&config).args(["--admin", &format!("127.0.0.1:{admin}")]);
