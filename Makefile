@@ -27,7 +27,7 @@ fuzz: ## each parser of foreign bytes, EXECUTIONS times its share in CI (FUZZ_SE
 
 EXECUTIONS ?= 10
 
-models: ## every order of two threads at the seqlock and at the mailbox's wake (loom)
+models: ## every order of two threads at the seqlock and at the mailbox's wake (loom), random schedules of three and four (shuttle)
 	$(CARGO) test --locked -p interleavings
 
 deny: ## licenses, sources, crates that are there twice (ARGS=advisories asks GitHub for known vulnerabilities)

@@ -3,6 +3,12 @@
 //! Promises that a sender never waits, that a fact put in while the pump falls asleep wakes it, and that one wake
 //! serves however many facts came before it was seen. Refuses to drop: a full mailbox gives the fact back.
 
+/// What [`wake`] is made of.
+mod atomics {
+    pub use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+    pub use atomic_waker::AtomicWaker;
+}
 mod wake;
 
 use std::cell::{Cell, RefCell};

@@ -22,20 +22,16 @@ const FLOORS: [(&str, u8); 12] = [
 /// Who may use a module of its own floor.
 const BESIDE: [(&str, &str); 1] = [("config", "model")];
 
-/// Who may use a module of a higher floor: file, module, and why. The list may only get shorter.
-const EXCEPTIONS: [(&str, &str, &str); 1] =
-    [("src/ports/mailbox/wake.rs", "waker", "a stand-in of fuzz/interleavings, which compiles this file for loom")];
-
 fn floor(module: &str) -> Option<u8> {
     FLOORS.iter().find(|(name, _)| *name == module).map(|(_, floor)| *floor)
 }
 
 /// What breaks a floor in one file: the line, the module that is used, and what to do.
-fn broken(source: &Source) -> Vec<(usize, String, String)> {
+fn broken(source: &Source) -> Vec<(usize, String)> {
     let Some(own) = source.module.first() else { return Vec::new() };
     let mut broken = Vec::new();
     let Some(own_floor) = floor(own) else {
-        return vec![(1, own.clone(), format!("src/{own} has no floor: name it in FLOORS of tests/tidy/floors.rs"))];
+        return vec![(1, format!("src/{own} has no floor: name it in FLOORS of tests/tidy/floors.rs"))];
     };
     for used in &source.uses {
         let Some(target) = used.to.first().filter(|target| *target != own) else { continue };
@@ -48,24 +44,16 @@ fn broken(source: &Source) -> Vec<(usize, String, String)> {
                 used.to.join("::")
             ),
         };
-        broken.push((used.line, target.clone(), why));
+        broken.push((used.line, why));
     }
     broken
 }
 
 #[test]
 fn a_module_uses_only_lower_floors() {
-    let (mut wrong, mut met) = (Vec::new(), [false; EXCEPTIONS.len()]);
+    let mut wrong = Vec::new();
     for source in read(&["src"]) {
-        for (line, target, why) in broken(&source) {
-            match EXCEPTIONS.iter().position(|(file, module, _)| *file == source.path && *module == target) {
-                Some(at) => met[at] = true,
-                None => wrong.push(format!("{}:{line}: {why}", source.path)),
-            }
-        }
-    }
-    for ((file, module, _), _) in EXCEPTIONS.iter().zip(met).filter(|(_, is_met)| !is_met) {
-        wrong.push(format!("{file} uses {module} no longer: take it out of EXCEPTIONS of tests/tidy/floors.rs"));
+        wrong.extend(broken(&source).into_iter().map(|(line, why)| format!("{}:{line}: {why}", source.path)));
     }
     assert!(wrong.is_empty(), "{} broken floors:\n{}", wrong.len(), wrong.join("\n"));
 }
@@ -73,7 +61,7 @@ fn a_module_uses_only_lower_floors() {
 #[test]
 fn a_use_that_goes_up_is_found() {
     let found =
-        |path: &str, text: &str| broken(&parse(path, text)).into_iter().map(|(line, ..)| line).collect::<Vec<_>>();
+        |path: &str, text: &str| broken(&parse(path, text)).into_iter().map(|(line, _)| line).collect::<Vec<_>>();
     assert_eq!(
         found("src/push/ledger.rs", "use crate::model::ids::Nanos;\n\nuse crate::{model, shard::mesh::Mesh};"),
         [3]

@@ -4,19 +4,12 @@
 //! [`Wake::falling_asleep`], or because it is woken. The two `SeqCst` fences are what makes it so: of "put, fence, look whether
 //! it sleeps" and "say that it sleeps, fence, look whether something was put" at least one sees the other.
 //!
-//! fuzz/interleavings runs this very file through every order that the memory model allows; so it names nothing of the crate.
+//! fuzz/interleavings runs this very file through the orders of its threads, made of other atomics; so it names nothing of the crate
+//! but `super::atomics`.
 
 use std::task::Waker;
 
-#[cfg(not(loom))]
-use atomic_waker::AtomicWaker;
-#[cfg(not(loom))]
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-#[cfg(loom)]
-use {
-    crate::waker::AtomicWaker,
-    loom::sync::atomic::{AtomicBool, Ordering, fence},
-};
+use super::atomics::{AtomicBool, AtomicWaker, Ordering, fence};
 
 /// Wakes one shard's pump from any thread; costs one load while the pump is awake.
 #[derive(Debug, Default)]

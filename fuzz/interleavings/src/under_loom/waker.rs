@@ -1,8 +1,8 @@
-//! The slot of a waker, as the crate atomic-waker promises it, under loom's lock: that crate's own atomics are not under test.
+//! The slot of a waker, as the crate atomic-waker promises it, under a lock of loom or shuttle: that crate's own atomics are not under test.
 
 use std::task::Waker;
 
-use loom::sync::Mutex;
+use super::atomics::Mutex;
 
 /// Holds the last waker that was registered, until it is woken.
 #[derive(Debug, Default)]
