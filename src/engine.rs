@@ -38,7 +38,7 @@ use crate::shard::stop::StopState;
 use crate::shard::uring_check;
 pub use crate::shard::uring_check::UringError;
 use crate::shard::workers::members::MemberThreads;
-use crate::shard::workers::writers::{BuryThread, InboxThreads};
+use crate::shard::workers::writers::{DeadLetterThread, InboxThreads};
 use crate::telemetry::logging;
 use crate::telemetry::metrics::{Meter, table};
 use crate::telemetry::watchdog::{Heartbeats, Watchdog};
@@ -178,24 +178,24 @@ impl EngineBuilder {
             .map_err(|error| StartError::Machine("the member lookup threads", error))?;
         let inbox = inbox.map(|inbox| InboxThreads::start(inbox, INBOX_THREADS)).transpose();
         let inbox = inbox.map_err(|error| StartError::Machine("the inbox threads", error))?;
-        let burier =
-            BuryThread::start(dead_letters).map_err(|error| StartError::Machine("the dead-letter thread", error))?;
+        let letters = DeadLetterThread::start(dead_letters)
+            .map_err(|error| StartError::Machine("the dead-letter thread", error))?;
         let shared = Arc::new(shared_of(shards, heartbeats.clone()));
         let stopping = Arc::new(AtomicBool::new(false));
-        let health = health_checks(&intake, &lookups, inbox.as_ref(), &burier, &sink, &shared);
+        let health = health_checks(&intake, &lookups, inbox.as_ref(), &letters, &sink, &shared);
         let stores = needed_stores(&lookups, inbox.as_ref(), &health, &shared, says_health);
         let facts = senders.clone();
         numbers::register_intake(&meter, &intake);
         numbers::register_gateways(&meter, &sink, &directory);
         numbers::register_members(&meter, members, &lookups);
-        numbers::register_writes(&meter, inbox.as_ref(), &burier);
+        numbers::register_writes(&meter, inbox.as_ref(), &letters);
         meter.register(&table::LOG_LINES_DROPPED, &[], logging::dropped_lines);
         let state =
             AdminState { meter: meter.clone(), heartbeats: heartbeats.clone(), health, stopping: stopping.clone() };
         let control = Control::start(listener, state, registry, sink)
             .map_err(|error| StartError::Machine("the control thread", error))?;
         let parts =
-            shards::Parts { publishers, wakes, senders, mailboxes, lanes, lookups, inbox, burier, routes, resolver };
+            shards::Parts { publishers, wakes, senders, mailboxes, lanes, lookups, inbox, letters, routes, resolver };
         let threads = shards::start(&config, shared.clone(), parts, self.on_failure)?;
         let watchdog =
             Watchdog::start(heartbeats, || {}).map_err(|error| StartError::Machine("the watchdog thread", error))?;
@@ -237,12 +237,12 @@ fn health_checks(
     intake: &Intake,
     lookups: &MemberThreads,
     inbox: Option<&InboxThreads>,
-    burier: &BuryThread,
+    letters: &DeadLetterThread,
     sink: &RegistrySink,
     shared: &Arc<Shared>,
 ) -> Vec<(&'static str, HealthCheck)> {
     let (intake, lookups, sink, shared) = (intake.clone(), lookups.clone(), sink.clone(), shared.clone());
-    let (inbox, burier) = (inbox.cloned(), burier.clone());
+    let (inbox, letters) = (inbox.cloned(), letters.clone());
     // One server for both: the first that has something to say.
     let mysql = move || match (lookups.health(), &inbox) {
         (Health::Ready, Some(inbox)) => inbox.health(),
@@ -257,7 +257,7 @@ fn health_checks(
         ("mysql", Arc::new(mysql)),
         ("redis", Arc::new(routes)),
         ("etcd", Arc::new(move || sink.health())),
-        ("dead_letters", Arc::new(move || burier.health())),
+        ("dead_letters", Arc::new(move || letters.health())),
     ]
 }
 

@@ -6,7 +6,7 @@
 //! The modules stand in the order of an event's trip: [`ingest`] reads it, `members` and `routes` look up who and
 //! where, `dispatch` makes [`bundle`]s by the session's [`layout`] (`reroute` keeps moved users in order), [`outbox`]
 //! pushes them to a gateway, [`ledger`] counts the ends, [`inbox`] stores who could not be reached, and `dead_letters`
-//! buries what can never succeed. An event is settled with its source only after all of that.
+//! publishes a dead letter of what can never succeed. An event is settled with its source only after all of that.
 
 mod admission;
 pub mod bundle;
@@ -113,7 +113,7 @@ impl Push {
     pub fn take(&mut self, input: Input) {
         match input {
             // Whoever waited for it has ended.
-            Input::Members { .. } | Input::Routes { .. } | Input::Stored { .. } | Input::Buried { .. }
+            Input::Members { .. } | Input::Routes { .. } | Input::Stored { .. } | Input::LetterPublished { .. }
                 if self.cx.is_cut_off => {}
             Input::NotAsked { of, ask } => self.not_asked(of, ask),
             Input::Event { tag, .. } if self.cx.is_cut_off => {
@@ -135,8 +135,9 @@ impl Push {
                     self.end_event(event, EventOutcome::Settled);
                 }
             }
-            Input::Buried { ask, answer } => {
-                if let Some((event, end)) = self.ledger.bury_answered(ask, answer, &self.resolve.users, &mut self.cx) {
+            Input::LetterPublished { ask, answer } => {
+                if let Some((event, end)) = self.ledger.letter_answered(ask, answer, &self.resolve.users, &mut self.cx)
+                {
                     self.end_event(event, end);
                 }
             }
@@ -197,7 +198,7 @@ impl Push {
         self.ledger.counts.events_arrived += 1;
         let arrival = match ingest::read(payload) {
             Ok(arrival) => arrival,
-            Err((payload, end)) => return self.ledger.bury_refused(payload, tag, end, &mut self.cx),
+            Err((payload, end)) => return self.ledger.publish_letter_of_refused(payload, tag, end, &mut self.cx),
         };
         let hash = self.resolve.sessions.hash(arrival.session_id_bytes());
         let key = Intake::key_of(&arrival, hash);

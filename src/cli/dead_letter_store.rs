@@ -26,9 +26,9 @@ pub struct Selection {
     pub ids: Vec<String>,
     /// Of this reason.
     pub reason: Option<String>,
-    /// Buried longer ago than this.
+    /// Stored longer ago than this.
     pub older_than: Option<Duration>,
-    /// Buried since.
+    /// Stored since.
     pub newer_than: Option<Duration>,
 }
 
@@ -39,8 +39,8 @@ impl Selection {
     }
 
     fn takes(&self, entry: &Entry, now: SystemTime) -> bool {
-        let buried = SystemTime::UNIX_EPOCH + Duration::from_nanos(entry.letter.last_unix_nanos);
-        let age = now.duration_since(buried).unwrap_or_default();
+        let stored_at = SystemTime::UNIX_EPOCH + Duration::from_nanos(entry.letter.last_unix_nanos);
+        let age = now.duration_since(stored_at).unwrap_or_default();
         (self.ids.is_empty() || self.ids.contains(&entry.id))
             && self.reason.as_ref().is_none_or(|reason| *reason == entry.letter.reason)
             && self.older_than.is_none_or(|bound| age >= bound)

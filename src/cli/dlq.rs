@@ -103,10 +103,10 @@ pub struct Which {
     /// Only of this reason, such as undecodable, lookup_failed or inbox_conflict.
     #[arg(long)]
     pub reason: Option<String>,
-    /// Only those buried longer ago than this, such as 30min, 12h or 7days.
+    /// Only those stored longer ago than this, such as 30min, 12h or 7days.
     #[arg(long, value_name = "AGE", value_parser = config::span)]
     pub older_than: Option<Duration>,
-    /// Only those buried since, such as 30min, 12h or 7days.
+    /// Only those stored since, such as 30min, 12h or 7days.
     #[arg(long, value_name = "AGE", value_parser = config::span)]
     pub newer_than: Option<Duration>,
 }
@@ -214,7 +214,7 @@ fn list(store: &mut DeadLetterStore, selection: &Selection, json: bool, out: &mu
         writeln!(out, "no dead letters ({})", store.place())?;
         return Ok(());
     }
-    let heads = ["ID", "BURIED", "REASON", "TRIES", "BYTES", "RECIPIENT", "DETAIL"].map(str::to_owned);
+    let heads = ["ID", "STORED", "REASON", "TRIES", "BYTES", "RECIPIENT", "DETAIL"].map(str::to_owned);
     let rows: Vec<[String; 7]> = std::iter::once(heads).chain(entries.iter().map(row)).collect();
     let widths: [usize; 6] =
         std::array::from_fn(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0));
@@ -264,7 +264,7 @@ fn show(store: &mut DeadLetterStore, id: String, json: bool, out: &mut dyn Write
         ("subject", if letter.subject.is_empty() { "-".to_owned() } else { plain(&letter.subject) }),
         ("sequence", number(letter.sequence)),
         ("published", letter.first_unix_nanos.map_or("-".to_owned(), time)),
-        ("buried", time(letter.last_unix_nanos)),
+        ("stored", time(letter.last_unix_nanos)),
         ("tries", letter.tries.to_string()),
         ("deliveries", letter.deliveries.to_string()),
         ("key", plain(&letter.key)),
@@ -348,6 +348,7 @@ fn is_for(entry: &Entry) -> Option<String> {
 /// All but the payload.
 fn head_of(entry: &Entry) -> serde_json::Value {
     let letter = &entry.letter;
+    // `buried`: scripts of operators read that key.
     serde_json::json!({
         "id": entry.id, "key": letter.key, "reason": letter.reason, "detail": letter.detail,
         "subject": letter.subject, "sequence": letter.sequence, "recipient": letter.recipient,

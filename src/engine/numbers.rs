@@ -6,7 +6,7 @@ use crate::ports::Members;
 use crate::ports::intake::{DropReason, Intake};
 use crate::ports::registry::{Directory, RegistryFault, RegistrySink};
 use crate::shard::workers::members::MemberThreads;
-use crate::shard::workers::writers::{BuryThread, InboxThreads, LETTER_REASONS};
+use crate::shard::workers::writers::{DeadLetterThread, InboxThreads, LETTER_REASONS};
 use crate::telemetry::metrics::{Meter, Metric, table};
 
 /// What the readers saw.
@@ -47,23 +47,23 @@ pub(super) fn register_members(meter: &Meter, members: Arc<dyn Members>, lookups
 }
 
 /// What is written; inbox rows only when there is an inbox.
-pub(super) fn register_writes(meter: &Meter, inbox: Option<&InboxThreads>, burier: &BuryThread) {
+pub(super) fn register_writes(meter: &Meter, inbox: Option<&InboxThreads>, letters: &DeadLetterThread) {
     if let Some(inbox) = inbox {
         register_inbox(meter, inbox);
     }
     for reason in LETTER_REASONS.iter().copied() {
-        let burier = burier.clone();
-        meter.register(&table::DEAD_LETTERS, &[("reason", reason)], move || burier.buried(reason));
+        let letters = letters.clone();
+        meter.register(&table::DEAD_LETTERS, &[("reason", reason)], move || letters.published(reason));
     }
-    type Read = fn(&BuryThread) -> u64;
+    type Read = fn(&DeadLetterThread) -> u64;
     let numbers: [(&'static Metric, Read); 3] = [
-        (&table::DEAD_LETTERS_REJECTED, BuryThread::rejected),
-        (&table::DEAD_LETTER_ANSWERS_DROPPED, BuryThread::dropped_answers),
+        (&table::DEAD_LETTERS_REJECTED, DeadLetterThread::rejected),
+        (&table::DEAD_LETTER_ANSWERS_DROPPED, DeadLetterThread::dropped_answers),
         (&table::DEAD_LETTERS_QUEUED, |all| all.queued() as u64),
     ];
     for (metric, read) in numbers {
-        let burier = burier.clone();
-        meter.register(metric, &[], move || read(&burier));
+        let letters = letters.clone();
+        meter.register(metric, &[], move || read(&letters));
     }
 }
 

@@ -25,7 +25,7 @@ use crate::shard::mesh::{MeshEnd, mesh};
 use crate::shard::pump::{Pump, Shared, Work};
 use crate::shard::wakeup_guard::WakeupGuard;
 use crate::shard::workers::members::MemberThreads;
-use crate::shard::workers::writers::{BuryThread, InboxThreads};
+use crate::shard::workers::writers::{DeadLetterThread, InboxThreads};
 use crate::telemetry::metrics::ShardPublisher;
 
 /// What the shards are made of, one of each a shard, in shard order.
@@ -37,7 +37,7 @@ pub(super) struct Parts {
     pub lanes: Vec<IntakeLane>,
     pub lookups: MemberThreads,
     pub inbox: Option<InboxThreads>,
-    pub burier: BuryThread,
+    pub letters: DeadLetterThread,
     pub routes: Arc<dyn Routes + Send + Sync>,
     pub resolver: Resolver,
 }
@@ -62,7 +62,7 @@ struct Seed {
     mesh: MeshEnd,
     lookups: MemberThreads,
     inbox: Option<InboxThreads>,
-    burier: BuryThread,
+    letters: DeadLetterThread,
     routes: Arc<dyn Routes + Send + Sync>,
     resolver: Resolver,
     shared: Arc<Shared>,
@@ -107,7 +107,7 @@ fn spawn(
             mesh,
             lookups: parts.lookups.clone(),
             inbox: parts.inbox.clone(),
-            burier: parts.burier.clone(),
+            letters: parts.letters.clone(),
             routes: parts.routes.clone(),
             resolver: parts.resolver.clone(),
             shared: shared.clone(),
@@ -188,7 +188,7 @@ async fn run_in_queue(seed: Seed) {
         routes,
         members: seed.lookups,
         inbox: seed.inbox,
-        burier: seed.burier,
+        letters: seed.letters,
         publisher: seed.publisher,
         shared: seed.shared,
         work: Work::default(),

@@ -180,7 +180,7 @@ pub const STORE_PIECES_MAX: usize = 16 * 1024;
 /// The longest wait before one row, or one letter, that was refused alone is tried again.
 pub const STORE_RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Dead letters of one shard under way at once.
-pub const BURY_ASKS_IN_FLIGHT: usize = 64;
+pub const LETTER_ASKS_IN_FLIGHT: usize = 64;
 /// How long nothing more is asked of a store after the queue before its threads was full.
 pub const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(50);
 /// Inbox asks of one shard under way at once that are always allowed: each full queue halves the number down to it, and each
@@ -309,7 +309,8 @@ const _: () = assert!(
 const _: () = assert!(GATEWAY_QUIET_AFTER.as_nanos() < OUTBOX_MOVING_WITHIN.as_nanos());
 const _: () = assert!(MEMBER_SINGLES_IN_FLIGHT < MEMBER_SUSPECT_THREADS, "one more is for a session that failed alone");
 const _: () = assert!(EMPTY_WAITS_PART > LATE_GATEWAYS_PART, "most of the room is for sessions with members");
-const _: () = assert!(STORE_ASKS_IN_FLIGHT + BURY_ASKS_IN_FLIGHT < INBOX_FACTS, "their answers fit the shard's inbox");
+const _: () =
+    assert!(STORE_ASKS_IN_FLIGHT + LETTER_ASKS_IN_FLIGHT < INBOX_FACTS, "their answers fit the shard's inbox");
 const _: () = assert!(STORE_SUSPECTS_IN_FLIGHT * 16 < STORE_ASKS_IN_FLIGHT, "rows that fail leave room for the others");
 const _: () = assert!(JOINED_REPEATS_MAX * 16 < EVENTS_IN_FLIGHT_MAX, "repeats of one event must not fill its shard");
 const _: () = assert!(TURN_EVENTS_MAX < INTAKE_LANE_EVENTS && INTAKE_LANE_EVENTS < EVENTS_IN_FLIGHT_MAX);

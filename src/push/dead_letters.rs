@@ -8,7 +8,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use crate::model::ids::{Nanos, UserIx};
-use crate::model::limits::{BURY_ASKS_IN_FLIGHT, QUEUE_FULL_PAUSE, STORE_AWAY_PAUSE};
+use crate::model::limits::{LETTER_ASKS_IN_FLIGHT, QUEUE_FULL_PAUSE, STORE_AWAY_PAUSE};
 use crate::model::outcome::{EventOutcome, RecipientOutcome};
 use crate::push::bundle::EventIx;
 use crate::push::evidence::{Blame, Evidence};
@@ -82,7 +82,7 @@ impl DeadLetterAsks {
             let due = self.later.pop_first();
             self.wanted.extend(due.map(|(_, pending)| pending));
         }
-        if self.asked.len() >= BURY_ASKS_IN_FLIGHT || now < self.store_away_until {
+        if self.asked.len() >= LETTER_ASKS_IN_FLIGHT || now < self.store_away_until {
             return None;
         }
         self.wanted.pop_front()

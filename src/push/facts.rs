@@ -18,7 +18,7 @@ pub enum Queue {
     Members,
     /// Of [`Output::Store`].
     Inbox,
-    /// Of [`Output::Bury`].
+    /// Of [`Output::PublishLetter`].
     DeadLetters,
 }
 
@@ -54,8 +54,8 @@ pub enum Input {
         /// See above.
         answer: Result<NameList, LookupError>,
     },
-    /// The answer to [`Output::Bury`].
-    Buried {
+    /// The answer to [`Output::PublishLetter`].
+    LetterPublished {
         /// Which ask.
         ask: AskNo,
         /// Whether the letter is kept.
@@ -228,10 +228,10 @@ pub enum Output {
         rows: InboxRows,
     },
     /// Write this dead letter.
-    Bury {
+    PublishLetter {
         /// Its number.
         ask: AskNo,
-        /// The event it is about (not settled before [`Input::Buried`]).
+        /// The event it is about (not settled before [`Input::LetterPublished`]).
         tag: DeliveryTag,
         /// What it says.
         letter: DeadLetter,

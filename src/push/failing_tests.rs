@@ -82,7 +82,7 @@ impl Core {
         let mut out = Vec::new();
         self.push.flush(&mut out);
         for output in out {
-            if let Output::Bury { letter, .. } = &output {
+            if let Output::PublishLetter { letter, .. } = &output {
                 self.letters.push((letter.reason, letter.detail.clone()));
             }
             let said = store(self.millis, &output).or_else(|| works(&output));
@@ -105,7 +105,7 @@ fn works(output: &Output) -> Said {
             Input::Routes { ask: *ask, answer: Ok(users.iter().map(|_| Route::Offline).collect()) }
         }
         Output::Store { ask, .. } => Input::Stored { ask: *ask, answer: Ok(NameList::new()) },
-        Output::Bury { ask, .. } => Input::Buried { ask: *ask, answer: Ok(()) },
+        Output::PublishLetter { ask, .. } => Input::LetterPublished { ask: *ask, answer: Ok(()) },
         _ => return None,
     };
     Some((STEP, input))
@@ -349,7 +349,7 @@ fn full_queues_before_members_and_letters_cost_nothing_but_time() {
     let mut store = |_: u64, output: &Output| {
         let (of, ask) = match output {
             Output::AskMembers { ask, .. } => (Queue::Members, *ask),
-            Output::Bury { ask, .. } => (Queue::DeadLetters, *ask),
+            Output::PublishLetter { ask, .. } => (Queue::DeadLetters, *ask),
             _ => return None,
         };
         asks += 1;
@@ -402,7 +402,9 @@ fn asks_that_never_left_cost_nothing_but_time() {
             Output::Store { ask, rows } if is_lost(rows.users.iter().any(|user| user == "good8")) => {
                 Input::Stored { ask: *ask, answer: Err(not_reached()) }
             }
-            Output::Bury { ask, .. } if is_lost(false) => Input::Buried { ask: *ask, answer: Err(not_reached()) },
+            Output::PublishLetter { ask, .. } if is_lost(false) => {
+                Input::LetterPublished { ask: *ask, answer: Err(not_reached()) }
+            }
             _ => return None,
         };
         Some((STEP, input))

@@ -24,7 +24,7 @@ use crate::push::retreat::Away;
 use crate::shard::mesh::{MeshEnd, MeshMessage};
 use crate::shard::stop::{CUT_OFF, DRAINING, GIVEN_UP, LEAVING, StopState, count};
 use crate::shard::workers::members::MemberThreads;
-use crate::shard::workers::writers::{BuryThread, InboxThreads};
+use crate::shard::workers::writers::{DeadLetterThread, InboxThreads};
 use crate::telemetry::metrics::{GatewayRow, ShardPublisher, ShardSnapshot, Stage};
 use crate::telemetry::watchdog::Heartbeats;
 
@@ -88,7 +88,7 @@ pub struct Pump {
     /// Inbox rows; none with `inbox.store: off`.
     pub inbox: Option<InboxThreads>,
     /// Dead letters.
-    pub burier: BuryThread,
+    pub letters: DeadLetterThread,
     /// Where its numbers go.
     pub publisher: ShardPublisher,
     /// What is shared.
@@ -232,7 +232,7 @@ impl Pump {
                 Output::ToOwner(owner, bundle) => self.mesh.send(owner, MeshMessage::Bundle(bundle)),
                 Output::ToHome(home, result) => self.mesh.send(home, MeshMessage::Result(result)),
                 Output::Store { ask, rows } => self.store(ask, rows),
-                Output::Bury { ask, tag, letter } => self.bury(ask, tag, letter),
+                Output::PublishLetter { ask, tag, letter } => self.publish_letter(ask, tag, letter),
                 Output::Settle(tag) => self.work.settled.push(tag),
                 Output::Warn { reason, detail } => tracing::warn!(shard = self.shard.0, reason, "{detail}"),
             }
@@ -263,9 +263,9 @@ impl Pump {
         }
     }
 
-    fn bury(&self, ask: AskNo, tag: DeliveryTag, letter: DeadLetter) {
+    fn publish_letter(&self, ask: AskNo, tag: DeliveryTag, letter: DeadLetter) {
         let taken = match self.shared.source.get() {
-            Some(source) => self.burier.bury(ask, letter, source.origin(tag), self.sender.clone()),
+            Some(source) => self.letters.publish(ask, letter, source.origin(tag), self.sender.clone()),
             // The source is still starting.
             None => Err(ask),
         };

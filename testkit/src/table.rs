@@ -110,7 +110,7 @@ pub struct Table {
     pub probes: VecDeque<u64>,
     /// Letters without an answer yet.
     pub letters: VecDeque<(u64, DeliveryTag, DeadLetter)>,
-    /// Letters wait for [`Table::bury`]; else they are kept at once.
+    /// Letters wait for [`Table::publish_letter`]; else they are kept at once.
     pub holds_letters: bool,
     /// The connections take nothing of what is written; else they do at once.
     pub takes_nothing: bool,
@@ -234,9 +234,9 @@ impl Table {
     }
 
     /// The dead letters answer their oldest open ask; what the letter was.
-    pub fn bury(&mut self, answer: Result<(), LookupError>) -> DeadLetter {
-        let (ask, _, letter) = self.letters.pop_front().expect("a letter to bury");
-        self.push.take(Input::Buried { ask, answer });
+    pub fn publish_letter(&mut self, answer: Result<(), LookupError>) -> DeadLetter {
+        let (ask, _, letter) = self.letters.pop_front().expect("a letter to publish");
+        self.push.take(Input::LetterPublished { ask, answer });
         self.run();
         letter
     }
@@ -346,8 +346,10 @@ impl Table {
             Output::Finish { .. } | Output::Warn { .. } => {}
             Output::Store { ask, rows } if rows.users.is_empty() => self.probes.push_back(ask),
             Output::Store { ask, rows } => self.stores.push_back((ask, rows)),
-            Output::Bury { ask, tag, letter } if self.holds_letters => self.letters.push_back((ask, tag, letter)),
-            Output::Bury { ask, .. } => self.push.take(Input::Buried { ask, answer: Ok(()) }),
+            Output::PublishLetter { ask, tag, letter } if self.holds_letters => {
+                self.letters.push_back((ask, tag, letter))
+            }
+            Output::PublishLetter { ask, .. } => self.push.take(Input::LetterPublished { ask, answer: Ok(()) }),
             Output::ToOwner(..) | Output::ToHome(..) => panic!("there is one shard"),
         }
     }

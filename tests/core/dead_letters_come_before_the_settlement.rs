@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message;
-use task_engine::model::limits::{BURY_ASKS_IN_FLIGHT, EVENT_BYTES_MAX};
+use task_engine::model::limits::{EVENT_BYTES_MAX, LETTER_ASKS_IN_FLIGHT};
 use task_engine::model::outcome::EventOutcome;
 use task_engine::model::proto::event::PushEvent;
 use task_engine::ports::{Disposition, LookupError, Protocols};
@@ -38,11 +38,11 @@ fn poison_is_terminated_once_it_is_kept() {
         assert_eq!(table.push.payload_bytes_in_flight(), payload.len(), "{end:?}");
         table.check();
         for _ in 0..5 {
-            table.bury(Err(LookupError::Unavailable("away".into())));
+            table.publish_letter(Err(LookupError::Unavailable("away".into())));
             assert!(table.letters.is_empty(), "{end:?}: not at once");
             table.pass(220);
         }
-        let letter = table.bury(Ok(()));
+        let letter = table.publish_letter(Ok(()));
         assert_eq!((letter.reason, letter.payload, letter.recipient, letter.tries), (end.label(), payload, None, 1));
         assert_eq!((table.settled_as.clone(), table.events_ended(end)), (vec![(0, Disposition::Term)], 1));
         assert_eq!((table.push.events_in_flight(), table.push.payload_bytes_in_flight()), (0, 0), "{end:?}");
@@ -56,7 +56,7 @@ fn a_letter_that_is_refused_where_nobody_keeps_its_event_is_lost_and_counted() {
         let mut table = table();
         table.push = table.push.with_final_letters(true);
         table.payload(payload);
-        table.bury(Err(LookupError::Rejected("the file is full".into())));
+        table.publish_letter(Err(LookupError::Rejected("the file is full".into())));
         assert_eq!((table.events_ended(end), table.events_ended(EventOutcome::DeadLetterLost)), (0, 1), "{end:?}");
         assert_eq!(table.settled_as, [(0, Disposition::Term)], "{end:?}");
         assert_eq!(table.push.activity().letters_lost, 1, "{end:?}");
@@ -72,14 +72,14 @@ fn dead_letters_that_refuse_everything_are_away_and_nothing_is_lost() {
     }
     for _ in 0..500 {
         while !table.letters.is_empty() {
-            table.bury(Err(LookupError::Rejected("words that nobody knows".into())));
+            table.publish_letter(Err(LookupError::Rejected("words that nobody knows".into())));
         }
         table.pass(20);
     }
     assert_eq!((table.settled.len(), table.push.activity().letters_lost, table.push.events_in_flight()), (0, 0, 4));
     table.pass(220);
     while !table.letters.is_empty() {
-        table.bury(Ok(()));
+        table.publish_letter(Ok(()));
     }
     assert_eq!((table.settled.len(), table.push.events_in_flight()), (4, 0));
     table.check();
@@ -98,7 +98,7 @@ fn a_letter_that_is_refused_while_others_are_taken_is_tried_max_retry_times_agai
         }
         let Some((_, _, letter)) = table.letters.front() else { continue };
         let is_the_one = letter.reason == "no_session_id";
-        table.bury(if is_the_one { Err(LookupError::Rejected("no".into())) } else { Ok(()) });
+        table.publish_letter(if is_the_one { Err(LookupError::Rejected("no".into())) } else { Ok(()) });
         if is_the_one { refusals += 1 } else { taken += 1 }
     }
     // The first blames nobody, nor does one after which nothing else was taken yet; then max_retry and one.
@@ -112,7 +112,7 @@ fn a_letter_that_is_refused_while_others_are_taken_is_tried_max_retry_times_agai
 }
 
 #[test]
-fn a_failed_lookup_is_buried_and_its_session_goes_on() {
+fn a_failed_lookup_is_a_dead_letter_and_its_session_goes_on() {
     let mut table = table();
     table.member_errors = vec![LookupError::Rejected("no".into()); 4].into();
     table.event(1);
@@ -121,7 +121,7 @@ fn a_failed_lookup_is_buried_and_its_session_goes_on() {
     table.pass(3_000);
     assert_eq!((table.pushed_ids("A"), table.settled.len()), (vec![], 0), "both waited for what was refused");
     for _ in 0..2 {
-        let letter = table.bury(Ok(()));
+        let letter = table.publish_letter(Ok(()));
         assert_eq!((letter.reason, letter.tries, letter.detail), ("lookup_failed", 3, "session s: no".to_owned()));
     }
     let expected = [(0, Disposition::Term), (2, Disposition::Term), (1, Disposition::Term)];
@@ -136,12 +136,15 @@ fn a_failed_lookup_is_buried_and_its_session_goes_on() {
 #[test]
 fn letters_under_way_are_bounded() {
     let mut table = table();
-    for _ in 0..BURY_ASKS_IN_FLIGHT + 10 {
+    for _ in 0..LETTER_ASKS_IN_FLIGHT + 10 {
         table.payload(Bytes::from_static(b"\xff\xff"));
     }
-    assert_eq!((table.letters.len(), table.push.events_in_flight()), (BURY_ASKS_IN_FLIGHT, BURY_ASKS_IN_FLIGHT + 10));
+    assert_eq!(
+        (table.letters.len(), table.push.events_in_flight()),
+        (LETTER_ASKS_IN_FLIGHT, LETTER_ASKS_IN_FLIGHT + 10)
+    );
     while !table.letters.is_empty() {
-        table.bury(Ok(()));
+        table.publish_letter(Ok(()));
     }
-    assert_eq!(table.settled.len(), BURY_ASKS_IN_FLIGHT + 10);
+    assert_eq!(table.settled.len(), LETTER_ASKS_IN_FLIGHT + 10);
 }

@@ -150,7 +150,7 @@ fn serve(table: &mut Table, bad: &[&str]) -> usize {
 }
 
 #[test]
-fn an_inbox_that_refuses_everything_is_away_and_nobody_is_buried() {
+fn an_inbox_that_refuses_everything_is_away_and_no_letter_is_published() {
     for (probe, error) in [(Err(away()), no()), (Err(no()), no()), (Err(no()), away())] {
         let mut table = Table::with_inbox(&["ann", "bob", "cat"], &[], InboxStore::Offline);
         for msg_id in 1..=20 {
@@ -187,7 +187,7 @@ fn one_bad_member_has_a_letter_and_all_others_have_their_rows() {
         let asks = serve(&mut table, &bad);
         assert!(asks < 60, "{asks}");
         assert_eq!((table.letters.len(), table.settled.len(), table.push.events_in_flight()), (1, 0, 1));
-        let letter = if is_kept { table.bury(Ok(())) } else { lose(&mut table) };
+        let letter = if is_kept { table.publish_letter(Ok(())) } else { lose(&mut table) };
         let of_store = format!("{}; session s: no", if bad == ["u7"] { "delivered" } else { "offline" });
         assert_eq!((letter.reason, letter.recipient.as_deref(), letter.tries), ("inbox_rejected", Some(bad[0]), 3));
         assert_eq!(letter.detail, of_store);
@@ -205,7 +205,7 @@ fn one_bad_member_has_a_letter_and_all_others_have_their_rows() {
 /// The dead letters refuse this one letter, and take others meanwhile.
 fn lose(table: &mut Table) -> task_engine::ports::DeadLetter {
     loop {
-        let letter = table.bury(Err(no()));
+        let letter = table.publish_letter(Err(no()));
         if table.push.activity().letters_lost > 0 {
             return letter;
         }
@@ -220,7 +220,7 @@ fn lose(table: &mut Table) -> task_engine::ports::DeadLetter {
         let of_another = table.letters.iter().position(|(_, _, letter)| letter.recipient.is_none());
         let other = table.letters.remove(of_another.expect("it is asked for")).expect("just seen");
         table.letters.push_front(other);
-        table.bury(Ok(()));
+        table.publish_letter(Ok(()));
     }
 }
 
@@ -259,7 +259,7 @@ fn conflicts_are_told_by_piece() {
             table.store(if is_bad { Err(no()) } else { Ok(if held { &["dan"] } else { &[] }) });
         }
     }
-    let mut letters = [table.bury(Ok(())), table.bury(Ok(()))];
+    let mut letters = [table.publish_letter(Ok(())), table.publish_letter(Ok(()))];
     letters.sort_by_key(|letter| letter.reason);
     let told = letters.iter().map(|letter| (letter.reason, letter.recipient.as_deref())).collect::<Vec<_>>();
     assert_eq!(told, [("inbox_conflict", Some("dan")), ("inbox_rejected", Some("bob"))]);
@@ -279,9 +279,9 @@ fn who_has_another_message_in_its_place_becomes_a_dead_letter() {
         let mut named = Vec::new();
         for left in (0..conflicts.len()).rev() {
             assert!(table.settled.is_empty(), "{conflicts:?}: settled only after all letters are kept");
-            table.bury(Err(away()));
+            table.publish_letter(Err(away()));
             table.pass(220);
-            let letter = table.bury(Ok(()));
+            let letter = table.publish_letter(Ok(()));
             assert_eq!((letter.reason, letter.tries), ("inbox_conflict", 1));
             named.push(letter.recipient.expect("it is about someone"));
             assert_eq!(table.settled.len(), usize::from(left == 0));

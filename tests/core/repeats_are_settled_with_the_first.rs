@@ -108,7 +108,7 @@ fn whatever_has_no_end_at_the_cut_off_is_given_back() {
     assert_eq!((table.ended(RecipientOutcome::CutByStop), table.push.recipients_in_flight()), (3, 0));
     table.check();
     table.store(Ok(&[]));
-    table.bury(Ok(()));
+    table.publish_letter(Ok(()));
     table.event(2);
     assert_eq!(table.settled_as.last(), Some(&(5, Disposition::Nak)), "and what comes after it as well");
     assert_eq!(table.settled.len(), 6);
@@ -124,6 +124,6 @@ fn a_stop_waits_for_rows_and_letters() {
     table.pass(2_000);
     assert_eq!((table.push.events_in_flight(), table.settled.len()), (2, 0));
     table.store(Ok(&[]));
-    table.bury(Ok(()));
+    table.publish_letter(Ok(()));
     assert_eq!((table.push.events_in_flight(), table.settled.len()), (0, 2));
 }

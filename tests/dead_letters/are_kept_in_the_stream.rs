@@ -66,7 +66,7 @@ fn listing_selects(world: &World) {
     assert!(world.ids(&["--newer-than", "1h", "--reason", "no_such"]).is_empty());
     let table = world.dlq(&["list"]);
     assert_eq!(table.code, 0);
-    assert!(table.out.starts_with("ID  BURIED"), "{}", table.out);
+    assert!(table.out.starts_with("ID  STORED"), "{}", table.out);
     assert!(table.out.contains("it was undecodable really") && table.out.ends_with("3 letters in stream EVENTS_DLQ\n"));
     let wrong = world.dlq(&["list", "--older-than", "yesterday"]);
     assert!(wrong.code == 2 && wrong.err.contains("\"yesterday\" is not a time; write one such as 30s"), "{wrong:?}");
@@ -107,7 +107,7 @@ fn replaying_publishes_once(world: &World, writer: &mut dyn task_engine::ports::
     assert_eq!((world.messages("EVENTS"), world.ids(&[])), (1, vec!["1".to_owned(), "3".to_owned()]));
     let again = world.dlq(&["replay", "--reason", "lookup_failed"]);
     assert!(again.code == 0 && again.out.starts_with("0 letters replayed: none"), "{again:?}");
-    // The same event is buried again inside the stream's window: it is there again, and its replay, broken off
+    // The same event is a letter again inside the stream's window: it is there again, and its replay, broken off
     // before the letter was taken out or not, is one event.
     assert_eq!(writer.write(&[(letter("lookup_failed", event(1), None), origin(4))]), [Ok(())]);
     assert_eq!(world.ids(&["--reason", "lookup_failed"]).len(), 1, "a repeat of a letter that is gone is kept");

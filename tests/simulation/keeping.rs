@@ -29,7 +29,7 @@ struct Ask<T> {
 #[derive(Debug, Default)]
 pub struct Keeping {
     store_asks: Vec<Ask<InboxRows>>,
-    bury_asks: Vec<Ask<DeadLetter>>,
+    letter_asks: Vec<Ask<DeadLetter>>,
     inbox_away_until: Nanos,
     letters_away_until: Nanos,
     /// When each fails as a whole, once known.
@@ -76,9 +76,11 @@ impl World {
         self.keeping.store_asks.push(Ask { shard, ask, what: rows, due });
     }
 
-    /// The core buries a letter.
-    pub fn bury_asked(&mut self, shard: usize, ask: AskNo, letter: DeadLetter) {
-        self.trace.line(self.now, || format!("< shard {shard}: bury {ask}: {} {:?}", letter.reason, letter.recipient));
+    /// The core publishes a letter.
+    pub fn letter_asked(&mut self, shard: usize, ask: AskNo, letter: DeadLetter) {
+        self.trace.line(self.now, || {
+            format!("< shard {shard}: publish letter {ask}: {} {:?}", letter.reason, letter.recipient)
+        });
         self.check_letter(&letter);
         if self.plan.keepers_fail_whole() && letter.reason == "inbox_rejected" {
             let user = letter.recipient.as_deref().map(|name| self.user_of[name]).expect("it names its recipient");
@@ -88,7 +90,7 @@ impl World {
             return self.not_asked(shard, Queue::DeadLetters, ask);
         }
         let due = self.keeper_due();
-        self.keeping.bury_asks.push(Ask { shard, ask, what: letter, due });
+        self.keeping.letter_asks.push(Ask { shard, ask, what: letter, due });
     }
 
     fn keeper_due(&mut self) -> Option<Nanos> {
@@ -157,15 +159,15 @@ impl World {
             }
             self.feed(shard, Input::Stored { ask, answer });
         }
-        while let Some(at) = self.keeping.bury_asks.iter().position(|ask| is_due(ask.due, ask.shard, self.now)) {
-            let Ask { ask, what, .. } = self.keeping.bury_asks.swap_remove(at);
-            let answer = self.bury(&what);
+        while let Some(at) = self.keeping.letter_asks.iter().position(|ask| is_due(ask.due, ask.shard, self.now)) {
+            let Ask { ask, what, .. } = self.keeping.letter_asks.swap_remove(at);
+            let answer = self.publish_letter(&what);
             match &answer {
                 Ok(()) => self.keeping.told[shard].letters += 1,
                 Err(LookupError::Rejected(_)) => self.keeping.told[shard].lost += 1,
                 Err(LookupError::NotReached(_) | LookupError::Unavailable(_)) => {}
             }
-            self.feed(shard, Input::Buried { ask, answer });
+            self.feed(shard, Input::LetterPublished { ask, answer });
         }
     }
 
@@ -216,7 +218,7 @@ impl World {
         conflicts
     }
 
-    fn bury(&mut self, letter: &DeadLetter) -> Result<(), LookupError> {
+    fn publish_letter(&mut self, letter: &DeadLetter) -> Result<(), LookupError> {
         if let Some(error) = self.fails_whole(1) {
             return Err(error);
         }
@@ -240,7 +242,7 @@ impl World {
         let keeping = &mut self.keeping;
         (keeping.inbox_away_until, keeping.letters_away_until) = (self.now, self.now);
         keeping.store_asks.iter_mut().for_each(|ask| ask.due = Some(self.now));
-        keeping.bury_asks.iter_mut().for_each(|ask| ask.due = Some(self.now));
+        keeping.letter_asks.iter_mut().for_each(|ask| ask.due = Some(self.now));
     }
 
     /// The engine dies: what it asked for is done or not, and nobody hears of it.
@@ -252,7 +254,7 @@ impl World {
                 self.commit(&ask.what);
             }
         }
-        let letters = std::mem::take(&mut self.keeping.bury_asks);
+        let letters = std::mem::take(&mut self.keeping.letter_asks);
         for Ask { what, .. } in letters {
             if self.rng.chance(500) {
                 self.keeping.letters.insert((what.payload, what.recipient.map(String::from)));

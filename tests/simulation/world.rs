@@ -317,7 +317,7 @@ impl World {
             Output::ToOwner(to, bundle) => self.put_on_lane(shard, to, Input::Bundle(bundle)),
             Output::ToHome(to, result) => self.put_on_lane(shard, to, Input::Result(result)),
             Output::Store { ask, rows } => self.store_asked(shard, ask, rows),
-            Output::Bury { ask, letter, .. } => self.bury_asked(shard, ask, letter),
+            Output::PublishLetter { ask, letter, .. } => self.letter_asked(shard, ask, letter),
             Output::Settle(settled) => {
                 self.trace.line(self.now, || format!("< shard {shard}: {settled:?}"));
                 self.settle(settled);

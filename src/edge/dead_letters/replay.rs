@@ -102,8 +102,8 @@ fn only_for(payload: &[u8], recipient: &str) -> Option<Vec<u8>> {
 /// settled again without a push when it comes for everyone, and the letter would be gone. For those recipients alone it is
 /// never a repeat. What is in the dead letters as a whole is not remembered.
 fn wait_before_replay(letter: &StoredLetter, now: SystemTime) -> Option<Duration> {
-    let buried = SystemTime::UNIX_EPOCH + Duration::from_nanos(letter.last_unix_nanos);
-    let age = now.duration_since(buried).unwrap_or_default();
+    let stored_at = SystemTime::UNIX_EPOCH + Duration::from_nanos(letter.last_unix_nanos);
+    let age = now.duration_since(stored_at).unwrap_or_default();
     (REPEAT_WINDOW_AGE + SETTLE_GRACE).checked_sub(age).filter(|wait| !wait.is_zero())
 }
 
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
     use crate::ports::{DeadLetter, Origin};
 
-    const BURIED: Duration = Duration::from_secs(1_700_000_000);
+    const STORED: Duration = Duration::from_secs(1_700_000_000);
 
     fn event(only: &[&str]) -> Bytes {
         let only_usernames = only.iter().map(|name| (*name).to_owned()).collect();
@@ -149,7 +149,7 @@ mod tests {
     fn letter(payload: Bytes, recipient: Option<&str>) -> StoredLetter {
         let recipient = recipient.map(Into::into);
         let letter = DeadLetter { reason: "inbox_rejected", detail: String::new(), payload, recipient, tries: 1 };
-        StoredLetter::of(&letter, &Origin::default(), BURIED.as_nanos() as u64)
+        StoredLetter::of(&letter, &Origin::default(), STORED.as_nanos() as u64)
     }
 
     #[test]
@@ -178,8 +178,8 @@ mod tests {
             (None, &["bob", "ann"], &["bob", "ann"], false),
             (None, none, none, false),
         ];
-        let soon = SystemTime::UNIX_EPOCH + BURIED + Duration::from_secs(1);
-        let later = SystemTime::UNIX_EPOCH + BURIED + REPEAT_WINDOW_AGE + SETTLE_GRACE;
+        let soon = SystemTime::UNIX_EPOCH + STORED + Duration::from_secs(1);
+        let later = SystemTime::UNIX_EPOCH + STORED + REPEAT_WINDOW_AGE + SETTLE_GRACE;
         for (recipient, named, is_for, is_for_one) in forms {
             let letter = letter(event(named), recipient);
             let what = format!("{recipient:?} {named:?}");
@@ -204,7 +204,7 @@ mod tests {
     fn what_is_no_event_is_published_as_it_is() {
         for everyone in [false, true] {
             let broken = Bytes::from_static(&[15 << 3 | 2, 3, b'b', b'o', b'b', 0xff]);
-            let now = SystemTime::UNIX_EPOCH + BURIED;
+            let now = SystemTime::UNIX_EPOCH + STORED;
             let replay = Replay::of(&letter(broken.clone(), None), "k", everyone, now).expect("published");
             assert_eq!((replay.payload, replay.is_for_one), (broken.clone(), false));
             assert!(Replay::of(&letter(broken, Some("bob")), "k", false, now).is_err());

@@ -68,7 +68,7 @@ impl InboxWriter for EmbeddedInbox {
     }
 }
 
-/// Dead letters in memory, as many as are buried; clones share them.
+/// Dead letters in memory, as many as are published; clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct EmbeddedDeadLetters(Arc<Mutex<Vec<(DeadLetter, Origin)>>>);
 
@@ -78,7 +78,7 @@ impl EmbeddedDeadLetters {
         Self::default()
     }
 
-    /// All letters, in the order they were buried.
+    /// All letters, in the order they were published.
     pub fn letters(&self) -> Vec<(DeadLetter, Origin)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

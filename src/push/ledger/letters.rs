@@ -5,7 +5,7 @@
 //! that a letter which is refused more than `max_retry` times while others are taken is counted, said, and ends its event as
 //! `dead_letter_lost`, terminated: it would be refused each time it came again, and nobody would hear of it but by
 //! chance. Where no source keeps the event meanwhile ([`Push::with_final_letters`](crate::push::Push::with_final_letters)) the first refusal is that. Letters under
-//! way are bounded ([`BURY_ASKS_IN_FLIGHT`](crate::model::limits::BURY_ASKS_IN_FLIGHT)); the others are made only when their turn comes, and wait as events in flight
+//! way are bounded ([`LETTER_ASKS_IN_FLIGHT`](crate::model::limits::LETTER_ASKS_IN_FLIGHT)); the others are made only when their turn comes, and wait as events in flight
 //! do, which are bounded.
 
 use bytes::Bytes;
@@ -24,7 +24,7 @@ use crate::push::users::Users;
 
 impl Ledger {
     /// What came is no event that can be pushed.
-    pub(in crate::push) fn bury_refused(
+    pub(in crate::push) fn publish_letter_of_refused(
         &mut self,
         payload: Bytes,
         tag: DeliveryTag,
@@ -37,7 +37,7 @@ impl Ledger {
     }
 
     /// An event, not (or no longer) in its session's queue, has failed for good.
-    pub(in crate::push) fn bury_event(
+    pub(in crate::push) fn publish_letter_of_event(
         &mut self,
         event: EventIx,
         end: EventOutcome,
@@ -50,7 +50,7 @@ impl Ledger {
     }
 
     /// One recipient has no row; the caller has counted the letter.
-    pub(in crate::push) fn bury_recipient(&mut self, event: EventIx, user: UserIx, missing: Missing) {
+    pub(in crate::push) fn publish_letter_of_recipient(&mut self, event: EventIx, user: UserIx, missing: Missing) {
         self.letters.want(Letter::Recipient { event, user, missing });
     }
 
@@ -59,8 +59,8 @@ impl Ledger {
         while let Some(pending) = self.letters.next(cx.now) {
             let (tag, letter) = self.written(&pending.letter, users);
             let ask = self.letters.sent(pending, cx.now);
-            cx.activity.bury_asks += 1;
-            cx.out.push(Output::Bury { ask, tag, letter });
+            cx.activity.letter_asks += 1;
+            cx.out.push(Output::PublishLetter { ask, tag, letter });
         }
     }
 
@@ -92,7 +92,7 @@ impl Ledger {
     }
 
     /// Takes an answer. The event that is to end for it, if one is, and how.
-    pub(in crate::push) fn bury_answered(
+    pub(in crate::push) fn letter_answered(
         &mut self,
         ask: AskNo,
         answer: Result<(), LookupError>,
@@ -103,7 +103,7 @@ impl Ledger {
         let error = match answer {
             Ok(()) => {
                 self.letters.kept(&pending, sent_at);
-                return self.buried(pending.letter, true, cx);
+                return self.letter_ended(pending.letter, true, cx);
             }
             Err(error) => error,
         };
@@ -121,13 +121,13 @@ impl Ledger {
                 cx.activity.letters_lost += 1;
                 let (_, DeadLetter { reason, detail, .. }) = self.written(&letter, users);
                 cx.warn(EventOutcome::DeadLetterLost.label(), || format!("{error}; the letter: {reason}: {detail}"));
-                return self.buried(letter, false, cx);
+                return self.letter_ended(letter, false, cx);
             }
         }
         None
     }
 
-    fn buried(&mut self, letter: Letter, is_kept: bool, cx: &mut Context) -> Option<(EventIx, EventOutcome)> {
+    fn letter_ended(&mut self, letter: Letter, is_kept: bool, cx: &mut Context) -> Option<(EventIx, EventOutcome)> {
         match letter {
             Letter::Refused(at) => {
                 let end = self.refused(at).end;

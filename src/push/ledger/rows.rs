@@ -161,7 +161,7 @@ impl Ledger {
         for (user, why) in conflicts.iter().zip(reasons) {
             let detail = format!("another message has sequence {} in this inbox", self[at].arrival.seq_id);
             let end = RecipientOutcome::InboxConflict;
-            self.bury_recipient(at, *user, Missing { why, end, detail, tries: 1 + piece.tries });
+            self.publish_letter_of_recipient(at, *user, Missing { why, end, detail, tries: 1 + piece.tries });
         }
         self.owes_nothing(at).then_some(at)
     }
@@ -200,7 +200,7 @@ impl Ledger {
         for user in piece.users.iter().flatten().copied() {
             self[at].owed_mut().letters += 1;
             let why = reasons.iter().find(|(of, _)| *of == user).map(|(_, why)| *why);
-            self.bury_recipient(at, user, Missing { why, end, detail: detail.clone(), tries });
+            self.publish_letter_of_recipient(at, user, Missing { why, end, detail: detail.clone(), tries });
         }
     }
 }

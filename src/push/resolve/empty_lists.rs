@@ -165,7 +165,13 @@ impl Resolve {
             let id = &self.sessions[at].id;
             let detail =
                 format!("session {id}: its members cannot be read, those of others can, and too many events wait");
-            ledger.bury_event(event, EventOutcome::LookupFailed, detail, self.sessions[at].lookups.tries.max(1), cx);
+            ledger.publish_letter_of_event(
+                event,
+                EventOutcome::LookupFailed,
+                detail,
+                self.sessions[at].lookups.tries.max(1),
+                cx,
+            );
         }
     }
 
@@ -203,6 +209,6 @@ impl Resolve {
             "session {id} has no members in t_session_member, asked {}, waited {waited:.1?}",
             counted(empties, "time")
         );
-        ledger.bury_event(event, EventOutcome::NoMembers, detail, empties, cx);
+        ledger.publish_letter_of_event(event, EventOutcome::NoMembers, detail, empties, cx);
     }
 }

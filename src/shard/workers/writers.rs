@@ -6,7 +6,7 @@
 //! its end are noticed without traffic. Refuses to retry: when to ask again is the core's decision. A panic in a
 //! writer ends the process (panic = abort) with the thread's name in the message.
 
-mod bury;
+mod dead_letters;
 mod inbox;
 
 use std::io;
@@ -20,7 +20,7 @@ use crate::ports::mailbox::FactSender;
 use crate::ports::{Health, LookupError};
 use crate::push::facts::{AskNo, Input};
 use crate::shard::workers::store_state::{ANSWER_DEADLINE, PING_AWAY, PING_IDLE, Reach, StoreState};
-pub use bury::{BuryThread, LETTER_REASONS};
+pub use dead_letters::{DeadLetterThread, LETTER_REASONS};
 pub use inbox::InboxThreads;
 
 /// What one kind of writer thread writes, how much at once, and what it tells.

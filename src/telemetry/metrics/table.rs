@@ -143,7 +143,7 @@ metrics! {
         /// Rows in the asks that were sent to the inbox; a row that is asked for again counts again.
         store_rows => "inbox_asked_rows";
         /// Dead letters sent to their store, one for each try.
-        bury_asks => "dead_letter_asks";
+        letter_asks => "dead_letter_asks";
         /// Dead letters that were refused for good: what they are about is in no store, only in the log.
         letters_lost => "dead_letters_lost";
         /// Repeats of an event in flight that were given back to the source, because too many wait for that event.

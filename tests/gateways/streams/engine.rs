@@ -129,7 +129,7 @@ impl Engine {
             Output::Call { gateway, stream, call, request } => self.gateways.call(gateway, stream, call, request),
             Output::Finish { gateway, stream } => self.gateways.finish(gateway, stream),
             Output::Cut { gateway, stream } => self.gateways.cut(gateway, stream),
-            Output::Bury { ask, .. } => self.push.take(Input::Buried { ask, answer: Ok(()) }),
+            Output::PublishLetter { ask, .. } => self.push.take(Input::LetterPublished { ask, answer: Ok(()) }),
             Output::Warn { reason, detail } => self.warnings.push(format!("{reason}: {detail}")),
             Output::Settle(_) => {}
             other => panic!("not of this test: {other:?}"),

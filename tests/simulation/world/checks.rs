@@ -25,7 +25,7 @@ impl World {
         assert!(users <= self.users.len(), "shard {shard} keeps {users} users");
     }
 
-    /// Nobody ends as stored or buried before the stores have said so.
+    /// Nobody ends as stored or in a dead letter before the stores have said so.
     fn check_causes(&self, shard: usize) {
         let ended = |end: RecipientOutcome| self.shards[shard].counts().recipients_ended[end as usize];
         let told = self.told(shard);

@@ -128,7 +128,13 @@ impl Resolve {
                 && ledger[event].arrived <= *asked_at
             {
                 self.sessions[at].waiting.pop_front();
-                ledger.bury_event(event, EventOutcome::LookupFailed, format!("session {id}: {why}"), tries, cx);
+                ledger.publish_letter_of_event(
+                    event,
+                    EventOutcome::LookupFailed,
+                    format!("session {id}: {why}"),
+                    tries,
+                    cx,
+                );
             }
         }
         self.enter_empty(at, ledger);

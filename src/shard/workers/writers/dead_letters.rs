@@ -29,18 +29,18 @@ pub const LETTER_REASONS: &[&str] = &[
 
 #[derive(Default)]
 struct Counters {
-    buried: [AtomicU64; LETTER_REASONS.len()],
+    published: [AtomicU64; LETTER_REASONS.len()],
     rejected: AtomicU64,
 }
 
-struct BuryKind {
+struct DeadLetterKind {
     store: Arc<dyn DeadLetters>,
     /// Why the store would refuse each letter, by its last sign of life.
     refuses: Mutex<Option<String>>,
     counters: Counters,
 }
 
-impl Kind for BuryKind {
+impl Kind for DeadLetterKind {
     type Item = (DeadLetter, Origin);
     type Answer = ();
     type Writer = Box<dyn DeadLetterWriter>;
@@ -74,7 +74,7 @@ impl Kind for BuryKind {
             Ok(()) => {
                 let known = LETTER_REASONS.iter().position(|reason| *reason == letter.reason);
                 let at = known.unwrap_or(LETTER_REASONS.len() - 1);
-                self.counters.buried[at].fetch_add(1, Ordering::Relaxed);
+                self.counters.published[at].fetch_add(1, Ordering::Relaxed);
             }
             Err(LookupError::Rejected(why)) => {
                 self.counters.rejected.fetch_add(1, Ordering::Relaxed);
@@ -86,30 +86,30 @@ impl Kind for BuryKind {
     }
 
     fn fact(ask: AskNo, answer: Result<(), LookupError>) -> Input {
-        Input::Buried { ask, answer }
+        Input::LetterPublished { ask, answer }
     }
 }
 
 /// The shards' way to the dead letters; clones share its thread, which ends when the last clone is gone and all is
 /// answered.
 #[derive(Clone)]
-pub struct BuryThread(Writers<BuryKind>);
+pub struct DeadLetterThread(Writers<DeadLetterKind>);
 
-impl BuryThread {
+impl DeadLetterThread {
     /// Starts the thread.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn start(store: Arc<dyn DeadLetters>) -> io::Result<Self> {
-        Writers::start(BuryKind { store, refuses: Mutex::default(), counters: Counters::default() }, 1).map(Self)
+        Writers::start(DeadLetterKind { store, refuses: Mutex::default(), counters: Counters::default() }, 1).map(Self)
     }
 
-    /// Hands a letter to the thread; never blocks. The answer comes to `reply` as [`Input::Buried`].
+    /// Hands a letter to the thread; never blocks. The answer comes to `reply` as [`Input::LetterPublished`].
     ///
     /// # Errors
     /// Gives the ask's number back when the queue is full: nothing will come to `reply`; the caller tells the core
     /// that nobody was asked ([`Input::NotAsked`]).
-    pub fn bury(&self, ask: AskNo, letter: DeadLetter, origin: Origin, reply: FactSender) -> Result<(), AskNo> {
+    pub fn publish(&self, ask: AskNo, letter: DeadLetter, origin: Origin, reply: FactSender) -> Result<(), AskNo> {
         self.0.ask(ask, (letter, origin), reply)
     }
 
@@ -128,9 +128,9 @@ impl BuryThread {
     }
 
     /// Letters that are kept, by a reason of [`LETTER_REASONS`].
-    pub fn buried(&self, reason: &str) -> u64 {
+    pub fn published(&self, reason: &str) -> u64 {
         let at = LETTER_REASONS.iter().position(|known| *known == reason);
-        at.map_or(0, |at| self.0.common.kind.counters.buried[at].load(Ordering::Relaxed))
+        at.map_or(0, |at| self.0.common.kind.counters.published[at].load(Ordering::Relaxed))
     }
 
     /// Letters that the store refused for good: they are in the log only.
