@@ -9,7 +9,7 @@ ARGS ?=
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-14s %s\n' "$$name" "$$what"; done
 
-demo: ## the canonical load on embedded stores with real gRPC gateways, and its report (needs only Rust; quick to build, so its figures do not count)
+demo: ## the canonical load on stores in memory with real gRPC gateways, and its report (needs only Rust; quick to build, so its figures do not count)
 	$(CARGO) run --profile demo --locked -p loadtest --no-default-features -- run $(ARGS)
 
 test: servers ## all tests; installs missing servers first (apt-get, and NATS's current one with pip)
@@ -45,7 +45,7 @@ ci: ## what CI runs: lint, tests, fresh seeds, short loads on real servers, a sh
 	bash .ci/run
 
 # The engine that is measured is the one that ships: built alone, with its own features. The load test comes apart, and
-# brings its own copy of the engine for loads on embedded stores.
+# brings its own copy of the engine for loads on stores in memory.
 BUILD_MEASURED = $(CARGO) build --release --locked -p task-engine && $(CARGO) build --release --locked -p loadtest
 
 build-measured: # for .ci/run

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 
 use task_engine::Engine;
 use task_engine::config::Config;
-use task_engine::edge::memory::{EmbeddedDeadLetters, EmbeddedInbox, EmbeddedRegistry, EmbeddedRoutes};
+use task_engine::edge::memory::{MemoryDeadLetters, MemoryInbox, MemoryRegistry, MemoryRoutes};
 use task_engine::model::ids::SessionId;
 use task_engine::model::names::NameList;
 use task_engine::model::proto::event::PushEvent;
@@ -54,8 +54,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut config = Config::default();
     (config.engine.cores, config.admin.listen) = (1, ([127, 0, 0, 1], 0).into());
     let engine = Engine::builder(config).members(MembersInTheId).source(OneEvent(settled));
-    let engine = engine.inbox(EmbeddedInbox::new()).dead_letters(EmbeddedDeadLetters::new());
-    let engine = engine.routes(EmbeddedRoutes::new()).registry(EmbeddedRegistry::new()).start()?;
+    let engine = engine.inbox(MemoryInbox::new()).dead_letters(MemoryDeadLetters::new());
+    let engine = engine.routes(MemoryRoutes::new()).registry(MemoryRegistry::new()).start()?;
     println!("settled: {:?}", all_settled.recv()?);
     println!("{}", engine.stop());
     Ok(())

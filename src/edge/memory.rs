@@ -29,7 +29,7 @@ use crate::ports::{
     Registry, RegistrySink, RouteQueue, Routes, RunningSource, Settled, Source,
 };
 
-pub use writers::{EmbeddedDeadLetters, EmbeddedInbox, InboxRow};
+pub use writers::{InboxRow, MemoryDeadLetters, MemoryInbox};
 
 /// How often an idle reader looks whether it is to stop.
 const STOP_POLL: Duration = Duration::from_millis(20);
@@ -38,12 +38,12 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A source that is fed by [`Publisher`]s.
 #[derive(Debug)]
-pub struct EmbeddedSource {
+pub struct MemorySource {
     events: Receiver<Bytes>,
     gate: Arc<Gate>,
 }
 
-/// Feeds an [`EmbeddedSource`], from any thread.
+/// Feeds an [`MemorySource`], from any thread.
 #[derive(Clone, Debug)]
 pub struct Publisher {
     events: Sender<Bytes>,
@@ -65,13 +65,13 @@ pub struct SourceStopped;
 
 impl fmt::Display for SourceStopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the embedded source was stopped")
+        f.write_str("the source in memory was stopped")
     }
 }
 
 impl std::error::Error for SourceStopped {}
 
-impl EmbeddedSource {
+impl MemorySource {
     /// A source and what feeds it.
     pub fn new() -> (Self, Publisher) {
         let (sender, events) = bounded(INTAKE_LANE_EVENTS);
@@ -99,21 +99,21 @@ impl Publisher {
     }
 }
 
-impl Source for EmbeddedSource {
+impl Source for MemorySource {
     fn start(self: Box<Self>, intake: Intake) -> io::Result<Box<dyn RunningSource>> {
         let (ended, end) = bounded::<()>(0);
         let gate = self.gate.clone();
         intake.report(0, Health::Ready);
         let reader_intake = intake.clone();
-        thread::Builder::new().name("embedded-read".to_owned()).spawn(move || {
+        thread::Builder::new().name("memory-read".to_owned()).spawn(move || {
             let _ended = ended;
             read(&self, &reader_intake);
         })?;
-        Ok(Box::new(RunningEmbedded { gate, intake, end }))
+        Ok(Box::new(RunningMemory { gate, intake, end }))
     }
 }
 
-fn read(source: &EmbeddedSource, intake: &Intake) {
+fn read(source: &MemorySource, intake: &Intake) {
     let mut number = 0;
     loop {
         // Looked at before the channel: an empty one is then empty for good.
@@ -132,13 +132,13 @@ fn read(source: &EmbeddedSource, intake: &Intake) {
     }
 }
 
-struct RunningEmbedded {
+struct RunningMemory {
     gate: Arc<Gate>,
     intake: Intake,
     end: Receiver<()>,
 }
 
-impl RunningSource for RunningEmbedded {
+impl RunningSource for RunningMemory {
     fn settle(&self, tags: &[Settled]) {
         self.gate.settled.fetch_add(tags.len() as u64, Ordering::AcqRel);
     }
@@ -147,7 +147,7 @@ impl RunningSource for RunningEmbedded {
         // The lock is free once the reader has made room for the publishers that wait; a thread of its own, since the
         // shards may make none.
         let gate = self.gate.clone();
-        let closer = thread::Builder::new().name("embedded-stop".to_owned()).spawn(move || {
+        let closer = thread::Builder::new().name("memory-stop".to_owned()).spawn(move || {
             *gate.closed.write().unwrap_or_else(PoisonError::into_inner) = true;
             gate.all_sent.store(true, Ordering::Release);
         });
@@ -161,9 +161,9 @@ impl RunningSource for RunningEmbedded {
 
 /// Who is in a session, in memory; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct EmbeddedMembers(Arc<RwLock<HashMap<String, NameList>>>);
+pub struct MemoryMembers(Arc<RwLock<HashMap<String, NameList>>>);
 
-impl EmbeddedMembers {
+impl MemoryMembers {
     /// Nobody is in any session.
     pub fn new() -> Self {
         Self::default()
@@ -181,13 +181,13 @@ impl EmbeddedMembers {
     }
 }
 
-impl Members for EmbeddedMembers {
+impl Members for MemoryMembers {
     fn open(&self) -> Box<dyn MemberReader> {
         Box::new(self.clone())
     }
 }
 
-impl MemberReader for EmbeddedMembers {
+impl MemberReader for MemoryMembers {
     fn members(&mut self, sessions: &[SessionId]) -> Result<Vec<NameList>, LookupError> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
         Ok(sessions.iter().map(|session| all.get(&**session).cloned().unwrap_or_default()).collect())
@@ -196,7 +196,7 @@ impl MemberReader for EmbeddedMembers {
 
 /// Where users are connected, in memory; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct EmbeddedRoutes(Arc<RouteTable>);
+pub struct MemoryRoutes(Arc<RouteTable>);
 
 #[derive(Debug, Default)]
 struct RouteTable {
@@ -211,7 +211,7 @@ struct Changes {
     waker: AtomicWaker,
 }
 
-impl EmbeddedRoutes {
+impl MemoryRoutes {
     /// Everybody is offline.
     pub fn new() -> Self {
         Self::default()
@@ -259,7 +259,7 @@ impl Changes {
     }
 }
 
-impl Routes for EmbeddedRoutes {
+impl Routes for MemoryRoutes {
     fn serve(&self, port: RouteQueue) -> LocalFuture<()> {
         let table = self.0.clone();
         let changes = Arc::new(Changes::default());
@@ -285,7 +285,7 @@ impl Routes for EmbeddedRoutes {
 
 /// Which gateways there are, in memory; clones share it. At most one engine runs on it.
 #[derive(Clone, Debug, Default)]
-pub struct EmbeddedRegistry(Arc<GatewayTable>);
+pub struct MemoryRegistry(Arc<GatewayTable>);
 
 #[derive(Debug, Default)]
 struct GatewayTable {
@@ -293,7 +293,7 @@ struct GatewayTable {
     waker: AtomicWaker,
 }
 
-impl EmbeddedRegistry {
+impl MemoryRegistry {
     /// No gateway is listed.
     pub fn new() -> Self {
         Self::default()
@@ -336,7 +336,7 @@ impl GatewayTable {
     }
 }
 
-impl Registry for EmbeddedRegistry {
+impl Registry for MemoryRegistry {
     fn run(self: Box<Self>, sink: RegistrySink) -> ControlFuture<()> {
         Box::pin(async move {
             sink.replace_all(self.0.all());

@@ -12,7 +12,7 @@ use harness::pages;
 use prost::Message as _;
 use task_engine::Engine;
 use task_engine::config::Config;
-use task_engine::edge::memory::{EmbeddedInbox, EmbeddedMembers, EmbeddedRegistry, EmbeddedRoutes, EmbeddedSource};
+use task_engine::edge::memory::{MemoryInbox, MemoryMembers, MemoryRegistry, MemoryRoutes, MemorySource};
 use task_engine::model::proto::event::PushEvent;
 use task_engine::ports::{DeadLetter, DeadLetterWriter, DeadLetters, LookupError, Origin};
 use task_engine::telemetry::metrics::{Format, Kind, Metric, reference, table};
@@ -75,15 +75,15 @@ fn the_page_of_an_engine_is_the_table_and_shows_what_its_core_counted() {
     config.admin.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     (config.consumer.max_retry, config.consumer.retry_interval) = (0, Duration::from_millis(10));
     config.members.empty_wait = Duration::from_secs(3);
-    let (source, publisher) = EmbeddedSource::new();
-    let members = EmbeddedMembers::new();
+    let (source, publisher) = MemorySource::new();
+    let members = MemoryMembers::new();
     members.set("s", ["ann"]);
     let engine = Engine::builder(config)
         .source(source)
         .members(members)
-        .routes(EmbeddedRoutes::new())
-        .registry(EmbeddedRegistry::new())
-        .inbox(EmbeddedInbox::new())
+        .routes(MemoryRoutes::new())
+        .registry(MemoryRegistry::new())
+        .inbox(MemoryInbox::new())
         .dead_letters(Choosy)
         .start()
         .expect("the engine starts");

@@ -9,9 +9,7 @@ use harness::servers::free_ports;
 use prost::Message as _;
 use task_engine::Engine;
 use task_engine::config::Config;
-use task_engine::edge::memory::{
-    EmbeddedDeadLetters, EmbeddedInbox, EmbeddedMembers, EmbeddedRegistry, EmbeddedRoutes,
-};
+use task_engine::edge::memory::{MemoryDeadLetters, MemoryInbox, MemoryMembers, MemoryRegistry, MemoryRoutes};
 use task_engine::model::proto::event::PushEvent;
 use task_engine::ports::{DeliveryTag, Health, Intake, RunningSource, Settled, Source};
 
@@ -56,14 +54,14 @@ fn engine_settles_what_ended_while_its_source_started() {
     let mut config = Config::default();
     (config.engine.cores, config.admin.listen) = (1, admin);
     let (settled, all_settled) = mpsc::channel();
-    let members = EmbeddedMembers::new();
+    let members = MemoryMembers::new();
     members.set("s", ["ann"]);
     let engine = Engine::builder(config)
         .members(members)
-        .routes(EmbeddedRoutes::new())
-        .registry(EmbeddedRegistry::new())
-        .inbox(EmbeddedInbox::new())
-        .dead_letters(EmbeddedDeadLetters::new())
+        .routes(MemoryRoutes::new())
+        .registry(MemoryRegistry::new())
+        .inbox(MemoryInbox::new())
+        .dead_letters(MemoryDeadLetters::new())
         .source(SlowStart { admin, settled })
         .start()
         .expect("the engine starts");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use harness::servers::free_ports;
 use task_engine::Engine;
 use task_engine::config::Config;
-use task_engine::edge::memory::{EmbeddedDeadLetters, EmbeddedInbox, EmbeddedMembers, EmbeddedRegistry};
+use task_engine::edge::memory::{MemoryDeadLetters, MemoryInbox, MemoryMembers, MemoryRegistry};
 use task_engine::ports::{Health, Intake, LocalFuture, RouteQueue, Routes, RunningSource, Settled, Source};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -44,11 +44,11 @@ fn engine_tells_when_a_shard_is_gone() {
     config.admin.listen = SocketAddr::from(([127, 0, 0, 1], free_ports(1).expect("a free port")[0]));
     let (failed, told) = mpsc::channel();
     let engine = Engine::builder(config)
-        .members(EmbeddedMembers::new())
+        .members(MemoryMembers::new())
         .routes(Broken)
-        .registry(EmbeddedRegistry::new())
-        .inbox(EmbeddedInbox::new())
-        .dead_letters(EmbeddedDeadLetters::new())
+        .registry(MemoryRegistry::new())
+        .inbox(MemoryInbox::new())
+        .dead_letters(MemoryDeadLetters::new())
         .source(Nothing)
         .on_failure(move |why| failed.send(why).expect("the test waits"))
         .start()

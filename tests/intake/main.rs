@@ -3,8 +3,8 @@
 mod intake_support;
 
 mod a_paused_shard_pauses_reading;
-mod embedded_source_keeps_the_promises;
 mod goes_on_after_the_broker_was_away;
+mod memory_source_keeps_the_promises;
 mod names_itself_to_the_broker;
 mod order_is_the_brokers;
 mod partitions_reach_their_shard;

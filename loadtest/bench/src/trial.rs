@@ -195,8 +195,8 @@ impl Trial {
         let (started, sink, writer, servers) = if with_servers {
             Self::start_on_servers(setup, engine, &world, &gateways, live)?
         } else {
-            let stores = world.embed(&gateways);
-            let writer = RouteWriter::Embedded(stores.routes.clone());
+            let stores = world.in_memory(&gateways);
+            let writer = RouteWriter::Memory(stores.routes.clone());
             let (engine, publisher) = Embedded::start(setup.cores, stores, inbox.embedded())?;
             (Engine::Embedded(Box::new(engine)), Sink::Embedded(publisher), writer, None)
         };

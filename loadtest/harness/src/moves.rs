@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use task_engine::edge::memory::EmbeddedRoutes;
+use task_engine::edge::memory::MemoryRoutes;
 
 use crate::clock;
 use crate::error::{Error, Result};
@@ -27,8 +27,8 @@ const SEED: u64 = 11;
 pub enum RouteWriter {
     /// A Redis server at this URL.
     Redis(String),
-    /// The embedded engine's.
-    Embedded(EmbeddedRoutes),
+    /// Of an engine on stores in memory.
+    Memory(MemoryRoutes),
 }
 
 /// Moves users until it is stopped.
@@ -40,7 +40,7 @@ pub struct Mover {
 
 enum Writer {
     Redis(Box<redis::Connection>),
-    Embedded(EmbeddedRoutes),
+    Memory(MemoryRoutes),
 }
 
 impl Mover {
@@ -94,7 +94,7 @@ impl Drop for Mover {
 impl Writer {
     fn open(writer: RouteWriter) -> Result<Self> {
         match writer {
-            RouteWriter::Embedded(routes) => Ok(Self::Embedded(routes)),
+            RouteWriter::Memory(routes) => Ok(Self::Memory(routes)),
             RouteWriter::Redis(url) => {
                 let connection = redis::Client::open(url).and_then(|client| client.get_connection());
                 connection
@@ -106,9 +106,9 @@ impl Writer {
 
     fn write(&mut self, routes: &[(u32, u32)]) -> Result<()> {
         match self {
-            Self::Embedded(embedded) => {
+            Self::Memory(memory) => {
                 for (user, gateway) in routes {
-                    embedded.set(&World::user_name(*user), &World::gateway_name(*gateway));
+                    memory.set(&World::user_name(*user), &World::gateway_name(*gateway));
                 }
                 Ok(())
             }
@@ -223,15 +223,15 @@ mod tests {
     #[test]
     fn nobody_moves_when_the_workload_does_not_say_so() {
         let world = world(|it| it.moves_per_second = 0);
-        let none = Mover::start(world, RouteWriter::Embedded(EmbeddedRoutes::new())).expect("nothing to fail");
+        let none = Mover::start(world, RouteWriter::Memory(MemoryRoutes::new())).expect("nothing to fail");
         assert!(none.is_none());
     }
 
     #[test]
     fn users_have_arrived_when_the_mover_has_stopped() {
         let world = world(|it| (it.users, it.moves_per_second) = (200, 20_000));
-        let routes = EmbeddedRoutes::new();
-        let mover = Mover::start(world.clone(), RouteWriter::Embedded(routes)).expect("it starts").expect("they move");
+        let routes = MemoryRoutes::new();
+        let mover = Mover::start(world.clone(), RouteWriter::Memory(routes)).expect("it starts").expect("they move");
         let until = Instant::now() + Duration::from_secs(20);
         while mover.moves() < 1_000 && Instant::now() < until {
             std::thread::yield_now();

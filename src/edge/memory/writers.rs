@@ -1,4 +1,4 @@
-//! The embedded inbox and dead letters: kept in memory, with read-back for tests.
+//! The inbox and the dead letters in memory, with read-back for tests.
 //!
 //! Promises what the real ones promise: a row that is there already is good, a place that another message holds is told
 //! by its user, and what is answered can be read. Refuses to outlast the process.
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::model::names::NameList;
 use crate::ports::{DeadLetter, DeadLetterWriter, DeadLetters, Inbox, InboxRows, InboxWriter, LookupError, Origin};
 
-/// A row of an [`EmbeddedInbox`].
+/// A row of an [`MemoryInbox`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct InboxRow {
     /// Whose inbox.
@@ -27,9 +27,9 @@ type Place = (String, String, i64);
 
 /// The inbox in memory, as large as what is stored; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct EmbeddedInbox(Arc<Mutex<BTreeMap<Place, i64>>>);
+pub struct MemoryInbox(Arc<Mutex<BTreeMap<Place, i64>>>);
 
-impl EmbeddedInbox {
+impl MemoryInbox {
     /// Nothing is stored.
     pub fn new() -> Self {
         Self::default()
@@ -48,13 +48,13 @@ impl EmbeddedInbox {
     }
 }
 
-impl Inbox for EmbeddedInbox {
+impl Inbox for MemoryInbox {
     fn open(&self) -> Box<dyn InboxWriter> {
         Box::new(self.clone())
     }
 }
 
-impl InboxWriter for EmbeddedInbox {
+impl InboxWriter for MemoryInbox {
     fn store(&mut self, batch: &[InboxRows]) -> Vec<Result<NameList, LookupError>> {
         let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut store = |of: &InboxRows| {
@@ -70,9 +70,9 @@ impl InboxWriter for EmbeddedInbox {
 
 /// Dead letters in memory, as many as are published; clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct EmbeddedDeadLetters(Arc<Mutex<Vec<(DeadLetter, Origin)>>>);
+pub struct MemoryDeadLetters(Arc<Mutex<Vec<(DeadLetter, Origin)>>>);
 
-impl EmbeddedDeadLetters {
+impl MemoryDeadLetters {
     /// No letter.
     pub fn new() -> Self {
         Self::default()
@@ -84,13 +84,13 @@ impl EmbeddedDeadLetters {
     }
 }
 
-impl DeadLetters for EmbeddedDeadLetters {
+impl DeadLetters for MemoryDeadLetters {
     fn open(&self) -> Box<dyn DeadLetterWriter> {
         Box::new(self.clone())
     }
 }
 
-impl DeadLetterWriter for EmbeddedDeadLetters {
+impl DeadLetterWriter for MemoryDeadLetters {
     fn write(&mut self, letters: &[(DeadLetter, Origin)]) -> Vec<Result<(), LookupError>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(letters);
         letters.iter().map(|_| Ok(())).collect()
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_repeat_is_good_and_another_message_in_the_place_is_told() {
-        let inbox = EmbeddedInbox::new();
+        let inbox = MemoryInbox::new();
         let rows = |msg_id, users: &[&str]| InboxRows {
             session: "s".into(),
             msg_id,

@@ -1,9 +1,9 @@
-//! The engine inside this process, on embedded stores: needs no server, and its allocations can be counted.
+//! The engine inside this process, on stores in memory: needs no server, and its allocations can be counted.
 
 use harness::error::{Error, Result};
-use harness::world::Embedded as Stores;
+use harness::world::MemoryStores as Stores;
 use task_engine::config::Config;
-use task_engine::edge::memory::{EmbeddedDeadLetters, EmbeddedInbox, EmbeddedSource, Publisher};
+use task_engine::edge::memory::{MemoryDeadLetters, MemoryInbox, MemorySource, Publisher};
 
 use super::Stopped;
 use crate::cost;
@@ -18,14 +18,14 @@ impl Embedded {
     ///
     /// # Errors
     /// What the engine says.
-    pub fn start(cores: u16, stores: Stores, inbox: EmbeddedInbox) -> Result<(Self, Publisher)> {
+    pub fn start(cores: u16, stores: Stores, inbox: MemoryInbox) -> Result<(Self, Publisher)> {
         cost::count_allocations();
         let mut config = Config::default();
         config.engine.cores = cores;
         config.admin.listen = ([127, 0, 0, 1], 0).into();
-        let (source, publisher) = EmbeddedSource::new();
+        let (source, publisher) = MemorySource::new();
         let builder = task_engine::Engine::builder(config).members(stores.members).routes(stores.routes);
-        let builder = builder.inbox(inbox).dead_letters(EmbeddedDeadLetters::new());
+        let builder = builder.inbox(inbox).dead_letters(MemoryDeadLetters::new());
         let engine = builder.registry(stores.registry).source(source).start();
         let engine = engine.map_err(|error| Error::of("the engine did not start", error))?;
         Ok((Self { engine }, publisher))

@@ -8,13 +8,13 @@ use harness::error::{Error, Result};
 use harness::servers::Maria;
 use harness::verdict::Verdict;
 use mysql::prelude::Queryable as _;
-use task_engine::edge::memory::EmbeddedInbox;
+use task_engine::edge::memory::MemoryInbox;
 
 use super::Trial;
 
 /// The inbox of a trial's engine.
 pub(super) struct Inbox {
-    embedded: EmbeddedInbox,
+    embedded: MemoryInbox,
     owes_rows: bool,
 }
 
@@ -22,11 +22,11 @@ impl Inbox {
     /// Of an engine by its name or command line; none is this build's own.
     pub fn of(engine: Option<&str>) -> Self {
         let owes_rows = engine.is_none_or(|name| name == "task-engine" || name.starts_with("task-engine-"));
-        Self { embedded: EmbeddedInbox::new(), owes_rows }
+        Self { embedded: MemoryInbox::new(), owes_rows }
     }
 
     /// Where the embedded engine stores.
-    pub fn embedded(&self) -> EmbeddedInbox {
+    pub fn embedded(&self) -> MemoryInbox {
         self.embedded.clone()
     }
 }

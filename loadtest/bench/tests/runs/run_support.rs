@@ -1,4 +1,4 @@
-//! A run of the program on embedded stores: the document that it leaves, and what it printed.
+//! A run of the program on stores in memory: the document that it leaves, and what it printed.
 
 use std::process::Command;
 

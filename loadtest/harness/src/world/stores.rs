@@ -1,12 +1,12 @@
-//! A world put into the stores that an engine reads: members (MySQL), routes (Redis) and gateways (etcd), or the embedded
-//! ones.
+//! A world put into the stores that an engine reads: members (MySQL), routes (Redis) and gateways (etcd), or those in
+//! memory.
 //!
 //! Refuses nothing that is already there: it is written over.
 
 use etcd_client::{Client, PutOptions};
 use mysql::prelude::Queryable;
 use serde_json::json;
-use task_engine::edge::memory::{EmbeddedMembers, EmbeddedRegistry, EmbeddedRoutes};
+use task_engine::edge::memory::{MemoryMembers, MemoryRegistry, MemoryRoutes};
 use task_engine::ports::{Endpoint, GatewayRecord, Protocols};
 
 use super::World;
@@ -21,13 +21,13 @@ pub(crate) const LASTS: i64 = 24 * 3600;
 
 /// A world in memory, for an engine inside this process.
 #[derive(Clone, Debug)]
-pub struct Embedded {
+pub struct MemoryStores {
     /// Who is in which session.
-    pub members: EmbeddedMembers,
+    pub members: MemoryMembers,
     /// Where users are connected.
-    pub routes: EmbeddedRoutes,
+    pub routes: MemoryRoutes,
     /// Which gateways there are.
-    pub registry: EmbeddedRegistry,
+    pub registry: MemoryRegistry,
 }
 
 impl World {
@@ -42,8 +42,8 @@ impl World {
     }
 
     /// The same in memory.
-    pub fn embed(&self, gateways: &[Gateway]) -> Embedded {
-        let (members, routes, registry) = (EmbeddedMembers::new(), EmbeddedRoutes::new(), EmbeddedRegistry::new());
+    pub fn in_memory(&self, gateways: &[Gateway]) -> MemoryStores {
+        let (members, routes, registry) = (MemoryMembers::new(), MemoryRoutes::new(), MemoryRegistry::new());
         for session in 0..self.sessions() {
             members.set(&Self::session_name(session), self.members(session).map(Self::user_name));
         }
@@ -58,7 +58,7 @@ impl World {
                 others: Vec::new(),
             });
         }
-        Embedded { members, routes, registry }
+        MemoryStores { members, routes, registry }
     }
 
     fn online(&self) -> impl Iterator<Item = u32> {

@@ -1,10 +1,10 @@
-//! The embedded source: order, back-pressure, and a stop that hands in all that was accepted.
+//! The source in memory: order, back-pressure, and a stop that hands in all that was accepted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use task_engine::edge::memory::{EmbeddedMembers, EmbeddedSource, SourceStopped};
+use task_engine::edge::memory::{MemoryMembers, MemorySource, SourceStopped};
 use task_engine::ports::intake::{DropReason, Intake};
 use task_engine::ports::{DeliveryTag, Disposition, Members, Settled, Source};
 
@@ -12,7 +12,7 @@ use task_engine::ports::{DeliveryTag, Disposition, Members, Settled, Source};
 fn what_was_accepted_is_handed_in_when_it_is_stopped() {
     let (intake, mut lanes) = Intake::with_lane_events(vec![Arc::default()], 64, Arc::default(), 16);
     let lane = lanes.remove(0);
-    let (source, publisher) = EmbeddedSource::new();
+    let (source, publisher) = MemorySource::new();
     let running = Box::new(source).start(intake.clone()).expect("a thread");
     let accepted = Arc::new(AtomicU64::new(0));
     let publishers: Vec<_> = (0..3)
@@ -59,7 +59,7 @@ fn what_was_accepted_is_handed_in_when_it_is_stopped() {
 #[test]
 fn a_stop_with_a_paused_shard_lets_publishers_go_and_counts_the_rest() {
     let (intake, lanes) = Intake::with_lane_events(vec![Arc::default()], 64, Arc::default(), 4);
-    let (source, publisher) = EmbeddedSource::new();
+    let (source, publisher) = MemorySource::new();
     let running = Box::new(source).start(intake.clone()).expect("a thread");
     (0..20).for_each(|_| publisher.publish(vec![0x1a, 1, b's']).expect("accepted"));
     while lanes[0].len() < 4 {
@@ -75,7 +75,7 @@ fn a_stop_with_a_paused_shard_lets_publishers_go_and_counts_the_rest() {
 
 #[test]
 fn members_change_under_their_readers() {
-    let members = EmbeddedMembers::new();
+    let members = MemoryMembers::new();
     let mut reader = members.open();
     members.set("s", ["a", "b"]);
     let mut ask = || reader.members(&["s".into(), "nobody".into()]).expect("it is always there");
