@@ -59,7 +59,7 @@ compare: servers ## task-engine against the plain Tokio reference engine, trial 
 	$(BUILD_MEASURED)
 	target/release/loadtest compare --engine reference --engine task-engine $(ARGS)
 
-measure: servers ## every table of PERF.md anew, a line a trial in loadtest/runs/summary.jsonl (some 20 minutes; TRIALS=5 SECONDS_EACH=4)
+measure: servers ## every table of PERF.md anew, one line per trial in loadtest/runs/summary.jsonl (some 20 minutes; TRIALS=5 SECONDS_EACH=4)
 	$(BUILD_MEASURED)
 	scripts/measure
 
@@ -70,13 +70,13 @@ yardstick: servers ## task-engine against the bare program, which promises nothi
 # All but `instructions`, which is no stopwatch and wants valgrind, and those that drive real servers.
 BENCHES = $(filter-out instructions inbox jetstream,$(basename $(notdir $(wildcard benches/*.rs))))
 
-bench: ## time and allocations a recipient, stage by stage (ARGS="--save-baseline old", then "--baseline old")
+bench: ## time and allocations per recipient, stage by stage (ARGS="--save-baseline old", then "--baseline old")
 	$(CARGO) bench --locked -p task-engine $(BENCHES:%=--bench %) -- $(ARGS)
 
-instructions: ## instructions a recipient, counted by callgrind (needs valgrind)
+instructions: ## instructions per recipient, counted by callgrind (needs valgrind)
 	$(CARGO) bench --locked -p task-engine --bench instructions -- $(ARGS)
 
-bench-servers: servers ## rows a second into MariaDB; events a second of JetStream, against the bare loop
+bench-servers: servers ## rows per second into MariaDB; events per second of JetStream, against the bare loop
 	$(CARGO) bench --locked -p task-engine --bench inbox --bench jetstream
 
 faults: ## each fault under load on real processes, and what it cost (root; ARGS="--only nats-kill", "--list")

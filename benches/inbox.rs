@@ -1,4 +1,4 @@
-//! How many rows a second the inbox threads commit into a real MariaDB, with a durable commit a batch
+//! How many rows per second the inbox threads commit into a real MariaDB, with one durable commit per batch
 //! (innodb_flush_log_at_trx_commit = 1). Run it with `cargo bench --bench inbox [-- SECONDS]`.
 //!
 //! Two loads: messages for single offline users, and messages for a hundred each; then all of the last again, as a

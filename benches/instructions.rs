@@ -1,4 +1,4 @@
-//! Instructions a recipient and an event cost the pure core, counted by callgrind: the same on a busy machine as on an
+//! Instructions that a recipient and an event cost the pure core, counted by callgrind: the same on a busy machine as on an
 //! idle one, so it is what to compare two versions by. `make instructions` runs it.
 //!
 //! Promises to count the engine only (callgrind collects inside `task_engine_turn` alone) and only what each further
@@ -150,7 +150,7 @@ fn count_all(words: &[&str]) -> Result<(), String> {
             }
             println!();
         }
-        println!("instructions a recipient inside the core, by gateways\n");
+        println!("instructions per recipient inside the core, by gateways\n");
     }
     if is_wanted("grouping") {
         println!("{:>8}  {:>12}  {:>12}  {:>12}", "members", "ready", "elsewhere", "member");
@@ -162,7 +162,7 @@ fn count_all(words: &[&str]) -> Result<(), String> {
             println!();
         }
         println!(
-            "instructions an event inside the core, batch, {GATEWAYS} gateways, by the route change before it; one event a turn"
+            "instructions per event inside the core, batch, {GATEWAYS} gateways, by the route change before it; one event per turn"
         );
     }
     if is_wanted("mesh") {

@@ -1,4 +1,4 @@
-//! Events a second through the JetStream puller and acker with no engine behind, beside a bare pull-and-ack loop of the
+//! Events per second through the JetStream puller and acker with no engine behind, beside a bare pull-and-ack loop of the
 //! same client on the same server: the ratio is what our bookkeeping costs. Starts a real nats-server.
 //!
 //! `cargo bench --bench jetstream` (or with `-- EVENTS`; 300,000 unless told).

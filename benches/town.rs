@@ -59,7 +59,7 @@ fn build(sessions: usize, members: usize, users: usize) -> Taken {
     let (activity, each) = (world.push().activity(), sessions as f64);
     println!("{users} users in {sessions} sessions of {members} members");
     println!(
-        "  first events: {:.2} us, {:.2} allocations an event; {} member queries of {:.0} sessions, {} MGETs of {:.0} keys",
+        "  first events: {:.2} us, {:.2} allocations per event; {} member queries of {:.0} sessions, {} MGETs of {:.0} keys",
         clock.took().as_secs_f64() * 1e6 / each,
         clock.allocations() as f64 / each,
         activity.member_queries,

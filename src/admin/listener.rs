@@ -112,7 +112,7 @@ impl Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        // Also before a read that would succeed: a byte a second is no reason to stay.
+        // Also before a read that would succeed: a byte per second is no reason to stay.
         if let Poll::Ready(error) = self.poll_over(context) {
             return Poll::Ready(Err(error));
         }

@@ -139,7 +139,7 @@ const HEALTH: &str = "each connection judges its health by its answers";
 pub const KEYS: &[Key] = &[
     key("log", "level", Kind::Level(LogLevel::WORDS), "info", RESTART, field(|c| &mut c.log.level), "Least important level of the engine's own lines: trace, debug, info, warn, error. Lines of the libraries below it are written from warn up."),
     key("log", "filter", Kind::Directives, "", RESTART, field(|c| &mut c.log.filter), "Levels of single parts: target=level, several separated by commas, such as h2=debug,task_engine::push=warn; a level alone is for all libraries."),
-    key("log", "format", Kind::Choice(LogFormat::WORDS), "console", RESTART, field(|c| &mut c.log.format), "console and text are lines for people, console in colours; json is one object a line."),
+    key("log", "format", Kind::Choice(LogFormat::WORDS), "console", RESTART, field(|c| &mut c.log.format), "console and text are lines for people, console in colours; json is one object per line."),
     key("log", "output", Kind::Word, "stdout", RESTART, field(|c| &mut c.log.output), "stdout, stderr, or the path of a file that is appended to; SIGHUP opens it again, as after a rotation."),
     key("log", "enableColor", Kind::Bool, "true", RESTART, field(|c| &mut c.log.color), "Colours, when format is console and the output is a terminal."),
     key("log", "addSource", Kind::Bool, "false", RESTART, field(|c| &mut c.log.source), "Adds file and line of the source to each log line."),
@@ -210,7 +210,7 @@ pub const KEYS: &[Key] = &[
     key("consumer", "mode", Kind::Choice(ConsumerMode::WORDS), "core", RESTART, field(|c| &mut c.consumer.mode), "core: the broker keeps nothing. jetstream: an event is acked when it is settled for each recipient."),
     key("consumer", "stream", Kind::Name, "RESONANCE", RESTART, field(|c| &mut c.consumer.stream), "JetStream stream; must exist."),
     key("consumer", "durable", Kind::Name, "", RESTART, joined(|c| c.consumer.durable_in_key()), "JetStream durable consumer; made when missing. Empty: the queue group's name."),
-    key("consumer", "assignment", Kind::Choice(Assignment::WORDS), "queue", RESTART, field(|c| &mut c.consumer.assignment), "queue: the group shares one subject. partitioned: <topic>.<partition>, a connection a shard, publish order over all instances."),
+    key("consumer", "assignment", Kind::Choice(Assignment::WORDS), "queue", RESTART, field(|c| &mut c.consumer.assignment), "queue: the group shares one subject. partitioned: <topic>.<partition>, one connection per shard, publish order over all instances."),
     key("consumer", "partitions", Kind::Count(1, 16_384), "64", RESTART, field(|c| &mut c.consumer.partitions), "Slices of all sessions; the same number for publishers, broker and all instances. At least engine.cores."),
     key("consumer", "ack_wait", Kind::Span(1_000, 3_600_000), "10s", RESTART, field(|c| &mut c.consumer.ack_wait), "JetStream: an event that is neither acked nor reported as in work for this long is sent again. After a crash the next instance waits this long for the events of the one that is gone: keep it short. With core NATS too, an instance takes no events while a store is away for longer than this."),
     key("consumer", "max_ack_pending", Kind::Count(1, 1_000_000), "65536", RESTART, field(|c| &mut c.consumer.max_ack_pending), "JetStream: events out at once, unacked."),

@@ -1,5 +1,5 @@
 //! The control thread: one current-thread Tokio runtime for what is not on the push path: the registry's watch, the
-//! admin pages, and the fold of the shards' histograms once a second.
+//! admin pages, and the fold of the shards' histograms once per second.
 
 use std::io;
 use std::net::TcpListener;

@@ -4,7 +4,7 @@ use super::*;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A gate with members, an inbox, a registry and dead letters, looked at ten times a second.
+/// A gate with members, an inbox, a registry and dead letters, looked at ten times per second.
 struct Try {
     gate: Gate,
     now: Instant,

@@ -62,7 +62,7 @@ pub const OUTBOX_MOVING_WITHIN: Duration = Duration::from_secs(1);
 // What gateways that do not move may hold of one home shard, as parts of what the shard may have in flight (its capacity: the
 // bounds above, and for events the source's window if that is smaller). At the capacity intake pauses, and whoever waits for
 // a healthy gateway waits with all others; so those that do not move must never fill it, one alone or many together.
-// How long "does not move" takes to show matters as much: in GATEWAY_QUIET_AFTER, an eighth of a million events a second
+// How long "does not move" takes to show matters as much: in GATEWAY_QUIET_AFTER, an eighth of a million events per second
 // for one gateway that hangs fill half of the capacity, and from there on it gets no more than a small share.
 
 /// A gateway that has answered nothing for this long, though it was sent something, is quiet.
@@ -85,7 +85,7 @@ pub const GATEWAY_PROMPT_WITHIN: Duration = Duration::from_millis(250);
 pub const SOMEONE_IS_PROMPT_WITHIN: Duration = Duration::from_millis(500);
 
 /// Parts of large groups that are on a gateway's stream without an answer while smaller groups are pushed over it too: what
-/// a small one finds before it. With an answer after 5 ms still 100,000 recipients a second.
+/// a small one finds before it. With an answer after 5 ms still 100,000 recipients per second.
 pub const PARTS_UNANSWERED_MAX: usize = 2;
 /// A small group was pushed so lately: more are coming.
 pub const SMALL_GROUPS_WITHIN: Duration = Duration::from_secs(1);
@@ -236,7 +236,7 @@ pub const INBOX_THREADS: usize = 2;
 pub const INBOX_ASKS_QUEUED: usize = 16 * 1024;
 /// See [`INBOX_ASKS_QUEUED`].
 pub const INBOX_ROWS_QUEUED: usize = 512 * 1024;
-/// Rows that one transaction takes before the next one is begun: what makes a commit's fsync cheap a row.
+/// Rows that one transaction takes before the next one is begun: what makes a commit's fsync cheap per row.
 pub const INBOX_BATCH_ROWS: usize = 4096;
 /// Rows in one INSERT. A power of two: a batch is cut into powers of two, so few statements need preparing.
 pub const INBOX_STATEMENT_ROWS: usize = 512;
@@ -262,7 +262,7 @@ pub const SHARD_PREEMPT_AFTER: Duration = Duration::from_millis(1);
 pub const SHARD_START_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a shard that parked with work to do sleeps at the most (see `shard::wakeup_guard`); costs a wake-up each time.
 pub const SHARD_NET_EVERY: Duration = Duration::from_millis(4);
-/// Memory registered with io_uring a shard: nothing here uses it, and more would not fit common memlock limits.
+/// Memory registered with io_uring per shard: nothing here uses it, and more would not fit common memlock limits.
 pub const SHARD_IO_MEMORY_BYTES: usize = 64 * 1024;
 /// What an executor asks RLIMIT_MEMLOCK to be at the least (glommio looks at the limit, not at what it locks).
 pub const SHARD_MEMLOCK_BYTES_MIN: u64 = 512 * 1024;

@@ -239,7 +239,7 @@ impl Intake {
         self.0.is_shut.store(false, Ordering::Release);
     }
 
-    /// Whether a reader is to take events. It may look as seldom as some times a second; what it hands in is taken either
+    /// Whether a reader is to take events. It may look as seldom as some times per second; what it hands in is taken either
     /// way.
     pub fn is_open(&self) -> bool {
         !self.0.is_shut.load(Ordering::Acquire)

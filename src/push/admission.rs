@@ -249,7 +249,7 @@ mod tests {
 
     const ONE: Load = Load { events: 1, recipients: 1, bytes: 100 };
 
-    /// Sends each event to the gateway that `pick` names, at `rate` a second, and lets the first `hung` gateways answer
+    /// Sends each event to the gateway that `pick` names, at `rate` per second, and lets the first `hung` gateways answer
     /// nothing and the others at once; what was in flight at the most, and what the others were refused.
     fn flood(hung: u32, gateways: u32, rate: u64, seconds: u64) -> (usize, usize) {
         let mut admission = Admission::new(EVENTS_IN_FLIGHT_MAX);

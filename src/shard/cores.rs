@@ -19,7 +19,7 @@ pub fn cores_available() -> u16 {
 /// Where the shards of this process run. Keep it as long as they do: it holds their CPUs against other task-engines.
 #[derive(Debug)]
 pub enum Cores {
-    /// One CPU a shard.
+    /// One CPU per shard.
     Pinned(Vec<Claim>),
     /// Wherever the kernel puts them.
     Unpinned {

@@ -1,7 +1,7 @@
 //! One shard's loop: facts from everywhere into the push path, intentions out to the edge, in batches.
 //!
 //! Promises that a turn never waits, that the pump sleeps only when nothing is there to do, and that its numbers are
-//! published once a turn, as one instant. Refuses to decide anything: that is [`Push`]'s.
+//! published once per turn, as one instant. Refuses to decide anything: that is [`Push`]'s.
 
 use std::future::poll_fn;
 use std::sync::Arc;

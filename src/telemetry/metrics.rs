@@ -1,6 +1,6 @@
 //! Per-shard counters and HDR histograms, folded only when read.
 //!
-//! Promises that every number is a row of the [table], that a shard pays some eighty plain stores a turn and one swap a second for all that is seen of it, that every
+//! Promises that every number is a row of the [table], that a shard pays some eighty plain stores per turn and one swap per second for all that is seen of it, that every
 //! page is consistent (see [`ShardMeter`]: arrivals = endings + in flight holds on each), and that the page is bounded.
 //! Refuses locks on the shards' side: the mutexes below are met by readers only.
 

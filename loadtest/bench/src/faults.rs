@@ -30,7 +30,7 @@ pub struct FaultArgs {
     /// Only this assignment; each of both when left out.
     #[arg(long, value_enum)]
     pub assignment: Option<Assignment>,
-    /// Events a second.
+    /// Events per second.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=5_000))]
     pub rate: u32,
     /// Shards of the engine.

@@ -23,7 +23,7 @@ pub struct Tick {
     pub phase: &'static str,
     /// Seconds since the phase began; a phase's `drain` counts on.
     pub at_seconds: f64,
-    /// Pushes that came, a second.
+    /// Pushes that came, per second.
     pub pushes_per_second: f64,
     /// Pushes under way.
     pub in_flight: u64,

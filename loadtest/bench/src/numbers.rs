@@ -49,7 +49,7 @@ pub fn compact_count(number: u64) -> String {
     if number < 1_000_000 { count(number) } else { compact(number as f64) }
 }
 
-/// A whole number of something a second.
+/// A whole number of something per second.
 pub fn rate(number: f64) -> String {
     if number < 99.95 { short(number) } else { count(number.round() as u64) }
 }

@@ -9,7 +9,7 @@ use harness::workload::{How, Load, Misbehaving, SessionGroup, Workload};
 /// What `--rate` may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rate {
-    /// So many events a second.
+    /// So many events per second.
     Events(u32),
     /// The highest that keeps the bound of `--slo-p99`.
     Max,
@@ -32,7 +32,7 @@ pub struct Overrides {
     /// Gateways.
     #[arg(long)]
     pub gateways: Option<u32>,
-    /// Open loop: events a second; `max` finds the highest rate that keeps --slo-p99.
+    /// Open loop: events per second; `max` finds the highest rate that keeps --slo-p99.
     #[arg(long, value_name = "N|max", value_parser = parse_rate, conflicts_with = "window")]
     pub rate: Option<Rate>,
     /// Closed loop: the next event goes out as soon as fewer pushes than this are under way.
@@ -140,7 +140,7 @@ fn share_out(groups: &mut [SessionGroup], sessions: u32) -> Result<()> {
 fn parse_rate(text: &str) -> std::result::Result<Rate, String> {
     match text {
         "max" => Ok(Rate::Max),
-        number => number.parse().map(Rate::Events).map_err(|_| "give a number of events a second, or max".to_owned()),
+        number => number.parse().map(Rate::Events).map_err(|_| "give a number of events per second, or max".to_owned()),
     }
 }
 

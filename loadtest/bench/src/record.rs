@@ -1,4 +1,4 @@
-//! `loadtest record`: keeps a campaign, which is a folder of documents that runs left outside of the tree, as one line a trial
+//! `loadtest record`: keeps a campaign, which is a folder of documents that runs left outside of the tree, as one line per trial
 //! in `summary.jsonl` and one page.
 //!
 //! Promises that a campaign is kept whole or not at all, and that no line says another commit than its document. Refuses a

@@ -44,7 +44,7 @@ pub fn prepare(dir: &Path, stem: &str) -> Result<()> {
     files::prepare(dir, stem)
 }
 
-/// Writes `stem.json`, `stem.hgrm` (milliseconds), `stem.hlog` (nanoseconds, an interval a second) and `stem.html`; the
+/// Writes `stem.json`, `stem.hgrm` (milliseconds), `stem.hlog` (nanoseconds, one interval per second) and `stem.html`; the
 /// folder is made.
 ///
 /// # Errors

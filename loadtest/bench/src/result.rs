@@ -105,7 +105,7 @@ pub struct Figures {
     pub events_per_cpu_second: f64,
     /// The most memory the engine held (its process; the embedded engine: this process, gateways and books included).
     pub peak_rss_mib: f64,
-    /// Heap allocations of the engine's threads a push; only the embedded engine can be counted.
+    /// Heap allocations of the engine's threads per push; only the embedded engine can be counted.
     pub allocations_per_push: Option<f64>,
     /// Users that moved to another gateway.
     pub moves: u64,

@@ -31,10 +31,10 @@ pub struct Search {
     pub step_seconds: u32,
 }
 
-/// Finds it, in events a second.
+/// Finds it, in events per second.
 ///
 /// # Errors
-/// When not even one event a second keeps the bound, or the engine dies.
+/// When not even one event per second keeps the bound, or the engine dies.
 pub fn highest_rate(trial: &mut Trial, search: &Search, load: Load, live: &Live) -> Result<u32> {
     if !search.slo_p99.is_finite() || search.slo_p99 <= 0.0 {
         return Err(Error::new("--slo-p99 must be a number of milliseconds above 0"));

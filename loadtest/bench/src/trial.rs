@@ -32,7 +32,7 @@ use crate::live::Live;
 use crate::load::{Published, Publishing, Sink};
 use crate::result::{SecondFigures, StageFigures};
 
-/// Stage histograms are told once a second: those of a moment ago are complete so much later.
+/// Stage histograms are told once per second: those of a moment ago are complete so much later.
 const SETTLED_AFTER: Duration = Duration::from_millis(1_300);
 /// Pushes under way while each session is touched once.
 const TOUCH_IN_FLIGHT: u64 = 50_000;
@@ -53,7 +53,7 @@ pub enum Rpc {
 pub enum Assignment {
     /// One subject, one reader.
     Queue,
-    /// A subject a partition, a reader a shard.
+    /// One subject per partition, one reader per shard.
     Partitioned,
 }
 

@@ -65,7 +65,7 @@ pub struct SessionGroup {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Load {
-    /// Open loop: so many events a second whatever the engine does; latency counts from the intended instant.
+    /// Open loop: so many events per second whatever the engine does; latency counts from the intended instant.
     EventsPerSecond(u32),
     /// Closed loop: the next event goes out as soon as fewer pushes than this are under way.
     PushesInFlight(u64),

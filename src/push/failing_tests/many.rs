@@ -51,7 +51,7 @@ fn an_outage_of_routes_is_no_refusal_though_a_probe_without_users_is_answered() 
     assert_eq!((bad, core.push.events_in_flight()), (0, 0), "an outage is no bad route");
 }
 
-/// Six owners' rows are refused for ever, ten events a second; somebody else has a row each five seconds. None of the
+/// Six owners' rows are refused for ever, ten events per second; somebody else has a row each five seconds. None of the
 /// sessions says more than that.
 #[test]
 fn many_owners_whose_rows_are_refused_hold_a_part_of_the_window() {

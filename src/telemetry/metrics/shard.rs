@@ -1,4 +1,4 @@
-//! What one shard tells the meter: a snapshot each turn, histograms and gateway rows once a second.
+//! What one shard tells the meter: a snapshot each turn, histograms and gateway rows once per second.
 //!
 //! Promises that the shard never waits and never locks, that every read is a snapshot the shard really published
 //! (never half of one and half of the next), and that no recorded value is lost when nobody reads for long.
@@ -36,7 +36,7 @@ impl ShardMeter {
     }
 }
 
-/// What a shard hands over once a second.
+/// What a shard hands over once per second.
 #[derive(Debug, Default)]
 pub struct ShardReport {
     /// What was recorded since the last report that was taken.
@@ -76,7 +76,7 @@ pub(super) fn ends() -> (ShardPublisher, ShardEnd) {
 }
 
 impl ShardPublisher {
-    /// Publishes the shard's numbers; once a turn of the pump.
+    /// Publishes the shard's numbers; once per turn of the pump.
     pub fn publish(&mut self, snapshot: &ShardSnapshot) {
         self.meter.write(&snapshot.flatten());
     }

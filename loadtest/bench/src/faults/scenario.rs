@@ -36,7 +36,7 @@ pub enum Act {
     Twice,
     /// Of 100 payloads, 5 are no events.
     Poison,
-    /// Users move between gateways, 50 a second.
+    /// Users move between gateways, 50 per second.
     Churn,
     /// All streams of a gateway are reset, ten times.
     CutStreams,
@@ -100,6 +100,6 @@ impl Scenario {
         .repeats(),
         scenario("twice", "each event is published twice", Act::Twice),
         scenario("poison", "5 of 100 payloads are no events", Act::Poison),
-        scenario("route-churn", "50 users a second move to another gateway", Act::Churn),
+        scenario("route-churn", "50 users per second move to another gateway", Act::Churn),
     ];
 }

@@ -38,17 +38,17 @@ pub struct Line {
     pub source: String,
     /// Shards of the engine.
     pub cores: u16,
-    /// Pushes an event, on average.
+    /// Pushes per event, on average.
     pub fan_out: f64,
-    /// Events a second.
+    /// Events per second.
     pub events_per_second: f64,
-    /// Pushes a second.
+    /// Pushes per second.
     pub pushes_per_second: f64,
     /// The median latency of a push.
     pub p50_ms: f64,
     /// The 99th percentile.
     pub p99_ms: f64,
-    /// The engine's CPU time a push, user and system; none when nothing was pushed.
+    /// The engine's CPU time per push, user and system; none when nothing was pushed.
     pub cpu_us_per_push: Option<f64>,
     /// The most memory the engine held.
     pub peak_rss_mib: f64,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::Line;
 
-const HEAD: &str = "| name | trial | engine | workload | protocol | shards | fan-out | events a second | pushes a second | p50, ms | p99, ms | CPU a push, us | peak RSS, MiB | verdict |\n\
+const HEAD: &str = "| name | trial | engine | workload | protocol | shards | fan-out | events per second | pushes per second | p50, ms | p99, ms | CPU per push, us | peak RSS, MiB | verdict |\n\
     |---|---:|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---|\n";
 
 /// In Markdown.

@@ -47,7 +47,7 @@ type Figure = (&'static str, bool, fn(&RunResult) -> Option<f64>);
 
 const FIGURES: [Figure; 6] = [
     ("pushes per CPU-second", true, |run| Some(run.figures.pushes_per_cpu_second)),
-    ("pushes a second", true, |run| Some(run.figures.pushes_per_second)),
+    ("pushes per second", true, |run| Some(run.figures.pushes_per_second)),
     ("latency p50, ms", false, |run| latency(run).map(|latency| latency.p50_ms)),
     ("latency p99, ms", false, |run| latency(run).map(|latency| latency.p99_ms)),
     ("latency max, ms", false, |run| latency(run).map(|latency| latency.max_ms)),

@@ -137,7 +137,7 @@ fn tiles(figures: &Figures) -> String {
     // Of no pushes there is no latency: 0 would read as a fast one.
     let ms = |ms: f64| if latency.count == 0 { "-".to_owned() } else { compact(ms) };
     let mut tiles = vec![
-        ("pushes a second", compact(figures.pushes_per_second), ""),
+        ("pushes per second", compact(figures.pushes_per_second), ""),
         ("pushes per CPU-second", compact(figures.pushes_per_cpu_second), ""),
         ("latency p50", ms(latency.p50_ms), "ms"),
         ("latency p99", ms(latency.p99_ms), "ms"),
@@ -270,7 +270,7 @@ fn shared_facts(result: &RunResult) -> Vec<(String, String)> {
         fact("misbehaving gateways", tables::misbehaving(workload)),
         fact("content", format!("{} bytes", workload.content_bytes)),
         fact("users without a route", format!("{}%", workload.offline_percent)),
-        fact("moves", format!("{} users a second", workload.moves_per_second)),
+        fact("moves", format!("{} users per second", workload.moves_per_second)),
         fact("cold", if workload.cold { "each session once, none known before" } else { "no" }),
     ]);
     facts

@@ -32,7 +32,7 @@ pub fn protocol(result: &RunResult) -> String {
 /// How events are published.
 pub fn load(workload: &Workload) -> String {
     let how = match workload.load {
-        Load::EventsPerSecond(number) => format!("open loop, {} a second", plural(number.into(), "event", "events")),
+        Load::EventsPerSecond(number) => format!("open loop, {} per second", plural(number.into(), "event", "events")),
         Load::PushesInFlight(number) => {
             format!("closed loop, fewer than {} in flight", plural(number, "push", "pushes"))
         }
@@ -40,7 +40,7 @@ pub fn load(workload: &Workload) -> String {
     format!("{how}, {} s after {} s of warm-up", workload.seconds, workload.warm_up_seconds)
 }
 
-/// Events and pushes a second.
+/// Events and pushes per second.
 pub fn rates(figures: &Figures) -> String {
     format!("{} events/s, {} pushes/s", rate(figures.events_per_second), rate(figures.pushes_per_second))
 }

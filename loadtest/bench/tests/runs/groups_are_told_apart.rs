@@ -3,7 +3,7 @@
 #[test]
 fn the_counts_of_the_groups_sum_up_to_the_pushes_of_the_run() {
     let (run, printed) = crate::run_support::run(&["--workload", "mixed", "--seconds", "2", "--warm-up", "0"]);
-    // 400 events a second follow the shares 279, 120 and 1 exactly.
+    // 400 events per second follow the shares 279, 120 and 1 exactly.
     let counts: Vec<_> = run.groups.iter().map(|group| (group.group.as_str(), group.latency.count)).collect();
     assert_eq!(counts, [("2 members", 2 * 279), ("100 members", 2 * 120 * 99), ("5,000 members", 2 * 4_999)]);
     assert_eq!(counts.iter().map(|(_, count)| count).sum::<u64>(), run.figures.pushes);

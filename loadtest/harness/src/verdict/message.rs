@@ -54,7 +54,7 @@ impl Messages {
         Self { padding: (0..content_bytes.saturating_sub(CONTENT_BYTES_MIN)).map(letter).collect() }
     }
 
-    /// Writes a PushEvent, field by field: a struct of six strings an event would be most of the publisher's work.
+    /// Writes a PushEvent, field by field: a struct of six strings per event would be most of the publisher's work.
     pub fn encode(&self, session: usize, sender: u32, number: u32, intended_nanos: u64, out: &mut Vec<u8>) {
         out.clear();
         out.reserve(CONTENT_BYTES_MIN + self.padding.len() + EVENT_REST_BYTES);

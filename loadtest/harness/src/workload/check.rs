@@ -90,7 +90,7 @@ impl Workload {
     fn check_load(&self) -> std::result::Result<(), String> {
         match self.load {
             Load::EventsPerSecond(0) => {
-                return Err("its rate is 0 events a second: make it at least 1 (--rate)".to_owned());
+                return Err("its rate is 0 events per second: make it at least 1 (--rate)".to_owned());
             }
             Load::PushesInFlight(0) => {
                 return Err("its window is 0 pushes: make it at least 1 (--window)".to_owned());
@@ -196,7 +196,7 @@ mod tests {
             (refused(|it| it.sessions[0].members = 1), "has 1 members"),
             (refused(|it| it.sessions.iter_mut().for_each(|group| group.share = 0)), "share 0"),
             (refused(|it| it.sessions[0].count = u32::MAX), "(--sessions)"),
-            (refused(|it| it.load = Load::EventsPerSecond(0)), "rate is 0 events a second"),
+            (refused(|it| it.load = Load::EventsPerSecond(0)), "rate is 0 events per second"),
             (refused(|it| it.load = Load::PushesInFlight(0)), "window is 0 pushes"),
             (refused(|it| it.seconds = 0), "seconds is 0"),
             (refused(|it| it.warm_up_seconds = u32::MAX), "warm_up_seconds is"),
