@@ -35,12 +35,14 @@ impl Delivery {
     }
 
     /// A bundle of this shard's goes to the shard that owns its gateway.
+    #[inline]
     pub(super) fn send(&mut self, bundle: Bundle, cx: &mut Context) {
         let owner = self.gateways.owner(bundle.group.gateway, cx.settings.shards);
         if owner == cx.settings.shard { self.own(bundle, cx) } else { cx.out.push(Output::ToOwner(owner, bundle)) }
     }
 
     /// This shard owns the bundle's gateway: into its outbox.
+    #[inline]
     pub(super) fn own(&mut self, bundle: Bundle, cx: &mut Context) {
         let now = cx.now;
         let Some(at) = self.gateways.place_of_bundle(&bundle, now) else {

@@ -232,6 +232,7 @@ impl Outbox {
     ///
     /// # Errors
     /// The bundle's result: its recipients end as `outbox_full`.
+    #[inline]
     pub fn put(&mut self, bundle: Bundle, now: Nanos) -> Result<(), Box<BundleResult>> {
         if self.is_full(&bundle, now) {
             self.unreached += bundle.recipients() as u64;
@@ -261,6 +262,7 @@ impl Outbox {
 
     /// A gateway that moves may have a long queue (its senders are held back by the shard's own bound); one that does
     /// not may have only the short one, so that it never holds what the others need.
+    #[inline]
     fn is_full(&self, bundle: &Bundle, now: Nanos) -> bool {
         if self.queue.backlog == 0 {
             return false;
@@ -324,6 +326,7 @@ impl Outbox {
         }
     }
 
+    #[inline]
     fn complete(&mut self, item: Item, now: Nanos, effects: &mut Effects) {
         self.delivered += (item.bundle.recipients() - item.refused.len()) as u64;
         self.moved_at = now;

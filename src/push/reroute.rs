@@ -74,6 +74,7 @@ impl Push {
     }
 
     /// Looks at all holds of a session after some of its bundles ended.
+    #[inline]
     pub(super) fn try_release_all(&mut self, at: SessionIx) {
         if !self.resolve.sessions[at].held.is_empty() {
             self.try_release_held(at);

@@ -40,6 +40,8 @@ impl Encoder {
     }
 
     /// PushMessageRequest frames for the item's next recipients, until the chunk is full or the item is written.
+    /// Within its caller the loop would lack registers, at ten instructions a recipient.
+    #[inline(never)]
     fn put_stream_frames(&mut self, item: &mut Item, chunk: &mut Vec<u8>) {
         self.set_message(&item.bundle);
         let wire = &*item.bundle.group.wire;
