@@ -7,6 +7,9 @@
 //! where, `dispatch` makes [`bundle`]s by the session's [`layout`] (`reroute` keeps moved users in order), [`outbox`]
 //! pushes them to a gateway, [`ledger`] counts the ends, [`inbox`] stores who could not be reached, and `dead_letters`
 //! publishes a dead letter of what can never succeed. An event is settled with its source only after all of that.
+//!
+//! What each event or bundle runs through, and stands in another module than its caller, is `#[inline]`: modules are compiled in
+//! several units, and without it where their borders fall decides what a push costs (by a twentieth, seen with callgrind).
 
 mod admission;
 pub mod bundle;

@@ -114,6 +114,7 @@ impl Admission {
     }
 
     /// Whether a gateway may be sent one more bundle while the shard has this much in flight.
+    #[inline]
     pub fn admit(&self, at: GatewayIx, in_flight: Load, now: Nanos) -> bool {
         let Some(share) = self.all.get(at.0 as usize).filter(|share| share.load.recipients > 0) else { return true };
         match share.pace {
@@ -145,6 +146,7 @@ impl Admission {
     }
 
     /// A bundle goes to a gateway.
+    #[inline]
     pub fn sent(&mut self, at: GatewayIx, load: Load, now: Nanos) {
         let place = at.0 as usize;
         if place >= self.all.len() {
@@ -165,6 +167,7 @@ impl Admission {
     }
 
     /// A bundle that was made at `made_at` has its end, by a gateway's answer or without.
+    #[inline]
     pub fn ended(&mut self, at: GatewayIx, load: Load, made_at: Nanos, is_answered: bool, now: Nanos) {
         let share = &mut self.all[at.0 as usize];
         share.load.remove(load);

@@ -124,11 +124,13 @@ pub struct Bundle {
 
 impl Bundle {
     /// How many recipients it has.
+    #[inline]
     pub fn recipients(&self) -> usize {
         self.group.users.len() - usize::from(self.skip != SKIP_NONE)
     }
 
     /// What it takes of its home shard's bounds while it has no end.
+    #[inline]
     pub fn load(&self) -> Load {
         let (events, bytes) = if self.group.has_more_parts { (0, 0) } else { (1, self.message.len()) };
         Load { events, recipients: self.recipients(), bytes }

@@ -9,6 +9,7 @@ use crate::model::ids::{GatewayIx, Nanos, ShardId};
 use crate::model::limits::{GATEWAY_FORGET_AFTER, GATEWAY_FORGET_SOON, GATEWAYS_MAX};
 use crate::push::facts::Output;
 use crate::push::inbox::InboxStore;
+use crate::push::outbox::Counted;
 use crate::push::stage_times::StageTimes;
 use crate::push::turn::Budget;
 use crate::push::warnings::Warnings;
@@ -132,7 +133,7 @@ impl Context {
 
 impl Activity {
     /// Adds what an outbox counted.
-    pub(super) fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Counted) {
         self.stream_opens += other.stream_opens;
         self.stream_breaks += other.stream_breaks;
         self.answer_mismatches += other.answer_mismatches;

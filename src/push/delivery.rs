@@ -35,12 +35,14 @@ impl Delivery {
     }
 
     /// A bundle of this shard's goes to the shard that owns its gateway.
+    #[inline]
     pub(super) fn send(&mut self, bundle: Bundle, cx: &mut Context) {
         let owner = self.gateways.owner(bundle.group.gateway, cx.settings.shards);
         if owner == cx.settings.shard { self.own(bundle, cx) } else { cx.out.push(Output::ToOwner(owner, bundle)) }
     }
 
     /// This shard owns the bundle's gateway: into its outbox.
+    #[inline]
     pub(super) fn own(&mut self, bundle: Bundle, cx: &mut Context) {
         let now = cx.now;
         let Some(at) = self.gateways.place_of_bundle(&bundle, now) else {
@@ -64,51 +66,45 @@ impl Delivery {
 
     /// Something happened to a gateway's stream.
     pub(super) fn take(&mut self, at: GatewayIx, stream: StreamNo, fact: StreamFact, cx: &mut Context) {
-        let mut effects = std::mem::take(&mut self.effects);
-        self.gateways.outbox(at).take(stream, fact, cx.now, &mut effects);
-        self.carry_out(at, &mut effects, cx);
-        self.effects = effects;
+        self.gateways.outbox(at).take(stream, fact, cx.now, &mut self.effects);
+        self.carry_out(at, cx);
     }
 
     /// Time has passed: looks at the outboxes that have something to do.
     pub(super) fn tick(&mut self, cx: &mut Context) {
-        let mut effects = std::mem::take(&mut self.effects);
         let awake = self.gateways.take_awake();
         cx.activity.outboxes_ticked += awake.len() as u64;
         for at in &awake {
-            if self.gateways.outbox_as_it_is(*at).tick(cx.now, &mut effects) {
+            if self.gateways.outbox_as_it_is(*at).tick(cx.now, &mut self.effects) {
                 self.gateways.outbox(*at);
             }
-            self.carry_out(*at, &mut effects, cx);
+            self.carry_out(*at, cx);
         }
         self.gateways.let_sleep(awake);
-        self.effects = effects;
     }
 
     /// The turn ends: the outboxes that something happened to write what the turn allows.
     pub(super) fn flush(&mut self, cx: &mut Context) {
         let mut changed = self.gateways.take_changed();
-        let mut effects = std::mem::take(&mut self.effects);
         while cx.budget.frame_bytes_left > 0
             && let Some(at) = changed.pop_front()
         {
-            self.gateways.outbox_as_it_is(at).flush(at, cx.now, &mut effects);
-            let written = effects.activity.frame_bytes;
+            self.gateways.outbox_as_it_is(at).flush(at, cx.now, &mut self.effects);
+            let written = self.effects.counted.frame_bytes;
             cx.budget.frame_bytes_left = cx.budget.frame_bytes_left.saturating_sub(written);
-            self.carry_out(at, &mut effects, cx);
+            self.carry_out(at, cx);
         }
         // What is left goes first in the next turn; streams are opened and cut in this one.
         for at in &changed {
-            self.gateways.outbox_as_it_is(*at).look_after_link(*at, cx.now, &mut effects);
-            self.carry_out(*at, &mut effects, cx);
+            self.gateways.outbox_as_it_is(*at).look_after_link(*at, cx.now, &mut self.effects);
+            self.carry_out(*at, cx);
         }
-        self.effects = effects;
         self.gateways.put_back_changed(changed);
     }
 
-    /// Leaves nothing of `effects` but its memory.
-    fn carry_out(&mut self, at: GatewayIx, effects: &mut Effects, cx: &mut Context) {
-        let Effects { outputs, results, outbox_waits, gateway_waits, warning, activity } = effects;
+    /// Leaves nothing of the effects but their memory.
+    fn carry_out(&mut self, at: GatewayIx, cx: &mut Context) {
+        let Effects { outputs, results, outbox_waits, gateway_waits, counted, .. } = &mut self.effects;
         cx.out.append(outputs);
         for wait in outbox_waits.drain(..) {
             cx.stages.record(Stage::Outbox, wait);
@@ -116,17 +112,17 @@ impl Delivery {
         for wait in gateway_waits.drain(..) {
             cx.stages.record(Stage::Gateway, wait);
         }
+        cx.activity.add(&std::mem::take(counted));
         if cx.settings.shards == 1 && self.results.is_empty() {
             // All of them are at home here.
             std::mem::swap(results, &mut self.results);
         }
-        for result in results.drain(..) {
+        while let Some(result) = self.effects.results.pop_front() {
             self.send_home(result, cx);
         }
-        if let Some((reason, detail)) = warning.take() {
+        if let Some((reason, detail)) = self.effects.warning.take() {
             self.warn_of(reason, at, cx, || detail);
         }
-        cx.activity.add(&std::mem::take(activity));
     }
 
     /// The place of the gateway that a route names; none when the table is full.

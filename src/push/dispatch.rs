@@ -76,7 +76,10 @@ impl Push {
             }
             self.cx.budget.recipients_left = self.cx.budget.recipients_left.saturating_sub(members);
             has_advanced = true;
-            if !self.resolve.has_routes(at, self.ledger[event].first_ask, &self.cx) {
+            // Asked once an event: what is laid out needs neither a look at each route nor to be laid out again.
+            let is_laid_out = self.resolve.is_laid_out(at);
+            let are_routes_known = is_laid_out && self.resolve.is_tracking;
+            if !are_routes_known && !self.resolve.has_routes(at, self.ledger[event].first_ask, &self.cx) {
                 return;
             }
             if self.ledger.open_recipients >= RECIPIENTS_IN_FLIGHT_MAX {
@@ -84,7 +87,10 @@ impl Push {
             }
             self.resolve.sessions[at].waiting.pop_front();
             self.resolve.sessions[at].lookups.tries = 0;
-            self.lay_out(at);
+            self.resolve.sessions[at].in_use.layout = true;
+            if !is_laid_out {
+                self.lay_out(at);
+            }
             if self.ledger[event].arrival.has_only() {
                 self.bundle_only(at, event);
             } else {
@@ -110,10 +116,6 @@ impl Push {
     }
 
     fn lay_out(&mut self, at: SessionIx) {
-        self.resolve.sessions[at].in_use.layout = true;
-        if self.resolve.is_laid_out(at) {
-            return;
-        }
         if let Some(layout) = &mut self.resolve.sessions[at].layout
             && !layout.is_stale
             && layout.held.is_empty()

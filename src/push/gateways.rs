@@ -138,6 +138,7 @@ impl Gateways {
     }
 
     /// The place of the gateway that a bundle is for, which knows the way once it was here.
+    #[inline]
     pub(super) fn place_of_bundle(&mut self, bundle: &Bundle, now: Nanos) -> Option<GatewayIx> {
         let noted = bundle.group.owner_place();
         if let Some(Tenancy { place, number }) = noted
@@ -156,6 +157,7 @@ impl Gateways {
     }
 
     /// The shard that owns the gateway's stream.
+    #[inline]
     pub fn owner(&self, at: GatewayIx, shards: u16) -> ShardId {
         ShardId((self.places[at.0 as usize].outbox.id_hash() % u32::from(shards)) as u16)
     }
@@ -202,6 +204,7 @@ impl Gateways {
     }
 
     /// The outbox of a place; it is looked at when the turn ends, and at each tick until it has nothing to do.
+    #[inline]
     pub(super) fn outbox(&mut self, at: GatewayIx) -> &mut Outbox {
         let place = &mut self.places[at.0 as usize];
         if place.outbox.note_change() {

@@ -47,6 +47,7 @@ struct Only {
 
 impl Arrival {
     /// Whether the event is for some members only: it was replayed for them.
+    #[inline]
     pub fn has_only(&self) -> bool {
         self.only.is_some()
     }
@@ -67,11 +68,13 @@ impl Arrival {
     }
 
     /// Bytes of memory that the event holds: its payload, and the message when it is no part of it.
+    #[inline]
     pub fn bytes(&self) -> usize {
         self.payload.len() + self.own_message.as_ref().map_or(0, Bytes::len)
     }
 
     /// The bytes of the gateway's PushMessage.
+    #[inline]
     pub fn message(&self) -> Bytes {
         match &self.own_message {
             None => self.payload.slice(..self.message_end as usize),
@@ -80,21 +83,25 @@ impl Arrival {
     }
 
     /// The same without a count of owners more.
+    #[inline]
     pub fn message_bytes(&self) -> &[u8] {
         self.own_message.as_deref().unwrap_or_else(|| &self.payload[..self.message_end as usize])
     }
 
     /// What kind of event it is: its field `type`.
+    #[inline]
     pub fn kind_bytes(&self) -> &[u8] {
         self.span(self.kind)
     }
 
     /// The same as bytes, for what is done for each event: no second look at whether they are UTF-8.
+    #[inline]
     pub fn session_id_bytes(&self) -> &[u8] {
         self.span(self.session_id)
     }
 
     /// See [`session_id_bytes`](Self::session_id_bytes).
+    #[inline]
     pub fn from_username_bytes(&self) -> &[u8] {
         self.span(self.from_username)
     }
@@ -103,6 +110,7 @@ impl Arrival {
         std::str::from_utf8(self.span(span)).expect("checked when it was read")
     }
 
+    #[inline]
     fn span(&self, (start, end): (u32, u32)) -> &[u8] {
         &self.payload[start as usize..end as usize]
     }

@@ -157,11 +157,13 @@ impl Ledger {
     }
 
     /// What is in flight of each of the shard's bounds.
+    #[inline]
     pub fn load(&self) -> Load {
         Load { events: self.in_flight(), recipients: self.open_recipients, bytes: self.payload_bytes }
     }
 
     /// Enters an event.
+    #[inline]
     pub fn enter(
         &mut self,
         arrival: Arrival,
@@ -190,6 +192,7 @@ impl Ledger {
     }
 
     /// Enters an event's recipients: all members at the time it is bundled.
+    #[inline]
     pub fn enter_recipients(&mut self, event: EventIx, recipients: u32) {
         self[event].progress.open = recipients;
         self[event].progress.is_bundled = true;
@@ -245,6 +248,7 @@ impl Ledger {
     }
 
     /// An event leaves that is not (or no longer) in its session's queue, and its source is told, of its repeats as well.
+    #[inline]
     pub(super) fn end(&mut self, at: EventIx, end: EventOutcome, cx: &mut Context) -> Left {
         let event = self.events.remove(at.0 as usize);
         debug_assert!(event.progress.open == 0, "a recipient without an end");

@@ -36,7 +36,7 @@ use crate::push::outbox::encode::Encoder;
 use crate::push::outbox::link::Link;
 use crate::push::outbox::poison::{PoisonIsolation, Unrest};
 use crate::push::outbox::queue::Queue;
-use crate::telemetry::metrics::{Activity, GatewayRow};
+use crate::telemetry::metrics::GatewayRow;
 
 /// What an outbox depends on besides facts.
 #[derive(Clone, Debug)]
@@ -61,7 +61,25 @@ pub struct Effects {
     /// Something to tell the operator.
     pub warning: Option<(&'static str, String)>,
     /// What to count.
-    pub activity: Activity,
+    pub counted: Counted,
+}
+
+/// What outboxes count of [`Activity`](crate::telemetry::metrics::Activity). It is added there after each fact: all of that would
+/// cost more than the fact.
+#[derive(Debug, Default)]
+pub struct Counted {
+    /// Streams that were opened.
+    pub stream_opens: u64,
+    /// Streams that ended before their time.
+    pub stream_breaks: u64,
+    /// Answers that did not fit.
+    pub answer_mismatches: u64,
+    /// Recipients that were answered for after their end.
+    pub answered_late: u64,
+    /// Recipients that were written again.
+    pub resent_recipients: u64,
+    /// Bytes of frames.
+    pub frame_bytes: u64,
 }
 
 /// A bundle on its way.
@@ -214,6 +232,7 @@ impl Outbox {
     ///
     /// # Errors
     /// The bundle's result: its recipients end as `outbox_full`.
+    #[inline]
     pub fn put(&mut self, bundle: Bundle, now: Nanos) -> Result<(), Box<BundleResult>> {
         if self.is_full(&bundle, now) {
             self.unreached += bundle.recipients() as u64;
@@ -243,6 +262,7 @@ impl Outbox {
 
     /// A gateway that moves may have a long queue (its senders are held back by the shard's own bound); one that does
     /// not may have only the short one, so that it never holds what the others need.
+    #[inline]
     fn is_full(&self, bundle: &Bundle, now: Nanos) -> bool {
         if self.queue.backlog == 0 {
             return false;
@@ -306,6 +326,7 @@ impl Outbox {
         }
     }
 
+    #[inline]
     fn complete(&mut self, item: Item, now: Nanos, effects: &mut Effects) {
         self.delivered += (item.bundle.recipients() - item.refused.len()) as u64;
         self.moved_at = now;
@@ -317,7 +338,7 @@ impl Outbox {
     /// What has ended as late has all its answers.
     fn complete_late(&mut self, item: &Item, effects: &mut Effects) {
         // On `stream` each was counted as it came.
-        effects.activity.answered_late += u64::from(item.unanswered()).saturating_sub(item.refused.len() as u64);
+        effects.counted.answered_late += u64::from(item.unanswered()).saturating_sub(item.refused.len() as u64);
         self.note_completed();
     }
 

@@ -89,6 +89,7 @@ pub struct Repeats {
 
 impl Repeats {
     /// What is known of an event; `is_there` tells whether it is at that place in the ledger.
+    #[inline]
     pub fn look(&mut self, key: Key, now: Nanos, is_there: impl FnOnce(EventIx) -> bool) -> Seen {
         while self.settled.front().is_some_and(|(_, at)| now.since(*at) >= REPEAT_WINDOW_AGE) {
             self.forget_oldest();
@@ -109,6 +110,7 @@ impl Repeats {
     }
 
     /// A new event, with a message of this [`fingerprint`], is in flight.
+    #[inline]
     pub fn entered(&mut self, key: Key, event: EventIx, fingerprint: u32) {
         if key != Key::NONE {
             self.known.insert(key.0, (event.0, fingerprint));
@@ -116,6 +118,7 @@ impl Repeats {
     }
 
     /// An event in flight was settled.
+    #[inline]
     pub fn settled(&mut self, key: Key, now: Nanos) {
         if key == Key::NONE {
             return;

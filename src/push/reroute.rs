@@ -74,10 +74,15 @@ impl Push {
     }
 
     /// Looks at all holds of a session after some of its bundles ended.
+    #[inline]
     pub(super) fn try_release_all(&mut self, at: SessionIx) {
-        if self.resolve.sessions[at].held.is_empty() {
-            return;
+        if !self.resolve.sessions[at].held.is_empty() {
+            self.try_release_held(at);
         }
+    }
+
+    #[inline(never)]
+    fn try_release_held(&mut self, at: SessionIx) {
         for user in self.resolve.sessions[at].held.clone() {
             self.try_release(at, user);
         }

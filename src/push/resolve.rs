@@ -24,6 +24,7 @@ pub(super) struct Resolve {
 
 impl Resolve {
     /// A bundled event of a session has ended. True when its events waited for that and may go on.
+    #[inline]
     pub(super) fn event_ended(&mut self, at: SessionIx) -> bool {
         self.sessions[at].in_flight -= 1;
         self.sessions.release_retired(at, &mut self.users);
@@ -33,6 +34,7 @@ impl Resolve {
 
     /// Whether the session's layout is what it would be made again: no route has changed since, or, where the changes
     /// are few against its members, none of a member.
+    #[inline]
     pub(super) fn is_laid_out(&mut self, at: SessionIx) -> bool {
         let Session { layout: Some(layout), members: Some(members), .. } = &mut self.sessions[at] else {
             return false;
@@ -52,6 +54,7 @@ impl Resolve {
     }
 
     /// The sender, if it is a member.
+    #[inline]
     pub(super) fn sender(&self, at: SessionIx, name: &[u8]) -> Option<UserIx> {
         let user = self.users.find(name)?;
         let members = self.sessions[at].members.as_ref()?;

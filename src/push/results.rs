@@ -28,6 +28,7 @@ impl Push {
 
     /// A bundle or held recipient of a bundled event has ended; after the last one the event ends, unless it owes the
     /// inbox something.
+    #[inline]
     pub(super) fn bundle_ended(&mut self, at: EventIx) {
         if self.ledger.bundle_ended(at) {
             self.end_event(at, EventOutcome::Settled);

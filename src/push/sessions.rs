@@ -150,11 +150,13 @@ impl Session {
 
     /// Whether it keeps so many replaced lists that those must be let go first: a busy session whose list changes all the
     /// time would else keep them all, for there is always something in flight.
+    #[inline]
     pub fn is_full(&self) -> bool {
         self.retired.len() >= RETIRED_LISTS_MAX && self.in_flight > 0
     }
 
     /// The lane to a gateway, made when missing; looked for at `hint` first.
+    #[inline]
     pub fn lane(&mut self, gateway: GatewayIx, hint: u32) -> usize {
         let hint = hint as usize;
         if self.lanes.get(hint).is_some_and(|lane| lane.gateway == gateway) {
@@ -222,6 +224,7 @@ impl Sessions {
     }
 
     /// The session of an id (UTF-8) and its hash, made when it is not kept.
+    #[inline]
     pub fn of(&mut self, id: &[u8], hash: u64, users: &mut Users) -> SessionIx {
         if let Some(at) = self.find(id, hash) {
             self[at].in_use.session = true;
@@ -309,9 +312,11 @@ impl Sessions {
     }
 
     /// Forgets the users of replaced lists once nothing in flight names them.
+    #[inline]
     pub fn release_retired(&mut self, at: SessionIx, users: &mut Users) {
         let session = &mut self.all[at.0 as usize];
-        if session.in_flight == 0 {
+        // Almost always there is none, and to drain an empty list is not free.
+        if session.in_flight == 0 && !session.retired.is_empty() {
             for list in session.retired.drain(..) {
                 users.unname(&list);
             }

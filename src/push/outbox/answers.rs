@@ -58,7 +58,7 @@ impl Outbox {
 
     /// It counts as a break at the push at the front.
     fn take_misfit(&mut self, why: &str, now: Nanos, effects: &mut Effects) {
-        effects.activity.answer_mismatches += 1;
+        effects.counted.answer_mismatches += 1;
         let front = self.queue.front().filter(|item| item.is_written());
         let of = front.map_or(String::new(), |item| format!(" (it was msg_id {}'s turn)", item.bundle.msg_id));
         let ended = self.suspect_front(Break::Misfit, now, effects);
@@ -126,7 +126,7 @@ impl Outbox {
         }
         match refusal {
             Some(refusal) => item.refused.push((item.answer_place, refusal)),
-            None => effects.activity.answered_late += u64::from(item.is_owed),
+            None => effects.counted.answered_late += u64::from(item.is_owed),
         }
         item.answer_place += 1;
         item.answer_place += u32::from(item.answer_place == skip);

@@ -140,7 +140,7 @@ impl Outbox {
     }
 
     pub(super) fn back_off(&mut self, reason: &'static str, why: String, now: Nanos, effects: &mut Effects) {
-        effects.activity.stream_breaks += 1;
+        effects.counted.stream_breaks += 1;
         effects.warning = Some((reason, why));
         self.pause(now);
     }
@@ -169,7 +169,7 @@ impl Outbox {
 
     /// What was written and not answered is written again on the next stream.
     fn forget_written(&mut self, effects: &mut Effects) {
-        effects.activity.resent_recipients += self.queue.forget_written();
+        effects.counted.resent_recipients += self.queue.forget_written();
         self.stream.batches.clear();
         self.stream.partial.clear();
         self.stream.unsent_bytes = 0;
@@ -232,7 +232,7 @@ impl Outbox {
         self.stream.last_stream.0 += 1;
         let stream = self.stream.last_stream;
         let protocol = self.probe_with(stream, protocol).unwrap_or(protocol);
-        effects.activity.stream_opens += 1;
+        effects.counted.stream_opens += 1;
         effects.outputs.push(Output::Open {
             gateway: at,
             stream,

@@ -240,7 +240,7 @@ impl Outbox {
     pub(super) fn call_again(&mut self, index: usize, why: String, now: Nanos, effects: &mut Effects) {
         let item = &mut self.queue[index];
         if !item.is_done {
-            effects.activity.resent_recipients += u64::from(item.write_place - item.answer_place);
+            effects.counted.resent_recipients += u64::from(item.write_place - item.answer_place);
         }
         item.rewind();
         // Calls that fail together are one failure.

@@ -163,15 +163,18 @@ impl Queue {
         }
     }
 
-    /// The next items, of one batch, are written whole: they are moved together, which costs less than one by one.
+    /// The next items, of one batch, are written whole: they are moved together, which costs less than one by one. All of
+    /// them behind an empty queue cost no copy: the queues change places.
     pub(super) fn note_batch_written(&mut self, items: usize) {
         let class = self.next_class();
         let queued = &mut self.queued[class];
         queued.iter().take(items).for_each(|item| self.turns.written(item.bundle.group.is_part));
-        if items == queued.len() {
-            self.sent.append(queued);
-        } else {
+        if items < queued.len() {
             self.sent.extend(queued.drain(..items));
+        } else if self.sent.is_empty() {
+            std::mem::swap(&mut self.sent, queued);
+        } else {
+            self.sent.append(queued);
         }
     }
 

@@ -24,6 +24,7 @@ pub(super) struct Scheduling {
 
 impl Scheduling {
     /// An item has left the front.
+    #[inline]
     pub(super) fn popped(&mut self, is_part: bool, was_written: bool) {
         self.parts -= usize::from(is_part);
         // Calls are not counted: they have a bound of their own.
@@ -45,6 +46,7 @@ impl Scheduling {
 
 impl Outbox {
     /// Puts an item where its turn is.
+    #[inline]
     pub(super) fn enqueue(&mut self, item: Item, now: Nanos) {
         if item.bundle.group.is_part {
             self.queue.turns.parts += 1;

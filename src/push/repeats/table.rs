@@ -59,6 +59,7 @@ impl Table {
     }
 
     /// Sets a key's value.
+    #[inline]
     pub fn insert(&mut self, key: u64, value: Pair) {
         debug_assert!(key != 0);
         // A shard's bounds keep it from ever being so full; whoever passes them by finds a larger table, not a full one.

@@ -133,12 +133,11 @@ impl RouteAsks {
 
 impl Resolve {
     /// Whether the routes of all members are known well enough for the event at the front of its session; if not, they
-    /// are being asked for. `first_ask` is the first ask that was not sent before the event arrived. Held members do not count: their messages wait by themselves.
+    /// are being asked for. `first_ask` is the first ask that was not sent before the event arrived. Held members do not count: their
+    /// messages wait by themselves. It looks at each member, so where routes are tracked it is not asked about a session that
+    /// [is laid out](Self::is_laid_out).
     pub(in crate::push) fn has_routes(&mut self, at: SessionIx, first_ask: u32, cx: &Context) -> bool {
         let must_be_asked_since = (!self.is_tracking).then_some(first_ask);
-        if must_be_asked_since.is_none() && self.is_laid_out(at) {
-            return true;
-        }
         let session = &mut self.sessions[at];
         let members = session.members.take().expect("members come before routes");
         let held = std::mem::take(&mut session.held);
