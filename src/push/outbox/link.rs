@@ -164,7 +164,8 @@ impl Outbox {
     pub(super) fn jittered_backoff(&self, failures: u32) -> Duration {
         let mixed = (u64::from(self.peer.id_hash) ^ u64::from(self.stream.last_stream.0) << 32)
             .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        RECONNECT_BACKOFF.jittered(failures, mixed)
+        // The first failure is waited out for the second wait already.
+        RECONNECT_BACKOFF.jittered(failures.saturating_add(1), mixed)
     }
 
     /// What was written and not answered is written again on the next stream.

@@ -259,6 +259,6 @@ impl Outbox {
     pub(super) fn next_pause(&mut self, now: Nanos) -> Duration {
         let failures = self.health.failures_in_row.max(self.health.unrest.failures(now));
         self.health.failures_in_row = self.health.failures_in_row.saturating_add(1);
-        self.jittered_backoff(failures.saturating_add(1))
+        self.jittered_backoff(failures)
     }
 }
