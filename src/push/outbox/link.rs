@@ -164,8 +164,9 @@ impl Outbox {
     pub(super) fn jittered_backoff(&self, failures: u32) -> Duration {
         let mixed = (u64::from(self.peer.id_hash) ^ u64::from(self.stream.last_stream.0) << 32)
             .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let thousandths = 500 + (mixed >> 40) % 501;
         // The first failure is waited out for the second wait already.
-        RECONNECT_BACKOFF.jittered(failures.saturating_add(1), mixed)
+        RECONNECT_BACKOFF.after(failures.saturating_add(1)).mul_f64(thousandths as f64 / 1000.0)
     }
 
     /// What was written and not answered is written again on the next stream.
