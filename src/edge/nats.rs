@@ -12,6 +12,8 @@
 pub mod jetstream;
 mod keeper;
 mod link;
+#[doc(hidden)]
+pub mod protocol;
 mod reader;
 mod server;
 #[cfg(test)]
