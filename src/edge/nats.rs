@@ -9,6 +9,8 @@
 //! of which some block for ever; the *reader* moves messages into the lanes and does nothing else; and the client's
 //! own two.
 
+#[doc(hidden)]
+pub mod auth;
 pub mod jetstream;
 mod keeper;
 mod link;

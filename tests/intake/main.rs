@@ -8,6 +8,7 @@ mod goes_on_after_the_broker_was_away;
 mod names_itself_to_the_broker;
 mod order_is_the_brokers;
 mod partitions_reach_their_shard;
+mod proves_who_it_is;
 mod real_servers_are_understood;
 mod says_what_the_broker_refuses;
 mod stop_hands_in_all_that_was_received;
