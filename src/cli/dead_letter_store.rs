@@ -302,6 +302,9 @@ impl DeadLetterStore {
         };
         let headers = vec![(MSG_ID, replay.message_id)];
         let request = Request { subject: subject.clone(), headers, payload: &replay.payload };
+        if let Err(why) = request.check() {
+            return Ok(Err(format!("it cannot be published to {subject:?}: {why}")));
+        }
         if request.size() > wire.max_payload {
             return Ok(Err(format!("{} bytes are over the server's max_payload", request.size())));
         }

@@ -9,9 +9,13 @@
 //! of which some block for ever; the *reader* moves messages into the lanes and does nothing else; and the client's
 //! own two.
 
+#[doc(hidden)]
+pub mod auth;
 pub mod jetstream;
 mod keeper;
 mod link;
+#[doc(hidden)]
+pub mod protocol;
 mod reader;
 mod server;
 #[cfg(test)]

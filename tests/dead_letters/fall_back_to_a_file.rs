@@ -71,6 +71,30 @@ fn replay_needs_a_listener_and_is_done_once(world: &World, ids: &[String]) {
     assert_eq!(world.ids(&[]), [ids[0].clone(), ids[2].clone()]);
 }
 
+/// Who writes to the stream or the file of letters says where they came from: what would be another line of NATS is not sent.
+#[test]
+fn a_letter_that_cannot_be_published_costs_no_other() {
+    let world = World::start(NatsVersion::Installed, false, "core");
+    let mut writer = world.writer();
+    let hostile = |subject: &str| Origin { subject: subject.to_owned(), ..Origin::default() };
+    let letters = [
+        (letter("lookup_failed", event(1), None), hostile("x\r\nPUB forged 6\r\nforged")),
+        (letter("lookup_failed", event(2), None), hostile("two words")),
+        (letter("lookup_failed", event(3), None), origin(4)),
+    ];
+    assert_eq!(writer.write(&letters), [Ok(()), Ok(()), Ok(())]);
+    let client = world.client();
+    let [forged, engine] = ["*", TOPIC].map(|subject| client.subscribe(subject).expect("a subscription"));
+    client.flush().expect("the server knows it");
+    let ids = world.ids(&[]);
+    let replayed = world.dlq(&["replay"]);
+    let said = [&replayed.out[..], &replayed.err].concat();
+    assert!(replayed.code == 1 && said.contains("contains a blank or a line end"), "{replayed:?}");
+    assert_eq!(world.ids(&[]), ids[..2], "they stay, and the third is replayed");
+    client.flush().expect("all is here");
+    assert_eq!((forged.try_iter().count(), engine.try_iter().count()), (0, 1));
+}
+
 #[test]
 fn a_file_that_cannot_be_written_refuses_after_a_while_and_heals() {
     let world = World::start(NatsVersion::default(), false, "core");

@@ -8,6 +8,8 @@ mod memory_source_keeps_the_promises;
 mod names_itself_to_the_broker;
 mod order_is_the_brokers;
 mod partitions_reach_their_shard;
+mod proves_who_it_is;
+mod real_servers_are_understood;
 mod says_what_the_broker_refuses;
 mod stop_hands_in_all_that_was_received;
 mod stops_at_the_shards_bounds;

@@ -2,21 +2,24 @@
 //!
 //! Promises a deadline for each step, which the `nats` crate has not (its connect and its flush can wait for ever), and
 //! that whoever answers is matched by the request's own inbox. No thread, no reconnecting: a connection that fails is
-//! dropped by its owner. Refuses TLS, as the reader of events does, and to show a secret.
+//! dropped by its owner. Refuses TLS, as the reader of events does, and to show a secret. What bytes mean is
+//! [`protocol`]'s.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use crate::config::{NatsConfig, NatsServer};
+use crate::edge::nats::auth::Identity;
+use crate::edge::nats::protocol::{
+    self, Connect, Decoder, Fault, Frame, Headers, ProtocolError, ServerError, ServerInfo, Step, Unwritable,
+};
 
-use crate::config::{NatsAuth, NatsConfig, NatsServer};
-
-/// The longest line of the protocol: an INFO names all servers of a cluster.
-const LINE_BYTES_MAX: usize = 1 << 20;
-/// The largest message that is read: a stored event in base64, with room.
-const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Bytes that are read at once at the most.
+const READ_BYTES: usize = 16 * 1024;
+/// Nobody listens on the subject of a request.
+const NO_RESPONDERS: u16 = 503;
 
 /// Why the server did not do what was asked; in words, with the address and what to check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,19 +54,15 @@ pub struct Request<'a> {
 impl Request<'_> {
     /// How much of the server's `max_payload` it takes.
     pub fn size(&self) -> usize {
-        self.header_block().len() + self.payload.len()
+        protocol::header_bytes(&self.headers) + self.payload.len()
     }
 
-    fn header_block(&self) -> String {
-        if self.headers.is_empty() {
-            return String::new();
-        }
-        let mut block = "NATS/1.0\r\n".to_owned();
-        for (name, value) in &self.headers {
-            debug_assert!(!value.contains(['\r', '\n']));
-            block.extend([name, ": ", value.as_str(), "\r\n"]);
-        }
-        block + "\r\n"
+    /// Whether it can be written at all.
+    ///
+    /// # Errors
+    /// Why not; sent all the same it would be an error of the connection.
+    pub fn check(&self) -> Result<(), Unwritable> {
+        protocol::publish_with_headers(&mut Vec::new(), self.subject.as_bytes(), None, &self.headers, &[])
     }
 }
 
@@ -76,30 +75,24 @@ pub enum Answer {
     Message(Vec<u8>),
 }
 
-/// What the server says of itself.
-#[derive(Debug, Deserialize)]
-struct Info {
-    #[serde(default)]
-    max_payload: usize,
-    #[serde(default)]
-    headers: bool,
-    #[serde(default)]
-    tls_required: bool,
-}
-
 /// What the protocol brings.
-enum Frame {
-    Message { subject: String, no_responders: bool, payload: Vec<u8> },
+enum Got {
+    Info(ServerInfo),
+    Message { subject: Vec<u8>, answer: Answer },
+    Ping,
     Pong,
+    Ok,
 }
 
 /// One connection.
 pub struct Wire {
     stream: TcpStream,
+    decoder: Decoder,
     buffer: Vec<u8>,
     /// What of the buffer was read already.
     start: usize,
     server: String,
+    identity: Identity,
     inbox: String,
     asked: u64,
     timeout: Duration,
@@ -145,48 +138,38 @@ impl Wire {
         let random = RandomState::new().hash_one(Instant::now());
         let mut wire = Self {
             stream,
+            decoder: Decoder::default(),
             buffer: Vec::new(),
             start: 0,
             server: place.clone(),
+            identity: Identity::from(&nats.auth),
             inbox: format!("_INBOX.{random:016x}"),
             asked: 0,
             timeout: nats.timeout,
             is_doubtful: false,
             max_payload: 0,
         };
-        wire.introduce(nats)?;
+        wire.introduce(&nats.name)?;
         Ok(wire)
     }
 
-    fn introduce(&mut self, nats: &NatsConfig) -> Result<(), WireError> {
+    fn introduce(&mut self, name: &str) -> Result<(), WireError> {
         let deadline = Instant::now() + self.timeout;
-        let line = self.line(deadline)?;
-        let info = line.strip_prefix("INFO ").and_then(|json| serde_json::from_str::<Info>(json).ok());
-        let info = info.ok_or_else(|| self.away("the peer is not a NATS server"))?;
+        let Got::Info(info) = self.got(deadline)? else { return Err(self.not_nats()) };
         if info.tls_required || !info.headers {
             let why = if info.tls_required { "asks for TLS, which is not supported" } else { "takes no headers" };
             return Err(WireError::Refused(format!("NATS at {} {why}", self.server)));
         }
         self.max_payload = info.max_payload;
-        let mut hello = serde_json::json!({
-            "verbose": false, "pedantic": false, "headers": true, "no_responders": true, "protocol": 1,
-            "lang": "rust", "version": env!("CARGO_PKG_VERSION"), "name": format!("{} dead letters", nats.name),
-        });
-        match &nats.auth {
-            NatsAuth::None => {}
-            NatsAuth::Token(token) => hello["auth_token"] = token.reveal().into(),
-            NatsAuth::User { username, password } => {
-                hello["user"] = username.as_str().into();
-                hello["pass"] = password.reveal().into();
-            }
-        }
-        let lines = format!("CONNECT {hello}\r\nSUB {}.* 1\r\nPING\r\n", self.inbox);
-        self.write(lines.as_bytes(), deadline)?;
-        loop {
-            if let Frame::Pong = self.frame(deadline)? {
-                return Ok(());
-            }
-        }
+        let (proof, name) = (self.identity.prove(&info.nonce), format!("{name} dead letters"));
+        let mut lines = Vec::new();
+        protocol::connect(&mut lines, &Connect { login: proof.login(), ..Connect::new(&name) });
+        let written = protocol::subscribe(&mut lines, format!("{}.*", self.inbox).as_bytes(), None, 1);
+        written.map_err(|why| self.unwritable(&self.inbox, why))?;
+        lines.extend_from_slice(protocol::PING);
+        self.write(&lines, deadline)?;
+        while !matches!(self.got(deadline)?, Got::Pong) {}
+        Ok(())
     }
 
     /// Sends all and waits for their answers, in the order asked. None: it had no answer when the time was over.
@@ -195,18 +178,18 @@ impl Wire {
     /// When the connection is lost or the server refuses: what was done is not known then.
     pub fn call_all(&mut self, requests: &[Request<'_>]) -> Result<Vec<Option<Answer>>, WireError> {
         let deadline = Instant::now() + self.timeout;
-        let first = self.send(requests, "", deadline)?;
+        let first = self.send(requests, b"", deadline)?;
         let mut answers = vec![None; requests.len()];
         let mut missing = requests.len();
         while missing > 0 {
-            let frame = match self.frame(deadline) {
+            let got = match self.got(deadline) {
                 Err(WireError::Away(_)) if Instant::now() >= deadline => {
                     self.is_doubtful = true;
                     return Ok(answers);
                 }
                 other => other?,
             };
-            let Some((at, answer)) = self.matched(frame, first) else { continue };
+            let Some((at, answer)) = self.matched(got, first) else { continue };
             if answers.get(at).is_some_and(Option::is_none) {
                 answers[at] = Some(answer);
                 missing -= 1;
@@ -231,13 +214,13 @@ impl Wire {
     /// See [`call_all`](Self::call_all).
     pub fn publish(&mut self, request: Request<'_>) -> Result<bool, WireError> {
         let deadline = Instant::now() + self.timeout;
-        let first = self.send(&[request], "PING\r\n", deadline)?;
+        let first = self.send(&[request], protocol::PING, deadline)?;
         let mut is_heard = true;
         loop {
-            match self.frame(deadline)? {
+            match self.got(deadline)? {
                 // The server says that nobody listens while it works the message off, so before its PONG.
-                Frame::Pong => return Ok(is_heard),
-                frame => is_heard &= !matches!(self.matched(frame, first), Some((0, Answer::NobodyListens))),
+                Got::Pong => return Ok(is_heard),
+                got => is_heard &= !matches!(self.matched(got, first), Some((0, Answer::NobodyListens))),
             }
         }
     }
@@ -248,112 +231,86 @@ impl Wire {
     /// See [`call_all`](Self::call_all).
     pub fn ping(&mut self) -> Result<(), WireError> {
         let deadline = Instant::now() + self.timeout;
-        self.write(b"PING\r\n", deadline)?;
-        while !matches!(self.frame(deadline)?, Frame::Pong) {}
+        self.write(protocol::PING, deadline)?;
+        while !matches!(self.got(deadline)?, Got::Pong) {}
         Ok(())
     }
 
     /// Writes requests, each with an inbox of its own; gives the first one's number.
-    fn send(&mut self, requests: &[Request<'_>], after: &str, deadline: Instant) -> Result<u64, WireError> {
+    fn send(&mut self, requests: &[Request<'_>], after: &[u8], deadline: Instant) -> Result<u64, WireError> {
         let first = self.asked;
-        let mut bytes = Vec::new();
-        for request in requests {
-            let block = request.header_block();
-            let (head, all) = (block.len(), block.len() + request.payload.len());
-            let (subject, inbox, number) = (&request.subject, &self.inbox, self.asked);
-            let line = match head {
-                0 => format!("PUB {subject} {inbox}.{number} {all}\r\n"),
-                _ => format!("HPUB {subject} {inbox}.{number} {head} {all}\r\n"),
-            };
-            bytes.extend_from_slice(line.as_bytes());
-            bytes.extend_from_slice(block.as_bytes());
-            bytes.extend_from_slice(request.payload);
-            bytes.extend_from_slice(b"\r\n");
-            self.asked += 1;
+        let mut lines = Vec::new();
+        for (number, Request { subject, headers, payload }) in (first..).zip(requests) {
+            let inbox = format!("{}.{number}", self.inbox);
+            protocol::publish_with_headers(&mut lines, subject.as_bytes(), Some(inbox.as_bytes()), headers, payload)
+                .map_err(|why| self.unwritable(subject, why))?;
         }
-        bytes.extend_from_slice(after.as_bytes());
-        self.write(&bytes, deadline)?;
+        self.asked += requests.len() as u64;
+        lines.extend_from_slice(after);
+        self.write(&lines, deadline)?;
         Ok(first)
     }
 
-    /// Which of the requests from `first` on a frame answers.
-    fn matched(&self, frame: Frame, first: u64) -> Option<(usize, Answer)> {
-        let Frame::Message { subject, no_responders, payload } = frame else { return None };
-        let number: u64 = subject.strip_prefix(&self.inbox)?.strip_prefix('.')?.parse().ok()?;
-        let at = usize::try_from(number.checked_sub(first)?).ok()?;
-        Some((at, if no_responders { Answer::NobodyListens } else { Answer::Message(payload) }))
+    /// Which of the requests from `first` on it answers.
+    fn matched(&self, got: Got, first: u64) -> Option<(usize, Answer)> {
+        let Got::Message { subject, answer } = got else { return None };
+        let number = subject.strip_prefix(self.inbox.as_bytes())?.strip_prefix(b".")?;
+        let number: u64 = std::str::from_utf8(number).ok()?.parse().ok()?;
+        Some((usize::try_from(number.checked_sub(first)?).ok()?, answer))
     }
 
-    /// The next message or PONG; what lies between is seen to.
-    fn frame(&mut self, deadline: Instant) -> Result<Frame, WireError> {
+    /// The next frame. PINGs are answered; what the server complains of is an error.
+    fn got(&mut self, deadline: Instant) -> Result<Got, WireError> {
         loop {
-            let line = self.line(deadline)?;
-            let (verb, rest) = line.split_once(' ').unwrap_or((&line, ""));
-            match verb {
-                "PING" => self.write(b"PONG\r\n", deadline)?,
-                "PONG" => return Ok(Frame::Pong),
-                "+OK" | "INFO" => {}
-                "-ERR" => {
-                    let check = "check nats.username, nats.password or nats.token, and the user's permissions";
-                    return Err(WireError::Refused(format!("NATS at {} says {rest}; {check}", self.server)));
+            let step = self.decoder.next(&self.buffer[self.start..]);
+            let (frame, used) = match step.map_err(|error| self.broken(&error))? {
+                Step::Frame(frame, used) => (frame, used),
+                Step::More { at_least } => {
+                    self.fill(at_least, deadline)?;
+                    continue;
                 }
-                "MSG" | "HMSG" => return self.message(verb == "HMSG", rest, deadline),
-                _ => return Err(self.away("the peer does not speak the NATS protocol")),
+            };
+            let got = match frame {
+                Frame::Info(json) => ServerInfo::parse(json).map(Got::Info).map_err(|_| self.not_nats())?,
+                Frame::Error(words) => {
+                    let said = self.identity.mask(&ServerError::parse(words).words);
+                    let check = "check nats.username, nats.password or nats.token, and the user's permissions";
+                    return Err(WireError::Refused(format!("NATS at {} says '{said}'; {check}", self.server)));
+                }
+                Frame::Message(message) => {
+                    let status = Headers::of(message.headers.unwrap_or_default()).status;
+                    let is_heard = status.is_none_or(|status| status.code != NO_RESPONDERS);
+                    let answer =
+                        if is_heard { Answer::Message(message.payload.to_vec()) } else { Answer::NobodyListens };
+                    Got::Message { subject: message.subject.to_vec(), answer }
+                }
+                Frame::Ping => Got::Ping,
+                Frame::Pong => Got::Pong,
+                Frame::Ok => Got::Ok,
+            };
+            self.start += used;
+            match got {
+                Got::Ping => self.write(protocol::PONG, deadline)?,
+                got => return Ok(got),
             }
         }
     }
 
-    fn message(&mut self, has_headers: bool, rest: &str, deadline: Instant) -> Result<Frame, WireError> {
-        let words: Vec<&str> = rest.split_ascii_whitespace().collect();
-        let number = |back: usize| words.len().checked_sub(back).and_then(|at| words[at].parse::<usize>().ok());
-        let (head, all) = (if has_headers { number(2) } else { Some(0) }, number(1));
-        let (Some(subject), Some(head), Some(all)) = (words.first(), head, all) else {
-            return Err(self.away("the peer does not speak the NATS protocol"));
-        };
-        if head > all || all > MESSAGE_BYTES_MAX {
-            return Err(self.away(&format!("a message of {all} bytes is not read")));
-        }
-        let subject = (*subject).to_owned();
-        while self.buffer.len() - self.start < all + 2 {
-            self.fill(deadline)?;
-        }
-        let bytes = &self.buffer[self.start..self.start + all];
-        let no_responders = bytes[..head].starts_with(b"NATS/1.0 503");
-        let payload = bytes[head..].to_vec();
-        self.start += all + 2;
-        Ok(Frame::Message { subject, no_responders, payload })
-    }
-
-    fn line(&mut self, deadline: Instant) -> Result<String, WireError> {
-        loop {
-            let unread = &self.buffer[self.start..];
-            if let Some(end) = memchr::memchr(b'\n', unread) {
-                let line = String::from_utf8_lossy(&unread[..end]).trim_end().to_owned();
-                self.start += end + 1;
-                return Ok(line);
-            }
-            if unread.len() > LINE_BYTES_MAX {
-                return Err(self.away("the peer does not speak the NATS protocol"));
-            }
-            self.fill(deadline)?;
-        }
-    }
-
-    fn fill(&mut self, deadline: Instant) -> Result<(), WireError> {
+    /// Reads until the buffer's unread part has so many bytes.
+    fn fill(&mut self, at_least: usize, deadline: Instant) -> Result<(), WireError> {
         self.buffer.drain(..std::mem::take(&mut self.start));
-        let mut chunk = [0; 16 * 1024];
-        let left = self.left(deadline)?;
-        let read = self.stream.set_read_timeout(Some(left)).and_then(|()| self.stream.read(&mut chunk));
-        match read {
-            Ok(0) => Err(self.away("the server ended the connection")),
-            Ok(count) => {
-                self.buffer.extend_from_slice(&chunk[..count]);
-                Ok(())
+        let mut piece = [0; READ_BYTES];
+        while self.buffer.len() < at_least {
+            let left = self.left(deadline)?;
+            match self.stream.set_read_timeout(Some(left)).and_then(|()| self.stream.read(&mut piece)) {
+                Ok(0) => return Err(self.away("the server ended the connection")),
+                Ok(count) => self.buffer.extend_from_slice(&piece[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_timeout(&error) => return Err(self.silent()),
+                Err(error) => return Err(self.away(&error.to_string())),
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            Err(error) if is_timeout(&error) => Err(self.silent()),
-            Err(error) => Err(self.away(&error.to_string())),
         }
+        Ok(())
     }
 
     fn write(&mut self, mut bytes: &[u8], deadline: Instant) -> Result<(), WireError> {
@@ -375,6 +332,23 @@ impl Wire {
         if left.is_zero() { Err(self.silent()) } else { Ok(left) }
     }
 
+    fn broken(&self, error: &ProtocolError) -> WireError {
+        // Before the server said what it is, it is the address that is wrong.
+        if self.max_payload == 0 && error.fault == Fault::UnknownOperation {
+            self.not_nats()
+        } else {
+            self.away(&error.to_string())
+        }
+    }
+
+    fn not_nats(&self) -> WireError {
+        self.away("the peer is not a NATS server")
+    }
+
+    fn unwritable(&self, subject: &str, why: Unwritable) -> WireError {
+        WireError::Refused(format!("NATS at {}: a message for {subject:?} is not sent: {why}", self.server))
+    }
+
     fn silent(&self) -> WireError {
         self.away(&format!("no answer within {:?}", self.timeout))
     }
@@ -387,3 +361,7 @@ impl Wire {
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;

@@ -1,0 +1,156 @@
+//! A message's block of headers: `NATS/1.0`, a status or none, and fields.
+//!
+//! Promises that a block which does not parse is a message without headers: whoever publishes writes them, and an event must not
+//! be lost for it.
+
+use memchr::memchr;
+
+const VERSION: &[u8] = b"NATS/1.0";
+
+/// What a server says with a message of its own, as in `503` (nobody listens) and `409 Consumer Deleted`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status<'a> {
+    /// Three digits.
+    pub code: u16,
+    /// The words after it; may be empty.
+    pub description: &'a str,
+}
+
+/// The headers of a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Headers<'a> {
+    /// The status, when there is one.
+    pub status: Option<Status<'a>>,
+    /// The lines of the fields, each with its end.
+    fields: &'a [u8],
+}
+
+impl<'a> Headers<'a> {
+    /// Reads a whole block; all of it or nothing.
+    pub fn of(block: &'a [u8]) -> Self {
+        Self::read(block).unwrap_or_default()
+    }
+
+    fn read(block: &'a [u8]) -> Option<Self> {
+        let (first, rest) = line(block)?;
+        let status = match first.strip_prefix(VERSION)? {
+            b"" => None,
+            after => Self::status(after)?,
+        };
+        let fields = rest.strip_suffix(b"\r\n")?;
+        let mut unread = fields;
+        while !unread.is_empty() {
+            let (field, after) = line(unread)?;
+            name_and_value(field)?;
+            unread = after;
+        }
+        Some(Self { status, fields })
+    }
+
+    /// What follows the version; `Some(None)`: blanks only.
+    fn status(after: &'a [u8]) -> Option<Option<Status<'a>>> {
+        if !after.starts_with(b" ") {
+            return None;
+        }
+        let words = std::str::from_utf8(after.trim_ascii()).ok()?;
+        if words.is_empty() {
+            return Some(None);
+        }
+        let (code, description) = words.split_once(' ').unwrap_or((words, ""));
+        let is_code = code.len() == 3 && code.bytes().all(|digit| digit.is_ascii_digit());
+        let code = is_code.then(|| code.parse().ok()).flatten()?;
+        Some(Some(Status { code, description: description.trim() }))
+    }
+
+    /// The first value of this name, however it is written.
+    pub fn get(&self, name: &str) -> Option<&'a [u8]> {
+        self.iter().find(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+    }
+
+    /// All names and values in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        let mut unread = self.fields;
+        std::iter::from_fn(move || {
+            let (field, after) = line(unread)?;
+            unread = after;
+            name_and_value(field)
+        })
+    }
+}
+
+/// The first line without its end, and what follows.
+fn line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let newline = memchr(b'\n', bytes)?;
+    Some((bytes[..newline].strip_suffix(b"\r")?, &bytes[newline + 1..]))
+}
+
+fn name_and_value(field: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = memchr(b':', field)?;
+    let name = &field[..colon];
+    let is_name = !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
+    is_name.then(|| (name, field[colon + 1..].trim_ascii()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(code: u16, description: &str) -> Option<Status<'_>> {
+        Some(Status { code, description })
+    }
+
+    #[test]
+    fn a_status_is_three_digits_and_words() {
+        for (block, want) in [
+            ("NATS/1.0 503\r\n\r\n", status(503, "")),
+            ("NATS/1.0 404 No Messages\r\n\r\n", status(404, "No Messages")),
+            ("NATS/1.0 409  Consumer Deleted \r\n\r\n", status(409, "Consumer Deleted")),
+            ("NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Stream: 7\r\n\r\n", status(100, "Idle Heartbeat")),
+            ("NATS/1.0\r\nA: b\r\n\r\n", None),
+            ("NATS/1.0 \r\nA: b\r\n\r\n", None),
+        ] {
+            let headers = Headers::of(block.as_bytes());
+            assert_eq!(headers.status, want, "{block:?}");
+            assert_eq!(headers.iter().count(), usize::from(block.contains(':')), "{block:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_found_however_it_is_written() {
+        let headers =
+            Headers::of(b"NATS/1.0\r\nNats-Msg-Id: one\r\nB:\r\nnats-msg-id:  two \r\nC: a:b\xff\r\nB: late\r\n\r\n");
+        assert_eq!(headers.get("NATS-MSG-ID"), Some(&b"one"[..]));
+        assert_eq!(headers.get("b"), Some(&b""[..]));
+        assert_eq!(headers.get("c"), Some(&b"a:b\xff"[..]));
+        assert_eq!(headers.get("d"), None);
+        let all: Vec<_> = headers.iter().map(|(name, value)| [name, value].join(&b'=')).collect();
+        assert_eq!(all.join(&b' '), b"Nats-Msg-Id=one B= nats-msg-id=two C=a:b\xff B=late");
+    }
+
+    #[test]
+    fn a_block_that_does_not_parse_says_nothing() {
+        for block in [
+            "",
+            "\r\n",
+            "\r\n\r\n",
+            "NATS/1.0",
+            "NATS/1.0\r\n",
+            "NATS/1.0\n\n",
+            "NATS/2.0 503\r\n\r\n",
+            "NATS/1.0503\r\n\r\n",
+            "NATS/1.0 50\r\n\r\n",
+            "NATS/1.0 +50\r\n\r\n",
+            "NATS/1.0 5033\r\n\r\n",
+            "NATS/1.0 503\r\nno colon\r\n\r\n",
+            "NATS/1.0\r\n: value\r\n\r\n",
+            "NATS/1.0\r\nA b: value\r\n\r\n",
+            "NATS/1.0\r\nA: value\r\n more\r\n\r\n",
+            "NATS/1.0 503\r\nA: b\r\n",
+            "NATS/1.0 503\r\nA: b\r\n\r\nrest",
+        ] {
+            assert_eq!(Headers::of(block.as_bytes()), Headers::default(), "{block:?}");
+        }
+        assert_eq!(Headers::of(b"NATS/1.0 503 \xff\r\n\r\n"), Headers::default());
+        assert_eq!(Headers::default().iter().count(), 0);
+    }
+}
