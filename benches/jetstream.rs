@@ -6,16 +6,14 @@
 #![expect(clippy::disallowed_methods, reason = "the bench polls a real server")]
 #![allow(deprecated)]
 
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::servers::{Nats, NatsOptions};
 use task_engine::config::{Config, ConsumerConfig, ConsumerMode, HostPort, NatsConfig, NatsServer};
 use task_engine::edge::nats::jetstream::setup::{MAX_AGE, SetupPlan, setup};
-use task_engine::engine::adapters::{nats_source_of, source_of};
-use task_engine::ports::intake::Intake;
 use task_engine::ports::{Disposition, Settled};
+use testkit::taking::Taking;
 
 const ROUNDS: usize = 3;
 /// Events of one pull of the bare loop, two of which overlap.
@@ -38,9 +36,8 @@ fn settings(server: &Nats, durable: String) -> Config {
 }
 
 fn set_up(settings: &Config) {
-    let source = nats_source_of(settings).expect("no TLS");
     let plan = SetupPlan { max_age: MAX_AGE, replicas: 1, dry_run: false, change: false };
-    setup(source, plan, &mut drop).expect("setup");
+    setup(&settings.nats, &settings.consumer, plan, &mut drop).expect("setup");
 }
 
 /// An event of 128 bytes of content: fields 1, 3 and 6.
@@ -89,28 +86,25 @@ fn bare(client: &nats::Connection, durable: &str, events: usize) -> Duration {
 /// The source, its one lane emptied and settled as a shard does: what is there, in turns.
 fn ours(client: &nats::Connection, settings: &Config, events: usize) -> Duration {
     let durable = &settings.consumer.durable;
-    let (intake, lanes) = Intake::new(vec![Arc::default()], 1, Arc::default());
-    let source = source_of(settings).expect("no TLS");
     let started = Instant::now();
-    let source = source.start(intake).expect("threads");
+    let taking = Taking::start(settings, 1, 1);
     let (mut done, mut settled) = (0, Vec::new());
     while done < events {
         while settled.len() < 512
-            && let Some((_, tag)) = lanes[0].try_take()
+            && let Some((_, tag)) = taking.lanes[0].try_take()
         {
             settled.push(Settled { tag, how: Disposition::Ack });
         }
         if settled.is_empty() {
             thread::sleep(Duration::from_micros(100));
         }
-        source.settle(&settled);
+        taking.source.settle(&settled);
         done += settled.len();
         settled.clear();
     }
     wait_acked(client, durable, events as u64);
     let took = started.elapsed();
-    source.stop();
-    source.finish();
+    taking.stop();
     took
 }
 

@@ -185,16 +185,13 @@ pub fn setup(
             return Ok(exit::CONFIG);
         }
     };
-    let source = match adapters::nats_source_of(&config) {
-        Ok(source) => source,
-        Err(what) => {
-            writeln!(err, "{what}")?;
-            return Ok(exit::CONFIG);
-        }
-    };
+    if let Err(what) = adapters::check_nats(&config) {
+        writeln!(err, "{what}")?;
+        return Ok(exit::CONFIG);
+    }
     let plan = SetupPlan { max_age: args.max_age, replicas: args.replicas, change: args.change, dry_run: args.dry_run };
     let mut written = Ok(());
-    let result = setup::setup(source, plan, &mut |line| {
+    let result = setup::setup(&config.nats, &config.consumer, plan, &mut |line| {
         if written.is_ok() {
             written = writeln!(out, "{line}");
         }

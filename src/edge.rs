@@ -1,6 +1,7 @@
 //! The only place that opens sockets to servers and gateways: one adapter per protocol, each behind a trait of
 //! [`ports`](crate::ports).
 
+mod alarm;
 pub mod dead_letters;
 pub mod etcd;
 pub mod gateway;

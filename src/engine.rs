@@ -27,8 +27,9 @@ use crate::config::{Config, InboxStore, RouteCache};
 use crate::edge::resolve::Resolver;
 use crate::engine::control::Control;
 use crate::engine::gate::{GateThread, Need, Store};
+use crate::engine::shards::Workers;
 use crate::engine::supervisor::OnFailure;
-use crate::model::limits::{INBOX_FACTS, INBOX_THREADS, MEMBER_THREADS};
+use crate::model::limits::INBOX_FACTS;
 use crate::ports::intake::{Intake, ReaderCounts};
 use crate::ports::mailbox::{FactSender, Wake, mailbox};
 use crate::ports::registry::{Directory, RegistrySink};
@@ -37,8 +38,6 @@ use crate::shard::pump::Shared;
 use crate::shard::stop::StopState;
 use crate::shard::uring_check;
 pub use crate::shard::uring_check::UringError;
-use crate::shard::workers::members::MemberThreads;
-use crate::shard::workers::writers::{DeadLetterThread, InboxThreads};
 use crate::telemetry::logging;
 use crate::telemetry::metrics::{Meter, table};
 use crate::telemetry::watchdog::{Heartbeats, Watchdog};
@@ -153,7 +152,7 @@ impl EngineBuilder {
         let resolver = Resolver::start().map_err(|error| StartError::Machine("the resolver thread", error))?;
         let source = match self.source {
             Some(source) => source,
-            None => adapters::source_of(&config).map_err(StartError::Config)?,
+            None => adapters::source_of(&config, &resolver).map_err(StartError::Config)?,
         };
         // Own ones need not say how they are.
         let says_health = (self.routes.is_none(), self.registry.is_none());
@@ -171,36 +170,30 @@ impl EngineBuilder {
         let (senders, mailboxes): (Vec<FactSender>, Vec<_>) =
             wakes.iter().map(|wake| mailbox(INBOX_FACTS, wake.clone())).unzip();
         let (intake, lanes) = Intake::new(wakes.clone(), config.consumer.partitions, Arc::new(ReaderCounts::default()));
+        let readers = source.shard_readers().map(|readers| (readers, intake.clone()));
         // Before any page can say otherwise.
         intake.shut("no store has answered yet".to_owned());
         let (sink, directory) = RegistrySink::new(senders.clone());
-        let lookups = MemberThreads::start(members.clone(), MEMBER_THREADS)
-            .map_err(|error| StartError::Machine("the member lookup threads", error))?;
-        let inbox = inbox.map(|inbox| InboxThreads::start(inbox, INBOX_THREADS)).transpose();
-        let inbox = inbox.map_err(|error| StartError::Machine("the inbox threads", error))?;
-        let letters = DeadLetterThread::start(dead_letters)
-            .map_err(|error| StartError::Machine("the dead-letter thread", error))?;
+        let workers = Workers::start(members.clone(), inbox, dead_letters)?;
         let shared = Arc::new(shared_of(shards, heartbeats.clone()));
         let stopping = Arc::new(AtomicBool::new(false));
-        let health = health_checks(&intake, &lookups, inbox.as_ref(), &letters, &sink, &shared);
-        let stores = needed_stores(&lookups, inbox.as_ref(), &health, &shared, says_health);
+        let health = health_checks(&intake, &workers, &sink, &shared);
+        let stores = needed_stores(&workers, &health, &shared, says_health);
         let facts = senders.clone();
         numbers::register_intake(&meter, &intake);
         numbers::register_gateways(&meter, &sink, &directory);
-        numbers::register_members(&meter, members, &lookups);
-        numbers::register_writes(&meter, inbox.as_ref(), &letters);
+        numbers::register_members(&meter, members, &workers.lookups);
+        numbers::register_writes(&meter, workers.inbox.as_ref(), &workers.letters);
         meter.register(&table::LOG_LINES_DROPPED, &[], logging::dropped_lines);
         let state =
             AdminState { meter: meter.clone(), heartbeats: heartbeats.clone(), health, stopping: stopping.clone() };
         let control = Control::start(listener, state, registry, sink)
             .map_err(|error| StartError::Machine("the control thread", error))?;
-        let parts =
-            shards::Parts { publishers, wakes, senders, mailboxes, lanes, lookups, inbox, letters, routes, resolver };
+        let parts = shards::Parts { publishers, wakes, senders, mailboxes, lanes, workers, routes, resolver, readers };
         let threads = shards::start(&config, shared.clone(), parts, self.on_failure)?;
         let watchdog =
             Watchdog::start(heartbeats, || {}).map_err(|error| StartError::Machine("the watchdog thread", error))?;
-        let running = source.start(intake.clone()).map_err(|error| StartError::Machine("the reader threads", error))?;
-        let _ = shared.source.set(running);
+        start_source(source, &intake, &shared)?;
         let gate = GateThread::start(stores, config.consumer.ack_wait, intake.clone(), facts, shared.clone())
             .map_err(|error| StartError::Machine("the gate thread", error))?;
         Ok(Engine {
@@ -219,6 +212,12 @@ impl EngineBuilder {
     }
 }
 
+fn start_source(source: Box<dyn Source>, intake: &Intake, shared: &Shared) -> Result<(), StartError> {
+    let running = source.start(intake.clone()).map_err(|error| StartError::Machine("the reader threads", error))?;
+    let _ = shared.source.set(running);
+    Ok(())
+}
+
 /// What all shards share, before any of them runs.
 fn shared_of(shards: u16, heartbeats: Arc<Heartbeats>) -> Shared {
     Shared {
@@ -235,14 +234,12 @@ fn shared_of(shards: u16, heartbeats: Arc<Heartbeats>) -> Shared {
 
 fn health_checks(
     intake: &Intake,
-    lookups: &MemberThreads,
-    inbox: Option<&InboxThreads>,
-    letters: &DeadLetterThread,
+    workers: &Workers,
     sink: &RegistrySink,
     shared: &Arc<Shared>,
 ) -> Vec<(&'static str, HealthCheck)> {
-    let (intake, lookups, sink, shared) = (intake.clone(), lookups.clone(), sink.clone(), shared.clone());
-    let (inbox, letters) = (inbox.cloned(), letters.clone());
+    let (intake, sink, shared) = (intake.clone(), sink.clone(), shared.clone());
+    let Workers { lookups, inbox, letters } = workers.clone();
     // One server for both: the first that has something to say.
     let mysql = move || match (lookups.health(), &inbox) {
         (Health::Ready, Some(inbox)) => inbox.health(),
@@ -263,16 +260,15 @@ fn health_checks(
 
 /// The stores without which no event can end as it should.
 fn needed_stores(
-    lookups: &MemberThreads,
-    inbox: Option<&InboxThreads>,
+    workers: &Workers,
     health: &[(&'static str, HealthCheck)],
     shared: &Arc<Shared>,
     (routes_say, registry_says): (bool, bool),
 ) -> Vec<Store> {
     let of = |name: &str| health.iter().find(|(of, _)| *of == name).map(|(_, health)| health.clone());
-    let lookups = lookups.clone();
+    let Workers { lookups, inbox, .. } = workers.clone();
     let members: HealthCheck = Arc::new(move || lookups.health());
-    let rows = inbox.cloned().map(|inbox| Arc::new(move || inbox.health()) as HealthCheck);
+    let rows = inbox.map(|inbox| Arc::new(move || inbox.health()) as HealthCheck);
     let routes = (0..shared.routes_health.len()).filter(|_| routes_say).map(|shard| {
         let shared = shared.clone();
         Some(Arc::new(move || shared.routes_health_of(shard, gate::MOMENT)) as HealthCheck)

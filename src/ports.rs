@@ -11,10 +11,11 @@ pub mod route_queue;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 pub use crate::model::delivery::{DeadLetter, DeliveryTag, Disposition, InboxRows, LookupError, Origin, Settled};
 pub use crate::model::gateway::{Endpoint, GatewayRecord, Protocol, Protocols};
-use crate::model::ids::SessionId;
+use crate::model::ids::{SessionId, ShardId};
 use crate::model::names::NameList;
 pub use crate::ports::intake::{Intake, Offer};
 pub use crate::ports::registry::RegistrySink;
@@ -27,6 +28,10 @@ pub type ControlFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Where events come from.
 pub trait Source: Send + 'static {
+    /// Its readers that run on shards, if it has any; asked for before it is started.
+    fn shard_readers(&self) -> Option<Arc<dyn ShardReaders>> {
+        None
+    }
     /// Starts the reader threads; each hands its events to a clone of `intake` in the order it got them. Must not
     /// block: a broker that is away is the readers' business (say so with [`Intake::report`] and keep trying).
     ///
@@ -35,14 +40,23 @@ pub trait Source: Send + 'static {
     fn start(self: Box<Self>, intake: Intake) -> std::io::Result<Box<dyn RunningSource>>;
 }
 
+/// Readers that run on the shards themselves, each on its shard's own ring.
+pub trait ShardReaders: Send + Sync + 'static {
+    /// Runs on each shard for as long as the shard does, and after that until the source is closed: the last settlements
+    /// leave when all shards have ended. Hands events to a clone of `intake`, and never waits for room in a lane: the shard
+    /// that would make it is this one.
+    fn serve(&self, shard: ShardId, intake: Intake) -> LocalFuture<()>;
+}
+
 /// The readers of a started source.
 pub trait RunningSource: Send + Sync + 'static {
     /// These events have their ends; called from the shards, must not block.
     fn settle(&self, settled: &[Settled]);
-    /// Where an event that is not settled came from; called from the shards, must not block.
-    fn origin(&self, tag: DeliveryTag) -> Origin {
+    /// Tells where an event that is not settled came from, now or soon; called from the shards, must not block. `then` must
+    /// be called: an event waits for it.
+    fn with_origin(&self, tag: DeliveryTag, then: Box<dyn FnOnce(Origin) + Send>) {
         let _ = tag;
-        Origin::default()
+        then(Origin::default());
     }
     /// Whether what is given back now is delivered again, and not to this process: nothing is read any more since the
     /// intake was [shut](Intake::shut), and the broker keeps what is unsettled. Until it is so, the engine keeps what it has.

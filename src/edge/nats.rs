@@ -1,244 +1,281 @@
-//! Events from NATS, core or JetStream ([`jetstream`]): one connection and one ordered reader for the process, or one of each a shard.
+//! Events from NATS, core or JetStream ([`jetstream`]): each shard that owns partitions reads them over a connection of its
+//! own, on its own ring; without partitions one shard reads for all.
 //!
 //! Promises that what one connection delivers is handed in in that order; that a server that is away, hangs or refuses
 //! is named with its address and what to check, and is tried for as long as it takes; that a half-open link is noticed
-//! and replaced; that what the client drops is counted to the message; and that a clean stop hands in all that the
-//! server had sent. Refuses to show a secret: not in a log, an error, or Debug.
+//! and replaced; and that a clean stop hands in all that the server had sent. Refuses to show a secret: not in a log, an
+//! error, or Debug.
 //!
-//! Threads of a connection: the *keeper* builds it, watches it and replaces it; the *link* makes the client's calls,
-//! of which some block for ever; the *reader* moves messages into the lanes and does nothing else; and the client's
-//! own two.
+//! A [`Reader`] keeps the connection ([`connection`], opened by [`opening`] at one of the [`servers`]); its [`feed`] is what
+//! it does over it: [`core_nats`] or [`jetstream`]. [`protocol`] is the wire; [`control`] what other threads tell a reader.
 
 #[doc(hidden)]
 pub mod auth;
+mod connection;
+mod control;
+mod core_nats;
+mod feed;
 pub mod jetstream;
-mod keeper;
-mod link;
+mod opening;
 #[doc(hidden)]
 pub mod protocol;
 mod reader;
 mod server;
+mod servers;
 #[cfg(test)]
 mod tests;
-mod watch;
 
+use std::fmt;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
-
-use self::jetstream::{Desk, ReaderPlan};
-use self::keeper::Keeper;
+use self::control::{Control, Mail, Phase};
+use self::core_nats::{CoreFeed, CorePlan};
+use self::jetstream::{JetFeed, ReaderPlan};
+use self::reader::Reader;
 use crate::config::{Assignment, ConsumerConfig, ConsumerMode, NatsConfig};
+use crate::edge::resolve::Resolver;
 use crate::model::ids::ShardId;
-use crate::ports::{DeliveryTag, Intake, Origin, RunningSource, Settled, Source};
+use crate::ports::{DeliveryTag, Intake, LocalFuture, Origin, RunningSource, Settled, ShardReaders, Source};
+use crate::telemetry::log_limiter::LogLimiter;
 
 /// How long a stop may take until what was received is handed in; then the rest is let go, and counted.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the readers get after that to notice.
 const STOP_GRACE: Duration = Duration::from_secs(1);
-
 /// How long the last acks may take to leave.
 const FINISH_DEADLINE: Duration = Duration::from_secs(2);
+/// Things that a reader of core NATS may be told before it looks: nothing but questions where an event came from.
+const CORE_MAIL: usize = 16;
 
 /// Reads events from NATS, core or JetStream.
-#[derive(Debug)]
 pub struct NatsSource {
     shared: Arc<Shared>,
 }
 
 /// What all threads of the source share.
-#[derive(Debug)]
 struct Shared {
-    nats: NatsConfig,
+    nats: Arc<NatsConfig>,
     consumer: ConsumerConfig,
-    stopping: AtomicBool,
+    resolver: Resolver,
+    /// One for each reader, once it is known how many shards there are.
+    readers: OnceLock<Vec<Start>>,
+}
+
+/// One reader to be started on its shard.
+struct Start {
+    plan: Plan,
+    control: Arc<Control>,
+}
+
+#[derive(Clone, Debug)]
+enum Plan {
+    Core(CorePlan),
+    JetStream(ReaderPlan),
+}
+
+impl Plan {
+    fn reader(&self) -> u16 {
+        match self {
+            Self::Core(plan) => plan.reader,
+            Self::JetStream(plan) => plan.reader,
+        }
+    }
+
+    /// What it may be told before it looks: as many settlements as can be out, and as many again, as pulls that were thought
+    /// dead may still deliver.
+    fn mail(&self) -> usize {
+        match self {
+            Self::Core(_) => CORE_MAIL,
+            Self::JetStream(plan) => plan.events_out_max() * 2 + CORE_MAIL,
+        }
+    }
+}
+
+impl fmt::Debug for NatsSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shared { nats, consumer, .. } = &*self.shared;
+        f.debug_struct("NatsSource").field("nats", nats).field("consumer", consumer).finish_non_exhaustive()
+    }
 }
 
 impl NatsSource {
     /// A source that has not connected yet: where it reads, and which events.
-    pub fn new(nats: NatsConfig, consumer: ConsumerConfig) -> Self {
-        Self { shared: Arc::new(Shared { nats, consumer, stopping: AtomicBool::new(false) }) }
+    pub fn new(nats: NatsConfig, consumer: ConsumerConfig, resolver: Resolver) -> Self {
+        let nats = Arc::new(nats);
+        Self { shared: Arc::new(Shared { nats, consumer, resolver, readers: OnceLock::new() }) }
     }
 }
 
 impl Shared {
-    fn subjects(&self, shard: ShardId, intake: &Intake) -> Vec<String> {
-        (u32::from(shard.0)..intake.partitions())
-            .step_by(usize::from(intake.shards()))
-            .map(|partition| format!("{}.{partition}", self.consumer.topic))
-            .collect()
-    }
-}
-
-/// One reader to be started.
-struct Start {
-    number: u16,
-    own: Option<ShardId>,
-    subjects: Vec<String>,
-    desk: Option<Arc<Desk>>,
-}
-
-impl Shared {
-    fn readers(&self, intake: &Intake) -> Vec<Start> {
+    fn plans(&self, intake: &Intake) -> Vec<Plan> {
         let consumer = &self.consumer;
-        if consumer.mode == ConsumerMode::JetStream {
-            let plans = ReaderPlan::all(consumer, intake.shards(), intake.partitions());
-            let start = |plan: ReaderPlan| Start {
-                number: plan.reader,
-                own: plan.own,
-                subjects: Vec::new(),
-                desk: Some(Arc::new(Desk::new(plan))),
-            };
-            return plans.into_iter().map(start).collect();
-        }
-        match consumer.assignment {
-            Assignment::Queue => {
-                vec![Start { number: 0, own: None, subjects: vec![consumer.topic.clone()], desk: None }]
+        let (shards, partitions) = (intake.shards(), intake.partitions());
+        let core = |reader, own, subjects| {
+            Plan::Core(CorePlan { reader, own, subjects, queue_group: consumer.queue_group.clone() })
+        };
+        match (consumer.mode, consumer.assignment) {
+            (ConsumerMode::JetStream, _) => {
+                ReaderPlan::all(consumer, shards, partitions).into_iter().map(Plan::JetStream).collect()
             }
-            Assignment::Partitioned => (0..intake.shards())
-                .map(|shard| (shard, self.subjects(ShardId(shard), intake)))
-                .filter(|(_, subjects)| !subjects.is_empty())
-                .map(|(number, subjects)| Start { number, own: Some(ShardId(number)), subjects, desk: None })
-                .collect(),
+            (ConsumerMode::Core, Assignment::Queue) => vec![core(0, None, vec![consumer.topic.clone()])],
+            (ConsumerMode::Core, Assignment::Partitioned) => {
+                let of = |partition| format!("{}.{partition}", consumer.topic);
+                let subjects =
+                    |shard: u16| (u32::from(shard)..partitions).step_by(usize::from(shards)).map(of).collect();
+                let all = (0..shards).map(|shard| (shard, subjects(shard)));
+                all.filter(|(_, subjects): &(u16, Vec<String>)| !subjects.is_empty())
+                    .map(|(shard, subjects)| core(shard, Some(ShardId(shard)), subjects))
+                    .collect()
+            }
+        }
+    }
+
+    /// All readers; the place of each is its number and the shard that it runs on.
+    fn readers(&self, intake: &Intake) -> &[Start] {
+        self.readers.get_or_init(|| {
+            let start = |plan: Plan| Start { control: Arc::new(Control::new(plan.mail())), plan };
+            self.plans(intake).into_iter().map(start).collect()
+        })
+    }
+
+    fn go(&self, phase: Phase) {
+        self.readers.get().into_iter().flatten().for_each(|start| start.control.go(phase));
+    }
+}
+
+impl ShardReaders for Shared {
+    fn serve(&self, shard: ShardId, intake: Intake) -> LocalFuture<()> {
+        let Some(Start { plan, control }) = self.readers(&intake).get(usize::from(shard.0)) else {
+            return Box::pin(std::future::ready(()));
+        };
+        let (nats, resolver, control, number) =
+            (self.nats.clone(), self.resolver.clone(), control.clone(), plan.reader());
+        match plan.clone() {
+            Plan::Core(plan) => {
+                let feed = CoreFeed::new(plan, nats.clone(), intake.clone());
+                Box::pin(Reader::new(nats, intake, number, control, resolver, feed).run())
+            }
+            Plan::JetStream(plan) => {
+                let feed = JetFeed::new(plan, nats.clone(), intake.clone(), control.clone());
+                Box::pin(Reader::new(nats, intake, number, control, resolver, feed).run())
+            }
         }
     }
 }
 
 impl Source for NatsSource {
+    fn shard_readers(&self) -> Option<Arc<dyn ShardReaders>> {
+        Some(self.shared.clone())
+    }
+
     fn start(self: Box<Self>, intake: Intake) -> io::Result<Box<dyn RunningSource>> {
-        let shared = self.shared;
-        let (ended, end) = bounded::<()>(0);
-        let (mut nudges, mut desks) = (Vec::new(), Vec::new());
-        for Start { number, own, subjects, desk } in shared.readers(&intake) {
-            let (nudge, nudged) = bounded(1);
-            // The reader holds the old connection's messages while the new one's wait here.
-            let (feeds, next_feed) = bounded(1);
-            let keeper = Keeper::new(
-                shared.clone(),
-                intake.clone(),
-                number,
-                subjects,
-                (nudge.clone(), nudged),
-                feeds,
-                desk.clone(),
-            );
-            desks.extend(desk.clone());
-            let (reader_intake, ended) = (intake.clone(), ended.clone());
-            thread::Builder::new().name(format!("nats-read-{number}")).spawn(move || {
-                let _ended = ended;
-                match desk {
-                    Some(desk) => jetstream::reader::run(&reader_intake, &desk, &next_feed),
-                    None => reader::run(&reader_intake, number, own, &next_feed),
-                }
-            })?;
-            thread::Builder::new().name(format!("nats-keep-{number}")).spawn(move || keeper.run())?;
-            nudges.push(nudge);
-        }
-        Ok(Box::new(RunningNats { shared, intake, nudges, desks, end }))
+        self.shared.readers(&intake);
+        let shared = self.shared.clone();
+        Ok(Box::new(RunningNats { shared, intake, no_room: LogLimiter::default() }))
+    }
+}
+
+impl Drop for Shared {
+    /// Readers hold their own way here; what is dropped is the last that could tell them anything.
+    fn drop(&mut self) {
+        self.go(Phase::Closed);
     }
 }
 
 struct RunningNats {
     shared: Arc<Shared>,
     intake: Intake,
-    nudges: Vec<crossbeam_channel::Sender<()>>,
-    /// With JetStream, one a reader.
-    desks: Vec<Arc<Desk>>,
-    /// Disconnected when the last reader has ended.
-    end: Receiver<()>,
+    no_room: LogLimiter,
 }
 
 impl RunningNats {
-    fn nudge(&self) {
-        for nudge in &self.nudges {
-            // Full means that one is on its way.
-            let _ = nudge.try_send(());
+    fn readers(&self) -> &[Start] {
+        self.shared.readers.get().map_or(&[], Vec::as_slice)
+    }
+
+    fn tell(&self, reader: u16, mail: Mail) {
+        let Some(start) = self.readers().get(usize::from(reader)) else { return };
+        match start.control.tell(mail) {
+            Ok(()) => {}
+            Err(Mail::WhereFrom(_, then)) => then(Origin::default()),
+            // Cannot be: there is room for everything that can be out. They come again, and are settled as repeats.
+            Err(Mail::Settled(_)) => {
+                if let Some(left_out) = self.no_room.allow() {
+                    tracing::warn!(reader, left_out, "NATS: settlements found no room");
+                }
+            }
         }
     }
 
-    fn desk_of(&self, reader: u16) -> Option<&Arc<Desk>> {
-        // Their numbers are their places, as every shard has its share of the partitions.
-        self.desks.get(usize::from(reader))
+    fn acknowledges(&self) -> bool {
+        self.shared.consumer.mode == ConsumerMode::JetStream
     }
 }
 
 impl RunningSource for RunningNats {
     /// Core NATS keeps nothing, so there is nobody to tell.
     fn settle(&self, settled: &[Settled]) {
-        let mut rest = settled;
-        while let Some(first) = rest.first() {
-            let reader = first.tag.reader;
-            let run = rest.iter().position(|settled| settled.tag.reader != reader).unwrap_or(rest.len());
-            if let Some(desk) = self.desk_of(reader) {
-                desk.settle(&rest[..run]);
-            }
-            rest = &rest[run..];
+        if !self.acknowledges() {
+            return;
+        }
+        for run in settled.chunk_by(|one, next| one.tag.reader == next.tag.reader) {
+            self.tell(run[0].tag.reader, Mail::Settled(run.into()));
         }
     }
 
-    fn origin(&self, tag: DeliveryTag) -> Origin {
-        match self.desk_of(tag.reader) {
-            Some(desk) => desk.origin(tag),
-            None => Origin { subject: self.shared.consumer.topic.clone(), ..Origin::default() },
+    fn with_origin(&self, tag: DeliveryTag, then: Box<dyn FnOnce(Origin) + Send>) {
+        match self.acknowledges() {
+            true => self.tell(tag.reader, Mail::WhereFrom(tag, then)),
+            false => then(Origin { subject: self.shared.consumer.topic.clone(), ..Origin::default() }),
         }
     }
 
     fn may_give_back(&self) -> bool {
-        !self.desks.is_empty() && self.desks.iter().all(|desk| desk.has_left())
+        self.acknowledges() && self.readers().iter().all(|start| start.control.has_left())
     }
 
     fn stop(&self) {
-        let started = Instant::now();
-        self.shared.stopping.store(true, Ordering::Release);
-        self.desks.iter().for_each(|desk| desk.leave());
-        self.nudge();
-        if self.end.recv_timeout(STOP_DEADLINE) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!(
-                seconds = started.elapsed().as_secs(),
-                "NATS: the shards did not take what was read in time"
-            );
+        let deadline = Instant::now() + STOP_DEADLINE;
+        self.shared.go(Phase::Leaving);
+        let is_in_time = |start: &Start| start.control.wait_handed_in(deadline);
+        if !self.readers().iter().all(is_in_time) {
+            let seconds = STOP_DEADLINE.as_secs();
+            tracing::warn!(seconds, "NATS: the shards did not take what was read in time");
             self.intake.stop();
-            let _ = self.end.recv_timeout(STOP_GRACE);
+            let deadline = Instant::now() + STOP_GRACE;
+            self.readers().iter().for_each(|start| {
+                start.control.wait_handed_in(deadline);
+            });
         }
     }
 
     fn finish(&self) {
         let deadline = Instant::now() + FINISH_DEADLINE;
-        self.desks.iter().for_each(|desk| desk.finish());
-        for desk in &self.desks {
-            if !desk.wait_finished(deadline) {
-                tracing::warn!(
-                    reader = desk.plan.reader,
-                    "JetStream: the last acks did not leave in time; what they were for comes again"
-                );
+        self.shared.go(Phase::Finishing);
+        for Start { plan, control } in self.readers() {
+            let reader = plan.reader();
+            if !control.wait_finished(deadline) {
+                tracing::warn!(reader, "NATS: the last acks did not leave in time; what they were for comes again");
             }
-            let refused = desk.refused_acks();
+            let refused = control.refused_acks();
             if refused > 0 {
                 self.intake.acks_refused(refused);
                 tracing::warn!(
-                    reader = desk.plan.reader,
+                    reader,
                     refused,
                     "JetStream: the server refused acks: what they were for is settled here and not there, and comes again"
                 );
             }
-            desk.close();
         }
-        self.nudge();
+        self.shared.go(Phase::Closed);
     }
 }
 
 impl Drop for RunningNats {
-    /// Ends the threads; with JetStream nothing more is acknowledged or given back.
+    /// Ends the readers; with JetStream nothing more is acknowledged or given back.
     fn drop(&mut self) {
-        self.shared.stopping.store(true, Ordering::Release);
-        for desk in &self.desks {
-            desk.leave();
-            desk.close();
-        }
-        self.nudge();
+        self.shared.go(Phase::Closed);
     }
 }

@@ -11,19 +11,22 @@ use crate::ports::{DeadLetters, Inbox, Members, Registry, Routes, Source};
 ///
 /// # Errors
 /// What cannot be used, in words.
-pub fn source_of(config: &Config) -> Result<Box<dyn Source>, String> {
-    Ok(Box::new(nats_source_of(config)?))
+pub fn source_of(config: &Config, resolver: &Resolver) -> Result<Box<dyn Source>, String> {
+    check_nats(config)?;
+    Ok(Box::new(nats::NatsSource::new(config.nats.clone(), config.consumer.clone(), resolver.clone())))
 }
 
-/// The same as what it is.
+/// Whether the configured NATS servers can be used.
 ///
 /// # Errors
-/// What cannot be used, in words.
-pub fn nats_source_of(config: &Config) -> Result<nats::NatsSource, String> {
-    if let Some(server) = config.nats.servers.iter().find(|server| server.tls) {
-        return Err(format!("nats.url: {server}: TLS to NATS is not supported; use nats:// on a private network"));
+/// What cannot, in words.
+pub fn check_nats(config: &Config) -> Result<(), String> {
+    match config.nats.servers.iter().find(|server| server.tls) {
+        Some(server) => {
+            Err(format!("nats.url: {server}: TLS to NATS is not supported; use nats:// on a private network"))
+        }
+        None => Ok(()),
     }
-    Ok(nats::NatsSource::new(config.nats.clone(), config.consumer.clone()))
 }
 
 /// Members from the configured MySQL.

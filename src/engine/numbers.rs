@@ -20,6 +20,8 @@ pub(super) fn register_intake(meter: &Meter, intake: &Intake) {
         meter.register(&table::EVENTS_DROPPED, &[("reason", reason.label())], move || counts.dropped(*reason));
     }
     let counts = intake.counts().clone();
+    meter.register(&table::READERS_CUT_OFF, &[], move || counts.cut_off());
+    let counts = intake.counts().clone();
     meter.register(&table::EVENTS_GIVEN_UP_BY_BROKER, &[], move || counts.given_up());
     let (times, seconds) = (intake.counts().clone(), intake.counts().clone());
     meter.register(&table::INTAKE_SHUT, &[], move || times.shut().0);

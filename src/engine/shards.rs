@@ -13,12 +13,13 @@ use crate::engine::{Engine, StartError};
 use crate::model::ids::ShardId;
 use crate::model::ids::shard_name;
 use crate::model::limits::{
-    EVENTS_IN_FLIGHT_MAX, GROUP_USERS_MAX, SHARD_IO_MEMORY_BYTES, SHARD_PREEMPT_AFTER, SHARD_START_PATIENCE, TICK,
+    EVENTS_IN_FLIGHT_MAX, GROUP_USERS_MAX, INBOX_THREADS, MEMBER_THREADS, SHARD_IO_MEMORY_BYTES, SHARD_PREEMPT_AFTER,
+    SHARD_READER_END_DEADLINE, SHARD_START_PATIENCE, TICK,
 };
-use crate::ports::Routes;
-use crate::ports::intake::IntakeLane;
+use crate::ports::intake::{Intake, IntakeLane};
 use crate::ports::mailbox::{FactSender, LocalFacts, Mailbox, Wake};
 use crate::ports::route_queue::RouteQueue;
+use crate::ports::{DeadLetters, Inbox, Members, Routes, ShardReaders};
 use crate::push::{Push, Settings, TableBounds};
 use crate::shard::cores::Cores;
 use crate::shard::mesh::{MeshEnd, mesh};
@@ -35,11 +36,35 @@ pub(super) struct Parts {
     pub senders: Vec<FactSender>,
     pub mailboxes: Vec<Mailbox>,
     pub lanes: Vec<IntakeLane>,
+    pub workers: Workers,
+    pub routes: Arc<dyn Routes + Send + Sync>,
+    pub resolver: Resolver,
+    /// The source's readers that run on shards, and what they hand events to.
+    pub readers: Option<(Arc<dyn ShardReaders>, Intake)>,
+}
+
+/// The threads that make blocking calls for all shards.
+#[derive(Clone)]
+pub(super) struct Workers {
     pub lookups: MemberThreads,
     pub inbox: Option<InboxThreads>,
     pub letters: DeadLetterThread,
-    pub routes: Arc<dyn Routes + Send + Sync>,
-    pub resolver: Resolver,
+}
+
+impl Workers {
+    /// Starts them; no inbox with `inbox.store: off`.
+    pub(super) fn start(
+        members: Arc<dyn Members>,
+        inbox: Option<Arc<dyn Inbox>>,
+        dead_letters: Arc<dyn DeadLetters>,
+    ) -> Result<Self, StartError> {
+        let of = |what| move |error| StartError::Machine(what, error);
+        let lookups = MemberThreads::start(members, MEMBER_THREADS).map_err(of("the member lookup threads"))?;
+        let inbox = inbox.map(|inbox| InboxThreads::start(inbox, INBOX_THREADS)).transpose();
+        let inbox = inbox.map_err(of("the inbox threads"))?;
+        let letters = DeadLetterThread::start(dead_letters).map_err(of("the dead-letter thread"))?;
+        Ok(Self { lookups, inbox, letters })
+    }
 }
 
 /// The shards' threads.
@@ -60,11 +85,10 @@ struct Seed {
     mailbox: Mailbox,
     lane: IntakeLane,
     mesh: MeshEnd,
-    lookups: MemberThreads,
-    inbox: Option<InboxThreads>,
-    letters: DeadLetterThread,
+    workers: Workers,
     routes: Arc<dyn Routes + Send + Sync>,
     resolver: Resolver,
+    readers: Option<(Arc<dyn ShardReaders>, Intake)>,
     shared: Arc<Shared>,
 }
 
@@ -105,11 +129,10 @@ fn spawn(
             mailbox,
             lane,
             mesh,
-            lookups: parts.lookups.clone(),
-            inbox: parts.inbox.clone(),
-            letters: parts.letters.clone(),
+            workers: parts.workers.clone(),
             routes: parts.routes.clone(),
             resolver: parts.resolver.clone(),
+            readers: parts.readers.clone(),
             shared: shared.clone(),
         };
         let ending = handles.ending(shard);
@@ -157,17 +180,17 @@ async fn run(seed: Seed, mut ending: Ending) {
     ending.begins();
     let urgent = Latency::Matters(SHARD_PREEMPT_AFTER);
     let queue = glommio::executor().create_task_queue(Shares::default(), urgent, "push");
-    let task = glommio::spawn_local_into(run_in_queue(seed), queue).expect("the queue was made above");
+    let task = glommio::spawn_local_into(run_in_queue(seed, ending), queue).expect("the queue was made above");
     // Polled at once, before anything can park.
     future::or(task, WakeupGuard::spread()).await;
-    ending.ends();
 }
 
-async fn run_in_queue(seed: Seed) {
+async fn run_in_queue(seed: Seed, mut ending: Ending) {
     let local = LocalFacts::default();
     let routes = RouteQueue::new(seed.settings.shard, local.clone());
     let server = glommio::spawn_local(seed.routes.serve(routes.clone()));
     let ticks = local.clone();
+    let reader = seed.readers.map(|(readers, intake)| glommio::spawn_local(readers.serve(seed.settings.shard, intake)));
     // Coarse deadlines, and the net under a lost wake.
     let ticker = glommio::spawn_local(async move {
         loop {
@@ -186,14 +209,20 @@ async fn run_in_queue(seed: Seed) {
         wake: seed.wake,
         gateways: Gateways::new(local, seed.resolver, GatewayOptions::default()),
         routes,
-        members: seed.lookups,
-        inbox: seed.inbox,
-        letters: seed.letters,
+        members: seed.workers.lookups,
+        inbox: seed.workers.inbox,
+        letters: seed.workers.letters,
         publisher: seed.publisher,
         shared: seed.shared,
         work: Work::default(),
     };
     pump.run().await;
+    ending.ends();
+    drop(ending);
     server.cancel().await;
     ticker.cancel().await;
+    // The last settlements leave when all shards have ended.
+    if let Some(reader) = reader {
+        future::or(reader, async { glommio::timer::sleep(SHARD_READER_END_DEADLINE).await }).await;
+    }
 }

@@ -22,8 +22,11 @@ pub const EVENT_BYTES_MAX: usize = GRPC_MESSAGE_BYTES_MAX - 128 * 1024;
 
 /// Events that wait in the lane from a reader thread to a shard.
 pub const INTAKE_LANE_EVENTS: usize = 16 * 1024;
-/// Messages that the NATS client may hold before it drops (and we count): what a pause of the shards may cost.
+/// Events that a reader of core NATS holds for full lanes, and their bytes; beyond either it reads nothing until the shards
+/// have taken some. It bridges a pause of the shards, which the server bridges for some 10 s more.
 pub const NATS_PENDING_MESSAGES: usize = 512 * 1024;
+/// See [`NATS_PENDING_MESSAGES`].
+pub const NATS_PENDING_BYTES: usize = 64 << 20;
 /// Events that one reader has asked JetStream for and that have not come.
 pub const JETSTREAM_ASKED_EVENTS: u32 = 16 * 1024;
 /// Bytes of events in one JetStream pull (of which up to four overlap): what large events may take while they wait.
@@ -266,6 +269,8 @@ pub const SHARD_NET_EVERY: Duration = Duration::from_millis(4);
 pub const SHARD_IO_MEMORY_BYTES: usize = 64 * 1024;
 /// What an executor asks RLIMIT_MEMLOCK to be at the least (glommio looks at the limit, not at what it locks).
 pub const SHARD_MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
+/// How long a shard whose work has ended waits for its reader to settle the last events.
+pub const SHARD_READER_END_DEADLINE: Duration = Duration::from_secs(5);
 /// How long all shards together may take to start.
 pub const SHARDS_START_DEADLINE: Duration = Duration::from_secs(30);
 /// A shard that has not moved for this long fails /livez.

@@ -214,6 +214,11 @@ impl Intake {
         self.0.counts.dropped[reason as usize].fetch_add(events, Ordering::Release);
     }
 
+    /// Counts a connection that the broker cut since it was not read for too long.
+    pub fn note_cut_off(&self) {
+        self.0.counts.cut_off.fetch_add(1, Ordering::Release);
+    }
+
     /// Counts events that the broker gave up although they were not settled.
     pub fn given_up_by_broker(&self, events: u64) {
         self.0.counts.given_up.fetch_add(events, Ordering::Release);

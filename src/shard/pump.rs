@@ -264,14 +264,20 @@ impl Pump {
     }
 
     fn publish_letter(&self, ask: AskNo, tag: DeliveryTag, letter: DeadLetter) {
-        let taken = match self.shared.source.get() {
-            Some(source) => self.letters.publish(ask, letter, source.origin(tag), self.sender.clone()),
-            // The source is still starting.
-            None => Err(ask),
+        let Some(source) = self.shared.source.get() else {
+            // It is still starting.
+            return self.local.push(Input::NotAsked { of: Queue::DeadLetters, ask });
         };
-        if let Err(ask) = taken {
-            self.local.push(Input::NotAsked { of: Queue::DeadLetters, ask });
-        }
+        let (letters, sender) = (self.letters.clone(), self.sender.clone());
+        source.with_origin(
+            tag,
+            Box::new(move |origin| {
+                if let Err(ask) = letters.publish(ask, letter, origin, sender.clone()) {
+                    // There is room for the answer of each ask.
+                    let _ = sender.try_send(Input::NotAsked { of: Queue::DeadLetters, ask });
+                }
+            }),
+        );
     }
 
     /// Sleeps until something is there to do, or the tick.

@@ -1,12 +1,15 @@
 //! A started NATS source, whose lanes a test reads and whose events it settles.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use glommio::LocalExecutorBuilder;
 use task_engine::config::Config;
+use task_engine::edge::resolve::Resolver;
 use task_engine::engine::adapters::source_of;
+use task_engine::model::ids::ShardId;
 use task_engine::ports::intake::{Intake, IntakeLane};
-use task_engine::ports::{DeliveryTag, Disposition, Health, RunningSource, Settled};
+use task_engine::ports::{DeliveryTag, Disposition, Health, Origin, RunningSource, Settled, ShardReaders};
 
 use crate::events::session_and_number;
 use crate::wait::eventually_within;
@@ -30,7 +33,11 @@ impl Taking {
     pub fn with_lanes(settings: &Config, partitions: u32, shards: usize, lane_events: usize) -> Self {
         let wakes = (0..shards).map(|_| Arc::default()).collect();
         let (intake, lanes) = Intake::with_lane_events(wakes, partitions, Arc::default(), lane_events);
-        let source = source_of(settings).expect("no TLS").start(intake.clone()).expect("threads");
+        let source = source_of(settings, &Resolver::start().expect("threads")).expect("no TLS");
+        if let Some(readers) = source.shard_readers() {
+            read_on_a_thread(readers, intake.clone());
+        }
+        let source = source.start(intake.clone()).expect("threads");
         Self { intake, lanes, source }
     }
 
@@ -71,9 +78,30 @@ impl Taking {
         self.source.settle(&settled);
     }
 
+    /// Where an event came from, as its reader says.
+    pub fn origin(&self, tag: DeliveryTag) -> Origin {
+        let (told, tell) = mpsc::channel();
+        self.source.with_origin(tag, Box::new(move |origin| told.send(origin).expect("waited for")));
+        tell.recv_timeout(PATIENCE).expect("an answer")
+    }
+
     /// As the engine stops.
     pub fn stop(&self) {
         self.source.stop();
         self.source.finish();
     }
+}
+
+/// All readers on one executor, in place of the shards' own; it ends when they do.
+fn read_on_a_thread(readers: Arc<dyn ShardReaders>, intake: Intake) {
+    let spawn = move || async move {
+        let all = (0..intake.shards()).map(|shard| glommio::spawn_local(readers.serve(ShardId(shard), intake.clone())));
+        let all: Vec<_> = all.collect();
+        // Whoever is dropped last tells the readers to end: it must not be this thread.
+        drop(readers);
+        for reader in all {
+            reader.await;
+        }
+    };
+    LocalExecutorBuilder::default().io_memory(64 << 10).name("readers").spawn(spawn).expect("an executor");
 }

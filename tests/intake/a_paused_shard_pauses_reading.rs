@@ -3,10 +3,9 @@
 
 use crate::intake_support::{Seen, Server, event, started_with_lanes, until};
 use task_engine::model::limits::NATS_PENDING_MESSAGES;
-use task_engine::ports::intake::DropReason;
 
 #[test]
-fn below_the_clients_limit_nothing_is_lost() {
+fn what_fits_the_reader_waits_there_and_nothing_is_lost() {
     let server = Server::start(&[]);
     let taking = started_with_lanes(&server.settings(), 1, 64);
     taking.until_ready();
@@ -21,32 +20,28 @@ fn below_the_clients_limit_nothing_is_lost() {
         seen.events == published
     });
     taking.source.stop();
-    assert_eq!(taking.intake.counts().dropped(DropReason::ClientLimit), 0);
+    assert_eq!(taking.intake.counts().cut_off(), 0);
 }
 
 #[test]
-fn beyond_it_each_event_is_taken_or_counted_with_headers_and_without() {
+fn beyond_it_nothing_is_read_and_what_the_server_holds_meanwhile_is_not_lost() {
     let server = Server::start(&[]);
     let taking = started_with_lanes(&server.settings(), 1, 8192);
     taking.until_ready();
     let client = server.client();
-    let published = NATS_PENDING_MESSAGES as u64 + 20_000;
-    let headers: nats::HeaderMap = [("a", "b")].into_iter().collect();
+    let published = NATS_PENDING_MESSAGES as u64 + 200_000;
     for number in 0..published {
-        // Some of both kinds at the end, where they are dropped.
-        let some = (number % 1000 == 0).then_some(&headers);
-        client.publish_with_reply_or_headers("events", None, some, event("s", number)).expect("published");
+        client.publish("events", event("s", number)).expect("published");
     }
     client.flush().expect("flushed");
-    let counts = taking.intake.counts();
-    until("the client is over its limit", || counts.dropped(DropReason::ClientLimit) > 10_000);
+    until("the lane is full", || taking.lanes[0].len() == 8192);
+    assert_eq!(taking.intake.counts().read(), 8192, "the rest waits in the reader and in the server");
     let mut seen = Seen::default();
-    until("each is taken or counted", || {
+    until("all are taken", || {
         seen.take(&taking);
-        seen.events + counts.dropped(DropReason::ClientLimit) >= published
+        seen.events == published
     });
     taking.source.stop();
-    seen.take(&taking);
-    assert_eq!(seen.events + counts.dropped(DropReason::ClientLimit), published);
-    assert_eq!(counts.read(), seen.events);
+    let counts = taking.intake.counts();
+    assert_eq!((counts.read(), counts.taken(), counts.cut_off()), (published, published, 0));
 }

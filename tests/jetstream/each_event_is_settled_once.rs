@@ -35,7 +35,7 @@ fn what_was_published_before_the_start_is_read_and_acknowledged(version: NatsVer
     publish(&client, "events", "s", 50..100);
     let events = taking.take_many(100);
     assert_eq!(numbers(&events), (0..100).collect::<Vec<_>>());
-    let origin = taking.source.origin(events[9].1);
+    let origin = taking.origin(events[9].1);
     assert_eq!((origin.subject.as_str(), origin.stream_sequence, origin.deliveries), ("events", Some(10), 1));
     assert!(origin.published_unix_nanos.is_some_and(|nanos| nanos > 1_600_000_000_000_000_000));
     taking.settle(&events, Disposition::Ack);
@@ -57,7 +57,7 @@ fn partitions_are_acknowledged_one_by_one(version: NatsVersion) {
     }
     let mut events = taking.take_many(20);
     assert!(events.iter().all(|event| u64::from(event.1.reader) == event.0 % 2), "each on its partition's shard");
-    let origin = taking.source.origin(events[0].1);
+    let origin = taking.origin(events[0].1);
     assert_eq!(origin.subject, format!("events.{}", events[0].0 % 4));
     events.sort_by_key(|event| std::cmp::Reverse(event.0));
     let first_of_2 = events.iter().position(|event| event.0 == 2).expect("it was published");

@@ -9,7 +9,6 @@ use harness::servers::{Nats, NatsOptions};
 use serde_json::Value;
 use task_engine::config::{Assignment, Config, ConsumerConfig, ConsumerMode, NatsConfig};
 use task_engine::edge::nats::jetstream::setup::{MAX_AGE, SetupPlan, setup};
-use task_engine::engine::adapters::nats_source_of;
 use task_engine::ports::DeliveryTag;
 use testkit::nats::server_at;
 
@@ -67,10 +66,9 @@ pub fn set_up(settings: &Config, dry_run: bool) -> Result<(Vec<String>, bool), S
 
 /// The same with `--change` or without.
 pub fn set_up_with(settings: &Config, dry_run: bool, change: bool) -> Result<(Vec<String>, bool), String> {
-    let source = nats_source_of(settings).expect("no TLS");
     let plan = SetupPlan { max_age: MAX_AGE, replicas: 1, change, dry_run };
     let mut lines = Vec::new();
-    setup(source, plan, &mut |line| lines.push(line)).map(|is_usable| (lines, is_usable))
+    setup(&settings.nats, &settings.consumer, plan, &mut |line| lines.push(line)).map(|is_usable| (lines, is_usable))
 }
 
 /// A server on which setup ran.

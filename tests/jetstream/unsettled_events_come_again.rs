@@ -40,8 +40,8 @@ fn a_successor_gets_what_a_crash_left_in_order_and_then_the_new(version: NatsVer
     assert_eq!(numbers(&untouched), [100], "other partitions need not wait");
     let events = second.take_many(25);
     assert_eq!(numbers(&events), (5..30).collect::<Vec<_>>());
-    assert_eq!(second.source.origin(events[0].1).deliveries, 2);
-    assert_eq!(second.source.origin(events[24].1).deliveries, 1);
+    assert_eq!(second.origin(events[0].1).deliveries, 2);
+    assert_eq!(second.origin(events[24].1).deliveries, 1);
     second.settle(&events, Disposition::Ack);
     until("all is acknowledged", || consumer(&client, "engine-1")["num_ack_pending"] == 0);
     second.stop();

@@ -8,7 +8,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// Longer files, and their lines.
 const FILES: [(&str, usize); 0] = [];
 /// Longer functions: file, name, lines.
-const FUNCTIONS: [(&str, &str, usize); 1] = [("src/engine.rs", "start", 72)];
+const FUNCTIONS: [(&str, &str, usize); 0] = [];
 
 const FOLDERS: [&str; 5] = ["src", "tests", "benches", "loadtest", "testkit"];
 

@@ -10,23 +10,126 @@
 
 mod ack_subject;
 mod api;
-pub(super) mod connect;
-mod desk;
-mod fit;
+mod calls;
+mod client;
+mod feed;
 mod flight;
 mod given_up;
+mod hearing;
 mod lines;
+mod looks;
+mod plan;
 mod prepare;
 mod pulls;
-pub(super) mod reader;
 mod rights;
+mod session;
 pub mod setup;
 mod share;
-mod unreadable;
 mod usable;
-mod writer;
 
-pub(super) use self::desk::{Desk, ReaderPlan};
-pub(super) use self::pulls::Terms;
-pub(super) use self::rights::is_of_probe;
-pub(super) use self::writer::Wanted;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use self::calls::Calls;
+use self::flight::Flight;
+use self::lines::Lines;
+use self::looks::Looks;
+pub(super) use self::plan::ReaderPlan;
+use self::session::Session;
+use super::control::Control;
+use crate::config::NatsConfig;
+use crate::ports::{DeliveryTag, Intake, Settled};
+use crate::telemetry::log_limiter::LogLimiter;
+
+/// Numbers of the subscriptions of a connection.
+const PULLS: u64 = 1;
+const ANSWERS: u64 = 2;
+const ADVISORIES: u64 = 3;
+
+/// What is said once a while.
+#[derive(Default)]
+struct Voices {
+    stray: LogLimiter,
+    others: LogLimiter,
+    refused: LogLimiter,
+    given_up: LogLimiter,
+    has_said_differences: bool,
+}
+
+/// What the server refused.
+#[derive(Default)]
+struct Refused {
+    /// Why the connection is of no use, when that follows from it.
+    why: Option<String>,
+    /// The PING whose answer tells that nothing more is refused.
+    until: Option<u64>,
+    /// Events whose settlement it did not take and which did not come again.
+    acks: BTreeSet<u64>,
+}
+
+/// Reads a stream, and acknowledges.
+pub(super) struct JetFeed {
+    plan: ReaderPlan,
+    nats: Arc<NatsConfig>,
+    intake: Intake,
+    control: Arc<Control>,
+    flight: Flight,
+    /// Time zero of the flight.
+    epoch: Instant,
+    /// Events that are noted and not in their lanes.
+    waiting: VecDeque<(Bytes, DeliveryTag)>,
+    /// What was settled and not said yet: no more than was out.
+    unsaid: VecDeque<Box<[Settled]>>,
+    lines: Lines,
+    calls: Calls,
+    /// What this connection's answers come to.
+    inbox: String,
+    /// While events are pulled.
+    session: Option<Session>,
+    looks: Looks,
+    refused: Refused,
+    voices: Voices,
+    /// Why nothing comes.
+    unfed: Option<String>,
+    is_moving: bool,
+    /// Nothing is settled or asked for before it is known what the server knows.
+    is_opening: bool,
+    has_left: bool,
+    last_arrival: Instant,
+}
+
+impl JetFeed {
+    pub(super) fn new(plan: ReaderPlan, nats: Arc<NatsConfig>, intake: Intake, control: Arc<Control>) -> Self {
+        let now = Instant::now();
+        Self {
+            flight: Flight::new(plan.consumers.len(), plan.is_ordered()),
+            looks: Looks::new(plan.ack_wait, now),
+            plan,
+            nats,
+            intake,
+            control,
+            epoch: now,
+            waiting: VecDeque::new(),
+            unsaid: VecDeque::new(),
+            lines: Lines::default(),
+            calls: Calls::default(),
+            inbox: String::new(),
+            session: None,
+            refused: Refused::default(),
+            voices: Voices::default(),
+            unfed: None,
+            is_moving: false,
+            is_opening: false,
+            has_left: false,
+            last_arrival: now,
+        }
+    }
+
+    /// The flight's time.
+    fn millis(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.epoch).as_millis() as u64
+    }
+}

@@ -26,6 +26,11 @@ pub(super) fn who(auth: &NatsAuth) -> String {
     }
 }
 
+/// A refused subscription, and what to check.
+pub(super) fn may_not_subscribe(who: &str, subject: &str, text: &str) -> String {
+    format!("{who} may not subscribe to {subject}; check the user's permissions ({text})")
+}
+
 /// Which keys an operator has to look at when the login is refused.
 pub(super) fn keys(auth: &NatsAuth) -> &'static str {
     match auth {

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use super::keeper::backoff;
+use super::reader::backoff;
 use super::server::{mask, probe};
 use super::*;
 use crate::config::{HostPort, NatsAuth, Secret};
@@ -26,7 +26,8 @@ fn debug_shows_no_secret() {
     let secret = Secret::new("s3cret");
     for auth in [user(&secret), NatsAuth::Token(secret.clone())] {
         let nats = NatsConfig { auth, ..NatsConfig::default() };
-        let shown = format!("{:?}", NatsSource::new(nats, ConsumerConfig::default()));
+        let shown =
+            format!("{:?}", NatsSource::new(nats, ConsumerConfig::default(), Resolver::start().expect("threads")));
         assert!(shown.contains("127.0.0.1") && !shown.contains("s3cret"), "{shown}");
     }
 }

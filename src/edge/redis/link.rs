@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use futures_lite::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
-use glommio::timer::Timer;
 use redis::{Cmd, RedisWrite};
 
+use crate::edge::alarm::Alarm;
 use crate::edge::socket;
 use crate::model::limits::MGETS_IN_FLIGHT;
 use crate::ports::{Health, RouteAsk, RouteQueue};
@@ -43,7 +43,7 @@ pub(super) struct Link<'a> {
     /// Since when the socket takes nothing.
     stalled: Option<Instant>,
     heard: Instant,
-    timer: Option<(Instant, Timer)>,
+    alarm: Alarm,
     /// Asks are taken: the handshake is over.
     serving: bool,
     /// Why Redis does not say which routes change, if it does not.
@@ -73,7 +73,7 @@ impl<'a> Link<'a> {
             sent: 0,
             stalled: None,
             heard: Instant::now(),
-            timer: None,
+            alarm: Alarm::default(),
             serving: false,
             untracked: None,
             refusal: None,
@@ -171,7 +171,8 @@ impl<'a> Link<'a> {
                 return Poll::Ready(Ok(()));
             }
             // Only with nothing left to read: a shard that stood still must not take its own pause for Redis's.
-            ready!(self.poll_timer(cx));
+            let next = self.next_due();
+            ready!(self.alarm.poll(cx, next));
             self.look_at_clock()?;
         }
     }
@@ -241,18 +242,6 @@ impl<'a> Link<'a> {
         }
         self.heard = Instant::now();
         Ok(true)
-    }
-
-    /// Ready at the next time that matters. An earlier one that is already set may stay: it is looked at and set anew.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let next = self.next_due();
-        if self.timer.as_ref().is_none_or(|(at, _)| *at > next) {
-            self.timer = Some((next, Timer::new(next.saturating_duration_since(Instant::now()))));
-        }
-        let Some((_, timer)) = &mut self.timer else { return Poll::Pending };
-        ready!(Pin::new(timer).poll(cx));
-        self.timer = None;
-        Poll::Ready(())
     }
 
     fn next_due(&self) -> Instant {

@@ -6,32 +6,29 @@ use std::time::Instant;
 /// Why an event that reached this process never reached a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DropReason {
-    /// The broker's client held its limit of messages already: the shards were paused for longer than it can bridge.
-    ClientLimit,
     /// Intake was over before it could be handed in.
     Stopping,
 }
 
 impl DropReason {
     /// Every reason, in the order of the metric page.
-    pub const ALL: &'static [Self] = &[Self::ClientLimit, Self::Stopping];
+    pub const ALL: &'static [Self] = &[Self::Stopping];
 
     /// The label on the metric page and in logs.
     pub const fn label(self) -> &'static str {
         match self {
-            Self::ClientLimit => "client_limit",
             Self::Stopping => "stopping",
         }
     }
 }
 
-/// What all readers together have seen. What was read is taken, or dropped as [`DropReason::Stopping`]; what the
-/// client dropped was never read.
+/// What all readers together have seen. What was read is taken, or dropped as [`DropReason::Stopping`].
 #[derive(Debug, Default)]
 pub struct ReaderCounts {
     pub(super) read: AtomicU64,
     pub(super) taken: AtomicU64,
     pub(super) dropped: [AtomicU64; DropReason::ALL.len()],
+    pub(super) cut_off: AtomicU64,
     pub(super) given_up: AtomicU64,
     pub(super) acks_refused: AtomicU64,
     shut: AtomicU64,
@@ -47,6 +44,11 @@ impl ReaderCounts {
     /// Events that are, or were, in a shard's lane.
     pub fn taken(&self) -> u64 {
         self.taken.load(Ordering::Acquire)
+    }
+
+    /// Connections that the broker cut since they were not read for too long; what it held for them is lost.
+    pub fn cut_off(&self) -> u64 {
+        self.cut_off.load(Ordering::Acquire)
     }
 
     /// Events that the broker will not deliver again although they were not settled.

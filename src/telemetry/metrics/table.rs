@@ -33,6 +33,8 @@ metrics! {
             EVENTS_TAKEN => Counter "events_taken" [];
             /// Events that came to this process and never reached a shard, by why.
             EVENTS_DROPPED => Counter "events_dropped" ["reason"];
+            /// Connections that the broker cut since they were not read for too long (core NATS); what it held for them is lost.
+            READERS_CUT_OFF => Counter "readers_cut_off" [];
             /// Unsettled events that the broker does not deliver again, because their consumer has max_deliver.
             EVENTS_GIVEN_UP_BY_BROKER => Counter "events_given_up_by_broker" [];
             /// 1 while events are taken, 0 while a store that they need is away.

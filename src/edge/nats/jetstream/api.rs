@@ -1,19 +1,15 @@
-//! Requests to JetStream's API, many at once, each with a deadline; and their answers.
+//! Requests to JetStream's API and their answers, as text.
 //!
 //! Promises to say what an error means and what to check. Reads only the fields that are needed and never sends back
 //! what it read: a client that updates a stream drops the fields it does not know.
-#![allow(deprecated)]
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nats::Connection;
 use serde::{Deserialize, Serialize};
 
 /// Requests under way at once.
-const AT_ONCE: usize = 256;
-/// How often a wait looks whether the server refused us meanwhile.
-const LOOK: Duration = Duration::from_millis(20);
+pub(super) const AT_ONCE: usize = 256;
 
 /// Codes of the server's API errors.
 pub(super) mod code {
@@ -75,15 +71,6 @@ pub(super) struct Request {
     pub body: String,
 }
 
-/// A way to the API over one connection.
-pub(super) struct Api<'a> {
-    pub connection: &'a Connection,
-    /// How long an answer may take.
-    pub timeout: Duration,
-    /// The server's refusal to let us publish or subscribe, once there is one.
-    pub forbidden: &'a dyn Fn() -> Option<String>,
-}
-
 #[derive(Deserialize)]
 struct Refusal {
     error: Option<RefusalBody>,
@@ -99,63 +86,8 @@ struct RefusalBody {
     description: String,
 }
 
-impl Api<'_> {
-    /// One request and its answer.
-    pub(super) fn call<T: for<'de> Deserialize<'de>>(&self, subject: String, body: String) -> Result<T, ApiError> {
-        let mut answers = self.call_all(&[Request { subject, body }])?;
-        answers.pop().unwrap_or_else(|| Err(ApiError::Broken("none came".to_owned())))
-    }
-
-    /// Many requests and their answers, in the order of the requests. The outer error holds for all.
-    pub(super) fn call_all<T: for<'de> Deserialize<'de>>(
-        &self,
-        requests: &[Request],
-    ) -> Result<Vec<Result<T, ApiError>>, ApiError> {
-        let mut answers = Vec::with_capacity(requests.len());
-        for some in requests.chunks(AT_ONCE) {
-            answers.extend(self.call_some(some)?.into_iter().map(|answer| answer.and_then(|bytes| read(&bytes))));
-        }
-        Ok(answers)
-    }
-
-    fn call_some(&self, requests: &[Request]) -> Result<Vec<Result<Vec<u8>, ApiError>>, ApiError> {
-        let broken = |error: std::io::Error| ApiError::Broken(error.to_string());
-        let inbox = self.connection.new_inbox();
-        let subscription = self.connection.subscribe(&format!("{inbox}.*")).map_err(broken)?;
-        for (at, request) in requests.iter().enumerate() {
-            let reply = format!("{inbox}.{at}");
-            let sent = self.connection.publish_request(&request.subject, &reply, &request.body);
-            sent.map_err(broken)?;
-        }
-        let mut answers: Vec<Option<Result<Vec<u8>, ApiError>>> = requests.iter().map(|_| None).collect();
-        let deadline = Instant::now() + self.timeout;
-        while answers.iter().any(Option::is_none) {
-            let message = match subscription.next_timeout(LOOK) {
-                Ok(message) => message,
-                Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-                    if let Some(text) = (self.forbidden)() {
-                        return Err(ApiError::Forbidden(text));
-                    }
-                    if Instant::now() >= deadline {
-                        return Err(ApiError::TooLate(self.timeout));
-                    }
-                    continue;
-                }
-                Err(error) => return Err(broken(error)),
-            };
-            if message.is_no_responders() {
-                return Err(ApiError::NobodyAnswers);
-            }
-            let at = message.subject.rsplit('.').next().and_then(|at| at.parse::<usize>().ok());
-            if let Some(answer) = at.and_then(|at| answers.get_mut(at)) {
-                *answer = Some(Ok(message.data));
-            }
-        }
-        Ok(answers.into_iter().flatten().collect())
-    }
-}
-
-fn read<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, ApiError> {
+/// An answer's content, or the refusal in it.
+pub(super) fn read<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, ApiError> {
     let broken = |error: serde_json::Error| ApiError::Broken(error.to_string());
     let refusal: Refusal = serde_json::from_slice(bytes).map_err(broken)?;
     if let Some(error) = refusal.error {
@@ -256,8 +188,6 @@ fn is_zero(number: &u64) -> bool {
 /// Where a consumer is.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub(super) struct Sequences {
-    #[serde(default)]
-    pub consumer_seq: u64,
     #[serde(default)]
     pub stream_seq: u64,
 }

@@ -8,6 +8,8 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use bytes::Bytes;
+
 use super::ack_subject::{self, Delivery};
 use super::lines::Lines;
 use crate::ports::{Disposition, Origin, Settled};
@@ -18,12 +20,12 @@ const GIVE_BACK: &str = r#"-NAK {"delay": 500000000}"#;
 #[derive(Debug)]
 struct Entry {
     /// What it is acknowledged with.
-    reply: String,
+    reply: Bytes,
     /// When the subject is not the one its consumer is made for.
     subject: Option<Box<str>>,
     consumer: u32,
     sequence: u64,
-    /// When it came or was last reported as in work, in milliseconds of the desk's clock.
+    /// When it came or was last reported as in work, in milliseconds of the reader's clock.
     touched: u64,
     /// The server forgot that it delivered it: it will be delivered as new, and until then nothing is said of it.
     is_unknown: bool,
@@ -56,11 +58,6 @@ struct Lane {
     elsewhere: u64,
 }
 
-/// The places of events that are out, by consumer and stream sequence, for as long as the flight is locked: looked up
-/// only for what may have come before, and made when first needed.
-#[derive(Debug, Default)]
-pub(super) struct Places(Option<HashMap<(u32, u64), u32>>);
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Flight {
@@ -71,12 +68,24 @@ pub(super) struct Flight {
     is_ordered: bool,
     /// The source ends: with partitions what is given back is written at once and in stream order, with all the rest.
     is_ending: bool,
+    /// Where what is out is, while redeliveries come: to find one by its sequence would look at all else.
+    places: Option<HashMap<(u32, u64), u32>>,
 }
 
 impl Flight {
     pub(super) fn new(consumers: usize, is_ordered: bool) -> Self {
         let lanes = (0..consumers).map(|_| Lane::default()).collect();
-        Self { slots: Vec::new(), free: Vec::new(), lanes, is_ordered, is_ending: false }
+        Self { slots: Vec::new(), free: Vec::new(), lanes, is_ordered, is_ending: false, places: None }
+    }
+
+    /// Whether nothing is out.
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.len() == self.free.len()
+    }
+
+    /// No more redeliveries come for now: what is remembered to find them is let go.
+    pub(super) fn forget_places(&mut self) {
+        self.places = None;
     }
 
     /// How many events of this consumer are out.
@@ -97,9 +106,8 @@ impl Flight {
         &mut self,
         consumer: usize,
         delivery: &Delivery,
-        at: (String, Option<Box<str>>),
+        at: (Bytes, Option<Box<str>>),
         now: u64,
-        places: &mut Places,
     ) -> Option<u64> {
         let lane = &mut self.lanes[consumer];
         let next = lane.next_delivery.replace(delivery.consumer_sequence + 1);
@@ -108,7 +116,7 @@ impl Flight {
         let may_be_out = delivery.deliveries > 1 || delivery.stream_sequence <= lane.newest;
         lane.newest = lane.newest.max(delivery.stream_sequence);
         let (reply, subject) = at;
-        if may_be_out && let Some(entry) = self.find(consumer, delivery, places) {
+        if may_be_out && let Some(entry) = self.find(consumer, delivery) {
             (entry.reply, entry.touched, entry.is_unknown) = (reply, now, false);
             return None;
         }
@@ -121,21 +129,21 @@ impl Flight {
         let place = &mut self.slots[slot as usize];
         let consumer = consumer as u32;
         place.entry = Some(Entry { reply, subject, consumer, sequence, touched: now, is_unknown: false });
-        if let Places(Some(places)) = places {
+        if let Some(places) = &mut self.places {
             places.insert((consumer, sequence), slot);
         }
         Some(u64::from(place.generation) << 32 | u64::from(slot))
     }
 
     /// The event of this delivery, if it is out. A stream that was made anew has other events under the same numbers.
-    fn find(&mut self, consumer: usize, delivery: &Delivery, places: &mut Places) -> Option<&mut Entry> {
-        let all = places.0.get_or_insert_with(|| {
+    fn find(&mut self, consumer: usize, delivery: &Delivery) -> Option<&mut Entry> {
+        let all = self.places.get_or_insert_with(|| {
             let entries = self.slots.iter().enumerate().filter_map(|(at, slot)| Some((at, slot.entry.as_ref()?)));
             entries.map(|(at, entry)| ((entry.consumer, entry.sequence), at as u32)).collect()
         });
         let slot = *all.get(&(consumer as u32, delivery.stream_sequence))?;
         let entry = self.slots[slot as usize].entry.as_mut()?;
-        let (.., known) = ack_subject::parse(&entry.reply)?;
+        let known = delivery_of(&entry.reply)?;
         (known.stored_nanos == delivery.stored_nanos).then_some(entry)
     }
 
@@ -157,7 +165,7 @@ impl Flight {
             Disposition::Nak => GIVE_BACK,
         };
         self.lanes[entry.consumer as usize].has_acknowledged |= how != Disposition::Nak;
-        lines.put(&entry.reply, None, word);
+        lines.put(&entry.reply, None, word.as_bytes());
     }
 
     /// The same for many.
@@ -174,7 +182,7 @@ impl Flight {
         for slot in self.slots.get_mut(from..end).unwrap_or_default() {
             if let Some(entry) = slot.entry.as_mut().filter(|entry| entry.is_due(before)) {
                 entry.touched = now;
-                lines.put(&entry.reply, None, "+WPI");
+                lines.put(&entry.reply, None, b"+WPI");
             }
         }
         if end == self.slots.len() { 0 } else { end }
@@ -194,7 +202,7 @@ impl Flight {
         all.sort_by_key(|entry| entry.sequence);
         for entry in all {
             entry.touched = now;
-            lines.put(&entry.reply, None, "+WPI");
+            lines.put(&entry.reply, None, b"+WPI");
         }
     }
 
@@ -202,8 +210,11 @@ impl Flight {
     pub(super) fn give_back(&mut self, lines: &mut Lines) -> usize {
         let mut all: Vec<Entry> = std::mem::take(&mut self.slots).into_iter().filter_map(|slot| slot.entry).collect();
         all.sort_by_key(|entry| (entry.consumer, entry.sequence));
-        all.iter().filter(|entry| !entry.is_unknown).for_each(|entry| lines.put(&entry.reply, None, GIVE_BACK));
+        all.iter()
+            .filter(|entry| !entry.is_unknown)
+            .for_each(|entry| lines.put(&entry.reply, None, GIVE_BACK.as_bytes()));
         self.free.clear();
+        self.places = None;
         for lane in &mut self.lanes {
             lane.out = 0;
         }
@@ -214,7 +225,7 @@ impl Flight {
     pub(super) fn origin(&self, number: u64, subject_of: impl FnOnce(usize) -> String) -> Origin {
         let entry = self.slot_of(number).and_then(|slot| self.slots[slot as usize].entry.as_ref());
         let Some(entry) = entry else { return Origin::default() };
-        let delivery = ack_subject::parse(&entry.reply).map(|(_, _, delivery)| delivery);
+        let delivery = delivery_of(&entry.reply);
         Origin {
             subject: match &entry.subject {
                 Some(subject) => subject.to_string(),
@@ -268,9 +279,17 @@ impl Flight {
         let entry = place.entry.take()?;
         place.generation = place.generation.wrapping_add(1);
         self.free.push(slot);
+        if let Some(places) = &mut self.places {
+            places.remove(&(entry.consumer, entry.sequence));
+        }
         self.lanes[entry.consumer as usize].out -= 1;
         Some(entry)
     }
+}
+
+/// What the subject that acknowledges an event says of it.
+fn delivery_of(reply: &[u8]) -> Option<Delivery> {
+    ack_subject::parse(std::str::from_utf8(reply).ok()?).map(|(_, _, delivery)| delivery)
 }
 
 #[cfg(test)]

@@ -4,19 +4,18 @@
 //! is said, and what cannot work with it is refused. A partition's consumer with unsettled events that are not here is
 //! left alone for ack_wait: then these come first and in order, and what was published since follows.
 
-#![expect(clippy::disallowed_methods, reason = "the client's own thread, which no shard waits for")]
-
 use std::time::{Duration, Instant};
 
+use super::JetFeed;
 use super::api::{
-    Api, ApiError, ConsumerConfig, ConsumerInfo, FROM_SEQUENCE, StreamInfo, code, consumer_info, create_consumer,
+    ApiError, ConsumerConfig, ConsumerInfo, FROM_SEQUENCE, Request, StreamInfo, code, consumer_info, create_consumer,
     stream_info,
 };
-use super::connect::Arrival;
-use super::desk::{ConsumerPlan, Desk, ReaderPlan};
-use super::pulls::Terms;
-use super::unreadable;
+use super::plan::{ConsumerPlan, ReaderPlan};
+use super::pulls::{Standing, Terms};
 use super::usable::{self, ACK_POLICY, refusal};
+use crate::edge::nats::connection::Connection;
+use crate::edge::nats::feed::drive;
 
 /// What the server may be late with redelivering.
 const TAKE_OVER_MARGIN: Duration = Duration::from_millis(250);
@@ -30,33 +29,37 @@ pub(super) struct Prepared {
     pub terms: Vec<Terms>,
     /// The shortest of its consumers.
     pub ack_wait: Duration,
-    /// What the client cannot read, to be handed in first.
-    pub found: Vec<Arrival>,
 }
 
-/// Looks at everything; see the module.
+/// Looks at the stream and the consumers, and makes those that are missing.
 ///
 /// # Errors
-/// What is wrong and what to do, in words without an address.
-pub(super) fn prepare(api: &Api<'_>, desk: &Desk) -> Result<Prepared, String> {
-    let plan = &desk.plan;
-    let stream: Result<StreamInfo, ApiError> = api.call(stream_info(&plan.stream), String::new());
-    let stream = match stream {
+/// What is wrong and what to do.
+pub(super) async fn prepare(feed: &mut JetFeed, connection: &mut Connection) -> Result<Prepared, String> {
+    let plan = feed.plan.clone();
+    let ask = Request { subject: stream_info(&plan.stream), body: String::new() };
+    let answer = feed.call_all::<StreamInfo>(connection, &[ask]).await;
+    let answer = answer.and_then(|mut all| all.pop().unwrap_or(Err(ApiError::NobodyAnswers)));
+    let stream = match answer {
         Ok(info) => info.config,
         Err(error) if error.is(code::STREAM_NOT_FOUND) => {
             return Err(format!("stream {} does not exist: run task-engine setup --config FILE", plan.stream));
         }
         Err(error) => return Err(error.to_string()),
     };
-    let unfed = usable::unfed(plan, &stream);
-    let infos = consumers(api, plan, unfed.as_deref())?;
+    let unfed = usable::unfed(&plan, &stream);
+    let infos = consumers(feed, connection, &plan, unfed.as_deref()).await?;
     // What is in the stream is read all the same.
-    desk.set_unfed(unfed.or_else(|| usable::paused(plan, &infos)));
-    let missing = take_over(api, desk, &infos)?;
-    let found = if desk.is_broken_by_events() { unreadable::find(api, desk, &infos)? } else { Vec::new() };
-    let mut prepared = Prepared { terms: Vec::with_capacity(infos.len()), ack_wait: plan.ack_wait, found };
+    feed.unfed = unfed.or_else(|| usable::paused(&plan, &infos));
+    let missing = take_over(feed, connection, &plan, &infos).await?;
+    Ok(terms(feed, &plan, &infos, &missing))
+}
+
+/// How each consumer is pulled from.
+fn terms(feed: &mut JetFeed, plan: &ReaderPlan, infos: &[ConsumerInfo], missing: &[u64]) -> Prepared {
+    let mut prepared = Prepared { terms: Vec::with_capacity(infos.len()), ack_wait: plan.ack_wait };
     let mut differences = Vec::new();
-    for ((consumer, info), &missing) in plan.consumers.iter().zip(&infos).zip(&missing) {
+    for ((consumer, info), &missing) in plan.consumers.iter().zip(infos).zip(missing) {
         differences.extend(differences_of(plan, consumer, &info.config));
         let ack_wait = ack_wait_of(&info.config, plan.ack_wait);
         prepared.ack_wait = prepared.ack_wait.min(ack_wait.0);
@@ -65,10 +68,11 @@ pub(super) fn prepare(api: &Api<'_>, desk: &Desk) -> Result<Prepared, String> {
             window: plan.window.min(window.unwrap_or(u32::MAX)),
             batch_max: if info.config.max_batch > 0 { info.config.max_batch } else { u32::MAX },
             bytes_max: if info.config.max_bytes > 0 { info.config.max_bytes as usize } else { usize::MAX },
+            standing: Standing::of(ack_wait.0),
             from: (missing > 0).then(|| Instant::now() + ack_wait.1 + TAKE_OVER_MARGIN),
         });
     }
-    desk.say_differences(&differences);
+    feed.say_differences(&differences);
     let waited_for = missing.iter().filter(|&&missing| missing > 0).count();
     if waited_for > 0 {
         tracing::info!(
@@ -77,7 +81,7 @@ pub(super) fn prepare(api: &Api<'_>, desk: &Desk) -> Result<Prepared, String> {
             "JetStream: an owner left unsettled events; they are waited for, so that they come first"
         );
     }
-    Ok(prepared)
+    prepared
 }
 
 /// The shortest and the longest wait before the server delivers again.
@@ -88,10 +92,15 @@ fn ack_wait_of(config: &ConsumerConfig, planned: Duration) -> (Duration, Duratio
 }
 
 /// `unfed`: why none is to be made.
-fn consumers(api: &Api<'_>, plan: &ReaderPlan, unfed: Option<&str>) -> Result<Vec<ConsumerInfo>, String> {
+async fn consumers(
+    feed: &mut JetFeed,
+    connection: &mut Connection,
+    plan: &ReaderPlan,
+    unfed: Option<&str>,
+) -> Result<Vec<ConsumerInfo>, String> {
     let stream = &plan.stream;
     let asks: Vec<_> = plan.consumers.iter().map(|consumer| consumer_info(stream, &consumer.name)).collect();
-    let mut found = api.call_all::<ConsumerInfo>(&asks).map_err(|error| error.to_string())?;
+    let mut found = feed.call_all::<ConsumerInfo>(connection, &asks).await.map_err(|error| error.to_string())?;
     let is_missing = |answer: &Result<ConsumerInfo, ApiError>| {
         answer.as_ref().is_err_and(|error| error.is(code::CONSUMER_NOT_FOUND))
     };
@@ -104,7 +113,7 @@ fn consumers(api: &Api<'_>, plan: &ReaderPlan, unfed: Option<&str>) -> Result<Ve
     }
     let creates: Vec<_> =
         missing.iter().map(|&at| create_consumer(stream, &wanted(plan, &plan.consumers[at]))).collect();
-    let made = api.call_all::<ConsumerInfo>(&creates).map_err(|error| error.to_string())?;
+    let made = feed.call_all::<ConsumerInfo>(connection, &creates).await.map_err(|error| error.to_string())?;
     for (at, answer) in missing.into_iter().zip(made) {
         found[at] = answer;
     }
@@ -176,22 +185,28 @@ pub(super) fn differences_of(plan: &ReaderPlan, consumer: &ConsumerPlan, config:
 }
 
 /// Takes each consumer over: how many of its events were delivered to somebody, are not settled, and not here.
-fn take_over(api: &Api<'_>, desk: &Desk, infos: &[ConsumerInfo]) -> Result<Vec<u64>, String> {
-    let plan = &desk.plan;
-    let take_over =
-        |at: usize, info: &ConsumerInfo| desk.flight().take_over(at, info.num_ack_pending, info.delivered.stream_seq);
-    let mut missing: Vec<u64> = infos.iter().enumerate().map(|(at, info)| take_over(at, info)).collect();
+async fn take_over(
+    feed: &mut JetFeed,
+    connection: &mut Connection,
+    plan: &ReaderPlan,
+    infos: &[ConsumerInfo],
+) -> Result<Vec<u64>, String> {
+    let take_over = |feed: &mut JetFeed, at: usize, info: &ConsumerInfo| {
+        feed.flight.take_over(at, info.num_ack_pending, info.delivered.stream_seq)
+    };
+    let mut missing: Vec<u64> = infos.iter().enumerate().map(|(at, info)| take_over(feed, at, info)).collect();
     for _ in 0..SETTLE_LOOKS {
         let late: Vec<usize> =
-            (0..missing.len()).filter(|&at| missing[at] > 0 && desk.flight().has_acknowledged(at)).collect();
+            (0..missing.len()).filter(|&at| missing[at] > 0 && feed.flight.has_acknowledged(at)).collect();
         if late.is_empty() {
             break;
         }
-        std::thread::sleep(SETTLE_LOOK);
+        // What was acknowledged a moment ago may not be counted yet.
+        let _ = drive(feed, connection, Instant::now() + SETTLE_LOOK, |_, _| false).await;
         let asks: Vec<_> = late.iter().map(|&at| consumer_info(&plan.stream, &plan.consumers[at].name)).collect();
-        let answers = api.call_all::<ConsumerInfo>(&asks).map_err(|error| error.to_string())?;
+        let answers = feed.call_all::<ConsumerInfo>(connection, &asks).await.map_err(|error| error.to_string())?;
         for (at, answer) in late.into_iter().zip(answers) {
-            missing[at] = take_over(at, &answer.map_err(|error| error.to_string())?);
+            missing[at] = take_over(feed, at, &answer.map_err(|error| error.to_string())?);
         }
     }
     Ok(missing)

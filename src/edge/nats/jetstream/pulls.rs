@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use crate::model::limits::{JETSTREAM_ASKED_EVENTS, JETSTREAM_PULL_BYTES};
 
-/// How long a pull stands at the server.
-pub(super) const EXPIRES: Duration = Duration::from_secs(30);
-/// How often the server says that a pull stands, when there is nothing to deliver.
-pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
-/// Two missed, and some for the way.
-const SILENT_FOR: Duration = Duration::from_secs(11);
+/// How long a pull stands at the server at the most, and how often the server says meanwhile that it does.
+const EXPIRES_MAX: Duration = Duration::from_secs(30);
+const HEARTBEAT_MAX: Duration = Duration::from_secs(5);
+/// At the least: what a server and the way to it need.
+const EXPIRES_MIN: Duration = Duration::from_millis(900);
+/// What a heartbeat may be late.
+const HEARTBEAT_GRACE: Duration = Duration::from_secs(1);
 /// The wait before another try of what the server refused, and before a pull that is much smaller than it could be.
 const PAUSE: Duration = Duration::from_millis(10);
 const REFUSED_PAUSE: Duration = Duration::from_millis(500);
@@ -31,6 +32,29 @@ pub(in crate::edge::nats) struct Ask {
     pub batch: u32,
     /// How many bytes; none: one event, whatever its size.
     pub bytes: Option<usize>,
+    /// For how long.
+    pub standing: Standing,
+}
+
+/// How long pulls stand. One that its reader does not answer for draws redeliveries for no longer than `ack_wait`, and a
+/// missing heartbeat is noticed before an event that is due comes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::edge::nats) struct Standing {
+    pub expires: Duration,
+    pub heartbeat: Duration,
+}
+
+impl Standing {
+    /// Of a consumer with this `ack_wait`.
+    pub(super) fn of(ack_wait: Duration) -> Self {
+        let expires = ack_wait.clamp(EXPIRES_MIN, EXPIRES_MAX);
+        Self { expires, heartbeat: HEARTBEAT_MAX.min(expires / 3) }
+    }
+
+    /// Two heartbeats missed, and some for the way.
+    fn silent_for(self) -> Duration {
+        self.heartbeat * 2 + HEARTBEAT_GRACE
+    }
 }
 
 /// What a consumer's pulls may be.
@@ -42,6 +66,8 @@ pub(in crate::edge::nats) struct Terms {
     pub batch_max: u32,
     /// Bytes of one pull; the same.
     pub bytes_max: usize,
+    /// How long one stands.
+    pub standing: Standing,
     /// Not before then: whoever takes over waits for what its predecessor had not settled.
     pub from: Option<Instant>,
 }
@@ -166,14 +192,9 @@ impl Pulls {
         }
         self.asked += batch;
         self.made += 1;
-        self.pulls.push_back(Pull { id, batch, left: batch, until: now + EXPIRES + HEARTBEAT });
+        self.pulls.push_back(Pull { id, batch, left: batch, until: now + self.terms.standing.expires + HEARTBEAT_MAX });
         let bytes = (!self.is_large).then_some(self.terms.bytes_max.min(JETSTREAM_PULL_BYTES));
-        Some(Ask { consumer, id, batch, bytes })
-    }
-
-    /// The ask could not be written.
-    pub(super) fn unsaid(&mut self, ask: Ask) {
-        self.end(ask.id);
+        Some(Ask { consumer, id, batch, bytes, standing: self.terms.standing })
     }
 
     /// Hears what the server says of pull `id`.
@@ -214,7 +235,7 @@ impl Pulls {
 
     /// Forgets pulls that are dead without a word; true when there were some.
     pub(super) fn is_silent(&mut self, now: Instant) -> bool {
-        if self.asked == 0 || now.saturating_duration_since(self.sign) < SILENT_FOR {
+        if self.asked == 0 || now.saturating_duration_since(self.sign) < self.terms.standing.silent_for() {
             return false;
         }
         self.asked = 0;
@@ -242,7 +263,8 @@ impl Pulls {
 
 /// What is asked: the body of a pull.
 pub(super) fn body(ask: Ask) -> String {
-    let (batch, expires, heartbeat) = (ask.batch, EXPIRES.as_nanos(), HEARTBEAT.as_nanos());
+    let Standing { expires, heartbeat } = ask.standing;
+    let (batch, expires, heartbeat) = (ask.batch, expires.as_nanos(), heartbeat.as_nanos());
     let bytes = ask.bytes.map_or(String::new(), |bytes| format!(r#""max_bytes":{bytes},"#));
     format!(r#"{{"batch":{batch},{bytes}"expires":{expires},"idle_heartbeat":{heartbeat}}}"#)
 }
@@ -251,8 +273,11 @@ pub(super) fn body(ask: Ask) -> String {
 mod tests {
     use super::*;
 
+    const STANDING: Standing = Standing { expires: EXPIRES_MAX, heartbeat: HEARTBEAT_MAX };
+
     fn pulls(window: u32, now: Instant) -> Pulls {
-        Pulls::new(Terms { window, batch_max: u32::MAX, bytes_max: usize::MAX, from: None }, now)
+        let (batch_max, bytes_max, standing) = (u32::MAX, usize::MAX, STANDING);
+        Pulls::new(Terms { window, batch_max, bytes_max, standing, from: None }, now)
     }
 
     fn status(code: u16, text: &str, pending: Option<u32>) -> Status {
@@ -264,7 +289,7 @@ mod tests {
         let now = Instant::now();
         let mut pulls = pulls(100, now);
         let bytes = Some(JETSTREAM_PULL_BYTES);
-        assert_eq!(pulls.ask(3, 0, now), Some(Ask { consumer: 3, id: 0, batch: 50, bytes }));
+        assert_eq!(pulls.ask(3, 0, now), Some(Ask { consumer: 3, id: 0, batch: 50, bytes, standing: STANDING }));
         assert_eq!(pulls.ask(3, 0, now), None);
         for out in 1..=25 {
             pulls.delivered(now);
@@ -371,8 +396,18 @@ mod tests {
             assert!(pulls.asked() <= 50 && pulls.pulls.len() <= 8, "{pulls:?}");
             assert_eq!(pulls.pulls.iter().map(|pull| pull.left).sum::<u32>(), pulls.asked());
         }
-        pulls.expire(now + EXPIRES * 2);
+        pulls.expire(now + EXPIRES_MAX * 2);
         assert_eq!((pulls.asked(), pulls.pulls.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_pull_stands_no_longer_than_an_event_may_be_out() {
+        for (ack_wait, expires, heartbeat) in [(30_000, 30_000, 5_000), (600_000, 30_000, 5_000), (2_000, 2_000, 666)] {
+            let standing = Standing::of(Duration::from_millis(ack_wait));
+            assert_eq!((standing.expires.as_millis(), standing.heartbeat.as_millis()), (expires, heartbeat));
+            assert!(standing.heartbeat * 2 <= standing.expires, "servers refuse a longer one");
+        }
+        assert_eq!(Standing::of(Duration::from_millis(1)).expires, EXPIRES_MIN);
     }
 
     #[test]
@@ -380,8 +415,8 @@ mod tests {
         let now = Instant::now();
         let mut pulls = pulls(100, now);
         pulls.ask(0, 0, now);
-        assert!(!pulls.is_silent(now + HEARTBEAT * 2));
-        assert!(pulls.is_silent(now + SILENT_FOR));
-        assert!(pulls.ask(0, 0, now + SILENT_FOR).is_some());
+        assert!(!pulls.is_silent(now + HEARTBEAT_MAX * 2));
+        assert!(pulls.is_silent(now + STANDING.silent_for()));
+        assert!(pulls.ask(0, 0, now + STANDING.silent_for()).is_some());
     }
 }

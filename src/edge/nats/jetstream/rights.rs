@@ -3,36 +3,32 @@
 //! Promises to change nothing. NATS says nothing of a publish that it lets pass, but it says at once which one it does not,
 //! before it answers the round trip after it. So what is published means nothing to the server: an ack of no event, and a
 //! pull without a place to send to.
-#![allow(deprecated)]
 
-use std::io;
-use std::time::Duration;
+use super::plan::ReaderPlan;
 
-use nats::Connection;
-
-use super::desk::ReaderPlan;
-use super::lines::Lines;
-
-/// The end of an ack subject of no event: delivered once, and the stream's sequence 0.
+/// What follows the consumer in the subject of an ack of no event.
 const NO_EVENT: &str = "1.0.0.0.0";
 
-/// Whether a refused publish was one of a [`probe`].
-pub(in crate::edge::nats) fn is_of_probe(subject: &str) -> bool {
+/// Whether a subject is that of such an ack.
+pub(super) fn is_of_probe(subject: &str) -> bool {
     subject.strip_suffix(NO_EVENT).is_some_and(|start| start.starts_with("$JS.ACK.") && start.ends_with('.'))
 }
 
-/// When it returns, the server has said what it refuses.
-///
-/// # Errors
-/// When the connection broke.
-pub(super) fn probe(connection: &Connection, plan: &ReaderPlan, pulls: bool, timeout: Duration) -> io::Result<()> {
-    let mut lines = Lines::default();
-    for consumer in &plan.consumers {
-        if pulls {
-            lines.put(&format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", plan.stream, consumer.name), None, "");
-        }
-        lines.put(&format!("$JS.ACK.{}.{}.{NO_EVENT}", plan.stream, consumer.name), None, "+WPI");
-    }
-    lines.write(|subject, payload| connection.publish(subject, payload))?;
-    connection.flush_timeout(timeout)
+/// What is to be published, subject and payload, before a round trip; `pulls` when events are to be read.
+pub(super) fn probe(plan: &ReaderPlan, pulls: bool) -> impl Iterator<Item = (String, &'static str)> + '_ {
+    plan.consumers.iter().flat_map(move |consumer| {
+        let (stream, name) = (&plan.stream, &consumer.name);
+        let pull = pulls.then(|| (format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"), ""));
+        pull.into_iter().chain([(format!("$JS.ACK.{stream}.{name}.{NO_EVENT}"), "+WPI")])
+    })
+}
+
+/// Why nothing can be read or acknowledged, when the server's refusal to let us publish to a subject means that.
+pub(super) fn missing(subject: &str, who: &str, text: &str) -> Option<String> {
+    let right = match subject {
+        _ if subject.starts_with("$JS.ACK.") => "$JS.ACK.>",
+        _ if subject.starts_with("$JS.") => "$JS.API.>",
+        _ => return None,
+    };
+    Some(format!("{who} may not publish to {subject}: grant the user publish on {right} ({text})"))
 }

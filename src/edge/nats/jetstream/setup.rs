@@ -13,16 +13,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::api::{
-    Api, ApiError, ConsumerConfig, ConsumerInfo, FROM_SEQUENCE, StreamConfig, StreamInfo, code, consumer_info, covers,
+    ApiError, ConsumerConfig, ConsumerInfo, FROM_SEQUENCE, StreamConfig, StreamInfo, code, consumer_info, covers,
     create_consumer, delete_consumer, stream_info,
 };
-use super::desk::{ConsumerPlan, ReaderPlan};
+use super::client::{self, Api};
+use super::plan::{ConsumerPlan, ReaderPlan};
 use super::prepare::{differences_of, wanted};
-use super::rights;
 use super::usable::{is_of_old_policy, remedy, unusable};
-use crate::config::{self, Assignment, ConsumerMode, NatsServer};
-use crate::edge::nats::link::plain_options;
-use crate::edge::nats::{NatsSource, server};
+use crate::config::{self, Assignment, ConsumerMode, NatsConfig, NatsServer};
+use crate::edge::nats::server;
 
 /// How long events stay in the stream: longer than any outage that is to be survived.
 pub const MAX_AGE: Duration = Duration::from_secs(72 * 3600);
@@ -65,11 +64,17 @@ pub fn dead_letter_stream(stream: &str) -> String {
 ///
 /// # Errors
 /// What is wrong and what to check, in words without secrets.
-pub fn setup(source: NatsSource, plan: SetupPlan, say: &mut dyn FnMut(String)) -> Result<bool, String> {
+pub fn setup(
+    nats: &NatsConfig,
+    consumer: &config::ConsumerConfig,
+    plan: SetupPlan,
+    say: &mut dyn FnMut(String),
+) -> Result<bool, String> {
+    let (nats, consumer) = (nats.clone(), consumer.clone());
     // Some of the client's calls block for ever: they are made by a thread that may be left behind.
     let (told, tell) = mpsc::sync_channel(64);
     let spawned = thread::Builder::new().name("setup".to_owned()).spawn(move || {
-        let result = run(&source, &plan, &told);
+        let result = run(&nats, &consumer, &plan, &told);
         let _ = told.send(Told::End(result));
     });
     spawned.map_err(|error| format!("no thread could be started ({error})"))?;
@@ -96,26 +101,32 @@ struct Setup<'a> {
     is_usable: bool,
 }
 
-fn run(source: &NatsSource, plan: &SetupPlan, say: &SyncSender<Told>) -> Result<bool, String> {
-    let (nats, mut wrong) = (&source.shared.nats, Vec::new());
+fn run(
+    nats: &NatsConfig,
+    consumer: &config::ConsumerConfig,
+    plan: &SetupPlan,
+    say: &SyncSender<Told>,
+) -> Result<bool, String> {
+    let mut wrong = Vec::new();
     let is_there =
         |server: &&NatsServer| server::probe(&server.at, nats.timeout).map_err(|why| wrong.push(why)).is_ok();
     let Some(there) = nats.servers.iter().find(is_there) else { return Err(wrong.join("; ")) };
     let forbidden: Arc<std::sync::Mutex<Option<String>>> = Arc::default();
     let heard = forbidden.clone();
-    let options = plain_options(&nats.auth).with_name(&format!("{} setup", nats.name)).error_callback(move |problem| {
-        let text = problem.to_string();
-        if text.to_ascii_lowercase().contains("permissions violation") {
-            *heard.lock().unwrap_or_else(|e| e.into_inner()) = Some(text);
-        }
-    });
+    let options =
+        client::options(&nats.auth).with_name(&format!("{} setup", nats.name)).error_callback(move |problem| {
+            let text = problem.to_string();
+            if text.to_ascii_lowercase().contains("permissions violation") {
+                *heard.lock().unwrap_or_else(|e| e.into_inner()) = Some(text);
+            }
+        });
     let connection = options
         .connect(there.to_string())
         .map_err(|error| format!("NATS at {}: {error}; {}", there.at, server::keys(&nats.auth)))?;
     let look = || forbidden.lock().unwrap_or_else(|e| e.into_inner()).clone();
     let api = Api { connection: &connection, timeout: nats.timeout, forbidden: &look };
     let mut setup = Setup { api, plan, say, is_usable: true };
-    setup.all(&source.shared.consumer).map_err(|why| format!("NATS at {}: {why}", there.at))?;
+    setup.all(consumer).map_err(|why| format!("NATS at {}: {why}", there.at))?;
     Ok(setup.is_usable)
 }
 
@@ -153,9 +164,8 @@ impl Setup<'_> {
 
     /// What an engine of this user needs beside the API that made all this.
     fn rights(&mut self, plan: &ReaderPlan) -> Result<(), String> {
-        let Api { connection, timeout, forbidden } = &self.api;
-        rights::probe(connection, plan, true, *timeout).map_err(|error| format!("the connection broke ({error})"))?;
-        if let Some(text) = forbidden() {
+        self.api.probe_rights(plan).map_err(|error| format!("the connection broke ({error})"))?;
+        if let Some(text) = (self.api.forbidden)() {
             self.is_usable = false;
             self.say(format!("the user cannot be used: {}", ApiError::Forbidden(text)));
         }

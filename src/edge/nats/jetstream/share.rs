@@ -4,8 +4,6 @@
 //! always takes some. Whether there are others is seen at the consumer, once a second: more pulls stand there than ours,
 //! or more events are out than we have. Pure: numbers in, a decision out.
 
-/// The end of the subject that a look is answered on.
-pub(super) const LOOK: &str = "look";
 /// For so many looks after others were last seen they are taken to be there.
 const REMEMBERED: u32 = 5;
 /// What is on its way makes the numbers differ: a difference counts from this part of the window on, seen so many times

@@ -3,8 +3,8 @@
 //! Promises words with the name of the thing, what is wrong with it and what to do. Pure: what the server said comes in.
 
 use super::api::{ConsumerConfig, ConsumerInfo, StreamConfig, covers};
-use super::desk::{ConsumerPlan, ReaderPlan};
-use super::pulls::EXPIRES;
+use super::plan::{ConsumerPlan, ReaderPlan};
+use super::pulls::Standing;
 
 /// Each event is acknowledged by itself.
 pub(super) const ACK_POLICY: &str = "explicit";
@@ -82,8 +82,9 @@ pub(super) fn unusable(plan: &ReaderPlan, consumer: &ConsumerPlan, config: &Cons
     if !is_good {
         return Some(format!("it is for {}, and {wanted} is needed", words_of(filters)));
     }
-    if config.max_expires > 0 && u128::from(config.max_expires) < EXPIRES.as_nanos() {
-        return Some(format!("its max_expires is below {EXPIRES:?}"));
+    let expires = Standing::of(plan.ack_wait).expires;
+    if config.max_expires > 0 && u128::from(config.max_expires) < expires.as_nanos() {
+        return Some(format!("its max_expires is below {expires:?}"));
     }
     None
 }

@@ -1,0 +1,242 @@
+//! Core NATS: what the server sends is put into the lanes, in order.
+//!
+//! Promises that what one connection delivers is handed in in that order, after all that the one before it had delivered;
+//! that no more than [`NATS_PENDING_MESSAGES`] events and [`NATS_PENDING_BYTES`] wait here for their lanes, beyond which
+//! nothing is read; and that a connection which the server cuts for that is counted and said. The broker keeps nothing, so
+//! there is nothing to acknowledge.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::connection::{Connection, Heard};
+use super::feed::{End, Feed, round_trip};
+use super::protocol::{ErrorKind, subscribe, unsubscribe};
+use super::server;
+use crate::config::NatsConfig;
+use crate::model::ids::ShardId;
+use crate::model::limits::{NATS_PENDING_BYTES, NATS_PENDING_MESSAGES};
+use crate::ports::{DeliveryTag, Intake};
+use crate::telemetry::log_limiter::LogLimiter;
+
+/// How soon to look again whether a full lane has room: a lane holds some 30 ms of a reader's top speed.
+const LANE_LOOK: Duration = Duration::from_millis(1);
+/// When there is nothing to do.
+const IDLE_LOOK: Duration = Duration::from_secs(3600);
+/// How long the server may take to work off our leaving.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What one reader subscribes to.
+#[derive(Clone, Debug)]
+pub(super) struct CorePlan {
+    pub reader: u16,
+    /// Whose all events are; none when their sessions decide.
+    pub own: Option<ShardId>,
+    pub subjects: Vec<String>,
+    pub queue_group: String,
+}
+
+/// Reads core NATS.
+pub(super) struct CoreFeed {
+    plan: CorePlan,
+    nats: Arc<NatsConfig>,
+    intake: Intake,
+    next: u64,
+    waiting: Waiting,
+    said: LogLimiter,
+    slow: LogLimiter,
+    is_moving: bool,
+}
+
+/// Events that were read and are not in their lanes.
+#[derive(Default)]
+struct Waiting {
+    events: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Waiting {
+    fn push(&mut self, payload: Bytes) {
+        self.bytes += payload.len();
+        self.events.push_back(payload);
+    }
+
+    fn is_full(&self) -> bool {
+        self.events.len() >= NATS_PENDING_MESSAGES || self.bytes >= NATS_PENDING_BYTES
+    }
+}
+
+impl CoreFeed {
+    pub(super) fn new(plan: CorePlan, nats: Arc<NatsConfig>, intake: Intake) -> Self {
+        Self {
+            plan,
+            nats,
+            intake,
+            next: 0,
+            waiting: Waiting::default(),
+            said: LogLimiter::default(),
+            slow: LogLimiter::default(),
+            is_moving: false,
+        }
+    }
+
+    /// Puts in what the lanes take.
+    fn put(&mut self) {
+        if self.waiting.events.is_empty() {
+            return;
+        }
+        let mut burst = self.intake.burst();
+        while let Some(payload) = self.waiting.events.pop_front() {
+            let tag = DeliveryTag { reader: self.plan.reader, number: self.next };
+            let bytes = payload.len();
+            // A refusal is counted where it is made.
+            let put = match self.plan.own {
+                Some(shard) => burst.try_put_to(shard, payload, tag),
+                None => burst.try_put(payload, tag),
+            };
+            if let Err(payload) = put {
+                self.waiting.events.push_front(payload);
+                return;
+            }
+            self.next += 1;
+            self.waiting.bytes -= bytes;
+        }
+        // What a pause had let grow.
+        self.waiting.events.shrink_to(LANE_KEPT);
+    }
+
+    fn say_cut_off(&self, connection: &Connection) {
+        self.intake.note_cut_off();
+        tracing::warn!(
+            reader = self.plan.reader,
+            "NATS at {}: the server cut the connection after nothing was read for a while: what it held is lost, and not \
+             counted",
+            connection.at
+        );
+    }
+
+    fn hear_refusal(&mut self, text: &str) {
+        if let Some(left_out) = self.said.allow() {
+            tracing::warn!(reader = self.plan.reader, left_out, "NATS says: {text}");
+        }
+    }
+}
+
+/// Room for events that wait which is kept when nothing waits.
+const LANE_KEPT: usize = 1024;
+
+impl Feed for CoreFeed {
+    const MAY_OVERLAP: bool = true;
+
+    async fn open(&mut self, connection: &mut Connection, _is_read: bool) -> Result<(), String> {
+        for (at, subject) in self.plan.subjects.iter().enumerate() {
+            let group = Some(self.plan.queue_group.as_bytes());
+            subscribe(&mut connection.out, subject.as_bytes(), group, at as u64 + 1)
+                .map_err(|error| format!("consumer.topic or consumer.queue_group cannot be subscribed to: {error}"))?;
+        }
+        let deadline = Instant::now() + self.nats.timeout;
+        match round_trip(self, connection, deadline).await {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                Err(format!("does not answer the subscription within {:?}; check its load", self.nats.timeout))
+            }
+            Err(End::Lost(why)) => Err(why),
+            Err(End::Moves) => Err("the server is about to end".to_owned()),
+        }
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>, connection: &mut Connection) -> Poll<Result<(), End>> {
+        self.put();
+        let is_full = self.waiting.is_full();
+        connection.pause(is_full);
+        if is_full && let Some(left_out) = self.slow.allow() {
+            tracing::warn!(
+                reader = self.plan.reader,
+                limit = NATS_PENDING_MESSAGES,
+                left_out,
+                "NATS: the shards are paused and the reader is full: nothing is read; what the server cannot hold meanwhile is lost"
+            );
+        }
+        let (waiting, mut refused, mut is_moving) = (&mut self.waiting, None, false);
+        let turn = connection.poll_turn(cx, &mut |chunk: &Bytes, heard: Heard<'_>| match heard {
+            Heard::Message(message) => waiting.push(chunk.slice_ref(message.payload)),
+            Heard::Refused(error) => refused = Some(error),
+            Heard::LameDuck => is_moving = true,
+        });
+        self.put();
+        self.is_moving |= is_moving;
+        if let Some(error) = refused {
+            let text = server::mask(&self.nats.auth, &error.words);
+            self.hear_refusal(&text);
+            if let ErrorKind::MayNotSubscribe { subject, .. } = &error.kind {
+                let who = server::who(&self.nats.auth);
+                return Poll::Ready(Err(End::Lost(server::may_not_subscribe(&who, subject, &text))));
+            }
+        }
+        match turn {
+            Poll::Ready(Err(why)) => {
+                if connection.was_cut_off() {
+                    self.say_cut_off(connection);
+                }
+                Poll::Ready(Err(End::Lost(server::mask(&self.nats.auth, &why))))
+            }
+            _ if std::mem::take(&mut self.is_moving) => Poll::Ready(Err(End::Moves)),
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn next_due(&self, now: Instant) -> Instant {
+        now + if self.waiting.events.is_empty() { IDLE_LOOK } else { LANE_LOOK }
+    }
+
+    async fn leave(&mut self, connection: &mut Connection) {
+        for at in 0..self.plan.subjects.len() {
+            unsubscribe(&mut connection.out, at as u64 + 1, None);
+        }
+        let deadline = Instant::now() + LEAVE_DEADLINE;
+        loop {
+            match round_trip(self, connection, deadline).await {
+                Ok(true) => return,
+                // It is about to end anyway.
+                Err(End::Moves) => {}
+                Ok(false) | Err(End::Lost(_)) => {
+                    return tracing::warn!(
+                        reader = self.plan.reader,
+                        "NATS at {}: no answer while leaving",
+                        connection.at
+                    );
+                }
+            }
+        }
+    }
+
+    fn lost(&mut self) {}
+
+    fn idle(&mut self) {
+        self.put();
+    }
+
+    fn is_handed_in(&self) -> bool {
+        self.waiting.events.is_empty()
+    }
+
+    fn has_acks(&self) -> bool {
+        false
+    }
+
+    async fn finish(&mut self, _connection: &mut Connection) -> bool {
+        true
+    }
+
+    fn unfed(&self) -> Option<&str> {
+        None
+    }
+
+    fn what(&self) -> String {
+        format!("subscribed to {} subjects", self.plan.subjects.len())
+    }
+}

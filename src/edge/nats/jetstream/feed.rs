@@ -1,0 +1,312 @@
+//! JetStream over a reader's connection: pulls out, events into the lanes, settlements back, on one shard.
+//!
+//! Promises that it never waits for a lane with events unread behind it: what came is noted at once, so that its work is
+//! reported to the server while it waits, and that nothing is asked for as long as something waits for its lane; that a
+//! settlement leaves with the next write; and that settlements outlast the connection they came over.
+
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::api::{AT_ONCE, ApiError, Request, read};
+use super::lines::Lines;
+use super::looks::Looks;
+use super::prepare::prepare;
+use super::session::Session;
+use super::{ADVISORIES, ANSWERS, JetFeed, PULLS, given_up, pulls, rights};
+use crate::edge::nats::connection::{Connection, Heard};
+use crate::edge::nats::control::{Mail, Phase};
+use crate::edge::nats::feed::{End, Feed, drive, round_trip};
+use crate::edge::nats::protocol::{subscribe, unsubscribe};
+use crate::edge::nats::server;
+use crate::edge::random::random;
+
+/// What waits for its lane or for room in the window is looked at so often.
+const LANE_LOOK: Duration = Duration::from_millis(1);
+const ROOM_LOOK: Duration = Duration::from_millis(4);
+/// Bytes to be written beyond which no more mail is taken.
+const OUT_BYTES_MAX: usize = 256 * 1024;
+/// How long the server may take to work off our leaving.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
+/// How long pulls that stand may go on delivering once nothing is asked for any more, and how long they must be quiet:
+/// what is under way when they are ended comes again only after ack_wait.
+const PULLS_DEADLINE: Duration = Duration::from_secs(1);
+const PULLS_QUIET: Duration = Duration::from_millis(50);
+/// Differences that are said one by one.
+const DIFFERENCES_SAID: usize = 8;
+
+impl JetFeed {
+    /// Many requests and their answers, in the order of the requests. The outer error holds for all.
+    pub(super) async fn call_all<T: for<'de> serde::Deserialize<'de>>(
+        &mut self,
+        connection: &mut Connection,
+        requests: &[Request],
+    ) -> Result<Vec<Result<T, ApiError>>, ApiError> {
+        let mut answers = Vec::with_capacity(requests.len());
+        for some in requests.chunks(AT_ONCE) {
+            let (now, timeout) = (Instant::now(), self.nats.timeout);
+            let inbox = self.answers_to();
+            let batch = self.calls.begin(some, &inbox, (now, timeout), &mut self.lines);
+            let mut taken = None;
+            let is_over = |feed: &mut Self, _: &Connection| {
+                taken = feed.calls.take(batch, Instant::now());
+                taken.is_some() || feed.refused.why.is_some()
+            };
+            let driven = drive(self, connection, now + timeout, is_over).await;
+            if let Some(text) = self.refused.why.take() {
+                return Err(ApiError::Forbidden(text));
+            }
+            if let Err(End::Lost(why)) = driven {
+                return Err(ApiError::Broken(why));
+            }
+            let taken = taken.or_else(|| self.calls.take(batch, Instant::now()));
+            let taken = taken.unwrap_or(Err(ApiError::TooLate(timeout)))?;
+            if taken.contains(&Err(ApiError::NobodyAnswers)) {
+                return Err(ApiError::NobodyAnswers);
+            }
+            answers.extend(taken.into_iter().map(|answer| answer.and_then(|bytes| read(&bytes))));
+        }
+        Ok(answers)
+    }
+
+    pub(super) fn answers_to(&self) -> String {
+        format!("{}.a", self.inbox)
+    }
+
+    pub(super) fn say_differences(&mut self, all: &[String]) {
+        if all.is_empty() || std::mem::replace(&mut self.voices.has_said_differences, true) {
+            return;
+        }
+        for difference in all.iter().take(DIFFERENCES_SAID) {
+            tracing::warn!("JetStream: {difference}; it is used as it is, what exists is never changed");
+        }
+        if all.len() > DIFFERENCES_SAID {
+            tracing::warn!("JetStream: {} more differences", all.len() - DIFFERENCES_SAID);
+        }
+    }
+
+    /// Answers what can be answered at once, and keeps what was settled.
+    fn take_mail(&mut self) {
+        while let Ok(mail) = self.control.inbox.try_recv() {
+            match mail {
+                Mail::Settled(settled) => self.unsaid.push_back(settled),
+                Mail::WhereFrom(tag, then) => {
+                    then(self.flight.origin(tag.number, |consumer| self.plan.consumers[consumer].filter.clone()));
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        while self.lines.bytes() < OUT_BYTES_MAX
+            && let Some(settled) = self.unsaid.pop_front()
+        {
+            self.flight.settle_all(&settled, &mut self.lines);
+        }
+    }
+
+    /// Puts in what the lanes take.
+    fn put(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let mut burst = self.intake.burst();
+        while let Some((payload, tag)) = self.waiting.pop_front() {
+            // A refusal is counted where it is made; the event stays noted and is given back at the end.
+            let put = match self.plan.own {
+                Some(shard) => burst.try_put_to(shard, payload, tag),
+                None => burst.try_put(payload, tag),
+            };
+            if let Err(payload) = put {
+                self.waiting.push_front((payload, tag));
+                return;
+            }
+        }
+    }
+
+    fn ask(&mut self, now: Instant) {
+        let Some(session) = self.session.as_mut().filter(|_| self.waiting.is_empty() && !self.has_left) else { return };
+        let (flight, plan, lines, inbox) = (&self.flight, &self.plan, &mut self.lines, &self.inbox);
+        session.ask(
+            now,
+            |consumer| flight.out(consumer),
+            |ask| {
+                let name = &plan.consumers[ask.consumer as usize].name;
+                let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{name}", plan.stream);
+                let reply = format!("{inbox}.p.{}.{}", ask.consumer, ask.id);
+                lines.put(subject.as_bytes(), Some(reply.as_bytes()), pulls::body(ask).as_bytes());
+            },
+        );
+    }
+
+    fn subscribe(&mut self, connection: &mut Connection, is_read: bool) -> Result<(), String> {
+        let words = |error| format!("a subject cannot be subscribed to: {error}");
+        let (pulls, answers) = (format!("{}.p.*.*", self.inbox), format!("{}.a.*", self.inbox));
+        let advisories = given_up::subject(&self.plan.stream);
+        let all = [(&pulls, PULLS), (&answers, ANSWERS), (&advisories, ADVISORIES)];
+        for (subject, number) in all.into_iter().filter(|(_, number)| is_read || *number != PULLS) {
+            subscribe(&mut connection.out, subject.as_bytes(), None, number).map_err(words)?;
+        }
+        Ok(())
+    }
+
+    /// Why the connection is of no use, once all that the server refuses of what was written is known.
+    fn refused_for_good(&mut self, connection: &mut Connection) -> Option<String> {
+        self.refused.why.as_ref()?;
+        let ping = *self.refused.until.get_or_insert_with(|| connection.ping());
+        if connection.has_answered(ping) { self.refused.why.take() } else { None }
+    }
+
+    async fn confirmed(&mut self, connection: &mut Connection) -> Result<(), String> {
+        let (deadline, timeout) = (Instant::now() + self.nats.timeout, self.nats.timeout);
+        // Before the PING: its answer says that all of it was worked off.
+        self.lines.append_to(&mut connection.out);
+        let answered = round_trip(self, connection, deadline).await;
+        if let Some(text) = self.refused.why.take() {
+            return Err(ApiError::Forbidden(text).to_string());
+        }
+        match answered {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(format!("does not answer within {timeout:?}; check its load")),
+            Err(End::Lost(why)) => Err(why),
+            Err(End::Moves) => Err("the server is about to end".to_owned()),
+        }
+    }
+
+    async fn prepared(&mut self, connection: &mut Connection, is_read: bool) -> Result<(), String> {
+        self.subscribe(connection, is_read)?;
+        self.confirmed(connection).await?;
+        // Also when only acks are left: what the server knows of its deliveries decides which may be written.
+        let prepared = prepare(self, connection).await?;
+        // An event whose ack is refused comes again for ever: none is asked for before it is known that acks pass.
+        for (subject, word) in rights::probe(&self.plan, is_read) {
+            self.lines.put(subject.as_bytes(), None, word.as_bytes());
+        }
+        self.confirmed(connection).await?;
+        let now = Instant::now();
+        self.looks = Looks::new(prepared.ack_wait, now);
+        self.session = is_read.then(|| Session::new(prepared.terms, now));
+        Ok(())
+    }
+}
+
+impl Feed for JetFeed {
+    // Two that pull at once for one reader would lose a partition's order.
+    const MAY_OVERLAP: bool = false;
+
+    async fn open(&mut self, connection: &mut Connection, is_read: bool) -> Result<(), String> {
+        self.lost();
+        self.inbox = format!("_INBOX.{:016x}{:016x}", random(), random());
+        (self.is_opening, self.has_left) = (true, false);
+        let opened = self.prepared(connection, is_read).await;
+        self.is_opening = false;
+        opened
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>, connection: &mut Connection) -> Poll<Result<(), End>> {
+        let now = Instant::now();
+        self.take_mail();
+        if !self.is_opening {
+            if connection.out.len() < OUT_BYTES_MAX {
+                self.settle();
+                self.look(now);
+            }
+            self.put();
+            self.ask(now);
+        }
+        self.lines.append_to(&mut connection.out);
+        let turn = connection.poll_turn(cx, &mut |chunk: &Bytes, heard: Heard<'_>| self.hear(chunk, heard, now));
+        self.flight.forget_places();
+        if !self.is_opening {
+            self.put();
+            if let Some(why) = self.refused_for_good(connection) {
+                return Poll::Ready(Err(End::Lost(why)));
+            }
+        }
+        match turn {
+            Poll::Ready(Err(why)) => Poll::Ready(Err(End::Lost(server::mask(&self.nats.auth, &why)))),
+            _ if std::mem::take(&mut self.is_moving) => Poll::Ready(Err(End::Moves)),
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn next_due(&self, now: Instant) -> Instant {
+        if !self.waiting.is_empty() {
+            return now + LANE_LOOK;
+        }
+        let is_hungry = self.session.as_ref().is_some_and(Session::is_hungry) && !self.has_left;
+        let looks = self.looks.next_due(self.flight.is_empty());
+        let next = if is_hungry { looks.min(now + ROOM_LOOK) } else { looks };
+        next.max(now + LANE_LOOK)
+    }
+
+    async fn leave(&mut self, connection: &mut Connection) {
+        self.has_left = true;
+        if self.control.phase() > Phase::Reading {
+            self.flight.end();
+        }
+        // What the server has on its way for a subscription that ends is lost until ack_wait.
+        let is_over = |feed: &mut Self, _: &Connection| {
+            let asked = feed.session.as_ref().map_or(0, Session::asked);
+            asked == 0 || feed.last_arrival.elapsed() >= PULLS_QUIET
+        };
+        self.last_arrival = Instant::now();
+        let over = drive(self, connection, Instant::now() + PULLS_DEADLINE, is_over).await;
+        self.lines.append_to(&mut connection.out);
+        unsubscribe(&mut connection.out, PULLS, None);
+        let left = match over {
+            Ok(_) | Err(End::Moves) => round_trip(self, connection, Instant::now() + LEAVE_DEADLINE).await,
+            Err(lost) => Err(lost),
+        };
+        if !matches!(left, Ok(true) | Err(End::Moves)) {
+            tracing::warn!(reader = self.plan.reader, "NATS at {}: no answer while leaving", connection.at);
+        }
+        self.session = None;
+    }
+
+    fn lost(&mut self) {
+        self.calls.clear();
+        self.lines = Lines::default();
+        self.session = None;
+        self.looks.forget();
+        (self.refused.why, self.refused.until) = (None, None);
+    }
+
+    fn idle(&mut self) {
+        self.put();
+        self.take_mail();
+    }
+
+    fn is_handed_in(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    fn has_acks(&self) -> bool {
+        !self.flight.is_empty()
+    }
+
+    async fn finish(&mut self, connection: &mut Connection) -> bool {
+        self.flight.end();
+        self.take_mail();
+        while !self.unsaid.is_empty() {
+            self.settle();
+            self.lines.append_to(&mut connection.out);
+        }
+        let given_back = self.flight.give_back(&mut self.lines);
+        if given_back > 0 {
+            tracing::info!(reader = self.plan.reader, given_back, "JetStream: unsettled events are given back");
+        }
+        self.lines.append_to(&mut connection.out);
+        matches!(round_trip(self, connection, Instant::now() + self.nats.timeout).await, Ok(true))
+    }
+
+    fn unfed(&self) -> Option<&str> {
+        self.unfed.as_deref()
+    }
+
+    fn what(&self) -> String {
+        format!("JetStream: reading {}", self.plan.stream)
+    }
+}
