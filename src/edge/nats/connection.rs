@@ -18,8 +18,11 @@ use super::protocol::{
 use crate::edge::alarm::Alarm;
 use crate::edge::socket;
 
-/// What is read at once; a larger message gets more for as long as it takes.
-const READ_BYTES: usize = 64 * 1024;
+/// What is read at once; a larger message gets more for as long as it takes. An event that waits holds the memory of the read it
+/// came with, so that this is what one may cost.
+const READ_BYTES: usize = 16 * 1024;
+/// What may stay to be written with the next message.
+const WRITE_BYTES_KEPT: usize = 64 * 1024;
 /// Reads of one turn; then the shard's other tasks get theirs.
 const READS_A_TURN: usize = 8;
 
@@ -188,7 +191,7 @@ impl Connection {
             }
         }
         self.out.clear();
-        self.out.shrink_to(READ_BYTES);
+        self.out.shrink_to(WRITE_BYTES_KEPT);
         self.sent = 0;
         Ok(())
     }
@@ -229,12 +232,18 @@ impl Connection {
         };
         self.buffer.copy_within(used..self.have, 0);
         self.have -= used;
-        let size = self.need.max(READ_BYTES);
-        if size != self.buffer.len() {
+        self.fit_buffer();
+        Ok(())
+    }
+
+    /// Room for what has begun, and for a read besides, as nobody knows how long a line is; what was large goes back after it.
+    fn fit_buffer(&mut self) {
+        let size = self.need.max(self.have + READ_BYTES / 2).max(READ_BYTES);
+        let has_shrunk = self.have < READ_BYTES / 2 && size == READ_BYTES && self.buffer.len() > READ_BYTES;
+        if size > self.buffer.len() || has_shrunk {
             self.buffer.resize(size, 0);
             self.buffer.shrink_to(size);
         }
-        Ok(())
     }
 
     fn take(

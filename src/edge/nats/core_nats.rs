@@ -160,14 +160,27 @@ impl Feed for CoreFeed {
                 "NATS: the shards are paused and the reader is full: nothing is read; what the server cannot hold meanwhile is lost"
             );
         }
-        let (waiting, mut refused, mut is_moving) = (&mut self.waiting, None, false);
+        let (waiting, mut refused, mut is_moving, mut stray) = (&mut self.waiting, None, false, None);
+        let ours = 1..=self.plan.subjects.len() as u64;
         let turn = connection.poll_turn(cx, &mut |chunk: &Bytes, heard: Heard<'_>| match heard {
-            Heard::Message(message) => waiting.push(chunk.slice_ref(message.payload)),
+            Heard::Message(message) if ours.contains(&message.sid) => waiting.push(chunk.slice_ref(message.payload)),
+            Heard::Message(message) => stray = Some(message.sid),
             Heard::Refused(error) => refused = Some(error),
             Heard::LameDuck => is_moving = true,
         });
         self.put();
         self.is_moving |= is_moving;
+        if let Some(subscription) = stray
+            && let Some(left_out) = self.said.allow()
+        {
+            let reader = self.plan.reader;
+            tracing::warn!(
+                reader,
+                subscription,
+                left_out,
+                "NATS: received a message for no subscription of ours; left alone"
+            );
+        }
         if let Some(error) = refused {
             let text = server::mask(&self.nats.auth, &error.words);
             self.hear_refusal(&text);

@@ -95,6 +95,9 @@ pub(super) struct JetFeed {
     /// Why nothing comes.
     unfed: Option<String>,
     is_moving: bool,
+    /// Something was settled over this connection and the server has not confirmed that it heard all; and the PING that asks.
+    is_unconfirmed: bool,
+    confirms: Option<u64>,
     /// Nothing is settled or asked for before it is known what the server knows.
     is_opening: bool,
     has_left: bool,
@@ -122,6 +125,8 @@ impl JetFeed {
             voices: Voices::default(),
             unfed: None,
             is_moving: false,
+            is_unconfirmed: false,
+            confirms: None,
             is_opening: false,
             has_left: false,
             last_arrival: now,

@@ -193,6 +193,7 @@ impl<F: Feed> Reader<F> {
             None => Some(standing),
             Some(End::Lost(why)) => {
                 self.feed.lost();
+                self.learn(&standing);
                 self.servers.left(&standing.server, false);
                 // One that only opens has not worked; a refusal comes back at once.
                 let has_worked = standing.since.elapsed() > BACKOFF_MAX;
@@ -225,8 +226,6 @@ impl<F: Feed> Reader<F> {
             self.feed.lost();
             format!("NATS at {}: {why}", server.at)
         })?;
-        let named = connection.info.as_ref().map_or(&[][..], |info| &info.connect_urls[..]);
-        self.servers.opened(server, named);
         if is_read {
             self.control.set_left(false);
             tracing::info!(reader = self.number, "NATS: {} at {}", self.feed.what(), server.at);
@@ -234,7 +233,15 @@ impl<F: Feed> Reader<F> {
             self.report_ready(&server.at.to_string());
         }
         let (server, since) = (server.clone(), Instant::now());
-        Ok(Standing { connection, server, is_read, since, moves_at: None })
+        let standing = Standing { connection, server, is_read, since, moves_at: None };
+        self.learn(&standing);
+        Ok(standing)
+    }
+
+    /// Which other servers this one named last.
+    fn learn(&mut self, standing: &Standing) {
+        let named = standing.connection.info.as_ref().map_or(&[][..], |info| &info.connect_urls[..]);
+        self.servers.opened(&standing.server, named);
     }
 
     fn patience(&self) -> Patience {
@@ -289,6 +296,7 @@ impl<F: Feed> Reader<F> {
     /// Leaves a server that is about to end for another one; keeps it when there is none.
     async fn move_on(&mut self, standing: Standing) -> Standing {
         let mut old = standing;
+        self.learn(&old);
         let others: Vec<NatsServer> = self.servers.round().into_iter().filter(|server| *server != old.server).collect();
         self.servers.left(&old.server, true);
         tracing::info!(

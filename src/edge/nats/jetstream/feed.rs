@@ -103,6 +103,19 @@ impl JetFeed {
             && let Some(settled) = self.unsaid.pop_front()
         {
             self.flight.settle_all(&settled, &mut self.lines);
+            (self.is_unconfirmed, self.confirms) = (true, None);
+        }
+    }
+
+    /// Once nothing is read any more, the connection may be closed only when the server has all that was said: what a socket
+    /// holds when it is closed may be lost.
+    fn confirm(&mut self, connection: &mut Connection) {
+        if !self.is_unconfirmed || self.session.is_some() {
+            return;
+        }
+        let ping = *self.confirms.get_or_insert_with(|| connection.ping());
+        if connection.has_answered(ping) {
+            (self.is_unconfirmed, self.confirms) = (false, None);
         }
     }
 
@@ -216,8 +229,10 @@ impl Feed for JetFeed {
             self.ask(now);
         }
         self.lines.append_to(&mut connection.out);
+        self.confirm(connection);
         let turn = connection.poll_turn(cx, &mut |chunk: &Bytes, heard: Heard<'_>| self.hear(chunk, heard, now));
         self.flight.forget_places();
+        self.confirm(connection);
         if !self.is_opening {
             self.put();
             if let Some(why) = self.refused_for_good(connection) {
@@ -272,6 +287,7 @@ impl Feed for JetFeed {
         self.session = None;
         self.looks.forget();
         (self.refused.why, self.refused.until) = (None, None);
+        (self.is_unconfirmed, self.confirms) = (false, None);
     }
 
     fn idle(&mut self) {
@@ -284,7 +300,7 @@ impl Feed for JetFeed {
     }
 
     fn has_acks(&self) -> bool {
-        !self.flight.is_empty()
+        !self.flight.is_empty() || self.is_unconfirmed
     }
 
     async fn finish(&mut self, connection: &mut Connection) -> bool {
@@ -299,7 +315,9 @@ impl Feed for JetFeed {
             tracing::info!(reader = self.plan.reader, given_back, "JetStream: unsettled events are given back");
         }
         self.lines.append_to(&mut connection.out);
-        matches!(round_trip(self, connection, Instant::now() + self.nats.timeout).await, Ok(true))
+        let is_done = matches!(round_trip(self, connection, Instant::now() + self.nats.timeout).await, Ok(true));
+        self.is_unconfirmed &= !is_done;
+        is_done
     }
 
     fn unfed(&self) -> Option<&str> {
