@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -155,28 +154,38 @@ fn an_info_of_ten_thousand_addresses_in_small_pieces_and_messages_for_nobody_do_
     assert_eq!(taking.intake.counts().read(), 1);
 }
 
+/// A message on subscription 1.
+fn message(session: &str, number: u64) -> Vec<u8> {
+    let payload = event(session, number);
+    [format!("MSG events 1 {}\r\n", payload.len()).as_bytes(), &payload, b"\r\n"].concat()
+}
+
 #[test]
-fn a_server_that_is_about_to_end_is_left_for_the_one_it_names() {
-    let (told, tell) = mpsc::channel();
-    let told = std::sync::Mutex::new(told);
+fn a_server_that_is_about_to_end_is_left_for_the_one_it_names_and_its_last_events_come_first() {
     let other = fake(move |mut talk| {
-        talk.greet(INFO);
-        told.lock().expect("one").send(()).expect("waited for");
-        talk.stay();
+        talk.say(INFO);
+        talk.hear("PING\r\n");
+        talk.say("PONG\r\n");
+        // Before the subscription is confirmed, and so before the old server is left.
+        talk.hear("PING\r\n");
+        talk.say(message("s", 6)).say("PONG\r\n").stay();
     });
-    let (left, leave) = mpsc::channel();
-    let left = std::sync::Mutex::new(left);
     let address = fake(move |mut talk| {
         talk.greet(INFO);
+        talk.say(message("s", 4));
         talk.say(format!("INFO {{\"server_id\":\"fake\",\"ldm\":true,\"connect_urls\":[\"{other}\"]}}\r\n"));
         if talk.hear("UNSUB 1\r\n") {
-            left.lock().expect("one").send(()).expect("waited for");
+            talk.say(message("s", 5));
         }
         talk.stay();
     });
     let taking = started(&settings(&address), 1);
-    tell.recv_timeout(Duration::from_secs(30)).expect("the other one is subscribed to first");
-    leave.recv_timeout(Duration::from_secs(30)).expect("then the old one is left");
+    let mut seen = Seen::default();
+    until("all are taken", || {
+        seen.take(&taking);
+        seen.events == 3
+    });
+    assert_eq!(seen.sessions["s"].1, [4, 5, 6]);
     taking.until_ready();
     taking.source.stop();
 }

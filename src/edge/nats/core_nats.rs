@@ -46,6 +46,8 @@ pub(super) struct CoreFeed {
     intake: Intake,
     next: u64,
     waiting: Waiting,
+    /// While a connection is opened, what it brings is put aside: what the one before it brought comes first.
+    early: Option<Waiting>,
     said: LogLimiter,
     slow: LogLimiter,
     is_moving: bool,
@@ -77,6 +79,7 @@ impl CoreFeed {
             intake,
             next: 0,
             waiting: Waiting::default(),
+            early: None,
             said: LogLimiter::default(),
             slow: LogLimiter::default(),
             is_moving: false,
@@ -106,6 +109,18 @@ impl CoreFeed {
         }
         // What a pause had let grow.
         self.waiting.events.shrink_to(LANE_KEPT);
+    }
+
+    /// Whether the server confirmed that nothing follows.
+    async fn left(&mut self, connection: &mut Connection, deadline: Instant) -> bool {
+        loop {
+            match round_trip(self, connection, deadline).await {
+                Ok(is_left) => return is_left,
+                // It is about to end anyway.
+                Err(End::Moves) => {}
+                Err(End::Lost(_)) => return false,
+            }
+        }
     }
 
     fn say_cut_off(&self, connection: &Connection) {
@@ -138,6 +153,7 @@ impl Feed for CoreFeed {
                 .map_err(|error| format!("consumer.topic or consumer.queue_group cannot be subscribed to: {error}"))?;
         }
         let deadline = Instant::now() + self.nats.timeout;
+        self.early = Some(Waiting::default());
         match round_trip(self, connection, deadline).await {
             Ok(true) => Ok(()),
             Ok(false) => {
@@ -145,6 +161,12 @@ impl Feed for CoreFeed {
             }
             Err(End::Lost(why)) => Err(why),
             Err(End::Moves) => Err("the server is about to end".to_owned()),
+        }
+    }
+
+    fn opened(&mut self) {
+        for payload in self.early.take().unwrap_or_default().events {
+            self.waiting.push(payload);
         }
     }
 
@@ -160,7 +182,8 @@ impl Feed for CoreFeed {
                 "NATS: the shards are paused and the reader is full: nothing is read; what the server cannot hold meanwhile is lost"
             );
         }
-        let (waiting, mut refused, mut is_moving, mut stray) = (&mut self.waiting, None, false, None);
+        let waiting = self.early.as_mut().unwrap_or(&mut self.waiting);
+        let (mut refused, mut is_moving, mut stray) = (None, false, None);
         let ours = 1..=self.plan.subjects.len() as u64;
         let turn = connection.poll_turn(cx, &mut |chunk: &Bytes, heard: Heard<'_>| match heard {
             Heard::Message(message) if ours.contains(&message.sid) => waiting.push(chunk.slice_ref(message.payload)),
@@ -211,23 +234,18 @@ impl Feed for CoreFeed {
             unsubscribe(&mut connection.out, at as u64 + 1, None);
         }
         let deadline = Instant::now() + LEAVE_DEADLINE;
-        loop {
-            match round_trip(self, connection, deadline).await {
-                Ok(true) => return,
-                // It is about to end anyway.
-                Err(End::Moves) => {}
-                Ok(false) | Err(End::Lost(_)) => {
-                    return tracing::warn!(
-                        reader = self.plan.reader,
-                        "NATS at {}: no answer while leaving",
-                        connection.at
-                    );
-                }
-            }
+        // Of the next connection, if one is opened already.
+        let early = self.early.take();
+        let left = self.left(connection, deadline).await;
+        self.early = early;
+        if !left {
+            tracing::warn!(reader = self.plan.reader, "NATS at {}: no answer while leaving", connection.at);
         }
     }
 
-    fn lost(&mut self) {}
+    fn lost(&mut self) {
+        self.opened();
+    }
 
     fn idle(&mut self) {
         self.put();

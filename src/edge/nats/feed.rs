@@ -27,6 +27,9 @@ pub(super) trait Feed {
     /// confirmed that events will come (or, when nothing `is_read`, that acks will pass).
     async fn open(&mut self, connection: &mut Connection, is_read: bool) -> Result<(), String>;
 
+    /// The connection that was opened last is the only one now: what it brought while it was opened follows.
+    fn opened(&mut self);
+
     /// Moves what can be moved: mail, events into lanes, what was read, what is due. Ready when something was read, and when
     /// the connection is to be given up.
     fn poll_turn(&mut self, cx: &mut Context<'_>, connection: &mut Connection) -> Poll<Result<(), End>>;
@@ -37,7 +40,7 @@ pub(super) trait Feed {
     /// Has the server send nothing more; all that it had sent is here when this returns, unless it does not answer in time.
     async fn leave(&mut self, connection: &mut Connection);
 
-    /// The connection is gone.
+    /// The connection is gone, or the opening of one was broken off.
     fn lost(&mut self);
 
     /// Without a connection: takes mail, hands in what waits.

@@ -32,6 +32,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 const PING_INTERVAL_MAX: Duration = Duration::from_secs(5);
 /// How often to look whether the intake was shut or opened.
 const SHUT_LOOK: Duration = Duration::from_millis(100);
+/// How often to look whether to stop while a connection is opened.
+const TOLD_LOOK: Duration = Duration::from_millis(50);
 /// How soon to look again whether a full lane has room.
 const LANE_LOOK: Duration = Duration::from_millis(1);
 /// How often to look for another server when the present one is about to end.
@@ -154,7 +156,7 @@ impl<F: Feed> Reader<F> {
                 self.note_finished();
                 return None;
             }
-            None => self.build(false).await,
+            None => self.build_unless_told(false).await,
         };
         match standing {
             Ok(mut standing) => {
@@ -164,6 +166,7 @@ impl<F: Feed> Reader<F> {
                 }
                 self.feed.lost();
             }
+            Err(_) if self.wanted() != Wanted::Finish => {}
             Err(why) => self.try_later(why, Wanted::Finish).await,
         }
         None
@@ -180,10 +183,15 @@ impl<F: Feed> Reader<F> {
         let standing = standing.filter(|standing| standing.is_read == is_read);
         let built = match standing {
             Some(standing) => Ok(standing),
-            None => self.build(is_read).await,
+            None => self.build_unless_told(is_read).await,
         };
         let mut standing = match built {
-            Ok(standing) => standing,
+            Ok(standing) => {
+                self.feed.opened();
+                standing
+            }
+            // It was told something else meanwhile.
+            Err(_) if self.wanted() != wanted => return None,
             Err(why) => {
                 self.try_later(why, wanted).await;
                 return None;
@@ -203,6 +211,22 @@ impl<F: Feed> Reader<F> {
             }
             Some(End::Moves) => Some(self.move_on(standing).await),
         }
+    }
+
+    /// Builds one, and breaks that off when the reader is told to go on: a server that hangs is not waited for then.
+    async fn build_unless_told(&mut self, is_read: bool) -> Result<Standing, String> {
+        let (control, phase) = (self.control.clone(), self.control.phase());
+        let told = async {
+            while control.phase() <= phase {
+                glommio::timer::sleep(TOLD_LOOK).await;
+            }
+            Err("told to stop".to_owned())
+        };
+        let built = future::or(self.build(is_read), told).await;
+        if built.is_err() {
+            self.feed.lost();
+        }
+        built
     }
 
     async fn build(&mut self, is_read: bool) -> Result<Standing, String> {
@@ -314,6 +338,7 @@ impl<F: Feed> Reader<F> {
                     if F::MAY_OVERLAP {
                         self.feed.leave(&mut old.connection).await;
                     }
+                    self.feed.opened();
                     return new;
                 }
                 Err(why) => tracing::warn!(reader = self.number, "{why}"),

@@ -217,6 +217,9 @@ impl Feed for JetFeed {
         opened
     }
 
+    /// Nothing is pulled before the old connection is left.
+    fn opened(&mut self) {}
+
     fn poll_turn(&mut self, cx: &mut Context<'_>, connection: &mut Connection) -> Poll<Result<(), End>> {
         let now = Instant::now();
         self.take_mail();
@@ -288,6 +291,7 @@ impl Feed for JetFeed {
         self.looks.forget();
         (self.refused.why, self.refused.until) = (None, None);
         (self.is_unconfirmed, self.confirms) = (false, None);
+        self.is_opening = false;
     }
 
     fn idle(&mut self) {
