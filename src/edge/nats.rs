@@ -46,8 +46,8 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 const STOP_GRACE: Duration = Duration::from_secs(1);
 /// How long the last acks may take to leave.
 const FINISH_DEADLINE: Duration = Duration::from_secs(2);
-/// Things that a reader of core NATS may be told before it looks: nothing but questions where an event came from.
-const CORE_MAIL: usize = 16;
+/// Questions where an event came from that a reader may be asked before it looks, beside the settlements.
+const QUESTIONS: usize = 16;
 
 /// Reads events from NATS, core or JetStream.
 pub struct NatsSource {
@@ -83,12 +83,12 @@ impl Plan {
         }
     }
 
-    /// What it may be told before it looks: as many settlements as can be out, and as many again, as pulls that were thought
-    /// dead may still deliver.
+    /// What it may be told before it looks: of core NATS nothing; else as many settlements as can be out, and as many again, as
+    /// pulls that were thought dead may still deliver.
     fn mail(&self) -> usize {
         match self {
-            Self::Core(_) => CORE_MAIL,
-            Self::JetStream(plan) => plan.events_out_max() * 2 + CORE_MAIL,
+            Self::Core(_) => 0,
+            Self::JetStream(plan) => plan.events_out_max() * 2 + QUESTIONS,
         }
     }
 }

@@ -5,7 +5,6 @@
 //! dropped by its owner. Refuses TLS, as the reader of events does, and to show a secret. What bytes mean is
 //! [`protocol`]'s.
 
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use crate::edge::nats::auth::Identity;
 use crate::edge::nats::protocol::{
     self, Connect, Decoder, Fault, Frame, Headers, ProtocolError, ServerError, ServerInfo, Step, Unwritable,
 };
+use crate::edge::random::random;
 
 /// Bytes that are read at once at the most.
 const READ_BYTES: usize = 16 * 1024;
@@ -135,7 +135,6 @@ impl Wire {
         }
         let stream = stream?;
         stream.set_nodelay(true).map_err(|error| away(&error))?;
-        let random = RandomState::new().hash_one(Instant::now());
         let mut wire = Self {
             stream,
             decoder: Decoder::default(),
@@ -143,7 +142,7 @@ impl Wire {
             start: 0,
             server: place.clone(),
             identity: Identity::from(&nats.auth),
-            inbox: format!("_INBOX.{random:016x}"),
+            inbox: format!("_INBOX.{:016x}", random()),
             asked: 0,
             timeout: nats.timeout,
             is_doubtful: false,

@@ -154,26 +154,16 @@ impl Connection {
         }
     }
 
-    /// Runs turns until `done` says so, or gives what ended them. False when the deadline came first.
-    pub(super) async fn turns(
-        &mut self,
-        deadline: Instant,
-        mut hear: impl FnMut(&Bytes, Heard<'_>),
-        mut done: impl FnMut(&Self) -> bool,
-    ) -> Result<bool, String> {
-        let mut late = Alarm::default();
+    /// Runs turns until `done`, for whoever opens it: nothing that comes is a message yet, and the deadline is theirs.
+    ///
+    /// # Errors
+    /// Why the connection is lost.
+    pub(super) async fn until(&mut self, done: impl Fn(&Self) -> bool) -> Result<(), String> {
         while !done(self) {
-            let is_late = std::future::poll_fn(|cx| match self.poll_turn(cx, &mut hear) {
-                Poll::Ready(result) => Poll::Ready(result.map(|()| false)),
-                Poll::Pending => late.poll(cx, deadline).map(|()| Ok(Instant::now() >= deadline)),
-            })
-            .await?;
-            if is_late {
-                return Ok(done(self));
-            }
+            std::future::poll_fn(|cx| self.poll_turn(cx, &mut |_: &Bytes, _: Heard<'_>| {})).await?;
             glommio::yield_if_needed().await;
         }
-        Ok(true)
+        Ok(())
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), String> {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::connection::{Connection, Heard};
-use super::feed::{End, Feed, round_trip};
+use super::feed::{End, Feed, LANE_LOOK, LEAVE_DEADLINE, round_trip};
 use super::protocol::{ErrorKind, subscribe, unsubscribe};
 use super::server;
 use crate::config::NatsConfig;
@@ -22,12 +22,8 @@ use crate::model::limits::{NATS_PENDING_BYTES, NATS_PENDING_MESSAGES};
 use crate::ports::{DeliveryTag, Intake};
 use crate::telemetry::log_limiter::LogLimiter;
 
-/// How soon to look again whether a full lane has room: a lane holds some 30 ms of a reader's top speed.
-const LANE_LOOK: Duration = Duration::from_millis(1);
 /// When there is nothing to do.
 const IDLE_LOOK: Duration = Duration::from_secs(3600);
-/// How long the server may take to work off our leaving.
-const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What one reader subscribes to.
 #[derive(Clone, Debug)]

@@ -2,12 +2,17 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_lite::future;
 
 use super::connection::Connection;
 use crate::edge::alarm::Alarm;
+
+/// How soon to look again whether a full lane has room: a lane holds some 30 ms of a reader's top speed.
+pub(super) const LANE_LOOK: Duration = Duration::from_millis(1);
+/// How long the server may take to work off our leaving.
+pub(super) const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What ends the use of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]

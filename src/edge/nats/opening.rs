@@ -5,16 +5,15 @@
 
 use std::cell::Cell;
 use std::net::SocketAddr;
-use std::time::Instant;
 
-use bytes::Bytes;
 use futures_lite::future;
 use glommio::timer::Timer;
 
-use super::connection::{Connection, Heard, Patience};
-use super::protocol::{Connect, Login, connect};
+use super::auth::Identity;
+use super::connection::{Connection, Patience};
+use super::protocol::{Connect, ErrorKind, connect};
 use super::server;
-use crate::config::{NatsAuth, NatsConfig, NatsServer};
+use crate::config::{NatsConfig, NatsServer};
 use crate::edge::resolve::Resolver;
 use crate::edge::socket;
 
@@ -38,17 +37,15 @@ pub(super) async fn open(
     resolver: &Resolver,
 ) -> Result<Connection, String> {
     let (at, limit) = (&server.at, nats.timeout);
-    // Later than `late` below, which has the words.
-    let deadline = Instant::now() + limit * 2;
     let stage = Cell::new(Stage::Connecting);
     let opened = async {
         let addresses = resolver.resolve(&at.host, at.port).await;
         let addresses = addresses.map_err(|error| format!("the host name has no address ({error}); check nats.url"))?;
         let mut connection = dial(server, &addresses, nats, patience).await?;
         stage.set(Stage::Greeting);
-        greet(&mut connection, deadline).await?;
+        greet(&mut connection).await?;
         stage.set(Stage::LoggingIn);
-        log_in(&mut connection, nats, name, deadline).await?;
+        log_in(&mut connection, nats, name).await?;
         connection.is_open = true;
         Ok(connection)
     };
@@ -83,9 +80,8 @@ async fn dial(
 }
 
 /// Waits for what the server says first.
-async fn greet(connection: &mut Connection, deadline: Instant) -> Result<(), String> {
-    let is_greeted = |connection: &Connection| connection.info.is_some();
-    connection.turns(deadline, |_: &Bytes, _: Heard<'_>| {}, is_greeted).await?;
+async fn greet(connection: &mut Connection) -> Result<(), String> {
+    connection.until(|connection| connection.info.is_some()).await?;
     match &connection.info {
         Some(info) if info.tls_required => {
             Err("the server demands TLS, which task-engine does not speak to NATS; use a plain listener".to_owned())
@@ -94,25 +90,15 @@ async fn greet(connection: &mut Connection, deadline: Instant) -> Result<(), Str
     }
 }
 
-async fn log_in(connection: &mut Connection, nats: &NatsConfig, name: &str, deadline: Instant) -> Result<(), String> {
-    let mut login = Login::default();
-    match &nats.auth {
-        NatsAuth::None => {}
-        NatsAuth::User { username, password } => {
-            (login.user, login.pass) = (Some(username.as_str()), Some(password.reveal()));
-        }
-        NatsAuth::Token(token) => login.auth_token = Some(token.reveal()),
-    }
-    let mut hello = Connect::new(name);
-    hello.login = login;
-    connect(&mut connection.out, &hello);
+async fn log_in(connection: &mut Connection, nats: &NatsConfig, name: &str) -> Result<(), String> {
+    let identity = Identity::from(&nats.auth);
+    let proof = identity.prove(connection.info.as_ref().map_or("", |info| &info.nonce));
+    connect(&mut connection.out, &Connect { login: proof.login(), ..Connect::new(name) });
     let ping = connection.ping();
-    let logged_in = connection.turns(deadline, |_: &Bytes, _: Heard<'_>| {}, |it| it.has_answered(ping)).await;
-    match logged_in {
-        Ok(_) => Ok(()),
-        Err(why) if why.to_ascii_lowercase().contains("authorization violation") => {
-            Err(format!("the login was refused; {}", server::keys(&nats.auth)))
-        }
-        Err(why) => Err(why),
+    let logged_in = connection.until(|connection| connection.has_answered(ping)).await;
+    let kind = connection.refusal.as_ref().map(|error| &error.kind);
+    if logged_in.is_err() && kind == Some(&ErrorKind::AuthorizationViolation) {
+        return Err(format!("the login was refused; {}", server::keys(&nats.auth)));
     }
+    logged_in
 }

@@ -6,14 +6,14 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
 
 use super::connection::{Connection, Patience};
 use super::control::{Control, Phase};
-use super::feed::{End, Feed};
+use super::feed::{End, Feed, LANE_LOOK};
 use super::opening;
 use super::servers::Servers;
 use crate::config::{NatsConfig, NatsServer};
@@ -34,8 +34,6 @@ const PING_INTERVAL_MAX: Duration = Duration::from_secs(5);
 const SHUT_LOOK: Duration = Duration::from_millis(100);
 /// How often to look whether to stop while a connection is opened.
 const TOLD_LOOK: Duration = Duration::from_millis(50);
-/// How soon to look again whether a full lane has room.
-const LANE_LOOK: Duration = Duration::from_millis(1);
 /// How often to look for another server when the present one is about to end.
 const MOVE_EVERY: Duration = Duration::from_secs(5);
 
@@ -143,7 +141,12 @@ impl<F: Feed> Reader<F> {
             self.report(Health::Waiting("NATS: reading begins when the stores have answered".to_owned()));
         }
         self.control.set_left(!is_stop);
-        if is_stop && self.feed.is_handed_in() {
+        self.tell_handed_in();
+    }
+
+    /// At a stop: tells who waits for it once all that was read is handed in.
+    fn tell_handed_in(&self) {
+        if self.control.phase() > Phase::Reading && self.feed.is_handed_in() {
             self.control.note_handed_in();
         }
     }
@@ -236,9 +239,6 @@ impl<F: Feed> Reader<F> {
                 Ok(standing) => return Ok(standing),
                 Err(why) => wrong.push(why),
             }
-            if self.control.phase() == Phase::Closed {
-                break;
-            }
         }
         Err(wrong.join("; "))
     }
@@ -306,11 +306,9 @@ impl<F: Feed> Reader<F> {
             if let Poll::Ready(result) = feed.poll_turn(cx, connection) {
                 return Poll::Ready(result);
             }
-            control.falling_asleep(cx.waker());
             let now = Instant::now();
-            let is_told = !std::mem::take(&mut is_first) || !control.inbox.is_empty();
-            let is_due = alarm.poll(cx, feed.next_due(now).min(now + SHUT_LOOK)).is_ready();
-            if is_told || is_due { Poll::Ready(Ok(())) } else { Poll::Pending }
+            let due = feed.next_due(now).min(now + SHUT_LOOK);
+            poll_told_or_due(control, alarm, due, std::mem::take(&mut is_first), cx).map(Ok)
         })
         .await;
         self.control.awake();
@@ -365,20 +363,11 @@ impl<F: Feed> Reader<F> {
         let mut alarm = Alarm::default();
         while self.wanted() == wanted && until.is_none_or(|until| Instant::now() < until) {
             self.feed.idle();
-            if self.control.phase() > Phase::Reading && self.feed.is_handed_in() {
-                self.control.note_handed_in();
-            }
-            let (control, feed, mut is_first) = (&self.control, &self.feed, true);
-            poll_fn(|cx| {
-                control.falling_asleep(cx.waker());
-                let now = Instant::now();
-                let is_told = !std::mem::take(&mut is_first) || !control.inbox.is_empty();
-                let look = now + if feed.is_handed_in() { SHUT_LOOK } else { LANE_LOOK };
-                let due = until.map_or(look, |until| until.min(look));
-                let is_due = alarm.poll(cx, due).is_ready();
-                if is_told || is_due { Poll::Ready(()) } else { Poll::Pending }
-            })
-            .await;
+            self.tell_handed_in();
+            let look = Instant::now() + if self.feed.is_handed_in() { SHUT_LOOK } else { LANE_LOOK };
+            let due = until.map_or(look, |until| until.min(look));
+            let (control, mut is_first) = (&self.control, true);
+            poll_fn(|cx| poll_told_or_due(control, &mut alarm, due, std::mem::take(&mut is_first), cx)).await;
             self.control.awake();
             future::yield_now().await;
         }
@@ -400,6 +389,19 @@ impl<F: Feed> Reader<F> {
     fn report(&self, health: Health) {
         self.intake.report(self.number, health);
     }
+}
+
+/// Ready when the reader was woken after its `first` poll, has mail, or something is due.
+fn poll_told_or_due(
+    control: &Control,
+    alarm: &mut Alarm,
+    due: Instant,
+    is_first: bool,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    control.falling_asleep(cx.waker());
+    let is_told = !is_first || !control.inbox.is_empty();
+    if alarm.poll(cx, due).is_ready() || is_told { Poll::Ready(()) } else { Poll::Pending }
 }
 
 /// How long to wait before try number `tries` (from 0): at once, but not all instances at the same moment; then

@@ -6,15 +6,12 @@ use std::io::{self, Read};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
+use super::auth::Identity;
 use crate::config::{HostPort, NatsAuth};
-use crate::model::redact;
 
 /// A server's words without the secret that it may repeat.
 pub(super) fn mask(auth: &NatsAuth, text: &str) -> String {
-    match auth {
-        NatsAuth::None => text.to_owned(),
-        NatsAuth::User { password: secret, .. } | NatsAuth::Token(secret) => redact::secret(text, secret.reveal()),
-    }
+    Identity::from(auth).mask(text)
 }
 
 /// Whom the server knows us as, without a secret.

@@ -17,18 +17,15 @@ use super::session::Session;
 use super::{ADVISORIES, ANSWERS, JetFeed, PULLS, given_up, pulls, rights};
 use crate::edge::nats::connection::{Connection, Heard};
 use crate::edge::nats::control::{Mail, Phase};
-use crate::edge::nats::feed::{End, Feed, drive, round_trip};
+use crate::edge::nats::feed::{End, Feed, LANE_LOOK, LEAVE_DEADLINE, drive, round_trip};
 use crate::edge::nats::protocol::{subscribe, unsubscribe};
 use crate::edge::nats::server;
 use crate::edge::random::random;
 
-/// What waits for its lane or for room in the window is looked at so often.
-const LANE_LOOK: Duration = Duration::from_millis(1);
+/// What waits for room in the window is looked at so often.
 const ROOM_LOOK: Duration = Duration::from_millis(4);
 /// Bytes to be written beyond which no more mail is taken.
 const OUT_BYTES_MAX: usize = 256 * 1024;
-/// How long the server may take to work off our leaving.
-const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
 /// How long pulls that stand may go on delivering once nothing is asked for any more, and how long they must be quiet:
 /// what is under way when they are ended comes again only after ack_wait.
 const PULLS_DEADLINE: Duration = Duration::from_secs(1);
