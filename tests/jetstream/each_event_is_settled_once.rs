@@ -4,7 +4,7 @@
 
 use crate::jetstream_support::{
     NatsVersion, PARTITIONS, Taking, ask, client, consumer, event, numbers, on_both_servers, publish, ready, started,
-    until,
+    started_with_lanes, until,
 };
 use task_engine::config::Assignment;
 use task_engine::ports::{Disposition, Health};
@@ -24,6 +24,7 @@ on_both_servers! {
     no_more_are_out_than_the_window_allows
     an_event_larger_than_a_pull_stops_no_other
     a_full_lane_stops_the_pulls_and_nothing_is_lost
+    a_stop_ends_when_the_lane_has_taken_the_rest
 }
 
 fn what_was_published_before_the_start_is_read_and_acknowledged(version: NatsVersion) {
@@ -156,4 +157,27 @@ fn a_full_lane_stops_the_pulls_and_nothing_is_lost(version: NatsVersion) {
     assert_eq!(all, (0..2000).collect::<Vec<_>>());
     nothing_is_pending(&client, "engine", 2000);
     taking.stop();
+}
+
+fn a_stop_ends_when_the_lane_has_taken_the_rest(version: NatsVersion) {
+    let (server, settings) = ready(version, Assignment::Queue);
+    let client = client(&server);
+    let taking = started_with_lanes(&settings, 1, 4);
+    publish(&client, "events", "s", 0..20);
+    until("the lane is full", || taking.lanes[0].len() == 4);
+    let took = std::thread::scope(|scope| {
+        let stop = scope.spawn(|| {
+            let began = std::time::Instant::now();
+            taking.source.stop();
+            began.elapsed()
+        });
+        until("nothing is pulled any more", || consumer(&client, "engine")["num_waiting"] == 0);
+        consumer(&client, "engine");
+        // None of them is settled: acks are still to come when the rest is handed in.
+        let events = taking.take_many(20);
+        assert_eq!(numbers(&events), (0..20).collect::<Vec<_>>());
+        stop.join().expect("it stops")
+    });
+    assert!(took < std::time::Duration::from_secs(4), "{took:?}");
+    taking.source.finish();
 }

@@ -293,6 +293,7 @@ impl<F: Feed> Reader<F> {
                 self.unfed = self.feed.unfed().map(ToOwned::to_owned);
                 self.report_ready(&standing.connection.at);
             }
+            self.tell_handed_in();
             // What was read is for the pump, which runs on this core.
             future::yield_now().await;
         }
