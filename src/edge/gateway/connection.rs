@@ -244,11 +244,16 @@ impl Link {
             wire.heard.wait(cx);
         }
         let ended = self.poll_ended(cx);
+        self.tell(line);
+        ended
+    }
+
+    /// Tells once of a GOAWAY that was heard.
+    pub fn tell(&mut self, line: &Line) {
         if self.goaway == Goaway::Heard {
             self.goaway = Goaway::Told;
             line.report(StreamFact::GoingAway);
         }
-        ended
     }
 
     /// Whether [`look`](Self::look) told of it.

@@ -59,6 +59,7 @@ async fn end_before_headers(line: &Line, link: &mut Link, error: &hyper::Error) 
         return status::end_unheard(status, line.is_finished());
     }
     let words = link.words(Some(error)).await;
+    link.tell(line);
     // A server that says goodbye has not begun what it gives no answer to.
     if status::is_goodbye(error) { StreamEnd::NotOpened(words) } else { StreamEnd::Unheard(words) }
 }

@@ -116,6 +116,10 @@ impl Outbox {
             StreamEnd::Unimplemented => self.step_down(protocol, now, effects),
             // One that says goodbye to each connection before it answers anything is not dialled as fast as it can.
             StreamEnd::Finished if left == Some(Leave::GoAway) => self.pause_after_failures(now),
+            // The goodbye came while the stream was on its way: it belongs to the connection, not to the gateway.
+            StreamEnd::NotOpened(_) if left == Some(Leave::GoAway) && self.health.failures_in_row == 0 => {
+                self.pause_after_failures(now);
+            }
             _ if left == Some(Leave::Ours) => {}
             StreamEnd::Finished => self.back_off("gateway_broken", "it closed the stream".to_owned(), now, effects),
             StreamEnd::NotOpened(why) if was_opening && self.peer.try_elsewhere(now) => {
@@ -145,11 +149,11 @@ impl Outbox {
         self.pause(now);
     }
 
-    /// Nothing the first time; answers that fit begin the count anew, unless it happens again and again.
+    /// Nothing the first time, nor after answers; answers that fit begin the count anew, unless it happens again and again.
     fn pause_after_failures(&mut self, now: Nanos) {
         self.health.unrest.note(false, now);
         match self.health.failures_in_row.max(self.health.unrest.failures(now)) {
-            0 => self.health.failures_in_row = 1,
+            0 => self.health.failures_in_row = u32::from(!self.stream.has_answered),
             _ => self.pause(now),
         }
     }

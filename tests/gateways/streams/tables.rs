@@ -62,6 +62,16 @@ fn a_stream_that_says_not_now_is_no_evidence_for_half_of_the_time() {
     }
 }
 
+fn answer_one(table: &mut Table, protocol: Protocol, msg_id: i64) {
+    match protocol {
+        Protocol::Batch => {
+            let batch_id = table.take_batches("A")[0];
+            table.answer("A", &PushBatchResponse { batch_id, failures: vec![] });
+        }
+        _ => table.answer("A", &PushMessageResponse { msg_id, ..Default::default() }),
+    }
+}
+
 #[test]
 fn a_connection_that_grows_old_with_nothing_on_it_costs_no_pause() {
     for protocol in [Protocol::Stream, Protocol::Batch] {
@@ -69,18 +79,36 @@ fn a_connection_that_grows_old_with_nothing_on_it_costs_no_pause() {
         for msg_id in 1..=5 {
             table.event(msg_id);
             assert_eq!(table.pushed_ids("A"), [msg_id], "{protocol:?}: at once, at {:?}", table.now);
-            match protocol {
-                Protocol::Batch => {
-                    let batch_id = table.take_batches("A")[0];
-                    table.answer("A", &PushBatchResponse { batch_id, failures: vec![] });
-                }
-                _ => table.answer("A", &PushMessageResponse { msg_id, ..Default::default() }),
-            }
+            answer_one(&mut table, protocol, msg_id);
             table.fact("A", StreamFact::GoingAway);
             ends(&mut table, StreamEnd::Finished);
             table.pass(3_000);
         }
         assert_eq!(table.ended(RecipientOutcome::Delivered), 5);
+        table.check();
+    }
+}
+
+#[test]
+fn a_goodbye_that_crosses_the_first_request_costs_no_pause() {
+    for protocol in [Protocol::Stream, Protocol::Batch] {
+        let mut table = table(protocol);
+        let not_begun = || StreamEnd::NotOpened("connection was not ready".into());
+        // A connection that answered and grew old is not the first of a row.
+        table.event(1);
+        table.pushed_ids("A");
+        answer_one(&mut table, protocol, 1);
+        table.fact("A", StreamFact::GoingAway);
+        ends(&mut table, StreamEnd::Finished);
+        table.pass(3_000);
+        table.event(2);
+        table.fact("A", StreamFact::GoingAway);
+        ends(&mut table, not_begun());
+        assert_eq!(table.pushed_ids("A"), [2], "{protocol:?}: at once");
+        // A gateway that does this each time is one that cannot be reached.
+        table.fact("A", StreamFact::GoingAway);
+        ends(&mut table, not_begun());
+        assert_eq!(table.pushed_ids("A"), [0_i64; 0], "{protocol:?}: after a pause");
         table.check();
     }
 }

@@ -46,6 +46,9 @@ impl World {
             let (number, input) = (self.conns[at].number, self.conns[at].fact(StreamFact::GoingAway));
             self.trace.line(self.now, || format!("stream {number}: its connection takes no new ones"));
             self.feed(self.conns[at].shard, input);
+            if is_new && self.rng.chance(300) {
+                return self.close(at, StreamEnd::NotOpened("the goodbye crossed the request".into()));
+            }
         }
         self.feed_taken(at);
         if self.conns[at].protocol == Protocol::Unary {
