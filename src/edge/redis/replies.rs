@@ -226,7 +226,9 @@ impl Replies {
                 if let Token::Bulk(key) = token {
                     // A name that is no UTF-8 is nobody's of ours: members come from a utf8mb4 column.
                     let name = key.strip_prefix(ROUTE_KEY_PREFIX.as_bytes()).and_then(|name| str::from_utf8(name).ok());
-                    if let Some(name) = name {
+                    // Until this connection has brought a route there is none that a change could end. A server that reads its
+                    // append-only file tells each of its writes anew: those are no changes.
+                    if let (Some(name), true) = (name, self.answered.is_some()) {
                         port.changed(name);
                     }
                 }

@@ -31,6 +31,8 @@ fn answers_and_changes_keep_the_order_of_the_wire() {
     let key = |name: &str| format!("${}\r\nresonance:router:user:{name}\r\n", name.len() + 22);
     let push = |keys: &str| format!(">2\r\n$10\r\ninvalidate\r\n{keys}");
     let wire = [
+        push(&format!("*1\r\n{}", key("early"))),
+        "*1\r\n_\r\n".to_owned(),
         push(&format!("*2\r\n{}{}", key("ann"), key("bob"))),
         "*3\r\n$24\r\n{\"gateway_id\":\"gateway\"}\r\n_\r\n$3\r\nbad\r\n".to_owned(),
         push("_\r\n"),
@@ -41,11 +43,12 @@ fn answers_and_changes_keep_the_order_of_the_wire() {
     ]
     .concat();
     for piece in [1, 3, wire.len()] {
-        let expected = vec![routes(1, 3), Expected::Plain, routes(2, 1), routes(3, 1)];
+        let expected = vec![routes(4, 1), routes(1, 3), Expected::Plain, routes(2, 1), routes(3, 1)];
         let (result, seen, unanswered) = facts(expected, wire.as_bytes(), piece);
         assert_eq!(result, Ok(()));
         let listed: RouteList = [Route::Gateway("gateway"), Route::Offline, Route::Bad].into_iter().collect();
         let [
+            Input::Routes { ask: 4, answer: Ok(_) },
             Input::RouteChanged(ann),
             Input::RouteChanged(bob),
             Input::Routes { ask: 1, answer: Ok(got) },
