@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use harness::servers::{Authority, CertificateFiles, Nats, NatsOptions, NatsVersion};
+use harness::servers::{Authority, CertificateFiles, Nats, NatsOptions, NatsVersion, free_ports};
 use prost::Message;
 use task_engine::config::{Assignment, Config, ConsumerConfig, NatsConfig, TlsConfig};
 use task_engine::edge::nats::wire::{Request, Wire};
@@ -54,12 +54,15 @@ fn trusting(authority: &Authority) -> TlsConfig {
 
 /// Publishes over a connection of the same kind: the blocking one.
 fn publish(settings: &Config, numbers: std::ops::Range<u64>) {
+    numbers.for_each(|number| assert!(is_heard(settings, number), "nobody listens"));
+}
+
+/// Whether somebody listens to an event that is published.
+fn is_heard(settings: &Config, number: u64) -> bool {
     let mut wire = Wire::connect(&settings.nats, "test").unwrap_or_else(|why| panic!("{why}"));
-    for number in numbers {
-        let payload = event("s", number);
-        let request = Request { subject: "events".to_owned(), headers: Vec::new(), payload: &payload };
-        assert!(wire.publish(request).unwrap_or_else(|why| panic!("{why}")), "nobody listens");
-    }
+    let payload = event("s", number);
+    let request = Request { subject: "events".to_owned(), headers: Vec::new(), payload: &payload };
+    wire.publish(request).unwrap_or_else(|why| panic!("{why}"))
 }
 
 fn takes(taking: &Taking, settings: &Config, numbers: std::ops::Range<u64>) {
@@ -203,6 +206,31 @@ fn what_is_wrong_with_the_servers_certificate_is_said_and_mended() {
         let named = settings(&server.addr(), named);
         let taking = started(&named, 1);
         takes(&taking, &named, 0..5);
+        taking.stop();
+    }
+}
+
+#[test]
+fn a_server_that_another_names_by_an_address_is_checked_against_that_ones_host() {
+    let authority = Authority::new().expect("a CA");
+    // A certificate for the whole cluster, and for no address.
+    let files = authority.certificate(&["localhost"]).expect("a certificate");
+    for version in VERSIONS {
+        let routes = free_ports(2).expect("ports");
+        let [one, other] = [0, 1].map(|at| {
+            let (own, other) = (routes[at], routes[1 - at]);
+            let cluster =
+                format!("cluster {{ name: c, listen: \"127.0.0.1:{own}\", routes: [\"nats://127.0.0.1:{other}\"] }}\n");
+            start(version, authority.nats_block(&files, "") + &cluster)
+        });
+        let settings_of = |port: u16| settings(&format!("localhost:{port}"), trusting(&authority));
+        let (at_one, at_other) = (settings_of(one.port()), settings_of(other.port()));
+        let taking = started(&at_one, 1);
+        takes(&taking, &at_one, 0..5);
+        // Once the two know each other, the reader does as well.
+        until("they know each other", || is_heard(&at_other, 5));
+        one.kill9();
+        until("it moved", || is_heard(&at_other, 6));
         taking.stop();
     }
 }

@@ -296,3 +296,7 @@ fn append(
     outgoing.truncate(begin + *written.as_ref().unwrap_or(&0));
     written.map(drop)
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;
