@@ -21,7 +21,7 @@ const BATCH: usize = 4096;
 
 fn settings(server: &Nats, durable: String) -> Config {
     let at = HostPort::parse(&server.addr(), 4222).expect("host:port");
-    let nats = NatsConfig { servers: vec![NatsServer { tls: false, at }], ..NatsConfig::default() };
+    let nats = NatsConfig { servers: vec![NatsServer::plain(at)], ..NatsConfig::default() };
     let consumer = ConsumerConfig {
         topic: "events".to_owned(),
         mode: ConsumerMode::JetStream,

@@ -14,3 +14,5 @@ mod random;
 pub mod redis;
 pub mod resolve;
 pub mod socket;
+pub mod tls;
+pub mod transport;

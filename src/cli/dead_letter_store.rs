@@ -12,7 +12,7 @@ use crate::edge::dead_letters::file::{FileError, LetterFile};
 use crate::edge::dead_letters::letter::{MSG_ID, StoredLetter};
 use crate::edge::dead_letters::replay::{Replay, only_usernames, subject_of};
 use crate::edge::dead_letters::stream::LetterStream;
-use crate::edge::dead_letters::wire::{Request, Wire, WireError};
+use crate::edge::nats::wire::{Request, Wire, WireError};
 use crate::engine::adapters::dead_letters_of;
 use crate::model::limits::LETTER_FILE_BYTES_MAX;
 
@@ -126,7 +126,7 @@ impl DeadLetterStore {
             Place::File(own)
         } else {
             let stream = LetterStream::of(&settings.consumer.stream);
-            let mut wire = Wire::connect(&settings.nats)?;
+            let mut wire = Wire::connect(&settings.nats, "dead letters")?;
             match stream.state(&mut wire)?.map_err(DeadLetterStoreError)? {
                 Some(_) => {
                     if own.path().exists() {
@@ -225,7 +225,7 @@ impl DeadLetterStore {
         let entries = self.list(selection, is_file)?;
         let mut done = Replayed::default();
         let mut confirmed = HashMap::new();
-        let mut own = if is_file { Some(Wire::connect(&self.nats)?) } else { None };
+        let mut own = if is_file { Some(Wire::connect(&self.nats, "dead letters")?) } else { None };
         for entry in entries {
             match self.replay_one(&entry, for_everyone, own.as_mut())? {
                 Ok(is_for_one) => {

@@ -4,6 +4,7 @@
 //! `***` in place of the secret.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -147,10 +148,19 @@ impl Dsn {
 /// One NATS server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NatsServer {
-    /// Whether TLS is asked for.
+    /// Whether TLS is asked for; of one server in `nats.url`: of all.
     pub tls: bool,
     /// Where it listens.
     pub at: HostPort,
+    /// What its certificate must be for, where that is not its own host: the host of the server that named it by an IP address.
+    pub known_as: Option<String>,
+}
+
+impl NatsServer {
+    /// One to which nobody asked for TLS.
+    pub fn plain(at: HostPort) -> Self {
+        Self { tls: false, at, known_as: None }
+    }
 }
 
 impl fmt::Display for NatsServer {
@@ -174,9 +184,38 @@ pub enum NatsAuth {
         /// The password, maybe empty.
         password: Secret,
     },
+    /// A user by its key: the seed.
+    NkeySeed(Secret),
+    /// A user by its key: the file in which the seed stands.
+    NkeySeedFile(PathBuf),
+    /// A user by a JWT and its key: the file of credentials, as `nsc` writes them.
+    CredsFile(PathBuf),
 }
 
 impl NatsAuth {
+    /// The file that says who we are, and the key of the configuration that names it.
+    pub fn file(&self) -> Option<(&'static str, &Path)> {
+        match self {
+            Self::CredsFile(path) => Some(("nats.creds_file", path)),
+            Self::NkeySeedFile(path) => Some(("nats.nkey_seed_file", path)),
+            Self::None | Self::Token(_) | Self::User { .. } | Self::NkeySeed(_) => None,
+        }
+    }
+
+    /// `***` for a seed, empty when there is none.
+    pub(super) fn nkey_seed_masked(&self) -> String {
+        match self {
+            Self::NkeySeed(seed) => seed.to_string(),
+            _ => String::new(),
+        }
+    }
+
+    /// The file that this key names; empty when it names none.
+    pub(super) fn file_of(&self, key: &str) -> String {
+        let file = self.file().filter(|(of, _)| *of == key);
+        file.map_or(String::new(), |(_, path)| path.display().to_string())
+    }
+
     /// The user's name; empty when there is none.
     pub(super) fn username(&self) -> String {
         match self {
@@ -211,15 +250,15 @@ pub(super) struct NatsUrls {
 
 impl NatsUrls {
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut all = Self { servers: Vec::new(), auth: NatsAuth::None };
+        let (mut all, mut tls) = (Self { servers: Vec::new(), auth: NatsAuth::None }, false);
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let rest = match part.split_once("://") {
                 Some(("nats", rest)) => rest,
-                // The start would refuse it.
-                Some(("tls", _)) => {
-                    return Err("TLS to NATS is not supported; use nats:// on a private network".into());
+                Some(("tls", rest)) => {
+                    tls = true;
+                    rest
                 }
-                Some(_) => return Err("the scheme must be nats://".into()),
+                Some(_) => return Err("the scheme must be nats:// or tls://".into()),
                 None => part,
             };
             let (user, server) = match rest.rsplit_once('@') {
@@ -234,8 +273,10 @@ impl NatsUrls {
                 }
                 all.auth = auth;
             }
-            all.servers.push(NatsServer { tls: false, at });
+            all.servers.push(NatsServer::plain(at));
         }
+        // As NATS clients do: whoever wants one server to prove itself must not be led to another that does not.
+        all.servers.iter_mut().for_each(|server| server.tls = tls);
         if all.servers.is_empty() { Err("does not name a server; write nats://host:port".into()) } else { Ok(all) }
     }
 
@@ -252,9 +293,10 @@ impl NatsUrls {
     /// As it was written, without password and token.
     pub fn masked(&self) -> String {
         let user = match &self.auth {
-            NatsAuth::None => String::new(),
             NatsAuth::Token(_) => "***@".to_owned(),
             NatsAuth::User { username, .. } => format!("{}:***@", utf8_percent_encode(username, &RESERVED)),
+            // A URL has no other.
+            _ => String::new(),
         };
         let show = |server: &NatsServer| server.to_string().replacen("://", &format!("://{user}"), 1);
         self.servers.iter().map(show).collect::<Vec<_>>().join(",")

@@ -60,14 +60,25 @@ fn nats(reading: &mut Reading, nats: &mut NatsConfig) {
     let NatsUrls { servers, auth: in_url } = urls;
     let auth = nats_auth(reading);
     if in_url != NatsAuth::None && auth != NatsAuth::None && in_url != auth {
-        let what = "names a user or a token, which takes precedence over nats.username and nats.token".into();
-        reading.note(reading.place("nats", "url"), "nats.url", what);
+        if let NatsAuth::User { .. } | NatsAuth::Token(_) = auth {
+            let what = "names a user or a token, which takes precedence over nats.username and nats.token".into();
+            reading.note(reading.place("nats", "url"), "nats.url", what);
+        } else {
+            let what = "names a user or a token, and another key says who we are as well; write one of them".into();
+            reading.mistake(reading.place("nats", "url"), "nats.url", what);
+        }
     }
     nats.servers = servers;
     nats.auth = if in_url == NatsAuth::None { auth } else { in_url };
+    for (one, other) in [("tls.cert", "tls.key"), ("tls.key", "tls.cert")] {
+        if reading.is_written("nats", one) && !reading.is_written("nats", other) {
+            let what = format!("needs nats.{other}: a certificate and its key go together");
+            reading.mistake(reading.place("nats", one), &format!("nats.{one}"), what);
+        }
+    }
 }
 
-/// What username, password and token say together.
+/// What username and password, token, seed and files say together.
 fn nats_auth(reading: &mut Reading) -> NatsAuth {
     let secret = |name| Secret::new(&reading.text("nats", name));
     let (username, password, token) = (reading.text("nats", "username"), secret("password"), secret("token"));
@@ -80,11 +91,29 @@ fn nats_auth(reading: &mut Reading) -> NatsAuth {
         let what = "needs nats.username; a token goes to nats.token".into();
         reading.mistake(reading.place("nats", "password"), "nats.password", what);
     }
-    match (username.is_empty(), token.is_empty()) {
+    let by_words = match (username.is_empty(), token.is_empty()) {
         (_, false) => NatsAuth::Token(token),
         (false, true) => NatsAuth::User { username, password },
         (true, true) => NatsAuth::None,
+    };
+    let by_keys = [
+        ("creds_file", NatsAuth::CredsFile(reading.text("nats", "creds_file").into())),
+        ("nkey_seed_file", NatsAuth::NkeySeedFile(reading.text("nats", "nkey_seed_file").into())),
+        ("nkey_seed", NatsAuth::NkeySeed(Secret::new(&reading.text("nats", "nkey_seed")))),
+    ];
+    let mut auth = by_words;
+    for (name, by_key) in by_keys {
+        if reading.text("nats", name).is_empty() {
+            continue;
+        }
+        if auth != NatsAuth::None || has_user {
+            let what = "contradicts another key that says who we are: write one of nats.username and nats.password, \
+                        nats.token, nats.creds_file, nats.nkey_seed_file and nats.nkey_seed";
+            reading.mistake(reading.place("nats", name), &format!("nats.{name}"), what.into());
+        }
+        auth = by_key;
     }
+    auth
 }
 
 fn etcd(reading: &mut Reading, etcd: &EtcdConfig) {

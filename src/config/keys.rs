@@ -13,7 +13,7 @@ use super::sections::{Assignment, Config, ConsumerMode, InboxStore, LogFormat, L
 pub struct Key {
     /// The section it stands in; empty for a key at the top of the file.
     pub section: &'static str,
-    /// Its name inside the section.
+    /// Its name inside the section; `group.name` for one of several that stand together below `group`.
     pub name: &'static str,
     /// Other spellings that mean the same; the name wins when both are written.
     pub aliases: &'static [&'static str],
@@ -59,7 +59,7 @@ impl Key {
     /// The environment variables that set it: `RESONANCE_MYSQL_HOST`, the name's first, then the aliases'.
     pub fn variables(&self) -> impl Iterator<Item = String> {
         let names = std::iter::once(self.name).chain(self.aliases.iter().copied());
-        names.map(|name| format!("RESONANCE_{}", join(self.section, name, "_").to_uppercase()))
+        names.map(|name| format!("RESONANCE_{}", join(self.section, name, "_").replace('.', "_").to_uppercase()))
     }
 
     /// Whether the engine reads it; the others are accepted because files of the Go service have them.
@@ -173,10 +173,18 @@ pub const KEYS: &[Key] = &[
     noted("redis", "retry_interval", RETRY_WAIT),
     noted("redis", "health_check_freq", HEALTH),
     key("nats", "name", Kind::Text, "task-engine", RESTART, field(|c| &mut c.nats.name), "What the names of the engine's connections begin with in the server's monitoring."),
-    key("nats", "url", Kind::NatsUrls, "nats://127.0.0.1:4222", RESTART, joined(|c| c.nats.url_masked.clone()), "nats://[user:password@]host:port, several separated by commas; TLS is not supported."),
+    key("nats", "url", Kind::NatsUrls, "nats://127.0.0.1:4222", RESTART, joined(|c| c.nats.url_masked.clone()), "nats://[user:password@]host:port, several separated by commas. With tls:// in one of them TLS is demanded of all, also of those that servers name; a server that demands TLS gets it with nats://, too."),
     key("nats", "username", Kind::Text, "", RESTART, joined(|c| c.nats.auth_in_keys().username()), "User, when the url names none."),
     key("nats", "password", Kind::Secret, "", RESTART, joined(|c| c.nats.auth_in_keys().password_masked()), "Password; better set as RESONANCE_NATS_PASSWORD."),
     key("nats", "token", Kind::Secret, "", RESTART, joined(|c| c.nats.auth_in_keys().token_masked()), "Token, instead of a user."),
+    key("nats", "creds_file", Kind::Word, "", RESTART, joined(|c| c.nats.auth_in_keys().file_of("nats.creds_file")), "File of credentials (JWT and seed) as nsc writes it, instead of a user; read at each connect, so that a renewed one counts."),
+    key("nats", "nkey_seed_file", Kind::Word, "", RESTART, joined(|c| c.nats.auth_in_keys().file_of("nats.nkey_seed_file")), "File with the seed of the user's NKey (SU...), instead of a user; read at each connect."),
+    key("nats", "nkey_seed", Kind::Secret, "", RESTART, joined(|c| c.nats.auth_in_keys().nkey_seed_masked()), "The seed itself; better set as RESONANCE_NATS_NKEY_SEED."),
+    key("nats", "tls.ca", Kind::Word, "", RESTART, field(|c| &mut c.nats.tls.ca), "File of the CAs (PEM) that may have signed the servers' certificates; empty: the system's CAs. With any key of nats.tls TLS is demanded of all servers. These files are read at the start, and again at a connect when they have changed."),
+    key("nats", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.nats.tls.cert), "File with the engine's certificate (PEM), for servers that verify their clients; needs tls.key."),
+    key("nats", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.nats.tls.key), "File with the key of that certificate (PEM, without a passphrase)."),
+    key("nats", "tls.server_name", Kind::Host, "", RESTART, field(|c| &mut c.nats.tls.server_name), "What the servers' certificates must be for; empty: the host in nats.url. A server that another names by an IP address is checked against that other's host."),
+    key("nats", "tls.handshake_first", Kind::Bool, "false", RESTART, field(|c| &mut c.nats.handshake_first), "For servers that want TLS before their first word (handshake_first of nats-server 2.10)."),
     key("nats", "timeout", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.nats.timeout), "Time the server may take to answer, also a test of the link.").also(&["connect_timeout"]),
     noted("nats", "max_reconnect", "the engine reconnects until it is stopped").also(&["max_reconnects"]),
     key("nats", "reconnect_delay", Kind::GoSpan, "1s", RESTART, field(|c| &mut c.nats.reconnect_delay), "Wait before the second try to connect; it doubles up to 1s, or stays when it is longer.").also(&["reconnect_wait"]),
@@ -230,6 +238,12 @@ pub fn find(section: &str, name: &str) -> Option<usize> {
     KEYS.iter().position(|key| key.section == section && (key.name == name || key.aliases.contains(&name)))
 }
 
+/// The names of the keys that stand below `group` in this section.
+pub fn group(section: &str, group: &str) -> impl Iterator<Item = &'static str> {
+    let of = KEYS.iter().filter(move |key| key.section == section).filter_map(|key| key.name.split_once('.'));
+    of.filter(move |(name, _)| *name == group).map(|(_, name)| name)
+}
+
 /// The key nearest to one that is unknown, as messages name it; a key of the same section is preferred.
 pub fn nearest(section: &str, name: &str) -> Option<String> {
     let mut best = (0.72, None);
@@ -255,13 +269,14 @@ pub fn nearest(section: &str, name: &str) -> Option<String> {
 
 /// Whether a key or a section has this name.
 pub fn is_known(name: &str) -> bool {
-    KEYS.iter().any(|key| key.name == name || key.aliases.contains(&name))
+    KEYS.iter().any(|key| key.name.split('.').any(|part| part == name) || key.aliases.contains(&name))
         || SECTIONS.iter().any(|(section, _)| *section == name)
 }
 
 /// Whether a name is that key with a slip or two, so that it may be told: it is no value.
 pub fn is_nearly(name: &str, key: &str) -> bool {
-    let key = key.rsplit_once('.').map_or(key, |(_, key)| key);
+    let last = |name: &str| name.rfind('.').map_or(0, |at| at + 1);
+    let (name, key) = (&name[last(name)..], &key[last(key)..]);
     strsim::damerau_levenshtein(&name.to_lowercase(), &key.to_lowercase()) <= (key.len() / 4).max(1)
 }
 

@@ -92,7 +92,9 @@ impl Kind {
             Self::HostPort(port) => format!("`host:port`; without a port, {port}"),
             Self::HostPorts(port) => format!("`host:port`, as a list or separated by commas; without a port, {port}"),
             Self::Dsn => "`user:password@tcp(host:port)/database?params`".to_owned(),
-            Self::NatsUrls => "`nats://[user:password@]host:port`, as a list or separated by commas".to_owned(),
+            Self::NatsUrls => {
+                "`nats://[user:password@]host:port` or `tls://...`, as a list or separated by commas".to_owned()
+            }
             Self::Listen => "`address:port`; port 0 is a free one".to_owned(),
         }
     }

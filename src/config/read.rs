@@ -77,9 +77,30 @@ impl Reading {
             return self.unknown("", name, key.mark);
         }
         match &value.body {
-            Body::Map(entries) => entries.iter().for_each(|(key, value)| self.take_key(name, key, value)),
+            Body::Map(entries) => entries.iter().for_each(|(key, value)| self.take_group_or_key(name, key, value)),
             Body::Null => {}
             _ => self.mistake(at(value.mark), name, "is a section; its keys go below it, indented".into()),
+        }
+    }
+
+    /// A key of a section, or a name under which several stand together.
+    fn take_group_or_key(&mut self, section: &str, key: &Node, value: &Node) {
+        let Body::Scalar(name) = &key.body else { return };
+        let inner: Vec<_> = keys::group(section, name).collect();
+        match &value.body {
+            _ if inner.is_empty() => self.take_key(section, key, value),
+            Body::Map(entries) => {
+                for (key, value) in entries {
+                    let Body::Scalar(of) = &key.body else { continue };
+                    let body = Body::Scalar(format!("{name}.{of}"));
+                    self.take_key(section, &Node { body, ..key.clone() }, value);
+                }
+            }
+            Body::Null => {}
+            _ => {
+                let what = format!("has keys below it, indented: {}", inner.join(", "));
+                self.mistake(at(value.mark), &format!("{section}.{name}"), what);
+            }
         }
     }
 

@@ -231,6 +231,20 @@ section! {
 }
 
 section! {
+    /// How a server proves itself to us over TLS, and we to it.
+    TlsConfig {
+        /// `ca`: a file of CAs (PEM) that are trusted; empty: the system's.
+        ca: PathBuf,
+        /// `cert`: a file with our certificate and those up to its CA (PEM); empty: none.
+        cert: PathBuf,
+        /// `key`: the file with its key (PEM).
+        key: PathBuf,
+        /// `server_name`: what the server's certificate must be for; empty: the host that we connect to.
+        server_name: String,
+    }
+}
+
+section! {
     /// `nats`; who the URL says we are is already in `auth`.
     NatsConfig of nats {
         /// `nats.name`.
@@ -249,14 +263,10 @@ section! {
         max_pings_out: u32,
         /// `nats.url` with `***` for password or token. Only for showing.
         url_masked: String,
-    }
-}
-
-impl NatsConfig {
-    /// Who we are by `nats.username`, `nats.password` and `nats.token`; nobody when `nats.url` says it, for then they do
-    /// not count.
-    pub(super) fn auth_in_keys(&self) -> &NatsAuth {
-        if self.url_masked.contains('@') { &NatsAuth::None } else { &self.auth }
+        /// `nats.tls`.
+        tls: TlsConfig,
+        /// `nats.tls.handshake_first`.
+        handshake_first: bool,
     }
 }
 

@@ -14,9 +14,10 @@ pub fn show(config: &Config) -> String {
     let (mut text, mut config) = (String::new(), config.clone());
     for (section, _) in SECTIONS {
         let keys = KEYS.iter().filter(|key| key.section == *section && key.is_used());
-        let indent = open(&mut text, section);
+        let mut place = Place::open(&mut text, section);
         for key in keys {
-            line(&mut text, &format!("{indent}{}: {}", key.name, scalar(key.kind, &value(&mut config, key))));
+            let (indent, name) = place.of(&mut text, key.name);
+            line(&mut text, &format!("{indent}{name}: {}", scalar(key.kind, &value(&mut config, key))));
         }
     }
     text
@@ -28,10 +29,10 @@ pub fn sample() -> String {
     for (section, about) in SECTIONS {
         line(&mut text, "");
         line(&mut text, &format!("# {about}"));
-        let indent = open(&mut text, section);
+        let mut place = Place::open(&mut text, section);
         for key in KEYS.iter().filter(|key| key.section == *section) {
-            let Key { name, doc, .. } = key;
-            let spelled = spelled(key);
+            let (indent, name) = place.of(&mut text, key.name);
+            let (doc, spelled) = (key.doc, spelled(key));
             if key.is_used() {
                 line(&mut text, &format!("{indent}# {doc}{spelled}"));
                 line(&mut text, &format!("{indent}{name}: {}", scalar(key.kind, key.default)));
@@ -103,12 +104,30 @@ const SAMPLE_HEAD: &str = "\
 # This file follows from the table in src/config/keys.rs; `UPDATE_SAMPLE=1 cargo test --test config` writes it.
 ";
 
-fn open(text: &mut String, section: &str) -> &'static str {
-    if section.is_empty() {
-        return "";
+/// Where lines are written: in a section, and in a group of its keys.
+struct Place {
+    indent: &'static str,
+    group: &'static str,
+}
+
+impl Place {
+    fn open(text: &mut String, section: &str) -> Self {
+        if section.is_empty() {
+            return Self { indent: "", group: "" };
+        }
+        line(text, &format!("{section}:"));
+        Self { indent: "  ", group: "" }
     }
-    line(text, &format!("{section}:"));
-    "  "
+
+    /// The indentation and the name of a key, after the line of the group that it begins.
+    fn of(&mut self, text: &mut String, key: &'static str) -> (String, &'static str) {
+        let (group, name) = key.split_once('.').unwrap_or(("", key));
+        if group != self.group && !group.is_empty() {
+            line(text, &format!("{}{group}:", self.indent));
+        }
+        self.group = group;
+        (if group.is_empty() { self.indent.to_owned() } else { format!("{}  ", self.indent) }, name)
+    }
 }
 
 fn line(text: &mut String, line: &str) {

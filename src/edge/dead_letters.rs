@@ -13,7 +13,6 @@ pub mod file;
 pub mod letter;
 pub mod replay;
 pub mod stream;
-pub mod wire;
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Instant, SystemTime};
@@ -21,8 +20,8 @@ use std::time::{Instant, SystemTime};
 use self::file::{FileError, LetterFile};
 use self::letter::StoredLetter;
 use self::stream::{LetterStream, Published};
-use self::wire::{Wire, WireError};
 use crate::config::{Config, ConsumerConfig, ConsumerMode, DeadLettersConfig, NatsConfig};
+use crate::edge::nats::wire::{Wire, WireError};
 use crate::model::limits::{LETTER_FILE_BYTES_MAX, LETTER_FILE_PATIENCE, LETTERS_QUEUED};
 use crate::ports::{DeadLetter, DeadLetterWriter, DeadLetters, LookupError, Origin};
 
@@ -162,7 +161,7 @@ impl Writer {
             self.wire = Some(wire).filter(|wire| !wire.is_doubtful);
             return Ok(done);
         }
-        let mut wire = Wire::connect(&self.settings.nats)?;
+        let mut wire = Wire::connect(&self.settings.nats, "dead letters")?;
         let done = work(&mut wire)?;
         self.wire = Some(wire).filter(|wire| !wire.is_doubtful);
         Ok(done)

@@ -8,6 +8,7 @@
 //!
 //! A [`Reader`] keeps the connection ([`connection`], opened by [`opening`] at one of the [`servers`]); its [`feed`] is what
 //! it does over it: [`core_nats`] or [`jetstream`]. [`protocol`] is the wire; [`control`] what other threads tell a reader.
+//! [`wire`] is a blocking connection, for what may wait: dead letters and `setup`.
 
 #[doc(hidden)]
 pub mod auth;
@@ -24,22 +25,31 @@ mod server;
 mod servers;
 #[cfg(test)]
 mod tests;
+#[doc(hidden)]
+pub mod wire;
 
 use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
 use self::control::{Control, Mail, Phase};
 use self::core_nats::{CoreFeed, CorePlan};
 use self::jetstream::{JetFeed, ReaderPlan};
+use self::protocol::ServerInfo;
 use self::reader::Reader;
-use crate::config::{Assignment, ConsumerConfig, ConsumerMode, NatsConfig};
+use crate::config::{Assignment, ConsumerConfig, ConsumerMode, NatsConfig, NatsServer};
 use crate::edge::resolve::Resolver;
+use crate::edge::tls::{self, TlsError};
 use crate::model::ids::ShardId;
 use crate::ports::{DeliveryTag, Intake, LocalFuture, Origin, RunningSource, Settled, ShardReaders, Source};
 use crate::telemetry::log_limiter::LogLimiter;
 
+/// Where the keys of TLS to NATS stand in the configuration.
+const TLS_SECTION: &str = "nats.tls";
 /// How long a stop may take until what was received is handed in; then the rest is let go, and counted.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the readers get after that to notice.
@@ -48,6 +58,40 @@ const STOP_GRACE: Duration = Duration::from_secs(1);
 const FINISH_DEADLINE: Duration = Duration::from_secs(2);
 /// Questions where an event came from that a reader may be asked before it looks, beside the settlements.
 const QUESTIONS: usize = 16;
+
+/// Whether the files that say who we are, and those of TLS, can be used. Servers may still refuse them.
+///
+/// # Errors
+/// Which cannot, and why.
+pub fn check_files(nats: &NatsConfig) -> Result<(), String> {
+    auth::Identity::read(&nats.auth).map_err(|error| error.to_string())?;
+    match nats.wants_tls() {
+        true => tls::client(&nats.tls, TLS_SECTION, &[]).map(drop).map_err(|error| error.to_string()),
+        false => Ok(()),
+    }
+}
+
+/// What TLS to this server takes. Reads files.
+fn tls_to(server: &NatsServer, nats: &NatsConfig) -> Result<(Arc<ClientConfig>, ServerName<'static>), TlsError> {
+    let host = server.known_as.as_ref().unwrap_or(&server.at.host);
+    Ok((tls::client(&nats.tls, TLS_SECTION, &[])?, tls::server_name(&nats.tls, host)?))
+}
+
+/// Whether TLS is to follow a server's first word, or why that word is no good start of it.
+fn wants_tls_after(info: &ServerInfo, nats: &NatsConfig) -> Result<bool, String> {
+    let is_wanted = nats.wants_tls();
+    if is_wanted && !info.tls_required && !info.tls_available {
+        return Err(
+            "it offers no TLS, and nats.url (tls://) or nats.tls demands it; give the server a tls block, or do not demand it"
+                .to_owned(),
+        );
+    }
+    let is_used = is_wanted || info.tls_required;
+    if is_used && info.tls_verify && nats.tls.cert.as_os_str().is_empty() {
+        return Err("it wants a certificate of ours (TLS verify); set nats.tls.cert and nats.tls.key".to_owned());
+    }
+    Ok(is_used)
+}
 
 /// Reads events from NATS, core or JetStream.
 pub struct NatsSource {

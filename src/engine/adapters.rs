@@ -16,17 +16,12 @@ pub fn source_of(config: &Config, resolver: &Resolver) -> Result<Box<dyn Source>
     Ok(Box::new(nats::NatsSource::new(config.nats.clone(), config.consumer.clone(), resolver.clone())))
 }
 
-/// Whether the configured NATS servers can be used.
+/// Whether the files can be used by which we prove to the configured NATS servers who we are, and they to us.
 ///
 /// # Errors
 /// What cannot, in words.
 pub fn check_nats(config: &Config) -> Result<(), String> {
-    match config.nats.servers.iter().find(|server| server.tls) {
-        Some(server) => {
-            Err(format!("nats.url: {server}: TLS to NATS is not supported; use nats:// on a private network"))
-        }
-        None => Ok(()),
-    }
+    nats::check_files(&config.nats)
 }
 
 /// Members from the configured MySQL.

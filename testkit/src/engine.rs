@@ -2,7 +2,7 @@
 //! and the `task-engine` binary between them.
 //!
 //! Promises that nothing outlives its value, and that every wait has a deadline and says what never came true.
-#![allow(deprecated, reason = "the sync nats client is the one the engine uses")]
+#![allow(deprecated, reason = "the sync nats client publishes for the tests")]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -4,7 +4,7 @@ use task_engine::config::{HostPort, NatsAuth, NatsServer, Secret};
 
 /// The server at `host:port`.
 pub fn server_at(address: &str) -> Vec<NatsServer> {
-    vec![NatsServer { tls: false, at: HostPort::parse(address, 4222).expect("host:port") }]
+    vec![NatsServer::plain(HostPort::parse(address, 4222).expect("host:port"))]
 }
 
 pub fn user(name: &str, password: &str) -> NatsAuth {

@@ -94,7 +94,7 @@ const WRONG: &[(&str, &str)] = &[
     ("redis:\n  db: redis://:hunter2@h:1\n", "redis.db: \"redis://***@h:1\" is not a whole number"),
     ("redis:\n  read_timeout: -u:hunter2@h\n", "redis.read_timeout: ***@h is below zero"),
     ("mysql:\n  host: im:hunter2@db\n", "mysql.host: "),
-    ("nats:\n  url: tls://u:hunter2@h:4222\n", "nats.url: TLS to NATS is not supported"),
+    ("nats:\n  url: wss://u:hunter2@h:4222\n", "nats.url: the scheme must be nats:// or tls://"),
     ("admin:\n  listen: root:hunter2@h:1\n", "admin.listen: \"***@h:1\" is not address:port"),
     ("consumer:\n  topic: nats://u:hunter2@h/*\n", "consumer.topic: \"nats://***@h/*\" contains a wildcard"),
 ];

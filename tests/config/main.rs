@@ -4,6 +4,7 @@ mod check;
 mod config_of_secrets;
 mod go_service;
 mod mistakes;
+mod nats_security;
 mod precedence;
 mod sample;
 mod secrets;

@@ -49,6 +49,8 @@ fn a_key_at_the_wrong_place_finds_its_section() {
         ("log:\n  enable_color: true", "log.enableColor"),
         ("gateway_servicename: x", "gateway_service_name"),
         ("nats:\n  max_reconect: 3", "nats.max_reconnect"),
+        ("nats:\n  tls:\n    sever_name: x", "nats.tls.server_name"),
+        ("nats:\n  tls: {caa: x}", "nats.tls.ca"),
     ] {
         assert!(lines(text)[0].ends_with(&format!("did you mean `{nearest}`?")), "{text}: {:?}", lines(text));
     }
@@ -113,6 +115,21 @@ fn settings_that_contradict_each_other_are_mistakes() {
         ("nats:\n  username: a\n  token: b", "f.yaml:3:10: nats.token: contradicts"),
         ("nats:\n  password: b", "nats.password: needs nats.username"),
         ("nats:\n  url: nats://a:b@h,nats://c:d@i", "name different users"),
+        ("nats:\n  username: a\n  creds_file: b", "f.yaml:3:15: nats.creds_file: contradicts another key"),
+        ("nats:\n  token: a\n  nkey_seed: SUB", "nats.nkey_seed: contradicts another key that says who we are"),
+        ("nats:\n  creds_file: a\n  nkey_seed_file: b", "nats.nkey_seed_file: contradicts another key"),
+        (
+            "nats:\n  url: nats://u:p@h\n  creds_file: a",
+            "f.yaml:2:8: nats.url: names a user or a token, and another key",
+        ),
+        ("nats:\n  tls:\n    cert: a", "f.yaml:3:11: nats.tls.cert: needs nats.tls.key"),
+        ("nats:\n  tls: {key: a}", "nats.tls.key: needs nats.tls.cert"),
+        (
+            "nats:\n  tls: yes",
+            "f.yaml:2:8: nats.tls: has keys below it, indented: ca, cert, key, server_name, handshake_first",
+        ),
+        ("nats:\n  tls: {server_name: \"h:1\"}", "nats.tls.server_name: write the host without a port"),
+        ("nats:\n  tls: {ca: [a]}", "nats.tls.ca: takes one value, not a list"),
         ("etcd:\n  password: b", "etcd.password: needs etcd.username"),
         ("consumer:\n  mode: jetstream\n  queue_group: a.b", "set consumer.durable"),
         (

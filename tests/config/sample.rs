@@ -47,6 +47,14 @@ fn the_sample_means_exactly_the_defaults() {
     assert_eq!(notes.len(), jetstream_only, "{notes:?}");
 }
 
+fn take_names(written: &mut BTreeSet<String>, name: String, body: Body) {
+    let Body::Map(inner) = body else { return assert!(written.insert(name)) };
+    for (key, value) in inner {
+        let Body::Scalar(inner) = key.body else { panic!("a key is no name") };
+        take_names(written, format!("{name}.{inner}"), value.body);
+    }
+}
+
 #[test]
 fn every_key_is_in_the_sample_and_every_key_of_the_sample_is_known() {
     let (text, _) = read("task.yaml");
@@ -56,13 +64,7 @@ fn every_key_is_in_the_sample_and_every_key_of_the_sample_is_known() {
     let mut written = BTreeSet::new();
     for (key, value) in top {
         let Body::Scalar(name) = key.body else { panic!("a key is no name") };
-        match value.body {
-            Body::Map(inner) => written.extend(inner.into_iter().map(|(key, _)| match key.body {
-                Body::Scalar(inner) => format!("{name}.{inner}"),
-                other => panic!("{other:?}"),
-            })),
-            _ => assert!(written.insert(name)),
-        }
+        take_names(&mut written, name, value.body);
     }
     let used: BTreeSet<_> = KEYS.iter().filter(|key| key.is_used()).map(|key| key.full()).collect();
     assert_eq!(written, used);

@@ -1,13 +1,13 @@
 //! Promise: a dead letter that is answered for is in the stream once, with all that is known of it; `task-engine dlq`
 //! lists it, shows it, sends its event again exactly once however often it is run, and drops it.
 
-#![allow(deprecated, reason = "the sync nats client is the one the engine uses")]
+#![allow(deprecated, reason = "the sync nats client publishes for the tests")]
 
 use crate::dlq_support::{NatsVersion, TOPIC, World, event, letter, origin};
 use prost::Message;
 use task_engine::edge::dead_letters::letter::StoredLetter;
 use task_engine::edge::dead_letters::stream::LetterStream;
-use task_engine::edge::dead_letters::wire::Wire;
+use task_engine::edge::nats::wire::Wire;
 use task_engine::engine::adapters::dead_letters_of;
 use task_engine::model::proto::event::PushEvent;
 use task_engine::ports::{LookupError, Origin};
@@ -50,7 +50,7 @@ fn kept_on(version: NatsVersion) {
 /// Two people replay or drop at once.
 fn deleting_what_is_gone_is_good(world: &World) {
     let settings = dead_letters_of(&world.config());
-    let mut wire = Wire::connect(&settings.nats).expect("a connection");
+    let mut wire = Wire::connect(&settings.nats, "test").expect("a connection");
     let stream = LetterStream::of("EVENTS");
     for sequence in [99, 3, 1] {
         assert_eq!(stream.delete(&mut wire, sequence).expect("an answer"), Ok(()));
@@ -128,7 +128,7 @@ fn replaying_publishes_once(world: &World, writer: &mut dyn task_engine::ports::
     assert_eq!((world.messages("EVENTS"), world.ids(&[])), (3, vec!["1".to_owned()]));
     let (letter, an_hour_ago) = (letter("inbox_conflict", event(2), Some("bob")), now_nanos() - 3_600_000_000_000);
     let settings = dead_letters_of(&world.config());
-    let mut wire = Wire::connect(&settings.nats).expect("a connection");
+    let mut wire = Wire::connect(&settings.nats, "test").expect("a connection");
     let kept = [StoredLetter::of(&letter, &origin(5), an_hour_ago)];
     LetterStream::of("EVENTS").publish(&mut wire, &kept, |_| true).expect("published");
     let id = world.ids(&["--reason", "inbox_conflict"]).remove(0);

@@ -36,14 +36,19 @@ pub struct Said {
 impl World {
     /// A server with or without JetStream, and `consumer.mode`.
     pub fn start(version: NatsVersion, jetstream: bool, mode: &str) -> Self {
+        Self::with(version, jetstream, mode, String::new(), "")
+    }
+
+    /// The same with more lines for the server, and more of `nats` for us.
+    pub fn with(version: NatsVersion, jetstream: bool, mode: &str, config: String, nats_keys: &str) -> Self {
         let auth = NatsAuth::Token(TOKEN.to_owned());
-        let options = NatsOptions { version, auth, jetstream, ..NatsOptions::default() };
+        let options = NatsOptions { version, auth, jetstream, config, ..NatsOptions::default() };
         let nats = Nats::start(&options).expect("NATS");
         let folder = tempfile::tempdir().expect("a folder");
         let config = folder.path().join("task.yaml");
         let path = folder.path().join("letters.jsonl");
         let text = format!(
-            "nats:\n  url: {}\n  token: {TOKEN}\n  timeout: 2s\nconsumer:\n  mode: {mode}\n  stream: EVENTS\ndead_letters:\n  path: {}\n",
+            "nats:\n  url: {}\n  token: {TOKEN}\n  timeout: 2s\n{nats_keys}consumer:\n  mode: {mode}\n  stream: EVENTS\ndead_letters:\n  path: {}\n",
             nats.url(),
             path.display()
         );

@@ -12,5 +12,6 @@ mod partitions_reach_their_shard;
 mod proves_who_it_is;
 mod real_servers_are_understood;
 mod says_what_the_broker_refuses;
+mod speaks_tls;
 mod stop_hands_in_all_that_was_received;
 mod stops_at_the_shards_bounds;

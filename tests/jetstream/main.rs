@@ -1,6 +1,6 @@
 //! The way in over JetStream: each event is settled once; an instance that cannot work takes no events and holds none back
 //! from one that can; what somebody else does to a stream costs no event that is still in it. One promise a module.
-#![allow(deprecated, reason = "the sync nats client is the one the engine uses")]
+#![allow(deprecated, reason = "the sync nats client publishes for the tests")]
 
 mod door;
 mod jetstream_support;
@@ -11,6 +11,7 @@ mod deleted_messages;
 mod each_event_is_settled_once;
 mod headers_that_are_none_stop_nothing;
 mod lost_links;
+mod over_tls;
 mod rights;
 mod says_what_is_wrong;
 mod setup_changes_nothing_that_exists;

@@ -79,6 +79,9 @@ pub struct Setup {
     /// waiting for the broker's word; what it refuses is not expected. The engine `task-engine-jetstream` has it set.
     #[arg(long)]
     pub jetstream: bool,
+    /// The engine talks TLS to NATS (with --servers); the load test's own connections stay plain.
+    #[arg(long)]
+    pub nats_tls: bool,
     /// Shards of the engine.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub cores: u16,
@@ -216,7 +219,7 @@ impl Trial {
         let command = engine::own::command_of(engine)?;
         engine::words_of(&command)?;
         live.note("starting NATS, Redis, MariaDB and etcd");
-        let servers = Servers::start(setup.jetstream)?;
+        let servers = Servers::start(setup.jetstream, setup.nats_tls)?;
         live.note("writing members, routes and gateways");
         world.seed(&servers.maria, &servers.redis, &servers.etcd, gateways)?;
         let folder = folder("engine")?;

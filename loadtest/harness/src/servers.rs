@@ -5,6 +5,7 @@
 //! server's last log lines, or which Debian package brings the missing program. Refuses to touch a server that it did
 //! not start: signals go to its own child only.
 
+mod certificates;
 mod engine_config;
 mod etcd;
 mod maria;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use tempfile::TempDir;
 
+pub use self::certificates::{Authority, CertificateFiles};
 pub use self::engine_config::EngineConfig;
 pub use self::etcd::{Etcd, EtcdOptions};
 pub use self::maria::Maria;

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 
 use super::letter::{MSG_ID, StoredLetter};
-use super::wire::{Answer, Request, Wire, WireError};
+use crate::edge::nats::wire::{Answer, Request, Wire, WireError};
 
 /// JetStream's numbers for what is not there, and for a message that is over the stream's own bound.
 mod code {

@@ -1,10 +1,14 @@
 //! How we prove to a server who we are: nothing, user and password, a token, a user's key, or a file of credentials (JWT and key).
 //!
 //! Promises that a mistake in a file is told with the file's name and what to look at, before a server refuses it without a word.
-//! Refuses to show a seed, a JWT or a signature: not in an error, not in Debug. Reads no file: its owner does, at each connect, so
-//! that a file that was renewed counts.
+//! Refuses to show a seed, a JWT or a signature: not in an error, not in Debug. Files are read at each connect, so that one that
+//! was renewed counts; that blocks.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -17,6 +21,10 @@ use crate::model::redact;
 
 const JWT: &str = "NATS USER JWT";
 const SEED: &str = "USER NKEY SEED";
+/// The longest file that is read.
+const FILE_BYTES_MAX: u64 = 256 * 1024;
+/// What the text of each JWT begins with.
+const JWT_BEGIN: &str = "eyJ";
 
 /// What is wrong with a seed or a file of credentials, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,26 +150,45 @@ pub enum Identity {
     Credentials(Credentials),
 }
 
-impl From<&NatsAuth> for Identity {
-    fn from(auth: &NatsAuth) -> Self {
-        match auth {
+impl Identity {
+    /// As the configuration says; a file is read now.
+    ///
+    /// # Errors
+    /// What is wrong with a seed or a file.
+    pub fn read(auth: &NatsAuth) -> Result<Self, AuthError> {
+        let origin = |(key, path): (&str, &Path)| format!("{key} {}", path.display());
+        Ok(match auth {
             NatsAuth::None => Self::None,
             NatsAuth::Token(token) => Self::Token(token.clone()),
             NatsAuth::User { username, password } => {
                 Self::User { username: username.clone(), password: password.clone() }
             }
-        }
+            NatsAuth::NkeySeed(seed) => Self::Key(UserKey::from_seed("nats.nkey_seed", seed.reveal())?),
+            NatsAuth::NkeySeedFile(path) => {
+                let origin = origin(("nats.nkey_seed_file", path));
+                Self::Key(UserKey::from_seed(&origin, seed_in(&text_of(&origin, path)?))?)
+            }
+            NatsAuth::CredsFile(path) => {
+                let origin = origin(("nats.creds_file", path));
+                Self::Credentials(Credentials::parse(&origin, &text_of(&origin, path)?)?)
+            }
+        })
     }
-}
 
-impl Identity {
+    /// When it ended, if it has.
+    pub fn ended(&self) -> Option<SystemTime> {
+        let Self::Credentials(Credentials { expires: Some(expires), .. }) = self else { return None };
+        let end = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(*expires))?;
+        Some(end).filter(|end| *end <= SystemTime::now())
+    }
+
     /// A server's words without the secret that it may repeat.
     pub fn mask(&self, text: &str) -> String {
         match self {
-            Self::None | Self::Key(_) => text.to_owned(),
+            Self::None | Self::Key(_) => mask_jwts(text),
             Self::User { password: secret, .. }
             | Self::Token(secret)
-            | Self::Credentials(Credentials { jwt: secret, .. }) => redact::secret(text, secret.reveal()),
+            | Self::Credentials(Credentials { jwt: secret, .. }) => mask_jwts(&redact::secret(text, secret.reveal())),
         }
     }
 
@@ -197,6 +224,31 @@ impl Proof<'_> {
             }
         }
     }
+}
+
+/// A text without the JWTs in it, whosever they are.
+pub(super) fn mask_jwts(text: &str) -> String {
+    let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find(JWT_BEGIN) {
+        shown.push_str(&rest[..at]);
+        shown.push_str("***");
+        let is_of_jwt = |char: char| char.is_ascii_alphanumeric() || "-_.=".contains(char);
+        rest = rest[at..].trim_start_matches(is_of_jwt);
+    }
+    shown + rest
+}
+
+fn text_of(origin: &str, path: &Path) -> Result<String, AuthError> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes));
+    read.map_err(|error| AuthError(format!("{origin}: cannot be read ({})", crate::edge::socket::words(&error))))?;
+    String::from_utf8(bytes).map_err(|_| AuthError(format!("{origin}: it is no text")))
+}
+
+/// The seed in a file: alone, in a line of its own, or between lines of dashes.
+fn seed_in(text: &str) -> &str {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.find(|line| line.starts_with("SU")).unwrap_or(text)
 }
 
 /// What stands between a part's BEGIN and the next line of dashes; none when nothing does.
@@ -278,7 +330,7 @@ mod tests {
     #[test]
     fn what_the_configuration_says_is_proved() {
         let prove = |auth: NatsAuth| {
-            let identity = Identity::from(&auth);
+            let identity = Identity::read(&auth).expect("no file");
             let proof = identity.prove("nonce");
             let Login { user, pass, auth_token, jwt, nkey, sig } = proof.login();
             assert_eq!((jwt, nkey, sig), (None, None, None));
@@ -288,7 +340,47 @@ mod tests {
         assert_eq!(prove(NatsAuth::Token(Secret::new("t"))), ["-", "-", "t"]);
         let user = NatsAuth::User { username: "u".to_owned(), password: Secret::new("p") };
         assert_eq!(prove(user.clone()), ["u", "p", "-"]);
-        assert_eq!(Identity::from(&user).mask("no p here"), "no *** here");
+        assert_eq!(Identity::read(&user).expect("no file").mask("no p here"), "no *** here");
+    }
+
+    #[test]
+    fn files_are_read_anew_and_a_mistake_names_them() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("user.nk");
+        let auth = NatsAuth::NkeySeedFile(path.clone());
+        let error = Identity::read(&auth).expect_err("it is not there").to_string();
+        let origin = format!("nats.nkey_seed_file {}: ", path.display());
+        assert!(error.starts_with(&origin) && error.contains("no such file"), "{error}");
+        for dressed in [false, true] {
+            let pair = KeyPair::new_user();
+            let seed = pair.seed().expect("a seed");
+            let text = match dressed {
+                true => format!("-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"),
+                false => format!("\n{seed}\n"),
+            };
+            std::fs::write(&path, text).expect("written");
+            let Ok(Identity::Key(key)) = Identity::read(&auth) else { panic!("no key") };
+            assert_eq!(key.public(), pair.public_key());
+        }
+        std::fs::write(&path, "nothing").expect("written");
+        let error = Identity::read(&auth).expect_err("no seed").to_string();
+        assert!(error.starts_with(&origin) && error.contains("the seed cannot be read"), "{error}");
+        std::fs::write(&path, b"\xff").expect("written");
+        assert!(Identity::read(&NatsAuth::CredsFile(path)).expect_err("no text").to_string().contains("it is no text"));
+    }
+
+    #[test]
+    fn what_ended_is_known_and_a_jwt_is_not_shown() {
+        let of = |expires| {
+            let claims = format!(r#"{{"sub":"U","exp":{expires},"nats":{{"bearer_token":true}}}}"#);
+            let text = format!("-----BEGIN NATS USER JWT-----\n{}\n------END NATS USER JWT------\n", jwt(&claims));
+            Identity::Credentials(Credentials::parse("x", &text).expect("good"))
+        };
+        assert_eq!(of(7).ended(), Some(SystemTime::UNIX_EPOCH + Duration::from_secs(7)));
+        assert_eq!((of(0).ended(), of(u64::MAX).ended(), Identity::None.ended()), (None, None, None));
+        let other = jwt("{}");
+        let said = format!("Unknown Protocol 'CONNECT {{\"jwt\":\"{other}\",\"x\":\"{}'", &other[..20]);
+        assert_eq!(mask_jwts(&said), "Unknown Protocol 'CONNECT {\"jwt\":\"***\",\"x\":\"***'");
     }
 
     #[test]

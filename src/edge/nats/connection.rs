@@ -5,18 +5,22 @@
 //! that what is put into [`out`](Connection::out) leaves in that order. Refuses to interpret messages.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_lite::{AsyncRead, AsyncWrite};
-use glommio::net::TcpStream;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 
+use super::TLS_SECTION;
 use super::protocol::{
     Decoder, ErrorKind, Frame, Limits, Message, PING, PONG, ProtocolError, ServerError, ServerInfo, Step,
 };
 use crate::edge::alarm::Alarm;
-use crate::edge::socket;
+use crate::edge::tls;
+use crate::edge::transport::Transport;
 
 /// What is read at once; a larger message gets more for as long as it takes. An event that waits holds the memory of the read it
 /// came with, so that this is what one may cost.
@@ -49,7 +53,7 @@ pub(super) struct Patience {
 
 /// A connection that is logged in.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Transport,
     /// Where the server is, as it was configured or named.
     pub at: String,
     /// What the server said of itself last; none before it said anything.
@@ -68,6 +72,8 @@ pub(super) struct Connection {
     sent: usize,
     /// Since when the socket takes nothing.
     stalled: Option<Instant>,
+    /// How far TLS had come by then with what it holds.
+    moved: u64,
     patience: Patience,
     heard: Instant,
     pinged: Instant,
@@ -84,7 +90,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Over a socket on which nothing was read or written.
-    pub(super) fn over(stream: TcpStream, at: String, patience: Patience) -> Self {
+    pub(super) fn over(stream: Transport, at: String, patience: Patience) -> Self {
         let now = Instant::now();
         Self {
             stream,
@@ -98,6 +104,7 @@ impl Connection {
             need: 1,
             sent: 0,
             stalled: None,
+            moved: 0,
             patience,
             heard: now,
             pinged: now,
@@ -108,6 +115,26 @@ impl Connection {
             is_paused: false,
             has_paused: false,
         }
+    }
+
+    /// Whether it is over TLS.
+    pub(super) fn is_tls(&self) -> bool {
+        self.stream.is_tls()
+    }
+
+    /// Goes on over TLS after the server's first word. What came in plain besides that could be anybody's.
+    ///
+    /// # Errors
+    /// What is wrong, and what to check.
+    pub(super) async fn secured(self, client: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, String> {
+        if self.have > 0 || self.pongs > 0 || !self.out.is_empty() {
+            return Err(
+                "more than its first word came before TLS: somebody is between us, or it is no NATS server".to_owned()
+            );
+        }
+        let secured = self.stream.secured(client, name).await;
+        let stream = secured.map_err(|error| format!("no TLS with it: {}", tls::words(&error, TLS_SECTION)))?;
+        Ok(Self { stream, out: Vec::new(), ..self })
     }
 
     /// Asks the server for a sign of life; gives the number that [`has_answered`](Self::has_answered) takes.
@@ -141,7 +168,10 @@ impl Connection {
         hear: &mut impl FnMut(&Bytes, Heard<'_>),
     ) -> Poll<Result<(), String>> {
         loop {
-            self.poll_write(cx)?;
+            if let Err(why) = self.poll_write(cx) {
+                // What the server said last tells more than that it takes nothing any more.
+                return Poll::Ready(Err(self.poll_reads(cx, hear).err().unwrap_or(why)));
+            }
             if !self.is_paused && self.poll_reads(cx, hear)? {
                 // What was heard may be a PING.
                 self.poll_write(cx)?;
@@ -171,11 +201,13 @@ impl Connection {
             match Pin::new(&mut self.stream).poll_write(cx, &self.out[self.sent..]) {
                 Poll::Ready(Ok(bytes)) => {
                     self.sent += bytes;
-                    self.stalled = None;
+                    if !self.stream.holds() {
+                        self.stalled = None;
+                    }
                 }
-                Poll::Ready(Err(error)) => return Err(lost(&socket::words(&error))),
+                Poll::Ready(Err(error)) => return Err(lost(&tls::words(&error, TLS_SECTION))),
                 Poll::Pending => {
-                    self.stalled.get_or_insert_with(Instant::now);
+                    self.note_stall();
                     return Ok(());
                 }
             }
@@ -183,7 +215,20 @@ impl Connection {
         self.out.clear();
         self.out.shrink_to(WRITE_BYTES_KEPT);
         self.sent = 0;
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Ready(Ok(())) => self.stalled = None,
+            Poll::Ready(Err(error)) => return Err(lost(&tls::words(&error, TLS_SECTION))),
+            Poll::Pending => self.note_stall(),
+        }
         Ok(())
+    }
+
+    /// The socket takes nothing: since now, or since the last byte that it took.
+    fn note_stall(&mut self) {
+        let moved = self.stream.moved();
+        if self.stalled.is_none() || moved != self.moved {
+            (self.stalled, self.moved) = (Some(Instant::now()), moved);
+        }
     }
 
     /// Whether anything was read.
@@ -197,7 +242,7 @@ impl Connection {
                         self.understand(hear)?;
                     }
                 }
-                Poll::Ready(Err(error)) => return Err(lost(&socket::words(&error))),
+                Poll::Ready(Err(error)) => return Err(lost(&tls::words(&error, TLS_SECTION))),
                 Poll::Pending if read == 0 => return Ok(false),
                 Poll::Pending => break,
             }
@@ -307,3 +352,7 @@ impl Connection {
 fn lost(why: &str) -> String {
     format!("the connection was lost ({why}); check that the server runs")
 }
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

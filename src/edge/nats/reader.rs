@@ -14,8 +14,8 @@ use futures_lite::future;
 use super::connection::{Connection, Patience};
 use super::control::{Control, Phase};
 use super::feed::{End, Feed, LANE_LOOK};
-use super::opening;
 use super::servers::Servers;
+use super::{opening, server};
 use crate::config::{NatsConfig, NatsServer};
 use crate::edge::alarm::Alarm;
 use crate::edge::random::random;
@@ -209,6 +209,8 @@ impl<F: Feed> Reader<F> {
                 // One that only opens has not worked; a refusal comes back at once.
                 let has_worked = standing.since.elapsed() > BACKOFF_MAX;
                 self.tries = if has_worked { 0 } else { self.tries };
+                let refusal = standing.connection.refusal.as_ref();
+                let why = server::explain(&self.nats.auth, None, refusal).unwrap_or(why);
                 self.try_later(format!("NATS at {}: {why}", standing.connection.at), wanted).await;
                 None
             }

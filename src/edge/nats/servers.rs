@@ -3,6 +3,8 @@
 //! Promises that each round tries each of them once, the one after the last connection's first, and those that are about to
 //! end last; and that what servers name is bounded. Pure: names in, an order out.
 
+use std::net::IpAddr;
+
 use crate::config::{HostPort, NatsServer};
 
 /// Servers that others named, remembered.
@@ -46,7 +48,10 @@ impl Servers {
         for at in named {
             let others = self.all.iter().filter(|known| !known.is_configured).count();
             if others < NAMED_MAX && !self.all.iter().any(|known| known.server.at == *at) {
-                let server = NatsServer { at: at.clone(), tls: server.tls };
+                // A certificate is rarely for an IP address: by one, it is the same cluster that we know by a name.
+                let host = server.known_as.as_ref().unwrap_or(&server.at.host);
+                let known_as = (is_ip(&at.host) && !is_ip(host)).then(|| host.clone());
+                let server = NatsServer { at: at.clone(), tls: server.tls, known_as };
                 self.all.push(Known { server, is_configured: false, is_leaving: false });
             }
         }
@@ -65,12 +70,37 @@ impl Servers {
     }
 }
 
+fn is_ip(host: &str) -> bool {
+    host.parse::<IpAddr>().is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[test]
+    fn one_that_is_named_by_an_address_is_known_by_the_name_of_whoever_named_it() {
+        let known_as = |servers: &Servers, host: &str| {
+            let found = servers.round().into_iter().find(|server| server.at.host == host);
+            found.expect("it is known").known_as
+        };
+        let first = NatsServer { tls: true, ..at("nats.example") };
+        let mut servers = Servers::new(std::slice::from_ref(&first));
+        servers.opened(&first, &[at("10.0.0.1").at, at("[fd00::1]").at, at("b.example").at]);
+        assert_eq!(known_as(&servers, "10.0.0.1").as_deref(), Some("nats.example"));
+        assert_eq!(known_as(&servers, "fd00::1").as_deref(), Some("nats.example"));
+        assert_eq!(known_as(&servers, "b.example"), None);
+        assert!(servers.round().iter().all(|server| server.tls));
+        let named = servers.round().swap_remove(1);
+        servers.opened(&named, &[at("10.0.0.2").at]);
+        assert_eq!(known_as(&servers, "10.0.0.2").as_deref(), Some("nats.example"), "named by one that was named");
+        let mut servers = Servers::new(&[at("10.0.0.1")]);
+        servers.opened(&at("10.0.0.1"), &[at("10.0.0.2").at]);
+        assert_eq!(known_as(&servers, "10.0.0.2"), None);
+    }
+
     fn at(host: &str) -> NatsServer {
-        NatsServer { at: HostPort::parse(host, 4222).expect("an address"), tls: false }
+        NatsServer::plain(HostPort::parse(host, 4222).expect("an address"))
     }
 
     fn hosts(servers: &Servers) -> Vec<String> {

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use harness::error::Result;
-use harness::servers::{EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsOptions, Redis, RedisOptions, free_ports};
+use harness::servers::{
+    Authority, EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsOptions, Redis, RedisOptions, free_ports,
+};
 
 use super::{Assignment, Setup};
 use crate::engine::Ready;
@@ -15,20 +17,29 @@ pub(super) const PARTITIONS: u32 = 64;
 pub(super) struct Servers {
     pub nats: Nats,
     pub nats_pages: u16,
+    /// Who signed the certificate of NATS, when it has one.
+    authority: Option<Authority>,
     pub redis: Redis,
     pub maria: Maria,
     pub etcd: Etcd,
 }
 
 impl Servers {
-    /// Starts them; with `jetstream` NATS keeps streams.
+    /// Starts them; with `jetstream` NATS keeps streams, with `tls` it speaks TLS to those who want it.
     ///
     /// # Errors
     /// When one is not installed or does not start.
-    pub fn start(jetstream: bool) -> Result<Self> {
+    pub fn start(jetstream: bool, tls: bool) -> Result<Self> {
         let nats_pages = free_ports(1)?[0];
-        let config = format!("http: \"127.0.0.1:{nats_pages}\"\n");
+        let mut config = format!("http: \"127.0.0.1:{nats_pages}\"\n");
+        let authority = tls.then(Authority::new).transpose()?;
+        if let Some(authority) = &authority {
+            let files = authority.certificate(&["127.0.0.1"])?;
+            config.push_str(&authority.nats_block(&files, ""));
+            config.push_str("allow_non_tls: true\n");
+        }
         Ok(Self {
+            authority,
             nats: Nats::start(&NatsOptions { config, jetstream, ..NatsOptions::default() })?,
             nats_pages,
             redis: Redis::start(&RedisOptions::default())?,
@@ -45,6 +56,9 @@ impl Servers {
         let path = folder.join("task.yaml");
         let mut config = EngineConfig::of(&self.nats, &self.redis, &self.maria, &self.etcd);
         config.set("consumer", "topic", TOPIC);
+        if let Some(authority) = &self.authority {
+            config.set("nats", "tls", format_args!("{{ca: {:?}}}", authority.ca()));
+        }
         // Keys that other engines do not know are left out where they say nothing.
         if setup.jetstream {
             config.set("consumer", "mode", "jetstream");

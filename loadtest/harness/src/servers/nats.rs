@@ -80,6 +80,8 @@ impl Nats {
         }
         let written = fs::write(folder.path().join("nats.conf"), config);
         written.map_err(|cause| Error::of("cannot write nats.conf", cause))?;
+        // One that wants TLS first says nothing to whoever only listens.
+        let ready = if options.config.contains("handshake_first: true") { listens } else { ready };
         Server::start(Recipe { binary, package: "nats-server", ports: 1, args, ready }, folder).map(Self)
     }
 
@@ -96,6 +98,10 @@ fn format_failed(cause: std::fmt::Error) -> Error {
 fn args(folder: &Path, ports: &[u16]) -> Vec<String> {
     let config = folder.join("nats.conf").display().to_string();
     ["-c", &config, "-a", "127.0.0.1", "-p", &ports[0].to_string()].map(String::from).to_vec()
+}
+
+fn listens(port: u16) -> std::result::Result<(), String> {
+    std::net::TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|cause| cause.to_string())
 }
 
 fn ready(port: u16) -> std::result::Result<(), String> {

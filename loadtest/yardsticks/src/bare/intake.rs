@@ -50,6 +50,7 @@ impl Intake {
             NatsAuth::None => nats::Options::new(),
             NatsAuth::Token(token) => nats::Options::with_token(token.reveal()),
             NatsAuth::User { username, password } => nats::Options::with_user_pass(username, password.reveal()),
+            _ => return Err(Error::new("a yardstick logs in with a user or a token only")),
         };
         let place = nats.servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let connection = options.with_name(&nats.name).connect(&place);

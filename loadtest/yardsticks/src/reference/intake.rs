@@ -37,6 +37,7 @@ pub(super) async fn subscribe(engine: &Arc<Engine>) -> Result<Subscriber> {
         NatsAuth::User { username, password } => {
             ConnectOptions::with_user_and_password(username.clone(), password.reveal().to_owned())
         }
+        _ => return Err(Error::new("a yardstick logs in with a user or a token only")),
     };
     let (counts, wait) = (engine.counts.clone(), nats.reconnect_delay);
     let options = options

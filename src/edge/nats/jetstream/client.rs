@@ -1,98 +1,67 @@
-//! JetStream's API over a connection of the `nats` crate, for commands that may wait: many requests at once, each with a
-//! deadline.
-#![allow(deprecated)]
+//! JetStream's API over a blocking connection, for commands that may wait: many requests at once, each with a deadline.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nats::Connection;
 use serde::Deserialize;
 
 use super::api::{AT_ONCE, ApiError, Request, read};
 use super::plan::ReaderPlan;
 use super::rights;
-use crate::config::NatsAuth;
-
-/// How often a wait looks whether the server refused us meanwhile.
-const LOOK: Duration = Duration::from_millis(20);
+use crate::edge::nats::protocol::ErrorKind;
+use crate::edge::nats::wire::{self, Answer, Wire, WireError};
 
 /// A way to the API over one connection.
-pub(super) struct Api<'a> {
-    pub connection: &'a Connection,
+pub(super) struct Api {
+    pub wire: Wire,
     /// How long an answer may take.
     pub timeout: Duration,
-    /// The server's refusal to let us publish or subscribe, once there is one.
-    pub forbidden: &'a dyn Fn() -> Option<String>,
 }
 
-impl Api<'_> {
+impl Api {
     /// See [`rights::probe`].
-    pub(super) fn probe_rights(&self, plan: &ReaderPlan) -> std::io::Result<()> {
-        for (subject, word) in rights::probe(plan, true) {
-            self.connection.publish(&subject, word)?;
-        }
-        self.connection.flush_timeout(self.timeout)
+    pub(super) fn probe_rights(&mut self, plan: &ReaderPlan) -> Result<(), ApiError> {
+        let told = self.wire.tell(rights::probe(plan, true));
+        told.map_err(|error| self.error(&error))
     }
 
     /// One request and its answer.
-    pub(super) fn call<T: for<'de> Deserialize<'de>>(&self, subject: String, body: String) -> Result<T, ApiError> {
+    pub(super) fn call<T: for<'de> Deserialize<'de>>(&mut self, subject: String, body: String) -> Result<T, ApiError> {
         let mut answers = self.call_all(&[Request { subject, body }])?;
         answers.pop().unwrap_or_else(|| Err(ApiError::Broken("none came".to_owned())))
     }
 
     /// Many requests and their answers, in the order of the requests. The outer error holds for all.
     pub(super) fn call_all<T: for<'de> Deserialize<'de>>(
-        &self,
+        &mut self,
         requests: &[Request],
     ) -> Result<Vec<Result<T, ApiError>>, ApiError> {
-        let mut answers = Vec::with_capacity(requests.len());
+        let mut all = Vec::with_capacity(requests.len());
         for some in requests.chunks(AT_ONCE) {
-            answers.extend(self.call_some(some)?.into_iter().map(|answer| answer.and_then(|bytes| read(&bytes))));
+            let asks: Vec<_> = some.iter().map(asked).collect();
+            let answers = self.wire.call_all(&asks).map_err(|error| self.error(&error))?;
+            for answer in answers {
+                match answer {
+                    Some(Answer::Message(bytes)) => all.push(read(&bytes)),
+                    Some(Answer::NobodyListens) => return Err(ApiError::NobodyAnswers),
+                    None => return Err(ApiError::TooLate(self.timeout)),
+                }
+            }
         }
-        Ok(answers)
+        Ok(all)
     }
 
-    fn call_some(&self, requests: &[Request]) -> Result<Vec<Result<Vec<u8>, ApiError>>, ApiError> {
-        let broken = |error: std::io::Error| ApiError::Broken(error.to_string());
-        let inbox = self.connection.new_inbox();
-        let subscription = self.connection.subscribe(&format!("{inbox}.*")).map_err(broken)?;
-        for (at, request) in requests.iter().enumerate() {
-            let reply = format!("{inbox}.{at}");
-            let sent = self.connection.publish_request(&request.subject, &reply, &request.body);
-            sent.map_err(broken)?;
-        }
-        let mut answers: Vec<Option<Result<Vec<u8>, ApiError>>> = requests.iter().map(|_| None).collect();
-        let deadline = Instant::now() + self.timeout;
-        while answers.iter().any(Option::is_none) {
-            let message = match subscription.next_timeout(LOOK) {
-                Ok(message) => message,
-                Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-                    if let Some(text) = (self.forbidden)() {
-                        return Err(ApiError::Forbidden(text));
-                    }
-                    if Instant::now() >= deadline {
-                        return Err(ApiError::TooLate(self.timeout));
-                    }
-                    continue;
-                }
-                Err(error) => return Err(broken(error)),
-            };
-            if message.is_no_responders() {
-                return Err(ApiError::NobodyAnswers);
+    fn error(&self, error: &WireError) -> ApiError {
+        match &self.wire.refusal {
+            Some(refusal)
+                if matches!(refusal.kind, ErrorKind::MayNotPublish { .. } | ErrorKind::MayNotSubscribe { .. }) =>
+            {
+                ApiError::Forbidden(refusal.words.clone())
             }
-            let at = message.subject.rsplit('.').next().and_then(|at| at.parse::<usize>().ok());
-            if let Some(answer) = at.and_then(|at| answers.get_mut(at)) {
-                *answer = Some(Ok(message.data));
-            }
+            _ => ApiError::Broken(error.to_string()),
         }
-        Ok(answers.into_iter().flatten().collect())
     }
 }
 
-/// Options of the client that only say who we are.
-pub(super) fn options(auth: &NatsAuth) -> nats::Options {
-    match auth {
-        NatsAuth::User { username, password } => nats::Options::with_user_pass(username, password.reveal()),
-        NatsAuth::Token(token) => nats::Options::with_token(token.reveal()),
-        NatsAuth::None => nats::Options::new(),
-    }
+fn asked(request: &Request) -> wire::Request<'_> {
+    wire::Request { subject: request.subject.clone(), headers: Vec::new(), payload: request.body.as_bytes() }
 }

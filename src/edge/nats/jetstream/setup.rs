@@ -5,10 +5,7 @@
 //! `dry_run` nothing is made or changed at all.
 
 #![expect(clippy::disallowed_methods, reason = "`task-engine setup` is a command that waits for the broker")]
-#![allow(deprecated)]
 
-use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,12 +13,12 @@ use super::api::{
     ApiError, ConsumerConfig, ConsumerInfo, FROM_SEQUENCE, StreamConfig, StreamInfo, code, consumer_info, covers,
     create_consumer, delete_consumer, stream_info,
 };
-use super::client::{self, Api};
+use super::client::Api;
 use super::plan::{ConsumerPlan, ReaderPlan};
 use super::prepare::{differences_of, wanted};
 use super::usable::{is_of_old_policy, remedy, unusable};
-use crate::config::{self, Assignment, ConsumerMode, NatsConfig, NatsServer};
-use crate::edge::nats::server;
+use crate::config::{self, Assignment, ConsumerMode, NatsConfig};
+use crate::edge::nats::wire::Wire;
 
 /// How long events stay in the stream: longer than any outage that is to be survived.
 pub const MAX_AGE: Duration = Duration::from_secs(72 * 3600);
@@ -37,8 +34,6 @@ const READ_LOOK: Duration = Duration::from_millis(100);
 /// How often a consumer that was deleted is tried to be made again.
 const MAKE_TRIES: u32 = 5;
 const MAKE_PAUSE: Duration = Duration::from_secs(1);
-/// How long all of it may take.
-const DEADLINE: Duration = Duration::from_secs(300);
 
 /// What to set up, beside what the configuration of the source says.
 #[derive(Clone, Debug)]
@@ -70,64 +65,19 @@ pub fn setup(
     plan: SetupPlan,
     say: &mut dyn FnMut(String),
 ) -> Result<bool, String> {
-    let (nats, consumer) = (nats.clone(), consumer.clone());
-    // Some of the client's calls block for ever: they are made by a thread that may be left behind.
-    let (told, tell) = mpsc::sync_channel(64);
-    let spawned = thread::Builder::new().name("setup".to_owned()).spawn(move || {
-        let result = run(&nats, &consumer, &plan, &told);
-        let _ = told.send(Told::End(result));
-    });
-    spawned.map_err(|error| format!("no thread could be started ({error})"))?;
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        match tell.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(Told::Line(line)) => say(line),
-            Ok(Told::End(result)) => return result,
-            Err(RecvTimeoutError::Timeout) => return Err(format!("not done within {DEADLINE:?}; check the server")),
-            Err(RecvTimeoutError::Disconnected) => return Err("the thread that did it ended".to_owned()),
-        }
-    }
-}
-
-enum Told {
-    Line(String),
-    End(Result<bool, String>),
+    let wire = Wire::connect(nats, "setup").map_err(|error| error.to_string())?;
+    let at = wire.server().to_owned();
+    let api = Api { wire, timeout: nats.timeout };
+    let mut setup = Setup { api, plan: &plan, say, is_usable: true };
+    setup.all(consumer).map_err(|why| format!("NATS at {at}: {why}"))?;
+    Ok(setup.is_usable)
 }
 
 struct Setup<'a> {
-    api: Api<'a>,
+    api: Api,
     plan: &'a SetupPlan,
-    say: &'a SyncSender<Told>,
+    say: &'a mut dyn FnMut(String),
     is_usable: bool,
-}
-
-fn run(
-    nats: &NatsConfig,
-    consumer: &config::ConsumerConfig,
-    plan: &SetupPlan,
-    say: &SyncSender<Told>,
-) -> Result<bool, String> {
-    let mut wrong = Vec::new();
-    let is_there =
-        |server: &&NatsServer| server::probe(&server.at, nats.timeout).map_err(|why| wrong.push(why)).is_ok();
-    let Some(there) = nats.servers.iter().find(is_there) else { return Err(wrong.join("; ")) };
-    let forbidden: Arc<std::sync::Mutex<Option<String>>> = Arc::default();
-    let heard = forbidden.clone();
-    let options =
-        client::options(&nats.auth).with_name(&format!("{} setup", nats.name)).error_callback(move |problem| {
-            let text = problem.to_string();
-            if text.to_ascii_lowercase().contains("permissions violation") {
-                *heard.lock().unwrap_or_else(|e| e.into_inner()) = Some(text);
-            }
-        });
-    let connection = options
-        .connect(there.to_string())
-        .map_err(|error| format!("NATS at {}: {error}; {}", there.at, server::keys(&nats.auth)))?;
-    let look = || forbidden.lock().unwrap_or_else(|e| e.into_inner()).clone();
-    let api = Api { connection: &connection, timeout: nats.timeout, forbidden: &look };
-    let mut setup = Setup { api, plan, say, is_usable: true };
-    setup.all(consumer).map_err(|why| format!("NATS at {}: {why}", there.at))?;
-    Ok(setup.is_usable)
 }
 
 impl Setup<'_> {
@@ -164,12 +114,14 @@ impl Setup<'_> {
 
     /// What an engine of this user needs beside the API that made all this.
     fn rights(&mut self, plan: &ReaderPlan) -> Result<(), String> {
-        self.api.probe_rights(plan).map_err(|error| format!("the connection broke ({error})"))?;
-        if let Some(text) = (self.api.forbidden)() {
-            self.is_usable = false;
-            self.say(format!("the user cannot be used: {}", ApiError::Forbidden(text)));
+        match self.api.probe_rights(plan) {
+            Err(error @ ApiError::Forbidden(_)) => {
+                self.is_usable = false;
+                self.say(format!("the user cannot be used: {error}"));
+                Ok(())
+            }
+            other => other.map_err(|error| error.to_string()),
         }
-        Ok(())
     }
 
     fn stream_config(
@@ -375,7 +327,7 @@ impl Setup<'_> {
     }
 
     /// The consumer once nobody reads it, or when that took too long.
-    fn until_unread(&self, stream: &str, name: &str, mut info: ConsumerInfo) -> Result<ConsumerInfo, String> {
+    fn until_unread(&mut self, stream: &str, name: &str, mut info: ConsumerInfo) -> Result<ConsumerInfo, String> {
         let until = Instant::now() + READ_PATIENCE;
         while info.num_waiting > 0 && Instant::now() < until {
             thread::sleep(READ_LOOK);
@@ -385,7 +337,7 @@ impl Setup<'_> {
         Ok(info)
     }
 
-    fn replace(&self, stream: &str, wanted: &ConsumerConfig) -> Result<(), String> {
+    fn replace(&mut self, stream: &str, wanted: &ConsumerConfig) -> Result<(), String> {
         #[derive(serde::Deserialize)]
         struct Deleted {}
         let name = &wanted.durable_name;
@@ -413,8 +365,7 @@ impl Setup<'_> {
         }
     }
 
-    fn say(&self, line: String) {
-        // Nobody listens any more: the deadline passed.
-        let _ = self.say.send(Told::Line(line));
+    fn say(&mut self, line: String) {
+        (self.say)(line);
     }
 }

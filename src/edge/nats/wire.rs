@@ -1,23 +1,27 @@
-//! A small blocking NATS client for what dead letters need: requests with headers, many at once.
+//! A small blocking NATS client for what dead letters and `setup` need: requests, with headers or without, many at once.
 //!
-//! Promises a deadline for each step, which the `nats` crate has not (its connect and its flush can wait for ever), and
-//! that whoever answers is matched by the request's own inbox. No thread, no reconnecting: a connection that fails is
-//! dropped by its owner. Refuses TLS, as the reader of events does, and to show a secret. What bytes mean is
-//! [`protocol`]'s.
+//! Promises a deadline for each step (opening it, with TLS and login, is one), and that whoever answers is matched by the
+//! request's own inbox. No thread, no reconnecting: a connection that fails is dropped by its owner. Refuses to show a
+//! secret. What bytes mean is [`protocol`]'s.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use crate::config::{NatsConfig, NatsServer};
-use crate::edge::nats::auth::Identity;
-use crate::edge::nats::protocol::{
+use super::auth::Identity;
+use super::protocol::{
     self, Connect, Decoder, Fault, Frame, Headers, ProtocolError, ServerError, ServerInfo, Step, Unwritable,
 };
+use super::{TLS_SECTION, server, tls_to, wants_tls_after};
+use crate::config::{NatsAuth, NatsConfig, NatsServer};
 use crate::edge::random::random;
+use crate::edge::tls::blocking::BlockingStream;
+use crate::edge::{socket, tls};
 
 /// Bytes that are read at once at the most.
 const READ_BYTES: usize = 16 * 1024;
+/// What each address gets at least to answer.
+const CONNECT_MIN: Duration = Duration::from_millis(100);
 /// Nobody listens on the subject of a request.
 const NO_RESPONDERS: u16 = 503;
 
@@ -86,13 +90,16 @@ enum Got {
 
 /// One connection.
 pub struct Wire {
-    stream: TcpStream,
+    stream: BlockingStream,
     decoder: Decoder,
     buffer: Vec<u8>,
     /// What of the buffer was read already.
     start: usize,
     server: String,
+    auth: NatsAuth,
     identity: Identity,
+    /// The last thing that the server complained of.
+    pub refusal: Option<ServerError>,
     inbox: String,
     asked: u64,
     timeout: Duration,
@@ -106,69 +113,98 @@ impl Wire {
     /// Connects to the first server that takes us.
     ///
     /// # Errors
-    /// What the last one said.
-    pub fn connect(nats: &NatsConfig) -> Result<Self, WireError> {
-        let mut last = WireError::Away("nats.url names no server".to_owned());
+    /// What each said.
+    pub fn connect(nats: &NatsConfig, purpose: &str) -> Result<Self, WireError> {
+        let identity = Identity::read(&nats.auth).map_err(|error| WireError::Refused(error.to_string()))?;
+        let (mut said, mut is_refused) = (Vec::new(), false);
         for server in &nats.servers {
-            match Self::to(server, nats) {
+            match Self::to(server, nats, identity.clone(), purpose) {
                 Ok(wire) => return Ok(wire),
-                Err(error) => last = error,
+                Err(error) => {
+                    is_refused = matches!(error, WireError::Refused(_));
+                    said.push(error.to_string());
+                }
             }
         }
-        Err(last)
+        let said = said.join("; ");
+        Err(if is_refused { WireError::Refused(said) } else { WireError::Away(said) })
     }
 
-    fn to(server: &NatsServer, nats: &NatsConfig) -> Result<Self, WireError> {
-        let place = server.at.to_string();
-        if server.tls {
-            return Err(WireError::Refused(format!("NATS at {place}: TLS to NATS is not supported; use nats://")));
-        }
-        let check = "check nats.url and that the server runs";
-        let away = |why: &dyn std::fmt::Display| WireError::Away(format!("NATS at {place}: {why}; {check}"));
-        let addresses = (server.at.host.as_str(), server.at.port).to_socket_addrs().map_err(|error| away(&error))?;
-        let mut stream = Err(away(&"the host name has no address"));
-        for address in addresses {
-            stream = TcpStream::connect_timeout(&address, nats.timeout).map_err(|error| away(&error));
-            if stream.is_ok() {
-                break;
-            }
-        }
-        let stream = stream?;
-        stream.set_nodelay(true).map_err(|error| away(&error))?;
+    fn to(server: &NatsServer, nats: &NatsConfig, identity: Identity, purpose: &str) -> Result<Self, WireError> {
+        let (place, deadline) = (server.at.to_string(), Instant::now() + nats.timeout);
+        let stream = connected(server, deadline)?;
         let mut wire = Self {
-            stream,
+            stream: BlockingStream::plain(stream),
             decoder: Decoder::default(),
             buffer: Vec::new(),
             start: 0,
-            server: place.clone(),
-            identity: Identity::from(&nats.auth),
+            server: place,
+            auth: nats.auth.clone(),
+            identity,
+            refusal: None,
             inbox: format!("_INBOX.{:016x}", random()),
             asked: 0,
             timeout: nats.timeout,
             is_doubtful: false,
             max_payload: 0,
         };
-        wire.introduce(&nats.name)?;
+        if nats.handshake_first {
+            wire = wire.secured(server, nats, deadline)?;
+        }
+        let Got::Info(info) = wire.got(deadline)? else { return Err(wire.not_nats()) };
+        if !nats.handshake_first && wants_tls_after(&info, nats).map_err(|why| wire.refused(&why))? {
+            if wire.start < wire.buffer.len() {
+                return Err(wire.refused("more than its first word came before TLS: somebody is between us"));
+            }
+            wire = wire.secured(server, nats, deadline)?;
+        }
+        wire.introduce(&info, &format!("{} {purpose}", nats.name), deadline)?;
         Ok(wire)
     }
 
-    fn introduce(&mut self, name: &str) -> Result<(), WireError> {
-        let deadline = Instant::now() + self.timeout;
-        let Got::Info(info) = self.got(deadline)? else { return Err(self.not_nats()) };
-        if info.tls_required || !info.headers {
-            let why = if info.tls_required { "asks for TLS, which is not supported" } else { "takes no headers" };
-            return Err(WireError::Refused(format!("NATS at {} {why}", self.server)));
+    fn secured(self, server: &NatsServer, nats: &NatsConfig, deadline: Instant) -> Result<Self, WireError> {
+        let (client, name) = tls_to(server, nats).map_err(|error| self.refused(&error.to_string()))?;
+        let Self { stream, .. } = self;
+        match stream.secured(client, name, deadline) {
+            Ok(stream) => Ok(Self { stream, ..self }),
+            Err(error) if is_timeout(&error) => Err(WireError::Away(format!(
+                "NATS at {}: does not finish the TLS handshake within {:?}; check its load and the network",
+                self.server, self.timeout
+            ))),
+            Err(error) => {
+                let why = format!("NATS at {}: no TLS with it: {}", self.server, tls::words(&error, TLS_SECTION));
+                Err(if tls::of(&error).is_some() { WireError::Refused(why) } else { WireError::Away(why) })
+            }
+        }
+    }
+
+    /// Where the server is.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    fn introduce(&mut self, info: &ServerInfo, name: &str, deadline: Instant) -> Result<(), WireError> {
+        if !info.headers {
+            return Err(WireError::Refused(format!("NATS at {} takes no headers", self.server)));
         }
         self.max_payload = info.max_payload;
-        let (proof, name) = (self.identity.prove(&info.nonce), format!("{name} dead letters"));
+        let proof = self.identity.prove(&info.nonce);
         let mut lines = Vec::new();
-        protocol::connect(&mut lines, &Connect { login: proof.login(), ..Connect::new(&name) });
+        let tls_required = self.stream.is_tls();
+        protocol::connect(&mut lines, &Connect { login: proof.login(), tls_required, ..Connect::new(name) });
         let written = protocol::subscribe(&mut lines, format!("{}.*", self.inbox).as_bytes(), None, 1);
         written.map_err(|why| self.unwritable(&self.inbox, why))?;
         lines.extend_from_slice(protocol::PING);
-        self.write(&lines, deadline)?;
-        while !matches!(self.got(deadline)?, Got::Pong) {}
-        Ok(())
+        let written = self.write(&lines, deadline);
+        // What the server said last tells more than that it takes nothing any more.
+        loop {
+            match self.got(deadline) {
+                Ok(Got::Pong) => return written,
+                Ok(_) => {}
+                Err(error @ WireError::Refused(_)) => return Err(error),
+                Err(error) => return written.and(Err(error)),
+            }
+        }
     }
 
     /// Sends all and waits for their answers, in the order asked. None: it had no answer when the time was over.
@@ -224,6 +260,23 @@ impl Wire {
         }
     }
 
+    /// Publishes without asking for answers, and waits until the server has worked it off.
+    ///
+    /// # Errors
+    /// See [`call_all`](Self::call_all).
+    pub fn tell<'a>(&mut self, messages: impl Iterator<Item = (String, &'a str)>) -> Result<(), WireError> {
+        let deadline = Instant::now() + self.timeout;
+        let mut lines = Vec::new();
+        for (subject, payload) in messages {
+            protocol::publish(&mut lines, subject.as_bytes(), None, payload.as_bytes())
+                .map_err(|why| self.unwritable(&subject, why))?;
+        }
+        lines.extend_from_slice(protocol::PING);
+        self.write(&lines, deadline)?;
+        while !matches!(self.got(deadline)?, Got::Pong) {}
+        Ok(())
+    }
+
     /// A round trip.
     ///
     /// # Errors
@@ -272,9 +325,9 @@ impl Wire {
             let got = match frame {
                 Frame::Info(json) => ServerInfo::parse(json).map(Got::Info).map_err(|_| self.not_nats())?,
                 Frame::Error(words) => {
-                    let said = self.identity.mask(&ServerError::parse(words).words);
-                    let check = "check nats.username, nats.password or nats.token, and the user's permissions";
-                    return Err(WireError::Refused(format!("NATS at {} says '{said}'; {check}", self.server)));
+                    let error = ServerError::parse(words);
+                    self.start += used;
+                    return Err(self.complained(error));
                 }
                 Frame::Message(message) => {
                     let status = Headers::of(message.headers.unwrap_or_default()).status;
@@ -300,35 +353,44 @@ impl Wire {
         self.buffer.drain(..std::mem::take(&mut self.start));
         let mut piece = [0; READ_BYTES];
         while self.buffer.len() < at_least {
-            let left = self.left(deadline)?;
-            match self.stream.set_read_timeout(Some(left)).and_then(|()| self.stream.read(&mut piece)) {
+            match self.stream.read(&mut piece, deadline) {
                 Ok(0) => return Err(self.away("the server ended the connection")),
                 Ok(count) => self.buffer.extend_from_slice(&piece[..count]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if is_timeout(&error) => return Err(self.silent()),
-                Err(error) => return Err(self.away(&error.to_string())),
+                Err(error) => return Err(self.failed(&error)),
             }
         }
         Ok(())
     }
 
-    fn write(&mut self, mut bytes: &[u8], deadline: Instant) -> Result<(), WireError> {
-        while !bytes.is_empty() {
-            let left = self.left(deadline)?;
-            match self.stream.set_write_timeout(Some(left)).and_then(|()| self.stream.write(bytes)) {
-                Ok(0) => return Err(self.away("the server ended the connection")),
-                Ok(count) => bytes = &bytes[count..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if is_timeout(&error) => return Err(self.silent()),
-                Err(error) => return Err(self.away(&error.to_string())),
-            }
-        }
-        Ok(())
+    fn write(&mut self, bytes: &[u8], deadline: Instant) -> Result<(), WireError> {
+        self.stream.write(bytes, deadline).map_err(|error| self.failed(&error))
     }
 
-    fn left(&self, deadline: Instant) -> Result<Duration, WireError> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(self.silent()) } else { Ok(left) }
+    fn failed(&self, error: &io::Error) -> WireError {
+        if is_timeout(error) {
+            return self.silent();
+        }
+        match tls::of(error) {
+            Some(_) => self.refused(&tls::words(error, TLS_SECTION)),
+            None => self.away(&tls::words(error, TLS_SECTION)),
+        }
+    }
+
+    fn complained(&mut self, error: ServerError) -> WireError {
+        let said = match server::explain(&self.auth, Some(&self.identity), Some(&error)) {
+            Some(words) => format!(": {words}"),
+            None => {
+                let check = format!("{}, and the user's permissions", server::keys(&self.auth));
+                format!(" says '{}'; {check}", error.words)
+            }
+        };
+        let said = self.identity.mask(&said);
+        self.refusal = Some(error);
+        WireError::Refused(format!("NATS at {}{said}", self.server))
+    }
+
+    fn refused(&self, why: &str) -> WireError {
+        WireError::Refused(format!("NATS at {}: {why}", self.server))
     }
 
     fn broken(&self, error: &ProtocolError) -> WireError {
@@ -355,6 +417,26 @@ impl Wire {
     fn away(&self, why: &str) -> WireError {
         WireError::Away(format!("NATS at {}: {why}; check nats.url and that the server runs", self.server))
     }
+}
+
+/// To the first of the server's addresses that answers.
+fn connected(server: &NatsServer, deadline: Instant) -> Result<TcpStream, WireError> {
+    let at = &server.at;
+    let away = |why: &dyn std::fmt::Display| {
+        WireError::Away(format!("NATS at {at}: cannot connect ({why}); check nats.url and that the server runs"))
+    };
+    let addresses = (at.host.as_str(), at.port).to_socket_addrs().map_err(|error| away(&error))?;
+    let mut stream = Err(away(&"the host name has no address"));
+    for address in addresses {
+        let left = deadline.saturating_duration_since(Instant::now()).max(CONNECT_MIN);
+        stream = TcpStream::connect_timeout(&address, left).map_err(|error| away(&socket::words(&error)));
+        if stream.is_ok() {
+            break;
+        }
+    }
+    let stream = stream?;
+    stream.set_nodelay(true).map_err(|error| away(&error))?;
+    Ok(stream)
 }
 
 fn is_timeout(error: &io::Error) -> bool {

@@ -1,5 +1,6 @@
 //! Servers that are none, that stop in the middle, that refuse, that say much.
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread::{self, JoinHandle};
 
@@ -30,7 +31,7 @@ fn server(says: &[&str]) -> (NatsConfig, JoinHandle<Vec<u8>>) {
         heard
     });
     let auth = NatsAuth::Token(Secret::new("t0ken"));
-    let servers = vec![NatsServer { tls: false, at }];
+    let servers = vec![NatsServer::plain(at)];
     (NatsConfig { servers, auth, timeout: TIMEOUT, ..crate::config::Config::default().nats }, thread)
 }
 
@@ -38,7 +39,7 @@ fn server(says: &[&str]) -> (NatsConfig, JoinHandle<Vec<u8>>) {
 fn asked(says: &[&str]) -> Result<Answer, WireError> {
     let (config, thread) = server(says);
     let began = Instant::now();
-    let answer = Wire::connect(&config).and_then(|mut wire| {
+    let answer = Wire::connect(&config, "test").and_then(|mut wire| {
         wire.inbox = "_INBOX.x".to_owned();
         wire.call(Request { subject: "a".to_owned(), headers: Vec::new(), payload: b"?" })
     });
@@ -56,12 +57,18 @@ fn what_is_wrong_with_a_server_is_said_in_time() {
         (&["INFO {\r\n"], format!("the peer is not a NATS server; {away}")),
         (&["INFO {"], format!("no answer within {TIMEOUT:?}; {away}")),
         (&[""], format!("no answer within {TIMEOUT:?}; {away}")),
-        (&["INFO {\"headers\":true,\"tls_required\":true}\r\n"], "asks for TLS, which is not supported".to_owned()),
         (&["INFO {}\r\n"], "takes no headers".to_owned()),
-        (&["-ERR 'maximum connections exceeded'\r\n"], "says 'maximum connections exceeded'; check".to_owned()),
+        (
+            &["-ERR 'maximum connections exceeded'\r\n"],
+            "says 'maximum connections exceeded'; check nats.token".to_owned(),
+        ),
         (
             &[INFO, "-ERR 'bad t0ken'\r\n"],
-            "says 'bad ***'; check nats.username, nats.password or nats.token".to_owned(),
+            "says 'bad ***'; check nats.token (or the one in nats.url), and the user's permissions".to_owned(),
+        ),
+        (
+            &[INFO, "-ERR 'Authorization Violation'\r\n"],
+            ": the login was refused; check nats.token (or the one in nats.url)".to_owned(),
         ),
         (&[INFO, "PONG\r\n", "MSG a 1 5\r\nhel"], format!("no answer to a within {TIMEOUT:?}; {away}")),
         (&[INFO, "PONG\r\n", "MSG a 1 x\r\n"], "a message's length is not a number that can be read".to_owned()),
@@ -92,4 +99,18 @@ fn answers_are_read_however_much_is_said_between() {
     assert_eq!(asked(&[INFO, "PONG\r\n", nobody]), Ok(Answer::NobodyListens));
     let headers = "HMSG _INBOX.x.0 1 4 6\r\nnoneok\r\n";
     assert_eq!(asked(&[INFO, "PONG\r\n", headers]), Ok(Answer::Message(b"ok".to_vec())));
+}
+
+#[test]
+fn a_server_that_says_nothing_is_found_out_in_time() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = silent.local_addr().expect("an address");
+    let at = HostPort { host: address.ip().to_string(), port: address.port() };
+    let timeout = Duration::from_millis(50);
+    let nats = NatsConfig { servers: vec![NatsServer::plain(at)], timeout, ..NatsConfig::default() };
+    let why = Wire::connect(&nats, "test").err().expect("silent").to_string();
+    assert!(why.contains(&address.to_string()) && why.contains("no answer within 50ms"), "{why}");
+    drop(silent);
+    let why = Wire::connect(&nats, "test").err().expect("gone").to_string();
+    assert!(why.contains(&address.to_string()) && why.contains("refused") && why.contains("nats.url"), "{why}");
 }

@@ -1,0 +1,96 @@
+//! Certificates for throw-away servers and their clients, made on the spot by a CA of their own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use tempfile::TempDir;
+
+use super::folder;
+use crate::error::{Error, Result};
+
+/// A CA. What it has signed is gone with it.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    folder: TempDir,
+    made: AtomicU32,
+}
+
+/// A certificate and its key, as files.
+#[derive(Clone, Debug)]
+pub struct CertificateFiles {
+    /// The certificate.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+impl Authority {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// When its files cannot be written.
+    pub fn new() -> Result<Self> {
+        let key = KeyPair::generate().map_err(failed)?;
+        let mut params = CertificateParams::new(Vec::new()).map_err(failed)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "a CA of a test");
+        let cert = params.self_signed(&key).map_err(failed)?;
+        let folder = folder("ca")?;
+        write(&folder.path().join("ca.pem"), &cert.pem())?;
+        Ok(Self { issuer: Issuer::new(params, key), folder, made: AtomicU32::new(0) })
+    }
+
+    /// The file with its certificate.
+    pub fn ca(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    /// Signs a certificate for these names and addresses, valid now.
+    ///
+    /// # Errors
+    /// See [`new`](Self::new).
+    pub fn certificate(&self, names: &[&str]) -> Result<CertificateFiles> {
+        self.signed(names, false)
+    }
+
+    /// Signs one whose time is over.
+    ///
+    /// # Errors
+    /// See [`new`](Self::new).
+    pub fn expired(&self, names: &[&str]) -> Result<CertificateFiles> {
+        self.signed(names, true)
+    }
+
+    fn signed(&self, names: &[&str], is_expired: bool) -> Result<CertificateFiles> {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names).map_err(failed)?;
+        params.distinguished_name.push(DnType::CommonName, "one of a test");
+        if is_expired {
+            (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+        }
+        let key = KeyPair::generate().map_err(failed)?;
+        let cert = params.signed_by(&key, &self.issuer).map_err(failed)?;
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let file = |what: &str| self.folder.path().join(format!("{number}-{what}.pem"));
+        let files = CertificateFiles { cert: file("cert"), key: file("key") };
+        write(&files.cert, &cert.pem())?;
+        write(&files.key, &key.serialize_pem())?;
+        Ok(files)
+    }
+
+    /// The `tls` block of a nats-server with this certificate, with more lines in it.
+    pub fn nats_block(&self, files: &CertificateFiles, more: &str) -> String {
+        let (ca, CertificateFiles { cert, key }) = (self.ca(), files);
+        format!("tls {{\n cert_file: {cert:?}\n key_file: {key:?}\n ca_file: {ca:?}\n {more}\n}}\n")
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).map_err(|cause| Error::of("cannot write a certificate", cause))
+}
+
+fn failed(cause: rcgen::Error) -> Error {
+    Error::of("cannot make a certificate", cause)
+}

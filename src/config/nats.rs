@@ -1,0 +1,25 @@
+//! What the keys of `nats` mean together.
+
+use super::addresses::NatsAuth;
+use super::field::Blank;
+use super::sections::{NatsConfig, TlsConfig};
+
+impl TlsConfig {
+    /// Whether anything of it is written.
+    pub fn is_written(&self) -> bool {
+        *self != Self::blank()
+    }
+}
+
+impl NatsConfig {
+    /// Whether a server that does not speak TLS is refused. One that demands TLS gets it either way.
+    pub fn wants_tls(&self) -> bool {
+        self.handshake_first || self.tls.is_written() || self.servers.iter().any(|server| server.tls)
+    }
+
+    /// Who we are by `nats.username`, `nats.password` and `nats.token`; nobody when `nats.url` says it, for then they do
+    /// not count.
+    pub(super) fn auth_in_keys(&self) -> &NatsAuth {
+        if self.url_masked.contains('@') { &NatsAuth::None } else { &self.auth }
+    }
+}

@@ -1,0 +1,213 @@
+//! A connection of a shard as bytes both ways: plain, or over TLS.
+//!
+//! Promises that plain costs what the socket costs: no copy, no allocation, no dynamic call; that a read which waits has left
+//! nothing unread behind, in TLS either; and that an end in the middle is told from one that was meant (`UnexpectedEof`, and 0).
+//! What was written over TLS may wait in it until it is flushed. Refuses to wait without the caller's deadline.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures_lite::{AsyncRead, AsyncWrite};
+use glommio::net::TcpStream;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
+use super::socket;
+use super::tls::session::Session;
+
+/// See the module.
+pub enum Transport {
+    /// Bytes as they are.
+    Plain(TcpStream),
+    /// Over TLS, after the handshake.
+    Tls(Box<TlsStream>),
+}
+
+impl Transport {
+    /// The same socket from now on over TLS: makes the handshake.
+    ///
+    /// # Errors
+    /// What is wrong with the peer or the socket; `tls::words` says it.
+    pub async fn secured(self, client: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<Self> {
+        let Self::Plain(tcp) = self else { return Ok(self) };
+        let session = Session::new(client, name).map_err(of_tls)?;
+        let mut stream = Box::new(TlsStream { tcp, session, moved: 0, is_open: false });
+        poll_fn(|cx| stream.poll_shake(cx)).await?;
+        Ok(Self::Tls(stream))
+    }
+
+    /// Whether it is over TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// The socket, for its options.
+    pub fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(stream) => &stream.tcp,
+        }
+    }
+
+    /// Whether bytes that were taken wait to be sent.
+    pub fn holds(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(stream) => !stream.session.to_send().is_empty(),
+        }
+    }
+
+    /// Grows with each byte of those that the socket takes.
+    pub fn moved(&self) -> u64 {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Tls(stream) => stream.moved,
+        }
+    }
+}
+
+impl AsyncRead for Transport {
+    #[inline]
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
+            Self::Tls(stream) => stream.poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    #[inline]
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Self::Tls(stream) => stream.poll_write(cx, bytes),
+        }
+    }
+
+    #[inline]
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => stream.poll_send(cx),
+        }
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_close(cx),
+            Self::Tls(stream) => {
+                stream.take_leave();
+                ready!(stream.poll_send(cx))?;
+                Pin::new(&mut stream.tcp).poll_close(cx)
+            }
+        }
+    }
+}
+
+/// TLS over a socket.
+pub struct TlsStream {
+    tcp: TcpStream,
+    session: Session,
+    /// Bytes that the socket took.
+    moved: u64,
+    /// The handshake is done, and we have not taken our leave.
+    is_open: bool,
+}
+
+impl TlsStream {
+    fn poll_shake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            match self.session.shake() {
+                Ok(is_done) => {
+                    ready!(self.poll_send(cx))?;
+                    if is_done {
+                        self.is_open = true;
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Err(error) => return Poll::Ready(Err(self.failed(cx, error))),
+            }
+            ready!(self.poll_fill(cx))?;
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            match self.session.read(buffer) {
+                Ok(0) if !self.session.has_ended() && !buffer.is_empty() => {}
+                Ok(bytes) => return Poll::Ready(Ok(bytes)),
+                Err(error) => return Poll::Ready(Err(self.failed(cx, error))),
+            }
+            ready!(self.poll_fill(cx))?;
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            match self.session.write(bytes) {
+                Ok(0) if !bytes.is_empty() => ready!(self.poll_send(cx))?,
+                // What the socket does not take now waits to be flushed.
+                Ok(taken) => match self.poll_send(cx) {
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    _ => return Poll::Ready(Ok(taken)),
+                },
+                Err(error) => return Poll::Ready(Err(self.failed(cx, error))),
+            }
+        }
+    }
+
+    /// More from the socket. There must be nothing left to read.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let room = self.session.room().map_err(of_tls)?;
+        match ready!(Pin::new(&mut self.tcp).poll_read(cx, room))? {
+            0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            bytes => {
+                self.session.came(bytes);
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.session.to_send().is_empty() {
+            let bytes = ready!(Pin::new(&mut self.tcp).poll_write(cx, self.session.to_send()))?;
+            self.session.sent(bytes);
+            self.moved += bytes as u64;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Tells the peer what is wrong, if that can be done at once.
+    fn failed(&mut self, cx: &mut Context<'_>, error: rustls::Error) -> io::Error {
+        let _ = self.poll_send(cx);
+        self.is_open = false;
+        of_tls(error)
+    }
+
+    fn take_leave(&mut self) {
+        if std::mem::take(&mut self.is_open) {
+            // One that cannot be said is of no use to anybody any more.
+            let _ = self.session.end();
+        }
+    }
+}
+
+impl Drop for TlsStream {
+    /// Says farewell, where the socket takes it at once.
+    fn drop(&mut self) {
+        self.take_leave();
+        let _ = socket::send_pieces(&self.tcp, &[IoSlice::new(self.session.to_send())]);
+    }
+}
+
+fn of_tls(error: rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+#[cfg(test)]
+#[path = "transport_tests.rs"]
+pub(super) mod tests;
