@@ -295,7 +295,10 @@ impl<F: Feed> Reader<F> {
                 self.unfed = self.feed.unfed().map(ToOwned::to_owned);
                 self.report_ready(&standing.connection.at);
             }
-            self.tell_handed_in();
+            // A stop may have been told in this turn: what comes until the server knows of it is to be handed in too.
+            if !standing.is_read {
+                self.tell_handed_in();
+            }
             // What was read is for the pump, which runs on this core.
             future::yield_now().await;
         }
