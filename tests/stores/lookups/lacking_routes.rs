@@ -68,7 +68,9 @@ fn one_of_two_servers_behind_a_proxy_that_is_away_takes_nothing_from_the_users_o
             let began = Instant::now();
             publish_to_each(&world, round);
             let pushed = (USERS * round + USERS / 2) as u64;
-            engine.wait_metrics("the others are pushed", |metrics| metrics.recipients("delivered") == pushed);
+            engine.wait_metrics("the others are pushed", |metrics| {
+                metrics.recipients("delivered") == pushed && metrics.of("events_in_flight", "") == USERS as u64 / 2
+            });
             let took = began.elapsed();
             println!("{cache}, {pattern}: the others are pushed after {took:?}");
             assert!(took < Duration::from_secs(2), "{took:?}: {}", engine.output());
