@@ -356,6 +356,7 @@ impl Resolve {
         for (user, route) in ask.users.iter().zip(routes.iter()) {
             if ask.due.is_some() {
                 self.routes.alone.remove(user);
+                self.routes.look_at_crowd();
             }
             if route == Route::Offline && self.keeps_route(*user, cx) {
                 continue;

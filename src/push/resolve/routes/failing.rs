@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::RouteAsk;
+use super::{RouteAsk, RouteAsks};
 use crate::model::backoff::Backoff;
 use crate::model::ids::{Nanos, SessionIx, UserIx};
 use crate::model::limits::{
@@ -38,6 +38,15 @@ pub(in crate::push) struct GoneOn {
     pub(in crate::push) woken: Woken,
     /// There are too many such users: this one is to be forgotten when those have gone on.
     pub(in crate::push) forgotten: Option<UserIx>,
+}
+
+impl RouteAsks {
+    /// Fewer users fail alone than before. Two outages of a part of the store are not one long one, also when no probe fell between.
+    pub(super) fn look_at_crowd(&mut self) {
+        if Evidence::trusts_probes(self.alone.len()) {
+            self.crowded_since = None;
+        }
+    }
 }
 
 impl Resolve {
