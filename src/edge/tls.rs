@@ -61,7 +61,7 @@ static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
 pub fn client(tls: &TlsConfig, section: &str, alpn: &'static [&'static [u8]]) -> Result<Arc<ClientConfig>, TlsError> {
     let files = [&tls.ca, &tls.cert, &tls.key].map(PathBuf::clone);
     // Before they are read: what changes meanwhile is read again the next time.
-    let stamps = [&files[0], &files[1], &files[2]].map(|path| stamp(path));
+    let stamps = files.each_ref().map(|path| stamp(path));
     let lock = || KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     let is_it = |kept: &Kept| kept.files == files && kept.alpn == alpn;
     if let Some(kept) = lock().iter().find(|kept| is_it(kept) && kept.stamps == stamps) {

@@ -356,7 +356,9 @@ impl Resolve {
         for (user, route) in ask.users.iter().zip(routes.iter()) {
             if ask.due.is_some() {
                 self.routes.alone.remove(user);
-                self.routes.look_at_crowd();
+                if !self.routes.is_crowded() {
+                    self.routes.crowded_since = None;
+                }
             }
             if route == Route::Offline && self.keeps_route(*user, cx) {
                 continue;

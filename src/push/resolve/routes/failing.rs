@@ -41,11 +41,10 @@ pub(in crate::push) struct GoneOn {
 }
 
 impl RouteAsks {
-    /// Fewer users fail alone than before. Two outages of a part of the store are not one long one, also when no probe fell between.
-    pub(super) fn look_at_crowd(&mut self) {
-        if Evidence::trusts_probes(self.alone.len()) {
-            self.crowded_since = None;
-        }
+    /// Whether more users fail alone than a probe is trusted with. Two such outages of a part of the store are not one long one, also
+    /// when no probe fell between.
+    pub(super) fn is_crowded(&self) -> bool {
+        !Evidence::trusts_probes(self.suspects.len() + usize::from(self.sent.suspect))
     }
 }
 
@@ -231,13 +230,8 @@ impl Resolve {
     /// the servers behind a proxy) is nobody's fault either. After one that was refused there is a probe without.
     pub(super) fn witness(&mut self, now: Nanos) -> Option<UserIx> {
         let asks = &mut self.routes;
-        let failing = asks.suspects.len() + usize::from(asks.sent.suspect);
         let was_refused = asks.has_witness && asks.signs.evidence.is_away();
-        if Evidence::trusts_probes(failing) {
-            asks.crowded_since = None;
-        } else {
-            asks.crowded_since.get_or_insert(now);
-        }
+        asks.crowded_since = asks.is_crowded().then(|| asks.crowded_since.unwrap_or(now));
         let is_old = asks.crowded_since.is_some_and(|since| now.since(since) >= ROUTES_PARTLY_AWAY);
         let witness = match was_refused || !is_old {
             true => None,
