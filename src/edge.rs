@@ -1,7 +1,7 @@
 //! The only place that opens sockets to servers and gateways: one adapter per protocol, each behind a trait of
 //! [`ports`](crate::ports).
 
-mod alarm;
+pub(crate) mod alarm;
 pub mod dead_letters;
 pub mod etcd;
 pub mod gateway;
@@ -9,6 +9,7 @@ mod gateway_id;
 pub mod memory;
 pub mod mysql;
 pub mod nats;
+pub(crate) mod pace;
 mod race;
 mod random;
 pub mod redis;

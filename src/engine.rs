@@ -175,7 +175,7 @@ impl EngineBuilder {
         intake.shut("no store has answered yet".to_owned());
         let (sink, directory) = RegistrySink::new(senders.clone());
         let workers = Workers::start(members.clone(), inbox, dead_letters)?;
-        let shared = Arc::new(shared_of(shards, heartbeats.clone()));
+        let shared = Arc::new(shared_of(shards, wakes.clone(), heartbeats.clone()));
         let stopping = Arc::new(AtomicBool::new(false));
         let health = health_checks(&intake, &workers, &sink, &shared);
         let stores = needed_stores(&workers, &health, &shared, says_health);
@@ -219,9 +219,9 @@ fn start_source(source: Box<dyn Source>, intake: &Intake, shared: &Shared) -> Re
 }
 
 /// What all shards share, before any of them runs.
-fn shared_of(shards: u16, heartbeats: Arc<Heartbeats>) -> Shared {
+fn shared_of(shards: u16, wakes: Vec<Arc<Wake>>, heartbeats: Arc<Heartbeats>) -> Shared {
     Shared {
-        stop: StopState::default(),
+        stop: StopState::of(wakes),
         heartbeats,
         epoch: Instant::now(),
         source: OnceLock::new(),

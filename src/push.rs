@@ -67,6 +67,10 @@ use crate::telemetry::metrics::{Activity, StageHistograms};
 pub struct Push {
     cx: Context,
     last_tick: Nanos,
+    /// At the last tick nothing had come since the one before, and nothing was under way or due soon.
+    is_resting: bool,
+    /// A fact came since the last tick.
+    has_heard: bool,
     intake: Intake,
     resolve: Resolve,
     dispatch: Dispatch,
@@ -79,6 +83,8 @@ impl Push {
     pub fn new(settings: Settings) -> Self {
         Self {
             last_tick: Nanos(0),
+            is_resting: false,
+            has_heard: false,
             intake: Intake::default(),
             resolve: Resolve::default(),
             dispatch: Dispatch::new(&settings),
@@ -114,6 +120,7 @@ impl Push {
 
     /// Takes one fact.
     pub fn take(&mut self, input: Input) {
+        self.has_heard = true;
         match input {
             // Whoever waited for it has ended.
             Input::Members { .. } | Input::Routes { .. } | Input::Stored { .. } | Input::LetterPublished { .. }
@@ -179,6 +186,8 @@ impl Push {
             self.forget_gateways();
             self.resolve.end_loss(self.cx.now);
             self.give_back_waiting();
+            let has_heard = std::mem::take(&mut self.has_heard);
+            self.is_resting = !has_heard && !self.is_anything_due_soon();
         }
         self.doubt_routes_to_those_that_left();
         self.take_local_results();

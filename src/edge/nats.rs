@@ -179,7 +179,11 @@ impl Shared {
     /// All readers; the place of each is its number and the shard that it runs on.
     fn readers(&self, intake: &Intake) -> &[Start] {
         self.readers.get_or_init(|| {
-            let start = |plan: Plan| Start { control: Arc::new(Control::new(plan.mail())), plan };
+            let start = |plan: Plan| {
+                let control = Arc::new(Control::new(plan.mail()));
+                intake.wakes_at_a_change(control.wake());
+                Start { control, plan }
+            };
             self.plans(intake).into_iter().map(start).collect()
         })
     }

@@ -6,6 +6,7 @@ use futures_lite::future;
 use glommio::{Latency, LocalExecutorBuilder, Shares};
 
 use crate::config::{Config, ConsumerMode};
+use crate::edge::alarm::Alarm;
 use crate::edge::gateway::{GatewayOptions, Gateways};
 use crate::edge::resolve::Resolver;
 use crate::engine::supervisor::{Ending, Ends, Handles, OnFailure};
@@ -14,7 +15,7 @@ use crate::model::ids::ShardId;
 use crate::model::ids::shard_name;
 use crate::model::limits::{
     EVENTS_IN_FLIGHT_MAX, GROUP_USERS_MAX, INBOX_THREADS, MEMBER_THREADS, SHARD_IO_MEMORY_BYTES, SHARD_PREEMPT_AFTER,
-    SHARD_READER_END_DEADLINE, SHARD_START_PATIENCE, TICK,
+    SHARD_READER_END_DEADLINE,
 };
 use crate::ports::intake::{Intake, IntakeLane};
 use crate::ports::mailbox::{FactSender, LocalFacts, Mailbox, Wake};
@@ -24,7 +25,6 @@ use crate::push::{Push, Settings, TableBounds};
 use crate::shard::cores::Cores;
 use crate::shard::mesh::{MeshEnd, mesh};
 use crate::shard::pump::{Pump, Shared, Work};
-use crate::shard::wakeup_guard::WakeupGuard;
 use crate::shard::workers::members::MemberThreads;
 use crate::shard::workers::writers::{DeadLetterThread, InboxThreads};
 use crate::telemetry::metrics::ShardPublisher;
@@ -139,7 +139,7 @@ fn spawn(
         let handle = LocalExecutorBuilder::new(cores.placement(shard))
             .name(&shard_name(shard))
             .io_memory(SHARD_IO_MEMORY_BYTES)
-            .preempt_timer(SHARD_START_PATIENCE)
+            .preempt_timer(SHARD_PREEMPT_AFTER)
             .spawn(move || run(seed, ending))
             .map_err(|error| failed(error.to_string()))?;
         handles.push(handle);
@@ -178,26 +178,17 @@ fn events_window_of(config: &Config) -> usize {
 
 async fn run(seed: Seed, mut ending: Ending) {
     ending.begins();
+    // Urgent, so that what other threads say is heard at once; how long tasks run is `edge::pace`'s.
     let urgent = Latency::Matters(SHARD_PREEMPT_AFTER);
     let queue = glommio::executor().create_task_queue(Shares::default(), urgent, "push");
-    let task = glommio::spawn_local_into(run_in_queue(seed, ending), queue).expect("the queue was made above");
-    // Polled at once, before anything can park.
-    future::or(task, WakeupGuard::spread()).await;
+    glommio::spawn_local_into(run_in_queue(seed, ending), queue).expect("the queue was made above").await;
 }
 
 async fn run_in_queue(seed: Seed, mut ending: Ending) {
     let local = LocalFacts::default();
     let routes = RouteQueue::new(seed.settings.shard, local.clone());
     let server = glommio::spawn_local(seed.routes.serve(routes.clone()));
-    let ticks = local.clone();
     let reader = seed.readers.map(|(readers, intake)| glommio::spawn_local(readers.serve(seed.settings.shard, intake)));
-    // Coarse deadlines, and the net under a lost wake.
-    let ticker = glommio::spawn_local(async move {
-        loop {
-            glommio::timer::sleep(TICK).await;
-            ticks.nudge();
-        }
-    });
     let pump = Pump {
         shard: seed.settings.shard,
         push: Push::new(seed.settings).with_final_letters(seed.letters_are_final),
@@ -214,13 +205,13 @@ async fn run_in_queue(seed: Seed, mut ending: Ending) {
         letters: seed.workers.letters,
         publisher: seed.publisher,
         shared: seed.shared,
+        alarm: Alarm::default(),
         work: Work::default(),
     };
     pump.run().await;
     ending.ends();
     drop(ending);
     server.cancel().await;
-    ticker.cancel().await;
     // The last settlements leave when all shards have ended.
     if let Some(reader) = reader {
         future::or(reader, async { glommio::timer::sleep(SHARD_READER_END_DEADLINE).await }).await;

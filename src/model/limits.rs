@@ -256,15 +256,16 @@ pub const LETTER_BYTES_A_BATCH: usize = 4 << 20;
 pub const LETTER_FILE_PATIENCE: Duration = Duration::from_secs(5);
 /// The local file of dead letters takes no more past this.
 pub const LETTER_FILE_BYTES_MAX: u64 = 256 << 20;
-/// How often a shard's timer ticks: coarse deadlines, heartbeat, and the net under a lost wake.
+/// How often a shard looks at its clock: coarse deadlines and heartbeat.
 pub const TICK: Duration = Duration::from_millis(20);
-/// How long tasks of a shard run, when there is always one to run, before it looks at its sockets again.
-pub const SHARD_PREEMPT_AFTER: Duration = Duration::from_millis(1);
-/// The same before a shard's first task has run. glommio parks when this passes between its look at the sockets and its
-/// first task (a busy machine took the CPU away), and before that task there is no timer that would wake it.
-pub const SHARD_START_PATIENCE: Duration = Duration::from_secs(60);
-/// How long a shard that parked with work to do sleeps at the most (see `shard::wakeup_guard`); costs a wake-up each time.
-pub const SHARD_NET_EVERY: Duration = Duration::from_millis(4);
+/// The same while the core rests: nothing is in flight, and nothing is due soon. Also the net under a lost wake, and how late what
+/// is due in minutes may be.
+pub const REST_TICK: Duration = Duration::from_millis(500);
+/// How long tasks of a shard run, when there is always one to run, before it looks at its sockets again (see `edge::pace`).
+pub const SHARD_LOOK_EVERY: Duration = Duration::from_millis(1);
+/// What glommio's own preemption timer is set to. When it passes between glommio's look at the sockets and its first task (a busy
+/// machine took the CPU away), glommio parks with work to do: so it is longer than any machine takes one away.
+pub const SHARD_PREEMPT_AFTER: Duration = Duration::from_secs(60);
 /// Memory registered with io_uring per shard: nothing here uses it, and more would not fit common memlock limits.
 pub const SHARD_IO_MEMORY_BYTES: usize = 64 * 1024;
 /// What an executor asks RLIMIT_MEMLOCK to be at the least (glommio looks at the limit, not at what it locks).
@@ -289,7 +290,8 @@ pub const RECONNECT_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), D
 /// How long a TCP connect and HTTP/2 handshake may take.
 pub const GATEWAY_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-const _: () = assert!(SHARD_NET_EVERY.as_nanos() < TICK.as_nanos() && SHARD_PREEMPT_AFTER.as_nanos() < TICK.as_nanos());
+const _: () = assert!(SHARD_LOOK_EVERY.as_nanos() < TICK.as_nanos() && TICK.as_nanos() < REST_TICK.as_nanos());
+const _: () = assert!(REST_TICK.as_nanos() * 5 < HEARTBEAT_STALE_AFTER.as_nanos());
 const _: () = assert!(EVENT_BYTES_MAX + GROUP_WIRE_BYTES_MAX + 64 < GRPC_MESSAGE_BYTES_MAX);
 const _: () = assert!(NAME_BYTES_MAX + 4 < GROUP_WIRE_BYTES_MAX, "a group holds at least one name");
 const _: () = assert!(OUTBOX_RECIPIENTS_SOFT < OUTBOX_RECIPIENTS_MAX);

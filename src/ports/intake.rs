@@ -101,6 +101,8 @@ struct Shared {
     is_shut: AtomicBool,
     counts: Arc<ReaderCounts>,
     health: Mutex<BTreeMap<u16, Health>>,
+    /// Of readers that sleep until something changes.
+    readers: Mutex<Vec<Arc<Wake>>>,
 }
 
 #[derive(Debug)]
@@ -143,6 +145,7 @@ impl Intake {
             is_shut: AtomicBool::new(false),
             counts,
             health: Mutex::default(),
+            readers: Mutex::default(),
         };
         (Self(Arc::new(shared)), ends)
     }
@@ -229,12 +232,23 @@ impl Intake {
         self.0.counts.acks_refused.fetch_add(events, Ordering::Release);
     }
 
+    /// From now on this reader is woken when the intake is shut, opened or stopped.
+    pub fn wakes_at_a_change(&self, reader: Arc<Wake>) {
+        self.0.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+    }
+
+    fn wake_readers(&self) {
+        self.0.readers.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|reader| reader.wake());
+    }
+
     /// The engine cannot work, and why: readers take nothing new until [`open`](Self::open), so that who can work gets it.
     pub fn shut(&self, why: String) {
         let mut shut = self.0.shut.lock().unwrap_or_else(PoisonError::into_inner);
         shut.note(!self.is_open(), true, Instant::now(), &self.0.counts);
         shut.why = why;
-        self.0.is_shut.store(true, Ordering::Release);
+        if !self.0.is_shut.swap(true, Ordering::AcqRel) {
+            self.wake_readers();
+        }
     }
 
     /// The engine can work (again).
@@ -242,6 +256,7 @@ impl Intake {
         let mut shut = self.0.shut.lock().unwrap_or_else(PoisonError::into_inner);
         shut.note(!self.is_open(), false, Instant::now(), &self.0.counts);
         self.0.is_shut.store(false, Ordering::Release);
+        self.wake_readers();
     }
 
     /// Whether a reader is to take events. It may look as seldom as some times per second; what it hands in is taken either
@@ -263,6 +278,7 @@ impl Intake {
     /// From now on nothing is taken: a reader that waits for room is let go. A clean stop stops the source first.
     pub fn stop(&self) {
         self.0.stopping.store(true, Ordering::Release);
+        self.wake_readers();
     }
 
     /// Whether [`stop`](Self::stop) was called.

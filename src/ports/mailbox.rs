@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, SendError, Sender};
 
 pub use self::wake::Wake;
 use crate::push::facts::Input;
@@ -31,13 +31,16 @@ pub struct Mailbox {
 #[derive(Clone, Debug)]
 pub struct FactSender {
     facts: Sender<Input>,
+    capacity: usize,
     wake: Arc<Wake>,
 }
 
-/// A mailbox that holds `capacity` facts and wakes `wake`.
+/// A mailbox that holds `capacity` facts and wakes `wake`. Its memory is that of the facts which wait: made for all that it may
+/// hold, those of some shards were most of what a process at rest takes. Senders that come at the same instant may each put one
+/// fact more into a mailbox that is full.
 pub fn mailbox(capacity: usize, wake: Arc<Wake>) -> (FactSender, Mailbox) {
-    let (sender, facts) = crossbeam_channel::bounded(capacity);
-    (FactSender { facts: sender, wake }, Mailbox { facts })
+    let (sender, facts) = crossbeam_channel::unbounded();
+    (FactSender { facts: sender, capacity, wake }, Mailbox { facts })
 }
 
 impl FactSender {
@@ -46,14 +49,14 @@ impl FactSender {
     /// # Errors
     /// Gives the fact back when the mailbox is full. A shard that is gone takes everything and forgets it.
     pub fn try_send(&self, fact: Input) -> Result<(), Input> {
-        match self.facts.try_send(fact) {
-            Ok(()) => {
-                self.wake.wake();
-                Ok(())
-            }
-            Err(TrySendError::Full(fact)) => Err(fact),
-            Err(TrySendError::Disconnected(_)) => Ok(()),
+        if self.facts.len() >= self.capacity {
+            return Err(fact);
         }
+        match self.facts.send(fact) {
+            Ok(()) => self.wake.wake(),
+            Err(SendError(_)) => {}
+        }
+        Ok(())
     }
 }
 

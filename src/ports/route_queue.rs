@@ -133,6 +133,7 @@ impl RouteQueue {
     pub fn report(&self, health: Health) {
         *self.0.health.borrow_mut() = health;
         self.0.has_news.set(true);
+        self.0.facts.nudge();
     }
 
     /// Whether the server said how it is since this was last asked.

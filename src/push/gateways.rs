@@ -231,6 +231,14 @@ impl Gateways {
         self.lists.awake = looked_at;
     }
 
+    /// Whether a tick has nothing to do for any of them soon, and none is being forgotten.
+    pub(super) fn are_at_rest(&self) -> bool {
+        let mut awake = self.lists.awake.iter();
+        self.lists.left.is_empty()
+            && !self.forgetting.is_sweeping()
+            && awake.all(|at| self.places[at.0 as usize].outbox.is_quiet())
+    }
+
     /// The outbox of a place as it is: that it is looked at is no change.
     pub(super) fn outbox_as_it_is(&mut self, at: GatewayIx) -> &mut Outbox {
         &mut self.places[at.0 as usize].outbox

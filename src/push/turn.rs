@@ -63,6 +63,24 @@ impl Push {
             || self.delivery.gateways.is_any_changed()
     }
 
+    /// Whether nothing is under way and nothing is due soon, so that [`TICK`](crate::model::limits::TICK) may be
+    /// [`REST_TICK`](crate::model::limits::REST_TICK) until the next fact. It is found at a tick before which nothing came for
+    /// another one, so that a shard that works pays nothing for it.
+    pub fn is_at_rest(&self) -> bool {
+        self.is_resting && !self.has_heard
+    }
+
+    /// Whether time alone has something to do here within a second. What is due in minutes may be late by a rest's tick.
+    pub(super) fn is_anything_due_soon(&self) -> bool {
+        self.has_more()
+            || self.cx.is_retreating
+            || self.ledger.in_flight() > 0
+            || !self.ledger.inbox.is_at_rest()
+            || !self.resolve.members.is_at_rest()
+            || !self.resolve.routes.is_at_rest()
+            || !self.delivery.gateways.are_at_rest()
+    }
+
     /// Sessions that waited for a turn, or until nothing of them was in flight, go on.
     pub(super) fn resume_sessions(&mut self) {
         while let Some(at) = self.dispatch.line.resumed.pop_front() {

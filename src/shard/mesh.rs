@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, Sender};
 
 use crate::model::ids::ShardId;
 use crate::model::limits::MESH_LANE_MESSAGES;
@@ -15,6 +15,9 @@ use crate::model::outcome::Lane;
 use crate::ports::mailbox::Wake;
 use crate::push::bundle::{Bundle, BundleResult};
 use crate::push::facts::Input;
+
+/// Room for parked messages that is kept when none is.
+const PARKED_KEPT: usize = 64;
 
 /// What shards tell each other.
 #[derive(Debug)]
@@ -51,6 +54,8 @@ pub struct MeshEnd {
 
 struct Outward {
     lane: Sender<MeshMessage>,
+    /// Messages that surely find room. It is this end alone that takes it, so the lane is asked only when it is used up.
+    room: usize,
     wake: Arc<Wake>,
     parked: VecDeque<MeshMessage>,
     is_fed: bool,
@@ -62,14 +67,43 @@ pub fn mesh(wakes: &[Arc<Wake>]) -> Vec<MeshEnd> {
         wakes.iter().map(|_| MeshEnd { outward: Vec::new(), inward: Vec::new(), full: [0; Lane::COUNT] }).collect();
     for from in 0..wakes.len() {
         for (to, wake) in wakes.iter().enumerate() {
-            let (lane, inward) = crossbeam_channel::bounded(if from == to { 0 } else { MESH_LANE_MESSAGES });
-            ends[from].outward.push(Outward { lane, wake: wake.clone(), parked: VecDeque::new(), is_fed: false });
+            // Its memory is that of what is under way: made for all that may be, it grew with the square of the shards.
+            let (lane, inward) = crossbeam_channel::unbounded();
+            let room = if from == to { 0 } else { MESH_LANE_MESSAGES };
+            ends[from].outward.push(Outward { lane, room, wake: wake.clone(), parked: VecDeque::new(), is_fed: false });
             if from != to {
                 ends[to].inward.push(inward);
             }
         }
     }
     ends
+}
+
+impl Outward {
+    /// Gives the message back when the lane is full.
+    fn try_send(&mut self, message: MeshMessage) -> Result<(), MeshMessage> {
+        if self.room == 0 {
+            self.room = MESH_LANE_MESSAGES.saturating_sub(self.lane.len());
+        }
+        if self.room == 0 {
+            return Err(message);
+        }
+        self.room -= 1;
+        // A shard that is gone takes everything and forgets it.
+        let _ = self.lane.send(message);
+        Ok(())
+    }
+
+    /// Sends what is parked as far as there is room.
+    fn unpark(&mut self) {
+        while let Some(message) = self.parked.pop_front() {
+            self.is_fed = true;
+            if let Err(message) = self.try_send(message) {
+                return self.parked.push_front(message);
+            }
+        }
+        self.parked.shrink_to(PARKED_KEPT);
+    }
 }
 
 impl MeshEnd {
@@ -81,7 +115,7 @@ impl MeshEnd {
             self.full[message.lane() as usize] += 1;
             return outward.parked.push_back(message);
         }
-        if let Err(TrySendError::Full(message)) = outward.lane.try_send(message) {
+        if let Err(message) = outward.try_send(message) {
             self.full[message.lane() as usize] += 1;
             outward.parked.push_back(message);
         }
@@ -90,12 +124,8 @@ impl MeshEnd {
     /// Ends the turn: parked messages go as far as there is room, and each shard that got something is woken once.
     pub fn flush(&mut self) {
         for outward in &mut self.outward {
-            while let Some(message) = outward.parked.pop_front() {
-                outward.is_fed = true;
-                if let Err(TrySendError::Full(message)) = outward.lane.try_send(message) {
-                    outward.parked.push_front(message);
-                    break;
-                }
+            if !outward.parked.is_empty() {
+                outward.unpark();
             }
             if std::mem::take(&mut outward.is_fed) {
                 outward.wake.wake();
@@ -167,5 +197,10 @@ mod tests {
         }
         assert_eq!(received, (0..sent).collect::<Vec<_>>());
         assert!(ends[0].is_quiet() && ends[1].is_quiet());
+        assert!(ends[0].outward[1].parked.capacity() <= PARKED_KEPT, "what grew with load goes back");
+        for number in 0..2 * sent {
+            ends[0].send(ShardId(1), bundle(number));
+        }
+        assert_eq!(ends[1].inward[0].len(), MESH_LANE_MESSAGES, "a lane is bounded however often it was emptied");
     }
 }

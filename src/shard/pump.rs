@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::edge::alarm::Alarm;
 use crate::edge::gateway::Gateways;
+use crate::edge::pace;
 use crate::model::ids::{Nanos, ShardId};
-use crate::model::limits::{INBOX_FACTS_A_TURN, PREFETCH_EVENTS_MAX, TURN_EVENTS_MAX};
+use crate::model::limits::{INBOX_FACTS_A_TURN, PREFETCH_EVENTS_MAX, REST_TICK, TICK, TURN_EVENTS_MAX};
 use crate::ports::intake::IntakeLane;
 use crate::ports::mailbox::{FactSender, LocalFacts, Mailbox, Wake};
 use crate::ports::route_queue::{RouteAsk, RouteQueue};
@@ -93,6 +95,8 @@ pub struct Pump {
     pub publisher: ShardPublisher,
     /// What is shared.
     pub shared: Arc<Shared>,
+    /// The next tick.
+    pub alarm: Alarm,
     /// What this turn does; kept for its memory.
     pub work: Work,
 }
@@ -124,7 +128,7 @@ impl Pump {
                 break;
             }
             if has_worked {
-                futures_lite::future::yield_now().await;
+                pace::yield_now().await;
             } else {
                 self.sleep().await;
             }
@@ -283,9 +287,11 @@ impl Pump {
     /// Sleeps until something is there to do, or the tick.
     async fn sleep(&mut self) {
         let mut has_slept = false;
+        let due = Instant::now() + self.tick();
+        let mut alarm = std::mem::take(&mut self.alarm);
         let pump = &*self;
         poll_fn(|cx| {
-            if std::mem::replace(&mut has_slept, true) {
+            if std::mem::replace(&mut has_slept, true) || alarm.poll(cx, due).is_ready() {
                 return Poll::Ready(());
             }
             pump.wake.falling_asleep(cx.waker());
@@ -296,7 +302,15 @@ impl Pump {
             if is_idle { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
+        self.alarm = alarm;
         self.wake.awake();
+    }
+
+    /// How long it may sleep when nothing comes. In a stop it looks at what the other shards say without being woken.
+    fn tick(&self) -> Duration {
+        let is_stopping = self.shared.stop.phase.load(Ordering::Acquire) >= LEAVING;
+        let waits = is_stopping || !self.work.settled.is_empty();
+        if waits || !self.push.is_at_rest() { TICK } else { REST_TICK }
     }
 
     fn look_at_stop(&mut self) {

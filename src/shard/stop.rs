@@ -3,13 +3,17 @@
 //! Promises that a phase only goes forward. Each shard counts itself among those that are quiet, stuck, blocked or idle, so that
 //! the engine knows without a question when a stop has nothing to wait for.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
+use crate::ports::mailbox::Wake;
 use crate::push::retreat::Away;
 
 /// How far a stop has come; shared by the engine and all its shards.
 #[derive(Debug, Default)]
 pub struct StopState {
+    /// Of all shards: one that rests looks seldom.
+    wakes: Vec<Arc<Wake>>,
     pub(super) phase: AtomicU8,
     pub(super) quiet: AtomicUsize,
     /// Stores that are away, as [`Away::bits`].
@@ -28,14 +32,24 @@ pub(super) const GIVEN_UP: u8 = 3;
 pub(super) const CUT_OFF: u8 = 4;
 
 impl StopState {
+    /// Of the shards that these wake.
+    pub fn of(wakes: Vec<Arc<Wake>>) -> Self {
+        Self { wakes, ..Self::default() }
+    }
+
+    fn go(&self, phase: u8) {
+        self.phase.fetch_max(phase, Ordering::AcqRel);
+        self.wakes.iter().for_each(|wake| wake.wake());
+    }
+
     /// The source is being stopped, and still hands in what it has read.
     pub fn leave(&self) {
-        self.phase.fetch_max(LEAVING, Ordering::AcqRel);
+        self.go(LEAVING);
     }
 
     /// The source is stopped: once nothing is in flight on any shard, the streams are closed.
     pub fn drain(&self) {
-        self.phase.fetch_max(DRAINING, Ordering::AcqRel);
+        self.go(DRAINING);
     }
 
     /// Which stores are away; a stop does not wait for those.
@@ -57,12 +71,12 @@ impl StopState {
 
     /// What is in flight is given back; streams are closed as if it had ended.
     pub fn give_up(&self) {
-        self.phase.fetch_max(GIVEN_UP, Ordering::AcqRel);
+        self.go(GIVEN_UP);
     }
 
     /// The deadline passed.
     pub fn cut_off(&self) {
-        self.phase.fetch_max(CUT_OFF, Ordering::AcqRel);
+        self.go(CUT_OFF);
     }
 }
 

@@ -33,7 +33,7 @@ use harness::error::{Error, Result};
 use task_engine::config::{self, Config, ConsumerMode, Flags};
 use task_engine::edge::gateway::io::SpareBuffer;
 use task_engine::model::ids::ShardId;
-use task_engine::model::limits::{SHARD_IO_MEMORY_BYTES, SHARD_PREEMPT_AFTER, TICK};
+use task_engine::model::limits::{SHARD_IO_MEMORY_BYTES, SHARD_LOOK_EVERY, TICK};
 use task_engine::shard::cores::Cores;
 use tokio::sync::oneshot;
 
@@ -106,7 +106,7 @@ pub fn run(config: &Path, admin: Option<SocketAddr>, cores: Option<u16>) -> Resu
     let executor = LocalExecutorBuilder::new(cores.placement(ShardId(0)))
         .name("bare")
         .io_memory(SHARD_IO_MEMORY_BYTES)
-        .preempt_timer(SHARD_PREEMPT_AFTER)
+        .preempt_timer(SHARD_LOOK_EVERY)
         .spawn(move || async move {
             let urgent = Latency::Matters(Duration::from_millis(1));
             let queue = glommio::executor().create_task_queue(Shares::default(), urgent, "push");

@@ -11,7 +11,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use futures_lite::future::yield_now;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tonic::body::Body;
@@ -19,6 +18,7 @@ use tonic::body::Body;
 use super::body::{Line, Outgoing};
 use super::connection::Link;
 use super::status;
+use crate::edge::pace;
 use crate::push::facts::{CallError, StreamEnd, StreamFact};
 
 /// Answer bytes joined into one fact. grpc-go sends a DATA frame of some 20 bytes for each answer.
@@ -46,7 +46,7 @@ pub(super) async fn run(line: &Rc<Line>, link: &mut Link, path: &'static str) ->
             line.report(StreamFact::Answers(answers.freeze()));
         }
         match end {
-            None => yield_now().await,
+            None => pace::yield_now().await,
             Some(Ok(status)) => return status::end_of_stream(status, line.is_finished()),
             Some(Err(error)) => return StreamEnd::Broken(link.words(error.as_ref()).await),
         }

@@ -19,6 +19,7 @@ use super::protocol::{
     Decoder, ErrorKind, Frame, Limits, Message, PING, PONG, ProtocolError, ServerError, ServerInfo, Step,
 };
 use crate::edge::alarm::Alarm;
+use crate::edge::pace;
 use crate::edge::tls;
 use crate::edge::transport::Transport;
 
@@ -191,7 +192,7 @@ impl Connection {
     pub(super) async fn until(&mut self, done: impl Fn(&Self) -> bool) -> Result<(), String> {
         while !done(self) {
             std::future::poll_fn(|cx| self.poll_turn(cx, &mut |_: &Bytes, _: Heard<'_>| {})).await?;
-            glommio::yield_if_needed().await;
+            pace::yield_if_needed().await;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Promises that nobody waits here for a socket but a stop, which has a deadline; and that the reader sleeps until it is
 //! told something.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Instant;
@@ -37,7 +38,7 @@ pub(super) enum Mail {
 /// The way to one reader, and back.
 pub(super) struct Control {
     phase: AtomicU8,
-    wake: Wake,
+    wake: Arc<Wake>,
     mail: Sender<Mail>,
     pub(super) inbox: Receiver<Mail>,
     /// It reads nothing since the intake is shut, and the broker knows.
@@ -54,7 +55,7 @@ impl Control {
         let (mail, inbox) = bounded(capacity);
         Self {
             phase: AtomicU8::new(Phase::Reading as u8),
-            wake: Wake::default(),
+            wake: Arc::default(),
             mail,
             inbox,
             has_left: AtomicBool::new(false),
@@ -62,6 +63,11 @@ impl Control {
             handed_in: bounded(1),
             finished: bounded(1),
         }
+    }
+
+    /// What wakes the reader.
+    pub(super) fn wake(&self) -> Arc<Wake> {
+        self.wake.clone()
     }
 
     /// Puts something in without waiting.

@@ -4,10 +4,9 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use futures_lite::future;
-
 use super::connection::Connection;
 use crate::edge::alarm::Alarm;
+use crate::edge::pace;
 
 /// How soon to look again whether a full lane has room: a lane holds some 30 ms of a reader's top speed.
 pub(super) const LANE_LOOK: Duration = Duration::from_millis(1);
@@ -88,7 +87,7 @@ pub(super) async fn drive<F: Feed>(
             Poll::Pending => alarm.poll(cx, feed.next_due(now).min(deadline)).map(Ok),
         })
         .await?;
-        future::yield_now().await;
+        pace::yield_now().await;
     }
 }
 

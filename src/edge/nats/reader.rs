@@ -18,6 +18,7 @@ use super::servers::Servers;
 use super::{opening, server};
 use crate::config::{NatsConfig, NatsServer};
 use crate::edge::alarm::Alarm;
+use crate::edge::pace;
 use crate::edge::random::random;
 use crate::edge::resolve::Resolver;
 use crate::model::backoff::Backoff;
@@ -30,8 +31,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// The longest time between two PINGs, also when `nats.ping_interval` is longer: a subscription whose server is gone is no use.
 const PING_INTERVAL_MAX: Duration = Duration::from_secs(5);
-/// How often to look whether the intake was shut or opened.
-const SHUT_LOOK: Duration = Duration::from_millis(100);
+/// How often to look whether something else is wanted: a net, as whoever wants it wakes the reader.
+const NET_LOOK: Duration = Duration::from_secs(1);
 /// How often to look whether to stop while a connection is opened.
 const TOLD_LOOK: Duration = Duration::from_millis(50);
 /// How often to look for another server when the present one is about to end.
@@ -111,6 +112,11 @@ impl<F: Feed> Reader<F> {
                 Wanted::Read | Wanted::Acknowledge => standing = self.use_connection(standing, wanted).await,
             }
         }
+    }
+
+    /// What others said last; what is wanted follows from it.
+    fn word(&self) -> Word {
+        word(&self.control, &self.intake)
     }
 
     fn wanted(&self) -> Wanted {
@@ -278,8 +284,13 @@ impl<F: Feed> Reader<F> {
     /// Serves until something else is wanted (then none), or the connection is of no use.
     async fn serve(&mut self, standing: &mut Standing, wanted: Wanted) -> Option<End> {
         let mut alarm = Alarm::default();
-        while self.wanted() == wanted {
-            let turn = self.turn(&mut standing.connection, &mut alarm).await;
+        loop {
+            // First: what is said after it wakes the turn.
+            let word = self.word();
+            if self.wanted() != wanted {
+                return None;
+            }
+            let turn = self.turn(&mut standing.connection, &mut alarm, word).await;
             match turn {
                 Ok(()) => {}
                 Err(End::Moves) => {
@@ -300,21 +311,21 @@ impl<F: Feed> Reader<F> {
                 self.tell_handed_in();
             }
             // What was read is for the pump, which runs on this core.
-            future::yield_now().await;
+            pace::yield_now().await;
         }
-        None
     }
 
     /// Waits until something was read, told, or due.
-    async fn turn(&mut self, connection: &mut Connection, alarm: &mut Alarm) -> Result<(), End> {
-        let (control, feed, mut is_first) = (&self.control, &mut self.feed, true);
+    async fn turn(&mut self, connection: &mut Connection, alarm: &mut Alarm, word: Word) -> Result<(), End> {
+        let (control, intake, feed, mut is_first) = (&self.control, &self.intake, &mut self.feed, true);
         let result = poll_fn(|cx| {
             if let Poll::Ready(result) = feed.poll_turn(cx, connection) {
                 return Poll::Ready(result);
             }
             let now = Instant::now();
-            let due = feed.next_due(now).min(now + SHUT_LOOK);
-            poll_told_or_due(control, alarm, due, std::mem::take(&mut is_first), cx).map(Ok)
+            let due = feed.next_due(now).min(now + NET_LOOK);
+            let is_told = || word != self::word(control, intake);
+            poll_told_or_due(control, alarm, due, std::mem::take(&mut is_first), is_told, cx).map(Ok)
         })
         .await;
         self.control.awake();
@@ -367,15 +378,19 @@ impl<F: Feed> Reader<F> {
     /// Waits, without a connection, until something else is wanted or for as long as said.
     async fn rest(&mut self, wanted: Wanted, until: Option<Instant>) {
         let mut alarm = Alarm::default();
-        while self.wanted() == wanted && until.is_none_or(|until| Instant::now() < until) {
+        loop {
+            let word = self.word();
+            if self.wanted() != wanted || until.is_some_and(|until| until <= Instant::now()) {
+                return;
+            }
             self.feed.idle();
             self.tell_handed_in();
-            let look = Instant::now() + if self.feed.is_handed_in() { SHUT_LOOK } else { LANE_LOOK };
+            let look = Instant::now() + if self.feed.is_handed_in() { NET_LOOK } else { LANE_LOOK };
             let due = until.map_or(look, |until| until.min(look));
-            let (control, mut is_first) = (&self.control, true);
-            poll_fn(|cx| poll_told_or_due(control, &mut alarm, due, std::mem::take(&mut is_first), cx)).await;
+            let (control, is_told, mut is_first) = (&self.control, || word != self.word(), true);
+            poll_fn(|cx| poll_told_or_due(control, &mut alarm, due, std::mem::take(&mut is_first), is_told, cx)).await;
             self.control.awake();
-            future::yield_now().await;
+            pace::yield_now().await;
         }
     }
 
@@ -397,16 +412,24 @@ impl<F: Feed> Reader<F> {
     }
 }
 
+/// How far to go, whether the intake is open, and whether it stops.
+type Word = (Phase, bool, bool);
+
+fn word(control: &Control, intake: &Intake) -> Word {
+    (control.phase(), intake.is_open(), intake.is_stopping())
+}
+
 /// Ready when the reader was woken after its `first` poll, has mail, or something is due.
 fn poll_told_or_due(
     control: &Control,
     alarm: &mut Alarm,
     due: Instant,
     is_first: bool,
+    is_told: impl FnOnce() -> bool,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
     control.falling_asleep(cx.waker());
-    let is_told = !is_first || !control.inbox.is_empty();
+    let is_told = !is_first || !control.inbox.is_empty() || is_told();
     if alarm.poll(cx, due).is_ready() || is_told { Poll::Ready(()) } else { Poll::Pending }
 }
 

@@ -16,6 +16,7 @@ use glommio::net::TcpStream;
 use redis::{Cmd, RedisWrite};
 
 use crate::edge::alarm::Alarm;
+use crate::edge::pace;
 use crate::edge::socket;
 use crate::model::limits::MGETS_IN_FLIGHT;
 use crate::ports::{Health, RouteAsk, RouteQueue};
@@ -134,7 +135,7 @@ impl<'a> Link<'a> {
             if let Some(Err(why)) = self.replies.take_own_probe() {
                 self.port.report(Health::Waiting(why));
             }
-            glommio::yield_if_needed().await;
+            pace::yield_if_needed().await;
         }
     }
 

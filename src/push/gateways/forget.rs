@@ -30,6 +30,13 @@ enum Sweep {
     Sessions(usize),
 }
 
+impl Forgetting {
+    /// Whether each tick does a part of it.
+    pub(super) fn is_sweeping(&self) -> bool {
+        self.sweep.is_some()
+    }
+}
+
 impl Gateways {
     /// How long a gateway has to be idle.
     fn patience(&self) -> Duration {

@@ -221,6 +221,12 @@ impl InboxAsks {
         }
     }
 
+    /// Whether nothing failed that is asked again or told apart by a probe; the store is there.
+    pub fn is_at_rest(&self) -> bool {
+        let waits = !self.suspects.is_empty() || !self.accused.is_empty() || !self.later.is_empty();
+        !waits && self.store.probe.is_none() && !self.is_away()
+    }
+
     /// The number of a probe that is to be sent now, one at a time: while the store is away, and before one that was blamed
     /// is asked for again when nothing was answered since.
     pub fn next_probe(&mut self, now: Nanos) -> Option<AskNo> {

@@ -28,6 +28,13 @@ impl Outbox {
         self.queue.is_empty() && self.stream.link == Link::Closed && !self.is_changed
     }
 
+    /// Time alone changes nothing here soon: nothing is to be sent or answered, and a stream that is open stays so for minutes.
+    pub fn is_quiet(&self) -> bool {
+        let stays =
+            matches!(self.stream.link, Link::Open { .. }) && self.peer.unlisted_at.is_none() && !self.is_stopping;
+        self.queue.is_empty() && !self.is_changed && (stays || self.stream.link == Link::Closed)
+    }
+
     /// The registry does not list the gateway, and has not for so long that its last address is not used any more.
     pub(super) fn is_gone(&self, now: Nanos) -> bool {
         self.peer.unlisted_at.is_some_and(|at| now.since(at) >= self.settings.forget_after)

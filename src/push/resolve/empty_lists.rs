@@ -57,6 +57,11 @@ impl EmptyLists {
         })
     }
 
+    /// Whether no session is to be asked for again.
+    pub fn is_at_rest(&self) -> bool {
+        self.later.is_empty()
+    }
+
     /// Events that wait for a first member.
     pub fn events(&self) -> usize {
         self.empty.events

@@ -24,6 +24,13 @@ pub struct Signs {
     pub wants_probe: bool,
 }
 
+impl Signs {
+    /// Whether nothing failed since the store last answered, so that no probe is due.
+    pub fn are_calm(&self) -> bool {
+        !self.wants_probe && !self.outage.is_away()
+    }
+}
+
 /// One store's failures in a row.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outage {

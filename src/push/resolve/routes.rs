@@ -96,6 +96,12 @@ impl RouteAsks {
         self.open_no
     }
 
+    /// Whether nothing is asked, and nothing is to be.
+    pub fn is_at_rest(&self) -> bool {
+        let waits = !self.open.users.is_empty() || !self.suspects.is_empty() || !self.charges.is_empty();
+        !waits && self.asks.is_empty() && self.sent.probe_at.is_none() && self.signs.are_calm()
+    }
+
     /// Whether nothing has succeeded since it began to fail, and that more than once.
     pub fn is_away(&self) -> bool {
         self.signs.outage.is_away()

@@ -5,7 +5,7 @@
 //! letter, and that for a while after that one charge more ends the next ones; so that a session which always fails holds
 //! few events, however many come for it.
 
-use super::{Asked, Charge, Lane, Part, suspect_pause};
+use super::{Asked, Charge, Lane, MemberAsks, Part, Waiting, suspect_pause};
 use crate::model::ids::{Nanos, SessionIx};
 use crate::model::limits::{LOOKUP_DEAR_AFTER, NOT_REACHED_PAUSE, QUEUE_FULL_PAUSE, REFUSED_REMEMBERED};
 use crate::model::outcome::EventOutcome;
@@ -14,6 +14,16 @@ use crate::push::evidence::Blame;
 use crate::push::facts::AskNo;
 use crate::push::ledger::Ledger;
 use crate::push::resolve::Resolve;
+
+impl MemberAsks {
+    /// Whether nothing is asked, and nothing is to be.
+    pub(in crate::push) fn is_at_rest(&self) -> bool {
+        let Waiting { wanted, parts, singles, suspects } = &self.waiting;
+        let waits = !wanted.is_empty() || !parts.is_empty() || !singles.is_empty() || !suspects.is_empty();
+        let is_asking = !self.asked.is_empty() || !self.not_reached.is_empty() || !self.learning.is_empty();
+        !waits && !is_asking && self.charges.is_empty() && self.empty.is_at_rest() && self.signs.are_calm()
+    }
+}
 
 impl Resolve {
     /// An ask failed. A set is asked again in parts: one by one when its failure was dear, else in halves; as it was while
