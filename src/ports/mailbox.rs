@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
-use crossbeam_channel::{Receiver, SendError, Sender};
+use crossbeam_channel::{Receiver, Sender};
 
 pub use self::wake::Wake;
 use crate::push::facts::Input;
@@ -52,9 +52,8 @@ impl FactSender {
         if self.facts.len() >= self.capacity {
             return Err(fact);
         }
-        match self.facts.send(fact) {
-            Ok(()) => self.wake.wake(),
-            Err(SendError(_)) => {}
+        if self.facts.send(fact).is_ok() {
+            self.wake.wake();
         }
         Ok(())
     }
