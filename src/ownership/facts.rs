@@ -61,6 +61,8 @@ pub enum Fact {
         ask: AskNo,
         /// What is left by etcd's word; zero when there is no such lease.
         ttl: Duration,
+        /// Of the response's header: one that went back tells of an etcd that was restored.
+        revision: Revision,
     },
     /// The answer to [`Intention::Commit`].
     Committed {
@@ -352,7 +354,7 @@ impl Write {
 
 /// A question or a request about consumers. Each may be asked again after it was done: an edge takes "there is already one with just
 /// this configuration" for [`Answer::Created`] and "there is none" for [`Answer::Deleted`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Ask {
     /// The names of all consumers of this durable, of all partitions (the input stream's among them, if there is one). One ask
     /// is enough for many partitions, so the core has at most one under way.
