@@ -7,6 +7,7 @@ pub mod ids;
 pub mod limits;
 pub mod names;
 pub mod outcome;
+pub mod ownership;
 pub mod percent;
 pub mod prefetch;
 pub mod proto;

@@ -10,7 +10,7 @@ const FLOORS: [(&str, u8); 12] = [
     ("config", 1),
     ("telemetry", 2),
     ("push", 3),
-    ("own", 3),
+    ("ownership", 3),
     ("ports", 4),
     ("edge", 5),
     ("admin", 5),

@@ -1,0 +1,306 @@
+//! The transactions of a partition, what became of them, and what others do to its record.
+
+use super::Ownership;
+use super::slot::{Phase, Slot};
+use super::txns::{End, Part, Purpose};
+use crate::model::ids::Partition;
+use crate::model::ownership::{Boottime, ShardOrder};
+use crate::ownership::facts::{Compare, EXIT_FENCED, EXIT_LAYOUT, Intention, Is, Level, Rejection, Write};
+use crate::ownership::keys::{Key, LeaseId, Revision};
+use crate::ownership::records::{self, Epoch, How, Layout, Nonce, Owner, State};
+
+impl Ownership {
+    /// Asks for a transaction; the values are made with its nonce.
+    pub(super) fn commit(
+        &mut self,
+        purpose: Purpose,
+        mark: Key,
+        compares: Vec<Compare>,
+        writes: impl FnOnce(Nonce) -> Vec<Write>,
+    ) -> u64 {
+        let number = self.number().0;
+        let by = Nonce(format!("{}/{}/{number}", self.settings.instance, self.settings.boot));
+        let writes = writes(by.clone());
+        self.txns.push(Part { purpose, number, by, mark, compares, writes });
+        number
+    }
+
+    /// A transaction of a partition: `epoch` is what it writes into `epochs/p`, `owner` what it does to `owners/p`.
+    pub(super) fn commit_partition(
+        &mut self,
+        purpose: Purpose,
+        partition: Partition,
+        compares: Vec<Compare>,
+        epoch: Epoch,
+        owner: Option<Write>,
+    ) {
+        let (mark, record) = (Key::Epoch(partition), epoch.clone());
+        let number = self.commit(purpose, mark.clone(), compares, |by| {
+            let value = records::write(&Epoch { by: by.clone(), ..record });
+            let owner = owner.map(|write| match write {
+                // The value came without a nonce, since it is known only here.
+                Write::Put { key, value, lease } => {
+                    let owner: Owner = records::read(value.as_bytes()).unwrap_or_default();
+                    Write::Put { key, value: records::write(&Owner { by, ..owner }), lease }
+                }
+                delete @ Write::Delete { .. } => delete,
+            });
+            owner.into_iter().chain([Write::Put { key: mark, value, lease: None }]).collect()
+        });
+        self.slot(partition).txn = Some((number, purpose, epoch));
+    }
+
+    /// Both keys are as we know them.
+    pub(super) fn compares_of(&self, partition: Partition) -> Vec<Compare> {
+        let slot = &self.slots[partition.0 as usize];
+        vec![
+            Compare { key: Key::Owner(partition), is: Is::Modified(slot.owner_revision) },
+            Compare { key: Key::Epoch(partition), is: Is::Modified(slot.epoch_revision) },
+        ]
+    }
+
+    /// We are still the member that we think we are.
+    pub(super) fn compare_me(&self, joined: Revision) -> Compare {
+        Compare { key: Key::Member(self.settings.instance.clone()), is: Is::Created(joined) }
+    }
+
+    /// `owners/p` with our name.
+    pub(super) fn own(&self, partition: Partition, epoch: u64, lease: LeaseId) -> Write {
+        let record = Owner {
+            instance: self.settings.instance.clone(),
+            boot: self.settings.boot.clone(),
+            epoch,
+            how: How::Claimed,
+            by: Nonce::default(),
+        };
+        Write::Put { key: Key::Owner(partition), value: records::write(&record), lease: Some(lease) }
+    }
+
+    /// What became of a part of a transaction.
+    pub(super) fn ended(&mut self, part: &Part, end: &End) {
+        match part.purpose {
+            Purpose::Layout => {}
+            Purpose::Join | Purpose::Member => self.member_written(end),
+            Purpose::Plan => self.plan_written(end),
+            purpose => {
+                if let Some(partition) = purpose.partition() {
+                    self.partition_written(partition, part.number, end);
+                }
+            }
+        }
+        if let End::Applied(_) = end {
+            self.etcd_refuses = None;
+        }
+    }
+
+    /// What became of a partition's transaction.
+    fn partition_written(&mut self, partition: Partition, number: u64, end: &End) {
+        let slot = self.slot(partition);
+        let Some((_, purpose, epoch)) = slot.txn.take_if(|(of, ..)| *of == number) else { return };
+        self.txns.is_done(number);
+        self.dirty.insert(partition);
+        match end {
+            End::Applied(revision) => {
+                self.record_is(partition, purpose, epoch, *revision);
+                self.applied(partition, purpose);
+            }
+            End::Refused => self.not_applied(partition, purpose),
+            End::Rejected(Rejection::NoLease) if matches!(purpose, Purpose::Transfer(_)) => {
+                self.not_applied(partition, purpose);
+            }
+            End::Rejected(Rejection::NoLease) => {
+                self.not_applied(partition, purpose);
+                self.lose_lease();
+            }
+            End::Rejected(Rejection::Other(why)) => {
+                self.refused_by_etcd(why.clone());
+                let at = self.now.after(std::time::Duration::from_secs(1));
+                self.slot(partition).not_before = at;
+                self.look_again(partition, at);
+                self.not_applied(partition, purpose);
+            }
+        }
+    }
+
+    fn record_is(&mut self, partition: Partition, purpose: Purpose, epoch: Epoch, revision: Revision) {
+        let seen = &self.view.owners[partition.0 as usize];
+        // The watch may already know of a later change of it: then it is not held.
+        let (is_named, seen_at) = (!seen.is_absent(), seen.modified);
+        let slot = self.slot(partition);
+        slot.epoch = epoch;
+        slot.epoch_revision = revision;
+        slot.is_doubted = false;
+        if matches!(purpose, Purpose::Claim(_) | Purpose::TakeBack(_)) {
+            slot.owner_revision = revision;
+            slot.is_held = is_named && seen_at == revision;
+        }
+    }
+
+    /// Sees what others did to the record of a partition that is ours.
+    pub(super) fn compare_record(&mut self, partition: Partition) {
+        let at = partition.0 as usize;
+        if let Some((number, _, _)) = &self.slots[at].txn {
+            let by = format!("{}/{}/{number}", self.settings.instance, self.settings.boot);
+            let seen = &self.view.epochs[at];
+            if seen.get().is_some_and(|epoch| epoch.by.0 == by) {
+                // The watch was faster than the answer, or there will be none.
+                let (number, revision) = (*number, seen.modified);
+                self.partition_written(partition, number, &End::Applied(revision));
+            }
+        }
+        if !self.slots[at].has_tenure() {
+            return;
+        }
+        let (owner, epoch, slot) = (&self.view.owners[at], &self.view.epochs[at], &self.slots[at]);
+        let is_restored = epoch.is_absent() && slot.epoch_revision != 0;
+        let is_changed = epoch.modified != slot.epoch_revision && !is_restored;
+        let own = format!("{}/{}/", self.settings.instance, self.settings.boot);
+        let is_own_late = is_changed && epoch.get().is_some_and(|epoch| epoch.by.0.starts_with(&own));
+        if is_own_late && owner.modified == slot.owner_revision && slot.txn.is_none() {
+            // A write of ours that had been refused at another try.
+            let (record, revision) = (epoch.get().cloned().unwrap_or_default(), epoch.modified);
+            let slot = self.slot(partition);
+            (slot.epoch, slot.epoch_revision) = (record, revision);
+            return;
+        }
+        if (!owner.is_absent() && owner.modified != slot.owner_revision) || is_changed {
+            return self.lost_to_another(partition);
+        }
+        if owner.is_absent() {
+            self.slot(partition).is_held = false;
+            // What no shard was told to open needs no taking back: whoever claims it fences.
+            if !self.slots[at].is_open && !matches!(self.slots[at].phase, Phase::Closed(_)) {
+                return self.forget(partition);
+            }
+            self.take_back(partition);
+        }
+        self.mind_sureness(partition);
+    }
+
+    /// Notes whether etcd's lease surely covers a partition that a shard has.
+    pub(super) fn mind_sureness(&mut self, partition: Partition) {
+        let slot = &self.slots[partition.0 as usize];
+        if slot.is_open && (!slot.is_held || slot.recheck.is_some()) {
+            self.unsure.insert(partition);
+        } else {
+            self.unsure.remove(&partition);
+        }
+    }
+
+    /// T4: our lease went, and nobody claimed.
+    fn take_back(&mut self, partition: Partition) {
+        let (Some(lease), Some(joined)) = (self.member.lease, self.member.joined) else { return };
+        let at = partition.0 as usize;
+        let slot = &self.slots[at];
+        if slot.txn.is_some() || slot.not_before > self.now {
+            return;
+        }
+        let is_emptied = self.view.epochs[at].is_absent();
+        let compares = vec![
+            Compare { key: Key::Owner(partition), is: Is::Modified(0) },
+            Compare { key: Key::Epoch(partition), is: Is::Modified(self.view.epochs[at].modified) },
+            self.compare_me(joined),
+        ];
+        let epoch = Epoch { epoch: slot.epoch.epoch + 1, state: State::Open, ..slot.epoch.clone() };
+        let owner = self.own(partition, epoch.epoch, lease);
+        if is_emptied {
+            // Somebody may have claimed it in the emptied etcd, before that was emptied again: the consumers tell.
+            let numbers = self.numbers;
+            self.slot(partition).recheck = Some(numbers);
+        }
+        self.commit_partition(Purpose::TakeBack(partition), partition, compares, epoch, Some(owner));
+    }
+
+    /// The record names another, or was changed by one.
+    fn lost_to_another(&mut self, partition: Partition) {
+        let at = partition.0 as usize;
+        let owner = &self.view.owners[at];
+        let epoch = self.view.epochs[at].get().map_or(0, |epoch| epoch.epoch);
+        let who = match owner.get() {
+            Some(owner) => format!("by {}, epoch {}", owner.instance, owner.epoch),
+            None => format!("by one that is gone, epoch {epoch}"),
+        };
+        if self.slots[at].is_open {
+            return self.fenced(format!("fenced {who}: partition {} is not ours any more", partition.0));
+        }
+        self.forget(partition);
+    }
+
+    /// Another owns what a shard here still has: this process ends, since nobody can prove that nothing of it still acts.
+    pub(super) fn fenced(&mut self, sentence: String) {
+        self.counts.fenced += 1;
+        self.exit(EXIT_FENCED, sentence);
+    }
+
+    fn exit(&mut self, code: u8, sentence: String) {
+        self.out.push(Intention::Permit(Boottime::NEVER));
+        self.permit.news(Boottime::NEVER);
+        if let Some(lease) = self.member.lease {
+            self.out.push(Intention::Revoke { lease });
+        }
+        self.out.push(Intention::Exit { code, sentence });
+        self.is_ended = true;
+    }
+
+    /// The partition is not here any more, and nothing is said of it.
+    pub(super) fn forget(&mut self, partition: Partition) {
+        let slot = self.slot(partition);
+        let was_told = slot.is_open || slot.is_prepared || matches!(slot.phase, Phase::Handing(_) | Phase::Closed(_));
+        let shard = slot.shard.take();
+        // A transaction whose end is not known stays with the partition: no other is begun before.
+        *slot = Slot { txn: slot.txn.take(), due: slot.due, not_before: slot.not_before, ..Slot::default() };
+        if let Some(shard) = shard {
+            self.loads[usize::from(shard.0)] -= 1;
+            if was_told {
+                self.out.push(Intention::Order { shard, order: ShardOrder::Drop { partition } });
+            }
+        }
+        self.permit.forget(partition);
+        self.unsure.remove(&partition);
+        self.enter(partition, Phase::Absent);
+    }
+
+    /// Sees that all instances are configured alike, and says so first of all.
+    pub(super) fn mind_layout(&mut self) {
+        if !self.view.is_listed || self.has_met_layout {
+            return;
+        }
+        let ours = &self.settings.layout;
+        if self.view.layout.is_absent() {
+            if self.member.joined.is_some() && self.txns.is_idle() {
+                let compare = Compare { key: Key::Layout, is: Is::Modified(0) };
+                let value = records::write(ours);
+                self.commit(Purpose::Layout, Key::Layout, vec![compare], |_| {
+                    vec![Write::Put { key: Key::Layout, value, lease: None }]
+                });
+            }
+            return;
+        }
+        match &self.view.layout.record {
+            Some(Ok(theirs)) if theirs == ours => {
+                self.has_met_layout = true;
+                self.dirty_all();
+            }
+            Some(Ok(theirs)) => {
+                let sentence = format!(
+                    "the instances are not configured alike: here {}; in etcd (key layout) {}. Configure them alike, or stop all \
+                     and delete what etcd has of this stream and durable",
+                    told(ours),
+                    told(theirs)
+                );
+                self.exit(EXIT_LAYOUT, sentence);
+            }
+            Some(Err(why)) => {
+                let text = format!("the key layout in etcd is not understood ({why}): nothing is claimed");
+                self.say(Level::Warn, text);
+            }
+            None => {}
+        }
+    }
+}
+
+fn told(layout: &Layout) -> String {
+    let Layout { partitions, topic, hash, stream_created, has_input } = layout;
+    let input = if *has_input { "on" } else { "off" };
+    format!("{partitions} partitions of {topic} by {hash}, partitioner {input}, stream made {stream_created}")
+}
