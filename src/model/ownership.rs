@@ -4,6 +4,8 @@
 //! A *generation* is one JetStream consumer of a partition. A successor that cannot ask the owner makes the next one and deletes
 //! the older ones, so that whatever an older owner still says goes nowhere. Numbers are never used again.
 
+use std::fmt;
+
 use super::ids::Partition;
 
 /// A consumer's number within its partition; 0 is the one that stands under the plain name.
@@ -33,31 +35,67 @@ pub struct Settled {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ShardOrder {
     /// Read back the repeat window up to the floor, then pull from this generation. It exists.
-    Open { partition: Partition, generation: Generation, settled: Settled },
+    Open {
+        /// Which.
+        partition: Partition,
+        /// Its consumer; it exists.
+        generation: Generation,
+        /// How far earlier owners had settled it.
+        settled: Settled,
+    },
     /// Ask for nothing more, let what is half done end, say where it stands; answered by [`ShardWord::Closed`].
-    Close { partition: Partition },
+    Close {
+        /// Which.
+        partition: Partition,
+    },
     /// A close that is taken back: pull again.
-    Reopen { partition: Partition },
+    Reopen {
+        /// Which.
+        partition: Partition,
+    },
     /// Forget it at once: nothing more is pulled, pushed or acknowledged.
-    Drop { partition: Partition },
+    Drop {
+        /// Which.
+        partition: Partition,
+    },
 }
 
 /// What a shard's reader says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ShardWord {
     /// The first pull is out.
-    Opened { partition: Partition },
+    Opened {
+        /// Which.
+        partition: Partition,
+    },
     /// Nothing of it is half done, and what was settled is acknowledged.
     Closed {
+        /// Which.
         partition: Partition,
+        /// Where it stands.
         settled: Settled,
         /// The server knows exactly what this shard knows (nothing pending; as many deliveries as came here), so a
         /// successor may go on with the same generation.
         is_clean: bool,
     },
+    /// An event holds the floor for longer than a quarter of a second, and others above it are settled: worth keeping where a
+    /// successor finds it, should this instance die. Said when it changed, at most four times a second.
+    Holding {
+        /// Which.
+        partition: Partition,
+        /// Where it stands.
+        settled: Settled,
+    },
     /// Deliveries may be lost or out of order from here on: nothing behind the hole was handed in. A next generation from
     /// the floor is needed.
-    Broken { partition: Partition, settled: Settled, why: Break },
+    Broken {
+        /// Which.
+        partition: Partition,
+        /// Where it stands.
+        settled: Settled,
+        /// What happened.
+        why: Break,
+    },
 }
 
 /// Why an open partition cannot go on with its generation.
@@ -71,4 +109,21 @@ pub enum Break {
     Reconnected,
     /// The consumer is gone: a successor deleted it, or a person.
     Deleted,
+}
+
+impl fmt::Display for Break {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hole => "events of the partition were delivered and did not come; it is read anew behind the last that did",
+            Self::Silence => "the server no longer says that the partition's pull stands; it is read anew behind the last event",
+            Self::Reconnected => {
+                "over the new connection the server does not know what came over the last one; the partition is read anew \
+                 behind the last event"
+            }
+            Self::Deleted => {
+                "the partition's consumer is gone or cannot be used: another instance took the partition, or somebody deleted or \
+                 changed it"
+            }
+        })
+    }
 }
