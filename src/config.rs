@@ -12,6 +12,7 @@ pub mod keys;
 pub mod kinds;
 pub mod log_filter;
 mod nats;
+mod own;
 mod plain;
 mod read;
 mod secret;

@@ -32,6 +32,7 @@ use crate::engine::supervisor::OnFailure;
 use crate::model::limits::INBOX_FACTS;
 use crate::ports::intake::{Intake, ReaderCounts};
 use crate::ports::mailbox::{FactSender, Wake, mailbox};
+use crate::ports::permit::Permit;
 use crate::ports::registry::{Directory, RegistrySink};
 use crate::ports::{DeadLetters, Health, Inbox, Members, Registry, Routes, Source};
 use crate::shard::pump::Shared;
@@ -169,13 +170,16 @@ impl EngineBuilder {
         let wakes: Vec<_> = (0..shards).map(|_| Arc::new(Wake::default())).collect();
         let (senders, mailboxes): (Vec<FactSender>, Vec<_>) =
             wakes.iter().map(|wake| mailbox(INBOX_FACTS, wake.clone())).unzip();
-        let (intake, lanes) = Intake::new(wakes.clone(), config.consumer.partitions, Arc::new(ReaderCounts::default()));
+        // Whoever owns partitions gives it; nobody needs to where all are everybody's.
+        let permit = Arc::new(if config.consumer.is_owned() { Permit::not_given() } else { Permit::default() });
+        let counts = Arc::new(ReaderCounts::default());
+        let (intake, lanes) = Intake::with_permit(wakes.clone(), config.consumer.partitions, counts, permit.clone());
         let readers = source.shard_readers().map(|readers| (readers, intake.clone()));
         // Before any page can say otherwise.
         intake.shut("no store has answered yet".to_owned());
         let (sink, directory) = RegistrySink::new(senders.clone());
         let workers = Workers::start(members.clone(), inbox, dead_letters)?;
-        let shared = Arc::new(shared_of(shards, wakes.clone(), heartbeats.clone()));
+        let shared = Arc::new(shared_of(shards, wakes.clone(), heartbeats.clone(), permit));
         let stopping = Arc::new(AtomicBool::new(false));
         let health = health_checks(&intake, &workers, &sink, &shared);
         let stores = needed_stores(&workers, &health, &shared, says_health);
@@ -219,10 +223,11 @@ fn start_source(source: Box<dyn Source>, intake: &Intake, shared: &Shared) -> Re
 }
 
 /// What all shards share, before any of them runs.
-fn shared_of(shards: u16, wakes: Vec<Arc<Wake>>, heartbeats: Arc<Heartbeats>) -> Shared {
+fn shared_of(shards: u16, wakes: Vec<Arc<Wake>>, heartbeats: Arc<Heartbeats>, permit: Arc<Permit>) -> Shared {
     Shared {
         stop: StopState::of(wakes),
         heartbeats,
+        permit,
         epoch: Instant::now(),
         source: OnceLock::new(),
         routes_health: (0..shards)

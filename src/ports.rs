@@ -6,6 +6,7 @@
 
 pub mod intake;
 pub mod mailbox;
+pub mod permit;
 pub mod registry;
 pub mod route_queue;
 

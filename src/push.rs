@@ -27,6 +27,7 @@ pub mod ingest;
 mod intake;
 pub mod lanes;
 pub mod layout;
+mod leaving;
 pub mod ledger;
 mod lookups;
 pub mod outbox;
@@ -57,6 +58,7 @@ use crate::push::delivery::Delivery;
 use crate::push::dispatch::Dispatch;
 use crate::push::facts::{AskNo, Input, Output, Queue};
 use crate::push::intake::Intake;
+use crate::push::leaving::Leaving;
 use crate::push::ledger::Ledger;
 use crate::push::repeats::{Key, fingerprint};
 use crate::push::resolve::Resolve;
@@ -76,6 +78,7 @@ pub struct Push {
     dispatch: Dispatch,
     delivery: Delivery,
     ledger: Ledger,
+    leaving: Leaving,
 }
 
 impl Push {
@@ -90,6 +93,7 @@ impl Push {
             dispatch: Dispatch::new(&settings),
             delivery: Delivery::new(&settings),
             ledger: Ledger::default(),
+            leaving: Leaving::default(),
             cx: Context::new(settings),
         }
     }
@@ -128,6 +132,9 @@ impl Push {
             Input::NotAsked { of, ask } => self.not_asked(of, ask),
             Input::Event { tag, .. } if self.cx.is_cut_off => {
                 self.ledger.give_back(tag, EventOutcome::CutByStop, &mut self.cx)
+            }
+            Input::Event { tag, .. } if self.leaving.has(tag) => {
+                self.ledger.give_back(tag, EventOutcome::GivenBack, &mut self.cx)
             }
             // Whatever the room, and a repeat as well: it must not overtake what was given back before it.
             Input::Event { payload, tag } if self.cx.is_retreating && !self.stands_in_line(&payload) => {
@@ -169,6 +176,10 @@ impl Push {
             Input::Stream { gateway, stream, fact } => self.delivery.take(gateway, stream, fact, &mut self.cx),
             Input::Bundle(bundle) => self.delivery.own(bundle, &mut self.cx),
             Input::Result(result) => self.take_result(result),
+            Input::Known(payloads) => self.know(payloads),
+            Input::Replayed(tag) => self.intake.replayed.push(tag),
+            Input::Leave { partition, tags } => self.leave(partition, tags),
+            Input::Stay(partition) => self.leaving.forget(partition),
             Input::Retreat(is_retreating) => self.retreat(is_retreating),
             Input::Stopping => self.delivery.gateways.stop(),
             Input::CutOff => self.cut_off(),
@@ -186,6 +197,7 @@ impl Push {
             self.forget_gateways();
             self.resolve.end_loss(self.cx.now);
             self.give_back_waiting();
+            self.give_back_leaving();
             let has_heard = std::mem::take(&mut self.has_heard);
             self.is_resting = !has_heard && !self.is_anything_due_soon();
         }
@@ -213,7 +225,7 @@ impl Push {
             Err((payload, end)) => return self.ledger.publish_letter_of_refused(payload, tag, end, &mut self.cx),
         };
         let hash = self.resolve.sessions.hash(arrival.session_id_bytes());
-        let key = Intake::key_of(&arrival, hash);
+        let key = self.intake.key_of(&arrival, hash, tag);
         if self.intake.is_repeat(&arrival, key, tag, &mut self.ledger, &mut self.cx) {
             return;
         }

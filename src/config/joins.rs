@@ -4,10 +4,11 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use super::addresses::{Dsn, NatsAuth, NatsUrls};
+use super::own::host_name;
 use super::plain::{jetstream_name, show_span};
 use super::read::Reading;
 use super::secret::Secret;
-use super::sections::{Config, ConsumerMode, EtcdConfig, MysqlConfig, NatsConfig};
+use super::sections::{Assignment, Config, ConsumerMode, EtcdConfig, MysqlConfig, NatsConfig};
 use super::value::Value;
 
 /// The configuration; what contradicts itself goes to the reading's mistakes.
@@ -19,8 +20,11 @@ pub(super) fn build(reading: &mut Reading) -> Config {
     let durable = reading.text("consumer", "durable");
     config.consumer.durable = if durable.is_empty() { config.consumer.queue_group.clone() } else { durable };
     config.engine.cores = cores(reading, config.consumer.partitions);
+    let instance = reading.text("engine", "instance");
+    config.engine.instance = if instance.is_empty() { host_name() } else { instance };
     check_times(reading, &config);
     check_consumer(reading, &config);
+    check_ownership(reading, &config);
     config
 }
 
@@ -198,5 +202,25 @@ fn check_consumer(reading: &mut Reading, config: &Config) {
         let what =
             format!("is below engine.cores ({}): some shards would never get events; raise it", config.engine.cores);
         reading.mistake(reading.place("consumer", "max_ack_pending"), "consumer.max_ack_pending", what);
+    }
+}
+
+/// Partitions can be owned only where there are some, and where the broker keeps what an owner had not settled.
+fn check_ownership(reading: &mut Reading, config: &Config) {
+    let consumer = &config.consumer;
+    if !consumer.is_owned() {
+        for (section, name) in [("consumer", "lease_ttl"), ("engine", "instance")] {
+            if reading.is_written(section, name) {
+                let what = "has no effect with consumer.ownership none".into();
+                reading.note(reading.place(section, name), &format!("{section}.{name}"), what);
+            }
+        }
+        return;
+    }
+    if (consumer.mode, consumer.assignment) != (ConsumerMode::JetStream, Assignment::Partitioned) {
+        let what = "etcd needs consumer.mode jetstream and consumer.assignment partitioned: only there has each \
+                    partition a reader of its own, and only there is kept what its last one had not settled"
+            .into();
+        reading.mistake(reading.place("consumer", "ownership"), "consumer.ownership", what);
     }
 }

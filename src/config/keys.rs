@@ -6,7 +6,7 @@
 
 use super::field::Field;
 use super::kinds::Kind;
-use super::sections::{Assignment, Config, ConsumerMode, InboxStore, LogFormat, LogLevel, RouteCache};
+use super::sections::{Assignment, Config, ConsumerMode, InboxStore, LogFormat, LogLevel, Ownership, RouteCache};
 
 /// A key of the configuration.
 #[derive(Debug)]
@@ -219,6 +219,8 @@ pub const KEYS: &[Key] = &[
     key("consumer", "stream", Kind::Name, "RESONANCE", RESTART, field(|c| &mut c.consumer.stream), "JetStream stream; must exist."),
     key("consumer", "durable", Kind::Name, "", RESTART, joined(|c| c.consumer.durable_in_key()), "JetStream durable consumer; made when missing. Empty: the queue group's name."),
     key("consumer", "assignment", Kind::Choice(Assignment::WORDS), "queue", RESTART, field(|c| &mut c.consumer.assignment), "queue: the group shares one subject. partitioned: <topic>.<partition>, one connection per shard, publish order over all instances."),
+    key("consumer", "ownership", Kind::Choice(Ownership::WORDS), "none", RESTART, field(|c| &mut c.consumer.ownership), "Who reads which partition when several instances run. none: each instance reads all, so let one run. etcd: each partition has one owner at a time, and partitions move when instances come and go; needs mode jetstream and assignment partitioned, and the same value in all instances."),
+    key("consumer", "lease_ttl", Kind::Span(4_000, 60_000), "5s", RESTART, field(|c| &mut c.consumer.lease_ttl), "With ownership etcd: how long etcd waits for a sign of life of an instance before others may take its partitions. Longer: more time for a slow etcd or network; shorter: an instance that died is replaced sooner."),
     key("consumer", "partitions", Kind::Count(1, 16_384), "64", RESTART, field(|c| &mut c.consumer.partitions), "Slices of all sessions; the same number for publishers, broker and all instances. At least engine.cores."),
     key("consumer", "ack_wait", Kind::Span(1_000, 3_600_000), "10s", RESTART, field(|c| &mut c.consumer.ack_wait), "JetStream: an event that is neither acked nor reported as in work for this long is sent again. After a crash the next instance waits this long for the events of the one that is gone: keep it short. With core NATS too, an instance takes no events while a store is away for longer than this."),
     key("consumer", "max_ack_pending", Kind::Count(1, 1_000_000), "65536", RESTART, field(|c| &mut c.consumer.max_ack_pending), "JetStream: events out at once, unacked."),
@@ -229,6 +231,7 @@ pub const KEYS: &[Key] = &[
     key("inbox", "store", Kind::Choice(InboxStore::WORDS), "offline", RESTART, field(|c| &mut c.inbox.store), "Which recipients get a row: offline (each recipient that could not be reached), all, off."),
     key("dead_letters", "path", Kind::Word, "task-engine-dead-letters.jsonl", RESTART, field(|c| &mut c.dead_letters.path), "Local file for dead letters when there is no stream <consumer.stream>_DLQ (core NATS), and for those too large for it. Relative to the folder the engine runs in; `task-engine dlq` reads it."),
     key("engine", "cores", Kind::Cores, "all", RESTART, joined(|c| c.engine.cores.to_string()), "Shards, each a thread on its own CPU: all, or a number."),
+    key("engine", "instance", Kind::Name, "", RESTART, joined(|c| c.engine.instance_in_key()), "With consumer.ownership etcd: this instance's name, another one in each instance and the same after a restart. Empty: the host's name, with - for what a name may not have."),
     key("engine", "drain_timeout", Kind::Span(1_000, 3_600_000), "25s", RESTART, field(|c| &mut c.engine.drain_timeout), "How long a stop may take; below the 30 s after which Kubernetes kills."),
     key("admin", "listen", Kind::Listen, "127.0.0.1:9100", RESTART, field(|c| &mut c.admin.listen), "address:port of /metrics, /livez and /readyz; `:9100` is every address, port 0 a free one."),
 ];

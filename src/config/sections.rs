@@ -320,6 +320,16 @@ words! {
     }
 }
 
+words! {
+    /// Who reads which partition.
+    Ownership {
+        /// Each instance reads all.
+        None = "none",
+        /// One owner each, agreed on in etcd.
+        Etcd = "etcd",
+    }
+}
+
 section! {
     /// `consumer`.
     ConsumerConfig of consumer {
@@ -339,19 +349,16 @@ section! {
         durable: String,
         /// `consumer.assignment`.
         assignment: Assignment,
+        /// `consumer.ownership`; etcd only with JetStream and partitions.
+        ownership: Ownership,
+        /// `consumer.lease_ttl`.
+        lease_ttl: Duration,
         /// `consumer.partitions`; never below `engine.cores`.
         partitions: u32,
         /// `consumer.ack_wait`.
         ack_wait: Duration,
         /// `consumer.max_ack_pending`.
         max_ack_pending: u32,
-    }
-}
-
-impl ConsumerConfig {
-    /// `consumer.durable` as one would write it: empty where the queue group's name is used.
-    pub(super) fn durable_in_key(&self) -> String {
-        if self.durable == self.queue_group { String::new() } else { self.durable.clone() }
     }
 }
 
@@ -424,6 +431,8 @@ section! {
     EngineConfig of engine {
         /// `engine.cores`: shards, at least one; `all` is already counted.
         cores: u16,
+        /// `engine.instance`; the host's name when none is written.
+        instance: String,
         /// `engine.drain_timeout`.
         drain_timeout: Duration,
     }

@@ -20,6 +20,7 @@ mod unary;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,8 +29,9 @@ use hashbrown::HashMap;
 
 use crate::edge::resolve::Resolver;
 use crate::model::ids::{GatewayIx, StreamNo};
-use crate::model::limits::GATEWAY_CONNECT_TIMEOUT;
+use crate::model::limits::{GATEWAY_CONNECT_TIMEOUT, GATEWAY_USER_TIMEOUT};
 use crate::ports::mailbox::LocalFacts;
+use crate::ports::permit::Permit;
 use crate::ports::{Endpoint, Protocol};
 use crate::push::facts::{StreamEnd, StreamFact};
 
@@ -47,11 +49,17 @@ pub struct GatewayOptions {
     /// HTTP/2 pings at this interval, also on quiet connections. `None` (the default) sends none: a grpc-go server
     /// with default settings cuts off a client that pings more often than every five minutes.
     pub ping_interval: Option<Duration>,
+    /// A connection whose peer acknowledges nothing of what was sent for this long is dead. What a process that was stopped had
+    /// given its kernel goes on for no longer than this.
+    pub user_timeout: Duration,
+    /// Nothing is written while it does not hold.
+    pub permit: Arc<Permit>,
 }
 
 impl Default for GatewayOptions {
     fn default() -> Self {
-        Self { connect_timeout: GATEWAY_CONNECT_TIMEOUT, ping_interval: None }
+        let (ping_interval, user_timeout) = (None, GATEWAY_USER_TIMEOUT);
+        Self { connect_timeout: GATEWAY_CONNECT_TIMEOUT, ping_interval, user_timeout, permit: Arc::default() }
     }
 }
 

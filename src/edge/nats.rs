@@ -18,6 +18,7 @@ mod core_nats;
 mod feed;
 pub mod jetstream;
 mod opening;
+mod partitions;
 #[doc(hidden)]
 pub mod protocol;
 mod reader;
@@ -38,7 +39,8 @@ use rustls::pki_types::ServerName;
 
 use self::control::{Control, Mail, Phase};
 use self::core_nats::{CoreFeed, CorePlan};
-use self::jetstream::{JetFeed, ReaderPlan};
+use self::jetstream::{Hearer, JetFeed, ReaderPlan};
+pub use self::partitions::Partitions;
 use self::protocol::ServerInfo;
 use self::reader::Reader;
 use crate::config::{Assignment, ConsumerConfig, ConsumerMode, NatsConfig, NatsServer};
@@ -105,6 +107,8 @@ struct Shared {
     resolver: Resolver,
     /// One for each reader, once it is known how many shards there are.
     readers: OnceLock<Vec<Start>>,
+    /// Who hears of partitions that have owners.
+    hearer: Hearer,
 }
 
 /// One reader to be started on its shard.
@@ -129,10 +133,11 @@ impl Plan {
 
     /// What it may be told before it looks: of core NATS nothing; else as many settlements as can be out, and as many again, as
     /// pulls that were thought dead may still deliver.
-    fn mail(&self) -> usize {
+    /// Which partitions it reads is not known yet where they have owners; then there is no bound but that.
+    fn mail(&self) -> Option<usize> {
         match self {
-            Self::Core(_) => 0,
-            Self::JetStream(plan) => plan.events_out_max() * 2 + QUESTIONS,
+            Self::Core(_) => Some(0),
+            Self::JetStream(plan) => (!plan.is_owned()).then(|| plan.events_out_max() * 2 + QUESTIONS),
         }
     }
 }
@@ -148,7 +153,13 @@ impl NatsSource {
     /// A source that has not connected yet: where it reads, and which events.
     pub fn new(nats: NatsConfig, consumer: ConsumerConfig, resolver: Resolver) -> Self {
         let nats = Arc::new(nats);
-        Self { shared: Arc::new(Shared { nats, consumer, resolver, readers: OnceLock::new() }) }
+        let (readers, hearer) = (OnceLock::new(), Hearer::default());
+        Self { shared: Arc::new(Shared { nats, consumer, resolver, readers, hearer }) }
+    }
+
+    /// The way to its readers, for whoever decides which partitions they read.
+    pub fn partitions(&self) -> Partitions {
+        Partitions(self.shared.clone())
     }
 }
 
@@ -160,6 +171,9 @@ impl Shared {
             Plan::Core(CorePlan { reader, own, subjects, queue_group: consumer.queue_group.clone() })
         };
         match (consumer.mode, consumer.assignment) {
+            (ConsumerMode::JetStream, _) if consumer.is_owned() => {
+                ReaderPlan::owned(consumer, shards, partitions).into_iter().map(Plan::JetStream).collect()
+            }
             (ConsumerMode::JetStream, _) => {
                 ReaderPlan::all(consumer, shards, partitions).into_iter().map(Plan::JetStream).collect()
             }
@@ -206,7 +220,7 @@ impl ShardReaders for Shared {
                 Box::pin(Reader::new(nats, intake, number, control, resolver, feed).run())
             }
             Plan::JetStream(plan) => {
-                let feed = JetFeed::new(plan, nats.clone(), intake.clone(), control.clone());
+                let feed = JetFeed::new(plan, nats.clone(), intake.clone(), control.clone(), self.hearer.clone());
                 Box::pin(Reader::new(nats, intake, number, control, resolver, feed).run())
             }
         }
@@ -248,6 +262,7 @@ impl RunningNats {
         match start.control.tell(mail) {
             Ok(()) => {}
             Err(Mail::WhereFrom(_, then)) => then(Origin::default()),
+            Err(Mail::Order(_)) => {}
             // Cannot be: there is room for everything that can be out. They come again, and are settled as repeats.
             Err(Mail::Settled(_)) => {
                 if let Some(left_out) = self.no_room.allow() {

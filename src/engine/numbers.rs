@@ -23,6 +23,8 @@ pub(super) fn register_intake(meter: &Meter, intake: &Intake) {
     meter.register(&table::READERS_CUT_OFF, &[], move || counts.cut_off());
     let counts = intake.counts().clone();
     meter.register(&table::EVENTS_GIVEN_UP_BY_BROKER, &[], move || counts.given_up());
+    let counts = intake.counts().clone();
+    meter.register(&table::REPEAT_WINDOWS_PARTIAL, &[], move || counts.partial_windows());
     let (times, seconds) = (intake.counts().clone(), intake.counts().clone());
     meter.register(&table::INTAKE_SHUT, &[], move || times.shut().0);
     meter.register(&table::INTAKE_SHUT_SECONDS, &[], move || seconds.shut().1);

@@ -14,8 +14,8 @@ use crate::engine::{Engine, StartError};
 use crate::model::ids::ShardId;
 use crate::model::ids::shard_name;
 use crate::model::limits::{
-    EVENTS_IN_FLIGHT_MAX, GROUP_USERS_MAX, INBOX_THREADS, MEMBER_THREADS, SHARD_IO_MEMORY_BYTES, SHARD_PREEMPT_AFTER,
-    SHARD_READER_END_DEADLINE,
+    EVENTS_IN_FLIGHT_MAX, GATEWAY_USER_TIMEOUT, GATEWAY_USER_TIMEOUT_OWNED, GROUP_USERS_MAX, INBOX_THREADS,
+    MEMBER_THREADS, SHARD_IO_MEMORY_BYTES, SHARD_PREEMPT_AFTER, SHARD_READER_END_DEADLINE,
 };
 use crate::ports::intake::{Intake, IntakeLane};
 use crate::ports::mailbox::{FactSender, LocalFacts, Mailbox, Wake};
@@ -79,6 +79,7 @@ struct Seed {
     /// No broker keeps an event whose dead letter is refused.
     letters_are_final: bool,
     settings: Settings,
+    gateways: GatewayOptions,
     publisher: ShardPublisher,
     wake: Arc<Wake>,
     sender: FactSender,
@@ -123,6 +124,7 @@ fn spawn(
         let seed = Seed {
             letters_are_final: config.consumer.mode == ConsumerMode::Core,
             settings: settings_of(config, shard),
+            gateways: gateways_of(config, &shared),
             publisher,
             wake,
             sender,
@@ -168,6 +170,12 @@ fn settings_of(config: &Config, shard: ShardId) -> Settings {
     }
 }
 
+fn gateways_of(config: &Config, shared: &Shared) -> GatewayOptions {
+    let is_owned = config.consumer.is_owned();
+    let user_timeout = if is_owned { GATEWAY_USER_TIMEOUT_OWNED } else { GATEWAY_USER_TIMEOUT };
+    GatewayOptions { user_timeout, permit: shared.permit.clone(), ..GatewayOptions::default() }
+}
+
 /// JetStream's window is shared by all shards.
 fn events_window_of(config: &Config) -> usize {
     match config.consumer.mode {
@@ -198,7 +206,7 @@ async fn run_in_queue(seed: Seed, mut ending: Ending) {
         lane: seed.lane,
         mesh: seed.mesh,
         wake: seed.wake,
-        gateways: Gateways::new(local, seed.resolver, GatewayOptions::default()),
+        gateways: Gateways::new(local, seed.resolver, seed.gateways),
         routes,
         members: seed.workers.lookups,
         inbox: seed.workers.inbox,

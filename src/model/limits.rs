@@ -289,6 +289,11 @@ pub const OTHER_RECORDS_PAUSE: Backoff = Backoff::new(Duration::from_secs(10), D
 pub const RECONNECT_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 /// How long a TCP connect and HTTP/2 handshake may take.
 pub const GATEWAY_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a gateway may acknowledge nothing of what was sent to it.
+pub const GATEWAY_USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same where partitions have owners: what a stopped owner's kernel still holds must be dead before a successor pushes, which
+/// is no sooner than 3.5 s after the owner's permit ended. (The kernel fires up to half a second late.)
+pub const GATEWAY_USER_TIMEOUT_OWNED: Duration = Duration::from_millis(2500);
 
 const _: () = assert!(SHARD_LOOK_EVERY.as_nanos() < TICK.as_nanos() && TICK.as_nanos() < REST_TICK.as_nanos());
 const _: () = assert!(REST_TICK.as_nanos() * 5 < HEARTBEAT_STALE_AFTER.as_nanos());
@@ -325,3 +330,6 @@ const _: () = assert!(STREAM_UNSENT_BYTES_MAX <= TURN_FRAME_BYTES_MAX, "a turn's
 const _: () = assert!(INBOX_STATEMENT_ROWS.is_power_of_two() && INBOX_STATEMENT_ROWS <= INBOX_BATCH_ROWS);
 const _: () = assert!(INBOX_BATCH_ROWS < INBOX_ROWS_QUEUED && LETTERS_A_BATCH < LETTERS_QUEUED);
 const _: () = assert!(LETTER_BYTES_A_BATCH + EVENT_BYTES_MAX < LETTER_BYTES_QUEUED);
+
+/// The header of an event that a person had published again: it counts as new, whatever is known of it.
+pub const REPLAY_HEADER: &str = "Task-Engine-Replay";

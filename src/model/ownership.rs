@@ -4,6 +4,7 @@
 //! A *generation* is one JetStream consumer of a partition. A successor that cannot ask the owner makes the next one and deletes
 //! the older ones, so that whatever an older owner still says goes nowhere. Numbers are never used again.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::ids::Partition;
@@ -147,4 +148,21 @@ pub enum Break {
     Reconnected,
     /// The consumer is gone: a successor deleted it, or a person.
     Deleted,
+}
+
+impl fmt::Display for Break {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hole => "events of the partition were delivered and did not come; it is read anew behind the last that did",
+            Self::Silence => "the server no longer says that the partition's pull stands; it is read anew behind the last event",
+            Self::Reconnected => {
+                "over the new connection the server does not know what came over the last one; the partition is read anew \
+                 behind the last event"
+            }
+            Self::Deleted => {
+                "the partition's consumer is gone or cannot be used: another instance took the partition, or somebody deleted or \
+                 changed it"
+            }
+        })
+    }
 }

@@ -4,7 +4,8 @@
 //! wait (that is the backpressure), without spinning and without a wake-up call by the shard; that each event read is
 //! counted as taken or as dropped with its reason; and that each carries when its reader had it, for one look at the
 //! clock per [`WAKE_EVERY`] events. Refuses to judge events: bytes that are no event go to shard 0, which refuses them
-//! by name.
+//! by name. What a reader knows of events beside their bytes goes the same way, as a fact: it reaches the shard before every
+//! event that is handed in after it.
 
 #![expect(
     clippy::disallowed_methods,
@@ -12,6 +13,7 @@
 )]
 
 mod counts;
+mod lane;
 mod scan;
 
 use std::collections::BTreeMap;
@@ -20,19 +22,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Sender, TrySendError, bounded};
 
 use self::counts::Shut;
 pub use self::counts::{DropReason, ReaderCounts};
+use self::lane::InLane;
+pub use self::lane::IntakeLane;
 pub use self::scan::session_id;
 use crate::model::ids::{Partition, ShardId};
 use crate::model::limits::INTAKE_LANE_EVENTS;
 use crate::ports::mailbox::Wake;
+use crate::ports::permit::Permit;
 use crate::ports::{DeliveryTag, Health};
+use crate::push::facts::Input;
 
 /// How long a reader sleeps before it looks at a full lane again. A lane holds some 30 ms of a reader's top speed, so
 /// it does not run dry meanwhile, and the shard need not pay for a wake-up call.
 const FULL_LANE_NAP: Duration = Duration::from_millis(1);
+/// Facts that wait beside a lane at the most.
+const LANE_FACTS: usize = 64;
 /// Events put into a lane before its shard is woken in the middle of a burst.
 const WAKE_EVERY: u32 = 64;
 
@@ -43,48 +51,6 @@ pub enum Offer {
     Taken,
     /// Intake is over: it was not taken, and none that follows will be. It is counted as dropped.
     Stopping,
-}
-
-/// An event in a lane.
-#[derive(Debug)]
-struct InLane {
-    payload: Bytes,
-    tag: DeliveryTag,
-    received: Instant,
-}
-
-/// The shard's end of its lane.
-#[derive(Debug)]
-pub struct IntakeLane {
-    events: Receiver<InLane>,
-}
-
-impl IntakeLane {
-    /// The next event, if there is one.
-    pub fn try_take(&self) -> Option<(Bytes, DeliveryTag)> {
-        self.try_take_timed().map(|(payload, tag, _)| (payload, tag))
-    }
-
-    /// The next event, if there is one, and when its reader had it. Neighbours that a reader had at once carry the same
-    /// instant: at the most the time that handing in [`WAKE_EVERY`] of them takes is counted too much.
-    pub fn try_take_timed(&self) -> Option<(Bytes, DeliveryTag, Instant)> {
-        self.events.try_recv().ok().map(|event| (event.payload, event.tag, event.received))
-    }
-
-    /// How many events wait.
-    pub fn len(&self) -> usize {
-        self.events.len()
-    }
-
-    /// Whether none waits.
-    pub fn is_empty(&self) -> bool {
-        self.events.is_empty()
-    }
-
-    /// Whether there is no room for another: who has one waits.
-    pub fn is_full(&self) -> bool {
-        self.events.is_full()
-    }
 }
 
 /// What a source hands its events to; every reader has a clone.
@@ -103,11 +69,13 @@ struct Shared {
     health: Mutex<BTreeMap<u16, Health>>,
     /// Of readers that sleep until something changes.
     readers: Mutex<Vec<Arc<Wake>>>,
+    permit: Arc<Permit>,
 }
 
 #[derive(Debug)]
 struct LaneIn {
     events: Sender<InLane>,
+    facts: Sender<Input>,
     wake: Arc<Wake>,
 }
 
@@ -120,6 +88,19 @@ impl Intake {
         Self::with_lane_events(wakes, partitions, counts, INTAKE_LANE_EVENTS)
     }
 
+    /// The same, for readers that may acknowledge only while this permit holds.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn with_permit(
+        wakes: Vec<Arc<Wake>>,
+        partitions: u32,
+        counts: Arc<ReaderCounts>,
+        permit: Arc<Permit>,
+    ) -> (Self, Vec<IntakeLane>) {
+        Self::made(wakes, partitions, counts, INTAKE_LANE_EVENTS, permit)
+    }
+
     /// The same with lanes of another size, for tests.
     #[doc(hidden)]
     pub fn with_lane_events(
@@ -128,14 +109,25 @@ impl Intake {
         counts: Arc<ReaderCounts>,
         lane_events: usize,
     ) -> (Self, Vec<IntakeLane>) {
+        Self::made(wakes, partitions, counts, lane_events, Arc::default())
+    }
+
+    fn made(
+        wakes: Vec<Arc<Wake>>,
+        partitions: u32,
+        counts: Arc<ReaderCounts>,
+        lane_events: usize,
+        permit: Arc<Permit>,
+    ) -> (Self, Vec<IntakeLane>) {
         assert!(!wakes.is_empty() && wakes.len() <= usize::from(u16::MAX), "1 to 65,535 shards");
         assert!(partitions > 0, "at least one partition");
         let mut ends = Vec::with_capacity(wakes.len());
         let mut lanes = Vec::with_capacity(wakes.len());
         for wake in wakes {
             let (sender, events) = bounded(lane_events);
-            lanes.push(LaneIn { events: sender, wake });
-            ends.push(IntakeLane { events });
+            let (teller, facts) = bounded(LANE_FACTS);
+            lanes.push(LaneIn { events: sender, facts: teller, wake });
+            ends.push(IntakeLane { events, facts });
         }
         let shared = Shared {
             lanes: lanes.into(),
@@ -146,6 +138,7 @@ impl Intake {
             counts,
             health: Mutex::default(),
             readers: Mutex::default(),
+            permit,
         };
         (Self(Arc::new(shared)), ends)
     }

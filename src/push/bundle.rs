@@ -19,6 +19,11 @@ use crate::push::admission::Load;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventIx(pub u32);
 
+impl EventIx {
+    /// A place that no ledger has.
+    pub(super) const NOWHERE: Self = Self(u32::MAX);
+}
+
 /// A place of a shard's gateway table, and the how-manieth gateway that has it: what refers to an earlier one can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tenancy {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::model::delivery::{DeadLetter, DeliveryTag, InboxRows, LookupError, Settled};
 use crate::model::gateway::{Endpoint, GatewayRecord, Protocol};
-use crate::model::ids::{GatewayId, GatewayIx, SessionId, ShardId, StreamNo};
+use crate::model::ids::{GatewayId, GatewayIx, Partition, SessionId, ShardId, StreamNo};
 use crate::model::names::{NameList, RouteList};
 use crate::push::bundle::{Bundle, BundleResult};
 
@@ -93,6 +93,20 @@ pub enum Input {
     Bundle(Bundle),
     /// A bundle's result from its owner shard back to this (home) shard.
     Result(BundleResult),
+    /// These events, as they came, were settled before this shard had their partition: a copy of one is a repeat.
+    Known(Vec<Bytes>),
+    /// The event with this tag comes next and counts as new, whatever is known of it: a person had it published again.
+    Replayed(DeliveryTag),
+    /// A partition goes elsewhere. Of its events, which are these and no others, those that no recipient was pushed yet are
+    /// given back; the others end here.
+    Leave {
+        /// Which.
+        partition: Partition,
+        /// All of its events that have no end.
+        tags: Vec<DeliveryTag>,
+    },
+    /// Nothing of this partition is given back any more: it is gone, or stays.
+    Stay(Partition),
     /// Whether what only a store that is away can end is given back to its source, now and until it is said otherwise:
     /// others may reach that store. What is on its way to gateways ends here.
     Retreat(bool),

@@ -1,8 +1,11 @@
 //! The intake stage: what came, told apart from what came before.
 
+use bytes::Bytes;
+
 use crate::model::delivery::DeliveryTag;
+use crate::push::Push;
 use crate::push::context::Context;
-use crate::push::ingest::Arrival;
+use crate::push::ingest::{self, Arrival};
 use crate::push::ledger::Ledger;
 use crate::push::repeats::{Key, Repeats, Seen, fingerprint};
 
@@ -10,16 +13,23 @@ use crate::push::repeats::{Key, Repeats, Seen, fingerprint};
 #[derive(Debug, Default)]
 pub(super) struct Intake {
     pub(super) repeats: Repeats,
+    /// Events that come next and count as new.
+    pub(super) replayed: Vec<DeliveryTag>,
 }
 
 impl Intake {
-    /// What an event is known by; `hash` is that of its session id.
+    /// What an event is known by; `hash` is that of its session id. A replay, like one for some members, is no repeat of its
+    /// event nor makes later copies of that repeats.
     #[inline]
-    pub(super) fn key_of(arrival: &Arrival, hash: u64) -> Key {
-        match arrival.has_only() {
-            true => Key::NONE,
-            false => Key::of(hash, arrival.msg_id, arrival.seq_id, arrival.kind_bytes()),
-        }
+    pub(super) fn key_of(&mut self, arrival: &Arrival, hash: u64, tag: DeliveryTag) -> Key {
+        let is_replay = !self.replayed.is_empty() && self.is_replay(tag);
+        if is_replay || arrival.has_only() { Key::NONE } else { key_by_its_bytes(arrival, hash) }
+    }
+
+    #[cold]
+    fn is_replay(&mut self, tag: DeliveryTag) -> bool {
+        let at = self.replayed.iter().position(|replayed| *replayed == tag);
+        at.map(|at| self.replayed.swap_remove(at)).is_some()
     }
 
     /// Whether an event came before. If so, it has its end here, or joins the first one if that is in flight.
@@ -44,6 +54,24 @@ impl Intake {
                 ledger.end_repeat(tag, cx);
                 true
             }
+        }
+    }
+}
+
+#[inline]
+fn key_by_its_bytes(arrival: &Arrival, hash: u64) -> Key {
+    Key::of(hash, arrival.msg_id, arrival.seq_id, arrival.kind_bytes())
+}
+
+impl Push {
+    /// See [`Input::Known`](crate::push::facts::Input::Known). What is known already stays as it is.
+    pub(super) fn know(&mut self, payloads: Vec<Bytes>) {
+        for arrival in payloads.into_iter().filter_map(|payload| ingest::read(payload).ok()) {
+            if arrival.has_only() {
+                continue;
+            }
+            let key = key_by_its_bytes(&arrival, self.resolve.sessions.hash(arrival.session_id_bytes()));
+            self.intake.repeats.know(key, fingerprint(arrival.message_bytes()), self.cx.now);
         }
     }
 }

@@ -131,6 +131,16 @@ impl Repeats {
         self.settled.push_back((key, now));
     }
 
+    /// An event was settled before this shard had its partition: it is known from now on like one that is settled now, unless
+    /// it is known already.
+    pub fn know(&mut self, key: Key, fingerprint: u32, now: Nanos) {
+        if key == Key::NONE || self.known.get(key.0).is_some() {
+            return;
+        }
+        self.known.insert(key.0, (EventIx::NOWHERE.0, fingerprint));
+        self.settled(key, now);
+    }
+
     /// An event in flight ended so that it may come again.
     pub fn forget(&mut self, key: Key) {
         if key != Key::NONE {
@@ -188,6 +198,21 @@ mod tests {
         let Home(home) = Home::of(1, 7);
         assert!(keys[..5].iter().all(|key| (key.0 ^ home) & Home::BITS == 0));
         assert_eq!(Key::of(1, 7, 1, b"text"), keys[0]);
+    }
+
+    #[test]
+    fn what_was_settled_elsewhere_is_known_and_changes_nothing_of_what_is_in_flight() {
+        let mut repeats = Repeats::default();
+        let (here, there) = (Key::of(1, 1, 1, b"text"), Key::of(1, 2, 2, b"text"));
+        repeats.entered(here, EventIx(7), 77);
+        for key in [here, there, there, Key::NONE] {
+            repeats.know(key, 88, Nanos(5));
+        }
+        assert_eq!(repeats.look(here, Nanos(5), |at| at == EventIx(7)), Seen::InFlight(EventIx(7)));
+        assert_eq!(repeats.look(there, Nanos(5), |at| at == EventIx(7)), Seen::Settled(88));
+        assert_eq!(repeats.settled.len(), 1, "once, however often it is told");
+        let old = Nanos(5).after(REPEAT_WINDOW_AGE);
+        assert_eq!(repeats.look(there, old, |_| false), Seen::First);
     }
 
     #[test]

@@ -74,7 +74,11 @@ impl Push {
         if !self.cx.is_retreating || self.cx.is_cut_off {
             return;
         }
-        let all = self.to_give_back();
+        self.give_all_back(self.to_give_back());
+    }
+
+    /// Gives these back; of each session without a gap, in the order of arrival.
+    pub(super) fn give_all_back(&mut self, all: Vec<EventIx>) {
         self.let_go(&all);
         let mut without_members = Vec::new();
         for at in all {
@@ -185,7 +189,7 @@ impl Push {
     }
 
     /// Whether a bundle of this session has not come home.
-    fn has_bundles(&self, at: SessionIx) -> bool {
+    pub(super) fn has_bundles(&self, at: SessionIx) -> bool {
         self.resolve.sessions[at].lanes.iter().any(|lane| lane.sent != lane.done)
     }
 }

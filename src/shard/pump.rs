@@ -18,6 +18,7 @@ use crate::model::ids::{Nanos, ShardId};
 use crate::model::limits::{INBOX_FACTS_A_TURN, PREFETCH_EVENTS_MAX, REST_TICK, TICK, TURN_EVENTS_MAX};
 use crate::ports::intake::IntakeLane;
 use crate::ports::mailbox::{FactSender, LocalFacts, Mailbox, Wake};
+use crate::ports::permit::Permit;
 use crate::ports::route_queue::{RouteAsk, RouteQueue};
 use crate::ports::{DeadLetter, DeliveryTag, Health, InboxRows, LookupError, RunningSource, Settled};
 use crate::push::Push;
@@ -39,6 +40,8 @@ pub struct Shared {
     pub stop: StopState,
     /// Of /livez.
     pub heartbeats: Arc<Heartbeats>,
+    /// Until when events may be taken and pushed.
+    pub permit: Arc<Permit>,
     /// Time zero.
     pub epoch: Instant,
     /// Who is told of settled events, once it runs.
@@ -170,12 +173,25 @@ impl Pump {
         for fact in self.work.facts.drain(..) {
             self.push.take(fact);
         }
+        taken += self.take_lane_facts();
         let push = &mut self.push;
         taken + self.mesh.receive(INBOX_FACTS_A_TURN, |fact| push.take(fact))
     }
 
-    /// How many events this turn takes. In a retreat they are given back, whatever the room.
+    fn take_lane_facts(&mut self) -> usize {
+        let mut taken = 0;
+        while let Some(fact) = self.lane.try_fact() {
+            taken += 1;
+            self.push.take(fact);
+        }
+        taken
+    }
+
+    /// How many events this turn takes. In a retreat they are given back, whatever the room; without a permit they stay.
     fn events_wanted(&self) -> usize {
+        if !self.shared.permit.holds() {
+            return 0;
+        }
         if self.push.is_retreating() { TURN_EVENTS_MAX } else { self.push.room() }
     }
 
@@ -193,6 +209,8 @@ impl Pump {
                 break;
             }
             taken += events.len();
+            // What was told before any of them was handed in.
+            self.take_lane_facts();
             if events.len() >= PREFETCH_EVENTS_MIN {
                 self.push.prefetch_events(events.iter().map(|(payload, ..)| payload));
             }
@@ -298,6 +316,7 @@ impl Pump {
             let is_idle = pump.local.falling_asleep(cx.waker())
                 && pump.mailbox.is_empty()
                 && pump.mesh.is_quiet()
+                && !pump.lane.has_facts()
                 && (pump.lane.is_empty() || pump.events_wanted() == 0);
             if is_idle { Poll::Pending } else { Poll::Ready(()) }
         })

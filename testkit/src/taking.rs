@@ -1,15 +1,20 @@
 //! A started NATS source, whose lanes a test reads and whose events it settles.
 
-use std::sync::{Arc, mpsc};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use glommio::LocalExecutorBuilder;
 use task_engine::config::Config;
+use task_engine::edge::nats::{NatsSource, Partitions};
 use task_engine::edge::resolve::Resolver;
-use task_engine::engine::adapters::source_of;
+use task_engine::engine::adapters::check_nats;
 use task_engine::model::ids::ShardId;
+use task_engine::model::ownership::ShardWord;
 use task_engine::ports::intake::{Intake, IntakeLane};
-use task_engine::ports::{DeliveryTag, Disposition, Health, Origin, RunningSource, Settled, ShardReaders};
+use task_engine::ports::permit::Permit;
+use task_engine::ports::{DeliveryTag, Disposition, Health, Origin, RunningSource, Settled, ShardReaders, Source};
+use task_engine::push::facts::Input;
 
 use crate::events::session_and_number;
 use crate::wait::eventually_within;
@@ -23,6 +28,9 @@ pub struct Taking {
     pub intake: Intake,
     pub lanes: Vec<IntakeLane>,
     pub source: Box<dyn RunningSource>,
+    /// Of partitions that have owners.
+    pub partitions: Partitions,
+    words: Arc<Mutex<VecDeque<(ShardId, ShardWord)>>>,
 }
 
 impl Taking {
@@ -32,13 +40,47 @@ impl Taking {
 
     pub fn with_lanes(settings: &Config, partitions: u32, shards: usize, lane_events: usize) -> Self {
         let wakes = (0..shards).map(|_| Arc::default()).collect();
-        let (intake, lanes) = Intake::with_lane_events(wakes, partitions, Arc::default(), lane_events);
-        let source = source_of(settings, &Resolver::start().expect("threads")).expect("no TLS");
+        Self::over(settings, Intake::with_lane_events(wakes, partitions, Arc::default(), lane_events))
+    }
+
+    /// A source that may acknowledge only while this permit holds.
+    pub fn with_permit(settings: &Config, partitions: u32, shards: usize, permit: Arc<Permit>) -> Self {
+        let wakes = (0..shards).map(|_| Arc::default()).collect();
+        Self::over(settings, Intake::with_permit(wakes, partitions, Arc::default(), permit))
+    }
+
+    fn over(settings: &Config, (intake, lanes): (Intake, Vec<IntakeLane>)) -> Self {
+        check_nats(settings).expect("files that can be used");
+        let resolver = Resolver::start().expect("threads");
+        let source = NatsSource::new(settings.nats.clone(), settings.consumer.clone(), resolver);
+        let (partitions, words) = (source.partitions(), Arc::<Mutex<VecDeque<_>>>::default());
+        let heard = words.clone();
+        partitions.on_word(move |shard, word| heard.lock().expect("not poisoned").push_back((shard, word)));
         if let Some(readers) = source.shard_readers() {
             read_on_a_thread(readers, intake.clone());
         }
-        let source = source.start(intake.clone()).expect("threads");
-        Self { intake, lanes, source }
+        let source = Box::new(source).start(intake.clone()).expect("threads");
+        Self { intake, lanes, source, partitions, words }
+    }
+
+    /// The next word of a reader about a partition.
+    pub fn word(&self) -> ShardWord {
+        let mut word = None;
+        eventually_within(PATIENCE, "a word about a partition", || {
+            word = self.try_word();
+            word.is_some()
+        });
+        word.expect("waited for")
+    }
+
+    /// The same, if there is one.
+    pub fn try_word(&self) -> Option<ShardWord> {
+        self.words.lock().expect("not poisoned").pop_front().map(|(_, word)| word)
+    }
+
+    /// What the shards were told beside events, since this was last asked.
+    pub fn facts(&self) -> Vec<Input> {
+        self.lanes.iter().flat_map(|lane| std::iter::from_fn(|| lane.try_fact())).collect()
     }
 
     pub fn until_ready(&self) {

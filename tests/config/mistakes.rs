@@ -157,3 +157,26 @@ proptest! {
         let _ = config::parse("f", &text, [], &Flags::default());
     }
 }
+
+#[test]
+fn partitions_have_owners_only_where_there_are_partitions_that_are_kept() {
+    let only = "consumer.ownership: etcd needs consumer.mode jetstream and consumer.assignment partitioned";
+    for (mode, assignment) in [("core", "partitioned"), ("jetstream", "queue"), ("core", "queue")] {
+        let text = format!("consumer:\n  ownership: etcd\n  mode: {mode}\n  assignment: {assignment}\n");
+        let said = lines(&text);
+        assert!(said.iter().any(|line| line.starts_with("f.yaml:2:14: ") && line.contains(only)), "{said:?}");
+    }
+    let owned = "consumer:\n  ownership: etcd\n  mode: jetstream\n  assignment: partitioned\n";
+    let config = config(&format!("{owned}  lease_ttl: 4s\nengine:\n  instance: node-7\n"));
+    assert!(config.consumer.is_owned() && config.engine.instance == "node-7");
+    assert_eq!(config.consumer.lease_ttl, std::time::Duration::from_secs(4));
+    let said = lines(&format!("{owned}  lease_ttl: 3999ms\nengine:\n  instance: a.b\n"));
+    assert!(said[0].contains("consumer.lease_ttl: 3s999ms is not from 4s to 1m"), "{said:?}");
+    assert!(said[1].contains("engine.instance"), "{said:?}");
+}
+
+#[test]
+fn an_instance_without_a_name_has_the_hosts() {
+    let name = config("").engine.instance;
+    assert!(!name.is_empty() && !name.contains(['.', '*', '>', '/', '\\', ' ']), "{name:?}");
+}

@@ -12,6 +12,7 @@ mod each_event_is_settled_once;
 mod headers_that_are_none_stop_nothing;
 mod lost_links;
 mod over_tls;
+mod owned_partitions;
 mod rights;
 mod says_what_is_wrong;
 mod setup_changes_nothing_that_exists;

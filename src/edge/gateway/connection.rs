@@ -184,7 +184,7 @@ async fn within<T>(limit: Duration, what: &str, attempt: impl Future<Output = Re
 async fn connect_to(target: &Target, endpoint: &Endpoint, address: SocketAddr) -> Result<(Link, Weak<Wire>), String> {
     let authority: Authority = endpoint.to_string().parse().map_err(|e| format!("not an HTTP authority: {e}"))?;
     let tcp = TcpStream::connect_timeout(address, target.options.connect_timeout).await.map_err(|e| words(&e))?;
-    let wire = Rc::new(Wire::new(tcp, target.spare.clone()).map_err(|e| words(&e))?);
+    let wire = Rc::new(Wire::new(tcp, target.spare.clone(), &target.options).map_err(|e| words(&e))?);
     let exec = Exec { wire: wire.clone(), has_connection: Rc::default(), connection_task: Rc::default() };
     let mut builder = Builder::new(exec.clone());
     builder

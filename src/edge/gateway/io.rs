@@ -5,12 +5,13 @@
 //! then one `sendmsg` takes what is held and what comes on top. The price is one copy of bytes that are in the cache.
 //! Counted with strace, 200 chunks of 105 KB to a grpc-go server: 400 `sendmsg` (1450 with a frame each); reads stay
 //! h2's own (one `recv` fills its buffer, some 300 answers), since answers are few bytes.
-//! Refuses to turn a read or write error into an end of file.
+//! Promises that nothing is written while the permit does not hold. Refuses to turn a read or write error into an end of file.
 
 use std::cell::{Cell, RefCell};
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,8 +20,9 @@ use glommio::net::TcpStream;
 use hyper::rt::ReadBufCursor;
 use socket2::{SockRef, TcpKeepalive};
 
-use super::Waiter;
+use super::{GatewayOptions, Waiter};
 use crate::edge::socket;
+use crate::ports::permit::Permit;
 
 /// Bytes held back before they are written in the middle of a turn.
 const HOLD_BYTES: usize = 64 * 1024;
@@ -30,11 +32,10 @@ const PIECES: usize = 8;
 const FRAME_HEAD: usize = 9;
 const SETTINGS: u8 = 4;
 
-/// A quiet peer that vanished is noticed after some 60 s, one that takes no bytes after 30 s. (Unanswered pushes are
-/// noticed sooner, by the core.)
+/// A quiet peer that vanished is noticed after some 60 s, one that takes no bytes after `user_timeout`. (Unanswered pushes are
+/// noticed by the core.)
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One buffer that all connections of a shard hold back in, since each needs it only within its turn. A connection
 /// whose socket is full keeps it until it is written.
@@ -46,6 +47,7 @@ pub struct Wire {
     tcp: RefCell<TcpStream>,
     held: RefCell<Held>,
     spare: SpareBuffer,
+    permit: Arc<Permit>,
     /// A write error found outside of hyper's own writes; given to hyper at its next read or write.
     failed: Cell<Option<Error>>,
     head: Cell<([u8; FRAME_HEAD], usize)>,
@@ -71,16 +73,17 @@ impl Wire {
     ///
     /// # Errors
     /// What the kernel says of them.
-    pub fn new(tcp: TcpStream, spare: SpareBuffer) -> Result<Self> {
+    pub fn new(tcp: TcpStream, spare: SpareBuffer, options: &GatewayOptions) -> Result<Self> {
         let fd = socket::borrow(&tcp);
         let socket = SockRef::from(&fd);
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_keepalive(&KEEPALIVE)?;
-        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        socket.set_tcp_user_timeout(Some(options.user_timeout))?;
         Ok(Self {
             tcp: RefCell::new(tcp),
             held: RefCell::default(),
             spare,
+            permit: options.permit.clone(),
             failed: Cell::new(None),
             head: Cell::default(),
             greeted: Waiter::default(),
@@ -160,6 +163,7 @@ impl Wire {
     /// Writes what is held and then `pieces` with one system call; says how much of `pieces` was taken, 0 when only
     /// of what is held.
     fn poll_send(&self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<Result<usize>> {
+        ready!(self.permit.poll(cx));
         let mut held = self.held.borrow_mut();
         let mut all = [IoSlice::new(&[]); PIECES];
         all[0] = IoSlice::new(held.rest());

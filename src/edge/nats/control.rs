@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
+use crate::model::ownership::ShardOrder;
 use crate::ports::mailbox::Wake;
 use crate::ports::{DeliveryTag, Origin, Settled};
 
@@ -33,6 +34,8 @@ pub(super) enum Mail {
     Settled(Box<[Settled]>),
     /// Somebody wants to know where an event came from.
     WhereFrom(DeliveryTag, Box<dyn FnOnce(Origin) + Send>),
+    /// A partition is to be opened or closed.
+    Order(ShardOrder),
 }
 
 /// The way to one reader, and back.
@@ -50,9 +53,10 @@ pub(super) struct Control {
 }
 
 impl Control {
-    /// For a reader that is told no more than `capacity` things before it looks.
-    pub(super) fn new(capacity: usize) -> Self {
-        let (mail, inbox) = bounded(capacity);
+    /// For a reader that is told no more than `capacity` things before it looks; none: what it is told is bounded by what it has
+    /// out and by those who tell it.
+    pub(super) fn new(capacity: Option<usize>) -> Self {
+        let (mail, inbox) = capacity.map_or_else(unbounded, bounded);
         Self {
             phase: AtomicU8::new(Phase::Reading as u8),
             wake: Arc::default(),

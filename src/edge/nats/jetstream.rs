@@ -6,7 +6,7 @@
 //!
 //! Assignment *queue*: one durable for all instances, of whose window each has its share (`share.rs`). *Partitioned*: a
 //! durable `<durable>-<partition>` a partition, in stream order also after a crash (see `prepare.rs`). Both with explicit
-//! acks, many in one write.
+//! acks, many in one write. Where partitions have owners, a reader begins with none and is told which to read (`owned.rs`).
 
 mod ack_subject;
 mod api;
@@ -14,20 +14,26 @@ mod calls;
 mod client;
 mod feed;
 mod flight;
+pub mod generations;
 mod given_up;
 mod hearing;
 mod lines;
 mod looks;
+mod orders;
+mod owned;
 mod plan;
 mod prepare;
 mod pulls;
+mod read_back;
 mod rights;
 mod session;
 pub mod setup;
 mod share;
+mod steps;
 mod usable;
+mod window;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -37,6 +43,8 @@ use self::calls::Calls;
 use self::flight::Flight;
 use self::lines::Lines;
 use self::looks::Looks;
+pub(super) use self::owned::Hearer;
+use self::owned::Owned;
 pub(super) use self::plan::ReaderPlan;
 use self::session::Session;
 use super::control::Control;
@@ -49,6 +57,9 @@ const PULLS: u64 = 1;
 const ANSWERS: u64 = 2;
 const ADVISORIES: u64 = 3;
 
+/// Repeat windows that an instance reads back at once: each is a consumer of the stream.
+const READ_BACK_AT_ONCE: u32 = 8;
+
 /// What is said once a while.
 #[derive(Default)]
 struct Voices {
@@ -56,6 +67,7 @@ struct Voices {
     others: LogLimiter,
     refused: LogLimiter,
     given_up: LogLimiter,
+    windows: LogLimiter,
     has_said_differences: bool,
 }
 
@@ -102,12 +114,29 @@ pub(super) struct JetFeed {
     is_opening: bool,
     has_left: bool,
     last_arrival: Instant,
+    /// Events that a person had published again, and that are not in their lanes.
+    replays: HashSet<u64>,
+    /// Where partitions have owners.
+    owned: Option<Box<Owned>>,
+    /// Who is told what becomes of them.
+    hearer: Hearer,
 }
 
 impl JetFeed {
-    pub(super) fn new(plan: ReaderPlan, nats: Arc<NatsConfig>, intake: Intake, control: Arc<Control>) -> Self {
+    pub(super) fn new(
+        plan: ReaderPlan,
+        nats: Arc<NatsConfig>,
+        intake: Intake,
+        control: Arc<Control>,
+        hearer: Hearer,
+    ) -> Self {
         let now = Instant::now();
+        let windows = (READ_BACK_AT_ONCE / u32::from(intake.shards())).max(1);
+        let owned = plan.is_owned.then(|| Box::new(Owned::new(plan.consumers.len(), windows, now)));
         Self {
+            replays: HashSet::new(),
+            owned,
+            hearer,
             flight: Flight::new(plan.consumers.len(), plan.is_ordered()),
             looks: Looks::new(plan.ack_wait, now),
             plan,

@@ -31,6 +31,7 @@ pub struct ReaderCounts {
     pub(super) cut_off: AtomicU64,
     pub(super) given_up: AtomicU64,
     pub(super) acks_refused: AtomicU64,
+    pub(super) partial_windows: AtomicU64,
     shut: AtomicU64,
     shut_millis: AtomicU64,
 }
@@ -59,6 +60,11 @@ impl ReaderCounts {
     /// Events that are settled here and not at the broker, which refused to hear of it; known at the stop.
     pub fn acks_refused(&self) -> u64 {
         self.acks_refused.load(Ordering::Acquire)
+    }
+
+    /// Partitions that were opened without all of their repeat window.
+    pub fn partial_windows(&self) -> u64 {
+        self.partial_windows.load(Ordering::Acquire)
     }
 
     /// How often readers had to stop taking events since they first could, and for how many seconds until now.

@@ -37,6 +37,8 @@ metrics! {
             READERS_CUT_OFF => Counter "readers_cut_off" [];
             /// Unsettled events that the broker does not deliver again, because their consumer has max_deliver.
             EVENTS_GIVEN_UP_BY_BROKER => Counter "events_given_up_by_broker" [];
+            /// Partitions that were opened before all events of the last five minutes had been read back from the stream: a copy of one that was missed is pushed again.
+            REPEAT_WINDOWS_PARTIAL => Counter "repeat_windows_partial" [];
             /// 1 while events are taken, 0 while a store that they need is away.
             INTAKE_OPEN => Gauge "intake_open" [];
             /// Times that no events were taken any more, since a store that they need was away; with core NATS the queue group was left.

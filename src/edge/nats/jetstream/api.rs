@@ -14,6 +14,7 @@ pub(super) const AT_ONCE: usize = 256;
 /// Codes of the server's API errors.
 pub(super) mod code {
     pub const CONSUMER_NOT_FOUND: u64 = 10_014;
+    pub const NO_MESSAGE: u64 = 10_037;
     pub const STREAM_NOT_FOUND: u64 = 10_059;
     pub const SUBJECTS_OVERLAP: u64 = 10_065;
     pub const NOT_ENABLED_FOR_ACCOUNT: u64 = 10_039;
@@ -60,6 +61,7 @@ impl fmt::Display for ApiError {
                     "{text}; the user must be allowed to publish to $JS.API.> and $JS.ACK.> and to subscribe to _INBOX.>"
                 )
             }
+            Self::Refused { code: 0, text } => f.write_str(text),
             Self::Refused { code, text } => write!(f, "JetStream refuses: {text} (error {code})"),
             Self::Broken(text) => write!(f, "JetStream's answer cannot be used: {text}"),
         }
@@ -120,6 +122,9 @@ pub(super) struct StreamConfig {
     pub num_replicas: u32,
     #[serde(default)]
     pub duplicate_window: u64,
+    /// 0: any number.
+    #[serde(default, skip_serializing_if = "is_without_bound")]
+    pub max_msgs_per_subject: i64,
     /// What it takes from other streams comes under subjects that are not its own.
     #[serde(default, skip_serializing)]
     pub mirror: Option<serde_json::Value>,
@@ -185,17 +190,29 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+fn is_without_bound(number: &i64) -> bool {
+    *number <= 0
+}
+
 /// Where a consumer is.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub(super) struct Sequences {
     #[serde(default)]
     pub stream_seq: u64,
+    /// Deliveries, of which each has its number.
+    #[serde(default)]
+    pub consumer_seq: u64,
 }
 
 /// What is read of a consumer.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct ConsumerInfo {
+    #[serde(default)]
+    pub name: String,
     pub config: ConsumerConfig,
+    /// Events that it has not delivered.
+    #[serde(default)]
+    pub num_pending: u64,
     #[serde(default)]
     pub delivered: Sequences,
     /// All up to here is settled.

@@ -62,6 +62,7 @@ impl Api {
     }
 }
 
-fn asked(request: &Request) -> wire::Request<'_> {
+/// A request as the blocking connection takes it.
+pub(super) fn asked(request: &Request) -> wire::Request<'_> {
     wire::Request { subject: request.subject.clone(), headers: Vec::new(), payload: request.body.as_bytes() }
 }

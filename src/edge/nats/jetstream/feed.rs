@@ -12,15 +12,17 @@ use bytes::Bytes;
 use super::api::{AT_ONCE, ApiError, Request, read};
 use super::lines::Lines;
 use super::looks::Looks;
+use super::owned::LOOK;
 use super::prepare::prepare;
 use super::session::Session;
 use super::{ADVISORIES, ANSWERS, JetFeed, PULLS, given_up, pulls, rights};
 use crate::edge::nats::connection::{Connection, Heard};
 use crate::edge::nats::control::{Mail, Phase};
 use crate::edge::nats::feed::{End, Feed, LANE_LOOK, LEAVE_DEADLINE, drive, round_trip};
-use crate::edge::nats::protocol::{subscribe, unsubscribe};
+use crate::edge::nats::protocol::subscribe;
 use crate::edge::nats::server;
 use crate::edge::random::random;
+use crate::push::facts::Input;
 
 /// What waits for room in the window is looked at so often.
 const ROOM_LOOK: Duration = Duration::from_millis(4);
@@ -88,6 +90,7 @@ impl JetFeed {
         while let Ok(mail) = self.control.inbox.try_recv() {
             match mail {
                 Mail::Settled(settled) => self.unsaid.push_back(settled),
+                Mail::Order(order) => self.take_order(order),
                 Mail::WhereFrom(tag, then) => {
                     then(self.flight.origin(tag.number, |consumer| self.plan.consumers[consumer].filter.clone()));
                 }
@@ -100,6 +103,10 @@ impl JetFeed {
             && let Some(settled) = self.unsaid.pop_front()
         {
             self.flight.settle_all(&settled, &mut self.lines);
+            (self.is_unconfirmed, self.confirms) = (true, None);
+        }
+        for reply in self.owned.iter_mut().flat_map(|owned| owned.owed_acks.drain(..)) {
+            self.lines.put(&reply, None, b"+ACK");
             (self.is_unconfirmed, self.confirms) = (true, None);
         }
     }
@@ -123,6 +130,14 @@ impl JetFeed {
         }
         let mut burst = self.intake.burst();
         while let Some((payload, tag)) = self.waiting.pop_front() {
+            if !self.replays.is_empty() && self.replays.contains(&tag.number) {
+                let shard = self.plan.own.unwrap_or_else(|| self.intake.home_of(&payload));
+                if self.intake.tell(shard, Input::Replayed(tag)).is_err() {
+                    self.waiting.push_front((payload, tag));
+                    return;
+                }
+                self.replays.remove(&tag.number);
+            }
             // A refusal is counted where it is made; the event stays noted and is given back at the end.
             let put = match self.plan.own {
                 Some(shard) => burst.try_put_to(shard, payload, tag),
@@ -138,13 +153,18 @@ impl JetFeed {
     fn ask(&mut self, now: Instant) {
         let Some(session) = self.session.as_mut().filter(|_| self.waiting.is_empty() && !self.has_left) else { return };
         let (flight, plan, lines, inbox) = (&self.flight, &self.plan, &mut self.lines, &self.inbox);
+        let owned = self.owned.as_ref();
         session.ask(
             now,
-            |consumer| flight.out(consumer),
+            |consumer| flight.out_of_generation(consumer),
             |ask| {
                 let name = &plan.consumers[ask.consumer as usize].name;
                 let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{name}", plan.stream);
-                let reply = format!("{inbox}.p.{}.{}", ask.consumer, ask.id);
+                // The last two say whose pull it is.
+                let reply = match owned.map(|owned| owned.places[ask.consumer as usize].opening) {
+                    Some(opening) => format!("{inbox}.p.{opening}.{}.{}", ask.consumer, ask.id),
+                    None => format!("{inbox}.p.{}.{}", ask.consumer, ask.id),
+                };
                 lines.put(subject.as_bytes(), Some(reply.as_bytes()), pulls::body(ask).as_bytes());
             },
         );
@@ -155,7 +175,9 @@ impl JetFeed {
         let (pulls, answers) = (format!("{}.p.*.*", self.inbox), format!("{}.a.*", self.inbox));
         let advisories = given_up::subject(&self.plan.stream);
         let all = [(&pulls, PULLS), (&answers, ANSWERS), (&advisories, ADVISORIES)];
-        for (subject, number) in all.into_iter().filter(|(_, number)| is_read || *number != PULLS) {
+        // Each partition that has an owner is subscribed to by itself.
+        let pulls_now = is_read && self.owned.is_none();
+        for (subject, number) in all.into_iter().filter(|(_, number)| pulls_now || *number != PULLS) {
             subscribe(&mut connection.out, subject.as_bytes(), None, number).map_err(words)?;
         }
         Ok(())
@@ -196,7 +218,10 @@ impl JetFeed {
         self.confirmed(connection).await?;
         let now = Instant::now();
         self.looks = Looks::new(prepared.ack_wait, now);
-        self.session = is_read.then(|| Session::new(prepared.terms, now));
+        self.session = is_read.then(|| match &self.owned {
+            Some(owned) => Session::of_none(owned.places.len()),
+            None => Session::new(prepared.terms, now),
+        });
         Ok(())
     }
 }
@@ -221,12 +246,19 @@ impl Feed for JetFeed {
         let now = Instant::now();
         self.take_mail();
         if !self.is_opening {
-            if connection.out.len() < OUT_BYTES_MAX {
+            // What an owner may not do any more waits, and goes on when it may.
+            let may = self.intake.permit().poll(cx).is_ready();
+            if may && connection.out.len() < OUT_BYTES_MAX {
                 self.settle();
                 self.look(now);
             }
+            if self.owned.is_some() {
+                self.step_all(Some(connection), now);
+            }
             self.put();
-            self.ask(now);
+            if may {
+                self.ask(now);
+            }
         }
         self.lines.append_to(&mut connection.out);
         self.confirm(connection);
@@ -251,10 +283,14 @@ impl Feed for JetFeed {
         if !self.waiting.is_empty() {
             return now + LANE_LOOK;
         }
+        let steps = self.owned.as_ref().map(|owned| match owned.busy.is_empty() && owned.untold.is_empty() {
+            true => owned.hold_at.max(now + ROOM_LOOK),
+            false => now + LOOK,
+        });
         let is_hungry = self.session.as_ref().is_some_and(Session::is_hungry) && !self.has_left;
         let looks = self.looks.next_due(self.flight.is_empty());
         let next = if is_hungry { looks.min(now + ROOM_LOOK) } else { looks };
-        next.max(now + LANE_LOOK)
+        steps.map_or(next, |steps| steps.min(next)).max(now + LANE_LOOK)
     }
 
     async fn leave(&mut self, connection: &mut Connection) {
@@ -269,8 +305,11 @@ impl Feed for JetFeed {
         };
         self.last_arrival = Instant::now();
         let over = drive(self, connection, Instant::now() + PULLS_DEADLINE, is_over).await;
+        match &self.owned {
+            None => self.lines.unsubscribe(PULLS),
+            Some(_) => self.leave_all(),
+        }
         self.lines.append_to(&mut connection.out);
-        unsubscribe(&mut connection.out, PULLS, None);
         let left = match over {
             Ok(_) | Err(End::Moves) => round_trip(self, connection, Instant::now() + LEAVE_DEADLINE).await,
             Err(lost) => Err(lost),
@@ -289,11 +328,17 @@ impl Feed for JetFeed {
         (self.refused.why, self.refused.until) = (None, None);
         (self.is_unconfirmed, self.confirms) = (false, None);
         self.is_opening = false;
+        if let Some(owned) = &mut self.owned {
+            owned.lost();
+        }
     }
 
     fn idle(&mut self) {
         self.put();
         self.take_mail();
+        if self.owned.is_some() {
+            self.step_alone(Instant::now());
+        }
     }
 
     fn is_handed_in(&self) -> bool {
@@ -301,7 +346,7 @@ impl Feed for JetFeed {
     }
 
     fn has_acks(&self) -> bool {
-        !self.flight.is_empty() || self.is_unconfirmed
+        !self.flight.is_empty() || self.is_unconfirmed || self.owned.as_ref().is_some_and(|owned| owned.is_any())
     }
 
     async fn finish(&mut self, connection: &mut Connection) -> bool {

@@ -6,10 +6,15 @@
 //! which it becomes due. An event that is out is there once, however often it is delivered. Holds no more than was asked
 //! for.
 
+mod book;
+mod owned;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 
+use self::book::Book;
+pub(super) use self::owned::Came;
 use super::ack_subject::{self, Delivery};
 use super::lines::Lines;
 use crate::ports::{Disposition, Origin, Settled};
@@ -56,6 +61,8 @@ struct Lane {
     newest: u64,
     /// Deliveries that did not come here.
     elsewhere: u64,
+    /// What its owner knows of it.
+    book: Option<Box<Book>>,
 }
 
 /// See the module.
@@ -120,6 +127,13 @@ impl Flight {
             (entry.reply, entry.touched, entry.is_unknown) = (reply, now, false);
             return None;
         }
+        Some(self.enter(consumer, delivery, (reply, subject), now))
+    }
+
+    /// A new one; gives its number.
+    #[inline]
+    fn enter(&mut self, consumer: usize, delivery: &Delivery, at: (Bytes, Option<Box<str>>), now: u64) -> u64 {
+        let (reply, subject) = at;
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             self.slots.len() as u32 - 1
@@ -132,7 +146,7 @@ impl Flight {
         if let Some(places) = &mut self.places {
             places.insert((consumer, sequence), slot);
         }
-        Some(u64::from(place.generation) << 32 | u64::from(slot))
+        u64::from(place.generation) << 32 | u64::from(slot)
     }
 
     /// The event of this delivery, if it is out. A stream that was made anew has other events under the same numbers.
@@ -158,7 +172,10 @@ impl Flight {
         if how == Disposition::Nak && self.is_ending && self.is_ordered {
             return;
         }
-        let Some(entry) = self.remove(slot).filter(|entry| !entry.is_unknown) else { return };
+        let Some(entry) = self.remove(slot) else { return };
+        if self.is_left_quietly(&entry, how) || entry.is_unknown {
+            return;
+        }
         let word = match how {
             Disposition::Ack => "+ACK",
             Disposition::Term => "+TERM",
@@ -282,7 +299,13 @@ impl Flight {
         if let Some(places) = &mut self.places {
             places.remove(&(entry.consumer, entry.sequence));
         }
-        self.lanes[entry.consumer as usize].out -= 1;
+        let lane = &mut self.lanes[entry.consumer as usize];
+        lane.out -= 1;
+        if entry.is_unknown
+            && let Some(book) = &mut lane.book
+        {
+            book.unknown -= 1;
+        }
         Some(entry)
     }
 }

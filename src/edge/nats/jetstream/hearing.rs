@@ -6,15 +6,22 @@ use bytes::Bytes;
 
 use super::ack_subject;
 use super::api::ApiError;
+use super::flight::Came;
 use super::given_up;
+use super::owned::{Of, Stage};
 use super::pulls::{Heard as HeardOfPull, Status};
 use super::rights;
-use super::{ADVISORIES, ANSWERS, JetFeed};
+use super::{ADVISORIES, ANSWERS, JetFeed, PULLS};
 use crate::edge::nats::connection::Heard;
 use crate::edge::nats::protocol::{ErrorKind, Headers, Message, ServerError};
 use crate::edge::nats::server;
+use crate::model::limits::REPLAY_HEADER as REPLAY;
+use crate::model::ownership::Break;
 use crate::ports::DeliveryTag;
+use crate::push::facts::Input;
 
+/// Events that are known to be settled, told at once.
+const KNOWN_AT_ONCE: usize = 256;
 /// Refused acks that are remembered until their event comes again.
 const REFUSED_ACKS_KEPT: usize = 1 << 16;
 
@@ -24,7 +31,8 @@ impl JetFeed {
             Heard::Message(message) => match message.sid {
                 ANSWERS => self.hear_answer(chunk, &message),
                 ADVISORIES => given_up::hear(message.payload, &self.plan, &self.intake, &self.voices.given_up),
-                _ => self.hear_pulled(chunk, &message, now),
+                PULLS => self.hear_pulled(chunk, &message, now),
+                _ => self.hear_owned(chunk, &message, now),
             },
             Heard::Refused(error) => self.hear_refusal(&error),
             Heard::LameDuck => self.is_moving = true,
@@ -67,11 +75,82 @@ impl JetFeed {
         let subject = (!is_planned).then(|| String::from_utf8_lossy(message.subject).into_owned().into_boxed_str());
         let (reply, millis) = (chunk.slice_ref(reply), self.millis(now));
         if let Some(number) = self.flight.insert(consumer, &delivery, (reply, subject), millis) {
-            let tag = DeliveryTag { reader: self.plan.reader, number };
-            self.waiting.push_back((chunk.slice_ref(message.payload), tag));
+            self.note_new(number, chunk, message);
         }
         if let Some(session) = &mut self.session {
             session.delivered(consumer, now);
+        }
+    }
+
+    fn note_new(&mut self, number: u64, chunk: &Bytes, message: &Message<'_>) {
+        let tag = DeliveryTag { reader: self.plan.reader, number };
+        self.waiting.push_back((chunk.slice_ref(message.payload), tag));
+        if message.headers.is_some_and(is_replay) {
+            self.replays.insert(number);
+        }
+    }
+
+    /// What came over the subscription of a partition that has an owner.
+    fn hear_owned(&mut self, chunk: &Bytes, message: &Message<'_>, now: Instant) {
+        let Some((at, of)) = self.owned.as_ref().and_then(|owned| owned.place_of(message.sid)) else { return };
+        if of == Of::Window {
+            return self.hear_window(at, chunk, message);
+        }
+        let is_read = self.owned.as_ref().is_some_and(|owned| {
+            matches!(owned.places[at].stage, Stage::Open | Stage::Starting(_) | Stage::Unsubscribing(_))
+        });
+        if !is_read {
+            return;
+        }
+        self.last_arrival = now;
+        match (message.reply, message.headers) {
+            (None, Some(_)) if let Some(status) = status_of(message) => {
+                self.hear_owned_status(at, message.subject, &status, now)
+            }
+            (Some(reply), _) => self.hear_owned_event(at, chunk, message, reply, now),
+            (None, _) => self.say_stray(message.subject),
+        }
+    }
+
+    fn hear_owned_event(&mut self, at: usize, chunk: &Bytes, message: &Message<'_>, reply: &[u8], now: Instant) {
+        let consumer = &self.plan.consumers[at];
+        let known = std::str::from_utf8(reply).ok().and_then(ack_subject::parse);
+        let known = known.filter(|(stream, name, _)| *stream == self.plan.stream && *name == consumer.name);
+        let Some((_, _, delivery)) = known else { return self.say_stray(message.subject) };
+        let is_planned = message.subject == consumer.filter.as_bytes();
+        let subject = (!is_planned).then(|| String::from_utf8_lossy(message.subject).into_owned().into_boxed_str());
+        let (reply, millis) = (chunk.slice_ref(reply), self.millis(now));
+        match self.flight.insert_owned(at, &delivery, (reply.clone(), subject), millis) {
+            Came::New(number) => self.note_new(number, chunk, message),
+            Came::Out => {}
+            Came::Settled => self.acknowledge_at_once(reply, chunk, message),
+            Came::BehindHole => return self.broken(at, Break::Hole),
+        }
+        if let Some(session) = &mut self.session {
+            session.delivered(at, now);
+        }
+    }
+
+    /// An earlier owner, or this one, settled it; a copy that comes now must be known as such.
+    fn acknowledge_at_once(&mut self, reply: Bytes, chunk: &Bytes, message: &Message<'_>) {
+        let Some(owned) = &mut self.owned else { return };
+        owned.owed_acks.push(reply);
+        let payload = chunk.slice_ref(message.payload);
+        match owned.untold.back_mut() {
+            Some(Input::Known(payloads)) if payloads.len() < KNOWN_AT_ONCE => payloads.push(payload),
+            _ => owned.untold.push_back(Input::Known(vec![payload])),
+        }
+    }
+
+    fn hear_owned_status(&mut self, at: usize, subject: &[u8], status: &Status, now: Instant) {
+        let pull = std::str::from_utf8(subject).ok().and_then(|subject| subject.rsplit('.').next()?.parse().ok());
+        let (Some(pull), Some(session)) = (pull, &mut self.session) else { return };
+        let is_led_anew = status.code == 409 && status.text.to_ascii_lowercase().contains("leadership change");
+        if is_led_anew {
+            return self.broken(at, Break::Silence);
+        }
+        if let HeardOfPull::Lost(_) = session.hear(at, pull, status, now) {
+            self.broken(at, Break::Deleted);
         }
     }
 
@@ -126,6 +205,11 @@ impl JetFeed {
             tracing::warn!(%subject, left_out, "JetStream: received a message that is not a task-engine event; left alone");
         }
     }
+}
+
+/// Whether a person had it published again.
+fn is_replay(headers: &[u8]) -> bool {
+    Headers::of(headers).get(REPLAY).is_some()
 }
 
 fn status_of(message: &Message<'_>) -> Option<Status> {

@@ -1,6 +1,6 @@
-//! Publishes that leave in one write.
+//! Publishes, and beginnings and ends of subscriptions, that leave in one write.
 
-use crate::edge::nats::protocol::publish;
+use crate::edge::nats::protocol::{publish, subscribe, unsubscribe};
 
 /// What is to be written, in order.
 #[derive(Debug, Default)]
@@ -13,6 +13,19 @@ impl Lines {
         if publish(&mut self.0, subject, reply, payload).is_err() {
             self.0.truncate(before);
         }
+    }
+
+    /// Begins a subscription.
+    pub(super) fn subscribe(&mut self, subject: &str, sid: u64) {
+        let before = self.0.len();
+        if subscribe(&mut self.0, subject.as_bytes(), None, sid).is_err() {
+            self.0.truncate(before);
+        }
+    }
+
+    /// Ends one.
+    pub(super) fn unsubscribe(&mut self, sid: u64) {
+        unsubscribe(&mut self.0, sid, None);
     }
 
     /// How much it is.

@@ -15,7 +15,9 @@ use super::api::{
     AT_ONCE, ApiError, ConsumerInfo, Request, StreamConfig, StreamInfo, code, consumer_info, read, stream_info,
 };
 use super::calls::BatchNo;
+use super::owned::Stage;
 use super::usable::{paused, refusal, unfed};
+use crate::model::ownership::Break;
 
 /// Slots of a queue's flight that are looked at between two writes.
 const SLOTS_AT_ONCE: usize = 4096;
@@ -29,12 +31,15 @@ const UNFED_LOOK: Duration = Duration::from_secs(2);
 /// With nothing out and nothing to look at.
 const IDLE_LOOK: Duration = Duration::from_secs(3600);
 
+/// A consumer that is asked for, and which opening of it.
+type Asked = (usize, u64);
+
 /// Which answer is waited for, to know whether the server's side is as it was.
 #[derive(Debug)]
 enum Fit {
     Rests,
     Stream(BatchNo),
-    Consumers { batch: BatchNo, stream: Box<StreamConfig>, infos: Vec<ConsumerInfo> },
+    Consumers { batch: BatchNo, stream: Box<StreamConfig>, infos: Vec<ConsumerInfo>, all: Vec<Asked> },
 }
 
 /// When what is looked at next.
@@ -81,6 +86,7 @@ impl JetFeed {
                 self.report_work(now);
             }
         }
+        self.look_at_holds(now);
         if self.session.is_none() {
             self.looks.silence_at = now + IDLE_LOOK;
             self.looks.fit_at = now + IDLE_LOOK;
@@ -122,20 +128,26 @@ impl JetFeed {
     }
 
     fn look_at_silence(&mut self, now: Instant) {
-        let (plan, Some(session)) = (&self.plan, &mut self.session) else { return };
-        session.look_at_silence(now, |consumer| {
+        let Some(session) = &mut self.session else { return };
+        let mut silent = Vec::new();
+        session.look_at_silence(now, |consumer| silent.push(consumer));
+        let plan = &self.plan;
+        if plan.is_owned {
+            return silent.into_iter().for_each(|at| self.broken(at, Break::Silence));
+        }
+        for consumer in silent {
             let consumer = &plan.consumers[consumer].name;
             tracing::warn!(reader = plan.reader, consumer, "JetStream: a pull stays without a heartbeat; asked again");
-        });
+        }
         if plan.is_ordered() {
             return self.look_for_others();
         }
-        session.look_at_share(self.flight.out(0));
         let ask = consumer_info(&plan.stream, &plan.consumers[0].name);
+        session.look_at_share(self.flight.out(0));
         self.looks.share = Some(self.begin(&[ask], now));
     }
 
-    fn begin(&mut self, requests: &[Request], now: Instant) -> BatchNo {
+    pub(super) fn begin(&mut self, requests: &[Request], now: Instant) -> BatchNo {
         let inbox = self.answers_to();
         self.calls.begin(requests, &inbox, (now, self.nats.timeout), &mut self.lines)
     }
@@ -180,9 +192,9 @@ impl JetFeed {
                 None => self.looks.fit = Fit::Stream(batch),
                 Some(answers) => self.hear_stream(answers, now),
             },
-            Fit::Consumers { batch, stream, infos } => match self.calls.take(batch, now) {
-                None => self.looks.fit = Fit::Consumers { batch, stream, infos },
-                Some(answers) => self.hear_consumers(answers, stream, infos, now),
+            Fit::Consumers { batch, stream, infos, all } => match self.calls.take(batch, now) {
+                None => self.looks.fit = Fit::Consumers { batch, stream, infos, all },
+                Some(answers) => self.hear_consumers(answers, stream, (infos, all), now),
             },
         }
     }
@@ -191,7 +203,10 @@ impl JetFeed {
     fn hear_stream(&mut self, answers: Result<Vec<Result<Bytes, ApiError>>, ApiError>, now: Instant) {
         let answer = answers.and_then(|mut answers| answers.pop().unwrap_or(Err(ApiError::NobodyAnswers)));
         match answer.and_then(|bytes| read::<StreamInfo>(&bytes)) {
-            Ok(info) => self.ask_consumers(Box::new(info.config), Vec::new(), now),
+            Ok(info) => {
+                let all = self.plan.read().map(|(at, _)| (at, self.opening(at))).collect();
+                self.ask_consumers(Box::new(info.config), (Vec::new(), all), now);
+            }
             Err(error) if error.is(code::STREAM_NOT_FOUND) => {
                 self.refused.why = Some(format!("stream {} is not there any more", self.plan.stream));
             }
@@ -199,8 +214,14 @@ impl JetFeed {
         }
     }
 
-    fn ask_consumers(&mut self, stream: Box<StreamConfig>, infos: Vec<ConsumerInfo>, now: Instant) {
-        let left = self.plan.consumers.iter().skip(infos.len()).take(AT_ONCE);
+    /// `all` are the consumers that are read, of which the first so many are known.
+    fn ask_consumers(
+        &mut self,
+        stream: Box<StreamConfig>,
+        (infos, all): (Vec<ConsumerInfo>, Vec<Asked>),
+        now: Instant,
+    ) {
+        let left = all.iter().skip(infos.len()).take(AT_ONCE).map(|(at, _)| &self.plan.consumers[*at]);
         let asks: Vec<_> = left.map(|consumer| consumer_info(&self.plan.stream, &consumer.name)).collect();
         if asks.is_empty() {
             self.unfed = unfed(&self.plan, &stream).or_else(|| paused(&self.plan, &infos));
@@ -208,24 +229,32 @@ impl JetFeed {
             return;
         }
         let batch = self.begin(&asks, now);
-        self.looks.fit = Fit::Consumers { batch, stream, infos };
+        self.looks.fit = Fit::Consumers { batch, stream, infos, all };
     }
 
     fn hear_consumers(
         &mut self,
         answers: Result<Vec<Result<Bytes, ApiError>>, ApiError>,
         stream: Box<StreamConfig>,
-        mut infos: Vec<ConsumerInfo>,
+        (mut infos, all): (Vec<ConsumerInfo>, Vec<Asked>),
         now: Instant,
     ) {
         let Ok(answers) = answers else { return };
         for answer in answers {
-            let consumer = &self.plan.consumers[infos.len()];
+            let (at, opening) = all[infos.len()];
+            let consumer = &self.plan.consumers[at];
+            if consumer.name.is_empty() || self.opening(at) != opening {
+                // It was closed meanwhile, or is another one: the answer is of no use.
+                return;
+            }
             match answer.and_then(|bytes| read::<ConsumerInfo>(&bytes)) {
                 Ok(info) => match refusal(&self.plan, consumer, &info.config) {
                     Some(why) => return self.refused.why = Some(why),
                     None => infos.push(info),
                 },
+                Err(error) if error.is(code::CONSUMER_NOT_FOUND) && self.plan.is_owned => {
+                    return self.is_gone(at);
+                }
                 Err(error) if error.is(code::CONSUMER_NOT_FOUND) => {
                     let why =
                         format!("consumer {} of stream {} is not there any more", consumer.name, self.plan.stream);
@@ -234,6 +263,17 @@ impl JetFeed {
                 Err(_) => return,
             }
         }
-        self.ask_consumers(stream, infos, now);
+        self.ask_consumers(stream, (infos, all), now);
+    }
+
+    fn opening(&self, at: usize) -> u64 {
+        self.owned.as_ref().map_or(0, |owned| owned.places[at].opening)
+    }
+
+    fn is_gone(&mut self, at: usize) {
+        let is_open = self.owned.as_ref().is_some_and(|owned| matches!(owned.places[at].stage, Stage::Open));
+        if is_open {
+            self.broken(at, Break::Deleted);
+        }
     }
 }

@@ -19,12 +19,16 @@ pub(in crate::edge::nats) struct ReaderPlan {
     /// The shard whose partitions they are; none: each event goes to its session's shard.
     pub own: Option<ShardId>,
     pub stream: String,
+    /// What the names of its consumers begin with.
+    pub(super) durable: String,
     pub(super) consumers: Vec<ConsumerPlan>,
     /// Partition numbers of the consumers: the first, and the step to the next.
     partitions: (u32, u32),
     pub(super) ack_wait: Duration,
     /// Events out of one consumer.
     pub(super) window: u32,
+    /// It begins with no consumer and is told which to read: there is one for each partition, without a name until then.
+    pub(super) is_owned: bool,
 }
 
 impl ReaderPlan {
@@ -36,10 +40,12 @@ impl ReaderPlan {
             reader,
             own,
             stream: config.stream.clone(),
+            durable: config.durable.clone(),
             consumers,
             partitions,
             ack_wait: config.ack_wait,
             window,
+            is_owned: false,
         };
         match config.assignment {
             Assignment::Queue => {
@@ -47,7 +53,7 @@ impl ReaderPlan {
                 vec![one(0, None, vec![consumer], (0, 1), config.max_ack_pending.max(1))]
             }
             Assignment::Partitioned => {
-                let window = (config.max_ack_pending / partitions.max(1)).max(JETSTREAM_PARTITION_WINDOW_MIN);
+                let window = partition_window(config, partitions);
                 let of = |partition| ConsumerPlan {
                     name: format!("{}-{partition}", config.durable),
                     filter: format!("{topic}.{partition}"),
@@ -62,9 +68,31 @@ impl ReaderPlan {
         }
     }
 
+    /// The same where partitions have owners: each shard has a reader, which may be told to read any of them.
+    pub(in crate::edge::nats) fn owned(config: &ConsumerConfig, shards: u16, partitions: u32) -> Vec<Self> {
+        let of = |partition| ConsumerPlan { name: String::new(), filter: format!("{}.{partition}", config.topic) };
+        let reader = |shard| Self {
+            reader: shard,
+            own: Some(ShardId(shard)),
+            stream: config.stream.clone(),
+            durable: config.durable.clone(),
+            consumers: (0..partitions).map(of).collect(),
+            partitions: (0, 1),
+            ack_wait: config.ack_wait,
+            window: partition_window(config, partitions),
+            is_owned: true,
+        };
+        (0..shards).map(reader).collect()
+    }
+
     /// How many events of all consumers may be out.
     pub(in crate::edge::nats) fn events_out_max(&self) -> usize {
         self.window as usize * self.consumers.len()
+    }
+
+    /// It begins with no consumer and is told which to read.
+    pub(in crate::edge::nats) fn is_owned(&self) -> bool {
+        self.is_owned
     }
 
     /// The consumers are partitions: the order of their events is kept.
@@ -77,10 +105,23 @@ impl ReaderPlan {
         let at = match self.own {
             None => 0,
             Some(_) => {
-                let partition: u32 = name.rsplit_once('-')?.1.parse().ok()?;
+                let (start, end) = name.rsplit_once('-')?;
+                let is_generation = self.is_owned && end.starts_with('g');
+                let partition = if is_generation { start.rsplit_once('-')?.1 } else { end };
+                let partition: u32 = partition.parse().ok()?;
                 (partition.checked_sub(self.partitions.0)? / self.partitions.1) as usize
             }
         };
         (self.consumers.get(at)?.name == name).then_some(at)
     }
+
+    /// Those that are read, each with its place.
+    pub(super) fn read(&self) -> impl Iterator<Item = (usize, &ConsumerPlan)> {
+        self.consumers.iter().enumerate().filter(|(_, consumer)| !consumer.name.is_empty())
+    }
+}
+
+/// Events out of one partition.
+pub(super) fn partition_window(config: &ConsumerConfig, partitions: u32) -> u32 {
+    (config.max_ack_pending / partitions.max(1)).max(JETSTREAM_PARTITION_WINDOW_MIN)
 }

@@ -48,6 +48,14 @@ pub(super) async fn prepare(feed: &mut JetFeed, connection: &mut Connection) -> 
         Err(error) => return Err(error.to_string()),
     };
     let unfed = usable::unfed(&plan, &stream);
+    if plan.is_owned {
+        // Who owns partitions makes their consumers, and says which are to be read.
+        if let Some(why) = usable::cannot_be_owned(&stream) {
+            return Err(why);
+        }
+        feed.unfed = unfed;
+        return Ok(Prepared { terms: Vec::new(), ack_wait: plan.ack_wait });
+    }
     let infos = consumers(feed, connection, &plan, unfed.as_deref()).await?;
     // What is in the stream is read all the same.
     feed.unfed = unfed.or_else(|| usable::paused(&plan, &infos));
@@ -63,14 +71,8 @@ fn terms(feed: &mut JetFeed, plan: &ReaderPlan, infos: &[ConsumerInfo], missing:
         differences.extend(differences_of(plan, consumer, &info.config));
         let ack_wait = ack_wait_of(&info.config, plan.ack_wait);
         prepared.ack_wait = prepared.ack_wait.min(ack_wait.0);
-        let window = u32::try_from(info.config.max_ack_pending).ok().filter(|&most| most > 0);
-        prepared.terms.push(Terms {
-            window: plan.window.min(window.unwrap_or(u32::MAX)),
-            batch_max: if info.config.max_batch > 0 { info.config.max_batch } else { u32::MAX },
-            bytes_max: if info.config.max_bytes > 0 { info.config.max_bytes as usize } else { usize::MAX },
-            standing: Standing::of(ack_wait.0),
-            from: (missing > 0).then(|| Instant::now() + ack_wait.1 + TAKE_OVER_MARGIN),
-        });
+        let from = (missing > 0).then(|| Instant::now() + ack_wait.1 + TAKE_OVER_MARGIN);
+        prepared.terms.push(Terms { from, ..terms_of(plan, &info.config) });
     }
     feed.say_differences(&differences);
     let waited_for = missing.iter().filter(|&&missing| missing > 0).count();
@@ -82,6 +84,18 @@ fn terms(feed: &mut JetFeed, plan: &ReaderPlan, infos: &[ConsumerInfo], missing:
         );
     }
     prepared
+}
+
+/// How a consumer is pulled from that nobody left anything in.
+pub(super) fn terms_of(plan: &ReaderPlan, config: &ConsumerConfig) -> Terms {
+    let window = u32::try_from(config.max_ack_pending).ok().filter(|&most| most > 0);
+    Terms {
+        window: plan.window.min(window.unwrap_or(u32::MAX)),
+        batch_max: if config.max_batch > 0 { config.max_batch } else { u32::MAX },
+        bytes_max: if config.max_bytes > 0 { config.max_bytes as usize } else { usize::MAX },
+        standing: Standing::of(ack_wait_of(config, plan.ack_wait).0),
+        from: None,
+    }
 }
 
 /// The shortest and the longest wait before the server delivers again.

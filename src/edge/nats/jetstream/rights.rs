@@ -16,7 +16,7 @@ pub(super) fn is_of_probe(subject: &str) -> bool {
 
 /// What is to be published, subject and payload, before a round trip; `pulls` when events are to be read.
 pub(super) fn probe(plan: &ReaderPlan, pulls: bool) -> impl Iterator<Item = (String, &'static str)> + '_ {
-    plan.consumers.iter().flat_map(move |consumer| {
+    plan.read().flat_map(move |(_, consumer)| {
         let (stream, name) = (&plan.stream, &consumer.name);
         let pull = pulls.then(|| (format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"), ""));
         pull.into_iter().chain([(format!("$JS.ACK.{stream}.{name}.{NO_EVENT}"), "+WPI")])

@@ -9,7 +9,8 @@ use super::share::{Ours, Share};
 /// The pulls of all consumers of a reader.
 #[derive(Debug)]
 pub(super) struct Session {
-    pulls: Vec<Pulls>,
+    /// None: it is not read.
+    pulls: Vec<Option<Pulls>>,
     /// Consumers to be asked for more, each once.
     hungry: VecDeque<usize>,
     is_listed: Vec<bool>,
@@ -24,13 +25,46 @@ impl Session {
     pub(super) fn new(terms: Vec<Terms>, now: Instant) -> Self {
         let count = terms.len();
         Self {
-            pulls: terms.into_iter().map(|terms| Pulls::new(terms, now)).collect(),
+            pulls: terms.into_iter().map(|terms| Some(Pulls::new(terms, now))).collect(),
             hungry: (0..count).collect(),
             is_listed: vec![true; count],
             asked: 0,
             share: Share::default(),
             looking: None,
         }
+    }
+
+    /// Of so many consumers, none of which is read yet.
+    pub(super) fn of_none(consumers: usize) -> Self {
+        Self {
+            pulls: (0..consumers).map(|_| None).collect(),
+            hungry: VecDeque::new(),
+            is_listed: vec![false; consumers],
+            asked: 0,
+            share: Share::default(),
+            looking: None,
+        }
+    }
+
+    /// A consumer is read from now on.
+    pub(super) fn open(&mut self, consumer: usize, terms: Terms, now: Instant) {
+        self.close(consumer);
+        self.pulls[consumer] = Some(Pulls::new(terms, now));
+        if !std::mem::replace(&mut self.is_listed[consumer], true) {
+            self.hungry.push_back(consumer);
+        }
+    }
+
+    /// Nothing more is asked of a consumer, and nothing that was asked is waited for.
+    pub(super) fn close(&mut self, consumer: usize) {
+        if let Some(pulls) = self.pulls[consumer].take() {
+            self.asked -= u64::from(pulls.asked());
+        }
+    }
+
+    /// Whether something was asked of a consumer since it is read.
+    pub(super) fn has_asked(&self, consumer: usize) -> bool {
+        self.pulls[consumer].as_ref().is_some_and(|pulls| pulls.asked() > 0)
     }
 
     /// How many events may still come.
@@ -53,7 +87,7 @@ impl Session {
         if consumer >= self.pulls.len() {
             return Heard::Fine;
         }
-        self.change(consumer, |pulls| pulls.hear(pull, status, now))
+        self.change(consumer, |pulls| pulls.hear(pull, status, now)).unwrap_or(Heard::Fine)
     }
 
     /// Pulls for which there is room beside the events that are `out` of a consumer, each handed to `write`.
@@ -62,7 +96,7 @@ impl Session {
             let Some(consumer) = self.hungry.pop_front() else { return };
             self.is_listed[consumer] = false;
             let out = out(consumer);
-            if let Some(ask) = self.change(consumer, |pulls| pulls.ask(consumer as u32, out, now)) {
+            if let Some(Some(ask)) = self.change(consumer, |pulls| pulls.ask(consumer as u32, out, now)) {
                 write(ask);
             }
         }
@@ -75,7 +109,7 @@ impl Session {
                 pulls.expire(now);
                 pulls.is_silent(now)
             });
-            if is_silent {
+            if is_silent == Some(true) {
                 silent(consumer);
             }
         }
@@ -83,35 +117,36 @@ impl Session {
 
     /// A look at a queue's consumer is asked for. One that was lost is asked for anew.
     pub(super) fn look_at_share(&mut self, out: u32) {
-        self.looking = Some(self.ours(out));
-        self.pulls[0].take_made();
+        let Some(Some(pulls)) = self.pulls.first_mut() else { return };
+        self.looking = Some(ours(pulls, out));
+        pulls.take_made();
     }
 
     /// The answer; what we had more of meanwhile, before or now, is no sign of others.
     pub(super) fn hear_share(&mut self, waiting: u64, pending: u64, out: u32) {
-        let Some(before) = self.looking.take() else { return };
+        let (Some(before), Some(Some(pulls))) = (self.looking.take(), self.pulls.first_mut()) else { return };
         // A pull that was made meanwhile may have been seen by the look, and may be over by now.
-        let pulls = before.pulls + self.pulls[0].take_made();
-        let ours = Ours { pulls, events: before.events.max(self.ours(out).events) };
-        let window = self.pulls[0].window();
+        let made = before.pulls + pulls.take_made();
+        let ours = Ours { pulls: made, events: before.events.max(ours(pulls, out).events) };
+        let window = pulls.window();
         self.share.look(waiting, pending, ours, window);
         let share = self.share.of(window);
         self.change(0, |pulls| pulls.set_share(share));
     }
 
-    fn ours(&self, out: u32) -> Ours {
-        Ours { pulls: self.pulls[0].standing(), events: u64::from(out) + u64::from(self.pulls[0].asked()) }
-    }
-
-    /// Changes one consumer's pulls and keeps the sum and the list of the hungry right.
-    fn change<T>(&mut self, consumer: usize, change: impl FnOnce(&mut Pulls) -> T) -> T {
-        let pulls = &mut self.pulls[consumer];
+    /// Changes one consumer's pulls, if it is read, and keeps the sum and the list of the hungry right.
+    fn change<T>(&mut self, consumer: usize, change: impl FnOnce(&mut Pulls) -> T) -> Option<T> {
+        let pulls = self.pulls[consumer].as_mut()?;
         let before = u64::from(pulls.asked());
         let result = change(pulls);
         self.asked = self.asked - before + u64::from(pulls.asked());
         if pulls.is_hungry() && !std::mem::replace(&mut self.is_listed[consumer], true) {
             self.hungry.push_back(consumer);
         }
-        result
+        Some(result)
     }
+}
+
+fn ours(pulls: &Pulls, out: u32) -> Ours {
+    Ours { pulls: pulls.standing(), events: u64::from(out) + u64::from(pulls.asked()) }
 }

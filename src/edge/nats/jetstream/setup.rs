@@ -16,7 +16,7 @@ use super::api::{
 use super::client::Api;
 use super::plan::{ConsumerPlan, ReaderPlan};
 use super::prepare::{differences_of, wanted};
-use super::usable::{is_of_old_policy, remedy, unusable};
+use super::usable::{cannot_be_owned, is_of_old_policy, remedy, unusable};
 use crate::config::{self, Assignment, ConsumerMode, NatsConfig};
 use crate::edge::nats::wire::Wire;
 
@@ -53,6 +53,11 @@ pub fn dead_letter_stream(stream: &str) -> String {
     format!("{stream}_DLQ")
 }
 
+/// Where the owners of an event stream's partitions leave what a successor may need.
+pub fn owners_stream(stream: &str) -> String {
+    format!("{stream}_OWN")
+}
+
 /// Sets up; each thing that was looked at is said in a line. False when something that exists cannot be used.
 ///
 /// With `consumer.mode: core` only the dead-letter stream is set up, when there is JetStream.
@@ -68,7 +73,8 @@ pub fn setup(
     let wire = Wire::connect(nats, "setup").map_err(|error| error.to_string())?;
     let at = wire.server().to_owned();
     let api = Api { wire, timeout: nats.timeout };
-    let mut setup = Setup { api, plan: &plan, say, is_usable: true };
+    let owned = consumer.is_owned().then_some(consumer.stream.as_str());
+    let mut setup = Setup { api, plan: &plan, owned, say, is_usable: true };
     setup.all(consumer).map_err(|why| format!("NATS at {at}: {why}"))?;
     Ok(setup.is_usable)
 }
@@ -76,6 +82,8 @@ pub fn setup(
 struct Setup<'a> {
     api: Api,
     plan: &'a SetupPlan,
+    /// The stream whose partitions have owners.
+    owned: Option<&'a str>,
     say: &'a mut dyn FnMut(String),
     is_usable: bool,
 }
@@ -98,6 +106,9 @@ impl Setup<'_> {
                 self.consumers(plan, stands)?;
             }
             readers = plans;
+            if consumer.is_owned() {
+                self.stream(&self.owners_stream(&consumer.stream)).map_err(|error| error.to_string())?;
+            }
         }
         let name = dead_letter_stream(&consumer.stream);
         let subjects = vec![format!("{name}.>")];
@@ -142,9 +153,18 @@ impl Setup<'_> {
             max_bytes: -1,
             num_replicas: self.plan.replicas,
             duplicate_window: duplicates.min(max_age).as_nanos() as u64,
+            max_msgs_per_subject: -1,
             mirror: None,
             sources: Vec::new(),
         }
+    }
+
+    /// Of each subject only the latest counts: a sign of life of an instance, how far a partition is settled.
+    fn owners_stream(&self, stream: &str) -> StreamConfig {
+        let name = owners_stream(stream);
+        let subjects = vec![format!("{name}.>")];
+        let without_end = StreamConfig { max_age: 0, ..self.stream_config(&name, subjects, DUPLICATES, DUPLICATES) };
+        StreamConfig { max_msgs_per_subject: 1, ..without_end }
     }
 
     /// Whether the stream stands when this returns: it does not after a dry run that would make it.
@@ -156,10 +176,13 @@ impl Setup<'_> {
                 Ok(true)
             }
             Err(error) if error.is(code::STREAM_NOT_FOUND) => {
+                let kept = match wanted.max_age {
+                    0 => "the latest of each subject".to_owned(),
+                    age => format!("for {}", humantime::format_duration(Duration::from_nanos(age))),
+                };
                 let what = format!(
-                    "stream {name} (subjects {}, file storage, limits retention, kept for {}, replicas {})",
+                    "stream {name} (subjects {}, file storage, limits retention, kept {kept}, replicas {})",
                     wanted.subjects.join(", "),
-                    humantime::format_duration(Duration::from_nanos(wanted.max_age)),
                     wanted.num_replicas,
                 );
                 if self.plan.dry_run {
@@ -214,6 +237,12 @@ impl Setup<'_> {
             ));
             return;
         }
+        if self.owned == Some(name.as_str())
+            && let Some(why) = cannot_be_owned(has)
+        {
+            self.is_usable = false;
+            return self.say(why);
+        }
         let mut differences = Vec::new();
         let mut differs = |what: &str, has: String, want: String| {
             if has != want {
@@ -230,6 +259,8 @@ impl Setup<'_> {
         differs("discard", has.discard.clone(), wanted.discard.clone());
         differs("max_age", time(has.max_age), time(wanted.max_age));
         differs("max_msgs", has.max_msgs.to_string(), wanted.max_msgs.to_string());
+        let bound = |most: i64| if most > 0 { most.to_string() } else { "any number".to_owned() };
+        differs("max_msgs_per_subject", bound(has.max_msgs_per_subject), bound(wanted.max_msgs_per_subject));
         differs("max_bytes", has.max_bytes.to_string(), wanted.max_bytes.to_string());
         differs("replicas", has.num_replicas.to_string(), wanted.num_replicas.to_string());
         differs("duplicate_window", time(has.duplicate_window), time(wanted.duplicate_window));

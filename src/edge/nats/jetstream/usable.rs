@@ -9,6 +9,8 @@ use super::pulls::Standing;
 /// Each event is acknowledged by itself.
 pub(super) const ACK_POLICY: &str = "explicit";
 const OLD_ACK_POLICY: &str = "all";
+/// Events stay until a bound of the stream is reached, whoever acknowledged them.
+pub(super) const LIMITS: &str = "limits";
 
 /// Why a stream never has an event for one of the consumers. What comes of other streams has their subjects.
 pub(super) fn unfed(plan: &ReaderPlan, stream: &StreamConfig) -> Option<String> {
@@ -25,9 +27,22 @@ pub(super) fn unfed(plan: &ReaderPlan, stream: &StreamConfig) -> Option<String> 
     ))
 }
 
+/// Why the partitions of a stream cannot have owners.
+pub(super) fn cannot_be_owned(stream: &StreamConfig) -> Option<String> {
+    if stream.retention.is_empty() || stream.retention == LIMITS {
+        return None;
+    }
+    let StreamConfig { name, retention, .. } = stream;
+    Some(format!(
+        "stream {name} has retention {retention}, and consumer.ownership etcd needs {LIMITS}: who takes a partition over reads \
+         it through a consumer that begins in the middle of the stream, which {retention} does not allow or does not keep \
+         events for; set consumer.ownership none, or make the stream anew with retention {LIMITS}"
+    ))
+}
+
 /// Which consumer delivers nothing since somebody paused it.
 pub(super) fn paused(plan: &ReaderPlan, infos: &[ConsumerInfo]) -> Option<String> {
-    let (consumer, _) = plan.consumers.iter().zip(infos).find(|(_, info)| info.paused)?;
+    let ((_, consumer), _) = plan.read().zip(infos).find(|(_, info)| info.paused)?;
     let (stream, name) = (&plan.stream, &consumer.name);
     Some(format!(
         "consumer {name} of stream {stream} is paused: no event comes until its pause is over; to end it now: nats \

@@ -1,0 +1,30 @@
+//! What keys mean that say who this instance is, and which partitions it may read.
+
+use super::sections::{ConsumerConfig, EngineConfig, Ownership};
+
+impl ConsumerConfig {
+    /// `consumer.durable` as one would write it: empty where the queue group's name is used.
+    pub(super) fn durable_in_key(&self) -> String {
+        if self.durable == self.queue_group { String::new() } else { self.durable.clone() }
+    }
+
+    /// Whether partitions have owners: readers begin with none, and what may be done ends with a permit.
+    pub fn is_owned(&self) -> bool {
+        self.ownership == Ownership::Etcd
+    }
+}
+
+impl EngineConfig {
+    /// `engine.instance` as one would write it: empty where the host's name is used.
+    pub(super) fn instance_in_key(&self) -> String {
+        if self.instance == host_name() { String::new() } else { self.instance.clone() }
+    }
+}
+
+/// The host's name as an instance may have it.
+pub(super) fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let is_good = |letter: char| letter.is_ascii_graphic() && !['.', '*', '>', '/', '\\'].contains(&letter);
+    let name: String = name.chars().map(|letter| if is_good(letter) { letter } else { '-' }).collect();
+    if name.is_empty() { "localhost".to_owned() } else { name }
+}

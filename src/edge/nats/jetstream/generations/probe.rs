@@ -1,0 +1,85 @@
+//! Whether the user may do what an owner needs, tried once at the start: a right that is missing would else be noticed at the first
+//! takeover.
+//!
+//! Promises to leave nothing behind but a word of this instance, and to name the right that is missing.
+
+use std::time::Duration;
+
+use super::{Generations, Outcome, instance_subject, stored};
+use crate::edge::nats::jetstream::api::{ApiError, ConsumerInfo, Request, code, consumer_info, delete_consumer};
+use crate::model::ids::Partition;
+
+/// A probe that we could not delete is gone after this.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
+
+impl Generations {
+    /// Tries them. [`Outcome::Absent`]: the event stream is not there. [`Outcome::Refused`]: which right is missing, or which
+    /// stream, and what to do; nothing can be owned then.
+    pub fn probe_rights(&mut self, instance: &str) -> Outcome<()> {
+        match self.stream() {
+            Outcome::Done(facts) if facts.unusable.is_none() => {}
+            Outcome::Done(facts) => return Outcome::Refused(facts.unusable.unwrap_or_default()),
+            Outcome::Absent => return Outcome::Absent,
+            Outcome::Refused(why) => return Outcome::Refused(why),
+            Outcome::NoAnswer(why) => return Outcome::NoAnswer(why),
+        }
+        if let Err(why) = self.try_all(instance) {
+            return Outcome::of(Err(why));
+        }
+        Outcome::Done(())
+    }
+
+    fn try_all(&mut self, instance: &str) -> Result<(), ApiError> {
+        let (stream, own) = (self.plan.stream.clone(), self.own.clone());
+        let name = format!("{}-probe-{instance}", self.plan.durable);
+        let filter = format!("{}.0", self.topic);
+        let config = |more: serde_json::Value| {
+            let mut config = serde_json::json!({
+                "deliver_policy": "new", "filter_subject": filter, "replay_policy": "instant",
+                "inactive_threshold": FORGOTTEN_AFTER.as_nanos() as u64,
+            });
+            if let (Some(all), Some(more)) = (config.as_object_mut(), more.as_object()) {
+                all.extend(more.clone());
+            }
+            serde_json::json!({ "stream_name": stream, "config": config }).to_string()
+        };
+        // A generation: made, looked at, listed, deleted.
+        let subject = format!("$JS.API.CONSUMER.DURABLE.CREATE.{stream}.{name}");
+        let body = config(serde_json::json!({ "durable_name": name, "ack_policy": "explicit" }));
+        self.try_one::<ConsumerInfo>(Request { subject, body })?;
+        self.try_one::<ConsumerInfo>(consumer_info(&stream, &name))?;
+        let subject = format!("$JS.API.CONSUMER.NAMES.{stream}");
+        self.try_one::<serde::de::IgnoredAny>(Request { subject, body: String::new() })?;
+        self.try_one::<serde::de::IgnoredAny>(delete_consumer(&stream, &name))?;
+        // A repeat window's.
+        let subject = format!("$JS.API.CONSUMER.CREATE.{stream}");
+        let body = config(serde_json::json!({ "ack_policy": "none" }));
+        let made = self.try_one::<ConsumerInfo>(Request { subject, body })?;
+        self.try_one::<serde::de::IgnoredAny>(delete_consumer(&stream, &made.name))?;
+        // The owners' stream: written, read.
+        let word = Request { subject: instance_subject(&own, instance), body: String::new() };
+        match self.ask_bytes(vec![word]).pop().unwrap_or(Err(ApiError::NobodyAnswers)) {
+            // Nobody takes its subjects.
+            Err(ApiError::NobodyAnswers) => {
+                let text = format!("stream {own} does not exist: run task-engine setup --config FILE");
+                return Err(ApiError::Refused { code: 0, text });
+            }
+            answer => answer.and_then(|bytes| stored(&own, &bytes))?,
+        }
+        match self.kept(&[Partition(0)]).pop() {
+            Some(Outcome::Refused(text)) => Err(ApiError::Refused { code: 0, text }),
+            Some(Outcome::NoAnswer(why)) => Err(ApiError::Broken(why)),
+            _ => Ok(()),
+        }
+    }
+
+    fn try_one<T: for<'de> serde::Deserialize<'de>>(&mut self, request: Request) -> Result<T, ApiError> {
+        let subject = request.subject.clone();
+        self.ask_one(request).map_err(|error| match error {
+            ApiError::Refused { code: code::CONSUMER_NOT_FOUND, text } => {
+                ApiError::Broken(format!("{subject}: {text}, though it was made a moment ago"))
+            }
+            error => error,
+        })
+    }
+}

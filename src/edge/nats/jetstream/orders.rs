@@ -1,0 +1,258 @@
+//! Orders about partitions that have owners, and what is said of them: what follows at once. What takes time is `steps.rs`.
+
+use std::time::{Duration, Instant};
+
+use super::JetFeed;
+use super::owned::{Held, Of, Stage};
+use crate::model::ids::Partition;
+use crate::model::ownership::{Boottime, Break, Generation, Settled, ShardOrder, ShardWord};
+use crate::ports::permit::boot_nanos;
+use crate::push::facts::Input;
+
+/// How often what is settled above a hole is said.
+const HOLD_LOOK: Duration = Duration::from_millis(250);
+
+impl JetFeed {
+    /// Takes an order; what is to be written follows.
+    pub(super) fn take_order(&mut self, order: ShardOrder) {
+        let Some(owned) = &self.owned else { return };
+        let (ShardOrder::Prepare { partition }
+        | ShardOrder::Open { partition, .. }
+        | ShardOrder::Close { partition }
+        | ShardOrder::Reopen { partition }
+        | ShardOrder::Drop { partition }) = order;
+        let at = partition.0 as usize;
+        if at >= owned.places.len() {
+            tracing::error!(partition = partition.0, "JetStream: an order for a partition that does not exist");
+            return;
+        }
+        match order {
+            // The whole window is read back once it is opened: some milliseconds, while which its events wait.
+            ShardOrder::Prepare { .. } => {}
+            ShardOrder::Open { generation, settled, .. } => self.order_open(at, generation, settled),
+            ShardOrder::Close { .. } => self.order_close(at),
+            ShardOrder::Reopen { .. } => self.order_reopen(at),
+            ShardOrder::Drop { .. } => self.order_drop(at),
+        }
+    }
+
+    fn order_open(&mut self, at: usize, generation: Generation, settled: Settled) {
+        let Some(owned) = &mut self.owned else { return };
+        let place = &mut owned.places[at];
+        let is_same = place.generation == generation;
+        match place.stage {
+            Stage::Open if is_same => return self.say(ShardWord::Opened { partition: Partition(at as u32) }),
+            Stage::ToOpen | Stage::Informing { .. } | Stage::ReadingBack(_) | Stage::Starting(_) if is_same => return,
+            _ => {}
+        }
+        self.stop_pulling(at);
+        let Some(owned) = &mut self.owned else { return };
+        let place = &mut owned.places[at];
+        (place.generation, place.is_informed, place.is_holed) = (generation, false, false);
+        place.wish = settled;
+        self.flight.open(at, &place.wish, 0);
+        owned.set(at, Stage::ToOpen);
+        owned.untold.push_back(Input::Stay(Partition(at as u32)));
+        self.plan.consumers[at].name = generation.consumer_name(&self.plan.durable, Partition(at as u32));
+    }
+
+    fn order_close(&mut self, at: usize) {
+        let Some(owned) = &mut self.owned else { return };
+        match owned.places[at].stage {
+            Stage::Absent => tracing::warn!(partition = at, "JetStream: a partition that is not here is to be closed"),
+            ref stage if stage.is_closing() => {}
+            Stage::Broken => {
+                owned.places[at].is_holed = true;
+                owned.set(at, Stage::Unsubscribing(None));
+            }
+            // Not a delivery of it came: its consumer is as it was.
+            Stage::ToOpen | Stage::Informing { .. } if !owned.places[at].is_informed && self.flight.out(at) == 0 => {
+                self.stop_pulling(at);
+                self.closed(at, true);
+            }
+            _ => {
+                self.stop_pulling(at);
+                if let Some(owned) = &mut self.owned {
+                    owned.set(at, Stage::Unsubscribing(None));
+                }
+            }
+        }
+    }
+
+    fn order_reopen(&mut self, at: usize) {
+        let Some(owned) = &mut self.owned else { return };
+        let has_told = match owned.places[at].stage {
+            Stage::Unsubscribing(_) => false,
+            Stage::Absent => {
+                if let Some((generation, settled)) = owned.places[at].closed.take() {
+                    self.order_open(at, generation, settled);
+                }
+                return;
+            }
+            ref stage if stage.is_closing() => true,
+            _ => return,
+        };
+        if has_told {
+            owned.untold.push_back(Input::Stay(Partition(at as u32)));
+        }
+        owned.set(at, Stage::Reopening { has_heard: false });
+    }
+
+    fn order_drop(&mut self, at: usize) {
+        self.stop_pulling(at);
+        self.tell_leave(at);
+        self.let_waiting_go(at);
+        self.flight.close(at);
+        self.forget_place(at);
+    }
+
+    /// Nothing more is asked of a partition, and nothing that comes is taken in once the server knows.
+    pub(super) fn stop_pulling(&mut self, at: usize) {
+        let Some(owned) = &mut self.owned else { return };
+        if let Some(session) = &mut self.session {
+            session.close(at);
+        }
+        if let Stage::ReadingBack(_) = owned.places[at].stage {
+            owned.reading_back = owned.reading_back.saturating_sub(1);
+            self.lines.unsubscribe(owned.sid(at, Of::Window));
+        }
+        if matches!(
+            owned.places[at].stage,
+            Stage::Informing { .. } | Stage::ReadingBack(_) | Stage::Starting(_) | Stage::Open
+        ) {
+            self.lines.unsubscribe(owned.sid(at, Of::Pulls));
+        }
+    }
+
+    /// What of it was not handed in is left to whoever takes it.
+    fn let_waiting_go(&mut self, at: usize) {
+        let numbers = self.flight.numbers(at);
+        let flight = &mut self.flight;
+        self.waiting.retain(|(_, tag)| {
+            let is_its = numbers.contains(&tag.number);
+            if is_its {
+                flight.leave(tag.number);
+            }
+            !is_its
+        });
+    }
+
+    fn tell_leave(&mut self, at: usize) {
+        let reader = self.plan.reader;
+        let tag = |number| crate::ports::DeliveryTag { reader, number };
+        let tags = self.flight.numbers(at).into_iter().map(tag).collect();
+        self.flight.set_leaving(at, true);
+        if let Some(owned) = &mut self.owned {
+            owned.untold.push_back(Input::Leave { partition: Partition(at as u32), tags });
+        }
+    }
+
+    /// Nothing more of it comes: what waits is left, and what no recipient was pushed.
+    pub(super) fn begin_drain(&mut self, at: usize) {
+        self.let_waiting_go(at);
+        self.tell_leave(at);
+        if let Some(owned) = &mut self.owned {
+            owned.set(at, Stage::Draining);
+        }
+    }
+
+    /// It is closed.
+    pub(super) fn closed(&mut self, at: usize, is_clean: bool) {
+        let settled = self.flight.settled(at);
+        self.flight.close(at);
+        if let Some(owned) = &mut self.owned {
+            owned.untold.push_back(Input::Stay(Partition(at as u32)));
+        }
+        self.forget_place(at);
+        if let Some(owned) = &mut self.owned {
+            let place = &mut owned.places[at];
+            place.closed = Some((place.generation, settled.clone()));
+        }
+        self.say(ShardWord::Closed { partition: Partition(at as u32), settled, is_clean });
+    }
+
+    fn forget_place(&mut self, at: usize) {
+        let Some(owned) = &mut self.owned else { return };
+        owned.set(at, Stage::Absent);
+        let place = &mut owned.places[at];
+        (place.is_informed, place.is_holed, place.knows_window) = (false, false, false);
+        (place.wish, place.held, place.has_said, place.closed) = (Settled::default(), None, false, None);
+        self.plan.consumers[at].name = String::new();
+    }
+
+    /// Deliveries of it may be lost, or the consumer is gone.
+    pub(super) fn broken(&mut self, at: usize, why: Break) {
+        let Some(owned) = &mut self.owned else { return };
+        if owned.places[at].stage.is_closing() {
+            owned.places[at].is_holed = true;
+            return;
+        }
+        if matches!(owned.places[at].stage, Stage::Absent | Stage::Broken) {
+            return;
+        }
+        let partition = Partition(at as u32);
+        tracing::warn!(
+            reader = self.plan.reader,
+            partition = partition.0,
+            consumer = self.plan.consumers[at].name,
+            "JetStream: {why}"
+        );
+        self.stop_pulling(at);
+        self.flight.forget_generation(at);
+        let settled = self.flight.settled(at);
+        if let Some(owned) = &mut self.owned {
+            owned.set(at, Stage::Broken);
+        }
+        self.say(ShardWord::Broken { partition, settled, why });
+    }
+
+    pub(super) fn say(&self, word: ShardWord) {
+        if let (Some(hearer), Some(shard)) = (self.hearer.get(), self.plan.own) {
+            hearer(shard, word);
+        }
+    }
+
+    /// Tells the shard what there is room for.
+    pub(super) fn tell_untold(&mut self) {
+        let (Some(owned), Some(shard)) = (&mut self.owned, self.plan.own) else { return };
+        while let Some(fact) = owned.untold.pop_front() {
+            if let Err(fact) = self.intake.tell(shard, fact) {
+                owned.untold.push_front(fact);
+                return;
+            }
+        }
+    }
+
+    /// Now and then: says what is settled above an event that holds the floor, for whoever comes after a crash; and that it is over.
+    pub(super) fn look_at_holds(&mut self, now: Instant) {
+        let Some(owned) = self.owned.as_mut().filter(|owned| now >= owned.hold_at) else { return };
+        owned.hold_at = now + HOLD_LOOK;
+        let (mut words, boottime) = (Vec::new(), Boottime(boot_nanos()));
+        for (at, place) in owned.places.iter_mut().enumerate() {
+            if !matches!(place.stage, Stage::Open) {
+                continue;
+            }
+            let partition = Partition(at as u32);
+            let settled = self.flight.settled(at);
+            let waits = self.flight.out(at) > 0 || self.flight.has_left(at);
+            let held = place.held.take().filter(|held| waits && held.settled.floor == settled.floor);
+            match held {
+                Some(held) => {
+                    let oldest = Some(held.since);
+                    if !held.is_said || held.settled != settled {
+                        words.push(ShardWord::Waits { partition, settled: settled.clone(), oldest });
+                    }
+                    place.held = Some(Held { settled, since: held.since, is_said: true });
+                    place.has_said = true;
+                }
+                None => {
+                    if std::mem::take(&mut place.has_said) {
+                        words.push(ShardWord::Waits { partition, settled: settled.clone(), oldest: None });
+                    }
+                    place.held = waits.then_some(Held { settled, since: boottime, is_said: false });
+                }
+            }
+        }
+        words.into_iter().for_each(|word| self.say(word));
+    }
+}

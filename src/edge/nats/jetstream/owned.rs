@@ -1,0 +1,250 @@
+//! Partitions that have owners: how one is opened, closed and found broken over a reader's connection.
+//!
+//! Promises that nothing is pulled of a partition before its consumer was looked at and is as it should be; that after a close
+//! nothing of it is half done and the server has heard of all that was settled, or the answer says that it may not have; and that
+//! nothing which lies behind a hole is handed in. Each step is begun anew over the next connection. Each partition has a
+//! subscription of its own, and each opening another one, so what is on its way for an earlier one is told apart.
+//!
+//! ```text
+//! Absent -Open-> ToOpen -> Informing (INFO) -> ReadingBack (the repeat window) -> Starting -first pull-> Open
+//! Open -Close-> Unsubscribing (PONG) -> Draining (nothing half done) -> Confirming (PONG) -> Checking (INFO) -> Absent
+//!               any of these -Reopen-> Reopening -> ToOpen          Open -hole, silence, deleted-> Broken -Open-> ToOpen
+//! ```
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use super::calls::BatchNo;
+use super::pulls::Terms;
+use super::window::ReadBack;
+use crate::model::ids::ShardId;
+use crate::model::ownership::{Boottime, Generation, Settled, ShardWord};
+use crate::push::facts::Input;
+
+/// Who hears what a shard's reader says.
+pub(in crate::edge::nats) type Hearer = Arc<OnceLock<Box<dyn Fn(ShardId, ShardWord) + Send + Sync>>>;
+
+/// The first number of a partition's subscription.
+const FIRST_SID: u64 = 16;
+/// How soon what waits for time or for another task is looked at again.
+pub(super) const LOOK: Duration = Duration::from_millis(10);
+
+/// Of what a subscription is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    /// Pulls.
+    Pulls = 0,
+    /// The repeat window.
+    Window = 1,
+}
+
+#[derive(Debug)]
+pub(super) enum Stage {
+    Absent,
+    ToOpen,
+    Informing {
+        batch: Option<BatchNo>,
+        at: Instant,
+    },
+    ReadingBack(Box<ReadBack>),
+    /// It is asked for; the terms, until then.
+    Starting(Option<Terms>),
+    Open,
+    /// The PING whose answer tells that nothing more comes.
+    Unsubscribing(Option<u64>),
+    Draining,
+    /// The PING whose answer tells that all acks were heard.
+    Confirming {
+        ping: Option<u64>,
+        until: Instant,
+    },
+    Checking {
+        batch: Option<BatchNo>,
+        at: Instant,
+        until: Instant,
+    },
+    /// The shard gives back nothing more of it; whether it was seen that it knows.
+    Reopening {
+        has_heard: bool,
+    },
+    Broken,
+}
+
+impl Stage {
+    /// It is on its way to be closed.
+    pub(super) fn is_closing(&self) -> bool {
+        matches!(self, Self::Unsubscribing(_) | Self::Draining | Self::Confirming { .. } | Self::Checking { .. })
+    }
+
+    /// Something is to be done about it that no event tells.
+    fn is_busy(&self) -> bool {
+        !matches!(self, Self::Absent | Self::Open | Self::Broken)
+    }
+}
+
+/// One partition.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) stage: Stage,
+    pub(super) generation: Generation,
+    /// How far it was settled when it was to be opened.
+    pub(super) wish: Settled,
+    /// How often it was subscribed to.
+    pub(super) opening: u64,
+    /// Its consumer was looked at since it was to be opened: from then on it must be as our flight has it.
+    pub(super) is_informed: bool,
+    /// A delivery was lost while it was closed.
+    pub(super) is_holed: bool,
+    /// The shard knows what was settled before it had the partition.
+    pub(super) knows_window: bool,
+    /// What holds its floor.
+    pub(super) held: Option<Held>,
+    /// That something does was said, and not yet that nothing does.
+    pub(super) has_said: bool,
+    /// How it was closed: whoever gives it back may change his mind.
+    pub(super) closed: Option<(Generation, Settled)>,
+}
+
+/// An event that is not settled, at two looks or more.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// What is settled around it.
+    pub(super) settled: Settled,
+    /// When it was first seen to be the oldest.
+    pub(super) since: Boottime,
+    /// It was said.
+    pub(super) is_said: bool,
+}
+
+/// All of a reader.
+#[derive(Debug)]
+pub(super) struct Owned {
+    pub(super) places: Vec<Place>,
+    /// Places where something is to be done.
+    pub(super) busy: BTreeSet<usize>,
+    /// Repeat windows that are read.
+    pub(super) reading_back: u32,
+    pub(super) reading_back_max: u32,
+    /// What the shard is to be told and has no room for.
+    pub(super) untold: VecDeque<Input>,
+    /// Events that are to be acknowledged at once.
+    pub(super) owed_acks: Vec<bytes::Bytes>,
+    pub(super) hold_at: Instant,
+}
+
+impl Owned {
+    pub(super) fn new(partitions: usize, reading_back_max: u32, now: Instant) -> Self {
+        let place = || Place {
+            stage: Stage::Absent,
+            generation: Generation(0),
+            wish: Settled::default(),
+            opening: 0,
+            is_informed: false,
+            is_holed: false,
+            knows_window: false,
+            held: None,
+            has_said: false,
+            closed: None,
+        };
+        Self {
+            places: (0..partitions).map(|_| place()).collect(),
+            busy: BTreeSet::new(),
+            reading_back: 0,
+            reading_back_max,
+            untold: VecDeque::new(),
+            owed_acks: Vec::new(),
+            hold_at: now,
+        }
+    }
+
+    /// The number of a place's present subscription.
+    pub(super) fn sid(&self, at: usize, of: Of) -> u64 {
+        FIRST_SID + (self.places[at].opening * self.places.len() as u64 + at as u64) * 2 + of as u64
+    }
+
+    /// Of which place a subscription is, if it is a present one.
+    #[inline]
+    pub(super) fn place_of(&self, sid: u64) -> Option<(usize, Of)> {
+        let number = sid.checked_sub(FIRST_SID)?;
+        let (of, number) = (if number & 1 == 0 { Of::Pulls } else { Of::Window }, number / 2);
+        let at = (number % self.places.len() as u64) as usize;
+        (self.places[at].opening == number / self.places.len() as u64).then_some((at, of))
+    }
+
+    /// Whether any partition is here, or was to be.
+    pub(super) fn is_any(&self) -> bool {
+        self.places.iter().any(|place| !matches!(place.stage, Stage::Absent | Stage::Broken))
+    }
+
+    /// Whether any is being closed.
+    pub(super) fn is_closing(&self) -> bool {
+        self.busy.iter().any(|at| self.places[*at].stage.is_closing())
+    }
+
+    /// Another stage.
+    pub(super) fn set(&mut self, at: usize, stage: Stage) {
+        if stage.is_busy() {
+            self.busy.insert(at);
+        } else {
+            self.busy.remove(&at);
+        }
+        self.places[at].stage = stage;
+    }
+
+    /// The connection is gone: what was waited for is begun anew over the next one.
+    pub(super) fn lost(&mut self) {
+        self.reading_back = 0;
+        for at in 0..self.places.len() {
+            let next = match &self.places[at].stage {
+                Stage::Informing { .. } | Stage::ReadingBack(_) | Stage::Starting(_) | Stage::Open => Stage::ToOpen,
+                Stage::Unsubscribing(_) => Stage::Unsubscribing(None),
+                // The time goes on: the next connection may never come.
+                Stage::Confirming { until, .. } | Stage::Checking { until, .. } => {
+                    Stage::Confirming { ping: None, until: *until }
+                }
+                Stage::Absent | Stage::ToOpen | Stage::Draining | Stage::Reopening { .. } | Stage::Broken => continue,
+            };
+            self.set(at, next);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscription_is_known_until_the_next_opening_of_its_partition() {
+        let mut owned = Owned::new(3, 1, Instant::now());
+        let mut seen = BTreeSet::new();
+        for opening in 0..4 {
+            for at in 0..3 {
+                owned.places[at].opening = opening;
+                for of in [Of::Pulls, Of::Window] {
+                    let sid = owned.sid(at, of);
+                    assert!(seen.insert(sid) && owned.place_of(sid) == Some((at, of)));
+                }
+            }
+        }
+        assert_eq!(seen.iter().filter(|sid| owned.place_of(**sid).is_some()).count(), 6, "the latest of each");
+        assert!((0..FIRST_SID).all(|sid| owned.place_of(sid).is_none()));
+    }
+
+    #[test]
+    fn what_a_lost_connection_was_waited_for_is_begun_anew() {
+        let now = Instant::now();
+        let mut owned = Owned::new(4, 1, now);
+        owned.set(0, Stage::Open);
+        owned.set(1, Stage::Confirming { ping: Some(1), until: now });
+        owned.set(2, Stage::Broken);
+        assert_eq!(owned.busy, BTreeSet::from([1]));
+        owned.lost();
+        assert!(
+            matches!(owned.places[0].stage, Stage::ToOpen)
+                && matches!(owned.places[1].stage, Stage::Confirming { ping: None, .. })
+        );
+        assert!(matches!(owned.places[2].stage, Stage::Broken) && matches!(owned.places[3].stage, Stage::Absent));
+        assert_eq!((owned.busy.len(), owned.is_closing(), owned.is_any()), (2, true, true));
+    }
+}

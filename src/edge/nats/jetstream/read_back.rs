@@ -1,0 +1,174 @@
+//! The repeat window of a partition, read back from the stream when the partition comes here.
+//!
+//! Promises that the shard knows of what was settled in the last minutes before the first event of the partition comes, as far as it
+//! can be read within [`BUDGET`]; what could not is counted, and the partition is opened all the same. Reads through a consumer
+//! that the server forgets by itself, without acks; no more of them at once than a few, since they count towards `max_consumers`.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+
+use super::JetFeed;
+use super::ack_subject;
+use super::api::{ApiError, ConsumerInfo, Request, delete_consumer, read};
+use super::owned::{Of, Stage};
+use crate::edge::nats::protocol::Message;
+use crate::model::limits::REPEAT_WINDOW_AGE;
+use crate::push::facts::Input;
+
+/// How long it may take; then the partition is opened without the rest.
+const BUDGET: Duration = Duration::from_millis(500);
+/// Events that are read at the most: of more, the latest.
+pub(super) const EVENTS_MAX: u64 = 8192;
+/// Events that the shard is told at once.
+const TOLD_AT_ONCE: usize = 512;
+/// The server forgets the consumer when it was not used for so long, if we could not say so.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
+
+impl JetFeed {
+    pub(super) fn step_reading_back(&mut self, at: usize, now: Instant) {
+        let Some(owned) = &mut self.owned else { return };
+        let Stage::ReadingBack(back) = &mut owned.places[at].stage else { return };
+        if back.begun.is_none() {
+            if owned.reading_back >= owned.reading_back_max {
+                return;
+            }
+            owned.reading_back += 1;
+            back.begun = Some((now, SystemTime::now()));
+            return self.ask_for_window(at, now);
+        }
+        let began = back.begun.map_or(now, |(began, _)| began);
+        if let Some(batch) = back.asked
+            && let Some(answers) = self.calls.take(batch, now)
+        {
+            back.asked = None;
+            let answer = answers.and_then(|mut all| all.pop().unwrap_or(Err(ApiError::NobodyAnswers)));
+            match answer.and_then(|bytes| read::<ConsumerInfo>(&bytes)) {
+                Ok(info) => self.window_stands(at, info, now),
+                Err(error) => self.window_ended(at, false, &error.to_string()),
+            }
+            return self.take_window(at, now);
+        }
+        if now >= began + BUDGET {
+            self.window_ended(at, false, "it took too long");
+        }
+        self.take_window(at, now);
+    }
+
+    fn window_ended(&mut self, at: usize, is_whole: bool, why: &str) {
+        let Some(owned) = &mut self.owned else { return };
+        let Stage::ReadingBack(back) = &mut owned.places[at].stage else { return };
+        if !is_whole && back.end.is_none() {
+            self.intake.note_partial_window();
+            if let Some(left_out) = self.voices.windows.allow() {
+                tracing::warn!(
+                    partition = at,
+                    left_out,
+                    "JetStream: the repeat window of a partition could not be read back whole, so a copy of an event of the \
+                     last minutes may be pushed again: {why}"
+                );
+            }
+        }
+        back.end.get_or_insert(is_whole);
+    }
+
+    fn ask_for_window(&mut self, at: usize, now: Instant) {
+        let Some(owned) = &self.owned else { return };
+        let Stage::ReadingBack(back) = &owned.places[at].stage else { return };
+        let since = back.begun.map_or_else(SystemTime::now, |(_, began)| began) - back.age;
+        let config = serde_json::json!({
+            "deliver_policy": "by_start_time",
+            "opt_start_time": humantime::format_rfc3339_millis(since).to_string(),
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "filter_subject": self.plan.consumers[at].filter,
+            "inactive_threshold": FORGOTTEN_AFTER.as_nanos() as u64,
+            "mem_storage": true,
+            "num_replicas": 1,
+        });
+        let body = serde_json::json!({ "stream_name": self.plan.stream, "config": config }).to_string();
+        let subject = format!("$JS.API.CONSUMER.CREATE.{}", self.plan.stream);
+        let batch = self.begin(&[Request { subject, body }], now);
+        if let Some(owned) = &mut self.owned
+            && let Stage::ReadingBack(back) = &mut owned.places[at].stage
+        {
+            back.asked = Some(batch);
+        }
+    }
+
+    /// The consumer stands: is it too much, another one begins later; the last of it is read in any case.
+    fn window_stands(&mut self, at: usize, info: ConsumerInfo, now: Instant) {
+        let Some(owned) = &mut self.owned else { return };
+        let sid = owned.sid(at, Of::Window);
+        let opening = owned.places[at].opening;
+        let Stage::ReadingBack(back) = &mut owned.places[at].stage else { return };
+        if info.num_pending > EVENTS_MAX && back.age == REPEAT_WINDOW_AGE {
+            back.age = back.age.mul_f64(EVENTS_MAX as f64 / info.num_pending as f64);
+            self.end_window_consumer(&info.name);
+            return self.ask_for_window(at, now);
+        }
+        back.name = info.name;
+        back.left = info.num_pending;
+        if back.left == 0 {
+            return self.window_ended(at, true, "");
+        }
+        let subject = format!("{}.k.{opening}.{at}", self.inbox);
+        self.lines.subscribe(&subject, sid);
+        let next = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.plan.stream, back.name);
+        let body = format!(r#"{{"batch":{},"expires":{}}}"#, back.left.min(2 * EVENTS_MAX), BUDGET.as_nanos());
+        self.lines.put(next.as_bytes(), Some(subject.as_bytes()), body.as_bytes());
+    }
+
+    fn end_window_consumer(&mut self, name: &str) {
+        let delete = delete_consumer(&self.plan.stream, name);
+        // Nobody waits for its answer.
+        let reply = format!("{}.none", self.answers_to());
+        self.lines.put(delete.subject.as_bytes(), Some(reply.as_bytes()), delete.body.as_bytes());
+    }
+
+    /// An event of the window came, or a word that no more do.
+    pub(super) fn hear_window(&mut self, at: usize, chunk: &Bytes, message: &Message<'_>) {
+        let Some(owned) = &mut self.owned else { return };
+        let Stage::ReadingBack(back) = &mut owned.places[at].stage else { return };
+        if back.end.is_some() {
+            return;
+        }
+        let reply = message.reply.and_then(|reply| std::str::from_utf8(reply).ok());
+        let Some((_, _, delivery)) = reply.and_then(ack_subject::parse) else {
+            return self.window_ended(at, false, "the server ended it");
+        };
+        if delivery.stream_sequence <= back.to {
+            back.payloads.push(chunk.slice_ref(message.payload));
+        }
+        back.left = back.left.saturating_sub(1);
+        let is_over = back.left == 0 || delivery.stream_sequence >= back.to;
+        if is_over || back.payloads.len() >= TOLD_AT_ONCE {
+            let payloads = std::mem::take(&mut back.payloads);
+            owned.untold.push_back(Input::Known(payloads));
+        }
+        if is_over {
+            self.window_ended(at, true, "");
+        }
+    }
+
+    /// When it has ended, the partition is pulled from.
+    fn take_window(&mut self, at: usize, _now: Instant) {
+        let Some(owned) = &mut self.owned else { return };
+        let Stage::ReadingBack(back) = &mut owned.places[at].stage else { return };
+        if back.end.is_none() {
+            return;
+        }
+        let (name, terms) = (std::mem::take(&mut back.name), back.terms.take());
+        let payloads = std::mem::take(&mut back.payloads);
+        if !payloads.is_empty() {
+            owned.untold.push_back(Input::Known(payloads));
+        }
+        owned.places[at].knows_window = true;
+        owned.reading_back = owned.reading_back.saturating_sub(1);
+        self.lines.unsubscribe(owned.sid(at, Of::Window));
+        owned.set(at, Stage::Starting(terms));
+        if !name.is_empty() {
+            self.end_window_consumer(&name);
+        }
+    }
+}
