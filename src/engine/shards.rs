@@ -1,6 +1,7 @@
 //! Starts one pinned glommio executor a shard.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_lite::future;
 use glommio::{Latency, LocalExecutorBuilder, Shares};
@@ -171,9 +172,11 @@ fn settings_of(config: &Config, shard: ShardId) -> Settings {
 }
 
 fn gateways_of(config: &Config, shared: &Shared) -> GatewayOptions {
-    let is_owned = config.consumer.is_owned();
-    let user_timeout = if is_owned { GATEWAY_USER_TIMEOUT_OWNED } else { GATEWAY_USER_TIMEOUT };
-    GatewayOptions { user_timeout, permit: shared.permit.clone(), ..GatewayOptions::default() }
+    GatewayOptions { user_timeout: user_timeout_of(config), permit: shared.permit.clone(), ..GatewayOptions::default() }
+}
+
+fn user_timeout_of(config: &Config) -> Duration {
+    if config.consumer.is_owned() { GATEWAY_USER_TIMEOUT_OWNED } else { GATEWAY_USER_TIMEOUT }
 }
 
 /// JetStream's window is shared by all shards.
@@ -223,5 +226,20 @@ async fn run_in_queue(seed: Seed, mut ending: Ending) {
     // The last settlements leave when all shards have ended.
     if let Some(reader) = reader {
         future::or(reader, async { glommio::timer::sleep(SHARD_READER_END_DEADLINE).await }).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Ownership;
+
+    #[test]
+    fn what_a_stopped_owner_sent_is_dead_before_a_successor_pushes() {
+        let mut config = Config::default();
+        assert_eq!(user_timeout_of(&config), Duration::from_secs(30));
+        config.consumer.ownership = Ownership::Etcd;
+        // The kernel fires up to half a second late; a successor waits 3.5 s at the least.
+        assert!(user_timeout_of(&config) + Duration::from_millis(500) < Duration::from_millis(3500));
     }
 }

@@ -189,10 +189,7 @@ impl Pump {
 
     /// How many events this turn takes. In a retreat they are given back, whatever the room; without a permit they stay.
     fn events_wanted(&self) -> usize {
-        if !self.shared.permit.holds() {
-            return 0;
-        }
-        if self.push.is_retreating() { TURN_EVENTS_MAX } else { self.push.room() }
+        wanted(self.shared.permit.holds(), self.push.is_retreating(), self.push.room())
     }
 
     /// An event was handled at the time of its turn: the clock is looked at once, and neighbours that their reader had
@@ -451,3 +448,15 @@ impl Pump {
         }
     }
 }
+
+fn wanted(may: bool, is_retreating: bool, room: usize) -> usize {
+    match (may, is_retreating) {
+        (false, _) => 0,
+        (true, true) => TURN_EVENTS_MAX,
+        (true, false) => room,
+    }
+}
+
+#[cfg(test)]
+#[path = "pump_tests.rs"]
+mod tests;

@@ -195,10 +195,14 @@ pub struct Shard {
 
 /// Runs a test's shard on this thread.
 pub fn on_a_shard<F: Future<Output = ()>>(test: impl FnOnce(Shard) -> F) {
+    on_a_shard_with(GatewayOptions::default(), test);
+}
+
+pub fn on_a_shard_with<F: Future<Output = ()>>(options: GatewayOptions, test: impl FnOnce(Shard) -> F) {
     let executor = LocalExecutorBuilder::default().io_memory(64 * 1024).make().unwrap();
     executor.run(async {
         let facts = LocalFacts::default();
-        let gateways = Gateways::new(facts.clone(), Resolver::start().unwrap(), GatewayOptions::default());
+        let gateways = Gateways::new(facts.clone(), Resolver::start().unwrap(), options);
         test(Shard { gateways, facts, unread: Default::default() }).await;
     });
 }

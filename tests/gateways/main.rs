@@ -10,3 +10,4 @@ mod registered;
 mod registry_follows_etcd;
 mod registry_keeps_what_is_known;
 mod streams;
+mod written_only_with_a_permit;

@@ -240,3 +240,27 @@ impl hyper::rt::Write for Io {
         Pin::new(&mut *self.0.tcp.borrow_mut()).poll_close(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_has_the_time_that_was_asked_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = listener.local_addr().expect("an address");
+        let executor = glommio::LocalExecutorBuilder::default().io_memory(64 << 10).make().expect("an executor");
+        executor.run(async move {
+            for wanted in [Duration::from_secs(30), Duration::from_millis(2500)] {
+                let tcp = TcpStream::connect(address).await.expect("connected");
+                let options = GatewayOptions { user_timeout: wanted, ..GatewayOptions::default() };
+                let wire = Wire::new(tcp, SpareBuffer::default(), &options).expect("options");
+                let tcp = wire.tcp.borrow();
+                let fd = socket::borrow(&tcp);
+                assert_eq!(SockRef::from(&fd).tcp_user_timeout().expect("an option"), Some(wanted));
+            }
+        });
+    }
+}

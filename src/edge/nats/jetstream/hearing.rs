@@ -177,6 +177,7 @@ impl JetFeed {
             ErrorKind::MayNotSubscribe { subject, .. } if !subject.starts_with("$JS.EVENT.") => {
                 self.refused.why = Some(server::may_not_subscribe(&who, subject, &text));
             }
+            ErrorKind::MayNotPublish { subject } if self.hears_of_window(subject, &text) => {}
             ErrorKind::MayNotPublish { subject } => {
                 self.note_refused_ack(subject);
                 if let Some(why) = rights::missing(subject, &who, &text) {

@@ -13,7 +13,6 @@ use super::ack_subject;
 use super::api::{ApiError, ConsumerInfo, Request, delete_consumer, read};
 use super::owned::{Of, Stage};
 use crate::edge::nats::protocol::Message;
-use crate::model::limits::REPEAT_WINDOW_AGE;
 use crate::push::facts::Input;
 
 /// How long it may take; then the partition is opened without the rest.
@@ -58,18 +57,42 @@ impl JetFeed {
     fn window_ended(&mut self, at: usize, is_whole: bool, why: &str) {
         let Some(owned) = &mut self.owned else { return };
         let Stage::ReadingBack(back) = &mut owned.places[at].stage else { return };
-        if !is_whole && back.end.is_none() {
-            self.intake.note_partial_window();
-            if let Some(left_out) = self.voices.windows.allow() {
-                tracing::warn!(
-                    partition = at,
-                    left_out,
-                    "JetStream: the repeat window of a partition could not be read back whole, so a copy of an event of the \
-                     last minutes may be pushed again: {why}"
-                );
-            }
-        }
+        let is_first = back.end.is_none();
         back.end.get_or_insert(is_whole);
+        if !is_whole && is_first {
+            self.note_partial(at, why);
+        }
+    }
+
+    fn note_partial(&self, at: usize, why: &str) {
+        self.intake.note_partial_window();
+        if let Some(left_out) = self.voices.windows.allow() {
+            tracing::warn!(
+                partition = at,
+                left_out,
+                "JetStream: the repeat window of a partition could not be read back whole, so a copy of an event of the last \
+                 minutes may be pushed again: {why}"
+            );
+        }
+    }
+
+    /// Whether the user may not publish to a subject that only a repeat window needs; then none is read back.
+    pub(super) fn hears_of_window(&mut self, subject: &str, text: &str) -> bool {
+        let Some(owned) = &self.owned else { return false };
+        let stream = &self.plan.stream;
+        let rest = subject.strip_prefix("$JS.API.CONSUMER.").unwrap_or_default();
+        let named = |what: &str| rest.strip_prefix(what)?.strip_prefix(stream.as_str())?.strip_prefix('.');
+        if named("DELETE.").is_some() {
+            return true;
+        }
+        let is_pull = named("MSG.NEXT.").is_some_and(|name| self.plan.consumer(name).is_none());
+        if !is_pull && rest != format!("CREATE.{stream}") {
+            return false;
+        }
+        for at in owned.busy.iter().copied().collect::<Vec<_>>() {
+            self.window_ended(at, false, text);
+        }
+        true
     }
 
     fn ask_for_window(&mut self, at: usize, now: Instant) {
@@ -102,20 +125,24 @@ impl JetFeed {
         let sid = owned.sid(at, Of::Window);
         let opening = owned.places[at].opening;
         let Stage::ReadingBack(back) = &mut owned.places[at].stage else { return };
-        if info.num_pending > EVENTS_MAX && back.age == REPEAT_WINDOW_AGE {
-            back.age = back.age.mul_f64(EVENTS_MAX as f64 / info.num_pending as f64);
+        let (events, most) = (info.num_pending.saturating_sub(back.ahead), EVENTS_MAX + EVENTS_MAX / 4);
+        if back.begins_elsewhere(events, EVENTS_MAX, most) {
             self.end_window_consumer(&info.name);
             return self.ask_for_window(at, now);
         }
         back.name = info.name;
-        back.left = info.num_pending;
-        if back.left == 0 {
-            return self.window_ended(at, true, "");
+        back.left = events.min(most);
+        match events {
+            0 => return self.window_ended(at, true, ""),
+            count if count > most => self.note_partial(at, "too many events came within a moment"),
+            _ => {}
         }
+        let Some(owned) = &self.owned else { return };
+        let Stage::ReadingBack(back) = &owned.places[at].stage else { return };
         let subject = format!("{}.k.{opening}.{at}", self.inbox);
         self.lines.subscribe(&subject, sid);
         let next = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.plan.stream, back.name);
-        let body = format!(r#"{{"batch":{},"expires":{}}}"#, back.left.min(2 * EVENTS_MAX), BUDGET.as_nanos());
+        let body = format!(r#"{{"batch":{},"expires":{}}}"#, back.left, BUDGET.as_nanos());
         self.lines.put(next.as_bytes(), Some(subject.as_bytes()), body.as_bytes());
     }
 

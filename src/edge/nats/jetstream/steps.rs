@@ -185,7 +185,7 @@ impl JetFeed {
         // What is settled from now on it knows by itself.
         place.knows_window |= !needs_window;
         let stage = match needs_window {
-            true => Stage::ReadingBack(Box::new(ReadBack::new(place.wish.floor, terms))),
+            true => Stage::ReadingBack(Box::new(ReadBack::new(place.wish.floor, info.num_pending, terms))),
             false => Stage::Starting(Some(terms)),
         };
         owned.set(at, stage);

@@ -8,17 +8,26 @@ use super::calls::BatchNo;
 use super::pulls::Terms;
 use crate::model::limits::REPEAT_WINDOW_AGE;
 
+/// How often one is begun elsewhere at the most: a round trip or two each.
+const TRIES: u32 = 12;
+
 /// How far one is.
 #[derive(Debug)]
 pub(super) struct ReadBack {
     /// Up to which stream sequence events are settled.
     pub(super) to: u64,
+    /// How many follow after that.
+    pub(super) ahead: u64,
     /// How the partition is pulled from afterwards.
     pub(super) terms: Option<Terms>,
     /// When it began, by both clocks.
     pub(super) begun: Option<(Instant, SystemTime)>,
     /// How far back it goes.
     pub(super) age: Duration,
+    /// How often it was begun elsewhere, and the ages that were found too short and too long.
+    tries: u32,
+    short: Duration,
+    long: Option<Duration>,
     /// The request for its consumer.
     pub(super) asked: Option<BatchNo>,
     /// The consumer, once it stands.
@@ -32,17 +41,72 @@ pub(super) struct ReadBack {
 }
 
 impl ReadBack {
-    pub(super) fn new(to: u64, terms: Terms) -> Self {
+    pub(super) fn new(to: u64, ahead: u64, terms: Terms) -> Self {
         Self {
             to,
+            ahead,
             terms: Some(terms),
             begun: None,
             age: REPEAT_WINDOW_AGE,
+            tries: 0,
+            short: Duration::ZERO,
+            long: None,
             asked: None,
             name: String::new(),
             left: 0,
             payloads: Vec::new(),
             end: None,
         }
+    }
+
+    /// Whether to begin elsewhere than where so many events follow, of which `wanted` are wanted and no more than `most`: first in
+    /// proportion, then, as events do not come at one rate, halfway.
+    pub(super) fn begins_elsewhere(&mut self, events: u64, wanted: u64, most: u64) -> bool {
+        let is_enough = events >= wanted / 2 || self.long.is_none();
+        if self.tries >= TRIES || (events <= most && is_enough) {
+            return false;
+        }
+        self.tries += 1;
+        if events > most {
+            self.long = Some(self.age);
+        } else {
+            self.short = self.age;
+        }
+        let in_proportion = self.age.mul_f64(wanted as f64 / events.max(1) as f64);
+        let halfway = (self.short + self.long.unwrap_or(self.age)) / 2;
+        self.age = if self.tries == 1 { in_proportion } else { halfway };
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::edge::nats::jetstream::pulls::Standing;
+
+    /// How many events it ends with, and after how many tries, when so many came since so long ago.
+    fn found(since: impl Fn(Duration) -> u64) -> (u64, u32) {
+        let (standing, window) = (Standing::of(Duration::from_secs(10)), 100);
+        let terms = Terms { window, batch_max: 1, bytes_max: 1, standing, from: None::<Instant> };
+        let mut back = ReadBack::new(1, 0, terms);
+        while back.begins_elsewhere(since(back.age), 8192, 10_240) {}
+        (since(back.age), back.tries)
+    }
+
+    #[test]
+    fn of_too_many_about_as_many_are_read_as_are_wanted_however_they_came() {
+        for few in [0, 1, 8192, 10_240] {
+            assert_eq!(found(|_| few), (few, 0));
+        }
+        assert_eq!(found(|age| age.as_millis() as u64), (8192, 1), "at one rate");
+        // All within the last second, and since then none.
+        let burst = |age: Duration| (age.as_millis() as u64).saturating_sub(50).min(1000) * 50;
+        let (events, tries) = found(burst);
+        assert!((4096..=10_240).contains(&events) && tries <= TRIES, "{events} after {tries}");
+        // At one instant: nothing can be cut.
+        let (events, tries) = found(|age| if age > Duration::from_millis(50) { 50_000 } else { 0 });
+        assert!((events == 0 || events == 50_000) && tries == TRIES, "{events} after {tries}");
     }
 }

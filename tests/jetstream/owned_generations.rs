@@ -1,0 +1,207 @@
+//! The consumers of partitions that have owners: made, looked at, listed and deleted, many at once; what owners leave for each other;
+//! and which right is missing.
+#![allow(deprecated)]
+
+use std::time::{Duration, Instant};
+
+use harness::servers::{Nats, NatsOptions};
+use task_engine::config::{Assignment, Config, Ownership};
+use task_engine::edge::nats::jetstream::generations::{Generations, Outcome, Standing};
+use task_engine::model::ids::Partition;
+use task_engine::model::ownership::{Generation, Settled};
+use testkit::nats::user;
+
+use crate::jetstream_support::{
+    NatsVersion, PATIENCE, ask, client, consumer, on_both_servers, publish, server, set_up, settings,
+};
+use crate::owned_partitions::owned;
+
+on_both_servers! {
+    generations_are_made_once_and_begin_where_they_are_told
+    sixty_four_are_made_and_deleted_at_once
+    a_proof_is_that_it_exists_and_that_a_word_was_stored
+    what_is_kept_is_the_latest_of_each_partition
+    each_missing_right_is_named
+    a_stream_that_forgets_what_is_acknowledged_is_refused
+    setup_makes_the_owners_stream_once
+    a_server_that_is_away_is_no_answer_and_then_all_goes_on
+}
+
+fn of(settings: &Config) -> Generations {
+    Generations::new(settings.nats.clone(), &settings.consumer, PATIENCE)
+}
+
+fn generations_are_made_once_and_begin_where_they_are_told(version: NatsVersion) {
+    let (_server, settings, client) = owned(version);
+    let mut generations = of(&settings);
+    publish(&client, "events.1", "s", 0..10);
+    publish(&client, "events.2", "s", 0..10);
+    let (p, g) = (Partition(1), Generation(7));
+    for time in 0..2 {
+        assert_eq!(generations.create(&[(p, g, 5)]), [Outcome::Done(())], "{time}");
+    }
+    let config = consumer(&client, "engine-1-g7")["config"].clone();
+    assert_eq!((&config["opt_start_seq"], &config["filter_subject"]), (&5.into(), &"events.1".into()));
+    assert_eq!(config["ack_wait"], consumer(&client, "engine-1")["config"]["ack_wait"]);
+    let other = generations.create(&[(p, g, 6), (Partition(2), Generation(1), 1)]);
+    assert!(matches!(&other[0], Outcome::Refused(_)), "{other:?}");
+    assert_eq!(other[1], Outcome::Done(()), "each has an answer of its own");
+    let standing = generations.standing(&[(p, g), (p, Generation(8)), (p, Generation(0))]);
+    assert_eq!(standing[0], Outcome::Done(Standing { floor: 4, pending: 0, delivered: 0, to_come: 6 }));
+    assert_eq!(standing[1], Outcome::Absent);
+    assert_eq!(standing[2], Outcome::Done(Standing { floor: 0, pending: 0, delivered: 0, to_come: 10 }));
+    let all: Vec<_> =
+        [(0, 0), (1, 0), (1, 7), (2, 0), (2, 1), (3, 0)].map(|(p, g)| (Partition(p), Generation(g))).into();
+    assert_eq!(generations.names(), Outcome::Done(all));
+    assert_eq!(generations.delete(&[(p, g), (p, g)]), [Outcome::Done(()), Outcome::Absent]);
+    assert_eq!(generations.standing(&[(p, g)]), [Outcome::Absent]);
+    let Outcome::Done(facts) = generations.stream() else { panic!("it is there") };
+    assert_eq!((facts.first, facts.last, facts.replicas, &facts.unusable), (1, 20, 1, &None));
+    assert!(!facts.created.is_empty());
+}
+
+fn sixty_four_are_made_and_deleted_at_once(version: NatsVersion) {
+    let server = server(version);
+    let mut settings = settings(&server, Assignment::Partitioned);
+    (settings.consumer.ownership, settings.consumer.partitions) = (Ownership::Etcd, 64);
+    assert!(set_up(&settings, false).expect("setup").1);
+    let mut generations = of(&settings);
+    let all: Vec<_> = (0..64).map(|partition| (Partition(partition), Generation(1))).collect();
+    let began = Instant::now();
+    assert!(generations.standing(&all).iter().all(|standing| *standing == Outcome::Absent));
+    let made = generations.create(&all.iter().map(|(p, g)| (*p, *g, 1)).collect::<Vec<_>>());
+    assert!(made.iter().all(|made| *made == Outcome::Done(())), "{made:?}");
+    assert!(generations.delete(&all).iter().all(|gone| *gone == Outcome::Done(())));
+    println!("{version:?}: 64 looked for, made and deleted in {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let Outcome::Done(names) = generations.names() else { panic!("listed") };
+    assert_eq!(names.len(), 64, "those that setup made");
+}
+
+fn a_proof_is_that_it_exists_and_that_a_word_was_stored(version: NatsVersion) {
+    let (_server, settings, client) = owned(version);
+    let mut generations = of(&settings);
+    let all = [(Partition(0), Generation(0)), (Partition(1), Generation(3))];
+    let (standing, word) = generations.prove("a", &all);
+    assert!(
+        matches!(standing[..], [Outcome::Done(_), Outcome::Absent]) && word == Outcome::Done(()),
+        "{standing:?} {word:?}"
+    );
+    for _ in 0..5 {
+        generations.prove("a", &all);
+    }
+    generations.prove("b", &[]);
+    let info = ask(&client, "$JS.API.STREAM.INFO.STREAM_OWN", "");
+    assert_eq!(info["state"]["messages"], 2, "the latest word of each instance: {info}");
+    ask(&client, "$JS.API.STREAM.DELETE.STREAM_OWN", "");
+    let (_, word) = generations.prove("a", &all);
+    assert!(matches!(word, Outcome::NoAnswer(_)), "nobody stores it: {word:?}");
+}
+
+fn what_is_kept_is_the_latest_of_each_partition(version: NatsVersion) {
+    let (_server, settings, _client) = owned(version);
+    let mut generations = of(&settings);
+    let settled = |floor: u64, above: &[u64]| Settled { floor, above: above.to_vec() };
+    let words =
+        [(Partition(1), settled(5, &[7, 9])), (Partition(2), settled(1, &[])), (Partition(1), settled(8, &[9]))];
+    assert!(generations.keep(&words).iter().all(|kept| *kept == Outcome::Done(())));
+    let kept = generations.kept(&[Partition(1), Partition(2), Partition(3)]);
+    assert_eq!(kept, [Outcome::Done(settled(8, &[9])), Outcome::Done(settled(1, &[])), Outcome::Absent]);
+}
+
+/// A server on which an administrator ran setup, and the settings of a user with these rights.
+fn with_rights(version: NatsVersion, publish: &str) -> (Nats, Config) {
+    let config = format!(
+        r#"authorization {{ users: [
+        {{ user: admin, password: admin }},
+        {{ user: engine, password: s3cret, permissions: {{ publish: {publish} }} }} ] }}"#
+    );
+    let server = Nats::start(&NatsOptions { version, jetstream: true, config, ..NatsOptions::default() });
+    let server = server.expect("nats-server starts");
+    let mut settings = settings(&server, Assignment::Partitioned);
+    settings.consumer.ownership = Ownership::Etcd;
+    settings.nats.auth = user("admin", "admin");
+    assert!(set_up(&settings, false).expect("setup").1);
+    settings.nats.auth = user("engine", "s3cret");
+    (server, settings)
+}
+
+fn each_missing_right_is_named(version: NatsVersion) {
+    let (server, settings) = with_rights(version, r#"{ allow: ">" }"#);
+    assert_eq!(of(&settings).probe_rights("node-1"), Outcome::Done(()));
+    let client = nats::Options::with_user_pass("admin", "admin").connect(server.url()).expect("a client");
+    let names = ask(&client, "$JS.API.CONSUMER.NAMES.STREAM", "");
+    assert_eq!(names["total"], 4, "nothing is left behind: {names}");
+    for denied in [
+        "$JS.API.STREAM.INFO.STREAM",
+        "$JS.API.CONSUMER.DURABLE.CREATE.STREAM.engine-probe-node-1",
+        "$JS.API.CONSUMER.INFO.STREAM.engine-probe-node-1",
+        "$JS.API.CONSUMER.NAMES.STREAM",
+        "$JS.API.CONSUMER.DELETE.STREAM.engine-probe-node-1",
+        "$JS.API.CONSUMER.CREATE.STREAM",
+        "STREAM_OWN.instance.node-1",
+        "$JS.API.STREAM.MSG.GET.STREAM_OWN",
+    ] {
+        let (_server, settings) = with_rights(version, &format!(r#"{{ deny: "{denied}" }}"#));
+        let said = of(&settings).probe_rights("node-1");
+        let Outcome::Refused(why) = said else { panic!("{denied}: {said:?}") };
+        assert!(why.contains(denied) && why.contains("may not publish") && !why.contains("s3cret"), "{denied}: {why}");
+    }
+    ask(&client, "$JS.API.STREAM.DELETE.STREAM_OWN", "");
+    let said = of(&settings).probe_rights("node-1");
+    let without = "stream STREAM_OWN does not exist: run task-engine setup --config FILE";
+    assert_eq!(said, Outcome::Refused(without.to_owned()));
+    ask(&client, "$JS.API.STREAM.DELETE.STREAM", "");
+    assert_eq!(of(&settings).probe_rights("node-1"), Outcome::Absent);
+}
+
+fn a_stream_that_forgets_what_is_acknowledged_is_refused(version: NatsVersion) {
+    for retention in ["workqueue", "interest"] {
+        let server = server(version);
+        let client = client(&server);
+        let mut settings = settings(&server, Assignment::Partitioned);
+        let stream =
+            format!(r#"{{"name":"STREAM","subjects":["events.*"],"retention":"{retention}","storage":"file"}}"#);
+        assert!(ask(&client, "$JS.API.STREAM.CREATE.STREAM", stream)["error"].is_null());
+        assert!(set_up(&settings, true).expect("a dry run").1, "without owners it is good");
+        settings.consumer.ownership = Ownership::Etcd;
+        let words = format!("stream STREAM has retention {retention}, and consumer.ownership etcd needs limits");
+        let (lines, is_usable) = set_up(&settings, true).expect("a dry run");
+        assert!(!is_usable && lines.iter().any(|line| line.starts_with(&words)), "{lines:?}");
+        let said = of(&settings).probe_rights("a");
+        assert!(matches!(&said, Outcome::Refused(why) if why.starts_with(&words)), "{said:?}");
+        let taking = crate::jetstream_support::started(&settings, 1);
+        taking.until_waiting(&[&words]);
+        taking.stop();
+    }
+}
+
+fn setup_makes_the_owners_stream_once(version: NatsVersion) {
+    let server = server(version);
+    let mut settings = settings(&server, Assignment::Partitioned);
+    settings.consumer.ownership = Ownership::Etcd;
+    let (dry, _) = set_up(&settings, true).expect("a dry run");
+    let line = "would make stream STREAM_OWN (subjects STREAM_OWN.>, file storage, limits retention, kept the latest of each \
+                subject, replicas 1)";
+    assert!(dry.iter().any(|said| said == line), "{dry:?}");
+    set_up(&settings, false).expect("a run");
+    let (again, is_usable) = set_up(&settings, false).expect("a second run");
+    assert!(is_usable && again.contains(&"stream STREAM_OWN exists".to_owned()), "{again:?}");
+    let info = ask(&client(&server), "$JS.API.STREAM.INFO.STREAM_OWN", "");
+    assert_eq!((&info["config"]["max_msgs_per_subject"], &info["config"]["max_age"]), (&1.into(), &0.into()), "{info}");
+}
+
+fn a_server_that_is_away_is_no_answer_and_then_all_goes_on(version: NatsVersion) {
+    let (server, settings, _client) = owned(version);
+    let mut generations = of(&settings);
+    let all = [(Partition(0), Generation(0)), (Partition(1), Generation(0))];
+    assert!(generations.standing(&all).iter().all(|one| matches!(one, Outcome::Done(_))));
+    server.kill9();
+    for _ in 0..2 {
+        assert!(generations.standing(&all).iter().all(|one| matches!(one, Outcome::NoAnswer(_))));
+    }
+    server.restart().expect("it comes back");
+    crate::jetstream_support::until("it answers", || {
+        generations.standing(&all).iter().all(|one| matches!(one, Outcome::Done(_)))
+    });
+}
