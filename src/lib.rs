@@ -23,6 +23,7 @@ pub mod engine;
 #[path = "../fuzz/harness.rs"]
 mod fuzz;
 pub mod model;
+pub mod partitioner;
 pub mod ports;
 pub mod push;
 pub mod shard;
