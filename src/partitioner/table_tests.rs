@@ -367,6 +367,5 @@ fn fuzzed_moved_event() {
         let mut text = Vec::new();
         id.write("2026", &mut text);
         assert_eq!(MessageId::parse(&text, "2026"), Some(id));
-        assert_ne!(MessageId::parse(bytes, "2026").is_some_and(|_| bytes.len() > 64), true);
     });
 }

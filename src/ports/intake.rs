@@ -23,7 +23,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use self::counts::Shut;
-pub use self::counts::{DropReason, ReaderCounts};
+pub use self::counts::{DropReason, Moves, PartitionerCounts, ReaderCounts};
 pub use self::scan::session_id;
 use crate::model::ids::{Partition, ShardId};
 use crate::model::limits::INTAKE_LANE_EVENTS;

@@ -1,6 +1,6 @@
 //! A started NATS source, whose lanes a test reads and whose events it settles.
 
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use glommio::LocalExecutorBuilder;
@@ -8,8 +8,12 @@ use task_engine::config::Config;
 use task_engine::edge::resolve::Resolver;
 use task_engine::engine::adapters::source_of;
 use task_engine::model::ids::ShardId;
-use task_engine::ports::intake::{Intake, IntakeLane};
-use task_engine::ports::{DeliveryTag, Disposition, Health, Origin, RunningSource, Settled, ShardReaders};
+use task_engine::ports::intake::{Intake, IntakeLane, Moves};
+use task_engine::ports::mailbox::FactSender;
+use task_engine::ports::{
+    DeadLetter, DeliveryTag, Disposition, Health, Origin, RunningSource, Settled, ShardReaders, Source,
+};
+use task_engine::push::facts::Input;
 
 use crate::events::session_and_number;
 use crate::wait::eventually_within;
@@ -23,6 +27,8 @@ pub struct Taking {
     pub intake: Intake,
     pub lanes: Vec<IntakeLane>,
     pub source: Box<dyn RunningSource>,
+    /// What the source put into the dead letters; each is kept.
+    pub letters: Arc<Mutex<Vec<(DeadLetter, Origin)>>>,
 }
 
 impl Taking {
@@ -31,14 +37,29 @@ impl Taking {
     }
 
     pub fn with_lanes(settings: &Config, partitions: u32, shards: usize, lane_events: usize) -> Self {
+        let source = source_of(settings, &Resolver::start().expect("threads")).expect("no TLS");
+        Self::of(source, true, partitions, shards, lane_events)
+    }
+
+    /// With a source that was made already; one whose intake is shut hands in nothing.
+    pub fn of(source: Box<dyn Source>, is_open: bool, partitions: u32, shards: usize, lane_events: usize) -> Self {
         let wakes = (0..shards).map(|_| Arc::default()).collect();
         let (intake, lanes) = Intake::with_lane_events(wakes, partitions, Arc::default(), lane_events);
-        let source = source_of(settings, &Resolver::start().expect("threads")).expect("no TLS");
+        if !is_open {
+            intake.shut("nobody reads".to_owned());
+        }
+        let letters = Arc::<Mutex<Vec<_>>>::default();
+        let kept = letters.clone();
+        source.letters_go_to(Arc::new(move |ask, letter, origin, reply: FactSender| {
+            kept.lock().expect("no panic").push((letter, origin));
+            drop(reply.try_send(Input::LetterPublished { ask, answer: Ok(()) }));
+            Ok(())
+        }));
         if let Some(readers) = source.shard_readers() {
             read_on_a_thread(readers, intake.clone());
         }
         let source = source.start(intake.clone()).expect("threads");
-        Self { intake, lanes, source }
+        Self { intake, lanes, source, letters }
     }
 
     pub fn until_ready(&self) {
@@ -71,6 +92,11 @@ impl Taking {
             all.len() >= count
         });
         all
+    }
+
+    /// A number of the source's partitioner.
+    pub fn moves(&self, number: Moves) -> u64 {
+        self.intake.counts().partitioner().of(number)
     }
 
     pub fn settle(&self, events: &[(u64, DeliveryTag)], how: Disposition) {

@@ -7,6 +7,9 @@
 //! Assignment *queue*: one durable for all instances, of whose window each has its share (`share.rs`). *Partitioned*: a
 //! durable `<durable>-<partition>` a partition, in stream order also after a crash (see `prepare.rs`). Both with explicit
 //! acks, many in one write.
+//!
+//! With `consumer.partitioner: on` one reader more reads the input stream, as a partition; its events go to the [`mover`] instead
+//! of into lanes ([`read_back`] says what that must know first).
 
 mod ack_subject;
 mod api;
@@ -18,9 +21,11 @@ mod given_up;
 mod hearing;
 mod lines;
 mod looks;
+mod mover;
 mod plan;
 mod prepare;
 mod pulls;
+mod read_back;
 mod rights;
 mod session;
 pub mod setup;
@@ -37,10 +42,12 @@ use self::calls::Calls;
 use self::flight::Flight;
 use self::lines::Lines;
 use self::looks::Looks;
+pub(super) use self::mover::Mover;
 pub(super) use self::plan::ReaderPlan;
 use self::session::Session;
 use super::control::Control;
 use crate::config::NatsConfig;
+use crate::model::ids::Nanos;
 use crate::ports::{DeliveryTag, Intake, Settled};
 use crate::telemetry::log_limiter::LogLimiter;
 
@@ -48,6 +55,9 @@ use crate::telemetry::log_limiter::LogLimiter;
 const PULLS: u64 = 1;
 const ANSWERS: u64 = 2;
 const ADVISORIES: u64 = 3;
+/// The partitioner's: answers to publishes, and what is read back.
+const PUBLISHED: u64 = 4;
+const READ_BACK: u64 = 5;
 
 /// What is said once a while.
 #[derive(Default)]
@@ -73,6 +83,8 @@ struct Refused {
 /// Reads a stream, and acknowledges.
 pub(super) struct JetFeed {
     plan: ReaderPlan,
+    /// Where events go instead of into the lanes.
+    mover: Option<Mover>,
     nats: Arc<NatsConfig>,
     intake: Intake,
     control: Arc<Control>,
@@ -105,9 +117,17 @@ pub(super) struct JetFeed {
 }
 
 impl JetFeed {
-    pub(super) fn new(plan: ReaderPlan, nats: Arc<NatsConfig>, intake: Intake, control: Arc<Control>) -> Self {
+    /// With a mover events go to it, and not into the lanes.
+    pub(super) fn new(
+        plan: ReaderPlan,
+        nats: Arc<NatsConfig>,
+        intake: Intake,
+        control: Arc<Control>,
+        mover: Option<Mover>,
+    ) -> Self {
         let now = Instant::now();
         Self {
+            mover,
             flight: Flight::new(plan.consumers.len(), plan.is_ordered()),
             looks: Looks::new(plan.ack_wait, now),
             plan,
@@ -136,5 +156,10 @@ impl JetFeed {
     /// The flight's time.
     fn millis(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.epoch).as_millis() as u64
+    }
+
+    /// The mover's time.
+    fn nanos(&self, now: Instant) -> Nanos {
+        Nanos(now.saturating_duration_since(self.epoch).as_nanos() as u64)
     }
 }

@@ -14,6 +14,7 @@ pub(super) const AT_ONCE: usize = 256;
 /// Codes of the server's API errors.
 pub(super) mod code {
     pub const CONSUMER_NOT_FOUND: u64 = 10_014;
+    pub const NO_MESSAGE: u64 = 10_037;
     pub const STREAM_NOT_FOUND: u64 = 10_059;
     pub const SUBJECTS_OVERLAP: u64 = 10_065;
     pub const NOT_ENABLED_FOR_ACCOUNT: u64 = 10_039;
@@ -120,6 +121,9 @@ pub(super) struct StreamConfig {
     pub num_replicas: u32,
     #[serde(default)]
     pub duplicate_window: u64,
+    /// Bytes of a message with its headers; 0 and below: the server's own bound.
+    #[serde(default, skip_serializing)]
+    pub max_msg_size: i64,
     /// What it takes from other streams comes under subjects that are not its own.
     #[serde(default, skip_serializing)]
     pub mirror: Option<serde_json::Value>,
@@ -131,6 +135,20 @@ pub(super) struct StreamConfig {
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct StreamInfo {
     pub config: StreamConfig,
+    /// When it was made.
+    #[serde(default)]
+    pub created: String,
+    #[serde(default)]
+    pub state: StreamState,
+}
+
+/// What a stream holds.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(super) struct StreamState {
+    #[serde(default)]
+    pub first_seq: u64,
+    #[serde(default)]
+    pub last_seq: u64,
 }
 
 /// What makes a consumer.
@@ -195,7 +213,12 @@ pub(super) struct Sequences {
 /// What is read of a consumer.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct ConsumerInfo {
+    #[serde(default)]
+    pub name: String,
     pub config: ConsumerConfig,
+    /// Messages that it has not delivered.
+    #[serde(default)]
+    pub num_pending: u64,
     #[serde(default)]
     pub delivered: Sequences,
     /// All up to here is settled.

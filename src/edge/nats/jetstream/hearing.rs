@@ -9,7 +9,7 @@ use super::api::ApiError;
 use super::given_up;
 use super::pulls::{Heard as HeardOfPull, Status};
 use super::rights;
-use super::{ADVISORIES, ANSWERS, JetFeed};
+use super::{ADVISORIES, ANSWERS, JetFeed, PUBLISHED, READ_BACK};
 use crate::edge::nats::connection::Heard;
 use crate::edge::nats::protocol::{ErrorKind, Headers, Message, ServerError};
 use crate::edge::nats::server;
@@ -23,6 +23,11 @@ impl JetFeed {
         match heard {
             Heard::Message(message) => match message.sid {
                 ANSWERS => self.hear_answer(chunk, &message),
+                PUBLISHED => {
+                    let now = self.nanos(now);
+                    self.mover.iter_mut().for_each(|mover| mover.hear(&message, now));
+                }
+                READ_BACK => self.mover.iter_mut().for_each(|mover| mover.hear_back(&message)),
                 ADVISORIES => given_up::hear(message.payload, &self.plan, &self.intake, &self.voices.given_up),
                 _ => self.hear_pulled(chunk, &message, now),
             },
@@ -67,8 +72,11 @@ impl JetFeed {
         let subject = (!is_planned).then(|| String::from_utf8_lossy(message.subject).into_owned().into_boxed_str());
         let (reply, millis) = (chunk.slice_ref(reply), self.millis(now));
         if let Some(number) = self.flight.insert(consumer, &delivery, (reply, subject), millis) {
-            let tag = DeliveryTag { reader: self.plan.reader, number };
-            self.waiting.push_back((chunk.slice_ref(message.payload), tag));
+            let payload = chunk.slice_ref(message.payload);
+            match &mut self.mover {
+                Some(mover) => mover.take(number, delivery.stream_sequence, payload, message.headers),
+                None => self.waiting.push_back((payload, DeliveryTag { reader: self.plan.reader, number })),
+            }
         }
         if let Some(session) = &mut self.session {
             session.delivered(consumer, now);
@@ -101,6 +109,13 @@ impl JetFeed {
             ErrorKind::MayNotPublish { subject } => {
                 self.note_refused_ack(subject);
                 if let Some(why) = rights::missing(subject, &who, &text) {
+                    self.refused.why = Some(why);
+                }
+                if let Some(topic) = self.mover.as_ref().map(|mover| &mover.topic)
+                    && subject.starts_with(topic.as_str())
+                {
+                    let why =
+                        format!("{who} may not publish to {subject}: grant the user publish on {topic}.* ({text})");
                     self.refused.why = Some(why);
                 }
             }

@@ -1,6 +1,6 @@
 //! Publishes that leave in one write.
 
-use crate::edge::nats::protocol::publish;
+use crate::edge::nats::protocol::{publish, publish_with_block};
 
 /// What is to be written, in order.
 #[derive(Debug, Default)]
@@ -11,6 +11,14 @@ impl Lines {
     pub(super) fn put(&mut self, subject: &[u8], reply: Option<&[u8]>, payload: &[u8]) {
         let before = self.0.len();
         if publish(&mut self.0, subject, reply, payload).is_err() {
+            self.0.truncate(before);
+        }
+    }
+
+    /// Adds one with a whole block of headers. As [`put`](Self::put).
+    pub(super) fn put_with_block(&mut self, subject: &[u8], reply: &[u8], block: &[u8], payload: &[u8]) {
+        let before = self.0.len();
+        if publish_with_block(&mut self.0, subject, Some(reply), block, payload).is_err() {
             self.0.truncate(before);
         }
     }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::config::{Assignment, ConsumerConfig};
 use crate::model::ids::ShardId;
-use crate::model::limits::JETSTREAM_PARTITION_WINDOW_MIN;
+use crate::model::limits::{JETSTREAM_PARTITION_WINDOW_MIN, PARTITIONER_WINDOW};
+use crate::model::ownership::Generation;
 
 /// One consumer of a reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(in crate::edge::nats) struct ReaderPlan {
     pub(super) consumers: Vec<ConsumerPlan>,
     /// Partition numbers of the consumers: the first, and the step to the next.
     partitions: (u32, u32),
+    /// It is the input stream of the partitioner.
+    pub(in crate::edge::nats) is_input: bool,
     pub(super) ack_wait: Duration,
     /// Events out of one consumer.
     pub(super) window: u32,
@@ -38,6 +41,7 @@ impl ReaderPlan {
             stream: config.stream.clone(),
             consumers,
             partitions,
+            is_input: false,
             ack_wait: config.ack_wait,
             window,
         };
@@ -62,6 +66,21 @@ impl ReaderPlan {
         }
     }
 
+    /// The plan of the partitioner's reader, which is the next after `reader` others.
+    pub(in crate::edge::nats) fn input(config: &ConsumerConfig, reader: u16, generation: Generation) -> Self {
+        let name = generation.input_consumer_name(&config.durable);
+        Self {
+            reader,
+            own: Some(ShardId(0)),
+            stream: config.input_stream(),
+            consumers: vec![ConsumerPlan { name, filter: config.topic.clone() }],
+            partitions: (0, 1),
+            is_input: true,
+            ack_wait: config.ack_wait,
+            window: config.max_ack_pending.clamp(1, PARTITIONER_WINDOW),
+        }
+    }
+
     /// How many events of all consumers may be out.
     pub(in crate::edge::nats) fn events_out_max(&self) -> usize {
         self.window as usize * self.consumers.len()
@@ -76,6 +95,7 @@ impl ReaderPlan {
     pub(super) fn consumer(&self, name: &str) -> Option<usize> {
         let at = match self.own {
             None => 0,
+            Some(_) if self.is_input => 0,
             Some(_) => {
                 let partition: u32 = name.rsplit_once('-')?.1.parse().ok()?;
                 (partition.checked_sub(self.partitions.0)? / self.partitions.1) as usize
