@@ -11,6 +11,7 @@ mod joins;
 pub mod keys;
 pub mod kinds;
 pub mod log_filter;
+mod log_output;
 mod nats;
 mod own;
 mod plain;

@@ -179,6 +179,8 @@ impl EngineBuilder {
         intake.shut("no store has answered yet".to_owned());
         let (sink, directory) = RegistrySink::new(senders.clone());
         let workers = Workers::start(members.clone(), inbox, dead_letters)?;
+        let letters = workers.letters.clone();
+        source.letters_go_to(Arc::new(move |ask, letter, origin, reply| letters.publish(ask, letter, origin, reply)));
         let shared = Arc::new(shared_of(shards, wakes.clone(), heartbeats.clone(), permit));
         let stopping = Arc::new(AtomicBool::new(false));
         let health = health_checks(&intake, &workers, &sink, &shared);

@@ -24,6 +24,7 @@ pub mod engine;
 mod fuzz;
 pub mod model;
 pub mod ownership;
+pub mod partitioner;
 pub mod ports;
 pub mod push;
 pub mod shard;

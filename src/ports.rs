@@ -19,9 +19,14 @@ pub use crate::model::gateway::{Endpoint, GatewayRecord, Protocol, Protocols};
 use crate::model::ids::{SessionId, ShardId};
 use crate::model::names::NameList;
 pub use crate::ports::intake::{Intake, Offer};
+use crate::ports::mailbox::FactSender;
 pub use crate::ports::registry::RegistrySink;
 pub use crate::ports::route_queue::{RouteAsk, RouteQueue};
+use crate::push::facts::AskNo;
 
+/// A way to the dead letters: the ask's number, the letter, where its event came from, and where the answer goes
+/// ([`Input::LetterPublished`](crate::push::facts::Input)). Never waits; gives the number back when there is no room.
+pub type LetterPost = Arc<dyn Fn(AskNo, DeadLetter, Origin, FactSender) -> Result<(), AskNo> + Send + Sync>;
 /// A future that stays on the shard that made it.
 pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
 /// A future of the control thread.
@@ -32,6 +37,11 @@ pub trait Source: Send + 'static {
     /// Its readers that run on shards, if it has any; asked for before it is started.
     fn shard_readers(&self) -> Option<Arc<dyn ShardReaders>> {
         None
+    }
+    /// The way to the dead letters, for what it reads and can never hand in; called before it is started. By default it has no
+    /// such events.
+    fn letters_go_to(&self, letters: LetterPost) {
+        drop(letters);
     }
     /// Starts the reader threads; each hands its events to a clone of `intake` in the order it got them. Must not
     /// block: a broker that is away is the readers' business (say so with [`Intake::report`] and keep trying).

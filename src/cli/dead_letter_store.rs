@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
-use crate::config::{Assignment, Config, ConsumerMode, NatsConfig};
+use crate::config::{Assignment, Config, ConsumerMode, NatsConfig, Partitioner};
 use crate::edge::dead_letters::file::{FileError, LetterFile};
 use crate::edge::dead_letters::letter::{MSG_ID, StoredLetter};
 use crate::edge::dead_letters::replay::{Replay, only_usernames, subject_of};
@@ -15,6 +15,7 @@ use crate::edge::dead_letters::stream::LetterStream;
 use crate::edge::nats::wire::{Request, Wire, WireError};
 use crate::engine::adapters::dead_letters_of;
 use crate::model::limits::LETTER_FILE_BYTES_MAX;
+use crate::partitioner::REPLAY_HEADER;
 
 /// Letters of a file that are taken out at once, after their replay.
 const REMOVE_AT_ONCE: usize = 256;
@@ -107,8 +108,10 @@ pub struct DeadLetterStore {
     assignment: Assignment,
     partitions: u32,
     topic: String,
-    /// The stream that the engine reads.
+    /// The stream that takes what is replayed.
     stream: String,
+    /// Events go to the plain topic, and the partitioner moves them.
+    moves: bool,
     /// What the person at the terminal should know besides.
     pub notes: Vec<String>,
 }
@@ -145,14 +148,17 @@ impl DeadLetterStore {
             }
         };
         let consumer = &config.consumer;
+        let moves = consumer.partitioner == Partitioner::On;
         Ok(Self {
             place,
             nats: settings.nats,
             mode: consumer.mode,
-            assignment: consumer.assignment,
+            // With the partitioner publishers see one subject, as with a queue.
+            assignment: if moves { Assignment::Queue } else { consumer.assignment },
             partitions: consumer.partitions,
             topic: consumer.topic.clone(),
-            stream: settings.consumer.stream,
+            stream: if moves { consumer.input_stream() } else { consumer.stream.clone() },
+            moves,
             notes,
         })
     }
@@ -300,7 +306,9 @@ impl DeadLetterStore {
             Ok(replay) => replay,
             Err(why) => return Ok(Err(why)),
         };
-        let headers = vec![(MSG_ID, replay.message_id)];
+        // To the partitioner it is no copy of the event that it moved a moment ago.
+        let mark = self.moves.then(|| (REPLAY_HEADER, replay.message_id.clone()));
+        let headers = mark.into_iter().chain([(MSG_ID, replay.message_id)]).collect();
         let request = Request { subject: subject.clone(), headers, payload: &replay.payload };
         if let Err(why) = request.check() {
             return Ok(Err(format!("it cannot be published to {subject:?}: {why}")));

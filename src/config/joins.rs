@@ -8,7 +8,9 @@ use super::own::host_name;
 use super::plain::{jetstream_name, show_span};
 use super::read::Reading;
 use super::secret::Secret;
-use super::sections::{Assignment, Config, ConsumerMode, EtcdConfig, MysqlConfig, NatsConfig};
+use super::sections::{
+    Assignment, Config, ConsumerConfig, ConsumerMode, EtcdConfig, MysqlConfig, NatsConfig, Partitioner,
+};
 use super::value::Value;
 
 /// The configuration; what contradicts itself goes to the reading's mistakes.
@@ -168,9 +170,31 @@ fn check_times(reading: &mut Reading, config: &Config) {
     }
 }
 
+/// What the partitioner needs, and what it means for publishers.
+fn check_partitioner(reading: &mut Reading, consumer: &ConsumerConfig) {
+    if consumer.partitioner == Partitioner::Off {
+        return;
+    }
+    let place = reading.place("consumer", "partitioner");
+    if (consumer.mode, consumer.assignment) != (ConsumerMode::JetStream, Assignment::Partitioned) {
+        let what = "needs consumer.mode jetstream and consumer.assignment partitioned".into();
+        return reading.mistake(place, "consumer.partitioner", what);
+    }
+    let topic = &consumer.topic;
+    let what = format!(
+        "publishers publish on {topic} only: one that writes {topic}.<partition> itself would race the partitioner, and the order \
+         of its sessions would be lost. Stream {} must not take {topic} itself, as {} does: where it does, let the instances settle \
+         what it holds, set its subjects to {topic}.* by hand, and run task-engine setup",
+        consumer.stream,
+        consumer.input_stream()
+    );
+    reading.note(place, "consumer.partitioner", what);
+}
+
 /// What only JetStream reads, and what it needs.
 fn check_consumer(reading: &mut Reading, config: &Config) {
     let consumer = &config.consumer;
+    check_partitioner(reading, consumer);
     if consumer.mode == ConsumerMode::Core {
         for name in ["stream", "durable", "max_ack_pending"] {
             if reading.is_written("consumer", name) {

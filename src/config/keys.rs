@@ -6,7 +6,9 @@
 
 use super::field::Field;
 use super::kinds::Kind;
-use super::sections::{Assignment, Config, ConsumerMode, InboxStore, LogFormat, LogLevel, Ownership, RouteCache};
+use super::sections::{
+    Assignment, Config, ConsumerMode, InboxStore, LogFormat, LogLevel, Ownership, Partitioner, RouteCache,
+};
 
 /// A key of the configuration.
 #[derive(Debug)]
@@ -222,6 +224,7 @@ pub const KEYS: &[Key] = &[
     key("consumer", "ownership", Kind::Choice(Ownership::WORDS), "none", RESTART, field(|c| &mut c.consumer.ownership), "Who reads which partition when several instances run. none: each instance reads all, so let one run. etcd: each partition has one owner at a time, and partitions move when instances come and go; needs mode jetstream and assignment partitioned, and the same value in all instances."),
     key("consumer", "lease_ttl", Kind::Span(4_000, 60_000), "5s", RESTART, field(|c| &mut c.consumer.lease_ttl), "With ownership etcd: how long etcd waits for a sign of life of an instance before others may take its partitions. Longer: more time for a slow etcd or network; shorter: an instance that died is replaced sooner."),
     key("consumer", "partitions", Kind::Count(1, 16_384), "64", RESTART, field(|c| &mut c.consumer.partitions), "Slices of all sessions; the same number for publishers, broker and all instances. At least engine.cores."),
+    key("consumer", "partitioner", Kind::Choice(Partitioner::WORDS), "off", RESTART, field(|c| &mut c.consumer.partitioner), "on: publishers know no partitions and publish on the topic itself, each event any number of times; the stream <stream>_IN takes it, and the engine moves each event once, in order, to <topic>.<partition>. Only with jetstream and partitioned; `setup` makes the stream."),
     key("consumer", "ack_wait", Kind::Span(1_000, 3_600_000), "10s", RESTART, field(|c| &mut c.consumer.ack_wait), "JetStream: an event that is neither acked nor reported as in work for this long is sent again. After a crash the next instance waits this long for the events of the one that is gone: keep it short. With core NATS too, an instance takes no events while a store is away for longer than this."),
     key("consumer", "max_ack_pending", Kind::Count(1, 1_000_000), "65536", RESTART, field(|c| &mut c.consumer.max_ack_pending), "JetStream: events out at once, unacked."),
     key("gateway", "delivery_timeout", Kind::Span(100, 600_000), "10s", RESTART, field(|c| &mut c.gateway.delivery_timeout), "How long a push may wait for its gateway (unknown, unreachable, full or silent) before its recipients count as not reached. Below engine.drain_timeout."),

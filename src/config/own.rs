@@ -3,6 +3,11 @@
 use super::sections::{ConsumerConfig, EngineConfig, Ownership};
 
 impl ConsumerConfig {
+    /// The stream that takes the plain topic while the partitioner is on.
+    pub fn input_stream(&self) -> String {
+        format!("{}_IN", self.stream)
+    }
+
     /// `consumer.durable` as one would write it: empty where the queue group's name is used.
     pub(super) fn durable_in_key(&self) -> String {
         if self.durable == self.queue_group { String::new() } else { self.durable.clone() }

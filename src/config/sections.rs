@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::addresses::{HostPort, NatsAuth, NatsServer};
 use super::field::{Blank, Field, wrong};
+pub use super::log_output::LogOutput;
 use super::secret::Secret;
 use super::value::Value;
 
@@ -133,42 +134,6 @@ words! {
         Json = "json",
         /// For people, never in colours.
         Text = "text",
-    }
-}
-
-/// Where log lines go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogOutput {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-    /// The end of a file.
-    File(PathBuf),
-}
-
-impl Blank for LogOutput {
-    fn blank() -> Self {
-        Self::Stdout
-    }
-}
-
-impl Field for LogOutput {
-    fn set(&mut self, value: Value) {
-        *self = match value {
-            Value::Text(text) if text == "stdout" => Self::Stdout,
-            Value::Text(text) if text == "stderr" => Self::Stderr,
-            Value::Text(path) => Self::File(path.into()),
-            other => wrong(&other),
-        };
-    }
-
-    fn show(&self) -> String {
-        match self {
-            Self::Stdout => "stdout".to_owned(),
-            Self::Stderr => "stderr".to_owned(),
-            Self::File(path) => path.display().to_string(),
-        }
     }
 }
 
@@ -330,6 +295,16 @@ words! {
     }
 }
 
+words! {
+    /// Whether publishers know partitions.
+    Partitioner {
+        /// They do, or there are none.
+        Off = "off",
+        /// They do not: events are moved to their partitions.
+        On = "on",
+    }
+}
+
 section! {
     /// `consumer`.
     ConsumerConfig of consumer {
@@ -355,6 +330,8 @@ section! {
         lease_ttl: Duration,
         /// `consumer.partitions`; never below `engine.cores`.
         partitions: u32,
+        /// `consumer.partitioner`.
+        partitioner: Partitioner,
         /// `consumer.ack_wait`.
         ack_wait: Duration,
         /// `consumer.max_ack_pending`.

@@ -39,15 +39,18 @@ use rustls::pki_types::ServerName;
 
 use self::control::{Control, Mail, Phase};
 use self::core_nats::{CoreFeed, CorePlan};
-use self::jetstream::{Hearer, JetFeed, ReaderPlan};
+use self::jetstream::{Hearer, JetFeed, Mover, ReaderPlan};
 pub use self::partitions::Partitions;
 use self::protocol::ServerInfo;
 use self::reader::Reader;
-use crate::config::{Assignment, ConsumerConfig, ConsumerMode, NatsConfig, NatsServer};
+use crate::config::{Assignment, ConsumerConfig, ConsumerMode, NatsConfig, NatsServer, Partitioner};
 use crate::edge::resolve::Resolver;
 use crate::edge::tls::{self, TlsError};
 use crate::model::ids::ShardId;
-use crate::ports::{DeliveryTag, Intake, LocalFuture, Origin, RunningSource, Settled, ShardReaders, Source};
+use crate::model::ownership::Generation;
+use crate::ports::{
+    DeliveryTag, Intake, LetterPost, LocalFuture, Origin, RunningSource, Settled, ShardReaders, Source,
+};
 use crate::telemetry::log_limiter::LogLimiter;
 
 /// Where the keys of TLS to NATS stand in the configuration.
@@ -105,7 +108,8 @@ struct Shared {
     nats: Arc<NatsConfig>,
     consumer: ConsumerConfig,
     resolver: Resolver,
-    /// One for each reader, once it is known how many shards there are.
+    letters: OnceLock<LetterPost>,
+    /// One for each reader, once it is known how many shards there are; the partitioner's is the last.
     readers: OnceLock<Vec<Start>>,
     /// Who hears of partitions that have owners.
     hearer: Hearer,
@@ -131,6 +135,10 @@ impl Plan {
         }
     }
 
+    fn is_partitioner(&self) -> bool {
+        matches!(self, Self::JetStream(plan) if plan.is_input)
+    }
+
     /// What it may be told before it looks: of core NATS nothing; else as many settlements as can be out, and as many again, as
     /// pulls that were thought dead may still deliver.
     /// Which partitions it reads is not known yet where they have owners; then there is no bound but that.
@@ -150,16 +158,50 @@ impl fmt::Debug for NatsSource {
 }
 
 impl NatsSource {
+    /// What opens and closes its partitioner.
+    pub fn partitioner(&self) -> PartitionerSwitch {
+        PartitionerSwitch(self.shared.clone())
+    }
+
     /// A source that has not connected yet: where it reads, and which events.
     pub fn new(nats: NatsConfig, consumer: ConsumerConfig, resolver: Resolver) -> Self {
         let nats = Arc::new(nats);
-        let (readers, hearer) = (OnceLock::new(), Hearer::default());
-        Self { shared: Arc::new(Shared { nats, consumer, resolver, readers, hearer }) }
+        let (letters, readers, hearer) = (OnceLock::new(), OnceLock::new(), Hearer::default());
+        Self { shared: Arc::new(Shared { nats, consumer, resolver, letters, readers, hearer }) }
     }
 
     /// The way to its readers, for whoever decides which partitions they read.
     pub fn partitions(&self) -> Partitions {
         Partitions(self.shared.clone())
+    }
+}
+
+/// Opens and closes the partitioner of a source: which instance moves events is somebody else's to decide. Without one, or before
+/// the source is started, nothing happens. It is open from the start.
+#[derive(Clone)]
+pub struct PartitionerSwitch(Arc<Shared>);
+
+impl PartitionerSwitch {
+    /// Moves the events that this generation of the input stream's consumer brings. The consumer is made when it is missing.
+    pub fn open(&self, generation: Generation) {
+        self.0.partitioner().into_iter().for_each(|start| start.control.open(generation));
+    }
+
+    /// Asks for no more events. What is held is still moved; [`has_closed`](Self::has_closed) when all of it is.
+    pub fn close(&self) {
+        self.0.partitioner().into_iter().for_each(|start| start.control.close());
+    }
+
+    /// Whether all that it held is moved or in the dead letters, the server has confirmed that it heard so, and the connection
+    /// is closed.
+    pub fn has_closed(&self) -> bool {
+        self.0.partitioner().is_none_or(|start| start.control.has_closed())
+    }
+}
+
+impl fmt::Debug for PartitionerSwitch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartitionerSwitch").field("has_closed", &self.has_closed()).finish()
     }
 }
 
@@ -175,7 +217,11 @@ impl Shared {
                 ReaderPlan::owned(consumer, shards, partitions).into_iter().map(Plan::JetStream).collect()
             }
             (ConsumerMode::JetStream, _) => {
-                ReaderPlan::all(consumer, shards, partitions).into_iter().map(Plan::JetStream).collect()
+                let mut all = ReaderPlan::all(consumer, shards, partitions);
+                if consumer.partitioner == Partitioner::On {
+                    all.push(ReaderPlan::input(consumer, all.len() as u16, Generation::default()));
+                }
+                all.into_iter().map(Plan::JetStream).collect()
             }
             (ConsumerMode::Core, Assignment::Queue) => vec![core(0, None, vec![consumer.topic.clone()])],
             (ConsumerMode::Core, Assignment::Partitioned) => {
@@ -202,6 +248,31 @@ impl Shared {
         })
     }
 
+    /// The partitioner's reader, when there is one.
+    fn partitioner(&self) -> Option<&Start> {
+        self.readers.get()?.last().filter(|start| start.plan.is_partitioner())
+    }
+
+    fn run(&self, start: &Start, intake: &Intake) -> LocalFuture<()> {
+        let Start { plan, control } = start;
+        let (nats, resolver, number) = (self.nats.clone(), self.resolver.clone(), plan.reader());
+        let (control, intake) = (control.clone(), intake.clone());
+        match plan.clone() {
+            Plan::Core(plan) => {
+                let feed = CoreFeed::new(plan, nats.clone(), intake.clone());
+                Box::pin(Reader::new(nats, intake, number, control, resolver, feed).run())
+            }
+            Plan::JetStream(plan) => {
+                let mover = plan.is_input.then(|| {
+                    let (letters, counts) = (self.letters.get().cloned(), intake.counts().partitioner().clone());
+                    Mover::new(&self.consumer, nats.timeout, letters, control.wake(), counts)
+                });
+                let feed = JetFeed::new(plan, nats.clone(), intake.clone(), control.clone(), self.hearer.clone(), mover);
+                Box::pin(Reader::new(nats, intake, number, control, resolver, feed).run())
+            }
+        }
+    }
+
     fn go(&self, phase: Phase) {
         self.readers.get().into_iter().flatten().for_each(|start| start.control.go(phase));
     }
@@ -209,25 +280,25 @@ impl Shared {
 
 impl ShardReaders for Shared {
     fn serve(&self, shard: ShardId, intake: Intake) -> LocalFuture<()> {
-        let Some(Start { plan, control }) = self.readers(&intake).get(usize::from(shard.0)) else {
-            return Box::pin(std::future::ready(()));
-        };
-        let (nats, resolver, control, number) =
-            (self.nats.clone(), self.resolver.clone(), control.clone(), plan.reader());
-        match plan.clone() {
-            Plan::Core(plan) => {
-                let feed = CoreFeed::new(plan, nats.clone(), intake.clone());
-                Box::pin(Reader::new(nats, intake, number, control, resolver, feed).run())
-            }
-            Plan::JetStream(plan) => {
-                let feed = JetFeed::new(plan, nats.clone(), intake.clone(), control.clone(), self.hearer.clone());
-                Box::pin(Reader::new(nats, intake, number, control, resolver, feed).run())
-            }
+        let all = self.readers(&intake);
+        let own = all.get(usize::from(shard.0)).filter(|start| !start.plan.is_partitioner());
+        let moves = self.partitioner().filter(|_| shard.0 == 0).map(|start| self.run(start, &intake));
+        match (own.map(|start| self.run(start, &intake)), moves) {
+            (Some(own), Some(moves)) => Box::pin(async move {
+                let moves = glommio::spawn_local(moves);
+                own.await;
+                moves.await;
+            }),
+            (one, other) => one.or(other).unwrap_or_else(|| Box::pin(std::future::ready(()))),
         }
     }
 }
 
 impl Source for NatsSource {
+    fn letters_go_to(&self, letters: LetterPost) {
+        let _ = self.shared.letters.set(letters);
+    }
+
     fn shard_readers(&self) -> Option<Arc<dyn ShardReaders>> {
         Some(self.shared.clone())
     }
@@ -296,7 +367,8 @@ impl RunningSource for RunningNats {
     }
 
     fn may_give_back(&self) -> bool {
-        self.acknowledges() && self.readers().iter().all(|start| start.control.has_left())
+        let mut reading = self.readers().iter().filter(|start| !start.plan.is_partitioner());
+        self.acknowledges() && reading.all(|start| start.control.has_left())
     }
 
     fn stop(&self) {

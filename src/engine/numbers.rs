@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::ports::Members;
-use crate::ports::intake::{DropReason, Intake};
+use crate::ports::intake::{DropReason, Intake, Moves};
 use crate::ports::registry::{Directory, RegistryFault, RegistrySink};
 use crate::shard::workers::members::MemberThreads;
 use crate::shard::workers::writers::{DeadLetterThread, InboxThreads, LETTER_REASONS};
@@ -28,8 +28,26 @@ pub(super) fn register_intake(meter: &Meter, intake: &Intake) {
     let (times, seconds) = (intake.counts().clone(), intake.counts().clone());
     meter.register(&table::INTAKE_SHUT, &[], move || times.shut().0);
     meter.register(&table::INTAKE_SHUT_SECONDS, &[], move || seconds.shut().1);
+    register_partitioner(meter, intake);
     let open = intake.clone();
     meter.register(&table::INTAKE_OPEN, &[], move || u64::from(open.is_open()));
+}
+
+fn register_partitioner(meter: &Meter, intake: &Intake) {
+    let numbers: [(&'static Metric, Moves); 6] = [
+        (&table::PARTITIONER_MOVED, Moves::Moved),
+        (&table::PARTITIONER_COPIES, Moves::Copies),
+        (&table::PARTITIONER_REFUSED, Moves::Refused),
+        (&table::PARTITIONER_LETTERS, Moves::Letters),
+        (&table::PARTITIONER_GAP, Moves::Gap),
+        (&table::PARTITIONER_FOREIGN, Moves::Foreign),
+    ];
+    for (metric, number) in numbers {
+        let counts = intake.counts().partitioner().clone();
+        meter.register(metric, &[], move || counts.of(number));
+    }
+    let counts = intake.counts().partitioner().clone();
+    meter.register(&table::PARTITIONER_WAITING, &[], move || counts.waiting());
 }
 
 /// What the registry says of gateways.

@@ -33,6 +33,9 @@ pub const JETSTREAM_ASKED_EVENTS: u32 = 16 * 1024;
 pub const JETSTREAM_PULL_BYTES: usize = 32 << 20;
 /// Events of one partition that may be out at the least, however small `consumer.max_ack_pending` is.
 pub const JETSTREAM_PARTITION_WINDOW_MIN: u32 = 16;
+/// Events that the partitioner holds: those under way, and what waits behind them in its session. One session whose events
+/// come faster than one a round trip fills it, and then the others wait too.
+pub const PARTITIONER_WINDOW: u32 = 16 * 1024;
 /// Events a shard takes from its lane in one turn.
 pub const TURN_EVENTS_MAX: usize = 512;
 /// Events whose memory is asked for before the first of them is taken: what they need together must fit the nearest cache.

@@ -90,6 +90,17 @@ labelled! {
 }
 
 labelled! {
+    /// Why the partitioner could not move an event to its partition: the reason of its dead letter.
+    NotMoved {
+        /// It is no PushEvent, or its session_id is empty: no partition follows from it.
+        Unpartitionable = "unpartitionable",
+        /// It is over what the server or the partitioned stream takes, or the stream refused it more than `consumer.max_retry`
+        /// times while it took others.
+        NotTaken = "not_taken",
+    }
+}
+
+labelled! {
     /// The mesh lanes and other queues whose full state is a decision.
     Lane {
         /// Bundles from a home shard to an owner shard.

@@ -46,6 +46,14 @@ impl Generation {
             generation => format!("{durable}-{}-g{generation}", partition.0),
         }
     }
+
+    /// The same for the input stream of the partitioner: `<durable>-in`.
+    pub fn input_consumer_name(self, durable: &str) -> String {
+        match self.0 {
+            0 => format!("{durable}-in"),
+            generation => format!("{durable}-in-g{generation}"),
+        }
+    }
 }
 
 /// The events of one partition that are settled: all up to a stream sequence, and some above it.

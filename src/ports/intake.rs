@@ -25,7 +25,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 
 use self::counts::Shut;
-pub use self::counts::{DropReason, ReaderCounts};
+pub use self::counts::{DropReason, Moves, PartitionerCounts, ReaderCounts};
 use self::lane::InLane;
 pub use self::lane::IntakeLane;
 pub use self::scan::session_id;

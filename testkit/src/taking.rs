@@ -11,9 +11,12 @@ use task_engine::edge::resolve::Resolver;
 use task_engine::engine::adapters::check_nats;
 use task_engine::model::ids::ShardId;
 use task_engine::model::ownership::ShardWord;
-use task_engine::ports::intake::{Intake, IntakeLane};
+use task_engine::ports::intake::{Intake, IntakeLane, Moves};
+use task_engine::ports::mailbox::FactSender;
 use task_engine::ports::permit::Permit;
-use task_engine::ports::{DeliveryTag, Disposition, Health, Origin, RunningSource, Settled, ShardReaders, Source};
+use task_engine::ports::{
+    DeadLetter, DeliveryTag, Disposition, Health, Origin, RunningSource, Settled, ShardReaders, Source,
+};
 use task_engine::push::facts::Input;
 
 use crate::events::session_and_number;
@@ -31,6 +34,8 @@ pub struct Taking {
     /// Of partitions that have owners.
     pub partitions: Partitions,
     words: Arc<Mutex<VecDeque<(ShardId, ShardWord)>>>,
+    /// What the source put into the dead letters; each is kept.
+    pub letters: Arc<Mutex<Vec<(DeadLetter, Origin)>>>,
 }
 
 impl Taking {
@@ -40,27 +45,41 @@ impl Taking {
 
     pub fn with_lanes(settings: &Config, partitions: u32, shards: usize, lane_events: usize) -> Self {
         let wakes = (0..shards).map(|_| Arc::default()).collect();
-        Self::over(settings, Intake::with_lane_events(wakes, partitions, Arc::default(), lane_events))
+        Self::over(source_of(settings), Intake::with_lane_events(wakes, partitions, Arc::default(), lane_events))
+    }
+
+    /// With a source that was made already; one whose intake is shut hands in nothing.
+    pub fn of(source: NatsSource, is_open: bool, partitions: u32, shards: usize) -> Self {
+        let wakes = (0..shards).map(|_| Arc::default()).collect();
+        let (intake, lanes) = Intake::with_lane_events(wakes, partitions, Arc::default(), LANE_EVENTS);
+        if !is_open {
+            intake.shut("nobody reads".to_owned());
+        }
+        Self::over(source, (intake, lanes))
     }
 
     /// A source that may acknowledge only while this permit holds.
     pub fn with_permit(settings: &Config, partitions: u32, shards: usize, permit: Arc<Permit>) -> Self {
         let wakes = (0..shards).map(|_| Arc::default()).collect();
-        Self::over(settings, Intake::with_permit(wakes, partitions, Arc::default(), permit))
+        Self::over(source_of(settings), Intake::with_permit(wakes, partitions, Arc::default(), permit))
     }
 
-    fn over(settings: &Config, (intake, lanes): (Intake, Vec<IntakeLane>)) -> Self {
-        check_nats(settings).expect("files that can be used");
-        let resolver = Resolver::start().expect("threads");
-        let source = NatsSource::new(settings.nats.clone(), settings.consumer.clone(), resolver);
+    fn over(source: NatsSource, (intake, lanes): (Intake, Vec<IntakeLane>)) -> Self {
         let (partitions, words) = (source.partitions(), Arc::<Mutex<VecDeque<_>>>::default());
         let heard = words.clone();
         partitions.on_word(move |shard, word| heard.lock().expect("not poisoned").push_back((shard, word)));
+        let letters = Arc::<Mutex<Vec<_>>>::default();
+        let kept = letters.clone();
+        source.letters_go_to(Arc::new(move |ask, letter, origin, reply: FactSender| {
+            kept.lock().expect("no panic").push((letter, origin));
+            drop(reply.try_send(Input::LetterPublished { ask, answer: Ok(()) }));
+            Ok(())
+        }));
         if let Some(readers) = source.shard_readers() {
             read_on_a_thread(readers, intake.clone());
         }
         let source = Box::new(source).start(intake.clone()).expect("threads");
-        Self { intake, lanes, source, partitions, words }
+        Self { intake, lanes, source, partitions, words, letters }
     }
 
     /// The next word of a reader about a partition.
@@ -115,6 +134,11 @@ impl Taking {
         all
     }
 
+    /// A number of the source's partitioner.
+    pub fn moves(&self, number: Moves) -> u64 {
+        self.intake.counts().partitioner().of(number)
+    }
+
     pub fn settle(&self, events: &[(u64, DeliveryTag)], how: Disposition) {
         let settled: Vec<_> = events.iter().map(|&(_, tag)| Settled { tag, how }).collect();
         self.source.settle(&settled);
@@ -132,6 +156,11 @@ impl Taking {
         self.source.stop();
         self.source.finish();
     }
+}
+
+fn source_of(settings: &Config) -> NatsSource {
+    check_nats(settings).expect("files that can be used");
+    NatsSource::new(settings.nats.clone(), settings.consumer.clone(), Resolver::start().expect("threads"))
 }
 
 /// All readers on one executor, in place of the shards' own; it ends when they do.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use task_engine::config::keys::KEYS;
 use task_engine::config::yaml::{self, Body};
-use task_engine::config::{self, Assignment, Checked, Config, ConsumerMode, Flags};
+use task_engine::config::{self, Assignment, Checked, Config, ConsumerMode, Flags, Partitioner};
 
 fn read(name: &str) -> (String, Checked) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
@@ -82,4 +82,7 @@ fn the_variants_say_what_their_names_say() {
     assert_eq!((jetstream.config.consumer.mode, jetstream.notes.len()), (ConsumerMode::JetStream, 0));
     let partitioned = read("partitioned.yaml").1;
     assert_eq!((partitioned.config.consumer.assignment, partitioned.notes.len()), (Assignment::Partitioned, 0));
+    // One note says what it means for publishers.
+    let partitioner = read("partitioner.yaml").1;
+    assert_eq!((partitioner.config.consumer.partitioner, partitioner.notes.len()), (Partitioner::On, 1));
 }

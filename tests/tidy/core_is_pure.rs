@@ -29,6 +29,8 @@ const FLOORS: &[&str] = &[
     "src/ownership.rs",
     "src/model",
     "src/model.rs",
+    "src/partitioner",
+    "src/partitioner.rs",
     "src/edge/nats/protocol",
     "src/edge/nats/protocol.rs",
 ];

@@ -3,7 +3,7 @@
 use crate::source::{Source, parse, read};
 
 /// The floors, as in ARCHITECTURE.md. Modules of one floor do not use each other, but for [`BESIDE`].
-const FLOORS: [(&str, u8); 12] = [
+const FLOORS: [(&str, u8); 13] = [
     // What runs a parser on foreign bytes; only in tests, and it uses nothing of the engine.
     ("fuzz", 0),
     ("model", 1),
@@ -11,6 +11,7 @@ const FLOORS: [(&str, u8); 12] = [
     ("telemetry", 2),
     ("push", 3),
     ("ownership", 3),
+    ("partitioner", 3),
     ("ports", 4),
     ("edge", 5),
     ("admin", 5),

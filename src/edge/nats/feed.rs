@@ -64,6 +64,11 @@ pub(super) trait Feed {
 
     /// What is read, for the log.
     fn what(&self) -> String;
+
+    /// Whether nothing is to be read while a store is away that events need.
+    fn needs_stores(&self) -> bool {
+        true
+    }
 }
 
 /// Runs turns until `done`; false when the deadline came first.

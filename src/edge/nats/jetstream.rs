@@ -7,6 +7,9 @@
 //! Assignment *queue*: one durable for all instances, of whose window each has its share (`share.rs`). *Partitioned*: a
 //! durable `<durable>-<partition>` a partition, in stream order also after a crash (see `prepare.rs`). Both with explicit
 //! acks, many in one write. Where partitions have owners, a reader begins with none and is told which to read (`owned.rs`).
+//!
+//! With `consumer.partitioner: on` one reader more reads the input stream, as a partition; its events go to the [`mover`] instead
+//! of into lanes ([`stored`] says what that must know first).
 
 mod ack_subject;
 mod api;
@@ -19,6 +22,7 @@ mod given_up;
 mod hearing;
 mod lines;
 mod looks;
+mod mover;
 mod orders;
 mod owned;
 mod plan;
@@ -30,6 +34,7 @@ mod session;
 pub mod setup;
 mod share;
 mod steps;
+mod stored;
 mod usable;
 mod window;
 
@@ -43,12 +48,14 @@ use self::calls::Calls;
 use self::flight::Flight;
 use self::lines::Lines;
 use self::looks::Looks;
+pub(super) use self::mover::Mover;
 pub(super) use self::owned::Hearer;
 use self::owned::Owned;
 pub(super) use self::plan::ReaderPlan;
 use self::session::Session;
 use super::control::Control;
 use crate::config::NatsConfig;
+use crate::model::ids::Nanos;
 use crate::ports::{DeliveryTag, Intake, Settled};
 use crate::telemetry::log_limiter::LogLimiter;
 
@@ -56,6 +63,9 @@ use crate::telemetry::log_limiter::LogLimiter;
 const PULLS: u64 = 1;
 const ANSWERS: u64 = 2;
 const ADVISORIES: u64 = 3;
+/// The partitioner's: answers to publishes, and what is read back.
+const PUBLISHED: u64 = 4;
+const READ_BACK: u64 = 5;
 
 /// Repeat windows that an instance reads back at once: each is a consumer of the stream.
 const READ_BACK_AT_ONCE: u32 = 8;
@@ -85,6 +95,8 @@ struct Refused {
 /// Reads a stream, and acknowledges.
 pub(super) struct JetFeed {
     plan: ReaderPlan,
+    /// Where events go instead of into the lanes.
+    mover: Option<Mover>,
     nats: Arc<NatsConfig>,
     intake: Intake,
     control: Arc<Control>,
@@ -123,12 +135,14 @@ pub(super) struct JetFeed {
 }
 
 impl JetFeed {
+    /// With a mover events go to it, and not into the lanes.
     pub(super) fn new(
         plan: ReaderPlan,
         nats: Arc<NatsConfig>,
         intake: Intake,
         control: Arc<Control>,
         hearer: Hearer,
+        mover: Option<Mover>,
     ) -> Self {
         let now = Instant::now();
         let windows = (READ_BACK_AT_ONCE / u32::from(intake.shards())).max(1);
@@ -137,6 +151,7 @@ impl JetFeed {
             replays: HashSet::new(),
             owned,
             hearer,
+            mover,
             flight: Flight::new(plan.consumers.len(), plan.is_ordered()),
             looks: Looks::new(plan.ack_wait, now),
             plan,
@@ -165,5 +180,10 @@ impl JetFeed {
     /// The flight's time.
     fn millis(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.epoch).as_millis() as u64
+    }
+
+    /// The mover's time.
+    fn nanos(&self, now: Instant) -> Nanos {
+        Nanos(now.saturating_duration_since(self.epoch).as_nanos() as u64)
     }
 }

@@ -16,7 +16,9 @@ mod server_error;
 
 pub use connect::{Connect, Login, connect};
 pub use decode::{Decoder, Frame, Limits, Message, Step};
-pub use encode::{PING, PONG, Unwritable, header_bytes, publish, publish_with_headers, subscribe, unsubscribe};
+pub use encode::{
+    PING, PONG, Unwritable, header_bytes, publish, publish_with_block, publish_with_headers, subscribe, unsubscribe,
+};
 pub use fault::{Fault, ProtocolError};
 pub use headers::{Headers, Status};
 pub use info::{CONNECT_URLS_MAX, InfoError, ServerInfo};

@@ -106,6 +106,7 @@ impl<F: Feed> Reader<F> {
                 Wanted::Over => return,
                 Wanted::Nothing => {
                     standing = None;
+                    self.control.note_idle();
                     self.rest(wanted, None).await;
                 }
                 Wanted::Finish => standing = self.finish(standing).await,
@@ -127,7 +128,8 @@ impl<F: Feed> Reader<F> {
             Phase::Finishing if self.is_finished => Wanted::Nothing,
             Phase::Finishing => Wanted::Finish,
             Phase::Leaving => acknowledges,
-            Phase::Reading if self.intake.is_stopping() || !self.intake.is_open() => acknowledges,
+            Phase::Reading if self.intake.is_stopping() || !self.control.is_wanted() => acknowledges,
+            Phase::Reading if self.feed.needs_stores() && !self.intake.is_open() => acknowledges,
             Phase::Reading => Wanted::Read,
         }
     }
@@ -143,7 +145,9 @@ impl<F: Feed> Reader<F> {
             standing.is_read = false;
             self.tries = 0;
         }
-        if !is_stop {
+        if !is_stop && !self.control.is_wanted() {
+            self.report(Health::Ready);
+        } else if !is_stop {
             self.report(Health::Waiting("NATS: reading begins when the stores have answered".to_owned()));
         }
         self.control.set_left(!is_stop);
@@ -413,10 +417,10 @@ impl<F: Feed> Reader<F> {
 }
 
 /// How far to go, whether the intake is open, and whether it stops.
-type Word = (Phase, bool, bool);
+type Word = (Phase, bool, bool, bool);
 
 fn word(control: &Control, intake: &Intake) -> Word {
-    (control.phase(), intake.is_open(), intake.is_stopping())
+    (control.phase(), control.is_wanted(), intake.is_open(), intake.is_stopping())
 }
 
 /// Ready when the reader was woken after its `first` poll, has mail, or something is due.

@@ -1,7 +1,10 @@
 //! What all readers together have seen, and for how long they took nothing.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+
+use crate::partitioner::Counts;
 
 /// Why an event that reached this process never reached a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +25,51 @@ impl DropReason {
     }
 }
 
+/// What the partitioner has done since the start.
+#[derive(Debug, Default)]
+pub struct PartitionerCounts {
+    counts: [AtomicU64; 6],
+    waiting: AtomicU64,
+}
+
+/// A number of the partitioner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moves {
+    /// Events that the partitioned stream has.
+    Moved,
+    /// Copies that were left out.
+    Copies,
+    /// Publishes that were refused.
+    Refused,
+    /// Events that became letters.
+    Letters,
+    /// Events that the input stream dropped before they were delivered.
+    Gap,
+    /// Messages that somebody else put into the partitioned stream.
+    Foreign,
+}
+
+impl PartitionerCounts {
+    /// These are the numbers now; `waiting` events are held.
+    pub fn set(&self, counts: &Counts, waiting: u64) {
+        let Counts { moved, copies, refused, letters, gap, foreign, .. } = *counts;
+        for (at, number) in self.counts.iter().zip([moved, copies, refused, letters, gap, foreign]) {
+            at.store(number, Ordering::Release);
+        }
+        self.waiting.store(waiting, Ordering::Release);
+    }
+
+    /// One of them.
+    pub fn of(&self, number: Moves) -> u64 {
+        self.counts[number as usize].load(Ordering::Acquire)
+    }
+
+    /// Events that are held.
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Acquire)
+    }
+}
+
 /// What all readers together have seen. What was read is taken, or dropped as [`DropReason::Stopping`].
 #[derive(Debug, Default)]
 pub struct ReaderCounts {
@@ -34,6 +82,7 @@ pub struct ReaderCounts {
     pub(super) partial_windows: AtomicU64,
     shut: AtomicU64,
     shut_millis: AtomicU64,
+    partitioner: Arc<PartitionerCounts>,
 }
 
 impl ReaderCounts {
@@ -70,6 +119,11 @@ impl ReaderCounts {
     /// How often readers had to stop taking events since they first could, and for how many seconds until now.
     pub fn shut(&self) -> (u64, u64) {
         (self.shut.load(Ordering::Acquire), self.shut_millis.load(Ordering::Acquire) / 1000)
+    }
+
+    /// What the partitioner has done.
+    pub fn partitioner(&self) -> &Arc<PartitionerCounts> {
+        &self.partitioner
     }
 
     /// Events that never reached a shard.

@@ -46,6 +46,22 @@ metrics! {
             /// How long that was, the current time included; with core NATS and one instance, what was published then is lost.
             INTAKE_SHUT_SECONDS => Counter "intake_shut_seconds" [] in Seconds;
         }
+        "Partitioner" {
+            /// Events that were moved from the input stream to the stream of their partitions.
+            PARTITIONER_MOVED => Counter "partitioner_moved" [];
+            /// Copies of events that were left out, as the first one was moved.
+            PARTITIONER_COPIES => Counter "partitioner_copies" [];
+            /// Publishes that the stream of the partitions refused; one that is tried again counts again.
+            PARTITIONER_REFUSED => Counter "partitioner_refused" [];
+            /// Events of the input stream that went to the dead letters instead.
+            PARTITIONER_LETTERS => Counter "partitioner_letters" [];
+            /// Events that wait to be moved, or for the confirmation that they are.
+            PARTITIONER_WAITING => Gauge "partitioner_waiting" [];
+            /// Events that the input stream dropped before they were read: it is too small, or was purged.
+            PARTITIONER_GAP => Counter "partitioner_gap" [];
+            /// Messages in the stream of the partitions that somebody else put there while events were moved.
+            PARTITIONER_FOREIGN => Counter "partitioner_foreign" [];
+        }
         "Gateways" {
             /// Gateways that the registry lists.
             GATEWAYS_LISTED => Gauge "gateways_listed" [];

@@ -125,6 +125,9 @@ pub(super) struct StreamConfig {
     /// 0: any number.
     #[serde(default, skip_serializing_if = "is_without_bound")]
     pub max_msgs_per_subject: i64,
+    /// Bytes of a message with its headers; 0 and below: the server's own bound.
+    #[serde(default, skip_serializing)]
+    pub max_msg_size: i64,
     /// What it takes from other streams comes under subjects that are not its own.
     #[serde(default, skip_serializing)]
     pub mirror: Option<serde_json::Value>,
@@ -136,6 +139,20 @@ pub(super) struct StreamConfig {
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct StreamInfo {
     pub config: StreamConfig,
+    /// When it was made.
+    #[serde(default)]
+    pub created: String,
+    #[serde(default)]
+    pub state: StreamState,
+}
+
+/// What a stream holds.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(super) struct StreamState {
+    #[serde(default)]
+    pub first_seq: u64,
+    #[serde(default)]
+    pub last_seq: u64,
 }
 
 /// What makes a consumer.

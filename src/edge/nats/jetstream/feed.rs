@@ -12,10 +12,11 @@ use bytes::Bytes;
 use super::api::{AT_ONCE, ApiError, Request, read};
 use super::lines::Lines;
 use super::looks::Looks;
+use super::mover::Mover;
 use super::owned::LOOK;
 use super::prepare::prepare;
 use super::session::Session;
-use super::{ADVISORIES, ANSWERS, JetFeed, PULLS, given_up, pulls, rights};
+use super::{ADVISORIES, ANSWERS, JetFeed, PUBLISHED, PULLS, READ_BACK, given_up, pulls, rights, stored};
 use crate::edge::nats::connection::{Connection, Heard};
 use crate::edge::nats::control::{Mail, Phase};
 use crate::edge::nats::feed::{End, Feed, LANE_LOOK, LEAVE_DEADLINE, drive, round_trip};
@@ -32,6 +33,8 @@ const OUT_BYTES_MAX: usize = 256 * 1024;
 /// what is under way when they are ended comes again only after ack_wait.
 const PULLS_DEADLINE: Duration = Duration::from_secs(1);
 const PULLS_QUIET: Duration = Duration::from_millis(50);
+/// How long it may take at a stop to move what is held; half of it for the answers that are still to come then.
+const MOVES_DEADLINE: Duration = Duration::from_secs(1);
 /// Differences that are said one by one.
 const DIFFERENCES_SAID: usize = 8;
 
@@ -174,10 +177,12 @@ impl JetFeed {
         let words = |error| format!("a subject cannot be subscribed to: {error}");
         let (pulls, answers) = (format!("{}.p.*.*", self.inbox), format!("{}.a.*", self.inbox));
         let advisories = given_up::subject(&self.plan.stream);
-        let all = [(&pulls, PULLS), (&answers, ANSWERS), (&advisories, ADVISORIES)];
+        let (published, read_back) = (format!("{}.m.*.*.*", self.inbox), format!("{}.r", self.inbox));
+        let moves = [(&published, PUBLISHED), (&read_back, READ_BACK)].into_iter().filter(|_| self.mover.is_some());
+        let all = [(&pulls, PULLS), (&answers, ANSWERS), (&advisories, ADVISORIES)].into_iter().chain(moves);
         // Each partition that has an owner is subscribed to by itself.
         let pulls_now = is_read && self.owned.is_none();
-        for (subject, number) in all.into_iter().filter(|(_, number)| pulls_now || *number != PULLS) {
+        for (subject, number) in all.filter(|(_, number)| pulls_now || *number != PULLS) {
             subscribe(&mut connection.out, subject.as_bytes(), None, number).map_err(words)?;
         }
         Ok(())
@@ -188,6 +193,43 @@ impl JetFeed {
         self.refused.why.as_ref()?;
         let ping = *self.refused.until.get_or_insert_with(|| connection.ping());
         if connection.has_answered(ping) { self.refused.why.take() } else { None }
+    }
+
+    /// Moves what the partitioner has to move; `unsent` bytes wait to be written already.
+    fn move_events(&mut self, now: Instant, unsent: usize) {
+        let now = self.nanos(now);
+        let Some(mover) = &mut self.mover else { return };
+        let out = (&mut self.lines, OUT_BYTES_MAX.saturating_sub(unsent));
+        if mover.work(now, &self.inbox, out, &mut self.flight) {
+            (self.is_unconfirmed, self.confirms) = (true, None);
+        }
+    }
+
+    /// Why the connection is of no use: a publish has no answer.
+    fn unanswered(&mut self, now: Instant) -> Option<String> {
+        let now = self.nanos(now);
+        let mover = self.mover.as_mut().filter(|_| !self.is_opening)?;
+        let (stream, limit) = (&mover.stream.clone(), self.nats.timeout);
+        mover.is_silent(now).then(|| format!("stream {stream} did not confirm an event within {limit:?}"))
+    }
+
+    /// What is held is moved, unless the stream takes nothing, and what is under way is waited for: so that whoever comes next
+    /// finds nothing unsettled, or need not look for it.
+    async fn finish_moves(&mut self, connection: &mut Connection) {
+        if self.mover.is_none() {
+            return;
+        }
+        let is_moved = |feed: &mut Self, _: &Connection| {
+            feed.flight.is_empty() || feed.mover.as_ref().is_none_or(|mover| mover.unfed().is_some())
+        };
+        let moved = drive(self, connection, Instant::now() + MOVES_DEADLINE, is_moved).await;
+        self.mover.iter_mut().for_each(Mover::stop);
+        let is_over = |feed: &mut Self, _: &Connection| feed.mover.as_ref().is_none_or(|mover| mover.under_way() == 0);
+        if moved.is_ok() {
+            let _ = drive(self, connection, Instant::now() + MOVES_DEADLINE / 2, is_over).await;
+        }
+        self.move_events(Instant::now(), 0);
+        self.mover.iter_mut().for_each(Mover::forget);
     }
 
     async fn confirmed(&mut self, connection: &mut Connection) -> Result<(), String> {
@@ -216,6 +258,7 @@ impl JetFeed {
             self.lines.put(subject.as_bytes(), None, word.as_bytes());
         }
         self.confirmed(connection).await?;
+        stored::open(self, connection, prepared.terms.iter().any(|terms| terms.from.is_some())).await?;
         let now = Instant::now();
         self.looks = Looks::new(prepared.ack_wait, now);
         self.session = is_read.then(|| match &self.owned {
@@ -232,6 +275,9 @@ impl Feed for JetFeed {
 
     async fn open(&mut self, connection: &mut Connection, is_read: bool) -> Result<(), String> {
         self.lost();
+        if let Some(mover) = &self.mover {
+            self.plan.consumers[0].name = self.control.generation().input_consumer_name(&mover.durable);
+        }
         self.inbox = format!("_INBOX.{:016x}{:016x}", random(), random());
         (self.is_opening, self.has_left) = (true, false);
         let opened = self.prepared(connection, is_read).await;
@@ -251,6 +297,7 @@ impl Feed for JetFeed {
             if may && connection.out.len() < OUT_BYTES_MAX {
                 self.settle();
                 self.look(now);
+                self.move_events(now, connection.out.len());
             }
             if self.owned.is_some() {
                 self.step_all(Some(connection), now);
@@ -272,6 +319,8 @@ impl Feed for JetFeed {
             }
         }
         match turn {
+            // Only with nothing left to read: the answer may lie there.
+            Poll::Pending if let Some(why) = self.unanswered(now) => Poll::Ready(Err(End::Lost(why))),
             Poll::Ready(Err(why)) => Poll::Ready(Err(End::Lost(server::mask(&self.nats.auth, &why)))),
             _ if std::mem::take(&mut self.is_moving) => Poll::Ready(Err(End::Moves)),
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
@@ -290,7 +339,10 @@ impl Feed for JetFeed {
         let is_hungry = self.session.as_ref().is_some_and(Session::is_hungry) && !self.has_left;
         let looks = self.looks.next_due(self.flight.is_empty());
         let next = if is_hungry { looks.min(now + ROOM_LOOK) } else { looks };
-        steps.map_or(next, |steps| steps.min(next)).max(now + LANE_LOOK)
+        let next = steps.map_or(next, |steps| steps.min(next));
+        let moves = self.mover.as_ref().and_then(|mover| mover.next_due());
+        let next = moves.map_or(next, |due| next.min(self.epoch + Duration::from_nanos(due.0)));
+        next.max(now + LANE_LOOK)
     }
 
     async fn leave(&mut self, connection: &mut Connection) {
@@ -323,6 +375,7 @@ impl Feed for JetFeed {
     fn lost(&mut self) {
         self.calls.clear();
         self.lines = Lines::default();
+        self.mover.iter_mut().for_each(Mover::lost);
         self.session = None;
         self.looks.forget();
         (self.refused.why, self.refused.until) = (None, None);
@@ -350,6 +403,7 @@ impl Feed for JetFeed {
     }
 
     async fn finish(&mut self, connection: &mut Connection) -> bool {
+        self.finish_moves(connection).await;
         self.flight.end();
         self.take_mail();
         while !self.unsaid.is_empty() {
@@ -367,10 +421,17 @@ impl Feed for JetFeed {
     }
 
     fn unfed(&self) -> Option<&str> {
-        self.unfed.as_deref()
+        self.mover.as_ref().and_then(Mover::unfed).or(self.unfed.as_deref())
     }
 
     fn what(&self) -> String {
-        format!("JetStream: reading {}", self.plan.stream)
+        match &self.mover {
+            Some(mover) => format!("JetStream: moving events from {} to {}", self.plan.stream, mover.stream),
+            None => format!("JetStream: reading {}", self.plan.stream),
+        }
+    }
+
+    fn needs_stores(&self) -> bool {
+        self.mover.is_none()
     }
 }

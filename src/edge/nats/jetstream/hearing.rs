@@ -11,7 +11,7 @@ use super::given_up;
 use super::owned::{Of, Stage};
 use super::pulls::{Heard as HeardOfPull, Status};
 use super::rights;
-use super::{ADVISORIES, ANSWERS, JetFeed, PULLS};
+use super::{ADVISORIES, ANSWERS, JetFeed, PUBLISHED, PULLS, READ_BACK};
 use crate::edge::nats::connection::Heard;
 use crate::edge::nats::protocol::{ErrorKind, Headers, Message, ServerError};
 use crate::edge::nats::server;
@@ -30,6 +30,11 @@ impl JetFeed {
         match heard {
             Heard::Message(message) => match message.sid {
                 ANSWERS => self.hear_answer(chunk, &message),
+                PUBLISHED => {
+                    let now = self.nanos(now);
+                    self.mover.iter_mut().for_each(|mover| mover.hear(&message, now));
+                }
+                READ_BACK => self.mover.iter_mut().for_each(|mover| mover.hear_back(&message)),
                 ADVISORIES => given_up::hear(message.payload, &self.plan, &self.intake, &self.voices.given_up),
                 PULLS => self.hear_pulled(chunk, &message, now),
                 _ => self.hear_owned(chunk, &message, now),
@@ -75,7 +80,13 @@ impl JetFeed {
         let subject = (!is_planned).then(|| String::from_utf8_lossy(message.subject).into_owned().into_boxed_str());
         let (reply, millis) = (chunk.slice_ref(reply), self.millis(now));
         if let Some(number) = self.flight.insert(consumer, &delivery, (reply, subject), millis) {
-            self.note_new(number, chunk, message);
+            match &mut self.mover {
+                Some(mover) => {
+                    let payload = chunk.slice_ref(message.payload);
+                    mover.take(number, delivery.stream_sequence, payload, message.headers);
+                }
+                None => self.note_new(number, chunk, message),
+            }
         }
         if let Some(session) = &mut self.session {
             session.delivered(consumer, now);
@@ -181,6 +192,13 @@ impl JetFeed {
             ErrorKind::MayNotPublish { subject } => {
                 self.note_refused_ack(subject);
                 if let Some(why) = rights::missing(subject, &who, &text) {
+                    self.refused.why = Some(why);
+                }
+                if let Some(topic) = self.mover.as_ref().map(|mover| &mover.topic)
+                    && subject.starts_with(topic.as_str())
+                {
+                    let why =
+                        format!("{who} may not publish to {subject}: grant the user publish on {topic}.* ({text})");
                     self.refused.why = Some(why);
                 }
             }

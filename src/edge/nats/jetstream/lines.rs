@@ -1,6 +1,6 @@
 //! Publishes, and beginnings and ends of subscriptions, that leave in one write.
 
-use crate::edge::nats::protocol::{publish, subscribe, unsubscribe};
+use crate::edge::nats::protocol::{publish, publish_with_block, subscribe, unsubscribe};
 
 /// What is to be written, in order.
 #[derive(Debug, Default)]
@@ -19,6 +19,14 @@ impl Lines {
     pub(super) fn subscribe(&mut self, subject: &str, sid: u64) {
         let before = self.0.len();
         if subscribe(&mut self.0, subject.as_bytes(), None, sid).is_err() {
+            self.0.truncate(before);
+        }
+    }
+
+    /// Adds one with a whole block of headers. As [`put`](Self::put).
+    pub(super) fn put_with_block(&mut self, subject: &[u8], reply: &[u8], block: &[u8], payload: &[u8]) {
+        let before = self.0.len();
+        if publish_with_block(&mut self.0, subject, Some(reply), block, payload).is_err() {
             self.0.truncate(before);
         }
     }

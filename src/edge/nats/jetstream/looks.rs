@@ -82,7 +82,7 @@ impl JetFeed {
         if now >= self.looks.work_at {
             self.looks.work_at = now + self.looks.work_every();
             // What a store that is away holds up is somebody else's to do, if somebody is there.
-            if !self.control.has_left() {
+            if !self.control.has_left() || self.mover.is_some() {
                 self.report_work(now);
             }
         }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::config::{Assignment, ConsumerConfig};
 use crate::model::ids::ShardId;
-use crate::model::limits::JETSTREAM_PARTITION_WINDOW_MIN;
+use crate::model::limits::{JETSTREAM_PARTITION_WINDOW_MIN, PARTITIONER_WINDOW};
+use crate::model::ownership::Generation;
 
 /// One consumer of a reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub(in crate::edge::nats) struct ReaderPlan {
     pub(super) consumers: Vec<ConsumerPlan>,
     /// Partition numbers of the consumers: the first, and the step to the next.
     partitions: (u32, u32),
+    /// It is the input stream of the partitioner.
+    pub(in crate::edge::nats) is_input: bool,
     pub(super) ack_wait: Duration,
     /// Events out of one consumer.
     pub(super) window: u32,
@@ -43,6 +46,7 @@ impl ReaderPlan {
             durable: config.durable.clone(),
             consumers,
             partitions,
+            is_input: false,
             ack_wait: config.ack_wait,
             window,
             is_owned: false,
@@ -80,9 +84,27 @@ impl ReaderPlan {
             partitions: (0, 1),
             ack_wait: config.ack_wait,
             window: partition_window(config, partitions),
+            is_input: false,
             is_owned: true,
         };
         (0..shards).map(reader).collect()
+    }
+
+    /// The plan of the partitioner's reader, which is the next after `reader` others.
+    pub(in crate::edge::nats) fn input(config: &ConsumerConfig, reader: u16, generation: Generation) -> Self {
+        let name = generation.input_consumer_name(&config.durable);
+        Self {
+            reader,
+            own: Some(ShardId(0)),
+            stream: config.input_stream(),
+            consumers: vec![ConsumerPlan { name, filter: config.topic.clone() }],
+            durable: config.durable.clone(),
+            partitions: (0, 1),
+            is_input: true,
+            ack_wait: config.ack_wait,
+            window: config.max_ack_pending.clamp(1, PARTITIONER_WINDOW),
+            is_owned: false,
+        }
     }
 
     /// How many events of all consumers may be out.
@@ -104,6 +126,7 @@ impl ReaderPlan {
     pub(super) fn consumer(&self, name: &str) -> Option<usize> {
         let at = match self.own {
             None => 0,
+            Some(_) if self.is_input => 0,
             Some(_) => {
                 let (start, end) = name.rsplit_once('-')?;
                 let is_generation = self.is_owned && end.starts_with('g');

@@ -17,8 +17,10 @@ use super::client::Api;
 use super::plan::{ConsumerPlan, ReaderPlan};
 use super::prepare::{differences_of, wanted};
 use super::usable::{cannot_be_owned, is_of_old_policy, remedy, unusable};
-use crate::config::{self, Assignment, ConsumerMode, NatsConfig};
+use crate::config::{self, Assignment, ConsumerMode, NatsConfig, Partitioner};
 use crate::edge::nats::wire::Wire;
+use crate::model::limits::REPEAT_WINDOW_AGE;
+use crate::model::ownership::Generation;
 
 /// How long events stay in the stream: longer than any outage that is to be survived.
 pub const MAX_AGE: Duration = Duration::from_secs(72 * 3600);
@@ -97,13 +99,19 @@ impl Setup<'_> {
                 Assignment::Queue => consumer.topic.clone(),
                 Assignment::Partitioned => format!("{}.*", consumer.topic),
             };
-            let stream = self.stream_config(&consumer.stream, vec![subject], self.plan.max_age, DUPLICATES);
+            let moves = consumer.partitioner == Partitioner::On;
+            // As long as an owner of partitions remembers events: what it knows no more is no copy for the stream either.
+            let duplicates = if moves { REPEAT_WINDOW_AGE } else { DUPLICATES };
+            let stream = self.stream_config(&consumer.stream, vec![subject], self.plan.max_age, duplicates);
             let stands = self.stream(&stream).map_err(|error| error.to_string())?;
-            let plans = ReaderPlan::all(consumer, 1, consumer.partitions);
+            let mut plans = ReaderPlan::all(consumer, 1, consumer.partitions);
             // Consumers of a stream that does not take their subjects would never have anything to deliver.
             let is_stream_usable = self.is_usable;
             for plan in plans.iter().filter(|_| is_stream_usable) {
                 self.consumers(plan, stands)?;
+            }
+            if moves {
+                plans.extend(self.input(consumer)?);
             }
             readers = plans;
             if consumer.is_owned() {
@@ -121,6 +129,37 @@ impl Setup<'_> {
             other => other.map(drop).map_err(|error| error.to_string()),
         }?;
         readers.iter().try_for_each(|plan| self.rights(plan))
+    }
+
+    /// The stream of the plain topic, and the consumer that the partitioner reads.
+    fn input(&mut self, consumer: &config::ConsumerConfig) -> Result<Option<ReaderPlan>, String> {
+        let (topic, stream, name) = (&consumer.topic, &consumer.stream, consumer.input_stream());
+        let words = |error: ApiError| error.to_string();
+        let main = match self.api.call::<StreamInfo>(stream_info(stream), String::new()) {
+            Ok(info) => info.config.subjects,
+            Err(error) if error.is(code::STREAM_NOT_FOUND) => Vec::new(),
+            Err(error) => return Err(words(error)),
+        };
+        if main.iter().any(|pattern| covers(pattern, topic)) {
+            self.is_usable = false;
+            self.say(format!(
+                "stream {name} cannot be made: stream {stream} takes {topic} itself (its subjects are {}), as without the \
+                 partitioner. To go over: let the instances settle what stream {stream} holds and stop them, set its subjects to \
+                 {topic}.* by hand, run setup again, and start the instances; what is published meanwhile is refused to its publishers",
+                main.join(", ")
+            ));
+            return Ok(None);
+        }
+        let wanted = self.stream_config(&name, vec![topic.clone()], self.plan.max_age, DUPLICATES);
+        let (was_usable, stands) = (self.is_usable, self.stream(&wanted).map_err(words)?);
+        let plan = ReaderPlan::input(consumer, 0, Generation::default());
+        if was_usable == self.is_usable {
+            self.consumers(&plan, stands)?;
+        }
+        self.say(format!(
+            "publishers publish on {topic}; who writes {topic}.<partition> itself beside the partitioner loses the order of its sessions"
+        ));
+        Ok((was_usable == self.is_usable && stands).then_some(plan))
     }
 
     /// What an engine of this user needs beside the API that made all this.
@@ -154,6 +193,7 @@ impl Setup<'_> {
             num_replicas: self.plan.replicas,
             duplicate_window: duplicates.min(max_age).as_nanos() as u64,
             max_msgs_per_subject: -1,
+            max_msg_size: 0,
             mirror: None,
             sources: Vec::new(),
         }

@@ -129,6 +129,35 @@ pub fn publish_with_headers<N: AsRef<str>, V: AsRef<str>>(
     Ok(())
 }
 
+/// Publishes with a block of headers that is whole already: its version, its fields, and the empty line behind them.
+///
+/// # Errors
+/// See [`Unwritable`]; of the block only how it begins and ends is looked at.
+#[inline]
+pub fn publish_with_block(
+    out: &mut Vec<u8>,
+    subject: &[u8],
+    reply: Option<&[u8]>,
+    block: &[u8],
+    payload: &[u8],
+) -> Result<(), Unwritable> {
+    check(subject, reply)?;
+    if !block.starts_with(VERSION) || !block.ends_with(b"\r\n\r\n") {
+        return Err(Unwritable::Header);
+    }
+    out.reserve(subject.len() + reply.map_or(0, <[u8]>::len) + block.len() + payload.len() + 48);
+    out.extend_from_slice(b"HPUB ");
+    subjects(out, subject, reply);
+    digits(out, block.len() as u64);
+    out.push(b' ');
+    digits(out, (block.len() + payload.len()) as u64);
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(block);
+    out.extend_from_slice(payload);
+    out.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
 /// What headers add to a payload; the server's `max_payload` is for both.
 pub fn header_bytes<N: AsRef<str>, V: AsRef<str>>(headers: &[(N, V)]) -> usize {
     if headers.is_empty() {
@@ -190,6 +219,10 @@ mod tests {
             (|out| publish(out, b"a.b", Some(b"_INBOX.1"), b""), "PUB a.b _INBOX.1 0\r\n\r\n"),
             (|out| publish_with_headers(out, b"a", None, NONE, b"x"), "PUB a 1\r\nx\r\n"),
             (
+                |out| publish_with_block(out, b"a", Some(b"r"), b"NATS/1.0\r\nB: 7\r\n\r\n", b"xyz"),
+                "HPUB a r 18 21\r\nNATS/1.0\r\nB: 7\r\n\r\nxyz\r\n",
+            ),
+            (
                 |out| publish_with_headers(out, b"a", Some(b"r"), &[("Nats-Msg-Id", "7"), ("B", "")], b"xyz"),
                 "HPUB a r 33 36\r\nNATS/1.0\r\nNats-Msg-Id: 7\r\nB: \r\n\r\nxyz\r\n",
             ),
@@ -223,6 +256,9 @@ mod tests {
             assert_eq!(publish_with_headers(&mut out, subject, None, &[("a", "b")], b""), Err(want));
             assert_eq!(subscribe(&mut out, subject, None, 1), Err(want));
             assert_eq!(subscribe(&mut out, b"good", Some(subject), 1), Err(want));
+        }
+        for block in [&b""[..], b"NATS/1.0\r\nB: 7\r\n", b"B: 7\r\n\r\n"] {
+            assert_eq!(publish_with_block(&mut out, b"a", None, block, b""), Err(Unwritable::Header));
         }
         for header in [("", "x"), ("a b", "x"), ("a:", "x"), ("a\r", "x"), ("a", "x\r\ny"), ("a", "\n")] {
             assert_eq!(publish_with_headers(&mut out, b"a", None, &[header], b""), Err(Unwritable::Header));

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Kind, Writers};
 use crate::model::limits::{LETTER_BYTES_A_BATCH, LETTER_BYTES_QUEUED, LETTERS_A_BATCH, LETTERS_QUEUED};
-use crate::model::outcome::EventOutcome;
+use crate::model::outcome::{EventOutcome, NotMoved};
 use crate::ports::mailbox::FactSender;
 use crate::ports::{DeadLetter, DeadLetterWriter, DeadLetters, Health, LookupError, Origin};
 use crate::push::facts::{AskNo, Input};
@@ -22,6 +22,8 @@ pub const LETTER_REASONS: &[&str] = &[
     EventOutcome::TooLarge.label(),
     EventOutcome::LookupFailed.label(),
     EventOutcome::NoMembers.label(),
+    NotMoved::Unpartitionable.label(),
+    NotMoved::NotTaken.label(),
     "inbox_conflict",
     "inbox_rejected",
     "other",
