@@ -184,6 +184,8 @@ impl Ownership {
                     self.say(Level::Warn, text.to_owned());
                 }
                 self.news(&news);
+                // What came while nothing was listed was known and not acted on.
+                self.dirty_all();
             }
             Fact::Watched { revision, changes } => {
                 let news = changes.iter().filter(|(at, state)| self.view.learn(*at, state));
@@ -218,7 +220,13 @@ impl Ownership {
                 self.permit.proved(ask, is_confirmed, known.map(|(partition, generation, _)| (partition, generation)));
             }
             Fact::Shard { shard, word } => self.heard(shard, word),
-            Fact::Heartbeat { oldest } => self.beat = self.beat.max(oldest),
+            Fact::Heartbeat { oldest } => {
+                let was_alive = self.is_alive();
+                self.beat = self.beat.max(oldest);
+                if !was_alive {
+                    self.dirty_all();
+                }
+            }
             Fact::Stop { deadline } => {
                 self.stop.get_or_insert(Stop { at: self.now, deadline });
                 self.dirty_all();
