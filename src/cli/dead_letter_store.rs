@@ -15,6 +15,7 @@ use crate::edge::dead_letters::stream::LetterStream;
 use crate::edge::nats::wire::{Request, Wire, WireError};
 use crate::engine::adapters::dead_letters_of;
 use crate::model::limits::LETTER_FILE_BYTES_MAX;
+use crate::model::limits::REPLAY_HEADER;
 
 /// Letters of a file that are taken out at once, after their replay.
 const REMOVE_AT_ONCE: usize = 256;
@@ -300,7 +301,8 @@ impl DeadLetterStore {
             Ok(replay) => replay,
             Err(why) => return Ok(Err(why)),
         };
-        let headers = vec![(MSG_ID, replay.message_id)];
+        // Whatever an engine knows of the event, also one that took its partition over and read it back: it counts as new.
+        let headers = vec![(MSG_ID, replay.message_id), (REPLAY_HEADER, "1".to_owned())];
         let request = Request { subject: subject.clone(), headers, payload: &replay.payload };
         if let Err(why) = request.check() {
             return Ok(Err(format!("it cannot be published to {subject:?}: {why}")));
