@@ -130,15 +130,11 @@ impl Push {
             Input::Members { .. } | Input::Routes { .. } | Input::Stored { .. } | Input::LetterPublished { .. }
                 if self.cx.is_cut_off => {}
             Input::NotAsked { of, ask } => self.not_asked(of, ask),
-            Input::Event { tag, .. } if self.cx.is_cut_off => {
-                self.ledger.give_back(tag, EventOutcome::CutByStop, &mut self.cx)
-            }
-            Input::Event { tag, .. } if self.leaving.has(tag) => {
-                self.ledger.give_back(tag, EventOutcome::GivenBack, &mut self.cx)
-            }
+            Input::Event { tag, .. } if self.cx.is_cut_off => self.not_taken(tag, EventOutcome::CutByStop),
+            Input::Event { tag, .. } if self.leaving.has(tag) => self.not_taken(tag, EventOutcome::GivenBack),
             // Whatever the room, and a repeat as well: it must not overtake what was given back before it.
             Input::Event { payload, tag } if self.cx.is_retreating && !self.stands_in_line(&payload) => {
-                self.ledger.give_back(tag, EventOutcome::GivenBack, &mut self.cx)
+                self.not_taken(tag, EventOutcome::GivenBack)
             }
             Input::Event { payload, tag } => self.take_event(payload, tag),
             Input::Members { ask, answer } => {
@@ -216,6 +212,12 @@ impl Push {
         }
         self.end_turn();
         out.append(&mut self.cx.out);
+    }
+
+    /// An event is to come again.
+    fn not_taken(&mut self, tag: DeliveryTag, end: EventOutcome) {
+        self.intake.forget_replay(tag);
+        self.ledger.give_back(tag, end, &mut self.cx);
     }
 
     fn take_event(&mut self, payload: Bytes, tag: DeliveryTag) {

@@ -14,8 +14,7 @@ use crate::edge::dead_letters::replay::{Replay, only_usernames, subject_of};
 use crate::edge::dead_letters::stream::LetterStream;
 use crate::edge::nats::wire::{Request, Wire, WireError};
 use crate::engine::adapters::dead_letters_of;
-use crate::model::limits::LETTER_FILE_BYTES_MAX;
-use crate::partitioner::REPLAY_HEADER;
+use crate::model::limits::{LETTER_FILE_BYTES_MAX, REPLAY_HEADER};
 
 /// Letters of a file that are taken out at once, after their replay.
 const REMOVE_AT_ONCE: usize = 256;
@@ -110,8 +109,6 @@ pub struct DeadLetterStore {
     topic: String,
     /// The stream that takes what is replayed.
     stream: String,
-    /// Events go to the plain topic, and the partitioner moves them.
-    moves: bool,
     /// What the person at the terminal should know besides.
     pub notes: Vec<String>,
 }
@@ -158,7 +155,6 @@ impl DeadLetterStore {
             partitions: consumer.partitions,
             topic: consumer.topic.clone(),
             stream: if moves { consumer.input_stream() } else { consumer.stream.clone() },
-            moves,
             notes,
         })
     }
@@ -306,9 +302,9 @@ impl DeadLetterStore {
             Ok(replay) => replay,
             Err(why) => return Ok(Err(why)),
         };
-        // To the partitioner it is no copy of the event that it moved a moment ago.
-        let mark = self.moves.then(|| (REPLAY_HEADER, replay.message_id.clone()));
-        let headers = mark.into_iter().chain([(MSG_ID, replay.message_id)]).collect();
+        // Whatever an engine or a partitioner knows of the event, also one that took its partition over and read it back: it
+        // counts as new. By its value the partitioner tells two replays apart.
+        let headers = vec![(MSG_ID, replay.message_id.clone()), (REPLAY_HEADER, replay.message_id)];
         let request = Request { subject: subject.clone(), headers, payload: &replay.payload };
         if let Err(why) = request.check() {
             return Ok(Err(format!("it cannot be published to {subject:?}: {why}")));

@@ -2,14 +2,13 @@
 
 use ring::digest::{SHA256, digest};
 
+use crate::model::limits::REPLAY_HEADER;
 use crate::model::protobuf::{Fields, Value};
 
 /// The header with the event's sequence number in the input stream.
 pub const IN_HEADER: &str = "Task-Engine-In";
 /// JetStream's header for what must not be stored twice.
 pub const MSG_ID_HEADER: &str = "Nats-Msg-Id";
-/// Marks an event that is published again on purpose: it is never a copy of another.
-pub const REPLAY_HEADER: &str = "Task-Engine-Replay";
 /// What servers act on.
 const SERVER_HEADERS: &str = "Nats-";
 

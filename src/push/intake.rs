@@ -22,12 +22,13 @@ impl Intake {
     /// event nor makes later copies of that repeats.
     #[inline]
     pub(super) fn key_of(&mut self, arrival: &Arrival, hash: u64, tag: DeliveryTag) -> Key {
-        let is_replay = !self.replayed.is_empty() && self.is_replay(tag);
+        let is_replay = !self.replayed.is_empty() && self.forget_replay(tag);
         if is_replay || arrival.has_only() { Key::NONE } else { key_by_its_bytes(arrival, hash) }
     }
 
+    /// An event has come; whether it is a replay.
     #[cold]
-    fn is_replay(&mut self, tag: DeliveryTag) -> bool {
+    pub(super) fn forget_replay(&mut self, tag: DeliveryTag) -> bool {
         let at = self.replayed.iter().position(|replayed| *replayed == tag);
         at.map(|at| self.replayed.swap_remove(at)).is_some()
     }

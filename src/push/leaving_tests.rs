@@ -120,4 +120,10 @@ fn what_is_known_from_before_is_a_repeat_and_a_replay_never_is() {
     assert_eq!((settled(&flush(&mut push, 2), Disposition::Ack), push.events_in_flight()), (vec![], 1));
     take(&mut push, "s", 7, 3);
     assert_eq!(settled(&flush(&mut push, 3), Disposition::Ack), [3], "the next copy is a repeat as before");
+    // One that is given back comes again under another tag.
+    push.take(Input::Replayed(tag(4)));
+    push.take(Input::Leave { partition: GOES, tags: vec![tag(4)] });
+    take(&mut push, "s", 7, 4);
+    assert_eq!(settled(&flush(&mut push, 4), Disposition::Nak), [4]);
+    assert!(push.intake.replayed.is_empty(), "nothing is kept of it");
 }

@@ -102,7 +102,9 @@ fn replaying_publishes_once(world: &World, writer: &mut dyn task_engine::ports::
     assert_eq!((replayed.code, replayed.out.as_str()), (0, "1 letter replayed\n"), "{replayed:?}");
     let message = subscription.next_timeout(crate::dlq_support::PATIENCE).expect("the event");
     assert_eq!(message.data, event(1));
-    let id = message.headers.expect("headers").get("Nats-Msg-Id").cloned().expect("an id");
+    let headers = message.headers.expect("headers");
+    assert!(headers.get("Task-Engine-Replay").is_some(), "it counts as new, whatever an engine knows");
+    let id = headers.get("Nats-Msg-Id").cloned().expect("an id");
     assert!(id.starts_with("replay-4-lookup_failed-"), "{id}");
     assert_eq!((world.messages("EVENTS"), world.ids(&[])), (1, vec!["1".to_owned(), "3".to_owned()]));
     let again = world.dlq(&["replay", "--reason", "lookup_failed"]);

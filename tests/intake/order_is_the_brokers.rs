@@ -45,3 +45,25 @@ fn two_instances_get_each_event_once() {
     assert_eq!(seen[0].events + seen[1].events, 10_000);
     assert!(seen[0].events > 0 && seen[1].events > 0);
 }
+
+#[test]
+fn a_replay_is_told_to_its_shard_before_its_event() {
+    use task_engine::push::facts::Input;
+    let server = Server::start(&[]);
+    let taking = started(&server.settings(), 3);
+    taking.until_ready();
+    let client = server.client();
+    let mut headers = nats::HeaderMap::new();
+    headers.insert("Task-Engine-Replay", "1".to_owned());
+    for number in 0..30 {
+        let headers = (number % 10 == 3).then_some(&headers);
+        client.publish_with_reply_or_headers("events", None, headers, event("s", number)).expect("published");
+    }
+    client.flush().expect("flushed");
+    let events = taking.take_many(30);
+    let told: Vec<_> =
+        taking.facts().into_iter().map(|fact| if let Input::Replayed(tag) = fact { tag } else { panic!() }).collect();
+    let want: Vec<_> = events.iter().filter(|(number, _)| number % 10 == 3).map(|(_, tag)| *tag).collect();
+    assert_eq!(told, want);
+    taking.source.stop();
+}

@@ -14,12 +14,13 @@ use bytes::Bytes;
 
 use super::connection::{Connection, Heard};
 use super::feed::{End, Feed, LANE_LOOK, LEAVE_DEADLINE, round_trip};
-use super::protocol::{ErrorKind, subscribe, unsubscribe};
+use super::protocol::{ErrorKind, is_replay, subscribe, unsubscribe};
 use super::server;
 use crate::config::NatsConfig;
 use crate::model::ids::ShardId;
 use crate::model::limits::{NATS_PENDING_BYTES, NATS_PENDING_MESSAGES};
 use crate::ports::{DeliveryTag, Intake};
+use crate::push::facts::Input;
 use crate::telemetry::log_limiter::LogLimiter;
 
 /// When there is nothing to do.
@@ -54,12 +55,36 @@ pub(super) struct CoreFeed {
 struct Waiting {
     events: VecDeque<Bytes>,
     bytes: usize,
+    /// How many have gone from the front.
+    gone: u64,
+    /// Which of all were published again by a person, ascending.
+    replays: VecDeque<u64>,
 }
 
 impl Waiting {
-    fn push(&mut self, payload: Bytes) {
+    fn push(&mut self, payload: Bytes, is_replay: bool) {
+        if is_replay {
+            self.replays.push_back(self.gone + self.events.len() as u64);
+        }
         self.bytes += payload.len();
         self.events.push_back(payload);
+    }
+
+    /// Whether the one at the front is such a one.
+    fn is_replay(&self) -> bool {
+        self.replays.front() == Some(&self.gone)
+    }
+
+    /// Behind these come those.
+    fn append(&mut self, mut others: Self) {
+        while let Some(payload) = others.events.pop_front() {
+            let is_replay = others.is_replay();
+            if is_replay {
+                others.replays.pop_front();
+            }
+            others.gone += 1;
+            self.push(payload, is_replay);
+        }
     }
 
     fn is_full(&self) -> bool {
@@ -91,6 +116,14 @@ impl CoreFeed {
         while let Some(payload) = self.waiting.events.pop_front() {
             let tag = DeliveryTag { reader: self.plan.reader, number: self.next };
             let bytes = payload.len();
+            if self.waiting.is_replay() {
+                let shard = self.plan.own.unwrap_or_else(|| self.intake.home_of(&payload));
+                if self.intake.tell(shard, Input::Replayed(tag)).is_err() {
+                    self.waiting.events.push_front(payload);
+                    return;
+                }
+                self.waiting.replays.pop_front();
+            }
             // A refusal is counted where it is made.
             let put = match self.plan.own {
                 Some(shard) => burst.try_put_to(shard, payload, tag),
@@ -101,6 +134,7 @@ impl CoreFeed {
                 return;
             }
             self.next += 1;
+            self.waiting.gone += 1;
             self.waiting.bytes -= bytes;
         }
         // What a pause had let grow.
@@ -161,9 +195,7 @@ impl Feed for CoreFeed {
     }
 
     fn opened(&mut self) {
-        for payload in self.early.take().unwrap_or_default().events {
-            self.waiting.push(payload);
-        }
+        self.waiting.append(self.early.take().unwrap_or_default());
     }
 
     fn poll_turn(&mut self, cx: &mut Context<'_>, connection: &mut Connection) -> Poll<Result<(), End>> {
@@ -182,7 +214,9 @@ impl Feed for CoreFeed {
         let (mut refused, mut is_moving, mut stray) = (None, false, None);
         let ours = 1..=self.plan.subjects.len() as u64;
         let turn = connection.poll_turn(cx, &mut |chunk: &Bytes, heard: Heard<'_>| match heard {
-            Heard::Message(message) if ours.contains(&message.sid) => waiting.push(chunk.slice_ref(message.payload)),
+            Heard::Message(message) if ours.contains(&message.sid) => {
+                waiting.push(chunk.slice_ref(message.payload), message.headers.is_some_and(is_replay));
+            }
             Heard::Message(message) => stray = Some(message.sid),
             Heard::Refused(error) => refused = Some(error),
             Heard::LameDuck => is_moving = true,

@@ -337,7 +337,11 @@ impl Feed for JetFeed {
             false => now + LOOK,
         });
         let is_hungry = self.session.as_ref().is_some_and(Session::is_hungry) && !self.has_left;
-        let looks = self.looks.next_due(self.flight.is_empty());
+        // Without a permit nothing is due: who gives it wakes us.
+        let looks = match self.intake.permit().holds() {
+            true => self.looks.next_due(self.flight.is_empty()),
+            false => now + LOOK,
+        };
         let next = if is_hungry { looks.min(now + ROOM_LOOK) } else { looks };
         let next = steps.map_or(next, |steps| steps.min(next));
         let moves = self.mover.as_ref().and_then(|mover| mover.next_due());

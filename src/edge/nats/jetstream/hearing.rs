@@ -13,9 +13,8 @@ use super::pulls::{Heard as HeardOfPull, Status};
 use super::rights;
 use super::{ADVISORIES, ANSWERS, JetFeed, PUBLISHED, PULLS, READ_BACK};
 use crate::edge::nats::connection::Heard;
-use crate::edge::nats::protocol::{ErrorKind, Headers, Message, ServerError};
+use crate::edge::nats::protocol::{ErrorKind, Headers, Message, ServerError, is_replay};
 use crate::edge::nats::server;
-use crate::model::limits::REPLAY_HEADER as REPLAY;
 use crate::model::ownership::Break;
 use crate::ports::DeliveryTag;
 use crate::push::facts::Input;
@@ -224,11 +223,6 @@ impl JetFeed {
             tracing::warn!(%subject, left_out, "JetStream: received a message that is not a task-engine event; left alone");
         }
     }
-}
-
-/// Whether a person had it published again.
-fn is_replay(headers: &[u8]) -> bool {
-    Headers::of(headers).get(REPLAY).is_some()
 }
 
 fn status_of(message: &Message<'_>) -> Option<Status> {

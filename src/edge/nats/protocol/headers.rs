@@ -5,6 +5,8 @@
 
 use memchr::memchr;
 
+use crate::model::limits::REPLAY_HEADER;
+
 const VERSION: &[u8] = b"NATS/1.0";
 
 /// What a server says with a message of its own, as in `503` (nobody listens) and `409 Consumer Deleted`.
@@ -23,6 +25,11 @@ pub struct Headers<'a> {
     pub status: Option<Status<'a>>,
     /// The lines of the fields, each with its end.
     fields: &'a [u8],
+}
+
+/// Whether a block of headers says that a person had the event published again.
+pub fn is_replay(block: &[u8]) -> bool {
+    Headers::of(block).get(REPLAY_HEADER).is_some()
 }
 
 impl<'a> Headers<'a> {

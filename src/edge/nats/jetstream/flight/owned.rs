@@ -144,9 +144,10 @@ impl Flight {
     /// Notes that an event of an owned partition was given back; whether the server is not to be told.
     #[inline]
     pub(super) fn is_left_quietly(&mut self, entry: &Entry, how: Disposition) -> bool {
-        let Some(book) = self.lanes[entry.consumer as usize].book.as_mut().filter(|_| how == Disposition::Nak) else {
+        if how != Disposition::Nak {
             return false;
-        };
+        }
+        let Some(book) = &mut self.lanes[entry.consumer as usize].book else { return false };
         book.leave(entry.sequence);
         book.is_leaving
     }
