@@ -122,7 +122,7 @@ impl Oracle {
         // successor looked may be repeated as well.
         let fence = PUBLISHED_WITHIN + 6_000_000_000;
         let is_late = match self.killed.get(&process) {
-            Some(killed) => settled + PUBLISHED_WITHIN >= *killed,
+            Some(killed) => settled + PUBLISHED_WITHIN >= (*killed).min(claimed),
             None => settled + fence >= claimed,
         };
         assert!(
