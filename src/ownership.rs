@@ -88,6 +88,8 @@ pub struct Ownership {
     beat: Boottime,
     list_asked: Option<Boottime>,
     list_not_before: Boottime,
+    /// The highest revision that was heard of when the listing was asked for.
+    list_known: keys::Revision,
     stop: Option<Stop>,
     is_ended: bool,
     has_met_layout: bool,
@@ -122,6 +124,7 @@ impl Ownership {
             beat: now,
             list_asked: None,
             list_not_before: Boottime::NEVER,
+            list_known: 0,
             stop: None,
             is_ended: false,
             has_met_layout: false,
@@ -178,7 +181,7 @@ impl Ownership {
             Fact::Time => {}
             Fact::Listed { revision, keys } => {
                 self.list_asked = None;
-                let (news, is_another) = self.view.list(revision, &keys);
+                let (news, is_another) = self.view.list(self.list_known, revision, &keys);
                 if is_another {
                     let text = "etcd was restored or emptied: its revision went back; all keys are read again";
                     self.say(Level::Warn, text.to_owned());
@@ -241,6 +244,7 @@ impl Ownership {
             && self.list_asked.is_none_or(|asked| self.now.since(asked) >= LIST_TIME)
         {
             self.list_asked = Some(self.now);
+            self.list_known = self.view.revision;
             self.out.push(Intention::List);
         }
         self.mind_layout();
@@ -272,7 +276,8 @@ impl Ownership {
         };
         let txns = self.txns.flush(self.now, self.view.revision, &mut number).into_iter();
         self.out.extend(txns.map(|(ask, txn)| Intention::Commit { ask, txn }));
-        let asks = self.asks.flush(self.now, &mut number).into_iter();
+        let (mine, slots) = (&self.mine, &self.slots);
+        let asks = self.asks.flush(self.now, |ask| claim::wants(mine, slots, ask), &mut number).into_iter();
         self.out.extend(asks.map(|(ask, what)| Intention::Ask { ask, what }));
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Ownership;
 use super::settled_text::union;
-use super::slot::{Before, Fencing, Making, Phase};
+use super::slot::{Before, Fencing, Making, Phase, Slot};
 use super::txns::Purpose;
 use crate::model::ids::Partition;
 use crate::model::ownership::{Generation, Settled, ShardOrder};
@@ -159,7 +159,7 @@ impl Ownership {
         let answer = match answer {
             Ok(answer) => answer,
             Err(why) => {
-                if !self.wants(what) {
+                if !wants(&self.mine, &self.slots, what) {
                     return self.asks.forget(ask);
                 }
                 let failures = self.asks.failed(self.now, ask);
@@ -207,30 +207,6 @@ impl Ownership {
         }
     }
 
-    /// Whether an answer would still be of use.
-    fn wants(&self, what: Ask) -> bool {
-        let phase = |partition: Partition| self.slots.get(partition.0 as usize).map(|slot| &slot.phase);
-        match what {
-            Ask::Names => {
-                let is_asking = |at: &Partition| {
-                    let slot = &self.slots[at.0 as usize];
-                    matches!(slot.phase, Phase::Looking(..)) || slot.recheck.is_some()
-                };
-                self.mine.iter().any(is_asking)
-            }
-            Ask::Info(partition, _) => phase(partition).is_some_and(|phase| *phase != Phase::Absent),
-            Ask::ReadSettled(partition, _) => matches!(phase(partition), Some(Phase::Fencing(_))),
-            Ask::Create(partition, generation, _) => {
-                let slot = self.slots.get(partition.0 as usize);
-                slot.is_some_and(|slot| matches!(slot.phase, Phase::Making(_)) && slot.epoch.generation() == generation)
-            }
-            Ask::Delete(partition, generation) => match phase(partition) {
-                Some(Phase::Making(making)) => making.deletes.contains(&generation),
-                _ => false,
-            },
-        }
-    }
-
     /// The names of all consumers are known, as of after the ask.
     fn named(&mut self, ask: AskNo, names: &[(Partition, Generation)]) {
         let mut by_partition: BTreeMap<Partition, BTreeSet<Generation>> = BTreeMap::new();
@@ -258,7 +234,7 @@ impl Ownership {
             }
         }
         // Those that came after this one was asked need another.
-        if self.wants(Ask::Names) {
+        if wants(&self.mine, &self.slots, Ask::Names) {
             self.asks.want(Ask::Names);
         }
     }
@@ -436,5 +412,29 @@ impl Ownership {
         self.enter(partition, Phase::Opening);
         self.order(partition, ShardOrder::Open { partition, generation, settled });
         self.mind_sureness(partition);
+    }
+}
+
+/// Whether an answer would still be of use.
+pub(super) fn wants(mine: &BTreeSet<Partition>, slots: &[Slot], what: Ask) -> bool {
+    let phase = |partition: Partition| slots.get(partition.0 as usize).map(|slot| &slot.phase);
+    match what {
+        Ask::Names => {
+            let is_asking = |at: &Partition| {
+                let slot = &slots[at.0 as usize];
+                matches!(slot.phase, Phase::Looking(..)) || slot.recheck.is_some()
+            };
+            mine.iter().any(is_asking)
+        }
+        Ask::Info(partition, _) => phase(partition).is_some_and(|phase| *phase != Phase::Absent),
+        Ask::ReadSettled(partition, _) => matches!(phase(partition), Some(Phase::Fencing(_))),
+        Ask::Create(partition, generation, _) => {
+            let slot = slots.get(partition.0 as usize);
+            slot.is_some_and(|slot| matches!(slot.phase, Phase::Making(_)) && slot.epoch.generation() == generation)
+        }
+        Ask::Delete(partition, generation) => match phase(partition) {
+            Some(Phase::Making(making)) => making.deletes.contains(&generation),
+            _ => false,
+        },
     }
 }

@@ -20,8 +20,6 @@ pub type Name = (Partition, Generation);
 pub struct Delivery {
     /// Of which consumer.
     pub of: Name,
-    /// Which making of it.
-    pub created: u64,
     /// Counts its deliveries.
     pub number: u64,
     /// The event.
@@ -95,12 +93,6 @@ impl Broker {
         first_pending.map_or(last.map_or(0, |at| at as u64 + 1), |first| first - 1)
     }
 
-    /// Whether an event is acknowledged by any consumer, or lies before its start.
-    pub fn is_acked(&self, partition: Partition, sequence: u64) -> bool {
-        let of = self.consumers.iter().filter(|((at, _), _)| *at == partition);
-        of.into_iter().any(|(_, consumer)| consumer.acked.contains(&sequence) || sequence < consumer.start)
-    }
-
     /// An ack.
     pub fn ack(&mut self, name: Name, sequence: u64) {
         if let Some(consumer) = self.consumers.get_mut(&name)
@@ -157,7 +149,7 @@ impl Broker {
             for sequence in deliver {
                 consumer.delivered += 1;
                 consumer.pending.insert(sequence, now + ACK_WAIT);
-                let delivery = Delivery { of: *name, created: consumer.created, number: consumer.delivered, sequence };
+                let delivery = Delivery { of: *name, number: consumer.delivered, sequence };
                 out.push((pullers[pick(pullers.len())], delivery));
             }
         }

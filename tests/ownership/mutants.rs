@@ -16,7 +16,8 @@ fn fails(mutant: Mutant, theme: Theme, words: &str) {
     });
     let (seed, why) = found.unwrap_or_else(|| panic!("{mutant:?}: none of {SEEDS} seeds of {theme:?} noticed"));
     let first = why.lines().find(|line| line.contains(words));
-    println!("{mutant:?}: seed {seed}: {}", first.unwrap_or(&why).chars().take(160).collect::<String>());
+    let replay = format!("SIM_SEED={seed} SIM_THEME={theme:?} SIM_MUTANT={mutant:?}");
+    println!("{mutant:?}: {replay}: {}", first.unwrap_or(&why).chars().take(160).collect::<String>());
     assert!(first.is_some(), "{mutant:?} fails for another reason: {why}");
 }
 
@@ -32,7 +33,7 @@ fn without_the_margin_of_the_lease() {
 
 #[test]
 fn without_the_check_of_a_close() {
-    fails(Mutant::NoCloseCheck, Theme::Nats, "I");
+    fails(Mutant::NoCloseCheck, Theme::Moves, "I");
 }
 
 #[test]
@@ -52,7 +53,7 @@ fn with_a_proof_by_info_alone() {
 
 #[test]
 fn with_a_proof_that_takes_a_consumer_made_anew_for_the_old_one() {
-    fails(Mutant::ProofWithoutCreated, Theme::Nats, "I");
+    fails(Mutant::ProofWithoutCreated, Theme::Late, "I");
 }
 
 #[test]

@@ -52,6 +52,8 @@ pub struct Oracle {
     /// When a process was killed.
     pub killed: BTreeMap<usize, u64>,
     deleted: BTreeMap<Name, u64>,
+    /// Who made a generation first.
+    makers: BTreeMap<Name, usize>,
     /// Repeats that are allowed, and moves by kind.
     pub repeats: u64,
     /// See [`Self::repeats`].
@@ -122,7 +124,7 @@ impl Oracle {
         // successor looked may be repeated as well.
         let fence = PUBLISHED_WITHIN + 6_000_000_000;
         let is_late = match self.killed.get(&process) {
-            Some(killed) => settled + PUBLISHED_WITHIN >= *killed,
+            Some(killed) => settled + PUBLISHED_WITHIN >= (*killed).min(claimed),
             None => settled + fence >= claimed,
         };
         assert!(
@@ -140,9 +142,11 @@ impl Oracle {
     ///
     /// # Panics
     /// When a name is used a second time.
-    pub fn creates(&self, sent: u64, name: Name) {
-        // Who lost the answer to his request makes it once more, and a person may have deleted the first one meanwhile.
-        let deleted = self.deleted.get(&name).filter(|_| !self.meddled.contains(&name.0));
+    pub fn creates(&mut self, sent: u64, name: Name, process: usize) {
+        let maker = *self.makers.entry(name).or_insert(process);
+        // Who lost the answer to his request makes it once more, and a person or a successor may have deleted the first one meanwhile:
+        // it stands there and nobody opens it.
+        let deleted = self.deleted.get(&name).filter(|_| maker != process);
         assert!(deleted.is_none_or(|deleted| sent <= *deleted), "I4: generation {name:?} is made a second time");
     }
 

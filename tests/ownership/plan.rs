@@ -65,6 +65,23 @@ pub enum Mutant {
     SettledNotCarried,
 }
 
+impl Mutant {
+    /// All.
+    pub const ALL: [Self; 11] = [
+        Self::NoFenceWait,
+        Self::NoMargin,
+        Self::NoCloseCheck,
+        Self::SameName,
+        Self::FloorWithoutStart,
+        Self::ProofByInfoOnly,
+        Self::ProofWithoutCreated,
+        Self::NoNonce,
+        Self::FenceWithoutCompare,
+        Self::DelayedReleaseUnguarded,
+        Self::SettledNotCarried,
+    ];
+}
+
 /// Kinds of schedules. What is in one of them may happen together; two that make a double fault, which the design does not promise to
 /// stand, are in no theme together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,11 +104,15 @@ pub enum Theme {
     Links,
     /// Most of it.
     Mixed,
+    /// Instances are cut from etcd while requests to NATS arrive late.
+    Late,
+    /// Partitions move while deliveries are lost.
+    Moves,
 }
 
 impl Theme {
     /// All.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Rolling,
         Self::Crashes,
         Self::Etcd,
@@ -101,14 +122,14 @@ impl Theme {
         Self::Wipe,
         Self::Links,
         Self::Mixed,
+        Self::Late,
+        Self::Moves,
     ];
 }
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Its kind.
-    pub theme: Theme,
     /// How many there are.
     pub instances: usize,
     /// How many there are.
@@ -144,7 +165,7 @@ impl Plan {
     pub fn new(rng: &mut Rng, theme: Option<Theme>, mutant: Option<Mutant>) -> Self {
         let theme = theme.unwrap_or_else(|| rng.pick(&Theme::ALL));
         let calm_at = 40 * SECOND;
-        let many = rng.within(2, 9);
+        let many = if theme == Theme::Moves { 20 } else { rng.within(2, 9) };
         let kinds = kinds(theme);
         let faults = (0..many).map(|_| {
             let at = rng.within(4_000, 38_000) * MILLI;
@@ -153,7 +174,6 @@ impl Plan {
         let faults = faults.collect();
         let is = |themes: &[Theme]| themes.contains(&theme);
         Self {
-            theme,
             instances: if is(&[Theme::Rolling, Theme::Mixed]) {
                 rng.within(1, 4) as usize
             } else {
@@ -167,8 +187,8 @@ impl Plan {
             slow_watch: rng.chance(400) && !is(&[Theme::Wipe]),
             etcd_trouble: is(&[Theme::Etcd]) || (is(&[Theme::Mixed]) && rng.chance(600)),
             nats_trouble: is(&[Theme::Nats, Theme::Mixed]),
-            loses_deliveries: is(&[Theme::Nats]) || (is(&[Theme::Mixed]) && rng.chance(500)),
-            delays_creates: is(&[Theme::Nats]) || (is(&[Theme::Mixed]) && rng.chance(500)),
+            loses_deliveries: is(&[Theme::Nats, Theme::Moves]) || (is(&[Theme::Mixed]) && rng.chance(500)),
+            delays_creates: is(&[Theme::Nats, Theme::Late]) || (is(&[Theme::Mixed]) && rng.chance(500)),
             slow_sessions: rng.chance(500),
             wipes: is(&[Theme::Wipe]),
             mutant,
@@ -190,6 +210,8 @@ fn kinds(theme: Theme) -> &'static [Fault] {
         Theme::Split => &[Split(0), Split(0), Kill],
         Theme::Wipe => &[Wipe, Stop, Drain],
         Theme::Links => &[CutBoth(0), CutBoth(0), CutEtcd(0), CutNats(0), SlowGateway(0), SlowGateway(0)],
+        Theme::Late => &[CutEtcd(0), CutEtcd(0), Kill],
+        Theme::Moves => &[Stop, Drain, Drain],
         Theme::Mixed => {
             &[Kill, Pause(0), Stop, Drain, CutEtcd(0), CutNats(0), CutBoth(0), Delete, CutWatch, EtcdAway(0)]
         }

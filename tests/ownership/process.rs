@@ -386,8 +386,9 @@ impl World {
             return;
         };
         let act = lane.pushed(session, sequence);
-        if act.is_some() {
-            self.oracle.events[sequence as usize - 1].settled_at = Some(self.now);
+        let event = &mut self.oracle.events[sequence as usize - 1];
+        if act.is_some() && event.pushes.last().is_some_and(|(_, last)| *last == tenure) {
+            event.settled_at = Some(self.now);
         }
         self.act(pid, partition, act);
         self.close_lane(pid, partition);

@@ -247,7 +247,7 @@ impl World {
         let due = self.processes[pid].next_from_nats(due);
         match request {
             AtNats::Ask(ask, what, is_lost) => {
-                let answer = self.answer(what, is_minority, sent);
+                let answer = self.answer(pid, what, is_minority, sent);
                 let is_lost_now = self.plan.nats_trouble && !self.is_calm && self.rng.chance(30);
                 if is_lost_now && !is_lost {
                     return self.no_answer(pid, &AtNats::Ask(ask, what, false));
@@ -312,7 +312,7 @@ impl World {
         if self.is(Mutant::ProofWithoutCreated) { 1 } else { created }
     }
 
-    fn answer(&mut self, what: Ask, is_minority: bool, sent: u64) -> Answer {
+    fn answer(&mut self, pid: usize, what: Ask, is_minority: bool, sent: u64) -> Answer {
         match what {
             Ask::Names => Answer::Names(self.broker.consumers.keys().copied().collect()),
             Ask::Info(partition, generation) => {
@@ -323,7 +323,7 @@ impl World {
             }
             Ask::Create(partition, generation, start) => {
                 let name = self.named((partition, generation));
-                self.oracle.creates(sent, name);
+                self.oracle.creates(sent, name, pid);
                 let info = self.broker.create(name, start);
                 self.tell(|_| format!("NATS: made {name:?} from {start}"));
                 Answer::Created(task_engine::ownership::facts::ConsumerInfo {
