@@ -346,15 +346,12 @@ fn a_killed_server_costs_nothing_and_keeps_the_order(version: NatsVersion) {
     publish(&client, "events.1", "s", 101..121);
     let mut all = Vec::new();
     until("all that is new comes", || {
-        match taking.try_word() {
-            Some(ShardWord::Broken { settled, .. }) => {
-                generation += 1;
-                let (old, new) = (Generation(generation - 1), Generation(generation));
-                assert_eq!(generations.create(&[(P, new, settled.floor + 1)]), [Outcome::Done(())]);
-                generations.delete(&[(P, old)]);
-                order(&taking, ShardOrder::Open { partition: P, generation: new, settled });
-            }
-            Some(_) | None => {}
+        if let Some(ShardWord::Broken { settled, .. }) = taking.try_word() {
+            generation += 1;
+            let (old, new) = (Generation(generation - 1), Generation(generation));
+            assert_eq!(generations.create(&[(P, new, settled.floor + 1)]), [Outcome::Done(())]);
+            generations.delete(&[(P, old)]);
+            order(&taking, ShardOrder::Open { partition: P, generation: new, settled });
         }
         all.extend(taking.take());
         all.len() >= 20
