@@ -21,6 +21,7 @@ use task_engine::config::Config;
 on_both_servers! {
     what_is_opened_is_read_and_nothing_else
     a_clean_close_is_seen_as_such_and_the_next_owner_goes_on_at_once
+    a_delivery_that_went_elsewhere_while_it_was_closed_is_seen
     what_is_left_at_a_close_comes_to_the_next_owner_and_what_was_settled_does_not
     a_close_is_taken_back_while_nothing_was_left
     a_stolen_event_is_a_hole_and_nothing_behind_it_is_handed_in
@@ -117,25 +118,42 @@ fn a_clean_close_is_seen_as_such_and_the_next_owner_goes_on_at_once(version: Nat
     let (mut next, mut last) = (0, 0);
     for round in 0..4 {
         let (gives, takes) = if round % 2 == 0 { (&first, &second) } else { (&second, &first) };
-        if round == 0 {
-            open(gives, 0, Settled::default());
-        }
         publish(&client, "events.1", "s", next..next + 20);
         // Of another partition: a server of 2.9 counts them as delivered.
         publish(&client, "events.2", "s", 0..50);
+        open(gives, 0, floor(last));
         let events = gives.take_many(20);
         assert_eq!(numbers(&events), (next..next + 20).collect::<Vec<_>>());
         next += 20;
-        last += 20;
         gives.settle(&events, Disposition::Ack);
         let began = Instant::now();
-        assert_eq!(close(gives), (floor(last), true));
-        open(takes, 0, floor(last));
+        assert_eq!(close(gives), (floor(last + 20), true));
+        open(takes, 0, floor(last + 20));
         assert!(began.elapsed() < ACK_WAIT / 2, "{:?}", began.elapsed());
-        last += 50;
+        assert!(close(takes).1, "nothing came");
+        last += 70;
     }
     first.stop();
     second.stop();
+}
+
+fn a_delivery_that_went_elsewhere_while_it_was_closed_is_seen(version: NatsVersion) {
+    let (_server, settings, client) = owned(version);
+    let taking = started(&settings, 1);
+    open(&taking, 0, Settled::default());
+    publish(&client, "events.1", "s", 1..11);
+    let events = taking.take_many(10);
+    order(&taking, ShardOrder::Close { partition: P });
+    told_to_leave(&taking);
+    let thief = client.subscribe("thief").expect("subscribed");
+    let next = "$JS.API.CONSUMER.MSG.NEXT.STREAM.engine-1";
+    client.publish_with_reply_or_headers(next, Some("thief"), None, "1").expect("published");
+    publish(&client, "events.1", "s", 11..12);
+    let stolen = thief.next_timeout(PATIENCE).expect("nobody else asks");
+    stolen.respond("+ACK").expect("acknowledged");
+    taking.settle(&events, Disposition::Ack);
+    assert_eq!(closed(&taking), (floor(10), false), "though nothing is pending");
+    taking.stop();
 }
 
 fn what_is_left_at_a_close_comes_to_the_next_owner_and_what_was_settled_does_not(version: NatsVersion) {
@@ -328,15 +346,12 @@ fn a_killed_server_costs_nothing_and_keeps_the_order(version: NatsVersion) {
     publish(&client, "events.1", "s", 101..121);
     let mut all = Vec::new();
     until("all that is new comes", || {
-        match taking.try_word() {
-            Some(ShardWord::Broken { settled, .. }) => {
-                generation += 1;
-                let (old, new) = (Generation(generation - 1), Generation(generation));
-                assert_eq!(generations.create(&[(P, new, settled.floor + 1)]), [Outcome::Done(())]);
-                generations.delete(&[(P, old)]);
-                order(&taking, ShardOrder::Open { partition: P, generation: new, settled });
-            }
-            Some(_) | None => {}
+        if let Some(ShardWord::Broken { settled, .. }) = taking.try_word() {
+            generation += 1;
+            let (old, new) = (Generation(generation - 1), Generation(generation));
+            assert_eq!(generations.create(&[(P, new, settled.floor + 1)]), [Outcome::Done(())]);
+            generations.delete(&[(P, old)]);
+            order(&taking, ShardOrder::Open { partition: P, generation: new, settled });
         }
         all.extend(taking.take());
         all.len() >= 20

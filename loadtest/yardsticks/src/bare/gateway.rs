@@ -17,6 +17,7 @@ use harness::error::{Error, Result};
 use http::{Request, header};
 use http_body::{Body, Frame};
 use hyper::client::conn::http2::{Builder, SendRequest};
+use task_engine::edge::gateway::GatewayOptions;
 use task_engine::edge::gateway::io::{Io, SpareBuffer, Wire};
 use task_engine::edge::socket;
 
@@ -99,7 +100,7 @@ impl Gateway {
         let Place { id, endpoint, addresses, takes_batches } = place;
         let words = format!("gateway {id} at {endpoint}");
         let tcp = socket::connect(addresses, CONNECT_TIMEOUT).await.map_err(|cause| Error::of(&words, cause))?;
-        let wire = Wire::new(tcp, spare).map_err(|cause| Error::of(&words, cause))?;
+        let wire = Wire::new(tcp, spare, &GatewayOptions::default()).map_err(|cause| Error::of(&words, cause))?;
         let exec = Exec(Rc::new(wire));
         let mut builder = Builder::new(exec.clone());
         builder

@@ -9,7 +9,9 @@ use super::pulls::Terms;
 use crate::model::limits::REPEAT_WINDOW_AGE;
 
 /// How often one is begun elsewhere at the most: a round trip or two each.
-const TRIES: u32 = 12;
+const TRIES: u32 = 8;
+/// An age that no search goes below.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 /// How far one is.
 #[derive(Debug)]
@@ -60,7 +62,7 @@ impl ReadBack {
     }
 
     /// Whether to begin elsewhere than where so many events follow, of which `wanted` are wanted and no more than `most`: first in
-    /// proportion, then, as events do not come at one rate, halfway.
+    /// proportion, then, as events do not come at one rate, halfway by order of magnitude.
     pub(super) fn begins_elsewhere(&mut self, events: u64, wanted: u64, most: u64) -> bool {
         let is_enough = events >= wanted / 2 || self.long.is_none();
         if self.tries >= TRIES || (events <= most && is_enough) {
@@ -73,7 +75,8 @@ impl ReadBack {
             self.short = self.age;
         }
         let in_proportion = self.age.mul_f64(wanted as f64 / events.max(1) as f64);
-        let halfway = (self.short + self.long.unwrap_or(self.age)) / 2;
+        let (short, long) = (self.short.max(SHORTEST), self.long.unwrap_or(self.age));
+        let halfway = Duration::from_secs_f64((short.as_secs_f64() * long.as_secs_f64()).sqrt());
         self.age = if self.tries == 1 { in_proportion } else { halfway };
         true
     }
