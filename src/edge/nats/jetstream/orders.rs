@@ -1,5 +1,6 @@
 //! Orders about partitions that have owners, and what is said of them: what follows at once. What takes time is `steps.rs`.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::JetFeed;
@@ -112,7 +113,9 @@ impl JetFeed {
         if let Some(session) = &mut self.session {
             session.close(at);
         }
-        if let Stage::ReadingBack(_) = owned.places[at].stage {
+        if let Stage::ReadingBack(back) = &owned.places[at].stage
+            && back.begun.is_some()
+        {
             owned.reading_back = owned.reading_back.saturating_sub(1);
             self.lines.unsubscribe(owned.sid(at, Of::Window));
         }
@@ -126,11 +129,12 @@ impl JetFeed {
 
     /// What of it was not handed in is left to whoever takes it.
     fn let_waiting_go(&mut self, at: usize) {
-        let numbers = self.flight.numbers(at);
-        let flight = &mut self.flight;
+        let numbers: HashSet<u64> = self.flight.numbers(at).into_iter().collect();
+        let (flight, replays) = (&mut self.flight, &mut self.replays);
         self.waiting.retain(|(_, tag)| {
             let is_its = numbers.contains(&tag.number);
             if is_its {
+                replays.remove(&tag.number);
                 flight.leave(tag.number);
             }
             !is_its
