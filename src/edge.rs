@@ -10,7 +10,7 @@ pub mod memory;
 pub mod mysql;
 pub mod nats;
 mod race;
-mod random;
+pub(crate) mod random;
 pub mod redis;
 pub mod resolve;
 pub mod socket;
