@@ -127,7 +127,7 @@ impl World {
         let offset = self.rng.within(1, 1_000) * SECOND;
         let process = Process {
             name,
-            core: Ownership::new(settings, Boottime(offset)),
+            core: Ownership::new(settings, Boottime(offset + (self.now as f64 * (1.0 + drift)) as u64)),
             lanes: BTreeMap::new(),
             shards: BTreeMap::new(),
             rate: 1.0 + drift,
