@@ -64,6 +64,7 @@ struct Stop {
 pub struct Ownership {
     settings: Settings,
     now: Boottime,
+    started: Boottime,
     out: Vec<Intention>,
     numbers: u64,
     view: View,
@@ -88,6 +89,8 @@ pub struct Ownership {
     beat: Boottime,
     list_asked: Option<Boottime>,
     list_not_before: Boottime,
+    /// The highest revision that was heard of when the listing was asked for.
+    list_known: keys::Revision,
     stop: Option<Stop>,
     is_ended: bool,
     has_met_layout: bool,
@@ -104,6 +107,7 @@ impl Ownership {
         let partitions = settings.partitions();
         Self {
             now,
+            started: now,
             out: Vec::new(),
             numbers: 0,
             view: View::new(partitions),
@@ -122,6 +126,7 @@ impl Ownership {
             beat: now,
             list_asked: None,
             list_not_before: Boottime::NEVER,
+            list_known: 0,
             stop: None,
             is_ended: false,
             has_met_layout: false,
@@ -178,12 +183,14 @@ impl Ownership {
             Fact::Time => {}
             Fact::Listed { revision, keys } => {
                 self.list_asked = None;
-                let (news, is_another) = self.view.list(revision, &keys);
+                let (news, is_another) = self.view.list(self.list_known, revision, &keys);
                 if is_another {
                     let text = "etcd was restored or emptied: its revision went back; all keys are read again";
                     self.say(Level::Warn, text.to_owned());
                 }
                 self.news(&news);
+                // What came while nothing was listed was known and not acted on.
+                self.dirty_all();
             }
             Fact::Watched { revision, changes } => {
                 let news = changes.iter().filter(|(at, state)| self.view.learn(*at, state));
@@ -218,7 +225,13 @@ impl Ownership {
                 self.permit.proved(ask, is_confirmed, known.map(|(partition, generation, _)| (partition, generation)));
             }
             Fact::Shard { shard, word } => self.heard(shard, word),
-            Fact::Heartbeat { oldest } => self.beat = self.beat.max(oldest),
+            Fact::Heartbeat { oldest } => {
+                let was_alive = self.is_alive();
+                self.beat = self.beat.max(oldest);
+                if !was_alive {
+                    self.dirty_all();
+                }
+            }
             Fact::Stop { deadline } => {
                 self.stop.get_or_insert(Stop { at: self.now, deadline });
                 self.dirty_all();
@@ -233,6 +246,7 @@ impl Ownership {
             && self.list_asked.is_none_or(|asked| self.now.since(asked) >= LIST_TIME)
         {
             self.list_asked = Some(self.now);
+            self.list_known = self.view.revision;
             self.out.push(Intention::List);
         }
         self.mind_layout();
@@ -264,7 +278,8 @@ impl Ownership {
         };
         let txns = self.txns.flush(self.now, self.view.revision, &mut number).into_iter();
         self.out.extend(txns.map(|(ask, txn)| Intention::Commit { ask, txn }));
-        let asks = self.asks.flush(self.now, &mut number).into_iter();
+        let (mine, slots) = (&self.mine, &self.slots);
+        let asks = self.asks.flush(self.now, |ask| claim::wants(mine, slots, ask), &mut number).into_iter();
         self.out.extend(asks.map(|(ask, what)| Intention::Ask { ask, what }));
     }
 

@@ -115,7 +115,9 @@ pub enum ShardWord {
         is_clean: bool,
     },
     /// Said at most each 250 ms while the oldest unsettled event is older than 250 ms, and once with `oldest: None` when
-    /// that is over. It tells why a move waits, and is published so that a successor after a crash repeats less.
+    /// that is over; also each 250 ms from [`ShardWord::Broken`] until the next generation is open or the partition closed,
+    /// since what is acknowledged meanwhile is remembered by no consumer. It tells why a move waits, and is published so
+    /// that a successor after a crash repeats less.
     Waits {
         /// Which.
         partition: Partition,

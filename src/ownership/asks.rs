@@ -31,8 +31,13 @@ impl Asks {
         }
     }
 
-    /// What is sent now.
-    pub fn flush(&mut self, now: Boottime, mut number: impl FnMut() -> AskNo) -> Vec<(AskNo, Ask)> {
+    /// What is sent now. What nobody wants any more is forgotten: above all, a generation that was given up is never made.
+    pub fn flush(
+        &mut self,
+        now: Boottime,
+        is_wanted: impl Fn(Ask) -> bool,
+        mut number: impl FnMut() -> AskNo,
+    ) -> Vec<(AskNo, Ask)> {
         let late: Vec<AskNo> =
             self.flying.iter().filter(|(_, (_, sent))| now.since(*sent) > ANSWER_TIME).map(|(no, _)| *no).collect();
         for ask in late {
@@ -46,6 +51,10 @@ impl Asks {
         while self.flying.len() < FLYING_MAX
             && let Some(ask) = self.ready.pop_front()
         {
+            if !is_wanted(ask) {
+                self.wanted.remove(&ask);
+                continue;
+            }
             let no = number();
             self.flying.insert(no, (ask, now));
             sent.push((no, ask));
@@ -106,12 +115,12 @@ mod tests {
         let now = Boottime(5);
         asks.want(ask);
         asks.want(ask);
-        assert_eq!(asks.flush(now, &mut number), [(AskNo(1), ask)]);
+        assert_eq!(asks.flush(now, |_| true, &mut number), [(AskNo(1), ask)]);
         asks.failed(now, AskNo(1));
-        assert!(asks.flush(now, &mut number).is_empty());
+        assert!(asks.flush(now, |_| true, &mut number).is_empty());
         let then = asks.wake_at().unwrap();
         assert_eq!(then.since(now), RETRY.first);
-        assert_eq!(asks.flush(then, &mut number), [(AskNo(2), ask)]);
+        assert_eq!(asks.flush(then, |_| true, &mut number), [(AskNo(2), ask)]);
         assert_eq!(asks.answered(AskNo(1)), None, "too late");
         assert_eq!(asks.answered(AskNo(2)), Some(ask));
         assert_eq!(asks.wake_at(), None);
@@ -121,10 +130,14 @@ mod tests {
     fn only_so_many_are_under_way() {
         let (mut asks, mut next) = (Asks::default(), 0);
         (0..1_000).for_each(|at| asks.want(Ask::Delete(Partition(at), Generation(0))));
-        let sent = asks.flush(Boottime(1), || {
-            next += 1;
-            AskNo(next)
-        });
+        let sent = asks.flush(
+            Boottime(1),
+            |_| true,
+            || {
+                next += 1;
+                AskNo(next)
+            },
+        );
         assert_eq!(sent.len(), FLYING_MAX);
         assert_eq!(asks.wake_at(), Some(Boottime(1).after(ANSWER_TIME)));
     }

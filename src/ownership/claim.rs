@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Ownership;
 use super::settled_text::union;
-use super::slot::{Before, Fencing, Making, Phase};
+use super::slot::{Before, Fencing, Making, Phase, Slot};
 use super::txns::Purpose;
 use crate::model::ids::Partition;
 use crate::model::ownership::{Generation, Settled, ShardOrder};
@@ -159,7 +159,7 @@ impl Ownership {
         let answer = match answer {
             Ok(answer) => answer,
             Err(why) => {
-                if !self.wants(what) {
+                if !wants(&self.mine, &self.slots, what) {
                     return self.asks.forget(ask);
                 }
                 let failures = self.asks.failed(self.now, ask);
@@ -175,11 +175,13 @@ impl Ownership {
         match (what, answer) {
             (Ask::Names, Answer::Names(names)) => self.named(ask, &names),
             (Ask::Info(partition, generation), Answer::Info(info)) => self.informed(partition, generation, info),
-            (Ask::ReadSettled(partition), Answer::Settled(text)) => {
+            (Ask::ReadSettled(partition, generation), Answer::Settled(text)) => {
                 let read = text.and_then(|text| records::read::<Published>(&text).ok());
                 let settled = read.and_then(|published| published.settled(&self.settings.layout));
-                if let Phase::Fencing(fencing) = &mut self.slot(partition).phase {
-                    fencing.published = Some(settled.unwrap_or_default());
+                if let Phase::Fencing(fencing) = &mut self.slot(partition).phase
+                    && let Some(known) = fencing.published.get_mut(&generation)
+                {
+                    *known = Some(settled.unwrap_or_default());
                 }
                 self.dirty.insert(partition);
             }
@@ -202,30 +204,6 @@ impl Ownership {
                 self.dirty.insert(partition);
             }
             _ => {}
-        }
-    }
-
-    /// Whether an answer would still be of use.
-    fn wants(&self, what: Ask) -> bool {
-        let phase = |partition: Partition| self.slots.get(partition.0 as usize).map(|slot| &slot.phase);
-        match what {
-            Ask::Names => {
-                let is_asking = |at: &Partition| {
-                    let slot = &self.slots[at.0 as usize];
-                    matches!(slot.phase, Phase::Looking(..)) || slot.recheck.is_some()
-                };
-                self.mine.iter().any(is_asking)
-            }
-            Ask::Info(partition, _) => phase(partition).is_some_and(|phase| *phase != Phase::Absent),
-            Ask::ReadSettled(partition) => matches!(phase(partition), Some(Phase::Fencing(_))),
-            Ask::Create(partition, generation, _) => {
-                let slot = self.slots.get(partition.0 as usize);
-                slot.is_some_and(|slot| matches!(slot.phase, Phase::Making(_)) && slot.epoch.generation() == generation)
-            }
-            Ask::Delete(partition, generation) => match phase(partition) {
-                Some(Phase::Making(making)) => making.deletes.contains(&generation),
-                _ => false,
-            },
         }
     }
 
@@ -256,7 +234,7 @@ impl Ownership {
             }
         }
         // Those that came after this one was asked need another.
-        if self.wants(Ask::Names) {
+        if wants(&self.mine, &self.slots, Ask::Names) {
             self.asks.want(Ask::Names);
         }
     }
@@ -277,8 +255,11 @@ impl Ownership {
                 self.record_next(partition, found, false);
             }
             Before::Nothing | Before::Record(_) => {
+                let epoch = &self.slots[partition.0 as usize].epoch;
+                let recorded = (epoch.old.min(epoch.generation)..=epoch.generation).map(Generation);
+                let published = recorded.chain(found.iter().copied()).map(|generation| (generation, None)).collect();
                 let found = found.into_iter().map(|generation| (generation, None)).collect();
-                self.enter(partition, Phase::Fencing(Fencing { found, published: None }));
+                self.enter(partition, Phase::Fencing(Fencing { found, published }));
             }
         }
     }
@@ -362,9 +343,10 @@ impl Ownership {
 
     fn fence(&mut self, partition: Partition, fencing: &Fencing) {
         let unknown = fencing.found.iter().filter(|(_, info)| info.is_none());
+        let unread = fencing.published.iter().filter(|(_, settled)| settled.is_none());
         let missing: Vec<Ask> = unknown
             .map(|(generation, _)| Ask::Info(partition, *generation))
-            .chain(fencing.published.is_none().then_some(Ask::ReadSettled(partition)))
+            .chain(unread.map(|(generation, _)| Ask::ReadSettled(partition, *generation)))
             .collect();
         if !missing.is_empty() {
             missing.into_iter().for_each(|ask| self.asks.want(ask));
@@ -376,7 +358,9 @@ impl Ownership {
             let floor = info.floor.max(info.start.saturating_sub(1));
             settled = union(&settled, &Settled { floor, above: Vec::new() });
         }
-        settled = union(&settled, fencing.published.as_ref().unwrap_or(&Settled::default()));
+        for published in fencing.published.values().flatten() {
+            settled = union(&settled, published);
+        }
         let slot = self.slot(partition);
         slot.settled = settled;
         if slot.txn.is_none() && slot.is_held {
@@ -428,5 +412,29 @@ impl Ownership {
         self.enter(partition, Phase::Opening);
         self.order(partition, ShardOrder::Open { partition, generation, settled });
         self.mind_sureness(partition);
+    }
+}
+
+/// Whether an answer would still be of use.
+pub(super) fn wants(mine: &BTreeSet<Partition>, slots: &[Slot], what: Ask) -> bool {
+    let phase = |partition: Partition| slots.get(partition.0 as usize).map(|slot| &slot.phase);
+    match what {
+        Ask::Names => {
+            let is_asking = |at: &Partition| {
+                let slot = &slots[at.0 as usize];
+                matches!(slot.phase, Phase::Looking(..)) || slot.recheck.is_some()
+            };
+            mine.iter().any(is_asking)
+        }
+        Ask::Info(partition, _) => phase(partition).is_some_and(|phase| *phase != Phase::Absent),
+        Ask::ReadSettled(partition, _) => matches!(phase(partition), Some(Phase::Fencing(_))),
+        Ask::Create(partition, generation, _) => {
+            let slot = slots.get(partition.0 as usize);
+            slot.is_some_and(|slot| matches!(slot.phase, Phase::Making(_)) && slot.epoch.generation() == generation)
+        }
+        Ask::Delete(partition, generation) => match phase(partition) {
+            Some(Phase::Making(making)) => making.deletes.contains(&generation),
+            _ => false,
+        },
     }
 }

@@ -45,7 +45,9 @@ pub enum Fact {
         /// What changed, each with the revision at which it did (`mod_revision` of the event, also of a deletion).
         changes: Vec<(Revision, KeyState)>,
     },
-    /// The watch ended, was compacted, or was never begun because the listing failed: answered by [`Intention::List`].
+    /// The watch ended, was compacted, or was never begun because the listing failed: answered by [`Intention::List`]. Said also of
+    /// one that is silent although etcd should have told of its progress: an instance that does not know that it is blind owns
+    /// what it owns for ever.
     WatchLost,
     /// The answer to [`Intention::Grant`].
     Granted {
@@ -194,11 +196,15 @@ pub enum Intention {
         /// Which consumers.
         of: Vec<(Partition, Generation)>,
     },
-    /// Publish what is settled of a partition to its subject of `<stream>_OWN`, so that a successor after a crash repeats less.
-    /// Never answered: a lost, late or old one is harmless.
+    /// Publish what is settled of a partition to the subject of this partition and generation in `<stream>_OWN` (the last message of
+    /// a subject is kept), so that a successor after a crash repeats less. Never answered: a lost, late or old one is harmless.
+    /// Without the generation in the subject an owner that was fenced and does not know it would overwrite what his successor
+    /// published.
     PublishSettled {
         /// Which partition.
         partition: Partition,
+        /// Of which generation.
+        generation: Generation,
         /// The message.
         text: String,
     },
@@ -212,7 +218,8 @@ pub enum Intention {
     /// From now on gateways are written to, and events are taken and acknowledged, until this time and no longer. Told when it
     /// changes. [`Boottime::NEVER`] shuts the gate.
     Permit(Boottime),
-    /// Everything is given back, and the lease revoked: the process may end. Comes once, after [`Fact::Stop`].
+    /// Everything is given back, and the lease revoked: the process may end. Gateway streams that still hold an unanswered push are
+    /// reset. Comes once, after [`Fact::Stop`].
     Released,
     /// The process must end: reset all gateway streams (`SO_LINGER` 0), give nothing back, acknowledge nothing, exit. Nothing follows.
     Exit {
@@ -365,8 +372,8 @@ pub enum Ask {
     Create(Partition, Generation, u64),
     /// Delete one. Answered only when a server said that it is gone: not by silence.
     Delete(Partition, Generation),
-    /// The last message of the partition's subject of `<stream>_OWN`.
-    ReadSettled(Partition),
+    /// The last message of the subject of this partition and generation in `<stream>_OWN`.
+    ReadSettled(Partition, Generation),
 }
 
 /// What NATS answered.

@@ -23,8 +23,8 @@ pub enum Before {
 pub struct Fencing {
     /// The generations that were found, with what INFO says of each; `None` inside: it was gone when it was asked for.
     pub found: BTreeMap<Generation, Option<Option<ConsumerInfo>>>,
-    /// What a former owner published, once that is known.
-    pub published: Option<Settled>,
+    /// The generations that there may have been, with what was published of each, once that is known.
+    pub published: BTreeMap<Generation, Option<Settled>>,
 }
 
 /// The making of a generation.

@@ -68,6 +68,13 @@ impl Ownership {
                 if slot.phase == Phase::Closing {
                     let is_clean = is_clean && !slot.is_broken;
                     slot.settled = union(&slot.settled, &settled);
+                    if !is_clean {
+                        // In case that etcd does not get to hear of it.
+                        let text = records::write(&Published::of(&slot.settled, &layout));
+                        let generation = slot.epoch.generation();
+                        self.out.push(Intention::PublishSettled { partition, generation, text });
+                    }
+                    let slot = self.slot(partition);
                     slot.is_open = false;
                     self.permit.forget(partition);
                     self.mind_sureness(partition);
@@ -76,9 +83,10 @@ impl Ownership {
             }
             ShardWord::Waits { settled, oldest, .. } => {
                 slot.oldest = oldest;
-                if oldest.is_some() {
+                if oldest.is_some() || slot.is_broken {
                     let text = records::write(&Published::of(&settled, &layout));
-                    self.out.push(Intention::PublishSettled { partition, text });
+                    let generation = slot.epoch.generation();
+                    self.out.push(Intention::PublishSettled { partition, generation, text });
                 }
                 self.slot(partition).settled = settled;
             }

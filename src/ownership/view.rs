@@ -146,10 +146,10 @@ impl View {
         }
     }
 
-    /// Takes in a listing; the keys that are news. One of a lower revision than was heard of is of an etcd that was restored or
-    /// emptied: then only what it says counts, and it gives true.
-    pub fn list(&mut self, revision: Revision, keys: &[KeyState]) -> (Vec<Key>, bool) {
-        let is_another = revision < self.revision;
+    /// Takes in a listing; the keys that are news. One of a lower revision than was heard of when it was asked for (`known`) is of an
+    /// etcd that was restored or emptied: then only what it says counts, and it gives true. One that is only late is no such one.
+    pub fn list(&mut self, known: Revision, revision: Revision, keys: &[KeyState]) -> (Vec<Key>, bool) {
+        let is_another = revision < known;
         if is_another {
             self.forget_revisions();
             self.revision = revision;
@@ -227,11 +227,17 @@ mod tests {
     fn what_a_listing_lacks_is_gone_and_one_of_an_emptied_etcd_counts() {
         let mut view = View::new(1);
         view.learn(12, &owner(2, 12));
-        let (news, is_another) = view.list(20, &[]);
+        let (news, is_another) = view.list(12, 20, &[]);
         assert_eq!((news.as_slice(), is_another), (&[Key::Owner(Partition(0))][..], false));
         view.learn(22, &owner(3, 22));
-        let (_, is_another) = view.list(3, &[owner(1, 2)]);
+        let (_, is_another) = view.list(22, 3, &[owner(1, 2)]);
         assert!(is_another);
+        view.learn(9, &owner(2, 9));
+        let (news, is_another) = view.list(3, 5, &[owner(1, 2)]);
+        assert!(!is_another && news.is_empty(), "asked for before what a transaction has told since");
+        let mut view = View::new(1);
+        view.learn(22, &owner(3, 22));
+        view.list(22, 3, &[owner(1, 2)]);
         assert_eq!((epoch_of(&view), view.revision), (Some(1), 3));
     }
 }

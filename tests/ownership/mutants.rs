@@ -1,0 +1,77 @@
+//! Each part of the design is needed: without it some seed fails. A mutant lives in the world, not in the product: the wires drop,
+//! strip or change what the part would have done.
+
+use crate::plan::{Mutant, Theme};
+use crate::{quietly, try_play};
+
+const SEEDS: u64 = 300;
+
+/// The first seed that fails, and why.
+fn fails(mutant: Mutant, theme: Theme, words: &str) {
+    let found = quietly(|| {
+        (1..=SEEDS).find_map(|seed| {
+            let (why, _) = try_play(seed, Some(theme), Some(mutant), false).err()?;
+            Some((seed, why))
+        })
+    });
+    let (seed, why) = found.unwrap_or_else(|| panic!("{mutant:?}: none of {SEEDS} seeds of {theme:?} noticed"));
+    let first = why.lines().find(|line| line.contains(words));
+    let replay = format!("SIM_SEED={seed} SIM_THEME={theme:?} SIM_MUTANT={mutant:?}");
+    println!("{mutant:?}: {replay}: {}", first.unwrap_or(&why).chars().take(160).collect::<String>());
+    assert!(first.is_some(), "{mutant:?} fails for another reason: {why}");
+}
+
+#[test]
+fn without_the_wait_after_the_deletion() {
+    fails(Mutant::NoFenceWait, Theme::Links, "I");
+}
+
+#[test]
+fn without_the_margin_of_the_lease() {
+    fails(Mutant::NoMargin, Theme::Links, "I");
+}
+
+#[test]
+fn without_the_check_of_a_close() {
+    fails(Mutant::NoCloseCheck, Theme::Moves, "I");
+}
+
+#[test]
+fn with_one_name_for_all_generations() {
+    fails(Mutant::SameName, Theme::Crashes, "I4");
+}
+
+#[test]
+fn with_a_floor_that_does_not_know_the_record() {
+    fails(Mutant::FloorWithoutStart, Theme::Mixed, "repeat");
+}
+
+#[test]
+fn with_a_proof_by_info_alone() {
+    fails(Mutant::ProofByInfoOnly, Theme::Split, "I");
+}
+
+#[test]
+fn with_a_proof_that_takes_a_consumer_made_anew_for_the_old_one() {
+    fails(Mutant::ProofWithoutCreated, Theme::Late, "I");
+}
+
+#[test]
+fn without_nonces() {
+    fails(Mutant::NoNonce, Theme::Etcd, "nobody took anything");
+}
+
+#[test]
+fn with_a_fence_that_does_not_compare_the_record() {
+    fails(Mutant::FenceWithoutCompare, Theme::Mixed, "");
+}
+
+#[test]
+fn with_a_release_that_may_be_late() {
+    fails(Mutant::DelayedReleaseUnguarded, Theme::Etcd, "");
+}
+
+#[test]
+fn without_what_is_settled_in_the_records() {
+    fails(Mutant::SettledNotCarried, Theme::Rolling, "repeat");
+}
