@@ -162,6 +162,7 @@ async fn readyz(State(state): State<AdminState>, RawQuery(query): RawQuery) -> R
 fn line(name: &str, health: &Health) -> String {
     match health {
         Health::Ready => format!("[+] {name} ok\n"),
+        Health::Says(how) => format!("[+] {name}: {}\n", one_line(how)),
         Health::Waiting(why) => format!("[-] {name}: {}\n", one_line(why)),
         Health::Degraded(why) => format!("[~] {name}: {}\n", one_line(why)),
     }

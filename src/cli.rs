@@ -5,6 +5,7 @@
 
 pub mod dead_letter_store;
 pub mod dlq;
+pub mod partitions;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -23,8 +24,10 @@ pub mod exit {
     pub const OK: u8 = 0;
     /// Something failed while it started or ran, or the stop cut off or dropped events, or the broker refused acks.
     pub const FAILED: u8 = 1;
-    /// The configuration or the command line is wrong; nothing was opened.
+    /// The configuration or the command line is wrong; nothing was opened. Or the instances are not configured alike.
     pub const CONFIG: u8 = 2;
+    /// Another instance has the partitions that this one read.
+    pub const FENCED: u8 = crate::ownership::facts::EXIT_FENCED;
 }
 
 const ABOUT: &str = "The push engine of the Resonance IM system.
@@ -39,6 +42,7 @@ const AFTER: &str = "Examples:
   task-engine --config /etc/task.yaml --cores 2
   task-engine check-config /etc/task.yaml          what holds, or what is wrong with it
   task-engine dlq list --config /etc/task.yaml     events that could not be pushed; see dlq --help
+  task-engine partitions --config task.yaml        which instance reads what; see partitions --help
   task-engine setup --config task.yaml --dry-run   what JetStream lacks: stream, consumers, dead letters
   RESONANCE_MYSQL_PASSWORD=... task-engine --config task.yaml
 
@@ -52,7 +56,8 @@ Stopping:
 Exit codes:
   0  clean stop
   1  failed at the start or while running, or a stop that cut off or dropped events (the last line says how many)
-  2  wrong configuration or command line; nothing was opened
+  2  wrong configuration or command line, and nothing was opened; or the instances are not configured alike
+  3  another instance has the partitions that this one read (consumer.ownership etcd); start it again
 
 config/task.yaml has every key with its default, unit and reason; config/REFERENCE.md what may be written for each.";
 
@@ -79,6 +84,9 @@ pub enum Command {
     /// Look at dead letters, send them again, or drop them.
     #[command(long_about = dlq::ABOUT)]
     Dlq(dlq::DlqArgs),
+    /// Show which instance owns which partition, take an instance out, or in again.
+    #[command(long_about = partitions::ABOUT)]
+    Partitions(partitions::PartitionsArgs),
     /// Make the JetStream stream, its consumers and the dead-letter stream where they are missing.
     ///
     /// Changes nothing that exists: what differs is said (but see --change). A stream of events keeps them for --max-age, settled or

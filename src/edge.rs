@@ -11,7 +11,7 @@ pub mod mysql;
 pub mod nats;
 pub(crate) mod pace;
 mod race;
-mod random;
+pub(crate) mod random;
 pub mod redis;
 pub mod resolve;
 pub mod socket;

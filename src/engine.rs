@@ -10,6 +10,7 @@ pub mod adapters;
 mod control;
 mod gate;
 mod numbers;
+pub mod ownership;
 mod report;
 mod shards;
 mod supervisor;
@@ -190,6 +191,7 @@ impl EngineBuilder {
         numbers::register_gateways(&meter, &sink, &directory);
         numbers::register_members(&meter, members, &workers.lookups);
         numbers::register_writes(&meter, workers.inbox.as_ref(), &workers.letters);
+        ownership::register(&meter, &Arc::default());
         meter.register(&table::LOG_LINES_DROPPED, &[], logging::dropped_lines);
         let state =
             AdminState { meter: meter.clone(), heartbeats: heartbeats.clone(), health, stopping: stopping.clone() };

@@ -8,7 +8,7 @@ use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use task_engine::Engine;
-use task_engine::cli::{Cli, Command, RunArgs, check_config, dlq, exit, note_lines, setup};
+use task_engine::cli::{Cli, Command, RunArgs, check_config, dlq, exit, note_lines, partitions, setup};
 use task_engine::config::Config;
 use task_engine::engine::{StartError, StopReport};
 use task_engine::telemetry::logging::{self, LogFile};
@@ -24,6 +24,9 @@ fn main() -> ExitCode {
             check_config(&file, std::env::vars_os(), &mut out, &mut err).unwrap_or(exit::FAILED)
         }
         Some(Command::Dlq(args)) => dlq::run(args, &mut std::io::stdout().lock(), &mut std::io::stderr()),
+        Some(Command::Partitions(args)) => {
+            partitions::run(args, None, &mut std::io::stdout().lock(), &mut std::io::stderr())
+        }
         Some(Command::Setup(args)) => {
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
             setup(&args, std::env::vars_os(), &mut out, &mut err).unwrap_or(exit::FAILED)

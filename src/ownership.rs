@@ -64,6 +64,7 @@ struct Stop {
 pub struct Ownership {
     settings: Settings,
     now: Boottime,
+    started: Boottime,
     out: Vec<Intention>,
     numbers: u64,
     view: View,
@@ -106,6 +107,7 @@ impl Ownership {
         let partitions = settings.partitions();
         Self {
             now,
+            started: now,
             out: Vec::new(),
             numbers: 0,
             view: View::new(partitions),

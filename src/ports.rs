@@ -6,6 +6,7 @@
 
 pub mod intake;
 pub mod mailbox;
+pub mod ownership;
 pub mod permit;
 pub mod registry;
 pub mod route_queue;
@@ -179,6 +180,8 @@ pub trait Registry: Send + 'static {
 pub enum Health {
     /// Works.
     Ready,
+    /// Works, and says how.
+    Says(String),
     /// Does not, and why, with the address and what to check.
     Waiting(String),
     /// Does not, and why; the engine takes events all the same, as few of them need it.

@@ -8,16 +8,18 @@
 mod entry;
 mod instance_table;
 mod look;
+pub mod ownership;
+mod reach;
 
 use std::error::Error as _;
 use std::future::Future;
 use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions, EventType, GetOptions, KeyValue, WatchOptions, WatchResponse};
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use self::instance_table::{Change, InstanceTable, Listed, RecordIssue};
+use self::reach::reach;
 use crate::config::{EtcdConfig, RegistryConfig};
 use crate::edge::random::random;
 use crate::model::limits::{GATEWAYS_MAX, RECONNECT_BACKOFF};
@@ -32,10 +34,6 @@ const PAGE_KEYS: i64 = 1000;
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// etcd cuts off clients that ping more often than every five seconds.
 const PING_EVERY_MIN: Duration = Duration::from_secs(6);
-/// An endpoint that has not answered for this long is not waited for alone.
-const ENDPOINT_PATIENCE: Duration = Duration::from_millis(250);
-/// Endpoints asked at once.
-const ENDPOINTS_AT_ONCE: usize = 16;
 /// A connection that followed etcd for this long starts the backoff anew.
 const STEADY: Duration = RECONNECT_BACKOFF.longest;
 
@@ -146,33 +144,16 @@ impl Follower {
         }
     }
 
-    /// The first endpoint that lists all keys. The next one is asked when one has failed or has not answered for a moment;
-    /// when all have failed, what the last of them said.
+    /// The first endpoint that lists all keys; when all have failed, what the last of them said.
     async fn reach(&self) -> Result<Reached, (usize, String)> {
-        let endpoints = self.settings.endpoints.len();
-        let mut untried = (0..endpoints).map(|step| self.turn.wrapping_add(step) % endpoints);
-        let mut attempts = JoinSet::new();
-        let mut last = (self.turn % endpoints, "no answer".to_owned());
-        let mut is_due = true;
-        loop {
-            if is_due
-                && attempts.len() < ENDPOINTS_AT_ONCE
-                && let Some(endpoint) = untried.next()
-            {
-                let (settings, prefix) = (self.settings.clone(), self.prefix.clone());
-                attempts.spawn(async move { (endpoint, reach_one(&settings, &prefix, endpoint).await) });
+        let attempt = |endpoint: usize| {
+            let (settings, prefix) = (self.settings.clone(), self.prefix.clone());
+            async move {
+                let reached = reach_one(&settings, &prefix, endpoint).await;
+                reached.inspect_err(|why| tracing::debug!("etcd at {}: {why}", settings.endpoints[endpoint]))
             }
-            match timeout(ENDPOINT_PATIENCE, attempts.join_next()).await {
-                Err(_) => is_due = true,
-                Ok(None) => return Err(last),
-                Ok(Some(Ok((_, Ok(reached))))) => return Ok(reached),
-                Ok(Some(Ok((endpoint, Err(why))))) => {
-                    tracing::debug!("etcd at {}: {why}", self.settings.endpoints[endpoint]);
-                    (last, is_due) = ((endpoint, why), true);
-                }
-                Ok(Some(Err(error))) => (last.1, is_due) = (error.to_string(), true),
-            }
-        }
+        };
+        reach(self.settings.endpoints.len(), self.turn, attempt).await.map(|(_, reached)| reached)
     }
 
     fn trouble(&self, endpoint: &str, why: &str) -> String {
@@ -279,8 +260,20 @@ async fn reach_one(settings: &EtcdConfig, prefix: &str, endpoint: usize) -> Resu
     Ok(Reached { endpoint, client, all, revision })
 }
 
-/// All keys under the prefix, as of one revision.
+/// All gateways' keys under the prefix, as of one revision.
 async fn list(client: &mut Client, prefix: &str, patience: Duration) -> Result<(Vec<Listed>, i64), String> {
+    // Past what the table takes there is nothing to learn.
+    let (all, revision) = list_keys(client, prefix, patience, GATEWAYS_MAX).await?;
+    Ok((all.into_iter().map(listed).collect(), revision))
+}
+
+/// All keys under the prefix, as of one revision; a page more than `most` at the most.
+async fn list_keys(
+    client: &Client,
+    prefix: &str,
+    patience: Duration,
+    most: usize,
+) -> Result<(Vec<KeyValue>, i64), String> {
     let mut kv = client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX);
     let mut from = prefix.to_owned().into_bytes();
     let (mut all, mut revision) = (Vec::new(), 0);
@@ -291,10 +284,9 @@ async fn list(client: &mut Client, prefix: &str, patience: Duration) -> Result<(
             revision = page.header().ok_or("an answer without a head")?.revision();
         }
         let more = page.more();
-        all.extend(page.take_kvs().into_iter().map(listed));
-        // Past what the table takes there is nothing to learn.
+        all.append(&mut page.take_kvs());
         match all.last() {
-            Some(last) if more && all.len() <= GATEWAYS_MAX => from = format!("{}\0", last.key).into_bytes(),
+            Some(last) if more && all.len() <= most => from = [last.key(), b"\0"].concat(),
             _ => return Ok((all, revision)),
         }
     }

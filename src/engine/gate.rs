@@ -52,7 +52,7 @@ impl Need {
     /// A registry that was read and lists nobody has answered: users without a gateway still get their rows.
     fn is_met_by(self, health: &Health) -> bool {
         match health {
-            Health::Ready => true,
+            Health::Ready | Health::Says(_) => true,
             Health::Degraded(_) => self == Self::FirstAnswer,
             Health::Waiting(_) => false,
         }
@@ -239,7 +239,7 @@ impl Keeper {
         }
         let words = away.into_iter().map(|at| match &healths[at] {
             Health::Waiting(why) | Health::Degraded(why) => format!("{} ({why})", self.stores[at].name),
-            Health::Ready => format!("{} (answers again)", self.stores[at].name),
+            Health::Ready | Health::Says(_) => format!("{} (answers again)", self.stores[at].name),
         });
         let mut words: Vec<String> = words.collect();
         // Each shard has its way to the routes.

@@ -218,7 +218,8 @@ pub enum Intention {
     /// From now on gateways are written to, and events are taken and acknowledged, until this time and no longer. Told when it
     /// changes. [`Boottime::NEVER`] shuts the gate.
     Permit(Boottime),
-    /// Everything is given back, and the lease revoked: the process may end. Comes once, after [`Fact::Stop`].
+    /// Everything is given back, and the lease revoked: the process may end. Gateway streams that still hold an unanswered push are
+    /// reset. Comes once, after [`Fact::Stop`].
     Released,
     /// The process must end: reset all gateway streams (`SO_LINGER` 0), give nothing back, acknowledge nothing, exit. Nothing follows.
     Exit {

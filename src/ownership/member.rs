@@ -233,10 +233,14 @@ impl Ownership {
         if self.member.namesake == Some(other.lease()) {
             return;
         }
-        self.member.namesake = Some(other.lease());
         let lock = &self.settings.lock;
         let is_predecessor =
             lock.is_held && !lock.id.is_empty() && lock.id == other.lock && lock.kernel == other.kernel;
+        if is_predecessor && self.now.since(self.started) < self.settings.timings.margin {
+            // Its kernel may still hold pushes for a gateway that reads late; a lease that ends by itself gives as much time.
+            return;
+        }
+        self.member.namesake = Some(other.lease());
         let name = &self.settings.instance;
         if is_predecessor {
             let text = format!("instance {name} ran here before and did not stop: its lease is ended");

@@ -58,6 +58,7 @@ impl Ownership {
     pub(super) fn mind_plan(&mut self) {
         if !self.view.is_listed || !self.has_met_layout || self.member.joined.is_none() {
             self.planner.due = None;
+            self.planner.is_stale = true;
             return;
         }
         if std::mem::take(&mut self.planner.is_stale) {

@@ -208,7 +208,9 @@ impl RegistrySink {
         let mut known = self.reported();
         if known.health != health {
             match &health {
-                Health::Ready => tracing::info!(gateways = self.0.directory.len(), "the gateway registry is read"),
+                Health::Ready | Health::Says(_) => {
+                    tracing::info!(gateways = self.0.directory.len(), "the gateway registry is read")
+                }
                 Health::Waiting(why) | Health::Degraded(why) => {
                     if let Some(left_out) = self.0.away_warning.allow() {
                         tracing::warn!(left_out, "registry: {why}");

@@ -24,12 +24,13 @@ pub use crate::model::stage::{BUCKETS, Stage, StageHistograms};
 pub use declare::{Kind, Metric, PREFIX, Unit};
 pub use gateways::{GATEWAYS_NAMED, GatewayRow, GatewayState};
 pub use reference::reference;
+pub use registered::{Line, Value};
 pub use shard::{ShardMeter, ShardPublisher, ShardReport};
 pub use snapshot::{Activity, ShardSnapshot, WORDS};
 pub use text::Format;
 
 use crate::model::ids::ShardId;
-use registered::Registered;
+use registered::{Read, Registered};
 
 /// The numbers of all shards and of whatever else registers some. Cheap to share as an `Arc`.
 #[derive(Debug)]
@@ -94,7 +95,13 @@ impl Meter {
         read: impl Fn() -> u64 + Send + Sync + 'static,
     ) {
         let labels = labels.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
-        registered::put(&mut self.registered(), Registered { metric, labels, read: Box::new(read) });
+        registered::put(&mut self.registered(), Registered { metric, read: Read::Number(labels, Box::new(read)) });
+    }
+
+    /// Adds a row all of whose lines `read` gives at each scrape, each with a value for each label of the row. They must be a bounded
+    /// set; the row is on the page also when there is none. The same row replaces the older one.
+    pub fn register_lines(&self, metric: &'static Metric, read: impl Fn() -> Vec<Line> + Send + Sync + 'static) {
+        registered::put(&mut self.registered(), Registered { metric, read: Read::Lines(Box::new(read)) });
     }
 
     /// Takes what the shards have handed over. A scrape does it too; the watchdog does it once a second, so that a scrape

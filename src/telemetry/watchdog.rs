@@ -90,6 +90,12 @@ impl Heartbeats {
         self.beats[usize::from(shard.0)].0.store(ENDED, Ordering::Relaxed);
     }
 
+    /// How often each shard has beaten so far; [`None`] for one that has ended as it should.
+    pub fn beats(&self) -> impl Iterator<Item = Option<u64>> + '_ {
+        let beats = self.beats.iter().map(|beat| beat.0.load(Ordering::Relaxed));
+        beats.map(|beat| (beat != ENDED).then_some(beat))
+    }
+
     /// Notes who moved since the last look and says who stands still.
     pub fn look(&self, now: Instant) -> Vec<Standstill> {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);

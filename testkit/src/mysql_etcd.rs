@@ -131,13 +131,21 @@ pub struct Etcd {
     folder: TempDir,
     pub port: u16,
     peer_port: u16,
+    more: Vec<String>,
     process: Process,
 }
 
 impl Etcd {
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(more: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temp folder");
-        let mut server = Self { folder, port: free_port(), peer_port: free_port(), process: Process(None) };
+        let (port, peer_port) = (free_port(), free_port());
+        let more = more.iter().map(|one| (*one).to_owned()).collect();
+        let mut server = Self { folder, port, peer_port, more, process: Process(None) };
         server.start_again();
         server
     }
@@ -162,7 +170,8 @@ impl Etcd {
             .arg(self.folder.path().join("data"))
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("default={peer}")]);
+            .args(["--initial-cluster", &format!("default={peer}")])
+            .args(&self.more);
         self.process = Process(Some(spawn(&mut command, self.folder.path())));
         eventually("etcd answers", || {
             self.try_run(ConnectOptions::new(), |mut client| async move { client.get("ready", None).await.map(drop) })

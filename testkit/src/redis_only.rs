@@ -215,7 +215,7 @@ impl Shard {
     pub fn trouble(&self) -> String {
         match self.port.health() {
             Health::Waiting(why) | Health::Degraded(why) => why,
-            Health::Ready => panic!("ready, expected trouble"),
+            Health::Ready | Health::Says(_) => panic!("ready, expected trouble"),
         }
     }
 }

@@ -14,7 +14,7 @@ use testkit::wait::eventually_within;
 fn waiting(followed: &Followed) -> Option<String> {
     match followed.sink.health() {
         Health::Waiting(why) | Health::Degraded(why) => Some(why),
-        Health::Ready => None,
+        Health::Ready | Health::Says(_) => None,
     }
 }
 

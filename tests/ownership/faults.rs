@@ -26,7 +26,13 @@ impl World {
         let until = |millis: u64| now + millis * MILLI;
         match fault {
             Fault::Kill => self.kill(pid),
-            Fault::Pause(millis) => self.processes[pid].paused_until = until(millis),
+            Fault::Pause(millis) => {
+                let process = &mut self.processes[pid];
+                if process.paused_until <= now {
+                    process.paused_from = now;
+                }
+                process.paused_until = until(millis);
+            }
             Fault::Stop => {
                 let after = self.rng.within(1_000, 6_000) * MILLI;
                 self.stop(pid, after);
@@ -84,7 +90,9 @@ impl World {
 
     fn kill(&mut self, pid: usize) {
         let name = self.processes[pid].name;
-        self.oracle.killed.insert(pid, self.now);
+        let process = &self.processes[pid];
+        let last = if process.paused_until > self.now { process.paused_from } else { self.now };
+        self.oracle.killed.insert(pid, last);
         self.end(pid, false);
         let again = self.now + self.rng.within(500, 12_000) * MILLI;
         if self.processes[pid].is_own_host {

@@ -36,6 +36,8 @@ pub struct Process {
     pub is_reset: bool,
     /// It runs again then.
     pub paused_until: u64,
+    /// It last stood still from then.
+    pub paused_from: u64,
     /// No way to etcd until then.
     pub etcd_cut_until: u64,
     /// No way to NATS until then.
@@ -127,7 +129,7 @@ impl World {
         let offset = self.rng.within(1, 1_000) * SECOND;
         let process = Process {
             name,
-            core: Ownership::new(settings, Boottime(offset)),
+            core: Ownership::new(settings, Boottime(offset + (self.now as f64 * (1.0 + drift)) as u64)),
             lanes: BTreeMap::new(),
             shards: BTreeMap::new(),
             rate: 1.0 + drift,
@@ -137,6 +139,7 @@ impl World {
             is_dead: false,
             is_reset: false,
             paused_until: 0,
+            paused_from: 0,
             etcd_cut_until: 0,
             nats_cut_until: 0,
             is_in_minority: false,

@@ -95,7 +95,7 @@ impl StoreState {
             if let Some(left_out) = gate.allow() {
                 match &now {
                     Health::Waiting(why) | Health::Degraded(why) => tracing::warn!(left_out, "{}: {why}", self.name),
-                    Health::Ready => tracing::info!("{}: the store answers", self.name),
+                    Health::Ready | Health::Says(_) => tracing::info!("{}: the store answers", self.name),
                 }
             }
             health.clone_from(&now);

@@ -7,10 +7,10 @@
 use super::declare::Metric;
 use super::gateways::{GatewayLine, GatewayState};
 use super::process;
-use super::registered::Registered;
+use super::registered::{Line, Read, Registered, Value};
 use super::snapshot::ShardSnapshot;
 use super::table::{self, SCALARS};
-use super::text::{Format, Writer};
+use super::text::{Family, Format, Writer};
 use super::{Meter, Totals};
 use crate::model::outcome::{EventOutcome, Lane, RecipientOutcome};
 use crate::model::stage::{Stage, StageHistograms};
@@ -114,10 +114,28 @@ fn write_gateways(page: &mut Writer, lines: &[GatewayLine]) {
 fn write_registered(page: &mut Writer, all: &[Registered]) {
     // All samples of a name stand together: they are kept sorted by name.
     for same in all.chunk_by(|a, b| a.metric.name == b.metric.name) {
-        let mut family = page.family(same[0].metric);
+        let metric = same[0].metric;
+        let mut family = page.family(metric);
         for one in same {
-            let labels: Vec<_> = one.labels.iter().map(|(key, value)| (*key, value.as_str())).collect();
-            family.sample(&labels, (one.read)());
+            match &one.read {
+                Read::Number(labels, read) => {
+                    let labels: Vec<_> = labels.iter().map(|(key, value)| (*key, value.as_str())).collect();
+                    family.sample(&labels, read());
+                }
+                Read::Lines(read) => read().iter().for_each(|line| write_line(&mut family, metric, line)),
+            }
+        }
+    }
+}
+
+fn write_line(family: &mut Family<'_>, metric: &Metric, (labels, value): &Line) {
+    let labels: Vec<_> = metric.labels.iter().copied().zip(labels.iter().map(String::as_str)).collect();
+    match value {
+        Value::Number(number) => family.sample(&labels, number),
+        Value::Real(number) => family.sample(&labels, number),
+        Value::Histogram { sum, buckets } => {
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            family.histogram(&labels, *sum, count, buckets);
         }
     }
 }

@@ -16,7 +16,8 @@ whose `Accept` header asks for `application/openmetrics-text` gets OpenMetrics 1
 
 Counters count since the process started. All numbers of one shard on one page are of one instant, so on every page and
 for every shard: `events_arrived_total` = the sum of `events_ended_total` + `events_in_flight`, and the same holds for
-recipients. With `inbox.store: off` the numbers named `inbox_` of \"Inbox and dead letters\" are not on the page.
+recipients. With `inbox.store: off` the numbers named `inbox_` of \"Inbox and dead letters\" are not on the page. Those of
+\"Partition ownership\" have lines only with `consumer.ownership: etcd`.
 
 This file is written from the table in `src/telemetry/metrics/table.rs`:
 `UPDATE_METRICS=1 cargo test --test admin metrics`.
@@ -59,7 +60,7 @@ fn quoted<'a>(words: impl Iterator<Item = &'a str>) -> String {
     words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
-fn labels() -> [[String; 3]; 12] {
+fn labels() -> [[String; 3]; 20] {
     let recipient = |end: &&RecipientOutcome| end.is_unreached();
     let bounds = BUCKETS.map(bound_text);
     [
@@ -71,6 +72,12 @@ fn labels() -> [[String; 3]; 12] {
         of("le", &table::STAGE_SECONDS, bounds.iter().map(String::as_str).chain(["+Inf"])),
         of("lane", &table::LANE_FULL, Lane::ALL.iter().map(|lane| lane.label())),
         of("state", &table::GATEWAY_STATE, GatewayState::ALL.iter().map(|state| state.label())),
+        of(
+            "state",
+            &table::PARTITIONS,
+            ["absent", "claiming", "fencing", "creating", "opening", "owned", "closing", "handing over"].into_iter(),
+        ),
+        of("why", &table::GENERATIONS_BROKEN, ["hole", "silence", "reconnected", "deleted"].into_iter()),
         [
             "gateway".to_owned(),
             "the numbers of one gateway".to_owned(),
@@ -79,6 +86,13 @@ fn labels() -> [[String; 3]; 12] {
         ["reason", "what was dropped, refused or warned of", "one of the program's words, the same as in the log"]
             .map(str::to_owned),
         of("mode", &table::PROCESS_CPU_SECONDS, ["user", "system"].into_iter()),
+        ["partition", "the numbers of one partition", "its number, from 0; the partitions that are here"]
+            .map(str::to_owned),
+        of("kind", &table::PARTITION_MOVES, ["clean", "cut", "unclean"].into_iter()),
+        of("way", &table::PARTITION_MOVES, ["in", "out"].into_iter()),
+        of("source", &table::PERMIT_SECONDS, ["etcd", "nats"].into_iter()),
+        of("op", &table::ETCD_REQUESTS, ["txn", "keepalive", "grant"].into_iter()),
+        ["result", "what became of a request", "one of the program's words"].map(str::to_owned),
         ["version".to_owned(), format!("`{}`", table::BUILD.sample()), "the version of the package".to_owned()],
     ]
 }

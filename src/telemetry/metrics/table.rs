@@ -106,6 +106,34 @@ metrics! {
             /// Dead letters that wait for the thread that writes them.
             DEAD_LETTERS_QUEUED => Gauge "dead_letters_queued" [];
         }
+        "Partition ownership" {
+            /// Partitions by what this instance does with them.
+            PARTITIONS => Gauge "partitions" ["state"];
+            /// How many owners a partition of this instance has had, this one included.
+            PARTITION_OWNER_EPOCH => Gauge "partition_owner_epoch" ["partition"];
+            /// Partitions that came to this instance and went away, by how the next owner followed.
+            PARTITION_MOVES => Counter "partition_moves" ["kind", "way"];
+            /// How long a partition that came had no owner that read it: from when it was this instance's to take until its first pull.
+            PARTITION_PAUSE_SECONDS => Histogram "partition_pause_seconds" ["kind"] in Seconds;
+            /// How long a partition that went took, from the order to close it until it was given away.
+            PARTITION_DRAIN_SECONDS => Histogram "partition_drain_seconds" ["kind"] in Seconds;
+            /// Moves that were called off, as pushes of the partition did not end.
+            MOVES_CALLED_OFF => Counter "moves_called_off" [];
+            /// Generations of this instance's partitions that could not go on and were followed by another one, by why.
+            GENERATIONS_BROKEN => Counter "generations_broken" ["why"];
+            /// What is left of the permit to push, by who gives it; the longer one counts.
+            PERMIT_SECONDS => Gauge "permit_seconds" ["source"] in Seconds;
+            /// How long this instance had no permit to push.
+            GATE_SHUT_SECONDS => Counter "gate_shut_seconds" [] in Seconds;
+            /// Times that another instance had a partition which this one still read; the process ends then.
+            FENCED => Counter "fenced" [];
+            /// The version of the plan in force.
+            PLAN_VERSION => Gauge "plan_version" [];
+            /// Requests to etcd about ownership, by what became of them.
+            ETCD_REQUESTS => Counter "etcd_requests" ["op", "result"];
+            /// Times that NATS was asked whether this instance still has its partitions, by what came of it.
+            PROOFS => Counter "proofs" ["result"];
+        }
         "The process" {
             /// CPU time of all threads of the process.
             PROCESS_CPU_SECONDS => Counter "process_cpu_seconds" ["mode"] in Seconds;
