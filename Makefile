@@ -19,8 +19,8 @@ test: servers ## all tests; installs missing servers first (apt-get, and NATS's 
 SEEDS ?= 1000
 FROM ?= $(shell date +%s)
 
-simulate: ## SEEDS fresh schedules of the core in a simulated world, and all seeds that ever failed
-	SIM_SEEDS=$(SEEDS) SIM_FROM=$(FROM) $(CARGO) test --workspace --locked --test conservation -- --nocapture
+simulate: ## SEEDS fresh schedules of the core and of partition ownership in their simulated worlds, and all seeds that ever failed
+	SIM_SEEDS=$(SEEDS) SIM_FROM=$(FROM) $(CARGO) test --workspace --locked --test conservation --test ownership -- --nocapture
 
 fuzz: ## each parser of foreign bytes, EXECUTIONS times its share in CI (FUZZ_SEED=7: other inputs)
 	FUZZ_TIMES=$(EXECUTIONS) $(CARGO) test --locked -p task-engine --lib fuzzed_ -- --nocapture

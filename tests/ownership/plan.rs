@@ -53,8 +53,6 @@ pub enum Mutant {
     FloorWithoutStart,
     /// A proof without a confirmed publish.
     ProofByInfoOnly,
-    /// A proof that does not see whether a consumer was made anew.
-    ProofWithoutCreated,
     /// Records do not say which write made them.
     NoNonce,
     /// T3 compares only the owner.
@@ -67,14 +65,13 @@ pub enum Mutant {
 
 impl Mutant {
     /// All.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 10] = [
         Self::NoFenceWait,
         Self::NoMargin,
         Self::NoCloseCheck,
         Self::SameName,
         Self::FloorWithoutStart,
         Self::ProofByInfoOnly,
-        Self::ProofWithoutCreated,
         Self::NoNonce,
         Self::FenceWithoutCompare,
         Self::DelayedReleaseUnguarded,

@@ -47,10 +47,16 @@ struct Fleet {
     watch_bytes: u64,
     opened: u32,
     watching: Vec<bool>,
+    /// etcd answers nothing.
+    is_silent: bool,
+    /// When NATS made the consumers.
+    created: u64,
+    /// Each one's permit.
+    permits: Vec<Boottime>,
 }
 
 impl Fleet {
-    fn new() -> Self {
+    fn new(instances: usize, partitions: u32) -> Self {
         let mut fleet = Self {
             now: 1_000_000_000,
             etcd: Etcd::new(),
@@ -59,9 +65,12 @@ impl Fleet {
             requests: BTreeMap::new(),
             watch_bytes: 0,
             opened: 0,
-            watching: vec![false; INSTANCES],
+            watching: vec![false; instances],
+            is_silent: false,
+            created: 1,
+            permits: vec![Boottime::NEVER; instances],
         };
-        for at in 0..INSTANCES {
+        for at in 0..instances {
             let settings = Settings {
                 instance: name_of(at).into(),
                 boot: format!("b{at}"),
@@ -69,13 +78,13 @@ impl Fleet {
                 weight: 4,
                 admin: "10.0.0.1:9100".into(),
                 version: "0.1.0".into(),
-                layout: layout(PARTITIONS),
+                layout: layout(partitions),
                 shards: 4,
                 timings: Timings::of_ttl(Duration::from_secs(5)),
             };
             fleet.all.push(Some(Ownership::new(settings, Boottime(fleet.now))));
         }
-        (0..INSTANCES).for_each(|at| fleet.inbox.push((at, Fact::Nats { is_connected: true })));
+        (0..instances).for_each(|at| fleet.inbox.push((at, Fact::Nats { is_connected: true })));
         fleet
     }
 
@@ -89,7 +98,7 @@ impl Fleet {
         }
         let bytes: usize = changes.iter().map(|(_, state)| state.value.as_ref().map_or(0, |value| value.len())).sum();
         let revision = self.etcd.revision;
-        for at in 0..INSTANCES {
+        for at in 0..self.all.len() {
             if self.all[at].is_some() && self.watching[at] {
                 self.watch_bytes += bytes as u64;
                 self.inbox.push((at, Fact::Watched { revision, changes: changes.clone() }));
@@ -104,7 +113,7 @@ impl Fleet {
             let now = Boottime(self.now);
             let over: Vec<_> = self.etcd.expire(self.now, &mut crate::rng::Rng::new(self.now));
             self.watched(over);
-            for at in 0..INSTANCES {
+            for at in 0..self.all.len() {
                 self.inbox.push((at, Fact::Heartbeat { oldest: now }));
             }
             while !self.inbox.is_empty() {
@@ -121,6 +130,7 @@ impl Fleet {
 
     fn carry_out(&mut self, at: usize, intention: Intention) {
         let fact = match intention {
+            Intention::KeepAlive { .. } | Intention::Commit { .. } | Intention::List if self.is_silent => return,
             Intention::List => {
                 self.count("list");
                 self.watching[at] = true;
@@ -129,6 +139,15 @@ impl Fleet {
             Intention::Grant { ask, ttl } => {
                 self.count("grant");
                 Fact::Granted { ask, lease: Some(self.etcd.grant(self.now, ttl.as_nanos() as u64)) }
+            }
+            Intention::Permit(until) => {
+                self.permits[at] = until;
+                return;
+            }
+            Intention::Prove { ask, of } => {
+                let found =
+                    of.into_iter().map(|(partition, generation)| (partition, generation, self.created)).collect();
+                Fact::Proved { ask, is_confirmed: true, found }
             }
             Intention::KeepAlive { ask, lease } => {
                 self.count("keepalive");
@@ -180,7 +199,7 @@ impl Fleet {
 
 #[test]
 fn a_tenth_of_200_instances_dies_at_once() {
-    let mut fleet = Fleet::new();
+    let mut fleet = Fleet::new(INSTANCES, PARTITIONS);
     fleet.run(12);
     let owned: u32 = fleet.all.iter().flatten().map(|core| core.status().by_state[5]).sum();
     assert_eq!(owned, PARTITIONS);
@@ -196,4 +215,19 @@ fn a_tenth_of_200_instances_dies_at_once() {
     println!("180 cores in one thread worked {:?} for 12 s of a takeover", began.elapsed());
     fleet.told("a tenth dies (12 s)");
     assert_eq!(owned, PARTITIONS, "all are owned again within 12 s");
+}
+
+#[test]
+fn without_etcd_the_permit_lives_on_proofs_and_a_consumer_that_was_made_anew_is_none() {
+    let mut one = Fleet::new(1, 4);
+    one.run(3);
+    assert_eq!(one.all[0].as_ref().map(|core| core.status().by_state[5]), Some(4));
+    one.is_silent = true;
+    one.run(20);
+    assert!(one.permits[0] > Boottime(one.now), "etcd is away, and NATS says that all is as it was");
+    // A request to make it that was late, after a successor had deleted it.
+    one.created = 2;
+    one.run(2);
+    assert!(one.permits[0] < Boottime(one.now), "the name exists, but it is not our consumer");
+    assert_eq!(one.all[0].as_ref().map(Ownership::permit), Some(one.permits[0]));
 }

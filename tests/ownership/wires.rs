@@ -260,7 +260,7 @@ impl World {
                 let is_confirmed = !is_minority || self.is(Mutant::ProofByInfoOnly);
                 let found = of.into_iter().filter_map(|name| {
                     let info = self.server(is_minority).info(name)?;
-                    Some((name.0, name.1, self.created(info.created)))
+                    Some((name.0, name.1, info.created))
                 });
                 let fact = Fact::Proved { ask, is_confirmed, found: found.collect() };
                 self.fact_at(due, pid, fact);
@@ -308,28 +308,19 @@ impl World {
         if self.is(Mutant::SameName) { (name.0, Generation(0)) } else { name }
     }
 
-    fn created(&self, created: u64) -> u64 {
-        if self.is(Mutant::ProofWithoutCreated) { 1 } else { created }
-    }
-
     fn answer(&mut self, pid: usize, what: Ask, is_minority: bool, sent: u64) -> Answer {
         match what {
             Ask::Names => Answer::Names(self.broker.consumers.keys().copied().collect()),
             Ask::Info(partition, generation) => {
                 let name = self.named((partition, generation));
-                let info = self.server(is_minority).info(name);
-                let created = info.map(|info| self.created(info.created)).unwrap_or_default();
-                Answer::Info(info.map(|info| task_engine::ownership::facts::ConsumerInfo { created, ..info }))
+                Answer::Info(self.server(is_minority).info(name))
             }
             Ask::Create(partition, generation, start) => {
                 let name = self.named((partition, generation));
                 self.oracle.creates(sent, name, pid);
                 let info = self.broker.create(name, start);
                 self.tell(|_| format!("NATS: made {name:?} from {start}"));
-                Answer::Created(task_engine::ownership::facts::ConsumerInfo {
-                    created: self.created(info.created),
-                    ..info
-                })
+                Answer::Created(info)
             }
             Ask::Delete(partition, generation) => {
                 self.delete_consumer(self.named((partition, generation)));
