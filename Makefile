@@ -69,7 +69,7 @@ yardstick: servers ## task-engine against the bare program, which promises nothi
 	target/release/loadtest compare --engine bare --engine task-engine $(ARGS)
 
 # All but `instructions`, which is no stopwatch and wants valgrind, and those that drive real servers.
-BENCHES = $(filter-out instructions inbox jetstream,$(basename $(notdir $(wildcard benches/*.rs))))
+BENCHES = $(filter-out instructions inbox jetstream partitioner,$(basename $(notdir $(wildcard benches/*.rs))))
 
 bench: ## time and allocations per recipient, stage by stage (ARGS="--save-baseline old", then "--baseline old")
 	$(CARGO) bench --locked -p task-engine $(BENCHES:%=--bench %) -- $(ARGS)
@@ -77,8 +77,8 @@ bench: ## time and allocations per recipient, stage by stage (ARGS="--save-basel
 instructions: ## instructions per recipient, counted by callgrind (needs valgrind)
 	$(CARGO) bench --locked -p task-engine --bench instructions -- $(ARGS)
 
-bench-servers: servers ## rows per second into MariaDB; events per second of JetStream, against the bare loop
-	$(CARGO) bench --locked -p task-engine --bench inbox --bench jetstream
+bench-servers: servers ## rows per second into MariaDB; events per second of JetStream and the partitioner, against bare loops
+	$(CARGO) bench --locked -p task-engine --bench inbox --bench jetstream --bench partitioner
 
 faults: ## each fault under load on real processes, and what it cost (root; ARGS="--only nats-kill", "--list")
 	@scripts/install-servers faults

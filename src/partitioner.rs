@@ -68,6 +68,13 @@ pub struct Partitioner {
     /// The highest sequence number that was delivered, or is known to be gone.
     newest: u64,
     watch: Watch,
+    /// When what may be stored was looked for last.
+    looked_at: Nanos,
+    /// Events up to this sequence number were somebody else's, and may be published still; and behind which sequence number of
+    /// the partitioned stream they are stored then.
+    suspect: (u64, u64),
+    /// Something has to be looked for again.
+    is_stale: bool,
     is_stopping: bool,
     /// Which slot an event goes to; tests have one that breaks the order.
     slot_of: fn(hash: u32, seq: u64) -> u16,
@@ -105,6 +112,9 @@ impl Partitioner {
             counts: Counts::default(),
             newest: 0,
             watch: Watch::default(),
+            looked_at: Nanos(0),
+            suspect: (0, 0),
+            is_stale: false,
             is_stopping: false,
             slot_of: slot_of_session,
         }
@@ -113,7 +123,7 @@ impl Partitioner {
     /// A connection was opened. What is unconfirmed waits for [`read_back_done`](Self::read_back_done).
     pub fn opened(&mut self, opened: Opened) {
         if opened.created != self.opened.created {
-            (self.newest, self.found) = (0, HashMap::default());
+            (self.newest, self.found, self.suspect) = (0, HashMap::default(), (0, 0));
         }
         let settled = self.newest.max(opened.floor);
         self.counts.gap += opened.first.saturating_sub(settled + 1);
@@ -121,6 +131,12 @@ impl Partitioner {
         self.watch = Watch { top: opened.last, base: None, told: 0 };
         self.opened = opened;
         self.is_stopping = false;
+    }
+
+    /// Somebody else read the input stream until now: what it had out may be stored, now or in a moment. A consumer that was made
+    /// anew does not say what that was, so it is all that the input stream holds.
+    pub fn took_over(&mut self) {
+        self.suspect = (self.opened.newest, self.opened.last);
     }
 
     /// From where the partitioned stream has to be read before anything is published, when events are unconfirmed: behind
@@ -144,12 +160,14 @@ impl Partitioner {
     }
 
     /// All that was stored was found.
-    pub fn read_back_done(&mut self) {
+    pub fn read_back_done(&mut self, now: Nanos) {
+        (self.looked_at, self.is_stale) = (now, false);
         for slot in self.slots.take_doubtful() {
             let Some(held) = self.slots.head(slot) else { continue };
             if self.found.remove(&held.seq) == Some(held.id.key()) {
                 self.is_stored(slot);
             } else {
+                self.slots.head_mut(slot).into_iter().for_each(|held| held.is_suspect = true);
                 self.slots.make_ready(slot);
             }
         }
@@ -171,13 +189,16 @@ impl Partitioner {
         let has_id = read.has_id && !carried.is_replay();
         let id = if has_id { MessageId::of_payload(&payload) } else { MessageId::of_place(seq, &self.opened.created) };
         let slot = (self.slot_of)(hash, seq) % SLOTS as u16;
-        let held = Held::new(key, seq, id, partition, payload, carried);
+        let mut held = Held::new(key, seq, id, partition, payload, carried);
+        if seq <= self.suspect.0 {
+            (held.is_suspect, held.behind) = (true, self.suspect.1);
+        }
         self.slots.push(slot, held);
     }
 
     /// What is to be published next; none for now.
     pub fn next_publish(&mut self, now: Nanos) -> Option<Publish<'_>> {
-        if self.is_stopping {
+        if self.is_stopping || self.is_stale {
             return None;
         }
         self.slots.wake(now);
@@ -190,6 +211,12 @@ impl Partitioner {
                 break slot;
             }
         };
+        let is_old = now.since(self.looked_at) > self.opened.look_is_good_for;
+        if is_old && self.slots.head(slot).is_some_and(|held| held.is_suspect) {
+            self.is_stale = true;
+            self.slots.make_ready(slot);
+            return None;
+        }
         let ticket = self.slots.write(slot, now, self.watch.top)?;
         self.forget_answered(ANSWERED_A_PUBLISH);
         self.written.push_back((now, ticket));
@@ -244,8 +271,11 @@ impl Partitioner {
                     return;
                 }
                 let sent = self.slots.head(ticket.slot).map_or(now, |held| held.written_at);
+                // Else each waits for its own time, so that others are published in between: that is what tells whose fault it is.
+                if self.flow.is_shut() {
+                    self.slots.wake_all_unblamed();
+                }
                 self.flow.stored(sent);
-                self.slots.wake_all_unblamed();
                 match is_copy && ticket.attempt == 1 {
                     true => self.is_copy(ticket.slot),
                     false => self.is_stored(ticket.slot),
@@ -371,6 +401,12 @@ impl Partitioner {
     pub fn is_silent(&mut self, now: Nanos) -> bool {
         self.forget_answered(usize::MAX);
         self.written.front().is_some_and(|(at, _)| now.since(*at) >= self.settings.answer_within)
+    }
+
+    /// Whether nothing is published before the partitioned stream was read back again: what was looked for may be stored since,
+    /// and the stream may forget its id.
+    pub fn is_stale(&self) -> bool {
+        self.is_stale
     }
 
     /// Lets go, of those written first, up to so many that have their answers.

@@ -33,8 +33,13 @@ pub struct Opened {
     pub floor: u64,
     /// The highest sequence number that the consumer delivered.
     pub delivered: u64,
+    /// The highest sequence number of the input stream.
+    pub newest: u64,
     /// The highest sequence number of the partitioned stream.
     pub last: u64,
+    /// How long it is good that something was looked for and not found: less than the stream knows message ids. What is still on
+    /// its way may be stored after the look.
+    pub look_is_good_for: Duration,
 }
 
 /// An event of the input stream.

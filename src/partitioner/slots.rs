@@ -25,6 +25,8 @@ pub(super) struct Held {
     /// If it is stored, then behind this sequence number of the partitioned stream: the highest that was told when it was
     /// published first.
     pub behind: u64,
+    /// Somebody may have published it whose publish is on its way still.
+    pub is_suspect: bool,
     /// When it was refused last.
     pub failed_at: Option<Nanos>,
     /// How often it was refused while others were taken.
@@ -50,6 +52,7 @@ impl Held {
             attempt: 0,
             written_at: Nanos(0),
             behind: 0,
+            is_suspect: false,
             failed_at: None,
             tries: 0,
         }
@@ -160,7 +163,7 @@ impl Slots {
     pub(super) fn write(&mut self, slot: u16, now: Nanos, behind: u64) -> Option<Ticket> {
         let place = &mut self.slots[usize::from(slot)];
         let held = place.queue.front_mut()?;
-        if held.attempt == 0 {
+        if held.attempt == 0 && !held.is_suspect {
             held.behind = behind;
         }
         held.attempt += 1;
@@ -240,9 +243,11 @@ impl Slots {
         self.under_way = 0;
     }
 
-    /// The events in doubt.
+    /// The events that may be stored.
     pub(super) fn doubtful(&self) -> impl Iterator<Item = &Held> {
-        self.slots.iter().filter(|slot| slot.state == State::Doubtful).filter_map(|slot| slot.queue.front())
+        let heads = self.slots.iter().filter(|slot| slot.state == State::Doubtful);
+        let suspects = self.slots.iter().flat_map(|slot| slot.queue.iter().filter(|held| held.is_suspect));
+        heads.filter_map(|slot| slot.queue.front()).chain(suspects)
     }
 
     /// The slots whose first event is in doubt.

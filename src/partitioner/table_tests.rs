@@ -14,6 +14,17 @@ fn event(session: &str, msg_id: i64) -> Vec<u8> {
     PushEvent { msg_id, session_id: session.to_owned(), ..PushEvent::default() }.encode_to_vec()
 }
 
+const OPENED: Opened = Opened {
+    created: String::new(),
+    message_bytes_max: 0,
+    first: 0,
+    floor: 0,
+    delivered: 0,
+    newest: 0,
+    last: 0,
+    look_is_good_for: Duration::from_secs(100),
+};
+
 fn partitioner() -> Partitioner {
     let settings = Settings {
         partitions: 8,
@@ -22,9 +33,9 @@ fn partitioner() -> Partitioner {
         answer_within: Duration::from_secs(5),
     };
     let mut partitioner = Partitioner::new(settings);
-    let opened = Opened { created: "2026".into(), message_bytes_max: 1000, first: 1, floor: 0, delivered: 0, last: 0 };
+    let opened = Opened { created: "2026".into(), message_bytes_max: 1000, first: 1, ..OPENED };
     partitioner.opened(opened);
-    partitioner.read_back_done();
+    partitioner.read_back_done(Nanos(0));
     partitioner
 }
 
@@ -123,10 +134,10 @@ fn a_copy_that_the_stream_knows_is_one_and_an_own_second_try_is_not() {
     take(&mut all, 2, event("s", 2));
     tickets(&mut all, 0);
     all.lost();
-    all.opened(Opened { created: "2026".into(), message_bytes_max: 1000, first: 1, delivered: 2, ..Opened::default() });
+    all.opened(Opened { created: "2026".into(), message_bytes_max: 1000, first: 1, delivered: 2, ..OPENED });
     assert_eq!(tickets(&mut all, 1), [], "what is in doubt is looked for first");
     all.read_back_begins();
-    all.read_back_done();
+    all.read_back_done(Nanos(0));
     let again = tickets(&mut all, 1)[0];
     assert_eq!((again.seq, again.attempt), (2, 2));
     all.hear(again, &Answer::Stored { seq: 6, is_copy: true }, Nanos(MS));
@@ -149,15 +160,49 @@ fn what_is_found_where_it_would_be_is_not_published_again() {
     for foreign in [&b"in-2025-2"[..], b"replay-2", b"", &[b'0'; 32]] {
         all.read_back(2, foreign);
     }
-    all.read_back_done();
+    all.read_back_done(Nanos(0));
     assert_eq!(ends(&mut all), [(1, Disposition::Ack)]);
     assert_eq!(tickets(&mut all, 1).iter().map(|ticket| (ticket.seq, ticket.attempt)).collect::<Vec<_>>(), [(2, 2)]);
     // A takeover finds what its predecessor moved before the events come.
     all.read_back_begins();
     all.read_back(3, b"in-2026-3");
-    all.read_back_done();
+    all.read_back_done(Nanos(0));
     take(&mut all, 3, event("u", 0));
     assert_eq!((tickets(&mut all, 1), ends(&mut all)), (vec![], vec![(3, Disposition::Ack)]));
+}
+
+#[test]
+fn what_was_looked_for_long_ago_is_looked_for_again() {
+    let mut all = partitioner();
+    let names = sessions(3);
+    take(&mut all, 1, event(&names[0], 1));
+    let ticket = tickets(&mut all, 0)[0];
+    stored(&mut all, ticket, 7, 0);
+    // A link that breaks, and a stream that then takes nothing for long.
+    take(&mut all, 2, event(&names[1], 2));
+    tickets(&mut all, 0);
+    all.lost();
+    assert_eq!(all.reads_back_behind(), Some(7));
+    all.read_back_begins();
+    all.read_back_done(Nanos(0));
+    let again = tickets(&mut all, 1)[0];
+    refused(&mut all, again, 2);
+    assert_eq!((tickets(&mut all, 100_001), all.is_stale()), (vec![], true));
+    all.lost();
+    assert_eq!(all.reads_back_behind(), Some(7));
+    all.read_back_begins();
+    all.read_back_done(Nanos(100_002 * MS));
+    assert_eq!((tickets(&mut all, 100_003).len(), all.is_stale()), (1, false));
+    // What a predecessor had out may come from it still.
+    all.opened(Opened { created: "2026".into(), message_bytes_max: 1000, newest: 9, last: 50, ..OPENED });
+    all.took_over();
+    all.read_back_done(Nanos(200_000 * MS));
+    take(&mut all, 10, event(&names[2], 10));
+    assert_eq!(tickets(&mut all, 400_000).len(), 1, "nobody had it");
+    take(&mut all, 9, event("late", 9));
+    assert_eq!((tickets(&mut all, 400_000), all.is_stale()), (vec![], true));
+    all.lost();
+    assert_eq!(all.reads_back_behind(), Some(7), "the one from before, and 50 of this one");
 }
 
 #[test]
@@ -228,10 +273,10 @@ fn one_that_is_refused_alone_is_a_letter_and_its_session_goes_on() {
         let (bad, rest): (Vec<_>, Vec<_>) = out.into_iter().partition(|ticket| ticket.seq == 1);
         bad.into_iter().for_each(|ticket| refused(&mut all, ticket, at));
         rest.into_iter().for_each(|ticket| stored(&mut all, ticket, ticket.seq, at));
-        at += 100;
+        at += 70;
     }
-    // Twice at first, as one was stored meanwhile, then after 1 s and after 2 s.
-    assert!(all.counts().refused == 4 && (30..36).contains(&rounds), "{rounds} {:?}", all.counts());
+    // Again after 100 ms, as others were stored meanwhile after 1 s, and after 2 s.
+    assert!(all.counts().refused == 4 && (44..50).contains(&rounds), "{rounds} {:?}", all.counts());
     let letter = all.next_letter(Nanos(at * MS)).expect("it is given up");
     assert_eq!((letter.seq, letter.reason, letter.tries), (1, NotMoved::NotTaken, 4));
     assert!(letter.detail.contains("the stream refuses it and takes others: no"));
@@ -295,7 +340,7 @@ fn what_the_input_stream_dropped_is_counted_once() {
         first,
         floor,
         delivered,
-        last: 0,
+        ..OPENED
     };
     take(&mut all, 1, event("s", 1));
     take(&mut all, 4, event("s", 4));

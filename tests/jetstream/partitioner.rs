@@ -20,6 +20,7 @@ on_both_servers! {
     a_purge_stops_nothing
     what_the_input_stream_dropped_is_counted
     a_partitioner_that_dies_leaves_nothing_behind
+    what_a_dead_one_stored_is_found_when_the_stream_has_forgotten_its_ids
     a_stop_gives_back_what_is_not_moved
     a_killed_server_stores_each_event_once
     one_that_is_closed_is_done_and_two_at_once_store_nothing_twice
@@ -132,6 +133,26 @@ fn a_partitioner_that_dies_leaves_nothing_behind(version: NatsVersion) {
     let taking = started(&settings, 1);
     until_all_moved(&client);
     assert_moved(&client, SESSIONS, 0..3000);
+    taking.stop();
+}
+
+fn what_a_dead_one_stored_is_found_when_the_stream_has_forgotten_its_ids(version: NatsVersion) {
+    let (server, settings) = ready(version);
+    let client = client(&server);
+    let mut config = ask(&client, "$JS.API.STREAM.INFO.STREAM", "")["config"].clone();
+    config["duplicate_window"] = 100_000_000_u64.into();
+    assert!(ask(&client, "$JS.API.STREAM.UPDATE.STREAM", config.to_string())["error"].is_null());
+    for round in 0..5 {
+        let taking = started(&settings, 1);
+        publish_twice(&client, SESSIONS, round * 1000..round * 1000 + 1000);
+        until("it is at work", || stored_count(&client) > round * 1000 + 100);
+        drop(taking);
+        let info = ask(&client, "$JS.API.CONSUMER.INFO.STREAM_IN.engine-in", "");
+        println!("round {round}: {} are out", info["num_ack_pending"]);
+    }
+    let taking = started(&settings, 1);
+    until_all_moved(&client);
+    assert_moved(&client, SESSIONS, 0..5000);
     taking.stop();
 }
 

@@ -34,6 +34,8 @@ pub(super) const PEACE_MS: u64 = 200_000;
 pub(super) struct Mutant {
     pub many_unconfirmed: bool,
     pub no_read_back: bool,
+    /// What a predecessor had out is published as if nobody had had it.
+    pub trusts_the_dead: bool,
 }
 
 struct Random(u64);
@@ -328,7 +330,7 @@ impl World {
                 self.consumer.pending.entry(*seq).and_modify(|due| *due = self.now + ACK_WAIT);
             }
         }
-        if instance.core.is_silent(now) {
+        if instance.core.is_silent(now) || instance.core.is_stale() {
             self.cut(at, 20);
         }
     }

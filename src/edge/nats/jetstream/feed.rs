@@ -209,6 +209,9 @@ impl JetFeed {
     fn unanswered(&mut self, now: Instant) -> Option<String> {
         let now = self.nanos(now);
         let mover = self.mover.as_mut().filter(|_| !self.is_opening)?;
+        if mover.is_stale() {
+            return Some(format!("what may be stored in stream {} is to be looked for again", mover.stream));
+        }
         let (stream, limit) = (&mover.stream.clone(), self.nats.timeout);
         mover.is_silent(now).then(|| format!("stream {stream} did not confirm an event within {limit:?}"))
     }

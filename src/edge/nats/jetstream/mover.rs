@@ -16,6 +16,7 @@ use crate::edge::nats::protocol::{Headers, Message};
 use crate::model::delivery::{DeadLetter, Disposition};
 use crate::model::ids::Nanos;
 use crate::model::limits::LETTER_ASKS_IN_FLIGHT;
+use crate::model::ownership::Generation;
 use crate::partitioner::{Answer, Arrived, Carried, IN_HEADER, MSG_ID_HEADER, Opened, Partitioner, Settings, Ticket};
 use crate::ports::LetterPost;
 use crate::ports::intake::PartitionerCounts;
@@ -66,6 +67,8 @@ pub(in crate::edge::nats) struct Mover {
     /// `<topic>.<partition>` of each.
     subjects: Vec<Box<str>>,
     pub(super) back: Back,
+    /// The generation of the consumer that was read last.
+    pub(super) opened: Option<Generation>,
     letters: Option<LetterPost>,
     facts: (FactSender, Mailbox),
     ends: Vec<(u64, Disposition)>,
@@ -97,6 +100,7 @@ impl Mover {
             partitions,
             subjects: (0..partitions).map(subject).collect(),
             back: Back::default(),
+            opened: None,
             letters,
             facts: mailbox(LETTER_ASKS_IN_FLIGHT * 2, wake),
             ends: Vec::new(),
@@ -110,7 +114,7 @@ impl Mover {
     }
 
     /// See [`Partitioner::opened`].
-    pub(super) fn opened(&mut self, opened: Opened) {
+    pub(super) fn tell_opened(&mut self, opened: Opened) {
         self.core.opened(opened);
     }
 
@@ -125,8 +129,18 @@ impl Mover {
     }
 
     /// See [`Partitioner::read_back_done`].
-    pub(super) fn read_back_done(&mut self) {
-        self.core.read_back_done();
+    pub(super) fn read_back_done(&mut self, now: Nanos) {
+        self.core.read_back_done(now);
+    }
+
+    /// See [`Partitioner::took_over`].
+    pub(super) fn took_over(&mut self) {
+        self.core.took_over();
+    }
+
+    /// See [`Partitioner::is_stale`].
+    pub(super) fn is_stale(&self) -> bool {
+        self.core.is_stale()
     }
 
     /// A message of a read-back.
@@ -316,6 +330,15 @@ fn number(digits: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fuzzed_ticket() {
+        crate::fuzz::run("ack_subject", 20_000, |bytes| {
+            let Some(Ticket { slot, seq, attempt }) = ticket_of(bytes) else { return };
+            let again = format!("_INBOX.x.m.{slot}.{seq}.{attempt}");
+            assert_eq!(ticket_of(again.as_bytes()), Some(Ticket { slot, seq, attempt }));
+        });
+    }
 
     #[test]
     fn an_answer_says_what_it_is_for() {

@@ -21,6 +21,11 @@ use crate::partitioner::Opened;
 const BATCH: u64 = 4096;
 /// How far apart the clocks of two streams' leaders may be, and the copies of an event.
 const BEFORE: Duration = Duration::from_secs(5);
+/// What an owner that died wrote last may still be on its way into the stream: it is looked for no sooner. Its events are not
+/// delivered before ack_wait is over in any case.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
+/// How long a look is good at the least: what was on its way then has arrived since.
+const LOOK_MIN: Duration = Duration::from_secs(30);
 /// How long the consumer may be unused until the server forgets it.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 
@@ -30,12 +35,15 @@ enum From {
     Time(String),
 }
 
-/// Looks at the streams, and reads back what is in doubt; `is_takeover` when events are out that are not here.
+/// Looks at the streams, and reads back what is in doubt; `is_missing` when events are out that are not here.
 ///
 /// # Errors
 /// What is wrong and what to do.
-pub(super) async fn open(feed: &mut JetFeed, connection: &mut Connection, is_takeover: bool) -> Result<(), String> {
-    let Some(mover) = &feed.mover else { return Ok(()) };
+pub(super) async fn open(feed: &mut JetFeed, connection: &mut Connection, is_missing: bool) -> Result<(), String> {
+    let generation = feed.control.generation();
+    let Some(mover) = &mut feed.mover else { return Ok(()) };
+    // A consumer that was made anew says nothing of what was out of the one before.
+    let is_takeover = is_missing || (generation.0 > 0 && mover.opened != Some(generation));
     let (stream, topic, partitions) = (mover.stream.clone(), mover.topic.clone(), mover.partitions);
     let (input, consumer) = (feed.plan.stream.clone(), feed.plan.consumers[0].name.clone());
     let streams: Vec<_> =
@@ -62,11 +70,20 @@ pub(super) async fn open(feed: &mut JetFeed, connection: &mut Connection, is_tak
         first: first.state.first_seq,
         floor,
         delivered: info.delivered.stream_seq,
+        newest: first.state.last_seq,
         last: main.state.last_seq,
+        look_is_good_for: LOOK_MIN.max(Duration::from_nanos(main.config.duplicate_window) / 2),
     };
     let Some(mover) = &mut feed.mover else { return Ok(()) };
-    mover.opened(opened);
+    mover.tell_opened(opened);
     let behind = mover.reads_back_behind();
+    if is_takeover {
+        mover.took_over();
+        match drive(feed, connection, Instant::now() + SETTLED_AFTER, |_, _| false).await {
+            Ok(_) | Err(End::Moves) => {}
+            Err(End::Lost(why)) => return Err(why),
+        }
+    }
     let from = match (is_takeover, behind) {
         (true, _) => first_unsettled(feed, connection, &input, &topic, floor + 1).await?.map(From::Time),
         (false, behind) => behind.map(From::Behind),
@@ -74,8 +91,10 @@ pub(super) async fn open(feed: &mut JetFeed, connection: &mut Connection, is_tak
     if let Some(from) = from {
         read(feed, connection, (&stream, &topic), &from).await?;
     }
+    let now = feed.nanos(Instant::now());
     if let Some(mover) = &mut feed.mover {
-        mover.read_back_done();
+        mover.opened = Some(generation);
+        mover.read_back_done(now);
     }
     Ok(())
 }

@@ -1,8 +1,11 @@
 //! What the broker does: stores, delivers, answers; and what it tells whoever connects.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{ACK_WAIT, Down, OUT_MAX, Stored, Up, WINDOW, World};
+use crate::model::ids::Nanos;
 use crate::partitioner::Opened;
 
 impl World {
@@ -91,7 +94,9 @@ impl World {
             first: 1,
             floor,
             delivered: self.consumer.next - 1,
+            newest: self.input.len() as u64,
             last: self.stored.len() as u64,
+            look_is_good_for: Duration::from_millis(WINDOW / 2),
         });
         let is_elsewhere = |seq: &u64| !instance.held.contains_key(seq);
         let is_missing = self.consumer.pending.keys().any(is_elsewhere);
@@ -109,6 +114,9 @@ impl World {
                 }
             }
         }
-        instance.core.read_back_done();
+        if is_takeover && !self.mutant.trusts_the_dead {
+            instance.core.took_over();
+        }
+        instance.core.read_back_done(Nanos(self.now * 1_000_000));
     }
 }
