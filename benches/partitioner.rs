@@ -139,7 +139,7 @@ fn bare(client: &nats::Connection, settings: &Config, events: usize) -> Duration
 /// The partitioner alone: nothing is read of the partitions.
 fn ours(client: &nats::Connection, settings: &Config, events: usize) -> Duration {
     let started = Instant::now();
-    let source = source_of(settings, &Resolver::start().expect("threads")).expect("no TLS");
+    let source = source_of(settings, &Resolver::start().expect("threads")).expect("no TLS").0;
     let taking = Taking::of(source, false, PARTITIONS, 1, 1 << 14);
     wait_acked(client, settings, events as u64);
     let took = started.elapsed();

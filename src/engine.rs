@@ -10,6 +10,7 @@ pub mod adapters;
 mod control;
 mod gate;
 mod numbers;
+mod owned;
 pub mod ownership;
 mod report;
 mod shards;
@@ -28,6 +29,7 @@ use crate::config::{Config, InboxStore, RouteCache};
 use crate::edge::resolve::Resolver;
 use crate::engine::control::Control;
 use crate::engine::gate::{GateThread, Need, Store};
+use crate::engine::owned::{EndsProcess, OnMustEnd, Owned};
 use crate::engine::shards::Workers;
 use crate::engine::supervisor::OnFailure;
 use crate::model::limits::INBOX_FACTS;
@@ -88,6 +90,7 @@ pub struct EngineBuilder {
     inbox: Option<Arc<dyn Inbox>>,
     dead_letters: Option<Arc<dyn DeadLetters>>,
     on_failure: Option<OnFailure>,
+    on_must_end: Option<OnMustEnd>,
 }
 
 impl EngineBuilder {
@@ -142,6 +145,15 @@ impl EngineBuilder {
         self
     }
 
+    /// Is told when this process must end at once, with an exit code and a sentence: another instance has what it owned (3), the
+    /// instances are not configured alike (2), or its ownership cannot go on (1). Nothing may be pushed, given back or
+    /// acknowledged any more, and its connections will be reset: end the process. Without this, the engine ends it.
+    #[must_use]
+    pub fn on_must_end(mut self, tell: impl FnOnce(u8, String) + Send + 'static) -> Self {
+        self.on_must_end = Some(Box::new(tell));
+        self
+    }
+
     /// Starts it.
     ///
     /// # Errors
@@ -152,8 +164,8 @@ impl EngineBuilder {
         let listener = admin::bind(&config.admin.listen.to_string()).map_err(StartError::Admin)?;
         let admin_address = listener.local_addr().map_err(|error| StartError::Machine("the admin socket", error))?;
         let resolver = Resolver::start().map_err(|error| StartError::Machine("the resolver thread", error))?;
-        let source = match self.source {
-            Some(source) => source,
+        let (source, partitions) = match self.source {
+            Some(source) => (source, None),
             None => adapters::source_of(&config, &resolver).map_err(StartError::Config)?,
         };
         // Own ones need not say how they are.
@@ -182,16 +194,28 @@ impl EngineBuilder {
         let workers = Workers::start(members.clone(), inbox, dead_letters)?;
         let letters = workers.letters.clone();
         source.letters_go_to(Arc::new(move |ask, letter, origin, reply| letters.publish(ask, letter, origin, reply)));
-        let shared = Arc::new(shared_of(shards, wakes.clone(), heartbeats.clone(), permit));
+        let shared = Arc::new(shared_of(shards, wakes.clone(), heartbeats.clone(), permit.clone()));
         let stopping = Arc::new(AtomicBool::new(false));
-        let health = health_checks(&intake, &workers, &sink, &shared);
+        let mut health = health_checks(&intake, &workers, &sink, &shared);
         let stores = needed_stores(&workers, &health, &shared, says_health);
         let facts = senders.clone();
         numbers::register_intake(&meter, &intake);
         numbers::register_gateways(&meter, &sink, &directory);
         numbers::register_members(&meter, members, &workers.lookups);
         numbers::register_writes(&meter, workers.inbox.as_ref(), &workers.letters);
-        ownership::register(&meter, &Arc::default());
+        let board = Arc::default();
+        ownership::register(&meter, &board);
+        let owned = match partitions.filter(|_| config.consumer.is_owned()) {
+            Some(partitions) => {
+                let last = Box::new(EndsProcess(self.on_must_end));
+                let (heartbeats, admin) = (heartbeats.clone(), admin_address.to_string());
+                let parts = owned::Parts { partitions, permit, heartbeats, admin, board, last };
+                let owned = Owned::start(&config, parts)?;
+                health.push(("ownership", Arc::new(owned.health()) as HealthCheck));
+                Some(owned)
+            }
+            None => None,
+        };
         meter.register(&table::LOG_LINES_DROPPED, &[], logging::dropped_lines);
         let state =
             AdminState { meter: meter.clone(), heartbeats: heartbeats.clone(), health, stopping: stopping.clone() };
@@ -214,6 +238,7 @@ impl EngineBuilder {
             control,
             threads,
             gate,
+            owned,
             _watchdog: watchdog,
             config,
         })
@@ -303,6 +328,7 @@ pub struct Engine {
     control: Control,
     threads: shards::Threads,
     gate: GateThread,
+    owned: Option<Owned>,
     _watchdog: Watchdog,
     config: Config,
 }
@@ -319,6 +345,7 @@ impl Engine {
             inbox: None,
             dead_letters: None,
             on_failure: None,
+            on_must_end: None,
         }
     }
 
@@ -346,6 +373,9 @@ impl Engine {
         let has_failed = self.threads.ends.failed() > 0;
         let deadline = if has_failed { began } else { began + self.config.engine.drain_timeout };
         self.stopping.store(true, Ordering::Release);
+        if let Some(owned) = self.owned.as_ref().filter(|_| !has_failed) {
+            owned.stop(self.config.engine.drain_timeout);
+        }
         let has_given_up = self.stop_source();
         self.shared.stop.drain();
         if has_given_up {

@@ -79,12 +79,16 @@ enum Cause {
     Signal(i32),
     /// A shard is gone.
     Failed,
+    /// Nothing may be pushed or given back any more.
+    MustEnd,
 }
 
 /// What ends the wait for a stop.
 enum End {
     Stopped(StopReport),
     SecondSignal,
+    /// With this exit code, for this reason.
+    MustEnd(u8, String),
 }
 
 /// How far the process is, for the thread that hears signals.
@@ -214,7 +218,12 @@ fn run_logged(config: Config, watcher: Watcher, log: Option<LogFile>) -> u8 {
     let failed = watcher.causes.0.clone();
     // The engine has logged why.
     let on_failure = move |_| drop(failed.send(Cause::Failed));
-    let engine = match Engine::builder(config).on_failure(on_failure).start() {
+    let (must_end, at_once) = (watcher.causes.0.clone(), watcher.ends.0.clone());
+    let on_must_end = move |code, sentence| {
+        drop(at_once.send(End::MustEnd(code, sentence)));
+        drop(must_end.send(Cause::MustEnd));
+    };
+    let engine = match Engine::builder(config).on_failure(on_failure).on_must_end(on_must_end).start() {
         Ok(engine) => engine,
         Err(error) => {
             tracing::error!("{error}");
@@ -224,11 +233,18 @@ fn run_logged(config: Config, watcher: Watcher, log: Option<LogFile>) -> u8 {
     watcher.is(Phase::Running);
     let Watcher { causes: (_, told), ends: (stopped, end), .. } = watcher;
     tracing::info!("task-engine {} runs; admin pages on http://{}", env!("CARGO_PKG_VERSION"), engine.admin_address());
-    match told.recv() {
+    let cause = told.recv();
+    match cause {
+        Ok(Cause::MustEnd) => {}
         Ok(Cause::Signal(signal)) => tracing::info!("signal {signal}: stopping; a second one stops at once"),
         Ok(Cause::Failed) | Err(_) => tracing::error!("a shard is gone: stopping"),
     }
-    std::thread::spawn(move || drop(stopped.send(End::Stopped(engine.stop()))));
+    if let Ok(Cause::MustEnd) = cause {
+        // Its threads may not tidy up: they go with the process.
+        std::mem::forget(engine);
+    } else {
+        std::thread::spawn(move || drop(stopped.send(End::Stopped(engine.stop()))));
+    }
     match end.recv() {
         Ok(End::Stopped(report)) if report.is_clean() => {
             tracing::info!("{report}");
@@ -245,6 +261,10 @@ fn run_logged(config: Config, watcher: Watcher, log: Option<LogFile>) -> u8 {
         Ok(End::Stopped(report)) => {
             tracing::error!("{report}; exit code 1, as not all that was read had its end");
             exit::FAILED
+        }
+        Ok(End::MustEnd(code, sentence)) => {
+            tracing::error!("{sentence}; exit code {code}");
+            code
         }
         Ok(End::SecondSignal) => {
             tracing::error!("second signal: stopped at once, what was in flight is cut off");

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
@@ -112,6 +112,25 @@ pub fn words(error: &io::Error) -> String {
 pub(super) fn borrow(stream: &TcpStream) -> BorrowedFd<'_> {
     // SAFETY: the descriptor is open for as long as the stream that owns it is borrowed.
     unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }
+}
+
+/// Has every TCP connection of this process reset when it is closed, as it is when the process ends: what the kernel holds for the
+/// other side does not leave any more. For a process that must say nothing more.
+pub fn reset_all_when_closed() {
+    let Ok(all) = std::fs::read_dir("/proc/self/fd") else { return };
+    let names = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    for fd in names.collect::<Vec<RawFd>>() {
+        linger_none(fd);
+    }
+}
+
+#[allow(unsafe_code, reason = "all descriptors of the process are known by their numbers only")]
+fn linger_none(fd: RawFd) {
+    // SAFETY: it is borrowed for one call, which changes an option of a socket and nothing else; a number that was closed
+    // meanwhile is refused by the kernel.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    // Refused for what is no socket.
+    let _ = SockRef::from(&fd).set_linger(Some(Duration::ZERO));
 }
 
 #[cfg(test)]

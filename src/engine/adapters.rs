@@ -7,13 +7,15 @@ use crate::edge::resolve::Resolver;
 use crate::edge::{dead_letters, etcd, mysql, nats, redis};
 use crate::ports::{DeadLetters, Inbox, Members, Registry, Routes, Source};
 
-/// Events from the configured NATS servers.
+/// Events from the configured NATS servers, and the way to its readers of single partitions.
 ///
 /// # Errors
 /// What cannot be used, in words.
-pub fn source_of(config: &Config, resolver: &Resolver) -> Result<Box<dyn Source>, String> {
+pub fn source_of(config: &Config, resolver: &Resolver) -> Result<(Box<dyn Source>, Option<nats::Partitions>), String> {
     check_nats(config)?;
-    Ok(Box::new(nats::NatsSource::new(config.nats.clone(), config.consumer.clone(), resolver.clone())))
+    let source = nats::NatsSource::new(config.nats.clone(), config.consumer.clone(), resolver.clone());
+    let partitions = source.partitions();
+    Ok((Box::new(source), Some(partitions)))
 }
 
 /// Whether the files can be used by which we prove to the configured NATS servers who we are, and they to us.

@@ -179,7 +179,7 @@ fn what_is_left_at_a_close_comes_to_the_next_owner_and_what_was_settled_does_not
     let (settled, is_clean) = closed(&first);
     assert_eq!((&settled, is_clean), (&Settled { floor: 6, above: vec![9, 10, 11, 12] }, false));
     let mut generations = generations(&settings);
-    assert_eq!(generations.create(&[(P, Generation(1), 7)]), [Outcome::Done(())]);
+    assert!(matches!(generations.create(&[(P, Generation(1), 7)])[..], [Outcome::Done(_)]));
     assert_eq!(generations.delete(&[(P, Generation(0))]), [Outcome::Done(())]);
     open(&second, 1, settled);
     let rest = second.take_many(10);
@@ -254,7 +254,7 @@ fn a_stolen_event_is_a_hole_and_nothing_behind_it_is_handed_in(version: NatsVers
     assert_eq!(more, (6..first_stolen).collect::<Vec<_>>(), "behind the hole nothing is handed in");
     // Its own next generation: what is out joins, the rest comes in order.
     let mut generations = generations(&settings);
-    assert_eq!(generations.create(&[(P, Generation(1), 1)]), [Outcome::Done(())]);
+    assert!(matches!(generations.create(&[(P, Generation(1), 1)])[..], [Outcome::Done(_)]));
     assert_eq!(generations.delete(&[(P, Generation(0))]), [Outcome::Done(())]);
     taking.settle(&events[..1], Disposition::Ack);
     order(&taking, ShardOrder::Open { partition: P, generation: Generation(1), settled });
@@ -288,7 +288,7 @@ fn a_deleted_consumer_is_told_and_what_is_out_is_not_handed_in_twice(version: Na
     order(&taking, ShardOrder::Open { partition: P, generation: Generation(4), settled: floor(3) });
     let ShardWord::Broken { settled, why: Break::Deleted, .. } = taking.word() else { panic!("it is not there") };
     assert_eq!(settled, Settled { floor: 3, above: vec![6] });
-    assert_eq!(generations.create(&[(P, Generation(5), 4)]), [Outcome::Done(())]);
+    assert!(matches!(generations.create(&[(P, Generation(5), 4)])[..], [Outcome::Done(_)]));
     open(&taking, 5, settled);
     publish(&client, "events.1", "s", 11..13);
     let rest = taking.take_many(2);
@@ -349,7 +349,7 @@ fn a_killed_server_costs_nothing_and_keeps_the_order(version: NatsVersion) {
         if let Some(ShardWord::Broken { settled, .. }) = taking.try_word() {
             generation += 1;
             let (old, new) = (Generation(generation - 1), Generation(generation));
-            assert_eq!(generations.create(&[(P, new, settled.floor + 1)]), [Outcome::Done(())]);
+            assert!(matches!(generations.create(&[(P, new, settled.floor + 1)])[..], [Outcome::Done(_)]));
             generations.delete(&[(P, old)]);
             order(&taking, ShardOrder::Open { partition: P, generation: new, settled });
         }
@@ -397,8 +397,8 @@ fn what_is_settled_above_a_hole_is_told(version: NatsVersion) {
     }
     let mut generations = generations(&settings);
     assert_eq!(generations.kept(&[P]), [Outcome::Absent]);
-    assert_eq!(generations.keep(&[(P, settled.clone())]), [Outcome::Done(())]);
-    assert_eq!(generations.kept(&[P, Partition(2)]), [Outcome::Done(settled), Outcome::Absent]);
+    assert_eq!(generations.keep(&[(P, "a text".to_owned())]), [Outcome::Done(())]);
+    assert_eq!(generations.kept(&[P, Partition(2)]), [Outcome::Done(b"a text".to_vec()), Outcome::Absent]);
     taking.settle(&events[..2], Disposition::Ack);
     assert_eq!(closed_after(&taking, &events[6..]), (floor(10), true));
     taking.stop();

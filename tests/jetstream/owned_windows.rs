@@ -34,7 +34,7 @@ fn with_window(client: &nats::Connection, settings: &Config, (before, count): (u
     publish(client, "events.1", "s", 0..count);
     publish(client, "events.2", "s", 0..10);
     let mut generations = Generations::new(settings.nats.clone(), &settings.consumer, PATIENCE);
-    assert_eq!(generations.create(&[(P, Generation(1), before + count + 1)]), [Outcome::Done(())]);
+    assert!(matches!(generations.create(&[(P, Generation(1), before + count + 1)])[..], [Outcome::Done(_)]));
     publish(client, "events.1", "s", count..count + ahead);
 }
 

@@ -14,7 +14,7 @@ const NAMED: [(&str, usize, &str); 11] = [
     ),
     ("loadtest/harness/src/servers.rs", 1, "a child's death signal is set between fork and exec"),
     ("src/edge/gateway/io.rs", 4, "glommio gives no borrow of its sockets, and its send has no scatter and gather"),
-    ("src/edge/socket.rs", 1, "glommio gives no borrow of its sockets"),
+    ("src/edge/socket.rs", 2, "glommio gives no borrow of its sockets, and a process knows its sockets by number only"),
     ("src/model/prefetch.rs", 1, "a prefetch instruction"),
     ("src/shard/uring_check.rs", 6, "io_uring is tried before glommio needs it"),
     ("src/telemetry/metrics/process.rs", 1, "getrusage; rustix has none"),

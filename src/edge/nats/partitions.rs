@@ -7,6 +7,7 @@ use super::Shared;
 use super::control::Mail;
 use crate::model::ids::ShardId;
 use crate::model::ownership::{ShardOrder, ShardWord};
+use crate::ports::ownership::ShardDesk;
 
 /// See the module. Of use only with `consumer.ownership: etcd`.
 #[derive(Clone)]
@@ -36,5 +37,11 @@ impl Partitions {
             Err(Mail::Order(order)) => Err(order),
             _ => Ok(()),
         }
+    }
+}
+
+impl ShardDesk for Partitions {
+    fn order(&mut self, shard: ShardId, order: ShardOrder) -> Result<(), ShardOrder> {
+        Self::order(self, shard, order)
     }
 }

@@ -226,6 +226,9 @@ pub(super) struct Sequences {
 pub(super) struct ConsumerInfo {
     #[serde(default)]
     pub name: String,
+    /// When it was made, by the server's clock, as RFC 3339.
+    #[serde(default)]
+    pub created: String,
     pub config: ConsumerConfig,
     /// Events that it has not delivered.
     #[serde(default)]

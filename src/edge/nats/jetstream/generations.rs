@@ -7,7 +7,7 @@
 
 mod probe;
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -26,7 +26,7 @@ use crate::config::{self, NatsConfig};
 use crate::edge::nats::protocol::ErrorKind;
 use crate::edge::nats::wire::{Answer, Wire, WireError};
 use crate::model::ids::Partition;
-use crate::model::ownership::{Generation, Settled};
+use crate::model::ownership::Generation;
 
 /// What came of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +71,10 @@ pub struct Standing {
     pub delivered: u64,
     /// Events of the partition that it has not delivered.
     pub to_come: u64,
+    /// The first stream sequence that it delivers.
+    pub start: u64,
+    /// When it was made, as Unix nanoseconds by the server's clock: one that was deleted and made again differs in it.
+    pub created: u64,
 }
 
 /// What is to be known of the event stream.
@@ -145,14 +149,14 @@ impl Generations {
     }
 
     /// Makes each of these, to begin at this stream sequence. One that was made so before is good.
-    pub fn create(&mut self, of: &[(Partition, Generation, u64)]) -> Vec<Outcome<()>> {
+    pub fn create(&mut self, of: &[(Partition, Generation, u64)]) -> Vec<Outcome<Standing>> {
         let asks = of.iter().map(|&(partition, generation, start)| {
             let config = self.config((partition, generation), start);
             create_consumer(&self.plan.stream, &config)
         });
         let asks = asks.collect();
         let made = self.ask::<ConsumerInfo>(asks);
-        made.into_iter().map(|answer| Outcome::of(answer.map(drop))).collect()
+        made.into_iter().map(|answer| Outcome::of(answer.map(|info| standing_of(&info)))).collect()
     }
 
     /// Deletes each of these; [`Outcome::Absent`] is as good as done.
@@ -177,10 +181,10 @@ impl Generations {
 
     /// Keeps how far partitions are settled, for whoever takes one over after a crash. Old and late words do no harm: what is
     /// settled stays so.
-    pub fn keep(&mut self, all: &[(Partition, Settled)]) -> Vec<Outcome<()>> {
-        let ask = |(partition, settled): &(Partition, Settled)| {
-            let body = serde_json::json!({ "v": 1, "floor": settled.floor, "above": settled.above }).to_string();
-            Request { subject: partition_subject(&self.own, *partition), body }
+    pub fn keep(&mut self, all: &[(Partition, String)]) -> Vec<Outcome<()>> {
+        let ask = |(partition, text): &(Partition, String)| Request {
+            subject: partition_subject(&self.own, *partition),
+            body: text.clone(),
         };
         let answers = self.ask_bytes(all.iter().map(ask).collect());
         let own = self.own.clone();
@@ -188,7 +192,7 @@ impl Generations {
     }
 
     /// What was kept last of each of these.
-    pub fn kept(&mut self, of: &[Partition]) -> Vec<Outcome<Settled>> {
+    pub fn kept(&mut self, of: &[Partition]) -> Vec<Outcome<Vec<u8>>> {
         let ask = |partition: &Partition| {
             let body = serde_json::json!({ "last_by_subj": partition_subject(&self.own, *partition) }).to_string();
             Request { subject: format!("$JS.API.STREAM.MSG.GET.{}", self.own), body }
@@ -296,7 +300,9 @@ fn standing_of(info: &ConsumerInfo) -> Standing {
     // Of a consumer that begins later a server of 2.9 says 0 until its first ack.
     let floor = info.ack_floor.stream_seq.max(info.config.opt_start_seq.saturating_sub(1));
     let (pending, delivered, to_come) = (info.num_ack_pending, info.delivered.consumer_seq, info.num_pending);
-    Standing { floor, pending, delivered, to_come }
+    let created = humantime::parse_rfc3339(&info.created).ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    let created = created.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(0));
+    Standing { floor, pending, delivered, to_come, start: info.config.opt_start_seq.max(1), created }
 }
 
 /// The partition and the generation that a consumer's name says, if it is one of ours.
@@ -329,7 +335,7 @@ fn stored(own: &str, bytes: &[u8]) -> Result<(), ApiError> {
     if stream == own { Ok(()) } else { Err(ApiError::Broken(format!("stream {stream} took it instead of {own}"))) }
 }
 
-fn kept(bytes: &[u8]) -> Result<Settled, ApiError> {
+fn kept(bytes: &[u8]) -> Result<Vec<u8>, ApiError> {
     #[derive(Deserialize)]
     struct Got {
         message: Message,
@@ -339,21 +345,9 @@ fn kept(bytes: &[u8]) -> Result<Settled, ApiError> {
         #[serde(default)]
         data: String,
     }
-    #[derive(Deserialize)]
-    struct Kept {
-        v: u32,
-        floor: u64,
-        above: Vec<u64>,
-    }
     let broken = |why: String| ApiError::Refused { code: 0, text: format!("what is kept of a partition: {why}") };
     let Got { message } = read(bytes)?;
-    let data = BASE64.decode(message.data).map_err(|error| broken(error.to_string()))?;
-    let Kept { v, floor, mut above } = serde_json::from_slice(&data).map_err(|error| broken(error.to_string()))?;
-    if v != 1 {
-        return Err(broken(format!("version {v} is not known")));
-    }
-    above.sort_unstable();
-    Ok(Settled { floor, above })
+    BASE64.decode(message.data).map_err(|error| broken(error.to_string()))
 }
 
 #[cfg(test)]
@@ -386,15 +380,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_read_and_what_is_not_understood_is_refused_in_words() {
-        let got =
-            |text: &str| kept(serde_json::json!({ "message": { "data": BASE64.encode(text) } }).to_string().as_bytes());
-        let settled = Settled { floor: 7, above: vec![9, 12] };
-        assert_eq!(got(r#"{"v":1,"floor":7,"above":[12,9]}"#), Ok(settled));
-        for (text, words) in [("x", "expected value"), (r#"{"v":2,"floor":7,"above":[]}"#, "version 2 is not known")] {
-            let why = got(text).expect_err("not understood").to_string();
-            assert!(why.contains("what is kept of a partition") && why.contains(words), "{why}");
-        }
+    fn what_is_kept_is_read_as_it_was_written_and_nothing_is_no_error() {
+        let got = serde_json::json!({ "message": { "data": BASE64.encode("a text") } }).to_string();
+        assert_eq!(kept(got.as_bytes()), Ok(b"a text".to_vec()));
+        let why = kept(br#"{"message":{"data":"-"}}"#).expect_err("no base64").to_string();
+        assert!(why.contains("what is kept of a partition"), "{why}");
         let absent = br#"{"error":{"code":404,"err_code":10037,"description":"no message found"}}"#;
         assert_eq!(Outcome::of(kept(absent)), Outcome::Absent);
     }

@@ -1,0 +1,198 @@
+//! Ownership of partitions as a part of an engine: started once the event stream can be looked at, stopped before the source is.
+//!
+//! Promises that an engine starts whether or not NATS is there: until it is, no partition is owned and `/readyz` says why. Refuses to
+//! decide anything: the thread `owner` does.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::config::Config;
+use crate::edge::etcd::ownership::root;
+use crate::edge::nats::jetstream::generations::{Generations, Outcome};
+use crate::edge::nats::{NatsDesk, Partitions};
+use crate::edge::socket;
+use crate::engine::ownership::{Board, LastWord, LockFile, Owner, OwnerThread, random_boot};
+use crate::engine::StartError;
+use crate::ownership::records::Layout;
+use crate::ownership::settings::{Settings, Timings};
+use crate::ports::Health;
+use crate::ports::ownership::{OwnerFacts, OwnerInbox};
+use crate::ports::permit::Permit;
+use crate::telemetry::watchdog::Heartbeats;
+
+/// How often to look for the event stream until it is there.
+const STREAM_LOOK: Duration = Duration::from_millis(500);
+/// How partitions are counted, for the layout: instances that count differently must not meet.
+const HASH: &str = "fnv1a32";
+/// How long a stop waits beyond the drain timeout for etcd to hear that all is given back.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The part of an engine.
+pub(super) struct Owned {
+    shared: Arc<OwnedShared>,
+}
+
+struct OwnedShared {
+    board: Arc<Board>,
+    /// Why it has not begun.
+    waits: Mutex<String>,
+    is_stopping: AtomicBool,
+    owner: OnceLock<OwnerThread>,
+}
+
+/// What it needs of an engine.
+pub(super) struct Parts {
+    pub(super) partitions: Partitions,
+    pub(super) permit: Arc<Permit>,
+    pub(super) heartbeats: Arc<Heartbeats>,
+    pub(super) admin: String,
+    pub(super) board: Arc<Board>,
+    pub(super) last: Box<dyn LastWord>,
+}
+
+impl Owned {
+    /// Starts the thread that waits for the event stream and then starts the owner's.
+    pub(super) fn start(config: &Config, parts: Parts) -> Result<Self, StartError> {
+        let words = "NATS has not answered yet".to_owned();
+        let shared = Arc::new(OwnedShared {
+            board: parts.board.clone(),
+            waits: Mutex::new(words),
+            is_stopping: AtomicBool::new(false),
+            owner: OnceLock::new(),
+        });
+        let (facts, inbox) = OwnerInbox::new();
+        let heard = facts.clone();
+        parts.partitions.on_word(move |shard, word| heard.word(shard, word));
+        let (config, begun) = (config.clone(), shared.clone());
+        let begin = move || begin(&config, &begun, parts, (facts, inbox));
+        thread::Builder::new()
+            .name("owner-start".to_owned())
+            .spawn(begin)
+            .map_err(|error| StartError::Machine("the thread that starts ownership", error))?;
+        Ok(Self { shared })
+    }
+
+    /// What `/readyz` says of it.
+    pub(super) fn health(&self) -> impl Fn() -> Health + Send + Sync + 'static {
+        let shared = self.shared.clone();
+        move || match shared.owner.get() {
+            Some(_) => shared.board.health(),
+            None => Health::Waiting(shared.waits.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+        }
+    }
+
+    /// Gives all partitions back, within the drain timeout. Readers, pumps and gateways work on meanwhile.
+    pub(super) fn stop(&self, drain: Duration) {
+        self.shared.is_stopping.store(true, Ordering::Release);
+        if let Some(owner) = self.shared.owner.get() {
+            let began = Instant::now();
+            owner.stop(drain);
+            if owner.wait(drain + RELEASE_PATIENCE) {
+                tracing::info!("all partitions are given back after {:.2} s", began.elapsed().as_secs_f64());
+            } else {
+                tracing::warn!("etcd did not hear that all partitions are given back; others take them when the lease is over");
+            }
+        }
+    }
+}
+
+/// Waits for the event stream, tries what an owner may do, and starts the owner's thread.
+fn begin(config: &Config, shared: &OwnedShared, parts: Parts, ends: (OwnerFacts, OwnerInbox)) {
+    let instance = config.engine.instance.clone();
+    let mut generations = Generations::new(config.nats.clone(), &config.consumer, config.nats.timeout);
+    let mut last_said = String::new();
+    let created = loop {
+        if shared.is_stopping.load(Ordering::Acquire) {
+            return;
+        }
+        let why = match generations.probe_rights(&instance) {
+            Outcome::Done(()) => match generations.stream() {
+                Outcome::Done(facts) => break facts.created,
+                _ => "the event stream is gone again".to_owned(),
+            },
+            Outcome::Absent => {
+                format!("stream {} does not exist: run task-engine setup --config FILE", config.consumer.stream)
+            }
+            Outcome::Refused(why) | Outcome::NoAnswer(why) => why,
+        };
+        if why != last_said {
+            tracing::warn!("no partition can be owned yet: {why}");
+            last_said.clone_from(&why);
+        }
+        *shared.waits.lock().unwrap_or_else(PoisonError::into_inner) = format!("no partition can be owned yet: {why}");
+        thread::sleep(STREAM_LOOK);
+    };
+    drop(generations);
+    match owner_of(config, created, parts, ends) {
+        Ok(owner) => _ = shared.owner.set(owner),
+        Err(error) => tracing::error!("the thread that owns partitions cannot be started: {error}"),
+    }
+}
+
+fn owner_of(
+    config: &Config,
+    created: String,
+    parts: Parts,
+    (facts, inbox): (OwnerFacts, OwnerInbox),
+) -> io::Result<OwnerThread> {
+    let (consumer, instance) = (&config.consumer, config.engine.instance.clone());
+    let lock = LockFile::take(None, &instance);
+    let settings = Settings {
+        instance: instance.as_str().into(),
+        boot: random_boot(),
+        lock: lock.lock().clone(),
+        weight: u32::from(config.engine.cores),
+        admin: parts.admin,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        layout: Layout {
+            partitions: consumer.partitions,
+            topic: consumer.topic.clone(),
+            hash: HASH.to_owned(),
+            stream_created: created,
+            has_input: false,
+        },
+        shards: config.engine.cores,
+        timings: Timings::of_ttl(consumer.lease_ttl),
+    };
+    let desk = NatsDesk::start(&config.nats, consumer, instance, facts.clone())?;
+    let permit = parts.permit;
+    let owner = Owner {
+        settings,
+        etcd: config.etcd.clone(),
+        root: root(&consumer.stream, &consumer.durable),
+        heartbeats: parts.heartbeats,
+        shards: Box::new(parts.partitions),
+        desk: Box::new(desk),
+        permit: Box::new(move |until| permit.set(until.0)),
+        last: parts.last,
+        board: parts.board,
+        lock,
+    };
+    OwnerThread::start(owner, (facts, inbox))
+}
+
+/// Called once, with an exit code and a sentence, when the process must end.
+pub(super) type OnMustEnd = Box<dyn FnOnce(u8, String) + Send>;
+
+/// Ends this process, or has whoever started the engine end it. Its sockets are reset, so that nothing which the kernel still holds for
+/// a gateway leaves any more.
+pub(super) struct EndsProcess(pub(super) Option<OnMustEnd>);
+
+impl LastWord for EndsProcess {
+    fn reset(&mut self) {
+        socket::reset_all_when_closed();
+    }
+
+    fn exit(&mut self, code: u8, sentence: String) {
+        match self.0.take() {
+            Some(tell) => tell(code, sentence),
+            None => {
+                tracing::error!("{sentence}");
+                std::process::exit(i32::from(code));
+            }
+        }
+    }
+}
