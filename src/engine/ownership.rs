@@ -218,7 +218,9 @@ impl Driver {
             Intention::Commit { ask, txn } => self.etcd.commit(ask, txn),
             Intention::Ask { ask, what } => self.owner.desk.ask(ask, what),
             Intention::Prove { ask, of } => self.owner.desk.prove(ask, of),
-            Intention::PublishSettled { partition, text } => self.owner.desk.publish_settled(partition, text),
+            Intention::PublishSettled { partition, generation, text } => {
+                self.owner.desk.publish_settled(partition, generation, text);
+            }
             Intention::Order { shard, order } => self.order(shard, order),
             Intention::Permit(until) => self.permit(until),
             Intention::Moved(moved) => self.owner.board.moved(&moved),

@@ -106,8 +106,8 @@ pub trait ConsumerDesk: Send + 'static {
     /// Answered by [`Fact::Proved`] within 800 ms; what was asked for before and has no answer yet may be forgotten.
     fn prove(&mut self, ask: AskNo, of: Vec<(Partition, Generation)>);
 
-    /// Publishes what is settled of a partition to its subject of `<stream>_OWN`. Never answered.
-    fn publish_settled(&mut self, partition: Partition, text: String);
+    /// Publishes what is settled of a partition to the subject of this partition and generation in `<stream>_OWN`. Never answered.
+    fn publish_settled(&mut self, partition: Partition, generation: Generation, text: String);
 }
 
 #[cfg(test)]

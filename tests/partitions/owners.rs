@@ -88,7 +88,7 @@ impl World {
                 consumers.remove(&(partition, generation));
                 Answer::Deleted
             }
-            Ask::ReadSettled(_) => Answer::Settled(None),
+            Ask::ReadSettled(..) => Answer::Settled(None),
         }
     }
 }
@@ -111,7 +111,7 @@ impl ConsumerDesk for Desk {
         self.facts.tell(Fact::Proved { ask, is_confirmed: true, found: found.collect() });
     }
 
-    fn publish_settled(&mut self, _: Partition, _: String) {}
+    fn publish_settled(&mut self, _: Partition, _: Generation, _: String) {}
 }
 
 struct Shards {

@@ -1,14 +1,15 @@
 //! The keys below the root, followed: all at one revision, then each change once and in order.
 //!
 //! Promises that the watch begins behind the revision that was listed, and that whatever ends it (a cut, a compaction, an etcd that
-//! does not answer, one without a leader) is told as [`Fact::WatchLost`], as the last fact of this watch.
+//! does not answer, one without a leader, a watch that tells no progress when it is asked to) is told as [`Fact::WatchLost`], as the last fact of this watch.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{EventType, WatchOptions, WatchResponse};
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::time::timeout;
+use tokio::time::{Instant, interval_at, sleep_until, timeout};
 
 use super::super::{ANSWER_BYTES_MAX, end_of, list_keys, words};
 use super::session::{Line, Session, looks};
@@ -16,7 +17,7 @@ use super::{KEYS_MAX, state};
 use crate::ownership::facts::Fact;
 use crate::ownership::keys::{KeyState, Revision};
 
-/// How often a silent watch is held against a read.
+/// How often a watch is asked for its progress, and etcd for a read beside it: that needs a leader, which progress does not.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Lists and watches until that is over.
@@ -59,21 +60,33 @@ async fn watch(session: &Session, root: &str, from: Revision, patience: Duration
     // Without fragments: what one transaction wrote is in one response.
     let options = WatchOptions::new().with_range(end_of(root)).with_start_revision(from).with_progress_notify();
     let mut watcher = session.client.watch_client().max_decoding_message_size(ANSWER_BYTES_MAX);
-    let mut stream = match timeout(patience, watcher.watch(root, Some(options))).await {
+    let stream = match timeout(patience, watcher.watch(root, Some(options))).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Why::Connection(words(&error)),
         Err(_) => return Why::Connection(format!("no watch within {patience:?}")),
     };
-    let mut is_begun = false;
+    let (mut asks, mut answers) = stream.split();
+    let mut looks = interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
+    // Until when something must come: at first the word that it has begun, then what it is asked for now and then.
+    let mut due = Some(Instant::now() + patience);
     loop {
-        let next = stream.message();
-        // A silent one that has begun is judged by the reads beside it.
-        let response = if is_begun { Ok(next.await) } else { timeout(patience, next).await };
+        let response = tokio::select! {
+            response = answers.message() => response,
+            () = late(due) => return Why::Connection(format!("the watch told nothing within {patience:?}")),
+            _ = looks.tick(), if due.is_none() => match timeout(patience, asks.request_progress()).await {
+                Ok(Ok(())) => {
+                    due = Some(Instant::now() + patience);
+                    continue;
+                }
+                Ok(Err(error)) => return Why::Connection(words(&error)),
+                Err(_) => return Why::Connection(format!("the watch took no request within {patience:?}")),
+            },
+        };
+        due = None;
         let response = match response {
-            Ok(Ok(Some(response))) => response,
-            Ok(Ok(None)) => return Why::Connection("the watch ended".to_owned()),
-            Ok(Err(error)) => return Why::Connection(words(&error)),
-            Err(_) => return Why::Connection(format!("no watch within {patience:?}")),
+            Ok(Some(response)) => response,
+            Ok(None) => return Why::Connection("the watch ended".to_owned()),
+            Err(error) => return Why::Connection(words(&error)),
         };
         if response.canceled() {
             return match response.compact_revision() {
@@ -83,11 +96,18 @@ async fn watch(session: &Session, root: &str, from: Revision, patience: Duration
                 }
             };
         }
-        is_begun = true;
         let Some(header) = response.header() else { return Why::Connection("a watch without a head".to_owned()) };
-        if !response.created() {
+        // Progress is told for the connection's sake alone: older etcds tell it before the events that it covers.
+        if !response.events().is_empty() {
             let _ = tell.send(Fact::Watched { revision: header.revision(), changes: changes(root, &response) });
         }
+    }
+}
+
+async fn late(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => pending().await,
     }
 }
 
