@@ -47,8 +47,9 @@ fn targets(now: &[Option<usize>], weights: &[u64]) -> Vec<u64> {
     now.iter().flatten().for_each(|owner| owned[*owner] += 1);
     let mut targets: Vec<u64> = weights.iter().map(|weight| partitions * weight / sum).collect();
     let over = partitions - targets.iter().sum::<u64>();
-    let mut order: Vec<usize> = (0..weights.len()).filter(|at| partitions * weights[*at] % sum > 0).collect();
-    order.sort_by_key(|at| (owned[*at] <= targets[*at], Reverse(partitions * weights[*at] % sum), *at));
+    let rest = |at: usize| partitions * weights[at] % sum;
+    let mut order: Vec<usize> = (0..weights.len()).filter(|at| rest(*at) > 0).collect();
+    order.sort_by_key(|at| (owned[*at] <= targets[*at], Reverse(rest(*at)), *at));
     order.iter().take(over as usize).for_each(|at| targets[*at] += 1);
     targets
 }

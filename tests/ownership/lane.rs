@@ -123,7 +123,7 @@ impl Lane {
     }
 
     /// What can be pushed now: the first of each session, while it is open.
-    pub fn to_push(&mut self) -> Vec<(usize, u64)> {
+    pub fn take_pushes(&mut self) -> Vec<(usize, u64)> {
         if self.mode != Mode::Open {
             return Vec::new();
         }

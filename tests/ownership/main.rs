@@ -18,6 +18,7 @@ mod process;
 #[path = "../simulation/rng.rs"]
 mod rng;
 mod scale;
+mod told;
 mod wires;
 mod world;
 

@@ -14,6 +14,7 @@ use task_engine::ownership::settings::{Lock, Settings, Timings};
 use crate::broker::{Delivery, Name};
 use crate::lane::{Act, Lane, Mode};
 use crate::plan::Mutant;
+use crate::told::{cut, told};
 use crate::world::{AtEtcd, AtNats, Happens, MILLI, SECOND, World};
 
 /// See the module.
@@ -194,15 +195,15 @@ impl World {
             self.tell(|_| format!("  {pid} intends {}", cut(format!("{intention:?}"))));
         }
         match intention {
-            Intention::List => self.to_etcd(pid, AtEtcd::List),
-            Intention::Grant { ask, ttl } => self.to_etcd(pid, AtEtcd::Grant(ask, ttl.as_nanos() as u64)),
-            Intention::KeepAlive { ask, lease } => self.to_etcd(pid, AtEtcd::KeepAlive(ask, lease)),
-            Intention::Revoke { lease } => self.to_etcd(pid, AtEtcd::Revoke(lease)),
-            Intention::Commit { ask, txn } => self.to_etcd(pid, AtEtcd::Commit(ask, txn, false)),
-            Intention::Ask { ask, what } => self.to_nats(pid, AtNats::Ask(ask, what, false)),
-            Intention::Prove { ask, of } => self.to_nats(pid, AtNats::Prove(ask, of)),
+            Intention::List => self.ask_etcd(pid, AtEtcd::List),
+            Intention::Grant { ask, ttl } => self.ask_etcd(pid, AtEtcd::Grant(ask, ttl.as_nanos() as u64)),
+            Intention::KeepAlive { ask, lease } => self.ask_etcd(pid, AtEtcd::KeepAlive(ask, lease)),
+            Intention::Revoke { lease } => self.ask_etcd(pid, AtEtcd::Revoke(lease)),
+            Intention::Commit { ask, txn } => self.ask_etcd(pid, AtEtcd::Commit(ask, txn, false)),
+            Intention::Ask { ask, what } => self.ask_nats(pid, AtNats::Ask(ask, what, false)),
+            Intention::Prove { ask, of } => self.ask_nats(pid, AtNats::Prove(ask, of)),
             Intention::PublishSettled { partition, generation, text } => {
-                self.to_nats(pid, AtNats::Publish((partition, generation), text));
+                self.ask_nats(pid, AtNats::Publish((partition, generation), text));
             }
             Intention::Order { shard, order } => self.obey(pid, shard, order, facts),
             Intention::Permit(until) => {
@@ -279,26 +280,26 @@ impl World {
                         self.processes[pid].lanes.insert(partition, lane);
                     }
                 }
-                self.to_nats(pid, AtNats::Pull((partition, generation)));
+                self.ask_nats(pid, AtNats::Pull((partition, generation)));
                 facts.push_back(Fact::Shard { shard, word: ShardWord::Opened { partition } });
             }
             ShardOrder::Close { partition } => {
                 let Some(lane) = self.processes[pid].lanes.get_mut(&partition) else { return };
                 lane.mode = Mode::Closing;
                 let name = (partition, lane.generation);
-                self.to_nats(pid, AtNats::Unsubscribe(name));
+                self.ask_nats(pid, AtNats::Unsubscribe(name));
                 self.close_lane(pid, partition);
             }
             ShardOrder::Reopen { partition } => {
                 let Some(lane) = self.processes[pid].lanes.get_mut(&partition) else { return };
                 lane.mode = Mode::Open;
                 let name = (partition, lane.generation);
-                self.to_nats(pid, AtNats::Pull(name));
+                self.ask_nats(pid, AtNats::Pull(name));
                 facts.push_back(Fact::Shard { shard, word: ShardWord::Opened { partition } });
             }
             ShardOrder::Drop { partition } => {
                 if let Some(lane) = self.processes[pid].lanes.remove(&partition) {
-                    self.to_nats(pid, AtNats::Unsubscribe((partition, lane.generation)));
+                    self.ask_nats(pid, AtNats::Unsubscribe((partition, lane.generation)));
                 }
             }
         }
@@ -315,13 +316,13 @@ impl World {
                 let shard = self.processes[pid].shards[&partition];
                 self.give(pid, Fact::Shard { shard, word });
             }
-            Act::Ack(sequence) => self.to_nats(pid, AtNats::Ack(name, sequence)),
+            Act::Ack(sequence) => self.ask_nats(pid, AtNats::Ack(name, sequence)),
             Act::Check => {
                 let heard = lane.heard;
                 if self.processes[pid].nats_cut_until > self.now {
                     self.at(self.now + 500 * MILLI, Happens::Checked(pid, partition, false));
                 } else {
-                    self.to_nats(pid, AtNats::Check(name, heard));
+                    self.ask_nats(pid, AtNats::Check(name, heard));
                 }
             }
         }
@@ -356,7 +357,7 @@ impl World {
         let pushes: Vec<_> = process
             .lanes
             .values_mut()
-            .flat_map(|lane| lane.to_push().into_iter().map(|(session, sequence)| (session, sequence, lane.tenure)))
+            .flat_map(|lane| lane.take_pushes().into_iter().map(|(session, sequence)| (session, sequence, lane.tenure)))
             .collect();
         let is_slow = process.slow_gateway_until > self.now && process.core.status().permit[0] > Duration::ZERO;
         for (session, sequence, tenure) in pushes {
@@ -433,23 +434,4 @@ impl World {
         }
         self.push_all(pid);
     }
-}
-
-fn told(fact: &Fact) -> String {
-    match fact {
-        Fact::Watched { revision, changes } => {
-            let text = |value: &Option<std::sync::Arc<[u8]>>| match value {
-                Some(value) => String::from_utf8_lossy(value).into_owned(),
-                None => "gone".to_owned(),
-            };
-            let changes = changes.iter().map(|(at, state)| format!("{at} {}: {}", state.key, text(&state.value)));
-            cut(format!("watch {revision}: {}", changes.collect::<Vec<_>>().join(", ")))
-        }
-        Fact::Listed { revision, keys } => format!("list {revision}: {} keys", keys.len()),
-        other => cut(format!("{other:?}")),
-    }
-}
-
-fn cut(text: String) -> String {
-    text.chars().take(420).collect()
 }

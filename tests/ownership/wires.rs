@@ -54,7 +54,7 @@ impl World {
     }
 
     /// A request leaves for etcd.
-    pub fn to_etcd(&mut self, pid: usize, request: AtEtcd) {
+    pub fn ask_etcd(&mut self, pid: usize, request: AtEtcd) {
         self.etcd_requests += 1;
         if self.processes[pid].etcd_cut_until > self.now {
             return self.unanswered(pid, &request);
@@ -198,7 +198,7 @@ impl World {
     }
 
     /// A request leaves for NATS.
-    pub fn to_nats(&mut self, pid: usize, request: AtNats) {
+    pub fn ask_nats(&mut self, pid: usize, request: AtNats) {
         let sent = self.now;
         if self.processes[pid].nats_cut_until > self.now {
             return self.no_answer(pid, &request);
@@ -388,7 +388,7 @@ impl World {
                     let act = lane.break_off(why);
                     self.act(pid, partition, act);
                 }
-                _ if is_open => self.to_nats(pid, AtNats::Pull(name)),
+                _ if is_open => self.ask_nats(pid, AtNats::Pull(name)),
                 _ => {}
             }
         }

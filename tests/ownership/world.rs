@@ -167,10 +167,8 @@ impl World {
 
     /// A line of the trace.
     pub fn tell(&mut self, text: impl FnOnce(&Self) -> String) {
-        if self.trace.is_some() {
-            let line = format!("{:>10.3} {}", self.now as f64 / SECOND as f64, text(self));
-            self.trace.as_mut().expect("it is traced").push(line);
-        }
+        let line = self.trace.is_some().then(|| format!("{:>10.3} {}", self.now as f64 / SECOND as f64, text(self)));
+        self.trace.as_mut().into_iter().zip(line).for_each(|(trace, line)| trace.push(line));
     }
 
     /// Whether the world has a mutant.
