@@ -258,6 +258,7 @@ impl Feed for JetFeed {
             self.put();
             if may {
                 self.ask(now);
+                self.step_started();
             }
         }
         self.lines.append_to(&mut connection.out);
