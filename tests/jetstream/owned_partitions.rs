@@ -27,6 +27,7 @@ on_both_servers! {
     a_stolen_event_is_a_hole_and_nothing_behind_it_is_handed_in
     a_deleted_consumer_is_told_and_what_is_out_is_not_handed_in_twice
     a_new_leader_is_told
+    a_server_that_hangs_is_told_before_the_connection_is_given_up
     a_killed_server_costs_nothing_and_keeps_the_order
     what_is_dropped_is_forgotten
     what_is_settled_above_a_hole_is_told
@@ -129,6 +130,7 @@ fn a_clean_close_is_seen_as_such_and_the_next_owner_goes_on_at_once(version: Nat
         let began = Instant::now();
         assert_eq!(close(gives), (floor(last + 20), true));
         open(takes, 0, floor(last + 20));
+        println!("{version:?}: closed here and opened there in {:?}", began.elapsed());
         assert!(began.elapsed() < ACK_WAIT / 2, "{:?}", began.elapsed());
         assert!(close(takes).1, "nothing came");
         last += 70;
@@ -310,6 +312,31 @@ fn a_new_leader_is_told(version: NatsVersion) {
     let reply = pulls.timeout_iter(PATIENCE).find_map(|pull| pull.reply).expect("a pull");
     send_status(&settings, &reply, b"NATS/1.0 409 Leadership Change\r\n\r\n");
     assert_eq!(taking.word(), ShardWord::Broken { partition: P, settled: floor(0), why: Break::Silence });
+    taking.stop();
+}
+
+fn a_server_that_hangs_is_told_before_the_connection_is_given_up(version: NatsVersion) {
+    let (server, settings, client) = owned(version);
+    let taking = started(&settings, 1);
+    open(&taking, 0, Settled::default());
+    publish(&client, "events.1", "s", 1..6);
+    let events = taking.take_many(5);
+    server.stop().expect("it hangs");
+    let began = Instant::now();
+    assert_eq!(taking.word(), ShardWord::Broken { partition: P, settled: floor(0), why: Break::Silence });
+    assert!(began.elapsed() < ACK_WAIT * 2, "{:?}", began.elapsed());
+    server.cont().expect("it goes on");
+    taking.settle(&events[..2], Disposition::Ack);
+    let mut generations = generations(&settings);
+    until("it answers", || generations.create(&[(P, Generation(1), 1)]) == [Outcome::Done(())]);
+    generations.delete(&[(P, Generation(0))]);
+    open(&taking, 1, floor(0));
+    taking.settle(&events[2..], Disposition::Ack);
+    until("what was settled is acknowledged when it comes again", || {
+        let info = consumer(&client, "engine-1-g1");
+        info["num_ack_pending"] == 0 && info["delivered"]["consumer_seq"] == 5
+    });
+    assert!(taking.take().is_empty(), "nothing was handed in twice");
     taking.stop();
 }
 

@@ -308,6 +308,7 @@ impl Feed for JetFeed {
             self.put();
             if may {
                 self.ask(now);
+                self.step_started();
             }
         }
         self.lines.append_to(&mut connection.out);

@@ -1,5 +1,6 @@
 //! The steps of partitions that are opened or closed, each done when what it waits for is there.
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 use super::JetFeed;
@@ -24,9 +25,18 @@ impl JetFeed {
         self.tell_untold();
         let Some(owned) = self.owned.as_ref().filter(|owned| !owned.busy.is_empty()) else { return };
         for at in owned.busy.iter().copied().collect::<Vec<_>>() {
-            self.step(at, connection.as_deref_mut(), now);
+            // What follows at once is not waited for: a move costs no more than its round trips.
+            while self.steps(at, connection.as_deref_mut(), now) {}
         }
         self.tell_untold();
+    }
+
+    /// One step; whether it led to another stage.
+    fn steps(&mut self, at: usize, connection: Option<&mut Connection>, now: Instant) -> bool {
+        let stage = |feed: &Self| feed.owned.as_ref().map(|owned| mem::discriminant(&owned.places[at].stage));
+        let before = stage(self);
+        self.step(at, connection, now);
+        stage(self) != before
     }
 
     /// Without a connection: what is closed may end here, and then the server was not told of all that was settled. What it was not
@@ -194,17 +204,26 @@ impl JetFeed {
         self.step_reading_back(at, now);
     }
 
-    /// Waits until the shard was told what it has to know, and asks; then until the first pull is out.
+    /// Waits until the shard was told what it has to know; then it is asked for.
     fn step_starting(&mut self, at: usize, now: Instant) {
         let (Some(owned), Some(session)) = (&mut self.owned, &mut self.session) else { return };
         let Stage::Starting(terms) = &mut owned.places[at].stage else { return };
-        if !owned.untold.is_empty() {
+        if owned.untold.is_empty()
+            && let Some(terms) = terms.take()
+        {
+            session.open(at, terms, now);
+        }
+    }
+
+    /// Of what was asked for, the first pull is out.
+    pub(super) fn step_started(&mut self) {
+        let (Some(owned), Some(session)) = (&self.owned, &self.session) else { return };
+        if owned.busy.is_empty() {
             return;
         }
-        if let Some(terms) = terms.take() {
-            session.open(at, terms, now);
-        } else if session.has_asked(at) {
-            owned.set(at, Stage::Open);
+        let is_out = |at: &usize| matches!(owned.places[*at].stage, Stage::Starting(None)) && session.has_asked(*at);
+        for at in owned.busy.iter().copied().filter(is_out).collect::<Vec<_>>() {
+            self.set_stage(at, Stage::Open);
             self.say(ShardWord::Opened { partition: Partition(at as u32) });
         }
     }
