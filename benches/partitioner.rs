@@ -17,8 +17,9 @@ use task_engine::config::{
     Assignment, Config, ConsumerConfig, ConsumerMode, HostPort, NatsConfig, NatsServer, Partitioner,
 };
 use task_engine::edge::nats::jetstream::setup::{MAX_AGE, SetupPlan, setup};
+use task_engine::edge::nats::NatsSource;
 use task_engine::edge::resolve::Resolver;
-use task_engine::engine::adapters::source_of;
+
 use task_engine::model::ids::Partition;
 use task_engine::ports::{Disposition, Settled};
 use testkit::taking::Taking;
@@ -139,8 +140,9 @@ fn bare(client: &nats::Connection, settings: &Config, events: usize) -> Duration
 /// The partitioner alone: nothing is read of the partitions.
 fn ours(client: &nats::Connection, settings: &Config, events: usize) -> Duration {
     let started = Instant::now();
-    let source = source_of(settings, &Resolver::start().expect("threads")).expect("no TLS").0;
-    let taking = Taking::of(source, false, PARTITIONS, 1, 1 << 14);
+    let resolver = Resolver::start().expect("threads");
+    let source = NatsSource::new(settings.nats.clone(), settings.consumer.clone(), resolver);
+    let taking = Taking::of(source, false, PARTITIONS, 1);
     wait_acked(client, settings, events as u64);
     let took = started.elapsed();
     taking.stop();

@@ -108,9 +108,10 @@ fn a_proof_is_that_it_exists_and_that_a_word_was_stored(version: NatsVersion) {
 fn what_is_kept_is_the_latest_of_each_partition(version: NatsVersion) {
     let (_server, settings, _client) = owned(version);
     let mut generations = of(&settings);
-    let words = [(1, "five"), (2, ""), (1, "eight")].map(|(partition, text)| (Partition(partition), text.to_owned()));
+    let words = [(1, "five"), (2, ""), (1, "eight")]
+        .map(|(partition, text)| ((Partition(partition), Generation(3)), text.to_owned()));
     assert!(generations.keep(&words).iter().all(|kept| *kept == Outcome::Done(())));
-    let kept = generations.kept(&[Partition(1), Partition(2), Partition(3)]);
+    let kept = generations.kept(&[1, 2, 3].map(|partition| (Partition(partition), Generation(3))));
     assert_eq!(kept, [Outcome::Done(b"eight".to_vec()), Outcome::Done(Vec::new()), Outcome::Absent]);
 }
 

@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use super::jetstream::generations::{Generations, Outcome, Standing, Which};
 use crate::config::{ConsumerConfig, NatsConfig};
 use crate::model::ids::Partition;
+use crate::model::ownership::Generation;
 use crate::ownership::facts::{Answer, Ask, AskNo, ConsumerInfo, Fact, Refusal};
 use crate::ports::ownership::{ConsumerDesk, OwnerFacts};
 
@@ -27,7 +28,7 @@ const PROOF_PATIENCE: Duration = Duration::from_millis(800);
 
 enum Job {
     Ask(AskNo, Ask),
-    Settled(Partition, String),
+    Settled(Which, String),
 }
 
 /// See the module. Its threads end when it is dropped.
@@ -63,8 +64,8 @@ impl ConsumerDesk for NatsDesk {
         let _ = self.proofs.send((ask, of));
     }
 
-    fn publish_settled(&mut self, partition: Partition, text: String) {
-        let _ = self.jobs.send(Job::Settled(partition, text));
+    fn publish_settled(&mut self, partition: Partition, generation: Generation, text: String) {
+        let _ = self.jobs.send(Job::Settled((partition, generation), text));
     }
 }
 
@@ -108,8 +109,8 @@ struct Round {
     infos: Vec<(AskNo, Which)>,
     deletes: Vec<(AskNo, Which)>,
     creates: Vec<(AskNo, (Which, u64))>,
-    reads: Vec<(AskNo, Partition)>,
-    settled: BTreeMap<Partition, String>,
+    reads: Vec<(AskNo, Which)>,
+    settled: BTreeMap<Which, String>,
 }
 
 impl Round {
@@ -121,8 +122,8 @@ impl Round {
             Job::Ask(ask, Ask::Create(partition, generation, start)) => {
                 self.creates.push((ask, ((partition, generation), start)));
             }
-            Job::Ask(ask, Ask::ReadSettled(partition)) => self.reads.push((ask, partition)),
-            Job::Settled(partition, text) => _ = self.settled.insert(partition, text),
+            Job::Ask(ask, Ask::ReadSettled(partition, generation)) => self.reads.push((ask, (partition, generation))),
+            Job::Settled(of, text) => _ = self.settled.insert(of, text),
         }
     }
 

@@ -181,9 +181,9 @@ impl Generations {
 
     /// Keeps how far partitions are settled, for whoever takes one over after a crash. Old and late words do no harm: what is
     /// settled stays so.
-    pub fn keep(&mut self, all: &[(Partition, String)]) -> Vec<Outcome<()>> {
-        let ask = |(partition, text): &(Partition, String)| Request {
-            subject: partition_subject(&self.own, *partition),
+    pub fn keep(&mut self, all: &[(Which, String)]) -> Vec<Outcome<()>> {
+        let ask = |(which, text): &(Which, String)| Request {
+            subject: partition_subject(&self.own, *which),
             body: text.clone(),
         };
         let answers = self.ask_bytes(all.iter().map(ask).collect());
@@ -192,9 +192,9 @@ impl Generations {
     }
 
     /// What was kept last of each of these.
-    pub fn kept(&mut self, of: &[Partition]) -> Vec<Outcome<Vec<u8>>> {
-        let ask = |partition: &Partition| {
-            let body = serde_json::json!({ "last_by_subj": partition_subject(&self.own, *partition) }).to_string();
+    pub fn kept(&mut self, of: &[Which]) -> Vec<Outcome<Vec<u8>>> {
+        let ask = |which: &Which| {
+            let body = serde_json::json!({ "last_by_subj": partition_subject(&self.own, *which) }).to_string();
             Request { subject: format!("$JS.API.STREAM.MSG.GET.{}", self.own), body }
         };
         let answers = self.ask_bytes(of.iter().map(ask).collect());
@@ -320,8 +320,8 @@ fn instance_subject(own: &str, instance: &str) -> String {
     format!("{own}.instance.{instance}")
 }
 
-fn partition_subject(own: &str, partition: Partition) -> String {
-    format!("{own}.partition.{}", partition.0)
+fn partition_subject(own: &str, (partition, generation): Which) -> String {
+    format!("{own}.partition.{}.{}", partition.0, generation.0)
 }
 
 /// Whether the owners' stream has stored it.

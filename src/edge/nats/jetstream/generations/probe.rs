@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Generations, Outcome, instance_subject, stored};
 use crate::edge::nats::jetstream::api::{ApiError, ConsumerInfo, Request, code, consumer_info, delete_consumer};
 use crate::model::ids::Partition;
+use crate::model::ownership::Generation;
 
 /// A probe that we could not delete is gone after this.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
@@ -66,7 +67,7 @@ impl Generations {
             }
             answer => answer.and_then(|bytes| stored(&own, &bytes))?,
         }
-        match self.kept(&[Partition(0)]).pop() {
+        match self.kept(&[(Partition(0), Generation::default())]).pop() {
             Some(Outcome::Refused(text)) => Err(ApiError::Refused { code: 0, text }),
             Some(Outcome::NoAnswer(why)) => Err(ApiError::Broken(why)),
             _ => Ok(()),
