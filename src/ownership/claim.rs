@@ -65,7 +65,7 @@ impl Ownership {
         let (Some(lease), Some(joined)) = (self.member.lease, self.member.joined) else { return };
         let at = partition.0 as usize;
         let can = self.has_met_layout && self.member.has_nats() && self.is_alive();
-        if !can || self.slots[at].not_before > self.now {
+        if !can || self.slots[at].retry_at > self.now {
             return;
         }
         let seen = &self.view.epochs[at];

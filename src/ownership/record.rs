@@ -115,7 +115,7 @@ impl Ownership {
             End::Rejected(Rejection::Other(why)) => {
                 self.refused_by_etcd(why.clone());
                 let at = self.now.after(std::time::Duration::from_secs(1));
-                self.slot(partition).not_before = at;
+                self.slot(partition).retry_at = at;
                 self.look_again(partition, at);
                 self.not_applied(partition, purpose);
             }
@@ -192,7 +192,7 @@ impl Ownership {
         let (Some(lease), Some(joined)) = (self.member.lease, self.member.joined) else { return };
         let at = partition.0 as usize;
         let slot = &self.slots[at];
-        if slot.txn.is_some() || slot.not_before > self.now {
+        if slot.txn.is_some() || slot.retry_at > self.now {
             return;
         }
         let is_emptied = self.view.epochs[at].is_absent();
@@ -248,7 +248,7 @@ impl Ownership {
         let was_told = slot.is_open || slot.is_prepared || matches!(slot.phase, Phase::Handing(_) | Phase::Closed(_));
         let shard = slot.shard.take();
         // A transaction whose end is not known stays with the partition: no other is begun before.
-        *slot = Slot { txn: slot.txn.take(), due: slot.due, not_before: slot.not_before, ..Slot::default() };
+        *slot = Slot { txn: slot.txn.take(), due: slot.due, retry_at: slot.retry_at, ..Slot::default() };
         if let Some(shard) = shard {
             self.loads[usize::from(shard.0)] -= 1;
             if was_told {

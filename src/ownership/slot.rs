@@ -128,8 +128,10 @@ pub struct Slot {
     pub oldest: Option<Boottime>,
     /// Moves that were called off one after the other.
     pub called_off: u32,
-    /// No move, or no next try, before.
+    /// No move before, since one was called off.
     pub not_before: Boottime,
+    /// No transaction before, since etcd refused one.
+    pub retry_at: Boottime,
     /// Its consumer is gone and nobody knows why: the gate is shut until etcd says that it is ours.
     pub is_doubted: bool,
     /// The shard cannot go on with the generation.
@@ -165,6 +167,7 @@ impl Default for Slot {
             oldest: None,
             called_off: 0,
             not_before: Boottime::NEVER,
+            retry_at: Boottime::NEVER,
             is_doubted: false,
             is_broken: false,
             is_untidy: false,

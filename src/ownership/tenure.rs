@@ -276,8 +276,8 @@ impl Ownership {
         if slot.txn.is_some() || !slot.is_held {
             return;
         }
-        if slot.not_before > self.now && self.etcd_refuses.is_some() {
-            return self.look_again(partition, slot.not_before);
+        if slot.retry_at > self.now {
+            return self.look_again(partition, slot.retry_at);
         }
         if self.stop.is_none() && !self.is_wanted_elsewhere(partition) {
             if let Some(shard) = self.better_shard(partition) {
@@ -361,7 +361,6 @@ impl Ownership {
             let took = self.now.since(slot.began);
             self.moved(Move { partition, is_in: false, kind, took });
         }
-        self.slot(partition).not_before = Boottime::NEVER;
         self.forget(partition);
     }
 
