@@ -16,8 +16,8 @@ use nats::HeaderMap;
 use task_engine::config::{
     Assignment, Config, ConsumerConfig, ConsumerMode, HostPort, NatsConfig, NatsServer, Partitioner,
 };
-use task_engine::edge::nats::jetstream::setup::{MAX_AGE, SetupPlan, setup};
 use task_engine::edge::nats::NatsSource;
+use task_engine::edge::nats::jetstream::setup::{MAX_AGE, SetupPlan, setup};
 use task_engine::edge::resolve::Resolver;
 
 use task_engine::model::ids::Partition;

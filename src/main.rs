@@ -88,7 +88,7 @@ enum End {
     Stopped(StopReport),
     SecondSignal,
     /// With this exit code, for this reason.
-    MustEnd(u8, String),
+    AtOnce(u8, String),
 }
 
 /// How far the process is, for the thread that hears signals.
@@ -220,7 +220,7 @@ fn run_logged(config: Config, watcher: Watcher, log: Option<LogFile>) -> u8 {
     let on_failure = move |_| drop(failed.send(Cause::Failed));
     let (must_end, at_once) = (watcher.causes.0.clone(), watcher.ends.0.clone());
     let on_must_end = move |code, sentence| {
-        drop(at_once.send(End::MustEnd(code, sentence)));
+        drop(at_once.send(End::AtOnce(code, sentence)));
         drop(must_end.send(Cause::MustEnd));
     };
     let engine = match Engine::builder(config).on_failure(on_failure).on_must_end(on_must_end).start() {
@@ -262,7 +262,7 @@ fn run_logged(config: Config, watcher: Watcher, log: Option<LogFile>) -> u8 {
             tracing::error!("{report}; exit code 1, as not all that was read had its end");
             exit::FAILED
         }
-        Ok(End::MustEnd(code, sentence)) => {
+        Ok(End::AtOnce(code, sentence)) => {
             tracing::error!("{sentence}; exit code {code}");
             code
         }

@@ -40,8 +40,8 @@ use rustls::pki_types::ServerName;
 
 use self::control::{Control, Mail, Phase};
 use self::core_nats::{CoreFeed, CorePlan};
-use self::jetstream::{Hearer, JetFeed, Mover, ReaderPlan};
 pub use self::desk::NatsDesk;
+use self::jetstream::{Hearer, JetFeed, Mover, ReaderPlan};
 pub use self::partitions::Partitions;
 use self::protocol::ServerInfo;
 use self::reader::Reader;
@@ -269,7 +269,8 @@ impl Shared {
                     let (letters, counts) = (self.letters.get().cloned(), intake.counts().partitioner().clone());
                     Mover::new(&self.consumer, nats.timeout, letters, control.wake(), counts)
                 });
-                let feed = JetFeed::new(plan, nats.clone(), intake.clone(), control.clone(), self.hearer.clone(), mover);
+                let feed =
+                    JetFeed::new(plan, nats.clone(), intake.clone(), control.clone(), self.hearer.clone(), mover);
                 Box::pin(Reader::new(nats, intake, number, control, resolver, feed).run())
             }
         }

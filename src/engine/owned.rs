@@ -14,8 +14,8 @@ use crate::edge::etcd::ownership::root;
 use crate::edge::nats::jetstream::generations::{Generations, Outcome};
 use crate::edge::nats::{NatsDesk, Partitions};
 use crate::edge::socket;
-use crate::engine::ownership::{Board, LastWord, LockFile, Owner, OwnerThread, random_boot};
 use crate::engine::StartError;
+use crate::engine::ownership::{Board, LastWord, LockFile, Owner, OwnerThread, random_boot};
 use crate::ownership::records::Layout;
 use crate::ownership::settings::{Settings, Timings};
 use crate::ports::Health;
@@ -93,10 +93,17 @@ impl Owned {
             if owner.wait(drain + RELEASE_PATIENCE) {
                 tracing::info!("all partitions are given back after {:.2} s", began.elapsed().as_secs_f64());
             } else {
-                tracing::warn!("etcd did not hear that all partitions are given back; others take them when the lease is over");
+                tracing::warn!(
+                    "etcd did not hear that all partitions are given back; others take them when the lease is over"
+                );
             }
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a thread of its own that polls until the event stream is there")]
+fn pause() {
+    thread::sleep(STREAM_LOOK);
 }
 
 /// Waits for the event stream, tries what an owner may do, and starts the owner's thread.
@@ -123,7 +130,7 @@ fn begin(config: &Config, shared: &OwnedShared, parts: Parts, ends: (OwnerFacts,
             last_said.clone_from(&why);
         }
         *shared.waits.lock().unwrap_or_else(PoisonError::into_inner) = format!("no partition can be owned yet: {why}");
-        thread::sleep(STREAM_LOOK);
+        pause();
     };
     drop(generations);
     match owner_of(config, created, parts, ends) {
@@ -186,6 +193,7 @@ impl LastWord for EndsProcess {
         socket::reset_all_when_closed();
     }
 
+    #[expect(clippy::disallowed_methods, reason = "nothing may be given back: another instance has what this one owned")]
     fn exit(&mut self, code: u8, sentence: String) {
         match self.0.take() {
             Some(tell) => tell(code, sentence),

@@ -425,7 +425,10 @@ fn what_is_settled_above_a_hole_is_told(version: NatsVersion) {
     let mut generations = generations(&settings);
     assert_eq!(generations.kept(&[(P, Generation(0))]), [Outcome::Absent]);
     assert_eq!(generations.keep(&[((P, Generation(0)), "a text".to_owned())]), [Outcome::Done(())]);
-    assert_eq!(generations.kept(&[(P, Generation(0)), (P, Generation(1))]), [Outcome::Done(b"a text".to_vec()), Outcome::Absent]);
+    assert_eq!(
+        generations.kept(&[(P, Generation(0)), (P, Generation(1))]),
+        [Outcome::Done(b"a text".to_vec()), Outcome::Absent]
+    );
     taking.settle(&events[..2], Disposition::Ack);
     assert_eq!(closed_after(&taking, &events[6..]), (floor(10), true));
     taking.stop();

@@ -43,7 +43,12 @@ impl NatsDesk {
     ///
     /// # Errors
     /// When the machine refuses a thread.
-    pub fn start(nats: &NatsConfig, consumer: &ConsumerConfig, instance: String, facts: OwnerFacts) -> io::Result<Self> {
+    pub fn start(
+        nats: &NatsConfig,
+        consumer: &ConsumerConfig,
+        instance: String,
+        facts: OwnerFacts,
+    ) -> io::Result<Self> {
         let ((jobs, to_do), (proofs, to_prove)) = (unbounded(), unbounded());
         let mut all = Generations::new(nats.clone(), consumer, nats.timeout);
         let told = facts.clone();
@@ -144,8 +149,11 @@ impl Round {
         for (ask, gone) in asks.into_iter().zip(generations.delete(&which)) {
             teller.tell(ask, gone, |()| Answer::Deleted, Some(Answer::Deleted));
         }
-        let (asks, which): (Vec<_>, Vec<_>) =
-            self.creates.into_iter().map(|(ask, ((partition, generation), start))| (ask, (partition, generation, start))).unzip();
+        let (asks, which): (Vec<_>, Vec<_>) = self
+            .creates
+            .into_iter()
+            .map(|(ask, ((partition, generation), start))| (ask, (partition, generation, start)))
+            .unzip();
         for (ask, made) in asks.into_iter().zip(generations.create(&which)) {
             teller.tell(ask, made, |info| Answer::Created(info_of(&info)), None);
         }
