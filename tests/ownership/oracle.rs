@@ -120,8 +120,8 @@ impl Oracle {
         assert!(is_unclean, "a repeat after a {:?} move: {who}, settled at {settled}", one.kind);
         let process = self.tenures[before as usize].process;
         let was_cut = self.cut_from_nats.get(&process).is_some_and(|cut| settled + PUBLISHED_WITHIN >= *cut);
-        let stood = self.pauses.iter().filter(|(who, _)| *who == process);
-        let was_paused = stood.into_iter().any(|(_, from)| (settled..=settled + PUBLISHED_WITHIN).contains(from));
+        let mut stood = self.pauses.iter().filter(|(who, _)| *who == process);
+        let was_paused = stood.any(|(_, from)| (settled..=settled + PUBLISHED_WITHIN).contains(from));
         let next = self.tenures[before as usize + 1..].iter().find(|other| other.partition == event.partition);
         let claimed = next.map_or(one.claimed, |next| next.claimed);
         // The old owner may have been dead, stopped or cut off since its lease was last kept; and what it settles after the
