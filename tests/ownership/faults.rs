@@ -32,6 +32,7 @@ impl World {
                     process.paused_from = now;
                 }
                 process.paused_until = until(millis);
+                self.oracle.pauses.push((pid, now));
             }
             Fault::Stop => {
                 let after = self.rng.within(1_000, 6_000) * MILLI;

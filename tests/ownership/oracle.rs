@@ -49,6 +49,8 @@ pub struct Oracle {
     pub cut_from_nats: BTreeMap<usize, u64>,
     /// Partitions of which a person deleted a consumer: with its owner dead too, nobody knows how far it was.
     pub meddled: BTreeSet<Partition>,
+    /// Processes that stood still, and from when: what was settled just before may have been told to nobody.
+    pub pauses: Vec<(usize, u64)>,
     /// When a process was killed.
     pub killed: BTreeMap<usize, u64>,
     deleted: BTreeMap<Name, u64>,
@@ -118,6 +120,8 @@ impl Oracle {
         assert!(is_unclean, "a repeat after a {:?} move: {who}, settled at {settled}", one.kind);
         let process = self.tenures[before as usize].process;
         let was_cut = self.cut_from_nats.get(&process).is_some_and(|cut| settled + PUBLISHED_WITHIN >= *cut);
+        let mut stood = self.pauses.iter().filter(|(who, _)| *who == process);
+        let was_paused = stood.any(|(_, from)| (settled..=settled + PUBLISHED_WITHIN).contains(from));
         let next = self.tenures[before as usize + 1..].iter().find(|other| other.partition == event.partition);
         let claimed = next.map_or(one.claimed, |next| next.claimed);
         // The old owner may have been dead, stopped or cut off since its lease was last kept; and what it settles after the
@@ -128,7 +132,7 @@ impl Oracle {
             None => settled + fence >= claimed,
         };
         assert!(
-            was_cut || is_late || self.meddled.contains(&event.partition),
+            was_cut || is_late || was_paused || self.meddled.contains(&event.partition),
             "a repeat of what was settled long before an unclean move: {who}, settled at {settled}, claimed at {claimed}"
         );
     }
