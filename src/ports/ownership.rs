@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::model::ids::{Partition, ShardId};
@@ -76,10 +75,7 @@ impl OwnerInbox {
 
     /// The next fact, if there is one.
     pub fn try_next(&mut self) -> Option<Fact> {
-        match self.receiver.try_recv() {
-            Ok(fact) => Some(fact),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        self.receiver.try_recv().ok()
     }
 
     /// Whether a fact was lost on which ownership rests.

@@ -1,7 +1,6 @@
 //! The keys of partition ownership for a command: one look, one write, over a connection of its own.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::time::Duration;
 
 use etcd_client::Client;
@@ -93,14 +92,12 @@ fn run<T>(
 }
 
 /// A client whose endpoint answered.
-fn open(settings: EtcdConfig, endpoint: usize) -> impl Future<Output = Result<Client, String>> + Send + 'static {
-    async move {
-        let (patience, place) = (patience(&settings), settings.endpoints[endpoint].to_string());
-        let client = within(patience, Client::connect([place], Some(options(&settings)))).await?;
-        // Any key: it tells whether there is a leader, and whether we may log in.
-        match within(patience, client.kv_client().get("/", None)).await {
-            Err(why) if !why.contains("permission denied") => Err(why),
-            _ => Ok(client),
-        }
+async fn open(settings: EtcdConfig, endpoint: usize) -> Result<Client, String> {
+    let (patience, place) = (patience(&settings), settings.endpoints[endpoint].to_string());
+    let client = within(patience, Client::connect([place], Some(options(&settings)))).await?;
+    // Any key: it tells whether there is a leader, and whether we may log in.
+    match within(patience, client.kv_client().get("/", None)).await {
+        Err(why) if !why.contains("permission denied") => Err(why),
+        _ => Ok(client),
     }
 }
