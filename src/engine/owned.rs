@@ -193,7 +193,10 @@ impl LastWord for EndsProcess {
         socket::reset_all_when_closed();
     }
 
-    #[expect(clippy::disallowed_methods, reason = "nothing may be given back: another instance has what this one owned")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "nothing may be given back: another instance has what this one owned"
+    )]
     fn exit(&mut self, code: u8, sentence: String) {
         match self.0.take() {
             Some(tell) => tell(code, sentence),
