@@ -168,6 +168,7 @@ impl World {
             .args(["--cores", &shards.to_string(), "--admin", &admin.to_string()])
             // Where its file of dead letters goes.
             .current_dir(self.folder.path())
+            .env("STATE_DIRECTORY", self.folder.path())
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(out)

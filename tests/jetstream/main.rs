@@ -15,6 +15,7 @@ mod over_tls;
 mod owned_generations;
 mod owned_partitions;
 mod owned_windows;
+mod owners_with_engines;
 mod partitioner;
 mod partitioner_poison;
 mod partitioner_setup;
