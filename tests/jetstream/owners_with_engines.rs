@@ -189,7 +189,8 @@ fn partitions_are_shared_out_and_a_namesake_waits(version: NatsVersion) {
     let scene = Scene::start(version);
     let (a, b) = (scene.engine("a"), scene.engine("b"));
     until_shared(&[&a, &b]);
-    let namesake = scene.world.engine_with(1, CONSUMER, &[("RESONANCE_ENGINE_INSTANCE", "a"), ("STATE_DIRECTORY", "/nowhere")]);
+    let namesake =
+        scene.world.engine_with(1, CONSUMER, &[("RESONANCE_ENGINE_INSTANCE", "a"), ("STATE_DIRECTORY", "/nowhere")]);
     let mut said = String::new();
     eventually("the namesake says who has the name", || {
         said = namesake.page("/readyz?verbose").map_or_else(String::new, |(_, body)| body);
