@@ -12,8 +12,11 @@ help: ## this list
 demo: ## the canonical load on stores in memory with real gRPC gateways, and its report (needs only Rust; quick to build, so its figures do not count)
 	$(CARGO) run --profile demo --locked -p loadtest --no-default-features -- run $(ARGS)
 
+# Most tests wait for servers most of the time: four at once, or as many as there are CPUs.
+TEST_THREADS ?= $(shell n=$$(nproc); [ $$n -gt 4 ] && echo $$n || echo 4)
+
 test: servers ## all tests; installs missing servers first (apt-get, and NATS's current one with pip)
-	$(CARGO) test --workspace --locked
+	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --workspace --locked
 
 # Fresh seeds each time, unless FROM names the first one: make simulate SEEDS=1000 FROM=1
 SEEDS ?= 1000

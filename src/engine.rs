@@ -9,6 +9,7 @@
 pub mod adapters;
 mod control;
 mod gate;
+mod health;
 mod numbers;
 mod owned;
 pub mod ownership;
@@ -24,26 +25,26 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
 
-use crate::admin::{self, AdminState, HealthCheck};
+use crate::admin::{self, AdminState};
 use crate::config::{Config, InboxStore, RouteCache};
 use crate::edge::resolve::Resolver;
 use crate::engine::control::Control;
-use crate::engine::gate::{GateThread, Need, Store};
-use crate::engine::owned::{EndsProcess, OnMustEnd, Owned};
+use crate::engine::gate::GateThread;
+use crate::engine::health::{health_checks, needed_stores};
+use crate::engine::owned::{OnMustEnd, Owned};
 use crate::engine::shards::Workers;
 use crate::engine::supervisor::OnFailure;
 use crate::model::limits::INBOX_FACTS;
-use crate::ports::intake::{Intake, ReaderCounts};
+use crate::ports::intake::Intake;
 use crate::ports::mailbox::{FactSender, Wake, mailbox};
 use crate::ports::permit::Permit;
 use crate::ports::registry::{Directory, RegistrySink};
-use crate::ports::{DeadLetters, Health, Inbox, Members, Registry, Routes, Source};
+use crate::ports::{DeadLetters, Health, Inbox, LetterPost, Members, Registry, Routes, Source};
 use crate::shard::pump::Shared;
 use crate::shard::stop::StopState;
 use crate::shard::uring_check;
 pub use crate::shard::uring_check::UringError;
-use crate::telemetry::logging;
-use crate::telemetry::metrics::{Meter, table};
+use crate::telemetry::metrics::Meter;
 use crate::telemetry::watchdog::{Heartbeats, Watchdog};
 pub use report::StopReport;
 
@@ -185,38 +186,23 @@ impl EngineBuilder {
             wakes.iter().map(|wake| mailbox(INBOX_FACTS, wake.clone())).unzip();
         // Whoever owns partitions gives it; nobody needs to where all are everybody's.
         let permit = Arc::new(if config.consumer.is_owned() { Permit::not_given() } else { Permit::default() });
-        let counts = Arc::new(ReaderCounts::default());
-        let (intake, lanes) = Intake::with_permit(wakes.clone(), config.consumer.partitions, counts, permit.clone());
+        let (intake, lanes) =
+            Intake::with_permit(wakes.clone(), config.consumer.partitions, Arc::default(), permit.clone());
         let readers = source.shard_readers().map(|readers| (readers, intake.clone()));
         // Before any page can say otherwise.
         intake.shut("no store has answered yet".to_owned());
         let (sink, directory) = RegistrySink::new(senders.clone());
         let workers = Workers::start(members.clone(), inbox, dead_letters)?;
-        let letters = workers.letters.clone();
-        source.letters_go_to(Arc::new(move |ask, letter, origin, reply| letters.publish(ask, letter, origin, reply)));
+        source.letters_go_to(letter_post(&workers));
         let shared = Arc::new(shared_of(shards, wakes.clone(), heartbeats.clone(), permit.clone()));
         let stopping = Arc::new(AtomicBool::new(false));
         let mut health = health_checks(&intake, &workers, &sink, &shared);
         let stores = needed_stores(&workers, &health, &shared, says_health);
         let facts = senders.clone();
-        numbers::register_intake(&meter, &intake);
-        numbers::register_gateways(&meter, &sink, &directory);
-        numbers::register_members(&meter, members, &workers.lookups);
-        numbers::register_writes(&meter, workers.inbox.as_ref(), &workers.letters);
-        let board = Arc::default();
-        ownership::register(&meter, &board);
-        let owned = match partitions.filter(|_| config.consumer.is_owned()) {
-            Some(partitions) => {
-                let last = Box::new(EndsProcess(self.on_must_end));
-                let (heartbeats, admin) = (heartbeats.clone(), admin_address.to_string());
-                let parts = owned::Parts { partitions, permit, heartbeats, admin, board, last };
-                let owned = Owned::start(&config, parts)?;
-                health.push(("ownership", Arc::new(owned.health()) as HealthCheck));
-                Some(owned)
-            }
-            None => None,
-        };
-        meter.register(&table::LOG_LINES_DROPPED, &[], logging::dropped_lines);
+        numbers::register_all(&meter, &intake, (&sink, &directory), members, &workers);
+        let parts =
+            owned::Parts { permit, heartbeats: heartbeats.clone(), admin: admin_address, board: owned::board(&meter) };
+        let owned = owned::start(&config, partitions, parts, self.on_must_end, &mut health)?;
         let state =
             AdminState { meter: meter.clone(), heartbeats: heartbeats.clone(), health, stopping: stopping.clone() };
         let control = Control::start(listener, state, registry, sink)
@@ -245,6 +231,12 @@ impl EngineBuilder {
     }
 }
 
+/// Where letters of the source itself go.
+fn letter_post(workers: &Workers) -> LetterPost {
+    let letters = workers.letters.clone();
+    Arc::new(move |ask, letter, origin, reply| letters.publish(ask, letter, origin, reply))
+}
+
 fn start_source(source: Box<dyn Source>, intake: &Intake, shared: &Shared) -> Result<(), StartError> {
     let running = source.start(intake.clone()).map_err(|error| StartError::Machine("the reader threads", error))?;
     let _ = shared.source.set(running);
@@ -264,57 +256,6 @@ fn shared_of(shards: u16, wakes: Vec<Arc<Wake>>, heartbeats: Arc<Heartbeats>, pe
             .collect(),
         routes_ready_at: (0..shards).map(|_| AtomicU64::new(0)).collect(),
     }
-}
-
-fn health_checks(
-    intake: &Intake,
-    workers: &Workers,
-    sink: &RegistrySink,
-    shared: &Arc<Shared>,
-) -> Vec<(&'static str, HealthCheck)> {
-    let (intake, sink, shared) = (intake.clone(), sink.clone(), shared.clone());
-    let Workers { lookups, inbox, letters } = workers.clone();
-    // One server for both: the first that has something to say.
-    let mysql = move || match (lookups.health(), &inbox) {
-        (Health::Ready, Some(inbox)) => inbox.health(),
-        (health, _) => health,
-    };
-    let routes = move || {
-        let all = shared.routes_health.iter().map(|health| health.lock().unwrap_or_else(|e| e.into_inner()).clone());
-        all.into_iter().find(|health| *health != Health::Ready).unwrap_or(Health::Ready)
-    };
-    vec![
-        ("nats", Arc::new(move || intake.health()) as HealthCheck),
-        ("mysql", Arc::new(mysql)),
-        ("redis", Arc::new(routes)),
-        ("etcd", Arc::new(move || sink.health())),
-        ("dead_letters", Arc::new(move || letters.health())),
-    ]
-}
-
-/// The stores without which no event can end as it should.
-fn needed_stores(
-    workers: &Workers,
-    health: &[(&'static str, HealthCheck)],
-    shared: &Arc<Shared>,
-    (routes_say, registry_says): (bool, bool),
-) -> Vec<Store> {
-    let of = |name: &str| health.iter().find(|(of, _)| *of == name).map(|(_, health)| health.clone());
-    let Workers { lookups, inbox, .. } = workers.clone();
-    let members: HealthCheck = Arc::new(move || lookups.health());
-    let rows = inbox.map(|inbox| Arc::new(move || inbox.health()) as HealthCheck);
-    let routes = (0..shared.routes_health.len()).filter(|_| routes_say).map(|shard| {
-        let shared = shared.clone();
-        Some(Arc::new(move || shared.routes_health_of(shard, gate::MOMENT)) as HealthCheck)
-    });
-    let all = [
-        ("members", Need::Lookups, Some(members)),
-        ("inbox", Need::Inbox, rows),
-        ("gateways", Need::FirstAnswer, of("etcd").filter(|_| registry_says)),
-        ("dead letters", Need::Letters, of("dead_letters")),
-    ];
-    let all = all.into_iter().chain(routes.map(|health| ("routes", Need::Lookups, health)));
-    all.filter_map(|(name, need, health)| Some(Store { name, need, health: health? })).collect()
 }
 
 /// A running engine. Dropping it without [`stop`](Self::stop) leaves its threads running until the process ends.

@@ -2,15 +2,32 @@
 
 use std::sync::Arc;
 
+use crate::engine::shards::Workers;
 use crate::ports::Members;
 use crate::ports::intake::{DropReason, Intake, Moves};
 use crate::ports::registry::{Directory, RegistryFault, RegistrySink};
 use crate::shard::workers::members::MemberThreads;
 use crate::shard::workers::writers::{DeadLetterThread, InboxThreads, LETTER_REASONS};
+use crate::telemetry::logging;
 use crate::telemetry::metrics::{Meter, Metric, table};
 
+/// All of them.
+pub(super) fn register_all(
+    meter: &Meter,
+    intake: &Intake,
+    (sink, directory): (&RegistrySink, &Directory),
+    members: Arc<dyn Members>,
+    workers: &Workers,
+) {
+    register_intake(meter, intake);
+    register_gateways(meter, sink, directory);
+    register_members(meter, members, &workers.lookups);
+    register_writes(meter, workers.inbox.as_ref(), &workers.letters);
+    meter.register(&table::LOG_LINES_DROPPED, &[], logging::dropped_lines);
+}
+
 /// What the readers saw.
-pub(super) fn register_intake(meter: &Meter, intake: &Intake) {
+fn register_intake(meter: &Meter, intake: &Intake) {
     let counts = intake.counts().clone();
     meter.register(&table::EVENTS_READ, &[], move || counts.read());
     let counts = intake.counts().clone();
@@ -51,7 +68,7 @@ fn register_partitioner(meter: &Meter, intake: &Intake) {
 }
 
 /// What the registry says of gateways.
-pub(super) fn register_gateways(meter: &Meter, sink: &RegistrySink, directory: &Directory) {
+fn register_gateways(meter: &Meter, sink: &RegistrySink, directory: &Directory) {
     for fault in RegistryFault::ALL {
         let sink = sink.clone();
         meter.register(&table::REGISTRY_BAD_ENTRIES, &[("reason", fault.label())], move || sink.bad_entries(fault));
@@ -61,7 +78,7 @@ pub(super) fn register_gateways(meter: &Meter, sink: &RegistrySink, directory: &
 }
 
 /// How the lookups of members go.
-pub(super) fn register_members(meter: &Meter, members: Arc<dyn Members>, lookups: &MemberThreads) {
+fn register_members(meter: &Meter, members: Arc<dyn Members>, lookups: &MemberThreads) {
     let (queued, dropped) = (lookups.clone(), lookups.clone());
     meter.register(&table::MEMBER_LOOKUPS_QUEUED, &[], move || queued.queued() as u64);
     meter.register(&table::MEMBER_ANSWERS_DROPPED, &[], move || dropped.dropped_answers());
@@ -69,7 +86,7 @@ pub(super) fn register_members(meter: &Meter, members: Arc<dyn Members>, lookups
 }
 
 /// What is written; inbox rows only when there is an inbox.
-pub(super) fn register_writes(meter: &Meter, inbox: Option<&InboxThreads>, letters: &DeadLetterThread) {
+fn register_writes(meter: &Meter, inbox: Option<&InboxThreads>, letters: &DeadLetterThread) {
     if let Some(inbox) = inbox {
         register_inbox(meter, inbox);
     }

@@ -4,23 +4,26 @@
 //! decide anything: the thread `owner` does.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::admin::HealthCheck;
 use crate::config::Config;
 use crate::edge::etcd::ownership::root;
 use crate::edge::nats::jetstream::generations::{Generations, Outcome};
 use crate::edge::nats::{NatsDesk, Partitions};
 use crate::edge::socket;
 use crate::engine::StartError;
-use crate::engine::ownership::{Board, LastWord, LockFile, Owner, OwnerThread, random_boot};
+use crate::engine::ownership::{Board, LastWord, LockFile, Owner, OwnerThread, random_boot, register};
 use crate::ownership::records::Layout;
 use crate::ownership::settings::{Settings, Timings};
 use crate::ports::Health;
 use crate::ports::ownership::{OwnerFacts, OwnerInbox};
 use crate::ports::permit::Permit;
+use crate::telemetry::metrics::Meter;
 use crate::telemetry::watchdog::Heartbeats;
 
 /// How often to look for the event stream until it is there.
@@ -43,19 +46,49 @@ struct OwnedShared {
     owner: OnceLock<OwnerThread>,
 }
 
+/// Its readers, what it needs of an engine, and how the process ends.
+type Given = (Partitions, Parts, Box<dyn LastWord>);
+
 /// What it needs of an engine.
 pub(super) struct Parts {
-    pub(super) partitions: Partitions,
     pub(super) permit: Arc<Permit>,
     pub(super) heartbeats: Arc<Heartbeats>,
-    pub(super) admin: String,
+    pub(super) admin: SocketAddr,
     pub(super) board: Arc<Board>,
-    pub(super) last: Box<dyn LastWord>,
+}
+
+/// Where ownership is shown, with its numbers on the page: also for an engine without it, whose numbers are all 0.
+pub(super) fn board(meter: &Meter) -> Arc<Board> {
+    let board = Arc::default();
+    register(meter, &board);
+    board
+}
+
+/// Starts it where the configuration wants it; its part of `/readyz` goes to the others.
+///
+/// # Errors
+/// When the machine refuses a thread.
+pub(super) fn start(
+    config: &Config,
+    partitions: Option<Partitions>,
+    parts: Parts,
+    on_must_end: Option<OnMustEnd>,
+    health: &mut Vec<(&'static str, HealthCheck)>,
+) -> Result<Option<Owned>, StartError> {
+    let Some(partitions) = partitions.filter(|_| config.consumer.is_owned()) else { return Ok(None) };
+    let owned = Owned::start(config, partitions, parts, Box::new(EndsProcess(on_must_end)))?;
+    health.push(("ownership", Arc::new(owned.health()) as HealthCheck));
+    Ok(Some(owned))
 }
 
 impl Owned {
     /// Starts the thread that waits for the event stream and then starts the owner's.
-    pub(super) fn start(config: &Config, parts: Parts) -> Result<Self, StartError> {
+    fn start(
+        config: &Config,
+        partitions: Partitions,
+        parts: Parts,
+        last: Box<dyn LastWord>,
+    ) -> Result<Self, StartError> {
         let words = "NATS has not answered yet".to_owned();
         let shared = Arc::new(OwnedShared {
             board: parts.board.clone(),
@@ -65,9 +98,9 @@ impl Owned {
         });
         let (facts, inbox) = OwnerInbox::new();
         let heard = facts.clone();
-        parts.partitions.on_word(move |shard, word| heard.word(shard, word));
+        partitions.on_word(move |shard, word| heard.word(shard, word));
         let (config, begun) = (config.clone(), shared.clone());
-        let begin = move || begin(&config, &begun, parts, (facts, inbox));
+        let begin = move || begin(&config, &begun, (partitions, parts, last), (facts, inbox));
         thread::Builder::new()
             .name("owner-start".to_owned())
             .spawn(begin)
@@ -76,7 +109,7 @@ impl Owned {
     }
 
     /// What `/readyz` says of it.
-    pub(super) fn health(&self) -> impl Fn() -> Health + Send + Sync + 'static {
+    fn health(&self) -> impl Fn() -> Health + Send + Sync + 'static {
         let shared = self.shared.clone();
         move || match shared.owner.get() {
             Some(_) => shared.board.health(),
@@ -107,7 +140,7 @@ fn pause() {
 }
 
 /// Waits for the event stream, tries what an owner may do, and starts the owner's thread.
-fn begin(config: &Config, shared: &OwnedShared, parts: Parts, ends: (OwnerFacts, OwnerInbox)) {
+fn begin(config: &Config, shared: &OwnedShared, given: Given, ends: (OwnerFacts, OwnerInbox)) {
     let instance = config.engine.instance.clone();
     let mut generations = Generations::new(config.nats.clone(), &config.consumer, config.nats.timeout);
     let mut last_said = String::new();
@@ -133,7 +166,7 @@ fn begin(config: &Config, shared: &OwnedShared, parts: Parts, ends: (OwnerFacts,
         pause();
     };
     drop(generations);
-    match owner_of(config, created, parts, ends) {
+    match owner_of(config, created, given, ends) {
         Ok(owner) => _ = shared.owner.set(owner),
         Err(error) => tracing::error!("the thread that owns partitions cannot be started: {error}"),
     }
@@ -142,7 +175,7 @@ fn begin(config: &Config, shared: &OwnedShared, parts: Parts, ends: (OwnerFacts,
 fn owner_of(
     config: &Config,
     created: String,
-    parts: Parts,
+    (partitions, parts, last): Given,
     (facts, inbox): (OwnerFacts, OwnerInbox),
 ) -> io::Result<OwnerThread> {
     let (consumer, instance) = (&config.consumer, config.engine.instance.clone());
@@ -152,7 +185,7 @@ fn owner_of(
         boot: random_boot(),
         lock: lock.lock().clone(),
         weight: u32::from(config.engine.cores),
-        admin: parts.admin,
+        admin: parts.admin.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         layout: Layout {
             partitions: consumer.partitions,
@@ -171,10 +204,10 @@ fn owner_of(
         etcd: config.etcd.clone(),
         root: root(&consumer.stream, &consumer.durable),
         heartbeats: parts.heartbeats,
-        shards: Box::new(parts.partitions),
+        shards: Box::new(partitions),
         desk: Box::new(desk),
         permit: Box::new(move |until| permit.set(until.0)),
-        last: parts.last,
+        last,
         board: parts.board,
         lock,
     };
@@ -186,7 +219,7 @@ pub(super) type OnMustEnd = Box<dyn FnOnce(u8, String) + Send>;
 
 /// Ends this process, or has whoever started the engine end it. Its sockets are reset, so that nothing which the kernel still holds for
 /// a gateway leaves any more.
-pub(super) struct EndsProcess(pub(super) Option<OnMustEnd>);
+struct EndsProcess(Option<OnMustEnd>);
 
 impl LastWord for EndsProcess {
     fn reset(&mut self) {

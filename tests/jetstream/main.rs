@@ -14,6 +14,7 @@ mod lost_links;
 mod over_tls;
 mod owned_generations;
 mod owned_partitions;
+mod owned_servers;
 mod owned_windows;
 mod owners_with_engines;
 mod partitioner;

@@ -27,8 +27,6 @@ on_both_servers! {
     a_stolen_event_is_a_hole_and_nothing_behind_it_is_handed_in
     a_deleted_consumer_is_told_and_what_is_out_is_not_handed_in_twice
     a_new_leader_is_told
-    a_server_that_hangs_is_told_before_the_connection_is_given_up
-    a_killed_server_costs_nothing_and_keeps_the_order
     what_is_dropped_is_forgotten
     what_is_settled_above_a_hole_is_told
     a_close_without_a_server_says_what_is_settled_here
@@ -56,12 +54,12 @@ pub fn order(taking: &Taking, order: ShardOrder) {
 }
 
 /// Closes it; what is left of the events that the shard has is given back.
-fn close(taking: &Taking) -> (Settled, bool) {
+pub fn close(taking: &Taking) -> (Settled, bool) {
     order(taking, ShardOrder::Close { partition: P });
     closed(taking)
 }
 
-fn closed(taking: &Taking) -> (Settled, bool) {
+pub fn closed(taking: &Taking) -> (Settled, bool) {
     loop {
         taking.facts();
         match taking.word() {
@@ -87,11 +85,11 @@ fn told_to_leave(taking: &Taking) -> Vec<DeliveryTag> {
     tags.expect("waited for")
 }
 
-fn generations(settings: &Config) -> Generations {
+pub fn generations(settings: &Config) -> Generations {
     Generations::new(settings.nats.clone(), &settings.consumer, PATIENCE)
 }
 
-fn floor(floor: u64) -> Settled {
+pub fn floor(floor: u64) -> Settled {
     Settled { floor, above: Vec::new() }
 }
 
@@ -315,31 +313,6 @@ fn a_new_leader_is_told(version: NatsVersion) {
     taking.stop();
 }
 
-fn a_server_that_hangs_is_told_before_the_connection_is_given_up(version: NatsVersion) {
-    let (server, settings, client) = owned(version);
-    let taking = started(&settings, 1);
-    open(&taking, 0, Settled::default());
-    publish(&client, "events.1", "s", 1..6);
-    let events = taking.take_many(5);
-    server.stop().expect("it hangs");
-    let began = Instant::now();
-    assert_eq!(taking.word(), ShardWord::Broken { partition: P, settled: floor(0), why: Break::Silence });
-    assert!(began.elapsed() < ACK_WAIT * 2, "{:?}", began.elapsed());
-    server.cont().expect("it goes on");
-    taking.settle(&events[..2], Disposition::Ack);
-    let mut generations = generations(&settings);
-    until("it answers", || matches!(generations.create(&[(P, Generation(1), 1)])[..], [Outcome::Done(_)]));
-    generations.delete(&[(P, Generation(0))]);
-    open(&taking, 1, floor(0));
-    taking.settle(&events[2..], Disposition::Ack);
-    until("what was settled is acknowledged when it comes again", || {
-        let info = consumer(&client, "engine-1-g1");
-        info["num_ack_pending"] == 0 && info["delivered"]["consumer_seq"] == 5
-    });
-    assert!(taking.take().is_empty(), "nothing was handed in twice");
-    taking.stop();
-}
-
 /// A message without a payload and with these headers, as a server sends it.
 fn send_status(settings: &Config, subject: &str, headers: &[u8]) {
     use std::io::{Read, Write};
@@ -355,39 +328,6 @@ fn send_status(settings: &Config, subject: &str, headers: &[u8]) {
         assert!(count > 0, "{}", String::from_utf8_lossy(&heard));
         heard.extend_from_slice(&piece[..count]);
     }
-}
-
-fn a_killed_server_costs_nothing_and_keeps_the_order(version: NatsVersion) {
-    let (server, settings, client) = owned(version);
-    let taking = started(&settings, 1);
-    open(&taking, 0, Settled::default());
-    publish(&client, "events.1", "s", 1..101);
-    let mut events = taking.take_many(100);
-    taking.settle(&events[..40], Disposition::Ack);
-    taking.settle(&events[50..60], Disposition::Ack);
-    server.kill9();
-    server.restart().expect("it comes back");
-    let mut generation = 0;
-    let mut generations = generations(&settings);
-    let client = crate::jetstream_support::client(&server);
-    publish(&client, "events.1", "s", 101..121);
-    let mut all = Vec::new();
-    until("all that is new comes", || {
-        if let Some(ShardWord::Broken { settled, .. }) = taking.try_word() {
-            generation += 1;
-            let (old, new) = (Generation(generation - 1), Generation(generation));
-            assert!(matches!(generations.create(&[(P, new, settled.floor + 1)])[..], [Outcome::Done(_)]));
-            generations.delete(&[(P, old)]);
-            order(&taking, ShardOrder::Open { partition: P, generation: new, settled });
-        }
-        all.extend(taking.take());
-        all.len() >= 20
-    });
-    assert_eq!(numbers(&all), (101..121).collect::<Vec<_>>());
-    let half = [&events.split_off(40)[..10], &all].concat();
-    taking.settle(&half, Disposition::Ack);
-    taking.settle(&taking.take(), Disposition::Ack);
-    taking.stop();
 }
 
 fn what_is_dropped_is_forgotten(version: NatsVersion) {
