@@ -21,9 +21,10 @@ test: servers ## all tests; installs missing servers first (apt-get, and NATS's 
 # Fresh seeds each time, unless FROM names the first one: make simulate SEEDS=1000 FROM=1
 SEEDS ?= 1000
 FROM ?= $(shell date +%s)
+WORLDS ?= --test conservation --test ownership
 
 simulate: ## SEEDS fresh schedules of the core and of partition ownership in their simulated worlds, and all seeds that ever failed
-	SIM_SEEDS=$(SEEDS) SIM_FROM=$(FROM) $(CARGO) test --workspace --locked --test conservation --test ownership -- --nocapture
+	SIM_SEEDS=$(SEEDS) SIM_FROM=$(FROM) $(CARGO) test --workspace --locked $(WORLDS) -- --nocapture
 
 fuzz: ## each parser of foreign bytes, EXECUTIONS times its share in CI (FUZZ_SEED=7: other inputs)
 	FUZZ_TIMES=$(EXECUTIONS) $(CARGO) test --locked -p task-engine --lib fuzzed_ -- --nocapture
