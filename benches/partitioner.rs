@@ -16,9 +16,9 @@ use nats::HeaderMap;
 use task_engine::config::{
     Assignment, Config, ConsumerConfig, ConsumerMode, HostPort, NatsConfig, NatsServer, Partitioner,
 };
-use task_engine::edge::nats::NatsSource;
 use task_engine::edge::nats::jetstream::setup::{MAX_AGE, SetupPlan, setup};
 use task_engine::edge::resolve::Resolver;
+use task_engine::engine::adapters::source_of;
 
 use task_engine::model::ids::Partition;
 use task_engine::ports::{Disposition, Settled};
@@ -141,7 +141,7 @@ fn bare(client: &nats::Connection, settings: &Config, events: usize) -> Duration
 fn ours(client: &nats::Connection, settings: &Config, events: usize) -> Duration {
     let started = Instant::now();
     let resolver = Resolver::start().expect("threads");
-    let source = NatsSource::new(settings.nats.clone(), settings.consumer.clone(), resolver);
+    let source = source_of(settings, &resolver).expect("no TLS");
     let taking = Taking::of(source, false, PARTITIONS, 1);
     wait_acked(client, settings, events as u64);
     let took = started.elapsed();

@@ -6,6 +6,7 @@
 pub mod dead_letter_store;
 pub mod dlq;
 pub mod partitions;
+mod table;
 
 use std::ffi::OsString;
 use std::io::Write;

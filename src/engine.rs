@@ -27,6 +27,7 @@ use crossbeam_channel::{RecvTimeoutError, bounded};
 
 use crate::admin::{self, AdminState};
 use crate::config::{Config, InboxStore, RouteCache};
+use crate::edge::nats::Partitions;
 use crate::edge::resolve::Resolver;
 use crate::engine::control::Control;
 use crate::engine::gate::GateThread;
@@ -165,10 +166,7 @@ impl EngineBuilder {
         let listener = admin::bind(&config.admin.listen.to_string()).map_err(StartError::Admin)?;
         let admin_address = listener.local_addr().map_err(|error| StartError::Machine("the admin socket", error))?;
         let resolver = Resolver::start().map_err(|error| StartError::Machine("the resolver thread", error))?;
-        let (source, partitions) = match self.source {
-            Some(source) => (source, None),
-            None => adapters::source_of(&config, &resolver).map_err(StartError::Config)?,
-        };
+        let (source, partitions) = source_of(self.source, &config, &resolver)?;
         // Own ones need not say how they are.
         let says_health = (self.routes.is_none(), self.registry.is_none());
         let members = self.members.unwrap_or_else(|| adapters::members_of(&config));
@@ -229,6 +227,20 @@ impl EngineBuilder {
             config,
         })
     }
+}
+
+/// Where events come from, and the way to the readers of single partitions where the source has any.
+fn source_of(
+    injected: Option<Box<dyn Source>>,
+    config: &Config,
+    resolver: &Resolver,
+) -> Result<(Box<dyn Source>, Option<Partitions>), StartError> {
+    if let Some(source) = injected {
+        return Ok((source, None));
+    }
+    let source = adapters::source_of(config, resolver).map_err(StartError::Config)?;
+    let partitions = source.partitions();
+    Ok((Box::new(source), Some(partitions)))
 }
 
 /// Where letters of the source itself go.

@@ -29,7 +29,7 @@ use std::hash::BuildHasherDefault;
 use bytes::Bytes;
 
 use self::event::Read;
-pub use self::event::{Carried, IN_HEADER, MSG_ID_HEADER, MessageId};
+pub use self::event::{Carried, IN_HEADER, MessageId};
 pub use self::facts::{Answer, Arrived, Counts, Opened, Publish, Settings, Ticket};
 use self::flow::{Flow, Verdict};
 use self::known::{KeyHasher, Known};

@@ -9,12 +9,12 @@ use std::time::{Duration, SystemTime};
 
 use crate::config::{Assignment, Config, ConsumerMode, NatsConfig, Partitioner};
 use crate::edge::dead_letters::file::{FileError, LetterFile};
-use crate::edge::dead_letters::letter::{MSG_ID, StoredLetter};
+use crate::edge::dead_letters::letter::StoredLetter;
 use crate::edge::dead_letters::replay::{Replay, only_usernames, subject_of};
 use crate::edge::dead_letters::stream::LetterStream;
 use crate::edge::nats::wire::{Request, Wire, WireError};
 use crate::engine::adapters::dead_letters_of;
-use crate::model::limits::{LETTER_FILE_BYTES_MAX, REPLAY_HEADER};
+use crate::model::limits::{LETTER_FILE_BYTES_MAX, MSG_ID_HEADER, REPLAY_HEADER};
 
 /// Letters of a file that are taken out at once, after their replay.
 const REMOVE_AT_ONCE: usize = 256;
@@ -304,7 +304,7 @@ impl DeadLetterStore {
         };
         // Whatever an engine or a partitioner knows of the event, also one that took its partition over and read it back: it
         // counts as new. By its value the partitioner tells two replays apart.
-        let headers = vec![(MSG_ID, replay.message_id.clone()), (REPLAY_HEADER, replay.message_id)];
+        let headers = vec![(MSG_ID_HEADER, replay.message_id.clone()), (REPLAY_HEADER, replay.message_id)];
         let request = Request { subject: subject.clone(), headers, payload: &replay.payload };
         if let Err(why) = request.check() {
             return Ok(Err(format!("it cannot be published to {subject:?}: {why}")));

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Subcommand};
 
 use super::exit;
+use super::table::{aligned, plain};
 use crate::cli::dead_letter_store::{DeadLetterStore, DeadLetterStoreError, Entry, Selection};
 use crate::config::{self, Config, Flags};
 use crate::edge::dead_letters::letter::StoredLetter;
@@ -216,14 +217,7 @@ fn list(store: &mut DeadLetterStore, selection: &Selection, json: bool, out: &mu
     }
     let heads = ["ID", "STORED", "REASON", "TRIES", "BYTES", "RECIPIENT", "DETAIL"].map(str::to_owned);
     let rows: Vec<[String; 7]> = std::iter::once(heads).chain(entries.iter().map(row)).collect();
-    let widths: [usize; 6] =
-        std::array::from_fn(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0));
-    for row in &rows {
-        for (cell, width) in row.iter().zip(widths) {
-            write!(out, "{cell:width$}  ")?;
-        }
-        writeln!(out, "{}", row[6])?;
-    }
+    out.write_all(aligned(&rows).as_bytes())?;
     writeln!(out, "{} in {}", count(entries.len()), store.place())?;
     Ok(())
 }
@@ -373,9 +367,4 @@ fn time(unix_nanos: u64) -> String {
 
 fn count(letters: usize) -> String {
     format!("{letters} letter{}", if letters == 1 { "" } else { "s" })
-}
-
-/// Without control characters: a letter's words come from others, and a terminal obeys what it is sent.
-fn plain(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }

@@ -5,17 +5,15 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::edge::resolve::Resolver;
 use crate::edge::{dead_letters, etcd, mysql, nats, redis};
-use crate::ports::{DeadLetters, Inbox, Members, Registry, Routes, Source};
+use crate::ports::{DeadLetters, Inbox, Members, Registry, Routes};
 
-/// Events from the configured NATS servers, and the way to its readers of single partitions.
+/// Events from the configured NATS servers.
 ///
 /// # Errors
 /// What cannot be used, in words.
-pub fn source_of(config: &Config, resolver: &Resolver) -> Result<(Box<dyn Source>, Option<nats::Partitions>), String> {
+pub fn source_of(config: &Config, resolver: &Resolver) -> Result<nats::NatsSource, String> {
     check_nats(config)?;
-    let source = nats::NatsSource::new(config.nats.clone(), config.consumer.clone(), resolver.clone());
-    let partitions = source.partitions();
-    Ok((Box::new(source), Some(partitions)))
+    Ok(nats::NatsSource::new(config.nats.clone(), config.consumer.clone(), resolver.clone()))
 }
 
 /// Whether the files can be used by which we prove to the configured NATS servers who we are, and they to us.

@@ -149,10 +149,7 @@ fn begin(config: &Config, shared: &OwnedShared, given: Given, ends: (OwnerFacts,
             return;
         }
         let why = match generations.probe_rights(&instance) {
-            Outcome::Done(()) => match generations.stream() {
-                Outcome::Done(facts) => break facts.created,
-                _ => "the event stream is gone again".to_owned(),
-            },
+            Outcome::Done(facts) => break facts.created,
             Outcome::Absent => {
                 format!("stream {} does not exist: run task-engine setup --config FILE", config.consumer.stream)
             }

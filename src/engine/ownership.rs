@@ -7,7 +7,6 @@
 
 mod beats;
 mod board;
-mod clock;
 mod identity;
 mod lock;
 
@@ -25,7 +24,6 @@ use tokio::time::sleep;
 
 use self::beats::Beats;
 pub use self::board::{Board, register};
-pub use self::clock::boottime;
 pub use self::identity::random_boot;
 pub use self::lock::LockFile;
 use crate::config::EtcdConfig;
@@ -36,6 +34,7 @@ use crate::ownership::Ownership;
 use crate::ownership::facts::{Fact, Intention, Level};
 use crate::ownership::settings::Settings;
 use crate::ports::ownership::{ConsumerDesk, OwnerFacts, OwnerInbox, ShardDesk};
+use crate::ports::permit::boottime;
 use crate::telemetry::watchdog::Heartbeats;
 
 /// How often the shards' beats are told, and how often numbers are published.

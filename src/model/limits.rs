@@ -334,5 +334,7 @@ const _: () = assert!(INBOX_STATEMENT_ROWS.is_power_of_two() && INBOX_STATEMENT_
 const _: () = assert!(INBOX_BATCH_ROWS < INBOX_ROWS_QUEUED && LETTERS_A_BATCH < LETTERS_QUEUED);
 const _: () = assert!(LETTER_BYTES_A_BATCH + EVENT_BYTES_MAX < LETTER_BYTES_QUEUED);
 
+/// JetStream's header for what must not be stored twice.
+pub const MSG_ID_HEADER: &str = "Nats-Msg-Id";
 /// The header of an event that a person had published again: it counts as new, whatever is known of it.
 pub const REPLAY_HEADER: &str = "Task-Engine-Replay";

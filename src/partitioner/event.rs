@@ -7,8 +7,6 @@ use crate::model::protobuf::{Fields, Value};
 
 /// The header with the event's sequence number in the input stream.
 pub const IN_HEADER: &str = "Task-Engine-In";
-/// JetStream's header for what must not be stored twice.
-pub const MSG_ID_HEADER: &str = "Nats-Msg-Id";
 /// What servers act on.
 const SERVER_HEADERS: &str = "Nats-";
 

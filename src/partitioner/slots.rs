@@ -6,8 +6,9 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use super::Ticket;
-use super::event::{Carried, IN_HEADER, MSG_ID_HEADER, MessageId};
+use super::event::{Carried, IN_HEADER, MessageId};
 use crate::model::ids::{Nanos, Partition};
+use crate::model::limits::MSG_ID_HEADER;
 
 /// An event that is not stored yet, as far as is known.
 #[derive(Debug)]

@@ -11,13 +11,15 @@ use std::task::{Context, Poll, Waker};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::model::ownership::Boottime;
+
 /// The time that means without end.
 const ALWAYS: u64 = u64::MAX;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Permit {
-    /// Nanoseconds of [`boot_nanos`].
+    /// Nanoseconds of [`boottime`].
     until: AtomicU64,
     waits: AtomicBool,
     waiting: Mutex<Vec<Waker>>,
@@ -36,7 +38,7 @@ impl Permit {
         Self { until: AtomicU64::new(0), ..Self::default() }
     }
 
-    /// Gives it until then (nanoseconds of [`boot_nanos`]), later or earlier than before; 0 takes it away.
+    /// Gives it until then (nanoseconds of [`boottime`]), later or earlier than before; 0 takes it away.
     pub fn set(&self, until: u64) {
         // Who registers after this store looks at it once more.
         self.until.store(until, Ordering::SeqCst);
@@ -47,7 +49,7 @@ impl Permit {
         }
     }
 
-    /// Until when it is given, in nanoseconds of [`boot_nanos`]; `u64::MAX` is without end.
+    /// Until when it is given, in nanoseconds of [`boottime`]; `u64::MAX` is without end.
     pub fn until(&self) -> u64 {
         self.until.load(Ordering::Acquire)
     }
@@ -56,7 +58,7 @@ impl Permit {
     #[inline]
     pub fn holds(&self) -> bool {
         let until = self.until.load(Ordering::Acquire);
-        until == ALWAYS || boot_nanos() < until
+        until == ALWAYS || boottime().0 < until
     }
 
     /// Ready while it holds; else the task is woken when it is given again.
@@ -74,15 +76,15 @@ impl Permit {
         self.waits.store(true, Ordering::SeqCst);
         drop(waiting);
         // It may have been given before anybody could know that we wait.
-        if self.until.load(Ordering::SeqCst) > boot_nanos() { Poll::Ready(()) } else { Poll::Pending }
+        if self.until.load(Ordering::SeqCst) > boottime().0 { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
-/// Nanoseconds since the machine started, on a clock that goes on while it sleeps.
+/// Now, by `CLOCK_BOOTTIME`: it goes on while the machine sleeps, and nobody can set it.
 #[inline]
-pub fn boot_nanos() -> u64 {
+pub fn boottime() -> Boottime {
     let now = clock_gettime(ClockId::Boottime);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+    Boottime(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
 }
 
 #[cfg(test)]
@@ -110,13 +112,13 @@ mod tests {
         let waker = Waker::from(woken.clone());
         let cx = Context::from_waker(&waker);
         assert!(!permit.holds() && permit.poll(&cx).is_pending() && permit.poll(&cx).is_pending());
-        permit.set(boot_nanos() - 1);
+        permit.set(boottime().0 - 1);
         assert_eq!((permit.holds(), woken.0.load(Ordering::SeqCst)), (false, 0), "over before it began");
-        permit.set(boot_nanos() + 3600 * SECOND);
+        permit.set(boottime().0 + 3600 * SECOND);
         assert!(permit.holds() && permit.poll(&cx).is_ready());
-        permit.set(boot_nanos() + 3600 * SECOND);
+        permit.set(boottime().0 + 3600 * SECOND);
         assert_eq!(woken.0.load(Ordering::SeqCst), 1, "nobody waits any more");
-        permit.set(boot_nanos() + 1);
+        permit.set(boottime().0 + 1);
         while permit.holds() {}
         permit.set(0);
         assert!(!permit.holds());

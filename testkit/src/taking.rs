@@ -8,7 +8,7 @@ use glommio::LocalExecutorBuilder;
 use task_engine::config::Config;
 use task_engine::edge::nats::{NatsSource, Partitions};
 use task_engine::edge::resolve::Resolver;
-use task_engine::engine::adapters::check_nats;
+use task_engine::engine::adapters::source_of;
 use task_engine::model::ids::ShardId;
 use task_engine::model::ownership::ShardWord;
 use task_engine::ports::intake::{Intake, IntakeLane, Moves};
@@ -45,7 +45,10 @@ impl Taking {
 
     pub fn with_lanes(settings: &Config, partitions: u32, shards: usize, lane_events: usize) -> Self {
         let wakes = (0..shards).map(|_| Arc::default()).collect();
-        Self::over(source_of(settings), Intake::with_lane_events(wakes, partitions, Arc::default(), lane_events))
+        Self::over(
+            source_of(settings, &resolver()).expect("files that can be used"),
+            Intake::with_lane_events(wakes, partitions, Arc::default(), lane_events),
+        )
     }
 
     /// With a source that was made already; one whose intake is shut hands in nothing.
@@ -61,7 +64,10 @@ impl Taking {
     /// A source that may acknowledge only while this permit holds.
     pub fn with_permit(settings: &Config, partitions: u32, shards: usize, permit: Arc<Permit>) -> Self {
         let wakes = (0..shards).map(|_| Arc::default()).collect();
-        Self::over(source_of(settings), Intake::with_permit(wakes, partitions, Arc::default(), permit))
+        Self::over(
+            source_of(settings, &resolver()).expect("files that can be used"),
+            Intake::with_permit(wakes, partitions, Arc::default(), permit),
+        )
     }
 
     fn over(source: NatsSource, (intake, lanes): (Intake, Vec<IntakeLane>)) -> Self {
@@ -158,9 +164,8 @@ impl Taking {
     }
 }
 
-fn source_of(settings: &Config) -> NatsSource {
-    check_nats(settings).expect("files that can be used");
-    NatsSource::new(settings.nats.clone(), settings.consumer.clone(), Resolver::start().expect("threads"))
+fn resolver() -> Resolver {
+    Resolver::start().expect("threads")
 }
 
 /// All readers on one executor, in place of the shards' own; it ends when they do.

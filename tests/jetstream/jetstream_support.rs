@@ -2,15 +2,18 @@
 
 #![allow(deprecated, dead_code)]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use harness::gateways::{Gateway, Protocols};
 pub use harness::servers::NatsVersion;
-use harness::servers::{Nats, NatsOptions};
+use harness::servers::{Nats, NatsAuth, NatsOptions};
 use serde_json::Value;
-use task_engine::config::{Assignment, Config, ConsumerConfig, ConsumerMode, NatsConfig};
+use task_engine::config::{self, Assignment, Config, ConsumerConfig, ConsumerMode, Flags, NatsConfig};
 use task_engine::edge::nats::jetstream::setup::{MAX_AGE, SetupPlan, setup};
 use task_engine::ports::DeliveryTag;
-use testkit::nats::server_at;
+use testkit::engine::{SECRETS, World};
+use testkit::nats::{server_at, user};
 
 pub use testkit::events::numbered as event;
 pub use testkit::taking::{PATIENCE, Taking};
@@ -115,4 +118,58 @@ pub fn started_with_lanes(settings: &Config, shards: usize, lane_events: usize) 
 
 pub fn numbers(events: &[(u64, DeliveryTag)]) -> Vec<u64> {
     events.iter().map(|event| event.0).collect()
+}
+
+/// A server on which an administrator ran setup with these settings; the settings of a user who may publish where these rights
+/// say, and the administrator's client.
+pub fn with_rights(
+    version: NatsVersion,
+    publish: &str,
+    settings: impl FnOnce(&Nats) -> Config,
+) -> (Nats, Config, nats::Connection) {
+    let config = format!(
+        r#"authorization {{ users: [
+        {{ user: admin, password: admin }},
+        {{ user: engine, password: s3cret, permissions: {{ publish: {publish} }} }} ] }}"#
+    );
+    let server = Nats::start(&NatsOptions { version, jetstream: true, config, ..NatsOptions::default() });
+    let server = server.expect("nats-server starts");
+    let mut settings = settings(&server);
+    settings.nats.auth = user("admin", "admin");
+    assert!(set_up(&settings, false).expect("setup").1);
+    settings.nats.auth = user("engine", "s3cret");
+    let client = nats::Options::with_user_pass("admin", "admin").connect(server.url()).expect("a client");
+    (server, settings, client)
+}
+
+/// All servers, of which NATS is one with JetStream; one gateway with two users of each session, `group:N` with `aN` and `bN`.
+pub fn world_of(version: NatsVersion, sessions: usize) -> (World, nats::Connection, Gateway) {
+    let mut world = World::start();
+    let auth = NatsAuth::Token(SECRETS[0].to_owned());
+    let options = NatsOptions { version, auth, jetstream: true, ..NatsOptions::default() };
+    world.nats = Nats::start(&options).expect("nats-server starts");
+    let gateway = world.gateway("gw-1", Protocols::BATCH);
+    for session in 0..sessions {
+        let users = [format!("a{session}"), format!("b{session}")];
+        world.members(&format!("group:{session}"), &users);
+        users.iter().for_each(|user| world.route(user, "gw-1"));
+    }
+    let client = nats::Options::with_token(SECRETS[0]).connect(world.nats.addr()).expect("a client");
+    (world, client, gateway)
+}
+
+/// The same after setup with this section of the configuration.
+pub fn world_set_up(version: NatsVersion, sessions: usize, consumer: &str) -> (World, nats::Connection, Gateway) {
+    let made = world_of(version, sessions);
+    let yaml = made.0.yaml() + consumer;
+    let settings = config::parse("task.yaml", &yaml, [], &Flags::default()).expect("right").config;
+    assert!(set_up(&settings, false).expect("setup").1);
+    made
+}
+
+/// What comes again left out.
+pub fn firsts(mut all: Vec<i64>) -> Vec<i64> {
+    let mut seen = BTreeSet::new();
+    all.retain(|id| seen.insert(*id));
+    all
 }

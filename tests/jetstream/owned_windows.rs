@@ -11,7 +11,7 @@ use task_engine::edge::nats::jetstream::generations::{Generations, Outcome};
 use task_engine::model::ids::Partition;
 use task_engine::model::ownership::{Generation, Settled, ShardOrder, ShardWord};
 use task_engine::ports::Disposition;
-use task_engine::ports::permit::{Permit, boot_nanos};
+use task_engine::ports::permit::{Permit, boottime};
 use task_engine::push::facts::Input;
 use testkit::nats::user;
 
@@ -135,16 +135,16 @@ fn nothing_is_pulled_or_acknowledged_without_a_permit(version: NatsVersion) {
     std::thread::park_timeout(Duration::from_millis(500));
     assert!(taking.try_word().is_none() && taking.take().is_empty());
     assert_eq!(consumer(&client, "engine-1")["num_waiting"], 0);
-    permit.set(boot_nanos() + HOUR);
+    permit.set(boottime().0 + HOUR);
     let events = taking.take_many(10);
     assert_eq!(taking.word(), ShardWord::Opened { partition: P });
-    permit.set(boot_nanos() + 1);
+    permit.set(boottime().0 + 1);
     taking.settle(&events, Disposition::Ack);
     // Reports of work would be said meanwhile as well: they would keep the server from sending anew.
     std::thread::park_timeout(Duration::from_millis(800));
     assert_eq!(consumer(&client, "engine-1")["num_ack_pending"], 10);
     let began = Instant::now();
-    permit.set(boot_nanos() + HOUR);
+    permit.set(boottime().0 + HOUR);
     until("all is acknowledged", || consumer(&client, "engine-1")["num_ack_pending"] == 0);
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     taking.stop();

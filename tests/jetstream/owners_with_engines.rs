@@ -2,20 +2,17 @@
 //! restarted; after a crash nothing is lost and the order is kept; and one that was paused until others took over pushes nothing more.
 #![allow(deprecated)]
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use harness::gateways::{Gateway, Protocols};
-use harness::servers::{Nats, NatsAuth, NatsOptions, NatsVersion};
+use harness::gateways::Gateway;
+use harness::servers::NatsVersion;
 use prost::Message;
-use task_engine::config::{self, Flags};
-use task_engine::edge::nats::jetstream::setup::{MAX_AGE, SetupPlan, setup};
 use task_engine::model::ids::Partition;
-use testkit::engine::{PATIENCE, Process, SECRETS, SUBJECT, World, event, eventually, got};
+use testkit::engine::{PATIENCE, Process, SUBJECT, World, event, eventually, got};
 
-use crate::jetstream_support::on_both_servers;
+use crate::jetstream_support::{firsts, on_both_servers, world_set_up};
 
 on_both_servers! {
     a_rolling_restart_repeats_loses_and_reorders_nothing
@@ -37,21 +34,7 @@ struct Scene {
 
 impl Scene {
     fn start(version: NatsVersion) -> Self {
-        let mut world = World::start();
-        let auth = NatsAuth::Token(SECRETS[0].to_owned());
-        let options = NatsOptions { version, auth, jetstream: true, ..NatsOptions::default() };
-        world.nats = Nats::start(&options).expect("nats-server starts");
-        let gateway = world.gateway("gw-1", Protocols::BATCH);
-        for session in 0..SESSIONS {
-            let users = [format!("a{session}"), format!("b{session}")];
-            world.members(&session_of(session), &users);
-            users.iter().for_each(|user| world.route(user, "gw-1"));
-        }
-        let settings =
-            config::parse("task.yaml", &(world.yaml() + CONSUMER), [], &Flags::default()).expect("right").config;
-        let plan = SetupPlan { max_age: MAX_AGE, replicas: 1, change: false, dry_run: false };
-        assert!(setup(&settings.nats, &settings.consumer, plan, &mut drop).expect("setup"));
-        let client = nats::Options::with_token(SECRETS[0]).connect(world.nats.addr()).expect("a client");
+        let (world, client, gateway) = world_set_up(version, SESSIONS, CONSUMER);
         Self { world, client, _gateway: gateway }
     }
 
@@ -89,16 +72,11 @@ impl Scene {
         let users: Vec<_> = users.collect();
         let has = |session: usize, user: &str| got(&self.world.log.records(), &session_of(session), user);
         eventually("each user has all messages", || {
-            users.iter().all(|(session, user)| {
-                has(*session, user).into_iter().collect::<BTreeSet<_>>().len() == want(*session).len()
-            })
+            users.iter().all(|(session, user)| firsts(has(*session, user)).len() == want(*session).len())
         });
         for (session, user) in users {
-            let mut has = has(session, &user);
-            if !is_once {
-                let mut seen = BTreeSet::new();
-                has.retain(|id| seen.insert(*id));
-            }
+            let all = has(session, &user);
+            let has = if is_once { all } else { firsts(all) };
             assert!(has == want(session), "user {user}: {has:?}");
         }
     }

@@ -2,14 +2,12 @@
 //! letter that is replayed goes the way of any other event.
 #![allow(deprecated)]
 
-use harness::servers::{Nats, NatsOptions};
 use task_engine::cli::dead_letter_store::{DeadLetterStore, Selection};
-use task_engine::config::{self, Assignment, Config, Flags};
+use task_engine::config::{self, Assignment, Flags};
 use task_engine::ports::intake::Moves;
-use testkit::nats::user;
 
 use crate::jetstream_support::{
-    NatsVersion, ask, client, event, on_both_servers, server, set_up, settings, started, until,
+    NatsVersion, ask, client, event, on_both_servers, server, set_up, settings, started, until, with_rights,
 };
 use crate::partitioner_support::{assert_moved, moving, publish_twice, ready, stored, until_all_moved};
 
@@ -96,28 +94,8 @@ fn a_replayed_letter_is_moved_although_its_event_was(version: NatsVersion) {
     taking.stop();
 }
 
-/// A server on which an administrator ran setup, and the settings of a user who may publish where these rights say.
-fn with_rights(version: NatsVersion, publish: &str) -> (Nats, Config, nats::Connection) {
-    let config = format!(
-        r#"authorization {{ users: [
-        {{ user: admin, password: admin }},
-        {{ user: engine, password: s3cret, permissions: {{ publish: {publish} }} }} ] }}"#
-    );
-    let server = Nats::start(&NatsOptions { version, jetstream: true, config, ..NatsOptions::default() });
-    let server = server.expect("nats-server starts");
-    let of = |name: &str, password: &str| {
-        let mut settings = moving(&server);
-        settings.nats.auth = user(name, password);
-        settings
-    };
-    assert!(set_up(&of("admin", "admin"), false).expect("setup").1);
-    let client = nats::Options::with_user_pass("admin", "admin").connect(server.url()).expect("a client");
-    let engine = of("engine", "s3cret");
-    (server, engine, client)
-}
-
 fn who_may_not_publish_to_partitions_is_told_and_settles_nothing(version: NatsVersion) {
-    let (_server, settings, client) = with_rights(version, r#"{ deny: "events.*" }"#);
+    let (_server, settings, client) = with_rights(version, r#"{ deny: "events.*" }"#, moving);
     publish_twice(&client, 3, 0..10);
     let taking = started(&settings, 1);
     taking.until_waiting(&["user engine may not publish to events.", "grant the user publish on events.*"]);
@@ -141,7 +119,7 @@ fn narrow_rights_are_enough_to_move(version: NatsVersion) {
         read("STREAM", "*"),
         read("STREAM_IN", "engine-in"),
     );
-    let (_server, settings, client) = with_rights(version, &rights);
+    let (_server, settings, client) = with_rights(version, &rights, moving);
     for round in 0..2 {
         let taking = started(&settings, 1);
         publish_twice(&client, 3, round * 1000..round * 1000 + 1000);

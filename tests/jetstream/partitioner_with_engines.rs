@@ -4,15 +4,13 @@
 
 use std::time::Duration;
 
-use harness::gateways::{Gateway, Protocols};
-use harness::servers::{Nats, NatsAuth, NatsOptions, NatsVersion};
+use harness::gateways::Gateway;
+use harness::servers::NatsVersion;
 use prost::Message;
 use serde_json::Value;
-use task_engine::config::{self, Flags};
-use task_engine::edge::nats::jetstream::setup::{MAX_AGE, SetupPlan, setup};
-use testkit::engine::{PATIENCE, SECRETS, SUBJECT, World, event, eventually, got};
+use testkit::engine::{PATIENCE, SUBJECT, World, event, eventually, got};
 
-use crate::jetstream_support::on_both_servers;
+use crate::jetstream_support::{firsts, on_both_servers, world_set_up};
 
 on_both_servers! {
     each_user_gets_each_message_once_and_in_order
@@ -33,21 +31,7 @@ struct Scene {
 
 impl Scene {
     fn start(version: NatsVersion) -> Self {
-        let mut world = World::start();
-        let auth = NatsAuth::Token(SECRETS[0].to_owned());
-        let options = NatsOptions { version, auth, jetstream: true, ..NatsOptions::default() };
-        world.nats = Nats::start(&options).expect("nats-server starts");
-        let gateway = world.gateway("gw-1", Protocols::BATCH);
-        for session in 0..SESSIONS {
-            let users = [format!("a{session}"), format!("b{session}")];
-            world.members(&format!("group:{session}"), &users);
-            users.iter().for_each(|user| world.route(user, "gw-1"));
-        }
-        let settings =
-            config::parse("task.yaml", &(world.yaml() + CONSUMER), [], &Flags::default()).expect("right").config;
-        let plan = SetupPlan { max_age: MAX_AGE, replicas: 1, change: false, dry_run: false };
-        assert!(setup(&settings.nats, &settings.consumer, plan, &mut drop).expect("setup"));
-        let client = nats::Options::with_token(SECRETS[0]).connect(world.nats.addr()).expect("a client");
+        let (world, client, gateway) = world_set_up(version, SESSIONS, CONSUMER);
         Self { world, client, _gateway: gateway }
     }
 
@@ -72,16 +56,13 @@ impl Scene {
         serde_json::from_slice(&answer.data).expect("JSON")
     }
 
-    /// What each user got, in order; without repeats when `firsts`.
-    fn assert_pushed(&self, msg_ids: std::ops::Range<i64>, firsts: bool) {
+    /// What each user got, in order; and once if `is_once`.
+    fn assert_pushed(&self, msg_ids: std::ops::Range<i64>, is_once: bool) {
         for session in 0..SESSIONS {
             let want: Vec<i64> = msg_ids.clone().filter(|id| session_of(*id) == format!("group:{session}")).collect();
             for user in ["a", "b"] {
-                let mut has = got(&self.world.log.records(), &format!("group:{session}"), &format!("{user}{session}"));
-                if firsts {
-                    let mut seen = std::collections::BTreeSet::new();
-                    has.retain(|id| seen.insert(*id));
-                }
+                let all = got(&self.world.log.records(), &format!("group:{session}"), &format!("{user}{session}"));
+                let has = if is_once { all } else { firsts(all) };
                 assert_eq!(has, want, "user {user}{session}");
             }
         }
@@ -111,7 +92,7 @@ fn each_user_gets_each_message_once_and_in_order(version: NatsVersion) {
     let engine = scene.world.engine(2, CONSUMER);
     scene.publish(1..201);
     scene.until_done(200);
-    scene.assert_pushed(1..201, false);
+    scene.assert_pushed(1..201, true);
     let metrics = engine.metrics();
     assert_eq!((metrics.of("partitioner_moved_total", ""), metrics.of("partitioner_copies_total", "")), (200, 200));
     // What has no partition is a letter in the stream.
@@ -132,7 +113,7 @@ fn a_stop_and_a_start_in_the_middle_cost_nothing(version: NatsVersion) {
     }
     let engine = scene.world.engine(2, CONSUMER);
     scene.until_done(1200);
-    scene.assert_pushed(1..1201, false);
+    scene.assert_pushed(1..1201, true);
     engine.stop_clean();
 }
 
@@ -148,7 +129,7 @@ fn a_kill_in_the_middle_stores_nothing_twice_and_loses_nothing(version: NatsVers
     let engine = scene.world.engine(2, CONSUMER);
     scene.until_done(3000);
     // What was pushed and not settled when it was killed is pushed again.
-    scene.assert_pushed(1..3001, true);
+    scene.assert_pushed(1..3001, false);
     engine.stop_clean();
 }
 
@@ -163,6 +144,6 @@ fn an_engine_that_stands_still_for_a_while_goes_on_where_it_was(version: NatsVer
     std::thread::park_timeout(Duration::from_secs(5));
     engine.send(libc::SIGCONT);
     scene.until_done(1500);
-    scene.assert_pushed(1..1501, false);
+    scene.assert_pushed(1..1501, true);
     engine.stop_clean();
 }

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use harness::servers::{Nats, NatsOptions};
+use harness::servers::Nats;
 use task_engine::config::{Assignment, Config};
 use task_engine::ports::{Disposition, Health};
-use testkit::nats::user;
 
-use crate::jetstream_support::{NatsVersion, consumer, on_both_servers, publish, set_up, settings, started, until};
+use crate::jetstream_support::{
+    NatsVersion, consumer, on_both_servers, publish, set_up, settings, started, until, with_rights,
+};
 
 on_both_servers! {
     who_may_not_acknowledge_takes_nothing
@@ -18,29 +19,13 @@ on_both_servers! {
     acks_that_are_refused_until_the_stop_are_counted
 }
 
-/// A server on which an administrator ran setup, the settings of a user with these rights, and the administrator's client.
-fn with_rights(version: NatsVersion, publish: &str) -> (Nats, Config, nats::Connection) {
-    let config = format!(
-        r#"authorization {{ users: [
-        {{ user: admin, password: admin }},
-        {{ user: engine, password: s3cret, permissions: {{ publish: {publish} }} }} ] }}"#
-    );
-    let server = Nats::start(&NatsOptions { version, jetstream: true, config, ..NatsOptions::default() });
-    let server = server.expect("nats-server starts");
-    let of = |name: &str, password: &str| {
-        let mut settings = settings(&server, Assignment::Queue);
-        settings.nats.auth = user(name, password);
-        settings
-    };
-    assert!(set_up(&of("admin", "admin"), false).expect("setup").1);
-    let engine = of("engine", "s3cret");
-    let client = nats::Options::with_user_pass("admin", "admin").connect(server.url()).expect("a client");
-    (server, engine, client)
+fn rights_of(version: NatsVersion, publish: &str) -> (Nats, Config, nats::Connection) {
+    with_rights(version, publish, |server| settings(server, Assignment::Queue))
 }
 
 /// Never ready, nothing taken, and said with these words by the engine and by setup.
 fn takes_nothing(version: NatsVersion, rights: &str, words: &[&str]) {
-    let (_server, engine, client) = with_rights(version, rights);
+    let (_server, engine, client) = rights_of(version, rights);
     publish(&client, "events", "s", 0..5);
     let taking = started(&engine, 1);
     let said = taking.until_waiting(words);
@@ -70,7 +55,7 @@ fn who_may_not_pull_is_never_ready(version: NatsVersion) {
 fn narrow_rights_are_enough(version: NatsVersion) {
     let rights = r#"{ allow: ["$JS.API.STREAM.INFO.STREAM", "$JS.API.CONSUMER.INFO.STREAM.engine",
         "$JS.API.CONSUMER.MSG.NEXT.STREAM.engine", "$JS.ACK.STREAM.engine.*.*.*.*.*"] }"#;
-    let (_server, engine, client) = with_rights(version, rights);
+    let (_server, engine, client) = rights_of(version, rights);
     publish(&client, "events", "s", 0..3);
     let taking = started(&engine, 1);
     let events = taking.take_many(3);
@@ -94,7 +79,7 @@ impl Changing {
         // Included from beside the server's own folder: absolute paths are no way to include.
         let beside = changing.folder.path().file_name().expect("a name").display();
         let rights = format!("{{ allow: \">\" }}\n include \"../{beside}/rights.conf\"");
-        let world = with_rights(version, &rights);
+        let world = rights_of(version, &rights);
         (changing, world)
     }
 

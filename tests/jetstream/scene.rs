@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use harness::gateways::{Gateway, Protocols};
-use harness::servers::{Nats, NatsAuth, NatsOptions, NatsVersion};
+use harness::gateways::Gateway;
+use harness::servers::NatsVersion;
 use serde_json::Value;
 
 use crate::door::{Door, Way};
-use testkit::engine::{PATIENCE, Process, SECRETS, SUBJECT, World, event, eventually};
+use crate::jetstream_support::world_of;
+use testkit::engine::{PATIENCE, Process, SUBJECT, World, event, eventually};
 
 /// Sessions of two members each.
 pub const SESSIONS: usize = 20;
@@ -34,17 +35,7 @@ pub const ALL_OPEN: [Way; 3] = [Way::Open; 3];
 impl Scene {
     /// With a stream `S` for both assignments.
     pub fn start(version: NatsVersion) -> Self {
-        let mut world = World::start();
-        let auth = NatsAuth::Token(SECRETS[0].to_owned());
-        let options = NatsOptions { version, auth, jetstream: true, ..NatsOptions::default() };
-        world.nats = Nats::start(&options).expect("nats-server starts");
-        let gateway = world.gateway("gw-1", Protocols::BATCH);
-        for session in 0..SESSIONS {
-            let users = [format!("a{session}"), format!("b{session}")];
-            world.members(&format!("group:{session}"), &users);
-            users.iter().for_each(|user| world.route(user, "gw-1"));
-        }
-        let client = nats::Options::with_token(SECRETS[0]).connect(world.nats.addr()).expect("a client");
+        let (world, client, gateway) = world_of(version, SESSIONS);
         let scene = Self { world, client, _gateway: gateway };
         let stream = format!(r#"{{"name":"S","subjects":["{SUBJECT}","{SUBJECT}.*"],"storage":"file"}}"#);
         assert!(scene.ask("STREAM.CREATE.S", &stream)["error"].is_null());

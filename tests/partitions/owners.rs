@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use task_engine::edge::etcd::ownership::root;
-use task_engine::engine::ownership::{Board, LastWord, LockFile, Owner, OwnerThread, boottime, random_boot};
+use task_engine::engine::ownership::{Board, LastWord, LockFile, Owner, OwnerThread, random_boot};
 use task_engine::model::ids::{Partition, ShardId};
 use task_engine::model::ownership::{Boottime, Generation, Settled, ShardOrder, ShardWord};
 use task_engine::ownership::facts::{Answer, Ask, AskNo, ConsumerInfo, Fact};
@@ -15,6 +15,7 @@ use task_engine::ownership::records::Layout;
 use task_engine::ownership::settings::{Settings, Timings};
 use task_engine::ownership::status::Status;
 use task_engine::ports::ownership::{ConsumerDesk, OwnerFacts, OwnerInbox, ShardDesk};
+use task_engine::ports::permit::boottime;
 use task_engine::telemetry::watchdog::Heartbeats;
 use testkit::wait::eventually_within;
 

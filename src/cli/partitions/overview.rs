@@ -1,10 +1,10 @@
 //! What stands in etcd, put together: partitions with their owners, and instances.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::time::Duration;
 
 use super::Standing;
+use crate::cli::table::{aligned, plain};
 use crate::edge::etcd::ownership::once::Look;
 use crate::model::ids::Partition;
 use crate::model::ownership::Generation;
@@ -248,28 +248,6 @@ fn place_row(name: &Instance, place: &Place) -> Vec<String> {
         of(|member| plain(&member.version)),
         of(|member| plain(&member.admin)),
     ]
-}
-
-/// Columns, each as wide as its widest cell.
-fn aligned(rows: &[Vec<String>]) -> String {
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{cell:width$}  ");
-        }
-        text += line.trim_end();
-        text.push('\n');
-    }
-    text
-}
-
-/// Without control characters: records are written by others, and a terminal obeys what it is sent.
-fn plain(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 #[cfg(test)]

@@ -7,14 +7,12 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::model::limits::MSG_ID_HEADER;
 use crate::model::percent;
 use crate::ports::{DeadLetter, Origin};
 
 /// How much of the detail is kept, in bytes.
 const DETAIL_BYTES_MAX: usize = 1024;
-
-/// JetStream's header for what must not be stored twice.
-pub const MSG_ID: &str = "Nats-Msg-Id";
 
 /// A letter that is kept. Times are nanoseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +71,7 @@ impl StoredLetter {
     pub fn headers(&self) -> Vec<(&'static str, String)> {
         let number = |value: Option<u64>| value.map(|value| value.to_string());
         let all = [
-            (MSG_ID, Some(escape(&self.key))),
+            (MSG_ID_HEADER, Some(escape(&self.key))),
             ("Resonance-Reason", Some(escape(&self.reason))),
             ("Resonance-Detail", Some(escape(&self.detail))),
             ("Resonance-Subject", Some(escape(&self.subject))),
@@ -96,7 +94,7 @@ impl StoredLetter {
         };
         let number = |name: &str| header(name).and_then(|text| text.parse::<u64>().ok());
         Self {
-            key: header(MSG_ID).unwrap_or_default(),
+            key: header(MSG_ID_HEADER).unwrap_or_default(),
             reason: header("Resonance-Reason").unwrap_or_default(),
             detail: header("Resonance-Detail").unwrap_or_default(),
             subject: header("Resonance-Subject").unwrap_or_default(),

@@ -10,8 +10,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 
-use super::letter::{MSG_ID, StoredLetter};
+use super::letter::StoredLetter;
 use crate::edge::nats::wire::{Answer, Request, Wire, WireError};
+use crate::model::limits::MSG_ID_HEADER;
 
 /// JetStream's numbers for what is not there, and for a message that is over the stream's own bound.
 mod code {
@@ -165,7 +166,7 @@ impl LetterStream {
         let mut request = self.request(letter);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
         for (name, value) in &mut request.headers {
-            if *name == MSG_ID {
+            if *name == MSG_ID_HEADER {
                 *value = format!("{value}-{now}");
             }
         }

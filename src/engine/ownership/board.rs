@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::clock::boottime;
 use crate::model::ownership::Boottime;
 use crate::ownership::facts::{Move, MoveKind};
 use crate::ownership::status::Status;
 use crate::ports::Health;
+use crate::ports::permit::boottime;
 use crate::telemetry::metrics::{BUCKETS, Line, Meter, Value, table};
 
 /// A thread that has published nothing for so long stands still.

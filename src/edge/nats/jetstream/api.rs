@@ -284,6 +284,27 @@ pub(super) fn create_consumer(stream: &str, config: &ConsumerConfig) -> Request 
     Request { subject, body: body.to_string() }
 }
 
+/// Makes a consumer without a name of ours, which the server forgets when it is unused for the time that its configuration says.
+pub(super) fn create_ephemeral(stream: &str, config: &serde_json::Value) -> Request {
+    let body = serde_json::json!({ "stream_name": stream, "config": config }).to_string();
+    Request { subject: format!("$JS.API.CONSUMER.CREATE.{stream}"), body }
+}
+
+/// The names of a stream's consumers, from this place on.
+pub(super) fn consumer_names(stream: &str, offset: usize) -> Request {
+    Request { subject: format!("$JS.API.CONSUMER.NAMES.{stream}"), body: format!(r#"{{"offset":{offset}}}"#) }
+}
+
+/// One message of a stream: the one that `which` says.
+pub(super) fn stored_message(stream: &str, which: &serde_json::Value) -> Request {
+    Request { subject: format!("$JS.API.STREAM.MSG.GET.{stream}"), body: which.to_string() }
+}
+
+/// Where a consumer is pulled from.
+pub(super) fn pull_subject(stream: &str, consumer: &str) -> String {
+    format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::covers;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::api::{AT_ONCE, ApiError, Request, read};
+use super::api::{AT_ONCE, ApiError, Request, pull_subject, read};
 use super::lines::Lines;
 use super::looks::Looks;
 use super::mover::Mover;
@@ -162,7 +162,7 @@ impl JetFeed {
             |consumer| flight.out_of_generation(consumer),
             |ask| {
                 let name = &plan.consumers[ask.consumer as usize].name;
-                let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{name}", plan.stream);
+                let subject = pull_subject(&plan.stream, name);
                 // The last two say whose pull it is.
                 let reply = match owned.map(|owned| owned.places[ask.consumer as usize].opening) {
                     Some(opening) => format!("{inbox}.p.{opening}.{}.{}", ask.consumer, ask.id),

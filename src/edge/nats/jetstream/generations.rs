@@ -14,8 +14,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 
 use super::api::{
-    ApiError, ConsumerConfig, ConsumerInfo, FROM_SEQUENCE, Request, StreamConfig, code, consumer_info, create_consumer,
-    delete_consumer, read, stream_info,
+    ApiError, ConsumerConfig, ConsumerInfo, FROM_SEQUENCE, Request, StreamConfig, code, consumer_info, consumer_names,
+    create_consumer, delete_consumer, read, stored_message, stream_info,
 };
 use super::client::asked;
 use super::plan::{ConsumerPlan, ReaderPlan};
@@ -124,8 +124,7 @@ impl Generations {
         }
         let (mut all, mut seen) = (Vec::new(), 0);
         loop {
-            let subject = format!("$JS.API.CONSUMER.NAMES.{}", self.plan.stream);
-            let page = self.ask_one::<Page>(Request { subject, body: format!(r#"{{"offset":{seen}}}"#) });
+            let page = self.ask_one::<Page>(consumer_names(&self.plan.stream, seen));
             let page = match page {
                 Ok(page) => page,
                 Err(error) => return Outcome::of(Err(error)),
@@ -194,8 +193,8 @@ impl Generations {
     /// What was kept last of each of these.
     pub fn kept(&mut self, of: &[Which]) -> Vec<Outcome<Vec<u8>>> {
         let ask = |which: &Which| {
-            let body = serde_json::json!({ "last_by_subj": partition_subject(&self.own, *which) }).to_string();
-            Request { subject: format!("$JS.API.STREAM.MSG.GET.{}", self.own), body }
+            let which = serde_json::json!({ "last_by_subj": partition_subject(&self.own, *which) });
+            stored_message(&self.own, &which)
         };
         let answers = self.ask_bytes(of.iter().map(ask).collect());
         answers.into_iter().map(|answer| Outcome::of(answer.and_then(|bytes| kept(&bytes)))).collect()

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::JetFeed;
 use super::owned::{Held, Of, Stage};
 use crate::model::ids::Partition;
-use crate::model::ownership::{Boottime, Break, Generation, Settled, ShardOrder, ShardWord};
-use crate::ports::permit::boot_nanos;
+use crate::model::ownership::{Break, Generation, Settled, ShardOrder, ShardWord};
+use crate::ports::permit::boottime;
 use crate::push::facts::Input;
 
 /// How often what is settled above a hole is said.
@@ -85,7 +85,8 @@ impl JetFeed {
         let has_told = match owned.places[at].stage {
             Stage::Unsubscribing(_) => false,
             Stage::Absent => {
-                if let Some((generation, settled)) = owned.places[at].closed.take() {
+                let generation = owned.places[at].generation;
+                if let Some(settled) = owned.places[at].closed.take() {
                     self.order_open(at, generation, settled);
                 }
                 return;
@@ -169,8 +170,7 @@ impl JetFeed {
         }
         self.forget_place(at);
         if let Some(owned) = &mut self.owned {
-            let place = &mut owned.places[at];
-            place.closed = Some((place.generation, settled.clone()));
+            owned.places[at].closed = Some(settled.clone());
         }
         self.say(ShardWord::Closed { partition: Partition(at as u32), settled, is_clean });
     }
@@ -180,7 +180,7 @@ impl JetFeed {
         owned.set(at, Stage::Absent);
         let place = &mut owned.places[at];
         (place.is_informed, place.is_holed, place.knows_window) = (false, false, false);
-        (place.wish, place.held, place.has_said, place.closed) = (Settled::default(), None, false, None);
+        (place.wish, place.held, place.closed) = (Settled::default(), None, None);
         self.plan.consumers[at].name = String::new();
     }
 
@@ -231,31 +231,32 @@ impl JetFeed {
     pub(super) fn look_at_holds(&mut self, now: Instant) {
         let Some(owned) = self.owned.as_mut().filter(|owned| now >= owned.hold_at) else { return };
         owned.hold_at = now + HOLD_LOOK;
-        let (mut words, boottime) = (Vec::new(), Boottime(boot_nanos()));
+        let (mut words, now_boot) = (Vec::new(), boottime());
         for (at, place) in owned.places.iter_mut().enumerate() {
             if !matches!(place.stage, Stage::Open) {
                 continue;
             }
-            let partition = Partition(at as u32);
-            let settled = self.flight.settled(at);
             let waits = self.flight.out(at) > 0 || self.flight.has_left(at);
-            let held = place.held.take().filter(|held| waits && held.settled.floor == settled.floor);
-            match held {
-                Some(held) => {
-                    let oldest = Some(held.since);
-                    if !held.is_said || held.settled != settled {
-                        words.push(ShardWord::Waits { partition, settled: settled.clone(), oldest });
-                    }
-                    place.held = Some(Held { settled, since: held.since, is_said: true });
-                    place.has_said = true;
-                }
-                None => {
-                    if std::mem::take(&mut place.has_said) {
-                        words.push(ShardWord::Waits { partition, settled: settled.clone(), oldest: None });
-                    }
-                    place.held = waits.then_some(Held { settled, since: boottime, is_said: false });
-                }
+            let before = place.held.take();
+            if !waits && before.is_none() {
+                continue;
             }
+            let (partition, settled) = (Partition(at as u32), self.flight.settled(at));
+            let mut say = |oldest| words.push(ShardWord::Waits { partition, settled: settled.clone(), oldest });
+            place.held = match before {
+                Some(held) if waits && held.settled.floor == settled.floor => {
+                    if !held.is_said || held.settled != settled {
+                        say(Some(held.since));
+                    }
+                    Some(Held { settled, since: held.since, is_said: true })
+                }
+                before => {
+                    if before.is_some_and(|held| held.is_said) {
+                        say(None);
+                    }
+                    waits.then_some(Held { settled, since: now_boot, is_said: false })
+                }
+            };
         }
         words.into_iter().for_each(|word| self.say(word));
     }

@@ -100,10 +100,8 @@ pub(super) struct Place {
     pub(super) knows_window: bool,
     /// What holds its floor.
     pub(super) held: Option<Held>,
-    /// That something does was said, and not yet that nothing does.
-    pub(super) has_said: bool,
-    /// How it was closed: whoever gives it back may change his mind.
-    pub(super) closed: Option<(Generation, Settled)>,
+    /// How far it was settled when it was closed: whoever gives it away may change his mind.
+    pub(super) closed: Option<Settled>,
 }
 
 /// An event that is not settled, at two looks or more.
@@ -144,7 +142,6 @@ impl Owned {
             is_holed: false,
             knows_window: false,
             held: None,
-            has_said: false,
             closed: None,
         };
         Self {

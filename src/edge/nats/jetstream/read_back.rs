@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::JetFeed;
 use super::ack_subject;
-use super::api::{ApiError, ConsumerInfo, Request, delete_consumer, read};
+use super::api::{ApiError, ConsumerInfo, create_ephemeral, delete_consumer, pull_subject, read};
 use super::owned::{Of, Stage};
 use crate::edge::nats::protocol::Message;
 use crate::push::facts::Input;
@@ -109,9 +109,7 @@ impl JetFeed {
             "mem_storage": true,
             "num_replicas": 1,
         });
-        let body = serde_json::json!({ "stream_name": self.plan.stream, "config": config }).to_string();
-        let subject = format!("$JS.API.CONSUMER.CREATE.{}", self.plan.stream);
-        let batch = self.begin(&[Request { subject, body }], now);
+        let batch = self.begin(&[create_ephemeral(&self.plan.stream, &config)], now);
         if let Some(owned) = &mut self.owned
             && let Stage::ReadingBack(back) = &mut owned.places[at].stage
         {
@@ -141,7 +139,7 @@ impl JetFeed {
         let Stage::ReadingBack(back) = &owned.places[at].stage else { return };
         let subject = format!("{}.k.{opening}.{at}", self.inbox);
         self.lines.subscribe(&subject, sid);
-        let next = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.plan.stream, back.name);
+        let next = pull_subject(&self.plan.stream, &back.name);
         let body = format!(r#"{{"batch":{},"expires":{}}}"#, back.left, BUDGET.as_nanos());
         self.lines.put(next.as_bytes(), Some(subject.as_bytes()), body.as_bytes());
     }

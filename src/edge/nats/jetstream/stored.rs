@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::JetFeed;
-use super::api::{ApiError, ConsumerInfo, Request, StreamConfig, StreamInfo, code, consumer_info, covers, stream_info};
+use super::api::{
+    ApiError, ConsumerInfo, Request, StreamConfig, StreamInfo, code, consumer_info, covers, create_ephemeral,
+    delete_consumer, pull_subject, stored_message, stream_info,
+};
 use super::mover::Back;
 use crate::edge::nats::connection::Connection;
 use crate::edge::nats::feed::{End, drive};
@@ -151,8 +154,7 @@ async fn first_unsettled(
     struct Stored {
         time: String,
     }
-    let body = serde_json::json!({ "seq": from, "next_by_subj": topic }).to_string();
-    let ask = Request { subject: format!("$JS.API.STREAM.MSG.GET.{input}"), body };
+    let ask = stored_message(input, &serde_json::json!({ "seq": from, "next_by_subj": topic }));
     match one(feed.call_all::<Got>(connection, &[ask]).await) {
         Ok(Got { message: Stored { time } }) => {
             let time = humantime::parse_rfc3339(&time).map_err(|error| format!("the time of a message: {error}"))?;
@@ -184,9 +186,7 @@ async fn read(
             config["opt_start_time"] = time.as_str().into();
         }
     }
-    let body = serde_json::json!({ "stream_name": stream, "config": config }).to_string();
-    let ask = Request { subject: format!("$JS.API.CONSUMER.CREATE.{stream}"), body };
-    let made = one(feed.call_all::<ConsumerInfo>(connection, &[ask]).await);
+    let made = one(feed.call_all::<ConsumerInfo>(connection, &[create_ephemeral(stream, &config)]).await);
     let made = made.map_err(|error| format!("what is in stream {stream} cannot be read back: {error}"))?;
     if let Some(mover) = &mut feed.mover {
         mover.read_back_begins();
@@ -197,7 +197,7 @@ async fn read(
         let heard = pull(feed, connection, (stream, &made.name), batch, timeout).await?;
         left = if heard == 0 { 0 } else { left.saturating_sub(heard) };
     }
-    let delete = super::api::delete_consumer(stream, &made.name);
+    let delete = delete_consumer(stream, &made.name);
     // The server forgets it by itself.
     let _ = feed.call_all::<serde_json::Value>(connection, &[delete]).await;
     let (messages, took) = (made.num_pending, began.elapsed());
@@ -213,7 +213,7 @@ async fn pull(
     batch: u64,
     timeout: Duration,
 ) -> Result<u64, String> {
-    let (subject, reply) = (format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"), format!("{}.r", feed.inbox));
+    let (subject, reply) = (pull_subject(stream, consumer), format!("{}.r", feed.inbox));
     let body = serde_json::json!({ "batch": batch, "no_wait": true }).to_string();
     feed.lines.put(subject.as_bytes(), Some(reply.as_bytes()), body.as_bytes());
     if let Some(mover) = &mut feed.mover {

@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
-use super::{Generations, Outcome, instance_subject, stored};
-use crate::edge::nats::jetstream::api::{ApiError, ConsumerInfo, Request, code, consumer_info, delete_consumer};
+use super::{Generations, Outcome, StreamFacts, instance_subject, stored};
+use crate::edge::nats::jetstream::api::{
+    ApiError, ConsumerInfo, Request, code, consumer_info, consumer_names, create_ephemeral, delete_consumer,
+};
 use crate::model::ids::Partition;
 use crate::model::ownership::Generation;
 
@@ -14,48 +16,40 @@ use crate::model::ownership::Generation;
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
 
 impl Generations {
-    /// Tries them. [`Outcome::Absent`]: the event stream is not there. [`Outcome::Refused`]: which right is missing, or which
-    /// stream, and what to do; nothing can be owned then.
-    pub fn probe_rights(&mut self, instance: &str) -> Outcome<()> {
-        match self.stream() {
-            Outcome::Done(facts) if facts.unusable.is_none() => {}
-            Outcome::Done(facts) => return Outcome::Refused(facts.unusable.unwrap_or_default()),
-            Outcome::Absent => return Outcome::Absent,
-            Outcome::Refused(why) => return Outcome::Refused(why),
-            Outcome::NoAnswer(why) => return Outcome::NoAnswer(why),
+    /// Tries them, and gives what the event stream is. [`Outcome::Absent`]: it is not there. [`Outcome::Refused`]: which right is
+    /// missing, or which stream, and what to do; nothing can be owned then.
+    pub fn probe_rights(&mut self, instance: &str) -> Outcome<StreamFacts> {
+        let facts = match self.stream() {
+            Outcome::Done(facts) => facts,
+            other => return other,
+        };
+        match &facts.unusable {
+            Some(why) => Outcome::Refused(why.clone()),
+            None => Outcome::of(self.try_all(instance).map(|()| facts)),
         }
-        if let Err(why) = self.try_all(instance) {
-            return Outcome::of(Err(why));
-        }
-        Outcome::Done(())
     }
 
     fn try_all(&mut self, instance: &str) -> Result<(), ApiError> {
         let (stream, own) = (self.plan.stream.clone(), self.own.clone());
         let name = format!("{}-probe-{instance}", self.plan.durable);
         let filter = format!("{}.0", self.topic);
-        let config = |more: serde_json::Value| {
-            let mut config = serde_json::json!({
-                "deliver_policy": "new", "filter_subject": filter, "replay_policy": "instant",
+        let config = |ack_policy: &str| {
+            serde_json::json!({
+                "deliver_policy": "new", "filter_subject": filter, "replay_policy": "instant", "ack_policy": ack_policy,
                 "inactive_threshold": FORGOTTEN_AFTER.as_nanos() as u64,
-            });
-            if let (Some(all), Some(more)) = (config.as_object_mut(), more.as_object()) {
-                all.extend(more.clone());
-            }
-            serde_json::json!({ "stream_name": stream, "config": config }).to_string()
+            })
         };
         // A generation: made, looked at, listed, deleted.
+        let mut durable = config("explicit");
+        durable["durable_name"] = name.as_str().into();
         let subject = format!("$JS.API.CONSUMER.DURABLE.CREATE.{stream}.{name}");
-        let body = config(serde_json::json!({ "durable_name": name, "ack_policy": "explicit" }));
+        let body = serde_json::json!({ "stream_name": stream, "config": durable }).to_string();
         self.try_one::<ConsumerInfo>(Request { subject, body })?;
         self.try_one::<ConsumerInfo>(consumer_info(&stream, &name))?;
-        let subject = format!("$JS.API.CONSUMER.NAMES.{stream}");
-        self.try_one::<serde::de::IgnoredAny>(Request { subject, body: String::new() })?;
+        self.try_one::<serde::de::IgnoredAny>(consumer_names(&stream, 0))?;
         self.try_one::<serde::de::IgnoredAny>(delete_consumer(&stream, &name))?;
         // A repeat window's.
-        let subject = format!("$JS.API.CONSUMER.CREATE.{stream}");
-        let body = config(serde_json::json!({ "ack_policy": "none" }));
-        let made = self.try_one::<ConsumerInfo>(Request { subject, body })?;
+        let made = self.try_one::<ConsumerInfo>(create_ephemeral(&stream, &config("none")))?;
         self.try_one::<serde::de::IgnoredAny>(delete_consumer(&stream, &made.name))?;
         // The owners' stream: written, read.
         let word = Request { subject: instance_subject(&own, instance), body: String::new() };
