@@ -1,37 +1,15 @@
 //! A partition that goes, without a source.
 
-use std::time::Duration;
-
 use prost::Message;
 
 use super::*;
 use crate::model::delivery::{Disposition, Settled};
-use crate::model::ids::{Nanos, ShardId};
 use crate::model::names::{NameList, Route, RouteList};
 use crate::model::proto::event::PushEvent;
-use crate::push::Settings;
 use crate::push::facts::{Input, Output};
-use crate::push::inbox::InboxStore;
+use crate::push::retreat::tests::{flush, push, take};
 
 const GOES: Partition = Partition(3);
-
-fn push() -> Push {
-    Push::new(Settings {
-        shard: ShardId(0),
-        shards: 1,
-        events_window: usize::MAX,
-        group_users_max: 256,
-        members_ttl: Duration::from_secs(1),
-        empty_wait: Duration::from_secs(5),
-        caches_routes: false,
-        delivery_timeout: Duration::from_secs(10),
-        registry_forget_after: Duration::from_secs(300),
-        gateway_table: crate::push::TableBounds::default(),
-        max_retry: 3,
-        retry_interval: Duration::from_secs(1),
-        inbox: InboxStore::Off,
-    })
-}
 
 fn tag(number: u64) -> DeliveryTag {
     DeliveryTag { reader: 0, number }
@@ -40,17 +18,6 @@ fn tag(number: u64) -> DeliveryTag {
 fn payload(session: &str, msg_id: i64) -> bytes::Bytes {
     let event = PushEvent { msg_id, session_id: session.to_owned(), r#type: "text".to_owned(), ..PushEvent::default() };
     event.encode_to_vec().into()
-}
-
-fn take(push: &mut Push, session: &str, msg_id: i64, number: u64) {
-    push.take(Input::Event { payload: payload(session, msg_id), tag: tag(number) });
-}
-
-fn flush(push: &mut Push, millis: u64) -> Vec<Output> {
-    push.set_now(Nanos(millis * 1_000_000));
-    let mut out = Vec::new();
-    push.flush(&mut out);
-    out
 }
 
 fn settled(out: &[Output], wanted: Disposition) -> Vec<u64> {

@@ -196,4 +196,4 @@ impl Push {
 
 #[cfg(test)]
 #[path = "retreat_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -16,7 +16,7 @@ use crate::push::inbox::InboxStore;
 
 const ALL: Away = Away { lookups: true, inbox: true, letters: true };
 
-fn push() -> Push {
+pub(in crate::push) fn push() -> Push {
     push_with(InboxStore::Off)
 }
 
@@ -43,13 +43,13 @@ fn push_of(shards: u16, inbox: InboxStore) -> Push {
     })
 }
 
-fn take(push: &mut Push, session: &str, msg_id: i64, number: u64) {
+pub(in crate::push) fn take(push: &mut Push, session: &str, msg_id: i64, number: u64) {
     let event = PushEvent { msg_id, session_id: session.to_owned(), r#type: "text".to_owned(), ..PushEvent::default() };
     let tag = DeliveryTag { reader: 0, number };
     push.take(Input::Event { payload: event.encode_to_vec().into(), tag });
 }
 
-fn flush(push: &mut Push, millis: u64) -> Vec<Output> {
+pub(in crate::push) fn flush(push: &mut Push, millis: u64) -> Vec<Output> {
     push.set_now(Nanos(millis * 1_000_000));
     let mut out = Vec::new();
     push.flush(&mut out);

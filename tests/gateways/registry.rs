@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use task_engine::config::{EtcdConfig, HostPort, RegistryConfig, Secret};
+use task_engine::config::{EtcdConfig, RegistryConfig};
 use task_engine::edge::etcd::EtcdRegistry;
 use task_engine::ports::mailbox::{Mailbox, Wake, mailbox};
 use task_engine::ports::registry::Directory;
@@ -12,21 +11,10 @@ use task_engine::ports::{Registry, RegistrySink};
 use task_engine::push::facts::Input;
 use tokio::sync::oneshot;
 
+pub use testkit::mysql_etcd::etcd_settings as settings;
 use testkit::mysql_etcd::eventually;
 
 pub const PREFIX: &str = "/resonance/services/gateway-service/";
-
-pub fn settings(endpoints: &[&str]) -> EtcdConfig {
-    EtcdConfig {
-        endpoints: endpoints.iter().map(|endpoint| HostPort::parse(endpoint, 2379).expect("host:port")).collect(),
-        username: String::new(),
-        password: Secret::default(),
-        dial_timeout: Duration::from_secs(2),
-        timeout: Duration::from_secs(3),
-        keep_alive_time: Duration::from_secs(6),
-        keep_alive_timeout: Duration::from_secs(2),
-    }
-}
 
 pub fn value(gateway: &str, port: u16) -> String {
     format!(r#"{{"id":"{gateway}","name":"gateway-service","version":"v1","endpoints":["grpc://127.0.0.1:{port}"]}}"#)

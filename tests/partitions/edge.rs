@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use task_engine::config::{EtcdConfig, HostPort, Secret};
+use task_engine::config::EtcdConfig;
 use task_engine::edge::etcd::ownership::{OwnershipEtcd, root};
 use task_engine::model::ids::Partition;
 use task_engine::ownership::facts::{AskNo, Commit, Compare, Fact, Is, Txn, Write};
 use task_engine::ownership::keys::{Key, KeyState, LeaseId};
+use testkit::mysql_etcd::etcd_settings;
 use testkit::wait::PATIENCE;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -16,15 +17,8 @@ pub const STREAM: &str = "EVENTS";
 pub const DURABLE: &str = "push";
 
 pub fn settings(endpoints: &[&str]) -> EtcdConfig {
-    EtcdConfig {
-        endpoints: endpoints.iter().map(|endpoint| HostPort::parse(endpoint, 2379).expect("host:port")).collect(),
-        username: String::new(),
-        password: Secret::default(),
-        dial_timeout: Duration::from_secs(2),
-        timeout: Duration::from_secs(3),
-        keep_alive_time: Duration::from_secs(30),
-        keep_alive_timeout: Duration::from_secs(10),
-    }
+    let (keep_alive_time, keep_alive_timeout) = (Duration::from_secs(30), Duration::from_secs(10));
+    EtcdConfig { keep_alive_time, keep_alive_timeout, ..etcd_settings(endpoints) }
 }
 
 /// A key's path.
