@@ -71,7 +71,9 @@ impl Push {
                 Some(next.map_or(Sweep::Sessions(0), Sweep::Users))
             }
             Some(Sweep::Sessions(from)) => {
-                let is_one = |at| self.delivery.gateways.is_condemned(at);
+                // One that was used since it was condemned stays: what layouts know of it is the order of what it holds.
+                let (gateways, admission) = (&self.delivery.gateways, &self.dispatch.admission);
+                let is_one = |at| gateways.is_condemned(at) && admission.empty_since(at).is_some();
                 let next = self.resolve.sessions.forget_gateways(from, FORGETTING_SESSIONS_A_TICK, is_one);
                 if next.is_none() {
                     self.forget_condemned_gateways();

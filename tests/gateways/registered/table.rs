@@ -11,6 +11,8 @@ use task_engine::push::TableBounds;
 use super::world::{Shards, bounds, settings};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// As [`Shards::pass`] takes them.
+const TICK: Duration = Duration::from_millis(20);
 
 /// One after the other, each user of a few moves to a gateway that was never there before and leaves again.
 fn roll_out(shards: u16, ids: usize, each: Duration) -> Shards {
@@ -152,6 +154,33 @@ fn routes_and_layouts_to_a_forgotten_gateway_are_forgotten_with_it() {
     world.moves("ann", "C");
     world.event("s", 3);
     assert_eq!(world.pushed["C"], [("ann".to_owned(), 3)]);
+}
+
+/// Whatever tick it is used again in, while references to it are being taken away.
+#[test]
+fn a_gateway_that_is_used_while_it_is_forgotten_keeps_the_order_of_who_moves() {
+    let used_for_a_while =
+        task_engine::push::Settings { registry_forget_after: 3 * SECOND, ..settings(0, 1, bounds(8)) };
+    for tick in 0..100 {
+        let mut world = Shards::new(vec![used_for_a_while.clone()]);
+        world.members.insert("s".into(), vec!["ann".into()]);
+        world.routes.insert("ann".into(), "A".into());
+        world.list("A");
+        world.list("B");
+        world.event("s", 1);
+        world.unlist("A");
+        // Its route is asked for again and its address still answers, so that the third event asks for nothing.
+        world.event("s", 2);
+        world.pass(60 * SECOND + tick * TICK);
+        world.event("s", 3);
+        world.pass(3 * TICK);
+        world.moves("ann", "B");
+        world.event("s", 4);
+        assert_eq!(world.pushed.get("B"), None, "tick {tick}: 4 waits for 3, which A has not taken yet");
+        world.pass(2 * SECOND);
+        let order = [("ann".to_owned(), 3), ("ann".to_owned(), 4)];
+        assert_eq!(world.pushed["B"], order, "tick {tick}: 3 found A away");
+    }
 }
 
 #[test]
