@@ -240,6 +240,7 @@ impl Oracle {
     /// What was given back comes again, these first and in this order, or in any: only in the first case must what is
     /// taken then be pushed in the order in which it was taken first. Nor where that was another one, or where a later event
     /// of the session was kept, since it or an earlier one had rows at the store: whom the first owed a row gets it later.
+    /// So it does when the later one was pushed and done before the retreat was over.
     pub fn comes_again(&mut self, keys: Option<&[(usize, i64)]>) {
         let Some(keys) = keys else { return self.kept_orders.clear() };
         let (mut seen, mut newest) = (HashSet::new(), HashMap::new());
@@ -253,7 +254,15 @@ impl Oracle {
                 is_other.insert(key.0);
             }
         }
-        self.kept_orders.retain(|(session, _), _| !is_other.contains(session));
+        let is_done_since = |event: &&Event| {
+            event.engine == self.engine
+                && event.is_done
+                && event.arrived <= self.retreated_at
+                && event.settled_at >= self.retreated_at
+        };
+        let done: Vec<_> = self.events.iter().filter(is_done_since).map(|event| (event.session, event.order)).collect();
+        let is_passed = |(of, order)| done.iter().any(|(session, later)| *session == of && *later > order);
+        self.kept_orders.retain(|(session, _), order| !is_other.contains(session) && !is_passed((*session, *order)));
     }
 
     /// Whether the engine that runs has taken it.
