@@ -126,6 +126,8 @@ struct Peer {
     record: Option<GatewayRecord>,
     unlisted_at: Option<Nanos>,
     refused_protocols: Vec<Protocol>,
+    /// When it last refused calls as not implemented after it had answered some.
+    left_unary_at: Option<Nanos>,
     elsewhere: Elsewhere,
 }
 
@@ -136,6 +138,8 @@ struct Stream {
     last_stream: StreamNo,
     /// Something was answered on this stream, and it fitted.
     has_answered: bool,
+    /// Unary only: calls that were refused as not implemented since one was answered otherwise.
+    not_implemented: u8,
     /// Unary only: no calls before this.
     calls_from: Nanos,
     /// Batch frames that wait for their answer: how many items each.
@@ -169,6 +173,7 @@ impl Outbox {
                 record: None,
                 unlisted_at: None,
                 refused_protocols: Vec::new(),
+                left_unary_at: None,
                 elsewhere: Elsewhere::default(),
             },
             queue: Queue::default(),
@@ -176,6 +181,7 @@ impl Outbox {
                 link: Link::Closed,
                 last_stream: StreamNo(0),
                 has_answered: false,
+                not_implemented: 0,
                 calls_from: Nanos(0),
                 batches: VecDeque::new(),
                 next_batch: 1,

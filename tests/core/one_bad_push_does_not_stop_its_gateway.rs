@@ -6,7 +6,7 @@ use std::time::Duration;
 use prost::Message;
 use task_engine::model::outcome::RecipientOutcome;
 use task_engine::model::proto::gateway::{PushMessageResponse, PushResponse};
-use task_engine::ports::Protocol;
+use task_engine::ports::{Protocol, Protocols};
 use task_engine::push::facts::{CallError, StreamEnd, StreamFact};
 use testkit::table::{Table, only};
 
@@ -95,4 +95,83 @@ fn a_gateway_that_is_down_loses_nothing() {
         table.answer("A", &PushMessageResponse { msg_id: 1, ..Default::default() });
     }
     assert_eq!(table.ended(RecipientOutcome::Delivered), 2);
+}
+
+const NOT_IMPLEMENTED: i32 = 12;
+
+fn speaks(table: &Table) -> Option<Protocol> {
+    table.links.get("A").map(|link| link.protocol)
+}
+
+/// What a gateway of unary calls only does with each stream and call it has by now: it ends the streams, and answers the calls
+/// but for the bad one. Passes 20 ms.
+fn serve_unary_only(table: &mut Table) {
+    while speaks(table) != Some(Protocol::Unary) {
+        if speaks(table).is_some() {
+            table.fact("A", StreamFact::Closed(StreamEnd::Unimplemented));
+        }
+        table.pass(20);
+    }
+    let calls = table.pushed_ids("A");
+    for msg_id in calls {
+        let answer = match msg_id {
+            BAD => Err(CallError { code: NOT_IMPLEMENTED, message: "not for this type".into() }),
+            msg_id => Ok(PushResponse { msg_id, ..Default::default() }.encode_to_vec()),
+        };
+        table.answer_call("A", answer);
+    }
+    table.pass(20);
+}
+
+fn table_of_all_protocols() -> Table {
+    let mut table = Table::with_timeout(&["ann"], &[("ann", "A")], Duration::from_secs(10));
+    table.list("A", Protocols { batch: true, stream: true, unary: true });
+    table
+}
+
+/// A hop before the gateway keeps the connection, and sends the calls to another version of it.
+#[test]
+fn calls_that_are_implemented_no_longer_are_followed_by_what_is() {
+    let mut table = table_of_all_protocols();
+    table.event(1);
+    serve_unary_only(&mut table);
+    assert_eq!(table.ended(RecipientOutcome::Delivered), 1);
+    table.event(2);
+    while speaks(&table) != Some(Protocol::Batch) && table.now.0 < 5_000_000_000 {
+        for _ in table.pushed_ids("A") {
+            table.answer_call("A", Err(CallError { code: NOT_IMPLEMENTED, message: "unknown method".into() }));
+        }
+        table.pass(20);
+    }
+    assert_eq!(speaks(&table), Some(Protocol::Batch), "within half of the delivery timeout");
+    assert_eq!(table.pushed_ids("A"), [2]);
+}
+
+#[test]
+fn one_call_that_is_answered_as_not_implemented_ends_alone() {
+    let mut table = table_of_all_protocols();
+    table.event(1);
+    serve_unary_only(&mut table);
+    for msg_id in [BAD, BAD + 1, BAD + 2] {
+        table.event(msg_id);
+    }
+    while table.push.events_in_flight() > 0 && table.now.0 < 9_000_000_000 {
+        serve_unary_only(&mut table);
+    }
+    assert_eq!((table.ended(RecipientOutcome::Refused), table.ended(RecipientOutcome::Delivered)), (1, 3));
+}
+
+#[test]
+fn one_call_that_is_answered_as_not_implemented_ends_when_there_is_no_other() {
+    let mut table = table_of_all_protocols();
+    table.event(1);
+    serve_unary_only(&mut table);
+    table.event(BAD);
+    while table.push.events_in_flight() > 0 && table.now.0 < 9_000_000_000 {
+        serve_unary_only(&mut table);
+    }
+    assert_eq!((table.ended(RecipientOutcome::Refused), table.ended(RecipientOutcome::Delivered)), (1, 1));
+    table.event(2);
+    serve_unary_only(&mut table);
+    assert_eq!(table.ended(RecipientOutcome::Delivered), 2, "the gateway is as it was");
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::model::gateway::Protocol;
 use crate::model::ids::Nanos;
+use crate::model::limits::BREAKS_AT_ONE_PUSH_MAX;
 use crate::model::outcome::RecipientOutcome;
 use crate::model::protobuf::{Fields, GRPC_HEAD_BYTES, Malformed, Value, grpc_frame, read_varint};
 use crate::push::bundle::Refusal;
@@ -182,8 +183,7 @@ impl Outbox {
                 }
             }
             Err(CallError { code: OK, message }) => return self.take_misfit(&message, now, effects),
-            // Of one that has answered calls on this connection, it is a word about this call.
-            Err(CallError { code: UNIMPLEMENTED, .. }) if !self.stream.has_answered => {
+            Err(CallError { code: UNIMPLEMENTED, .. }) if self.is_rpc_refused(now) => {
                 return self.give_up_unary(now, effects);
             }
             Err(CallError { code, message })
@@ -194,7 +194,7 @@ impl Outbox {
                     return self.call_again(index, format!("Push answered code {code}: {message}"), now, effects);
                 }
                 let is_doubtful = NOT_NOW_CODES.contains(&code) && !self.is_half_over(&self.queue[index], now);
-                if !self.is_to_blame(index) || is_doubtful {
+                if !self.is_to_blame(index, now) || is_doubtful {
                     return self.call_again(index, format!("Push answered code {code}: {message}"), now, effects);
                 }
                 let msg_id = self.queue[index].bundle.msg_id;
@@ -212,8 +212,32 @@ impl Outbox {
     /// Something was answered, and it fits.
     fn note_answer(&mut self, now: Nanos) {
         self.health.failures_in_row = 0;
-        self.stream.has_answered = true;
+        (self.stream.has_answered, self.stream.not_implemented) = (true, 0);
         self.moved_at = now;
+    }
+
+    /// Whether UNIMPLEMENTED is a word about the rpc. Of one that has answered calls on this connection it is one about this
+    /// call, unless no other is answered: a hop before the gateway keeps the connection and may have another behind it. When
+    /// the other protocols are not there either, it is about the call after all.
+    fn is_rpc_refused(&mut self, now: Nanos) -> bool {
+        if self.has_left_unary(now) {
+            return false;
+        }
+        if !self.stream.has_answered {
+            return true;
+        }
+        self.stream.not_implemented += 1;
+        // With one call open nothing is told twice when the stream is cut for it.
+        let is_left = self.calls_open().0 == 1 || self.stream.not_implemented >= BREAKS_AT_ONE_PUSH_MAX;
+        if is_left {
+            self.peer.left_unary_at = Some(now);
+        }
+        is_left
+    }
+
+    /// Whether the other protocols were tried after calls, for pushes that may still be here.
+    pub(super) fn has_left_unary(&self, now: Nanos) -> bool {
+        self.peer.left_unary_at.is_some_and(|at| now.since(at) < self.settings.delivery_timeout)
     }
 
     fn give_up_unary(&mut self, now: Nanos, effects: &mut Effects) {

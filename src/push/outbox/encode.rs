@@ -284,7 +284,7 @@ impl Outbox {
     }
 
     /// Calls without an answer, and how many of them are about parts of large groups.
-    fn calls_open(&self) -> (usize, usize) {
+    pub(super) fn calls_open(&self) -> (usize, usize) {
         let open = self.queue.sent().iter().filter(|item| item.is_written() && (!item.is_done || item.is_owed));
         open.fold((0, 0), |(calls, parts), item| (calls + 1, parts + usize::from(item.bundle.group.is_part)))
     }

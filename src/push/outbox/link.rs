@@ -299,7 +299,7 @@ impl Outbox {
                         true => Link::Leaving { stream, protocol, until, is_told: false, why: Leave::Probe },
                         false => Link::Open { stream, protocol },
                     };
-                    self.stream.has_answered = false;
+                    (self.stream.has_answered, self.stream.not_implemented) = (false, 0);
                 }
             }
             StreamFact::Taken(bytes) => self.stream.unsent_bytes = self.stream.unsent_bytes.saturating_sub(bytes),

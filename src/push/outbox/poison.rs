@@ -219,8 +219,10 @@ impl Outbox {
 
     /// Unary only: the gateway failed with this call itself; whether the call is to blame: it failed often, while others were
     /// answered, or twice as often when there is no other to tell it by but those before.
-    pub(super) fn is_to_blame(&mut self, index: usize) -> bool {
-        let (completed, has_answered) = (self.health.completed, self.stream.has_answered);
+    pub(super) fn is_to_blame(&mut self, index: usize, now: Nanos) -> bool {
+        let completed = self.health.completed;
+        // Before its way through the other protocols it had answered calls.
+        let has_answered = self.stream.has_answered || self.has_left_unary(now);
         let item = &mut self.queue[index];
         if item.failures == 0 {
             item.completed_before = completed;
