@@ -291,9 +291,13 @@ impl World {
         });
     }
 
-    fn live(&self, shard: usize, ix: GatewayIx, stream: StreamNo) -> usize {
+    fn find_live(&self, shard: usize, ix: GatewayIx, stream: StreamNo) -> Option<usize> {
         let is_it = |conn: &Conn| conn.shard == shard && conn.ix == ix && conn.stream == stream && !conn.is_over;
-        self.conns.iter().position(is_it).expect("an intention about a stream that is there")
+        self.conns.iter().position(is_it)
+    }
+
+    fn live(&self, shard: usize, ix: GatewayIx, stream: StreamNo) -> usize {
+        self.find_live(shard, ix, stream).expect("an intention about a stream that is there")
     }
 
     /// The core writes frames.
@@ -329,7 +333,8 @@ impl World {
 
     /// The core drops a stream; facts about it may still be on their way.
     pub fn cut(&mut self, shard: usize, ix: GatewayIx, stream: StreamNo) {
-        let at = self.live(shard, ix, stream);
+        // It may have closed in the turn that decided to cut it.
+        let Some(at) = self.find_live(shard, ix, stream) else { return };
         self.over(at);
         self.oracle.conn_did_not_fit[self.conns[at].number] = self.conns[at].must_be_cut;
         let number = self.conns[at].number;
