@@ -19,7 +19,7 @@ const INSTANCES: usize = 200;
 const PARTITIONS: u32 = 4_096;
 
 #[test]
-fn a_plan_for_200_instances_and_4096_partitions_takes_milliseconds() {
+fn a_plan_moves_the_partitions_of_those_who_died_and_no_others() {
     let members: BTreeMap<Instance, u32> = (0..INSTANCES).map(|at| (name_of(at).into(), 4)).collect();
     let full = plan::make(&vec![None; PARTITIONS as usize], &members);
     let rest: BTreeMap<Instance, u32> =
@@ -34,7 +34,6 @@ fn a_plan_for_200_instances_and_4096_partitions_takes_milliseconds() {
     );
     // 420 partitions were the dead ones', and none moves beside them.
     assert!((400..=420).contains(&moves), "{moves}");
-    assert!(took < Duration::from_millis(250), "{took:?}");
 }
 
 /// Instances, etcd and NATS in one place; a fact is carried to whom it is for at once, watches in the order of revisions.
