@@ -7,13 +7,14 @@
 
 mod accept;
 mod listener;
+mod readiness;
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{RawQuery, State};
@@ -21,6 +22,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use self::readiness::{Changes, Parts};
 use crate::ports::Health;
 use crate::telemetry::metrics::Meter;
 use crate::telemetry::watchdog::Heartbeats;
@@ -111,6 +113,19 @@ pub async fn serve(listener: TcpListener, state: AdminState) -> io::Result<()> {
     axum::serve(listener, router(state)).await
 }
 
+/// Looks once a second whether the engine is ready, tells the log when that changes, and takes what the shards have handed
+/// over; until the future is dropped. Needs a Tokio runtime with time.
+pub async fn watch(state: AdminState) {
+    readiness::register(&state);
+    let mut changes = Changes::new(Parts::of(&state));
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        second.tick().await;
+        state.meter.fold();
+        changes.look(Instant::now());
+    }
+}
+
 fn router(state: AdminState) -> Router {
     Router::new()
         .route("/", get(async || INDEX))
@@ -132,7 +147,7 @@ async fn histograms(State(state): State<AdminState>) -> Response {
 }
 
 async fn livez(State(state): State<AdminState>) -> Response {
-    match standstills(&state) {
+    match Parts::of(&state).standstills() {
         None => (StatusCode::OK, "ok\n").into_response(),
         Some(which) => (StatusCode::SERVICE_UNAVAILABLE, format!("{which}\n")).into_response(),
     }
@@ -140,12 +155,10 @@ async fn livez(State(state): State<AdminState>) -> Response {
 
 async fn readyz(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Response {
     let verbose = query.is_some_and(|query| query.split('&').any(|part| part.split('=').next() == Some("verbose")));
-    let mut parts: Vec<(&str, Health)> = state.health.iter().map(|(name, check)| (*name, check())).collect();
-    parts.push(("shards", standstills(&state).map_or(Health::Ready, Health::Waiting)));
-    let stopping = state.stopping.load(Ordering::Relaxed);
-    let waiting: Vec<&str> =
-        parts.iter().filter(|(_, health)| matches!(health, Health::Waiting(_))).map(|(name, _)| *name).collect();
-    let (status, summary) = if stopping {
+    let parts = Parts::of(&state);
+    let said = parts.ask();
+    let waiting = readiness::waiting(&said);
+    let (status, summary) = if parts.is_stopping() {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned())
     } else if waiting.is_empty() {
         (StatusCode::OK, "ready\n".to_owned())
@@ -154,7 +167,7 @@ async fn readyz(State(state): State<AdminState>, RawQuery(query): RawQuery) -> R
     };
     let mut text = String::new();
     if verbose {
-        parts.iter().for_each(|(name, health)| text.push_str(&line(name, health)));
+        said.iter().for_each(|(name, health)| text.push_str(&line(name, health)));
     }
     (status, text + &summary).into_response()
 }
@@ -170,9 +183,4 @@ fn line(name: &str, health: &Health) -> String {
 
 fn one_line(why: &str) -> String {
     why.replace(['\n', '\r'], " ")
-}
-
-fn standstills(state: &AdminState) -> Option<String> {
-    let standing: Vec<String> = state.heartbeats.look(Instant::now()).iter().map(ToString::to_string).collect();
-    (!standing.is_empty()).then(|| standing.join("; "))
 }

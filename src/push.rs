@@ -43,6 +43,8 @@ mod turn;
 pub mod users;
 mod warnings;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::model::delivery::DeliveryTag;
@@ -62,7 +64,7 @@ use crate::push::leaving::Leaving;
 use crate::push::ledger::Ledger;
 use crate::push::repeats::{Key, fingerprint};
 use crate::push::resolve::Resolve;
-use crate::telemetry::metrics::{Activity, StageHistograms};
+use crate::telemetry::metrics::{Activity, GatewayRow, StageHistograms};
 
 /// One shard's push path: its stages, in the order of an event's trip, and what they are handed.
 #[derive(Debug)]
@@ -293,6 +295,11 @@ impl Push {
         self.cx.warnings()
     }
 
+    /// How old the oldest event without an end is; nothing when there is none. Looks at each.
+    pub fn oldest_event_age(&self) -> Duration {
+        self.ledger.oldest_arrival().map_or(Duration::ZERO, |arrived| self.cx.now.since(arrived))
+    }
+
     /// Events without an end.
     pub fn events_in_flight(&self) -> usize {
         self.ledger.in_flight()
@@ -326,6 +333,11 @@ impl Push {
     /// The stage times; the meter takes them out.
     pub fn stages_mut(&mut self) -> &mut StageHistograms {
         self.cx.stages.histograms_mut()
+    }
+
+    /// What the metric page says of them.
+    pub fn gateway_rows(&self) -> impl Iterator<Item = GatewayRow> {
+        self.outboxes().map(|outbox| outbox.row(self.cx.now))
     }
 
     /// The outboxes of the gateways that this shard owns.

@@ -29,7 +29,7 @@ impl Control {
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
             runtime.block_on(async move {
-                let meter = state.meter.clone();
+                let watched = state.clone();
                 let watch = tokio::spawn(registry.run(sink.clone()));
                 let flush = tokio::spawn(sink.keep_flushing());
                 let pages = tokio::spawn(async move {
@@ -37,16 +37,10 @@ impl Control {
                         tracing::error!("the admin pages ended: {error}");
                     }
                 });
-                let fold = tokio::spawn(async move {
-                    let mut second = tokio::time::interval(Duration::from_secs(1));
-                    loop {
-                        second.tick().await;
-                        meter.fold();
-                    }
-                });
+                let second = tokio::spawn(admin::watch(watched));
                 // Ends also when the engine is dropped without a stop.
                 let _ = stopped.await;
-                for task in [watch, flush, pages, fold] {
+                for task in [watch, flush, pages, second] {
                     task.abort();
                 }
             });

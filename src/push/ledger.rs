@@ -93,6 +93,8 @@ pub struct Refused {
     pub tag: DeliveryTag,
     /// Why.
     pub end: EventOutcome,
+    /// When it arrived.
+    pub arrived: Nanos,
 }
 
 /// What the other stages keep of an event that has left.
@@ -154,6 +156,12 @@ impl Ledger {
     /// Arrivals that the source was not told of yet.
     pub fn in_flight(&self) -> usize {
         self.events.len() + self.refused.len() + self.joined
+    }
+
+    /// When the oldest of them arrived. Looks at each.
+    pub fn oldest_arrival(&self) -> Option<Nanos> {
+        let events = self.events.iter().map(|(_, event)| event.arrived);
+        events.chain(self.refused.iter().map(|(_, refused)| refused.arrived)).min()
     }
 
     /// What is in flight of each of the shard's bounds.

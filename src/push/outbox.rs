@@ -214,11 +214,13 @@ impl Outbox {
     }
 
     /// What the metric page says of it.
-    pub fn row(&self) -> GatewayRow {
+    pub fn row(&self, now: Nanos) -> GatewayRow {
+        let oldest = self.queue.front().map_or(Duration::ZERO, |item| now.since(item.bundle.made_at));
         GatewayRow {
             gateway: self.peer.id.clone(),
             state: self.state(),
             backlog_recipients: self.queue.backlog as u64,
+            oldest_push_seconds: oldest.as_secs(),
             delivered: self.delivered,
             timed_out: self.unreached,
         }

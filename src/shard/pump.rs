@@ -345,6 +345,7 @@ impl Pump {
             users_known,
             gateways_known,
             // Once a second.
+            oldest_event_seconds: _,
             gateway_streams_open: _,
             outbox_recipients: _,
             // When the turn began.
@@ -375,7 +376,8 @@ impl Pump {
     fn report(&mut self) {
         self.work.snapshot.gateway_streams_open = self.gateways.open_count() as u64;
         self.work.snapshot.outbox_recipients = self.push.outboxes().map(|outbox| outbox.backlog() as u64).sum();
-        let mut rows: Vec<_> = self.push.outboxes().map(|outbox| outbox.row()).collect::<Vec<GatewayRow>>();
+        self.work.snapshot.oldest_event_seconds = self.push.oldest_event_age().as_secs();
+        let mut rows: Vec<_> = self.push.gateway_rows().collect::<Vec<GatewayRow>>();
         let warnings = self.push.warnings().to_vec();
         self.publisher.hand_over(self.push.stages_mut(), |report| {
             report.gateways.append(&mut rows);

@@ -4,3 +4,4 @@ mod admin_port;
 mod health;
 mod metrics_are_one_table;
 mod page;
+mod readiness_is_told;

@@ -191,6 +191,7 @@ fn reports_and_registered_numbers_are_on_the_page() {
             gateway: "gw \"1\"\\\n".into(),
             state: GatewayState::Backoff,
             backlog_recipients: 11,
+            oldest_push_seconds: 14,
             delivered: 12,
             timed_out: 13,
         });
@@ -211,6 +212,7 @@ fn reports_and_registered_numbers_are_on_the_page() {
         ("task_engine_events_dropped_total{reason=\"another\"}".to_owned(), 2.0),
         ("task_engine_gateways_listed".to_owned(), 9.0),
         (format!("task_engine_gateway_backlog_recipients{{{gateway}}}"), 11.0),
+        (format!("task_engine_gateway_oldest_push_seconds{{{gateway}}}"), 14.0),
         (format!("task_engine_gateway_recipients_delivered_total{{{gateway}}}"), 12.0),
         (format!("task_engine_gateway_recipients_timed_out_total{{{gateway}}}"), 13.0),
         (format!("task_engine_gateway_state{{{gateway},state=\"backoff\"}}"), 1.0),

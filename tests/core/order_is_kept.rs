@@ -373,3 +373,23 @@ fn a_broken_stream_is_followed_by_one_that_starts_with_what_was_unanswered() {
     assert_eq!(table.pushed_ids("A"), [1, 2, 2, 3, 3, 4, 4]);
     assert_eq!(table.now, Nanos(100_000_000));
 }
+
+#[test]
+fn what_waits_ages_as_an_event_and_as_a_push() {
+    let mut table = Table::with_timeout(&["ann"], &[("ann", "A")], Duration::from_secs(10));
+    table.list("A", Protocols::STREAM);
+    let ages = |table: &Table| {
+        let of_gateways = table.push.gateway_rows().map(|row| row.oldest_push_seconds).collect::<Vec<_>>();
+        (table.push.oldest_event_age().as_millis(), of_gateways)
+    };
+    assert_eq!(ages(&table), (0, vec![0]));
+    table.event(1);
+    table.pass(2_100);
+    table.event(2);
+    table.pass(1_000);
+    assert_eq!(ages(&table), (3_100, vec![3]));
+    table.answer("A", &ok(1));
+    assert_eq!(ages(&table), (1_000, vec![1]), "the first has its end");
+    table.answer("A", &ok(2));
+    assert_eq!(ages(&table), (0, vec![0]));
+}

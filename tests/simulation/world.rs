@@ -355,8 +355,9 @@ impl World {
     pub fn settle_bound(&self) -> u64 {
         let timeout = self.plan.delivery_timeout.as_nanos() as u64;
         let empty_wait = self.plan.empty_wait().as_nanos() as u64;
-        // Rows that are refused are asked for few at a time.
-        let of_bad = if self.plan.is_bad_owner(0) { 60_000 * MILLI } else { 0 };
+        // Rows that are refused are asked for few at a time, and each event may have one.
+        let of_each = self.broker.entries.len() as u64 * 400 * MILLI;
+        let of_bad = if self.plan.is_bad_owner(0) { 60_000 * MILLI + of_each } else { 0 };
         // One row, or letter, that was refused alone waits four times as long each time.
         let retries = (1..=self.plan.max_retry.max(1) + 1).map(|tries| 4_u64.pow(tries)).sum::<u64>();
         let retry = self.plan.retry_interval.as_nanos() as u64 * retries;

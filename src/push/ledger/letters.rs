@@ -32,7 +32,7 @@ impl Ledger {
         cx: &mut Context,
     ) {
         cx.warn(end.label(), || format!("{} was refused", head_of(&payload)));
-        let at = self.enter_refused(Refused { payload, tag, end });
+        let at = self.enter_refused(Refused { payload, tag, end, arrived: cx.now });
         self.letters.want(Letter::Refused(at));
     }
 
@@ -67,7 +67,7 @@ impl Ledger {
     fn written(&self, letter: &Letter, users: &Users) -> (DeliveryTag, DeadLetter) {
         match letter {
             Letter::Refused(at) => {
-                let Refused { payload, tag, end } = self.refused(*at);
+                let Refused { payload, tag, end, .. } = self.refused(*at);
                 let (payload, detail) = (payload.clone(), head_of(payload));
                 (*tag, DeadLetter { reason: end.label(), detail, payload, recipient: None, tries: 1 })
             }

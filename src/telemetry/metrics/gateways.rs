@@ -59,6 +59,8 @@ pub struct GatewayRow {
     pub state: GatewayState,
     /// Recipients that wait for it, unsent or unanswered.
     pub backlog_recipients: u64,
+    /// Age of the oldest push that waits for it; 0 when none does.
+    pub oldest_push_seconds: u64,
     /// Recipients it answered for without an error, since it is known.
     pub delivered: u64,
     /// Recipients that ended as `timed_out` on it, since it is known.
@@ -74,6 +76,8 @@ pub struct GatewayLine {
     pub states: [u64; GatewayState::COUNT],
     /// Recipients that wait.
     pub backlog_recipients: u64,
+    /// Age of the oldest push that waits.
+    pub oldest_push_seconds: u64,
     /// Recipients delivered.
     pub delivered: u64,
     /// Recipients timed out.
@@ -134,6 +138,7 @@ impl GatewayTable {
             label: OTHER.into(),
             states: [0; GatewayState::COUNT],
             backlog_recipients: 0,
+            oldest_push_seconds: 0,
             delivered: self.other_delivered,
             timed_out: self.other_timed_out,
         };
@@ -142,11 +147,20 @@ impl GatewayTable {
             if *named {
                 let mut states = [0; GatewayState::COUNT];
                 states[row.state as usize] = 1;
-                let GatewayRow { gateway, backlog_recipients, delivered, timed_out, .. } = row.clone();
-                lines.push(GatewayLine { label: gateway, states, backlog_recipients, delivered, timed_out });
+                let GatewayRow { gateway, backlog_recipients, oldest_push_seconds, delivered, timed_out, .. } =
+                    row.clone();
+                lines.push(GatewayLine {
+                    label: gateway,
+                    states,
+                    backlog_recipients,
+                    oldest_push_seconds,
+                    delivered,
+                    timed_out,
+                });
             } else {
                 other.states[row.state as usize] += 1;
                 other.backlog_recipients += row.backlog_recipients;
+                other.oldest_push_seconds = other.oldest_push_seconds.max(row.oldest_push_seconds);
             }
         }
         lines.sort_by(|a, b| a.label.cmp(&b.label));
@@ -164,6 +178,7 @@ mod tests {
             gateway: format!("gw-{number:04}").into(),
             state: GatewayState::Open,
             backlog_recipients: 2,
+            oldest_push_seconds: number as u64,
             delivered,
             timed_out: 1,
         }

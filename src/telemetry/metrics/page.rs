@@ -94,7 +94,8 @@ fn write_stages(page: &mut Writer, stages: &StageHistograms) {
 
 fn write_gateways(page: &mut Writer, lines: &[GatewayLine]) {
     type Read = fn(&GatewayLine) -> u64;
-    let numbers: [(&Metric, Read); 3] = [
+    let numbers: [(&Metric, Read); 4] = [
+        (&table::GATEWAY_OLDEST_PUSH_SECONDS, |line| line.oldest_push_seconds),
         (&table::GATEWAY_BACKLOG_RECIPIENTS, |line| line.backlog_recipients),
         (&table::GATEWAY_RECIPIENTS_DELIVERED, |line| line.delivered),
         (&table::GATEWAY_RECIPIENTS_TIMED_OUT, |line| line.timed_out),

@@ -69,6 +69,8 @@ metrics! {
             REGISTRY_BAD_ENTRIES => Counter "registry_bad_entries" ["reason"];
             /// Recipients that wait for the gateway, unsent or unanswered.
             GATEWAY_BACKLOG_RECIPIENTS => Gauge "gateway_backlog_recipients" ["gateway"];
+            /// How old the oldest push is that waits for the gateway, unsent or unanswered; 0 when none does, on the line `other` the oldest of all.
+            GATEWAY_OLDEST_PUSH_SECONDS => Gauge "gateway_oldest_push_seconds" ["gateway"] in Seconds;
             /// Recipients that the gateway answered for without an error.
             GATEWAY_RECIPIENTS_DELIVERED => Counter "gateway_recipients_delivered" ["gateway"];
             /// Recipients that ended without an answer of the gateway: timeout, broken stream or full outbox.
@@ -133,6 +135,12 @@ metrics! {
             ETCD_REQUESTS => Counter "etcd_requests" ["op", "result"];
             /// Times that NATS was asked whether this instance still has its partitions, by what came of it.
             PROOFS => Counter "proofs" ["result"];
+        }
+        "Readiness" {
+            /// 1 while `/readyz` answers 200, else 0.
+            READY => Gauge "ready" [];
+            /// 1 while a part that `/readyz` names can do its work, 0 while it cannot.
+            DEPENDENCY_UP => Gauge "dependency_up" ["dependency"];
         }
         "The process" {
             /// CPU time of all threads of the process.
@@ -206,6 +214,8 @@ metrics! {
     shard "What a shard holds" {
         /// Events that arrived and have no end yet.
         events_in_flight => Gauge;
+        /// How old the oldest of them is, since it arrived; 0 when there is none.
+        oldest_event_seconds => Gauge in Seconds;
         /// Recipients of grouped events that have no end yet.
         recipients_in_flight => Gauge;
         /// Payload bytes of the events in flight.
