@@ -5,3 +5,4 @@ mod health;
 mod metrics_are_one_table;
 mod page;
 mod readiness_is_told;
+mod rules_and_board;
