@@ -6,7 +6,9 @@
 pub mod dead_letter_store;
 pub mod dlq;
 pub mod partitions;
+pub mod probe;
 mod table;
+pub mod written;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -93,6 +95,18 @@ pub enum Command {
     /// Changes nothing that exists: what differs is said (but see --change). A stream of events keeps them for --max-age, settled or
     /// not, so it must be longer than any outage and the disk must hold that much; dead letters stay for 30 days.
     Setup(SetupArgs),
+    /// Ask a running engine's admin port once: exit code 0 for yes, 1 for no or no answer. For images without curl.
+    Probe(probe::ProbeArgs),
+    /// Write the completions of a shell to standard output.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the man page to standard output.
+    Man {
+        /// A command, for its own page.
+        command: Option<String>,
+    },
 }
 
 /// The flags of `setup`.

@@ -8,7 +8,7 @@ use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use task_engine::Engine;
-use task_engine::cli::{Cli, Command, RunArgs, check_config, dlq, exit, note_lines, partitions, setup};
+use task_engine::cli::{Cli, Command, RunArgs, check_config, dlq, exit, note_lines, partitions, probe, setup, written};
 use task_engine::config::Config;
 use task_engine::engine::{StartError, StopReport};
 use task_engine::telemetry::logging::{self, LogFile};
@@ -27,6 +27,12 @@ fn main() -> ExitCode {
         Some(Command::Partitions(args)) => {
             partitions::run(args, None, &mut std::io::stdout().lock(), &mut std::io::stderr())
         }
+        Some(Command::Probe(args)) => {
+            let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+            probe::run(&args, &mut out, &mut err).unwrap_or(exit::FAILED)
+        }
+        Some(Command::Completions { shell }) => said(written::completions(shell, &mut std::io::stdout())),
+        Some(Command::Man { command }) => said(written::man(command.as_deref(), &mut std::io::stdout())),
         Some(Command::Setup(args)) => {
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
             setup(&args, std::env::vars_os(), &mut out, &mut err).unwrap_or(exit::FAILED)
@@ -34,6 +40,17 @@ fn main() -> ExitCode {
         None => run(&cli.run),
     };
     ExitCode::from(code)
+}
+
+/// The exit code of what only writes.
+fn said(result: std::io::Result<()>) -> u8 {
+    match result {
+        Ok(()) => exit::OK,
+        Err(error) => {
+            eprintln!("{error}");
+            exit::FAILED
+        }
+    }
 }
 
 /// What a running engine catches; each of them would end it at once.
