@@ -139,6 +139,11 @@ impl Partitioner {
         self.suspect = (self.opened.newest, self.opened.last);
     }
 
+    /// Whether somebody else may have published an event above this sequence number, so that it has to be looked for.
+    pub fn suspects_above(&self, floor: u64) -> bool {
+        floor < self.suspect.0
+    }
+
     /// From where the partitioned stream has to be read before anything is published, when events are unconfirmed: behind
     /// this sequence number.
     pub fn reads_back_behind(&self) -> Option<u64> {

@@ -191,10 +191,18 @@ fn check_partitioner(reading: &mut Reading, consumer: &ConsumerConfig) {
     reading.note(place, "consumer.partitioner", what);
 }
 
+/// What a queue does not promise.
+const QUEUE_OF_SEVERAL: &str = "with several instances, queue does not keep the order of a session's events, and pushes a copy of an \
+                                event again that comes to another instance: run one instance, or use mode jetstream with assignment \
+                                partitioned and ownership etcd (and partitioner on where publishers know no partitions)";
+
 /// What only JetStream reads, and what it needs.
 fn check_consumer(reading: &mut Reading, config: &Config) {
     let consumer = &config.consumer;
     check_partitioner(reading, consumer);
+    if consumer.assignment == Assignment::Queue {
+        reading.note(reading.place("consumer", "assignment"), "consumer.assignment", QUEUE_OF_SEVERAL.into());
+    }
     if consumer.mode == ConsumerMode::Core {
         for name in ["stream", "durable", "max_ack_pending"] {
             if reading.is_written("consumer", name) {
@@ -246,11 +254,5 @@ fn check_ownership(reading: &mut Reading, config: &Config) {
                     partition a reader of its own, and only there is kept what its last one had not settled"
             .into();
         reading.mistake(reading.place("consumer", "ownership"), "consumer.ownership", what);
-    }
-    if consumer.partitioner == Partitioner::On {
-        let what = "on does not work with consumer.ownership etcd yet: let one instance run, without owners, or let publishers \
-                    write partitions"
-            .into();
-        reading.mistake(reading.place("consumer", "partitioner"), "consumer.partitioner", what);
     }
 }
