@@ -65,7 +65,7 @@ fn run(args: &RunArgs) -> u8 {
             return exit::CONFIG;
         }
     };
-    for line in note_lines(&checked.notes, &args.file_name()) {
+    for line in note_lines(&checked, &args.file_name()) {
         tracing::info!("{line}");
     }
     name_shard_on_panic();

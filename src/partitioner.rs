@@ -139,7 +139,7 @@ impl Partitioner {
         self.suspect = (self.opened.newest, self.opened.last);
     }
 
-    /// Whether somebody else may have published an event above this sequence number, so that it has to be looked for.
+    /// Whether somebody else may have published an event above this sequence number.
     pub fn suspects_above(&self, floor: u64) -> bool {
         floor < self.suspect.0
     }
@@ -388,6 +388,7 @@ impl Partitioner {
     pub fn forget(&mut self) {
         self.slots = Slots::new(SLOTS);
         self.letters = Letters::default();
+        self.flow = Flow::default();
         self.written.clear();
         self.ends.clear();
     }

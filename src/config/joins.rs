@@ -191,18 +191,10 @@ fn check_partitioner(reading: &mut Reading, consumer: &ConsumerConfig) {
     reading.note(place, "consumer.partitioner", what);
 }
 
-/// What a queue does not promise.
-const QUEUE_OF_SEVERAL: &str = "with several instances, queue does not keep the order of a session's events, and pushes a copy of an \
-                                event again that comes to another instance: run one instance, or use mode jetstream with assignment \
-                                partitioned and ownership etcd (and partitioner on where publishers know no partitions)";
-
 /// What only JetStream reads, and what it needs.
 fn check_consumer(reading: &mut Reading, config: &Config) {
     let consumer = &config.consumer;
     check_partitioner(reading, consumer);
-    if consumer.assignment == Assignment::Queue {
-        reading.note(reading.place("consumer", "assignment"), "consumer.assignment", QUEUE_OF_SEVERAL.into());
-    }
     if consumer.mode == ConsumerMode::Core {
         for name in ["stream", "durable", "max_ack_pending"] {
             if reading.is_written("consumer", name) {

@@ -42,6 +42,14 @@ impl Settings {
     pub fn is_input(&self, partition: Partition) -> bool {
         self.layout.is_input(partition)
     }
+
+    /// What an operator calls a partition.
+    pub fn words(&self, partition: Partition) -> String {
+        match self.is_input(partition) {
+            true => "the input stream".to_owned(),
+            false => format!("partition {}", partition.0),
+        }
+    }
 }
 
 /// The lock file `<state dir>/<instance>.lock`. When `is_held`, no other process with this state directory runs; the id in it tells

@@ -14,6 +14,7 @@ mod lost_links;
 mod over_tls;
 mod owned_generations;
 mod owned_input;
+mod owned_input_with_engines;
 mod owned_partitions;
 mod owned_servers;
 mod owned_windows;

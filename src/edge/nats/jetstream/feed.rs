@@ -221,7 +221,7 @@ impl JetFeed {
         self.confirmed(connection).await?;
         match &self.owned {
             None => stored::open(self, connection, prepared.terms.iter().any(|terms| terms.from.is_some())).await?,
-            Some(_) if is_read && self.mover.is_some() => self.open_input(connection).await?,
+            Some(_) if self.mover.is_some() => self.open_input(connection, is_read).await?,
             Some(_) => {}
         }
         let now = Instant::now();

@@ -87,15 +87,15 @@ impl JetFeed {
         (std::mem::take(&mut mover.is_dropped) || is_to_open).then(|| why.to_owned())
     }
 
-    /// Opens an input stream that has an owner over a new connection, unless it is being closed.
+    /// Opens an input stream that has an owner over a new connection, if it is to be read and is not being closed.
     ///
     /// # Errors
     /// What is wrong and what to do.
-    pub(super) async fn open_input(&mut self, connection: &mut Connection) -> Result<(), String> {
+    pub(super) async fn open_input(&mut self, connection: &mut Connection, is_read: bool) -> Result<(), String> {
         // What is confirmed needs no orderly end of the connection; what is not must not arrive after one.
         connection.resets_when_closed(USER_TIMEOUT_OWNED);
         let Some(owned) = &mut self.owned else { return Ok(()) };
-        if !matches!(owned.places[INPUT].stage, Stage::ToOpen) {
+        if !is_read || !matches!(owned.places[INPUT].stage, Stage::ToOpen) {
             return Ok(());
         }
         owned.places[INPUT].opening += 1;

@@ -316,6 +316,7 @@ impl Mover {
     pub(super) fn forget(&mut self) {
         self.drains_until = None;
         self.core.forget();
+        self.tell();
     }
 }
 
