@@ -51,6 +51,16 @@ impl Taking {
         )
     }
 
+    /// With a source that was made already; one whose intake is shut hands in nothing.
+    pub fn of(source: NatsSource, is_open: bool, partitions: u32, shards: usize) -> Self {
+        let wakes = (0..shards).map(|_| Arc::default()).collect();
+        let (intake, lanes) = Intake::with_lane_events(wakes, partitions, Arc::default(), LANE_EVENTS);
+        if !is_open {
+            intake.shut("nobody reads".to_owned());
+        }
+        Self::over(source, (intake, lanes))
+    }
+
     /// A source that may acknowledge only while this permit holds.
     pub fn with_permit(settings: &Config, partitions: u32, shards: usize, permit: Arc<Permit>) -> Self {
         let wakes = (0..shards).map(|_| Arc::default()).collect();
