@@ -13,7 +13,7 @@ use prost::Message;
 use serde_json::Value;
 use testkit::engine::{PATIENCE, Process, SUBJECT, World, event, eventually, got};
 
-use crate::jetstream_support::{firsts, on_both_servers, world_set_up};
+use crate::jetstream_support::{Publishing, assert_pushed, on_both_servers, session_of, world_set_up};
 
 on_both_servers! {
     resonance_gets_40_of_40_for_each_of_19_users_with_1_2_and_3_engines
@@ -154,39 +154,10 @@ impl Scene {
 
     /// Each event is stored once; each user has all messages of each session in order, and once if `is_once`.
     fn assert_pushed(&self, count: usize, is_once: bool) {
-        let want = |session: usize| -> Vec<i64> {
-            (1..=count).filter(|id| id % SESSIONS == session).map(|id| id as i64).collect()
-        };
-        let users = (0..SESSIONS).flat_map(|session| ["a", "b"].map(|user| (session, format!("{user}{session}"))));
-        let users: Vec<_> = users.collect();
-        let has = |session: usize, user: &str| got(&self.world.log.records(), &session_of(session), user);
-        eventually("each user has all messages", || {
-            users.iter().all(|(session, user)| firsts(has(*session, user)).len() == want(*session).len())
-        });
+        assert_pushed(&self.world, SESSIONS, count, is_once);
         self.until_settled();
         assert_eq!(self.ask("STREAM.INFO.S")["state"]["messages"], count, "each event is stored once");
-        for (session, user) in users {
-            let all = has(session, &user);
-            let has = if is_once { all } else { firsts(all) };
-            assert!(has == want(session), "user {user}: {has:?}");
-        }
     }
-}
-
-struct Publishing {
-    stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<usize>,
-}
-
-impl Publishing {
-    fn end(self) -> usize {
-        self.stop.store(true, Ordering::Release);
-        self.thread.join().expect("no panic")
-    }
-}
-
-fn session_of(number: usize) -> String {
-    format!("group:{number}")
 }
 
 fn user(at: usize) -> String {
