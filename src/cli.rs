@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Checked, Flags, Mistakes, Remark};
+use crate::config::{self, Checked, Flags, Mistakes};
 use crate::edge::nats::jetstream::setup::{self, SetupPlan};
 use crate::engine::adapters;
 
@@ -177,7 +177,7 @@ pub fn check_config(
 ) -> std::io::Result<u8> {
     match config::load(Some(file), environment, &Flags::default()) {
         Ok(checked) => {
-            for line in note_lines(&checked.notes, &file.display().to_string()) {
+            for line in note_lines(&checked, &file.display().to_string()) {
                 writeln!(err, "note: {line}")?;
             }
             write!(out, "{}", config::show(&checked.config))?;
@@ -234,7 +234,8 @@ pub fn setup(
     }
 }
 
-/// Notes as lines, for the log or a terminal.
-pub fn note_lines<'a>(notes: &'a [Remark], file: &'a str) -> impl Iterator<Item = String> + 'a {
-    notes.iter().map(move |note| note.line(file))
+/// Notes on a configuration as lines, for the log or a terminal.
+pub fn note_lines<'a>(checked: &'a Checked, file: &'a str) -> impl Iterator<Item = String> + 'a {
+    let of_several = checked.config.consumer.of_several().map(ToOwned::to_owned);
+    checked.notes.iter().map(move |note| note.line(file)).chain(of_several)
 }

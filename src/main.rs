@@ -25,7 +25,8 @@ fn main() -> ExitCode {
         }
         Some(Command::Dlq(args)) => dlq::run(args, &mut std::io::stdout().lock(), &mut std::io::stderr()),
         Some(Command::Partitions(args)) => {
-            partitions::run(args, None, &mut std::io::stdout().lock(), &mut std::io::stderr())
+            let standings = Some(&partitions::ask_jetstream as &partitions::AskStandings);
+            partitions::run(args, standings, &mut std::io::stdout().lock(), &mut std::io::stderr())
         }
         Some(Command::Probe(args)) => {
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
@@ -81,7 +82,7 @@ fn run(args: &RunArgs) -> u8 {
             return exit::CONFIG;
         }
     };
-    for line in note_lines(&checked.notes, &args.file_name()) {
+    for line in note_lines(&checked, &args.file_name()) {
         tracing::info!("{line}");
     }
     name_shard_on_panic();

@@ -139,6 +139,11 @@ impl Partitioner {
         self.suspect = (self.opened.newest, self.opened.last);
     }
 
+    /// Whether somebody else may have published an event above this sequence number.
+    pub fn suspects_above(&self, floor: u64) -> bool {
+        floor < self.suspect.0
+    }
+
     /// From where the partitioned stream has to be read before anything is published, when events are unconfirmed: behind
     /// this sequence number.
     pub fn reads_back_behind(&self) -> Option<u64> {
@@ -165,7 +170,7 @@ impl Partitioner {
         for slot in self.slots.take_doubtful() {
             let Some(held) = self.slots.head(slot) else { continue };
             if self.found.remove(&held.seq) == Some(held.id.key()) {
-                self.is_stored(slot);
+                self.is_stored(slot, false);
             } else {
                 self.slots.head_mut(slot).into_iter().for_each(|held| held.is_suspect = true);
                 self.slots.make_ready(slot);
@@ -229,13 +234,13 @@ impl Partitioner {
         let Some(held) = self.slots.head_mut(slot) else { return false };
         let is_found = !self.found.is_empty() && self.found.remove(&held.seq) == Some(held.id.key());
         if is_found {
-            self.is_stored(slot);
+            self.is_stored(slot, false);
             return false;
         }
         // One that was published before is no copy of itself, even where a read-back has met its id: then it was found above,
         // or the id is that of a copy that is stored.
         if self.known.contains(held.id.key()) {
-            self.is_copy(slot);
+            self.is_stored(slot, true);
             return false;
         }
         let most = self.opened.message_bytes_max;
@@ -276,10 +281,7 @@ impl Partitioner {
                     self.slots.wake_all_unblamed();
                 }
                 self.flow.stored(sent);
-                match is_copy && ticket.attempt == 1 {
-                    true => self.is_copy(ticket.slot),
-                    false => self.is_stored(ticket.slot),
-                }
+                self.is_stored(ticket.slot, is_copy && ticket.attempt == 1);
             }
             Answer::Refused(why) | Answer::Nobody(why) => {
                 let is_current = is_expected
@@ -323,18 +325,11 @@ impl Partitioner {
         }
     }
 
-    fn is_stored(&mut self, slot: u16) {
+    fn is_stored(&mut self, slot: u16, is_copy: bool) {
         let Some(held) = self.slots.head(slot) else { return };
         self.known.insert(held.id.key());
-        self.counts.moved += 1;
-        self.ends.push((held.key, Disposition::Ack));
-        self.slots.pop(slot);
-    }
-
-    fn is_copy(&mut self, slot: u16) {
-        let Some(held) = self.slots.head(slot) else { return };
-        self.known.insert(held.id.key());
-        self.counts.copies += 1;
+        let count = if is_copy { &mut self.counts.copies } else { &mut self.counts.moved };
+        *count += 1;
         self.ends.push((held.key, Disposition::Ack));
         self.slots.pop(slot);
     }
@@ -382,7 +377,11 @@ impl Partitioner {
     /// All that is held was given back to the input stream.
     pub fn forget(&mut self) {
         self.slots = Slots::new(SLOTS);
-        self.letters = Letters::default();
+        if self.letters.forget() {
+            // What comes again is no copy of an event that became no letter.
+            self.known = Known::default();
+        }
+        self.flow = Flow::default();
         self.written.clear();
         self.ends.clear();
     }

@@ -15,6 +15,7 @@ use super::exit;
 use crate::config::{self, Config, Flags};
 use crate::edge::etcd::ownership::once::{self, Look};
 use crate::edge::etcd::ownership::root;
+use crate::edge::nats::jetstream::generations::{Generations, Outcome};
 use crate::model::ids::Partition;
 use crate::model::ownership::Generation;
 use crate::model::words::counted;
@@ -89,6 +90,20 @@ pub struct Standing {
 
 /// Asks the broker how far these consumers are; `None` for one that is not there. An error is in words.
 pub type AskStandings = dyn Fn(&Config, &[(Partition, Generation)]) -> Result<Vec<Option<Standing>>, String>;
+
+/// Asks JetStream, all at once.
+///
+/// # Errors
+/// Why it does not say; no answer of one is none of all.
+pub fn ask_jetstream(config: &Config, of: &[(Partition, Generation)]) -> Result<Vec<Option<Standing>>, String> {
+    let mut generations = Generations::new(config.nats.clone(), &config.consumer, config.nats.timeout);
+    let answers = generations.standing(of).into_iter().map(|answer| match answer {
+        Outcome::Done(found) => Ok(Some(Standing { lag: found.to_come, unacked: found.pending })),
+        Outcome::Absent => Ok(None),
+        Outcome::Refused(why) | Outcome::NoAnswer(why) => Err(why),
+    });
+    answers.collect()
+}
 
 /// Why it ends otherwise than well.
 enum Failure {

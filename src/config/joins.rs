@@ -247,10 +247,4 @@ fn check_ownership(reading: &mut Reading, config: &Config) {
             .into();
         reading.mistake(reading.place("consumer", "ownership"), "consumer.ownership", what);
     }
-    if consumer.partitioner == Partitioner::On {
-        let what = "on does not work with consumer.ownership etcd yet: let one instance run, without owners, or let publishers \
-                    write partitions"
-            .into();
-        reading.mistake(reading.place("consumer", "partitioner"), "consumer.partitioner", what);
-    }
 }

@@ -1,6 +1,6 @@
 //! What keys mean that say who this instance is, and which partitions it may read.
 
-use super::sections::{ConsumerConfig, EngineConfig, Ownership};
+use super::sections::{Assignment, ConsumerConfig, EngineConfig, Ownership};
 
 impl ConsumerConfig {
     /// The stream that takes the plain topic while the partitioner is on.
@@ -11,6 +11,15 @@ impl ConsumerConfig {
     /// `consumer.durable` as one would write it: empty where the queue group's name is used.
     pub(super) fn durable_in_key(&self) -> String {
         if self.durable == self.queue_group { String::new() } else { self.durable.clone() }
+    }
+
+    /// What the assignment does not promise to several instances, and what to use instead.
+    pub fn of_several(&self) -> Option<&'static str> {
+        (self.assignment == Assignment::Queue).then_some(
+            "consumer.assignment queue: with several instances the order of a session's events is not kept, and a copy of an event that \
+             comes to another instance is pushed again; for several, set mode jetstream, assignment partitioned and ownership etcd \
+             (and partitioner on where publishers know no partitions)",
+        )
     }
 
     /// Whether partitions have owners: readers begin with none, and what may be done ends with a permit.

@@ -49,7 +49,6 @@ use crate::config::{Assignment, ConsumerConfig, ConsumerMode, NatsConfig, NatsSe
 use crate::edge::resolve::Resolver;
 use crate::edge::tls::{self, TlsError};
 use crate::model::ids::ShardId;
-use crate::model::ownership::Generation;
 use crate::ports::{
     DeliveryTag, Intake, LetterPost, LocalFuture, Origin, RunningSource, Settled, ShardReaders, Source,
 };
@@ -160,11 +159,6 @@ impl fmt::Debug for NatsSource {
 }
 
 impl NatsSource {
-    /// What opens and closes its partitioner.
-    pub fn partitioner(&self) -> PartitionerSwitch {
-        PartitionerSwitch(self.shared.clone())
-    }
-
     /// A source that has not connected yet: where it reads, and which events.
     pub fn new(nats: NatsConfig, consumer: ConsumerConfig, resolver: Resolver) -> Self {
         let nats = Arc::new(nats);
@@ -178,35 +172,6 @@ impl NatsSource {
     }
 }
 
-/// Opens and closes the partitioner of a source: which instance moves events is somebody else's to decide. Without one, or before
-/// the source is started, nothing happens. It is open from the start.
-#[derive(Clone)]
-pub struct PartitionerSwitch(Arc<Shared>);
-
-impl PartitionerSwitch {
-    /// Moves the events that this generation of the input stream's consumer brings. The consumer is made when it is missing.
-    pub fn open(&self, generation: Generation) {
-        self.0.partitioner().into_iter().for_each(|start| start.control.open(generation));
-    }
-
-    /// Asks for no more events. What is held is still moved; [`has_closed`](Self::has_closed) when all of it is.
-    pub fn close(&self) {
-        self.0.partitioner().into_iter().for_each(|start| start.control.close());
-    }
-
-    /// Whether all that it held is moved or in the dead letters, the server has confirmed that it heard so, and the connection
-    /// is closed.
-    pub fn has_closed(&self) -> bool {
-        self.0.partitioner().is_none_or(|start| start.control.has_closed())
-    }
-}
-
-impl fmt::Debug for PartitionerSwitch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PartitionerSwitch").field("has_closed", &self.has_closed()).finish()
-    }
-}
-
 impl Shared {
     fn plans(&self, intake: &Intake) -> Vec<Plan> {
         let consumer = &self.consumer;
@@ -215,13 +180,13 @@ impl Shared {
             Plan::Core(CorePlan { reader, own, subjects, queue_group: consumer.queue_group.clone() })
         };
         match (consumer.mode, consumer.assignment) {
-            (ConsumerMode::JetStream, _) if consumer.is_owned() => {
-                ReaderPlan::owned(consumer, shards, partitions).into_iter().map(Plan::JetStream).collect()
-            }
             (ConsumerMode::JetStream, _) => {
-                let mut all = ReaderPlan::all(consumer, shards, partitions);
+                let is_owned = consumer.is_owned();
+                let of_partitions = if is_owned { ReaderPlan::owned } else { ReaderPlan::all };
+                let of_input = if is_owned { ReaderPlan::owned_input } else { ReaderPlan::input };
+                let mut all = of_partitions(consumer, shards, partitions);
                 if consumer.partitioner == Partitioner::On {
-                    all.push(ReaderPlan::input(consumer, all.len() as u16, Generation::default()));
+                    all.push(of_input(consumer, all.len() as u16));
                 }
                 all.into_iter().map(Plan::JetStream).collect()
             }

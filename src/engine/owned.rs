@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::admin::HealthCheck;
-use crate::config::Config;
+use crate::config::{Config, Partitioner};
 use crate::edge::etcd::ownership::root;
 use crate::edge::nats::jetstream::generations::{Generations, Outcome};
 use crate::edge::nats::{NatsDesk, Partitions};
@@ -189,7 +189,7 @@ fn owner_of(
             topic: consumer.topic.clone(),
             hash: HASH.to_owned(),
             stream_created: created,
-            has_input: false,
+            has_input: consumer.partitioner == Partitioner::On,
         },
         shards: config.engine.cores,
         timings: Timings::of_ttl(consumer.lease_ttl),

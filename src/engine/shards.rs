@@ -15,8 +15,8 @@ use crate::engine::{Engine, StartError};
 use crate::model::ids::ShardId;
 use crate::model::ids::shard_name;
 use crate::model::limits::{
-    EVENTS_IN_FLIGHT_MAX, GATEWAY_USER_TIMEOUT, GATEWAY_USER_TIMEOUT_OWNED, GROUP_USERS_MAX, INBOX_THREADS,
-    MEMBER_THREADS, SHARD_IO_MEMORY_BYTES, SHARD_PREEMPT_AFTER, SHARD_READER_END_DEADLINE,
+    EVENTS_IN_FLIGHT_MAX, GATEWAY_USER_TIMEOUT, GROUP_USERS_MAX, INBOX_THREADS, MEMBER_THREADS, SHARD_IO_MEMORY_BYTES,
+    SHARD_PREEMPT_AFTER, SHARD_READER_END_DEADLINE, USER_TIMEOUT_OWNED,
 };
 use crate::ports::intake::{Intake, IntakeLane};
 use crate::ports::mailbox::{FactSender, LocalFacts, Mailbox, Wake};
@@ -176,7 +176,7 @@ fn gateways_of(config: &Config, shared: &Shared) -> GatewayOptions {
 }
 
 fn user_timeout_of(config: &Config) -> Duration {
-    if config.consumer.is_owned() { GATEWAY_USER_TIMEOUT_OWNED } else { GATEWAY_USER_TIMEOUT }
+    if config.consumer.is_owned() { USER_TIMEOUT_OWNED } else { GATEWAY_USER_TIMEOUT }
 }
 
 /// JetStream's window is shared by all shards.

@@ -294,9 +294,9 @@ pub const RECONNECT_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), D
 pub const GATEWAY_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a gateway may acknowledge nothing of what was sent to it.
 pub const GATEWAY_USER_TIMEOUT: Duration = Duration::from_secs(30);
-/// The same where partitions have owners: what a stopped owner's kernel still holds must be dead before a successor pushes, which
+/// The same where partitions have owners, also of the partitioner's connection: what a stopped owner's kernel still holds must be dead before a successor pushes, which
 /// is no sooner than 3.5 s after the owner's permit ended. (The kernel fires up to half a second late.)
-pub const GATEWAY_USER_TIMEOUT_OWNED: Duration = Duration::from_millis(2500);
+pub const USER_TIMEOUT_OWNED: Duration = Duration::from_millis(2500);
 
 const _: () = assert!(SHARD_LOOK_EVERY.as_nanos() < TICK.as_nanos() && TICK.as_nanos() < REST_TICK.as_nanos());
 const _: () = assert!(REST_TICK.as_nanos() * 5 < HEARTBEAT_STALE_AFTER.as_nanos());

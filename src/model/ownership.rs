@@ -104,6 +104,19 @@ pub enum ShardOrder {
     },
 }
 
+impl ShardOrder {
+    /// Of which partition it is.
+    pub fn partition(&self) -> Partition {
+        match *self {
+            Self::Prepare { partition }
+            | Self::Open { partition, .. }
+            | Self::Close { partition }
+            | Self::Reopen { partition }
+            | Self::Drop { partition } => partition,
+        }
+    }
+}
+
 /// What a shard's reader says. The words of one shard arrive in the order in which they were said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ShardWord {

@@ -25,7 +25,10 @@ impl Ownership {
         let is_planned = self.planned(partition) && self.stop.is_none();
         let (owner, epoch) = (&self.view.owners[at], &self.view.epochs[at]);
         if let Some(why) = owner.fault().or(epoch.fault()) {
-            let text = format!("the record of partition {} is not understood ({why}): it is not claimed", partition.0);
+            let text = format!(
+                "the record of {} is not understood ({why}): it is not claimed",
+                self.settings.words(partition)
+            );
             return self.say(Level::Warn, text);
         }
         match owner.get() {

@@ -221,7 +221,7 @@ impl Ownership {
             None => format!("by one that is gone, epoch {epoch}"),
         };
         if self.slots[at].is_open {
-            return self.fenced(format!("fenced {who}: partition {} is not ours any more", partition.0));
+            return self.fenced(format!("fenced {who}: {} is not ours any more", self.settings.words(partition)));
         }
         self.forget(partition);
     }

@@ -40,6 +40,13 @@ pub struct Layout {
     pub has_input: bool,
 }
 
+impl Layout {
+    /// Whether a partition is the input stream of the partitioner: the one behind those of the stream.
+    pub fn is_input(&self, partition: Partition) -> bool {
+        self.has_input && partition.0 == self.partitions
+    }
+}
+
 /// Whether a member takes partitions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

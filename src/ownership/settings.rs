@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::keys::Instance;
 use super::records::Layout;
+use crate::model::ids::Partition;
 
 /// How this instance takes part.
 #[derive(Clone, Debug)]
@@ -33,6 +34,21 @@ impl Settings {
     /// is [`Layout::partitions`].
     pub fn partitions(&self) -> u32 {
         self.layout.partitions + u32::from(self.layout.has_input)
+    }
+}
+
+impl Settings {
+    /// Whether a partition is the input stream of the partitioner.
+    pub fn is_input(&self, partition: Partition) -> bool {
+        self.layout.is_input(partition)
+    }
+
+    /// What an operator calls a partition.
+    pub fn words(&self, partition: Partition) -> String {
+        match self.is_input(partition) {
+            true => "the input stream".to_owned(),
+            false => format!("partition {}", partition.0),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which shard of this instance has which partition: the one with the fewest.
+//! Which shard of this instance has which partition: the one with the fewest. The partitioner's reader runs on the first.
 
 use super::Ownership;
 use super::slot::Phase;
@@ -11,6 +11,11 @@ impl Ownership {
     pub(super) fn shard_of(&mut self, partition: Partition) -> ShardId {
         if let Some(shard) = self.slots[partition.0 as usize].shard {
             return shard;
+        }
+        if self.settings.is_input(partition) {
+            self.loads[0] += 1;
+            self.slot(partition).shard = Some(ShardId(0));
+            return ShardId(0);
         }
         let fewest = self.loads.iter().enumerate().min_by_key(|(at, load)| (**load, *at)).map_or(0, |(at, _)| at);
         let shard = ShardId(fewest as u16);
@@ -27,7 +32,7 @@ impl Ownership {
 
     /// The shard to which a partition should move within this instance: one that has at least two fewer, while nothing else moves.
     pub(super) fn better_shard(&self, partition: Partition) -> Option<ShardId> {
-        let shard = self.slots[partition.0 as usize].shard?;
+        let shard = self.slots[partition.0 as usize].shard.filter(|_| !self.settings.is_input(partition))?;
         let own = self.loads[usize::from(shard.0)];
         let (fewest, load) = self.loads.iter().enumerate().min_by_key(|(at, load)| (**load, *at))?;
         let is_calm =

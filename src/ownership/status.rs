@@ -27,6 +27,8 @@ pub struct Counts {
 pub struct Held {
     /// Which.
     pub partition: Partition,
+    /// It is the input stream of the partitioner.
+    pub is_input: bool,
     /// One of [`PHASES`](Status::PHASES).
     pub state: &'static str,
     /// Since when.
@@ -41,6 +43,13 @@ pub struct Held {
     pub oldest: Option<Boottime>,
     /// Why it should be elsewhere and is still here, in words.
     pub blocked: Option<String>,
+}
+
+impl Held {
+    /// What an operator calls it.
+    pub fn name(&self) -> String {
+        if self.is_input { "input".to_owned() } else { self.partition.0.to_string() }
+    }
 }
 
 /// See the module.
@@ -97,7 +106,9 @@ impl Status {
         }
         let plan =
             self.plan.as_ref().map_or("no plan yet".to_owned(), |(version, by)| format!("plan {version} by {by}"));
-        (true, format!("{owned} of {partitions} partitions, {plan}, permit {left:.1} s"))
+        let has_input = self.held.iter().any(|held| held.is_input && held.state == "owned");
+        let input = if has_input { " (the input stream is one of them)" } else { "" };
+        (true, format!("{owned} of {partitions} partitions{input}, {plan}, permit {left:.1} s"))
     }
 }
 
@@ -151,6 +162,7 @@ impl Ownership {
         let is_wanted = slot.phase == Phase::Owned && (self.stop.is_some() || self.is_wanted_elsewhere(partition));
         Held {
             partition,
+            is_input: self.settings.is_input(partition),
             state: slot.phase.label(),
             since: slot.since,
             epoch: slot.epoch.epoch,

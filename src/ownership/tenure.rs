@@ -120,9 +120,9 @@ impl Ownership {
         self.counts.moves[usize::from(!one.is_in)][one.kind as usize] += 1;
         self.out.push(Intention::Moved(one));
         if one.took > SLOW_MOVE {
-            let (number, kind, took) = (one.partition.0, one.kind.label(), one.took.as_secs_f64());
+            let (what, kind, took) = (self.settings.words(one.partition), one.kind.label(), one.took.as_secs_f64());
             let way = if one.is_in { "came" } else { "went" };
-            self.say(Level::Info, format!("partition {number} {way} ({kind}) after {took:.1} s"));
+            self.say(Level::Info, format!("{what} {way} ({kind}) after {took:.1} s"));
         }
     }
 
@@ -238,8 +238,8 @@ impl Ownership {
                 let slot = self.slot(partition);
                 (slot.called_off, slot.not_before) = (called_off, at);
                 let text = format!(
-                    "partition {} cannot move: its pushes did not end in {:.0} s; it goes on here and is tried again in {:.0} s",
-                    partition.0,
+                    "{} cannot move: its pushes did not end in {:.0} s; it goes on here and is tried again in {:.0} s",
+                    self.settings.words(partition),
                     timings.drain.as_secs_f64(),
                     wait.as_secs_f64()
                 );

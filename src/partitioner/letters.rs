@@ -44,6 +44,13 @@ impl Letters {
         self.wanted.push_back(letter);
     }
 
+    /// All were given back; whether there were any. Answers that come still are of none that is asked later.
+    pub(super) fn forget(&mut self) -> bool {
+        let had_some = self.waiting() > 0;
+        *self = Self { next_ask: self.next_ask, ..Self::default() };
+        had_some
+    }
+
     pub(super) fn waiting(&self) -> usize {
         self.wanted.len() + self.asked.len()
     }

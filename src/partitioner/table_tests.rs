@@ -414,3 +414,22 @@ fn fuzzed_moved_event() {
         assert_eq!(MessageId::parse(&text, "2026"), Some(id));
     });
 }
+
+#[test]
+fn a_letter_that_was_not_kept_before_all_was_given_back_is_wanted_again() {
+    let mut all = partitioner();
+    let large = PushEvent { msg_id: 7, content: "c".repeat(2000), session_id: "s".into(), ..PushEvent::default() };
+    take(&mut all, 1, large.encode_to_vec());
+    assert_eq!(tickets(&mut all, 0), []);
+    let first = all.next_letter(Nanos(0)).expect("it is too large");
+    all.forget();
+    assert_eq!(all.waiting(), 0);
+    take(&mut all, 1, large.encode_to_vec());
+    assert_eq!(tickets(&mut all, 0), []);
+    let second = all.next_letter(Nanos(0)).expect("it is no copy of one that was moved");
+    // The answer to the first comes late.
+    all.lettered(first.ask, true, Nanos(0));
+    assert_eq!(ends(&mut all), []);
+    all.lettered(second.ask, true, Nanos(0));
+    assert_eq!(ends(&mut all), [(1, Disposition::Term)]);
+}

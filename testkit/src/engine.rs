@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -176,6 +176,15 @@ impl World {
             .spawn()
             .expect("the engine starts");
         Process { child, admin, output }
+    }
+
+    /// What another command of the program says, with this section of the configuration.
+    pub fn command(&self, more: &str, args: &[&str]) -> Output {
+        let config = self.folder.path().join("command.yaml");
+        std::fs::write(&config, self.yaml() + more).expect("a configuration");
+        let mut command = Command::new(binary());
+        command.args(args).arg("--config").arg(&config).current_dir(self.folder.path());
+        command.output().expect("it runs")
     }
 
     /// The file of dead letters, when there are any.

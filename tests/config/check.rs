@@ -35,6 +35,27 @@ fn a_right_file_is_shown_masked_and_can_be_read_again() {
 }
 
 #[test]
+fn what_a_queue_does_not_promise_to_several_instances_is_said_with_what_to_use_instead() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("task.yaml");
+    let checked = |consumer: &str| {
+        std::fs::write(&file, format!("consumer:\n  mode: jetstream\n  stream: S\n{consumer}")).unwrap();
+        let output = engine(&["check-config", file.to_str().unwrap()], &[]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        texts(&output).1
+    };
+    let said = checked("  assignment: queue\n");
+    for words in
+        ["with several instances the order", "pushed again", "partitioned and ownership etcd", "partitioner on"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let together = "  assignment: partitioned\n  ownership: etcd\n  partitioner: on\n";
+    let said = checked(together);
+    assert!(!said.contains("with several instances") && said.contains("publishers publish on"), "{said}");
+}
+
+#[test]
 fn each_mistake_is_one_line_and_the_code_is_2() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bad.yaml");

@@ -3,6 +3,8 @@
 #![allow(deprecated, dead_code)]
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use harness::gateways::{Gateway, Protocols};
@@ -12,7 +14,7 @@ use serde_json::Value;
 use task_engine::config::{self, Assignment, Config, ConsumerConfig, ConsumerMode, Flags, NatsConfig};
 use task_engine::edge::nats::jetstream::setup::{MAX_AGE, SetupPlan, setup};
 use task_engine::ports::DeliveryTag;
-use testkit::engine::{SECRETS, World};
+use testkit::engine::{SECRETS, World, eventually, got};
 use testkit::nats::{server_at, user};
 
 pub use testkit::events::numbered as event;
@@ -172,4 +174,41 @@ pub fn firsts(mut all: Vec<i64>) -> Vec<i64> {
     let mut seen = BTreeSet::new();
     all.retain(|id| seen.insert(*id));
     all
+}
+
+/// A publisher that goes on until it is told to stop.
+pub struct Publishing {
+    pub stop: Arc<AtomicBool>,
+    pub thread: std::thread::JoinHandle<usize>,
+}
+
+impl Publishing {
+    /// Stops it; gives how many it published.
+    pub fn end(self) -> usize {
+        self.stop.store(true, Ordering::Release);
+        self.thread.join().expect("no panic")
+    }
+}
+
+pub fn session_of(number: usize) -> String {
+    format!("group:{number}")
+}
+
+/// Waits until each user of [`world_of`] has the last message of each session, the messages being numbered over the sessions in turn; then
+/// each must have all in order, and once if `is_once`.
+pub fn assert_pushed(world: &World, sessions: usize, count: usize, is_once: bool) {
+    let want = |session: usize| -> Vec<i64> {
+        (1..=count).filter(|id| id % sessions == session).map(|id| id as i64).collect()
+    };
+    let users = (0..sessions).flat_map(|session| ["a", "b"].map(|user| (session, format!("{user}{session}"))));
+    let users: Vec<_> = users.collect();
+    let has = |session: usize, user: &str| got(&world.log.records(), &session_of(session), user);
+    eventually("each user has all messages", || {
+        users.iter().all(|(session, user)| firsts(has(*session, user)).len() == want(*session).len())
+    });
+    for (session, user) in users {
+        let all = has(session, &user);
+        let has = if is_once { all } else { firsts(all) };
+        assert!(has == want(session), "user {user}: {has:?}");
+    }
 }

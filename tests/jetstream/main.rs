@@ -13,6 +13,8 @@ mod headers_that_are_none_stop_nothing;
 mod lost_links;
 mod over_tls;
 mod owned_generations;
+mod owned_input;
+mod owned_input_with_engines;
 mod owned_partitions;
 mod owned_servers;
 mod owned_windows;

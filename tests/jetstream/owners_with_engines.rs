@@ -10,9 +10,9 @@ use harness::gateways::Gateway;
 use harness::servers::NatsVersion;
 use prost::Message;
 use task_engine::model::ids::Partition;
-use testkit::engine::{PATIENCE, Process, SUBJECT, World, event, eventually, got};
+use testkit::engine::{PATIENCE, Process, SUBJECT, World, event, eventually};
 
-use crate::jetstream_support::{firsts, on_both_servers, world_set_up};
+use crate::jetstream_support::{Publishing, assert_pushed, on_both_servers, session_of, world_set_up};
 
 on_both_servers! {
     a_rolling_restart_repeats_loses_and_reorders_nothing
@@ -65,37 +65,8 @@ impl Scene {
 
     /// Waits until each user has the last message of each session; then each must have all in order, and once if `is_once`.
     fn assert_pushed(&self, count: usize, is_once: bool) {
-        let want = |session: usize| -> Vec<i64> {
-            (1..=count).filter(|id| id % SESSIONS == session).map(|id| id as i64).collect()
-        };
-        let users = (0..SESSIONS).flat_map(|session| ["a", "b"].map(|user| (session, format!("{user}{session}"))));
-        let users: Vec<_> = users.collect();
-        let has = |session: usize, user: &str| got(&self.world.log.records(), &session_of(session), user);
-        eventually("each user has all messages", || {
-            users.iter().all(|(session, user)| firsts(has(*session, user)).len() == want(*session).len())
-        });
-        for (session, user) in users {
-            let all = has(session, &user);
-            let has = if is_once { all } else { firsts(all) };
-            assert!(has == want(session), "user {user}: {has:?}");
-        }
+        assert_pushed(&self.world, SESSIONS, count, is_once);
     }
-}
-
-struct Publishing {
-    stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<usize>,
-}
-
-impl Publishing {
-    fn end(self) -> usize {
-        self.stop.store(true, Ordering::Release);
-        self.thread.join().expect("no panic")
-    }
-}
-
-fn session_of(number: usize) -> String {
-    format!("group:{number}")
 }
 
 fn owned(engine: &Process) -> u64 {

@@ -6,13 +6,9 @@ use std::collections::BTreeMap;
 
 use crate::jetstream_support::{NatsVersion, ask, client, on_both_servers, set_up, started, until};
 use crate::partitioner_support::{
-    assert_moved, moving, publish_twice, ready, stored, take_and_settle, until_all_moved,
+    assert_moved, bound, moving, publish_twice, ready, stored, stored_count, take_and_settle, until_all_moved,
 };
-use task_engine::edge::nats::NatsSource;
-use task_engine::edge::resolve::Resolver;
-use task_engine::model::ownership::Generation;
 use task_engine::ports::intake::Moves;
-use testkit::taking::Taking;
 
 on_both_servers! {
     each_event_comes_once_and_in_order
@@ -23,7 +19,6 @@ on_both_servers! {
     what_a_dead_one_stored_is_found_when_the_stream_has_forgotten_its_ids
     a_stop_gives_back_what_is_not_moved
     a_killed_server_stores_each_event_once
-    one_that_is_closed_is_done_and_two_at_once_store_nothing_twice
     who_writes_partitions_himself_is_seen
 }
 
@@ -52,14 +47,6 @@ fn each_event_comes_once_and_in_order(version: NatsVersion) {
     taking.stop();
 }
 
-/// Changes the partitioned stream's bound.
-fn bound(client: &nats::Connection, max_msgs: i64) {
-    let mut config = ask(client, "$JS.API.STREAM.INFO.STREAM", "")["config"].clone();
-    (config["max_msgs"], config["discard"]) = (max_msgs.into(), "new".into());
-    let answer = ask(client, "$JS.API.STREAM.UPDATE.STREAM", config.to_string());
-    assert!(answer["error"].is_null(), "{answer}");
-}
-
 fn a_full_stream_is_waited_for(version: NatsVersion) {
     let (server, settings) = ready(version);
     let client = client(&server);
@@ -80,10 +67,6 @@ fn a_full_stream_is_waited_for(version: NatsVersion) {
     assert_moved(&client, SESSIONS, 0..600);
     assert!(taking.moves(Moves::Refused) > 0 && taking.letters.lock().expect("no panic").is_empty());
     taking.stop();
-}
-
-fn stored_count(client: &nats::Connection) -> u64 {
-    ask(client, "$JS.API.STREAM.INFO.STREAM", "")["state"]["messages"].as_u64().unwrap_or_default()
 }
 
 fn a_purge_stops_nothing(version: NatsVersion) {
@@ -188,41 +171,6 @@ fn a_killed_server_stores_each_event_once(version: NatsVersion) {
     until_all_moved(&client);
     assert_moved(&client, SESSIONS, 0..3000);
     taking.stop();
-}
-
-fn one_that_is_closed_is_done_and_two_at_once_store_nothing_twice(version: NatsVersion) {
-    let (server, settings) = ready(version);
-    let client = client(&server);
-    let source = |settings: &task_engine::config::Config| {
-        NatsSource::new(settings.nats.clone(), settings.consumer.clone(), Resolver::start().expect("threads"))
-    };
-    let (one, other) = (source(&settings), source(&settings));
-    let (first, second) = (one.partitioner(), other.partitioner());
-    let one = Taking::of(one, true, 4, 1);
-    publish_twice(&client, SESSIONS, 0..500);
-    until("it is at work", || stored_count(&client) > 100);
-    first.close();
-    until("it has closed", || first.has_closed());
-    let info = ask(&client, "$JS.API.CONSUMER.INFO.STREAM_IN.engine-in", "");
-    assert_eq!(info["num_ack_pending"], 0, "{info}");
-    assert_eq!(info["ack_floor"]["stream_seq"], info["delivered"]["stream_seq"], "{info}");
-    first.open(Generation(0));
-    // By force: the other one has a consumer of its own, which begins with the first event again.
-    let other = Taking::of(other, false, 4, 1);
-    second.close();
-    until("it has closed", || second.has_closed());
-    second.open(Generation(1));
-    publish_twice(&client, SESSIONS, 500..3000);
-    for generation in ["engine-in", "engine-in-g1"] {
-        until("both have read all", || {
-            let info = ask(&client, &format!("$JS.API.CONSUMER.INFO.STREAM_IN.{generation}"), "");
-            info["num_ack_pending"] == 0 && info["num_pending"] == 0
-        });
-    }
-    assert_moved(&client, SESSIONS, 0..3000);
-    assert!(other.moves(Moves::Copies) >= 3000, "it read all of them");
-    one.stop();
-    other.stop();
 }
 
 fn who_writes_partitions_himself_is_seen(version: NatsVersion) {

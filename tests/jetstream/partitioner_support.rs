@@ -104,10 +104,28 @@ pub fn assert_moved(client: &nats::Connection, sessions: u64, numbers: std::ops:
 
 /// Waits until the partitioner's consumer has nothing out or to come.
 pub fn until_all_moved(client: &nats::Connection) {
+    until_settled(client, "engine-in");
+}
+
+/// The same of another generation of it.
+pub fn until_settled(client: &nats::Connection, consumer: &str) {
     until("all of the input stream is settled", || {
-        let info = ask(client, "$JS.API.CONSUMER.INFO.STREAM_IN.engine-in", "");
+        let info = ask(client, &format!("$JS.API.CONSUMER.INFO.STREAM_IN.{consumer}"), "");
         info["num_ack_pending"] == 0 && info["num_pending"] == 0
     });
+}
+
+/// Changes the partitioned stream's bound.
+pub fn bound(client: &nats::Connection, max_msgs: i64) {
+    let mut config = ask(client, "$JS.API.STREAM.INFO.STREAM", "")["config"].clone();
+    (config["max_msgs"], config["discard"]) = (max_msgs.into(), "new".into());
+    let answer = ask(client, "$JS.API.STREAM.UPDATE.STREAM", config.to_string());
+    assert!(answer["error"].is_null(), "{answer}");
+}
+
+/// Messages that the partitioned stream holds.
+pub fn stored_count(client: &nats::Connection) -> u64 {
+    ask(client, "$JS.API.STREAM.INFO.STREAM", "")["state"]["messages"].as_u64().unwrap_or_default()
 }
 
 /// Takes and settles so many events of the lanes; gives session and number of each.

@@ -30,8 +30,10 @@ impl Shell {
         let folder = tempfile::tempdir().expect("a folder");
         let config = folder.path().join("task.yaml");
         let text = format!(
-            "etcd:\n  endpoints: {endpoint}\n  timeout: 2s\n  dial_timeout: 2s\nconsumer:\n  mode: jetstream\n  \
-             assignment: partitioned\n  stream: {STREAM}\n  durable: {DURABLE}\n"
+            "nats:\n  url: nats://127.0.0.1:{}\netcd:\n  endpoints: {endpoint}\n  timeout: 2s\n  dial_timeout: 2s\nconsumer:\n  mode: jetstream\n  \
+             assignment: partitioned\n  stream: {STREAM}\n  durable: {DURABLE}\n",
+            // Nobody listens there.
+            free_port()
         );
         std::fs::write(&config, text).expect("a configuration");
         Self { config, _folder: folder }
@@ -57,7 +59,9 @@ fn owners_are_shown_and_a_drained_instance_gives_its_partitions_away() {
     one.owns(ALL / 2);
 
     let shown = shell.run(&[]);
-    assert_eq!((shown.code, shown.err.as_str()), (0, ""), "{}", shown.out);
+    assert_eq!(shown.code, 0, "{}", shown.err);
+    assert!(shown.err.starts_with("lag and unacknowledged events are not known: "), "{}", shown.err);
+    assert!(shown.err.contains("check nats.url") && shown.err.lines().count() == 1, "{}", shown.err);
     assert!(shown.out.starts_with("64 of 64 partitions have an owner; plan "), "{}", shown.out);
     let owned = |name: &str| shown.out.lines().filter(|line| line.contains("owned") && line.contains(name)).count();
     assert_eq!((owned("one"), owned("two")), (32, 32), "{}", shown.out);

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures_lite::{AsyncRead, AsyncWrite};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use socket2::SockRef;
 
 use super::TLS_SECTION;
 use super::protocol::{
@@ -20,6 +21,7 @@ use super::protocol::{
 };
 use crate::edge::alarm::Alarm;
 use crate::edge::pace;
+use crate::edge::socket;
 use crate::edge::tls;
 use crate::edge::transport::Transport;
 
@@ -116,6 +118,16 @@ impl Connection {
             is_paused: false,
             has_paused: false,
         }
+    }
+
+    /// Closing the socket, also by the end of the process, forgets what it has not sent; and what its other side does not take is
+    /// given up after `user_timeout`.
+    pub(super) fn resets_when_closed(&self, user_timeout: Duration) {
+        let fd = socket::borrow(self.stream.tcp());
+        let socket = SockRef::from(&fd);
+        // Fail only for a socket that is gone already.
+        let _ = socket.set_linger(Some(Duration::ZERO));
+        let _ = socket.set_tcp_user_timeout(Some(user_timeout));
     }
 
     /// Whether it is over TLS.

@@ -4,13 +4,13 @@
 //! told something.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use crate::model::ownership::{Generation, ShardOrder};
+use crate::model::ownership::ShardOrder;
 use crate::ports::mailbox::Wake;
 use crate::ports::{DeliveryTag, Origin, Settled};
 
@@ -42,10 +42,6 @@ pub(super) enum Mail {
 pub(super) struct Control {
     phase: AtomicU8,
     wake: Arc<Wake>,
-    /// It is to read; the generation of the consumer that it reads; and it has nothing more to do.
-    is_wanted: AtomicBool,
-    generation: AtomicU32,
-    is_idle: AtomicBool,
     mail: Sender<Mail>,
     pub(super) inbox: Receiver<Mail>,
     /// It reads nothing since the intake is shut, and the broker knows.
@@ -64,9 +60,6 @@ impl Control {
         Self {
             phase: AtomicU8::new(Phase::Reading as u8),
             wake: Arc::default(),
-            is_wanted: AtomicBool::new(true),
-            generation: AtomicU32::new(0),
-            is_idle: AtomicBool::new(false),
             mail,
             inbox,
             has_left: AtomicBool::new(false),
@@ -89,40 +82,6 @@ impl Control {
     /// What wakes the reader.
     pub(super) fn wake(&self) -> Arc<Wake> {
         self.wake.clone()
-    }
-
-    /// Reads from this generation of its consumer from the next connection on, and connects.
-    pub(super) fn open(&self, generation: Generation) {
-        self.generation.store(generation.0, Ordering::Release);
-        self.is_idle.store(false, Ordering::Release);
-        self.is_wanted.store(true, Ordering::Release);
-        self.wake.wake();
-    }
-
-    /// Asks for nothing more, settles what is here, and leaves.
-    pub(super) fn close(&self) {
-        self.is_wanted.store(false, Ordering::Release);
-        self.wake.wake();
-    }
-
-    /// Whether it is to read: [`close`](Self::close) was not called since it was last opened.
-    pub(super) fn is_wanted(&self) -> bool {
-        self.is_wanted.load(Ordering::Acquire)
-    }
-
-    /// Which generation of its consumer it reads.
-    pub(super) fn generation(&self) -> Generation {
-        Generation(self.generation.load(Ordering::Acquire))
-    }
-
-    /// It has nothing to do and no connection.
-    pub(super) fn note_idle(&self) {
-        self.is_idle.store(true, Ordering::Release);
-    }
-
-    /// Whether it is closed, and all that it had is settled and confirmed.
-    pub(super) fn has_closed(&self) -> bool {
-        !self.is_wanted() && self.is_idle.load(Ordering::Acquire)
     }
 
     /// Goes on to a phase, unless it is past it.

@@ -65,6 +65,11 @@ pub(super) trait Feed {
     /// What is read, for the log.
     fn what(&self) -> String;
 
+    /// Whether it has anything to read: without, no connection is kept for it.
+    fn is_wanted(&self) -> bool {
+        true
+    }
+
     /// Whether nothing is to be read while a store is away that events need.
     fn needs_stores(&self) -> bool {
         true

@@ -20,6 +20,7 @@ mod flight;
 pub mod generations;
 mod given_up;
 mod hearing;
+mod input;
 mod lines;
 mod looks;
 mod mover;

@@ -31,7 +31,11 @@ impl Partitions {
     /// # Errors
     /// Gives it back when there is no such reader, or none yet: the source has to be started.
     pub fn order(&self, shard: ShardId, order: ShardOrder) -> Result<(), ShardOrder> {
-        let start = self.0.readers.get().and_then(|readers| readers.get(usize::from(shard.0)));
+        // The input stream has a reader of its own.
+        let start = match order.partition().0 >= self.0.consumer.partitions {
+            true => self.0.partitioner(),
+            false => self.0.readers.get().and_then(|readers| readers.get(usize::from(shard.0))),
+        };
         let Some(start) = start else { return Err(order) };
         match start.control.tell(Mail::Order(order)) {
             Err(Mail::Order(order)) => Err(order),

@@ -106,7 +106,6 @@ impl<F: Feed> Reader<F> {
                 Wanted::Over => return,
                 Wanted::Nothing => {
                     standing = None;
-                    self.control.note_idle();
                     self.rest(wanted, None).await;
                 }
                 Wanted::Finish => standing = self.finish(standing).await,
@@ -128,7 +127,7 @@ impl<F: Feed> Reader<F> {
             Phase::Finishing if self.is_finished => Wanted::Nothing,
             Phase::Finishing => Wanted::Finish,
             Phase::Leaving => acknowledges,
-            Phase::Reading if self.intake.is_stopping() || !self.control.is_wanted() => acknowledges,
+            Phase::Reading if self.intake.is_stopping() || !self.feed.is_wanted() => acknowledges,
             Phase::Reading if self.feed.needs_stores() && !self.intake.is_open() => acknowledges,
             Phase::Reading => Wanted::Read,
         }
@@ -145,7 +144,7 @@ impl<F: Feed> Reader<F> {
             standing.is_read = false;
             self.tries = 0;
         }
-        if !is_stop && !self.control.is_wanted() {
+        if !is_stop && !self.feed.is_wanted() {
             self.report(Health::Ready);
         } else if !is_stop {
             self.report(Health::Waiting("NATS: reading begins when the stores have answered".to_owned()));
@@ -388,6 +387,9 @@ impl<F: Feed> Reader<F> {
                 return;
             }
             self.feed.idle();
+            if self.wanted() != wanted {
+                return;
+            }
             self.tell_handed_in();
             let look = Instant::now() + if self.feed.is_handed_in() { NET_LOOK } else { LANE_LOOK };
             let due = until.map_or(look, |until| until.min(look));
@@ -417,10 +419,10 @@ impl<F: Feed> Reader<F> {
 }
 
 /// How far to go, whether the intake is open, and whether it stops.
-type Word = (Phase, bool, bool, bool);
+type Word = (Phase, bool, bool);
 
 fn word(control: &Control, intake: &Intake) -> Word {
-    (control.phase(), control.is_wanted(), intake.is_open(), intake.is_stopping())
+    (control.phase(), intake.is_open(), intake.is_stopping())
 }
 
 /// Ready when the reader was woken after its `first` poll, has mail, or something is due.

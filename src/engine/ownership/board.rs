@@ -111,7 +111,7 @@ pub fn register(meter: &Meter, board: &Arc<Board>) {
         (&table::PARTITIONS, |status| numbered(Status::PHASES.into_iter().zip(status.by_state.map(u64::from)))),
         (&table::PARTITION_OWNER_EPOCH, |status| {
             let held = status.held.iter().filter(|held| held.state == "owned");
-            held.map(|held| (vec![held.partition.0.to_string()], Value::Number(held.epoch))).collect()
+            held.map(|held| (vec![held.name()], Value::Number(held.epoch))).collect()
         }),
         (&table::PARTITION_MOVES, moves),
         (&table::MOVES_CALLED_OFF, |status| one(status.counts.called_off)),

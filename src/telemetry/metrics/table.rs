@@ -111,7 +111,7 @@ metrics! {
         "Partition ownership" {
             /// Partitions by what this instance does with them.
             PARTITIONS => Gauge "partitions" ["state"];
-            /// How many owners a partition of this instance has had, this one included.
+            /// How many owners a partition of this instance has had, this one included; `input` is the partitioner's input stream.
             PARTITION_OWNER_EPOCH => Gauge "partition_owner_epoch" ["partition"];
             /// Partitions that came to this instance and went away, by how the next owner followed.
             PARTITION_MOVES => Counter "partition_moves" ["kind", "way"];

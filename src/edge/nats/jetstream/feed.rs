@@ -28,13 +28,11 @@ use crate::push::facts::Input;
 /// What waits for room in the window is looked at so often.
 const ROOM_LOOK: Duration = Duration::from_millis(4);
 /// Bytes to be written beyond which no more mail is taken.
-const OUT_BYTES_MAX: usize = 256 * 1024;
+pub(super) const OUT_BYTES_MAX: usize = 256 * 1024;
 /// How long pulls that stand may go on delivering once nothing is asked for any more, and how long they must be quiet:
 /// what is under way when they are ended comes again only after ack_wait.
 const PULLS_DEADLINE: Duration = Duration::from_secs(1);
 const PULLS_QUIET: Duration = Duration::from_millis(50);
-/// How long it may take at a stop to move what is held; half of it for the answers that are still to come then.
-const MOVES_DEADLINE: Duration = Duration::from_secs(1);
 /// Differences that are said one by one.
 const DIFFERENCES_SAID: usize = 8;
 
@@ -195,46 +193,6 @@ impl JetFeed {
         if connection.has_answered(ping) { self.refused.why.take() } else { None }
     }
 
-    /// Moves what the partitioner has to move; `unsent` bytes wait to be written already.
-    fn move_events(&mut self, now: Instant, unsent: usize) {
-        let now = self.nanos(now);
-        let Some(mover) = &mut self.mover else { return };
-        let out = (&mut self.lines, OUT_BYTES_MAX.saturating_sub(unsent));
-        if mover.work(now, &self.inbox, out, &mut self.flight) {
-            (self.is_unconfirmed, self.confirms) = (true, None);
-        }
-    }
-
-    /// Why the connection is of no use: a publish has no answer.
-    fn unanswered(&mut self, now: Instant) -> Option<String> {
-        let now = self.nanos(now);
-        let mover = self.mover.as_mut().filter(|_| !self.is_opening)?;
-        if mover.is_stale() {
-            return Some(format!("what may be stored in stream {} is to be looked for again", mover.stream));
-        }
-        let (stream, limit) = (&mover.stream.clone(), self.nats.timeout);
-        mover.is_silent(now).then(|| format!("stream {stream} did not confirm an event within {limit:?}"))
-    }
-
-    /// What is held is moved, unless the stream takes nothing, and what is under way is waited for: so that whoever comes next
-    /// finds nothing unsettled, or need not look for it.
-    async fn finish_moves(&mut self, connection: &mut Connection) {
-        if self.mover.is_none() {
-            return;
-        }
-        let is_moved = |feed: &mut Self, _: &Connection| {
-            feed.flight.is_empty() || feed.mover.as_ref().is_none_or(|mover| mover.unfed().is_some())
-        };
-        let moved = drive(self, connection, Instant::now() + MOVES_DEADLINE, is_moved).await;
-        self.mover.iter_mut().for_each(Mover::stop);
-        let is_over = |feed: &mut Self, _: &Connection| feed.mover.as_ref().is_none_or(|mover| mover.under_way() == 0);
-        if moved.is_ok() {
-            let _ = drive(self, connection, Instant::now() + MOVES_DEADLINE / 2, is_over).await;
-        }
-        self.move_events(Instant::now(), 0);
-        self.mover.iter_mut().for_each(Mover::forget);
-    }
-
     async fn confirmed(&mut self, connection: &mut Connection) -> Result<(), String> {
         let (deadline, timeout) = (Instant::now() + self.nats.timeout, self.nats.timeout);
         // Before the PING: its answer says that all of it was worked off.
@@ -261,7 +219,11 @@ impl JetFeed {
             self.lines.put(subject.as_bytes(), None, word.as_bytes());
         }
         self.confirmed(connection).await?;
-        stored::open(self, connection, prepared.terms.iter().any(|terms| terms.from.is_some())).await?;
+        match &self.owned {
+            None => stored::open(self, connection, prepared.terms.iter().any(|terms| terms.from.is_some())).await?,
+            Some(_) if self.mover.is_some() => self.open_input(connection, is_read).await?,
+            Some(_) => {}
+        }
         let now = Instant::now();
         self.looks = Looks::new(prepared.ack_wait, now);
         self.session = is_read.then(|| match &self.owned {
@@ -278,9 +240,6 @@ impl Feed for JetFeed {
 
     async fn open(&mut self, connection: &mut Connection, is_read: bool) -> Result<(), String> {
         self.lost();
-        if let Some(mover) = &self.mover {
-            self.plan.consumers[0].name = self.control.generation().input_consumer_name(&mover.durable);
-        }
         self.inbox = format!("_INBOX.{:016x}{:016x}", random(), random());
         (self.is_opening, self.has_left) = (true, false);
         let opened = self.prepared(connection, is_read).await;
@@ -294,6 +253,9 @@ impl Feed for JetFeed {
     fn poll_turn(&mut self, cx: &mut Context<'_>, connection: &mut Connection) -> Poll<Result<(), End>> {
         let now = Instant::now();
         self.take_mail();
+        if let Some(why) = self.abandons() {
+            return Poll::Ready(Err(End::Lost(why)));
+        }
         if !self.is_opening {
             // What an owner may not do any more waits, and goes on when it may.
             let may = self.intake.permit().poll(cx).is_ready();
@@ -441,5 +403,9 @@ impl Feed for JetFeed {
 
     fn needs_stores(&self) -> bool {
         self.mover.is_none()
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.is_input_wanted()
     }
 }

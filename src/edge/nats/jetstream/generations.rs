@@ -22,7 +22,7 @@ use super::plan::{ConsumerPlan, ReaderPlan};
 use super::prepare::wanted;
 use super::setup::owners_stream;
 use super::usable::cannot_be_owned;
-use crate::config::{self, NatsConfig};
+use crate::config::{self, NatsConfig, Partitioner};
 use crate::edge::nats::protocol::ErrorKind;
 use crate::edge::nats::wire::{Answer, Wire, WireError};
 use crate::model::ids::Partition;
@@ -100,6 +100,9 @@ pub type Which = (Partition, Generation);
 pub struct Generations {
     nats: NatsConfig,
     plan: ReaderPlan,
+    /// The partitioner's input stream, which is the partition behind the others.
+    input: Option<ReaderPlan>,
+    partitions: u32,
     topic: String,
     own: String,
     wire: Option<Wire>,
@@ -112,11 +115,35 @@ impl Generations {
         plan.consumers = Vec::new();
         let nats = NatsConfig { timeout: patience, ..nats };
         let (topic, own) = (consumer.topic.clone(), owners_stream(&consumer.stream));
-        Self { nats, plan, topic, own, wire: None }
+        let moves = consumer.partitioner == Partitioner::On;
+        let input = moves.then(|| ReaderPlan::owned_input(consumer, 0));
+        Self { nats, plan, input, partitions: consumer.partitions, topic, own, wire: None }
     }
 
     /// All generations that exist, ascending.
     pub fn names(&mut self) -> Outcome<Vec<Which>> {
+        let (stream, partitions) = (self.plan.stream.clone(), self.partitions);
+        let of_partition =
+            |(partition, generation): Which| (partition.0 < partitions).then_some((partition, generation));
+        let mut all = match self.names_in(&stream, |durable, name| named(durable, name).and_then(of_partition)) {
+            Outcome::Done(all) => all,
+            other => return other,
+        };
+        if let Some(stream) = self.input.as_ref().map(|input| input.stream.clone()) {
+            let of_input = |durable: &str, name: &str| {
+                named_input(durable, name).map(|generation| (Partition(partitions), generation))
+            };
+            match self.names_in(&stream, of_input) {
+                Outcome::Done(input) => all.extend(input),
+                other => return other,
+            }
+        }
+        all.sort_unstable();
+        all.dedup();
+        Outcome::Done(all)
+    }
+
+    fn names_in(&mut self, stream: &str, named: impl Fn(&str, &str) -> Option<Which>) -> Outcome<Vec<Which>> {
         #[derive(Deserialize)]
         struct Page {
             total: usize,
@@ -124,7 +151,7 @@ impl Generations {
         }
         let (mut all, mut seen) = (Vec::new(), 0);
         loop {
-            let page = self.ask_one::<Page>(consumer_names(&self.plan.stream, seen));
+            let page = self.ask_one::<Page>(consumer_names(stream, seen));
             let page = match page {
                 Ok(page) => page,
                 Err(error) => return Outcome::of(Err(error)),
@@ -133,8 +160,6 @@ impl Generations {
             seen += names.len();
             all.extend(names.iter().filter_map(|name| named(&self.plan.durable, name)));
             if names.is_empty() || seen >= page.total {
-                all.sort_unstable();
-                all.dedup();
                 return Outcome::Done(all);
             }
         }
@@ -142,7 +167,7 @@ impl Generations {
 
     /// Where each of these stands.
     pub fn standing(&mut self, of: &[Which]) -> Vec<Outcome<Standing>> {
-        let asks = of.iter().map(|which| consumer_info(&self.plan.stream, &self.name(*which))).collect();
+        let asks = of.iter().map(|which| self.look_at(*which)).collect();
         let answers = self.ask::<ConsumerInfo>(asks);
         answers.into_iter().map(|answer| Outcome::of(answer.map(|info| standing_of(&info)))).collect()
     }
@@ -151,7 +176,7 @@ impl Generations {
     pub fn create(&mut self, of: &[(Partition, Generation, u64)]) -> Vec<Outcome<Standing>> {
         let asks = of.iter().map(|&(partition, generation, start)| {
             let config = self.config((partition, generation), start);
-            create_consumer(&self.plan.stream, &config)
+            create_consumer(&self.plan_of(partition).stream, &config)
         });
         let asks = asks.collect();
         let made = self.ask::<ConsumerInfo>(asks);
@@ -160,7 +185,8 @@ impl Generations {
 
     /// Deletes each of these; [`Outcome::Absent`] is as good as done.
     pub fn delete(&mut self, of: &[Which]) -> Vec<Outcome<()>> {
-        let asks = of.iter().map(|which| delete_consumer(&self.plan.stream, &self.name(*which))).collect();
+        let delete = |which: &Which| delete_consumer(&self.plan_of(which.0).stream, &self.name(*which));
+        let asks = of.iter().map(delete).collect();
         let gone = self.ask::<serde::de::IgnoredAny>(asks);
         gone.into_iter().map(|answer| Outcome::of(answer.map(drop))).collect()
     }
@@ -168,7 +194,7 @@ impl Generations {
     /// A proof that this side of the cluster still decides: each of these generations exists, and a word of this instance was
     /// stored by as many servers as keep the stream; both asked at once, over one connection. The last answer is the word's.
     pub fn prove(&mut self, instance: &str, of: &[Which]) -> (Vec<Outcome<Standing>>, Outcome<()>) {
-        let mut asks: Vec<_> = of.iter().map(|which| consumer_info(&self.plan.stream, &self.name(*which))).collect();
+        let mut asks: Vec<_> = of.iter().map(|which| self.look_at(*which)).collect();
         asks.push(Request { subject: instance_subject(&self.own, instance), body: String::new() });
         let mut answers = self.ask_bytes(asks);
         let word = answers.pop().unwrap_or(Err(ApiError::NobodyAnswers)).and_then(|bytes| stored(&self.own, &bytes));
@@ -202,6 +228,10 @@ impl Generations {
 
     /// What the event stream is.
     pub fn stream(&mut self) -> Outcome<StreamFacts> {
+        self.facts_of(&self.plan.stream.clone())
+    }
+
+    fn facts_of(&mut self, stream: &str) -> Outcome<StreamFacts> {
         #[derive(Deserialize)]
         struct Info {
             created: String,
@@ -216,7 +246,7 @@ impl Generations {
             #[serde(default)]
             last_seq: u64,
         }
-        let ask = Request { subject: stream_info(&self.plan.stream), body: String::new() };
+        let ask = Request { subject: stream_info(stream), body: String::new() };
         Outcome::of(self.ask_one::<Info>(ask).map(|info| StreamFacts {
             created: info.created,
             first: info.state.first_seq,
@@ -226,13 +256,26 @@ impl Generations {
         }))
     }
 
+    /// Whose stream, window and names a partition's consumers have.
+    fn plan_of(&self, partition: Partition) -> &ReaderPlan {
+        self.input.as_ref().filter(|_| partition.0 == self.partitions).unwrap_or(&self.plan)
+    }
+
+    fn look_at(&self, which: Which) -> Request {
+        consumer_info(&self.plan_of(which.0).stream, &self.name(which))
+    }
+
     fn name(&self, (partition, generation): Which) -> String {
-        generation.consumer_name(&self.plan.durable, partition)
+        self.plan_of(partition).name_of(partition, generation)
     }
 
     fn config(&self, which: Which, start: u64) -> ConsumerConfig {
-        let filter = format!("{}.{}", self.topic, which.0.0);
-        let wanted = wanted(&self.plan, &ConsumerPlan { name: self.name(which), filter });
+        let plan = self.plan_of(which.0);
+        let filter = match plan.is_input {
+            true => self.topic.clone(),
+            false => format!("{}.{}", self.topic, which.0.0),
+        };
+        let wanted = wanted(plan, &ConsumerPlan { name: self.name(which), filter });
         match start {
             0 | 1 => wanted,
             start => ConsumerConfig { deliver_policy: FROM_SEQUENCE.to_owned(), opt_start_seq: start, ..wanted },
@@ -313,6 +356,16 @@ fn named(durable: &str, name: &str) -> Option<Which> {
     };
     let which = (Partition(partition.parse().ok()?), Generation(generation));
     (which.1.consumer_name(durable, which.0) == name).then_some(which)
+}
+
+/// The same of the input stream, which has one partition.
+fn named_input(durable: &str, name: &str) -> Option<Generation> {
+    let rest = name.strip_prefix(durable)?.strip_prefix("-in")?;
+    let generation = match rest.strip_prefix("-g") {
+        Some(generation) => Generation(generation.parse().ok()?),
+        None => Generation::default(),
+    };
+    (generation.input_consumer_name(durable) == name).then_some(generation)
 }
 
 fn instance_subject(own: &str, instance: &str) -> String {

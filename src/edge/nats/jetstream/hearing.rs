@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::ack_subject;
+use super::ack_subject::{self, Delivery};
 use super::api::ApiError;
 use super::flight::Came;
 use super::given_up;
@@ -79,16 +79,20 @@ impl JetFeed {
         let subject = (!is_planned).then(|| String::from_utf8_lossy(message.subject).into_owned().into_boxed_str());
         let (reply, millis) = (chunk.slice_ref(reply), self.millis(now));
         if let Some(number) = self.flight.insert(consumer, &delivery, (reply, subject), millis) {
-            match &mut self.mover {
-                Some(mover) => {
-                    let payload = chunk.slice_ref(message.payload);
-                    mover.take(number, delivery.stream_sequence, payload, message.headers);
-                }
-                None => self.note_new(number, chunk, message),
-            }
+            self.take_new(number, &delivery, chunk, message);
         }
         if let Some(session) = &mut self.session {
             session.delivered(consumer, now);
+        }
+    }
+
+    fn take_new(&mut self, number: u64, delivery: &Delivery, chunk: &Bytes, message: &Message<'_>) {
+        match &mut self.mover {
+            Some(mover) => {
+                let payload = chunk.slice_ref(message.payload);
+                mover.take(number, delivery.stream_sequence, payload, message.headers);
+            }
+            None => self.note_new(number, chunk, message),
         }
     }
 
@@ -131,7 +135,7 @@ impl JetFeed {
         let subject = (!is_planned).then(|| String::from_utf8_lossy(message.subject).into_owned().into_boxed_str());
         let (reply, millis) = (chunk.slice_ref(reply), self.millis(now));
         match self.flight.insert_owned(at, &delivery, (reply.clone(), subject), millis) {
-            Came::New(number) => self.note_new(number, chunk, message),
+            Came::New(number) => self.take_new(number, &delivery, chunk, message),
             Came::Out => {}
             Came::Settled => self.acknowledge_at_once(reply, chunk, message),
             Came::BehindHole => return self.broken(at, Break::Hole),

@@ -4,7 +4,7 @@
 //! an inbox of this connection: an answer over an older one says nothing. Which event goes when is the core's to say.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -16,7 +16,6 @@ use crate::edge::nats::protocol::{Headers, Message};
 use crate::model::delivery::{DeadLetter, Disposition};
 use crate::model::ids::Nanos;
 use crate::model::limits::{LETTER_ASKS_IN_FLIGHT, MSG_ID_HEADER};
-use crate::model::ownership::Generation;
 use crate::partitioner::{Answer, Arrived, Carried, IN_HEADER, Opened, Partitioner, Settings, Ticket};
 use crate::ports::LetterPost;
 use crate::ports::intake::PartitionerCounts;
@@ -62,13 +61,14 @@ pub(in crate::edge::nats) struct Mover {
     /// The partitioned stream.
     pub(super) stream: String,
     pub(super) topic: String,
-    pub(super) durable: String,
     pub(super) partitions: u32,
     /// `<topic>.<partition>` of each.
     subjects: Vec<Box<str>>,
     pub(super) back: Back,
-    /// The generation of the consumer that was read last.
-    pub(super) opened: Option<Generation>,
+    /// Until when what is held is moved while the input stream is closed.
+    pub(super) drains_until: Option<Instant>,
+    /// The input stream is somebody else's: the connection is given up with what it holds.
+    pub(super) is_dropped: bool,
     letters: Option<LetterPost>,
     facts: (FactSender, Mailbox),
     ends: Vec<(u64, Disposition)>,
@@ -96,11 +96,11 @@ impl Mover {
             core: Partitioner::new(Settings { partitions, max_retry, retry_interval, answer_within }),
             stream: consumer.stream.clone(),
             topic: consumer.topic.clone(),
-            durable: consumer.durable.clone(),
             partitions,
             subjects: (0..partitions).map(subject).collect(),
             back: Back::default(),
-            opened: None,
+            drains_until: None,
+            is_dropped: false,
             letters,
             facts: mailbox(LETTER_ASKS_IN_FLIGHT * 2, wake),
             ends: Vec::new(),
@@ -307,9 +307,16 @@ impl Mover {
         self.core.under_way()
     }
 
+    /// See [`Partitioner::suspects_above`].
+    pub(super) fn suspects_above(&self, floor: u64) -> bool {
+        self.core.suspects_above(floor)
+    }
+
     /// All that it holds was given back.
     pub(super) fn forget(&mut self) {
+        self.drains_until = None;
         self.core.forget();
+        self.tell();
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::JetFeed;
 use super::owned::{Held, Of, Stage};
-use crate::model::ids::Partition;
 use crate::model::ownership::{Break, Generation, Settled, ShardOrder, ShardWord};
 use crate::ports::permit::boottime;
 use crate::push::facts::Input;
@@ -16,17 +15,14 @@ const HOLD_LOOK: Duration = Duration::from_millis(250);
 impl JetFeed {
     /// Takes an order; what is to be written follows.
     pub(super) fn take_order(&mut self, order: ShardOrder) {
-        let Some(owned) = &self.owned else { return };
-        let (ShardOrder::Prepare { partition }
-        | ShardOrder::Open { partition, .. }
-        | ShardOrder::Close { partition }
-        | ShardOrder::Reopen { partition }
-        | ShardOrder::Drop { partition }) = order;
-        let at = partition.0 as usize;
-        if at >= owned.places.len() {
-            tracing::error!(partition = partition.0, "JetStream: an order for a partition that does not exist");
+        if self.owned.is_none() {
             return;
         }
+        let partition = order.partition();
+        let Some(at) = self.plan.place(partition) else {
+            tracing::error!(partition = partition.0, "JetStream: an order for a partition that does not exist");
+            return;
+        };
         match order {
             // The whole window is read back once it is opened: some milliseconds, while which its events wait.
             ShardOrder::Prepare { .. } => {}
@@ -42,7 +38,7 @@ impl JetFeed {
         let place = &mut owned.places[at];
         let is_same = place.generation == generation;
         match place.stage {
-            Stage::Open if is_same => return self.say(ShardWord::Opened { partition: Partition(at as u32) }),
+            Stage::Open if is_same => return self.say(ShardWord::Opened { partition: self.plan.partition(at) }),
             Stage::ToOpen | Stage::Informing { .. } | Stage::ReadingBack(_) | Stage::Starting(_) if is_same => return,
             _ => {}
         }
@@ -53,14 +49,18 @@ impl JetFeed {
         place.wish = settled;
         self.flight.open(at, &place.wish, 0);
         owned.set(at, Stage::ToOpen);
-        owned.untold.push_back(Input::Stay(Partition(at as u32)));
-        self.plan.consumers[at].name = generation.consumer_name(&self.plan.durable, Partition(at as u32));
+        let partition = self.plan.partition(at);
+        owned.untold.push_back(Input::Stay(partition));
+        self.plan.consumers[at].name = self.plan.name_of(partition, generation);
     }
 
     fn order_close(&mut self, at: usize) {
         let Some(owned) = &mut self.owned else { return };
         match owned.places[at].stage {
-            Stage::Absent => tracing::warn!(partition = at, "JetStream: a partition that is not here is to be closed"),
+            Stage::Absent => tracing::warn!(
+                partition = self.plan.partition(at).0,
+                "JetStream: a partition that is not here is to be closed"
+            ),
             ref stage if stage.is_closing() => {}
             Stage::Broken => {
                 owned.places[at].is_holed = true;
@@ -95,7 +95,7 @@ impl JetFeed {
             _ => return,
         };
         if has_told {
-            owned.untold.push_back(Input::Stay(Partition(at as u32)));
+            owned.untold.push_back(Input::Stay(self.plan.partition(at)));
         }
         owned.set(at, Stage::Reopening { has_heard: false });
     }
@@ -104,6 +104,10 @@ impl JetFeed {
         self.stop_pulling(at);
         self.tell_leave(at);
         self.let_waiting_go(at);
+        if let Some(mover) = &mut self.mover {
+            mover.is_dropped = mover.under_way() > 0;
+            mover.forget();
+        }
         self.flight.close(at);
         self.forget_place(at);
     }
@@ -148,7 +152,7 @@ impl JetFeed {
         let tags = self.flight.numbers(at).into_iter().map(tag).collect();
         self.flight.set_leaving(at, true);
         if let Some(owned) = &mut self.owned {
-            owned.untold.push_back(Input::Leave { partition: Partition(at as u32), tags });
+            owned.untold.push_back(Input::Leave { partition: self.plan.partition(at), tags });
         }
     }
 
@@ -156,6 +160,7 @@ impl JetFeed {
     pub(super) fn begin_drain(&mut self, at: usize) {
         self.let_waiting_go(at);
         self.tell_leave(at);
+        self.mover.iter_mut().for_each(|mover| mover.drains_until = None);
         if let Some(owned) = &mut self.owned {
             owned.set(at, Stage::Draining);
         }
@@ -166,13 +171,13 @@ impl JetFeed {
         let settled = self.flight.settled(at);
         self.flight.close(at);
         if let Some(owned) = &mut self.owned {
-            owned.untold.push_back(Input::Stay(Partition(at as u32)));
+            owned.untold.push_back(Input::Stay(self.plan.partition(at)));
         }
         self.forget_place(at);
         if let Some(owned) = &mut self.owned {
             owned.places[at].closed = Some(settled.clone());
         }
-        self.say(ShardWord::Closed { partition: Partition(at as u32), settled, is_clean });
+        self.say(ShardWord::Closed { partition: self.plan.partition(at), settled, is_clean });
     }
 
     fn forget_place(&mut self, at: usize) {
@@ -194,7 +199,7 @@ impl JetFeed {
         if matches!(owned.places[at].stage, Stage::Absent | Stage::Broken) {
             return;
         }
-        let partition = Partition(at as u32);
+        let partition = self.plan.partition(at);
         tracing::warn!(
             reader = self.plan.reader,
             partition = partition.0,
@@ -219,6 +224,10 @@ impl JetFeed {
     /// Tells the shard what there is room for.
     pub(super) fn tell_untold(&mut self) {
         let (Some(owned), Some(shard)) = (&mut self.owned, self.plan.own) else { return };
+        if self.mover.is_some() {
+            // The events of the input stream are no shard's.
+            return owned.untold.clear();
+        }
         while let Some(fact) = owned.untold.pop_front() {
             if let Err(fact) = self.intake.tell(shard, fact) {
                 owned.untold.push_front(fact);
@@ -241,7 +250,7 @@ impl JetFeed {
             if !waits && before.is_none() {
                 continue;
             }
-            let (partition, settled) = (Partition(at as u32), self.flight.settled(at));
+            let (partition, settled) = (self.plan.partition(at), self.flight.settled(at));
             let mut say = |oldest| words.push(ShardWord::Waits { partition, settled: settled.clone(), oldest });
             place.held = match before {
                 Some(held) if waits && held.settled.floor == settled.floor => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::{Assignment, ConsumerConfig};
-use crate::model::ids::ShardId;
+use crate::model::ids::{Partition, ShardId};
 use crate::model::limits::{JETSTREAM_PARTITION_WINDOW_MIN, PARTITIONER_WINDOW};
 use crate::model::ownership::Generation;
 
@@ -91,19 +91,46 @@ impl ReaderPlan {
     }
 
     /// The plan of the partitioner's reader, which is the next after `reader` others.
-    pub(in crate::edge::nats) fn input(config: &ConsumerConfig, reader: u16, generation: Generation) -> Self {
-        let name = generation.input_consumer_name(&config.durable);
+    pub(in crate::edge::nats) fn input(config: &ConsumerConfig, reader: u16) -> Self {
+        let name = Generation::default().input_consumer_name(&config.durable);
         Self {
             reader,
             own: Some(ShardId(0)),
             stream: config.input_stream(),
             consumers: vec![ConsumerPlan { name, filter: config.topic.clone() }],
             durable: config.durable.clone(),
-            partitions: (0, 1),
+            partitions: (config.partitions, 1),
             is_input: true,
             ack_wait: config.ack_wait,
             window: config.max_ack_pending.clamp(1, PARTITIONER_WINDOW),
             is_owned: false,
+        }
+    }
+
+    /// The same where partitions have owners, of which the input stream is one more: it is told which generation to read.
+    pub(in crate::edge::nats) fn owned_input(config: &ConsumerConfig, reader: u16) -> Self {
+        let consumers = vec![ConsumerPlan { name: String::new(), filter: config.topic.clone() }];
+        Self { consumers, is_owned: true, ..Self::input(config, reader) }
+    }
+
+    /// The place of a partition among the consumers.
+    pub(super) fn place(&self, partition: Partition) -> Option<usize> {
+        let (first, step) = self.partitions;
+        let at = (partition.0.checked_sub(first)? / step) as usize;
+        (at < self.consumers.len()).then_some(at)
+    }
+
+    /// The partition at a place.
+    pub(super) fn partition(&self, at: usize) -> Partition {
+        let (first, step) = self.partitions;
+        Partition(first + at as u32 * step)
+    }
+
+    /// What a generation of a partition is called.
+    pub(super) fn name_of(&self, partition: Partition, generation: Generation) -> String {
+        match self.is_input {
+            true => generation.input_consumer_name(&self.durable),
+            false => generation.consumer_name(&self.durable, partition),
         }
     }
 
@@ -131,8 +158,7 @@ impl ReaderPlan {
                 let (start, end) = name.rsplit_once('-')?;
                 let is_generation = self.is_owned && end.starts_with('g');
                 let partition = if is_generation { start.rsplit_once('-')?.1 } else { end };
-                let partition: u32 = partition.parse().ok()?;
-                (partition.checked_sub(self.partitions.0)? / self.partitions.1) as usize
+                self.place(Partition(partition.parse().ok()?))?
             }
         };
         (self.consumers.get(at)?.name == name).then_some(at)

@@ -20,7 +20,6 @@ use super::usable::{cannot_be_owned, is_of_old_policy, remedy, unusable};
 use crate::config::{self, Assignment, ConsumerMode, NatsConfig, Partitioner};
 use crate::edge::nats::wire::Wire;
 use crate::model::limits::REPEAT_WINDOW_AGE;
-use crate::model::ownership::Generation;
 
 /// How long events stay in the stream: longer than any outage that is to be survived.
 pub const MAX_AGE: Duration = Duration::from_secs(72 * 3600);
@@ -75,7 +74,7 @@ pub fn setup(
     let wire = Wire::connect(nats, "setup").map_err(|error| error.to_string())?;
     let at = wire.server().to_owned();
     let api = Api { wire, timeout: nats.timeout };
-    let owned = consumer.is_owned().then_some(consumer.stream.as_str());
+    let owned = if consumer.is_owned() { vec![consumer.stream.clone(), consumer.input_stream()] } else { Vec::new() };
     let mut setup = Setup { api, plan: &plan, owned, say, is_usable: true };
     setup.all(consumer).map_err(|why| format!("NATS at {at}: {why}"))?;
     Ok(setup.is_usable)
@@ -84,8 +83,8 @@ pub fn setup(
 struct Setup<'a> {
     api: Api,
     plan: &'a SetupPlan,
-    /// The stream whose partitions have owners.
-    owned: Option<&'a str>,
+    /// The streams whose partitions have owners.
+    owned: Vec<String>,
     say: &'a mut dyn FnMut(String),
     is_usable: bool,
 }
@@ -152,7 +151,7 @@ impl Setup<'_> {
         }
         let wanted = self.stream_config(&name, vec![topic.clone()], self.plan.max_age, DUPLICATES);
         let (was_usable, stands) = (self.is_usable, self.stream(&wanted).map_err(words)?);
-        let plan = ReaderPlan::input(consumer, 0, Generation::default());
+        let plan = ReaderPlan::input(consumer, 0);
         if was_usable == self.is_usable {
             self.consumers(&plan, stands)?;
         }
@@ -277,7 +276,7 @@ impl Setup<'_> {
             ));
             return;
         }
-        if self.owned == Some(name.as_str())
+        if self.owned.contains(name)
             && let Some(why) = cannot_be_owned(has)
         {
             self.is_usable = false;

@@ -11,7 +11,6 @@ use super::prepare::terms_of;
 use super::usable::refusal;
 use super::window::ReadBack;
 use crate::edge::nats::connection::Connection;
-use crate::model::ids::Partition;
 use crate::model::ownership::{Break, ShardWord};
 
 /// How long the server may take to confirm acks and to tell that it knows them; then it may not have.
@@ -81,7 +80,10 @@ impl JetFeed {
                 }
             }
             Stage::Draining => {
-                if self.flight.out(at) == 0 {
+                self.drain_input(is_connected, now);
+                if self.flight.out(at) == 0
+                    && let Some(owned) = &mut self.owned
+                {
                     owned.set(at, Stage::Confirming { ping: None, until: now + CLOSE_PATIENCE });
                 }
             }
@@ -166,7 +168,7 @@ impl JetFeed {
     }
 
     /// What the server says of a consumer before the first pull.
-    fn informed(&mut self, at: usize, info: &ConsumerInfo, now: Instant) {
+    pub(super) fn informed(&mut self, at: usize, info: &ConsumerInfo, now: Instant) {
         let consumer = self.plan.consumers[at].clone();
         if let Some(why) = refusal(&self.plan, &consumer, &info.config) {
             tracing::warn!(reader = self.plan.reader, "JetStream: {why}");
@@ -224,7 +226,7 @@ impl JetFeed {
         let is_out = |at: &usize| matches!(owned.places[*at].stage, Stage::Starting(None)) && session.has_asked(*at);
         for at in owned.busy.iter().copied().filter(is_out).collect::<Vec<_>>() {
             self.set_stage(at, Stage::Open);
-            self.say(ShardWord::Opened { partition: Partition(at as u32) });
+            self.say(ShardWord::Opened { partition: self.plan.partition(at) });
         }
     }
 
@@ -246,7 +248,10 @@ impl JetFeed {
         let info = answers.ok().and_then(|mut all| read::<ConsumerInfo>(&all.pop()?.ok()?).ok());
         match info {
             Some(info) if info.delivered.consumer_seq != self.flight.seen(place) => self.closed(place, false),
-            Some(info) if info.num_ack_pending == 0 => self.closed(place, true),
+            Some(info) if info.num_ack_pending == 0 => {
+                let is_clean = self.is_looked_for(place, info.num_pending);
+                self.closed(place, is_clean);
+            }
             // What was acknowledged a moment ago may not be counted yet.
             _ => self.set_stage(place, Stage::Checking { batch: None, at: now + LOOK, until }),
         }

@@ -38,15 +38,13 @@ enum From {
     Time(String),
 }
 
-/// Looks at the streams, and reads back what is in doubt; `is_missing` when events are out that are not here.
+/// Looks at the streams, and reads back what is in doubt; `is_missing` when events are out that are not here. Of an input stream that
+/// has an owner it is seen here whether somebody else may have published what is to come.
 ///
 /// # Errors
 /// What is wrong and what to do.
 pub(super) async fn open(feed: &mut JetFeed, connection: &mut Connection, is_missing: bool) -> Result<(), String> {
-    let generation = feed.control.generation();
     let Some(mover) = &mut feed.mover else { return Ok(()) };
-    // A consumer that was made anew says nothing of what was out of the one before.
-    let is_takeover = is_missing || (generation.0 > 0 && mover.opened != Some(generation));
     let (stream, topic, partitions) = (mover.stream.clone(), mover.topic.clone(), mover.partitions);
     let (input, consumer) = (feed.plan.stream.clone(), feed.plan.consumers[0].name.clone());
     let streams: Vec<_> =
@@ -67,6 +65,13 @@ pub(super) async fn open(feed: &mut JetFeed, connection: &mut Connection, is_mis
     check(&main.config, &topic, partitions)?;
     say_window(&main.config);
     let floor = info.ack_floor.stream_seq.max(info.config.opt_start_seq.saturating_sub(1));
+    let (floor, is_takeover) = match &feed.owned {
+        None => (floor, is_missing),
+        // A generation that delivered nothing says nothing of what was out of the one before; another one was closed clean.
+        Some(owned) => {
+            (floor.max(owned.places[0].wish.floor), info.delivered.consumer_seq == 0 && info.num_pending > 0)
+        }
+    };
     let opened = Opened {
         created: first.created.chars().filter(char::is_ascii_alphanumeric).collect(),
         message_bytes_max: message_bytes_max(connection, &main.config),
@@ -82,6 +87,9 @@ pub(super) async fn open(feed: &mut JetFeed, connection: &mut Connection, is_mis
     let behind = mover.reads_back_behind();
     if is_takeover {
         mover.took_over();
+    }
+    // An owner is asked to open no sooner than the last one's sockets are dead.
+    if is_takeover && feed.owned.is_none() {
         match drive(feed, connection, Instant::now() + SETTLED_AFTER, |_, _| false).await {
             Ok(_) | Err(End::Moves) => {}
             Err(End::Lost(why)) => return Err(why),
@@ -96,13 +104,12 @@ pub(super) async fn open(feed: &mut JetFeed, connection: &mut Connection, is_mis
     }
     let now = feed.nanos(Instant::now());
     if let Some(mover) = &mut feed.mover {
-        mover.opened = Some(generation);
         mover.read_back_done(now);
     }
     Ok(())
 }
 
-fn one<T>(answers: Result<Vec<Result<T, ApiError>>, ApiError>) -> Result<T, ApiError> {
+pub(super) fn one<T>(answers: Result<Vec<Result<T, ApiError>>, ApiError>) -> Result<T, ApiError> {
     answers.and_then(|mut all| all.pop().unwrap_or(Err(ApiError::NobodyAnswers)))
 }
 

@@ -19,39 +19,63 @@ impl Generations {
     /// Tries them, and gives what the event stream is. [`Outcome::Absent`]: it is not there. [`Outcome::Refused`]: which right is
     /// missing, or which stream, and what to do; nothing can be owned then.
     pub fn probe_rights(&mut self, instance: &str) -> Outcome<StreamFacts> {
-        let facts = match self.stream() {
+        let mut facts = match self.usable(&self.plan.stream.clone()) {
             Outcome::Done(facts) => facts,
             other => return other,
         };
-        match &facts.unusable {
-            Some(why) => Outcome::Refused(why.clone()),
-            None => Outcome::of(self.try_all(instance).map(|()| facts)),
+        if let Some(input) = self.input.as_ref().map(|input| input.stream.clone()) {
+            match self.usable(&input) {
+                // Sequences of another input stream of this name mean as little as those of another event stream.
+                Outcome::Done(of_input) => {
+                    facts.created = format!("{}, its input stream {}", facts.created, of_input.created)
+                }
+                Outcome::Absent => {
+                    let why = format!("stream {input} does not exist: run task-engine setup --config FILE");
+                    return Outcome::Refused(why);
+                }
+                other => return other,
+            }
+        }
+        Outcome::of(self.try_all(instance).map(|()| facts))
+    }
+
+    fn usable(&mut self, stream: &str) -> Outcome<StreamFacts> {
+        match self.facts_of(stream) {
+            Outcome::Done(StreamFacts { unusable: Some(why), .. }) => Outcome::Refused(why),
+            other => other,
         }
     }
 
     fn try_all(&mut self, instance: &str) -> Result<(), ApiError> {
-        let (stream, own) = (self.plan.stream.clone(), self.own.clone());
+        let stream = self.plan.stream.clone();
+        let first = format!("{}.0", self.topic);
+        self.try_generation(&stream, &first, instance)?;
+        if let Some(input) = self.input.as_ref().map(|input| input.stream.clone()) {
+            let topic = self.topic.clone();
+            self.try_generation(&input, &topic, instance)?;
+        }
+        // A repeat window's, and what the partitioner looks back with.
+        let made = self.try_one::<ConsumerInfo>(create_ephemeral(&stream, &probe(&first, "none")))?;
+        self.try_one::<serde::de::IgnoredAny>(delete_consumer(&stream, &made.name))?;
+        self.try_owners_stream(instance)
+    }
+
+    /// A generation: made, looked at, listed, deleted.
+    fn try_generation(&mut self, stream: &str, filter: &str, instance: &str) -> Result<(), ApiError> {
         let name = format!("{}-probe-{instance}", self.plan.durable);
-        let filter = format!("{}.0", self.topic);
-        let config = |ack_policy: &str| {
-            serde_json::json!({
-                "deliver_policy": "new", "filter_subject": filter, "replay_policy": "instant", "ack_policy": ack_policy,
-                "inactive_threshold": FORGOTTEN_AFTER.as_nanos() as u64,
-            })
-        };
-        // A generation: made, looked at, listed, deleted.
-        let mut durable = config("explicit");
+        let mut durable = probe(filter, "explicit");
         durable["durable_name"] = name.as_str().into();
         let subject = format!("$JS.API.CONSUMER.DURABLE.CREATE.{stream}.{name}");
         let body = serde_json::json!({ "stream_name": stream, "config": durable }).to_string();
         self.try_one::<ConsumerInfo>(Request { subject, body })?;
-        self.try_one::<ConsumerInfo>(consumer_info(&stream, &name))?;
-        self.try_one::<serde::de::IgnoredAny>(consumer_names(&stream, 0))?;
-        self.try_one::<serde::de::IgnoredAny>(delete_consumer(&stream, &name))?;
-        // A repeat window's.
-        let made = self.try_one::<ConsumerInfo>(create_ephemeral(&stream, &config("none")))?;
-        self.try_one::<serde::de::IgnoredAny>(delete_consumer(&stream, &made.name))?;
-        // The owners' stream: written, read.
+        self.try_one::<ConsumerInfo>(consumer_info(stream, &name))?;
+        self.try_one::<serde::de::IgnoredAny>(consumer_names(stream, 0))?;
+        self.try_one::<serde::de::IgnoredAny>(delete_consumer(stream, &name)).map(drop)
+    }
+
+    /// The owners' stream: written, read.
+    fn try_owners_stream(&mut self, instance: &str) -> Result<(), ApiError> {
+        let own = self.own.clone();
         let word = Request { subject: instance_subject(&own, instance), body: String::new() };
         match self.ask_bytes(vec![word]).pop().unwrap_or(Err(ApiError::NobodyAnswers)) {
             // Nobody takes its subjects.
@@ -77,4 +101,11 @@ impl Generations {
             error => error,
         })
     }
+}
+
+fn probe(filter: &str, ack_policy: &str) -> serde_json::Value {
+    serde_json::json!({
+        "deliver_policy": "new", "filter_subject": filter, "replay_policy": "instant", "ack_policy": ack_policy,
+        "inactive_threshold": FORGOTTEN_AFTER.as_nanos() as u64,
+    })
 }
