@@ -98,6 +98,7 @@ impl Stage {
             ready_timeout: Duration::from_secs(60),
             nats_pages: 0,
             topic: TOPIC,
+            state: None,
         };
         self.engine = Some(Process::start(&command, &places)?);
         Ok(())
