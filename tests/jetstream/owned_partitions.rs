@@ -75,7 +75,7 @@ pub fn closed(taking: &Taking) -> (Settled, bool) {
 }
 
 /// What the shard is told to leave.
-fn told_to_leave(taking: &Taking) -> Vec<DeliveryTag> {
+pub fn told_to_leave(taking: &Taking) -> Vec<DeliveryTag> {
     let mut tags = None;
     until("the shard is told", || {
         tags = tags.take().or_else(|| {
