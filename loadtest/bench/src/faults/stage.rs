@@ -79,7 +79,7 @@ impl Stage {
             unsettled_recipients: 0,
             config: path,
             admin_port,
-            cores: args.cores,
+            cores: args.cores.unwrap_or(2),
             _folder: folder,
         };
         own::set_up(&stage.config)?;
