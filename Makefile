@@ -1,6 +1,6 @@
 # `make` alone tells what there is.
 .DEFAULT_GOAL := help
-.PHONY: build-demo help demo test simulate fuzz models deny lint fmt ci loadtest compare measure yardstick faults bench bench-servers instructions servers clean
+.PHONY: build-demo help demo test simulate fuzz models deny lint fmt ci loadtest compare measure yardstick faults takeovers bench bench-servers instructions servers clean
 
 CARGO ?= cargo
 # More flags for the demo and the load test: make demo ARGS="--seconds 30"
@@ -84,10 +84,19 @@ instructions: ## instructions per recipient, counted by callgrind (needs valgrin
 bench-servers: servers ## rows per second into MariaDB; events per second of JetStream and the partitioner, against bare loops
 	$(CARGO) bench --locked -p task-engine --bench inbox --bench jetstream --bench partitioner
 
-faults: ## each fault under load on real processes, and what it cost (root; ARGS="--only nats-kill", "--list")
+# The tables say what was lost, repeated or late, not how fast it is, so PROFILE=demo will do: built in a few minutes.
+PROFILE ?= release
+BUILD_FAULTS = $(CARGO) build --profile $(PROFILE) --locked -p task-engine && $(CARGO) build --profile $(PROFILE) --locked -p loadtest
+
+faults: servers ## each fault under load on real processes, and what it cost (root; ARGS="--only nats-kill", "--instances 3", "--list")
 	@scripts/install-servers faults
-	$(BUILD_MEASURED)
-	target/release/loadtest faults --write RELIABILITY.md $(ARGS)
+	$(BUILD_FAULTS)
+	target/$(PROFILE)/loadtest faults --write RELIABILITY.md $(ARGS)
+
+takeovers: servers ## kills owners of partitions again and again: how long their partitions have no owner (root; ARGS="--kills 5")
+	@scripts/install-servers faults
+	$(BUILD_FAULTS)
+	target/$(PROFILE)/loadtest takeovers --write RELIABILITY.md $(ARGS)
 
 servers: ## installs nats-server, redis-server, mariadb-server and etcd-server when missing; the current NATS into .servers/
 	@scripts/install-servers

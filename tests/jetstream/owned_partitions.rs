@@ -34,12 +34,16 @@ on_both_servers! {
 
 pub const P: Partition = Partition(1);
 
-/// A server on which setup ran, for partitions that have owners.
+/// A server on which setup ran, for partitions that have owners, with the first generation of each.
 pub fn owned(version: NatsVersion) -> (Nats, Config, nats::Connection) {
     let server = server(version);
     let mut settings = settings(&server, Assignment::Partitioned);
     settings.consumer.ownership = Ownership::Etcd;
     assert!(set_up(&settings, false).expect("setup").1);
+    let first: Vec<_> =
+        (0..settings.consumer.partitions).map(|partition| (Partition(partition), Generation(0), 1)).collect();
+    let made = generations(&settings).create(&first);
+    assert!(made.iter().all(|made| matches!(made, Outcome::Done(_))), "{made:?}");
     let client = client(&server);
     (server, settings, client)
 }
@@ -71,7 +75,7 @@ pub fn closed(taking: &Taking) -> (Settled, bool) {
 }
 
 /// What the shard is told to leave.
-fn told_to_leave(taking: &Taking) -> Vec<DeliveryTag> {
+pub fn told_to_leave(taking: &Taking) -> Vec<DeliveryTag> {
     let mut tags = None;
     until("the shard is told", || {
         tags = tags.take().or_else(|| {

@@ -2,18 +2,37 @@
 
 #![allow(deprecated)]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use task_engine::edge::nats::jetstream::generations::Outcome;
 use task_engine::model::ownership::{Break, Generation, Settled, ShardOrder, ShardWord};
 use task_engine::ports::Disposition;
 
 use crate::jetstream_support::{ACK_WAIT, NatsVersion, consumer, numbers, on_both_servers, publish, started, until};
-use crate::owned_partitions::{P, floor, generations, open, order, owned};
+use crate::owned_partitions::{P, closed, floor, generations, open, order, owned, told_to_leave};
 
 on_both_servers! {
     a_server_that_hangs_is_told_before_the_connection_is_given_up
+    a_close_that_a_hung_server_does_not_answer_says_what_is_settled_here
     a_killed_server_costs_nothing_and_keeps_the_order
+}
+
+fn a_close_that_a_hung_server_does_not_answer_says_what_is_settled_here(version: NatsVersion) {
+    let (server, settings, client) = owned(version);
+    let taking = started(&settings, 1);
+    open(&taking, 0, Settled::default());
+    publish(&client, "events.1", "s", 1..11);
+    let events = taking.take_many(10);
+    server.stop().expect("it hangs");
+    let began = Instant::now();
+    order(&taking, ShardOrder::Close { partition: P });
+    told_to_leave(&taking);
+    taking.settle(&events[..7], Disposition::Ack);
+    taking.settle(&events[7..], Disposition::Nak);
+    assert_eq!(closed(&taking), (floor(7), false));
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    server.cont().expect("it goes on");
+    taking.stop();
 }
 
 fn a_server_that_hangs_is_told_before_the_connection_is_given_up(version: NatsVersion) {

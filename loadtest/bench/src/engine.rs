@@ -5,6 +5,7 @@
 
 mod counters;
 mod embedded;
+pub mod fleet;
 pub mod own;
 mod process;
 mod stages;
@@ -15,10 +16,12 @@ use harness::error::Result;
 
 pub use self::counters::Counters;
 pub use self::embedded::Embedded;
+use self::fleet::{Fleet, Tally};
 pub use self::process::{Places, Process, Ready, words_of};
 pub use self::stages::Stages;
 
 use crate::cost::{self, Cpu};
+use crate::result::{InstanceFigures, StepFigures};
 
 /// How long an engine may take to stop: more than its own drain timeout.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -29,6 +32,8 @@ pub enum Engine {
     Embedded(Box<Embedded>),
     /// A process of its own.
     Process(Process),
+    /// Several beside each other.
+    Fleet(Box<Fleet>),
 }
 
 /// What an engine said at its end.
@@ -38,6 +43,8 @@ pub struct Stopped {
     pub last_words: String,
     /// Whether it ended as it should, with nothing cut off.
     pub is_clean: bool,
+    /// Its exit code, when it is a process that was not killed.
+    pub code: Option<i32>,
 }
 
 impl Engine {
@@ -49,10 +56,11 @@ impl Engine {
         match self {
             Self::Embedded(_) => cost::embedded_cpu(),
             Self::Process(process) => process.cpu(),
+            Self::Fleet(fleet) => Ok(fleet.cpu()),
         }
     }
 
-    /// The most memory it held so far, in MiB; embedded: this whole process.
+    /// The most memory it held so far, in MiB; embedded: this whole process; several: the sum of what each held at most.
     ///
     /// # Errors
     /// When it is gone.
@@ -60,6 +68,7 @@ impl Engine {
         match self {
             Self::Embedded(_) => cost::peak_rss_mib(std::process::id()),
             Self::Process(process) => process.peak_rss_mib(),
+            Self::Fleet(fleet) => Ok(fleet.peak_rss_mib()),
         }
     }
 
@@ -68,21 +77,44 @@ impl Engine {
         matches!(self, Self::Embedded(_)).then(cost::allocations).flatten()
     }
 
-    /// Its stage histograms so far; none when it has no such page.
+    /// Its stage histograms so far; none when it has no such page. Of several, those that run are added up.
     pub fn stages(&self) -> Stages {
-        Stages::read(self.admin_port())
+        match self {
+            Self::Embedded(embedded) => Stages::read(embedded.admin_port()),
+            Self::Process(process) => Stages::read(process.admin_port()),
+            Self::Fleet(fleet) => fleet.stages(),
+        }
     }
 
     /// Its counters so far; none when it has no such page.
     pub fn counters(&self) -> Counters {
-        Counters::read(self.admin_port())
+        match self {
+            Self::Embedded(embedded) => Counters::read(embedded.admin_port()),
+            Self::Process(process) => Counters::read(process.admin_port()),
+            Self::Fleet(fleet) => {
+                let mut sum = Counters::default();
+                fleet.tallies().iter().for_each(|tally| sum.add(&tally.counters));
+                sum
+            }
+        }
     }
 
-    fn admin_port(&self) -> u16 {
-        match self {
-            Self::Embedded(embedded) => embedded.admin_port(),
-            Self::Process(process) => process.admin_port(),
-        }
+    /// What each of several used and counted so far.
+    pub fn tallies(&self) -> Vec<Tally> {
+        if let Self::Fleet(fleet) = self { fleet.tallies() } else { Vec::new() }
+    }
+
+    /// What each of several used and counted since then, and what came of those that came and went.
+    pub fn instances(&self, since: &[Tally]) -> (Vec<InstanceFigures>, Vec<StepFigures>) {
+        if let Self::Fleet(fleet) = self { (fleet.figures(since), fleet.step_figures()) } else { Default::default() }
+    }
+
+    /// Of several: does what is due; `longest` is the longest that a push took since the last call.
+    ///
+    /// # Errors
+    /// When an instance does not come or go.
+    pub fn go_on(&mut self, longest: Duration) -> Result<()> {
+        if let Self::Fleet(fleet) = self { fleet.go_on(longest) } else { Ok(()) }
     }
 
     /// Fails when it has ended by itself, with its last log lines.
@@ -93,6 +125,7 @@ impl Engine {
         match self {
             Self::Embedded(_) => Ok(()),
             Self::Process(process) => process.check(),
+            Self::Fleet(fleet) => fleet.check(),
         }
     }
 
@@ -104,6 +137,7 @@ impl Engine {
         match self {
             Self::Embedded(embedded) => Ok(embedded.stop()),
             Self::Process(process) => process.stop(),
+            Self::Fleet(mut fleet) => fleet.end(),
         }
     }
 }

@@ -9,6 +9,7 @@ mod act;
 mod confirm;
 mod course;
 mod namespace;
+mod owners;
 mod scenario;
 mod stage;
 mod table;
@@ -17,13 +18,23 @@ use std::path::PathBuf;
 
 use harness::error::{Error, Result};
 
+pub use self::owners::{OwnersResult, Server, TakeoverArgs, run_takeovers};
 use self::scenario::{Act, Scenario};
 pub use self::table::FaultResult;
 use crate::trial::Assignment;
 
+const MARK: &str = "<!-- faults -->";
+
 /// What may be chosen.
 #[derive(Clone, Debug, clap::Args)]
 pub struct FaultArgs {
+    /// Engines beside each other that own the partitions together (three or more): the faults are those of owners then, on each
+    /// nats-server, with another list of scenarios.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(3..=8))]
+    pub instances: Option<u16>,
+    /// With --instances: only on this nats-server; on both when left out.
+    #[arg(long, value_enum, requires = "instances")]
+    pub nats: Vec<Server>,
     /// Only these scenarios (see --list); all when left out.
     #[arg(long, value_name = "NAME")]
     pub only: Vec<String>,
@@ -33,13 +44,14 @@ pub struct FaultArgs {
     /// Events per second.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=5_000))]
     pub rate: u32,
-    /// Shards of the engine.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub cores: u16,
+    /// Shards of each engine: 2 when left out, with --instances 1.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub cores: Option<u16>,
     /// How long a hang, an outage or a partition lasts.
     #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=60))]
     pub lasts: u32,
-    /// Writes the table into this file, between its two marks `<!-- faults -->`.
+    /// Writes the table into this file, between its two marks `<!-- faults -->`, with --instances `<!-- owners -->` (there
+    /// rows that were not run stay).
     #[arg(long, value_name = "FILE")]
     pub write: Option<PathBuf>,
     /// Where the figures go, as JSON.
@@ -55,11 +67,14 @@ pub struct FaultArgs {
 /// # Errors
 /// When a part does not start, or a scenario's name is unknown.
 pub fn run(args: &FaultArgs) -> Result<bool> {
+    if args.instances.is_some() {
+        return owners::run(args);
+    }
     if args.list {
         Scenario::ALL.iter().for_each(|scenario| println!("{:<18} {}", scenario.name, scenario.about));
         return Ok(true);
     }
-    let chosen = chosen(&args.only)?;
+    let chosen = chosen(&args.only, Scenario::ALL, |scenario| scenario.name)?;
     if chosen.iter().any(|scenario| matches!(scenario.act, Act::Partition)) {
         namespace::check_filter()?;
     }
@@ -80,21 +95,21 @@ pub fn run(args: &FaultArgs) -> Result<bool> {
     println!("{}", table::text(&results));
     table::write_json(&args.out, &results)?;
     if let Some(file) = &args.write {
-        table::write_between_marks(file, &results)?;
+        table::write_between_marks(file, MARK, |_| table::text(&results))?;
     }
     let good = results.iter().filter(|result| result.is_good).count();
     println!("faults: {good} of {} scenarios kept the promise", results.len());
     Ok(good == results.len())
 }
 
-fn chosen(only: &[String]) -> Result<Vec<&'static Scenario>> {
+fn chosen<T>(only: &[String], all: &'static [T], name: impl Fn(&T) -> &'static str) -> Result<Vec<&'static T>> {
     if only.is_empty() {
-        return Ok(Scenario::ALL.iter().collect());
+        return Ok(all.iter().collect());
     }
-    let find = |name: &String| {
-        let known = || Scenario::ALL.iter().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ");
-        let found = Scenario::ALL.iter().find(|scenario| scenario.name == name);
-        found.ok_or_else(|| Error::new(format!("there is no scenario `{name}`; there are: {}", known())))
+    let find = |wanted: &String| {
+        let known = || all.iter().map(&name).collect::<Vec<_>>().join(", ");
+        let found = all.iter().find(|one| name(one) == wanted);
+        found.ok_or_else(|| Error::new(format!("there is no scenario `{wanted}`; there are: {}", known())))
     };
     only.iter().map(find).collect()
 }

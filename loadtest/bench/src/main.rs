@@ -37,6 +37,9 @@ enum Command {
     #[cfg(feature = "faults")]
     /// Kills, hangs and cuts off each part in turn under load, with JetStream, and counts what that cost.
     Faults(Box<loadtest::faults::FaultArgs>),
+    #[cfg(feature = "faults")]
+    /// Kills owners of partitions under load again and again, and tells how long their partitions were without one.
+    Takeovers(Box<loadtest::faults::TakeoverArgs>),
     /// Keeps a campaign's documents as lines of loadtest/runs/summary.jsonl and as one page.
     Record(RecordArgs),
     /// Lists the named workloads.
@@ -83,6 +86,8 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         #[cfg(feature = "faults")]
         Command::Faults(args) => loadtest::faults::run(&args),
+        #[cfg(feature = "faults")]
+        Command::Takeovers(args) => loadtest::faults::run_takeovers(&args),
         Command::Record(args) => record::run(&args),
         Command::Workloads => list_workloads().map(|()| true),
         Command::Gateway { id, port } => gateways::serve_as_process(&id, port),

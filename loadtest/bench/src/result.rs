@@ -53,6 +53,12 @@ pub struct RunResult {
     pub groups: Vec<GroupFigures>,
     /// Whether each push came once, in order, where it should; warm-up included.
     pub verdict: VerdictCounts,
+    /// Each instance, where several ran beside each other; the figures above are over all of them.
+    #[serde(default)]
+    pub instances: Vec<InstanceFigures>,
+    /// Instances that came and went while it was measured.
+    #[serde(default)]
+    pub steps: Vec<StepFigures>,
     /// The engine's own stages, in trip order; empty when the engine tells none.
     pub stages: Vec<StageFigures>,
     /// What the engine counted after the warm-up, by the names of its metrics; empty when it tells none. Users go on moving
@@ -168,6 +174,40 @@ fn group_names(workload: &Workload) -> Vec<String> {
         format!("{} members{place}", numbers::count(group.members.into()))
     };
     workload.sessions.iter().enumerate().map(name).collect()
+}
+
+/// One instance of several, warm-up apart.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct InstanceFigures {
+    /// Its name.
+    pub instance: String,
+    /// Partitions that it owned at the end.
+    pub owned_at_end: u32,
+    /// Events that came to it.
+    pub events: u64,
+    /// Recipients that it pushed to.
+    pub pushes: u64,
+    /// Partitions that came to it, by how: `clean`, `cut`, `unclean`.
+    pub moved_in: BTreeMap<String, u64>,
+    /// CPU of its processes, all threads.
+    pub cpu_seconds: f64,
+    /// The most memory that one of its processes held.
+    pub peak_rss_mib: f64,
+}
+
+/// What came of a step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StepFigures {
+    /// `leave`, `join` or `kill`.
+    pub change: String,
+    /// Who.
+    pub instance: String,
+    /// When, in seconds since the measured load began.
+    pub at_seconds: f64,
+    /// The longest that a push waited from its publish until it came, from this step to the next one or the end.
+    pub longest_wait_ms: f64,
+    /// Of one that left: from SIGTERM until its process had ended.
+    pub ended_after_seconds: Option<f64>,
 }
 
 /// One of the engine's own stage histograms.

@@ -59,6 +59,11 @@ pub struct Run {
 pub fn run(args: &RunArgs) -> Result<bool> {
     let workload = args.overrides.apply(Workload::find(&args.workload)?)?;
     workload.check()?;
+    if args.setup.several.during.is_some() && args.overrides.rate_is_max() {
+        return Err(Error::new(
+            "no rate can be searched while instances come and go: leave --rate max or --during out",
+        ));
+    }
     if workload.cold && args.overrides.rate_is_max() {
         return Err(Error::new(
             "a cold workload visits each session once, so no rate can be searched: leave --rate max out",
@@ -82,6 +87,7 @@ pub fn run(args: &RunArgs) -> Result<bool> {
 /// As [`run`].
 pub fn measure(setup: &Setup, engine: Option<&str>, workload: &Workload, search: Option<&Search>) -> Result<Run> {
     let (mut workload, setup) = (workload.clone(), &setup.of_engine(engine));
+    let steps = setup.steps(&workload)?;
     let (machine, started) = (machine::machine(), SystemTime::now());
     let live = Live::new(f64::from(workload.warm_up_seconds + workload.seconds));
     let mut trial = Trial::start(setup, engine, &workload, &live)?;
@@ -98,6 +104,7 @@ pub fn measure(setup: &Setup, engine: Option<&str>, workload: &Workload, search:
     }
     let measured =
         Drive { phase: "measured", load: Some(workload.load), seconds: f64::from(workload.seconds), ..touch };
+    trial.begin(&steps);
     let phase = trial.drive(measured, &live)?;
     let figures = figures(&phase, trial.peak_rss_mib()?);
     live.note("stopping the engine");
@@ -127,6 +134,8 @@ pub fn measure(setup: &Setup, engine: Option<&str>, workload: &Workload, search:
         workload,
         figures,
         verdict,
+        instances: phase.instances,
+        steps: phase.steps,
         stages: phase.stages,
         counters: phase.counters,
         seconds: phase.figures_by_second,

@@ -5,6 +5,7 @@
 
 mod inbox;
 mod servers;
+mod several;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -25,12 +26,14 @@ use hdrhistogram::Histogram;
 use tempfile::TempDir;
 
 use self::servers::{PARTITIONS, Servers, TOPIC};
+pub use self::several::{Ownership, Several};
 use self::watch::{ByEngine, Watch};
 use crate::cost::Cpu;
-use crate::engine::{self, Embedded, Engine, Places, Process, Ready, Stopped};
+use crate::engine::fleet::Step;
+use crate::engine::{self, Embedded, Engine, Ready, Stopped};
 use crate::live::Live;
 use crate::load::{Published, Publishing, Sink};
-use crate::result::{SecondFigures, StageFigures};
+use crate::result::{InstanceFigures, SecondFigures, StageFigures, StepFigures};
 
 /// Stage histograms are told once per second: those of a moment ago are complete so much later.
 const SETTLED_AFTER: Duration = Duration::from_millis(1_300);
@@ -88,6 +91,9 @@ pub struct Setup {
     /// Plain tonic gateways in place of the fast ones.
     #[arg(long)]
     pub plain: bool,
+    /// Several engines beside each other.
+    #[command(flatten)]
+    pub several: Several,
 }
 
 /// An engine, how it is fed, how routes are changed, and what it runs on.
@@ -126,6 +132,10 @@ pub struct Phase {
     pub stages: Vec<StageFigures>,
     /// What the engine counted, by name.
     pub counters: BTreeMap<String, u64>,
+    /// Each instance of several.
+    pub instances: Vec<InstanceFigures>,
+    /// What came of instances that came and went.
+    pub steps: Vec<StepFigures>,
     /// Users that moved.
     pub moves: u64,
     /// Whether it was ended early because `give_up_above` was passed.
@@ -185,12 +195,7 @@ impl Trial {
     pub fn start(setup: &Setup, engine: Option<&str>, workload: &Workload, live: &Live) -> Result<Self> {
         workload.check()?;
         let with_servers = setup.servers || engine.is_some();
-        if !with_servers && setup.assignment == Assignment::Partitioned {
-            return Err(Error::new("--assignment partitioned needs real servers: add --servers"));
-        }
-        if !with_servers && setup.jetstream {
-            return Err(Error::new("--jetstream needs real servers: add --servers"));
-        }
+        setup.check(engine)?;
         let world = World::new(workload);
         let verdict = Verdict::new(world.clone());
         let gateways = world.start_gateways(&verdict, setup.protocol.protocols(), setup.plain)?;
@@ -224,21 +229,8 @@ impl Trial {
         world.seed(&servers.maria, &servers.redis, &servers.etcd, gateways)?;
         let folder = folder("engine")?;
         let admin_port = free_ports(1)?[0];
-        let config = servers.write_config(setup, admin_port, folder.path())?;
-        if setup.jetstream {
-            engine::own::set_up(&config)?;
-        }
         live.note(&format!("starting {command}"));
-        let places = Places {
-            config: &config,
-            admin_port,
-            cores: setup.cores,
-            ready: setup.ready,
-            ready_timeout: Duration::from_secs(setup.ready_timeout.into()),
-            nats_pages: servers.nats_pages,
-            topic: TOPIC,
-        };
-        let engine = Process::start(&command, &places)?;
+        let engine = setup.start_engine(&command, &servers, folder.path(), admin_port)?;
         let subject = match setup.assignment {
             Assignment::Queue => Subject::One(TOPIC.to_owned()),
             Assignment::Partitioned => Subject::Partitioned { topic: TOPIC.to_owned(), partitions: PARTITIONS },
@@ -249,7 +241,7 @@ impl Trial {
         };
         let sink = Sink::nats(publisher, &subject, world);
         let writer = RouteWriter::Redis(servers.redis.url());
-        Ok((Engine::Process(engine), sink, writer, Some((servers, folder))))
+        Ok((engine, sink, writer, Some((servers, folder))))
     }
 
     /// Publishes, watches, and waits for what was published.
@@ -261,7 +253,7 @@ impl Trial {
         let engine = engine.as_mut().ok_or_else(|| Error::new("the engine was stopped"))?;
         let stop = AtomicBool::new(false);
         let moves_before = mover.as_ref().map_or(0, Mover::moves);
-        let (stages, counters) = (engine.stages(), engine.counters());
+        let (stages, counters, tallies) = (engine.stages(), engine.counters(), engine.tallies());
         let (cpu, allocations) = (engine.cpu()?, engine.allocations());
         let mut watch = Watch::new(drive, verdict, cpu);
         let published = std::thread::scope(|scope| {
@@ -284,8 +276,16 @@ impl Trial {
         let allocated = engine.allocations().map(|now| now - allocations.unwrap_or(0));
         std::thread::sleep(SETTLED_AFTER);
         let (stages, counters) = (engine.stages().since(&stages), engine.counters().since(&counters));
-        let by_engine = ByEngine { cpu: cpu_used, allocations: allocated, stages, counters };
+        let (instances, steps) = engine.instances(&tallies);
+        let by_engine = ByEngine { cpu: cpu_used, allocations: allocated, stages, counters, instances, steps };
         Ok(watch.finish(published, by_engine, moves))
+    }
+
+    /// From now on instances come and go as these say.
+    pub fn begin(&mut self, steps: &[Step]) {
+        if let Some(Engine::Fleet(fleet)) = &mut self.engine {
+            fleet.begin(steps);
+        }
     }
 
     /// What judges it.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub use self::places::Place;
 use self::places::Places;
 pub(crate) use self::stores::put_route;
-pub use self::stores::{MemoryStores, registration};
+pub use self::stores::{MemoryStores, register, registration, registration_at};
 use crate::rng::Rng;
 use crate::workload::Workload;
 

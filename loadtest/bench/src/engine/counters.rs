@@ -27,10 +27,21 @@ pub struct Counters(BTreeMap<String, u64>);
 impl Counters {
     /// Reads them.
     pub fn read(port: u16) -> Self {
-        let page = pages::get(port, "/metrics").and_then(Page::ok).unwrap_or_default();
+        Self::of(&pages::get(port, "/metrics").and_then(Page::ok).unwrap_or_default())
+    }
+
+    /// Those of a page.
+    pub fn of(page: &str) -> Self {
         let kept =
-            KEPT.iter().filter_map(|name| Some((name.to_string(), sum(&page, &format!("task_engine_{name}_total"))?)));
+            KEPT.iter().filter_map(|name| Some((name.to_string(), sum(page, &format!("task_engine_{name}_total"))?)));
         Self(kept.collect())
+    }
+
+    /// With those of another engine.
+    pub fn add(&mut self, other: &Self) {
+        for (name, count) in &other.0 {
+            *self.0.entry(name.clone()).or_default() += count;
+        }
     }
 
     /// What was counted since `earlier`.

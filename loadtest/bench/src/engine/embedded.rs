@@ -39,6 +39,6 @@ impl Embedded {
     /// Stops it.
     pub fn stop(self) -> Stopped {
         let report = self.engine.stop();
-        Stopped { last_words: report.to_string(), is_clean: report.is_clean() }
+        Stopped { last_words: report.to_string(), is_clean: report.is_clean(), code: None }
     }
 }

@@ -40,7 +40,11 @@ pub fn set_up(config: &Path) -> Result<()> {
     Err(Error::of("task-engine setup failed", String::from_utf8_lossy(&output.stderr)))
 }
 
-fn program_path(program: &str) -> Result<PathBuf> {
+/// Where a program of this build is.
+///
+/// # Errors
+/// When it is not there.
+pub fn program_path(program: &str) -> Result<PathBuf> {
     let beside = std::env::current_exe().map(|path| path.with_file_name(program));
     let there: Option<PathBuf> = beside.ok().filter(|path| path.is_file());
     there.ok_or_else(|| {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use harness::error::{Error, Result};
 use harness::pages::{self, Page};
 use harness::servers::{self, READY_EVERY};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{DEADLINE, Stopped, counters};
 use crate::cost::{self, Cpu};
@@ -43,6 +44,8 @@ pub struct Places<'a> {
     pub nats_pages: u16,
     /// The subject that events come on.
     pub topic: &'a str,
+    /// Where it keeps what outlives it, when not where its configuration is.
+    pub state: Option<&'a Path>,
 }
 
 /// A running engine process.
@@ -66,26 +69,39 @@ impl Process {
     /// # Errors
     /// When the program is not there, dies, or does not become ready in time; with its last log lines.
     pub fn start(command: &str, places: &Places<'_>) -> Result<Self> {
+        let mut process = Self::spawn(command, places)?;
+        process.wait_until_ready(places)?;
+        Ok(process)
+    }
+
+    /// Starts it and does not wait.
+    ///
+    /// # Errors
+    /// When the program is not there.
+    pub fn spawn(command: &str, places: &Places<'_>) -> Result<Self> {
         let words: Vec<_> = words_of(command)?.iter().map(|word| filled_in(word, places)).collect();
         let log = places.config.with_file_name("engine.log");
         let logs = File::create(&log).and_then(|file| Ok((file.try_clone()?, file)));
         let (out, err) = logs.map_err(|cause| Error::of("cannot write the engine's log", cause))?;
         let mut start = Command::new(&words[0]);
         start.args(&words[1..]).stdin(Stdio::null()).stdout(out).stderr(err);
+        start.envs(places.state.map(|state| ("STATE_DIRECTORY", state)));
         let child = servers::spawn_bound(start);
         let child = child.map_err(|cause| Error::of(&format!("cannot start the engine `{}`", words[0]), cause))?;
-        let mut process = Self {
+        Ok(Self {
             child,
             log,
             command: crate::machine::quoted(words.into_iter()),
             admin_port: places.admin_port,
             ready: places.ready,
-        };
-        process.wait_until_ready(places)?;
-        Ok(process)
+        })
     }
 
-    fn wait_until_ready(&mut self, places: &Places<'_>) -> Result<()> {
+    /// Waits until one that was [spawned](Self::spawn) is ready.
+    ///
+    /// # Errors
+    /// When it dies, or does not become ready in time; with its last log lines.
+    pub fn wait_until_ready(&mut self, places: &Places<'_>) -> Result<()> {
         let until = Instant::now() + places.ready_timeout;
         loop {
             let is_ready = match places.ready {
@@ -156,28 +172,53 @@ impl Process {
     /// # Errors
     /// When it does not end in time.
     pub fn stop(mut self) -> Result<Stopped> {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        let told = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        told.map_err(|cause| Error::of("cannot stop the engine", cause))?;
-        let until = Instant::now() + DEADLINE;
+        self.send(Signal::TERM)?;
+        self.wait(DEADLINE)?.ok_or_else(|| {
+            let words = format!("the engine did not stop within {} s of SIGTERM", DEADLINE.as_secs());
+            Error::of(&words, self.last_lines(15))
+        })
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn send(&self, signal: Signal) -> Result<()> {
+        let told = kill_process(Pid::from_child(&self.child), signal);
+        told.map_err(|cause| Error::of("cannot send the engine a signal", cause))
+    }
+
+    /// Waits until it has ended; none when it does not in time.
+    ///
+    /// # Errors
+    /// When it cannot be looked after.
+    pub fn wait(&mut self, patience: Duration) -> Result<Option<Stopped>> {
+        let until = Instant::now() + patience;
         loop {
-            match self.child.try_wait() {
-                Ok(Some(status)) => {
-                    let last_words = format!("ended with {status}: {}", self.last_lines(1));
-                    // An engine of another house need not know the signal: then the kernel ends it, as it was asked to.
-                    let is_told = self.ready == Ready::Subscribed && status.signal() == Some(libc::SIGTERM);
-                    return Ok(Stopped { last_words, is_clean: status.success() || is_told });
-                }
-                Ok(None) if Instant::now() < until => std::thread::sleep(READY_EVERY),
-                _ => {
-                    let words = format!("the engine did not stop within {} s of SIGTERM", DEADLINE.as_secs());
-                    return Err(Error::of(&words, self.last_lines(15)));
-                }
+            let ended = self.ended()?;
+            if ended.is_some() || Instant::now() >= until {
+                return Ok(ended);
             }
+            std::thread::sleep(READY_EVERY);
         }
     }
 
-    fn last_lines(&self, count: usize) -> String {
+    /// How it ended, when it has.
+    ///
+    /// # Errors
+    /// When it cannot be looked after.
+    pub fn ended(&mut self) -> Result<Option<Stopped>> {
+        let status = self.child.try_wait().map_err(|cause| Error::of("cannot look after the engine", cause))?;
+        Ok(status.map(|status| {
+            let last_words = format!("ended with {status}: {}", self.last_lines(1));
+            // An engine of another house need not know the signal: then the kernel ends it, as it was asked to.
+            let is_told = self.ready == Ready::Subscribed && status.signal() == Some(libc::SIGTERM);
+            Stopped { last_words, is_clean: status.success() || is_told, code: status.code() }
+        }))
+    }
+
+    /// The last lines that it wrote.
+    pub fn last_lines(&self, count: usize) -> String {
         let text = fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
@@ -251,6 +292,7 @@ mod tests {
             ready_timeout: Duration::ZERO,
             nats_pages: 0,
             topic: "t",
+            state: None,
         }
     }
 

@@ -22,6 +22,18 @@ impl Stages {
         Self(pages::get(port, "/debug/histograms").and_then(Page::ok).and_then(|body| parse(&body)).unwrap_or_default())
     }
 
+    /// With those of another engine.
+    pub fn plus(mut self, other: Self) -> Self {
+        for (stage, histogram) in other.0 {
+            match self.0.iter_mut().find(|(name, _)| *name == stage) {
+                // Engines of one build have histograms of the same bounds.
+                Some((_, sum)) => _ = sum.add(&histogram),
+                None => self.0.push((stage, histogram)),
+            }
+        }
+        self
+    }
+
     /// What was recorded since `earlier`.
     pub fn since(mut self, earlier: &Self) -> Vec<StageFigures> {
         for (stage, histogram) in &mut self.0 {

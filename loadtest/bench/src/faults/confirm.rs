@@ -86,6 +86,14 @@ impl Confirmed {
     /// # Errors
     /// When the broker does not answer.
     pub fn unsettled(&self, stream: &str) -> Result<Unsettled> {
+        self.unsettled_of(stream, |_| true)
+    }
+
+    /// What those consumers of a stream have not settled whose names are of these.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub fn unsettled_of(&self, stream: &str, is_of: impl Fn(&str) -> bool) -> Result<Unsettled> {
         self.runtime.block_on(async {
             let failed = |cause: String| Error::of(&format!("cannot ask for the consumers of {stream}"), cause);
             let handle = self.stream.get_stream(stream).await.map_err(|cause| failed(cause.to_string()))?;
@@ -93,11 +101,53 @@ impl Confirmed {
             let mut sum = Unsettled::default();
             while let Some(consumer) = consumers.next().await {
                 let info = consumer.map_err(|cause| failed(cause.to_string()))?;
-                sum.pending += info.num_pending;
-                sum.unacked += info.num_ack_pending as u64;
+                if is_of(&info.name) {
+                    sum.pending += info.num_pending;
+                    sum.unacked += info.num_ack_pending as u64;
+                }
             }
             Ok(sum)
         })
+    }
+
+    /// The names of a stream's consumers.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub fn consumers(&self, stream: &str) -> Result<Vec<String>> {
+        self.runtime.block_on(async {
+            let failed = |cause: String| Error::of(&format!("cannot list the consumers of {stream}"), cause);
+            let handle = self.stream.get_stream(stream).await.map_err(|cause| failed(cause.to_string()))?;
+            let mut names = handle.consumer_names();
+            let mut all = Vec::new();
+            while let Some(name) = names.next().await {
+                all.push(name.map_err(|cause| failed(cause.to_string()))?);
+            }
+            Ok(all)
+        })
+    }
+
+    /// Deletes a consumer.
+    ///
+    /// # Errors
+    /// When the broker does not do it.
+    pub fn delete_consumer(&self, stream: &str, name: &str) -> Result<()> {
+        let deleted = self.runtime.block_on(self.stream.delete_consumer_from_stream(name, stream));
+        deleted.map(drop).map_err(|cause| Error::of(&format!("cannot delete the consumer {name}"), cause))
+    }
+
+    /// Makes a consumer that nobody asked for.
+    ///
+    /// # Errors
+    /// When the broker does not do it.
+    pub fn make_consumer(&self, stream: &str, name: &str, filter: String) -> Result<()> {
+        let config = jetstream::consumer::pull::Config {
+            durable_name: Some(name.to_owned()),
+            filter_subject: filter,
+            ..Default::default()
+        };
+        let made = self.runtime.block_on(self.stream.create_consumer_on_stream(config, stream));
+        made.map(drop).map_err(|cause| Error::of(&format!("cannot make the consumer {name}"), cause))
     }
 
     /// How many messages a stream holds.

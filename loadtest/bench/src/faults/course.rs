@@ -11,6 +11,7 @@ use harness::gateways::Protocols;
 use harness::moves::{Mover, RouteWriter};
 use harness::publisher::Subject;
 use harness::rng::Rng;
+use harness::servers::Maria;
 use harness::verdict::Verdict;
 use harness::workload::Workload;
 use harness::world::World;
@@ -37,17 +38,38 @@ const SLOW: Duration = Duration::from_millis(500);
 const STEADY: Duration = Duration::from_secs(3);
 const WATCHED: Duration = Duration::from_secs(30);
 /// What the engine counts of pushes that it sent again.
-const RESENT: [&str; 2] = ["task_engine_resent_recipients_total", "task_engine_rerouted_recipients_total"];
+pub(super) const RESENT: [&str; 2] = ["task_engine_resent_recipients_total", "task_engine_rerouted_recipients_total"];
 /// Of 100 payloads so many are no events, in the scenario that is about them.
 const POISON_PERCENT: u64 = 5;
 
 /// What the publisher did.
 #[derive(Default)]
-struct Published {
+pub(super) struct Published {
     events: u64,
     poison: u64,
     /// Recipients without a connection.
     offline: u64,
+}
+
+/// What the publisher does.
+pub(super) struct Load {
+    pub subject: Subject,
+    pub rate: u32,
+    /// Of 100 payloads so many are no events.
+    pub poison_percent: u64,
+    /// Each event is published twice.
+    pub is_twice: bool,
+}
+
+impl Load {
+    fn of(scenario: &Scenario, assignment: Assignment, rate: u32) -> Self {
+        let subject = match assignment {
+            Assignment::Queue => Subject::One(TOPIC.to_owned()),
+            Assignment::Partitioned => Subject::Partitioned { topic: TOPIC.to_owned(), partitions: PARTITIONS },
+        };
+        let poison_percent = if scenario.act == Act::Poison { POISON_PERCENT } else { 0 };
+        Self { subject, rate, poison_percent, is_twice: scenario.act == Act::Twice }
+    }
 }
 
 /// Runs one.
@@ -65,10 +87,10 @@ pub(super) fn run(scenario: &Scenario, assignment: Assignment, args: &FaultArgs)
     let mut stage = Stage::start(scenario, assignment, args, (&world, &verdict), gateways)?;
     let publisher = stage.publisher.clone();
     let mover = Mover::start(world.clone(), RouteWriter::Redis(stage.redis.url()))?;
-    let stop = AtomicBool::new(false);
+    let (stop, load) = (AtomicBool::new(false), Load::of(scenario, assignment, args.rate));
     let (published, recovery) = std::thread::scope(|scope| {
         let (publisher, world, verdict) = (&*publisher, &world, &verdict);
-        let publishing = scope.spawn(|| publish(scenario, assignment, args.rate, (publisher, world, verdict), &stop));
+        let publishing = scope.spawn(|| publish(&load, (publisher, world, verdict), &stop));
         let recovery = act_and_watch(&mut stage, scenario, args, verdict);
         stop.store(true, Ordering::Relaxed);
         let published = publishing.join().map_err(|_| Error::new("the publisher's thread panicked"))?;
@@ -78,13 +100,13 @@ pub(super) fn run(scenario: &Scenario, assignment: Assignment, args: &FaultArgs)
         mover.stop()?;
     }
     let ended = Instant::now();
-    let left = wait_until_settled(&publisher);
+    let left = wait_until_settled(&publisher, STREAM);
     let settle_lag_seconds = ended.elapsed().as_secs_f64();
     let dead_letters = publisher.messages(DEAD_LETTERS).unwrap_or(0);
     let engine = stage.engine.take().ok_or_else(|| Error::new("the engine is gone"))?;
     let resent = RESENT.iter().map(|name| engine.counter(name)).sum::<Option<u64>>().unwrap_or(0);
     let stopped = engine.stop()?;
-    let mut result = judge(&stage, &world, &verdict, &published)?;
+    let mut result = judge(&stage.maria, &world, &verdict, &published)?;
     result.name = scenario.name.to_owned();
     result.assignment = trial::word(&assignment);
     (result.settle_lag_seconds, result.recovery_seconds) = (settle_lag_seconds, recovery);
@@ -107,32 +129,29 @@ pub(super) fn run(scenario: &Scenario, assignment: Assignment, args: &FaultArgs)
 }
 
 /// Publishes until it is told to stop; each event is confirmed before the next.
-fn publish(
-    scenario: &Scenario,
-    assignment: Assignment,
-    rate: u32,
+///
+/// # Errors
+/// When the broker confirms nothing for a minute.
+pub(super) fn publish(
+    load: &Load,
     (publisher, world, verdict): (&Confirmed, &Arc<World>, &Arc<Verdict>),
     stop: &AtomicBool,
 ) -> Result<Published> {
-    let subjects = match assignment {
-        Assignment::Queue => Subject::One(TOPIC.to_owned()),
-        Assignment::Partitioned => Subject::Partitioned { topic: TOPIC.to_owned(), partitions: PARTITIONS },
-    };
-    let (period, mut rng) = (1_000_000_000 / u64::from(rate), Rng::new(11));
+    let (period, mut rng) = (1_000_000_000 / u64::from(load.rate), Rng::new(11));
     let (mut published, mut payload, mut next) = (Published::default(), Vec::new(), clock::now());
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_nanos(next.saturating_sub(clock::now())));
         // Who was held up does not catch up: the rate is an upper bound here.
         next = (next + period).max(clock::now());
         let session = world.next_session(published.events);
-        let subject = subjects.of(&World::session_name(session));
-        if scenario.act == Act::Poison && rng.below(100) < POISON_PERCENT {
+        let subject = load.subject.of(&World::session_name(session));
+        if load.poison_percent > 0 && rng.below(100) < load.poison_percent {
             publisher.publish(&subject, &format!("poison-{}", published.poison), b"\xff\xff no event")?;
             published.poison += 1;
         }
         verdict.next_event(session, clock::now(), &mut payload);
         publisher.publish(&subject, &format!("event-{}", published.events), &payload)?;
-        if scenario.act == Act::Twice {
+        if load.is_twice {
             publisher.publish(&subject, &format!("event-{}-again", published.events), &payload)?;
         }
         published.offline += u64::from(world.offline_members(session));
@@ -156,10 +175,11 @@ fn act_and_watch(stage: &mut Stage, scenario: &Scenario, args: &FaultArgs, verdi
     Ok(late_until.as_secs_f64())
 }
 
-fn wait_until_settled(publisher: &Confirmed) -> Unsettled {
+/// Waits until nothing of a stream is unsettled; gives what is at the end of its patience.
+pub(super) fn wait_until_settled(publisher: &Confirmed, stream: &str) -> Unsettled {
     let until = Instant::now() + SETTLED_WITHIN;
     loop {
-        let left = publisher.unsettled(STREAM);
+        let left = publisher.unsettled(stream);
         match left {
             Ok(left) if left == Unsettled::default() || Instant::now() > until => return left,
             Err(_) if Instant::now() > until => return Unsettled { pending: u64::MAX, unacked: u64::MAX },
@@ -168,9 +188,13 @@ fn wait_until_settled(publisher: &Confirmed) -> Unsettled {
     }
 }
 
-fn judge(stage: &Stage, world: &World, verdict: &Verdict, published: &Published) -> Result<FaultResult> {
+/// What became of each recipient.
+///
+/// # Errors
+/// When the inbox cannot be read.
+pub(super) fn judge(maria: &Maria, world: &World, verdict: &Verdict, published: &Published) -> Result<FaultResult> {
     let failed = |cause: mysql::Error| Error::of("cannot read the inbox", cause);
-    let mut conn = stage.maria.connect()?;
+    let mut conn = maria.connect()?;
     let rows: Vec<(String, String, i64)> =
         conn.query("SELECT owner_username, session_id, msg_id FROM t_inbox").map_err(failed)?;
     let mut offline = HashSet::new();

@@ -79,7 +79,7 @@ impl Stage {
             unsettled_recipients: 0,
             config: path,
             admin_port,
-            cores: args.cores,
+            cores: args.cores.unwrap_or(2),
             _folder: folder,
         };
         own::set_up(&stage.config)?;
@@ -98,6 +98,7 @@ impl Stage {
             ready_timeout: Duration::from_secs(60),
             nats_pages: 0,
             topic: TOPIC,
+            state: None,
         };
         self.engine = Some(Process::start(&command, &places)?);
         Ok(())

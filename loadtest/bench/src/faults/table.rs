@@ -7,8 +7,6 @@ use std::path::Path;
 use harness::error::{Error, Result};
 use serde::Serialize;
 
-const MARK: &str = "<!-- faults -->";
-
 /// One scenario's outcome.
 #[derive(Clone, Debug, Serialize)]
 pub struct FaultResult {
@@ -108,7 +106,7 @@ pub fn text(results: &[FaultResult]) -> String {
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_json(path: &Path, results: &[FaultResult]) -> Result<()> {
+pub fn write_json(path: &Path, results: &[impl Serialize]) -> Result<()> {
     let failed = |cause: std::io::Error| Error::of(&format!("cannot write {}", path.display()), cause);
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(failed)?;
@@ -117,22 +115,23 @@ pub fn write_json(path: &Path, results: &[FaultResult]) -> Result<()> {
     fs::write(path, json + "\n").map_err(failed)
 }
 
-/// Puts the table between a file's two marks.
+/// Puts a table between a file's two marks; it is made from the one that stands there.
 ///
 /// # Errors
 /// When the file has no marks, or cannot be read or written.
-pub fn write_between_marks(path: &Path, results: &[FaultResult]) -> Result<()> {
+pub fn write_between_marks(path: &Path, mark: &str, table: impl Fn(&str) -> String) -> Result<()> {
     let failed = |cause: std::io::Error| Error::of(&format!("cannot write {}", path.display()), cause);
     let old = fs::read_to_string(path).map_err(failed)?;
-    let new = between_marks(&old, &text(results))
-        .ok_or_else(|| Error::new(format!("{} has no two lines `{MARK}` to put the table between", path.display())))?;
+    let new = between_marks(&old, mark, table)
+        .ok_or_else(|| Error::new(format!("{} has no two lines `{mark}` to put the table between", path.display())))?;
     fs::write(path, new).map_err(failed)
 }
 
-fn between_marks(old: &str, table: &str) -> Option<String> {
-    let (before, rest) = old.split_once(MARK)?;
-    let (_, after) = rest.split_once(MARK)?;
-    Some(format!("{before}{MARK}\n{table}{MARK}{after}"))
+fn between_marks(old: &str, mark: &str, table: impl Fn(&str) -> String) -> Option<String> {
+    let (before, rest) = old.split_once(mark)?;
+    let (stood, after) = rest.split_once(mark)?;
+    let table = table(stood);
+    Some(format!("{before}{mark}\n{table}{mark}{after}"))
 }
 
 #[cfg(test)]
@@ -175,10 +174,14 @@ mod tests {
 
     #[test]
     fn the_table_goes_between_the_marks_and_again() {
+        const MARK: &str = "<!-- faults -->";
         let old = format!("a\n{MARK}\nold\n{MARK}\nb\n");
-        let new = between_marks(&old, "new\n").expect("marks");
+        let new = between_marks(&old, MARK, |_| "new\n".to_owned()).expect("marks");
         assert_eq!(new, format!("a\n{MARK}\nnew\n{MARK}\nb\n"));
-        assert_eq!(between_marks(&new, "newer\n").expect("marks"), format!("a\n{MARK}\nnewer\n{MARK}\nb\n"));
-        assert_eq!(between_marks("a", "t"), None);
+        assert_eq!(
+            between_marks(&new, MARK, |old| old.replace("new", "newer").trim_start().to_owned()).expect("marks"),
+            format!("a\n{MARK}\nnewer\n{MARK}\nb\n")
+        );
+        assert_eq!(between_marks("a", MARK, |_| "t".to_owned()), None);
     }
 }

@@ -147,6 +147,8 @@ pub(super) mod tests {
             verdict: VerdictCounts { is_clean: true, ..Default::default() },
             stages: Vec::new(),
             counters: Default::default(),
+            instances: vec![],
+            steps: vec![],
             seconds: Vec::new(),
         }
     }

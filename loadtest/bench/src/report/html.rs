@@ -50,6 +50,14 @@ pub fn run(result: &RunResult, histograms: &Histograms) -> Result<String> {
         let rows = result.stages.iter().map(|stage| (stage.stage.as_str(), &stage.latency));
         body += &latencies("", ["stage, ms", "count"], rows);
     }
+    if !result.instances.is_empty() {
+        let table = numbers(tables::INSTANCES, tables::instances(result));
+        body += &format!("<div class=\"card\"><h2>Instances</h2>\n{table}</div>\n");
+    }
+    if !result.steps.is_empty() {
+        let table = numbers(tables::STEPS, tables::steps(result));
+        body += &format!("<div class=\"card\"><h2>Who came and went</h2>\n{table}</div>\n");
+    }
     body += &verdict(&result.verdict);
     body += &facts("The run", &facts_of(result));
     body += &seconds(&result.seconds);

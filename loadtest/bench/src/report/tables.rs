@@ -26,7 +26,11 @@ pub fn cores(result: &RunResult) -> String {
 /// By which rpc, from where, and by how many shards.
 pub fn protocol(result: &RunResult) -> String {
     let source = if result.source == "jetstream" { ", through JetStream" } else { "" };
-    format!("{}{source}, assignment {}, {}", result.protocol, result.assignment, cores(result))
+    let each = match result.instances.len() {
+        0 => cores(result),
+        several => format!("{} of {} each", plural(several as u64, "instance", "instances"), cores(result)),
+    };
+    format!("{}{source}, assignment {}, {each}", result.protocol, result.assignment)
 }
 
 /// How events are published.
@@ -70,6 +74,45 @@ pub fn lookups(result: &RunResult) -> Option<String> {
             short(keys),
             rate(keys_a_second),
         )
+    })
+}
+
+/// Columns of [`instances`].
+pub const INSTANCES: [&str; 8] =
+    ["instance", "owned at the end", "share", "events", "pushes", "partitions that came", "CPU, s", "peak RSS, MiB"];
+
+/// What each of several instances did.
+pub fn instances(result: &RunResult) -> impl Iterator<Item = [String; 8]> {
+    let all: u64 = result.instances.iter().map(|instance| instance.pushes).sum();
+    result.instances.iter().map(move |instance| {
+        let moves = instance.moved_in.iter().filter(|(_, moves)| **moves > 0);
+        let moves: Vec<_> = moves.map(|(kind, moves)| format!("{moves} {kind}")).collect();
+        [
+            instance.instance.clone(),
+            instance.owned_at_end.to_string(),
+            format!("{:.0} %", instance.pushes as f64 * 100.0 / all.max(1) as f64),
+            count(instance.events),
+            count(instance.pushes),
+            if moves.is_empty() { "none".to_owned() } else { moves.join(", ") },
+            short(instance.cpu_seconds),
+            short(instance.peak_rss_mib),
+        ]
+    })
+}
+
+/// Columns of [`steps`].
+pub const STEPS: [&str; 5] = ["at, s", "what", "instance", "longest wait of a push, ms", "ended after, s"];
+
+/// Who came and went, and the longest that a push waited from then until the next step or the end.
+pub fn steps(result: &RunResult) -> impl Iterator<Item = [String; 5]> {
+    result.steps.iter().map(|step| {
+        [
+            format!("{:.1}", step.at_seconds),
+            step.change.clone(),
+            step.instance.clone(),
+            short(step.longest_wait_ms),
+            step.ended_after_seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.2}")),
+        ]
     })
 }
 

@@ -42,7 +42,26 @@ pub fn run(result: &RunResult, all: &Histogram<u64>) -> String {
         let rows = result.stages.iter().map(|stage| (stage.stage.as_str(), &stage.latency));
         text += &latencies("stages of the engine, ms", ("stage", "count"), rows);
     }
+    if !result.instances.is_empty() {
+        text += &table("instances", tables::INSTANCES, tables::instances(result));
+    }
+    if !result.steps.is_empty() {
+        text += &table("who came and went", tables::STEPS, tables::steps(result));
+    }
     text + "\n" + &verdict(&result.verdict)
+}
+
+/// A table of words, each column as wide as its widest.
+fn table<const N: usize>(title: &str, head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let mut all = vec![head.map(str::to_owned)];
+    all.extend(rows.map(|row| row.map(|cell| plain(&cell))));
+    let wide = |at: usize| all.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(wide).collect();
+    let cells = |row: &[String; N]| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}"));
+        format!("  {}\n", cells.collect::<Vec<_>>().join("  "))
+    };
+    format!("\n{title}\n{}", all.iter().map(cells).collect::<String>())
 }
 
 fn lines(result: &RunResult) -> Vec<(&'static str, String)> {
@@ -304,6 +323,8 @@ mod tests {
             stages: vec![crate::result::StageFigures { stage: nasty.to_owned(), latency }],
             groups: vec![],
             counters: Default::default(),
+            instances: vec![],
+            steps: vec![],
             seconds: vec![],
         };
         let text = run(&result, &histogram_of([(1_000_000, 4)]));

@@ -1,6 +1,6 @@
 //! The throw-away servers of a trial, and the configuration by which an engine finds them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use harness::error::Result;
 use harness::servers::{
@@ -48,12 +48,8 @@ impl Servers {
         })
     }
 
-    /// Writes the configuration that every engine of the house reads; gives where.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn write_config(&self, setup: &Setup, admin_port: u16, folder: &Path) -> Result<PathBuf> {
-        let path = folder.join("task.yaml");
+    /// The configuration that every engine of the house reads.
+    pub fn config(&self, setup: &Setup, admin_port: u16, folder: &Path) -> EngineConfig {
         let mut config = EngineConfig::of(&self.nats, &self.redis, &self.maria, &self.etcd);
         config.set("consumer", "topic", TOPIC);
         if let Some(authority) = &self.authority {
@@ -71,7 +67,6 @@ impl Servers {
             config.set("admin", "listen", format_args!("127.0.0.1:{admin_port}"));
             config.set("dead_letters", "path", format_args!("\"{}\"", folder.join("dead-letters.jsonl").display()));
         }
-        config.write(&path)?;
-        Ok(path)
+        config
     }
 }

@@ -13,7 +13,7 @@ use crate::cost::Cpu;
 use crate::engine::Engine;
 use crate::live::{Live, Tick};
 use crate::load::Published;
-use crate::result::{SecondFigures, StageFigures};
+use crate::result::{InstanceFigures, SecondFigures, StageFigures, StepFigures};
 
 const TICK: Duration = Duration::from_millis(250);
 const POLL: Duration = Duration::from_millis(5);
@@ -26,6 +26,8 @@ pub(super) struct ByEngine {
     pub allocations: Option<u64>,
     pub stages: Vec<StageFigures>,
     pub counters: BTreeMap<String, u64>,
+    pub instances: Vec<InstanceFigures>,
+    pub steps: Vec<StepFigures>,
 }
 
 /// Looks at a phase while it runs.
@@ -46,6 +48,8 @@ pub(super) struct Watch<'a> {
     by_group: Vec<Histogram<u64>>,
     figures: Vec<SecondFigures>,
     was_given_up: bool,
+    /// The longest that a push took since the engine was told.
+    longest: Duration,
 }
 
 impl<'a> Watch<'a> {
@@ -74,6 +78,7 @@ impl<'a> Watch<'a> {
             by_group,
             figures: Vec::new(),
             was_given_up: false,
+            longest: Duration::ZERO,
         }
     }
 
@@ -111,7 +116,8 @@ impl<'a> Watch<'a> {
             }
             std::thread::sleep(POLL);
         }
-        self.end_second(engine)
+        self.end_second(engine)?;
+        engine.go_on(std::mem::take(&mut self.longest))
     }
 
     fn look(&mut self, engine: &mut Engine, live: &Live, phase: &'static str) -> Result<()> {
@@ -119,6 +125,7 @@ impl<'a> Watch<'a> {
         if progress.delivered > self.delivered {
             (self.delivered, self.last_came) = (progress.delivered, Instant::now());
         }
+        engine.go_on(std::mem::take(&mut self.longest))?;
         if self.ticked.elapsed() < TICK {
             return Ok(());
         }
@@ -153,6 +160,7 @@ impl<'a> Watch<'a> {
         }
         let recent = verdict::sum(recent);
         self.second.add(&recent).map_err(differ)?;
+        self.longest = self.longest.max(Duration::from_nanos(recent.max()));
         Ok(recent)
     }
 
@@ -180,7 +188,7 @@ impl<'a> Watch<'a> {
 
     /// What it saw.
     pub fn finish(self, published: Published, by_engine: ByEngine, moves: u64) -> Phase {
-        let ByEngine { cpu, allocations, stages, counters } = by_engine;
+        let ByEngine { cpu, allocations, stages, counters, instances, steps } = by_engine;
         Phase {
             published,
             seconds: self.last_came.duration_since(self.began).as_secs_f64(),
@@ -192,6 +200,8 @@ impl<'a> Watch<'a> {
             allocations,
             stages,
             counters,
+            instances,
+            steps,
             moves,
             was_given_up: self.was_given_up,
         }

@@ -34,6 +34,23 @@ fn impossible_workloads() {
 }
 
 #[test]
+fn instances_that_cannot_be_beside_each_other() {
+    let several = |more: &[&'static str], words: &[&str]| {
+        let all = [&["run", "--servers", "--instances", "3"][..], more].concat();
+        refuses(&all, words);
+    };
+    refuses(&["run", "--instances", "3"], &["--servers"]);
+    refuses(&["run", "--instances", "0"], &["--instances", "1..=16"]);
+    several(&["--ownership", "etcd"], &["--jetstream", "--assignment partitioned"]);
+    several(&["--assignment", "partitioned", "--jetstream"], &["lose the order", "--ownership etcd"]);
+    several(&["--ready", "subscribed"], &["--ready subscribed"]);
+    several(&["--during", "5s leave 4"], &["5s leave 4", "1 to 3"]);
+    several(&["--during", "5s leave 2", "--seconds", "4"], &["after the end", "--seconds"]);
+    several(&["--during", "5s leave 2", "--rate", "max"], &["--rate max", "--during"]);
+    refuses(&["run", "--servers", "--during", "5s leave 1"], &["no instance would be left"]);
+}
+
+#[test]
 fn files_that_cannot_be_written_before_anything_starts() {
     for args in [&["run", "--name", "a/b"][..], &["run", "--out", "/proc/nope"], &["run", "--name", ""]] {
         refuses(args, &["--out"]);

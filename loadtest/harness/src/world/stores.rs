@@ -38,7 +38,7 @@ impl World {
     pub fn seed(&self, maria: &Maria, redis: &Redis, etcd: &Etcd, gateways: &[Gateway]) -> Result<()> {
         self.seed_members(maria)?;
         self.seed_routes(redis)?;
-        register(etcd, gateways)
+        register(etcd, "/resonance/services", &gateways.iter().map(registration).collect::<Vec<_>>())
     }
 
     /// The same in memory.
@@ -107,17 +107,20 @@ pub(crate) fn put_route(pipe: &mut redis::Pipeline, user: u32, gateway: u32) {
     pipe.cmd("SET").arg(key).arg(route.to_string()).arg("EX").arg(LASTS).ignore();
 }
 
-/// Registers the gateways under a lease.
-fn register(etcd: &Etcd, gateways: &[Gateway]) -> Result<()> {
+/// Writes what gateways say of themselves into the registry of this namespace, under a lease.
+///
+/// # Errors
+/// What etcd says.
+pub fn register(etcd: &Etcd, namespace: &str, registrations: &[serde_json::Value]) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|cause| Error::of("cannot start a Tokio runtime", cause))?;
     let put = async {
         let mut client = Client::connect([etcd.addr()], etcd.connect_options()).await?;
         let lease = client.lease_grant(LASTS, None).await?.id();
-        for gateway in gateways {
-            let key = format!("/resonance/services/gateway-service/{}", gateway.id());
-            let options = PutOptions::new().with_lease(lease);
-            client.put(key, registration(gateway).to_string(), Some(options)).await?;
+        for registration in registrations {
+            let id = registration["metadata"]["gateway_id"].as_str().unwrap_or_default();
+            let key = format!("{namespace}/gateway-service/{id}");
+            client.put(key, registration.to_string(), Some(PutOptions::new().with_lease(lease))).await?;
         }
         Ok(())
     };
@@ -126,12 +129,17 @@ fn register(etcd: &Etcd, gateways: &[Gateway]) -> Result<()> {
 
 /// What a gateway writes of itself into the registry.
 pub fn registration(gateway: &Gateway) -> serde_json::Value {
+    registration_at(gateway, gateway.port())
+}
+
+/// The same of one that is reached at another port of this machine.
+pub fn registration_at(gateway: &Gateway, port: u16) -> serde_json::Value {
     json!({
         "id": format!("gateway-service-{}", gateway.port()),
         "name": "gateway-service",
         "version": "1.0.0",
         "metadata": {"gateway_id": gateway.id(), "push_protocols": gateway.protocols().announcement()},
-        "endpoints": [format!("grpc://{}", gateway.addr())],
+        "endpoints": [format!("grpc://127.0.0.1:{port}")],
     })
 }
 

@@ -111,7 +111,7 @@ impl JetFeed {
             return self.hear_window(at, chunk, message);
         }
         let is_read = self.owned.as_ref().is_some_and(|owned| {
-            matches!(owned.places[at].stage, Stage::Open | Stage::Starting(_) | Stage::Unsubscribing(_))
+            matches!(owned.places[at].stage, Stage::Open | Stage::Starting(_) | Stage::Unsubscribing { .. })
         });
         if !is_read {
             return;

@@ -5,12 +5,18 @@ use std::time::{Duration, Instant};
 
 use super::JetFeed;
 use super::owned::{Held, Of, Stage};
+use super::steps::CLOSE_PATIENCE;
 use crate::model::ownership::{Break, Generation, Settled, ShardOrder, ShardWord};
 use crate::ports::permit::boottime;
 use crate::push::facts::Input;
 
 /// How often what is settled above a hole is said.
 const HOLD_LOOK: Duration = Duration::from_millis(250);
+
+/// The first step of a close.
+fn unsubscribing() -> Stage {
+    Stage::Unsubscribing { ping: None, until: Instant::now() + CLOSE_PATIENCE }
+}
 
 impl JetFeed {
     /// Takes an order; what is to be written follows.
@@ -64,7 +70,7 @@ impl JetFeed {
             ref stage if stage.is_closing() => {}
             Stage::Broken => {
                 owned.places[at].is_holed = true;
-                owned.set(at, Stage::Unsubscribing(None));
+                owned.set(at, unsubscribing());
             }
             // Not a delivery of it came: its consumer is as it was.
             Stage::ToOpen | Stage::Informing { .. } if !owned.places[at].is_informed && self.flight.out(at) == 0 => {
@@ -74,7 +80,7 @@ impl JetFeed {
             _ => {
                 self.stop_pulling(at);
                 if let Some(owned) = &mut self.owned {
-                    owned.set(at, Stage::Unsubscribing(None));
+                    owned.set(at, unsubscribing());
                 }
             }
         }
@@ -83,7 +89,7 @@ impl JetFeed {
     fn order_reopen(&mut self, at: usize) {
         let Some(owned) = &mut self.owned else { return };
         let has_told = match owned.places[at].stage {
-            Stage::Unsubscribing(_) => false,
+            Stage::Unsubscribing { .. } => false,
             Stage::Absent => {
                 let generation = owned.places[at].generation;
                 if let Some(settled) = owned.places[at].closed.take() {

@@ -51,8 +51,11 @@ pub(super) enum Stage {
     /// It is asked for; the terms, until then.
     Starting(Option<Terms>),
     Open,
-    /// The PING whose answer tells that nothing more comes.
-    Unsubscribing(Option<u64>),
+    /// The PING whose answer tells that nothing more comes; the server may be silent, so it is waited for in vain only for a time.
+    Unsubscribing {
+        ping: Option<u64>,
+        until: Instant,
+    },
     Draining,
     /// The PING whose answer tells that all acks were heard.
     Confirming {
@@ -74,7 +77,7 @@ pub(super) enum Stage {
 impl Stage {
     /// It is on its way to be closed.
     pub(super) fn is_closing(&self) -> bool {
-        matches!(self, Self::Unsubscribing(_) | Self::Draining | Self::Confirming { .. } | Self::Checking { .. })
+        matches!(self, Self::Unsubscribing { .. } | Self::Draining | Self::Confirming { .. } | Self::Checking { .. })
     }
 
     /// Something is to be done about it that no event tells.
@@ -195,7 +198,7 @@ impl Owned {
         for at in 0..self.places.len() {
             let next = match &self.places[at].stage {
                 Stage::Informing { .. } | Stage::ReadingBack(_) | Stage::Starting(_) | Stage::Open => Stage::ToOpen,
-                Stage::Unsubscribing(_) => Stage::Unsubscribing(None),
+                Stage::Unsubscribing { until, .. } => Stage::Unsubscribing { ping: None, until: *until },
                 // The time goes on: the next connection may never come.
                 Stage::Confirming { until, .. } | Stage::Checking { until, .. } => {
                     Stage::Confirming { ping: None, until: *until }

@@ -13,8 +13,8 @@ use super::window::ReadBack;
 use crate::edge::nats::connection::Connection;
 use crate::model::ownership::{Break, ShardWord};
 
-/// How long the server may take to confirm acks and to tell that it knows them; then it may not have.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the server may take to confirm that nothing more comes, to confirm acks and to tell that it knows them; then it may not have.
+pub(super) const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 /// The wait before a consumer is asked for again when there was no answer.
 const INFO_PAUSE: Duration = Duration::from_millis(200);
 
@@ -64,7 +64,8 @@ impl JetFeed {
             Stage::Informing { .. } => self.step_informing(at, now),
             Stage::ReadingBack(_) => self.step_reading_back(at, now),
             Stage::Starting(_) => self.step_starting(at, now),
-            Stage::Unsubscribing(ping) => {
+            Stage::Unsubscribing { ping, until } => {
+                let is_late = now >= *until;
                 let is_over = match connection {
                     None => true,
                     Some(connection) => {
@@ -75,7 +76,11 @@ impl JetFeed {
                         connection.has_answered(ping)
                     }
                 };
-                if is_over {
+                if is_late && !is_over {
+                    // What may still come is not read here, and is the next owner's.
+                    owned.places[at].is_holed = true;
+                }
+                if is_over || is_late {
                     self.begin_drain(at);
                 }
             }
@@ -84,7 +89,9 @@ impl JetFeed {
                 if self.flight.out(at) == 0
                     && let Some(owned) = &mut self.owned
                 {
-                    owned.set(at, Stage::Confirming { ping: None, until: now + CLOSE_PATIENCE });
+                    // The next generation begins behind what is said here: then the server need not know all acks.
+                    let patience = if owned.places[at].is_holed { Duration::ZERO } else { CLOSE_PATIENCE };
+                    owned.set(at, Stage::Confirming { ping: None, until: now + patience });
                 }
             }
             Stage::Confirming { ping, until } => {

@@ -84,6 +84,8 @@ pub(super) fn document(all: &Histogram<u64>, seconds: Vec<SecondFigures>) -> Run
         counters: [("member_queries", 20), ("member_query_sessions", 800), ("mgets", 7), ("mget_keys", 3_206)]
             .map(|(name, count)| (name.to_owned(), count))
             .into(),
+        instances: vec![],
+        steps: vec![],
         seconds,
     }
 }

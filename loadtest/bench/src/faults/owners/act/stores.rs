@@ -1,0 +1,120 @@
+//! etcd and NATS, away, cut from one instance, emptied.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use harness::error::Result;
+
+use super::comings::{start, wait_for_all};
+use super::{HURT, LOOK, Wrongs};
+use crate::faults::owners::etcd;
+use crate::faults::owners::links::Link;
+use crate::faults::owners::stage::Stage;
+
+/// Longer than `consumer.lease_ttl`.
+const AWAY: Duration = Duration::from_secs(8);
+const CUT: Duration = Duration::from_secs(20);
+/// An instance that had no NATS gets partitions again after ten seconds with it.
+const SETTLED: Duration = Duration::from_secs(3);
+
+pub(super) fn etcd_kill(stage: &mut Stage) -> Result<Wrongs> {
+    stage.etcd.kill9();
+    std::thread::sleep(AWAY);
+    stage.etcd.restart()?;
+    std::thread::sleep(SETTLED);
+    wait_for_all(stage)
+}
+
+pub(super) fn etcd_hang(stage: &mut Stage) -> Result<Wrongs> {
+    stage.etcd.stop()?;
+    std::thread::sleep(AWAY);
+    note_all(stage)?;
+    // Awake, it may revoke leases before it hears the keepalives that wait for it.
+    stage.etcd.cont()?;
+    supervise(stage, AWAY)
+}
+
+pub(super) fn etcd_emptied(stage: &mut Stage) -> Result<Wrongs> {
+    note_all(stage)?;
+    etcd::with_data(&stage.etcd, |data| fs::remove_dir_all(data))?;
+    stage.register()?;
+    supervise(stage, AWAY)
+}
+
+pub(super) fn etcd_restored(stage: &mut Stage) -> Result<Wrongs> {
+    let kept = stage.etcd.folder().join("kept");
+    etcd::with_data(&stage.etcd, |data| etcd::copy(data, &kept))?;
+    std::thread::sleep(SETTLED);
+    stage.fleet.stop(HURT)?;
+    wait_for_all(stage)?;
+    start(stage, HURT)?;
+    note_all(stage)?;
+    etcd::with_data(&stage.etcd, |data| {
+        fs::remove_dir_all(data)?;
+        fs::rename(&kept, data)
+    })?;
+    supervise(stage, AWAY)
+}
+
+/// For so long starts those again, as a supervisor would, that were fenced; then all partitions must have an owner.
+fn supervise(stage: &mut Stage, lasts: Duration) -> Result<Wrongs> {
+    let until = Instant::now() + lasts;
+    while Instant::now() < until {
+        for at in stage.fleet.running() {
+            let ended = stage.fleet.process(at)?.ended()?;
+            if ended.is_some_and(|stopped| stopped.code == Some(3)) {
+                stage.fleet.kill(at);
+                stage.fleet.spawn(at)?;
+            }
+        }
+        std::thread::sleep(LOOK);
+    }
+    wait_for_all(stage)
+}
+
+fn note_all(stage: &mut Stage) -> Result<()> {
+    let all: Vec<u32> = stage.all().into_iter().flat_map(|at| stage.fleet.owns(at)).collect();
+    stage.note_unsettled(&all).map(drop)
+}
+
+pub(super) fn revoke(stage: &mut Stage) -> Result<Wrongs> {
+    let owned = stage.fleet.owns(HURT);
+    etcd::revoke(&stage.etcd, stage.fleet.name(HURT))?;
+    stage.note_unsettled(&owned)?;
+    // It takes its partitions back, unless others were faster: then it ends.
+    supervise(stage, AWAY)
+}
+
+pub(super) fn stop_without_etcd(stage: &mut Stage) -> Result<Wrongs> {
+    stage.etcd.kill9();
+    // Its exit code is not judged: etcd could not be told.
+    stage.fleet.stop_any(HURT)?;
+    stage.etcd.restart()?;
+    wait_for_all(stage)
+}
+
+pub(super) fn nats_kill(stage: &mut Stage) -> Result<Wrongs> {
+    stage.nats.kill9();
+    std::thread::sleep(Duration::from_secs(3));
+    stage.nats.restart()?;
+    std::thread::sleep(SETTLED);
+    wait_for_all(stage)
+}
+
+/// Whether it `ends`, since others have its partitions by then.
+pub(super) fn cut(stage: &mut Stage, links: &[Link], ends: bool) -> Result<Wrongs> {
+    let owned = stage.fleet.owns(HURT);
+    let others = stage.others(HURT);
+    stage.links.cut(HURT, links)?;
+    stage.note_most_unsettled(&owned, CUT);
+    let mut wrongs = Wrongs::new();
+    if ends && !stage.fleet.is_shared_by(&others) {
+        wrongs.push("the others did not take its partitions while it was cut off".to_owned());
+    }
+    stage.links.heal()?;
+    if ends {
+        wrongs.extend(stage.must_end(HURT, 3, "fenced by")?);
+    }
+    wait_for_all(stage)?;
+    Ok(wrongs)
+}
