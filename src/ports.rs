@@ -15,7 +15,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-pub use crate::model::delivery::{DeadLetter, DeliveryTag, Disposition, InboxRows, LookupError, Origin, Settled};
+pub use crate::model::delivery::{
+    DeadLetter, DeliveryTag, Disposition, InboxRows, LookupError, MessageKey, Origin, Settled,
+};
 pub use crate::model::gateway::{Endpoint, GatewayRecord, Protocol, Protocols};
 use crate::model::ids::{SessionId, ShardId};
 use crate::model::names::NameList;
@@ -121,6 +123,27 @@ pub trait MemberReader: Send {
 pub trait Inbox: Send + Sync + 'static {
     /// A writer for one thread.
     fn open(&self) -> Box<dyn InboxWriter>;
+
+    /// A reader of contents for one thread, asked for with `inbox.rows_up_to`. By default there is none: then whoever could not
+    /// be reached gets a row, however large the session.
+    fn open_contents(&self) -> Option<Box<dyn ContentReader>> {
+        None
+    }
+}
+
+/// One thread's way to the contents of messages. It may block, and has its own deadlines.
+pub trait ContentReader: Send {
+    /// Whether the content of each message is kept where whoever could not be reached finds it by session and sequence. One
+    /// answer for each, in order.
+    fn are_kept(&mut self, messages: &[MessageKey]) -> Vec<Result<bool, LookupError>>;
+
+    /// Asks the store for a sign of life, for `/readyz`; called when nothing was looked for for a while.
+    ///
+    /// # Errors
+    /// See [`LookupError`].
+    fn ping(&mut self) -> Result<(), LookupError> {
+        Ok(())
+    }
 }
 
 /// One thread's way to the inbox. It may block, and has its own deadlines.

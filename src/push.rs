@@ -32,6 +32,7 @@ pub mod ledger;
 mod lookups;
 pub mod outbox;
 mod prefetch;
+mod recipients;
 mod repeats;
 mod reroute;
 mod resolve;
@@ -60,6 +61,7 @@ use crate::push::facts::{AskNo, Input, Output, Queue};
 use crate::push::intake::Intake;
 use crate::push::leaving::Leaving;
 use crate::push::ledger::Ledger;
+pub use crate::push::recipients::RecipientRules;
 use crate::push::repeats::{Key, fingerprint};
 use crate::push::resolve::Resolve;
 use crate::telemetry::metrics::{Activity, StageHistograms};
@@ -105,6 +107,12 @@ impl Push {
         self
     }
 
+    /// The same with these rules; without them nobody is treated specially.
+    pub fn with_recipient_rules(mut self, rules: RecipientRules) -> Self {
+        self.cx.rules = rules;
+        self
+    }
+
     /// The time, before the facts of a turn.
     pub fn set_now(&mut self, now: Nanos) {
         debug_assert!(now >= self.cx.now, "time goes forward");
@@ -127,7 +135,11 @@ impl Push {
         self.has_heard = true;
         match input {
             // Whoever waited for it has ended.
-            Input::Members { .. } | Input::Routes { .. } | Input::Stored { .. } | Input::LetterPublished { .. }
+            Input::Members { .. }
+            | Input::Routes { .. }
+            | Input::Stored { .. }
+            | Input::ContentFound { .. }
+            | Input::LetterPublished { .. }
                 if self.cx.is_cut_off => {}
             Input::NotAsked { of, ask } => self.not_asked(of, ask),
             Input::Event { tag, .. } if self.cx.is_cut_off => self.not_taken(tag, EventOutcome::CutByStop),
@@ -145,6 +157,11 @@ impl Push {
             Input::Routes { ask, answer } => self.routes_answered(ask, answer),
             Input::Stored { ask, answer } => {
                 if let Some(event) = self.ledger.store_answered(ask, answer, &self.resolve.users, &mut self.cx) {
+                    self.end_event(event, EventOutcome::Settled);
+                }
+            }
+            Input::ContentFound { ask, answer } => {
+                if let Some(event) = self.ledger.content_answered(ask, answer, &mut self.cx) {
                     self.end_event(event, EventOutcome::Settled);
                 }
             }
@@ -207,6 +224,7 @@ impl Push {
         self.resolve.ask_routes(&mut self.cx);
         self.delivery.flush(&mut self.cx);
         if !self.cx.is_cut_off {
+            self.ledger.ask_contents(&mut self.cx);
             self.ledger.ask_inbox(&self.resolve.users, &mut self.cx);
             self.ledger.ask_dead_letters(&self.resolve.users, &mut self.cx);
         }
@@ -264,12 +282,13 @@ impl Push {
         match of {
             Queue::Members => self.resolve.members_not_asked(ask, &mut self.cx),
             Queue::Inbox => self.ledger.inbox.not_asked(ask, self.cx.now),
+            Queue::Content => self.ledger.content.not_asked(ask, self.cx.now),
             Queue::DeadLetters => self.ledger.letters.not_asked(ask, self.cx.now),
         }
         self.cx.warn("queue_full", || {
             let store = match of {
                 Queue::Members => "member store",
-                Queue::Inbox => "inbox",
+                Queue::Inbox | Queue::Content => "inbox",
                 Queue::DeadLetters => "dead letters",
             };
             format!(

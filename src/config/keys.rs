@@ -87,7 +87,10 @@ fn join(section: &str, name: &str, between: &str) -> String {
 /// The sections in the order of the file, each with what it is about. The empty one holds the keys at the top.
 pub const SECTIONS: &[(&str, &str)] = &[
     ("log", "The engine's log."),
-    ("mysql", "Who is in a session (t_session_member), and the inbox (t_inbox)."),
+    (
+        "mysql",
+        "Who is in a session (t_session_member), and the inbox (t_inbox; with inbox.rows_up_to t_message_content).",
+    ),
     ("redis", "Which gateway a user is connected to."),
     ("nats", "Where events come from."),
     ("etcd", "Where gateways register."),
@@ -232,6 +235,7 @@ pub const KEYS: &[Key] = &[
     key("members", "empty_wait", Kind::Span(0, 3_600_000), "5s", RESTART, field(|c| &mut c.members.empty_wait), "How long an event waits for the first member of its session, for its rows may be committed a moment later; then it is a dead letter, no_members. 0s asks once."),
     key("routes", "cache", Kind::Choice(RouteCache::WORDS), "tracked", RESTART, field(|c| &mut c.routes.cache), "tracked: a route is kept until Redis reports that it changed. off: Redis is asked each time."),
     key("inbox", "store", Kind::Choice(InboxStore::WORDS), "offline", RESTART, field(|c| &mut c.inbox.store), "Which recipients get a row: offline (each recipient that could not be reached), all, off."),
+    key("inbox", "rows_up_to", Kind::Count(0, 10_000_000), "0", RESTART, field(|c| &mut c.inbox.rows_up_to), "In a session of more members whoever could not be reached gets no row while the message is in t_message_content: its reader finds it there by session and sequence. One look-up an event; not there: rows as ever. With store all nobody gets a row then. 0: always rows; 500 is a good value where readers can do that."),
     key("dead_letters", "path", Kind::Word, "task-engine-dead-letters.jsonl", RESTART, field(|c| &mut c.dead_letters.path), "Local file for dead letters when there is no stream <consumer.stream>_DLQ (core NATS), and for those too large for it. Relative to the folder the engine runs in; `task-engine dlq` reads it."),
     key("engine", "cores", Kind::Cores, "all", RESTART, joined(|c| c.engine.cores.to_string()), "Shards, each a thread on its own CPU: all, or a number."),
     key("engine", "instance", Kind::Name, "", RESTART, joined(|c| c.engine.instance_in_key()), "With consumer.ownership etcd: this instance's name, another one in each instance and the same after a restart. Empty: the host's name, with - for what a name may not have."),

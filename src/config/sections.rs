@@ -392,6 +392,8 @@ section! {
     InboxConfig of inbox {
         /// `inbox.store`.
         store: InboxStore,
+        /// `inbox.rows_up_to`.
+        rows_up_to: u32,
     }
 }
 

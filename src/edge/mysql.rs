@@ -131,13 +131,18 @@ fn sql(places: usize, limit: Duration) -> String {
     select(limit, &format!("{from} ({marks}) ORDER BY {order}"))
 }
 
-/// Reads sessions and their members, and asks to be given up by the server after so long. MariaDB reads the first comment,
-/// MySQL the second one.
+/// Reads sessions and their members, and asks to be given up by the server after so long.
 fn select(limit: Duration, from: &str) -> String {
+    limited(limit, &format!("session_id, username {from}"))
+}
+
+/// A SELECT of these columns that asks to be given up by the server after so long. MariaDB reads the first comment, MySQL the
+/// second one.
+fn limited(limit: Duration, what: &str) -> String {
     let (seconds, millis) = (limit.as_secs_f64(), limit.as_millis());
     let mariadb = format!("/*M!100101 SET STATEMENT max_statement_time={seconds:.3} FOR */");
     let mysql = format!("/*+ MAX_EXECUTION_TIME({millis}) */");
-    format!("{mariadb} SELECT {mysql} session_id, username {from}")
+    format!("{mariadb} SELECT {mysql} {what}")
 }
 
 fn collect<P: Protocol>(

@@ -170,6 +170,7 @@ impl Push {
         self.cx.stages.record(Stage::Members, known.members_known.since(known.arrived));
         self.cx.stages.record(Stage::Routes, self.cx.now.since(known.members_known));
         self.ledger.enter_recipients(event, members);
+        self.note_size(at, event);
         self.resolve.sessions[at].in_flight += 1;
         // One more than there are, so that ends on the way do not end the event before all bundles are made.
         self.ledger[event].progress.pending = 1;
@@ -215,6 +216,7 @@ impl Push {
         users.sort_unstable();
         users.dedup();
         self.ledger.enter_recipients(event, users.len() as u32);
+        self.note_size(at, event);
         self.resolve.sessions[at].in_flight += 1;
         self.ledger[event].progress.pending = 1;
         self.ledger.owe(event, &users, &self.cx);
@@ -237,6 +239,13 @@ impl Push {
         }
         self.try_release_all(at);
         self.bundle_ended(event);
+    }
+
+    /// In a large session whoever cannot be reached may read the content of a message that has an id.
+    fn note_size(&mut self, at: SessionIx, event: EventIx) {
+        let members = self.resolve.sessions[at].members.as_ref().map_or(0, |list| list.users.len());
+        let known = &mut self.ledger[event];
+        known.progress.reads_content = self.cx.rules.reads_content(members) && known.arrival.msg_id != 0;
     }
 
     /// Sends one bundle on a lane of the event's session; whoever made it pending has counted it.

@@ -126,10 +126,12 @@ impl World {
         {
             let has_it = self.oracle.is_answered(event, user)
                 || self.has_row(user, session, seq_id, msg_id)
+                || self.is_readable(session, seq_id, msg_id)
                 || self.has_letter(payload, Some(user));
             assert!(has_it || !self.plan.inbox_is_on(), "event {event} is done, and user {user} has it nowhere");
             let is_missing = self.plan.stores_all()
                 && !self.has_row(user, session, seq_id, msg_id)
+                && !self.is_readable(session, seq_id, msg_id)
                 && !self.has_letter(payload, Some(user));
             assert!(!is_missing, "event {event} is done, and user {user} has neither row nor letter");
         }

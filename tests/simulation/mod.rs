@@ -2,6 +2,7 @@
 //! broken. Nothing of it names a runtime, a socket or a clock.
 
 mod broker;
+mod contents;
 mod events;
 mod gateways;
 mod keeping;

@@ -2,6 +2,7 @@
 
 mod inbox_support;
 
+mod contents_save_rows;
 mod inbox;
 mod inbox_remembers_the_unreached;
 mod inbox_rows_are_committed_once;

@@ -190,6 +190,12 @@ metrics! {
         store_asks => "inbox_asks";
         /// Rows in the asks that were sent to the inbox; a row that is asked for again counts again.
         store_rows => "inbox_asked_rows";
+        /// Look-ups of the content of a message of a large session (inbox.rows_up_to), one for each event and try.
+        content_asks => "content_asks";
+        /// Messages of large sessions whose content was not kept: their recipients get rows.
+        content_missing => "content_missing";
+        /// Messages of large sessions whose look-up failed while others succeeded: their recipients get rows.
+        content_given_up => "content_given_up";
         /// Dead letters sent to their store, one for each try.
         letter_asks => "dead_letter_asks";
         /// Dead letters that were refused for good: what they are about is in no store, only in the log.
