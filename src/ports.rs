@@ -94,6 +94,16 @@ pub trait Members: Send + Sync + 'static {
     fn rows_skipped(&self) -> u64 {
         0
     }
+
+    /// Pages of large lists that were looked at so far for whether they changed.
+    fn pages_checked(&self) -> u64 {
+        0
+    }
+
+    /// Pages of large lists that were read so far.
+    fn pages_read(&self) -> u64 {
+        0
+    }
 }
 
 /// One lookup thread's way to the member store. It may block, and has its own deadlines.

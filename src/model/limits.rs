@@ -143,6 +143,10 @@ pub const RETIRED_LISTS_MAX: usize = 64;
 pub const MEMBER_QUERY_SESSIONS: usize = 256;
 /// Member queries of one shard under way at once, of sets and of single sessions that were never suspected.
 pub const MEMBER_QUERIES_IN_FLIGHT: usize = 4;
+/// Members of a session that is asked for alone, on the threads of those that may take their time: it must not hold up others.
+pub const MEMBER_LARGE: usize = 2048;
+/// Such sessions of one shard under way at once.
+pub const MEMBER_LARGE_IN_FLIGHT: usize = 2;
 /// Single sessions of one shard under way at once out of a set that failed; on threads of their own.
 pub const MEMBER_SINGLES_IN_FLIGHT: usize = 7;
 /// Keys in one MGET: more would hold up Redis's other clients.

@@ -182,7 +182,7 @@ pub enum Output {
         ask: AskNo,
         /// At most [`MEMBER_QUERY_SESSIONS`](crate::model::limits::MEMBER_QUERY_SESSIONS); none is a probe.
         sessions: Vec<SessionId>,
-        /// It failed before: it may take its time, and must not hold up others.
+        /// It failed before, or is large: it may take its time, and must not hold up others.
         is_suspect: bool,
     },
     /// Look up the routes of these users, in one MGET.

@@ -100,6 +100,8 @@ pub struct Table {
     pub refused_users: Vec<String>,
     /// When members were asked for, and how often each user's route was.
     pub member_asks: Vec<Nanos>,
+    /// How many sessions each ask for members had that must not hold up others.
+    pub slow_asks: Vec<usize>,
     pub route_asks: BTreeMap<String, usize>,
     pub links: BTreeMap<String, Link>,
     /// Gateways whose stream was cut, in order.
@@ -168,6 +170,7 @@ impl Table {
             route_errors: VecDeque::new(),
             refused_users: Vec::new(),
             member_asks: Vec::new(),
+            slow_asks: Vec::new(),
             route_asks: BTreeMap::new(),
             links: BTreeMap::new(),
             cut: Vec::new(),
@@ -281,7 +284,10 @@ impl Table {
 
     fn carry_out(&mut self, output: Output) {
         match output {
-            Output::AskMembers { ask, sessions, .. } => {
+            Output::AskMembers { ask, sessions, is_suspect } => {
+                if is_suspect {
+                    self.slow_asks.push(sessions.len());
+                }
                 if sessions.is_empty() {
                     let answer = probe_of(&mut self.member_errors).map(|()| Vec::new());
                     return self.push.take(Input::Members { ask, answer });

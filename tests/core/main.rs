@@ -5,6 +5,7 @@ mod expired_routes_are_noticed;
 mod hung_gateways_leave_room_for_the_others;
 mod inbox_rows_come_before_the_settlement;
 mod large_groups_let_small_ones_go_first;
+mod large_sessions_are_asked_for_alone;
 mod large_sessions_need_no_rows;
 mod lost_routes_are_no_absence;
 mod one_bad_push_does_not_stop_its_gateway;

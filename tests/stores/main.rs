@@ -7,6 +7,7 @@ mod inbox;
 mod inbox_remembers_the_unreached;
 mod inbox_rows_are_committed_once;
 mod inbox_waits_out_a_mysql_outage;
+mod large_lists_are_read_by_pages;
 mod lookups;
 mod members_come_from_mysql;
 mod members_wait_out_a_mysql_outage;

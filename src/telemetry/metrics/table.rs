@@ -83,6 +83,10 @@ metrics! {
             MEMBER_ANSWERS_DROPPED => Counter "member_answers_dropped" [];
             /// Member rows that were left out because their username is empty, over 64 characters or not UTF-8.
             MEMBER_ROWS_SKIPPED => Counter "member_rows_skipped" [];
+            /// Pages of the lists of large sessions that the server was asked about: only those that changed are read.
+            MEMBER_PAGES_CHECKED => Counter "member_pages_checked" [];
+            /// Pages of the lists of large sessions that were read.
+            MEMBER_PAGES_READ => Counter "member_pages_read" [];
         }
         "Inbox and dead letters" {
             /// Inbox rows that are committed, including those that were there already.
