@@ -240,10 +240,13 @@ impl Push {
 
     fn take_event(&mut self, payload: Bytes, tag: DeliveryTag) {
         self.ledger.counts.events_arrived += 1;
-        let arrival = match ingest::read(payload) {
+        let arrival = match ingest::read_for(payload, self.cx.rules.echo_sender) {
             Ok(arrival) => arrival,
             Err((payload, end)) => return self.ledger.publish_letter_of_refused(payload, tag, end, &mut self.cx),
         };
+        if arrival.has_device() && !self.cx.rules.echo_sender {
+            self.note_ignored_device();
+        }
         let hash = self.resolve.sessions.hash(arrival.session_id_bytes());
         let key = self.intake.key_of(&arrival, hash, tag);
         if self.intake.is_repeat(&arrival, key, tag, &mut self.ledger, &mut self.cx) {
@@ -259,6 +262,15 @@ impl Push {
         } else {
             self.resolve.waits_for_members(session, event, &self.ledger);
         }
+    }
+
+    /// Whoever names devices expects echoes.
+    #[cold]
+    fn note_ignored_device(&mut self) {
+        self.cx.activity.devices_ignored += 1;
+        self.cx.warn("device_ignored", || {
+            "events name the device that sent them (from_device), and consumer.echo_sender is off: nobody is told of it".to_owned()
+        });
     }
 
     fn take_local_results(&mut self) {

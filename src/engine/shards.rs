@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_lite::future;
 use glommio::{Latency, LocalExecutorBuilder, Shares};
 
-use crate::config::{Config, ConsumerMode};
+use crate::config::{Config, ConsumerMode, EchoSender};
 use crate::edge::alarm::Alarm;
 use crate::edge::gateway::{GatewayOptions, Gateways};
 use crate::edge::resolve::Resolver;
@@ -178,7 +178,11 @@ fn settings_of(config: &Config, shard: ShardId) -> Settings {
 }
 
 fn rules_of(config: &Config) -> RecipientRules {
-    RecipientRules { rows_up_to: config.inbox.rows_up_to as usize }
+    RecipientRules {
+        rows_up_to: config.inbox.rows_up_to as usize,
+        sender_row: config.inbox.sender,
+        echo_sender: config.consumer.echo_sender == EchoSender::On,
+    }
 }
 
 fn gateways_of(config: &Config, shared: &Shared) -> GatewayOptions {

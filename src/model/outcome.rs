@@ -26,7 +26,7 @@ labelled! {
     RecipientOutcome {
         /// The gateway answered for it without an error.
         Delivered = "delivered",
-        /// It is the sender.
+        /// It is the sender, and is not pushed to, or with `consumer.echo_sender` could not be reached.
         SkippedSender = "skipped_sender",
         /// It has no route: not connected anywhere.
         Offline = "offline",

@@ -51,6 +51,8 @@ pub struct Progress {
     pub open: u32,
     /// Its recipients are entered, and it is not (or no longer) in its session's queue.
     pub is_bundled: bool,
+    /// The sender, where it is pushed to as well: it gets no row for that.
+    pub echoed: Option<UserIx>,
     /// Whoever could not be reached needs no row when its content is kept.
     pub reads_content: bool,
     /// A gateway took it for one of them.
@@ -304,6 +306,17 @@ impl Ledger {
     /// they end now.
     pub(super) fn end_unreached(&mut self, event: EventIx, users: &[UserIx], why: RecipientOutcome, cx: &Context) {
         debug_assert!(why.is_unreached());
+        if let Some(sender) = self[event].progress.echoed
+            && let Some(at) = users.iter().position(|user| *user == sender)
+        {
+            // An echo is no message that anybody misses.
+            self.end_recipients(event, RecipientOutcome::SkippedSender, 1);
+            self[event].progress.echoed = None;
+            for users in [&users[..at], &users[at + 1..]].into_iter().filter(|users| !users.is_empty()) {
+                self.end_unreached(event, users, why, cx);
+            }
+            return;
+        }
         if cx.settings.inbox == InboxStore::Off {
             self.counts.unreached_by[why as usize] += users.len() as u64;
             return self.end_recipients(event, why, users.len() as u32);

@@ -7,6 +7,10 @@
 pub struct RecipientRules {
     /// `inbox.rows_up_to`: in sessions with more members a message whose content is kept costs no rows. 0: always rows.
     pub rows_up_to: usize,
+    /// `inbox.sender`: with `inbox.store: all` the sender gets a row as well.
+    pub sender_row: bool,
+    /// `consumer.echo_sender`: the sender's gateways get the push as well.
+    pub echo_sender: bool,
 }
 
 impl RecipientRules {

@@ -18,7 +18,7 @@ fn refused() -> LookupError {
 
 /// Three members, nobody is connected.
 fn table(rows_up_to: usize, inbox: InboxStore) -> Table {
-    Table::with_rules(&["ann", "bob", "cleo"], &[], inbox, RecipientRules { rows_up_to })
+    Table::with_rules(&["ann", "bob", "cleo"], &[], inbox, RecipientRules { rows_up_to, ..RecipientRules::default() })
 }
 
 fn readable(table: &Table) -> (u64, u64) {

@@ -12,4 +12,5 @@ mod one_bad_push_does_not_stop_its_gateway;
 mod order_is_kept;
 mod other_events_are_no_repeats;
 mod repeats_are_settled_with_the_first;
+mod senders_are_told_where_configured;
 mod silence_costs_few_copies;

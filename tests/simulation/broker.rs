@@ -122,6 +122,7 @@ impl World {
         let (msg_id, seq_id) = (self.oracle.events[event].message.msg_id, self.oracle.events[event].message.seq_id);
         let sender = self.oracle.events[event].sender;
         let known = &self.sessions[session];
+        let sender = sender.filter(|_| !self.plan.has_sender_rows() || !self.plan.stores_all());
         for user in known.members.iter().copied().filter(|user| !known.changed.contains(user) && Some(*user) != sender)
         {
             let has_it = self.oracle.is_answered(event, user)

@@ -161,6 +161,16 @@ impl Plan {
         [0, 0, 1, 3][self.steps / 11 % 4]
     }
 
+    /// In some worlds the sender is pushed its own message.
+    pub fn echoes(&self) -> bool {
+        self.steps % 9 == 2
+    }
+
+    /// In some of those where all get rows the sender does.
+    pub fn has_sender_rows(&self) -> bool {
+        self.steps % 5 == 1
+    }
+
     /// How long an event waits for the first member of its session.
     pub fn empty_wait(&self) -> Duration {
         Duration::from_millis([0, 100, 1_000, 3_000][self.steps / 7 % 4])
@@ -200,7 +210,11 @@ impl Plan {
 
     /// The core of one shard.
     pub fn push(&self, shard: u16) -> Push {
-        let rules = RecipientRules { rows_up_to: self.rows_up_to() };
+        let rules = RecipientRules {
+            rows_up_to: self.rows_up_to(),
+            sender_row: self.has_sender_rows(),
+            echo_sender: self.echoes(),
+        };
         Push::new(self.settings(shard)).with_final_letters(self.letters_are_final()).with_recipient_rules(rules)
     }
 

@@ -143,7 +143,7 @@ impl World {
             late_routes: Vec::new(),
             strangers: 0,
             intake: (0..shards).map(|_| VecDeque::new()).collect(),
-            oracle: Oracle::new(plan.sessions, plan.delivery_timeout),
+            oracle: Oracle::new(plan.sessions, plan.delivery_timeout, plan.echoes()),
             broker: Broker::default(),
             keeping: Keeping::default(),
             contents: Contents::default(),

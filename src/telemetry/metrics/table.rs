@@ -204,6 +204,8 @@ metrics! {
         letter_asks => "dead_letter_asks";
         /// Dead letters that were refused for good: what they are about is in no store, only in the log.
         letters_lost => "dead_letters_lost";
+        /// Events that name the device that sent them (from_device) while consumer.echo_sender is off.
+        devices_ignored => "devices_ignored";
         /// Repeats of an event in flight that were given back to the source, because too many wait for that event.
         repeats_given_back => "repeats_given_back";
         /// Repeats of an event (same session, msg_id, seq_id and type) whose message differs; they are not pushed.
