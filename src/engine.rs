@@ -190,7 +190,7 @@ impl EngineBuilder {
         // Before any page can say otherwise.
         intake.shut("no store has answered yet".to_owned());
         let (sink, directory) = RegistrySink::new(senders.clone());
-        let workers = Workers::start(members.clone(), inbox, dead_letters)?;
+        let workers = Workers::start(members.clone(), inbox, config.inbox.rows_up_to > 0, dead_letters)?;
         source.letters_go_to(letter_post(&workers));
         let shared = Arc::new(shared_of(shards, wakes.clone(), heartbeats.clone(), permit.clone()));
         let stopping = Arc::new(AtomicBool::new(false));

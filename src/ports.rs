@@ -15,7 +15,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-pub use crate::model::delivery::{DeadLetter, DeliveryTag, Disposition, InboxRows, LookupError, Origin, Settled};
+pub use crate::model::delivery::{
+    DeadLetter, DeliveryTag, Disposition, InboxRows, LookupError, MessageKey, Origin, Settled,
+};
 pub use crate::model::gateway::{Endpoint, GatewayRecord, Protocol, Protocols};
 use crate::model::ids::{SessionId, ShardId};
 use crate::model::names::NameList;
@@ -92,6 +94,16 @@ pub trait Members: Send + Sync + 'static {
     fn rows_skipped(&self) -> u64 {
         0
     }
+
+    /// Pages of large lists that were looked at so far for whether they changed.
+    fn pages_checked(&self) -> u64 {
+        0
+    }
+
+    /// Pages of large lists that were read so far.
+    fn pages_read(&self) -> u64 {
+        0
+    }
 }
 
 /// One lookup thread's way to the member store. It may block, and has its own deadlines.
@@ -121,6 +133,27 @@ pub trait MemberReader: Send {
 pub trait Inbox: Send + Sync + 'static {
     /// A writer for one thread.
     fn open(&self) -> Box<dyn InboxWriter>;
+
+    /// A reader of contents for one thread, asked for with `inbox.rows_up_to`. By default there is none: then whoever could not
+    /// be reached gets a row, however large the session.
+    fn open_contents(&self) -> Option<Box<dyn ContentReader>> {
+        None
+    }
+}
+
+/// One thread's way to the contents of messages. It may block, and has its own deadlines.
+pub trait ContentReader: Send {
+    /// Whether the content of each message is kept where whoever could not be reached finds it by session and sequence. One
+    /// answer for each, in order.
+    fn are_kept(&mut self, messages: &[MessageKey]) -> Vec<Result<bool, LookupError>>;
+
+    /// Asks the store for a sign of life, for `/readyz`; called when nothing was looked for for a while.
+    ///
+    /// # Errors
+    /// See [`LookupError`].
+    fn ping(&mut self) -> Result<(), LookupError> {
+        Ok(())
+    }
 }
 
 /// One thread's way to the inbox. It may block, and has its own deadlines.

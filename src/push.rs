@@ -32,6 +32,7 @@ pub mod ledger;
 mod lookups;
 pub mod outbox;
 mod prefetch;
+mod recipients;
 mod repeats;
 mod reroute;
 mod resolve;
@@ -62,6 +63,7 @@ use crate::push::facts::{AskNo, Input, Output, Queue};
 use crate::push::intake::Intake;
 use crate::push::leaving::Leaving;
 use crate::push::ledger::Ledger;
+pub use crate::push::recipients::RecipientRules;
 use crate::push::repeats::{Key, fingerprint};
 use crate::push::resolve::Resolve;
 use crate::telemetry::metrics::{Activity, GatewayRow, StageHistograms};
@@ -107,6 +109,12 @@ impl Push {
         self
     }
 
+    /// The same with these rules; without them nobody is treated specially.
+    pub fn with_recipient_rules(mut self, rules: RecipientRules) -> Self {
+        self.cx.rules = rules;
+        self
+    }
+
     /// The time, before the facts of a turn.
     pub fn set_now(&mut self, now: Nanos) {
         debug_assert!(now >= self.cx.now, "time goes forward");
@@ -129,7 +137,11 @@ impl Push {
         self.has_heard = true;
         match input {
             // Whoever waited for it has ended.
-            Input::Members { .. } | Input::Routes { .. } | Input::Stored { .. } | Input::LetterPublished { .. }
+            Input::Members { .. }
+            | Input::Routes { .. }
+            | Input::Stored { .. }
+            | Input::ContentFound { .. }
+            | Input::LetterPublished { .. }
                 if self.cx.is_cut_off => {}
             Input::NotAsked { of, ask } => self.not_asked(of, ask),
             Input::Event { tag, .. } if self.cx.is_cut_off => self.not_taken(tag, EventOutcome::CutByStop),
@@ -147,6 +159,11 @@ impl Push {
             Input::Routes { ask, answer } => self.routes_answered(ask, answer),
             Input::Stored { ask, answer } => {
                 if let Some(event) = self.ledger.store_answered(ask, answer, &self.resolve.users, &mut self.cx) {
+                    self.end_event(event, EventOutcome::Settled);
+                }
+            }
+            Input::ContentFound { ask, answer } => {
+                if let Some(event) = self.ledger.content_answered(ask, answer, &mut self.cx) {
                     self.end_event(event, EventOutcome::Settled);
                 }
             }
@@ -209,6 +226,7 @@ impl Push {
         self.resolve.ask_routes(&mut self.cx);
         self.delivery.flush(&mut self.cx);
         if !self.cx.is_cut_off {
+            self.ledger.ask_contents(&mut self.cx);
             self.ledger.ask_inbox(&self.resolve.users, &mut self.cx);
             self.ledger.ask_dead_letters(&self.resolve.users, &mut self.cx);
         }
@@ -224,10 +242,13 @@ impl Push {
 
     fn take_event(&mut self, payload: Bytes, tag: DeliveryTag) {
         self.ledger.counts.events_arrived += 1;
-        let arrival = match ingest::read(payload) {
+        let arrival = match ingest::read_for(payload, self.cx.rules.echo_sender) {
             Ok(arrival) => arrival,
             Err((payload, end)) => return self.ledger.publish_letter_of_refused(payload, tag, end, &mut self.cx),
         };
+        if arrival.has_device() && !self.cx.rules.echo_sender {
+            self.note_ignored_device();
+        }
         let hash = self.resolve.sessions.hash(arrival.session_id_bytes());
         let key = self.intake.key_of(&arrival, hash, tag);
         if self.intake.is_repeat(&arrival, key, tag, &mut self.ledger, &mut self.cx) {
@@ -243,6 +264,15 @@ impl Push {
         } else {
             self.resolve.waits_for_members(session, event, &self.ledger);
         }
+    }
+
+    /// Whoever names devices expects echoes.
+    #[cold]
+    fn note_ignored_device(&mut self) {
+        self.cx.activity.devices_ignored += 1;
+        self.cx.warn("device_ignored", || {
+            "events name the device that sent them (from_device), and consumer.echo_sender is off: nobody is told of it".to_owned()
+        });
     }
 
     fn take_local_results(&mut self) {
@@ -266,12 +296,13 @@ impl Push {
         match of {
             Queue::Members => self.resolve.members_not_asked(ask, &mut self.cx),
             Queue::Inbox => self.ledger.inbox.not_asked(ask, self.cx.now),
+            Queue::Content => self.ledger.content.not_asked(ask, self.cx.now),
             Queue::DeadLetters => self.ledger.letters.not_asked(ask, self.cx.now),
         }
         self.cx.warn("queue_full", || {
             let store = match of {
                 Queue::Members => "member store",
-                Queue::Inbox => "inbox",
+                Queue::Inbox | Queue::Content => "inbox",
                 Queue::DeadLetters => "dead letters",
             };
             format!(

@@ -7,7 +7,7 @@
 use super::field::Field;
 use super::kinds::Kind;
 use super::sections::{
-    Assignment, Config, ConsumerMode, InboxStore, LogFormat, LogLevel, Ownership, Partitioner, RouteCache,
+    Assignment, Config, ConsumerMode, EchoSender, InboxStore, LogFormat, LogLevel, Ownership, Partitioner, RouteCache,
 };
 
 /// A key of the configuration.
@@ -87,7 +87,10 @@ fn join(section: &str, name: &str, between: &str) -> String {
 /// The sections in the order of the file, each with what it is about. The empty one holds the keys at the top.
 pub const SECTIONS: &[(&str, &str)] = &[
     ("log", "The engine's log."),
-    ("mysql", "Who is in a session (t_session_member), and the inbox (t_inbox)."),
+    (
+        "mysql",
+        "Who is in a session (t_session_member), and the inbox (t_inbox; with inbox.rows_up_to t_message_content).",
+    ),
     ("redis", "Which gateway a user is connected to."),
     ("nats", "Where events come from."),
     ("etcd", "Where gateways register."),
@@ -227,11 +230,14 @@ pub const KEYS: &[Key] = &[
     key("consumer", "partitioner", Kind::Choice(Partitioner::WORDS), "off", RESTART, field(|c| &mut c.consumer.partitioner), "on: publishers know no partitions and publish on the topic itself, each event any number of times; the stream <stream>_IN takes it, and the engine moves each event once, in order, to <topic>.<partition>. Of several instances (ownership etcd) one at a time does. Only with jetstream and partitioned; `setup` makes the stream."),
     key("consumer", "ack_wait", Kind::Span(1_000, 3_600_000), "10s", RESTART, field(|c| &mut c.consumer.ack_wait), "JetStream: an event that is neither acked nor reported as in work for this long is sent again. After a crash the next instance waits this long for the events of the one that is gone: keep it short. With core NATS too, an instance takes no events while a store is away for longer than this."),
     key("consumer", "max_ack_pending", Kind::Count(1, 1_000_000), "65536", RESTART, field(|c| &mut c.consumer.max_ack_pending), "JetStream: events out at once, unacked."),
+    key("consumer", "echo_sender", Kind::Choice(EchoSender::WORDS), "off", RESTART, field(|c| &mut c.consumer.echo_sender), "on: the sender is pushed its own message, too, for its other devices; the event's from_device is passed on, so that the gateway leaves out the connection that sent it. A sender that cannot be reached gets no row for that."),
     key("gateway", "delivery_timeout", Kind::Span(100, 600_000), "10s", RESTART, field(|c| &mut c.gateway.delivery_timeout), "How long a push may wait for its gateway (unknown, unreachable, full or silent) before its recipients count as not reached. Below engine.drain_timeout."),
     key("members", "cache_ttl", Kind::Span(0, 3_600_000), "1s", RESTART, field(|c| &mut c.members.cache_ttl), "How long a session's member list may be reused; 0s asks MySQL each time. A new member waits at most this long for messages."),
     key("members", "empty_wait", Kind::Span(0, 3_600_000), "5s", RESTART, field(|c| &mut c.members.empty_wait), "How long an event waits for the first member of its session, for its rows may be committed a moment later; then it is a dead letter, no_members. 0s asks once."),
     key("routes", "cache", Kind::Choice(RouteCache::WORDS), "tracked", RESTART, field(|c| &mut c.routes.cache), "tracked: a route is kept until Redis reports that it changed. off: Redis is asked each time."),
     key("inbox", "store", Kind::Choice(InboxStore::WORDS), "offline", RESTART, field(|c| &mut c.inbox.store), "Which recipients get a row: offline (each recipient that could not be reached), all, off."),
+    key("inbox", "sender", Kind::Bool, "false", RESTART, field(|c| &mut c.inbox.sender), "With store all: the sender gets a row of its own message as well, as unread as the others'. For clients that read t_inbox and nothing else."),
+    key("inbox", "rows_up_to", Kind::Count(0, 10_000_000), "0", RESTART, field(|c| &mut c.inbox.rows_up_to), "In a session of more members whoever could not be reached gets no row while the message is in t_message_content: its reader finds it there by session and sequence. One look-up an event; not there: rows as ever. With store all nobody gets a row then. 0: always rows; 500 is a good value where readers can do that."),
     key("dead_letters", "path", Kind::Word, "task-engine-dead-letters.jsonl", RESTART, field(|c| &mut c.dead_letters.path), "Local file for dead letters when there is no stream <consumer.stream>_DLQ (core NATS), and for those too large for it. Relative to the folder the engine runs in; `task-engine dlq` reads it."),
     key("engine", "cores", Kind::Cores, "all", RESTART, joined(|c| c.engine.cores.to_string()), "Shards, each a thread on its own CPU: all, or a number."),
     key("engine", "instance", Kind::Name, "", RESTART, joined(|c| c.engine.instance_in_key()), "With consumer.ownership etcd: this instance's name, another one in each instance and the same after a restart. Empty: the host's name, with - for what a name may not have."),

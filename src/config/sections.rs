@@ -305,6 +305,16 @@ words! {
     }
 }
 
+words! {
+    /// Whether the sender is pushed its own message.
+    EchoSender {
+        /// It is not.
+        Off = "off",
+        /// It is.
+        On = "on",
+    }
+}
+
 section! {
     /// `consumer`.
     ConsumerConfig of consumer {
@@ -332,6 +342,8 @@ section! {
         partitions: u32,
         /// `consumer.partitioner`.
         partitioner: Partitioner,
+        /// `consumer.echo_sender`.
+        echo_sender: EchoSender,
         /// `consumer.ack_wait`.
         ack_wait: Duration,
         /// `consumer.max_ack_pending`.
@@ -392,6 +404,10 @@ section! {
     InboxConfig of inbox {
         /// `inbox.store`.
         store: InboxStore,
+        /// `inbox.sender`.
+        sender: bool,
+        /// `inbox.rows_up_to`.
+        rows_up_to: u32,
     }
 }
 

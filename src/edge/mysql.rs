@@ -1,7 +1,7 @@
 //! The built-in member store: `t_session_member` in MySQL or MariaDB, one connection a lookup thread. The inbox, in the
 //! same database, is in its own file.
 //!
-//! Promises one query for all sessions of an ask, an answer or an error within the timeouts, and that a connection
+//! Promises one query for all sessions of an ask (when they are large, some, and none that is long on the server: [`large`]), an answer or an error within the timeouts, and that a connection
 //! which died unused is replaced without the caller noticing. Session ids match by bytes: the column's collation may
 //! call `A` and `a` the same (or `a` and `a `), the rows of such a neighbour are passed over.
 //!
@@ -10,6 +10,7 @@
 
 mod fault;
 mod inbox;
+mod large;
 mod live;
 mod probe;
 
@@ -23,6 +24,7 @@ use mysql::{Conn, QueryResult, Value};
 
 use self::fault::Fault;
 pub use self::inbox::MysqlInbox;
+use self::large::{LargeLists, PAGE_ROWS};
 use self::live::Live;
 use crate::config::MysqlConfig;
 use crate::model::ids::SessionId;
@@ -33,6 +35,8 @@ use crate::telemetry::log_limiter::LogLimiter;
 
 /// How many times the read timeout a whole result may take: each read alone is bounded by the socket's timeout.
 const RESULT_READS: u32 = 2;
+/// Rows of a query for several sessions at the most: what is beyond is read by others.
+const SET_ROWS: usize = 4 * PAGE_ROWS;
 /// Rows between two looks at the clock.
 const ROWS_A_LOOK: usize = 1024;
 
@@ -51,6 +55,9 @@ struct Shared {
     settings: MysqlConfig,
     /// A session that had members when it was last asked for.
     good: Mutex<Option<SessionId>>,
+    large: Mutex<LargeLists>,
+    pages_checked: AtomicU64,
+    pages_read: AtomicU64,
     skipped: AtomicU64,
     skipped_warning: LogLimiter,
 }
@@ -61,6 +68,9 @@ impl MysqlMembers {
         Self(Arc::new(Shared {
             settings,
             good: Mutex::default(),
+            large: Mutex::default(),
+            pages_checked: AtomicU64::new(0),
+            pages_read: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
             skipped_warning: LogLimiter::new(),
         }))
@@ -74,6 +84,14 @@ impl Members for MysqlMembers {
 
     fn rows_skipped(&self) -> u64 {
         self.0.skipped.load(Ordering::Relaxed)
+    }
+
+    fn pages_checked(&self) -> u64 {
+        self.0.pages_checked.load(Ordering::Relaxed)
+    }
+
+    fn pages_read(&self) -> u64 {
+        self.0.pages_read.load(Ordering::Relaxed)
     }
 }
 
@@ -90,7 +108,7 @@ impl MemberReader for Reader {
         if sessions.is_empty() {
             return self.probe().map(|()| Vec::new());
         }
-        let lists = self.live.run(|conn| query(conn, &self.shared, sessions))?;
+        let lists = self.lists(sessions).map_err(|fault| self.live.explain(fault))?;
         if let Some(at) = lists.iter().position(|list| !list.is_empty()) {
             self.shared.good().replace(sessions[at].clone());
         }
@@ -98,7 +116,58 @@ impl MemberReader for Reader {
     }
 }
 
-fn query(conn: &mut Conn, shared: &Shared, sessions: &[SessionId]) -> Result<Vec<NameList>, Fault> {
+impl Reader {
+    /// Large sessions by pages, the others together, in more than one query when one would be long on the server.
+    fn lists(&mut self, sessions: &[SessionId]) -> Result<Vec<NameList>, Fault> {
+        let mut lists = vec![NameList::new(); sessions.len()];
+        let (large, mut rest): (Vec<usize>, Vec<usize>) =
+            (0..sessions.len()).partition(|at| self.shared.is_large(&sessions[*at]));
+        for at in large {
+            lists[at] = self.large_list(&sessions[at])?;
+        }
+        while !rest.is_empty() {
+            let asked: Vec<SessionId> = rest.iter().map(|at| sessions[*at].clone()).collect();
+            let found = self.live.attempt(|conn, _| query(conn, &self.shared, &asked))?;
+            let Some(last) = found.cut else {
+                rest.iter().zip(found.lists).for_each(|(at, list)| lists[*at] = list);
+                break;
+            };
+            let mut left = Vec::new();
+            for (at, list) in rest.into_iter().zip(found.lists) {
+                if may_be_equal(sessions[at].as_bytes(), &last) {
+                    lists[at] = self.large_list(&sessions[at])?;
+                } else if list.is_empty() {
+                    left.push(at);
+                } else {
+                    lists[at] = list;
+                }
+            }
+            if left.len() == asked.len() {
+                // What is in the way is no session that was asked for.
+                for at in std::mem::take(&mut left) {
+                    lists[at] = self.large_list(&sessions[at])?;
+                }
+            }
+            rest = left;
+        }
+        Ok(lists)
+    }
+}
+
+/// Whether some collation may hold two sessions for one, so that their rows come mixed: sooner yes than no.
+fn may_be_equal(one: &[u8], other: &[u8]) -> bool {
+    let is_plain = |id: &[u8]| id.iter().all(|byte| (b' '..=b'~').contains(byte));
+    !is_plain(one) || !is_plain(other) || one.trim_ascii().eq_ignore_ascii_case(other.trim_ascii())
+}
+
+/// What a query found.
+struct Found {
+    lists: Vec<NameList>,
+    /// There were more rows; the session of the last one that came.
+    cut: Option<Vec<u8>>,
+}
+
+fn query(conn: &mut Conn, shared: &Shared, sessions: &[SessionId]) -> Result<Found, Fault> {
     let deadline = Instant::now() + shared.settings.timeout * RESULT_READS;
     let places = sessions.len().next_power_of_two();
     let padding = sessions.last().into_iter().cycle().take(places - sessions.len());
@@ -128,16 +197,21 @@ fn sql(places: usize, limit: Duration) -> String {
     let marks = &marks[1..];
     let order = if places == 1 { "username" } else { "session_id, username" };
     let from = "FROM t_session_member WHERE session_id IN";
-    select(limit, &format!("{from} ({marks}) ORDER BY {order}"))
+    select(limit, &format!("{from} ({marks}) ORDER BY {order} LIMIT {SET_ROWS}"))
 }
 
-/// Reads sessions and their members, and asks to be given up by the server after so long. MariaDB reads the first comment,
-/// MySQL the second one.
+/// Reads sessions and their members, and asks to be given up by the server after so long.
 fn select(limit: Duration, from: &str) -> String {
+    limited(limit, &format!("session_id, username {from}"))
+}
+
+/// A SELECT of these columns that asks to be given up by the server after so long. MariaDB reads the first comment, MySQL the
+/// second one.
+fn limited(limit: Duration, what: &str) -> String {
     let (seconds, millis) = (limit.as_secs_f64(), limit.as_millis());
     let mariadb = format!("/*M!100101 SET STATEMENT max_statement_time={seconds:.3} FOR */");
     let mysql = format!("/*+ MAX_EXECUTION_TIME({millis}) */");
-    format!("{mariadb} SELECT {mysql} session_id, username {from}")
+    format!("{mariadb} SELECT {mysql} {what}")
 }
 
 fn collect<P: Protocol>(
@@ -145,8 +219,9 @@ fn collect<P: Protocol>(
     shared: &Shared,
     sessions: &[SessionId],
     deadline: Instant,
-) -> Result<Vec<NameList>, Fault> {
+) -> Result<Found, Fault> {
     let mut sorter = Sorter::new(sessions);
+    let mut cut = None;
     for (number, row) in result.by_ref().enumerate() {
         let row = row?;
         if number % ROWS_A_LOOK == ROWS_A_LOOK - 1 && Instant::now() >= deadline {
@@ -156,12 +231,13 @@ fn collect<P: Protocol>(
             shared.skip("a row that is not two texts");
             continue;
         };
+        cut = (number + 1 == SET_ROWS).then(|| session.clone());
         match checked_name(name) {
             Ok(name) => sorter.add(session, name),
             Err(why) => shared.skip(why),
         }
     }
-    Ok(sorter.finish())
+    Ok(Found { lists: sorter.finish(), cut })
 }
 
 fn checked_name(bytes: &[u8]) -> Result<&str, &'static str> {
@@ -258,10 +334,19 @@ mod tests {
     #[test]
     fn a_list_has_as_many_marks_as_places() {
         let limit = Duration::from_millis(1_500);
-        assert!(sql(1, limit).ends_with("IN (?) ORDER BY username"));
+        assert!(sql(1, limit).contains("IN (?) ORDER BY username LIMIT "));
         assert!(sql(1, limit).contains("max_statement_time=1.500 FOR") && sql(1, limit).contains("TIME(1500)"));
-        assert!(sql(4, limit).ends_with("IN (?,?,?,?) ORDER BY session_id, username"));
+        assert!(sql(4, limit).contains("IN (?,?,?,?) ORDER BY session_id, username LIMIT "));
         assert!(MEMBER_QUERY_SESSIONS.ilog2() < 32, "a connection keeps them all prepared");
+    }
+
+    #[test]
+    fn ids_that_a_collation_may_hold_for_one_are_told_from_others() {
+        for (one, other, may) in
+            [("a", "A", true), ("a", "a ", true), ("a", "b", false), ("\u{e9}", "e", true), ("a\u{0}", "x", true)]
+        {
+            assert_eq!(may_be_equal(one.as_bytes(), other.as_bytes()), may, "{one:?} {other:?}");
+        }
     }
 
     #[test]

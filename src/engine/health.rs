@@ -9,6 +9,7 @@ use crate::ports::Health;
 use crate::ports::intake::Intake;
 use crate::ports::registry::RegistrySink;
 use crate::shard::pump::Shared;
+use crate::shard::workers::writers::{ContentThread, InboxThreads};
 
 /// What `/readyz` asks, by name.
 pub(super) fn health_checks(
@@ -18,10 +19,11 @@ pub(super) fn health_checks(
     shared: &Arc<Shared>,
 ) -> Vec<(&'static str, HealthCheck)> {
     let (intake, sink, shared) = (intake.clone(), sink.clone(), shared.clone());
-    let Workers { lookups, inbox, letters } = workers.clone();
-    // One server for both: the first that has something to say.
-    let mysql = move || match (lookups.health(), &inbox) {
-        (Health::Ready, Some(inbox)) => inbox.health(),
+    let Workers { lookups, inbox, contents, letters } = workers.clone();
+    // One server for all: the first that has something to say.
+    let rows = rows_health(inbox, contents);
+    let mysql = move || match (lookups.health(), &rows) {
+        (Health::Ready, Some(rows)) => rows(),
         (health, _) => health,
     };
     let routes = move || {
@@ -37,6 +39,15 @@ pub(super) fn health_checks(
     ]
 }
 
+/// How the inbox is, and where contents are looked for as well, how that goes.
+fn rows_health(inbox: Option<InboxThreads>, contents: Option<ContentThread>) -> Option<HealthCheck> {
+    let inbox = inbox?;
+    Some(Arc::new(move || match (inbox.health(), &contents) {
+        (Health::Ready, Some(contents)) => contents.health(),
+        (health, _) => health,
+    }))
+}
+
 /// The stores without which no event can end as it should.
 pub(super) fn needed_stores(
     workers: &Workers,
@@ -45,9 +56,9 @@ pub(super) fn needed_stores(
     (routes_say, registry_says): (bool, bool),
 ) -> Vec<Store> {
     let of = |name: &str| health.iter().find(|(of, _)| *of == name).map(|(_, health)| health.clone());
-    let Workers { lookups, inbox, .. } = workers.clone();
+    let Workers { lookups, inbox, contents, .. } = workers.clone();
     let members: HealthCheck = Arc::new(move || lookups.health());
-    let rows = inbox.map(|inbox| Arc::new(move || inbox.health()) as HealthCheck);
+    let rows = rows_health(inbox, contents);
     let routes = (0..shared.routes_health.len()).filter(|_| routes_say).map(|shard| {
         let shared = shared.clone();
         Some(Arc::new(move || shared.routes_health_of(shard, gate::MOMENT)) as HealthCheck)

@@ -82,6 +82,9 @@ fn register_members(meter: &Meter, members: Arc<dyn Members>, lookups: &MemberTh
     let (queued, dropped) = (lookups.clone(), lookups.clone());
     meter.register(&table::MEMBER_LOOKUPS_QUEUED, &[], move || queued.queued() as u64);
     meter.register(&table::MEMBER_ANSWERS_DROPPED, &[], move || dropped.dropped_answers());
+    let (checked, read) = (members.clone(), members.clone());
+    meter.register(&table::MEMBER_PAGES_CHECKED, &[], move || checked.pages_checked());
+    meter.register(&table::MEMBER_PAGES_READ, &[], move || read.pages_read());
     meter.register(&table::MEMBER_ROWS_SKIPPED, &[], move || members.rows_skipped());
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_lite::future;
 use glommio::{Latency, LocalExecutorBuilder, Shares};
 
-use crate::config::{Config, ConsumerMode};
+use crate::config::{Config, ConsumerMode, EchoSender};
 use crate::edge::alarm::Alarm;
 use crate::edge::gateway::{GatewayOptions, Gateways};
 use crate::edge::resolve::Resolver;
@@ -22,12 +22,12 @@ use crate::ports::intake::{Intake, IntakeLane};
 use crate::ports::mailbox::{FactSender, LocalFacts, Mailbox, Wake};
 use crate::ports::route_queue::RouteQueue;
 use crate::ports::{DeadLetters, Inbox, Members, Routes, ShardReaders};
-use crate::push::{Push, Settings, TableBounds};
+use crate::push::{Push, RecipientRules, Settings, TableBounds};
 use crate::shard::cores::Cores;
 use crate::shard::mesh::{MeshEnd, mesh};
 use crate::shard::pump::{Pump, Shared, Work};
 use crate::shard::workers::members::MemberThreads;
-use crate::shard::workers::writers::{DeadLetterThread, InboxThreads};
+use crate::shard::workers::writers::{ContentThread, DeadLetterThread, InboxThreads};
 use crate::telemetry::metrics::ShardPublisher;
 
 /// What the shards are made of, one of each a shard, in shard order.
@@ -49,22 +49,26 @@ pub(super) struct Parts {
 pub(super) struct Workers {
     pub lookups: MemberThreads,
     pub inbox: Option<InboxThreads>,
+    pub contents: Option<ContentThread>,
     pub letters: DeadLetterThread,
 }
 
 impl Workers {
-    /// Starts them; no inbox with `inbox.store: off`.
+    /// Starts them; no inbox with `inbox.store: off`, and nobody who `reads_contents` without `inbox.rows_up_to`.
     pub(super) fn start(
         members: Arc<dyn Members>,
         inbox: Option<Arc<dyn Inbox>>,
+        reads_contents: bool,
         dead_letters: Arc<dyn DeadLetters>,
     ) -> Result<Self, StartError> {
         let of = |what| move |error| StartError::Machine(what, error);
         let lookups = MemberThreads::start(members, MEMBER_THREADS).map_err(of("the member lookup threads"))?;
+        let contents = inbox.as_ref().filter(|_| reads_contents).map(ContentThread::start).transpose();
+        let contents = contents.map_err(of("the thread that looks for contents"))?.flatten();
         let inbox = inbox.map(|inbox| InboxThreads::start(inbox, INBOX_THREADS)).transpose();
         let inbox = inbox.map_err(of("the inbox threads"))?;
         let letters = DeadLetterThread::start(dead_letters).map_err(of("the dead-letter thread"))?;
-        Ok(Self { lookups, inbox, letters })
+        Ok(Self { lookups, inbox, contents, letters })
     }
 }
 
@@ -79,6 +83,7 @@ pub(super) struct Threads {
 struct Seed {
     /// No broker keeps an event whose dead letter is refused.
     letters_are_final: bool,
+    rules: RecipientRules,
     settings: Settings,
     gateways: GatewayOptions,
     publisher: ShardPublisher,
@@ -124,6 +129,7 @@ fn spawn(
         let shard = ShardId(at as u16);
         let seed = Seed {
             letters_are_final: config.consumer.mode == ConsumerMode::Core,
+            rules: rules_of(config),
             settings: settings_of(config, shard),
             gateways: gateways_of(config, &shared),
             publisher,
@@ -171,6 +177,14 @@ fn settings_of(config: &Config, shard: ShardId) -> Settings {
     }
 }
 
+fn rules_of(config: &Config) -> RecipientRules {
+    RecipientRules {
+        rows_up_to: config.inbox.rows_up_to as usize,
+        sender_row: config.inbox.sender,
+        echo_sender: config.consumer.echo_sender == EchoSender::On,
+    }
+}
+
 fn gateways_of(config: &Config, shared: &Shared) -> GatewayOptions {
     GatewayOptions { user_timeout: user_timeout_of(config), permit: shared.permit.clone(), ..GatewayOptions::default() }
 }
@@ -202,7 +216,7 @@ async fn run_in_queue(seed: Seed, mut ending: Ending) {
     let reader = seed.readers.map(|(readers, intake)| glommio::spawn_local(readers.serve(seed.settings.shard, intake)));
     let pump = Pump {
         shard: seed.settings.shard,
-        push: Push::new(seed.settings).with_final_letters(seed.letters_are_final),
+        push: Push::new(seed.settings).with_final_letters(seed.letters_are_final).with_recipient_rules(seed.rules),
         mailbox: seed.mailbox,
         sender: seed.sender,
         local: local.clone(),
@@ -213,6 +227,7 @@ async fn run_in_queue(seed: Seed, mut ending: Ending) {
         routes,
         members: seed.workers.lookups,
         inbox: seed.workers.inbox,
+        contents: seed.workers.contents,
         letters: seed.workers.letters,
         publisher: seed.publisher,
         shared: seed.shared,

@@ -86,6 +86,17 @@ pub struct InboxRows {
     pub users: NameList,
 }
 
+/// A message as its content is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageKey {
+    /// Its session.
+    pub session: SessionId,
+    /// Its id.
+    pub msg_id: i64,
+    /// Its sequence number in the session.
+    pub seq_id: i64,
+}
+
 /// An event, or one recipient of it, that can never be pushed or stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {

@@ -143,6 +143,10 @@ pub const RETIRED_LISTS_MAX: usize = 64;
 pub const MEMBER_QUERY_SESSIONS: usize = 256;
 /// Member queries of one shard under way at once, of sets and of single sessions that were never suspected.
 pub const MEMBER_QUERIES_IN_FLIGHT: usize = 4;
+/// Members of a session that is asked for alone, on the threads of those that may take their time: it must not hold up others.
+pub const MEMBER_LARGE: usize = 2048;
+/// Such sessions of one shard under way at once.
+pub const MEMBER_LARGE_IN_FLIGHT: usize = 2;
 /// Single sessions of one shard under way at once out of a set that failed; on threads of their own.
 pub const MEMBER_SINGLES_IN_FLIGHT: usize = 7;
 /// Keys in one MGET: more would hold up Redis's other clients.
@@ -177,6 +181,10 @@ pub const REPEAT_WINDOW_AGE: Duration = Duration::from_secs(300);
 pub const JOINED_REPEATS_MAX: usize = 256;
 /// Events of one shard whose inbox rows are under way at once; the others wait for their turn, in flight as before.
 pub const STORE_ASKS_IN_FLIGHT: usize = 1024;
+/// Look-ups of contents of one shard under way at once.
+pub const CONTENT_ASKS_IN_FLIGHT: usize = 256;
+/// Contents that one query looks for.
+pub const CONTENT_QUERY_MESSAGES: usize = 256;
 /// Inbox rows of one shard under way at once (one event's rows go together, however many).
 pub const STORE_ROWS_IN_FLIGHT: usize = 64 * 1024;
 /// Of those, asks for rows that failed before though the store was there: they must not fill its threads.
@@ -324,8 +332,10 @@ const _: () = assert!(
 const _: () = assert!(GATEWAY_QUIET_AFTER.as_nanos() < OUTBOX_MOVING_WITHIN.as_nanos());
 const _: () = assert!(MEMBER_SINGLES_IN_FLIGHT < MEMBER_SUSPECT_THREADS, "one more is for a session that failed alone");
 const _: () = assert!(EMPTY_WAITS_PART > LATE_GATEWAYS_PART, "most of the room is for sessions with members");
-const _: () =
-    assert!(STORE_ASKS_IN_FLIGHT + LETTER_ASKS_IN_FLIGHT < INBOX_FACTS, "their answers fit the shard's inbox");
+const _: () = assert!(
+    STORE_ASKS_IN_FLIGHT + CONTENT_ASKS_IN_FLIGHT + LETTER_ASKS_IN_FLIGHT < INBOX_FACTS,
+    "their answers fit the shard's inbox"
+);
 const _: () = assert!(STORE_SUSPECTS_IN_FLIGHT * 16 < STORE_ASKS_IN_FLIGHT, "rows that fail leave room for the others");
 const _: () = assert!(JOINED_REPEATS_MAX * 16 < EVENTS_IN_FLIGHT_MAX, "repeats of one event must not fill its shard");
 const _: () = assert!(TURN_EVENTS_MAX < INTAKE_LANE_EVENTS && INTAKE_LANE_EVENTS < EVENTS_IN_FLIGHT_MAX);

@@ -26,7 +26,7 @@ labelled! {
     RecipientOutcome {
         /// The gateway answered for it without an error.
         Delivered = "delivered",
-        /// It is the sender.
+        /// It is the sender, and is not pushed to, or with `consumer.echo_sender` could not be reached.
         SkippedSender = "skipped_sender",
         /// It has no route: not connected anywhere.
         Offline = "offline",
@@ -48,6 +48,9 @@ labelled! {
         TooLarge = "too_large",
         /// It could not be reached, and its row is committed in the inbox; `unreached` says why it could not.
         Stored = "stored",
+        /// It could not be reached, is in a session of more than `inbox.rows_up_to` members, and the message's content is kept: it is
+        /// found there by session and sequence; `unreached` says why it could not.
+        Readable = "readable",
         /// It could not be reached, another message holds its place in the inbox, and the dead letters say so.
         InboxConflict = "inbox_conflict",
         /// It could not be reached, the inbox refused its row (and took others), and the dead letters say so.
@@ -113,7 +116,7 @@ labelled! {
 impl RecipientOutcome {
     /// Whether the recipient could not be reached.
     pub const fn is_unreached(self) -> bool {
-        !matches!(self, Self::Delivered | Self::Stored | Self::SkippedSender)
+        !matches!(self, Self::Delivered | Self::Stored | Self::Readable | Self::SkippedSender)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::model::limits::{GATEWAY_FORGET_AFTER, GATEWAY_FORGET_SOON, GATEWAYS_M
 use crate::push::facts::Output;
 use crate::push::inbox::InboxStore;
 use crate::push::outbox::Counted;
+use crate::push::recipients::RecipientRules;
 use crate::push::stage_times::StageTimes;
 use crate::push::turn::Budget;
 use crate::push::warnings::Warnings;
@@ -70,6 +71,8 @@ pub(super) struct Context {
     pub(super) now: Nanos,
     /// What the configuration says.
     pub(super) settings: Settings,
+    /// What it says of recipients.
+    pub(super) rules: RecipientRules,
     /// What is left of this turn.
     pub(super) budget: Budget,
     /// The stop's deadline passed: nothing goes on.
@@ -90,6 +93,7 @@ impl Context {
         Self {
             now: Nanos(0),
             settings,
+            rules: RecipientRules::default(),
             budget: Budget::default(),
             is_cut_off: false,
             is_retreating: false,

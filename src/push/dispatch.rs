@@ -16,6 +16,7 @@ use crate::push::admission::Admission;
 use crate::push::bundle::{Bundle, EventIx, Group, SKIP_NONE, prefetch_group};
 use crate::push::context::Settings;
 use crate::push::dispatch::fences::Fences;
+use crate::push::inbox::InboxStore;
 use crate::push::layout::{Grouper, LaidGroup, Layout, Place};
 use crate::push::turn::Line;
 use crate::push::users::RouteState;
@@ -170,18 +171,23 @@ impl Push {
         self.cx.stages.record(Stage::Members, known.members_known.since(known.arrived));
         self.cx.stages.record(Stage::Routes, self.cx.now.since(known.members_known));
         self.ledger.enter_recipients(event, members);
+        self.note_size(at, event);
         self.resolve.sessions[at].in_flight += 1;
         // One more than there are, so that ends on the way do not end the event before all bundles are made.
         self.ledger[event].progress.pending = 1;
 
         let layout = self.resolve.sessions[at].layout.take().expect("laid out by the caller");
         let sender = self.resolve.sender(at, self.ledger[event].arrival.from_username_bytes());
-        let sender_place = sender.map(|user| (user, layout.place_of(user, self.resolve.users.route(user))));
-        if sender.is_some() {
+        let skipped = sender.filter(|_| !self.cx.rules.echo_sender);
+        let sender_place = skipped.map(|user| (user, layout.place_of(user, self.resolve.users.route(user))));
+        // With a row of its own it is as any other.
+        let has_row = self.cx.rules.sender_row && self.cx.settings.inbox == InboxStore::All;
+        self.ledger[event].progress.echoed = sender.filter(|_| skipped.is_none() && !has_row);
+        if skipped.is_some() {
             self.ledger.end_recipients(event, RecipientOutcome::SkippedSender, 1);
         }
         let members = &self.resolve.sessions[at].members.as_ref().expect("members come before bundles").users;
-        self.ledger.owe_everyone(event, members, sender, &self.cx);
+        self.ledger.owe_everyone(event, members, sender.filter(|_| !has_row), &self.cx);
         for (index, laid) in layout.groups.iter().enumerate() {
             layout.groups.get(index + GROUPS_FORESEEN).inspect(|later| prefetch_group(&later.group));
             let skip = match sender_place {
@@ -194,8 +200,8 @@ impl Push {
             self.ledger[event].progress.pending += 1;
             self.send_bundle(event, laid.group.clone(), skip, 0);
         }
-        self.end_unconnected(event, sender, &layout);
-        for user in layout.held.iter().filter(|user| Some(**user) != sender) {
+        self.end_unconnected(event, skipped, &layout);
+        for user in layout.held.iter().filter(|user| Some(**user) != skipped) {
             self.hold_event(at, *user, event);
         }
         self.resolve.sessions[at].layout = Some(layout);
@@ -211,13 +217,18 @@ impl Push {
         let members = &self.resolve.sessions[at].members.as_ref().expect("members come before bundles").users;
         let named = arrival.only_usernames().filter_map(|name| self.resolve.users.find(name));
         let mut users = named.filter(|user| members.binary_search(user).is_ok()).collect::<Vec<_>>();
-        users.retain(|user| Some(*user) != sender);
         users.sort_unstable();
         users.dedup();
+        let mut owed = users.clone();
+        users.retain(|user| Some(*user) != sender);
+        if !self.cx.rules.sender_row {
+            owed.clone_from(&users);
+        }
         self.ledger.enter_recipients(event, users.len() as u32);
+        self.note_size(at, event);
         self.resolve.sessions[at].in_flight += 1;
         self.ledger[event].progress.pending = 1;
-        self.ledger.owe(event, &users, &self.cx);
+        self.ledger.owe(event, &owed, &self.cx);
         for user in users {
             let is_held = self.resolve.sessions[at].held.binary_search(&user).is_ok();
             match self.resolve.users.route(user) {
@@ -237,6 +248,13 @@ impl Push {
         }
         self.try_release_all(at);
         self.bundle_ended(event);
+    }
+
+    /// In a large session whoever cannot be reached may read the content of a message that has an id.
+    fn note_size(&mut self, at: SessionIx, event: EventIx) {
+        let members = self.resolve.sessions[at].members.as_ref().map_or(0, |list| list.users.len());
+        let known = &mut self.ledger[event];
+        known.progress.reads_content = self.cx.rules.reads_content(members) && known.arrival.msg_id != 0;
     }
 
     /// Sends one bundle on a lane of the event's session; whoever made it pending has counted it.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::model::delivery::{DeadLetter, DeliveryTag, InboxRows, LookupError, Settled};
+use crate::model::delivery::{DeadLetter, DeliveryTag, InboxRows, LookupError, MessageKey, Settled};
 use crate::model::gateway::{Endpoint, GatewayRecord, Protocol};
 use crate::model::ids::{GatewayId, GatewayIx, Partition, SessionId, ShardId, StreamNo};
 use crate::model::names::{NameList, RouteList};
@@ -18,6 +18,8 @@ pub enum Queue {
     Members,
     /// Of [`Output::Store`].
     Inbox,
+    /// Of [`Output::FindContent`].
+    Content,
     /// Of [`Output::PublishLetter`].
     DeadLetters,
 }
@@ -53,6 +55,13 @@ pub enum Input {
         ask: AskNo,
         /// See above.
         answer: Result<NameList, LookupError>,
+    },
+    /// The answer to [`Output::FindContent`]: whether the content is kept.
+    ContentFound {
+        /// Which ask.
+        ask: AskNo,
+        /// See above.
+        answer: Result<bool, LookupError>,
     },
     /// The answer to [`Output::PublishLetter`].
     LetterPublished {
@@ -173,7 +182,7 @@ pub enum Output {
         ask: AskNo,
         /// At most [`MEMBER_QUERY_SESSIONS`](crate::model::limits::MEMBER_QUERY_SESSIONS); none is a probe.
         sessions: Vec<SessionId>,
-        /// It failed before: it may take its time, and must not hold up others.
+        /// It failed before, or is large: it may take its time, and must not hold up others.
         is_suspect: bool,
     },
     /// Look up the routes of these users, in one MGET.
@@ -240,6 +249,13 @@ pub enum Output {
         ask: AskNo,
         /// Which rows. No users: a probe, whose answer is empty when the store could take rows.
         rows: InboxRows,
+    },
+    /// Look whether the content of this message is kept, so that nobody who could not be reached needs a row.
+    FindContent {
+        /// Its number.
+        ask: AskNo,
+        /// Which message.
+        message: MessageKey,
     },
     /// Write this dead letter.
     PublishLetter {

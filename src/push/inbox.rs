@@ -2,6 +2,7 @@
 //!
 //! Refuses to know events: [`ledger`](super::ledger) has them.
 
+mod content;
 mod pieces;
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use crate::model::ids::UserIx;
 use crate::model::outcome::RecipientOutcome;
 
+pub use self::content::ContentAsks;
 pub use self::pieces::InboxAsks;
 pub(super) use self::pieces::{Asked, Piece, Verdict, retry_pause};
 pub use crate::config::InboxStore;
@@ -20,6 +22,8 @@ pub struct PendingRows {
     pub unreached: Vec<(UserIx, RecipientOutcome)>,
     /// `inbox.store` is `all`: everyone who gets a row, but for the sender.
     pub everyone: Option<(Arc<[UserIx]>, Option<UserIx>)>,
+    /// Whether its content is being looked for before its rows are asked for.
+    pub is_sought: bool,
     /// Sets of its rows that are not stored yet and have no other end.
     pub pieces: u32,
     /// Dead letters about single recipients that are not kept yet.

@@ -4,16 +4,18 @@
 //! would break the stream of all its users), and that the message bytes are the event's own bytes wherever fields 1 to
 //! 8 stand first, which is what every serializer in the field writes. Refuses the rest with the end it gets.
 
+mod message;
+
 use bytes::Bytes;
 
 use crate::model::limits::{EVENT_BYTES_MAX, NAME_BYTES_MAX, NAME_CHARS_MAX};
 use crate::model::outcome::EventOutcome;
-use crate::model::protobuf::{Field, Fields, Malformed, Value, put_varint, varint_len};
+use crate::model::protobuf::{Field, Fields, Malformed, Value};
 
 /// The first field number of an event that is not part of a PushMessage under the same number.
 const FIRST_FIELD_OF_EVENT_ONLY: u32 = 9;
-/// PushMessage.session_meta: field 10, length-delimited.
-const SESSION_META_TAG: u8 = 10 << 3 | 2;
+/// PushEvent.from_device.
+const FROM_DEVICE: u32 = 12;
 /// PushEvent.only_usernames, and the most bytes of an event that are for it: one replayed letter's recipient.
 const ONLY_USERNAMES: u32 = 15;
 const ONLY_BYTES_MAX: usize = NAME_BYTES_MAX + 3;
@@ -32,6 +34,8 @@ pub struct Arrival {
     kind: (u32, u32),
     /// Where the gateway's PushMessage ends, which is the start of the payload; unless it is of its own.
     message_end: u32,
+    /// It names the device that sent it.
+    has_device: bool,
     own_message: Option<Bytes>,
     /// Boxed twice: almost no event has any, and all pay for the room.
     only: Option<Box<Only>>,
@@ -55,6 +59,12 @@ impl Arrival {
     /// Whom the event is for, when it is not for all.
     pub fn only_usernames(&self) -> impl Iterator<Item = &str> {
         self.only.iter().flat_map(|only| &only.names).map(|span| self.text(*span))
+    }
+
+    /// Whether the event names the device that sent it.
+    #[inline]
+    pub fn has_device(&self) -> bool {
+        self.has_device
     }
 
     /// Whose members are told.
@@ -116,12 +126,21 @@ impl Arrival {
     }
 }
 
-/// Reads one event.
+/// Reads one event; the device that sent it is not passed on.
 ///
 /// # Errors
 /// The bytes of an event that can never be pushed, and its end.
 pub fn read(payload: Bytes) -> Result<Arrival, (Bytes, EventOutcome)> {
-    let (scan, own_message) = match scanned(&payload) {
+    read_for(payload, false)
+}
+
+/// The same; with `is_echoed` the device that sent it, when it is named, is part of the message.
+///
+/// # Errors
+/// See [`read`].
+#[inline]
+pub fn read_for(payload: Bytes, is_echoed: bool) -> Result<Arrival, (Bytes, EventOutcome)> {
+    let (scan, own_message) = match scanned(&payload, is_echoed) {
         Ok(read) => read,
         Err(end) => return Err((payload, end)),
     };
@@ -132,13 +151,14 @@ pub fn read(payload: Bytes) -> Result<Arrival, (Bytes, EventOutcome)> {
         from_username: scan.from_username,
         kind: scan.kind,
         message_end: scan.head_end as u32,
+        has_device: scan.from_device.1 > 0,
         own_message,
         only: scan.only,
         payload,
     })
 }
 
-fn scanned(payload: &[u8]) -> Result<(Scan, Option<Bytes>), EventOutcome> {
+fn scanned(payload: &[u8], is_echoed: bool) -> Result<(Scan, Option<Bytes>), EventOutcome> {
     if payload.len() > EVENT_BYTES_MAX + ONLY_BYTES_MAX {
         return Err(EventOutcome::TooLarge);
     }
@@ -156,7 +176,7 @@ fn scanned(payload: &[u8]) -> Result<(Scan, Option<Bytes>), EventOutcome> {
     if is_long(session_id) {
         return Err(EventOutcome::LongSessionId);
     }
-    let own_message = scan.own_message(payload);
+    let own_message = scan.own_message(payload, is_echoed);
     if own_message.as_ref().is_some_and(|message| message.len() > EVENT_BYTES_MAX) {
         return Err(EventOutcome::TooLarge);
     }
@@ -209,6 +229,7 @@ struct Scan {
     kind: (u32, u32),
     session_name: (u32, u32),
     session_type: u64,
+    from_device: (u32, u32),
     /// Where the run of message fields at the start ends.
     head_end: usize,
     /// A field of the message stands behind one that is not.
@@ -258,54 +279,14 @@ impl Scan {
                     _ => {}
                 }
             }
+            // One that is no text is left out: older engines knew no such field.
+            (FROM_DEVICE, Value::Bytes(text)) if !text.is_empty() && std::str::from_utf8(text).is_ok() => {
+                self.from_device = ((field.end - text.len()) as u32, field.end as u32);
+            }
             (1..=11, _) => return Err(Malformed),
             _ => {}
         }
         Ok(())
-    }
-
-    /// The PushMessage, where it is not the start of the payload.
-    fn own_message(&self, payload: &[u8]) -> Option<Bytes> {
-        let name = &payload[self.session_name.0 as usize..self.session_name.1 as usize];
-        if !self.is_mixed && name.is_empty() && self.session_type == 0 {
-            return None;
-        }
-        let mut message = Vec::with_capacity(payload.len() + 16);
-        if self.is_mixed {
-            copy_message_fields(payload, &mut message);
-        } else {
-            message.extend_from_slice(&payload[..self.head_end]);
-        }
-        put_session_meta(&mut message, name, self.session_type);
-        Some(Bytes::from(message))
-    }
-}
-
-fn copy_message_fields(payload: &[u8], message: &mut Vec<u8>) {
-    let mut fields = Fields::new(payload);
-    while let Ok(Some(field)) = fields.next_field() {
-        if field.number < FIRST_FIELD_OF_EVENT_ONLY {
-            message.extend_from_slice(&payload[field.start..field.end]);
-        }
-    }
-}
-
-fn put_session_meta(message: &mut Vec<u8>, name: &[u8], kind: u64) {
-    if name.is_empty() && kind == 0 {
-        return;
-    }
-    let name_len = if name.is_empty() { 0 } else { 1 + varint_len(name.len() as u64) + name.len() };
-    let kind_len = if kind == 0 { 0 } else { 1 + varint_len(kind) };
-    message.push(SESSION_META_TAG);
-    put_varint(message, (name_len + kind_len) as u64);
-    if !name.is_empty() {
-        message.push(1 << 3 | 2);
-        put_varint(message, name.len() as u64);
-        message.extend_from_slice(name);
-    }
-    if kind != 0 {
-        message.push(2 << 3);
-        put_varint(message, kind);
     }
 }
 
@@ -343,6 +324,7 @@ mod tests {
             timestamp: event.timestamp,
             session_meta: has_meta
                 .then(|| SessionMeta { name: event.session_name.clone(), r#type: event.session_type }),
+            from_device: String::new(),
         }
     }
 

@@ -67,7 +67,8 @@ fn key_by_its_bytes(arrival: &Arrival, hash: u64) -> Key {
 impl Push {
     /// See [`Input::Known`](crate::push::facts::Input::Known). What is known already stays as it is.
     pub(super) fn know(&mut self, payloads: Vec<Bytes>) {
-        for arrival in payloads.into_iter().filter_map(|payload| ingest::read(payload).ok()) {
+        let is_echoed = self.cx.rules.echo_sender;
+        for arrival in payloads.into_iter().filter_map(|payload| ingest::read_for(payload, is_echoed).ok()) {
             if arrival.has_only() {
                 continue;
             }

@@ -48,8 +48,8 @@ impl Push {
     }
 
     fn to_leave_behind(&self) -> Vec<EventIx> {
-        let (is_inbox_away, are_routes_away) = (self.ledger.inbox.is_away(), self.resolve.routes.is_away());
-        let at_store = self.ledger.inbox.at_store();
+        let are_routes_away = self.resolve.routes.is_away();
+        let at_store = self.ledger.at_store();
         let mut all = self.ledger.in_order();
         all.retain(|at| {
             let event = &self.ledger[*at];
@@ -59,7 +59,7 @@ impl Push {
                 _ if progress.has_reached => false,
                 // Bundles, sent or not, or recipients that are held until their route is known.
                 _ if progress.pending > 0 => are_routes_away && !self.has_bundles(event.session),
-                Some(owed) => is_inbox_away && owed.letters == 0 && !at_store.contains(at),
+                Some(owed) => self.ledger.is_keeper_away(owed) && owed.letters == 0 && !at_store.contains(at),
                 None => false,
             };
             is_untouched && self.leaving.has(event.source.tag)

@@ -5,9 +5,11 @@
 //! yet, what was refused and is not in the dead letters yet, and repeats that wait for the event they joined. An entry
 //! leaves the ledger exactly once, when nothing of it is pending, and all its tags are settled then.
 
+mod content;
 mod letters;
 mod rows;
 
+use std::collections::HashSet;
 use std::ops::{Index, IndexMut};
 
 use bytes::Bytes;
@@ -24,7 +26,7 @@ use crate::push::bundle::EventIx;
 use crate::push::context::Context;
 use crate::push::dead_letters::DeadLetterAsks;
 use crate::push::facts::Output;
-use crate::push::inbox::{InboxAsks, InboxStore, PendingRows};
+use crate::push::inbox::{ContentAsks, InboxAsks, InboxStore, PendingRows};
 use crate::push::ingest::Arrival;
 use crate::push::repeats::Key;
 use crate::telemetry::metrics::Stage;
@@ -49,6 +51,10 @@ pub struct Progress {
     pub open: u32,
     /// Its recipients are entered, and it is not (or no longer) in its session's queue.
     pub is_bundled: bool,
+    /// The sender, where it is pushed to as well: it gets no row for that.
+    pub echoed: Option<UserIx>,
+    /// Whoever could not be reached needs no row when its content is kept.
+    pub reads_content: bool,
     /// A gateway took it for one of them.
     pub has_reached: bool,
 }
@@ -114,6 +120,7 @@ pub struct Ledger {
     joined: usize,
     next_order: u64,
     pub(super) inbox: InboxAsks,
+    pub(super) content: ContentAsks,
     pub(super) letters: DeadLetterAsks,
     /// The sum over all events in flight.
     pub payload_bytes: usize,
@@ -307,6 +314,17 @@ impl Ledger {
     /// they end now.
     pub(super) fn end_unreached(&mut self, event: EventIx, users: &[UserIx], why: RecipientOutcome, cx: &Context) {
         debug_assert!(why.is_unreached());
+        if let Some(sender) = self[event].progress.echoed
+            && let Some(at) = users.iter().position(|user| *user == sender)
+        {
+            // An echo is no message that anybody misses.
+            self.end_recipients(event, RecipientOutcome::SkippedSender, 1);
+            self[event].progress.echoed = None;
+            for users in [&users[..at], &users[at + 1..]].into_iter().filter(|users| !users.is_empty()) {
+                self.end_unreached(event, users, why, cx);
+            }
+            return;
+        }
         if cx.settings.inbox == InboxStore::Off {
             self.counts.unreached_by[why as usize] += users.len() as u64;
             return self.end_recipients(event, why, users.len() as u32);
@@ -340,13 +358,23 @@ impl Ledger {
         if event.progress.pending > 0 {
             return false;
         }
-        if let Some(owed) = &mut event.owed {
-            owed.pieces = 1;
-            let first = owed.users().next();
-            self.inbox.want(at, first);
+        if event.owed.is_some() {
+            self.want_kept(at);
             return false;
         }
         true
+    }
+
+    /// Whether what would keep a message for those who could not be reached is away, for an event that owes them that.
+    pub(super) fn is_keeper_away(&self, owed: &PendingRows) -> bool {
+        self.inbox.is_away() || (owed.is_sought && self.content.is_away())
+    }
+
+    /// The events of which rows or contents are asked for now.
+    pub(super) fn at_store(&self) -> HashSet<EventIx> {
+        let mut events = self.inbox.at_store();
+        events.extend(self.content.at_store());
+        events
     }
 
     /// What is in flight: the events, and what was refused.

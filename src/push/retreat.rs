@@ -103,8 +103,8 @@ impl Push {
 
     /// What is given back now, in the order of arrival; nothing later of a session goes before what may have to go as well.
     fn to_give_back(&self) -> Vec<EventIx> {
-        let (is_inbox_away, are_routes_away) = (self.ledger.inbox.is_away(), self.resolve.routes.is_away());
-        let at_store = self.ledger.inbox.at_store();
+        let are_routes_away = self.resolve.routes.is_away();
+        let at_store = self.ledger.at_store();
         let mut busy = HashMap::new();
         let mut all = self.ledger.in_order();
         let kept = self.newest_kept(&all);
@@ -118,7 +118,7 @@ impl Push {
                     _ if event.progress.has_reached => false,
                     // No bundle of its session is under way, so these are held recipients. What is kept for them goes to them later.
                     _ if event.progress.pending > 0 => are_routes_away && kept.get(&event.session) < Some(&event.order),
-                    Some(owed) => is_inbox_away && owed.letters == 0 && !at_store.contains(at),
+                    Some(owed) => self.ledger.is_keeper_away(owed) && owed.letters == 0 && !at_store.contains(at),
                     None => false,
                 };
             *is_busy |= !goes && (event.progress.pending > 0 || at_store.contains(at));
@@ -143,6 +143,7 @@ impl Push {
             return;
         }
         self.ledger.inbox.forget(&bundled);
+        self.ledger.content.forget(&bundled);
         let held =
             bundled.iter().filter(|at| self.ledger[**at].progress.pending > 0).map(|at| self.ledger[*at].session);
         let sessions: HashSet<SessionIx> = held.collect();

@@ -22,13 +22,13 @@ use crate::ports::intake::IntakeLane;
 use crate::ports::mailbox::{FactSender, LocalFacts, Mailbox, Wake};
 use crate::ports::permit::Permit;
 use crate::ports::route_queue::{RouteAsk, RouteQueue};
-use crate::ports::{DeadLetter, DeliveryTag, Health, InboxRows, LookupError, RunningSource, Settled};
+use crate::ports::{DeadLetter, DeliveryTag, Health, InboxRows, LookupError, MessageKey, RunningSource, Settled};
 use crate::push::Push;
 use crate::push::facts::{AskNo, Input, Output, Queue};
 use crate::shard::mesh::{MeshEnd, MeshMessage};
 use crate::shard::stop::{LEAVING, StopState};
 use crate::shard::workers::members::MemberThreads;
-use crate::shard::workers::writers::{DeadLetterThread, InboxThreads};
+use crate::shard::workers::writers::{ContentThread, DeadLetterThread, InboxThreads};
 use crate::telemetry::metrics::{GatewayRow, ShardPublisher, ShardSnapshot, Stage};
 use crate::telemetry::watchdog::Heartbeats;
 
@@ -93,6 +93,8 @@ pub struct Pump {
     pub members: MemberThreads,
     /// Inbox rows; none with `inbox.store: off`.
     pub inbox: Option<InboxThreads>,
+    /// Contents of messages; none where they are not looked for.
+    pub contents: Option<ContentThread>,
     /// Dead letters.
     pub letters: DeadLetterThread,
     /// Where its numbers go.
@@ -252,6 +254,7 @@ impl Pump {
                 Output::ToOwner(owner, bundle) => self.mesh.send(owner, MeshMessage::Bundle(bundle)),
                 Output::ToHome(home, result) => self.mesh.send(home, MeshMessage::Result(result)),
                 Output::Store { ask, rows } => self.store(ask, rows),
+                Output::FindContent { ask, message } => self.find_content(ask, message),
                 Output::PublishLetter { ask, tag, letter } => self.publish_letter(ask, tag, letter),
                 Output::Settle(tag) => self.work.settled.push(tag),
                 Output::Warn { reason, detail } => tracing::warn!(shard = self.shard.0, reason, "{detail}"),
@@ -280,6 +283,17 @@ impl Pump {
                 let answer = Err(LookupError::Rejected("inbox.store is off".to_owned()));
                 self.local.push(Input::Stored { ask, answer });
             }
+        }
+    }
+
+    fn find_content(&self, ask: AskNo, message: MessageKey) {
+        match &self.contents {
+            Some(contents) => {
+                if let Err(ask) = contents.find(ask, message, self.sender.clone()) {
+                    self.local.push(Input::NotAsked { of: Queue::Content, ask });
+                }
+            }
+            None => self.local.push(Input::ContentFound { ask, answer: Ok(false) }),
         }
     }
 

@@ -1,6 +1,8 @@
 //! One shard of the pure core and a world in tables: members and routes are answered at once (unless a test says what
 //! the store answers), streams open at once, and gateways do only what the test makes them do.
 
+mod keepers;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -12,11 +14,12 @@ use task_engine::model::outcome::{EventOutcome, RecipientOutcome};
 use task_engine::model::proto::event::PushEvent;
 use task_engine::model::proto::gateway::{PushBatchRequest, PushMessageRequest, PushRequest};
 use task_engine::ports::{
-    DeadLetter, DeliveryTag, Disposition, Endpoint, GatewayRecord, InboxRows, LookupError, Protocol, Protocols,
+    DeadLetter, DeliveryTag, Disposition, Endpoint, GatewayRecord, InboxRows, LookupError, MessageKey, Protocol,
+    Protocols,
 };
 use task_engine::push::facts::{CallError, Input, Output, StreamFact};
 use task_engine::push::inbox::InboxStore;
-use task_engine::push::{Push, Settings};
+use task_engine::push::{Push, RecipientRules, Settings};
 
 use crate::frames;
 pub use crate::frames::frame;
@@ -97,6 +100,8 @@ pub struct Table {
     pub refused_users: Vec<String>,
     /// When members were asked for, and how often each user's route was.
     pub member_asks: Vec<Nanos>,
+    /// How many sessions each ask for members had that must not hold up others.
+    pub slow_asks: Vec<usize>,
     pub route_asks: BTreeMap<String, usize>,
     pub links: BTreeMap<String, Link>,
     /// Gateways whose stream was cut, in order.
@@ -106,6 +111,8 @@ pub struct Table {
     pub settled_as: Vec<(u64, Disposition)>,
     /// Rows that were asked to be stored and have no answer yet.
     pub stores: VecDeque<(u64, InboxRows)>,
+    /// Contents that were looked for and have no answer yet.
+    pub contents: VecDeque<(u64, MessageKey)>,
     /// Probes of the inbox that have no answer yet.
     pub probes: VecDeque<u64>,
     /// Letters without an answer yet.
@@ -135,6 +142,15 @@ impl Table {
         Self { holds_letters: true, ..Self::with_settings(members, routes, settings) }
     }
 
+    /// The same with these rules of recipients.
+    pub fn with_rules(members: &[&str], routes: &[(&str, &str)], inbox: InboxStore, rules: RecipientRules) -> Self {
+        let mut table = Self::with_inbox(members, routes, inbox);
+        let mut push = Push::new(settings(Duration::from_secs(1), inbox)).with_recipient_rules(rules);
+        push.take(Input::RoutesTracked(true));
+        table.push = push;
+        table
+    }
+
     /// The same, of a source that lets so many events out at once; delivery_timeout 10 s.
     pub fn with_window(routes: &[(&str, &str)], events_window: usize) -> Self {
         let settings = settings(Duration::from_secs(10), InboxStore::Off);
@@ -154,12 +170,14 @@ impl Table {
             route_errors: VecDeque::new(),
             refused_users: Vec::new(),
             member_asks: Vec::new(),
+            slow_asks: Vec::new(),
             route_asks: BTreeMap::new(),
             links: BTreeMap::new(),
             cut: Vec::new(),
             settled: Vec::new(),
             settled_as: Vec::new(),
             stores: VecDeque::new(),
+            contents: VecDeque::new(),
             probes: VecDeque::new(),
             letters: VecDeque::new(),
             holds_letters: false,
@@ -217,30 +235,6 @@ impl Table {
         self.run();
     }
 
-    /// The inbox answers its oldest open ask; what the rows were.
-    pub fn store(&mut self, answer: Result<&[&str], LookupError>) -> InboxRows {
-        let (ask, rows) = self.stores.pop_front().expect("rows to store");
-        let answer = answer.map(|conflicts| conflicts.iter().collect::<NameList>());
-        self.push.take(Input::Stored { ask, answer });
-        self.run();
-        rows
-    }
-
-    /// The inbox answers its probe.
-    pub fn probe(&mut self, answer: Result<(), LookupError>) {
-        let ask = self.probes.pop_front().expect("a probe");
-        self.push.take(Input::Stored { ask, answer: answer.map(|()| NameList::new()) });
-        self.run();
-    }
-
-    /// The dead letters answer their oldest open ask; what the letter was.
-    pub fn publish_letter(&mut self, answer: Result<(), LookupError>) -> DeadLetter {
-        let (ask, _, letter) = self.letters.pop_front().expect("a letter to publish");
-        self.push.take(Input::LetterPublished { ask, answer });
-        self.run();
-        letter
-    }
-
     /// The drain deadline passes.
     pub fn cut_off(&mut self) {
         self.push.take(Input::CutOff);
@@ -290,7 +284,10 @@ impl Table {
 
     fn carry_out(&mut self, output: Output) {
         match output {
-            Output::AskMembers { ask, sessions, .. } => {
+            Output::AskMembers { ask, sessions, is_suspect } => {
+                if is_suspect {
+                    self.slow_asks.push(sessions.len());
+                }
                 if sessions.is_empty() {
                     let answer = probe_of(&mut self.member_errors).map(|()| Vec::new());
                     return self.push.take(Input::Members { ask, answer });
@@ -346,6 +343,7 @@ impl Table {
             Output::Finish { .. } | Output::Warn { .. } => {}
             Output::Store { ask, rows } if rows.users.is_empty() => self.probes.push_back(ask),
             Output::Store { ask, rows } => self.stores.push_back((ask, rows)),
+            Output::FindContent { ask, message } => self.contents.push_back((ask, message)),
             Output::PublishLetter { ask, tag, letter } if self.holds_letters => {
                 self.letters.push_back((ask, tag, letter))
             }

@@ -122,14 +122,17 @@ impl World {
         let (msg_id, seq_id) = (self.oracle.events[event].message.msg_id, self.oracle.events[event].message.seq_id);
         let sender = self.oracle.events[event].sender;
         let known = &self.sessions[session];
+        let sender = sender.filter(|_| !self.plan.has_sender_rows() || !self.plan.stores_all());
         for user in known.members.iter().copied().filter(|user| !known.changed.contains(user) && Some(*user) != sender)
         {
             let has_it = self.oracle.is_answered(event, user)
                 || self.has_row(user, session, seq_id, msg_id)
+                || self.is_readable(session, seq_id, msg_id)
                 || self.has_letter(payload, Some(user));
             assert!(has_it || !self.plan.inbox_is_on(), "event {event} is done, and user {user} has it nowhere");
             let is_missing = self.plan.stores_all()
                 && !self.has_row(user, session, seq_id, msg_id)
+                && !self.is_readable(session, seq_id, msg_id)
                 && !self.has_letter(payload, Some(user));
             assert!(!is_missing, "event {event} is done, and user {user} has neither row nor letter");
         }

@@ -38,6 +38,7 @@ pub fn message_of(payload: &Bytes) -> PushMessage {
         r#type: event.r#type,
         timestamp: event.timestamp,
         session_meta: has_meta.then_some(SessionMeta { name: event.session_name, r#type: event.session_type }),
+        from_device: event.from_device,
     }
 }
 
@@ -76,6 +77,7 @@ impl World {
             content: "x".repeat(self.rng.below(40)),
             r#type: kind.into(),
             timestamp: FIRST_TIMESTAMP + number,
+            from_device: if number % 3 == 0 { format!("device-{number}") } else { String::new() },
             ..PushEvent::default()
         };
         // Not when all is well: a large group of one gateway may not have it within the shortest delivery timeout.

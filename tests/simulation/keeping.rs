@@ -69,6 +69,7 @@ impl World {
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "each user once: {names:?}");
         assert!(!names.is_empty() || rows.session.is_empty(), "only a probe has no users");
         assert!(self.plan.inbox_is_on(), "there is no inbox");
+        self.check_needed(&rows);
         if self.finds_queue_full() {
             return self.not_asked(shard, Queue::Inbox, ask);
         }
@@ -178,13 +179,8 @@ impl World {
         if rows.users.iter().any(|name| self.plan.is_bad_owner(self.user_of[name])) {
             return Err(LookupError::Rejected("Data too long for column 'owner_username'".into()));
         }
-        if self.now < self.keeping.inbox_away_until || self.ask_fault(30) {
-            let why = "the inbox is away".into();
-            return Err(if self.rng.chance(500) {
-                LookupError::NotReached(why)
-            } else {
-                LookupError::Unavailable(why)
-            });
+        if let Some(error) = self.inbox_is_away(30) {
+            return Err(error);
         }
         if rows.users.is_empty() {
             return Ok(NameList::new());
@@ -200,6 +196,20 @@ impl World {
             conflicts.push("nobody");
         }
         Ok(conflicts)
+    }
+
+    fn inbox_is_away(&mut self, thousandths: u64) -> Option<LookupError> {
+        let is_away = self.now < self.keeping.inbox_away_until || self.ask_fault(thousandths);
+        let why = || "the inbox is away".into();
+        is_away.then(|| match self.rng.chance(500) {
+            true => LookupError::NotReached(why()),
+            false => LookupError::Unavailable(why()),
+        })
+    }
+
+    /// The server of the inbox fails, as a whole or this ask.
+    pub fn inbox_fails(&mut self, thousandths: u64) -> Option<LookupError> {
+        self.fails_whole(0).or_else(|| self.inbox_is_away(thousandths))
     }
 
     fn commit(&mut self, rows: &InboxRows) -> NameList {
@@ -243,6 +253,7 @@ impl World {
         (keeping.inbox_away_until, keeping.letters_away_until) = (self.now, self.now);
         keeping.store_asks.iter_mut().for_each(|ask| ask.due = Some(self.now));
         keeping.letter_asks.iter_mut().for_each(|ask| ask.due = Some(self.now));
+        self.calm_contents();
     }
 
     /// The engine dies: what it asked for is done or not, and nobody hears of it.
@@ -261,6 +272,7 @@ impl World {
             }
         }
         self.keeping.told = vec![Told::default(); self.shards.len()];
+        self.forget_content_asks();
     }
 
     /// What a shard may have ended so far.

@@ -2,6 +2,7 @@
 //! broken. Nothing of it names a runtime, a socket or a clock.
 
 mod broker;
+mod contents;
 mod events;
 mod gateways;
 mod keeping;
@@ -131,7 +132,7 @@ fn end_calmly(world: &mut World) {
         for user in &world.sessions[session].members {
             let is_there = world.users[*user].at.is_some_and(|gateway| world.serves(gateway));
             let is_told = world.oracle.is_delivered(event, *user);
-            let is_meant = is_there && world.oracle.events[event].sender != Some(*user);
+            let is_meant = is_there && (world.plan.echoes() || world.oracle.events[event].sender != Some(*user));
             // The events of sessions that were refused lately hold a part of the window, which may be one event.
             if !is_told && cut(world) > cut_before {
                 continue;

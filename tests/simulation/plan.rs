@@ -5,7 +5,7 @@ use std::time::Duration;
 use task_engine::model::ids::ShardId;
 use task_engine::model::limits::GROUP_USERS_MAX;
 use task_engine::push::inbox::InboxStore;
-use task_engine::push::{Push, Settings, TableBounds};
+use task_engine::push::{Push, RecipientRules, Settings, TableBounds};
 
 use super::rng::Rng;
 
@@ -156,6 +156,21 @@ impl Plan {
         if self.steps.is_multiple_of(3) { 8 + self.steps % 56 } else { usize::MAX }
     }
 
+    /// In some worlds whoever could not be reached in a session of more members reads a message by its content.
+    pub fn rows_up_to(&self) -> usize {
+        [0, 0, 1, 3][self.steps / 11 % 4]
+    }
+
+    /// In some worlds the sender is pushed its own message.
+    pub fn echoes(&self) -> bool {
+        self.steps % 9 == 2
+    }
+
+    /// In some of those where all get rows the sender does.
+    pub fn has_sender_rows(&self) -> bool {
+        self.steps % 5 == 1
+    }
+
     /// How long an event waits for the first member of its session.
     pub fn empty_wait(&self) -> Duration {
         Duration::from_millis([0, 100, 1_000, 3_000][self.steps / 7 % 4])
@@ -195,7 +210,12 @@ impl Plan {
 
     /// The core of one shard.
     pub fn push(&self, shard: u16) -> Push {
-        Push::new(self.settings(shard)).with_final_letters(self.letters_are_final())
+        let rules = RecipientRules {
+            rows_up_to: self.rows_up_to(),
+            sender_row: self.has_sender_rows(),
+            echo_sender: self.echoes(),
+        };
+        Push::new(self.settings(shard)).with_final_letters(self.letters_are_final()).with_recipient_rules(rules)
     }
 
     /// What the core of one shard is given.

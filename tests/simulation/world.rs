@@ -17,6 +17,7 @@ use task_engine::push::facts::{AskNo, Input, Output, Queue};
 
 use super::Tally;
 use super::broker::Broker;
+use super::contents::Contents;
 use super::gateways::{Conn, Gateway};
 use super::keeping::Keeping;
 use super::oracle::Oracle;
@@ -105,6 +106,7 @@ pub struct World {
     pub oracle: Oracle,
     pub broker: Broker,
     pub keeping: Keeping,
+    pub contents: Contents,
     /// What engines did that are gone.
     pub tally: Tally,
     /// Payloads that can never be pushed, as taken by this engine.
@@ -141,9 +143,10 @@ impl World {
             late_routes: Vec::new(),
             strangers: 0,
             intake: (0..shards).map(|_| VecDeque::new()).collect(),
-            oracle: Oracle::new(plan.sessions, plan.delivery_timeout),
+            oracle: Oracle::new(plan.sessions, plan.delivery_timeout, plan.echoes()),
             broker: Broker::default(),
             keeping: Keeping::default(),
+            contents: Contents::default(),
             tally: Tally::default(),
             bad_taken: 0,
             is_calm: false,
@@ -215,7 +218,10 @@ impl World {
                 1 => self.feed_members(shard),
                 2 => self.feed_routes(shard),
                 3 => self.feed_mesh(shard),
-                4 => self.feed_keepers(shard),
+                4 => {
+                    self.feed_contents(shard);
+                    self.feed_keepers(shard);
+                }
                 _ => self.feed_streams(shard),
             }
         }
@@ -321,6 +327,7 @@ impl World {
             Output::ToOwner(to, bundle) => self.put_on_lane(shard, to, Input::Bundle(bundle)),
             Output::ToHome(to, result) => self.put_on_lane(shard, to, Input::Result(result)),
             Output::Store { ask, rows } => self.store_asked(shard, ask, rows),
+            Output::FindContent { ask, message } => self.content_asked(shard, ask, message),
             Output::PublishLetter { ask, letter, .. } => self.letter_asked(shard, ask, letter),
             Output::Settle(settled) => {
                 self.trace.line(self.now, || format!("< shard {shard}: {settled:?}"));

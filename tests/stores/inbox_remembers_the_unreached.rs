@@ -29,3 +29,29 @@ fn inbox_remembers_the_unreached() {
     });
     drop(engine);
 }
+
+/// Seven of eight are away: rows only for the message whose content is not kept, and for the small group.
+#[test]
+fn large_groups_are_read_by_content() {
+    let world = World::start();
+    let _gateway = world.gateway("gw", Protocols::STREAM);
+    world.members("large", &["ann", "bob", "cleo", "dora", "emil", "frida", "gwen", "hans"]);
+    world.members("small", &["ann", "bob"]);
+    world.route("ann", "gw");
+    let content = "INSERT INTO t_message_content (msg_id, session_id, sender_username, seq_id, content) VALUES (?, 'large', 'x', ?, 'x')";
+    let kept = (1..=20).filter(|message| message % 10 != 0).map(|message| (message, message));
+    world.maria.connect().expect("MariaDB").exec_batch(content, kept).expect("contents");
+    let engine = world.engine(2, "inbox: {rows_up_to: 4}\n");
+    let publisher = world.publisher();
+    publisher.publish("large", "system", 1..=20);
+    publisher.publish("small", "system", 101..=105);
+    let metrics = engine.wait_ended(25);
+    let ends = ["readable", "stored", "delivered"].map(|end| metrics.recipients(end));
+    assert_eq!(ends, [18 * 7, 2 * 7 + 5, 25], "{}", engine.output());
+    let sql = "SELECT session_id, msg_id, COUNT(*) FROM t_inbox GROUP BY 1, 2 ORDER BY 1, 2";
+    let stored: Vec<(String, i64, u64)> = world.maria.connect().expect("MariaDB").query(sql).expect("rows");
+    let of_large = [("large".to_owned(), 10, 7), ("large".to_owned(), 20, 7)];
+    let of_small = (101..=105).map(|message| ("small".to_owned(), message, 1));
+    assert_eq!(stored, of_large.into_iter().chain(of_small).collect::<Vec<_>>());
+    engine.stop_clean();
+}

@@ -15,6 +15,7 @@
 //! stored again, which changes nothing when it was committed. Refuses to read back all that the server proves to be new
 //! ([`proof`]), since that would cost a query a batch: a BEFORE INSERT trigger that rewrites some owners is not seen.
 
+mod content;
 mod proof;
 mod row;
 mod rows;
@@ -37,7 +38,7 @@ use super::fault::{Fault, place_of};
 use super::live::Live;
 use crate::config::MysqlConfig;
 use crate::model::names::NameList;
-use crate::ports::{Inbox, InboxRows, InboxWriter, LookupError};
+use crate::ports::{ContentReader, Inbox, InboxRows, InboxWriter, LookupError};
 
 /// What an operator has to look at when the table is not as expected.
 const SCHEMA: &str = "check that mysql.database holds t_inbox(owner_username, session_id, msg_id, seq_id, is_read, \
@@ -89,6 +90,10 @@ impl Inbox for MysqlInbox {
             place: place_of(&self.settings),
             suspects: self.suspects.clone(),
         })
+    }
+
+    fn open_contents(&self) -> Option<Box<dyn ContentReader>> {
+        Some(Box::new(content::Reader::new(self.settings.clone())))
     }
 }
 

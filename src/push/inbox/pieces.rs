@@ -63,7 +63,8 @@ pub struct Asked {
     /// The piece.
     pub piece: Piece,
     rows: usize,
-    sent_at: Nanos,
+    /// When it was sent.
+    pub sent_at: Nanos,
     is_trial: bool,
 }
 

@@ -110,6 +110,7 @@ impl Ledger {
         match conflicts.and_then(|names| self.conflicting(&asked.piece, &names, users)) {
             Ok(conflicts) => {
                 self.inbox.stored(&asked);
+                self.content.rows_stored(asked.sent_at);
                 self.rows_stored(&asked.piece, &conflicts)
             }
             Err(why) => {

@@ -6,19 +6,18 @@
 //! [`super::outage`] for what is asked while nothing succeeds, and [`super::empty_lists`] for lists that are empty.
 
 mod failing;
+mod learning;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::hash::BuildHasher;
 use std::time::Duration;
 
-use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use crate::model::delivery::LookupError;
-use crate::model::ids::{Nanos, SessionIx, UserIx};
+use crate::model::ids::{Nanos, SessionIx};
 use crate::model::limits::{
-    MEMBER_QUERIES_IN_FLIGHT, MEMBER_QUERY_SESSIONS, MEMBER_SINGLES_IN_FLIGHT, NAME_BYTES_MAX, STORE_AWAY_PAUSE,
-    SUSPECT_PAUSE_MAX, SUSPECT_PAUSE_TIMES,
+    MEMBER_LARGE, MEMBER_LARGE_IN_FLIGHT, MEMBER_QUERIES_IN_FLIGHT, MEMBER_QUERY_SESSIONS, MEMBER_SINGLES_IN_FLIGHT,
+    STORE_AWAY_PAUSE, SUSPECT_PAUSE_MAX, SUSPECT_PAUSE_TIMES,
 };
 use crate::model::names::NameList;
 use crate::push::bundle::EventIx;
@@ -28,6 +27,7 @@ use crate::push::facts::{AskNo, Output};
 use crate::push::ledger::Ledger;
 use crate::push::resolve::Resolve;
 use crate::push::resolve::empty_lists::EmptyLists;
+use crate::push::resolve::members::learning::Learning;
 use crate::push::resolve::outage::Signs;
 use crate::push::sessions::MemberList;
 
@@ -36,6 +36,8 @@ use crate::push::sessions::MemberList;
 struct Waiting {
     /// Sessions that never failed since they last succeeded.
     wanted: VecDeque<SessionIx>,
+    /// The same, of so many members that they are asked for alone.
+    large: VecDeque<SessionIx>,
     /// Sets that failed; nobody joins them.
     parts: VecDeque<Part>,
     /// Sessions out of a set that failed, which are asked for one by one, and when it did.
@@ -56,7 +58,7 @@ pub struct MemberAsks {
     /// Asks that never left, and until when each waits before it goes back to where it was.
     not_reached: VecDeque<(Nanos, Lane, Part)>,
     /// Asks under way, by [`Lane`].
-    under_way: [usize; 4],
+    under_way: [usize; 5],
     /// Answers whose names are not all known yet; these and what is asked are bounded together.
     learning: VecDeque<Learning>,
     signs: Signs,
@@ -81,6 +83,8 @@ struct Part {
 enum Lane {
     /// A set, or a session that never failed.
     Set,
+    /// A large session that never failed.
+    Large,
     /// A session out of a set that failed.
     Single,
     /// A session that failed alone.
@@ -106,20 +110,6 @@ struct Charge {
     asked_at: Nanos,
     failed_at: Nanos,
     why: String,
-}
-
-/// An answer on its way into the table of users.
-#[derive(Debug, Default)]
-struct Learning {
-    sessions: Vec<SessionIx>,
-    lists: Vec<NameList>,
-    asked_at: Nanos,
-    /// The list that is being taken, its fingerprint, and how many of its names are known and as whom.
-    list: usize,
-    fingerprint: u64,
-    names: usize,
-    users: Vec<UserIx>,
-    is_odd: bool,
 }
 
 impl MemberAsks {
@@ -170,14 +160,15 @@ impl Resolve {
         if session.members.as_ref().is_some_and(|list| is_fresh(list, arrived, cx.now, cx.settings.members_ttl)) {
             return true;
         }
+        let is_large = session.members.as_ref().is_some_and(|list| list.users.len() > MEMBER_LARGE);
         let trouble = session.lookups.trouble.as_ref();
         let has_failed = trouble.is_some_and(|trouble| trouble.failed_at.is_some());
         let is_uncounted = trouble.is_some_and(|trouble| trouble.refused.is_some() && trouble.waits_as.is_none());
         if !std::mem::replace(&mut session.lookups.is_asking, true) {
-            if has_failed {
-                self.members.waiting.suspects.insert((cx.now, at));
-            } else {
-                self.members.waiting.wanted.push_back(at);
+            match (has_failed, is_large) {
+                (true, _) => _ = self.members.waiting.suspects.insert((cx.now, at)),
+                (false, true) => self.members.waiting.large.push_back(at),
+                (false, false) => self.members.waiting.wanted.push_back(at),
             }
         }
         if is_uncounted {
@@ -208,6 +199,7 @@ impl Resolve {
             while self.members.under_way(Lane::Set) + self.members.learning.len() < MEMBER_QUERIES_IN_FLIGHT
                 && self.ask_next_set(cx)
             {}
+            while self.members.under_way(Lane::Large) < MEMBER_LARGE_IN_FLIGHT && self.ask_next_large(cx) {}
             while self.members.under_way(Lane::Single) < MEMBER_SINGLES_IN_FLIGHT && self.ask_next_single(cx) {}
         }
         self.ask_suspect(cx);
@@ -219,7 +211,7 @@ impl Resolve {
 
     /// One of each kind a round, so that whoever was never asked for is not held up by who fails.
     fn ask_members_of_store_that_is_away(&mut self, cx: &mut Context) {
-        let is_over = [Lane::Set, Lane::Probe].iter().all(|lane| self.members.under_way(*lane) == 0);
+        let is_over = [Lane::Set, Lane::Large, Lane::Probe].iter().all(|lane| self.members.under_way(*lane) == 0);
         if !is_over || !self.members.signs.outage.begins_round(cx.now) {
             return;
         }
@@ -229,6 +221,7 @@ impl Resolve {
             None => {}
         }
         self.ask_newcomers(cx);
+        self.ask_next_large(cx);
         self.probe_members(cx);
     }
 
@@ -249,6 +242,12 @@ impl Resolve {
         }
         let sessions = wanted.drain(..wanted.len().min(MEMBER_QUERY_SESSIONS)).collect();
         self.send_members(Part { sessions, failed_at: None, failures: 0 }, Lane::Set, cx);
+        true
+    }
+
+    fn ask_next_large(&mut self, cx: &mut Context) -> bool {
+        let Some(at) = self.members.waiting.large.pop_front() else { return false };
+        self.send_members(Part { sessions: vec![at], failed_at: None, failures: 0 }, Lane::Large, cx);
         true
     }
 
@@ -292,7 +291,7 @@ impl Resolve {
             asks.signs.evidence.blame(part.failed_at, asks.waiting.suspects.len().max(1)) == Blame::Ask;
         asks.under_way[lane as usize] += 1;
         asks.asked.insert(ask, Asked { part, lane, at: cx.now, is_contradicted });
-        let is_suspect = matches!(lane, Lane::Single | Lane::Suspect);
+        let is_suspect = matches!(lane, Lane::Large | Lane::Single | Lane::Suspect);
         cx.out.push(Output::AskMembers { ask, sessions, is_suspect });
     }
 
@@ -344,91 +343,6 @@ impl Resolve {
             let due = |due: Nanos, at: SessionIx| if sessions[at].lookups.tries == 0 { due.min(cx.now) } else { due };
             asks.waiting.suspects = waiting.into_iter().map(|(at_time, at)| (due(at_time, at), at)).collect();
         }
-    }
-
-    /// Makes the next session's members known, as far as the turn allows; that session may go on.
-    pub(in crate::push) fn learn_next(&mut self, ledger: &mut Ledger, cx: &mut Context) -> Option<SessionIx> {
-        if cx.is_cut_off {
-            self.members.learning.clear();
-        }
-        while let Some(mut learning) = self.members.learning.pop_front() {
-            let Some(&at) = learning.sessions.get(learning.list) else { continue };
-            let is_known = self.learn_list(at, &mut learning, ledger, cx);
-            learning.list += usize::from(is_known);
-            self.members.learning.push_front(learning);
-            return is_known.then_some(at);
-        }
-        None
-    }
-
-    /// One session's list; false when the turn is over before it.
-    fn learn_list(&mut self, at: SessionIx, learning: &mut Learning, ledger: &mut Ledger, cx: &mut Context) -> bool {
-        let list = &learning.lists[learning.list];
-        if list.is_empty() {
-            self.list_was_empty(at, learning.asked_at, ledger, cx);
-            return true;
-        }
-        let session = &mut self.sessions[at];
-        if learning.names == 0 {
-            learning.fingerprint = FixedState::default().hash_one(list.parts());
-            if let Some(known) = &mut session.members
-                && known.fingerprint == learning.fingerprint
-            {
-                known.asked_at = learning.asked_at;
-                self.members_are_known(at);
-                return true;
-            }
-            learning.users = Vec::with_capacity(list.len());
-        }
-        let names = (list.len() - learning.names).min(cx.budget.names_left);
-        cx.budget.names_left -= names;
-        for at in learning.names..learning.names + names {
-            let name = list.get(at);
-            match name.len() {
-                1..=NAME_BYTES_MAX => learning.users.push(self.users.name(name)),
-                _ => learning.is_odd = true,
-            }
-        }
-        learning.names += names;
-        if learning.names < list.len() {
-            return false;
-        }
-        learning.names = 0;
-        self.take_members(at, std::mem::take(&mut learning.users), learning.fingerprint, learning.asked_at, ledger, cx);
-        if std::mem::take(&mut learning.is_odd) {
-            let id = self.sessions[at].id.clone();
-            cx.warn("bad_member_name", || {
-                format!("session {id}: a member's name is empty or over {NAME_BYTES_MAX} bytes")
-            });
-        }
-        true
-    }
-
-    fn take_members(
-        &mut self,
-        at: SessionIx,
-        mut users: Vec<UserIx>,
-        fingerprint: u64,
-        asked_at: Nanos,
-        ledger: &mut Ledger,
-        cx: &mut Context,
-    ) {
-        if users.is_empty() {
-            return self.list_was_empty(at, asked_at, ledger, cx);
-        }
-        self.members_are_known(at);
-        users.sort_unstable();
-        let mut repeated = Vec::new();
-        users.dedup_by(|later, earlier| {
-            let is_same = later == earlier;
-            if is_same {
-                repeated.push(*later);
-            }
-            is_same
-        });
-        self.users.unname(&repeated);
-        let members = MemberList { users: users.into(), fingerprint, asked_at };
-        self.sessions.set_members(at, members, &mut self.users);
     }
 
     fn members_are_known(&mut self, at: SessionIx) {

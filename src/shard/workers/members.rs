@@ -19,7 +19,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::model::ids::SessionId;
 use crate::model::limits::{
-    MEMBER_QUERIES_IN_FLIGHT, MEMBER_SINGLES_IN_FLIGHT, MEMBER_SUSPECT_THREADS, WITHOUT_CONNECTION_PAUSE,
+    MEMBER_LARGE_IN_FLIGHT, MEMBER_QUERIES_IN_FLIGHT, MEMBER_SINGLES_IN_FLIGHT, MEMBER_SUSPECT_THREADS,
+    WITHOUT_CONNECTION_PAUSE,
 };
 use crate::model::names::NameList;
 use crate::ports::mailbox::FactSender;
@@ -29,8 +30,8 @@ use crate::shard::workers::store_state::{ANSWER_DEADLINE, PING_AWAY, PING_IDLE, 
 
 /// Asks that wait for a free thread: what 64 shards may have under way at once.
 const ASKS_MAX: usize = (MEMBER_QUERIES_IN_FLIGHT + 1) * 64;
-/// The same of those that failed before.
-const SUSPECTS_MAX: usize = (MEMBER_SINGLES_IN_FLIGHT + 1) * 64;
+/// The same of those that failed before, or are large.
+const SUSPECTS_MAX: usize = (MEMBER_SINGLES_IN_FLIGHT + MEMBER_LARGE_IN_FLIGHT + 1) * 64;
 
 /// How long the reader of an idle thread for such asks is kept.
 const SUSPECT_READER_KEPT: Duration = Duration::from_secs(10);

@@ -6,6 +6,7 @@
 //! its end are noticed without traffic. Refuses to retry: when to ask again is the core's decision. A panic in a
 //! writer ends the process (panic = abort) with the thread's name in the message.
 
+mod content;
 mod dead_letters;
 mod inbox;
 
@@ -20,6 +21,7 @@ use crate::ports::mailbox::FactSender;
 use crate::ports::{Health, LookupError};
 use crate::push::facts::{AskNo, Input};
 use crate::shard::workers::store_state::{ANSWER_DEADLINE, PING_AWAY, PING_IDLE, Reach, StoreState};
+pub use content::ContentThread;
 pub use dead_letters::{DeadLetterThread, LETTER_REASONS};
 pub use inbox::InboxThreads;
 

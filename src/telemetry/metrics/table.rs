@@ -85,6 +85,10 @@ metrics! {
             MEMBER_ANSWERS_DROPPED => Counter "member_answers_dropped" [];
             /// Member rows that were left out because their username is empty, over 64 characters or not UTF-8.
             MEMBER_ROWS_SKIPPED => Counter "member_rows_skipped" [];
+            /// Pages of the lists of large sessions that the server was asked about: only those that changed are read.
+            MEMBER_PAGES_CHECKED => Counter "member_pages_checked" [];
+            /// Pages of the lists of large sessions that were read.
+            MEMBER_PAGES_READ => Counter "member_pages_read" [];
         }
         "Inbox and dead letters" {
             /// Inbox rows that are committed, including those that were there already.
@@ -198,10 +202,18 @@ metrics! {
         store_asks => "inbox_asks";
         /// Rows in the asks that were sent to the inbox; a row that is asked for again counts again.
         store_rows => "inbox_asked_rows";
+        /// Look-ups of the content of a message of a large session (inbox.rows_up_to), one for each event and try.
+        content_asks => "content_asks";
+        /// Messages of large sessions whose content was not kept: their recipients get rows.
+        content_missing => "content_missing";
+        /// Messages of large sessions whose look-up failed while others succeeded: their recipients get rows.
+        content_given_up => "content_given_up";
         /// Dead letters sent to their store, one for each try.
         letter_asks => "dead_letter_asks";
         /// Dead letters that were refused for good: what they are about is in no store, only in the log.
         letters_lost => "dead_letters_lost";
+        /// Events that name the device that sent them (from_device) while consumer.echo_sender is off.
+        devices_ignored => "devices_ignored";
         /// Repeats of an event in flight that were given back to the source, because too many wait for that event.
         repeats_given_back => "repeats_given_back";
         /// Repeats of an event (same session, msg_id, seq_id and type) whose message differs; they are not pushed.

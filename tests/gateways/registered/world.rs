@@ -179,6 +179,7 @@ impl Shards {
             Output::ToOwner(to, bundle) => self.shards[usize::from(to.0)].take(Input::Bundle(bundle)),
             Output::ToHome(to, result) => self.shards[usize::from(to.0)].take(Input::Result(result)),
             Output::Warn { reason, .. } => self.warned.push(reason),
+            Output::FindContent { ask, .. } => self.shards[at].take(Input::ContentFound { ask, answer: Ok(false) }),
             Output::PublishLetter { ask, .. } => self.shards[at].take(Input::LetterPublished { ask, answer: Ok(()) }),
             Output::Cut { .. } | Output::Settle(_) => {}
             Output::Call { .. } | Output::Store { .. } => panic!("neither unary nor an inbox"),

@@ -89,7 +89,10 @@ impl World {
 
     fn note_event(&mut self, key: (usize, i64), arrival: &Arrival) {
         self.next_order += 1;
-        let message = events::message_of(&arrival.payload);
+        let mut message = events::message_of(&arrival.payload);
+        if !self.plan.echoes() {
+            message.from_device.clear();
+        }
         let sender = self.user_of.get(&message.from_username).copied();
         let event = self.oracle.take_event(key, message, sender, self.next_order, self.now);
         let take = self.oracle.events[event].take;

@@ -30,6 +30,8 @@ impl World {
         let ended = |end: RecipientOutcome| self.shards[shard].counts().recipients_ended[end as usize];
         let told = self.told(shard);
         assert!(ended(RecipientOutcome::Stored) <= told.rows, "shard {shard}: more stored than rows");
+        let readers = self.may_be_readers(shard);
+        assert!(ended(RecipientOutcome::Readable) <= readers, "shard {shard}: more readers than contents");
         assert!(ended(RecipientOutcome::InboxConflict) <= told.letters, "shard {shard}: more conflicts than letters");
         let rejected = ended(RecipientOutcome::InboxRejected) > 0;
         assert!(!rejected || told.letters > 0, "shard {shard}: rejected without a letter");

@@ -312,6 +312,7 @@ fn message_of(event: PushEvent) -> Message {
         r#type: event.r#type,
         timestamp: event.timestamp,
         session_meta: has_meta.then_some(SessionMeta { name: event.session_name, r#type: event.session_type }),
+        from_device: String::new(),
     };
     Message { msg_id: event.msg_id, bytes: message.encode_to_vec().into(), lane }
 }

@@ -18,8 +18,9 @@ use crate::push::resolve::Resolve;
 impl MemberAsks {
     /// Whether nothing is asked, and nothing is to be.
     pub(in crate::push) fn is_at_rest(&self) -> bool {
-        let Waiting { wanted, parts, singles, suspects } = &self.waiting;
-        let waits = !wanted.is_empty() || !parts.is_empty() || !singles.is_empty() || !suspects.is_empty();
+        let Waiting { wanted, large, parts, singles, suspects } = &self.waiting;
+        let waits =
+            !wanted.is_empty() || !large.is_empty() || !parts.is_empty() || !singles.is_empty() || !suspects.is_empty();
         let is_asking = !self.asked.is_empty() || !self.not_reached.is_empty() || !self.learning.is_empty();
         !waits && !is_asking && self.charges.is_empty() && self.empty.is_at_rest() && self.signs.are_calm()
     }
@@ -33,7 +34,7 @@ impl Resolve {
         let was_away = self.members.signs.outage.is_away();
         self.members.signs.evidence.failed(cx.now);
         (self.members.signs.wants_probe, self.members.failed_at) = (true, cx.now);
-        if matches!(lane, Lane::Set | Lane::Probe) {
+        if matches!(lane, Lane::Set | Lane::Large | Lane::Probe) {
             self.members.signs.outage.failed(cx.now);
         }
         if lane == Lane::Probe || self.members.signs.outage.is_away() {
@@ -166,7 +167,7 @@ impl Resolve {
         let Asked { part, lane, .. } = asked;
         cx.warn("members_unavailable", || why.to_owned());
         let asks = &mut self.members;
-        if matches!(lane, Lane::Set | Lane::Probe) {
+        if matches!(lane, Lane::Set | Lane::Large | Lane::Probe) {
             asks.signs.outage.failed(cx.now);
         }
         if asks.signs.outage.is_away() {
@@ -184,6 +185,7 @@ impl Resolve {
             (Lane::Single, failed_at, sessions) => {
                 sessions.iter().for_each(|at| asks.waiting.singles.push_front((*at, failed_at.unwrap_or(due))));
             }
+            (Lane::Large, _, sessions) => sessions.iter().for_each(|at| asks.waiting.large.push_front(*at)),
             (Lane::Set, None, sessions) => sessions.iter().rev().for_each(|at| asks.waiting.wanted.push_front(*at)),
             (Lane::Set, Some(_), _) => asks.waiting.parts.push_front(part),
         }
