@@ -5,7 +5,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -42,8 +41,43 @@ struct OwnedShared {
     board: Arc<Board>,
     /// Why it has not begun.
     waits: Mutex<String>,
-    is_stopping: AtomicBool,
-    owner: OnceLock<OwnerThread>,
+    owner: Once<OwnerThread>,
+}
+
+/// What is made at most once, and not after a stop.
+struct Once<T> {
+    /// A stop came. Held while it is made: a stop that comes meanwhile finds it.
+    is_stopped: Mutex<bool>,
+    made: OnceLock<T>,
+}
+
+impl<T> Once<T> {
+    fn new() -> Self {
+        Self { is_stopped: Mutex::new(false), made: OnceLock::new() }
+    }
+
+    fn is_stopped(&self) -> bool {
+        *self.is_stopped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self) -> Option<&T> {
+        self.made.get()
+    }
+
+    /// Makes it, unless a stop came.
+    fn make<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<(), E> {
+        let is_stopped = self.is_stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_stopped {
+            let _ = self.made.set(make()?);
+        }
+        Ok(())
+    }
+
+    /// Nothing is made from now on. What was.
+    fn stop(&self) -> Option<&T> {
+        *self.is_stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.made.get()
+    }
 }
 
 /// Its readers, what it needs of an engine, and how the process ends.
@@ -90,12 +124,7 @@ impl Owned {
         last: Box<dyn LastWord>,
     ) -> Result<Self, StartError> {
         let words = "NATS has not answered yet".to_owned();
-        let shared = Arc::new(OwnedShared {
-            board: parts.board.clone(),
-            waits: Mutex::new(words),
-            is_stopping: AtomicBool::new(false),
-            owner: OnceLock::new(),
-        });
+        let shared = Arc::new(OwnedShared { board: parts.board.clone(), waits: Mutex::new(words), owner: Once::new() });
         let (facts, inbox) = OwnerInbox::new();
         let heard = facts.clone();
         partitions.on_word(move |shard, word| heard.word(shard, word));
@@ -119,15 +148,15 @@ impl Owned {
 
     /// Gives all partitions back, within the drain timeout. Readers, pumps and gateways work on meanwhile.
     pub(super) fn stop(&self, drain: Duration) {
-        self.shared.is_stopping.store(true, Ordering::Release);
-        if let Some(owner) = self.shared.owner.get() {
+        if let Some(owner) = self.shared.owner.stop() {
             let began = Instant::now();
             owner.stop(drain);
             if owner.wait(drain + RELEASE_PATIENCE) {
                 tracing::info!("all partitions are given back after {:.2} s", began.elapsed().as_secs_f64());
             } else {
                 tracing::warn!(
-                    "etcd did not hear that all partitions are given back; others take them when the lease is over"
+                    "not all partitions are given back: pushes had no answer in time, or etcd did not; others take them when the \
+                     lease is over"
                 );
             }
         }
@@ -145,7 +174,7 @@ fn begin(config: &Config, shared: &OwnedShared, given: Given, ends: (OwnerFacts,
     let mut generations = Generations::new(config.nats.clone(), &config.consumer, config.nats.timeout);
     let mut last_said = String::new();
     let created = loop {
-        if shared.is_stopping.load(Ordering::Acquire) {
+        if shared.owner.is_stopped() {
             return;
         }
         let why = match generations.probe_rights(&instance) {
@@ -163,9 +192,8 @@ fn begin(config: &Config, shared: &OwnedShared, given: Given, ends: (OwnerFacts,
         pause();
     };
     drop(generations);
-    match owner_of(config, created, given, ends) {
-        Ok(owner) => _ = shared.owner.set(owner),
-        Err(error) => tracing::error!("the thread that owns partitions cannot be started: {error}"),
+    if let Err(error) = shared.owner.make(|| owner_of(config, created, given, ends)) {
+        tracing::error!("the thread that owns partitions cannot be started: {error}");
     }
 }
 
@@ -235,5 +263,31 @@ impl LastWord for EndsProcess {
                 std::process::exit(i32::from(code));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn a_stop_finds_what_is_being_made_and_nothing_is_made_after_it() {
+        let (once, is_making) = (Once::new(), Barrier::new(2));
+        thread::scope(|scope| {
+            let made = scope.spawn(|| {
+                once.make(|| {
+                    is_making.wait();
+                    Ok::<_, ()>(1)
+                })
+            });
+            is_making.wait();
+            assert_eq!(once.stop(), Some(&1));
+            assert_eq!(made.join().expect("it does not panic"), Ok(()));
+        });
+        let once = Once::new();
+        assert_eq!((once.stop(), once.make(|| Ok::<_, ()>(2)), once.get()), (None, Ok(()), None));
+        assert_eq!((once.is_stopped(), Once::<u8>::new().is_stopped()), (true, false));
     }
 }

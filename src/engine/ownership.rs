@@ -84,7 +84,7 @@ pub struct Owner {
 pub struct OwnerThread {
     facts: OwnerFacts,
     quit: Option<oneshot::Sender<()>>,
-    released: Receiver<()>,
+    released: Receiver<bool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -122,7 +122,7 @@ impl OwnerThread {
 
     /// Waits until everything is given back and the lease is revoked, at most for so long. Whether it was.
     pub fn wait(&self, patience: Duration) -> bool {
-        self.released.recv_timeout(patience).is_ok()
+        self.released.recv_timeout(patience).unwrap_or(false)
     }
 }
 
@@ -159,7 +159,7 @@ struct Driver {
     waiting: Vec<VecDeque<ShardOrder>>,
     beats: Beats,
     shut: Shut,
-    released: Sender<()>,
+    released: Sender<bool>,
 }
 
 impl Driver {
@@ -225,9 +225,9 @@ impl Driver {
             Intention::Moved(moved) => self.owner.board.moved(&moved),
             Intention::Say { level: Level::Info, text } => tracing::info!("{text}"),
             Intention::Say { level: Level::Warn, text } => tracing::warn!("{text}"),
-            Intention::Released => {
+            Intention::Released { is_whole } => {
                 self.etcd.revoked(REVOKE_PATIENCE).await;
-                let _ = self.released.try_send(());
+                let _ = self.released.try_send(is_whole);
                 return ControlFlow::Break(());
             }
             Intention::Exit { code, sentence } => {

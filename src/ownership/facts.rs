@@ -131,7 +131,8 @@ pub enum Commit {
         /// Each key of the transaction's compares and writes, as it was then; read in the else-branch.
         found: Vec<KeyState>,
     },
-    /// etcd answered with an error that says that nothing was written: no such lease, no space, no right.
+    /// etcd answered with an error, and nothing was written: no such lease, no right, or no space. etcd does the transaction that
+    /// takes the last space and answers it with "no space" as well: after that word the edge has looked whether it was done.
     Rejected(Rejection),
     /// No answer, or one that leaves open whether it was done or will be: it may still take effect at any later time.
     Unknown,
@@ -218,9 +219,12 @@ pub enum Intention {
     /// From now on gateways are written to, and events are taken and acknowledged, until this time and no longer. Told when it
     /// changes. [`Boottime::NEVER`] shuts the gate.
     Permit(Boottime),
-    /// Everything is given back, and the lease revoked: the process may end. Gateway streams that still hold an unanswered push are
-    /// reset. Comes once, after [`Fact::Stop`].
-    Released,
+    /// The process may end. Comes once, after [`Fact::Stop`].
+    Released {
+        /// Everything is given back, and the lease revoked. If not, pushes had no answer when the stop's time was over: the lease
+        /// ends by its time, since until then the kernel may hold what was written to their gateways.
+        is_whole: bool,
+    },
     /// The process must end: reset all gateway streams (`SO_LINGER` 0), give nothing back, acknowledge nothing, exit. Nothing follows.
     Exit {
         /// [`EXIT_FENCED`] or [`EXIT_LAYOUT`].

@@ -427,10 +427,10 @@ impl Ownership {
         if self.mine.is_empty() || is_late || (is_silent && is_closed) {
             self.out.push(Intention::Permit(Boottime::NEVER));
             self.permit.news(Boottime::NEVER);
-            if let Some(lease) = self.member.lease {
+            if let Some(lease) = self.member.lease.filter(|_| is_closed) {
                 self.out.push(Intention::Revoke { lease });
             }
-            self.out.push(Intention::Released);
+            self.out.push(Intention::Released { is_whole: is_closed });
             self.is_ended = true;
         }
     }

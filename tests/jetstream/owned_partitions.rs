@@ -29,6 +29,7 @@ on_both_servers! {
     a_new_leader_is_told
     what_is_dropped_is_forgotten
     what_is_settled_above_a_hole_is_told
+    what_is_settled_while_a_push_holds_up_a_close_is_told
     a_close_without_a_server_says_what_is_settled_here
 }
 
@@ -375,6 +376,27 @@ fn what_is_settled_above_a_hole_is_told(version: NatsVersion) {
     );
     taking.settle(&events[..2], Disposition::Ack);
     assert_eq!(closed_after(&taking, &events[6..]), (floor(10), true));
+    taking.stop();
+}
+
+fn what_is_settled_while_a_push_holds_up_a_close_is_told(version: NatsVersion) {
+    let (_server, settings, client) = owned(version);
+    let taking = started(&settings, 1);
+    open(&taking, 0, Settled::default());
+    publish(&client, "events.1", "s", 1..6);
+    let events = taking.take_many(5);
+    order(&taking, ShardOrder::Close { partition: P });
+    told_to_leave(&taking);
+    taking.settle(&events[1..4], Disposition::Ack);
+    let settled = Settled { floor: 0, above: vec![2, 3, 4] };
+    // Nothing but these words comes until the first push ends.
+    until(
+        "it is told",
+        || matches!(taking.word(), ShardWord::Waits { partition: P, settled: said, oldest: Some(_) } if said == settled),
+    );
+    taking.settle(&events[..1], Disposition::Ack);
+    taking.settle(&events[4..], Disposition::Ack);
+    assert_eq!(closed(&taking), (floor(5), true));
     taking.stop();
 }
 

@@ -102,10 +102,9 @@ impl World {
     }
 
     fn stop(&mut self, pid: usize, after: u64) {
-        if self.processes[pid].stop_deadline.is_some() {
+        if std::mem::replace(&mut self.processes[pid].is_stopping, true) {
             return;
         }
-        self.processes[pid].stop_deadline = Some(self.now + after);
         let deadline = self.processes[pid].clock(self.now + after);
         self.at(self.now, Happens::Fact(pid, Box::new(Fact::Stop { deadline })));
     }

@@ -11,6 +11,8 @@ use crate::broker::Delivery;
 /// Whether it pulls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
+    /// The server is asked how far its consumer is.
+    Opening,
     /// It does.
     Open,
     /// What is half done ends.
@@ -30,6 +32,21 @@ pub enum Act {
     Ack(u64),
     /// Ask the server whether it knows what we know.
     Check,
+    /// Ask the server how far the consumer is.
+    Look,
+    /// Pull, and say that it is open.
+    Pull,
+}
+
+/// What the server says of a consumer before the first pull.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen {
+    /// It did not answer.
+    Nothing,
+    /// There is none.
+    Gone,
+    /// How many deliveries there were, and whether each was acknowledged.
+    Is(u64, bool),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +65,8 @@ pub struct Lane {
     pub tenure: u64,
     /// How it is.
     pub mode: Mode,
+    /// Its consumer was looked at since it was opened: from then on it must be as we have it.
+    is_informed: bool,
     /// It waits for its next generation.
     pub is_broken: bool,
     /// Deliveries that came here.
@@ -66,7 +85,8 @@ impl Lane {
             partition,
             generation,
             tenure,
-            mode: Mode::Open,
+            mode: Mode::Opening,
+            is_informed: false,
             is_broken: false,
             heard: 0,
             highest: settled.floor,
@@ -81,7 +101,31 @@ impl Lane {
     pub fn reopen_with(&mut self, generation: Generation, settled: &Settled) {
         self.generation = generation;
         self.done.extend(settled.above.iter().copied());
-        (self.heard, self.is_broken, self.mode) = (0, false, Mode::Open);
+        (self.heard, self.is_informed, self.is_broken, self.mode) = (0, false, false, Mode::Opening);
+    }
+
+    /// A close is taken back.
+    pub fn take_back(&mut self) {
+        self.is_informed &= self.mode != Mode::Closed;
+        self.mode = Mode::Opening;
+    }
+
+    /// The server was asked how far the consumer is.
+    pub fn looked(&mut self, seen: Seen) -> Option<Act> {
+        if self.mode != Mode::Opening || self.is_broken {
+            return None;
+        }
+        match seen {
+            Seen::Nothing => return Some(Act::Look),
+            Seen::Gone => return self.break_off(Break::Deleted),
+            Seen::Is(delivered, _) if self.is_informed && delivered != self.heard => {
+                return self.break_off(Break::Reconnected);
+            }
+            Seen::Is(_, false) if !self.is_informed => return self.break_off(Break::Hole),
+            Seen::Is(delivered, _) => self.heard = delivered,
+        }
+        (self.is_informed, self.mode) = (true, Mode::Open);
+        Some(Act::Pull)
     }
 
     /// What is settled.
@@ -101,7 +145,7 @@ impl Lane {
 
     /// A delivery came.
     pub fn deliver(&mut self, now: Boottime, delivery: &Delivery, session: usize) -> Option<Act> {
-        if delivery.of.1 != self.generation || self.is_broken || matches!(self.mode, Mode::Closed) {
+        if delivery.of.1 != self.generation || self.is_broken || self.mode == Mode::Closed || !self.is_informed {
             return None;
         }
         if delivery.number != self.heard + 1 {
@@ -152,9 +196,11 @@ impl Lane {
         self.unsettled.values().all(|item| !item.is_pushing)
     }
 
-    /// The drain is over at once: what was on its way is unsettled.
-    pub fn cut(&mut self) {
-        self.unsettled.values_mut().for_each(|item| item.is_pushing = false);
+    /// It is to be closed; of one that was not looked at nothing came.
+    pub fn order_close(&mut self) -> Option<Act> {
+        let is_untouched = self.mode == Mode::Opening && !self.is_informed && self.unsettled.is_empty();
+        self.mode = if is_untouched { Mode::Checking } else { Mode::Closing };
+        if is_untouched { self.checked(true) } else { None }
     }
 
     /// Goes on with a close when nothing is half done.

@@ -6,19 +6,21 @@ use crate::{quietly, try_play};
 
 const SEEDS: u64 = 400;
 
-/// The first seed that fails, and why. It is looked for from one that failed when this was written.
+/// The first seed that fails as the part's absence must. It is looked for from one that did when this was written.
 fn fails(mutant: Mutant, theme: Theme, from: u64, words: &str) {
+    let mut others = Vec::new();
     let found = quietly(|| {
         (from..from + SEEDS).find_map(|seed| {
             let (why, _) = try_play(seed, Some(theme), Some(mutant), false).err()?;
-            Some((seed, why))
+            let line = why.lines().find(|line| line.contains(words)).map(str::to_owned);
+            others.extend(line.is_none().then_some(why));
+            Some((seed, line?))
         })
     });
-    let (seed, why) = found.unwrap_or_else(|| panic!("{mutant:?}: none of {SEEDS} seeds of {theme:?} noticed"));
-    let first = why.lines().find(|line| line.contains(words));
+    let noticed = || format!("{mutant:?}: none of {SEEDS} seeds of {theme:?} noticed; other failures: {others:?}");
+    let (seed, line) = found.unwrap_or_else(|| panic!("{}", noticed()));
     let replay = format!("SIM_SEED={seed} SIM_THEME={theme:?} SIM_MUTANT={mutant:?}");
-    println!("{mutant:?}: {replay}: {}", first.unwrap_or(&why).chars().take(160).collect::<String>());
-    assert!(first.is_some(), "{mutant:?} fails for another reason: {why}");
+    println!("{mutant:?}: {replay}: {}", line.chars().take(160).collect::<String>());
 }
 
 #[test]
@@ -33,7 +35,7 @@ fn without_the_margin_of_the_lease() {
 
 #[test]
 fn without_the_check_of_a_close() {
-    fails(Mutant::NoCloseCheck, Theme::Moves, 290, "repeat");
+    fails(Mutant::NoCloseCheck, Theme::Moves, 290, "I5");
 }
 
 #[test]
@@ -63,7 +65,7 @@ fn with_a_fence_that_does_not_compare_the_record() {
 
 #[test]
 fn with_a_release_that_may_be_late() {
-    fails(Mutant::DelayedReleaseUnguarded, Theme::Etcd, 179, "repeat");
+    fails(Mutant::DelayedReleaseUnguarded, Theme::Etcd, 179, "although nobody took anything");
 }
 
 #[test]

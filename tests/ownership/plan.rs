@@ -45,7 +45,7 @@ pub enum Mutant {
     NoFenceWait,
     /// M = 0.
     NoMargin,
-    /// Every close counts as clean.
+    /// Every close counts as clean, and who opens does not look whether anything is pending.
     NoCloseCheck,
     /// Each generation has the same consumer name.
     SameName,
@@ -57,7 +57,7 @@ pub enum Mutant {
     NoNonce,
     /// T3 compares only the owner.
     FenceWithoutCompare,
-    /// T2' without an answer counts as refused.
+    /// T2 or T2' without an answer counts as one that wrote nothing.
     DelayedReleaseUnguarded,
     /// What is settled above the floor is not in the records.
     SettledNotCarried,

@@ -12,7 +12,7 @@ use task_engine::ownership::records::Layout;
 use task_engine::ownership::settings::{Lock, Settings, Timings};
 
 use crate::broker::{Delivery, Name};
-use crate::lane::{Act, Lane, Mode};
+use crate::lane::{Act, Lane, Seen};
 use crate::plan::Mutant;
 use crate::told::{cut, told};
 use crate::world::{AtEtcd, AtNats, Happens, MILLI, SECOND, World};
@@ -56,8 +56,8 @@ pub struct Process {
     gateway_last: u64,
     /// When it is woken.
     pub wake: Option<u64>,
-    /// It was told to stop, and when it cuts what is left.
-    pub stop_deadline: Option<u64>,
+    /// It was told to stop.
+    pub is_stopping: bool,
     /// It has said that NATS is there.
     pub has_nats: bool,
     boot: String,
@@ -151,7 +151,7 @@ impl World {
             from_nats_last: 0,
             gateway_last: 0,
             wake: None,
-            stop_deadline: None,
+            is_stopping: false,
             has_nats: false,
             boot,
         };
@@ -214,8 +214,9 @@ impl World {
                 self.oracle.came(self.now, one.partition, pid, one.kind, one.took.as_nanos() as u64)
             }
             Intention::Moved(_) | Intention::Say { .. } => {}
-            Intention::Released => {
-                self.end(pid, true);
+            Intention::Released { .. } => {
+                // What its kernel holds for gateways arrives, or dies by TCP_USER_TIMEOUT.
+                self.end(pid, false);
                 self.start_again(pid);
             }
             Intention::Exit { code, sentence } => {
@@ -280,22 +281,22 @@ impl World {
                         self.processes[pid].lanes.insert(partition, lane);
                     }
                 }
-                self.ask_nats(pid, AtNats::Pull((partition, generation)));
-                facts.push_back(Fact::Shard { shard, word: ShardWord::Opened { partition } });
+                self.ask_nats(pid, AtNats::Look((partition, generation)));
             }
             ShardOrder::Close { partition } => {
                 let Some(lane) = self.processes[pid].lanes.get_mut(&partition) else { return };
-                lane.mode = Mode::Closing;
-                let name = (partition, lane.generation);
+                let (name, act) = ((partition, lane.generation), lane.order_close());
                 self.ask_nats(pid, AtNats::Unsubscribe(name));
+                if let Some(Act::Word(word)) = act {
+                    facts.push_back(Fact::Shard { shard, word });
+                }
                 self.close_lane(pid, partition);
             }
             ShardOrder::Reopen { partition } => {
                 let Some(lane) = self.processes[pid].lanes.get_mut(&partition) else { return };
-                lane.mode = Mode::Open;
+                lane.take_back();
                 let name = (partition, lane.generation);
-                self.ask_nats(pid, AtNats::Pull(name));
-                facts.push_back(Fact::Shard { shard, word: ShardWord::Opened { partition } });
+                self.ask_nats(pid, AtNats::Look(name));
             }
             ShardOrder::Drop { partition } => {
                 if let Some(lane) = self.processes[pid].lanes.remove(&partition) {
@@ -317,6 +318,12 @@ impl World {
                 self.give(pid, Fact::Shard { shard, word });
             }
             Act::Ack(sequence) => self.ask_nats(pid, AtNats::Ack(name, sequence)),
+            Act::Look => self.ask_nats(pid, AtNats::Look(name)),
+            Act::Pull => {
+                let shard = self.processes[pid].shards[&partition];
+                self.ask_nats(pid, AtNats::Pull(name));
+                self.give(pid, Fact::Shard { shard, word: ShardWord::Opened { partition } });
+            }
             Act::Check => {
                 let heard = lane.heard;
                 if self.processes[pid].nats_cut_until > self.now {
@@ -405,6 +412,14 @@ impl World {
         self.act(pid, partition, act);
     }
 
+    /// How far a lane's consumer is.
+    pub fn looked(&mut self, pid: usize, name: Name, seen: Seen) {
+        let lane = self.processes[pid].lanes.get_mut(&name.0).filter(|lane| lane.generation == name.1);
+        let act = lane.and_then(|lane| lane.looked(seen));
+        self.act(pid, name.0, act);
+        self.push_all(pid);
+    }
+
     /// The answer to a lane's check.
     pub fn checked(&mut self, pid: usize, partition: Partition, is_clean: bool) {
         let is_clean = is_clean || self.is(Mutant::NoCloseCheck);
@@ -412,23 +427,15 @@ impl World {
         self.act(pid, partition, act);
     }
 
-    /// Heartbeats, words about what waits, and the end of a drain.
+    /// Heartbeats, and words about what waits.
     pub fn tick(&mut self, pid: usize) {
         let now = self.clock(pid);
         self.at(self.now + 250 * MILLI, Happens::Tick(pid));
         self.give(pid, Fact::Heartbeat { oldest: now });
         self.mind_nats(pid);
         let partitions: Vec<Partition> = self.processes[pid].lanes.keys().copied().collect();
-        let is_over = self.processes[pid].stop_deadline.is_some_and(|deadline| self.now >= deadline);
         for partition in partitions {
             let Some(lane) = self.processes[pid].lanes.get_mut(&partition) else { continue };
-            if is_over && lane.mode == Mode::Closing {
-                // The engine resets its gateway streams, so nothing of it is on its way any more.
-                lane.cut();
-                self.processes[pid].is_reset = true;
-                self.close_lane(pid, partition);
-                continue;
-            }
             let act = lane.tick(now);
             self.act(pid, partition, act);
         }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use task_engine::model::ids::Partition;
-use task_engine::model::ownership::{Break, Generation};
-use task_engine::ownership::facts::{Answer, Ask, AskNo, Commit, Fact, Refusal, Txn, Write};
+use task_engine::model::ownership::{Break, Generation, Settled};
+use task_engine::ownership::facts::{Answer, Ask, AskNo, Commit, Fact, Refusal, Rejection, Txn, Write};
 use task_engine::ownership::keys::{Key, KeyState};
 use task_engine::ownership::records::{self, Epoch, Nonce, Owner, State};
 
 use crate::broker::{Broker, Name};
 use crate::etcd::Changes;
-use crate::lane::Mode;
+use crate::lane::{Lane, Mode, Seen};
 use crate::plan::Mutant;
 use crate::process::name_of;
 use crate::world::{AtEtcd, AtNats, Happens, MILLI, SECOND, World};
@@ -37,20 +37,25 @@ impl World {
         }
     }
 
-    fn unknown(&mut self, pid: usize, txn: &Txn) -> Commit {
-        let is_release = txn.writes.iter().any(|write| matches!(write, Write::Delete { .. }));
-        if is_release && self.is(Mutant::DelayedReleaseUnguarded) {
-            // As if the core took silence for a refusal, and might open it again.
-            let found = txn.keys().into_iter().map(|key| self.state_of(key)).collect();
-            let found = self.seen_states(pid, found);
-            return Commit::Refused { revision: self.etcd.revision, found };
-        }
-        Commit::Unknown
+    /// Whether the mutant takes silence about a transaction for an answer: it gives a partition away.
+    fn is_unguarded(&self, pid: usize, txn: &Txn) -> bool {
+        let me = name_of(self.processes[pid].name);
+        let is_handed_over = |write: &Write| match write {
+            Write::Put { key: Key::Owner(_), value, .. } => {
+                records::read::<Owner>(value.as_bytes()).is_ok_and(|owner| *owner.instance != *me)
+            }
+            Write::Put { .. } => false,
+            Write::Delete { .. } => true,
+        };
+        self.is(Mutant::DelayedReleaseUnguarded) && txn.writes.iter().any(is_handed_over)
     }
 
-    fn state_of(&self, key: Key) -> KeyState {
-        let known = self.etcd.list().into_iter().find(|state| state.key == key);
-        known.unwrap_or(KeyState { key, value: None, mod_revision: 0, create_revision: 0 })
+    fn unknown(&mut self, pid: usize, txn: &Txn) -> Commit {
+        if self.is_unguarded(pid, txn) {
+            // As if silence said that nothing was written, so that it might be opened again.
+            return Commit::Rejected(Rejection::Other("no answer".to_owned()));
+        }
+        Commit::Unknown
     }
 
     /// A request leaves for etcd.
@@ -65,6 +70,8 @@ impl World {
             && is_rough
         {
             let dice = self.rng.below(100);
+            // So few are late that what the mutant does would hardly be seen.
+            let dice = if self.is_unguarded(pid, txn) { 10 + dice % 10 } else { dice };
             if dice < 16 {
                 // Lost, done and not told, or done late and not told.
                 self.unanswered(pid, &request);
@@ -189,7 +196,8 @@ impl World {
             let owner =
                 self.etcd.text(&Key::Owner(*partition)).and_then(|text| records::read::<Owner>(text.as_bytes()).ok());
             if owner.is_none_or(|owner| *owner.instance != *name_of(self.processes[pid].name)) {
-                record.start = 1;
+                let above = record.settled().above;
+                record = record.with_settled(&Settled { floor: 0, above });
             }
         }
         let text: Arc<[u8]> = records::write(&record).as_bytes().into();
@@ -228,6 +236,7 @@ impl World {
                 self.fact_at(self.now + 800 * MILLI, pid, fact);
             }
             AtNats::Check(name, _) => self.at(self.now + 500 * MILLI, Happens::Checked(pid, name.0, false)),
+            AtNats::Look(name) => self.at(self.now + 500 * MILLI, Happens::Looked(pid, *name, Seen::Nothing)),
             _ => {}
         }
     }
@@ -267,6 +276,12 @@ impl World {
             }
             AtNats::Publish(name, text) => {
                 self.broker.published.insert(name, text.into_bytes());
+            }
+            AtNats::Look(name) => {
+                let known = self.server(is_minority).consumers.get(&self.named(name));
+                let is_blind = self.is(Mutant::NoCloseCheck);
+                let seen = known.map(|known| Seen::Is(known.delivered, known.pending.is_empty() || is_blind));
+                self.at(due, Happens::Looked(pid, name, seen.unwrap_or(Seen::Gone)));
             }
             AtNats::Pull(name) => {
                 if self.processes[pid].is_dead {
@@ -364,10 +379,8 @@ impl World {
         let lanes: Vec<Partition> = self.processes[pid].lanes.keys().copied().collect();
         for partition in lanes {
             let is_silent = !is_there && self.rng.chance(500);
-            let Some(lane) = self.processes[pid].lanes.get_mut(&partition).filter(|lane| lane.mode != Mode::Closed)
-            else {
-                continue;
-            };
+            let is_at_work = |lane: &&mut Lane| !matches!(lane.mode, Mode::Opening | Mode::Closed);
+            let Some(lane) = self.processes[pid].lanes.get_mut(&partition).filter(is_at_work) else { continue };
             let name = (partition, lane.generation);
             if !is_there {
                 let act = if is_silent { lane.break_off(Break::Silence) } else { None };

@@ -9,6 +9,7 @@ use task_engine::ownership::keys::LeaseId;
 
 use crate::broker::{Broker, Delivery, Name};
 use crate::etcd::{Changes, Etcd};
+use crate::lane::Seen;
 use crate::oracle::{Event, Oracle};
 use crate::plan::{Fault, Mutant, Plan};
 use crate::process::Process;
@@ -42,6 +43,8 @@ pub enum Happens {
     Tick(usize),
     /// The answer to a lane's check.
     Checked(usize, Partition, bool),
+    /// What the server says of a consumer that is to be opened.
+    Looked(usize, Name, Seen),
     /// A process starts: its name's number.
     Start(usize),
     /// etcd looks at its leases, NATS delivers.
@@ -78,6 +81,8 @@ pub enum AtNats {
     Prove(AskNo, Vec<Name>),
     /// What is settled.
     Publish(Name, String),
+    /// How far a consumer is.
+    Look(Name),
     /// A pull.
     Pull(Name),
     /// Its end.
@@ -197,6 +202,7 @@ impl World {
         | Happens::Gone(pid, _)
         | Happens::Answered(pid, ..)
         | Happens::Tick(pid)
+        | Happens::Looked(pid, ..)
         | Happens::Checked(pid, ..) = &what
         {
             let process = &self.processes[*pid];
@@ -222,6 +228,7 @@ impl World {
             Happens::Answered(pid, sequence, session, tenure) => self.push_answered(pid, sequence, session, tenure),
             Happens::Tick(pid) => self.tick(pid),
             Happens::Checked(pid, partition, is_clean) => self.checked(pid, partition, is_clean),
+            Happens::Looked(pid, name, seen) => self.looked(pid, name, seen),
             Happens::Start(name) => self.start(name, true),
             Happens::Beat => self.beat(),
             Happens::Publish => self.publish(),

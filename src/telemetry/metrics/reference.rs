@@ -60,7 +60,7 @@ fn quoted<'a>(words: impl Iterator<Item = &'a str>) -> String {
     words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
-fn labels() -> [[String; 3]; 20] {
+fn labels() -> [[String; 3]; 21] {
     let recipient = |end: &&RecipientOutcome| end.is_unreached();
     let bounds = BUCKETS.map(bound_text);
     [
@@ -86,6 +86,7 @@ fn labels() -> [[String; 3]; 20] {
         ["reason", "what was dropped, refused or warned of", "one of the program's words, the same as in the log"]
             .map(str::to_owned),
         of("mode", &table::PROCESS_CPU_SECONDS, ["user", "system"].into_iter()),
+        ["dependency", "readiness", "the parts that `/readyz?verbose` names"].map(str::to_owned),
         ["partition", "the numbers of one partition", "its number, from 0; the partitions that are here"]
             .map(str::to_owned),
         of("kind", &table::PARTITION_MOVES, ["clean", "cut", "unclean"].into_iter()),

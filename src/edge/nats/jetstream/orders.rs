@@ -248,7 +248,8 @@ impl JetFeed {
         owned.hold_at = now + HOLD_LOOK;
         let (mut words, now_boot) = (Vec::new(), boottime());
         for (at, place) in owned.places.iter_mut().enumerate() {
-            if !matches!(place.stage, Stage::Open) {
+            // Also while it is being closed: a stop may end before the push that holds the floor does.
+            if !matches!(place.stage, Stage::Open | Stage::Draining) {
                 continue;
             }
             let waits = self.flight.out(at) > 0 || self.flight.has_left(at);

@@ -19,7 +19,7 @@ use super::calls::BatchNo;
 use super::pulls::Terms;
 use super::window::ReadBack;
 use crate::model::ids::ShardId;
-use crate::model::ownership::{Boottime, Generation, Settled, ShardWord};
+use crate::model::ownership::{Boottime, Break, Generation, Settled, ShardWord};
 use crate::push::facts::Input;
 
 /// Who hears what a shard's reader says.
@@ -107,6 +107,47 @@ pub(super) struct Place {
     pub(super) closed: Option<Settled>,
 }
 
+/// What the server says of a consumer, as far as its owner minds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Account {
+    /// Deliveries, by consumer sequence.
+    pub(super) delivered: u64,
+    /// How many of them are not acknowledged.
+    pub(super) pending: u64,
+}
+
+impl Account {
+    /// Whether the server knows exactly what was settled, once nothing is half done here; none: it is to be asked again, since what was
+    /// acknowledged a moment ago may not be counted yet. `seen`: how many deliveries came.
+    pub(super) fn is_clean(self, seen: u64) -> Option<bool> {
+        match self.delivered == seen {
+            false => Some(false),
+            true => (self.pending == 0).then_some(true),
+        }
+    }
+}
+
+impl Place {
+    /// What is wrong with the consumer before its first pull. Nobody may have left anything in it; over a new connection it must be as
+    /// we have it, `seen` being the deliveries that came and `out` what is out of them.
+    pub(super) fn fault(&self, account: Account, (seen, out): (u64, u32)) -> Option<Break> {
+        // More may be pending than is out: acks were lost with the connection. These events come again, and are known.
+        let is_ours = account.delivered == seen && account.pending >= u64::from(out);
+        match self.is_informed {
+            true => (!is_ours).then_some(Break::Reconnected),
+            false => (account.pending > 0).then_some(Break::Hole),
+        }
+    }
+
+    /// Whether the shard is to be told what was settled before the partition came, before the first pull. What is settled from then on
+    /// it knows by itself.
+    pub(super) fn needs_window(&mut self) -> bool {
+        let needs_it = !self.knows_window && self.wish.floor > 0;
+        self.knows_window |= !needs_it;
+        needs_it
+    }
+}
+
 /// An event that is not settled, at two looks or more.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -182,6 +223,14 @@ impl Owned {
         self.busy.iter().any(|at| self.places[*at].stage.is_closing())
     }
 
+    /// How a place is pulled from, given once: as soon as the shard was told all that it has to know before.
+    pub(super) fn start_of(&mut self, at: usize) -> Option<Terms> {
+        match &mut self.places[at].stage {
+            Stage::Starting(terms) if self.untold.is_empty() => terms.take(),
+            _ => None,
+        }
+    }
+
     /// Another stage.
     pub(super) fn set(&mut self, at: usize, stage: Stage) {
         if stage.is_busy() {
@@ -212,6 +261,7 @@ impl Owned {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pulls::Standing;
     use super::*;
 
     #[test]
@@ -229,6 +279,47 @@ mod tests {
         }
         assert_eq!(seen.iter().filter(|sid| owned.place_of(**sid).is_some()).count(), 6, "the latest of each");
         assert!((0..FIRST_SID).all(|sid| owned.place_of(sid).is_none()));
+    }
+
+    #[test]
+    fn a_close_is_clean_when_the_server_has_all_acks_of_all_that_came() {
+        let is_clean = |delivered, pending| Account { delivered, pending }.is_clean(10);
+        assert_eq!([is_clean(10, 0), is_clean(10, 1), is_clean(10, 10)], [Some(true), None, None]);
+        assert_eq!([is_clean(11, 0), is_clean(11, 1), is_clean(9, 0)], [Some(false); 3], "it did not all come here");
+    }
+
+    #[test]
+    fn nothing_is_pulled_from_a_consumer_that_another_has_left_something_in_or_that_is_not_as_we_have_it() {
+        let mut owned = Owned::new(1, 1, Instant::now());
+        let place = &mut owned.places[0];
+        let look = |place: &Place, delivered, pending| place.fault(Account { delivered, pending }, (5, 2));
+        for delivered in [0, 5, 9] {
+            assert_eq!([look(place, delivered, 0), look(place, delivered, 1)], [None, Some(Break::Hole)]);
+        }
+        place.is_informed = true;
+        assert_eq!([look(place, 5, 2), look(place, 5, 3)], [None, None], "acks may be lost");
+        assert_eq!([look(place, 5, 1), look(place, 4, 2), look(place, 6, 2)], [Some(Break::Reconnected); 3]);
+    }
+
+    #[test]
+    fn nothing_is_pulled_before_the_shard_knows_what_was_settled_before() {
+        let mut owned = Owned::new(1, 1, Instant::now());
+        assert!(!owned.places[0].needs_window(), "nothing was");
+        owned.places[0].knows_window = false;
+        owned.places[0].wish.floor = 7;
+        assert!(owned.places[0].needs_window() && owned.places[0].needs_window(), "until it was read");
+        owned.places[0].knows_window = true;
+        assert!(!owned.places[0].needs_window());
+
+        let standing = Standing::of(Duration::from_secs(10));
+        let terms = Terms { window: 100, batch_max: 1, bytes_max: 1, standing, from: None };
+        owned.set(0, Stage::ReadingBack(Box::new(ReadBack::new(7, 0, terms))));
+        assert!(owned.start_of(0).is_none());
+        owned.set(0, Stage::Starting(Some(terms)));
+        owned.untold.push_back(Input::Known(Vec::new()));
+        assert!(owned.start_of(0).is_none(), "the shard has no room for what it is to be told");
+        owned.untold.clear();
+        assert!(owned.start_of(0).is_some() && owned.start_of(0).is_none(), "once");
     }
 
     #[test]

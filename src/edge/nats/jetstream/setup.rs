@@ -203,12 +203,13 @@ impl Setup<'_> {
         }
     }
 
-    /// Of each subject only the latest counts: a sign of life of an instance, how far a partition is settled.
+    /// Of each subject only the latest counts: a sign of life of an instance, how far a partition is settled. Each generation and each
+    /// instance has a subject of its own, so they end in time; as late as the events of which they tell.
     fn owners_stream(&self, stream: &str) -> StreamConfig {
         let name = owners_stream(stream);
         let subjects = vec![format!("{name}.>")];
-        let without_end = StreamConfig { max_age: 0, ..self.stream_config(&name, subjects, DUPLICATES, DUPLICATES) };
-        StreamConfig { max_msgs_per_subject: 1, ..without_end }
+        let of_all = self.stream_config(&name, subjects, self.plan.max_age, DUPLICATES);
+        StreamConfig { max_msgs_per_subject: 1, ..of_all }
     }
 
     /// Whether the stream stands when this returns: it does not after a dry run that would make it.
@@ -220,12 +221,10 @@ impl Setup<'_> {
                 Ok(true)
             }
             Err(error) if error.is(code::STREAM_NOT_FOUND) => {
-                let kept = match wanted.max_age {
-                    0 => "the latest of each subject".to_owned(),
-                    age => format!("for {}", humantime::format_duration(Duration::from_nanos(age))),
-                };
+                let latest = if wanted.max_msgs_per_subject == 1 { "the latest of each subject " } else { "" };
+                let age = humantime::format_duration(Duration::from_nanos(wanted.max_age));
                 let what = format!(
-                    "stream {name} (subjects {}, file storage, limits retention, kept {kept}, replicas {})",
+                    "stream {name} (subjects {}, file storage, limits retention, kept {latest}for {age}, replicas {})",
                     wanted.subjects.join(", "),
                     wanted.num_replicas,
                 );

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::JetFeed;
 use super::api::{ApiError, ConsumerInfo, code, consumer_info, read};
 use super::lines::Lines;
-use super::owned::{LOOK, Of, Stage};
+use super::owned::{Account, LOOK, Of, Stage};
 use super::prepare::terms_of;
 use super::usable::refusal;
 use super::window::ReadBack;
@@ -183,27 +183,18 @@ impl JetFeed {
         }
         let Some(owned) = &mut self.owned else { return };
         let place = &mut owned.places[at];
-        if place.is_informed {
-            // More may be pending than is out: acks were lost with the connection. These events come again, and are known.
-            let is_ours = info.delivered.consumer_seq == self.flight.seen(at)
-                && info.num_ack_pending >= u64::from(self.flight.out_of_generation(at));
-            if !is_ours {
-                return self.broken(at, Break::Reconnected);
-            }
-        } else {
-            if info.num_ack_pending > 0 {
-                return self.broken(at, Break::Hole);
-            }
+        let account = Account { delivered: info.delivered.consumer_seq, pending: info.num_ack_pending };
+        if let Some(why) = place.fault(account, (self.flight.seen(at), self.flight.out_of_generation(at))) {
+            return self.broken(at, why);
+        }
+        if !place.is_informed {
             let start = info.config.opt_start_seq.saturating_sub(1);
             place.wish.floor = place.wish.floor.max(info.ack_floor.stream_seq).max(start);
             place.is_informed = true;
             self.flight.open(at, &place.wish, info.delivered.consumer_seq);
         }
         let terms = terms_of(&self.plan, &info.config);
-        let needs_window = !place.knows_window && place.wish.floor > 0;
-        // What is settled from now on it knows by itself.
-        place.knows_window |= !needs_window;
-        let stage = match needs_window {
+        let stage = match place.needs_window() {
             true => Stage::ReadingBack(Box::new(ReadBack::new(place.wish.floor, info.num_pending, terms))),
             false => Stage::Starting(Some(terms)),
         };
@@ -216,10 +207,7 @@ impl JetFeed {
     /// Waits until the shard was told what it has to know; then it is asked for.
     fn step_starting(&mut self, at: usize, now: Instant) {
         let (Some(owned), Some(session)) = (&mut self.owned, &mut self.session) else { return };
-        let Stage::Starting(terms) = &mut owned.places[at].stage else { return };
-        if owned.untold.is_empty()
-            && let Some(terms) = terms.take()
-        {
+        if let Some(terms) = owned.start_of(at) {
             session.open(at, terms, now);
         }
     }
@@ -253,14 +241,15 @@ impl JetFeed {
         };
         let Some(answers) = self.calls.take(batch, now) else { return };
         let info = answers.ok().and_then(|mut all| read::<ConsumerInfo>(&all.pop()?.ok()?).ok());
-        match info {
-            Some(info) if info.delivered.consumer_seq != self.flight.seen(place) => self.closed(place, false),
-            Some(info) if info.num_ack_pending == 0 => {
-                let is_clean = self.is_looked_for(place, info.num_pending);
+        let waiting = info.as_ref().map_or(0, |info| info.num_pending);
+        let account =
+            info.map(|info| Account { delivered: info.delivered.consumer_seq, pending: info.num_ack_pending });
+        match account.and_then(|account| account.is_clean(self.flight.seen(place))) {
+            Some(is_clean) => {
+                let is_clean = is_clean && self.is_looked_for(place, waiting);
                 self.closed(place, is_clean);
             }
-            // What was acknowledged a moment ago may not be counted yet.
-            _ => self.set_stage(place, Stage::Checking { batch: None, at: now + LOOK, until }),
+            None => self.set_stage(place, Stage::Checking { batch: None, at: now + LOOK, until }),
         }
     }
 
