@@ -18,6 +18,12 @@ pub(super) const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 /// The wait before a consumer is asked for again when there was no answer.
 const INFO_PAUSE: Duration = Duration::from_millis(200);
 
+/// Waits for the server to know all acks. After a hole the next generation begins behind what is said here: then it need not.
+fn confirming(is_holed: bool, now: Instant) -> Stage {
+    let patience = if is_holed { Duration::ZERO } else { CLOSE_PATIENCE };
+    Stage::Confirming { ping: None, until: now + patience }
+}
+
 impl JetFeed {
     /// Goes on with all of which something can be done; without a connection only what needs none.
     pub(super) fn step_all(&mut self, mut connection: Option<&mut Connection>, now: Instant) {
@@ -89,9 +95,7 @@ impl JetFeed {
                 if self.flight.out(at) == 0
                     && let Some(owned) = &mut self.owned
                 {
-                    // The next generation begins behind what is said here: then the server need not know all acks.
-                    let patience = if owned.places[at].is_holed { Duration::ZERO } else { CLOSE_PATIENCE };
-                    owned.set(at, Stage::Confirming { ping: None, until: now + patience });
+                    owned.set(at, confirming(owned.places[at].is_holed, now));
                 }
             }
             Stage::Confirming { ping, until } => {
