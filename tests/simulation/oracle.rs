@@ -25,6 +25,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use task_engine::model::ids::Nanos;
+use task_engine::model::priority::Priority;
 use task_engine::model::proto::gateway::PushMessage;
 use task_engine::ports::Disposition;
 
@@ -60,6 +61,8 @@ pub struct Event {
     pub settled_at: Nanos,
     /// It was settled as done.
     is_done: bool,
+    /// Its class, unless the size of its session decides that.
+    pub class: Option<Priority>,
     /// Which engine took it last, and how often it was taken before.
     engine: u32,
     pub take: u32,
@@ -77,6 +80,8 @@ pub struct Tag {
     settlements: u32,
     /// It was given back without being taken, and that is not heard yet: it says nothing of the event.
     pub is_turned_away: bool,
+    /// It was dropped as it came.
+    pub is_shed: bool,
     /// The engine that had it is gone.
     pub is_dead: bool,
     /// The event, when it is the first of its kind, and which time it was taken.
@@ -202,6 +207,7 @@ impl Oracle {
             is_settled: false,
             settled_at: now,
             is_done: false,
+            class: None,
             engine: self.engine,
             take,
         };

@@ -6,6 +6,7 @@
 //! [`super::outage`] for what is asked while nothing succeeds, and [`super::empty_lists`] for lists that are empty.
 
 mod failing;
+mod wanted;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
@@ -17,8 +18,8 @@ use hashbrown::HashMap;
 use crate::model::delivery::LookupError;
 use crate::model::ids::{Nanos, SessionIx, UserIx};
 use crate::model::limits::{
-    MEMBER_QUERIES_IN_FLIGHT, MEMBER_QUERY_SESSIONS, MEMBER_SINGLES_IN_FLIGHT, NAME_BYTES_MAX, STORE_AWAY_PAUSE,
-    SUSPECT_PAUSE_MAX, SUSPECT_PAUSE_TIMES,
+    MEMBER_QUERIES_IN_FLIGHT, MEMBER_SINGLES_IN_FLIGHT, NAME_BYTES_MAX, STORE_AWAY_PAUSE, SUSPECT_PAUSE_MAX,
+    SUSPECT_PAUSE_TIMES,
 };
 use crate::model::names::NameList;
 use crate::push::bundle::EventIx;
@@ -30,12 +31,13 @@ use crate::push::resolve::Resolve;
 use crate::push::resolve::empty_lists::EmptyLists;
 use crate::push::resolve::outage::Signs;
 use crate::push::sessions::MemberList;
+use crate::push::urgent_first::UrgentFirst;
 
 /// Sessions that are to be asked for.
 #[derive(Debug, Default)]
 struct Waiting {
     /// Sessions that never failed since they last succeeded.
-    wanted: VecDeque<SessionIx>,
+    wanted: UrgentFirst<SessionIx>,
     /// Sets that failed; nobody joins them.
     parts: VecDeque<Part>,
     /// Sessions out of a set that failed, which are asked for one by one, and when it did.
@@ -177,7 +179,7 @@ impl Resolve {
             if has_failed {
                 self.members.waiting.suspects.insert((cx.now, at));
             } else {
-                self.members.waiting.wanted.push_back(at);
+                self.want_members(at);
             }
         }
         if is_uncounted {
@@ -199,7 +201,7 @@ impl Resolve {
         while let Some(at) = self.members.empty.next_due(cx.now) {
             match self.sessions[at].waiting.is_empty() {
                 true => self.forget_empty(at),
-                false => self.members.waiting.wanted.push_back(at),
+                false => self.want_members(at),
             }
         }
         if self.members.signs.outage.is_away() {
@@ -243,11 +245,10 @@ impl Resolve {
     }
 
     fn ask_newcomers(&mut self, cx: &mut Context) -> bool {
-        let wanted = &mut self.members.waiting.wanted;
-        if wanted.is_empty() {
+        let sessions = self.next_wanted();
+        if sessions.is_empty() {
             return false;
         }
-        let sessions = wanted.drain(..wanted.len().min(MEMBER_QUERY_SESSIONS)).collect();
         self.send_members(Part { sessions, failed_at: None, failures: 0 }, Lane::Set, cx);
         true
     }
