@@ -117,7 +117,7 @@ impl OpenOutbox {
         let before = self.outbox.backlog() as u64;
         let mut answered = 0;
         for chunk in std::mem::take(&mut self.chunks) {
-            let (answers, recipients) = answers_to(&chunk, self.protocol);
+            let (answers, recipients) = answers_to(&chunk, self.protocol, self.group.users.len());
             answered += recipients;
             let mut effects = Effects::default();
             let (outbox, now) = (&mut self.outbox, self.now);

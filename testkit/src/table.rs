@@ -2,6 +2,7 @@
 //! the store answers), streams open at once, and gateways do only what the test makes them do.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,8 +10,10 @@ use prost::Message;
 use task_engine::model::ids::{GatewayIx, Nanos, ShardId, StreamNo};
 use task_engine::model::names::{NameList, Route, RouteList};
 use task_engine::model::outcome::{EventOutcome, RecipientOutcome};
+use harness::gateways::KeptGroups;
 use task_engine::model::proto::event::PushEvent;
-use task_engine::model::proto::gateway::{PushBatchRequest, PushMessageRequest, PushRequest};
+use task_engine::model::proto::gateway::group_push::What;
+use task_engine::model::proto::gateway::{GroupFrame, PushBatchRequest, PushMessageRequest, PushRequest};
 use task_engine::ports::{
     DeadLetter, DeliveryTag, Disposition, Endpoint, GatewayRecord, InboxRows, LookupError, Protocol, Protocols,
 };
@@ -24,6 +27,7 @@ pub use crate::frames::frame;
 /// A gateway speaks just this.
 pub fn only(protocol: Protocol) -> Protocols {
     Protocols {
+        group: (protocol == Protocol::Group).then_some(NonZeroU32::MAX),
         batch: protocol == Protocol::Batch,
         stream: protocol == Protocol::Stream,
         unary: protocol == Protocol::Unary,
@@ -37,6 +41,8 @@ pub struct Link {
     stream: StreamNo,
     pub protocol: Protocol,
     requests: Vec<u8>,
+    /// The lists that it was told of protocol `group`.
+    pub groups: KeptGroups,
     /// Batches that were looked at and not taken to be answered.
     batches: Vec<u64>,
     calls: VecDeque<(u32, Bytes)>,
@@ -320,7 +326,8 @@ impl Table {
             }
             Output::Open { gateway, stream, gateway_id, protocol, .. } => {
                 let (requests, batches, calls) = (Vec::new(), Vec::new(), VecDeque::new());
-                let link = Link { ix: gateway, stream, protocol, requests, batches, calls };
+                let groups = KeptGroups::default();
+                let link = Link { ix: gateway, stream, protocol, requests, groups, batches, calls };
                 self.links.insert(gateway_id.to_string(), link);
                 self.push.take(Input::Stream { gateway, stream, fact: StreamFact::Opened });
             }
@@ -377,6 +384,21 @@ impl Table {
                 while let Some(request) = frames::next_frame::<PushBatchRequest>(&mut link.requests) {
                     link.batches.push(request.batch_id);
                     request.pushes.into_iter().for_each(&mut take);
+                }
+            }
+            Protocol::Group => {
+                while let Some(frame) = frames::next_frame::<GroupFrame>(&mut link.requests) {
+                    link.batches.push(frame.frame_id);
+                    let are_right = frame.changes.into_iter().all(|change| link.groups.change(change));
+                    assert!(are_right, "changes of lists are as the protocol has them");
+                    for push in frame.pushes {
+                        let users = link.groups.users(push.group_id, push.version).expect("a list that was said");
+                        let told = (0..).zip(users).filter(|(place, _)| !push.except.contains(place));
+                        let to_usernames = told.map(|(_, user)| user.clone()).collect();
+                        let Some(What::Message(message)) = push.what else { panic!("a push has a message") };
+                        take(PushRequest { to_usernames, message: Some(message) });
+                    }
+                    frame.singles.into_iter().for_each(&mut take);
                 }
             }
             Protocol::Unary => {

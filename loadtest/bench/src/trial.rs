@@ -44,6 +44,8 @@ pub enum Rpc {
     Stream,
     /// `PushBatch`.
     Batch,
+    /// `PushGroups`.
+    Group,
     /// `Push`.
     Unary,
 }
@@ -167,6 +169,7 @@ impl Rpc {
         match self {
             Self::Stream => Protocols::STREAM,
             Self::Batch => Protocols::BATCH,
+            Self::Group => Protocols::GROUP,
             Self::Unary => Protocols::UNARY,
         }
     }

@@ -56,7 +56,7 @@ fn read(value: &[u8], faults: &mut Faults) -> Result<GatewayRecord, (RegistryFau
         return Err((RegistryFault::NoId, format!("the gateway id is over {NAME_BYTES_MAX} bytes")));
     }
     let endpoints = endpoints(&value["endpoints"], faults)?;
-    let protocols = protocols(&metadata["push_protocols"]);
+    let protocols = protocols(&metadata["push_protocols"]).with_group_members_max(count(&metadata["group_members_max"]));
     Ok(GatewayRecord { gateway_id: id.into(), endpoints, protocols, others: Vec::new() })
 }
 
@@ -73,6 +73,17 @@ fn protocols(value: &Value) -> Protocols {
         Value::Array(words) => Protocols::parse(&words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")),
         _ => Protocols::STREAM,
     }
+}
+
+/// A number, or its digits as text, since registries keep metadata as text; anything else says nothing. What is larger than can be
+/// counted is no bound.
+fn count(value: &Value) -> u32 {
+    let number = match value {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    number.map_or(0, |number| u32::try_from(number).unwrap_or(u32::MAX))
 }
 
 /// The good endpoints, `grpc://` before others: a Kratos service announces its HTTP/1 port beside its gRPC port.

@@ -19,6 +19,7 @@ const FIRST_MSG_ID: i64 = 7_500_000_000_000_000_002;
 
 pub(super) fn record(protocol: Protocol) -> GatewayRecord {
     let protocols = Protocols {
+        group: (protocol == Protocol::Group).then_some(std::num::NonZeroU32::MAX),
         batch: protocol == Protocol::Batch,
         stream: protocol == Protocol::Stream,
         unary: protocol == Protocol::Unary,

@@ -60,11 +60,7 @@ impl Engine {
 
     /// The registry lists gateway A there.
     pub fn list(&mut self, address: SocketAddr, protocol: Protocol) {
-        let protocols = Protocols {
-            batch: protocol == Protocol::Batch,
-            stream: protocol == Protocol::Stream,
-            unary: protocol == Protocol::Unary,
-        };
+        let protocols = testkit::table::only(protocol);
         let endpoints = vec![Endpoint { host: address.ip().to_string(), port: address.port() }];
         self.push.take(Input::GatewayListed(GatewayRecord {
             gateway_id: "A".into(),

@@ -1,0 +1,1 @@
+//! Protocol `group`: lists are said once, forgotten and said again, and whoever answers what, each recipient ends once.
