@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
@@ -26,8 +26,11 @@ const LOOK_AWAY: Duration = Duration::from_millis(200);
 /// A proof that comes later is no proof any more.
 const PROOF_PATIENCE: Duration = Duration::from_millis(800);
 
+/// A consumer is made only this long after it was asked for: whoever has the partition by then has deleted what would come of it.
+const CREATE_PATIENCE: Duration = Duration::from_secs(2);
+
 enum Job {
-    Ask(AskNo, Ask),
+    Ask(AskNo, Ask, Instant),
     Settled(Which, String),
 }
 
@@ -62,7 +65,7 @@ impl NatsDesk {
 
 impl ConsumerDesk for NatsDesk {
     fn ask(&mut self, ask: AskNo, what: Ask) {
-        let _ = self.jobs.send(Job::Ask(ask, what));
+        let _ = self.jobs.send(Job::Ask(ask, what, Instant::now()));
     }
 
     fn prove(&mut self, ask: AskNo, of: Vec<Which>) {
@@ -113,7 +116,7 @@ struct Round {
     names: Vec<AskNo>,
     infos: Vec<(AskNo, Which)>,
     deletes: Vec<(AskNo, Which)>,
-    creates: Vec<(AskNo, (Which, u64))>,
+    creates: Vec<(AskNo, (Which, u64), Instant)>,
     reads: Vec<(AskNo, Which)>,
     settled: BTreeMap<Which, String>,
 }
@@ -121,13 +124,15 @@ struct Round {
 impl Round {
     fn add(&mut self, job: Job) {
         match job {
-            Job::Ask(ask, Ask::Names) => self.names.push(ask),
-            Job::Ask(ask, Ask::Info(partition, generation)) => self.infos.push((ask, (partition, generation))),
-            Job::Ask(ask, Ask::Delete(partition, generation)) => self.deletes.push((ask, (partition, generation))),
-            Job::Ask(ask, Ask::Create(partition, generation, start)) => {
-                self.creates.push((ask, ((partition, generation), start)));
+            Job::Ask(ask, Ask::Names, _) => self.names.push(ask),
+            Job::Ask(ask, Ask::Info(partition, generation), _) => self.infos.push((ask, (partition, generation))),
+            Job::Ask(ask, Ask::Delete(partition, generation), _) => self.deletes.push((ask, (partition, generation))),
+            Job::Ask(ask, Ask::Create(partition, generation, start), since) => {
+                self.creates.push((ask, ((partition, generation), start), since));
             }
-            Job::Ask(ask, Ask::ReadSettled(partition, generation)) => self.reads.push((ask, (partition, generation))),
+            Job::Ask(ask, Ask::ReadSettled(partition, generation), _) => {
+                self.reads.push((ask, (partition, generation)))
+            }
             Job::Settled(of, text) => _ = self.settled.insert(of, text),
         }
     }
@@ -149,10 +154,13 @@ impl Round {
         for (ask, gone) in asks.into_iter().zip(generations.delete(&which)) {
             teller.tell(ask, gone, |()| Answer::Deleted, Some(Answer::Deleted));
         }
-        let (asks, which): (Vec<_>, Vec<_>) = self
-            .creates
+        // Looked at here: what was asked before in this round may have taken its time.
+        let (fresh, stale): (Vec<_>, Vec<_>) =
+            self.creates.into_iter().partition(|(_, _, since)| since.elapsed() < CREATE_PATIENCE);
+        stale.into_iter().for_each(|(ask, ..)| facts.tell(Fact::Answered { ask, answer: Err(Refusal::NoAnswer) }));
+        let (asks, which): (Vec<_>, Vec<_>) = fresh
             .into_iter()
-            .map(|(ask, ((partition, generation), start))| (ask, (partition, generation, start)))
+            .map(|(ask, ((partition, generation), start), _)| (ask, (partition, generation, start)))
             .unzip();
         for (ask, made) in asks.into_iter().zip(generations.create(&which)) {
             teller.tell(ask, made, |info| Answer::Created(info_of(&info)), None);
