@@ -265,6 +265,8 @@ impl Ownership {
         let slot = self.slot(partition);
         slot.is_final = is_final;
         slot.began = now;
+        // Of a generation that is not made yet the older ones are not deleted for sure.
+        slot.is_untidy &= !matches!(slot.phase, Phase::Recording(..) | Phase::Making(_));
         self.enter(partition, Phase::Closing);
         self.order(partition, ShardOrder::Close { partition });
     }
