@@ -87,15 +87,9 @@ pub(super) fn run(scenario: &Scenario, assignment: Assignment, args: &FaultArgs)
     let mut stage = Stage::start(scenario, assignment, args, (&world, &verdict), gateways)?;
     let publisher = stage.publisher.clone();
     let mover = Mover::start(world.clone(), RouteWriter::Redis(stage.redis.url()))?;
-    let (stop, load) = (AtomicBool::new(false), Load::of(scenario, assignment, args.rate));
-    let (published, recovery) = std::thread::scope(|scope| {
-        let (publisher, world, verdict) = (&*publisher, &world, &verdict);
-        let publishing = scope.spawn(|| publish(&load, (publisher, world, verdict), &stop));
-        let recovery = act_and_watch(&mut stage, scenario, args, verdict);
-        stop.store(true, Ordering::Relaxed);
-        let published = publishing.join().map_err(|_| Error::new("the publisher's thread panicked"))?;
-        Ok::<_, Error>((published?, recovery?))
-    })?;
+    let load = Load::of(scenario, assignment, args.rate);
+    let watch = || act_and_watch(&mut stage, scenario, args, &verdict);
+    let (published, recovery) = publish_while(&load, (&publisher, &world, &verdict), watch)?;
     if let Some(mover) = mover {
         mover.stop()?;
     }
@@ -128,11 +122,30 @@ pub(super) fn run(scenario: &Scenario, assignment: Assignment, args: &FaultArgs)
     Ok(result)
 }
 
+/// Publishes while something else is done: what was published, and what came of the other.
+///
+/// # Errors
+/// When the broker confirms nothing for a minute, or the other fails.
+pub(super) fn publish_while<T>(
+    load: &Load,
+    to: (&Confirmed, &Arc<World>, &Arc<Verdict>),
+    other: impl FnOnce() -> Result<T>,
+) -> Result<(Published, T)> {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let publishing = scope.spawn(|| publish(load, to, &stop));
+        let came = other();
+        stop.store(true, Ordering::Relaxed);
+        let published = publishing.join().map_err(|_| Error::new("the publisher's thread panicked"))?;
+        Ok((published?, came?))
+    })
+}
+
 /// Publishes until it is told to stop; each event is confirmed before the next.
 ///
 /// # Errors
 /// When the broker confirms nothing for a minute.
-pub(super) fn publish(
+fn publish(
     load: &Load,
     (publisher, world, verdict): (&Confirmed, &Arc<World>, &Arc<Verdict>),
     stop: &AtomicBool,

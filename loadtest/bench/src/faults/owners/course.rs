@@ -1,22 +1,20 @@
 //! One row: load, calm, the fault, the end, the judgement.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use harness::error::{Error, Result};
-use harness::publisher::Subject;
 use harness::verdict::Verdict;
 use hdrhistogram::Histogram;
 
 use super::Server;
 use super::act::{self, Wrongs};
 use super::scenario::{Act, Repeats, Scenario};
-use super::stage::{PARTITIONS, STREAM, Stage, TOPIC};
+use super::stage::{STREAM, Stage, load_of};
 use super::table::OwnersResult;
 use crate::faults::FaultArgs;
 use crate::faults::confirm::Unsettled;
-use crate::faults::course::{self, Load};
+use crate::faults::course;
 
 /// Load before the fault, whose p99 the fault's is compared with.
 const CALM: Duration = Duration::from_secs(4);
@@ -47,16 +45,8 @@ pub(super) fn run(scenario: &Scenario, server: Server, args: &FaultArgs) -> Resu
     stage.fleet.start(&begin)?;
     stage.fleet.wait_shared(&begin)?;
     let (publisher, world, verdict) = (stage.publisher.clone(), stage.world.clone(), stage.verdict.clone());
-    let subject = Subject::Partitioned { topic: TOPIC.to_owned(), partitions: PARTITIONS };
-    let load = Load { subject, rate: args.rate, poison_percent: 0, is_twice: false };
-    let stop = AtomicBool::new(false);
-    let (published, seen) = std::thread::scope(|scope| {
-        let publishing = scope.spawn(|| course::publish(&load, (&publisher, &world, &verdict), &stop));
-        let seen = watch(&mut stage, scenario, &verdict);
-        stop.store(true, Ordering::Relaxed);
-        let published = publishing.join().map_err(|_| Error::new("the publisher's thread panicked"))?;
-        Ok::<_, Error>((published?, seen?))
-    })?;
+    let watch = || watch(&mut stage, scenario, &verdict);
+    let (published, seen) = course::publish_while(&load_of(args.rate), (&publisher, &world, &verdict), watch)?;
     let left = course::wait_until_settled(&publisher, STREAM);
     let resent = course::RESENT.iter().map(|name| stage.fleet.counter(name)).sum::<u64>();
     let mut wrongs = seen.wrongs;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use harness::error::Result;
 use harness::gateways::{Gateway, Protocols};
+use harness::publisher::Subject;
 use harness::servers::{self, EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsOptions, Redis, RedisOptions};
 use harness::verdict::Verdict;
 use harness::workload::Workload;
@@ -16,6 +17,7 @@ use super::links::{Link, Links};
 use crate::engine::fleet::{Fleet, FleetOptions};
 use crate::engine::own;
 use crate::faults::confirm::{Confirmed, Unsettled};
+use crate::faults::course::Load;
 
 pub(super) use crate::faults::stage::{STREAM, TOPIC};
 pub(super) const DURABLE: &str = "push";
@@ -123,6 +125,12 @@ impl Stage {
         self.unsettled_recipients += unsettled.unacked * FAN_OUT_MAX;
         Ok(unsettled)
     }
+}
+
+/// So many events a second on the partitions of the stage.
+pub(super) fn load_of(rate: u32) -> Load {
+    let subject = Subject::Partitioned { topic: TOPIC.to_owned(), partitions: PARTITIONS };
+    Load { subject, rate, poison_percent: 0, is_twice: false }
 }
 
 /// The partition of a consumer, by its name.

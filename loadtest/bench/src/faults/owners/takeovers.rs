@@ -5,16 +5,14 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use harness::error::{Error, Result};
-use harness::publisher::Subject;
+use harness::error::Result;
 use serde::Serialize;
 
-use super::stage::{PARTITIONS, Stage, TOPIC};
+use super::stage::{STREAM, Stage, load_of};
 use super::{Server, files, namespace};
-use crate::faults::course::{self, Load};
+use crate::faults::course;
 
 const MARK: &str = "<!-- takeovers -->";
 /// Longer than an owner's successors take to push what waited.
@@ -98,18 +96,10 @@ fn measure(server: Server, args: &TakeoverArgs) -> Result<Takeovers> {
     let all: Vec<usize> = (0..instances).collect();
     stage.fleet.wait_shared(&all)?;
     let (publisher, world, verdict) = (stage.publisher.clone(), stage.world.clone(), stage.verdict.clone());
-    let subject = Subject::Partitioned { topic: TOPIC.to_owned(), partitions: PARTITIONS };
-    let load = Load { subject, rate: args.rate, poison_percent: 0, is_twice: false };
-    let stop = AtomicBool::new(false);
-    let (published, seen) = std::thread::scope(|scope| {
-        let publishing = scope.spawn(|| course::publish(&load, (&publisher, &world, &verdict), &stop));
-        let seen = (0..args.kills).map(|number| kill(&mut stage, number as usize % instances));
-        let seen = seen.collect::<Result<Vec<f64>>>();
-        stop.store(true, Ordering::Relaxed);
-        let published = publishing.join().map_err(|_| Error::new("the publisher's thread panicked"))?;
-        Ok::<_, Error>((published?, seen?))
-    })?;
-    course::wait_until_settled(&publisher, super::stage::STREAM);
+    let kill_all = || (0..args.kills).map(|number| kill(&mut stage, number as usize % instances)).collect();
+    let (published, seen): (_, Vec<f64>) =
+        course::publish_while(&load_of(args.rate), (&publisher, &world, &verdict), kill_all)?;
+    course::wait_until_settled(&publisher, STREAM);
     let pauses = stage.fleet.clean_pauses();
     stage.fleet.end()?;
     let judged = course::judge(&stage.maria, &world, &verdict, &published)?;
