@@ -1,6 +1,5 @@
 //! Promise: the page of numbers and the log say what `/readyz` says: ready, not ready and for what, ready again.
 
-use std::io::{self, Write};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,36 +9,17 @@ use task_engine::admin::{self, AdminState};
 use task_engine::ports::Health;
 use task_engine::telemetry::metrics::{Format, Meter};
 use task_engine::telemetry::watchdog::Heartbeats;
+use testkit::log::Log;
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("log").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().expect("log").clone()).expect("text")
-    }
-
-    /// Waits until a line has `what` in it.
-    async fn says(&self, what: &str) {
-        let looked = async {
-            while !self.text().contains(what) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        let is_said = tokio::time::timeout(Duration::from_secs(20), looked).await;
-        assert!(is_said.is_ok(), "{what:?} is not said:\n{}", self.text());
-    }
+/// Waits until a line has `what` in it.
+async fn wait_for(log: &Log, what: &str) {
+    let looked = async {
+        while !log.text().contains(what) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let is_said = tokio::time::timeout(Duration::from_secs(20), looked).await;
+    assert!(is_said.is_ok(), "{what:?} is not said:\n{}", log.text());
 }
 
 /// The values of `ready` and of `dependency_up` for MySQL and NATS.
@@ -68,13 +48,13 @@ async fn ready_then_not_then_again(log: Log) {
     };
     let stopping = state.stopping.clone();
     let watch = tokio::spawn(admin::watch(state));
-    log.says("ready: every part can do its work").await;
+    wait_for(&log, "ready: every part can do its work").await;
     assert_eq!(numbers(&meter), (1.0, 1.0, 1.0), "what is degraded works");
     *mysql.lock().expect("health") = Health::Waiting("db:3306: refused;\nstart it".into());
-    log.says("not ready, for 0.0 s: mysql: db:3306: refused; start it").await;
+    wait_for(&log, "not ready, for 0.0 s: mysql: db:3306: refused; start it").await;
     assert_eq!(numbers(&meter), (0.0, 0.0, 1.0));
     *mysql.lock().expect("health") = Health::Ready;
-    log.says("ready again, after ").await;
+    wait_for(&log, "ready again, after ").await;
     assert_eq!(numbers(&meter), (1.0, 1.0, 1.0));
     stopping.store(true, std::sync::atomic::Ordering::Relaxed);
     *mysql.lock().expect("health") = Health::Waiting("gone".into());

@@ -1,28 +1,12 @@
 //! A wrong or missing password is said clearly, and no text ever holds it.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
-
 use task_engine::config::{RedisConfig, Secret};
 use task_engine::edge::redis::Config;
 use task_engine::ports::LookupError;
+use testkit::log::Log;
 use testkit::redis_only::{Server, connect, on_a_shard, run, text};
 
 const SECRET: &str = "s3cret-of-the-test";
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("log").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
 
 /// What an ask and the log say when the server is asked with this password.
 fn told(server: &Server, password: &str) -> (String, String) {
@@ -43,8 +27,7 @@ fn told(server: &Server, password: &str) -> (String, String) {
             why
         })
     });
-    let log = String::from_utf8(log.0.lock().expect("log").clone()).expect("text");
-    (error, log)
+    (error, log.text())
 }
 
 #[test]
