@@ -35,9 +35,7 @@ impl Settings {
     pub fn partitions(&self) -> u32 {
         self.layout.partitions + u32::from(self.layout.has_input)
     }
-}
 
-impl Settings {
     /// Whether a partition is the input stream of the partitioner.
     pub fn is_input(&self, partition: Partition) -> bool {
         self.layout.is_input(partition)

@@ -29,7 +29,7 @@ use crate::shard::mesh::{MeshEnd, MeshMessage};
 use crate::shard::stop::{LEAVING, StopState};
 use crate::shard::workers::members::MemberThreads;
 use crate::shard::workers::writers::{ContentThread, DeadLetterThread, InboxThreads};
-use crate::telemetry::metrics::{GatewayRow, ShardPublisher, ShardSnapshot, Stage};
+use crate::telemetry::metrics::{ShardPublisher, ShardSnapshot, Stage};
 use crate::telemetry::watchdog::Heartbeats;
 
 /// To look ahead costs something itself: with fewer events than this it would save less.
@@ -389,9 +389,9 @@ impl Pump {
     /// Once a second: what is too much for each turn.
     fn report(&mut self) {
         self.work.snapshot.gateway_streams_open = self.gateways.open_count() as u64;
-        self.work.snapshot.outbox_recipients = self.push.outboxes().map(|outbox| outbox.backlog() as u64).sum();
         self.work.snapshot.oldest_event_seconds = self.push.oldest_event_age().as_secs();
-        let mut rows: Vec<_> = self.push.gateway_rows().collect::<Vec<GatewayRow>>();
+        let mut rows: Vec<_> = self.push.gateway_rows().collect();
+        self.work.snapshot.outbox_recipients = rows.iter().map(|row| row.backlog_recipients).sum();
         let warnings = self.push.warnings().to_vec();
         self.publisher.hand_over(self.push.stages_mut(), |report| {
             report.gateways.append(&mut rows);
