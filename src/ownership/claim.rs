@@ -14,6 +14,8 @@ use crate::ownership::records::{self, Epoch, How, Published, State};
 
 /// A refusal is said when the same request was refused so often.
 const REFUSALS_SAID: u32 = 3;
+/// Of so many generations before the last it is asked what was published: those of takers who did not get to open theirs.
+const PUBLISHED_LOOKS: u32 = 16;
 
 impl Ownership {
     /// A partition that is not here: take it when it is given to us, claim it when it is free and planned for us.
@@ -259,7 +261,11 @@ impl Ownership {
             }
             Before::Nothing | Before::Record(_) => {
                 let epoch = &self.slots[partition.0 as usize].epoch;
-                let recorded = (epoch.old.min(epoch.generation)..=epoch.generation).map(Generation);
+                // Where etcd was emptied the record knows none of them; and one that was made and not opened yet, when that happened
+                // again, has nothing published, but one shortly before it has.
+                let last = found.last().map_or(epoch.generation, |last| last.0.max(epoch.generation));
+                let first = epoch.old.min(epoch.generation).max(last.saturating_sub(PUBLISHED_LOOKS));
+                let recorded = (first..=last).map(Generation);
                 let published = recorded.chain(found.iter().copied()).map(|generation| (generation, None)).collect();
                 let found = found.into_iter().map(|generation| (generation, None)).collect();
                 self.enter(partition, Phase::Fencing(Fencing { found, published }));
