@@ -32,6 +32,8 @@ struct Tenure {
     partition: Partition,
     process: usize,
     kind: Option<MoveKind>,
+    /// Its process took it without a word of the owner before.
+    is_claimed: bool,
     /// When its process asked etcd for it.
     claimed: u64,
 }
@@ -64,8 +66,8 @@ pub struct Oracle {
 
 impl Oracle {
     /// A shard was told to open a partition that it has not; the tenure's number.
-    pub fn opens(&mut self, now: u64, partition: Partition, process: usize) -> u64 {
-        self.tenures.push(Tenure { partition, process, kind: None, claimed: now });
+    pub fn opens(&mut self, now: u64, partition: Partition, process: usize, is_claimed: bool) -> u64 {
+        self.tenures.push(Tenure { partition, process, kind: None, is_claimed, claimed: now });
         self.tenures.len() as u64 - 1
     }
 
@@ -116,7 +118,8 @@ impl Oracle {
         // Of a chain of owners, one unclean change may have lost what all before it knew; so the worst of them counts.
         let between = &self.tenures[before as usize + 1..=tenure as usize];
         let mut between = between.iter().filter(|other| other.partition == event.partition);
-        let is_unclean = between.any(|other| other.kind == Some(MoveKind::Unclean));
+        // Who claimed it and gave it away before it was open said of no kind.
+        let is_unclean = between.any(|other| other.kind.map_or(other.is_claimed, |kind| kind == MoveKind::Unclean));
         assert!(is_unclean, "a repeat after a {:?} move: {who}, settled at {settled}", one.kind);
         let process = self.tenures[before as usize].process;
         let was_cut = self.cut_from_nats.get(&process).is_some_and(|cut| settled + PUBLISHED_WITHIN >= *cut);

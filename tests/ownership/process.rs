@@ -276,7 +276,8 @@ impl World {
                 match self.processes[pid].lanes.get_mut(&partition) {
                     Some(lane) => lane.reopen_with(generation, &settled),
                     None => {
-                        let tenure = self.oracle.opens(self.now, partition, pid);
+                        let owner = self.etcd.text(&Key::Owner(partition)).unwrap_or_default();
+                        let tenure = self.oracle.opens(self.now, partition, pid, owner.contains("claimed"));
                         let lane = Lane::open(partition, generation, tenure, &settled);
                         self.processes[pid].lanes.insert(partition, lane);
                     }
