@@ -322,7 +322,8 @@ impl Ownership {
             slot.kind = kind;
         }
         slot.created = None;
-        slot.is_untidy = !deletes.is_empty();
+        // Those of a generation that is not made yet are not deleted for sure: a late request may have made one anew.
+        slot.is_untidy = false;
         let is_fenced = kind == MoveKind::Unclean;
         let making = Making { deletes, is_fenced, deleted_at: None, is_made: false };
         self.enter(partition, Phase::Making(making));
@@ -396,8 +397,10 @@ impl Ownership {
         let until = deleted_at.after(self.settings.timings.fence);
         let is_over = !making.is_fenced || now >= until;
         let is_ready = making.is_made && is_over;
-        self.slot(partition).phase = Phase::Making(making);
+        let slot = self.slot(partition);
+        slot.phase = Phase::Making(making);
         if is_ready {
+            slot.is_untidy = slot.epoch.old < slot.epoch.generation;
             self.enter(partition, Phase::Ready);
         } else if !is_over {
             self.look_again(partition, until);

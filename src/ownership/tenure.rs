@@ -349,8 +349,6 @@ impl Ownership {
             Phase::Looking(Before::Record(before), _) => *before,
             _ => State::Open,
         };
-        // Those of a generation that is not made yet are not deleted for sure.
-        slot.is_untidy &= slot.phase == Phase::Ready;
         self.release(partition, state);
     }
 

@@ -226,6 +226,7 @@ impl JetFeed {
         }
         let now = Instant::now();
         self.looks = Looks::new(prepared.ack_wait, now);
+        self.owned.iter_mut().for_each(|owned| owned.lost_at = None);
         self.session = is_read.then(|| match &self.owned {
             Some(owned) => Session::of_none(owned.places.len()),
             None => Session::new(prepared.terms, now),

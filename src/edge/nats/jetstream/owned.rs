@@ -173,6 +173,8 @@ pub(super) struct Owned {
     /// Events that are to be acknowledged at once.
     pub(super) owed_acks: Vec<bytes::Bytes>,
     pub(super) hold_at: Instant,
+    /// Since when there is no connection.
+    pub(super) lost_at: Option<Instant>,
 }
 
 impl Owned {
@@ -196,6 +198,7 @@ impl Owned {
             untold: VecDeque::new(),
             owed_acks: Vec::new(),
             hold_at: now,
+            lost_at: None,
         }
     }
 
@@ -244,6 +247,7 @@ impl Owned {
     /// The connection is gone: what was waited for is begun anew over the next one.
     pub(super) fn lost(&mut self) {
         self.reading_back = 0;
+        self.lost_at.get_or_insert_with(Instant::now);
         for at in 0..self.places.len() {
             let next = match &self.places[at].stage {
                 Stage::Informing { .. } | Stage::ReadingBack(_) | Stage::Starting(_) | Stage::Open => Stage::ToOpen,

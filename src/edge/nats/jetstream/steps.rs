@@ -19,9 +19,10 @@ pub(super) const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 const INFO_PAUSE: Duration = Duration::from_millis(200);
 
 /// Waits for the server to know all acks. After a hole the next generation begins behind what is said here: then it need not.
-fn confirming(is_holed: bool, now: Instant) -> Stage {
-    let patience = if is_holed { Duration::ZERO } else { CLOSE_PATIENCE };
-    Stage::Confirming { ping: None, until: now + patience }
+/// Nor where the server has been away for as long already: the next generation can be made elsewhere.
+fn confirming(is_holed: bool, lost_at: Option<Instant>, now: Instant) -> Stage {
+    let until = if is_holed { now } else { lost_at.unwrap_or(now) + CLOSE_PATIENCE };
+    Stage::Confirming { ping: None, until }
 }
 
 impl JetFeed {
@@ -95,7 +96,7 @@ impl JetFeed {
                 if self.flight.out(at) == 0
                     && let Some(owned) = &mut self.owned
                 {
-                    owned.set(at, confirming(owned.places[at].is_holed, now));
+                    owned.set(at, confirming(owned.places[at].is_holed, owned.lost_at, now));
                 }
             }
             Stage::Confirming { ping, until } => {
