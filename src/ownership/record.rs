@@ -283,8 +283,8 @@ impl Ownership {
             }
             Some(Ok(theirs)) => {
                 let sentence = format!(
-                    "the instances are not configured alike: here {}; in etcd (key layout) {}. Configure them alike, or stop all \
-                     and delete what etcd has of this stream and durable",
+                    "the instances are not configured alike: here {}; in etcd (key layout) {}. Configure them alike; or, to change \
+                     it, stop all, run etcdctl del --prefix /resonance/task-engine/<consumer.stream>/<consumer.durable>/, and start",
                     told(ours),
                     told(theirs)
                 );

@@ -12,7 +12,8 @@ use task_engine::model::ids::Partition;
 use task_engine::model::ownership::Generation;
 
 use crate::jetstream_support::{
-    NatsVersion, PATIENCE, ask, client, consumer, on_both_servers, publish, server, set_up, settings, with_rights,
+    NatsVersion, PATIENCE, ask, client, consumer, on_both_servers, publish, server, set_up, settings, started,
+    with_rights,
 };
 use crate::owned_partitions::owned;
 
@@ -24,6 +25,7 @@ on_both_servers! {
     each_missing_right_is_named
     a_stream_that_forgets_what_is_acknowledged_is_refused
     setup_makes_the_owners_stream_once
+    without_ownership_beside_owners_nothing_is_read_or_made
     a_server_that_is_away_is_no_answer_and_then_all_goes_on
 }
 
@@ -192,6 +194,37 @@ fn setup_makes_the_owners_stream_once(version: NatsVersion) {
         (&1.into(), &nanos.into()),
         "{info}"
     );
+}
+
+fn without_ownership_beside_owners_nothing_is_read_or_made(version: NatsVersion) {
+    let (_server, settings, client) = owned(version);
+    let mut generations = of(&settings);
+    publish(&client, "events.1", "s", 0..10);
+    let mut beside = settings.clone();
+    beside.consumer.ownership = Ownership::None;
+    let refuses = |words: &str| {
+        let taking = started(&beside, 1);
+        taking.until_waiting(&[words, "set consumer.ownership etcd"]);
+        let (lines, is_usable) = set_up(&beside, false).expect("the server answers");
+        assert!(!is_usable && lines.iter().any(|line| line.contains(words)), "{lines:?}");
+        assert!(taking.take().is_empty());
+        taking.stop();
+    };
+    refuses("an instance with consumer.ownership etcd made it");
+    // As after a crash: the first generation of a partition is gone, and must not come back.
+    assert!(matches!(generations.create(&[(Partition(1), Generation(1), 1)])[..], [Outcome::Done(_)]));
+    let first: Vec<_> =
+        (0..settings.consumer.partitions).map(|partition| (Partition(partition), Generation(0))).collect();
+    generations.delete(&first);
+    refuses("the partitions of stream STREAM have owners: consumer engine-1-g1 is theirs");
+    assert_eq!(generations.names(), Outcome::Done(vec![(Partition(1), Generation(1))]));
+    // The way back to none.
+    generations.delete(&[(Partition(1), Generation(1))]);
+    assert!(set_up(&beside, false).expect("setup").1);
+    let taking = started(&beside, 1);
+    taking.until_ready();
+    assert_eq!(taking.take_many(10).len(), 10);
+    taking.stop();
 }
 
 fn a_server_that_is_away_is_no_answer_and_then_all_goes_on(version: NatsVersion) {

@@ -40,6 +40,8 @@ fn owned(version: NatsVersion) -> (Nats, Config, nats::Connection) {
     settings.consumer.ownership = Ownership::Etcd;
     let (lines, is_usable) = set_up(&settings, false).expect("setup");
     assert!(is_usable, "{lines:?}");
+    let made = generations(&settings).create(&[(INPUT, Generation(0), 1)]);
+    assert!(matches!(made[..], [Outcome::Done(_)]), "setup leaves it to its owner: {made:?}");
     let client = client(&server);
     (server, settings, client)
 }

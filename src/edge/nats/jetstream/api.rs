@@ -160,6 +160,9 @@ pub(super) struct StreamState {
 pub(super) struct ConsumerConfig {
     #[serde(default)]
     pub durable_name: String,
+    /// For people, and to tell what an owner of partitions made.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
     #[serde(default)]
     pub deliver_policy: String,
     #[serde(default)]
@@ -291,6 +294,15 @@ pub(super) fn create_ephemeral(stream: &str, config: &serde_json::Value) -> Requ
 }
 
 /// The names of a stream's consumers, from this place on.
+/// A page of the names of a stream's consumers.
+#[derive(Debug, Deserialize)]
+pub(super) struct ConsumerNames {
+    /// On all pages.
+    pub total: usize,
+    pub consumers: Option<Vec<String>>,
+}
+
+/// The names from this one on.
 pub(super) fn consumer_names(stream: &str, offset: usize) -> Request {
     Request { subject: format!("$JS.API.CONSUMER.NAMES.{stream}"), body: format!(r#"{{"offset":{offset}}}"#) }
 }

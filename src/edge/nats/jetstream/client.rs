@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::api::{AT_ONCE, ApiError, Request, read};
+use super::api::{AT_ONCE, ApiError, ConsumerNames, Request, consumer_names, read};
 use super::plan::ReaderPlan;
 use super::rights;
+use super::usable::has_owners;
 use crate::edge::nats::protocol::ErrorKind;
 use crate::edge::nats::wire::{self, Answer, Wire, WireError};
 
@@ -48,6 +49,21 @@ impl Api {
             }
         }
         Ok(all)
+    }
+
+    /// See [`has_owners`]: by the names of all consumers of the stream.
+    pub(super) fn owners_of(&mut self, plan: &ReaderPlan) -> Result<Option<String>, ApiError> {
+        let mut all = Vec::new();
+        loop {
+            let ask = consumer_names(&plan.stream, all.len());
+            let page: ConsumerNames = self.call(ask.subject, ask.body)?;
+            let names = page.consumers.unwrap_or_default();
+            let is_last = names.is_empty();
+            all.extend(names);
+            if is_last || all.len() >= page.total {
+                return Ok(has_owners(plan, &all));
+            }
+        }
     }
 
     fn error(&self, error: &WireError) -> ApiError {

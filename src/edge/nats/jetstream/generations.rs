@@ -14,8 +14,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 
 use super::api::{
-    ApiError, ConsumerConfig, ConsumerInfo, FROM_SEQUENCE, Request, StreamConfig, code, consumer_info, consumer_names,
-    create_consumer, delete_consumer, read, stored_message, stream_info,
+    ApiError, ConsumerConfig, ConsumerInfo, ConsumerNames, FROM_SEQUENCE, Request, StreamConfig, code, consumer_info,
+    consumer_names, create_consumer, delete_consumer, read, stored_message, stream_info,
 };
 use super::client::asked;
 use super::plan::{ConsumerPlan, ReaderPlan};
@@ -144,14 +144,9 @@ impl Generations {
     }
 
     fn names_in(&mut self, stream: &str, named: impl Fn(&str, &str) -> Option<Which>) -> Outcome<Vec<Which>> {
-        #[derive(Deserialize)]
-        struct Page {
-            total: usize,
-            consumers: Option<Vec<String>>,
-        }
         let (mut all, mut seen) = (Vec::new(), 0);
         loop {
-            let page = self.ask_one::<Page>(consumer_names(stream, seen));
+            let page = self.ask_one::<ConsumerNames>(consumer_names(stream, seen));
             let page = match page {
                 Ok(page) => page,
                 Err(error) => return Outcome::of(Err(error)),
@@ -348,7 +343,7 @@ fn standing_of(info: &ConsumerInfo) -> Standing {
 }
 
 /// The partition and the generation that a consumer's name says, if it is one of ours.
-fn named(durable: &str, name: &str) -> Option<Which> {
+pub(super) fn named(durable: &str, name: &str) -> Option<Which> {
     let rest = name.strip_prefix(durable)?.strip_prefix('-')?;
     let (partition, generation) = match rest.split_once("-g") {
         Some((partition, generation)) => (partition, generation.parse().ok()?),
@@ -359,7 +354,7 @@ fn named(durable: &str, name: &str) -> Option<Which> {
 }
 
 /// The same of the input stream, which has one partition.
-fn named_input(durable: &str, name: &str) -> Option<Generation> {
+pub(super) fn named_input(durable: &str, name: &str) -> Option<Generation> {
     let rest = name.strip_prefix(durable)?.strip_prefix("-in")?;
     let generation = match rest.strip_prefix("-g") {
         Some(generation) => Generation(generation.parse().ok()?),

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use super::JetFeed;
 use super::api::{
-    ApiError, ConsumerConfig, ConsumerInfo, FROM_SEQUENCE, Request, StreamInfo, code, consumer_info, create_consumer,
-    stream_info,
+    ApiError, ConsumerConfig, ConsumerInfo, ConsumerNames, FROM_SEQUENCE, Request, StreamInfo, code, consumer_info,
+    consumer_names, create_consumer, stream_info,
 };
 use super::plan::{ConsumerPlan, ReaderPlan};
 use super::pulls::{Standing, Terms};
-use super::usable::{self, ACK_POLICY, refusal};
+use super::usable::{self, ACK_POLICY, MADE_BY_OWNER, refusal};
 use crate::edge::nats::connection::Connection;
 use crate::edge::nats::feed::drive;
 
@@ -123,6 +123,7 @@ async fn consumers(
         if let Some(why) = unfed {
             return Err(why.to_owned());
         }
+        not_owned(feed, connection, plan).await?;
         tracing::info!(reader = plan.reader, consumers = missing.len(), "JetStream: consumers are made on {stream}");
     }
     let creates: Vec<_> =
@@ -142,10 +143,28 @@ async fn consumers(
     Ok(infos)
 }
 
+/// Finds out whether what is missing was deleted by owners of the partitions. Who may not ask for names does not know.
+async fn not_owned(feed: &mut JetFeed, connection: &mut Connection, plan: &ReaderPlan) -> Result<(), String> {
+    let (mut names, mut total) = (Vec::new(), 1);
+    while names.len() < total {
+        let ask = consumer_names(&plan.stream, names.len());
+        let page = match feed.call_all::<ConsumerNames>(connection, &[ask]).await {
+            Ok(mut all) => all.pop().unwrap_or(Err(ApiError::NobodyAnswers)).map_err(|error| error.to_string())?,
+            Err(ApiError::Forbidden(_)) => return Ok(()),
+            Err(error) => return Err(error.to_string()),
+        };
+        let some = page.consumers.filter(|some| !some.is_empty());
+        total = some.as_ref().map_or(0, |_| page.total);
+        names.extend(some.unwrap_or_default());
+    }
+    usable::has_owners(plan, &names).map_or(Ok(()), Err)
+}
+
 /// The consumer as we make it.
 pub(super) fn wanted(plan: &ReaderPlan, consumer: &ConsumerPlan) -> ConsumerConfig {
     ConsumerConfig {
         durable_name: consumer.name.clone(),
+        description: if plan.is_owned { MADE_BY_OWNER.to_owned() } else { String::new() },
         deliver_policy: "all".to_owned(),
         ack_policy: ACK_POLICY.to_owned(),
         ack_wait: plan.ack_wait.as_nanos() as u64,

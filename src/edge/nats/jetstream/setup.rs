@@ -157,7 +157,7 @@ impl Setup<'_> {
         let wanted = self.stream_config(&name, vec![topic.clone()], self.plan.max_age, DUPLICATES);
         let (was_usable, stands) = (self.is_usable, self.stream(&wanted).map_err(words)?);
         let plan = ReaderPlan::input(consumer, 0);
-        if was_usable == self.is_usable {
+        if was_usable == self.is_usable && !consumer.is_owned() {
             self.consumers(&plan, stands)?;
         }
         self.say(format!(
@@ -350,6 +350,11 @@ impl Setup<'_> {
             self.say(format!("consumers of stream {stream}: {as_wanted} exist"));
         }
         if missing.is_empty() {
+            return Ok(());
+        }
+        if stands && let Some(why) = self.api.owners_of(plan).map_err(words)? {
+            self.is_usable = false;
+            self.say(why);
             return Ok(());
         }
         let names = match missing.as_slice() {

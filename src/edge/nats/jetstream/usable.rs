@@ -3,12 +3,19 @@
 //! Promises words with the name of the thing, what is wrong with it and what to do. Pure: what the server said comes in.
 
 use super::api::{ConsumerConfig, ConsumerInfo, StreamConfig, covers};
+use super::generations::{named, named_input};
 use super::plan::{ConsumerPlan, ReaderPlan};
 use super::pulls::Standing;
+use crate::model::ownership::Generation;
 
 /// Each event is acknowledged by itself.
 pub(super) const ACK_POLICY: &str = "explicit";
 const OLD_ACK_POLICY: &str = "all";
+/// The description of a consumer that an owner of partitions made.
+pub(super) const MADE_BY_OWNER: &str = "of a partition that has an owner (task-engine, consumer.ownership etcd)";
+const OWNERS_REMEDY: &str = "with consumer.ownership none here too its events would be pushed twice; set consumer.ownership etcd, or, to go \
+     back to none for good, stop all instances, delete these consumers (nats consumer rm) and start: what the stream still holds \
+     is then pushed again";
 /// Events stay until a bound of the stream is reached, whoever acknowledged them.
 pub(super) const LIMITS: &str = "limits";
 
@@ -24,6 +31,20 @@ pub(super) fn unfed(plan: &ReaderPlan, stream: &StreamConfig) -> Option<String> 
         plan.stream,
         stream.subjects.join(", "),
         missing.filter
+    ))
+}
+
+/// Why no consumer may be made anew: one of these names is of a partition that has an owner, who deleted it.
+pub(super) fn has_owners(plan: &ReaderPlan, names: &[String]) -> Option<String> {
+    let generation = |name: &String| match plan.is_input {
+        true => named_input(&plan.durable, name),
+        false => named(&plan.durable, name).map(|(_, generation)| generation),
+    };
+    let is_owners = |name: &&String| generation(name).is_some_and(|generation| generation != Generation::default());
+    let name = names.iter().find(is_owners)?;
+    Some(format!(
+        "the partitions of stream {} have owners: consumer {name} is theirs, and {OWNERS_REMEDY}",
+        plan.stream
     ))
 }
 
@@ -58,7 +79,11 @@ pub(super) fn refusal(plan: &ReaderPlan, consumer: &ConsumerPlan, config: &Consu
 
 /// What to do about one that cannot be used, where that is not said yet.
 pub(super) fn remedy(config: &ConsumerConfig) -> &'static str {
-    if is_of_old_policy(config) { "" } else { "; delete it, or set consumer.durable" }
+    if is_of_old_policy(config) || config.description == MADE_BY_OWNER {
+        ""
+    } else {
+        "; delete it, or set consumer.durable"
+    }
 }
 
 /// Whether it acknowledges as engines up to 2026-11-27 had partitions do it.
@@ -70,6 +95,9 @@ pub(super) fn is_of_old_policy(config: &ConsumerConfig) -> bool {
 pub(super) fn unusable(plan: &ReaderPlan, consumer: &ConsumerPlan, config: &ConsumerConfig) -> Option<String> {
     if !config.deliver_subject.is_empty() {
         return Some("it is a push consumer".to_owned());
+    }
+    if !plan.is_owned && config.description == MADE_BY_OWNER {
+        return Some(format!("an instance with consumer.ownership etcd made it: {OWNERS_REMEDY}"));
     }
     if is_of_old_policy(config) {
         return Some(format!(

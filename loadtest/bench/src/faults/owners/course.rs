@@ -74,7 +74,7 @@ pub(super) fn run(scenario: &Scenario, server: Server, args: &FaultArgs) -> Resu
         wrongs,
         cases: judged.cases,
     };
-    result.judge(scenario.repeats, scenario.keeps_p99.then_some(P99_FLOOR_MS));
+    result.judge(scenario.keeps_p99.then_some(P99_FLOOR_MS));
     Ok(result)
 }
 

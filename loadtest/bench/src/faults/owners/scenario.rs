@@ -66,8 +66,6 @@ pub enum Repeats {
     None,
     /// Recipients of what was unsettled, and pushes that streams left unanswered.
     Unsettled,
-    /// It is not supported; only that nothing is lost is promised.
-    NotSupported,
 }
 
 /// One row.
@@ -112,11 +110,6 @@ impl Scenario {
 
     const fn repeats(mut self) -> Self {
         self.repeats = Repeats::Unsettled;
-        self
-    }
-
-    const fn not_supported(mut self) -> Self {
-        self.repeats = Repeats::NotSupported;
         self
     }
 
@@ -168,8 +161,6 @@ impl Scenario {
         row("consumers-made", "next generations are made by hand, then kill -9 of their owner", Act::ConsumersMade)
             .repeats()
             .within(TAKEOVER),
-        row("none-beside", "an instance with `ownership: none` beside owners", Act::NoneBeside)
-            .not_supported()
-            .unbounded(),
+        row("none-beside", "an instance with `ownership: none` beside owners", Act::NoneBeside),
     ];
 }

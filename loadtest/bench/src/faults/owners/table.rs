@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use harness::error::Error;
 use serde::Serialize;
 
-use super::scenario::{Repeats, Scenario};
+use super::scenario::Scenario;
 
 /// One row's outcome.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -49,11 +49,10 @@ impl OwnersResult {
     }
 
     /// Decides whether the promise was kept. With `p99_floor_ms` the p99 must stay below twice the calm one, or below that.
-    pub fn judge(&mut self, repeats: Repeats, p99_floor_ms: Option<f64>) {
-        let may_be_any = repeats == Repeats::NotSupported;
+    pub fn judge(&mut self, p99_floor_ms: Option<f64>) {
         let waits = self.may_wait_seconds.is_none_or(|most| self.longest_wait_seconds <= most);
         let p99 = p99_floor_ms.is_none_or(|floor| self.p99_ms < (2.0 * self.calm_p99_ms).max(floor));
-        let is_once = may_be_any || (self.repeated <= self.may_repeat && self.out_of_order == 0);
+        let is_once = self.repeated <= self.may_repeat && self.out_of_order == 0;
         self.is_good = self.lost == 0 && is_once && waits && p99 && self.wrongs.is_empty();
     }
 
@@ -145,18 +144,16 @@ mod tests {
             [(3, 0.5, 7.9, true), (4, 0.5, 7.9, false), (3, 0.51, 7.9, false), (3, 0.5, 8.0, false)]
         {
             let mut result = result(repeated, longest, p99_ms);
-            result.judge(Repeats::Unsettled, Some(5.0));
+            result.judge(Some(5.0));
             assert_eq!(result.is_good, is_good, "{result:?}");
         }
         let mut wrong = OwnersResult { wrongs: vec!["it".to_owned()], ..result(0, 0.0, 0.0) };
-        wrong.judge(Repeats::None, None);
-        assert!(!wrong.is_good);
-        let mut lost = OwnersResult { lost: 1, out_of_order: 1, ..result(9, 0.0, 0.0) };
-        lost.judge(Repeats::NotSupported, None);
-        assert!(!lost.is_good);
-        lost.lost = 0;
-        lost.judge(Repeats::NotSupported, None);
-        assert!(lost.is_good);
+        wrong.judge(None);
+        let mut lost = OwnersResult { lost: 1, ..result(0, 0.0, 0.0) };
+        lost.judge(None);
+        let mut out_of_order = OwnersResult { out_of_order: 1, ..result(0, 0.0, 0.0) };
+        out_of_order.judge(None);
+        assert!(!wrong.is_good && !lost.is_good && !out_of_order.is_good);
     }
 
     #[test]

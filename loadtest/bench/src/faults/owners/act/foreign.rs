@@ -6,7 +6,6 @@ use harness::error::{Error, Result};
 
 use super::comings::{kill, wait_for_all};
 use super::{HURT, Wrongs};
-use crate::engine::own;
 use crate::faults::owners::etcd;
 use crate::faults::owners::stage::{DURABLE, STREAM, Stage, TOPIC, partition_of};
 
@@ -94,15 +93,10 @@ pub(super) fn consumers_made(stage: &mut Stage) -> Result<Wrongs> {
 pub(super) fn none_beside(stage: &mut Stage) -> Result<Wrongs> {
     let spare = stage.spare();
     stage.fleet.configure(spare, &[("consumer", "ownership", "none")])?;
-    own::set_up(stage.fleet.config(spare))?;
-    stage.fleet.start(&[spare])?;
+    stage.fleet.spawn(spare)?;
+    let mut wrongs = stage.must_say(spare, "consumer.ownership etcd", SAID_WITHIN)?;
     std::thread::sleep(WATCH);
     stage.fleet.stop_any(spare)?;
-    wait_for_all(stage)?;
-    // It made first generations anew, which nobody reads.
-    let all = stage.publisher.consumers(STREAM)?;
-    let is_left =
-        |name: &&String| !name.contains("-g") && all.iter().any(|other| other.starts_with(&format!("{name}-g")));
-    all.iter().filter(is_left).try_for_each(|name| stage.publisher.delete_consumer(STREAM, name))?;
-    Ok(Wrongs::new())
+    wrongs.extend(wait_for_all(stage)?);
+    Ok(wrongs)
 }
