@@ -279,7 +279,7 @@ impl Ownership {
         let txns = self.txns.flush(self.now, self.view.revision, &mut number).into_iter();
         self.out.extend(txns.map(|(ask, txn)| Intention::Commit { ask, txn }));
         let (mine, slots) = (&self.mine, &self.slots);
-        let asks = self.asks.flush(self.now, |ask| claim::wants(mine, slots, ask), &mut number).into_iter();
+        let asks = self.asks.flush(self.now, |ask| asks::wants(mine, slots, ask), &mut number).into_iter();
         self.out.extend(asks.map(|(ask, what)| Intention::Ask { ask, what }));
     }
 

@@ -73,6 +73,8 @@ pub enum ShardOrder {
     Prepare {
         /// Which.
         partition: Partition,
+        /// The consumer that its owner reads.
+        generation: Generation,
     },
     /// Read back the repeat window up to the floor, then pull from this generation. It exists. For a partition that is open
     /// already (it said [`ShardWord::Broken`]) this is its next generation: what is in flight stays there, and what comes
@@ -108,7 +110,7 @@ impl ShardOrder {
     /// Of which partition it is.
     pub fn partition(&self) -> Partition {
         match *self {
-            Self::Prepare { partition }
+            Self::Prepare { partition, .. }
             | Self::Open { partition, .. }
             | Self::Close { partition }
             | Self::Reopen { partition }

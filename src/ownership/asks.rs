@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::slot::{Phase, Slot};
 use crate::model::backoff::Backoff;
+use crate::model::ids::Partition;
 use crate::model::ownership::Boottime;
 use crate::ownership::facts::{Ask, AskNo};
 
@@ -95,6 +97,30 @@ impl Asks {
         if let Some((what, _)) = self.flying.remove(&ask) {
             self.wanted.remove(&what);
         }
+    }
+}
+
+/// Whether an answer would still be of use.
+pub(super) fn wants(mine: &BTreeSet<Partition>, slots: &[Slot], what: Ask) -> bool {
+    let phase = |partition: Partition| slots.get(partition.0 as usize).map(|slot| &slot.phase);
+    match what {
+        Ask::Names => {
+            let is_asking = |at: &Partition| {
+                let slot = &slots[at.0 as usize];
+                matches!(slot.phase, Phase::Looking(..)) || slot.recheck.is_some()
+            };
+            mine.iter().any(is_asking)
+        }
+        Ask::Info(partition, _) => phase(partition).is_some_and(|phase| *phase != Phase::Absent),
+        Ask::ReadSettled(partition, _) => matches!(phase(partition), Some(Phase::Fencing(_))),
+        Ask::Create(partition, generation, _) => {
+            let slot = slots.get(partition.0 as usize);
+            slot.is_some_and(|slot| matches!(slot.phase, Phase::Making(_)) && slot.epoch.generation() == generation)
+        }
+        Ask::Delete(partition, generation) => match phase(partition) {
+            Some(Phase::Making(making)) => making.deletes.contains(&generation),
+            _ => false,
+        },
     }
 }
 

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Ownership;
+use super::asks::wants;
 use super::settled_text::union;
-use super::slot::{Before, Fencing, Making, Phase, Slot};
+use super::slot::{Before, Fencing, Making, Phase};
 use super::txns::Purpose;
 use crate::model::ids::Partition;
 use crate::model::ownership::{Generation, Settled, ShardOrder};
@@ -59,7 +60,9 @@ impl Ownership {
         }
         slot.is_prepared = is_coming;
         if is_coming {
-            self.order(partition, ShardOrder::Prepare { partition });
+            let record = self.view.epochs[partition.0 as usize].get();
+            let generation = record.map_or_else(Generation::default, Epoch::generation);
+            self.order(partition, ShardOrder::Prepare { partition, generation });
         } else {
             self.forget(partition);
         }
@@ -424,29 +427,5 @@ impl Ownership {
         self.enter(partition, Phase::Opening);
         self.order(partition, ShardOrder::Open { partition, generation, settled });
         self.mind_sureness(partition);
-    }
-}
-
-/// Whether an answer would still be of use.
-pub(super) fn wants(mine: &BTreeSet<Partition>, slots: &[Slot], what: Ask) -> bool {
-    let phase = |partition: Partition| slots.get(partition.0 as usize).map(|slot| &slot.phase);
-    match what {
-        Ask::Names => {
-            let is_asking = |at: &Partition| {
-                let slot = &slots[at.0 as usize];
-                matches!(slot.phase, Phase::Looking(..)) || slot.recheck.is_some()
-            };
-            mine.iter().any(is_asking)
-        }
-        Ask::Info(partition, _) => phase(partition).is_some_and(|phase| *phase != Phase::Absent),
-        Ask::ReadSettled(partition, _) => matches!(phase(partition), Some(Phase::Fencing(_))),
-        Ask::Create(partition, generation, _) => {
-            let slot = slots.get(partition.0 as usize);
-            slot.is_some_and(|slot| matches!(slot.phase, Phase::Making(_)) && slot.epoch.generation() == generation)
-        }
-        Ask::Delete(partition, generation) => match phase(partition) {
-            Some(Phase::Making(making)) => making.deletes.contains(&generation),
-            _ => false,
-        },
     }
 }

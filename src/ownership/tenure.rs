@@ -144,7 +144,8 @@ impl Ownership {
     pub(super) fn blocked(&self, partition: Partition) -> Option<Blocked> {
         let (slot, timings) = (&self.slots[partition.0 as usize], &self.settings.timings);
         if let Some(stop) = self.stop {
-            let has_waited = self.now.since(stop.at) >= STOP_WITHOUT_PLAN || self.is_wanted_elsewhere(partition);
+            let is_planned = self.is_wanted_elsewhere(partition) && self.has_prepared();
+            let has_waited = self.now.since(stop.at) >= STOP_WITHOUT_PLAN || is_planned;
             let is_last = self.now.since(stop.at) >= STOP_ALL;
             return (!is_last && (!has_waited || self.closing >= MOVES_MAX)).then_some(Blocked::Turn);
         }
@@ -165,10 +166,15 @@ impl Ownership {
         {
             return Some(Blocked::Unsettled(waits));
         }
-        if self.now.since(self.planner.plan_seen) < timings.prepare {
+        if !self.has_prepared() {
             return Some(Blocked::Prepare);
         }
         (self.closing >= MOVES_MAX).then_some(Blocked::Turn)
+    }
+
+    /// Whether those to whom the plan gives partitions have had the time to read repeat windows back.
+    fn has_prepared(&self) -> bool {
+        self.now.since(self.planner.plan_seen) >= self.settings.timings.prepare
     }
 
     /// Sees to a partition that a shard has and whose generation is good.

@@ -16,13 +16,14 @@ use task_engine::push::facts::Input;
 use testkit::nats::user;
 
 use crate::jetstream_support::{
-    NatsVersion, PARTITIONS, PATIENCE, Taking, client, consumer, numbers, on_both_servers, publish, ready, set_up,
+    NatsVersion, PARTITIONS, PATIENCE, Taking, ask, client, consumer, numbers, on_both_servers, publish, ready, set_up,
     settings, started, until,
 };
 use crate::owned_partitions::{P, order, owned};
 
 on_both_servers! {
     eight_thousand_events_are_known_before_the_first_one_comes
+    what_is_read_while_another_has_it_is_not_read_again
     of_more_the_latest_are_known
     who_may_not_read_it_back_opens_all_the_same_and_it_is_counted
     nothing_is_pulled_or_acknowledged_without_a_permit
@@ -38,20 +39,20 @@ fn with_window(client: &nats::Connection, settings: &Config, (before, count): (u
     publish(client, "events.1", "s", count..count + ahead);
 }
 
-/// Opens it, and counts what the shard is told until that is done.
-fn known_after_opening(taking: &Taking) -> (Vec<u64>, Duration) {
-    until("the reader takes orders", || {
-        let order = ShardOrder::Open { partition: P, generation: Generation(1), settled: Settled::default() };
-        taking.partitions.order(task_engine::model::ids::ShardId(0), order).is_ok()
+/// The events that the shard was told of since this was last asked.
+fn known(taking: &Taking) -> Vec<u64> {
+    let told = taking.facts().into_iter().filter_map(|fact| match fact {
+        Input::Known(payloads) => Some(payloads),
+        _ => None,
     });
-    let (began, mut known) = (Instant::now(), Vec::new());
-    let mut take = || {
-        for fact in taking.facts() {
-            if let Input::Known(payloads) = fact {
-                known.extend(payloads.iter().map(|payload| testkit::events::session_and_number(payload).1));
-            }
-        }
-    };
+    told.flatten().map(|payload| testkit::events::session_and_number(&payload).1).collect()
+}
+
+/// Opens a generation, and counts what the shard is told until that is done.
+fn known_after_opening(taking: &Taking, generation: u32) -> (Vec<u64>, Duration) {
+    order(taking, ShardOrder::Open { partition: P, generation: Generation(generation), settled: Settled::default() });
+    let (began, mut told) = (Instant::now(), Vec::new());
+    let mut take = || told.extend(known(taking));
     let mut word = None;
     until("it is open", || {
         take();
@@ -61,7 +62,7 @@ fn known_after_opening(taking: &Taking) -> (Vec<u64>, Duration) {
     assert_eq!(word, Some(ShardWord::Opened { partition: P }));
     // All of it was told before the word.
     take();
-    (known, began.elapsed())
+    (told, began.elapsed())
 }
 
 fn eight_thousand_events_are_known_before_the_first_one_comes(version: NatsVersion) {
@@ -69,15 +70,42 @@ fn eight_thousand_events_are_known_before_the_first_one_comes(version: NatsVersi
     with_window(&client, &settings, (0, 8192 - 5), 20_000);
     let taking = started(&settings, 1);
     taking.until_ready();
-    let (known, took) = known_after_opening(&taking);
+    let (known, took) = known_after_opening(&taking, 1);
     println!("{version:?}: {} events read back in {took:?}", known.len());
     assert!(known.iter().copied().eq(0..8187), "{}", known.len());
     assert_eq!(numbers(&taking.take_many(5))[..5], (8187..8192).collect::<Vec<_>>());
     assert_eq!(taking.intake.counts().partial_windows(), 0, "however much is to come");
     until("what read it back is gone", || {
-        let names = crate::jetstream_support::ask(&client, "$JS.API.CONSUMER.NAMES.STREAM", "");
+        let names = ask(&client, "$JS.API.CONSUMER.NAMES.STREAM", "");
         names["total"] == 5
     });
+    taking.stop();
+}
+
+fn what_is_read_while_another_has_it_is_not_read_again(version: NatsVersion) {
+    let (_server, settings, client) = owned(version);
+    with_window(&client, &settings, (0, 3000), 7);
+    let taking = started(&settings, 1);
+    taking.until_ready();
+    let prepare = || order(&taking, ShardOrder::Prepare { partition: P, generation: Generation(1) });
+    let mut told = Vec::new();
+    prepare();
+    until("the window is read", || {
+        told.extend(known(&taking));
+        told.len() >= 3000
+    });
+    assert!(told.iter().copied().eq(0..3000), "what is not settled is not told: {}", told.len());
+    // It is not to come after all, and then it is.
+    order(&taking, ShardOrder::Drop { partition: P });
+    prepare();
+    let mut generations = Generations::new(settings.nats.clone(), &settings.consumer, PATIENCE);
+    assert!(matches!(generations.create(&[(P, Generation(2), 3018)])[..], [Outcome::Done(_)]));
+    publish(&client, "events.1", "s", 3007..3010);
+    let (tail, _) = known_after_opening(&taking, 2);
+    assert_eq!(tail, (3000..3007).collect::<Vec<_>>());
+    assert_eq!(numbers(&taking.take_many(3)), [3007, 3008, 3009]);
+    assert_eq!(taking.intake.counts().partial_windows(), 0);
+    until("what read it is gone", || ask(&client, "$JS.API.CONSUMER.NAMES.STREAM", "")["total"] == 6);
     taking.stop();
 }
 
@@ -89,7 +117,7 @@ fn of_more_the_latest_are_known(version: NatsVersion) {
     with_window(&client, &settings, (3000, 20_000), 5);
     let taking = started(&settings, 1);
     taking.until_ready();
-    let (known, took) = known_after_opening(&taking);
+    let (known, took) = known_after_opening(&taking, 1);
     println!("{version:?}: of 23,000 events {} read back in {took:?}", known.len());
     if taking.intake.counts().partial_windows() > 0 {
         // On a machine that has no time the search for where to begin is broken off, counted.
@@ -118,7 +146,7 @@ fn who_may_not_read_it_back_opens_all_the_same_and_it_is_counted(version: NatsVe
     with_window(&client, &settings, (0, 20), 5);
     settings.nats.auth = user("engine", "s3cret");
     let taking = started(&settings, 1);
-    let (known, took) = known_after_opening(&taking);
+    let (known, took) = known_after_opening(&taking, 1);
     assert!(known.is_empty() && took < Duration::from_secs(5), "{known:?} {took:?}");
     assert_eq!(numbers(&taking.take_many(5)), (20..25).collect::<Vec<_>>());
     assert_eq!(taking.intake.counts().partial_windows(), 1);

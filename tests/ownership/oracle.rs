@@ -55,6 +55,8 @@ pub struct Oracle {
     pub pauses: Vec<(usize, u64)>,
     /// When a process was killed.
     pub killed: BTreeMap<usize, u64>,
+    /// When a process heard that others have what it owned. Who claimed that may have given it away before it was open.
+    pub fenced: BTreeMap<usize, u64>,
     deleted: BTreeMap<Name, u64>,
     /// Who made a generation first.
     makers: BTreeMap<Name, usize>,
@@ -127,6 +129,7 @@ impl Oracle {
         let was_paused = stood.any(|(_, from)| (settled..=settled + PUBLISHED_WITHIN).contains(from));
         let next = self.tenures[before as usize + 1..].iter().find(|other| other.partition == event.partition);
         let claimed = next.map_or(one.claimed, |next| next.claimed);
+        let claimed = self.fenced.get(&process).map_or(claimed, |fenced| claimed.min(*fenced));
         // The old owner may have been dead, stopped or cut off since its lease was last kept; and what it settles after the
         // successor looked may be repeated as well.
         let fence = PUBLISHED_WITHIN + 6_000_000_000;

@@ -223,6 +223,7 @@ impl World {
                 assert_eq!(code, EXIT_FENCED, "{sentence}");
                 self.fenced += 1;
                 self.judge_exit(pid, &sentence);
+                self.oracle.fenced.insert(pid, self.now);
                 self.end(pid, true);
                 self.start_again(pid);
             }

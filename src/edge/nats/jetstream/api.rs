@@ -251,6 +251,13 @@ pub(super) struct ConsumerInfo {
     pub paused: bool,
 }
 
+impl ConsumerInfo {
+    /// Every event up to this stream sequence is settled.
+    pub(super) fn settled_to(&self) -> u64 {
+        self.ack_floor.stream_seq.max(self.config.opt_start_seq.saturating_sub(1))
+    }
+}
+
 /// Whether a stream's or consumer's subject takes another: `*` is one token, `>` at the end is one or more.
 pub(super) fn covers(pattern: &str, subject: &str) -> bool {
     let (mut pattern, mut subject) = (pattern.split('.'), subject.split('.'));
@@ -293,7 +300,6 @@ pub(super) fn create_ephemeral(stream: &str, config: &serde_json::Value) -> Requ
     Request { subject: format!("$JS.API.CONSUMER.CREATE.{stream}"), body }
 }
 
-/// The names of a stream's consumers, from this place on.
 /// A page of the names of a stream's consumers.
 #[derive(Debug, Deserialize)]
 pub(super) struct ConsumerNames {
@@ -302,7 +308,7 @@ pub(super) struct ConsumerNames {
     pub consumers: Option<Vec<String>>,
 }
 
-/// The names from this one on.
+/// The names of a stream's consumers, from this place on.
 pub(super) fn consumer_names(stream: &str, offset: usize) -> Request {
     Request { subject: format!("$JS.API.CONSUMER.NAMES.{stream}"), body: format!(r#"{{"offset":{offset}}}"#) }
 }

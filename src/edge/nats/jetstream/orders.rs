@@ -29,9 +29,9 @@ impl JetFeed {
             tracing::error!(partition = partition.0, "JetStream: an order for a partition that does not exist");
             return;
         };
+        self.stop_reading_ahead(at);
         match order {
-            // The whole window is read back once it is opened: some milliseconds, while which its events wait.
-            ShardOrder::Prepare { .. } => {}
+            ShardOrder::Prepare { generation, .. } => self.look_ahead(at, generation),
             ShardOrder::Open { generation, settled, .. } => self.order_open(at, generation, settled),
             ShardOrder::Close { .. } => self.order_close(at),
             ShardOrder::Reopen { .. } => self.order_reopen(at),
@@ -177,6 +177,10 @@ impl JetFeed {
         let settled = self.flight.settled(at);
         self.flight.close(at);
         if let Some(owned) = &mut self.owned {
+            let place = &mut owned.places[at];
+            if place.knows_window {
+                place.known_to = settled.floor;
+            }
             owned.untold.push_back(Input::Stay(self.plan.partition(at)));
         }
         self.forget_place(at);
@@ -202,7 +206,7 @@ impl JetFeed {
             owned.places[at].is_holed = true;
             return;
         }
-        if matches!(owned.places[at].stage, Stage::Absent | Stage::Broken) {
+        if owned.places[at].stage.is_elsewhere() || matches!(owned.places[at].stage, Stage::Broken) {
             return;
         }
         let partition = self.plan.partition(at);

@@ -6,6 +6,7 @@
 //! subscription of its own, and each opening another one, so what is on its way for an earlier one is told apart.
 //!
 //! ```text
+//! Absent -Prepare-> LookingAhead (INFO) -> ReadingAhead (the repeat window so far) -> Absent, as at once with any other order
 //! Absent -Open-> ToOpen -> Informing (INFO) -> ReadingBack (the repeat window) -> Starting -first pull-> Open
 //! Open -Close-> Unsubscribing (PONG) -> Draining (nothing half done) -> Confirming (PONG) -> Checking (INFO) -> Absent
 //!               any of these -Reopen-> Reopening -> ToOpen          Open -hole, silence, deleted-> Broken -Open-> ToOpen
@@ -42,6 +43,10 @@ pub(super) enum Of {
 #[derive(Debug)]
 pub(super) enum Stage {
     Absent,
+    /// It will probably come here: asks how far its owner is.
+    LookingAhead(BatchNo),
+    /// Reads the repeat window back so far.
+    ReadingAhead(Box<ReadBack>),
     ToOpen,
     Informing {
         batch: Option<BatchNo>,
@@ -75,6 +80,11 @@ pub(super) enum Stage {
 }
 
 impl Stage {
+    /// Nothing of it is or was pulled here since it was last closed.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Absent | Self::LookingAhead(_) | Self::ReadingAhead(_))
+    }
+
     /// It is on its way to be closed.
     pub(super) fn is_closing(&self) -> bool {
         matches!(self, Self::Unsubscribing { .. } | Self::Draining | Self::Confirming { .. } | Self::Checking { .. })
@@ -101,6 +111,8 @@ pub(super) struct Place {
     pub(super) is_holed: bool,
     /// The shard knows what was settled before it had the partition.
     pub(super) knows_window: bool,
+    /// Up to which stream sequence the shard knows what was settled of it, also of the time before it comes here; 0: of none.
+    pub(super) known_to: u64,
     /// What holds its floor.
     pub(super) held: Option<Held>,
     /// How far it was settled when it was closed: whoever gives it away may change his mind.
@@ -139,10 +151,23 @@ impl Place {
         }
     }
 
+    /// The reading of its repeat window.
+    pub(super) fn back(&mut self) -> Option<&mut ReadBack> {
+        match &mut self.stage {
+            Stage::ReadingBack(back) | Stage::ReadingAhead(back) => Some(back),
+            _ => None,
+        }
+    }
+
+    /// Where to go on reading its repeat window up to `to`; none: at its beginning.
+    pub(super) fn window_from(&self, to: u64) -> Option<u64> {
+        (1..=to).contains(&self.known_to).then_some(self.known_to + 1)
+    }
+
     /// Whether the shard is to be told what was settled before the partition came, before the first pull. What is settled from then on
     /// it knows by itself.
     pub(super) fn needs_window(&mut self) -> bool {
-        let needs_it = !self.knows_window && self.wish.floor > 0;
+        let needs_it = !self.knows_window && self.wish.floor > 0 && self.known_to != self.wish.floor;
         self.knows_window |= !needs_it;
         needs_it
     }
@@ -187,6 +212,7 @@ impl Owned {
             is_informed: false,
             is_holed: false,
             knows_window: false,
+            known_to: 0,
             held: None,
             closed: None,
         };
@@ -218,7 +244,7 @@ impl Owned {
 
     /// Whether any partition is here, or was to be.
     pub(super) fn is_any(&self) -> bool {
-        self.places.iter().any(|place| !matches!(place.stage, Stage::Absent | Stage::Broken))
+        self.places.iter().any(|place| !place.stage.is_elsewhere() && !matches!(place.stage, Stage::Broken))
     }
 
     /// Whether any is being closed.
@@ -256,6 +282,7 @@ impl Owned {
                 Stage::Confirming { until, .. } | Stage::Checking { until, .. } => {
                     Stage::Confirming { ping: None, until: *until }
                 }
+                Stage::LookingAhead(_) | Stage::ReadingAhead(_) => Stage::Absent,
                 Stage::Absent | Stage::ToOpen | Stage::Draining | Stage::Reopening { .. } | Stage::Broken => continue,
             };
             self.set(at, next);
@@ -317,7 +344,7 @@ mod tests {
 
         let standing = Standing::of(Duration::from_secs(10));
         let terms = Terms { window: 100, batch_max: 1, bytes_max: 1, standing, from: None };
-        owned.set(0, Stage::ReadingBack(Box::new(ReadBack::new(7, 0, terms))));
+        owned.set(0, Stage::ReadingBack(Box::new(ReadBack::new(None, 7, 0, Some(terms)))));
         assert!(owned.start_of(0).is_none());
         owned.set(0, Stage::Starting(Some(terms)));
         owned.untold.push_back(Input::Known(Vec::new()));

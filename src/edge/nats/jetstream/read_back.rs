@@ -10,9 +10,11 @@ use bytes::Bytes;
 
 use super::JetFeed;
 use super::ack_subject;
-use super::api::{ApiError, ConsumerInfo, create_ephemeral, delete_consumer, pull_subject, read};
+use super::api::{ApiError, ConsumerInfo, consumer_info, create_ephemeral, delete_consumer, pull_subject, read};
 use super::owned::{Of, Stage};
+use super::window::ReadBack;
 use crate::edge::nats::protocol::Message;
+use crate::model::ownership::Generation;
 use crate::push::facts::Input;
 
 /// How long it may take; then the partition is opened without the rest.
@@ -27,9 +29,10 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
 impl JetFeed {
     pub(super) fn step_reading_back(&mut self, at: usize, now: Instant) {
         let Some(owned) = &mut self.owned else { return };
-        let Stage::ReadingBack(back) = &mut owned.places[at].stage else { return };
+        let Some(back) = owned.places[at].back() else { return };
         if back.begun.is_none() {
-            if owned.reading_back >= owned.reading_back_max {
+            // A tail is short, and waited for.
+            if owned.reading_back >= owned.reading_back_max && (back.from.is_none() || back.terms.is_none()) {
                 return;
             }
             owned.reading_back += 1;
@@ -56,10 +59,11 @@ impl JetFeed {
 
     fn window_ended(&mut self, at: usize, is_whole: bool, why: &str) {
         let Some(owned) = &mut self.owned else { return };
-        let Stage::ReadingBack(back) = &mut owned.places[at].stage else { return };
+        let Some(back) = owned.places[at].back() else { return };
         let is_first = back.end.is_none();
         back.end.get_or_insert(is_whole);
-        if !is_whole && is_first {
+        // What is read ahead in vain is read once it is opened.
+        if !is_whole && is_first && back.terms.is_some() {
             self.note_partial(at, why);
         }
     }
@@ -96,12 +100,10 @@ impl JetFeed {
     }
 
     fn ask_for_window(&mut self, at: usize, now: Instant) {
-        let Some(owned) = &self.owned else { return };
-        let Stage::ReadingBack(back) = &owned.places[at].stage else { return };
+        let Some(owned) = &mut self.owned else { return };
+        let Some(back) = owned.places[at].back() else { return };
         let since = back.begun.map_or_else(SystemTime::now, |(_, began)| began) - back.age;
-        let config = serde_json::json!({
-            "deliver_policy": "by_start_time",
-            "opt_start_time": humantime::format_rfc3339_millis(since).to_string(),
+        let mut config = serde_json::json!({
             "ack_policy": "none",
             "replay_policy": "instant",
             "filter_subject": self.plan.consumers[at].filter,
@@ -109,9 +111,16 @@ impl JetFeed {
             "mem_storage": true,
             "num_replicas": 1,
         });
+        (config["deliver_policy"], config["opt_start_seq"], config["opt_start_time"]) = match back.from {
+            Some(from) => ("by_start_sequence".into(), from.into(), serde_json::Value::Null),
+            None => {
+                let since = humantime::format_rfc3339_millis(since).to_string();
+                ("by_start_time".into(), serde_json::Value::Null, since.into())
+            }
+        };
         let batch = self.begin(&[create_ephemeral(&self.plan.stream, &config)], now);
         if let Some(owned) = &mut self.owned
-            && let Stage::ReadingBack(back) = &mut owned.places[at].stage
+            && let Some(back) = owned.places[at].back()
         {
             back.asked = Some(batch);
         }
@@ -122,7 +131,7 @@ impl JetFeed {
         let Some(owned) = &mut self.owned else { return };
         let sid = owned.sid(at, Of::Window);
         let opening = owned.places[at].opening;
-        let Stage::ReadingBack(back) = &mut owned.places[at].stage else { return };
+        let Some(back) = owned.places[at].back() else { return };
         let (events, most) = (info.num_pending.saturating_sub(back.ahead), EVENTS_MAX + EVENTS_MAX / 4);
         if back.begins_elsewhere(events, EVENTS_MAX, most) {
             self.end_window_consumer(&info.name);
@@ -135,8 +144,8 @@ impl JetFeed {
             count if count > most => self.note_partial(at, "too many events came within a moment"),
             _ => {}
         }
-        let Some(owned) = &self.owned else { return };
-        let Stage::ReadingBack(back) = &owned.places[at].stage else { return };
+        let Some(owned) = &mut self.owned else { return };
+        let Some(back) = owned.places[at].back() else { return };
         let subject = format!("{}.k.{opening}.{at}", self.inbox);
         self.lines.subscribe(&subject, sid);
         let next = pull_subject(&self.plan.stream, &back.name);
@@ -154,7 +163,7 @@ impl JetFeed {
     /// An event of the window came, or a word that no more do.
     pub(super) fn hear_window(&mut self, at: usize, chunk: &Bytes, message: &Message<'_>) {
         let Some(owned) = &mut self.owned else { return };
-        let Stage::ReadingBack(back) = &mut owned.places[at].stage else { return };
+        let Some(back) = owned.places[at].back() else { return };
         if back.end.is_some() {
             return;
         }
@@ -163,6 +172,7 @@ impl JetFeed {
             return self.window_ended(at, false, "the server ended it");
         };
         if delivery.stream_sequence <= back.to {
+            back.seen_to = delivery.stream_sequence;
             back.payloads.push(chunk.slice_ref(message.payload));
         }
         back.left = back.left.saturating_sub(1);
@@ -176,24 +186,79 @@ impl JetFeed {
         }
     }
 
-    /// When it has ended, the partition is pulled from.
+    /// When it has ended, the partition is pulled from, if it is here.
     fn take_window(&mut self, at: usize, _now: Instant) {
         let Some(owned) = &mut self.owned else { return };
-        let Stage::ReadingBack(back) = &mut owned.places[at].stage else { return };
-        if back.end.is_none() {
-            return;
+        let Some(back) = owned.places[at].back() else { return };
+        let Some(is_whole) = back.end else { return };
+        let known_to = if is_whole { back.to } else { back.seen_to };
+        let terms = back.terms.take();
+        self.end_window(at, known_to);
+        let Some(owned) = &mut self.owned else { return };
+        if let Stage::ReadingAhead(_) = owned.places[at].stage {
+            return owned.set(at, Stage::Absent);
         }
-        let (name, terms) = (std::mem::take(&mut back.name), back.terms.take());
-        let payloads = std::mem::take(&mut back.payloads);
+        owned.places[at].knows_window = true;
+        owned.set(at, Stage::Starting(terms));
+    }
+
+    /// What was read is told.
+    fn end_window(&mut self, at: usize, known_to: u64) {
+        let Some(owned) = &mut self.owned else { return };
+        let Some(back) = owned.places[at].back() else { return };
+        let (name, payloads) = (std::mem::take(&mut back.name), std::mem::take(&mut back.payloads));
         if !payloads.is_empty() {
             owned.untold.push_back(Input::Known(payloads));
         }
-        owned.places[at].knows_window = true;
+        owned.places[at].known_to = known_to;
         owned.reading_back = owned.reading_back.saturating_sub(1);
         self.lines.unsubscribe(owned.sid(at, Of::Window));
-        owned.set(at, Stage::Starting(terms));
         if !name.is_empty() {
             self.end_window_consumer(&name);
+        }
+    }
+
+    /// The partition will probably come here: what is settled of it by now can be read while another still has it. Without a connection
+    /// it is read once it is opened, as whatever cannot be read now.
+    pub(super) fn look_ahead(&mut self, at: usize, generation: Generation) {
+        let is_read = self.session.is_some() && self.mover.is_none() && !self.has_left;
+        if !is_read || self.owned.as_ref().is_none_or(|owned| !owned.places[at].stage.is_elsewhere()) {
+            return;
+        }
+        let ask = consumer_info(&self.plan.stream, &self.plan.name_of(self.plan.partition(at), generation));
+        let batch = self.begin(&[ask], Instant::now());
+        self.set_stage(at, Stage::LookingAhead(batch));
+    }
+
+    pub(super) fn step_looking_ahead(&mut self, at: usize, now: Instant) {
+        let Some(owned) = &mut self.owned else { return };
+        let Stage::LookingAhead(batch) = owned.places[at].stage else { return };
+        let Some(answers) = self.calls.take(batch, now) else { return };
+        let info = answers.ok().and_then(|mut all| read::<ConsumerInfo>(&all.pop()?.ok()?).ok());
+        let place = &mut owned.places[at];
+        // No further: the shard would take what is not settled for a copy when it comes.
+        let to = info.as_ref().map_or(0, ConsumerInfo::settled_to);
+        if to == 0 || to == place.known_to {
+            return owned.set(at, Stage::Absent);
+        }
+        let ahead = info.map_or(0, |info| info.num_pending + info.num_ack_pending);
+        let back = ReadBack::new(place.window_from(to), to, ahead, None);
+        place.opening += 1;
+        owned.set(at, Stage::ReadingAhead(Box::new(back)));
+    }
+
+    /// The partition comes, or does not: what was read ahead counts.
+    pub(super) fn stop_reading_ahead(&mut self, at: usize) {
+        let Some(owned) = &mut self.owned else { return };
+        if let Stage::ReadingAhead(back) = &owned.places[at].stage {
+            let (has_begun, seen_to) = (back.begun.is_some(), back.seen_to);
+            if has_begun {
+                self.end_window(at, seen_to);
+            }
+        }
+        let Some(owned) = &mut self.owned else { return };
+        if owned.places[at].stage.is_elsewhere() {
+            owned.set(at, Stage::Absent);
         }
     }
 }

@@ -60,13 +60,18 @@ impl JetFeed {
     /// Nothing is read any more over this connection.
     pub(super) fn leave_all(&mut self) {
         let places = self.owned.as_ref().map_or(0, |owned| owned.places.len());
-        (0..places).for_each(|at| self.stop_pulling(at));
+        (0..places).for_each(|at| {
+            self.stop_reading_ahead(at);
+            self.stop_pulling(at);
+        });
     }
 
     fn step(&mut self, at: usize, connection: Option<&mut Connection>, now: Instant) {
         let Some(owned) = &mut self.owned else { return };
         let is_connected = connection.is_some();
         match &mut owned.places[at].stage {
+            Stage::LookingAhead(_) => self.step_looking_ahead(at, now),
+            Stage::ReadingAhead(_) => self.step_reading_back(at, now),
             Stage::ToOpen => self.step_to_open(at, is_connected, now),
             Stage::Informing { .. } => self.step_informing(at, now),
             Stage::ReadingBack(_) => self.step_reading_back(at, now),
@@ -193,14 +198,16 @@ impl JetFeed {
             return self.broken(at, why);
         }
         if !place.is_informed {
-            let start = info.config.opt_start_seq.saturating_sub(1);
-            place.wish.floor = place.wish.floor.max(info.ack_floor.stream_seq).max(start);
+            place.wish.floor = place.wish.floor.max(info.settled_to());
             place.is_informed = true;
             self.flight.open(at, &place.wish, info.delivered.consumer_seq);
         }
         let terms = terms_of(&self.plan, &info.config);
         let stage = match place.needs_window() {
-            true => Stage::ReadingBack(Box::new(ReadBack::new(place.wish.floor, info.num_pending, terms))),
+            true => {
+                let (to, from) = (place.wish.floor, place.window_from(place.wish.floor));
+                Stage::ReadingBack(Box::new(ReadBack::new(from, to, info.num_pending, Some(terms))))
+            }
             false => Stage::Starting(Some(terms)),
         };
         owned.set(at, stage);

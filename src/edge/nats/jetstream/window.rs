@@ -16,6 +16,10 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// How far one is.
 #[derive(Debug)]
 pub(super) struct ReadBack {
+    /// The stream sequence at which it begins; none: where [`Self::age`] says.
+    pub(super) from: Option<u64>,
+    /// Up to which the shard was told.
+    pub(super) seen_to: u64,
     /// Up to which stream sequence events are settled.
     pub(super) to: u64,
     /// How many follow after that.
@@ -43,11 +47,14 @@ pub(super) struct ReadBack {
 }
 
 impl ReadBack {
-    pub(super) fn new(to: u64, ahead: u64, terms: Terms) -> Self {
+    /// Without terms it is read while another has the partition.
+    pub(super) fn new(from: Option<u64>, to: u64, ahead: u64, terms: Option<Terms>) -> Self {
         Self {
+            from,
+            seen_to: from.map_or(0, |from| from - 1),
             to,
             ahead,
-            terms: Some(terms),
+            terms,
             begun: None,
             age: REPEAT_WINDOW_AGE,
             tries: 0,
@@ -64,6 +71,10 @@ impl ReadBack {
     /// Whether to begin elsewhere than where so many events follow, of which `wanted` are wanted and no more than `most`: first in
     /// proportion, then, as events do not come at one rate, halfway by order of magnitude.
     pub(super) fn begins_elsewhere(&mut self, events: u64, wanted: u64, most: u64) -> bool {
+        if self.from.is_some() {
+            // So much came since that it is no tail.
+            return events > most && self.from.take().is_some();
+        }
         let is_enough = events >= wanted / 2 || self.long.is_none();
         if self.tries >= TRIES || (events <= most && is_enough) {
             return false;
@@ -93,9 +104,17 @@ mod tests {
     fn found(since: impl Fn(Duration) -> u64) -> (u64, u32) {
         let (standing, window) = (Standing::of(Duration::from_secs(10)), 100);
         let terms = Terms { window, batch_max: 1, bytes_max: 1, standing, from: None::<Instant> };
-        let mut back = ReadBack::new(1, 0, terms);
+        let mut back = ReadBack::new(None, 1, 0, Some(terms));
         while back.begins_elsewhere(since(back.age), 8192, 10_240) {}
         (since(back.age), back.tries)
+    }
+
+    #[test]
+    fn a_tail_that_is_too_long_is_read_as_a_whole_window_is() {
+        let mut back = ReadBack::new(Some(7), 30_000, 0, None);
+        assert!(!back.begins_elsewhere(10_240, 8192, 10_240) && back.from == Some(7));
+        assert!(back.begins_elsewhere(10_241, 8192, 10_240) && back.from.is_none());
+        assert!(!back.begins_elsewhere(8192, 8192, 10_240));
     }
 
     #[test]
