@@ -64,8 +64,9 @@ pub struct Conn {
     /// Sent and not read by the gateway.
     pub requests: Vec<u8>,
     pub calls: Vec<(u32, Bytes)>,
-    /// Protocol `group`: what the gateway was told of lists.
+    /// Protocol `group`: the lists that the gateway knows, and all that it was told.
     pub groups: KeptGroups,
+    pub said_groups: KeptGroups,
     untaken: usize,
     /// Answered and not arrived.
     pub answers: Vec<u8>,
@@ -285,6 +286,7 @@ impl World {
             requests: Vec::new(),
             calls: Vec::new(),
             groups: KeptGroups::default(),
+            said_groups: KeptGroups::default(),
             untaken: 0,
             answers: Vec::new(),
             replies: Vec::new(),

@@ -36,7 +36,7 @@ pub(super) struct Written {
     /// Its list was said in the same frame.
     is_said: bool,
     /// The gateway does not know the list: it was not delivered.
-    is_unknown: bool,
+    pub(super) is_unknown: bool,
     /// How often that was so although the list was said.
     unknown_times: u8,
     /// Where the places of its list stand in its group, when they are not the same.
@@ -86,6 +86,8 @@ pub(super) struct Groups {
     /// Users in all lists.
     members: usize,
     last_list: u32,
+    /// The gateway does not know lists, however often they are said: users are named until the stream ends.
+    is_in_vain: bool,
     frame: Frame,
 }
 
@@ -114,7 +116,10 @@ impl Session {
     }
 
     fn note_answered(&mut self, event: Made) {
-        let count = if self.event == event { &mut self.of_event } else { &mut self.of_older };
+        // Of an event that was written, passed and written again, some count as older: no more than there are of all.
+        let is_of_event = self.event == event && self.of_event > 0;
+        let count = if is_of_event { &mut self.of_event } else { &mut self.of_older };
+        debug_assert!(*count > 0, "an answer is to something that was written");
         *count = count.saturating_sub(1);
     }
 }
@@ -124,7 +129,7 @@ impl Groups {
     pub(super) fn clear(&mut self) {
         self.sessions.clear();
         self.by_age.clear();
-        (self.members, self.last_list) = (0, 0);
+        (self.members, self.last_list, self.is_in_vain) = (0, 0, false);
         self.frame.clear();
     }
 
@@ -165,7 +170,9 @@ impl Groups {
         let (bundle, users) = (&item.bundle, item.bundle.group.users.len());
         let session = self.sessions.get(&key_of(bundle));
         let is_held = session.is_some_and(|session| session.has_older(made_with(bundle)));
-        if !worth.contains(&users) {
+        // The last part of a large group may be small: named, it would wait for the answers to the parts of the event before.
+        let is_worth = worth.contains(&users) || (bundle.group.is_part && users <= *worth.end());
+        if !is_worth {
             return if is_held { Form::NotNow } else { Form::Names };
         }
         let list = session.and_then(|session| session.lists.get(bundle.group.part as usize)?.as_ref());
@@ -207,8 +214,8 @@ impl Groups {
         list.used_in = self.frame.id();
         (item.written.list, item.written.is_said) = (list.id, is_said);
         item.written.order.clone_from(&list.order);
-        let answered = (0..item.answer_place).filter(|place| *place != bundle.skip);
-        let except = answered.chain((bundle.skip != SKIP_NONE).then_some(bundle.skip));
+        let is_skipped_later = bundle.skip != SKIP_NONE && bundle.skip >= item.answer_place;
+        let except = (0..item.answer_place).chain(is_skipped_later.then_some(bundle.skip));
         self.frame.put_push(list, except, &bundle.message);
     }
 

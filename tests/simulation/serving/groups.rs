@@ -18,26 +18,41 @@ impl World {
             self.break_handler(at);
             return false;
         }
-        self.forget_lists(at);
+        let forgets_at_once = self.rng.chance(200);
+        if !forgets_at_once {
+            self.forget_lists(at);
+        }
         for change in request.changes {
-            assert!(self.conns[at].groups.change(change), "changes of lists are as the protocol has them");
+            let conn = &mut self.conns[at];
+            let is_right = conn.said_groups.change(change.clone()) && conn.groups.change(change);
+            assert!(is_right, "changes of lists are as the protocol has them");
+        }
+        if forgets_at_once {
+            self.forget_lists(at);
         }
         let mut answers = Vec::new();
         let mut answer = GroupAnswer { frame_id: request.frame_id, ..Default::default() };
         let mut told = Vec::new();
         for push in &request.pushes {
-            let users = self.conns[at].groups.users(push.group_id, push.version).map(<[String]>::to_vec);
             let Some(What::Message(message)) = &push.what else { panic!("a push has a message") };
-            let Some(users) = users else {
+            let conn = &mut self.conns[at];
+            let said =
+                conn.said_groups.users(push.group_id, push.version).expect("a push means a list as it was said last");
+            assert!(push.except.is_sorted() && push.except.last().is_none_or(|last| (*last as usize) < said.len()));
+            let meant: Vec<_> = (0..).zip(said.to_vec()).filter(|(place, _)| !push.except.contains(place)).collect();
+            let Some(users) = conn.groups.users(push.group_id, push.version) else {
                 if !answer.unknown_groups.contains(&push.group_id) {
                     answer.unknown_groups.push(push.group_id);
                 }
                 told.push(0);
+                self.know_none(at, &meant, message);
                 continue;
             };
-            assert!(push.except.is_sorted() && push.except.last().is_none_or(|last| (*last as usize) < users.len()));
+            assert!(
+                meant.iter().all(|(place, user)| users[*place as usize] == *user),
+                "the list is the one that was said"
+            );
             told.push(users.len());
-            let meant = (0..).zip(users).filter(|(place, _)| !push.except.contains(place)).collect();
             let number = told.len() as u32 - 1;
             answer.failures.extend(self.tell_places(at, number, meant, message, &mut answers));
         }
@@ -74,6 +89,14 @@ impl World {
         match is_mistaken {
             true => groups.misremember(|id| picked.contains(&id)),
             false => groups.forget(|id| picked.contains(&id)),
+        }
+    }
+
+    /// The gateway does not know the list of these users.
+    fn know_none(&mut self, at: usize, meant: &[(u32, String)], message: &PushMessage) {
+        for (_, name) in meant {
+            let (event, user) = self.known(name, message);
+            self.oracle.not_known(event, user, self.conns[at].gateway);
         }
     }
 

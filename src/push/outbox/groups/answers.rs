@@ -1,14 +1,12 @@
 //! Writes frames of items, and reads their answers: each names the frame, who could not be reached, and which lists are not known.
 //!
 //! Promises that a push to a list that the gateway does not know is written again with it, behind nothing later of its session;
-//! and that a gateway to which lists are said in vain is served by names.
+//! and that to a gateway to which lists are said in vain users are named, until its stream ends.
 
-use crate::model::gateway::Protocol;
 use crate::model::ids::{GatewayIx, Nanos, StreamNo};
-use crate::model::limits::{GATEWAY_SWITCH_DEADLINE, STREAM_UNSENT_BYTES_MAX, UNKNOWN_LISTS_MAX};
+use crate::model::limits::{STREAM_UNSENT_BYTES_MAX, UNKNOWN_LISTS_MAX};
 use crate::model::protobuf::{Fields, Value, read_varint};
 use crate::push::outbox::answers::{Mismatch, refusal_of, refuse_all};
-use crate::push::outbox::link::{Leave, Link};
 use crate::push::outbox::{Effects, Item, Outbox};
 
 /// A GroupAnswer.
@@ -73,7 +71,8 @@ impl Outbox {
         now: Nanos,
         effects: &mut Effects,
     ) {
-        let members_max = self.peer.record.as_ref().and_then(|record| record.protocols.group);
+        let announced = self.peer.record.as_ref().and_then(|record| record.protocols.group);
+        let members_max = announced.filter(|_| !self.stream.groups.is_in_vain);
         let worth = self.settings.group_users_min..=members_max.map_or(0, |most| most.get() as usize);
         let mut left = self.in_turn(now);
         while left > 0 && self.stream.unsent_bytes < STREAM_UNSENT_BYTES_MAX {
@@ -125,7 +124,12 @@ impl Outbox {
         }
         self.queue_returned();
         if is_hopeless {
-            self.leave_groups(now, effects);
+            self.stream.groups.is_in_vain = true;
+            let what = format!(
+                "it answered {UNKNOWN_LISTS_MAX} times that it does not know a group whose list came with the push: users are \
+                 named to it until its stream ends; look at its group_members_max"
+            );
+            effects.warning = Some(("gateway_groups_unknown", what));
         }
         Ok(())
     }
@@ -185,19 +189,6 @@ impl Outbox {
             let items = self.queue.take_returned(|item| groups.is_all_returned(item));
             items.iter().for_each(|item| groups.note_left(item));
             self.queue.queue_first(items);
-        }
-    }
-
-    fn leave_groups(&mut self, now: Nanos, effects: &mut Effects) {
-        self.peer.refused_protocols.push(Protocol::Group);
-        let what = format!(
-            "it answered {UNKNOWN_LISTS_MAX} times that it does not know a group whose list came with the push: \
-             it is served by names now; look at its group_members_max"
-        );
-        effects.warning = Some(("gateway_groups_unknown", what));
-        if let Link::Open { stream, protocol } = self.stream.link {
-            let until = now.after(GATEWAY_SWITCH_DEADLINE);
-            self.stream.link = Link::Leaving { stream, protocol, until, is_told: false, why: Leave::Ours };
         }
     }
 }
