@@ -387,6 +387,12 @@ impl Table {
         pushed
     }
 
+    /// The frames on a gateway's stream, as they are.
+    pub fn take_frames<M: Message + Default>(&mut self, gateway: &str) -> Vec<M> {
+        let Some(link) = self.links.get_mut(gateway) else { return Vec::new() };
+        std::iter::from_fn(|| frames::next_frame(&mut link.requests)).collect()
+    }
+
     /// The batches that [`pushed`](Self::pushed) has shown, once each.
     pub fn take_batches(&mut self, gateway: &str) -> Vec<u64> {
         std::mem::take(&mut self.links.get_mut(gateway).expect("a stream").batches)
