@@ -237,6 +237,38 @@ fn other_sessions_get_theirs_while_a_list_is_said_again() {
     assert_eq!((world.told.len(), world.counts()), (2 * FEW, [3, 0, 0, 1]));
 }
 
+/// A list that must not be changed yet holds up its own session only.
+#[test]
+fn other_sessions_go_on_while_one_waits_for_its_answers() {
+    let mut world = World::new(MANY);
+    for session in ["a", "b"] {
+        world.event(session, 1);
+        world.serve();
+    }
+    world.event("a", 2);
+    world.table.members.retain(|user| *user != name(0));
+    world.table.pass(200);
+    world.event("a", 3);
+    world.event("b", 2);
+    let frames: Vec<GroupFrame> = world.table.take_frames("A");
+    let pushes = frames.iter().flat_map(|frame| &frame.pushes).filter_map(|push| match &push.what {
+        Some(What::Message(message)) => Some((message.session_id.as_str(), message.msg_id)),
+        _ => None,
+    });
+    assert_eq!(pushes.collect::<Vec<_>>(), [("a", 2), ("a", 2), ("a", 2), ("b", 2), ("b", 2), ("b", 2)]);
+    for frame in &frames {
+        frame.changes.iter().for_each(|change| world.lists.change(change));
+        let answer = world.answer_to(frame);
+        world.table.answer("A", &answer);
+    }
+    world.serve();
+    for user in (1..MANY).map(name) {
+        let got: Vec<_> = world.told.iter().filter(|(told, _)| *told == user).map(|(_, msg_id)| *msg_id).collect();
+        assert_eq!(got, [1, 1, 2, 2, 3], "{user}");
+    }
+    world.table.check();
+}
+
 #[test]
 fn who_joins_and_who_leaves_is_a_change_of_the_list() {
     for (members, lists) in [(FEW, 1), (MANY, 3)] {
@@ -259,6 +291,22 @@ fn who_joins_and_who_leaves_is_a_change_of_the_list() {
         assert_eq!((said, changes >= 2), (lists, true), "{changes} changes");
         world.table.check();
     }
+}
+
+/// Of a list that shrinks below what a list is worth the rest is named: not before what the list may not have got.
+#[test]
+fn who_is_left_of_a_list_is_named_behind_it() {
+    let mut world = World::new(10);
+    world.event("s", 1);
+    world.serve();
+    world.event("s", 2);
+    world.table.members.truncate(3);
+    world.table.pass(200);
+    world.event("s", 3);
+    world.lists.lists.clear();
+    world.serve();
+    assert_eq!((world.frames.last().expect("a frame").singles.len(), world.counts()), (1, [2, 0, 0, 1]));
+    world.expect(3, &[1, 2, 3]);
 }
 
 /// The list of A is forgotten while a user of it moves to B: the user's messages go where the user is, in order, and all others

@@ -77,6 +77,17 @@ enum Form {
     Said,
 }
 
+/// What became of an item that was to go into a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Put {
+    /// It is in it.
+    Written,
+    /// It has no place in this frame, nor has what comes later of its session; other sessions' items may.
+    Waits,
+    /// The frame is full.
+    Full,
+}
+
 /// The lists of one stream.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
@@ -89,6 +100,8 @@ pub(super) struct Groups {
     /// The gateway does not know lists, however often they are said: users are named until the stream ends.
     is_in_vain: bool,
     frame: Frame,
+    /// Sessions of which nothing more goes into the frame.
+    waiting: Vec<Key>,
 }
 
 impl Session {
@@ -136,15 +149,23 @@ impl Groups {
     /// Begins a frame.
     fn begin(&mut self, frame_id: u64) {
         self.frame.begin(frame_id);
+        self.waiting.clear();
     }
 
-    /// Writes an item into the frame that was begun; false when it has no place there. Of so many users a list is worth it and
-    /// possible.
-    fn put(&mut self, item: &mut Item, worth: &RangeInclusive<usize>, now: Nanos, counted: &mut Counted) -> bool {
+    /// Writes an item into the frame that was begun, if it has a place there. Of so many users a list is worth it and possible.
+    fn put(&mut self, item: &mut Item, worth: &RangeInclusive<usize>, now: Nanos, counted: &mut Counted) -> Put {
         let members_max = *worth.end();
+        let key = key_of(&item.bundle);
+        if self.waiting.contains(&key) {
+            return Put::Waits;
+        }
         let form = self.form_of(item, worth);
-        if form == Form::NotNow || !self.has_room_for(item, form) {
-            return false;
+        if form == Form::NotNow {
+            self.waiting.push(key);
+            return Put::Waits;
+        }
+        if !self.has_room_for(item, form) {
+            return Put::Full;
         }
         item.written.is_unknown = false;
         match form {
@@ -163,7 +184,7 @@ impl Groups {
             }
             Form::Said => self.put_names(item),
         }
-        true
+        Put::Written
     }
 
     fn form_of(&self, item: &Item, worth: &RangeInclusive<usize>) -> Form {

@@ -3,11 +3,17 @@
 //! Promises that a push to a list that the gateway does not know is written again with it, behind nothing later of its session;
 //! and that to a gateway to which lists are said in vain users are named, until its stream ends.
 
+use std::collections::VecDeque;
+
 use crate::model::ids::{GatewayIx, Nanos, StreamNo};
 use crate::model::limits::{STREAM_UNSENT_BYTES_MAX, UNKNOWN_LISTS_MAX};
 use crate::model::protobuf::{Fields, Value, read_varint};
 use crate::push::outbox::answers::{Mismatch, refusal_of, refuse_all};
+use crate::push::outbox::groups::Put;
 use crate::push::outbox::{Effects, Item, Outbox};
+
+/// How many items that wait for answers to earlier ones of their session others may pass.
+const ITEMS_PASSED_MAX: usize = 64;
 
 /// A GroupAnswer.
 struct Answer<'a> {
@@ -78,15 +84,22 @@ impl Outbox {
         while left > 0 && self.stream.unsent_bytes < STREAM_UNSENT_BYTES_MAX {
             let frame_id = self.stream.next_batch;
             self.stream.groups.begin(frame_id);
-            let mut items = 0;
-            for item in self.queue.queued_mut().iter_mut().take(left) {
-                if !self.stream.groups.put(item, &worth, now, &mut effects.counted) {
-                    break;
+            let (mut items, mut index) = (0, 0);
+            let queued = self.queue.queued_mut();
+            while index < left && index - items <= ITEMS_PASSED_MAX {
+                let item = &mut queued[index];
+                match self.stream.groups.put(item, &worth, now, &mut effects.counted) {
+                    Put::Written => {
+                        item.write_place = item.end_place();
+                        item.written_at = now;
+                        effects.outbox_waits.push(now.since(item.bundle.made_at));
+                        pass_to(queued, index, items);
+                        items += 1;
+                    }
+                    Put::Waits => {}
+                    Put::Full => break,
                 }
-                item.write_place = item.end_place();
-                item.written_at = now;
-                effects.outbox_waits.push(now.since(item.bundle.made_at));
-                items += 1;
+                index += 1;
             }
             if items == 0 {
                 return;
@@ -190,6 +203,15 @@ impl Outbox {
             items.iter().for_each(|item| groups.note_left(item));
             self.queue.queue_first(items);
         }
+    }
+}
+
+/// An item passes those of other sessions that wait.
+fn pass_to(queued: &mut VecDeque<Item>, from: usize, to: usize) {
+    if from != to
+        && let Some(item) = queued.remove(from)
+    {
+        queued.insert(to, item);
     }
 }
 
