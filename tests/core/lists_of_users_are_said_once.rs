@@ -162,6 +162,33 @@ fn who_joins_and_who_leaves_is_a_change_of_the_list() {
     }
 }
 
+/// Who comes to another list of the session gets nothing by that one before what the first may not have got.
+#[test]
+fn who_passes_from_one_list_to_another_keeps_the_order() {
+    let mut world = World::new(MANY);
+    world.event("s", 1);
+    world.serve();
+    let all = std::mem::take(&mut world.table.members);
+    world.table.members = all[1..].to_vec();
+    world.table.pass(200);
+    world.event("s", 2);
+    world.serve();
+    world.event("s", 3);
+    world.table.members = all;
+    world.table.pass(200);
+    world.event("s", 4);
+    world.lists.lists.remove(&1);
+    world.serve();
+    let has_passed = |list: u32| world.lists.lists[&list].1.contains(&name(GROUP_USERS_MAX));
+    assert!(!has_passed(1) && has_passed(2), "the first of the second list was the last of the first one");
+    let got = |user: usize| -> Vec<i64> {
+        world.told.iter().filter(|(told, _)| *told == name(user)).map(|(_, msg_id)| *msg_id).collect()
+    };
+    assert_eq!(got(0), [1, 4]);
+    (1..MANY).for_each(|user| assert_eq!(got(user), [1, 2, 3, 4], "{user}"));
+    world.table.check();
+}
+
 /// Of a list that shrinks below what a list is worth the rest is named: not before what the list may not have got.
 #[test]
 fn who_is_left_of_a_list_is_named_behind_it() {
