@@ -163,9 +163,11 @@ impl Grouper {
             let of_slot = &self.sorted[(slot.next - slot.users) as usize..slot.next as usize];
             let gateway = slot.gateway;
             let is_part = slot.users as usize > self.users_max || slot.wire_bytes > GROUP_WIRE_BYTES_MAX;
+            let mut part = 0;
             cut_into_groups(&slot, of_slot, self.users_max, users, |in_it, wire, is_last| {
                 let group = Group::new(gateway_id(gateway), gateway, slot.lane, in_it, wire);
-                let group = group.as_part(is_part, !is_last);
+                let group = group.as_part(is_part, part, !is_last);
+                part += 1;
                 groups.push(LaidGroup { group: Arc::new(group), gateway })
             });
         }
