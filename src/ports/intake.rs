@@ -31,6 +31,7 @@ pub use self::lane::IntakeLane;
 pub use self::scan::session_id;
 use crate::model::ids::{Partition, ShardId};
 use crate::model::limits::INTAKE_LANE_EVENTS;
+use crate::model::priority::Said;
 use crate::ports::mailbox::Wake;
 use crate::ports::permit::Permit;
 use crate::ports::{DeliveryTag, Health};
@@ -177,7 +178,7 @@ impl Intake {
 
     /// Begins to hand in several events. Their shards are woken now and then, and when the burst is dropped.
     pub fn burst(&self) -> Burst<'_> {
-        Burst { shared: &self.0, unwoken: Unwoken::None, received: None, read: 0, taken: 0 }
+        Burst { shared: &self.0, unwoken: Unwoken::None, received: None, said: Said::Nothing, read: 0, taken: 0 }
     }
 
     /// Says how one of the source's readers does.
@@ -291,6 +292,8 @@ pub struct Burst<'a> {
     unwoken: Unwoken,
     /// When the first event since the last [`finish`](Self::finish) was put in.
     received: Option<Instant>,
+    /// What the publisher of the next event said of its class.
+    said: Said,
     read: u64,
     taken: u64,
 }
@@ -351,6 +354,12 @@ impl Burst<'_> {
         Ok(offer)
     }
 
+    /// What the publisher of the events that are put in next said of their class.
+    pub fn saying(&mut self, said: Said) -> &mut Self {
+        self.said = said;
+        self
+    }
+
     fn try_lane(&mut self, shard: ShardId, payload: Bytes, tag: DeliveryTag) -> Result<Offer, Bytes> {
         let shared = self.shared;
         let lane = &shared.lanes[usize::from(shard.0)];
@@ -358,7 +367,7 @@ impl Burst<'_> {
             return Ok(self.refuse());
         }
         let received = *self.received.get_or_insert_with(Instant::now);
-        match lane.events.try_send(InLane { payload, tag, received }) {
+        match lane.events.try_send(InLane { payload, tag, said: self.said, received }) {
             Ok(()) => {}
             Err(TrySendError::Disconnected(_)) => return Ok(self.refuse()),
             Err(TrySendError::Full(back)) => {

@@ -18,6 +18,7 @@ use crate::edge::gateway::Gateways;
 use crate::edge::pace;
 use crate::model::ids::{Nanos, ShardId};
 use crate::model::limits::{INBOX_FACTS_A_TURN, PREFETCH_EVENTS_MAX, REST_TICK, TICK, TURN_EVENTS_MAX};
+use crate::model::priority::Said;
 use crate::ports::intake::IntakeLane;
 use crate::ports::mailbox::{FactSender, LocalFacts, Mailbox, Wake};
 use crate::ports::permit::Permit;
@@ -111,7 +112,7 @@ pub struct Pump {
 #[derive(Default)]
 pub struct Work {
     facts: Vec<Input>,
-    events: Vec<(Bytes, DeliveryTag, Instant)>,
+    events: Vec<(Bytes, DeliveryTag, Said, Instant)>,
     outputs: Vec<Output>,
     settled: Vec<Settled>,
     snapshot: ShardSnapshot,
@@ -214,13 +215,13 @@ impl Pump {
             if events.len() >= PREFETCH_EVENTS_MIN {
                 self.push.prefetch_events(events.iter().map(|(payload, ..)| payload));
             }
-            for (payload, tag, received) in events.drain(..) {
+            for (payload, tag, said, received) in events.drain(..) {
                 if alike.0 != received {
                     self.record_intake(alike, now);
                     alike = (received, 0);
                 }
                 alike.1 += 1;
-                self.push.take(Input::Event { payload, tag });
+                self.push.take(Input::Event { payload, tag, said });
             }
         }
         self.record_intake(alike, now);

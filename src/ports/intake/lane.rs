@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, TrySendError};
 
 use super::Intake;
 use crate::model::ids::ShardId;
+use crate::model::priority::Said;
 use crate::ports::DeliveryTag;
 use crate::ports::permit::Permit;
 use crate::push::facts::Input;
@@ -18,6 +19,7 @@ use crate::push::facts::Input;
 pub(super) struct InLane {
     pub(super) payload: Bytes,
     pub(super) tag: DeliveryTag,
+    pub(super) said: Said,
     pub(super) received: Instant,
 }
 
@@ -31,13 +33,13 @@ pub struct IntakeLane {
 impl IntakeLane {
     /// The next event, if there is one.
     pub fn try_take(&self) -> Option<(Bytes, DeliveryTag)> {
-        self.try_take_timed().map(|(payload, tag, _)| (payload, tag))
+        self.try_take_timed().map(|(payload, tag, ..)| (payload, tag))
     }
 
-    /// The next event, if there is one, and when its reader had it. Neighbours that a reader had at once carry the same
+    /// The next event, if there is one, what was said of its class, and when its reader had it. Neighbours that a reader had at once carry the same
     /// instant: at the most the time that handing in `WAKE_EVERY` of them takes is counted too much.
-    pub fn try_take_timed(&self) -> Option<(Bytes, DeliveryTag, Instant)> {
-        self.events.try_recv().ok().map(|event| (event.payload, event.tag, event.received))
+    pub fn try_take_timed(&self) -> Option<(Bytes, DeliveryTag, Said, Instant)> {
+        self.events.try_recv().ok().map(|event| (event.payload, event.tag, event.said, event.received))
     }
 
     /// The next fact, if there is one. Whoever has an event of the lane looks here before the event is used: what was told

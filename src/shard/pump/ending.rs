@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::Pump;
+use crate::model::priority::Said;
 use crate::push::facts::Input;
 use crate::push::retreat::Away;
 use crate::shard::stop::{CUT_OFF, DRAINING, GIVEN_UP, LEAVING, count};
@@ -54,7 +55,7 @@ impl Pump {
     pub(super) fn give_back_lane(&mut self) {
         for _ in 0..self.lane.len() {
             let Some((payload, tag)) = self.lane.try_take() else { break };
-            self.push.take(Input::Event { payload, tag });
+            self.push.take(Input::Event { payload, tag, said: Said::Nothing });
         }
     }
 

@@ -1,0 +1,162 @@
+//! The classes of events, and the rules by which an event gets its class.
+//!
+//! Promises that the rules are pure: the same event and the same size of its session give the same class. Without rules every event
+//! is [`Normal`](Priority::Normal), and nothing asks for its class.
+
+use std::time::Duration;
+
+use super::outcome::{EventOutcome, RecipientOutcome, labelled};
+
+labelled! {
+    /// The class of an event: who goes first, and who yields.
+    Priority {
+        /// Goes first and is never shed.
+        Urgent = "urgent",
+        /// What has no other class.
+        Normal = "normal",
+        /// Goes last and yields at half of each bound.
+        Bulk = "bulk",
+        /// As bulk, and worthless when it is late: it is dropped instead of stored.
+        Fleeting = "fleeting",
+    }
+}
+
+labelled! {
+    /// Why a fleeting event, or recipients of one, were dropped.
+    ShedReason {
+        /// Bulk and fleeting events had their half of what the shard may have in flight.
+        Shard = "shard",
+        /// What the recipients' gateway may hold of the shard was taken.
+        Gateway = "gateway",
+        /// The gateway's outbox was full.
+        Outbox = "outbox",
+        /// It waited for longer than `priority.fleeting_ttl`.
+        Late = "late",
+    }
+}
+
+impl Priority {
+    /// Whether it yields at half of each bound.
+    #[inline]
+    pub const fn yields(self) -> bool {
+        matches!(self, Self::Bulk | Self::Fleeting)
+    }
+
+    /// The class of a word, as a header or the configuration has it.
+    pub fn of_word(word: &[u8]) -> Option<Self> {
+        Self::ALL.iter().copied().find(|class| class.label().as_bytes() == word)
+    }
+}
+
+/// What the publisher said of an event's class, in a header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Said {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// This one.
+    Class(Priority),
+    /// A word that names no class.
+    Unknown,
+}
+
+impl Said {
+    /// What the value of a header says; blanks around it do not count.
+    pub fn of_header(value: &[u8]) -> Self {
+        Priority::of_word(value.trim_ascii()).map_or(Self::Unknown, Self::Class)
+    }
+}
+
+/// How events get their class: what was said, then the type, then the size of the session, then the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PriorityRules {
+    /// `priority.header`; empty: none.
+    pub header: String,
+    /// `priority.types`: the class by PushEvent.type.
+    pub types: Vec<(String, Priority)>,
+    /// `priority.members_above`: the class of sessions with more members, the largest bound first.
+    pub members_above: Vec<(u32, Priority)>,
+    /// `priority.default`; none: normal.
+    pub default: Option<Priority>,
+    /// `priority.fleeting_ttl`; none: a fleeting event is never too late.
+    pub fleeting_ttl: Option<Duration>,
+}
+
+impl PriorityRules {
+    /// Whether there is any rule. Else every event is normal, and nothing is done about classes.
+    pub fn is_on(&self) -> bool {
+        let has_rules = !self.header.is_empty() || !self.types.is_empty() || !self.members_above.is_empty();
+        has_rules || self.default.is_some_and(|class| class != Priority::Normal)
+    }
+
+    /// The class by what is known of the event alone.
+    pub fn of_event(&self, said: Said, kind: &[u8]) -> Option<Priority> {
+        if let Said::Class(class) = said {
+            return Some(class);
+        }
+        self.types.iter().find(|(of, _)| of.as_bytes() == kind).map(|(_, class)| *class)
+    }
+
+    /// The class by how many members the session has.
+    pub fn of_members(&self, members: usize) -> Priority {
+        let above = self.members_above.iter().find(|(bound, _)| members > *bound as usize);
+        above.map_or_else(|| self.fallback(), |(_, class)| *class)
+    }
+
+    /// The class where no rule fits.
+    pub fn fallback(&self) -> Priority {
+        self.default.unwrap_or(Priority::Normal)
+    }
+}
+
+/// Ends by class, and what was shed. Only events that got a class are counted: no repeats, and nothing that was refused as it came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClassCounts {
+    /// Events by class and end.
+    pub events_ended: [[u64; EventOutcome::COUNT]; Priority::COUNT],
+    /// Recipients by class and end.
+    pub recipients_ended: [[u64; RecipientOutcome::COUNT]; Priority::COUNT],
+    /// Fleeting events that were dropped whole, by reason.
+    pub events_shed: [u64; ShedReason::COUNT],
+    /// Recipients that were dropped, by reason; those of an event that was dropped before its members were known are not.
+    pub recipients_shed: [u64; ShedReason::COUNT],
+    /// Events whose header named no class.
+    pub unknown_said: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules() -> PriorityRules {
+        PriorityRules {
+            header: "P".into(),
+            types: vec![("call".into(), Priority::Urgent), ("typing".into(), Priority::Fleeting)],
+            members_above: vec![(500, Priority::Bulk), (10, Priority::Normal)],
+            default: Some(Priority::Urgent),
+            fleeting_ttl: None,
+        }
+    }
+
+    #[test]
+    fn the_first_rule_that_fits_decides() {
+        let rules = rules();
+        assert_eq!(rules.of_event(Said::of_header(b" bulk "), b"call"), Some(Priority::Bulk), "the header");
+        assert_eq!(rules.of_event(Said::Nothing, b"call"), Some(Priority::Urgent), "the type");
+        assert_eq!(rules.of_event(Said::of_header(b"Urgent!"), b"typing"), Some(Priority::Fleeting), "an unknown word");
+        assert_eq!(rules.of_event(Said::Nothing, b"text"), None);
+        let by_members =
+            [(501, Priority::Bulk), (500, Priority::Normal), (11, Priority::Normal), (10, Priority::Urgent)];
+        for (members, class) in by_members {
+            assert_eq!(rules.of_members(members), class, "{members} members");
+        }
+    }
+
+    #[test]
+    fn without_rules_nothing_is_on() {
+        assert!(!PriorityRules::default().is_on());
+        let normal = PriorityRules { default: Some(Priority::Normal), ..PriorityRules::default() };
+        assert!(!normal.is_on(), "what says the same as nothing");
+        assert!(rules().is_on());
+    }
+}
