@@ -364,5 +364,7 @@ const _: () = assert!(LETTER_BYTES_A_BATCH + EVENT_BYTES_MAX < LETTER_BYTES_QUEU
 
 /// JetStream's header for what must not be stored twice.
 pub const MSG_ID_HEADER: &str = "Nats-Msg-Id";
+/// What the names of the engine's own headers begin with.
+pub const ENGINE_HEADERS: &str = "Task-Engine-";
 /// The header of an event that a person had published again: it counts as new, whatever is known of it.
 pub const REPLAY_HEADER: &str = "Task-Engine-Replay";

@@ -9,10 +9,12 @@ use super::outcome::{EventOutcome, RecipientOutcome, labelled};
 
 labelled! {
     /// The class of an event: who goes first, and who yields.
+    #[derive(Default)]
     Priority {
         /// Goes first and is never shed.
         Urgent = "urgent",
         /// What has no other class.
+        #[default]
         Normal = "normal",
         /// Goes last and yields at half of each bound.
         Bulk = "bulk",
@@ -42,9 +44,9 @@ impl Priority {
         matches!(self, Self::Bulk | Self::Fleeting)
     }
 
-    /// The class of a word, as a header or the configuration has it.
+    /// The class of a word, as a header or the configuration has it; small and capital letters are alike.
     pub fn of_word(word: &[u8]) -> Option<Self> {
-        Self::ALL.iter().copied().find(|class| class.label().as_bytes() == word)
+        Self::ALL.iter().copied().find(|class| class.label().as_bytes().eq_ignore_ascii_case(word))
     }
 }
 
@@ -76,17 +78,17 @@ pub struct PriorityRules {
     pub types: Vec<(String, Priority)>,
     /// `priority.members_above`: the class of sessions with more members, the largest bound first.
     pub members_above: Vec<(u32, Priority)>,
-    /// `priority.default`; none: normal.
-    pub default: Option<Priority>,
-    /// `priority.fleeting_ttl`; none: a fleeting event is never too late.
-    pub fleeting_ttl: Option<Duration>,
+    /// `priority.default`.
+    pub default: Priority,
+    /// `priority.fleeting_ttl`; zero: a fleeting event is never too late.
+    pub fleeting_ttl: Duration,
 }
 
 impl PriorityRules {
     /// Whether there is any rule. Else every event is normal, and nothing is done about classes.
     pub fn is_on(&self) -> bool {
         let has_rules = !self.header.is_empty() || !self.types.is_empty() || !self.members_above.is_empty();
-        has_rules || self.default.is_some_and(|class| class != Priority::Normal)
+        has_rules || self.default != Priority::Normal
     }
 
     /// The class by what is known of the event alone.
@@ -100,12 +102,14 @@ impl PriorityRules {
     /// The class by how many members the session has.
     pub fn of_members(&self, members: usize) -> Priority {
         let above = self.members_above.iter().find(|(bound, _)| members > *bound as usize);
-        above.map_or_else(|| self.fallback(), |(_, class)| *class)
+        above.map_or(self.default, |(_, class)| *class)
     }
 
-    /// The class where no rule fits.
-    pub fn fallback(&self) -> Priority {
-        self.default.unwrap_or(Priority::Normal)
+    /// Whether an event can be of this class.
+    pub fn can_give(&self, class: Priority) -> bool {
+        let by_type = self.types.iter().map(|(_, class)| *class);
+        let by_members = self.members_above.iter().map(|(_, class)| *class);
+        !self.header.is_empty() || by_type.chain(by_members).chain([self.default]).any(|given| given == class)
     }
 }
 
@@ -133,15 +137,15 @@ mod tests {
             header: "P".into(),
             types: vec![("call".into(), Priority::Urgent), ("typing".into(), Priority::Fleeting)],
             members_above: vec![(500, Priority::Bulk), (10, Priority::Normal)],
-            default: Some(Priority::Urgent),
-            fleeting_ttl: None,
+            default: Priority::Urgent,
+            fleeting_ttl: Duration::ZERO,
         }
     }
 
     #[test]
     fn the_first_rule_that_fits_decides() {
         let rules = rules();
-        assert_eq!(rules.of_event(Said::of_header(b" bulk "), b"call"), Some(Priority::Bulk), "the header");
+        assert_eq!(rules.of_event(Said::of_header(b" Bulk "), b"call"), Some(Priority::Bulk), "the header");
         assert_eq!(rules.of_event(Said::Nothing, b"call"), Some(Priority::Urgent), "the type");
         assert_eq!(rules.of_event(Said::of_header(b"Urgent!"), b"typing"), Some(Priority::Fleeting), "an unknown word");
         assert_eq!(rules.of_event(Said::Nothing, b"text"), None);
@@ -155,8 +159,8 @@ mod tests {
     #[test]
     fn without_rules_nothing_is_on() {
         assert!(!PriorityRules::default().is_on());
-        let normal = PriorityRules { default: Some(Priority::Normal), ..PriorityRules::default() };
-        assert!(!normal.is_on(), "what says the same as nothing");
+        let late = PriorityRules { fleeting_ttl: Duration::from_secs(1), ..PriorityRules::default() };
+        assert!(!late.is_on(), "nothing is fleeting");
         assert!(rules().is_on());
     }
 }

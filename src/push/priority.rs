@@ -36,7 +36,7 @@ impl Push {
         let rules = &self.cx.priorities;
         rules.of_event(said, arrival.kind_bytes()).unwrap_or_else(|| match &self.resolve.sessions[session].members {
             Some(list) => rules.of_members(list.users.len()),
-            None => rules.fallback(),
+            None => rules.default,
         })
     }
 
@@ -157,9 +157,8 @@ impl Push {
 
     /// Whether a fleeting event has waited for too long.
     pub(super) fn is_too_late(&self, event: EventIx) -> bool {
-        let known = &self.ledger[event];
-        known.class == Priority::Fleeting
-            && self.cx.priorities.fleeting_ttl.is_some_and(|ttl| self.cx.now.since(known.arrived) > ttl)
+        let (known, ttl) = (&self.ledger[event], self.cx.priorities.fleeting_ttl);
+        known.class == Priority::Fleeting && !ttl.is_zero() && self.cx.now.since(known.arrived) > ttl
     }
 
     /// The event at the front of its session is dropped with so many recipients.

@@ -94,8 +94,7 @@ fn what_waits_before_an_urgent_event_of_its_session_goes_with_it() {
 
 #[test]
 fn the_first_rule_that_fits_decides() {
-    let rules =
-        PriorityRules { members_above: vec![(9, Priority::Bulk)], default: Some(Priority::Urgent), ..by_header() };
+    let rules = PriorityRules { members_above: vec![(9, Priority::Bulk)], default: Priority::Urgent, ..by_header() };
     let mut table = Table::with_priorities(rules, usize::MAX, InboxStore::Off, TURN);
     table.members_of.insert("large".into(), (0..10).map(|number| format!("u{number}")).collect());
     table.members_of.insert("small".into(), vec!["u0".into()]);

@@ -17,7 +17,7 @@ const FLEETING: Said = Said::Class(Priority::Fleeting);
 
 /// Each event's only recipient is ann, on the gateway A, which answers nothing.
 fn world(window: usize, inbox: InboxStore) -> Table {
-    let fleeting_ttl = Some(Duration::from_secs(5));
+    let fleeting_ttl = Duration::from_secs(5);
     let rules = PriorityRules { header: "Priority".into(), fleeting_ttl, ..PriorityRules::default() };
     let mut table = Table::with_priorities(rules, window, inbox, 16 * 1024);
     table.members = vec!["ann".to_owned()];
