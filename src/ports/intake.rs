@@ -31,7 +31,7 @@ pub use self::lane::IntakeLane;
 pub use self::scan::session_id;
 use crate::model::ids::{Partition, ShardId};
 use crate::model::limits::INTAKE_LANE_EVENTS;
-use crate::model::priority::Said;
+use crate::model::priority::{PriorityRules, Said};
 use crate::ports::mailbox::Wake;
 use crate::ports::permit::Permit;
 use crate::ports::{DeliveryTag, Health};
@@ -71,6 +71,7 @@ struct Shared {
     /// Of readers that sleep until something changes.
     readers: Mutex<Vec<Arc<Wake>>>,
     permit: Arc<Permit>,
+    priorities: PriorityRules,
 }
 
 #[derive(Debug)]
@@ -89,7 +90,8 @@ impl Intake {
         Self::with_lane_events(wakes, partitions, counts, INTAKE_LANE_EVENTS)
     }
 
-    /// The same, for readers that may acknowledge only while this permit holds.
+    /// The same, for readers that may acknowledge only while this permit holds, and for events that get their class by these
+    /// rules.
     ///
     /// # Panics
     /// As [`new`](Self::new).
@@ -98,8 +100,9 @@ impl Intake {
         partitions: u32,
         counts: Arc<ReaderCounts>,
         permit: Arc<Permit>,
+        priorities: PriorityRules,
     ) -> (Self, Vec<IntakeLane>) {
-        Self::made(wakes, partitions, counts, INTAKE_LANE_EVENTS, permit)
+        Self::made(wakes, (partitions, INTAKE_LANE_EVENTS), counts, permit, priorities)
     }
 
     /// The same with lanes of another size, for tests.
@@ -110,15 +113,15 @@ impl Intake {
         counts: Arc<ReaderCounts>,
         lane_events: usize,
     ) -> (Self, Vec<IntakeLane>) {
-        Self::made(wakes, partitions, counts, lane_events, Arc::default())
+        Self::made(wakes, (partitions, lane_events), counts, Arc::default(), PriorityRules::default())
     }
 
     fn made(
         wakes: Vec<Arc<Wake>>,
-        partitions: u32,
+        (partitions, lane_events): (u32, usize),
         counts: Arc<ReaderCounts>,
-        lane_events: usize,
         permit: Arc<Permit>,
+        priorities: PriorityRules,
     ) -> (Self, Vec<IntakeLane>) {
         assert!(!wakes.is_empty() && wakes.len() <= usize::from(u16::MAX), "1 to 65,535 shards");
         assert!(partitions > 0, "at least one partition");
@@ -140,6 +143,7 @@ impl Intake {
             health: Mutex::default(),
             readers: Mutex::default(),
             permit,
+            priorities,
         };
         (Self(Arc::new(shared)), ends)
     }
@@ -152,6 +156,11 @@ impl Intake {
     /// How many partitions all sessions are cut into.
     pub fn partitions(&self) -> u32 {
         self.0.partitions
+    }
+
+    /// The header in which publishers name the class of an event; empty: none is read.
+    pub fn class_header(&self) -> &str {
+        &self.0.priorities.header
     }
 
     /// The shard that takes the events of a payload's session; shard 0 when the payload is no event.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::connection::{Connection, Heard};
 use super::feed::{End, Feed, LANE_LOOK, LEAVE_DEADLINE, round_trip};
-use super::protocol::{ErrorKind, is_replay, subscribe, unsubscribe};
+use super::protocol::{ErrorKind, Marks, subscribe, unsubscribe};
 use super::server;
 use crate::config::NatsConfig;
 use crate::model::ids::ShardId;
@@ -57,33 +57,39 @@ struct Waiting {
     bytes: usize,
     /// How many have gone from the front.
     gone: u64,
-    /// Which of all were published again by a person, ascending.
-    replays: VecDeque<u64>,
+    /// Of which of all something is said, ascending; and what.
+    marked: VecDeque<(u64, Marks)>,
 }
 
 impl Waiting {
-    fn push(&mut self, payload: Bytes, is_replay: bool) {
-        if is_replay {
-            self.replays.push_back(self.gone + self.events.len() as u64);
+    fn push(&mut self, payload: Bytes, marks: Marks) {
+        if marks != Marks::default() {
+            self.marked.push_back((self.gone + self.events.len() as u64, marks));
         }
         self.bytes += payload.len();
         self.events.push_back(payload);
     }
 
-    /// Whether the one at the front is such a one.
-    fn is_replay(&self) -> bool {
-        self.replays.front() == Some(&self.gone)
+    /// What is said of the one at the front.
+    fn marks(&self) -> Marks {
+        self.marked.front().filter(|(of, _)| *of == self.gone).map_or_else(Marks::default, |(_, marks)| *marks)
+    }
+
+    /// The one at the front, with so many bytes, has gone.
+    fn has_gone(&mut self, bytes: usize) {
+        if self.marked.front().is_some_and(|(of, _)| *of == self.gone) {
+            self.marked.pop_front();
+        }
+        self.gone += 1;
+        self.bytes -= bytes;
     }
 
     /// Behind these come those.
     fn append(&mut self, mut others: Self) {
         while let Some(payload) = others.events.pop_front() {
-            let is_replay = others.is_replay();
-            if is_replay {
-                others.replays.pop_front();
-            }
-            others.gone += 1;
-            self.push(payload, is_replay);
+            let (marks, bytes) = (others.marks(), payload.len());
+            others.has_gone(bytes);
+            self.push(payload, marks);
         }
     }
 
@@ -116,14 +122,15 @@ impl CoreFeed {
         while let Some(payload) = self.waiting.events.pop_front() {
             let tag = DeliveryTag { reader: self.plan.reader, number: self.next };
             let bytes = payload.len();
-            if self.waiting.is_replay() {
+            let marks = self.waiting.marks();
+            if marks.is_replay {
                 let shard = self.plan.own.unwrap_or_else(|| self.intake.home_of(&payload));
                 if self.intake.tell(shard, Input::Replayed(tag)).is_err() {
                     self.waiting.events.push_front(payload);
                     return;
                 }
-                self.waiting.replays.pop_front();
             }
+            burst.saying(marks.said);
             // A refusal is counted where it is made.
             let put = match self.plan.own {
                 Some(shard) => burst.try_put_to(shard, payload, tag),
@@ -134,8 +141,7 @@ impl CoreFeed {
                 return;
             }
             self.next += 1;
-            self.waiting.gone += 1;
-            self.waiting.bytes -= bytes;
+            self.waiting.has_gone(bytes);
         }
         // What a pause had let grow.
         self.waiting.events.shrink_to(LANE_KEPT);
@@ -211,11 +217,12 @@ impl Feed for CoreFeed {
             );
         }
         let waiting = self.early.as_mut().unwrap_or(&mut self.waiting);
+        let class_header = self.intake.class_header();
         let (mut refused, mut is_moving, mut stray) = (None, false, None);
         let ours = 1..=self.plan.subjects.len() as u64;
         let turn = connection.poll_turn(cx, &mut |chunk: &Bytes, heard: Heard<'_>| match heard {
             Heard::Message(message) if ours.contains(&message.sid) => {
-                waiting.push(chunk.slice_ref(message.payload), message.headers.is_some_and(is_replay));
+                waiting.push(chunk.slice_ref(message.payload), Marks::of(message.headers, class_header));
             }
             Heard::Message(message) => stray = Some(message.sid),
             Heard::Refused(error) => refused = Some(error),

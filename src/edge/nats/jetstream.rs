@@ -57,6 +57,7 @@ use self::session::Session;
 use super::control::Control;
 use crate::config::NatsConfig;
 use crate::model::ids::Nanos;
+use crate::model::priority::Said;
 use crate::ports::{DeliveryTag, Intake, Settled};
 use crate::telemetry::log_limiter::LogLimiter;
 
@@ -105,7 +106,7 @@ pub(super) struct JetFeed {
     /// Time zero of the flight.
     epoch: Instant,
     /// Events that are noted and not in their lanes.
-    waiting: VecDeque<(Bytes, DeliveryTag)>,
+    waiting: VecDeque<(Bytes, DeliveryTag, Said)>,
     /// What was settled and not said yet: no more than was out.
     unsaid: VecDeque<Box<[Settled]>>,
     lines: Lines,

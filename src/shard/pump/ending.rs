@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering;
 
 use super::Pump;
-use crate::model::priority::Said;
 use crate::push::facts::Input;
 use crate::push::retreat::Away;
 use crate::shard::stop::{CUT_OFF, DRAINING, GIVEN_UP, LEAVING, count};
@@ -54,8 +53,8 @@ impl Pump {
     /// over, or shut, so no more than a lane holds.
     pub(super) fn give_back_lane(&mut self) {
         for _ in 0..self.lane.len() {
-            let Some((payload, tag)) = self.lane.try_take() else { break };
-            self.push.take(Input::Event { payload, tag, said: Said::Nothing });
+            let Some((payload, tag, said, _)) = self.lane.try_take_timed() else { break };
+            self.push.take(Input::Event { payload, tag, said });
         }
     }
 

@@ -142,7 +142,7 @@ impl JetFeed {
     fn let_waiting_go(&mut self, at: usize) {
         let numbers: HashSet<u64> = self.flight.numbers(at).into_iter().collect();
         let (flight, replays) = (&mut self.flight, &mut self.replays);
-        self.waiting.retain(|(_, tag)| {
+        self.waiting.retain(|(_, tag, _)| {
             let is_its = numbers.contains(&tag.number);
             if is_its {
                 replays.remove(&tag.number);
