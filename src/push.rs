@@ -347,6 +347,11 @@ impl Push {
         self.cx.warnings()
     }
 
+    /// Whether events have classes.
+    pub fn has_classes(&self) -> bool {
+        self.cx.has_classes
+    }
+
     /// Ends by class, and what was shed.
     pub fn by_class(&self) -> &ClassCounts {
         &self.ledger.by_class

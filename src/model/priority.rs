@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::outcome::{EventOutcome, RecipientOutcome, labelled};
+use super::stage::BUCKETS;
 
 labelled! {
     /// The class of an event: who goes first, and who yields.
@@ -126,6 +127,42 @@ pub struct ClassCounts {
     pub recipients_shed: [u64; ShedReason::COUNT],
     /// Events whose header named no class.
     pub unknown_said: u64,
+    /// How long events took, from their arrival until all of their recipients had ended.
+    pub latency: [ClassLatency; Priority::COUNT],
+}
+
+impl ClassCounts {
+    /// All of these as well.
+    pub fn add(&mut self, other: &Self) {
+        let add = |to: &mut [u64], from: &[u64]| to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        for class in 0..Priority::COUNT {
+            add(&mut self.events_ended[class], &other.events_ended[class]);
+            add(&mut self.recipients_ended[class], &other.recipients_ended[class]);
+            add(&mut self.latency[class].buckets, &other.latency[class].buckets);
+            self.latency[class].nanos += other.latency[class].nanos;
+        }
+        add(&mut self.events_shed, &other.events_shed);
+        add(&mut self.recipients_shed, &other.recipients_shed);
+        self.unknown_said += other.unknown_said;
+    }
+}
+
+/// How long events of a class took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClassLatency {
+    /// How many fell at or below each bound of [`BUCKETS`] and above the one before; the last is above all.
+    pub buckets: [u64; BUCKETS.len() + 1],
+    /// All of them together.
+    pub nanos: u64,
+}
+
+impl ClassLatency {
+    /// One that took so long.
+    pub fn record(&mut self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        self.buckets[BUCKETS.partition_point(|bound| *bound < seconds)] += 1;
+        self.nanos += took.as_nanos() as u64;
+    }
 }
 
 #[cfg(test)]
@@ -154,6 +191,24 @@ mod tests {
         for (members, class) in by_members {
             assert_eq!(rules.of_members(members), class, "{members} members");
         }
+    }
+
+    #[test]
+    fn what_two_shards_counted_is_added_up() {
+        let mut counts = [ClassCounts::default(); 2];
+        for (counts, millis) in counts.iter_mut().zip([3, 200_000]) {
+            counts.events_ended[Priority::Bulk as usize][EventOutcome::Settled as usize] = 2;
+            counts.recipients_shed[ShedReason::Late as usize] = millis;
+            counts.latency[Priority::Urgent as usize].record(Duration::from_millis(millis));
+            counts.unknown_said = 1;
+        }
+        let [mut all, other] = counts;
+        all.add(&other);
+        assert_eq!(all.events_ended[Priority::Bulk as usize][EventOutcome::Settled as usize], 4);
+        assert_eq!((all.recipients_shed[ShedReason::Late as usize], all.unknown_said), (200_003, 2));
+        let ClassLatency { buckets, nanos } = all.latency[Priority::Urgent as usize];
+        let at_5_millis = BUCKETS.iter().position(|bound| *bound == 0.005).expect("a bound");
+        assert_eq!((buckets[at_5_millis], buckets[BUCKETS.len()], nanos), (1, 1, 200_003_000_000));
     }
 
     #[test]

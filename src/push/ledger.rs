@@ -290,7 +290,11 @@ impl Ledger {
         let of_joined =
             if matches!(end, EventOutcome::CutByStop | EventOutcome::GivenBack) { end } else { EventOutcome::Repeat };
         self.counts.events_ended[of_joined as usize] += event.source.joined.len() as u64;
-        cx.stages.record(Stage::Event, cx.now.since(event.arrived));
+        let took = cx.now.since(event.arrived);
+        cx.stages.record(Stage::Event, took);
+        if cx.has_classes {
+            self.by_class.latency[event.class as usize].record(took);
+        }
         let how = settled_as(end);
         let tags = std::iter::once(event.source.tag).chain(event.source.joined);
         cx.out.extend(tags.map(|tag| Output::Settle(Settled { tag, how })));

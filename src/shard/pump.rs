@@ -394,9 +394,11 @@ impl Pump {
         let mut rows: Vec<_> = self.push.gateway_rows().collect();
         self.work.snapshot.outbox_recipients = rows.iter().map(|row| row.backlog_recipients).sum();
         let warnings = self.push.warnings().to_vec();
+        let classes = self.push.has_classes().then(|| Box::new(*self.push.by_class()));
         self.publisher.hand_over(self.push.stages_mut(), |report| {
             report.gateways.append(&mut rows);
             report.warnings.extend(warnings);
+            report.classes = classes;
         });
     }
 
