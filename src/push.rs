@@ -143,7 +143,8 @@ impl Push {
     pub fn room(&self) -> usize {
         let is_full = self.ledger.open_recipients >= RECIPIENTS_IN_FLIGHT_MAX
             || self.ledger.payload_bytes >= PAYLOAD_BYTES_IN_FLIGHT_MAX;
-        if is_full { 0 } else { self.events_max().saturating_sub(self.ledger.in_flight()).min(TURN_EVENTS_MAX) }
+        let room = if is_full { 0 } else { self.events_max().saturating_sub(self.ledger.in_flight()) };
+        room.max(self.room_that_stays()).min(TURN_EVENTS_MAX)
     }
 
     /// Takes one fact.

@@ -15,6 +15,7 @@
 mod counts;
 mod lane;
 mod scan;
+mod ways;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,11 +27,12 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 
 use self::counts::Shut;
 pub use self::counts::{DropReason, Moves, PartitionerCounts, ReaderCounts};
-use self::lane::InLane;
-pub use self::lane::IntakeLane;
+pub use self::lane::{Handed, IntakeLane};
 pub use self::scan::session_id;
+pub use self::ways::Passage;
+use self::ways::Ways;
 use crate::model::ids::{Partition, ShardId};
-use crate::model::limits::INTAKE_LANE_EVENTS;
+use crate::model::limits::{INTAKE_LANE_EVENTS, URGENT_RESERVE_PART};
 use crate::model::priority::{PriorityRules, Said};
 use crate::ports::mailbox::Wake;
 use crate::ports::permit::Permit;
@@ -76,7 +78,10 @@ struct Shared {
 
 #[derive(Debug)]
 struct LaneIn {
-    events: Sender<InLane>,
+    events: Sender<Handed>,
+    /// Of urgent events.
+    urgent: Sender<Handed>,
+    ways: Option<Arc<Ways>>,
     facts: Sender<Input>,
     wake: Arc<Wake>,
 }
@@ -125,13 +130,15 @@ impl Intake {
     ) -> (Self, Vec<IntakeLane>) {
         assert!(!wakes.is_empty() && wakes.len() <= usize::from(u16::MAX), "1 to 65,535 shards");
         assert!(partitions > 0, "at least one partition");
+        let shards = wakes.len();
         let mut ends = Vec::with_capacity(wakes.len());
         let mut lanes = Vec::with_capacity(wakes.len());
-        for wake in wakes {
+        for (wake, ways) in wakes.into_iter().zip(Ways::of_shards(shards, &priorities)) {
             let (sender, events) = bounded(lane_events);
+            let (urgent_sender, urgent) = bounded((lane_events / URGENT_RESERVE_PART).max(1));
             let (teller, facts) = bounded(LANE_FACTS);
-            lanes.push(LaneIn { events: sender, facts: teller, wake });
-            ends.push(IntakeLane { events, facts });
+            lanes.push(LaneIn { events: sender, urgent: urgent_sender, ways: ways.clone(), facts: teller, wake });
+            ends.push(IntakeLane { events, urgent, ways, facts });
         }
         let shared = Shared {
             lanes: lanes.into(),
@@ -158,11 +165,6 @@ impl Intake {
         self.0.partitions
     }
 
-    /// The header in which publishers name the class of an event; empty: none is read.
-    pub fn class_header(&self) -> &str {
-        &self.0.priorities.header
-    }
-
     /// The shard that takes the events of a payload's session; shard 0 when the payload is no event.
     pub fn home_of(&self, payload: &[u8]) -> ShardId {
         match session_id(payload) {
@@ -187,7 +189,14 @@ impl Intake {
 
     /// Begins to hand in several events. Their shards are woken now and then, and when the burst is dropped.
     pub fn burst(&self) -> Burst<'_> {
-        Burst { shared: &self.0, unwoken: Unwoken::None, received: None, said: Said::Nothing, read: 0, taken: 0 }
+        Burst {
+            shared: &self.0,
+            unwoken: Unwoken::None,
+            received: None,
+            passage: Passage::plain(Said::Nothing),
+            read: 0,
+            taken: 0,
+        }
     }
 
     /// Says how one of the source's readers does.
@@ -301,8 +310,8 @@ pub struct Burst<'a> {
     unwoken: Unwoken,
     /// When the first event since the last [`finish`](Self::finish) was put in.
     received: Option<Instant>,
-    /// What the publisher of the next event said of its class.
-    said: Said,
+    /// On which way the next event is.
+    passage: Passage,
     read: u64,
     taken: u64,
 }
@@ -365,7 +374,12 @@ impl Burst<'_> {
 
     /// What the publisher of the events that are put in next said of their class.
     pub fn saying(&mut self, said: Said) -> &mut Self {
-        self.said = said;
+        self.on(Passage::plain(said))
+    }
+
+    /// The event that is put in next is on this way.
+    pub fn on(&mut self, passage: Passage) -> &mut Self {
+        self.passage = passage;
         self
     }
 
@@ -376,7 +390,8 @@ impl Burst<'_> {
             return Ok(self.refuse());
         }
         let received = *self.received.get_or_insert_with(Instant::now);
-        match lane.events.try_send(InLane { payload, tag, said: self.said, received }) {
+        let events = if self.passage.goes_first { &lane.urgent } else { &lane.events };
+        match events.try_send(Handed { payload, tag, passage: self.passage, received }) {
             Ok(()) => {}
             Err(TrySendError::Disconnected(_)) => return Ok(self.refuse()),
             Err(TrySendError::Full(back)) => {

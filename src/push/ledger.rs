@@ -136,9 +136,9 @@ pub struct Ledger {
     pub counts: Counts,
     /// Ends by class.
     pub by_class: ClassCounts,
-    /// Events in flight by class, and recipients of those that yield.
+    /// Events in flight by class, and their recipients without an end.
     pub(super) events_of: [usize; Priority::COUNT],
-    pub(super) yielding_recipients: usize,
+    pub(super) recipients_of: [usize; Priority::COUNT],
 }
 
 impl Index<EventIx> for Ledger {
@@ -225,7 +225,8 @@ impl Ledger {
     pub fn enter_recipients(&mut self, event: EventIx, recipients: u32) {
         self[event].progress.open = recipients;
         self[event].progress.is_bundled = true;
-        self.yielding_recipients += if self[event].class.yields() { recipients as usize } else { 0 };
+        let class = self[event].class;
+        self.recipients_of[class as usize] += recipients as usize;
         self.open_recipients += recipients as usize;
         self.counts.recipients_arrived += u64::from(recipients);
     }
@@ -328,7 +329,7 @@ impl Ledger {
         self[event].progress.open -= recipients;
         self[event].progress.has_reached |= end == RecipientOutcome::Delivered && recipients > 0;
         let class = self[event].class;
-        self.yielding_recipients -= if class.yields() { recipients as usize } else { 0 };
+        self.recipients_of[class as usize] -= recipients as usize;
         self.by_class.recipients_ended[class as usize][end as usize] += u64::from(recipients);
         self.open_recipients -= recipients as usize;
         self.counts.recipients_ended[end as usize] += u64::from(recipients);

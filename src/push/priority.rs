@@ -105,6 +105,17 @@ impl Push {
         }
     }
 
+    /// How many events that are not urgent the shard takes although urgent ones fill it: they have a part that stays theirs.
+    pub(super) fn room_that_stays(&self) -> usize {
+        if !self.cx.has_classes || self.ledger.payload_bytes >= PAYLOAD_BYTES_IN_FLIGHT_MAX {
+            return 0;
+        }
+        let others = self.ledger.in_flight().saturating_sub(self.ledger.events_of[Priority::Urgent as usize]);
+        let recipients = self.ledger.open_recipients - self.ledger.recipients_of[Priority::Urgent as usize];
+        let has_room = recipients < RECIPIENTS_IN_FLIGHT_MAX / URGENT_RESERVE_PART;
+        if has_room { (EVENTS_IN_FLIGHT_MAX / URGENT_RESERVE_PART).saturating_sub(others) } else { 0 }
+    }
+
     /// How many urgent events this shard takes now: they may have the reserve as well.
     pub fn room_for_urgent(&self) -> usize {
         if !self.cx.has_classes {
@@ -123,10 +134,13 @@ impl Push {
         if !self.cx.has_classes {
             return open < RECIPIENTS_IN_FLIGHT_MAX;
         }
+        let part = RECIPIENTS_IN_FLIGHT_MAX / URGENT_RESERVE_PART;
         match line {
             LineOf::FIRST => open < RECIPIENTS_IN_FLIGHT_MAX,
-            LineOf::LAST if self.ledger.yielding_recipients >= RECIPIENTS_IN_FLIGHT_MAX / BULK_YIELDS_PART => false,
-            _ => open < RECIPIENTS_IN_FLIGHT_MAX - RECIPIENTS_IN_FLIGHT_MAX / URGENT_RESERVE_PART,
+            // So much stays for others, however many urgent ones there are.
+            _ if open - self.ledger.recipients_of[Priority::Urgent as usize] < part => true,
+            LineOf::LAST if self.ledger.yielding_recipients() >= RECIPIENTS_IN_FLIGHT_MAX / BULK_YIELDS_PART => false,
+            _ => open < RECIPIENTS_IN_FLIGHT_MAX - part,
         }
     }
 

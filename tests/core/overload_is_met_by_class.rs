@@ -118,3 +118,18 @@ fn urgent_is_sent_to_a_gateway_that_has_what_it_may_hold() {
     come(&mut table, 10..=11, URGENT);
     assert_eq!((table.pushed_ids("A"), table.ended(RecipientOutcome::OutboxFull)), (vec![10, 11], 1));
 }
+
+#[test]
+fn a_sixteenth_of_the_shard_stays_for_others_however_many_are_urgent() {
+    let part = EVENTS_IN_FLIGHT_MAX / URGENT_RESERVE_PART;
+    let mut table = world(usize::MAX, InboxStore::Off);
+    for msg_id in 1..=EVENTS_IN_FLIGHT_MAX as i64 {
+        table.arrive_as("s", msg_id, URGENT);
+    }
+    assert_eq!(table.push.room_for_urgent(), 0);
+    assert!(table.push.room() > 0);
+    for msg_id in 1..=part as i64 {
+        table.arrive("t", EVENTS_IN_FLIGHT_MAX as i64 + msg_id);
+    }
+    assert_eq!((table.push.room(), table.push.room_for_urgent()), (0, 0));
+}

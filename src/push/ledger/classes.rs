@@ -22,6 +22,11 @@ impl Ledger {
         self.events_of[Priority::Bulk as usize] + self.events_of[Priority::Fleeting as usize]
     }
 
+    /// Recipients in flight of those.
+    pub(in crate::push) fn yielding_recipients(&self) -> usize {
+        self.recipients_of[Priority::Bulk as usize] + self.recipients_of[Priority::Fleeting as usize]
+    }
+
     /// Whether what is asked for an event goes before what is asked for others.
     pub(super) fn is_urgent(&self, at: EventIx) -> bool {
         self[at].class == Priority::Urgent

@@ -99,7 +99,8 @@ impl JetFeed {
     fn note_new(&mut self, number: u64, chunk: &Bytes, message: &Message<'_>) {
         let tag = DeliveryTag { reader: self.plan.reader, number };
         let marks = Marks::of(message.headers, self.intake.class_header());
-        self.waiting.push_back((chunk.slice_ref(message.payload), tag, marks.said));
+        let passage = self.intake.passage(self.plan.own, message.payload, marks.said);
+        self.waiting.push((chunk.slice_ref(message.payload), tag, passage));
         if marks.is_replay {
             self.replays.insert(number);
         }
