@@ -1,4 +1,4 @@
-//! The way in: reader threads hand events to their sessions' shards through one bounded lane a shard.
+//! The way in: reader threads hand events to their sessions' shards through one bounded lane a shard, and one more for urgent ones.
 //!
 //! Promises that a reader's events reach a shard in the order they were offered; that a full lane makes the reader
 //! wait (that is the backpressure), without spinning and without a wake-up call by the shard; that each event read is

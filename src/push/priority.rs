@@ -2,7 +2,7 @@
 //!
 //! Promises that without rules nothing here does anything; that the order inside a session holds whatever the classes, as a session goes
 //! with the class of the best event that waits in it; that urgent events find a part of what the shard may hold free of
-//! others; and that bulk and fleeting events together take half of that at the most. Refuses to pass events by in a session.
+//! others, and others one that is free of them; and that bulk and fleeting events together take half of that at the most. Refuses to pass events by in a session.
 
 use crate::model::delivery::{DeliveryTag, Disposition, Settled};
 use crate::model::ids::{GatewayIx, SessionIx, UserIx};
