@@ -139,6 +139,11 @@ impl Push {
         self.cx.now = now;
     }
 
+    /// So long have the events waited for their shard that are taken next: what is fleeting grows old there too.
+    pub fn set_waited(&mut self, waited: Duration) {
+        self.cx.waited = waited;
+    }
+
     /// How many events this shard takes now; 0 while it is at a bound.
     pub fn room(&self) -> usize {
         let is_full = self.ledger.open_recipients >= RECIPIENTS_IN_FLIGHT_MAX

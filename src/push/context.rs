@@ -90,6 +90,8 @@ pub(super) struct Context {
     pub(super) turn_recipients: usize,
     /// How events get their class.
     pub(super) priorities: PriorityRules,
+    /// How long the events that are taken next had waited for their shard.
+    pub(super) waited: Duration,
     /// Whether there are classes at all.
     pub(super) has_classes: bool,
     warnings: Warnings,
@@ -109,6 +111,7 @@ impl Context {
             out: Vec::new(),
             turn_recipients: TURN_RECIPIENTS_MAX,
             priorities: PriorityRules::default(),
+            waited: Duration::ZERO,
             has_classes: false,
             warnings: Warnings::default(),
         }

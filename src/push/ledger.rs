@@ -86,6 +86,8 @@ pub struct Event {
     pub class: Priority,
     /// The size of its session decides that, and is not known yet.
     pub is_class_open: bool,
+    /// How long it had waited for its shard, in milliseconds, where events have classes.
+    pub waited_millis: u32,
     payload_bytes: usize,
 }
 
@@ -214,6 +216,7 @@ impl Ledger {
             owed: None,
             class: Priority::Normal,
             is_class_open: false,
+            waited_millis: 0,
             payload_bytes,
         };
         self.events_of[Priority::Normal as usize] += 1;

@@ -4,6 +4,8 @@
 //! with the class of the best event that waits in it; that urgent events find a part of what the shard may hold free of
 //! others, and others one that is free of them; and that bulk and fleeting events together take half of that at the most. Refuses to pass events by in a session.
 
+use std::time::Duration;
+
 use crate::model::delivery::{DeliveryTag, Disposition, Settled};
 use crate::model::ids::{GatewayIx, SessionIx, UserIx};
 use crate::model::limits::{
@@ -48,6 +50,7 @@ impl Push {
             return;
         }
         let (known, rules) = (&mut self.ledger[event], &self.cx.priorities);
+        known.waited_millis = self.cx.waited.as_millis().try_into().unwrap_or(u32::MAX);
         let session = &mut self.resolve.sessions[at];
         known.is_class_open = !rules.members_above.is_empty()
             && session.members.is_none()
@@ -172,7 +175,8 @@ impl Push {
     /// Whether a fleeting event has waited for too long.
     pub(super) fn is_too_late(&self, event: EventIx) -> bool {
         let (known, ttl) = (&self.ledger[event], self.cx.priorities.fleeting_ttl);
-        known.class == Priority::Fleeting && !ttl.is_zero() && self.cx.now.since(known.arrived) > ttl
+        let waited = Duration::from_millis(u64::from(known.waited_millis));
+        known.class == Priority::Fleeting && !ttl.is_zero() && self.cx.now.since(known.arrived) + waited > ttl
     }
 
     /// The event at the front of its session is dropped with so many recipients.

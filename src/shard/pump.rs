@@ -225,6 +225,7 @@ impl Pump {
                 if alike.0 != received {
                     self.record_intake(alike, now);
                     alike = (received, 0);
+                    self.push.set_waited(now.saturating_duration_since(received));
                 }
                 alike.1 += 1;
                 self.push.take(Input::Event { payload, tag, said: passage.said });
@@ -232,6 +233,7 @@ impl Pump {
             }
         }
         self.record_intake(alike, now);
+        self.push.set_waited(Duration::ZERO);
         self.work.events = events;
         taken
     }

@@ -85,6 +85,18 @@ fn fleeting_that_is_late_is_dropped_before_it_is_pushed() {
 }
 
 #[test]
+fn the_wait_for_the_shard_counts_too() {
+    let mut table = world(usize::MAX, InboxStore::All);
+    table.push.set_waited(Duration::from_millis(5_001));
+    come(&mut table, 1..=1, FLEETING);
+    come(&mut table, 2..=2, Said::Nothing);
+    table.push.set_waited(Duration::from_millis(4_000));
+    come(&mut table, 3..=3, FLEETING);
+    assert_eq!((table.pushed_ids("A"), shed(&table, ShedReason::Late)), (vec![2, 3], (1, 1)));
+    table.check();
+}
+
+#[test]
 fn fleeting_has_no_row_when_its_recipient_is_away() {
     let mut table = world(usize::MAX, InboxStore::Offline);
     table.moves("ann", "B");
