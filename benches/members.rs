@@ -11,6 +11,7 @@ use std::time::Duration;
 use support::facts::{event, session_name, user_name};
 use task_engine::model::ids::{Nanos, ShardId};
 use task_engine::model::names::NameList;
+use task_engine::model::priority::Said;
 use task_engine::ports::DeliveryTag;
 use task_engine::push::facts::{Input, Output};
 use task_engine::push::inbox::InboxStore;
@@ -98,7 +99,7 @@ fn asking() -> (Push, u64) {
         inbox: InboxStore::Offline,
     });
     push.set_now(Nanos(1));
-    push.take(Input::Event { payload: event(0, "user-00000000", 1), tag: DeliveryTag::default() });
+    push.take(Input::Event { payload: event(0, "user-00000000", 1), tag: DeliveryTag::default(), said: Said::Nothing });
     let mut outputs = Vec::new();
     push.flush(&mut outputs);
     match outputs[..] {

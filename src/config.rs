@@ -15,6 +15,7 @@ mod log_output;
 mod nats;
 mod own;
 mod plain;
+mod priority;
 mod read;
 mod secret;
 mod sections;

@@ -36,7 +36,7 @@ use crate::engine::owned::{OnMustEnd, Owned};
 use crate::engine::shards::Workers;
 use crate::engine::supervisor::OnFailure;
 use crate::model::limits::INBOX_FACTS;
-use crate::ports::intake::Intake;
+use crate::ports::intake::{Intake, IntakeLane};
 use crate::ports::mailbox::{FactSender, Wake, mailbox};
 use crate::ports::permit::Permit;
 use crate::ports::registry::{Directory, RegistrySink};
@@ -184,8 +184,7 @@ impl EngineBuilder {
             wakes.iter().map(|wake| mailbox(INBOX_FACTS, wake.clone())).unzip();
         // Whoever owns partitions gives it; nobody needs to where all are everybody's.
         let permit = Arc::new(if config.consumer.is_owned() { Permit::not_given() } else { Permit::default() });
-        let (intake, lanes) =
-            Intake::with_permit(wakes.clone(), config.consumer.partitions, Arc::default(), permit.clone());
+        let (intake, lanes) = intake_of(&config, wakes.clone(), permit.clone());
         let readers = source.shard_readers().map(|readers| (readers, intake.clone()));
         // Before any page can say otherwise.
         intake.shut("no store has answered yet".to_owned());
@@ -241,6 +240,11 @@ fn source_of(
     let source = adapters::source_of(config, resolver).map_err(StartError::Config)?;
     let partitions = source.partitions();
     Ok((Box::new(source), Some(partitions)))
+}
+
+/// The way of events to the shards that have these wakes.
+fn intake_of(config: &Config, wakes: Vec<Arc<Wake>>, permit: Arc<Permit>) -> (Intake, Vec<IntakeLane>) {
+    Intake::with_permit(wakes, config.consumer.partitions, Arc::default(), permit, config.priority.clone())
 }
 
 /// Where letters of the source itself go.

@@ -10,6 +10,7 @@ pub mod outcome;
 pub mod ownership;
 pub mod percent;
 pub mod prefetch;
+pub mod priority;
 pub mod proto;
 pub mod protobuf;
 pub mod redact;

@@ -31,7 +31,9 @@ mod leaving;
 pub mod ledger;
 mod lookups;
 pub mod outbox;
+pub mod pauses;
 mod prefetch;
+mod priority;
 mod recipients;
 mod repeats;
 mod reroute;
@@ -41,6 +43,7 @@ pub mod retreat;
 pub mod sessions;
 mod stage_times;
 mod turn;
+mod urgent_first;
 pub mod users;
 mod warnings;
 
@@ -51,10 +54,10 @@ use bytes::Bytes;
 use crate::model::delivery::DeliveryTag;
 use crate::model::ids::Nanos;
 use crate::model::limits::{
-    EVENTS_IN_FLIGHT_MAX, PAYLOAD_BYTES_IN_FLIGHT_MAX, PREFETCH_EVENTS_MAX, RECIPIENTS_IN_FLIGHT_MAX, TICK,
-    TURN_EVENTS_MAX,
+    PAYLOAD_BYTES_IN_FLIGHT_MAX, PREFETCH_EVENTS_MAX, RECIPIENTS_IN_FLIGHT_MAX, TICK, TURN_EVENTS_MAX,
 };
 use crate::model::outcome::{Counts, EventOutcome};
+use crate::model::priority::{ClassCounts, PriorityRules, Said};
 use crate::push::context::Context;
 pub use crate::push::context::{Settings, TableBounds};
 use crate::push::delivery::Delivery;
@@ -115,21 +118,38 @@ impl Push {
         self
     }
 
+    /// The same with classes of events.
+    pub fn with_priorities(mut self, rules: PriorityRules) -> Self {
+        self.cx.set_priorities(rules);
+        if self.cx.has_classes {
+            self.dispatch.line.share(self.cx.turn_recipients);
+        }
+        self
+    }
+
+    /// The same with turns of so many recipients, instead of [`TURN_RECIPIENTS_MAX`](crate::model::limits::TURN_RECIPIENTS_MAX).
+    pub fn with_turn_recipients(mut self, recipients: usize) -> Self {
+        self.cx.turn_recipients = recipients;
+        self
+    }
+
     /// The time, before the facts of a turn.
     pub fn set_now(&mut self, now: Nanos) {
         debug_assert!(now >= self.cx.now, "time goes forward");
         self.cx.now = now;
     }
 
+    /// So long have the events waited for their shard that are taken next: what is fleeting grows old there too.
+    pub fn set_waited(&mut self, waited: Duration) {
+        self.cx.waited = waited;
+    }
+
     /// How many events this shard takes now; 0 while it is at a bound.
     pub fn room(&self) -> usize {
         let is_full = self.ledger.open_recipients >= RECIPIENTS_IN_FLIGHT_MAX
             || self.ledger.payload_bytes >= PAYLOAD_BYTES_IN_FLIGHT_MAX;
-        if is_full {
-            0
-        } else {
-            (EVENTS_IN_FLIGHT_MAX - self.ledger.in_flight().min(EVENTS_IN_FLIGHT_MAX)).min(TURN_EVENTS_MAX)
-        }
+        let room = if is_full { 0 } else { self.events_max().saturating_sub(self.ledger.in_flight()) };
+        room.max(self.room_that_stays()).min(TURN_EVENTS_MAX)
     }
 
     /// Takes one fact.
@@ -147,10 +167,10 @@ impl Push {
             Input::Event { tag, .. } if self.cx.is_cut_off => self.not_taken(tag, EventOutcome::CutByStop),
             Input::Event { tag, .. } if self.leaving.has(tag) => self.not_taken(tag, EventOutcome::GivenBack),
             // Whatever the room, and a repeat as well: it must not overtake what was given back before it.
-            Input::Event { payload, tag } if self.cx.is_retreating && !self.stands_in_line(&payload) => {
+            Input::Event { payload, tag, .. } if self.cx.is_retreating && !self.stands_in_line(&payload) => {
                 self.not_taken(tag, EventOutcome::GivenBack)
             }
-            Input::Event { payload, tag } => self.take_event(payload, tag),
+            Input::Event { payload, tag, said } => self.take_event(payload, tag, said),
             Input::Members { ask, answer } => {
                 if self.resolve.members_answered(ask, answer, &mut self.ledger, &mut self.cx) {
                     self.learn_members();
@@ -221,6 +241,7 @@ impl Push {
         self.learn_members();
         self.resume_sessions();
         self.resume_stalled();
+        self.share_the_rest();
         self.resolve.cut_empty_waits(&mut self.ledger, &mut self.cx);
         self.resolve.ask_members(&mut self.cx);
         self.resolve.ask_routes(&mut self.cx);
@@ -240,7 +261,7 @@ impl Push {
         self.ledger.give_back(tag, end, &mut self.cx);
     }
 
-    fn take_event(&mut self, payload: Bytes, tag: DeliveryTag) {
+    fn take_event(&mut self, payload: Bytes, tag: DeliveryTag, said: Said) {
         self.ledger.counts.events_arrived += 1;
         let arrival = match ingest::read_for(payload, self.cx.rules.echo_sender) {
             Ok(arrival) => arrival,
@@ -256,9 +277,15 @@ impl Push {
         }
         let print = if key == Key::NONE { 0 } else { fingerprint(arrival.message_bytes()) };
         let session = self.resolve.sessions.of(arrival.session_id_bytes(), hash, &mut self.resolve.users);
+        let class = self.class_of(&arrival, said, session);
+        if self.is_shed_at_once(class) {
+            return self.shed_at_once(tag);
+        }
         let event = self.ledger.enter(arrival, key, session, tag, self.cx.now, self.resolve.routes.open_no());
+        self.ledger.set_class(event, class);
         self.intake.repeats.entered(key, event, print);
         self.resolve.sessions[session].waiting.push_back(event);
+        self.inherit(session, event, said);
         if self.resolve.sessions[session].waiting.len() == 1 {
             self.advance(session);
         } else {
@@ -324,6 +351,16 @@ impl Push {
     /// Warnings so far by reason, also those that were not said.
     pub fn warnings(&self) -> &[(&'static str, u64)] {
         self.cx.warnings()
+    }
+
+    /// Whether events have classes.
+    pub fn has_classes(&self) -> bool {
+        self.cx.has_classes
+    }
+
+    /// Ends by class, and what was shed.
+    pub fn by_class(&self) -> &ClassCounts {
+        &self.ledger.by_class
     }
 
     /// How old the oldest event without an end is; nothing when there is none. Looks at each.

@@ -86,6 +86,7 @@ pub fn bundle(group: &Arc<Group>, msg_id: i64, message: &Bytes, made_at: Nanos) 
         skip: SKIP_NONE,
         attempt: 0,
         fences_before: 0,
+        class: task_engine::model::priority::Priority::Normal,
         made_at,
     }
 }

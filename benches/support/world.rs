@@ -8,6 +8,7 @@
 use bytes::Bytes;
 use task_engine::model::ids::{GatewayIx, Nanos, ShardId, StreamNo};
 use task_engine::model::names::{NameList, Route, RouteList};
+use task_engine::model::priority::Said;
 use task_engine::ports::{DeliveryTag, Protocol};
 use task_engine::push::bundle::{BundleEnd, BundleResult};
 use task_engine::push::facts::{Input, Output, StreamFact};
@@ -190,7 +191,7 @@ impl World {
         (first..first + events as i64).map(move |msg_id| {
             let session = (msg_id - FIRST_MSG_ID) as usize % self.active_sessions;
             let payload = event(session, &user_name(self.member(session, 0)), msg_id);
-            Input::Event { payload, tag: DeliveryTag { reader: 0, number: msg_id as u64 } }
+            Input::Event { payload, tag: DeliveryTag { reader: 0, number: msg_id as u64 }, said: Said::Nothing }
         })
     }
 

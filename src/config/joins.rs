@@ -12,6 +12,7 @@ use super::sections::{
     Assignment, Config, ConsumerConfig, ConsumerMode, EtcdConfig, MysqlConfig, NatsConfig, Partitioner,
 };
 use super::value::Value;
+use crate::model::priority::{Priority, PriorityRules};
 
 /// The configuration; what contradicts itself goes to the reading's mistakes.
 pub(super) fn build(reading: &mut Reading) -> Config {
@@ -27,6 +28,7 @@ pub(super) fn build(reading: &mut Reading) -> Config {
     check_times(reading, &config);
     check_consumer(reading, &config);
     check_ownership(reading, &config);
+    check_priority(reading, &config.priority);
     config
 }
 
@@ -247,4 +249,18 @@ fn check_ownership(reading: &mut Reading, config: &Config) {
             .into();
         reading.mistake(reading.place("consumer", "ownership"), "consumer.ownership", what);
     }
+}
+
+/// What has no effect, or one that few want.
+fn check_priority(reading: &mut Reading, rules: &PriorityRules) {
+    if reading.is_written("priority", "fleeting_ttl") && !rules.can_give(Priority::Fleeting) {
+        let what = "has no effect: no rule of priority gives an event the class fleeting".to_owned();
+        reading.note(reading.place("priority", "fleeting_ttl"), "priority.fleeting_ttl", what);
+    }
+    let what = match rules.default {
+        Priority::Normal | Priority::Bulk => return,
+        Priority::Urgent => "all events that no rule names are urgent, so that none goes before another",
+        Priority::Fleeting => "all events that no rule names are dropped when they are late, and stored nowhere",
+    };
+    reading.note(reading.place("priority", "default"), "priority.default", what.to_owned());
 }

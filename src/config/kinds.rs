@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use super::addresses::{Dsn, HostPort, NatsUrls};
 use super::log_filter::Directives;
 use super::plain;
+use super::priority;
 use super::value::Value;
 use crate::model::redact;
 
@@ -62,6 +63,12 @@ pub enum Kind {
     NatsUrls,
     /// An address to listen on.
     Listen,
+    /// The name of a message header.
+    Header,
+    /// A class of events by type.
+    TypeClasses,
+    /// A class of events by the size of their session.
+    SizeClasses,
 }
 
 /// The most shards: their ids have 16 bits, and no machine of today has more CPUs than this.
@@ -96,12 +103,26 @@ impl Kind {
                 "`nats://[user:password@]host:port` or `tls://...`, as a list or separated by commas".to_owned()
             }
             Self::Listen => "`address:port`; port 0 is a free one".to_owned(),
+            Self::Header => {
+                "the name of a header, not one of NATS (`Nats-*`) or of the engine (`Task-Engine-*`)".to_owned()
+            }
+            Self::TypeClasses => {
+                "`type: class` below the key, or `type=class`, as a list or separated by commas".to_owned()
+            }
+            Self::SizeClasses => {
+                "`members: class` below the key, or `members=class`, as a list or separated by commas".to_owned()
+            }
         }
     }
 
     /// Whether a YAML list may be written.
     pub(super) fn takes_list(self) -> bool {
-        matches!(self, Self::HostPorts(_) | Self::NatsUrls | Self::Directives | Self::Noted)
+        matches!(self, Self::HostPorts(_) | Self::NatsUrls | Self::Directives | Self::Noted) || self.takes_rules()
+    }
+
+    /// Whether rules may stand below the key, a class each.
+    pub(super) fn takes_rules(self) -> bool {
+        matches!(self, Self::TypeClasses | Self::SizeClasses)
     }
 
     /// Reads what was written; None when that means the default. An empty text does so for every kind.
@@ -135,6 +156,9 @@ impl Kind {
             Self::Dsn => Value::Dsn(Box::new(Dsn::parse(bare)?)),
             Self::NatsUrls => Value::NatsUrls(NatsUrls::parse(bare)?),
             Self::Listen => Value::Listen(listen(bare)?),
+            Self::Header => Value::Text(priority::header(bare)?),
+            Self::TypeClasses => Value::TypeClasses(priority::by_type(bare)?),
+            Self::SizeClasses => Value::SizeClasses(priority::by_members(bare)?),
         };
         Ok(Some(value))
     }

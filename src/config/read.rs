@@ -125,6 +125,10 @@ impl Reading {
                 return self.mistake(at(value.mark), &KEYS[found].full(), "takes one value, not a list".into());
             }
             Body::Map(_) if !KEYS[found].is_used() => String::new(),
+            Body::Map(entries) if kind.takes_rules() => match rules(entries) {
+                Ok(text) => text,
+                Err((mark, what)) => return self.mistake(at(mark), &KEYS[found].full(), what.into()),
+            },
             Body::Map(_) => {
                 return self.mistake(
                     at(value.mark),
@@ -133,8 +137,12 @@ impl Reading {
                 );
             }
         };
-        let is_alias =
-            value.is_alias || matches!(&value.body, Body::List(items) if items.iter().any(|item| item.is_alias));
+        let is_alias = value.is_alias
+            || match &value.body {
+                Body::List(items) => items.iter().any(|item| item.is_alias),
+                Body::Map(entries) => entries.iter().any(|(key, value)| key.is_alias || value.is_alias),
+                _ => false,
+            };
         let before = self.mistakes.len();
         self.take(found, name, &text, at(value.mark));
         // It may be written at a secret.
@@ -273,6 +281,25 @@ impl Reading {
         }
         KEYS[found].kind.read(KEYS[found].default).expect("the default is right")
     }
+}
+
+/// Rules that stand below a key, as they would stand in one line.
+fn rules(entries: &[(Node, Node)]) -> Result<String, (Mark, &'static str)> {
+    let mut all = Vec::with_capacity(entries.len());
+    for (key, value) in entries {
+        let class = match &value.body {
+            Body::Scalar(class) => class.as_str(),
+            Body::Null => "",
+            _ => return Err((value.mark, "has a rule with more than a class")),
+        };
+        // One that is no name is told with the file's form.
+        let Body::Scalar(name) = &key.body else { continue };
+        if name.contains(',') || class.contains([',', '=']) {
+            return Err((key.mark, "has a rule with a comma in it: no type has one"));
+        }
+        all.push(format!("{name}={class}"));
+    }
+    Ok(all.join(","))
 }
 
 fn at(mark: Mark) -> Place {

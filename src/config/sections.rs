@@ -10,6 +10,7 @@ use super::field::{Blank, Field, wrong};
 pub use super::log_output::LogOutput;
 use super::secret::Secret;
 use super::value::Value;
+use crate::model::priority::PriorityRules;
 
 /// An enum whose variants are words of the configuration.
 macro_rules! words {
@@ -92,6 +93,8 @@ section! {
         gateway_service_name: String,
         /// Which events, and how.
         consumer: ConsumerConfig,
+        /// Who goes first, and who yields.
+        priority: PriorityRules,
         /// Pushes.
         gateway: GatewayConfig,
         /// Member lists.

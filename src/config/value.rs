@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::addresses::{Dsn, HostPort, NatsUrls};
+use crate::model::priority::Priority;
 
 /// A value that its kind has checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,4 +19,6 @@ pub(super) enum Value {
     Dsn(Box<Dsn>),
     NatsUrls(NatsUrls),
     Listen(SocketAddr),
+    TypeClasses(Vec<(String, Priority)>),
+    SizeClasses(Vec<(u32, Priority)>),
 }

@@ -18,6 +18,7 @@ use crate::model::limits::{
     EVENTS_IN_FLIGHT_MAX, GATEWAY_USER_TIMEOUT, GROUP_USERS_MAX, INBOX_THREADS, MEMBER_THREADS, SHARD_IO_MEMORY_BYTES,
     SHARD_PREEMPT_AFTER, SHARD_READER_END_DEADLINE, USER_TIMEOUT_OWNED,
 };
+use crate::model::priority::PriorityRules;
 use crate::ports::intake::{Intake, IntakeLane};
 use crate::ports::mailbox::{FactSender, LocalFacts, Mailbox, Wake};
 use crate::ports::route_queue::RouteQueue;
@@ -84,6 +85,7 @@ struct Seed {
     /// No broker keeps an event whose dead letter is refused.
     letters_are_final: bool,
     rules: RecipientRules,
+    priorities: PriorityRules,
     settings: Settings,
     gateways: GatewayOptions,
     publisher: ShardPublisher,
@@ -130,6 +132,7 @@ fn spawn(
         let seed = Seed {
             letters_are_final: config.consumer.mode == ConsumerMode::Core,
             rules: rules_of(config),
+            priorities: config.priority.clone(),
             settings: settings_of(config, shard),
             gateways: gateways_of(config, &shared),
             publisher,
@@ -214,9 +217,14 @@ async fn run_in_queue(seed: Seed, mut ending: Ending) {
     let routes = RouteQueue::new(seed.settings.shard, local.clone());
     let server = glommio::spawn_local(seed.routes.serve(routes.clone()));
     let reader = seed.readers.map(|(readers, intake)| glommio::spawn_local(readers.serve(seed.settings.shard, intake)));
+    let shard = seed.settings.shard;
+    let push = Push::new(seed.settings)
+        .with_final_letters(seed.letters_are_final)
+        .with_recipient_rules(seed.rules)
+        .with_priorities(seed.priorities);
     let pump = Pump {
-        shard: seed.settings.shard,
-        push: Push::new(seed.settings).with_final_letters(seed.letters_are_final).with_recipient_rules(seed.rules),
+        shard,
+        push,
         mailbox: seed.mailbox,
         sender: seed.sender,
         local: local.clone(),

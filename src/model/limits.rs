@@ -44,6 +44,8 @@ pub const PREFETCH_EVENTS_MAX: usize = 16;
 /// Recipients bundled in one turn, past which the other events wait for the next turn: what keeps a turn short. One
 /// event is bundled whole, however many it has.
 pub const TURN_RECIPIENTS_MAX: usize = 16 * 1024;
+/// The parts of a turn's recipients that urgent, normal, and bulk with fleeting events have while all of them wait.
+pub const TURN_PARTS: [usize; 3] = [8, 4, 1];
 /// Names of answered member lists that one turn makes known; the rest waits for the next turn.
 pub const TURN_NAMES_MAX: usize = 4 * 1024;
 /// Bytes of frames that one turn writes, past which the other gateways wait for the next turn.
@@ -55,6 +57,11 @@ pub const EVENTS_IN_FLIGHT_MAX: usize = 64 * 1024;
 pub const RECIPIENTS_IN_FLIGHT_MAX: usize = 256 * 1024;
 /// Payload bytes of the events in flight on one shard: past it the shard takes no more.
 pub const PAYLOAD_BYTES_IN_FLIGHT_MAX: usize = 64 << 20;
+
+/// Where there are classes: the part of what a shard or an outbox may hold that only urgent events may use.
+pub const URGENT_RESERVE_PART: usize = 16;
+/// Bulk and fleeting events yield at this part of what a shard, a gateway's share or an outbox may hold.
+pub const BULK_YIELDS_PART: usize = 2;
 
 /// Recipients that wait for one gateway (queued and unanswered) before it must show that it moves.
 pub const OUTBOX_RECIPIENTS_SOFT: usize = 64 * 1024;
@@ -102,6 +109,12 @@ pub const PARTS_GIVE_WAY: Duration = Duration::from_millis(250);
 pub const PARTS_GIVE_WAY_PART: u32 = 4;
 /// Small groups that one which comes later passes by to find parts to overtake.
 pub const SMALL_BETWEEN_PARTS_MAX: usize = 16;
+/// Bundles of other sessions that an urgent one passes in an outbox.
+pub const URGENT_PASSES_MAX: usize = 64;
+/// How old a bundle is that no urgent one passes any more; at most [`URGENT_PASSES_WITHIN_PART`] of the delivery timeout.
+pub const URGENT_PASSES_WITHIN: Duration = Duration::from_millis(250);
+/// See [`URGENT_PASSES_WITHIN`].
+pub const URGENT_PASSES_WITHIN_PART: u32 = 4;
 /// Encoded bytes handed to a connection and not yet taken by HTTP/2.
 pub const STREAM_UNSENT_BYTES_MAX: usize = 512 * 1024;
 /// Bytes of one encoded chunk (one hand-over to the connection); one frame may be larger.
@@ -320,6 +333,11 @@ const _: () = assert!(EVENT_BYTES_MAX + GROUP_WIRE_BYTES_MAX + 64 < GRPC_MESSAGE
 const _: () = assert!(NAME_BYTES_MAX + 4 < GROUP_WIRE_BYTES_MAX, "a group holds at least one name");
 const _: () = assert!(OUTBOX_RECIPIENTS_SOFT < OUTBOX_RECIPIENTS_MAX);
 const _: () = assert!(OUTBOX_RECIPIENTS_MAX < RECIPIENTS_IN_FLIGHT_MAX, "one gateway must not fill its shard");
+const _: () = assert!(
+    OUTBOX_RECIPIENTS_MAX + OUTBOX_RECIPIENTS_MAX / URGENT_RESERVE_PART < RECIPIENTS_IN_FLIGHT_MAX,
+    "with the urgent reserve too, one gateway must not fill its shard"
+);
+const _: () = assert!(TURN_PARTS[2] * 20 >= TURN_PARTS[0] + TURN_PARTS[1] + TURN_PARTS[2], "bulk has 5 % at the least");
 const _: () = assert!(OUTBOX_BYTES_SOFT * 2 < PAYLOAD_BYTES_IN_FLIGHT_MAX, "one gateway must not fill its shard");
 const _: () = assert!(SILENT_GATEWAY_PART > SILENT_GATEWAYS_PART, "one silent gateway must not take what all may");
 const _: () =
@@ -354,5 +372,7 @@ const _: () = assert!(LETTER_BYTES_A_BATCH + EVENT_BYTES_MAX < LETTER_BYTES_QUEU
 
 /// JetStream's header for what must not be stored twice.
 pub const MSG_ID_HEADER: &str = "Nats-Msg-Id";
+/// What the names of the engine's own headers begin with.
+pub const ENGINE_HEADERS: &str = "Task-Engine-";
 /// The header of an event that a person had published again: it counts as new, whatever is known of it.
 pub const REPLAY_HEADER: &str = "Task-Engine-Replay";

@@ -21,6 +21,8 @@ macro_rules! labelled {
     };
 }
 
+pub(super) use labelled;
+
 labelled! {
     /// How one recipient of one event ended. Each recipient has exactly one end.
     RecipientOutcome {
@@ -40,6 +42,10 @@ labelled! {
         BrokeStream = "broke_stream",
         /// The gateway's outbox was full and not moving.
         OutboxFull = "outbox_full",
+        /// It is of class bulk, and bulk had half of what its gateway or the shard may have.
+        Yielded = "yielded",
+        /// It is of class fleeting, and there was no room for it, or it was late: it is in no store.
+        Shed = "shed",
         /// The route in Redis is not one (no JSON, no gateway_id): treated as offline.
         BadRoute = "bad_route",
         /// The route names a gateway for which the shard has no place, as it knows too many: treated as offline.
@@ -69,6 +75,8 @@ labelled! {
     EventOutcome {
         /// Each of its recipients has its end.
         Settled = "settled",
+        /// It is of class fleeting, and there was no room for it, or it was late: nobody was pushed and nothing is stored.
+        Shed = "shed",
         /// The same session and message were taken before: settled with the first one, or at once when that has its end.
         Repeat = "repeat",
         /// The session had no members for `members.empty_wait`, and the event is in the dead letters.

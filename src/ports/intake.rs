@@ -1,4 +1,4 @@
-//! The way in: reader threads hand events to their sessions' shards through one bounded lane a shard.
+//! The way in: reader threads hand events to their sessions' shards through one bounded lane a shard, and one more for urgent ones.
 //!
 //! Promises that a reader's events reach a shard in the order they were offered; that a full lane makes the reader
 //! wait (that is the backpressure), without spinning and without a wake-up call by the shard; that each event read is
@@ -15,6 +15,7 @@
 mod counts;
 mod lane;
 mod scan;
+mod ways;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,11 +27,13 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 
 use self::counts::Shut;
 pub use self::counts::{DropReason, Moves, PartitionerCounts, ReaderCounts};
-use self::lane::InLane;
-pub use self::lane::IntakeLane;
+pub use self::lane::{Handed, IntakeLane};
 pub use self::scan::session_id;
+pub use self::ways::Passage;
+use self::ways::Ways;
 use crate::model::ids::{Partition, ShardId};
-use crate::model::limits::INTAKE_LANE_EVENTS;
+use crate::model::limits::{INTAKE_LANE_EVENTS, URGENT_RESERVE_PART};
+use crate::model::priority::{PriorityRules, Said};
 use crate::ports::mailbox::Wake;
 use crate::ports::permit::Permit;
 use crate::ports::{DeliveryTag, Health};
@@ -70,11 +73,15 @@ struct Shared {
     /// Of readers that sleep until something changes.
     readers: Mutex<Vec<Arc<Wake>>>,
     permit: Arc<Permit>,
+    priorities: PriorityRules,
 }
 
 #[derive(Debug)]
 struct LaneIn {
-    events: Sender<InLane>,
+    events: Sender<Handed>,
+    /// Of urgent events.
+    urgent: Sender<Handed>,
+    ways: Option<Arc<Ways>>,
     facts: Sender<Input>,
     wake: Arc<Wake>,
 }
@@ -88,7 +95,8 @@ impl Intake {
         Self::with_lane_events(wakes, partitions, counts, INTAKE_LANE_EVENTS)
     }
 
-    /// The same, for readers that may acknowledge only while this permit holds.
+    /// The same, for readers that may acknowledge only while this permit holds, and for events that get their class by these
+    /// rules.
     ///
     /// # Panics
     /// As [`new`](Self::new).
@@ -97,8 +105,9 @@ impl Intake {
         partitions: u32,
         counts: Arc<ReaderCounts>,
         permit: Arc<Permit>,
+        priorities: PriorityRules,
     ) -> (Self, Vec<IntakeLane>) {
-        Self::made(wakes, partitions, counts, INTAKE_LANE_EVENTS, permit)
+        Self::made(wakes, (partitions, INTAKE_LANE_EVENTS), counts, permit, priorities)
     }
 
     /// The same with lanes of another size, for tests.
@@ -109,25 +118,27 @@ impl Intake {
         counts: Arc<ReaderCounts>,
         lane_events: usize,
     ) -> (Self, Vec<IntakeLane>) {
-        Self::made(wakes, partitions, counts, lane_events, Arc::default())
+        Self::made(wakes, (partitions, lane_events), counts, Arc::default(), PriorityRules::default())
     }
 
     fn made(
         wakes: Vec<Arc<Wake>>,
-        partitions: u32,
+        (partitions, lane_events): (u32, usize),
         counts: Arc<ReaderCounts>,
-        lane_events: usize,
         permit: Arc<Permit>,
+        priorities: PriorityRules,
     ) -> (Self, Vec<IntakeLane>) {
         assert!(!wakes.is_empty() && wakes.len() <= usize::from(u16::MAX), "1 to 65,535 shards");
         assert!(partitions > 0, "at least one partition");
+        let shards = wakes.len();
         let mut ends = Vec::with_capacity(wakes.len());
         let mut lanes = Vec::with_capacity(wakes.len());
-        for wake in wakes {
+        for (wake, ways) in wakes.into_iter().zip(Ways::of_shards(shards, &priorities)) {
             let (sender, events) = bounded(lane_events);
+            let (urgent_sender, urgent) = bounded((lane_events / URGENT_RESERVE_PART).max(1));
             let (teller, facts) = bounded(LANE_FACTS);
-            lanes.push(LaneIn { events: sender, facts: teller, wake });
-            ends.push(IntakeLane { events, facts });
+            lanes.push(LaneIn { events: sender, urgent: urgent_sender, ways: ways.clone(), facts: teller, wake });
+            ends.push(IntakeLane { events, urgent, ways, facts });
         }
         let shared = Shared {
             lanes: lanes.into(),
@@ -139,6 +150,7 @@ impl Intake {
             health: Mutex::default(),
             readers: Mutex::default(),
             permit,
+            priorities,
         };
         (Self(Arc::new(shared)), ends)
     }
@@ -177,7 +189,14 @@ impl Intake {
 
     /// Begins to hand in several events. Their shards are woken now and then, and when the burst is dropped.
     pub fn burst(&self) -> Burst<'_> {
-        Burst { shared: &self.0, unwoken: Unwoken::None, received: None, read: 0, taken: 0 }
+        Burst {
+            shared: &self.0,
+            unwoken: Unwoken::None,
+            received: None,
+            passage: Passage::plain(Said::Nothing),
+            read: 0,
+            taken: 0,
+        }
     }
 
     /// Says how one of the source's readers does.
@@ -291,6 +310,8 @@ pub struct Burst<'a> {
     unwoken: Unwoken,
     /// When the first event since the last [`finish`](Self::finish) was put in.
     received: Option<Instant>,
+    /// On which way the next event is.
+    passage: Passage,
     read: u64,
     taken: u64,
 }
@@ -351,6 +372,17 @@ impl Burst<'_> {
         Ok(offer)
     }
 
+    /// What the publisher of the events that are put in next said of their class.
+    pub fn saying(&mut self, said: Said) -> &mut Self {
+        self.on(Passage::plain(said))
+    }
+
+    /// The event that is put in next is on this way.
+    pub fn on(&mut self, passage: Passage) -> &mut Self {
+        self.passage = passage;
+        self
+    }
+
     fn try_lane(&mut self, shard: ShardId, payload: Bytes, tag: DeliveryTag) -> Result<Offer, Bytes> {
         let shared = self.shared;
         let lane = &shared.lanes[usize::from(shard.0)];
@@ -358,7 +390,8 @@ impl Burst<'_> {
             return Ok(self.refuse());
         }
         let received = *self.received.get_or_insert_with(Instant::now);
-        match lane.events.try_send(InLane { payload, tag, received }) {
+        let events = if self.passage.goes_first { &lane.urgent } else { &lane.events };
+        match events.try_send(Handed { payload, tag, passage: self.passage, received }) {
             Ok(()) => {}
             Err(TrySendError::Disconnected(_)) => return Ok(self.refuse()),
             Err(TrySendError::Full(back)) => {

@@ -7,9 +7,9 @@
 
 use crate::model::ids::{GatewayIx, Nanos};
 use crate::model::limits::{
-    GATEWAY_PROMPT_WITHIN, GATEWAY_QUIET_AFTER, LATE_GATEWAYS_PART, OUTBOX_MOVING_WITHIN, PAYLOAD_BYTES_IN_FLIGHT_MAX,
-    QUIET_GATEWAY_PART, RECIPIENTS_IN_FLIGHT_MAX, SILENT_GATEWAY_FLOOR_PART, SILENT_GATEWAY_PART, SILENT_GATEWAYS_PART,
-    SOMEONE_IS_PROMPT_WITHIN,
+    BULK_YIELDS_PART, GATEWAY_PROMPT_WITHIN, GATEWAY_QUIET_AFTER, LATE_GATEWAYS_PART, OUTBOX_MOVING_WITHIN,
+    PAYLOAD_BYTES_IN_FLIGHT_MAX, QUIET_GATEWAY_PART, RECIPIENTS_IN_FLIGHT_MAX, SILENT_GATEWAY_FLOOR_PART,
+    SILENT_GATEWAY_PART, SILENT_GATEWAYS_PART, SOMEONE_IS_PROMPT_WITHIN,
 };
 
 /// What is held: of the shard's three bounds, each.
@@ -113,34 +113,35 @@ impl Admission {
         }
     }
 
-    /// Whether a gateway may be sent one more bundle while the shard has this much in flight.
+    /// Whether a gateway may be sent one more bundle, of a class that yields to others or not, while the shard has this much in
+    /// flight.
     #[inline]
-    pub fn admit(&self, at: GatewayIx, in_flight: Load, now: Nanos) -> bool {
+    pub fn admit(&self, at: GatewayIx, yields: bool, in_flight: Load, now: Nanos) -> bool {
         let Some(share) = self.all.get(at.0 as usize).filter(|share| share.load.recipients > 0) else { return true };
+        // What yields has half of everything.
+        let capacity = if yields { self.capacity.part(BULK_YIELDS_PART) } else { self.capacity };
         match share.pace {
             Responsiveness::Moving => true,
             Responsiveness::Quiet => {
                 // Few events with many recipients are what one outbox may hold before it moves.
-                let small = Load {
-                    events: self.capacity.events / QUIET_GATEWAY_PART,
-                    ..self.capacity.part(SILENT_GATEWAYS_PART)
-                };
-                in_flight.is_below(self.capacity.part(2)) || share.load.is_below(small)
+                let small =
+                    Load { events: capacity.events / QUIET_GATEWAY_PART, ..capacity.part(SILENT_GATEWAYS_PART) };
+                in_flight.is_below(capacity.part(2)) || share.load.is_below(small)
             }
             Responsiveness::Late => {
                 // When all are late there is nobody to protect, and to pause intake is better than to overflow.
                 let is_anyone_prompt = self.prompt_at.is_some_and(|at| now.since(at) < SOMEONE_IS_PROMPT_WITHIN);
                 let mut held = self.late;
                 held.add(self.silent);
-                !is_anyone_prompt || held.is_below(self.capacity.part(LATE_GATEWAYS_PART))
+                !is_anyone_prompt || held.is_below(capacity.part(LATE_GATEWAYS_PART))
             }
             Responsiveness::Silent => {
-                let is_small = share.load.events < self.capacity.events / SILENT_GATEWAY_FLOOR_PART;
-                if is_small && in_flight.events < self.capacity.events - self.capacity.events / SILENT_GATEWAYS_PART {
+                let is_small = share.load.events < capacity.events / SILENT_GATEWAY_FLOOR_PART;
+                if is_small && in_flight.events < capacity.events - capacity.events / SILENT_GATEWAYS_PART {
                     return true;
                 }
-                share.load.events < self.capacity.events / SILENT_GATEWAY_PART
-                    && self.silent.is_below(self.capacity.part(SILENT_GATEWAYS_PART))
+                share.load.events < capacity.events / SILENT_GATEWAY_PART
+                    && self.silent.is_below(capacity.part(SILENT_GATEWAYS_PART))
             }
         }
     }
@@ -264,7 +265,7 @@ mod tests {
                 admission.tick(now);
             }
             let is_hung = at.0 < hung;
-            if !admission.admit(at, in_flight, now) {
+            if !admission.admit(at, false, in_flight, now) {
                 refused += usize::from(!is_hung);
                 continue;
             }
@@ -298,7 +299,7 @@ mod tests {
         admission.sent(at, ONE, second(0));
         admission.tick(second(2));
         assert_eq!(admission.silent, ONE);
-        assert!(!admission.admit(at, ONE, second(2)), "an eighth of eight");
+        assert!(!admission.admit(at, false, ONE, second(2)), "an eighth of eight");
         admission.sent(at, ONE, second(2));
         admission.ended(at, ONE, second(0), true, second(2));
         assert_eq!((admission.silent, admission.late), (Load::default(), ONE), "it moves, but late");

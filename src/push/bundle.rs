@@ -13,6 +13,7 @@ use crate::model::ids::{GatewayId, GatewayIx, Nanos, SessionIx, ShardId, UserIx}
 use crate::model::limits::GROUP_WIRE_BYTES_MAX;
 use crate::model::outcome::RecipientOutcome;
 use crate::model::prefetch::{prefetch_all, prefetch_to_write};
+use crate::model::priority::Priority;
 use crate::push::admission::Load;
 
 /// An event's place in its home shard's ledger.
@@ -126,6 +127,8 @@ pub struct Bundle {
     pub attempt: u8,
     /// How many fences its home shard had raised before it, modulo 256: between two bundles of equal count and time none was.
     pub fences_before: u8,
+    /// The class of its event.
+    pub class: Priority,
     /// When it was made.
     pub made_at: Nanos,
 }

@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use crate::model::ids::{GatewayIx, Nanos, ShardId};
-use crate::model::limits::{GATEWAY_FORGET_AFTER, GATEWAY_FORGET_SOON, GATEWAYS_MAX};
+use crate::model::limits::{GATEWAY_FORGET_AFTER, GATEWAY_FORGET_SOON, GATEWAYS_MAX, TURN_RECIPIENTS_MAX};
+use crate::model::priority::PriorityRules;
 use crate::push::facts::Output;
 use crate::push::inbox::InboxStore;
 use crate::push::outbox::Counted;
@@ -85,6 +86,14 @@ pub(super) struct Context {
     pub(super) stages: StageTimes,
     /// Intentions, in order.
     pub(super) out: Vec<Output>,
+    /// Recipients of a turn.
+    pub(super) turn_recipients: usize,
+    /// How events get their class.
+    pub(super) priorities: PriorityRules,
+    /// How long the events that are taken next had waited for their shard.
+    pub(super) waited: Duration,
+    /// Whether there are classes at all.
+    pub(super) has_classes: bool,
     warnings: Warnings,
 }
 
@@ -94,14 +103,24 @@ impl Context {
             now: Nanos(0),
             settings,
             rules: RecipientRules::default(),
-            budget: Budget::default(),
+            budget: Budget::of(TURN_RECIPIENTS_MAX),
             is_cut_off: false,
             is_retreating: false,
             activity: Activity::default(),
             stages: StageTimes::default(),
             out: Vec::new(),
+            turn_recipients: TURN_RECIPIENTS_MAX,
+            priorities: PriorityRules::default(),
+            waited: Duration::ZERO,
+            has_classes: false,
             warnings: Warnings::default(),
         }
+    }
+
+    /// From now on events have classes, if there are rules.
+    pub(super) fn set_priorities(&mut self, rules: PriorityRules) {
+        self.has_classes = rules.is_on();
+        self.priorities = rules;
     }
 
     /// Warns the operator, unless the same reason was given lately; the text is made only when it is sent.

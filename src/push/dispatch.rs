@@ -5,12 +5,12 @@
 
 pub(super) mod fences;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::model::ids::{SessionIx, UserIx};
-use crate::model::limits::{EVENTS_IN_FLIGHT_MAX, RECIPIENTS_IN_FLIGHT_MAX};
+use crate::model::limits::EVENTS_IN_FLIGHT_MAX;
 use crate::model::outcome::RecipientOutcome;
+use crate::model::priority::ShedReason;
 use crate::push::Push;
 use crate::push::admission::Admission;
 use crate::push::bundle::{Bundle, EventIx, Group, SKIP_NONE, prefetch_group};
@@ -18,7 +18,8 @@ use crate::push::context::Settings;
 use crate::push::dispatch::fences::Fences;
 use crate::push::inbox::InboxStore;
 use crate::push::layout::{Grouper, LaidGroup, Layout, Place};
-use crate::push::turn::Line;
+use crate::push::pauses::LineOf;
+use crate::push::turn::{Line, Stalled};
 use crate::push::users::RouteState;
 use crate::telemetry::metrics::Stage;
 
@@ -36,7 +37,7 @@ pub(super) struct Dispatch {
     /// Sessions that wait for a turn.
     pub(super) line: Line,
     /// Sessions that wait for room.
-    pub(super) stalled: VecDeque<SessionIx>,
+    pub(super) stalled: Stalled,
 }
 
 impl Dispatch {
@@ -46,7 +47,7 @@ impl Dispatch {
             fences: Fences::default(),
             admission: Admission::new(settings.events_window.min(EVENTS_IN_FLIGHT_MAX)),
             line: Line::default(),
-            stalled: VecDeque::new(),
+            stalled: Stalled::default(),
         }
     }
 }
@@ -72,10 +73,16 @@ impl Push {
             if known.members_known == known.arrived {
                 known.members_known = self.cx.now;
             }
-            if self.cx.budget.recipients_left == 0 {
+            let line = self.line_of(at, event, members);
+            if self.cx.budget.recipients_left == 0 || !self.dispatch.line.has_share(line) {
                 return self.defer(at, has_advanced);
             }
+            if self.is_too_late(event) {
+                self.shed_late(at, event, members as u32);
+                continue;
+            }
             self.cx.budget.recipients_left = self.cx.budget.recipients_left.saturating_sub(members);
+            self.dispatch.line.take_share(line, members);
             has_advanced = true;
             // Asked once an event: what is laid out needs neither a look at each route nor to be laid out again.
             let is_laid_out = self.resolve.is_laid_out(at);
@@ -83,8 +90,8 @@ impl Push {
             if !are_routes_known && !self.resolve.has_routes(at, self.ledger[event].first_ask, &self.cx) {
                 return;
             }
-            if self.ledger.open_recipients >= RECIPIENTS_IN_FLIGHT_MAX {
-                return self.stall(at);
+            if !self.has_recipient_room(line) {
+                return self.stall(at, line);
             }
             self.resolve.sessions[at].waiting.pop_front();
             self.resolve.sessions[at].lookups.tries = 0;
@@ -101,19 +108,27 @@ impl Push {
     }
 
     /// The shard is at its bound: events that waited for a lookup together must not all be on their way at once.
-    fn stall(&mut self, at: SessionIx) {
-        if !std::mem::replace(&mut self.resolve.sessions[at].pauses.is_stalled, true) {
-            self.dispatch.stalled.push_back(at);
+    fn stall(&mut self, at: SessionIx, line: LineOf) {
+        let pauses = &mut self.resolve.sessions[at].pauses;
+        if pauses.stalled_in & line.bit() == 0 {
+            pauses.stalled_in |= line.bit();
+            self.dispatch.stalled.push_back(at, line);
         }
     }
 
     /// Sessions that waited for room go on, in turn, while there is some.
     pub(super) fn resume_stalled(&mut self) {
-        while !self.cx.is_cut_off && self.ledger.open_recipients < RECIPIENTS_IN_FLIGHT_MAX {
-            let Some(at) = self.dispatch.stalled.pop_front() else { return };
-            self.resolve.sessions[at].pauses.is_stalled = false;
+        while !self.cx.is_cut_off
+            && let Some((at, line)) = self.next_with_room()
+        {
+            self.resolve.sessions[at].pauses.stalled_in &= !line.bit();
             self.advance(at);
         }
+    }
+
+    fn next_with_room(&mut self) -> Option<(SessionIx, LineOf)> {
+        let line = self.dispatch.stalled.lines().find(|line| self.has_recipient_room(*line))?;
+        self.dispatch.stalled.pop_front(line).map(|at| (at, line))
     }
 
     fn lay_out(&mut self, at: SessionIx) {
@@ -261,7 +276,11 @@ impl Push {
     pub(super) fn send_bundle(&mut self, event: EventIx, group: Arc<Group>, skip: u32, attempt: u8) {
         let known = &self.ledger[event];
         let gateway = group.gateway;
-        if !self.dispatch.admission.admit(gateway, self.ledger.load(), self.cx.now) {
+        let class = known.class;
+        if class.yields() && self.yields_to_others() {
+            return self.end_yielded(event, &group, skip, ShedReason::Shard);
+        }
+        if !self.is_admitted(gateway, class) {
             return self.end_not_admitted(event, &group, skip);
         }
         let session = &mut self.resolve.sessions[known.session];
@@ -277,6 +296,7 @@ impl Push {
             skip,
             attempt,
             fences_before: self.dispatch.fences.raised(),
+            class,
             made_at: self.cx.now,
         };
         self.dispatch.admission.sent(gateway, bundle.load(), self.cx.now);
@@ -291,13 +311,17 @@ impl Push {
             let pace = admission.describe(group.gateway, now);
             format!("{pace}, and it holds all that it may: what comes for it is not pushed")
         });
+        self.end_yielded(event, group, skip, ShedReason::Gateway);
+    }
+
+    fn end_yielded(&mut self, event: EventIx, group: &Group, skip: u32, why: ShedReason) {
         let (before, after) = match skip {
             SKIP_NONE => (&group.users[..], &[][..]),
             skip => (&group.users[..skip as usize], &group.users[skip as usize + 1..]),
         };
         for users in [before, after] {
             if !users.is_empty() {
-                self.ledger.end_unreached(event, users, RecipientOutcome::OutboxFull, &self.cx);
+                self.end_turned_away(event, users, why);
             }
         }
         self.bundle_ended(event);

@@ -6,6 +6,7 @@ use crate::model::delivery::{DeadLetter, DeliveryTag, InboxRows, LookupError, Me
 use crate::model::gateway::{Endpoint, GatewayRecord, Protocol};
 use crate::model::ids::{GatewayId, GatewayIx, Partition, SessionId, ShardId, StreamNo};
 use crate::model::names::{NameList, RouteList};
+use crate::model::priority::Said;
 use crate::push::bundle::{Bundle, BundleResult};
 
 /// Numbers an ask, so that its answer finds who waits.
@@ -33,6 +34,8 @@ pub enum Input {
         payload: Bytes,
         /// How the source knows it.
         tag: DeliveryTag,
+        /// What its publisher said of its class.
+        said: Said,
     },
     /// The answer to [`Output::AskMembers`], in the order of its sessions.
     Members {

@@ -68,7 +68,11 @@ impl Core {
             ..PushEvent::default()
         };
         let tag = DeliveryTag { reader: 0, number: self.number as u64 };
-        self.push.take(Input::Event { payload: event.encode_to_vec().into(), tag });
+        self.push.take(Input::Event {
+            payload: event.encode_to_vec().into(),
+            tag,
+            said: crate::model::priority::Said::Nothing,
+        });
     }
 
     /// One turn; `store` may answer for a store, else each works: a session's member is named as it is, nobody is online.

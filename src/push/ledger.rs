@@ -5,6 +5,7 @@
 //! yet, what was refused and is not in the dead letters yet, and repeats that wait for the event they joined. An entry
 //! leaves the ledger exactly once, when nothing of it is pending, and all its tags are settled then.
 
+mod classes;
 mod content;
 mod letters;
 mod rows;
@@ -21,12 +22,13 @@ use crate::model::limits::JOINED_REPEATS_MAX;
 use crate::model::outcome::Counts;
 use crate::model::outcome::{EventOutcome, RecipientOutcome};
 use crate::model::prefetch::{prefetch_all, prefetch_to_write};
+use crate::model::priority::{ClassCounts, Priority};
 use crate::push::admission::Load;
 use crate::push::bundle::EventIx;
 use crate::push::context::Context;
 use crate::push::dead_letters::DeadLetterAsks;
 use crate::push::facts::Output;
-use crate::push::inbox::{ContentAsks, InboxAsks, InboxStore, PendingRows};
+use crate::push::inbox::{ContentAsks, InboxAsks, PendingRows};
 use crate::push::ingest::Arrival;
 use crate::push::repeats::Key;
 use crate::telemetry::metrics::Stage;
@@ -80,6 +82,12 @@ pub struct Event {
     pub progress: Progress,
     /// What it owes the inbox; most events owe nothing.
     pub owed: Option<Box<PendingRows>>,
+    /// Who goes first, and who yields.
+    pub class: Priority,
+    /// The size of its session decides that, and is not known yet.
+    pub is_class_open: bool,
+    /// How long it had waited for its shard, in milliseconds, where events have classes.
+    pub waited_millis: u32,
     payload_bytes: usize,
 }
 
@@ -128,6 +136,11 @@ pub struct Ledger {
     pub open_recipients: usize,
     /// Arrivals and ends.
     pub counts: Counts,
+    /// Ends by class.
+    pub by_class: ClassCounts,
+    /// Events in flight by class, and their recipients without an end.
+    pub(super) events_of: [usize; Priority::COUNT],
+    pub(super) recipients_of: [usize; Priority::COUNT],
 }
 
 impl Index<EventIx> for Ledger {
@@ -146,7 +159,7 @@ impl IndexMut<EventIx> for Ledger {
 /// How an event's end is told to its source.
 const fn settled_as(end: EventOutcome) -> Disposition {
     match end {
-        EventOutcome::Settled | EventOutcome::Repeat => Disposition::Ack,
+        EventOutcome::Settled | EventOutcome::Repeat | EventOutcome::Shed => Disposition::Ack,
         EventOutcome::GivenBack | EventOutcome::CutByStop => Disposition::Nak,
         // A letter that was refused is lost, counted and said; the event must not go in circles for ever.
         EventOutcome::Undecodable
@@ -201,8 +214,12 @@ impl Ledger {
             first_ask,
             progress: Progress::default(),
             owed: None,
+            class: Priority::Normal,
+            is_class_open: false,
+            waited_millis: 0,
             payload_bytes,
         };
+        self.events_of[Priority::Normal as usize] += 1;
         EventIx(self.events.insert(event) as u32)
     }
 
@@ -211,6 +228,8 @@ impl Ledger {
     pub fn enter_recipients(&mut self, event: EventIx, recipients: u32) {
         self[event].progress.open = recipients;
         self[event].progress.is_bundled = true;
+        let class = self[event].class;
+        self.recipients_of[class as usize] += recipients as usize;
         self.open_recipients += recipients as usize;
         self.counts.recipients_arrived += u64::from(recipients);
     }
@@ -269,11 +288,17 @@ impl Ledger {
         debug_assert!(event.progress.open == 0, "a recipient without an end");
         self.payload_bytes -= event.payload_bytes;
         self.counts.events_ended[end as usize] += 1;
+        self.by_class.events_ended[event.class as usize][end as usize] += 1;
+        self.events_of[event.class as usize] -= 1;
         self.joined -= event.source.joined.len();
         let of_joined =
             if matches!(end, EventOutcome::CutByStop | EventOutcome::GivenBack) { end } else { EventOutcome::Repeat };
         self.counts.events_ended[of_joined as usize] += event.source.joined.len() as u64;
-        cx.stages.record(Stage::Event, cx.now.since(event.arrived));
+        let took = cx.now.since(event.arrived);
+        cx.stages.record(Stage::Event, took);
+        if cx.has_classes {
+            self.by_class.latency[event.class as usize].record(took);
+        }
         let how = settled_as(end);
         let tags = std::iter::once(event.source.tag).chain(event.source.joined);
         cx.out.extend(tags.map(|tag| Output::Settle(Settled { tag, how })));
@@ -306,6 +331,9 @@ impl Ledger {
     pub(super) fn end_recipients(&mut self, event: EventIx, end: RecipientOutcome, recipients: u32) {
         self[event].progress.open -= recipients;
         self[event].progress.has_reached |= end == RecipientOutcome::Delivered && recipients > 0;
+        let class = self[event].class;
+        self.recipients_of[class as usize] -= recipients as usize;
+        self.by_class.recipients_ended[class as usize][end as usize] += u64::from(recipients);
         self.open_recipients -= recipients as usize;
         self.counts.recipients_ended[end as usize] += u64::from(recipients);
     }
@@ -325,7 +353,7 @@ impl Ledger {
             }
             return;
         }
-        if cx.settings.inbox == InboxStore::Off {
+        if !self.stores_rows(event, cx) {
             self.counts.unreached_by[why as usize] += users.len() as u64;
             return self.end_recipients(event, why, users.len() as u32);
         }

@@ -5,7 +5,8 @@
 //! recipients for a bounded time. Refuses to wait for anything: [`Outbox::take`], [`Outbox::tick`] and
 //! [`Outbox::flush`] return at once.
 //!
-//! `queue` holds the bundles, `scheduling` has small groups go before the parts of large ones, `encode` writes frames (`groups` those of protocol `group`), `answers` reads what comes back, `link`
+//! `queue` holds the bundles, `scheduling` has small groups go before the parts of large ones, `urgent` urgent bundles before others, `encode` writes frames
+//! (`groups` those of protocol `group`), `answers` reads what comes back, `link`
 //! opens, closes and reopens the stream, `late` ends what has waited too long, `poison` finds the push that breaks it.
 
 mod answers;
@@ -24,13 +25,14 @@ mod poison;
 mod queue;
 mod rest;
 mod scheduling;
+mod urgent;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::model::gateway::{GatewayRecord, Protocol};
 use crate::model::ids::{GatewayId, GatewayIx, Nanos, StreamNo, fnv1a32};
-use crate::model::limits::{OUTBOX_BYTES_SOFT, OUTBOX_MOVING_WITHIN, OUTBOX_RECIPIENTS_MAX, OUTBOX_RECIPIENTS_SOFT};
+use crate::model::limits::OUTBOX_MOVING_WITHIN;
 use crate::model::outcome::RecipientOutcome;
 use crate::push::bundle::{Bundle, BundleEnd, BundleResult, Refusal};
 use crate::push::facts::Output;
@@ -296,9 +298,10 @@ impl Outbox {
             return false;
         }
         let after = self.queue.backlog + bundle.recipients();
-        let is_long = after > OUTBOX_RECIPIENTS_SOFT || self.queue.backlog_bytes > OUTBOX_BYTES_SOFT;
+        let (most, recipients, bytes) = Self::bounds_of(bundle);
+        let is_long = after > recipients || self.queue.backlog_bytes > bytes;
         let is_moving = self.queue.front().is_some_and(|item| now.since(item.bundle.made_at) < OUTBOX_MOVING_WITHIN);
-        after > OUTBOX_RECIPIENTS_MAX || (is_long && !is_moving)
+        after > most || (is_long && !is_moving)
     }
 
     /// Ends the turn: opens a stream if one is needed and writes what the stream takes.

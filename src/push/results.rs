@@ -5,6 +5,7 @@
 
 use crate::model::ids::UserIx;
 use crate::model::outcome::{EventOutcome, RecipientOutcome};
+use crate::model::priority::ShedReason;
 use crate::push::Push;
 use crate::push::bundle::{Bundle, BundleEnd, BundleResult, EventIx, Refusal};
 use crate::push::users::RouteState;
@@ -13,7 +14,7 @@ impl Push {
     /// An event ends that is not (or no longer) in its session's queue, and its source is told, of its repeats as well.
     pub(super) fn end_event(&mut self, at: EventIx, end: EventOutcome) {
         let left = self.ledger.end(at, end, &mut self.cx);
-        if end == EventOutcome::Settled {
+        if matches!(end, EventOutcome::Settled | EventOutcome::Shed) {
             self.intake.repeats.settled(left.key, self.cx.now);
         } else {
             self.intake.repeats.forget(left.key);
@@ -22,7 +23,7 @@ impl Push {
             && self.resolve.event_ended(session)
             && !self.cx.is_cut_off
         {
-            self.dispatch.line.resumed.push_back(session);
+            self.dispatch.line.resume(session, &mut self.resolve.sessions[session].pauses);
         }
     }
 
@@ -89,7 +90,9 @@ impl Push {
         for place in places {
             let user = bundle.group.users[place as usize];
             let may_be_elsewhere = end == RecipientOutcome::TimedOut && bundle.attempt == 0 && has_moved(user, self);
-            if may_be_elsewhere {
+            if end == RecipientOutcome::OutboxFull {
+                self.end_turned_away(bundle.event, &[user], ShedReason::Outbox);
+            } else if may_be_elsewhere {
                 self.hold_refused(bundle.session, user, bundle.event, (gateway, end));
             } else {
                 self.ledger.end_unreached(bundle.event, &[user], end, &self.cx);

@@ -8,6 +8,7 @@ use super::*;
 use crate::model::delivery::{DeliveryTag, Disposition, LookupError, Settled};
 use crate::model::ids::{Nanos, ShardId};
 use crate::model::names::{NameList, Route, RouteList};
+use crate::model::priority::Said;
 use crate::model::proto::event::PushEvent;
 use crate::push::Settings;
 use crate::push::bundle::{BundleEnd, BundleResult, Refusal};
@@ -46,7 +47,7 @@ fn push_of(shards: u16, inbox: InboxStore) -> Push {
 pub(in crate::push) fn take(push: &mut Push, session: &str, msg_id: i64, number: u64) {
     let event = PushEvent { msg_id, session_id: session.to_owned(), r#type: "text".to_owned(), ..PushEvent::default() };
     let tag = DeliveryTag { reader: 0, number };
-    push.take(Input::Event { payload: event.encode_to_vec().into(), tag });
+    push.take(Input::Event { payload: event.encode_to_vec().into(), tag, said: Said::Nothing });
 }
 
 pub(in crate::push) fn flush(push: &mut Push, millis: u64) -> Vec<Output> {

@@ -18,6 +18,7 @@ use crate::model::prefetch::{prefetch, prefetch_all};
 use crate::push::bundle::EventIx;
 use crate::push::lanes::SessionLane;
 use crate::push::layout::Layout;
+use crate::push::pauses::Pauses;
 use crate::push::users::Users;
 
 /// A session's members, ascending by place.
@@ -63,17 +64,12 @@ pub struct Lookups {
     pub trouble: Option<Box<Trouble>>,
     /// Route asks that the event at the front waits for.
     pub awaited_asks: u32,
-}
-
-/// Why a session's events wait though all is known.
-#[derive(Debug, Default)]
-pub struct Pauses {
-    /// Until none of its events is in flight.
-    pub is_paused: bool,
-    /// Until the shard has room for their recipients.
-    pub is_stalled: bool,
-    /// Until the next tick.
-    pub is_deferred: bool,
+    /// It waits to be asked for.
+    pub is_wanted: bool,
+    /// It waits for that among those of many members.
+    pub is_wanted_alone: bool,
+    /// Where it has a place in the queues for that, a bit each; a place means nothing when it does not wait there.
+    pub places: u8,
 }
 
 /// What was used of a session since room was last looked for.

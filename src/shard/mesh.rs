@@ -173,6 +173,7 @@ mod tests {
             skip: SKIP_NONE,
             attempt: 0,
             fences_before: 0,
+            class: crate::model::priority::Priority::Normal,
             made_at: Nanos(0),
         })
     }

@@ -11,14 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use crate::edge::alarm::Alarm;
 use crate::edge::gateway::Gateways;
 use crate::edge::pace;
 use crate::model::ids::{Nanos, ShardId};
 use crate::model::limits::{INBOX_FACTS_A_TURN, PREFETCH_EVENTS_MAX, REST_TICK, TICK, TURN_EVENTS_MAX};
-use crate::ports::intake::IntakeLane;
+use crate::ports::intake::{Handed, IntakeLane};
 use crate::ports::mailbox::{FactSender, LocalFacts, Mailbox, Wake};
 use crate::ports::permit::Permit;
 use crate::ports::route_queue::{RouteAsk, RouteQueue};
@@ -111,7 +109,7 @@ pub struct Pump {
 #[derive(Default)]
 pub struct Work {
     facts: Vec<Input>,
-    events: Vec<(Bytes, DeliveryTag, Instant)>,
+    events: Vec<Handed>,
     outputs: Vec<Output>,
     settled: Vec<Settled>,
     snapshot: ShardSnapshot,
@@ -195,16 +193,25 @@ impl Pump {
         wanted(self.shared.permit.holds(), self.push.is_retreating(), self.push.room())
     }
 
+    /// The same of urgent ones, which come on a way of their own.
+    fn urgent_wanted(&self) -> usize {
+        wanted(self.shared.permit.holds(), self.push.is_retreating(), self.push.room_for_urgent())
+    }
+
+    fn take_events(&mut self, now: Instant) -> usize {
+        let urgent = self.take_events_of(self.urgent_wanted(), now, IntakeLane::try_urgent);
+        urgent + self.take_events_of(self.events_wanted(), now, IntakeLane::try_plain)
+    }
+
     /// An event was handled at the time of its turn: the clock is looked at once, and neighbours that their reader had
     /// at the same instant are recorded as one.
-    fn take_events(&mut self, now: Instant) -> usize {
-        let room = self.events_wanted();
+    fn take_events_of(&mut self, room: usize, now: Instant, next: impl Fn(&IntakeLane) -> Option<Handed>) -> usize {
         let mut events = std::mem::take(&mut self.work.events);
         let mut taken = 0;
         let mut alike = (now, 0);
         while taken < room {
             let most = PREFETCH_EVENTS_MAX.min(room - taken);
-            events.extend(std::iter::from_fn(|| self.lane.try_take_timed()).take(most));
+            events.extend(std::iter::from_fn(|| next(&self.lane)).take(most));
             if events.is_empty() {
                 break;
             }
@@ -212,18 +219,21 @@ impl Pump {
             // What was told before any of them was handed in.
             self.take_lane_facts();
             if events.len() >= PREFETCH_EVENTS_MIN {
-                self.push.prefetch_events(events.iter().map(|(payload, ..)| payload));
+                self.push.prefetch_events(events.iter().map(|event| &event.payload));
             }
-            for (payload, tag, received) in events.drain(..) {
+            for Handed { payload, tag, passage, received } in events.drain(..) {
                 if alike.0 != received {
                     self.record_intake(alike, now);
                     alike = (received, 0);
+                    self.push.set_waited(now.saturating_duration_since(received));
                 }
                 alike.1 += 1;
-                self.push.take(Input::Event { payload, tag });
+                self.push.take(Input::Event { payload, tag, said: passage.said });
+                self.lane.arrived(passage);
             }
         }
         self.record_intake(alike, now);
+        self.push.set_waited(Duration::ZERO);
         self.work.events = events;
         taken
     }
@@ -329,7 +339,7 @@ impl Pump {
                 && pump.mailbox.is_empty()
                 && pump.mesh.is_quiet()
                 && !pump.lane.has_facts()
-                && (pump.lane.is_empty() || pump.events_wanted() == 0);
+                && pump.lane.is_held_up(pump.events_wanted(), pump.urgent_wanted());
             if is_idle { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
@@ -393,9 +403,11 @@ impl Pump {
         let mut rows: Vec<_> = self.push.gateway_rows().collect();
         self.work.snapshot.outbox_recipients = rows.iter().map(|row| row.backlog_recipients).sum();
         let warnings = self.push.warnings().to_vec();
+        let classes = self.push.has_classes().then(|| Box::new(*self.push.by_class()));
         self.publisher.hand_over(self.push.stages_mut(), |report| {
             report.gateways.append(&mut rows);
             report.warnings.extend(warnings);
+            report.classes = classes;
         });
     }
 

@@ -4,6 +4,7 @@
 //! page is consistent (see [`ShardMeter`]: arrivals = endings + in flight holds on each), and that the page is bounded.
 //! Refuses locks on the shards' side: the mutexes below are met by readers only.
 
+mod classes;
 mod declare;
 mod gateways;
 mod page;
@@ -30,6 +31,7 @@ pub use snapshot::{Activity, ShardSnapshot, WORDS};
 pub use text::Format;
 
 use crate::model::ids::ShardId;
+use crate::model::priority::ClassCounts;
 use registered::{Read, Registered};
 
 /// The numbers of all shards and of whatever else registers some. Cheap to share as an `Arc`.
@@ -46,6 +48,7 @@ struct Totals {
     stages: StageHistograms,
     gateways: gateways::GatewayTable,
     warnings: Vec<BTreeMap<&'static str, u64>>,
+    classes: Vec<Option<Box<ClassCounts>>>,
 }
 
 impl Meter {
@@ -57,6 +60,7 @@ impl Meter {
                 stages: StageHistograms::default(),
                 gateways: gateways::GatewayTable::new(ends.len()),
                 warnings: vec![BTreeMap::new(); ends.len()],
+                classes: vec![None; ends.len()],
             }),
             shards: ends,
             registered: Mutex::default(),
@@ -149,6 +153,7 @@ impl Meter {
                 totals.stages.add(&report.stages);
                 totals.gateways.replace(shard, &report.gateways);
                 totals.warnings[shard].extend(report.warnings.iter().copied());
+                totals.classes[shard].clone_from(&report.classes);
             });
         }
         totals
@@ -162,5 +167,14 @@ impl Totals {
             *sums.entry(*reason).or_insert(0) += count;
         }
         sums.into_iter().collect()
+    }
+
+    /// None where events have no classes.
+    fn classes(&self) -> Option<ClassCounts> {
+        self.classes.iter().flatten().fold(None, |sum: Option<ClassCounts>, of_shard| {
+            let mut sum = sum.unwrap_or_default();
+            sum.add(of_shard);
+            Some(sum)
+        })
     }
 }

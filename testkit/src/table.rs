@@ -2,6 +2,7 @@
 //! the store answers), streams open at once, and gateways do only what the test makes them do.
 
 mod keepers;
+mod made;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -9,10 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use harness::gateways::KeptGroups;
 use prost::Message;
-use task_engine::model::ids::{GatewayIx, Nanos, ShardId, StreamNo};
+use task_engine::model::ids::{GatewayIx, Nanos, StreamNo};
 use task_engine::model::names::{NameList, Route, RouteList};
 use task_engine::model::outcome::{EventOutcome, RecipientOutcome};
-use task_engine::model::proto::event::PushEvent;
+use task_engine::model::priority::{PriorityRules, Said};
 use task_engine::model::proto::gateway::{GroupFrame, PushBatchRequest, PushMessageRequest, PushRequest};
 use task_engine::ports::{
     DeadLetter, DeliveryTag, Disposition, Endpoint, GatewayRecord, InboxRows, LookupError, MessageKey, Protocol,
@@ -22,6 +23,7 @@ use task_engine::push::facts::{CallError, Input, Output, StreamFact};
 use task_engine::push::inbox::InboxStore;
 use task_engine::push::{Push, RecipientRules, Settings};
 
+use self::made::{event, probe_of, settings};
 use crate::frames;
 pub use crate::frames::{frame, only};
 
@@ -37,44 +39,6 @@ pub struct Link {
     /// Batches that were looked at and not taken to be answered.
     batches: Vec<u64>,
     calls: VecDeque<(u32, Bytes)>,
-}
-
-fn settings(delivery_timeout: Duration, inbox: InboxStore) -> Settings {
-    Settings {
-        shard: ShardId(0),
-        shards: 1,
-        events_window: usize::MAX,
-        group_users_max: task_engine::model::limits::GROUP_USERS_MAX,
-        members_ttl: Duration::from_millis(100),
-        empty_wait: Duration::from_secs(5),
-        caches_routes: true,
-        delivery_timeout,
-        registry_forget_after: Duration::from_secs(300),
-        gateway_table: task_engine::push::TableBounds::default(),
-        max_retry: 2,
-        retry_interval: Duration::from_millis(50),
-        inbox,
-    }
-}
-
-/// A probe fails with a store that is away, and not with one that refuses an ask.
-fn probe_of(errors: &mut VecDeque<LookupError>) -> Result<(), LookupError> {
-    match errors.front() {
-        Some(LookupError::Unavailable(_)) => errors.pop_front().map_or(Ok(()), Err),
-        _ => Ok(()),
-    }
-}
-
-fn event(session: &str, sender: &str, msg_id: i64) -> Bytes {
-    let event = PushEvent {
-        msg_id,
-        seq_id: msg_id * 10,
-        session_id: session.into(),
-        from_username: sender.into(),
-        content: "hello".into(),
-        ..PushEvent::default()
-    };
-    Bytes::from(event.encode_to_vec())
 }
 
 /// The core and what it is told.
@@ -151,6 +115,20 @@ impl Table {
         Self::with_settings(&[], routes, Settings { events_window, ..settings })
     }
 
+    /// The same with classes of events, an inbox, and turns of so many recipients.
+    pub fn with_priorities(
+        rules: PriorityRules,
+        events_window: usize,
+        inbox: InboxStore,
+        turn_recipients: usize,
+    ) -> Self {
+        let settings = Settings { events_window, ..settings(Duration::from_secs(10), inbox) };
+        let mut table = Self::with_settings(&[], &[], settings.clone());
+        table.push = Push::new(settings).with_turn_recipients(turn_recipients).with_priorities(rules);
+        table.push.take(Input::RoutesTracked(true));
+        table
+    }
+
     fn with_settings(members: &[&str], routes: &[(&str, &str)], settings: Settings) -> Self {
         let mut push = Push::new(settings);
         push.take(Input::RoutesTracked(true));
@@ -210,9 +188,14 @@ impl Table {
 
     /// An event of a session comes in, and no turn follows yet.
     pub fn arrive(&mut self, session: &str, msg_id: i64) {
+        self.arrive_as(session, msg_id, Said::Nothing);
+    }
+
+    /// The same, and its publisher says this of its class.
+    pub fn arrive_as(&mut self, session: &str, msg_id: i64, said: Said) {
         let tag = DeliveryTag { reader: 0, number: self.next_tag };
         self.next_tag += 1;
-        self.push.take(Input::Event { payload: event(session, "system", msg_id), tag });
+        self.push.take(Input::Event { payload: event(session, "system", msg_id), tag, said });
     }
 
     /// Any bytes come in.
@@ -225,7 +208,7 @@ impl Table {
 
     /// The same with a tag of the test's choice.
     pub fn payload_with_tag(&mut self, payload: Bytes, number: u64) {
-        self.push.take(Input::Event { payload, tag: DeliveryTag { reader: 0, number } });
+        self.push.take(Input::Event { payload, tag: DeliveryTag { reader: 0, number }, said: Said::Nothing });
         self.run();
     }
 

@@ -11,6 +11,7 @@ use task_engine::edge::resolve::Resolver;
 use task_engine::engine::adapters::source_of;
 use task_engine::model::ids::ShardId;
 use task_engine::model::ownership::ShardWord;
+use task_engine::model::priority::Said;
 use task_engine::ports::intake::{Intake, IntakeLane, Moves};
 use task_engine::ports::mailbox::FactSender;
 use task_engine::ports::permit::Permit;
@@ -66,7 +67,7 @@ impl Taking {
         let wakes = (0..shards).map(|_| Arc::default()).collect();
         Self::over(
             source_of(settings, &resolver()).expect("files that can be used"),
-            Intake::with_permit(wakes, partitions, Arc::default(), permit),
+            Intake::with_permit(wakes, partitions, Arc::default(), permit, settings.priority.clone()),
         )
     }
 
@@ -128,6 +129,12 @@ impl Taking {
     pub fn take(&self) -> Vec<(u64, DeliveryTag)> {
         let all = self.lanes.iter().flat_map(|lane| std::iter::from_fn(|| lane.try_take()));
         all.map(|(payload, tag)| (session_and_number(&payload).1, tag)).collect()
+    }
+
+    /// What is in the lanes: numbers, and what was said of each event's class.
+    pub fn take_said(&self) -> Vec<(u64, Said)> {
+        let all = self.lanes.iter().flat_map(|lane| std::iter::from_fn(|| lane.try_take_timed()));
+        all.map(|(payload, _, said, _)| (session_and_number(&payload).1, said)).collect()
     }
 
     /// Waits for so many.

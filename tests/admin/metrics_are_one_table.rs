@@ -13,6 +13,7 @@ use prost::Message as _;
 use task_engine::Engine;
 use task_engine::config::Config;
 use task_engine::edge::memory::{MemoryInbox, MemoryMembers, MemoryRegistry, MemoryRoutes, MemorySource};
+use task_engine::model::priority::Priority;
 use task_engine::model::proto::event::PushEvent;
 use task_engine::ports::{DeadLetter, DeadLetterWriter, DeadLetters, LookupError, Origin};
 use task_engine::telemetry::metrics::{Format, Kind, Metric, reference, table};
@@ -75,6 +76,7 @@ fn the_page_of_an_engine_is_the_table_and_shows_what_its_core_counted() {
     config.admin.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     (config.consumer.max_retry, config.consumer.retry_interval) = (0, Duration::from_millis(10));
     config.members.empty_wait = Duration::from_secs(3);
+    config.priority.types = vec![("typing".to_owned(), Priority::Fleeting)];
     let (source, publisher) = MemorySource::new();
     let members = MemoryMembers::new();
     members.set("s", ["ann"]);
@@ -90,7 +92,7 @@ fn the_page_of_an_engine_is_the_table_and_shows_what_its_core_counted() {
     let publish = |payload: Vec<u8>| publisher.publish(payload).expect("the engine takes it");
     // Nobody is in the session: the first waits, and its repeats with it.
     (0..REPEATS).for_each(|_| publish(event("nobody", 1)));
-    let counted: [(&str, &str, u64); 8] = [
+    let counted: [(&str, &str, u64); 10] = [
         ("repeats_given_back_total", "", 1),
         ("inbox_asks_total", "", 1),
         ("inbox_asked_rows_total", "", 1),
@@ -99,6 +101,8 @@ fn the_page_of_an_engine_is_the_table_and_shows_what_its_core_counted() {
         ("warnings_total", "reason=\"undecodable\"", 1),
         ("warnings_total", "reason=\"dead_letter_lost\"", 1),
         ("events_taken_total", "", REPEATS as u64 + 1),
+        ("events_ended_by_class_total", "class=\"normal\",end=\"settled\"", 1),
+        ("class_event_seconds_count", "class=\"normal\"", 1),
     ];
     let until = Instant::now() + PATIENCE;
     for msg_id in 1.. {

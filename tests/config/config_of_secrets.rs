@@ -96,6 +96,12 @@ const WRONG: &[(&str, &str)] = &[
     ("mysql:\n  host: im:hunter2@db\n", "mysql.host: "),
     ("nats:\n  url: wss://u:hunter2@h:4222\n", "nats.url: the scheme must be nats:// or tls://"),
     ("admin:\n  listen: root:hunter2@h:1\n", "admin.listen: \"***@h:1\" is not address:port"),
+    (
+        "priority:\n  types:\n    call: urgent\n    password: hunter2\n",
+        "priority.types: rule 2 has a class that is none",
+    ),
+    ("priority:\n  types: call=urgent\n    password hunter2\n", "priority.types: rule 1 has a class that is none"),
+    ("priority:\n  members_above: {s3cr3t: bulk}\n", "priority.members_above: rule 1 is for nothing"),
     ("consumer:\n  topic: nats://u:hunter2@h/*\n", "consumer.topic: \"nats://***@h/*\" contains a wildcard"),
 ];
 

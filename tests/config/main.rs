@@ -6,5 +6,6 @@ mod go_service;
 mod mistakes;
 mod nats_security;
 mod precedence;
+mod priority;
 mod sample;
 mod secrets;

@@ -43,7 +43,11 @@ fn the_sample_means_exactly_the_defaults() {
     let (_, checked) = read("task.yaml");
     assert_eq!(checked.config, Config::default());
     let notes = &checked.notes;
-    let of_other_modes = ["has no effect with consumer.mode core", "has no effect with consumer.ownership none"];
+    let of_other_modes = [
+        "has no effect with consumer.mode core",
+        "has no effect with consumer.ownership none",
+        "has no effect: no rule of priority gives an event the class fleeting",
+    ];
     assert!(notes.iter().all(|note| of_other_modes.contains(&note.what.as_str())), "{notes:?}");
 }
 
@@ -82,6 +86,8 @@ fn the_variants_say_what_their_names_say() {
     assert_eq!((jetstream.config.consumer.mode, jetstream.notes.len()), (ConsumerMode::JetStream, 0));
     let partitioned = read("partitioned.yaml").1;
     assert_eq!((partitioned.config.consumer.assignment, partitioned.notes.len()), (Assignment::Partitioned, 0));
+    let priority = read("priority.yaml").1;
+    assert_eq!((priority.config.priority.types.len(), priority.notes.len()), (4, 0));
     // One note says what it means for publishers.
     let partitioner = read("partitioner.yaml").1;
     assert_eq!((partitioner.config.consumer.partitioner, partitioner.notes.len()), (Partitioner::On, 1));

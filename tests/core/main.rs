@@ -1,5 +1,6 @@
 //! The pure core, one shard of it in tables: no clock, no socket, no server. One promise a module.
 
+mod classes_share_a_turn;
 mod dead_letters_come_before_the_settlement;
 mod expired_routes_are_noticed;
 mod hung_gateways_leave_room_for_the_others;
@@ -12,6 +13,8 @@ mod lost_routes_are_no_absence;
 mod one_bad_push_does_not_stop_its_gateway;
 mod order_is_kept;
 mod other_events_are_no_repeats;
+mod overload_is_met_by_class;
 mod repeats_are_settled_with_the_first;
 mod senders_are_told_where_configured;
 mod silence_costs_few_copies;
+mod urgent_goes_first;

@@ -4,6 +4,7 @@ mod intake_support;
 
 mod a_paused_shard_pauses_reading;
 mod broken_servers_are_named;
+mod classes_are_read_from_headers;
 mod goes_on_after_the_broker_was_away;
 mod memory_source_keeps_the_promises;
 mod names_itself_to_the_broker;

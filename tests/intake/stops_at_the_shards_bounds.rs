@@ -10,6 +10,7 @@ use task_engine::model::limits::{
     EVENTS_IN_FLIGHT_MAX, OUTBOX_RECIPIENTS_MAX, PAYLOAD_BYTES_IN_FLIGHT_MAX, RECIPIENTS_IN_FLIGHT_MAX, TURN_EVENTS_MAX,
 };
 use task_engine::model::names::{NameList, Route, RouteList};
+use task_engine::model::priority::Said;
 use task_engine::model::proto::event::PushEvent;
 use task_engine::ports::DeliveryTag;
 use task_engine::push::facts::{Input, Output};
@@ -58,7 +59,7 @@ fn fill(push: &mut Push, content: usize, mut turn: impl FnMut(&mut Push)) -> usi
         assert!(push.room() <= TURN_EVENTS_MAX);
         for _ in 0..push.room().min(16) {
             let tag = DeliveryTag { reader: 0, number: taken as u64 };
-            push.take(Input::Event { payload: event(taken as i64, content), tag });
+            push.take(Input::Event { payload: event(taken as i64, content), tag, said: Said::Nothing });
             taken += 1;
         }
         turn(push);
@@ -120,7 +121,7 @@ fn recipients_are_bounded_also_when_many_events_waited_for_one_lookup() {
     let mut push = shard_with(Duration::from_secs(1), InboxStore::Off);
     for number in 0..EVENTS {
         let tag = DeliveryTag { reader: 0, number: number as u64 };
-        push.take(Input::Event { payload: event(number as i64, 0), tag });
+        push.take(Input::Event { payload: event(number as i64, 0), tag, said: Said::Nothing });
     }
     let mut most = 0;
     for second in 1.. {

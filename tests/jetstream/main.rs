@@ -7,6 +7,7 @@ mod jetstream_support;
 mod scene;
 
 mod changed_consumers;
+mod classes_are_read_from_headers;
 mod deleted_messages;
 mod each_event_is_settled_once;
 mod headers_that_are_none_stop_nothing;

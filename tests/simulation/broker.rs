@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use task_engine::model::ids::Nanos;
+use task_engine::model::priority::{Priority, Said};
 use task_engine::ports::{DeliveryTag, Disposition, Settled};
 
 use task_engine::push::facts::Input;
@@ -25,6 +26,8 @@ pub struct Entry {
     pub payload: Bytes,
     /// The session and the event's number in it, unless the payload can never be pushed.
     pub key: Option<(usize, i64)>,
+    /// What its publisher says of its class.
+    pub said: Said,
     /// The broker has heard that it is done.
     pub is_settled: bool,
 }
@@ -45,7 +48,10 @@ pub struct Broker {
 impl World {
     /// An event comes into the stream.
     pub fn put_into_stream(&mut self, home: usize, payload: Bytes, key: Option<(usize, i64)>) {
-        self.broker.entries.push(Entry { home, payload, key, is_settled: false });
+        // The last events are for everyone who is there.
+        let last = if self.plan.has_classes() { Said::Class(Priority::Normal) } else { Said::Nothing };
+        let said = if self.is_calm { last } else { self.plan.said(self.broker.entries.len()) };
+        self.broker.entries.push(Entry { home, payload, key, said, is_settled: false });
         self.deliver_entry(self.broker.entries.len() - 1);
     }
 
@@ -57,9 +63,9 @@ impl World {
         }
         let number = self.oracle.tags.len() as u64;
         self.oracle.tags.push(Tag::of(at));
-        let Entry { home, payload, key, .. } = &self.broker.entries[at];
+        let Entry { home, payload, key, said, .. } = &self.broker.entries[at];
         let tag = DeliveryTag { reader: *home as u16, number };
-        self.intake[*home].push_back(Arrival { payload: payload.clone(), tag, key: *key });
+        self.intake[*home].push_back(Arrival { payload: payload.clone(), tag, key: *key, said: *said });
     }
 
     /// An event is delivered again although the engine has it: its sign of work, or its settlement, was late.
@@ -79,9 +85,9 @@ impl World {
         let last = self.oracle.tags.iter().rposition(|tag| tag.entry == at && tag.is_taken && !tag.is_dead);
         match last {
             Some(number) if is_same_tag => {
-                let Entry { home, payload, key, .. } = &self.broker.entries[at];
+                let Entry { home, payload, key, said, .. } = &self.broker.entries[at];
                 let tag = DeliveryTag { reader: *home as u16, number: number as u64 };
-                self.intake[*home].push_back(Arrival { payload: payload.clone(), tag, key: *key });
+                self.intake[*home].push_back(Arrival { payload: payload.clone(), tag, key: *key, said: *said });
             }
             _ => self.deliver_entry(at),
         }
@@ -103,6 +109,7 @@ impl World {
                 self.broker.kept.insert(entry);
                 return;
             }
+            Disposition::Ack if std::mem::take(&mut self.oracle.tags[number as usize].is_shed) => {}
             Disposition::Ack => self.check_all_have_it(entry),
             Disposition::Term => {
                 let payload = &self.broker.entries[entry].payload;
@@ -119,6 +126,10 @@ impl World {
         let Entry { key, payload, .. } = &self.broker.entries[entry];
         let (session, number) = key.expect("what can never be pushed is not done");
         let Some(&event) = self.oracle.by_key.get(&(session, number)) else { panic!("done before it was taken") };
+        // What is fleeting is worthless when it is late: it is in no store.
+        if self.oracle.events[event].class == Some(Priority::Fleeting) {
+            return;
+        }
         let (msg_id, seq_id) = (self.oracle.events[event].message.msg_id, self.oracle.events[event].message.seq_id);
         let sender = self.oracle.events[event].sender;
         let known = &self.sessions[session];

@@ -22,10 +22,13 @@
 //! is in the dead letters (a replay must not be taken for a repeat). Streams that end because of answers that do not fit give a
 //! recipient a bounded number of copies, however long they go on.
 
+mod given_back;
+
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use task_engine::model::ids::Nanos;
+use task_engine::model::priority::Priority;
 use task_engine::model::proto::gateway::PushMessage;
 use task_engine::ports::Disposition;
 
@@ -61,6 +64,8 @@ pub struct Event {
     pub settled_at: Nanos,
     /// It was settled as done.
     is_done: bool,
+    /// Its class, unless the size of its session decides that.
+    pub class: Option<Priority>,
     /// Which engine took it last, and how often it was taken before.
     engine: u32,
     pub take: u32,
@@ -78,6 +83,8 @@ pub struct Tag {
     settlements: u32,
     /// It was given back without being taken, and that is not heard yet: it says nothing of the event.
     pub is_turned_away: bool,
+    /// It was dropped as it came.
+    pub is_shed: bool,
     /// The engine that had it is gone.
     pub is_dead: bool,
     /// The event, when it is the first of its kind, and which time it was taken.
@@ -152,6 +159,8 @@ pub struct Oracle {
     slow_sessions: Vec<bool>,
     /// The first order of what was given back and comes again in the order of the stream.
     kept_orders: HashMap<(usize, i64), u64>,
+    /// What was dropped as it came.
+    dropped: HashSet<(usize, i64)>,
     /// When the last retreat began.
     retreated_at: Nanos,
     timeout: Duration,
@@ -177,6 +186,7 @@ impl Oracle {
             newest_at: HashMap::new(),
             slow_sessions: vec![false; sessions],
             kept_orders: HashMap::new(),
+            dropped: HashSet::new(),
             retreated_at: Nanos(0),
             timeout,
             engine: 0,
@@ -193,8 +203,9 @@ impl Oracle {
         now: Nanos,
     ) -> usize {
         let kept = self.kept_orders.remove(&key);
-        if kept.is_none() && self.by_key.get(&key).is_some_and(|event| self.is_of_this_engine(*event)) {
-            // A copy of one that is in the dead letters is a new event, where the copy stands.
+        let was_taken = self.by_key.get(&key).is_some_and(|event| self.is_of_this_engine(*event));
+        if kept.is_none() && (was_taken || self.dropped.contains(&key)) {
+            // A copy of one that was dropped, or is in the dead letters, is a new event, where the copy stands.
             self.kept_orders.retain(|(session, _), _| *session != key.0);
         }
         let order = kept.unwrap_or(order);
@@ -209,6 +220,7 @@ impl Oracle {
             is_settled: false,
             settled_at: now,
             is_done: false,
+            class: None,
             engine: self.engine,
             take,
         };
@@ -229,48 +241,8 @@ impl Oracle {
         self.refused_at.clear();
         self.not_known_at.clear();
         self.kept_orders.clear();
+        self.dropped.clear();
         self.tags.iter_mut().for_each(|tag| tag.is_dead = true);
-    }
-
-    /// An event was given back without being taken.
-    pub fn turned_away(&mut self, key: (usize, i64), order: u64) {
-        // A repeat is not pushed, and what was taken before has its order.
-        if self.by_key.get(&key).is_none_or(|event| !self.is_of_this_engine(*event)) {
-            self.kept_orders.entry(key).or_insert(order);
-        }
-    }
-
-    /// A retreat begins.
-    pub fn retreats(&mut self, now: Nanos) {
-        self.retreated_at = now;
-    }
-
-    /// What was given back comes again, these first and in this order, or in any: only in the first case must what is
-    /// taken then be pushed in the order in which it was taken first. Nor where that was another one, or where a later event
-    /// of the session was kept, since it or an earlier one had rows at the store: whom the first owed a row gets it later.
-    /// So it does when the later one was pushed and done before the retreat was over.
-    pub fn comes_again(&mut self, keys: Option<&[(usize, i64)]>) {
-        let Some(keys) = keys else { return self.kept_orders.clear() };
-        let (mut seen, mut newest) = (HashSet::new(), HashMap::new());
-        let is_kept =
-            |event: &&Event| event.engine == self.engine && !event.is_settled && event.arrived <= self.retreated_at;
-        let mut is_other: HashSet<usize> = self.events.iter().filter(is_kept).map(|event| event.session).collect();
-        for key in keys.iter().filter(|key| seen.insert(**key)) {
-            let order = self.kept_orders.get(key).copied().unwrap_or(u64::MAX);
-            let before = newest.insert(key.0, order).unwrap_or(0);
-            if order < before {
-                is_other.insert(key.0);
-            }
-        }
-        let is_done_since = |event: &&Event| {
-            event.engine == self.engine
-                && event.is_done
-                && event.arrived <= self.retreated_at
-                && event.settled_at >= self.retreated_at
-        };
-        let done: Vec<_> = self.events.iter().filter(is_done_since).map(|event| (event.session, event.order)).collect();
-        let is_passed = |(of, order)| done.iter().any(|(session, later)| *session == of && *later > order);
-        self.kept_orders.retain(|(session, _), order| !is_other.contains(session) && !is_passed((*session, *order)));
     }
 
     /// Whether the engine that runs has taken it.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use task_engine::model::ids::ShardId;
 use task_engine::model::limits::GROUP_USERS_MAX;
+use task_engine::model::priority::{Priority, PriorityRules, Said};
 use task_engine::push::inbox::InboxStore;
 use task_engine::push::{Push, RecipientRules, Settings, TableBounds};
 
@@ -208,6 +209,43 @@ impl Plan {
         TableBounds { unlisted, forget_after: Duration::from_millis(400), forget_soon: Duration::from_millis(40) }
     }
 
+    /// In some worlds events have classes.
+    pub fn has_classes(&self) -> bool {
+        self.steps % 5 < 2
+    }
+
+    /// How events get them.
+    pub fn priorities(&self) -> PriorityRules {
+        if !self.has_classes() {
+            return PriorityRules::default();
+        }
+        let types = [("typing", Priority::Fleeting), ("recall", Priority::Urgent), ("edit", Priority::Bulk)];
+        PriorityRules {
+            header: "Priority".into(),
+            types: types.map(|(kind, class)| (kind.to_owned(), class)).into(),
+            members_above: vec![((self.users / 3) as u32, Priority::Bulk)],
+            default: Priority::Normal,
+            fleeting_ttl: if self.steps.is_multiple_of(2) { Duration::from_millis(300) } else { Duration::ZERO },
+        }
+    }
+
+    /// What the publisher of the event with this number says of its class.
+    pub fn said(&self, number: usize) -> Said {
+        let said = [Said::Class(Priority::Urgent), Said::Class(Priority::Bulk), Said::Class(Priority::Fleeting)];
+        match number * 7 % 12 {
+            _ if !self.has_classes() => Said::Nothing,
+            which @ 0..=2 => said[which],
+            3 => Said::Unknown,
+            4 | 5 => Said::Class(Priority::Fleeting),
+            _ => Said::Nothing,
+        }
+    }
+
+    /// Recipients of a turn: in worlds with classes so few that there is something to share.
+    fn turn_recipients(&self) -> usize {
+        if self.has_classes() { [3, 26, 130, 16 * 1024][self.steps / 10 % 4] } else { 16 * 1024 }
+    }
+
     /// The core of one shard.
     pub fn push(&self, shard: u16) -> Push {
         let rules = RecipientRules {
@@ -215,7 +253,11 @@ impl Plan {
             sender_row: self.has_sender_rows(),
             echo_sender: self.echoes(),
         };
-        Push::new(self.settings(shard)).with_final_letters(self.letters_are_final()).with_recipient_rules(rules)
+        Push::new(self.settings(shard))
+            .with_final_letters(self.letters_are_final())
+            .with_recipient_rules(rules)
+            .with_turn_recipients(self.turn_recipients())
+            .with_priorities(self.priorities())
     }
 
     /// What the core of one shard is given.

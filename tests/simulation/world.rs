@@ -11,6 +11,7 @@ use bytes::Bytes;
 use task_engine::model::ids::{Nanos, ShardId};
 use task_engine::model::limits::SLOW_GATEWAY_TIMEOUTS;
 use task_engine::model::outcome::{EventOutcome, RecipientOutcome};
+use task_engine::model::priority::Said;
 use task_engine::ports::DeliveryTag;
 use task_engine::push::Push;
 use task_engine::push::facts::{AskNo, Input, Output, Queue};
@@ -76,6 +77,8 @@ pub struct Arrival {
     pub tag: DeliveryTag,
     /// The session and the event's number in it, unless the payload can never be pushed.
     pub key: Option<(usize, i64)>,
+    /// What its publisher said of its class.
+    pub said: Said,
 }
 
 /// Messages on their way from one shard to another, in order.
@@ -384,7 +387,7 @@ impl World {
 
 fn brief(input: &Input) -> String {
     match input {
-        Input::Event { payload, tag } => format!("event of {} bytes, tag {}", payload.len(), tag.number),
+        Input::Event { payload, tag, .. } => format!("event of {} bytes, tag {}", payload.len(), tag.number),
         Input::Bundle(bundle) => format!(
             "bundle of {:?} msg {} attempt {} for {} at {}",
             bundle.home,

@@ -14,11 +14,13 @@ use bytes::Bytes;
 
 use super::connection::{Connection, Heard};
 use super::feed::{End, Feed, LANE_LOOK, LEAVE_DEADLINE, round_trip};
-use super::protocol::{ErrorKind, is_replay, subscribe, unsubscribe};
+use super::protocol::{ErrorKind, Marks, subscribe, unsubscribe};
 use super::server;
 use crate::config::NatsConfig;
 use crate::model::ids::ShardId;
 use crate::model::limits::{NATS_PENDING_BYTES, NATS_PENDING_MESSAGES};
+use crate::model::priority::Said;
+use crate::ports::intake::Passage;
 use crate::ports::{DeliveryTag, Intake};
 use crate::push::facts::Input;
 use crate::telemetry::log_limiter::LogLimiter;
@@ -53,42 +55,86 @@ pub(super) struct CoreFeed {
 /// Events that were read and are not in their lanes.
 #[derive(Default)]
 struct Waiting {
+    plain: Queue,
+    urgent: Queue,
+}
+
+/// Those of one way.
+#[derive(Default)]
+struct Queue {
     events: VecDeque<Bytes>,
     bytes: usize,
     /// How many have gone from the front.
     gone: u64,
-    /// Which of all were published again by a person, ascending.
-    replays: VecDeque<u64>,
+    /// Of which of all something is known, ascending; and what.
+    marked: VecDeque<(u64, Mark)>,
 }
 
-impl Waiting {
-    fn push(&mut self, payload: Bytes, is_replay: bool) {
-        if is_replay {
-            self.replays.push_back(self.gone + self.events.len() as u64);
+/// What is known of an event beside its bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    is_replay: bool,
+    passage: Passage,
+}
+
+impl Mark {
+    const NONE: Self = Self { is_replay: false, passage: Passage::plain(Said::Nothing) };
+}
+
+impl Queue {
+    fn push(&mut self, payload: Bytes, mark: Mark) {
+        if mark != Mark::NONE {
+            self.marked.push_back((self.gone + self.events.len() as u64, mark));
         }
         self.bytes += payload.len();
         self.events.push_back(payload);
     }
 
-    /// Whether the one at the front is such a one.
-    fn is_replay(&self) -> bool {
-        self.replays.front() == Some(&self.gone)
+    /// What is known of the one at the front.
+    fn mark(&self) -> Mark {
+        self.marked.front().filter(|(of, _)| *of == self.gone).map_or(Mark::NONE, |(_, mark)| *mark)
+    }
+
+    /// The one at the front, with so many bytes, has gone.
+    fn has_gone(&mut self, bytes: usize) {
+        if self.marked.front().is_some_and(|(of, _)| *of == self.gone) {
+            self.marked.pop_front();
+        }
+        self.gone += 1;
+        self.bytes -= bytes;
     }
 
     /// Behind these come those.
     fn append(&mut self, mut others: Self) {
         while let Some(payload) = others.events.pop_front() {
-            let is_replay = others.is_replay();
-            if is_replay {
-                others.replays.pop_front();
-            }
-            others.gone += 1;
-            self.push(payload, is_replay);
+            let (mark, bytes) = (others.mark(), payload.len());
+            others.has_gone(bytes);
+            self.push(payload, mark);
         }
+    }
+}
+
+impl Waiting {
+    fn push(&mut self, payload: Bytes, mark: Mark) {
+        self.on_way(mark.passage.goes_first).push(payload, mark);
+    }
+
+    fn on_way(&mut self, goes_first: bool) -> &mut Queue {
+        if goes_first { &mut self.urgent } else { &mut self.plain }
+    }
+
+    fn append(&mut self, others: Self) {
+        self.plain.append(others.plain);
+        self.urgent.append(others.urgent);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.plain.events.is_empty() && self.urgent.events.is_empty()
     }
 
     fn is_full(&self) -> bool {
-        self.events.len() >= NATS_PENDING_MESSAGES || self.bytes >= NATS_PENDING_BYTES
+        self.plain.events.len() + self.urgent.events.len() >= NATS_PENDING_MESSAGES
+            || self.plain.bytes + self.urgent.bytes >= NATS_PENDING_BYTES
     }
 }
 
@@ -109,36 +155,38 @@ impl CoreFeed {
 
     /// Puts in what the lanes take.
     fn put(&mut self) {
-        if self.waiting.events.is_empty() {
+        if self.waiting.is_empty() {
             return;
         }
         let mut burst = self.intake.burst();
-        while let Some(payload) = self.waiting.events.pop_front() {
-            let tag = DeliveryTag { reader: self.plan.reader, number: self.next };
-            let bytes = payload.len();
-            if self.waiting.is_replay() {
-                let shard = self.plan.own.unwrap_or_else(|| self.intake.home_of(&payload));
-                if self.intake.tell(shard, Input::Replayed(tag)).is_err() {
-                    self.waiting.events.push_front(payload);
-                    return;
+        for goes_first in [true, false] {
+            let waiting = self.waiting.on_way(goes_first);
+            while let Some(payload) = waiting.events.pop_front() {
+                let tag = DeliveryTag { reader: self.plan.reader, number: self.next };
+                let (mark, bytes) = (waiting.mark(), payload.len());
+                if mark.is_replay {
+                    let shard = self.plan.own.unwrap_or_else(|| self.intake.home_of(&payload));
+                    if self.intake.tell(shard, Input::Replayed(tag)).is_err() {
+                        waiting.events.push_front(payload);
+                        break;
+                    }
                 }
-                self.waiting.replays.pop_front();
+                burst.on(mark.passage);
+                // A refusal is counted where it is made.
+                let put = match self.plan.own {
+                    Some(shard) => burst.try_put_to(shard, payload, tag),
+                    None => burst.try_put(payload, tag),
+                };
+                if let Err(payload) = put {
+                    waiting.events.push_front(payload);
+                    break;
+                }
+                self.next += 1;
+                waiting.has_gone(bytes);
             }
-            // A refusal is counted where it is made.
-            let put = match self.plan.own {
-                Some(shard) => burst.try_put_to(shard, payload, tag),
-                None => burst.try_put(payload, tag),
-            };
-            if let Err(payload) = put {
-                self.waiting.events.push_front(payload);
-                return;
-            }
-            self.next += 1;
-            self.waiting.gone += 1;
-            self.waiting.bytes -= bytes;
+            // What a pause had let grow.
+            waiting.events.shrink_to(LANE_KEPT);
         }
-        // What a pause had let grow.
-        self.waiting.events.shrink_to(LANE_KEPT);
     }
 
     /// Whether the server confirmed that nothing follows.
@@ -211,11 +259,14 @@ impl Feed for CoreFeed {
             );
         }
         let waiting = self.early.as_mut().unwrap_or(&mut self.waiting);
+        let (intake, own) = (&self.intake, self.plan.own);
         let (mut refused, mut is_moving, mut stray) = (None, false, None);
         let ours = 1..=self.plan.subjects.len() as u64;
         let turn = connection.poll_turn(cx, &mut |chunk: &Bytes, heard: Heard<'_>| match heard {
             Heard::Message(message) if ours.contains(&message.sid) => {
-                waiting.push(chunk.slice_ref(message.payload), message.headers.is_some_and(is_replay));
+                let Marks { is_replay, said } = Marks::of(message.headers, intake.class_header());
+                let passage = intake.passage(own, message.payload, said);
+                waiting.push(chunk.slice_ref(message.payload), Mark { is_replay, passage });
             }
             Heard::Message(message) => stray = Some(message.sid),
             Heard::Refused(error) => refused = Some(error),
@@ -256,7 +307,7 @@ impl Feed for CoreFeed {
     }
 
     fn next_due(&self, now: Instant) -> Instant {
-        now + if self.waiting.events.is_empty() { IDLE_LOOK } else { LANE_LOOK }
+        now + if self.waiting.is_empty() { IDLE_LOOK } else { LANE_LOOK }
     }
 
     async fn leave(&mut self, connection: &mut Connection) {
@@ -282,7 +333,7 @@ impl Feed for CoreFeed {
     }
 
     fn is_handed_in(&self) -> bool {
-        self.waiting.events.is_empty()
+        self.waiting.is_empty()
     }
 
     fn has_acks(&self) -> bool {

@@ -37,13 +37,12 @@ mod share;
 mod steps;
 mod stored;
 mod usable;
+mod waiting;
 mod window;
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
-
-use bytes::Bytes;
 
 use self::calls::Calls;
 use self::flight::Flight;
@@ -54,10 +53,11 @@ pub(super) use self::owned::Hearer;
 use self::owned::Owned;
 pub(super) use self::plan::ReaderPlan;
 use self::session::Session;
+use self::waiting::Waiting;
 use super::control::Control;
 use crate::config::NatsConfig;
 use crate::model::ids::Nanos;
-use crate::ports::{DeliveryTag, Intake, Settled};
+use crate::ports::{Intake, Settled};
 use crate::telemetry::log_limiter::LogLimiter;
 
 /// Numbers of the subscriptions of a connection.
@@ -105,7 +105,7 @@ pub(super) struct JetFeed {
     /// Time zero of the flight.
     epoch: Instant,
     /// Events that are noted and not in their lanes.
-    waiting: VecDeque<(Bytes, DeliveryTag)>,
+    waiting: Waiting,
     /// What was settled and not said yet: no more than was out.
     unsaid: VecDeque<Box<[Settled]>>,
     lines: Lines,
@@ -160,7 +160,7 @@ impl JetFeed {
             intake,
             control,
             epoch: now,
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
             unsaid: VecDeque::new(),
             lines: Lines::default(),
             calls: Calls::default(),

@@ -4,8 +4,9 @@
 //! panic, for any other bytes. Refuses to judge the event: text that is no UTF-8 or a field of the wrong type is found
 //! by the shard that decodes it.
 
-/// session_id in `resonance.mq.v1.PushEvent`.
+/// session_id and type in `resonance.mq.v1.PushEvent`.
 const SESSION_ID: u32 = 3;
+const TYPE: u32 = 7;
 /// How deep unknown groups may nest: prost's own limit.
 const GROUP_DEPTH_MAX: u32 = 100;
 
@@ -19,17 +20,24 @@ const FIXED32: u32 = 5;
 /// The session_id of an event, empty when it has none; the last one when the field is there more than once. Nothing
 /// when the bytes are no protobuf message with a session_id of type string.
 pub fn session_id(payload: &[u8]) -> Option<&[u8]> {
+    last_of(payload, [SESSION_ID]).map(|[session]| session)
+}
+
+/// The same, and the event's type.
+pub(super) fn session_and_type(payload: &[u8]) -> Option<(&[u8], &[u8])> {
+    last_of(payload, [SESSION_ID, TYPE]).map(|[session, kind]| (session, kind))
+}
+
+#[inline]
+fn last_of<const FIELDS: usize>(payload: &[u8], fields: [u32; FIELDS]) -> Option<[&[u8]; FIELDS]> {
     let mut rest = payload;
-    let mut found: &[u8] = &[];
+    let mut found: [&[u8]; FIELDS] = [&[]; FIELDS];
     while !rest.is_empty() {
         let (field, wire) = key(&mut rest)?;
-        if field == SESSION_ID {
-            if wire != BYTES {
-                return None;
-            }
-            found = bytes(&mut rest)?;
-        } else {
-            skip(&mut rest, field, wire, GROUP_DEPTH_MAX)?;
+        match fields.iter().position(|wanted| *wanted == field) {
+            Some(_) if wire != BYTES => return None,
+            Some(at) => found[at] = bytes(&mut rest)?,
+            None => skip(&mut rest, field, wire, GROUP_DEPTH_MAX)?,
         }
     }
     Some(found)

@@ -15,6 +15,7 @@ use crate::model::limits::{CONTENT_ASKS_IN_FLIGHT, QUEUE_FULL_PAUSE, STORE_AWAY_
 use crate::push::bundle::EventIx;
 use crate::push::evidence::{Blame, Evidence};
 use crate::push::facts::AskNo;
+use crate::push::urgent_first::UrgentFirst;
 
 /// An event whose content is looked for.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +36,7 @@ struct Asked {
 /// The look-ups of contents.
 #[derive(Debug, Default)]
 pub struct ContentAsks {
-    wanted: VecDeque<Sought>,
+    wanted: UrgentFirst<Sought>,
     /// They wait for a sign of life of the store.
     failed: VecDeque<Sought>,
     asked: HashMap<AskNo, Asked>,
@@ -52,8 +53,8 @@ pub struct ContentAsks {
 
 impl ContentAsks {
     /// The content of an event is to be looked for.
-    pub(in crate::push) fn want(&mut self, event: EventIx) {
-        self.wanted.push_back(Sought { event, failed: None });
+    pub(in crate::push) fn want(&mut self, event: EventIx, is_urgent: bool) {
+        self.wanted.push_back(Sought { event, failed: None }, is_urgent);
     }
 
     /// Whether all that was asked since a look-up failed has failed, as far as it is known.
@@ -73,9 +74,8 @@ impl ContentAsks {
 
     /// Nothing is asked any more about these events.
     pub(in crate::push) fn forget(&mut self, events: &HashSet<EventIx>) {
-        for queue in [&mut self.wanted, &mut self.failed] {
-            queue.retain(|sought| !events.contains(&sought.event));
-        }
+        self.wanted.retain(|sought| !events.contains(&sought.event));
+        self.failed.retain(|sought| !events.contains(&sought.event));
     }
 
     /// The event that is to be asked about now.
@@ -154,7 +154,10 @@ impl ContentAsks {
     }
 
     fn put_back(&mut self, sought: Sought) {
-        if sought.failed.is_some() { &mut self.failed } else { &mut self.wanted }.push_front(sought);
+        match sought.failed {
+            Some(_) => self.failed.push_front(sought),
+            None => self.wanted.push_front(sought),
+        }
     }
 
     /// The store is away, as far as it is known: each trial is later than the one before.
@@ -171,7 +174,7 @@ mod tests {
 
     fn asks(events: u32) -> ContentAsks {
         let mut asks = ContentAsks::default();
-        (0..events).for_each(|event| asks.want(EventIx(event)));
+        (0..events).for_each(|event| asks.want(EventIx(event), false));
         asks
     }
 

@@ -24,6 +24,7 @@ use crate::push::bundle::EventIx;
 use crate::push::evidence::{Blame, Evidence};
 use crate::push::facts::AskNo;
 use crate::push::inbox::pieces::owners::Owners;
+use crate::push::urgent_first::UrgentFirst;
 
 /// Pieces that are halved on a probe's word only: enough to find one that is stored where each holds a user whose row is not.
 const HALVED_IN_VAIN_MAX: usize = 64;
@@ -145,7 +146,7 @@ impl Default for Room {
 #[derive(Debug, Default)]
 pub struct InboxAsks {
     /// Events, and the first user of each.
-    wanted: VecDeque<(EventIx, Option<UserIx>)>,
+    wanted: UrgentFirst<(EventIx, Option<UserIx>)>,
     /// Pieces that failed and were not blamed: they wait for a sign of life of the store.
     failed: VecDeque<Piece>,
     /// Pieces that were blamed, in whole or in part.
@@ -173,8 +174,8 @@ pub fn retry_pause(interval: Duration, tries: u32) -> Duration {
 
 impl InboxAsks {
     /// An event whose pushes have ended owes rows, the first one to this user.
-    pub fn want(&mut self, event: EventIx, first: Option<UserIx>) {
-        self.wanted.push_back((event, first));
+    pub fn want(&mut self, event: EventIx, first: Option<UserIx>, is_urgent: bool) {
+        self.wanted.push_back((event, first), is_urgent);
     }
 
     fn take_number(&mut self) -> AskNo {
@@ -296,8 +297,8 @@ impl InboxAsks {
 
     /// The first one of whose user nothing is known: it tells most of the store.
     fn next_newcomer(&mut self) -> Option<Piece> {
-        let mut looked_at = self.wanted.iter().take(NEWCOMERS_LOOKED_AT);
-        let at = looked_at.position(|(_, first)| !first.is_some_and(|user| self.owners.fails(user)))?;
+        let is_newcomer = |(_, first): &(EventIx, Option<UserIx>)| !first.is_some_and(|user| self.owners.fails(user));
+        let at = self.wanted.iter().take(NEWCOMERS_LOOKED_AT).position(is_newcomer)?;
         self.wanted.remove(at).map(|(event, _)| Piece::whole(event))
     }
 

@@ -11,21 +11,22 @@ use crate::push::ledger::Ledger;
 impl Ledger {
     /// All pushes of an event that owes rows have ended.
     pub(super) fn want_kept(&mut self, at: EventIx) {
-        let is_sought = self[at].progress.reads_content;
+        let (is_sought, is_urgent) = (self[at].progress.reads_content, self.is_urgent(at));
         let owed = self[at].owed_mut();
         owed.pieces = 1;
         owed.is_sought = is_sought;
         if is_sought {
-            return self.content.want(at);
+            return self.content.want(at, is_urgent);
         }
         self.want_rows(at);
     }
 
     fn want_rows(&mut self, at: EventIx) {
+        let is_urgent = self.is_urgent(at);
         let owed = self[at].owed_mut();
         owed.is_sought = false;
         let first = owed.users().next();
-        self.inbox.want(at, first);
+        self.inbox.want(at, first, is_urgent);
     }
 
     /// Sends the look-ups that are due, bounded in number.

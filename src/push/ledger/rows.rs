@@ -36,7 +36,7 @@ impl Ledger {
         sender: Option<UserIx>,
         cx: &Context,
     ) {
-        if cx.settings.inbox != InboxStore::All {
+        if cx.settings.inbox != InboxStore::All || !self.stores_rows(event, cx) {
             return;
         }
         if members.len() > usize::from(sender.is_some()) {
@@ -46,7 +46,7 @@ impl Ledger {
 
     /// The same for an event that is for these members only.
     pub(in crate::push) fn owe(&mut self, event: EventIx, users: &[UserIx], cx: &Context) {
-        if cx.settings.inbox == InboxStore::All && !users.is_empty() {
+        if cx.settings.inbox == InboxStore::All && self.stores_rows(event, cx) && !users.is_empty() {
             self[event].owed_mut().everyone = Some((users.into(), None));
         }
     }

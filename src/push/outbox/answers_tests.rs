@@ -48,6 +48,7 @@ pub(super) fn bundle(msg_id: i64) -> Bundle {
         skip: SKIP_NONE,
         attempt: 0,
         fences_before: 0,
+        class: crate::model::priority::Priority::Normal,
         made_at: Nanos(1),
     }
 }

@@ -41,6 +41,7 @@ fn bundle(msg_id: i64, group: &Arc<Group>) -> Bundle {
         attempt: 0,
         fences_before: 0,
         made_at: NOW,
+        class: crate::model::priority::Priority::Normal,
     }
 }
 

@@ -9,6 +9,7 @@ use crate::model::limits::{
     PARTS_GIVE_WAY, PARTS_GIVE_WAY_PART, PARTS_UNANSWERED_MAX, SMALL_BETWEEN_PARTS_MAX, SMALL_GROUPS_WITHIN,
     STREAM_UNSENT_BYTES_MAX, UNARY_PART_CALLS_MAX,
 };
+use crate::model::priority::Priority;
 use crate::push::outbox::{Item, Outbox};
 
 /// What is known of the queue's parts of large groups.
@@ -53,12 +54,17 @@ impl Outbox {
     /// Puts an item where its turn is.
     #[inline]
     pub(super) fn enqueue(&mut self, item: Item, now: Nanos) {
-        if item.bundle.group.is_part {
+        let is_part = item.bundle.group.is_part;
+        if is_part {
             self.queue.turns.parts += 1;
-            return self.queue.queued_like(&item).push_back(item);
+        } else {
+            self.queue.turns.small_at = Some(now);
         }
-        self.queue.turns.small_at = Some(now);
-        if !self.has_parts_waiting() {
+        if item.bundle.class == Priority::Urgent {
+            let at = self.place_of_urgent(&item, now);
+            return self.queue.queued_like(&item).insert(at, item);
+        }
+        if is_part || !self.has_parts_waiting() {
             return self.queue.queued_like(&item).push_back(item);
         }
         let at = self.place_before(&item, now);
@@ -124,6 +130,7 @@ impl Outbox {
 
     fn gives_way(&self, item: &Item, now: Nanos) -> bool {
         let at_most = PARTS_GIVE_WAY.min(self.settings.delivery_timeout / PARTS_GIVE_WAY_PART);
-        item.bundle.group.is_part && now.since(item.bundle.made_at) < at_most
+        let is_urgent = item.bundle.class == Priority::Urgent;
+        item.bundle.group.is_part && !is_urgent && now.since(item.bundle.made_at) < at_most
     }
 }

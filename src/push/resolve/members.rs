@@ -7,6 +7,7 @@
 
 mod failing;
 mod learning;
+mod wanted;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -16,8 +17,8 @@ use hashbrown::HashMap;
 use crate::model::delivery::LookupError;
 use crate::model::ids::{Nanos, SessionIx};
 use crate::model::limits::{
-    MEMBER_LARGE, MEMBER_LARGE_IN_FLIGHT, MEMBER_QUERIES_IN_FLIGHT, MEMBER_QUERY_SESSIONS, MEMBER_SINGLES_IN_FLIGHT,
-    STORE_AWAY_PAUSE, SUSPECT_PAUSE_MAX, SUSPECT_PAUSE_TIMES,
+    MEMBER_LARGE_IN_FLIGHT, MEMBER_QUERIES_IN_FLIGHT, MEMBER_SINGLES_IN_FLIGHT, STORE_AWAY_PAUSE, SUSPECT_PAUSE_MAX,
+    SUSPECT_PAUSE_TIMES,
 };
 use crate::model::names::NameList;
 use crate::push::bundle::EventIx;
@@ -30,14 +31,15 @@ use crate::push::resolve::empty_lists::EmptyLists;
 use crate::push::resolve::members::learning::Learning;
 use crate::push::resolve::outage::Signs;
 use crate::push::sessions::MemberList;
+use crate::push::urgent_first::UrgentFirst;
 
 /// Sessions that are to be asked for.
 #[derive(Debug, Default)]
 struct Waiting {
     /// Sessions that never failed since they last succeeded.
-    wanted: VecDeque<SessionIx>,
+    wanted: UrgentFirst<SessionIx>,
     /// The same, of so many members that they are asked for alone.
-    large: VecDeque<SessionIx>,
+    large: UrgentFirst<SessionIx>,
     /// Sets that failed; nobody joins them.
     parts: VecDeque<Part>,
     /// Sessions out of a set that failed, which are asked for one by one, and when it did.
@@ -160,15 +162,14 @@ impl Resolve {
         if session.members.as_ref().is_some_and(|list| is_fresh(list, arrived, cx.now, cx.settings.members_ttl)) {
             return true;
         }
-        let is_large = session.members.as_ref().is_some_and(|list| list.users.len() > MEMBER_LARGE);
         let trouble = session.lookups.trouble.as_ref();
         let has_failed = trouble.is_some_and(|trouble| trouble.failed_at.is_some());
         let is_uncounted = trouble.is_some_and(|trouble| trouble.refused.is_some() && trouble.waits_as.is_none());
         if !std::mem::replace(&mut session.lookups.is_asking, true) {
-            match (has_failed, is_large) {
-                (true, _) => _ = self.members.waiting.suspects.insert((cx.now, at)),
-                (false, true) => self.members.waiting.large.push_back(at),
-                (false, false) => self.members.waiting.wanted.push_back(at),
+            if has_failed {
+                self.members.waiting.suspects.insert((cx.now, at));
+            } else {
+                self.want_members(at);
             }
         }
         if is_uncounted {
@@ -190,7 +191,7 @@ impl Resolve {
         while let Some(at) = self.members.empty.next_due(cx.now) {
             match self.sessions[at].waiting.is_empty() {
                 true => self.forget_empty(at),
-                false => self.members.waiting.wanted.push_back(at),
+                false => self.want_members(at),
             }
         }
         if self.members.signs.outage.is_away() {
@@ -236,17 +237,16 @@ impl Resolve {
     }
 
     fn ask_newcomers(&mut self, cx: &mut Context) -> bool {
-        let wanted = &mut self.members.waiting.wanted;
-        if wanted.is_empty() {
+        let sessions = self.next_wanted_set();
+        if sessions.is_empty() {
             return false;
         }
-        let sessions = wanted.drain(..wanted.len().min(MEMBER_QUERY_SESSIONS)).collect();
         self.send_members(Part { sessions, failed_at: None, failures: 0 }, Lane::Set, cx);
         true
     }
 
     fn ask_next_large(&mut self, cx: &mut Context) -> bool {
-        let Some(at) = self.members.waiting.large.pop_front() else { return false };
+        let Some(at) = self.next_wanted(true) else { return false };
         self.send_members(Part { sessions: vec![at], failed_at: None, failures: 0 }, Lane::Large, cx);
         true
     }

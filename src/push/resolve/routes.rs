@@ -20,6 +20,7 @@ use crate::push::context::Context;
 use crate::push::delivery::Delivery;
 use crate::push::evidence::Blame;
 use crate::push::facts::{AskNo, Output};
+use crate::push::pauses::LineOf;
 use crate::push::resolve::Resolve;
 use crate::push::resolve::outage::Signs;
 use crate::push::resolve::routes::failing::Charge;
@@ -44,6 +45,8 @@ struct RouteAsk {
     sent_at: Option<Nanos>,
     /// When it was sent, others had succeeded since it failed: if it fails again it is to blame.
     is_contradicted: bool,
+    /// A session with an urgent event waits for it.
+    is_urgent: bool,
     /// It is of one user and failed: when it is asked again.
     due: Option<Nanos>,
 }
@@ -73,6 +76,8 @@ pub struct RouteAsks {
     open: RouteAsk,
     open_no: u32,
     unsent: VecDeque<u32>,
+    /// Some of those may be urgent.
+    has_urgent: bool,
     /// Sets that failed; nobody joins them.
     parts: VecDeque<u32>,
     /// Asks of one user that failed, and when each is sent again; one at a time.
@@ -118,6 +123,16 @@ impl RouteAsks {
             return &mut self.open;
         }
         self.asks.get_mut(&no).expect("a user is asked for in an ask that is kept")
+    }
+
+    /// The next set that was never asked for: an urgent one, if there is one. Sets are few, and each is sent within some round trips.
+    fn next_unsent(&mut self) -> Option<u32> {
+        if self.has_urgent {
+            let at = self.unsent.iter().position(|no| self.asks.get(no).is_some_and(|ask| ask.is_urgent));
+            self.has_urgent = at.is_some();
+            return self.unsent.remove(at.unwrap_or(0));
+        }
+        self.unsent.pop_front()
     }
 
     fn close_open(&mut self) {
@@ -187,7 +202,10 @@ impl Resolve {
     }
 
     fn await_ask(&mut self, no: u32, at: SessionIx) {
+        let is_urgent = self.sessions[at].pauses.line == LineOf::FIRST;
+        self.routes.has_urgent |= is_urgent;
         let ask = self.routes.ask(no);
+        ask.is_urgent |= is_urgent;
         if ask.sessions.last() != Some(&at) {
             ask.sessions.push(at);
             self.sessions[at].lookups.awaited_asks += 1;
@@ -217,7 +235,7 @@ impl Resolve {
         } else {
             while self.routes.sent.sets < SETS_IN_FLIGHT {
                 let asks = &mut self.routes;
-                let Some(no) = asks.parts.pop_front().or_else(|| asks.unsent.pop_front()) else { break };
+                let Some(no) = asks.parts.pop_front().or_else(|| asks.next_unsent()) else { break };
                 self.send_set(no, cx);
             }
         }
@@ -245,7 +263,7 @@ impl Resolve {
         if asks.sent.sets > 0 || asks.sent.probe_at.is_some() || !asks.signs.outage.begins_round(cx.now) {
             return;
         }
-        let round = [asks.parts.pop_front(), asks.unsent.pop_front()];
+        let round = [asks.parts.pop_front(), asks.next_unsent()];
         round.into_iter().flatten().for_each(|no| self.send_set(no, cx));
         self.probe_routes(cx);
     }

@@ -39,7 +39,7 @@ impl Pump {
         let away = Away::of_bits(stop.away.load(Ordering::Acquire));
         let is_stuck = away.is_any()
             && !self.work.is_quiet
-            && (self.lane.is_empty() || self.push.room() == 0)
+            && self.lane.is_held_up(self.push.room(), self.push.room_for_urgent())
             && self.push.waits_only_for(away);
         let is_blocked = is_stuck && self.lane.is_full();
         let is_idle = !self.work.is_quiet && self.lane.is_empty() && self.push.events_in_flight() == 0;
@@ -53,8 +53,8 @@ impl Pump {
     /// over, or shut, so no more than a lane holds.
     pub(super) fn give_back_lane(&mut self) {
         for _ in 0..self.lane.len() {
-            let Some((payload, tag)) = self.lane.try_take() else { break };
-            self.push.take(Input::Event { payload, tag });
+            let Some((payload, tag, said, _)) = self.lane.try_take_timed() else { break };
+            self.push.take(Input::Event { payload, tag, said });
         }
     }
 

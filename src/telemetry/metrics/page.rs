@@ -4,6 +4,7 @@
 //! any page; that every end has its line, also at zero; and that every name has a row in the [table]. Refuses
 //! labels without a bound.
 
+use super::classes;
 use super::declare::Metric;
 use super::gateways::{GatewayLine, GatewayState};
 use super::process;
@@ -82,6 +83,7 @@ fn write_totals(page: &mut Writer, totals: &Totals) {
     for (reason, count) in totals.warnings() {
         family.sample(&[("reason", reason)], count);
     }
+    classes::write(page, totals.classes().as_ref());
 }
 
 fn write_stages(page: &mut Writer, stages: &StageHistograms) {

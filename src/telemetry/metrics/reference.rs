@@ -7,6 +7,7 @@ use super::gateways::{GATEWAYS_NAMED, GatewayState};
 use super::table;
 use super::text::bound_text;
 use crate::model::outcome::{EventOutcome, Lane, RecipientOutcome};
+use crate::model::priority::{Priority, ShedReason};
 use crate::model::stage::{BUCKETS, Stage};
 
 const HEAD: &str = "# Metrics
@@ -17,7 +18,8 @@ whose `Accept` header asks for `application/openmetrics-text` gets OpenMetrics 1
 Counters count since the process started. All numbers of one shard on one page are of one instant, so on every page and
 for every shard: `events_arrived_total` = the sum of `events_ended_total` + `events_in_flight`, and the same holds for
 recipients. With `inbox.store: off` the numbers named `inbox_` of \"Inbox and dead letters\" are not on the page. Those of
-\"Partition ownership\" have lines only with `consumer.ownership: etcd`.
+\"Partition ownership\" have lines only with `consumer.ownership: etcd`, those of \"Classes of events\" only with rules in
+`priority`.
 
 This file is written from the table in `src/telemetry/metrics/table.rs`:
 `UPDATE_METRICS=1 cargo test --test admin metrics`.
@@ -60,7 +62,7 @@ fn quoted<'a>(words: impl Iterator<Item = &'a str>) -> String {
     words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
-fn labels() -> [[String; 3]; 21] {
+fn labels() -> [[String; 3]; 23] {
     let recipient = |end: &&RecipientOutcome| end.is_unreached();
     let bounds = BUCKETS.map(bound_text);
     [
@@ -68,6 +70,7 @@ fn labels() -> [[String; 3]; 21] {
         of("end", &table::EVENTS_ENDED, EventOutcome::ALL.iter().map(|end| end.label())),
         of("end", &table::RECIPIENTS_ENDED, RecipientOutcome::ALL.iter().map(|end| end.label())),
         of("why", &table::RECIPIENTS_UNREACHED, RecipientOutcome::ALL.iter().filter(recipient).map(|end| end.label())),
+        of("class", &table::EVENTS_ENDED_BY_CLASS, Priority::ALL.iter().map(|class| class.label())),
         of("stage", &table::STAGE_SECONDS, Stage::ALL.iter().map(|stage| stage.label())),
         of("le", &table::STAGE_SECONDS, bounds.iter().map(String::as_str).chain(["+Inf"])),
         of("lane", &table::LANE_FULL, Lane::ALL.iter().map(|lane| lane.label())),
@@ -83,7 +86,8 @@ fn labels() -> [[String; 3]; 21] {
             "the numbers of one gateway".to_owned(),
             format!("its id, for {GATEWAYS_NAMED} gateways at once; `other` for the rest together"),
         ],
-        ["reason", "what was dropped, refused or warned of", "one of the program's words, the same as in the log"]
+        of("reason", &table::EVENTS_SHED, ShedReason::ALL.iter().map(|why| why.label())),
+        ["reason", "what else was dropped, refused or warned of", "one of the program's words, the same as in the log"]
             .map(str::to_owned),
         of("mode", &table::PROCESS_CPU_SECONDS, ["user", "system"].into_iter()),
         ["dependency", "readiness", "the parts that `/readyz?verbose` names"].map(str::to_owned),

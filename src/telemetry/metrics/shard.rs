@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use super::gateways::GatewayRow;
 use super::seqlock::SeqLock;
 use super::snapshot::{ShardSnapshot, WORDS};
+use crate::model::priority::ClassCounts;
 use crate::model::stage::StageHistograms;
 
 /// Reports that wait for the meter. With one more in the shard's hands this is all the memory they take.
@@ -45,6 +46,8 @@ pub struct ShardReport {
     pub gateways: Vec<GatewayRow>,
     /// Warnings by reason, totals since the shard started. The reasons are texts of the program, so there are few.
     pub warnings: Vec<(&'static str, u64)>,
+    /// Ends by class, totals since the shard started; none where events have no classes.
+    pub classes: Option<Box<ClassCounts>>,
 }
 
 /// The shard's own end: the only writer of its [`ShardMeter`].
@@ -104,6 +107,7 @@ impl ShardEnd {
             report.stages.clear();
             report.gateways.clear();
             report.warnings.clear();
+            report.classes = None;
             // Cannot be full: there are as many boxes as places. A shard that is gone needs none.
             let _ = self.empty.try_send(report);
         }

@@ -26,6 +26,20 @@ metrics! {
             /// Warnings of the push core by reason, also those that the log left out.
             WARNINGS => Counter "warnings" ["reason"];
         }
+        "Classes of events" {
+            /// Events by class and by how they ended; without repeats and what was refused as it came.
+            EVENTS_ENDED_BY_CLASS => Counter "events_ended_by_class" ["class", "end"];
+            /// Recipients by class and by how they ended.
+            RECIPIENTS_ENDED_BY_CLASS => Counter "recipients_ended_by_class" ["class", "end"];
+            /// How long an event takes from its arrival until all its recipients have ended, by class.
+            EVENT_SECONDS_BY_CLASS => Histogram "class_event_seconds" ["class"] in Seconds;
+            /// Fleeting events that were dropped whole (acknowledged, in no store), by why.
+            EVENTS_SHED => Counter "events_shed" ["reason"];
+            /// Recipients of fleeting events that were dropped, by why.
+            RECIPIENTS_SHED => Counter "recipients_shed" ["reason"];
+            /// Events whose header (priority.header) named no class: another rule decided.
+            UNKNOWN_PRIORITIES => Counter "unknown_priorities" [];
+        }
         "Intake" {
             /// Events that the readers got from the source.
             EVENTS_READ => Counter "events_read" [];

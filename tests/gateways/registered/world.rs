@@ -10,6 +10,7 @@ use task_engine::model::ids::{GatewayIx, Nanos, Partition, ShardId, StreamNo};
 use task_engine::model::limits::GROUP_USERS_MAX;
 use task_engine::model::names::{NameList, Route, RouteList};
 use task_engine::model::outcome::RecipientOutcome;
+use task_engine::model::priority::Said;
 use task_engine::model::proto::gateway::{PushMessageRequest, PushMessageResponse};
 use task_engine::ports::{DeliveryTag, Endpoint, GatewayRecord, Protocols};
 use task_engine::push::facts::{Input, Output, StreamEnd, StreamFact};
@@ -119,7 +120,11 @@ impl Shards {
         let home = ShardId::of_partition(Partition::of(session.as_bytes(), 64), self.shards.len() as u16);
         let tag = DeliveryTag { reader: 0, number: self.next_tag };
         self.next_tag += 1;
-        self.shards[usize::from(home.0)].take(Input::Event { payload: Bytes::from(event.encode_to_vec()), tag });
+        self.shards[usize::from(home.0)].take(Input::Event {
+            payload: Bytes::from(event.encode_to_vec()),
+            tag,
+            said: Said::Nothing,
+        });
         self.run();
     }
 

@@ -14,6 +14,7 @@ use task_engine::edge::resolve::Resolver;
 use task_engine::model::ids::{Nanos, ShardId};
 use task_engine::model::names::{NameList, Route, RouteList};
 use task_engine::model::outcome::RecipientOutcome;
+use task_engine::model::priority::Said;
 use task_engine::ports::mailbox::LocalFacts;
 use task_engine::ports::{DeliveryTag, Endpoint, GatewayRecord, Protocol};
 use task_engine::push::facts::{Input, Output};
@@ -75,7 +76,7 @@ impl Engine {
         let event = testkit::events::event(session, "system", msg_id);
         let tag = DeliveryTag { reader: 0, number: self.next_tag };
         self.next_tag += 1;
-        self.push.take(Input::Event { payload: Bytes::from(event.encode_to_vec()), tag });
+        self.push.take(Input::Event { payload: Bytes::from(event.encode_to_vec()), tag, said: Said::Nothing });
     }
 
     /// Turns until it holds, for so long at the most; how long it took when it did.

@@ -2,6 +2,7 @@
 
 use task_engine::model::limits::REPEAT_WINDOW_AGE;
 use task_engine::model::outcome::EventOutcome;
+use task_engine::model::priority::{Priority, ShedReason};
 use task_engine::push::facts::Input;
 
 use super::{Arrival, World};
@@ -43,18 +44,24 @@ impl World {
         self.oracle.tags[number as usize].handed_in();
         self.trace.line(self.now, || format!("event tag {number} {:?}", arrival.key));
         let given_back = self.given_back(shard);
+        let shed = self.shed(shard);
         let Some(key) = arrival.key else {
-            self.feed(shard, Input::Event { payload: arrival.payload, tag: arrival.tag });
+            self.feed(shard, Input::Event { payload: arrival.payload, tag: arrival.tag, said: arrival.said });
             self.bad_taken += u64::from(self.given_back(shard) == given_back);
             return;
         };
         let before = (self.shards[shard].events_in_flight(), self.shards[shard].payload_bytes_in_flight());
-        self.feed(shard, Input::Event { payload: arrival.payload.clone(), tag: arrival.tag });
+        self.feed(shard, Input::Event { payload: arrival.payload.clone(), tag: arrival.tag, said: arrival.said });
         let after = (self.shards[shard].events_in_flight(), self.shards[shard].payload_bytes_in_flight());
         if self.given_back(shard) > given_back {
             self.next_order += 1;
             self.oracle.tags[number as usize].is_turned_away = true;
             return self.oracle.turned_away(key, self.next_order);
+        }
+        let class = self.class_of(&arrival);
+        if self.shed(shard) > shed {
+            assert_eq!(class, Some(Priority::Fleeting), "tag {number} {key:?} was dropped as it came");
+            return self.oracle.dropped(number as usize, key);
         }
         // A repeat that joins is in flight, and holds no bytes.
         let has_joined = after.0 > before.0 && after.1 == before.1;
@@ -76,6 +83,17 @@ impl World {
         self.note_event(key, &arrival);
     }
 
+    /// Events that the shard dropped as they came.
+    fn shed(&self, shard: usize) -> u64 {
+        self.shards[shard].by_class().events_shed[ShedReason::Shard as usize]
+    }
+
+    /// The class of an event, unless the size of its session decides that.
+    fn class_of(&self, arrival: &Arrival) -> Option<Priority> {
+        let kind = events::message_of(&arrival.payload).r#type;
+        self.plan.priorities().of_event(arrival.said, kind.as_bytes())
+    }
+
     fn given_back(&self, shard: usize) -> u64 {
         self.shards[shard].counts().events_ended[EventOutcome::GivenBack as usize]
     }
@@ -95,6 +113,7 @@ impl World {
         }
         let sender = self.user_of.get(&message.from_username).copied();
         let event = self.oracle.take_event(key, message, sender, self.next_order, self.now);
+        self.oracle.events[event].class = self.class_of(arrival);
         let take = self.oracle.events[event].take;
         self.oracle.tags[arrival.tag.number as usize].event = Some((event, take));
     }

@@ -1,6 +1,7 @@
 //! What holds after each turn: counts are conserved, each end has its cause, no outbox holds what has ended.
 
-use task_engine::model::outcome::RecipientOutcome;
+use task_engine::model::outcome::{EventOutcome, RecipientOutcome};
+use task_engine::model::priority::Priority;
 use task_engine::push::Push;
 
 use super::World;
@@ -20,6 +21,7 @@ impl World {
         let reached: u64 = reached.iter().map(|end| counts.recipients_ended[*end as usize]).sum();
         assert_eq!(ended, reached + counts.unreached_by.iter().sum::<u64>(), "shard {shard}: each has its why");
         self.check_causes(shard);
+        check_classes(push, shard);
         let (sessions, users) = push.kept();
         assert!(sessions <= self.sessions.len(), "shard {shard} keeps {sessions} sessions");
         assert!(users <= self.users.len(), "shard {shard} keeps {users} users");
@@ -49,7 +51,11 @@ impl World {
                     [RecipientOutcome::DeadLetterLost, RecipientOutcome::CutByStop, RecipientOutcome::GivenBack];
                 end.is_unreached() && !is_kept.contains(end) && !is_else.contains(end)
             });
-            assert_eq!(unstored.map(|end| ended(*end)).sum::<u64>(), 0, "shard {shard}: unreached and not stored");
+            let of_fleeting = &self.shards[shard].by_class().recipients_ended[Priority::Fleeting as usize];
+            let unstored = unstored.map(|end| ended(*end) - of_fleeting[*end as usize]).sum::<u64>();
+            assert_eq!(unstored, 0, "shard {shard}: unreached and not stored");
+            let kept = of_fleeting[RecipientOutcome::Stored as usize];
+            assert_eq!(kept, 0, "shard {shard}: a row of what is worthless when it is read");
         }
     }
 
@@ -59,4 +65,26 @@ impl World {
         let open: usize = self.shards.iter().map(Push::recipients_in_flight).sum();
         assert!(self.is_cut_off || backlog <= open, "{backlog} recipients wait at gateways, {open} are in flight");
     }
+}
+
+/// What is counted by class is all there is, and only those yield, or are dropped, whose class may be.
+fn check_classes(push: &Push, shard: usize) {
+    let (counts, by_class) = (push.counts(), push.by_class());
+    for end in RecipientOutcome::ALL {
+        let of_classes: u64 = by_class.recipients_ended.iter().map(|ended| ended[*end as usize]).sum();
+        let all = counts.recipients_ended[*end as usize];
+        assert_eq!(of_classes, all, "shard {shard}: recipients that ended as {} by class", end.label());
+    }
+    for class in Priority::ALL {
+        let recipients = &by_class.recipients_ended[*class as usize];
+        let shed = recipients[RecipientOutcome::Shed as usize]
+            + by_class.events_ended[*class as usize][EventOutcome::Shed as usize];
+        assert!(shed == 0 || *class == Priority::Fleeting, "shard {shard}: {} was shed", class.label());
+        let yielded = recipients[RecipientOutcome::Yielded as usize];
+        assert!(yielded == 0 || *class == Priority::Bulk, "shard {shard}: {} yielded", class.label());
+    }
+    let shed: u64 = by_class.recipients_shed.iter().sum();
+    assert_eq!(shed, counts.recipients_ended[RecipientOutcome::Shed as usize], "shard {shard}: each has its reason");
+    let shed: u64 = by_class.events_shed.iter().sum();
+    assert_eq!(shed, counts.events_ended[EventOutcome::Shed as usize], "shard {shard}: each has its reason");
 }

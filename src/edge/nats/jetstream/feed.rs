@@ -130,23 +130,27 @@ impl JetFeed {
             return;
         }
         let mut burst = self.intake.burst();
-        while let Some((payload, tag)) = self.waiting.pop_front() {
-            if !self.replays.is_empty() && self.replays.contains(&tag.number) {
-                let shard = self.plan.own.unwrap_or_else(|| self.intake.home_of(&payload));
-                if self.intake.tell(shard, Input::Replayed(tag)).is_err() {
-                    self.waiting.push_front((payload, tag));
-                    return;
+        for goes_first in [true, false] {
+            let waiting = self.waiting.on_way(goes_first);
+            while let Some((payload, tag, passage)) = waiting.pop_front() {
+                if !self.replays.is_empty() && self.replays.contains(&tag.number) {
+                    let shard = self.plan.own.unwrap_or_else(|| self.intake.home_of(&payload));
+                    if self.intake.tell(shard, Input::Replayed(tag)).is_err() {
+                        waiting.push_front((payload, tag, passage));
+                        break;
+                    }
+                    self.replays.remove(&tag.number);
                 }
-                self.replays.remove(&tag.number);
-            }
-            // A refusal is counted where it is made; the event stays noted and is given back at the end.
-            let put = match self.plan.own {
-                Some(shard) => burst.try_put_to(shard, payload, tag),
-                None => burst.try_put(payload, tag),
-            };
-            if let Err(payload) = put {
-                self.waiting.push_front((payload, tag));
-                return;
+                burst.on(passage);
+                // A refusal is counted where it is made; the event stays noted and is given back at the end.
+                let put = match self.plan.own {
+                    Some(shard) => burst.try_put_to(shard, payload, tag),
+                    None => burst.try_put(payload, tag),
+                };
+                if let Err(payload) = put {
+                    waiting.push_front((payload, tag, passage));
+                    break;
+                }
             }
         }
     }

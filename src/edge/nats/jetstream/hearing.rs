@@ -13,7 +13,7 @@ use super::pulls::{Heard as HeardOfPull, Status};
 use super::rights;
 use super::{ADVISORIES, ANSWERS, JetFeed, PUBLISHED, PULLS, READ_BACK};
 use crate::edge::nats::connection::Heard;
-use crate::edge::nats::protocol::{ErrorKind, Headers, Message, ServerError, is_replay};
+use crate::edge::nats::protocol::{ErrorKind, Headers, Marks, Message, ServerError};
 use crate::edge::nats::server;
 use crate::model::ownership::Break;
 use crate::ports::DeliveryTag;
@@ -98,8 +98,10 @@ impl JetFeed {
 
     fn note_new(&mut self, number: u64, chunk: &Bytes, message: &Message<'_>) {
         let tag = DeliveryTag { reader: self.plan.reader, number };
-        self.waiting.push_back((chunk.slice_ref(message.payload), tag));
-        if message.headers.is_some_and(is_replay) {
+        let marks = Marks::of(message.headers, self.intake.class_header());
+        let passage = self.intake.passage(self.plan.own, message.payload, marks.said);
+        self.waiting.push((chunk.slice_ref(message.payload), tag, passage));
+        if marks.is_replay {
             self.replays.insert(number);
         }
     }

@@ -141,15 +141,11 @@ impl JetFeed {
     /// What of it was not handed in is left to whoever takes it.
     fn let_waiting_go(&mut self, at: usize) {
         let numbers: HashSet<u64> = self.flight.numbers(at).into_iter().collect();
-        let (flight, replays) = (&mut self.flight, &mut self.replays);
-        self.waiting.retain(|(_, tag)| {
-            let is_its = numbers.contains(&tag.number);
-            if is_its {
-                replays.remove(&tag.number);
-                flight.leave(tag.number);
-            }
-            !is_its
-        });
+        for (payload, tag, passage) in self.waiting.take_out(|tag| numbers.contains(&tag.number)) {
+            self.replays.remove(&tag.number);
+            self.flight.leave(tag.number);
+            self.intake.left(self.plan.own, &payload, passage);
+        }
     }
 
     fn tell_leave(&mut self, at: usize) {

@@ -6,6 +6,7 @@
 use memchr::memchr;
 
 use crate::model::limits::REPLAY_HEADER;
+use crate::model::priority::Said;
 
 const VERSION: &[u8] = b"NATS/1.0";
 
@@ -27,9 +28,24 @@ pub struct Headers<'a> {
     fields: &'a [u8],
 }
 
-/// Whether a block of headers says that a person had the event published again.
-pub fn is_replay(block: &[u8]) -> bool {
-    Headers::of(block).get(REPLAY_HEADER).is_some()
+/// What is said of an event beside its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// A person had it published again.
+    pub is_replay: bool,
+    /// What its publisher says of its class.
+    pub said: Said,
+}
+
+impl Marks {
+    /// Reads a block of headers, in one of which a publisher names the class; none when that is empty.
+    #[inline]
+    pub fn of(block: Option<&[u8]>, class_header: &str) -> Self {
+        let Some(block) = block else { return Self::default() };
+        let headers = Headers::of(block);
+        let class = if class_header.is_empty() { None } else { headers.get(class_header) };
+        Self { is_replay: headers.get(REPLAY_HEADER).is_some(), said: class.map_or(Said::Nothing, Said::of_header) }
+    }
 }
 
 impl<'a> Headers<'a> {
@@ -101,6 +117,7 @@ fn name_and_value(field: &[u8]) -> Option<(&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::priority::Priority;
 
     fn status(code: u16, description: &str) -> Option<Status<'_>> {
         Some(Status { code, description })
@@ -132,6 +149,22 @@ mod tests {
         assert_eq!(headers.get("d"), None);
         let all: Vec<_> = headers.iter().map(|(name, value)| [name, value].join(&b'=')).collect();
         assert_eq!(all.join(&b' '), b"Nats-Msg-Id=one B= nats-msg-id=two C=a:b\xff B=late");
+    }
+
+    #[test]
+    fn what_is_said_of_an_event_is_read_however_its_header_is_written() {
+        let block = |fields: &str| format!("NATS/1.0\r\n{fields}\r\n\r\n");
+        let said = |fields: &str, header: &str| Marks::of(Some(block(fields).as_bytes()), header);
+        let urgent = Marks { is_replay: false, said: Said::Class(Priority::Urgent) };
+        assert_eq!(said("resonance-priority:  URGENT ", "Resonance-Priority"), urgent);
+        assert_eq!(said("P: urgent\r\nP: bulk", "P"), urgent, "the first one counts");
+        assert_eq!(said("P: urgent", ""), Marks::default(), "none is read");
+        assert_eq!(said("P: at once", "P").said, Said::Unknown);
+        assert_eq!(said("P:", "P").said, Said::Unknown);
+        let both = Marks { is_replay: true, said: Said::Class(Priority::Fleeting) };
+        assert_eq!(said("Task-Engine-Replay: 1\r\nP: fleeting", "P"), both);
+        assert_eq!(Marks::of(None, "P"), Marks::default());
+        assert_eq!(Marks::of(Some(b"NATS/1.0\r\nP urgent\r\n\r\n"), "P"), Marks::default(), "no headers");
     }
 
     #[test]

@@ -17,7 +17,7 @@ fn first_of(asked: &Asked) -> u64 {
 /// Plays a store to which each user is good or not, until nothing is asked any more; who ended, and the asks.
 fn play(asks: &mut InboxAsks, events: u32, users: u32, is_good: impl Fn(u32) -> bool) -> (Vec<u32>, usize) {
     let (mut ended, mut count) = (Vec::new(), 0);
-    (0..events).for_each(|event| asks.want(EventIx(event), None));
+    (0..events).for_each(|event| asks.want(EventIx(event), None, false));
     for step in 0..20_000 {
         let now = at(step * 10);
         while let Some((piece, _)) = asks.judged(RETRIES, usize::MAX, now) {
@@ -86,7 +86,7 @@ fn many_events_that_each_hold_a_bad_one_and_begin_with_another_user() {
     // Each event's users begin elsewhere, and user 0 is in all of them.
     let mut asks = InboxAsks::default();
     let (mut ended, mut stored) = (0, 0);
-    (0..50).for_each(|event| asks.want(EventIx(event), None));
+    (0..50).for_each(|event| asks.want(EventIx(event), None, false));
     for step in 0..6_000 {
         let now = at(step * 10);
         while asks.judged(RETRIES, usize::MAX, now).is_some() {
@@ -118,7 +118,7 @@ fn many_events_that_each_hold_a_bad_one_and_begin_with_another_user() {
 fn while_every_ask_fails_nobody_ends_and_one_piece_at_a_time_is_asked() {
     for probes_are_good in [false, true] {
         let mut asks = InboxAsks::default();
-        (0..100).for_each(|event| asks.want(EventIx(event), None));
+        (0..100).for_each(|event| asks.want(EventIx(event), None, false));
         let mut most = Vec::new();
         for step in 0..6_000 {
             let now = at(step * 10);
@@ -151,7 +151,7 @@ fn while_every_ask_fails_nobody_ends_and_one_piece_at_a_time_is_asked() {
 #[test]
 fn a_full_queue_moves_nothing_but_a_pause() {
     let mut asks = InboxAsks::default();
-    (0..100).for_each(|event| asks.want(EventIx(event), None));
+    (0..100).for_each(|event| asks.want(EventIx(event), None, false));
     let (mut most, mut stored) = (Vec::new(), 0);
     for step in 0..4_000 {
         let now = at(step * 10);
@@ -181,7 +181,7 @@ fn a_full_queue_moves_nothing_but_a_pause() {
 #[test]
 fn a_probe_or_a_suspect_that_finds_the_queue_full_is_asked_again() {
     let mut asks = InboxAsks::default();
-    asks.want(EventIx(0), None);
+    asks.want(EventIx(0), None, false);
     let send = |asks: &mut InboxAsks, now| {
         let (mut piece, is_trial) = asks.next(now).expect("it is due");
         piece.users.get_or_insert_with(|| Box::new([UserIx(7)]));

@@ -185,8 +185,8 @@ impl Resolve {
             (Lane::Single, failed_at, sessions) => {
                 sessions.iter().for_each(|at| asks.waiting.singles.push_front((*at, failed_at.unwrap_or(due))));
             }
-            (Lane::Large, _, sessions) => sessions.iter().for_each(|at| asks.waiting.large.push_front(*at)),
-            (Lane::Set, None, sessions) => sessions.iter().rev().for_each(|at| asks.waiting.wanted.push_front(*at)),
+            (Lane::Large, _, sessions) => sessions.iter().for_each(|at| self.want_members_again(*at)),
+            (Lane::Set, None, sessions) => sessions.iter().rev().for_each(|at| self.want_members_again(*at)),
             (Lane::Set, Some(_), _) => asks.waiting.parts.push_front(part),
         }
     }

@@ -1,0 +1,89 @@
+//! Promise: the classes of events may be written as rules below a key, as a list or in one line; each mistake says which rule
+//! it is; and what has no effect, or one that few want, is said.
+
+use std::time::Duration;
+
+use task_engine::config::{self, Checked, Flags};
+use task_engine::model::priority::{Priority, PriorityRules};
+
+fn read(text: &str, environment: &[(&str, &str)]) -> Result<Checked, String> {
+    let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+    config::parse("f.yaml", text, environment, &Flags::default()).map_err(|mistakes| mistakes.to_string())
+}
+
+fn rules(text: &str) -> PriorityRules {
+    read(text, &[]).unwrap_or_else(|mistakes| panic!("{text}: {mistakes}")).config.priority
+}
+
+#[test]
+fn rules_below_a_key_in_a_list_and_in_a_line_are_the_same() {
+    let expected = [("call".to_owned(), Priority::Urgent), ("x=y".to_owned(), Priority::Fleeting)];
+    for text in [
+        "priority:\n  types: {call: urgent, 'x=y': fleeting}\n  members_above: {500: bulk, 2000: fleeting}",
+        "priority:\n  types:\n    call: Urgent\n    x=y: fleeting\n  members_above:\n    2000: fleeting\n    500: bulk",
+        "priority:\n  types: [call=urgent, x=y=fleeting]\n  members_above: [500=bulk, 2000=fleeting]",
+        "priority:\n  types: call = urgent, x=y = fleeting\n  members_above: 2000=fleeting,500=bulk,",
+    ] {
+        let rules = rules(text);
+        assert_eq!(rules.types, expected, "{text}");
+        assert_eq!(rules.members_above, [(2000, Priority::Fleeting), (500, Priority::Bulk)], "{text}");
+        assert_eq!((rules.default, rules.fleeting_ttl), (Priority::Normal, Duration::from_secs(5)));
+    }
+    let environment = [("RESONANCE_PRIORITY_TYPES", "call=urgent"), ("RESONANCE_PRIORITY_HEADER", "Class")];
+    let by_environment = read("", &environment).expect("it is right").config.priority;
+    assert_eq!((&*by_environment.header, by_environment.types.len()), ("Class", 1));
+}
+
+#[test]
+fn nothing_written_is_no_rule() {
+    for text in ["", "priority:", "priority:\n  types:\n  header: ''", "priority:\n  types: {}\n  default: normal"] {
+        assert!(!rules(text).is_on(), "{text}");
+    }
+    assert!(rules("priority:\n  default: bulk").is_on());
+}
+
+#[test]
+fn each_mistake_says_which_rule_it_is() {
+    for (rules, what) in [
+        (
+            "types: {call: urgnt}",
+            "f.yaml:2:10: priority.types: rule 1 has a class that is none; the classes are urgent,",
+        ),
+        (
+            "types: {call: urgent, typing: }",
+            "priority.types: rule 2 has no class; the classes are urgent, normal, bulk",
+        ),
+        ("types: call", "priority.types: rule 1 has no class"),
+        ("types: {'': urgent}", "priority.types: rule 1 is for nothing; write a type before the class"),
+        ("types: [call=urgent, typing=bulk, call=bulk]", "priority.types: rules 1 and 3 are for the same"),
+        ("types: {call: {urgent: 1}}", "f.yaml:2:17: priority.types: has a rule with more than a class"),
+        ("types: {'a,b': urgent}", "priority.types: has a rule with a comma in it"),
+        ("members_above: {many: bulk}", "rule 1 is for nothing; write a whole number of members"),
+        ("members_above: {500: bulk, 0500: urgent}", "rules 1 and 2 are for the same"),
+        ("members_above: {-1: bulk}", "rule 1 is for nothing"),
+        ("default: slow", "priority.default: \"slow\" is not one of urgent, normal, bulk, fleeting"),
+        ("header: Nats-Msg-Id", "priority.header: \"Nats-Msg-Id\" is a header that NATS or the engine acts on"),
+        ("header: task-engine-replay", "is a header that NATS or the engine acts on"),
+        ("header: 'a:b'", "\"a:b\" is no name of a header"),
+        ("header: a b", "contains blanks"),
+        ("fleeting_ttl: 2h", "2h is not from 0s to 1h"),
+    ] {
+        let text = format!("priority:\n  {rules}\n");
+        let mistakes = read(&text, &[]).map(|_| ()).expect_err(&text);
+        assert!(mistakes.lines().count() == 1 && mistakes.contains(what), "{text}: {mistakes}");
+    }
+}
+
+#[test]
+fn what_has_no_effect_or_a_wide_one_is_said() {
+    for (rules, what) in [
+        ("fleeting_ttl: 3s", "f.yaml:2:17: priority.fleeting_ttl: has no effect"),
+        ("default: urgent", "all events that no rule names are urgent"),
+        ("default: fleeting", "dropped when they are late, and stored nowhere"),
+    ] {
+        let notes = read(&format!("priority:\n  {rules}\n"), &[]).expect("a note is no mistake").notes;
+        assert!(notes.len() == 1 && notes[0].line("f.yaml").contains(what), "{rules}: {notes:?}");
+    }
+    let all = "header: C\n  types: {typing: fleeting}\n  default: bulk\n  fleeting_ttl: 1s";
+    assert_eq!(read(&format!("priority:\n  {all}\n"), &[]).expect("right").notes, []);
+}

@@ -1,0 +1,147 @@
+//! At a bound each class has its own answer: urgent events have a sixteenth that nobody else may use, and are never dropped; bulk ones
+//! yield at half of the bound, to the inbox; fleeting ones are dropped there, and when they are late: acknowledged, counted by
+//! reason, with no row and no further try.
+
+use std::time::Duration;
+
+use task_engine::model::limits::{EVENTS_IN_FLIGHT_MAX, URGENT_RESERVE_PART};
+use task_engine::model::outcome::{EventOutcome, RecipientOutcome};
+use task_engine::model::priority::{Priority, PriorityRules, Said, ShedReason};
+use task_engine::ports::{Disposition, Protocols};
+use task_engine::push::inbox::InboxStore;
+use testkit::table::Table;
+
+const URGENT: Said = Said::Class(Priority::Urgent);
+const BULK: Said = Said::Class(Priority::Bulk);
+const FLEETING: Said = Said::Class(Priority::Fleeting);
+
+/// Each event's only recipient is ann, on the gateway A, which answers nothing.
+fn world(window: usize, inbox: InboxStore) -> Table {
+    let fleeting_ttl = Duration::from_secs(5);
+    let rules = PriorityRules { header: "Priority".into(), fleeting_ttl, ..PriorityRules::default() };
+    let mut table = Table::with_priorities(rules, window, inbox, 16 * 1024);
+    table.members = vec!["ann".to_owned()];
+    table.routes.insert("ann".into(), "A".into());
+    table.list("A", Protocols::STREAM);
+    table
+}
+
+fn come(table: &mut Table, msg_ids: std::ops::RangeInclusive<i64>, said: Said) {
+    for msg_id in msg_ids {
+        table.arrive_as("s", msg_id, said);
+        table.run();
+    }
+}
+
+fn shed(table: &Table, why: ShedReason) -> (u64, u64) {
+    let by_class = table.push.by_class();
+    (by_class.events_shed[why as usize], by_class.recipients_shed[why as usize])
+}
+
+#[test]
+fn bulk_yields_at_half_of_the_bound_and_the_others_go_on() {
+    let mut table = world(8, InboxStore::Offline);
+    come(&mut table, 1..=6, BULK);
+    assert_eq!(table.pushed_ids("A"), [1, 2, 3, 4], "half of eight");
+    assert_eq!(table.stores.iter().map(|(_, rows)| rows.msg_id).collect::<Vec<_>>(), [5, 6], "the others have rows");
+    come(&mut table, 7..=7, Said::Nothing);
+    come(&mut table, 8..=8, URGENT);
+    assert_eq!(table.pushed_ids("A"), [7, 8]);
+    assert_eq!((table.store(Ok(&[])).msg_id, table.ended(RecipientOutcome::Stored)), (5, 1));
+    assert_eq!(table.push.counts().unreached_by[RecipientOutcome::Yielded as usize], 1);
+}
+
+#[test]
+fn bulk_that_yields_without_an_inbox_is_counted_as_that() {
+    let mut table = world(8, InboxStore::Off);
+    come(&mut table, 1..=6, BULK);
+    assert_eq!(table.ended(RecipientOutcome::Yielded), 2);
+    assert_eq!(table.settled, [4, 5], "each is done");
+    table.check();
+}
+
+#[test]
+fn fleeting_is_dropped_at_half_of_the_bound() {
+    let mut table = world(8, InboxStore::All);
+    come(&mut table, 1..=5, FLEETING);
+    assert_eq!(table.pushed_ids("A"), [1, 2, 3, 4], "the fifth finds the half taken by those before it");
+    come(&mut table, 6..=7, FLEETING);
+    assert_eq!(table.events_ended(EventOutcome::Shed), 3, "as they came: the first four hold the half");
+    table.check();
+    assert!(table.stores.is_empty(), "no row");
+    assert!(table.settled_as.iter().all(|(_, how)| *how == Disposition::Ack), "{:?}", table.settled_as);
+}
+
+#[test]
+fn fleeting_that_is_late_is_dropped_before_it_is_pushed() {
+    let mut table = world(usize::MAX, InboxStore::All);
+    table.arrive_as("s", 1, FLEETING);
+    table.arrive_as("t", 2, Said::Nothing);
+    table.now = table.now.after(Duration::from_millis(5_001));
+    table.run();
+    assert_eq!(table.pushed_ids("A"), [2]);
+    assert_eq!((shed(&table, ShedReason::Late), table.settled_as.clone()), ((1, 1), vec![(0, Disposition::Ack)]));
+    assert_eq!(table.ended(RecipientOutcome::Shed), 1);
+}
+
+#[test]
+fn the_wait_for_the_shard_counts_too() {
+    let mut table = world(usize::MAX, InboxStore::All);
+    table.push.set_waited(Duration::from_millis(5_001));
+    come(&mut table, 1..=1, FLEETING);
+    come(&mut table, 2..=2, Said::Nothing);
+    table.push.set_waited(Duration::from_millis(4_000));
+    come(&mut table, 3..=3, FLEETING);
+    assert_eq!((table.pushed_ids("A"), shed(&table, ShedReason::Late)), (vec![2, 3], (1, 1)));
+    table.check();
+}
+
+#[test]
+fn fleeting_has_no_row_when_its_recipient_is_away() {
+    let mut table = world(usize::MAX, InboxStore::Offline);
+    table.moves("ann", "B");
+    table.routes.clear();
+    table.moves("bob", "B");
+    table.members = vec!["cat".to_owned()];
+    come(&mut table, 1..=1, FLEETING);
+    assert_eq!((table.ended(RecipientOutcome::Offline), table.stores.len(), table.settled.len()), (1, 0, 1));
+}
+
+#[test]
+fn a_sixteenth_of_the_shard_is_for_urgent_events_alone() {
+    let others = EVENTS_IN_FLIGHT_MAX - EVENTS_IN_FLIGHT_MAX / URGENT_RESERVE_PART;
+    let mut table = world(usize::MAX, InboxStore::Off);
+    (1..=others as i64).for_each(|msg_id| table.arrive("s", msg_id));
+    assert_eq!(table.push.room(), 0);
+    assert!(table.push.room_for_urgent() > 0);
+    let mut plain = Table::new(&["ann"], &[]);
+    (1..=others as i64).for_each(|msg_id| plain.arrive("s", msg_id));
+    assert!(plain.push.room() > 0, "without classes all of it is for all");
+}
+
+#[test]
+fn urgent_is_sent_to_a_gateway_that_has_what_it_may_hold() {
+    let mut table = world(64, InboxStore::Off);
+    come(&mut table, 1..=8, Said::Nothing);
+    table.pass(1_100);
+    table.pushed_ids("A");
+    come(&mut table, 9..=9, Said::Nothing);
+    assert_eq!(table.ended(RecipientOutcome::OutboxFull), 1, "the gateway is silent, and has an eighth");
+    come(&mut table, 10..=11, URGENT);
+    assert_eq!((table.pushed_ids("A"), table.ended(RecipientOutcome::OutboxFull)), (vec![10, 11], 1));
+}
+
+#[test]
+fn a_sixteenth_of_the_shard_stays_for_others_however_many_are_urgent() {
+    let part = EVENTS_IN_FLIGHT_MAX / URGENT_RESERVE_PART;
+    let mut table = world(usize::MAX, InboxStore::Off);
+    for msg_id in 1..=EVENTS_IN_FLIGHT_MAX as i64 {
+        table.arrive_as("s", msg_id, URGENT);
+    }
+    assert_eq!(table.push.room_for_urgent(), 0);
+    assert!(table.push.room() > 0);
+    for msg_id in 1..=part as i64 {
+        table.arrive("t", EVENTS_IN_FLIGHT_MAX as i64 + msg_id);
+    }
+    assert_eq!((table.push.room(), table.push.room_for_urgent()), (0, 0));
+}
