@@ -122,12 +122,15 @@ fn report(seeds: usize, sum: &Tally) -> String {
     let [breaks, mismatches, resent, rerouted] = sum.troubles;
     format!(
         "{seeds} schedules, {} events:{}\nrecipients:{}\nstreams broken {breaks}, answers that did not fit {mismatches}, \
-         recipients resent {resent}, rerouted {rerouted}, engines killed or cut off {}, gateways forgotten {}",
+         recipients resent {resent}, rerouted {rerouted}, engines killed or cut off {}, gateways forgotten {}\n\
+         pushes to further gateways {}, not taken there {}",
         sum.events,
         events.collect::<String>(),
         recipients.collect::<String>(),
         sum.restarts,
-        sum.forgotten
+        sum.forgotten,
+        sum.copies[0],
+        sum.copies[1]
     )
 }
 
@@ -197,5 +200,6 @@ fn check_reach(sum: &Tally) {
         assert!(*end == EventOutcome::TooLarge || count > 0, "no event of any schedule ended as {}", end.label());
     }
     assert!(sum.forgotten > 0, "no gateway of any schedule was forgotten");
+    assert!(sum.copies.iter().all(|count| *count > 0), "nobody was at several gateways: {:?}", sum.copies);
     assert!(sum.restarts > 0 && sum.troubles.iter().all(|count| *count > 0), "{:?}", sum.troubles);
 }

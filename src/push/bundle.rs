@@ -51,6 +51,8 @@ pub struct Group {
     /// The place of the home session's lane to the gateway when the group was made: lanes move, so only where to look
     /// first.
     pub lane: u32,
+    /// The places of users who are at other gateways as well; ascending.
+    pub several: Box<[u32]>,
     /// It is one of several that the session's users on this gateway are cut into.
     pub is_part: bool,
     /// It is not the last of those: an event counts as one with its last part, which has its end last.
@@ -68,6 +70,7 @@ impl Group {
             lane,
             users,
             wire,
+            several: Box::default(),
             is_part: false,
             has_more_parts: false,
             owner_place: AtomicU64::new(NO_PLACE),
@@ -77,6 +80,11 @@ impl Group {
     /// The same as one of several.
     pub fn as_part(self, is_part: bool, has_more_parts: bool) -> Self {
         Self { is_part, has_more_parts, ..self }
+    }
+
+    /// The same, of whose users those at these places are at other gateways as well.
+    pub fn with_several(self, several: Box<[u32]>) -> Self {
+        Self { several, ..self }
     }
 
     /// The gateway's place on the owner shard, once that shard has said it; saves it a hash of the id per bundle. Good only

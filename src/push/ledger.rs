@@ -6,6 +6,7 @@
 //! leaves the ledger exactly once, when nothing of it is pending, and all its tags are settled then.
 
 mod content;
+mod copies;
 mod letters;
 mod rows;
 
@@ -28,6 +29,7 @@ use crate::push::dead_letters::DeadLetterAsks;
 use crate::push::facts::Output;
 use crate::push::inbox::{ContentAsks, InboxAsks, InboxStore, PendingRows};
 use crate::push::ingest::Arrival;
+use crate::push::ledger::copies::Copies;
 use crate::push::repeats::Key;
 use crate::telemetry::metrics::Stage;
 
@@ -80,6 +82,8 @@ pub struct Event {
     pub progress: Progress,
     /// What it owes the inbox; most events owe nothing.
     pub owed: Option<Box<PendingRows>>,
+    /// Its recipients at several gateways.
+    pub copies: Option<Box<Copies>>,
     payload_bytes: usize,
 }
 
@@ -126,6 +130,11 @@ pub struct Ledger {
     pub payload_bytes: usize,
     /// The sum over all events in flight.
     pub open_recipients: usize,
+    /// Pushes under way to recipients at several gateways, beyond those that count as the recipient.
+    extra_pushes: usize,
+    /// How many there were, and how many gateways did not take what another one took.
+    copies_sent: u64,
+    copies_missed: u64,
     /// Arrivals and ends.
     pub counts: Counts,
 }
@@ -171,10 +180,15 @@ impl Ledger {
         events.chain(self.refused.iter().map(|(_, refused)| refused.arrived)).min()
     }
 
+    /// The place of the event that arrived last in the order of arrivals.
+    pub(super) fn newest_order(&self) -> u64 {
+        self.next_order
+    }
+
     /// What is in flight of each of the shard's bounds.
     #[inline]
     pub fn load(&self) -> Load {
-        Load { events: self.in_flight(), recipients: self.open_recipients, bytes: self.payload_bytes }
+        Load { events: self.in_flight(), recipients: self.pushes_in_flight(), bytes: self.payload_bytes }
     }
 
     /// Enters an event.
@@ -201,6 +215,7 @@ impl Ledger {
             first_ask,
             progress: Progress::default(),
             owed: None,
+            copies: None,
             payload_bytes,
         };
         EventIx(self.events.insert(event) as u32)
@@ -268,6 +283,7 @@ impl Ledger {
         let event = self.events.remove(at.0 as usize);
         debug_assert!(event.progress.open == 0, "a recipient without an end");
         self.payload_bytes -= event.payload_bytes;
+        self.extra_pushes -= event.copies.map_or(0, |copies| copies.extra());
         self.counts.events_ended[end as usize] += 1;
         self.joined -= event.source.joined.len();
         let of_joined =
@@ -311,9 +327,16 @@ impl Ledger {
     }
 
     /// Some recipients of an event could not be reached: the inbox gets their rows, and then they end; without an inbox
-    /// they end now.
+    /// they end now. One at several gateways ends with the last of them, and only when none took the message.
     pub(super) fn end_unreached(&mut self, event: EventIx, users: &[UserIx], why: RecipientOutcome, cx: &Context) {
         debug_assert!(why.is_unreached());
+        match self[event].copies {
+            None => self.end_unreached_everywhere(event, users, why, cx),
+            Some(_) => self.end_copies(event, users, why, cx),
+        }
+    }
+
+    fn end_unreached_everywhere(&mut self, event: EventIx, users: &[UserIx], why: RecipientOutcome, cx: &Context) {
         if let Some(sender) = self[event].progress.echoed
             && let Some(at) = users.iter().position(|user| *user == sender)
         {
@@ -321,7 +344,7 @@ impl Ledger {
             self.end_recipients(event, RecipientOutcome::SkippedSender, 1);
             self[event].progress.echoed = None;
             for users in [&users[..at], &users[at + 1..]].into_iter().filter(|users| !users.is_empty()) {
-                self.end_unreached(event, users, why, cx);
+                self.end_unreached_everywhere(event, users, why, cx);
             }
             return;
         }

@@ -91,7 +91,7 @@ pub struct Table {
     pub members: Vec<String>,
     /// but for these.
     pub members_of: BTreeMap<String, Vec<String>>,
-    /// The routes; who has none is offline.
+    /// The routes; who has none is offline, `A+B` are two gateways.
     pub routes: BTreeMap<String, String>,
     /// What the stores answer instead, as long as there is something.
     pub member_errors: VecDeque<LookupError>,
@@ -306,12 +306,11 @@ impl Table {
                     return self.push.take(Input::Routes { ask, answer });
                 }
                 users.iter().for_each(|user| *self.route_asks.entry(user.to_owned()).or_default() += 1);
-                let route = |user: &str| self.routes.get(user).map_or(Route::Offline, |id| Route::Gateway(id));
                 let refuses = users.iter().any(|user| self.refused_users.iter().any(|refused| refused == user));
                 let answer = match self.route_errors.pop_front() {
                     _ if refuses => Err(LookupError::Rejected("no permission".into())),
                     Some(error) => Err(error),
-                    None => Ok(users.iter().map(route).collect::<RouteList>()),
+                    None => Ok(self.routes_of(&users)),
                 };
                 self.push.take(Input::Routes { ask, answer });
             }
@@ -350,6 +349,17 @@ impl Table {
             Output::PublishLetter { ask, .. } => self.push.take(Input::LetterPublished { ask, answer: Ok(()) }),
             Output::ToOwner(..) | Output::ToHome(..) => panic!("there is one shard"),
         }
+    }
+
+    fn routes_of(&self, users: &NameList) -> RouteList {
+        let mut list = RouteList::new();
+        for user in users.iter() {
+            match self.routes.get(user) {
+                None => list.push(Route::Offline),
+                Some(gateways) => list.push_gateways(gateways.split('+')),
+            }
+        }
+        list
     }
 
     fn link_of(&mut self, ix: GatewayIx, stream: StreamNo) -> &mut Link {

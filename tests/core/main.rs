@@ -13,4 +13,5 @@ mod order_is_kept;
 mod other_events_are_no_repeats;
 mod repeats_are_settled_with_the_first;
 mod senders_are_told_where_configured;
+mod several_gateways_are_one_recipient;
 mod silence_costs_few_copies;
