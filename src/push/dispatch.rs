@@ -90,7 +90,7 @@ impl Push {
             self.resolve.sessions[at].lookups.tries = 0;
             self.resolve.sessions[at].in_use.layout = true;
             if !is_laid_out {
-                self.lay_out(at);
+                self.lay_out(at, event);
             }
             if self.ledger[event].arrival.has_only() {
                 self.bundle_only(at, event);
@@ -116,7 +116,7 @@ impl Push {
         }
     }
 
-    fn lay_out(&mut self, at: SessionIx) {
+    fn lay_out(&mut self, at: SessionIx, event: EventIx) {
         if let Some(layout) = &mut self.resolve.sessions[at].layout
             && !layout.is_stale
             && layout.held.is_empty()
@@ -140,7 +140,7 @@ impl Push {
             &mut session.lanes,
         );
         if let Some(old) = old.filter(|_| !layout.several.is_empty()) {
-            self.note_joined(at, &old, &layout);
+            self.note_joined(at, &old, &layout, self.ledger[event].order);
         }
         self.resolve.sessions.set_layout(at, Box::new(layout));
     }
@@ -183,10 +183,10 @@ impl Push {
         }
     }
 
-    /// Members who are at one more gateway than before wait for nothing, but what was sent without it while something is under
-    /// way is not offered to it later.
+    /// Members who are at one more gateway than before wait for nothing, but what was sent without it (before the event of this
+    /// order) while something is under way is not offered to it later.
     #[inline(never)]
-    fn note_joined(&mut self, at: SessionIx, old: &Layout, new: &Layout) {
+    fn note_joined(&mut self, at: SessionIx, old: &Layout, new: &Layout, order: u64) {
         if self.resolve.sessions[at].in_flight == 0 {
             return;
         }
@@ -197,8 +197,7 @@ impl Push {
         };
         let changed = new.several.iter().filter(|several| old.several.binary_search(several).is_err());
         let joined = changed.filter(has_joined).map(|several| several.user).collect::<Vec<_>>();
-        let newest = self.ledger.newest_order();
-        self.resolve.sessions[at].note_joined(joined, newest);
+        self.resolve.sessions[at].note_joined(joined, order);
     }
 
     fn bundle(&mut self, at: SessionIx, event: EventIx, members: u32) {

@@ -153,13 +153,13 @@ impl Push {
         if fence.behind.iter().any(|behind| !gateways.contains(&behind.gateway)) {
             return;
         }
-        let is_any_open = !fence.behind.is_empty();
-        self.release(at, user, gateways, RecipientOutcome::Offline);
-        if is_any_open {
-            // What is refused there now must not come to the others after what goes to them.
-            let newest = self.ledger.newest_order();
-            self.resolve.sessions[at].note_joined([user], newest);
+        if !fence.behind.is_empty() {
+            // What is refused there from now on must not come to the others after what goes to them.
+            let new = fence.waiting.iter().find(|held| held.tried.is_none()).map(|held| held.order);
+            let order = new.unwrap_or(self.ledger.newest_order() + 1);
+            self.resolve.sessions[at].note_joined([user], order);
         }
+        self.release(at, user, gateways, RecipientOutcome::Offline);
     }
 
     fn release(&mut self, at: SessionIx, user: UserIx, gateways: &[GatewayIx], otherwise: RecipientOutcome) {

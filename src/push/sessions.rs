@@ -105,7 +105,7 @@ pub struct Session {
     pub lanes: Vec<SessionLane>,
     /// Members whose messages wait for their place in the order; ascending.
     pub held: Vec<UserIx>,
-    /// Members who came to another gateway as well while something was in flight, and up to which place in the order of arrivals
+    /// Members who came to another gateway as well while something was in flight, and before which place in the order of arrivals
     /// events were sent without it.
     pub joined: Vec<(UserIx, u64)>,
     /// Lists that were replaced while their users were in flight.
@@ -172,7 +172,7 @@ impl Session {
         })
     }
 
-    /// Members came to another gateway as well; events up to `order` were sent without it.
+    /// Members came to another gateway as well; events before `order` were sent without it.
     pub fn note_joined(&mut self, users: impl IntoIterator<Item = UserIx>, order: u64) {
         self.joined.extend(users.into_iter().map(|user| (user, order)));
         // The last of each counts.
@@ -183,7 +183,7 @@ impl Session {
     /// Whether the event of this order was sent before the user came to another gateway, which may have had a later one since.
     pub fn is_before_joining(&self, user: UserIx, order: u64) -> bool {
         let place = self.joined.binary_search_by_key(&user, |(user, _)| *user);
-        place.is_ok_and(|place| order <= self.joined[place].1)
+        place.is_ok_and(|place| order < self.joined[place].1)
     }
 
     /// Whether all bundles to a gateway up to `until` have ended.
