@@ -1,7 +1,10 @@
 //! Promise: who is at several gateways is pushed at each, once and in order; has one end, delivered when one of them took it and not
 //! reached when none did; and waits only for a gateway that it has left.
 
+use bytes::Bytes;
+use prost::Message as _;
 use task_engine::model::outcome::RecipientOutcome;
+use task_engine::model::proto::event::PushEvent;
 use task_engine::model::proto::gateway::PushMessageResponse;
 use task_engine::ports::Protocols;
 use task_engine::push::RecipientRules;
@@ -246,5 +249,27 @@ fn an_unknown_gateway_among_several_costs_the_others_nothing() {
     assert_eq!((table.ended(RecipientOutcome::Delivered), table.settled.len()), (1, 0));
     table.pass(1_200);
     assert_eq!((table.settled.len(), table.push.activity().copies_missed), (1, 1));
+    table.check();
+}
+
+#[test]
+fn a_replay_for_one_user_goes_to_each_gateway_behind_what_was_sent_there() {
+    let mut table = table(&["ann", "bob"], &[("ann", "A+B"), ("bob", "A")]);
+    table.event(1);
+    let event =
+        PushEvent { msg_id: 2, session_id: "s".into(), only_usernames: vec!["ann".into()], ..PushEvent::default() };
+    table.payload(Bytes::from(event.encode_to_vec()));
+    table.event(3);
+    takes(&mut table, "A", 1);
+    takes(&mut table, "A", 1);
+    assert_eq!(table.pushed("A"), [("ann".into(), 1), ("bob".into(), 1), ("bob".into(), 3)], "B has no answer yet");
+    takes(&mut table, "B", 1);
+    assert_eq!(table.pushed("A"), [("ann".into(), 2), ("ann".into(), 3)]);
+    assert_eq!(table.pushed_ids("B"), [1, 2, 3]);
+    [("A", 3), ("A", 2), ("A", 3), ("B", 2), ("B", 3)]
+        .into_iter()
+        .for_each(|(at, msg_id)| takes(&mut table, at, msg_id));
+    assert_eq!((table.ended(RecipientOutcome::Delivered), table.settled.len()), (5, 3));
+    assert_eq!(table.push.pushes_in_flight(), 0);
     table.check();
 }

@@ -115,7 +115,19 @@ impl World {
         if self.rng.chance(100) {
             self.store_route(user, Stored::Bad);
         }
-        if self.rng.chance(600) {
+        if devices > 1 && self.rng.chance(400) {
+            // The new gateway's hello comes before the old one's goodbye.
+            let was = match self.users[user].stored {
+                Stored::At(gateways) => gateways,
+                _ => Places::default(),
+            };
+            let both = was.iter().chain(self.users[user].at().iter()).collect();
+            if both != Places::default() {
+                self.store_route(user, Stored::At(both));
+            }
+            let due = self.soon(400);
+            self.late_routes.push((due, user));
+        } else if self.rng.chance(600) {
             self.write_route(user);
         } else {
             let due = self.soon(400);
