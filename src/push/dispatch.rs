@@ -165,7 +165,7 @@ impl Push {
         }
         let released = old.released.iter().filter(|(user, gateway)| is_busy(*gateway) && is_moved(*user, *gateway));
         moved.extend(released);
-        if !old.several.is_empty() || !old.released.is_empty() {
+        if old.may_have_several() {
             return self.hold_each_moved(at, old, moved);
         }
         for (user, gateway) in moved {
@@ -197,7 +197,9 @@ impl Push {
         };
         let changed = new.several.iter().filter(|several| old.several.binary_search(several).is_err());
         let joined = changed.filter(has_joined).map(|several| several.user).collect::<Vec<_>>();
-        self.resolve.sessions[at].note_joined(joined, order);
+        if !joined.is_empty() {
+            self.resolve.sessions[at].note_joined(joined, order);
+        }
     }
 
     fn bundle(&mut self, at: SessionIx, event: EventIx, members: u32) {

@@ -102,6 +102,11 @@ impl Layout {
         self.several.binary_search_by_key(&user, |several| several.user).is_ok()
     }
 
+    /// Whether something was sent to several gateways for somebody.
+    pub fn may_have_several(&self) -> bool {
+        !self.several.is_empty() || self.released.windows(2).any(|pair| pair[0].0 == pair[1].0)
+    }
+
     /// The gateways of the groups that a user is in, and of those that its waiting messages went to.
     pub fn gateways_of(&self, user: UserIx) -> Vec<GatewayIx> {
         let groups = self.groups.iter().filter(|laid| laid.place_of(user) != SKIP_NONE);

@@ -18,7 +18,7 @@ impl Push {
     /// From here on the user's messages of this session wait until the session's bundles to the gateways that it left have ended.
     pub(super) fn hold_behind(&mut self, at: SessionIx, user: UserIx, left: &[GatewayIx]) {
         let layout = self.resolve.sessions[at].layout.as_ref();
-        let others = layout.filter(|layout| !layout.several.is_empty() || !layout.released.is_empty());
+        let others = layout.filter(|layout| layout.may_have_several());
         let others = others.map(|layout| layout.gateways_of(user)).unwrap_or_default();
         self.hold(at, user, left, &others);
     }

@@ -290,15 +290,14 @@ impl Users {
 
     /// This gateway says that the user is not connected to it.
     pub fn is_not_at(&mut self, user: UserIx, gateway: GatewayIx) {
-        self.was_not_at(user, gateway);
+        let is_one_of_several = self.was_not_at(user, |at| at == gateway);
+        let before = self.before_loss[user.0 as usize];
         if self.is_at(user, gateway) {
             self.forget_route(user);
         }
-    }
-
-    fn was_not_at(&mut self, user: UserIx, gateway: GatewayIx) {
-        if self.leads_to(self.before_loss[user.0 as usize], |at| at == gateway) {
-            self.before_loss[user.0 as usize] = NOWHERE;
+        if is_one_of_several {
+            // The others have said nothing.
+            self.before_loss[user.0 as usize] = before;
         }
     }
 
@@ -316,7 +315,7 @@ impl Users {
     /// is under way is judged by it until then: a gateway that hangs ends many pushes at once, and to forget would make
     /// each of them wait for an ask of its own.
     pub fn mark_stale(&mut self, user: UserIx, gateway: GatewayIx) {
-        self.was_not_at(user, gateway);
+        self.was_not_at(user, |at| at == gateway);
         let code = self.route[user.0 as usize];
         if code < DOUBTED && self.leads_to(code, |at| at == gateway) {
             self.doubt(user);
@@ -331,9 +330,7 @@ impl Users {
     /// The same for whoever is connected to one of these gateways.
     pub fn mark_stale_to(&mut self, is_one: impl Fn(GatewayIx) -> bool) {
         for at in 0..self.route.len() {
-            if self.leads_to(self.before_loss[at], &is_one) {
-                self.before_loss[at] = NOWHERE;
-            }
+            self.was_not_at(UserIx(at as u32), &is_one);
             if self.route[at] < DOUBTED && self.leads_to(self.route[at], &is_one) {
                 self.doubt(UserIx(at as u32));
             }
@@ -351,9 +348,7 @@ impl Users {
     pub fn forget_routes_to(&mut self, from: usize, most: usize, is_one: impl Fn(GatewayIx) -> bool) -> Option<usize> {
         let until = self.route.len().min(from + most);
         for at in from..until {
-            if self.leads_to(self.before_loss[at], &is_one) {
-                self.before_loss[at] = NOWHERE;
-            }
+            self.was_not_at(UserIx(at as u32), &is_one);
             if self.leads_to(self.route[at], &is_one) {
                 self.forget_route(UserIx(at as u32));
             }

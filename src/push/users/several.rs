@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::model::ids::{GatewayIx, Nanos, UserIx};
 use crate::model::limits::GATEWAY_SETS_SWEPT;
-use crate::push::users::{RouteState, SetIx, Users};
+use crate::push::users::{NOWHERE, RouteState, SetIx, Users};
 
 impl Users {
     /// Notes an answer that names several gateways, the newest first; one or more of them may have found no place (`lacks`).
@@ -57,6 +57,26 @@ impl Users {
             RouteState::AtEach(set) => self.sets.gateways(set).iter().any(|gateway| is_one(*gateway)),
             _ => false,
         }
+    }
+
+    /// What is remembered of a user from before a loss holds no longer for such gateways. True when it was at others as well.
+    pub(super) fn was_not_at(&mut self, user: UserIx, is_one: impl Fn(GatewayIx) -> bool) -> bool {
+        let code = self.before_loss[user.0 as usize];
+        if !self.leads_to(code, &is_one) {
+            return false;
+        }
+        let RouteState::AtEach(set) = RouteState::from_code(code) else {
+            self.before_loss[user.0 as usize] = NOWHERE;
+            return false;
+        };
+        let left: Vec<_> = self.sets.gateways(set).iter().copied().filter(|gateway| !is_one(*gateway)).collect();
+        let route = match left[..] {
+            [] => None,
+            [gateway] => Some(RouteState::At(gateway)),
+            _ => self.sets.number(&left).map(RouteState::AtEach),
+        };
+        self.before_loss[user.0 as usize] = route.map_or(NOWHERE, RouteState::code);
+        route.is_some()
     }
 
     /// Whether anybody was ever at several gateways, as far as is known.
