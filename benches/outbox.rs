@@ -11,7 +11,7 @@ use task_engine::ports::Protocol;
 
 fn main() {
     support::run("outbox", |cases| {
-        for protocol in [Protocol::Stream, Protocol::Batch] {
+        for protocol in [Protocol::Stream, Protocol::Batch, Protocol::Group] {
             for recipients in [1, 10, 100, 1_000] {
                 let name = |step| format!("{step}/{}/group-of-{recipients}", protocol.label());
                 let mut outbox = OpenOutbox::new(recipients, protocol);

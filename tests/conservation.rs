@@ -120,10 +120,12 @@ fn report(seeds: usize, sum: &Tally) -> String {
     let recipients =
         RecipientOutcome::ALL.iter().zip(sum.recipient_ends).map(|(end, count)| format!(" {}={count}", end.label()));
     let [breaks, mismatches, resent, rerouted] = sum.troubles;
+    let [said, changed, left, unknown] = sum.groups;
     format!(
         "{seeds} schedules, {} events:{}\nrecipients:{}\nstreams broken {breaks}, answers that did not fit {mismatches}, \
          recipients resent {resent}, rerouted {rerouted}, engines killed or cut off {}, gateways forgotten {}\n\
-         pushes to further gateways {}, not taken there {}",
+         pushes to further gateways {}, not taken there {}\n\
+         lists said {said}, changed {changed}, forgotten {left}, not known {unknown}",
         sum.events,
         events.collect::<String>(),
         recipients.collect::<String>(),
@@ -202,4 +204,5 @@ fn check_reach(sum: &Tally) {
     assert!(sum.forgotten > 0, "no gateway of any schedule was forgotten");
     assert!(sum.copies.iter().all(|count| *count > 0), "nobody was at several gateways: {:?}", sum.copies);
     assert!(sum.restarts > 0 && sum.troubles.iter().all(|count| *count > 0), "{:?}", sum.troubles);
+    assert!(sum.groups.iter().all(|count| *count > 0), "lists said, changed, forgotten, not known: {:?}", sum.groups);
 }

@@ -53,6 +53,7 @@ pub fn record(gateway: usize, protocol: Protocol) -> GatewayRecord {
         gateway_id: gateway_name(gateway).into(),
         endpoints: vec![Endpoint { host: "192.0.2.1".to_owned(), port: 9000 }],
         protocols: Protocols {
+            group: (protocol == Protocol::Group).then_some(std::num::NonZeroU32::MAX),
             batch: protocol == Protocol::Batch,
             stream: protocol == Protocol::Stream,
             unary: protocol == Protocol::Unary,
@@ -89,17 +90,18 @@ pub fn bundle(group: &Arc<Group>, msg_id: i64, message: &Bytes, made_at: Nanos) 
     }
 }
 
-/// What a gateway that delivers everything answers to a chunk of frames, and to how many recipients they were.
+/// What a gateway that delivers everything answers to a chunk of frames, and to how many recipients they were; a group has so many users.
 ///
 /// # Panics
 /// When the chunk is not whole frames of the protocol: the engine wrote it wrong.
-pub fn answers_to(chunk: &Bytes, protocol: Protocol) -> (Bytes, u64) {
+pub fn answers_to(chunk: &Bytes, protocol: Protocol, users: usize) -> (Bytes, u64) {
     let (mut answers, mut recipients) = (Vec::new(), 0);
     let mut rest = &chunk[..];
     while let Some(frame) = grpc_frame(rest, usize::MAX).expect("a frame of the engine") {
         recipients += match protocol {
             Protocol::Stream => answer_stream(frame, &mut answers),
             Protocol::Batch => answer_batch(frame, &mut answers),
+            Protocol::Group => answer_group(frame, &mut answers, users),
             Protocol::Unary => unreachable!("no bench makes calls"),
         };
         rest = &rest[GRPC_HEAD_BYTES + frame.len()..];
@@ -120,6 +122,13 @@ fn answer_stream(request: &[u8], answers: &mut Vec<u8>) -> u64 {
 fn answer_batch(request: &[u8], answers: &mut Vec<u8>) -> u64 {
     put_id_frame(answers, varint_of(request, 1));
     bytes_of(request, 2).map(|push| bytes_of(push, 1).count() as u64).sum()
+}
+
+/// GroupAnswer { frame_id } to GroupFrame { frame_id, changes, pushes, singles }; each push goes to the bench's one group.
+fn answer_group(request: &[u8], answers: &mut Vec<u8>, users: usize) -> u64 {
+    put_id_frame(answers, varint_of(request, 1));
+    let singles: u64 = bytes_of(request, 4).map(|push| bytes_of(push, 1).count() as u64).sum();
+    singles + (bytes_of(request, 3).count() * users) as u64
 }
 
 fn put_id_frame(answers: &mut Vec<u8>, id: u64) {

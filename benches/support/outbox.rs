@@ -46,7 +46,11 @@ pub struct OpenOutbox {
 impl OpenOutbox {
     /// One whose stream is open and whose bundles have so many recipients.
     pub fn new(recipients: usize, protocol: Protocol) -> Self {
-        let settings = OutboxSettings { delivery_timeout: Duration::from_secs(3600), forget_after: Duration::ZERO };
+        let settings = OutboxSettings {
+            delivery_timeout: Duration::from_secs(3600),
+            forget_after: Duration::ZERO,
+            group_users_min: 8,
+        };
         let mut outbox = Outbox::new(gateway_name(0).into(), settings);
         let now = Nanos(1);
         outbox.list(record(0, protocol), now);
@@ -117,7 +121,7 @@ impl OpenOutbox {
         let before = self.outbox.backlog() as u64;
         let mut answered = 0;
         for chunk in std::mem::take(&mut self.chunks) {
-            let (answers, recipients) = answers_to(&chunk, self.protocol);
+            let (answers, recipients) = answers_to(&chunk, self.protocol, self.group.users.len());
             answered += recipients;
             let mut effects = Effects::default();
             let (outbox, now) = (&mut self.outbox, self.now);

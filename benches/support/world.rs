@@ -263,7 +263,7 @@ impl World {
     }
 
     fn deliver(&mut self, gateway: GatewayIx, stream: StreamNo, chunk: &Bytes) {
-        let (answers, recipients) = answers_to(chunk, self.shape.protocol);
+        let (answers, recipients) = answers_to(chunk, self.shape.protocol, self.shape.fan_out);
         self.pushed += recipients;
         self.tell(gateway, stream, StreamFact::Taken(chunk.len()));
         self.tell(gateway, stream, StreamFact::Answers(answers));

@@ -170,6 +170,7 @@ async fn drive(key: Key, line: Rc<Line>, target: Target, protocol: Protocol, ope
                 Protocol::Stream => {
                     stream::run(&line, &mut link, "/resonance.gateway.v1.PushService/PushMessage").await
                 }
+                Protocol::Group => stream::run(&line, &mut link, "/resonance.gateway.v1.PushService/PushGroups").await,
                 Protocol::Batch => stream::run(&line, &mut link, "/resonance.gateway.v1.PushService/PushBatch").await,
                 Protocol::Unary => unary::run(&line, &mut link).await,
             };

@@ -1,13 +1,16 @@
 //! A gateway as the registry knows it: its id, addresses and protocols.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 use crate::model::ids::GatewayId;
 use crate::model::redact;
 
-/// What a gateway understands, best first: `batch`, `stream`, `unary`.
+/// What a gateway understands, best first: `group`, `batch`, `stream`, `unary`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
+    /// `PushGroups`: a list of users is said once a stream and then referred to.
+    Group,
     /// `PushBatch`: many pushes a frame, one answer a batch.
     Batch,
     /// `PushMessage`: a stream, one answer a request.
@@ -20,6 +23,7 @@ impl Protocol {
     /// The word of `push_protocols` and of metrics.
     pub const fn label(self) -> &'static str {
         match self {
+            Self::Group => "group",
             Self::Batch => "batch",
             Self::Stream => "stream",
             Self::Unary => "unary",
@@ -30,6 +34,8 @@ impl Protocol {
 /// The protocols of a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Protocols {
+    /// Speaks `PushGroups`, and keeps so many members of groups on a stream.
+    pub group: Option<NonZeroU32>,
     /// Speaks `PushBatch`.
     pub batch: bool,
     /// Speaks `PushMessage`.
@@ -40,19 +46,27 @@ pub struct Protocols {
 
 impl Protocols {
     /// What a gateway that announces nothing speaks.
-    pub const STREAM: Self = Self { batch: false, stream: true, unary: false };
+    pub const STREAM: Self = Self { group: None, batch: false, stream: true, unary: false };
 
     /// Reads the comma list of the registry's `push_protocols`; unknown words are passed over, and a list without a
     /// known word means `stream`.
     pub fn parse(list: &str) -> Self {
         let has = |word: &str| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(word));
-        let all = Self { batch: has("batch"), stream: has("stream"), unary: has("unary") };
+        let group = has("group").then_some(NonZeroU32::MAX);
+        let all = Self { group, batch: has("batch"), stream: has("stream"), unary: has("unary") };
         if all.best().is_some() { all } else { Self::STREAM }
+    }
+
+    /// The same with what the registry says of `group_members_max`; 0 is no bound.
+    pub fn with_group_members_max(self, most: u32) -> Self {
+        let most = NonZeroU32::new(most).unwrap_or(NonZeroU32::MAX);
+        Self { group: self.group.map(|_| most), ..self }
     }
 
     /// The best that is left.
     pub fn best(self) -> Option<Protocol> {
         match self {
+            Self { group: Some(_), .. } => Some(Protocol::Group),
             Self { batch: true, .. } => Some(Protocol::Batch),
             Self { stream: true, .. } => Some(Protocol::Stream),
             Self { unary: true, .. } => Some(Protocol::Unary),

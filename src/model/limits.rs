@@ -108,6 +108,14 @@ pub const STREAM_UNSENT_BYTES_MAX: usize = 512 * 1024;
 pub const CHUNK_BYTES: usize = 128 * 1024;
 /// Bytes of one PushBatch frame before the next one is begun.
 pub const BATCH_FRAME_BYTES: usize = 64 * 1024;
+/// Users of one group below which a gateway of protocol `group` is told their names each time: a list is not worth it.
+pub const GROUP_USERS_MIN: usize = 8;
+/// Users in all lists that one gateway is told at the most, however many it keeps: their names stay in memory here as well.
+pub const GROUP_MEMBERS_KEPT_MAX: usize = 256 * 1024;
+/// Lists of a session to which nothing was pushed for this long are forgotten when there is something else to write.
+pub const GROUPS_FORGOTTEN_AFTER: Duration = Duration::from_secs(300);
+/// How often a gateway may say of one push that it does not know the list that came with it, before it is told no more lists.
+pub const UNKNOWN_LISTS_MAX: u8 = 3;
 /// How often a stream may break at one push, sent alone, before that push ends without an answer and the rest goes on.
 pub const BREAKS_AT_ONE_PUSH_MAX: u8 = 3;
 /// A gateway whose streams break although it answers is left alone for growing pauses until none broke for this long,

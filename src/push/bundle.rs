@@ -57,6 +57,8 @@ pub struct Group {
     pub is_part: bool,
     /// It is not the last of those: an event counts as one with its last part, which has its end last.
     pub has_more_parts: bool,
+    /// Which of those it is, from 0.
+    pub part: u32,
     owner_place: AtomicU64,
 }
 
@@ -73,13 +75,14 @@ impl Group {
             several: Box::default(),
             is_part: false,
             has_more_parts: false,
+            part: 0,
             owner_place: AtomicU64::new(NO_PLACE),
         }
     }
 
     /// The same as one of several.
-    pub fn as_part(self, is_part: bool, has_more_parts: bool) -> Self {
-        Self { is_part, has_more_parts, ..self }
+    pub fn as_part(self, is_part: bool, part: u32, has_more_parts: bool) -> Self {
+        Self { is_part, part, has_more_parts, ..self }
     }
 
     /// The same, of whose users those at these places are at other gateways as well.

@@ -144,5 +144,9 @@ impl Activity {
         self.answered_late += other.answered_late;
         self.resent_recipients += other.resent_recipients;
         self.frame_bytes += other.frame_bytes;
+        self.groups_said += other.groups_said;
+        self.group_changes += other.group_changes;
+        self.groups_forgotten += other.groups_forgotten;
+        self.groups_unknown += other.groups_unknown;
     }
 }

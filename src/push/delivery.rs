@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::model::ids::{GatewayIx, StreamNo};
+use crate::model::limits::GROUP_USERS_MIN;
 use crate::model::outcome::RecipientOutcome;
 use crate::push::bundle::{Bundle, BundleEnd, BundleResult};
 use crate::push::context::{Context, Settings};
@@ -26,6 +27,8 @@ impl Delivery {
         let outbox = OutboxSettings {
             delivery_timeout: settings.delivery_timeout,
             forget_after: settings.registry_forget_after,
+            // Where groups are small, lists are small too.
+            group_users_min: GROUP_USERS_MIN.min(settings.group_users_max / 4).max(1),
         };
         Self {
             gateways: Gateways::new(outbox, settings.gateway_table.clone()),

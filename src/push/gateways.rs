@@ -303,7 +303,11 @@ mod tests {
 
     #[test]
     fn the_owner_is_the_shard_that_the_registry_tells() {
-        let settings = OutboxSettings { delivery_timeout: Duration::from_secs(1), forget_after: Duration::ZERO };
+        let settings = OutboxSettings {
+            delivery_timeout: Duration::from_secs(1),
+            forget_after: Duration::ZERO,
+            group_users_min: 8,
+        };
         let mut gateways = Gateways::new(settings, TableBounds::default());
         for shards in [1, 2, 3, 5, 7] {
             for id in ["gateway-1", "gateway-service-437", "ä", ""] {

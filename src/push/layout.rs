@@ -215,10 +215,12 @@ impl Grouper {
             let of_slot = &self.sorted[(slot.next - slot.users) as usize..slot.next as usize];
             let (gateway, several) = (slot.gateway, &self.several);
             let is_part = slot.users as usize > self.users_max || slot.wire_bytes > GROUP_WIRE_BYTES_MAX;
+            let mut part = 0;
             cut_into_groups(&slot, of_slot, self.users_max, users, |in_it, wire, is_last| {
                 let of_several = places_of(several, &in_it);
                 let group = Group::new(gateway_id(gateway), gateway, slot.lane, in_it, wire);
-                let group = group.as_part(is_part, !is_last).with_several(of_several);
+                let group = group.as_part(is_part, part, !is_last).with_several(of_several);
+                part += 1;
                 groups.push(LaidGroup { group: Arc::new(group), gateway })
             });
         }

@@ -5,7 +5,7 @@
 //! recipients for a bounded time. Refuses to wait for anything: [`Outbox::take`], [`Outbox::tick`] and
 //! [`Outbox::flush`] return at once.
 //!
-//! `queue` holds the bundles, `scheduling` has small groups go before the parts of large ones, `encode` writes frames, `answers` reads what comes back, `link`
+//! `queue` holds the bundles, `scheduling` has small groups go before the parts of large ones, `encode` writes frames (`groups` those of protocol `group`), `answers` reads what comes back, `link`
 //! opens, closes and reopens the stream, `late` ends what has waited too long, `poison` finds the push that breaks it.
 
 mod answers;
@@ -15,6 +15,9 @@ mod elsewhere;
 #[cfg(test)]
 mod elsewhere_tests;
 mod encode;
+mod groups;
+#[cfg(test)]
+mod groups_tests;
 mod late;
 mod link;
 mod poison;
@@ -33,6 +36,7 @@ use crate::push::bundle::{Bundle, BundleEnd, BundleResult, Refusal};
 use crate::push::facts::Output;
 use crate::push::outbox::elsewhere::Elsewhere;
 use crate::push::outbox::encode::Encoder;
+use crate::push::outbox::groups::{Groups, Written};
 use crate::push::outbox::link::Link;
 use crate::push::outbox::poison::{PoisonIsolation, Unrest};
 use crate::push::outbox::queue::Queue;
@@ -45,6 +49,8 @@ pub struct OutboxSettings {
     pub delivery_timeout: Duration,
     /// `registry.forget_after`.
     pub forget_after: Duration,
+    /// Users of a group below which a list of them is not worth it.
+    pub group_users_min: usize,
 }
 
 /// What an outbox wants done.
@@ -80,6 +86,14 @@ pub struct Counted {
     pub resent_recipients: u64,
     /// Bytes of frames.
     pub frame_bytes: u64,
+    /// Lists of users said to gateways, and changes of them.
+    pub groups_said: u64,
+    /// See `groups_said`.
+    pub group_changes: u64,
+    /// Lists that gateways were told to forget.
+    pub groups_forgotten: u64,
+    /// Pushes to lists that their gateway did not know.
+    pub groups_unknown: u64,
 }
 
 /// A bundle on its way.
@@ -100,6 +114,8 @@ struct Item {
     is_done: bool,
     /// It is late, and the stream may still answer it: nobody else's answer may be taken for its own.
     is_owed: bool,
+    /// Protocol `group` only: how it was written.
+    written: Written,
 }
 
 /// The outbox of one gateway.
@@ -142,7 +158,9 @@ struct Stream {
     not_implemented: u8,
     /// Unary only: no calls before this.
     calls_from: Nanos,
-    /// Batch frames that wait for their answer: how many items each.
+    /// What the gateway was told of groups.
+    groups: Groups,
+    /// Frames of `batch` and `group` that wait for their answer: how many items each.
     batches: VecDeque<(u64, usize)>,
     next_batch: u64,
     encoder: Encoder,
@@ -183,6 +201,7 @@ impl Outbox {
                 has_answered: false,
                 not_implemented: 0,
                 calls_from: Nanos(0),
+                groups: Groups::default(),
                 batches: VecDeque::new(),
                 next_batch: 1,
                 encoder: Encoder::default(),
@@ -263,6 +282,7 @@ impl Outbox {
             completed_before: 0,
             is_done: false,
             is_owed: false,
+            written: Written::default(),
         };
         self.enqueue(item, now);
         Ok(())
@@ -287,6 +307,7 @@ impl Outbox {
         self.link_up(at, now, effects);
         if let Link::Open { stream, protocol } = self.stream.link {
             match protocol {
+                Protocol::Group => self.write_groups(at, stream, now, effects),
                 Protocol::Stream => self.write_stream(at, stream, now, effects),
                 Protocol::Batch => self.write_batches(at, stream, now, effects),
                 Protocol::Unary => self.make_calls(at, stream, now, effects),
@@ -345,8 +366,10 @@ impl Outbox {
 
     /// What has ended as late has all its answers.
     fn complete_late(&mut self, item: &Item, effects: &mut Effects) {
-        // On `stream` each was counted as it came.
-        effects.counted.answered_late += u64::from(item.unanswered()).saturating_sub(item.refused.len() as u64);
+        // On `stream` each was counted as it came. What its gateway knew no list for was told to nobody.
+        if !item.written.is_unknown {
+            effects.counted.answered_late += u64::from(item.unanswered()).saturating_sub(item.refused.len() as u64);
+        }
         self.note_completed();
     }
 
@@ -359,7 +382,8 @@ impl Outbox {
 impl Item {
     /// The same, to be ended: its place is kept.
     fn leave_place(&mut self, is_owed: bool) -> Self {
-        let ended = Self { bundle: self.bundle.clone(), refused: std::mem::take(&mut self.refused), ..*self };
+        let (bundle, refused) = (self.bundle.clone(), std::mem::take(&mut self.refused));
+        let ended = Self { bundle, refused, written: Written::default(), ..*self };
         (self.is_done, self.is_owed) = (true, is_owed);
         ended
     }

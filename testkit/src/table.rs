@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use harness::gateways::KeptGroups;
 use prost::Message;
 use task_engine::model::ids::{GatewayIx, Nanos, ShardId, StreamNo};
-use task_engine::model::names::{NameList, Route, RouteList};
+use task_engine::model::names::{NameList, RouteList};
 use task_engine::model::outcome::{EventOutcome, RecipientOutcome};
 use task_engine::model::proto::event::PushEvent;
-use task_engine::model::proto::gateway::{PushBatchRequest, PushMessageRequest, PushRequest};
+use task_engine::model::proto::gateway::{GroupFrame, PushBatchRequest, PushMessageRequest, PushRequest};
 use task_engine::ports::{
     DeadLetter, DeliveryTag, Disposition, Endpoint, GatewayRecord, InboxRows, LookupError, MessageKey, Protocol,
     Protocols,
@@ -22,16 +23,7 @@ use task_engine::push::inbox::InboxStore;
 use task_engine::push::{Push, RecipientRules, Settings};
 
 use crate::frames;
-pub use crate::frames::frame;
-
-/// A gateway speaks just this.
-pub fn only(protocol: Protocol) -> Protocols {
-    Protocols {
-        batch: protocol == Protocol::Batch,
-        stream: protocol == Protocol::Stream,
-        unary: protocol == Protocol::Unary,
-    }
-}
+pub use crate::frames::{frame, only};
 
 /// A gateway's stream as the core has it.
 #[derive(Debug)]
@@ -40,6 +32,8 @@ pub struct Link {
     stream: StreamNo,
     pub protocol: Protocol,
     requests: Vec<u8>,
+    /// The lists that it was told of protocol `group`.
+    pub groups: KeptGroups,
     /// Batches that were looked at and not taken to be answered.
     batches: Vec<u64>,
     calls: VecDeque<(u32, Bytes)>,
@@ -316,7 +310,8 @@ impl Table {
             }
             Output::Open { gateway, stream, gateway_id, protocol, .. } => {
                 let (requests, batches, calls) = (Vec::new(), Vec::new(), VecDeque::new());
-                let link = Link { ix: gateway, stream, protocol, requests, batches, calls };
+                let groups = KeptGroups::default();
+                let link = Link { ix: gateway, stream, protocol, requests, groups, batches, calls };
                 self.links.insert(gateway_id.to_string(), link);
                 self.push.take(Input::Stream { gateway, stream, fact: StreamFact::Opened });
             }
@@ -351,17 +346,6 @@ impl Table {
         }
     }
 
-    fn routes_of(&self, users: &NameList) -> RouteList {
-        let mut list = RouteList::new();
-        for user in users.iter() {
-            match self.routes.get(user) {
-                None => list.push(Route::Offline),
-                Some(gateways) => list.push_gateways(gateways.split('+')),
-            }
-        }
-        list
-    }
-
     fn link_of(&mut self, ix: GatewayIx, stream: StreamNo) -> &mut Link {
         let mut links = self.links.values_mut();
         links.find(|link| link.ix == ix && link.stream == stream).expect("an intention about an open stream")
@@ -387,6 +371,12 @@ impl Table {
                     request.pushes.into_iter().for_each(&mut take);
                 }
             }
+            Protocol::Group => {
+                while let Some(frame) = frames::next_frame::<GroupFrame>(&mut link.requests) {
+                    link.batches.push(frame.frame_id);
+                    frames::pushes_of(frame, &mut link.groups).into_iter().for_each(&mut take);
+                }
+            }
             Protocol::Unary => {
                 for (_, request) in &link.calls {
                     take(frames::next_frame::<PushRequest>(&mut request.to_vec()).expect("a call is one frame"));
@@ -394,6 +384,12 @@ impl Table {
             }
         }
         pushed
+    }
+
+    /// The frames on a gateway's stream, as they are.
+    pub fn take_frames<M: Message + Default>(&mut self, gateway: &str) -> Vec<M> {
+        let Some(link) = self.links.get_mut(gateway) else { return Vec::new() };
+        std::iter::from_fn(|| frames::next_frame(&mut link.requests)).collect()
     }
 
     /// The batches that [`pushed`](Self::pushed) has shown, once each.

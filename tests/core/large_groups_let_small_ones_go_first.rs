@@ -12,7 +12,7 @@ use task_engine::model::limits::{
 };
 use task_engine::model::outcome::RecipientOutcome;
 use task_engine::model::proto::event::PushEvent;
-use task_engine::model::proto::gateway::{PushBatchResponse, PushMessageResponse, PushResponse};
+use task_engine::model::proto::gateway::{GroupAnswer, PushBatchResponse, PushMessageResponse, PushResponse};
 use task_engine::ports::{Disposition, Protocol};
 use task_engine::push::facts::{StreamEnd, StreamFact};
 use testkit::table::{Table, frame, only};
@@ -60,6 +60,11 @@ fn answer(table: &mut Table, pushed: &[(String, i64)]) {
         Protocol::Batch => {
             for batch_id in table.take_batches("A") {
                 table.answer("A", &PushBatchResponse { batch_id, failures: Vec::new() });
+            }
+        }
+        Protocol::Group => {
+            for frame_id in table.take_batches("A") {
+                table.answer("A", &GroupAnswer { frame_id, ..GroupAnswer::default() });
             }
         }
         Protocol::Unary => {
@@ -117,7 +122,7 @@ fn on_batch_a_small_group_goes_before_the_parts_that_are_left() {
 
 #[test]
 fn a_small_group_never_goes_before_its_own_sessions_parts() {
-    for protocol in [Protocol::Stream, Protocol::Batch] {
+    for protocol in [Protocol::Stream, Protocol::Batch, Protocol::Group] {
         let mut table = shared(protocol);
         let first = table.pushed("A");
         // All but one of the large session leave: its next push is small, and comes while parts of the last are left.
@@ -148,7 +153,7 @@ fn a_small_group_never_goes_before_its_own_sessions_parts() {
 
 #[test]
 fn few_parts_are_on_their_way_while_small_groups_come_and_all_when_none_does() {
-    for protocol in [Protocol::Stream, Protocol::Batch] {
+    for protocol in [Protocol::Stream, Protocol::Batch, Protocol::Group] {
         let mut table = shared(protocol);
         for _ in 0..2 {
             assert_eq!(answered(&mut table), [(2, ON_THEIR_WAY)], "{protocol:?}: as the first are answered");
@@ -164,7 +169,7 @@ fn few_parts_are_on_their_way_while_small_groups_come_and_all_when_none_does() {
 
 #[test]
 fn a_part_is_held_back_no_longer_than_it_gives_way() {
-    for protocol in [Protocol::Stream, Protocol::Batch] {
+    for protocol in [Protocol::Stream, Protocol::Batch, Protocol::Group] {
         let mut table = shared(protocol);
         assert_eq!(runs(&table.pushed("A")), [(2, ON_THEIR_WAY)]);
         let give_way = PARTS_GIVE_WAY.as_millis() as u64;
@@ -178,7 +183,7 @@ fn a_part_is_held_back_no_longer_than_it_gives_way() {
 
 #[test]
 fn a_part_that_waited_long_is_overtaken_no_more() {
-    for protocol in [Protocol::Stream, Protocol::Batch] {
+    for protocol in [Protocol::Stream, Protocol::Batch, Protocol::Group] {
         let mut table = world(protocol);
         table.unlist("A");
         come(&mut table, "big", 1);

@@ -7,6 +7,7 @@ mod inbox_rows_come_before_the_settlement;
 mod large_groups_let_small_ones_go_first;
 mod large_sessions_are_asked_for_alone;
 mod large_sessions_need_no_rows;
+mod lists_of_users_are_said_once;
 mod lost_routes_are_no_absence;
 mod one_bad_push_does_not_stop_its_gateway;
 mod order_is_kept;

@@ -8,7 +8,9 @@ use prost::Message;
 use task_engine::model::ids::Nanos;
 use task_engine::model::limits::{GROUP_USERS_MAX, OUTBOX_MOVING_WITHIN, OUTBOX_RECIPIENTS_SOFT};
 use task_engine::model::outcome::{EventOutcome, RecipientOutcome};
-use task_engine::model::proto::gateway::{PushBatchResponse, PushMessageResponse, PushResponse};
+use task_engine::model::proto::gateway::{
+    GroupAnswer, GroupFailure, PushBatchResponse, PushMessageResponse, PushResponse,
+};
 use task_engine::ports::{LookupError, Protocol, Protocols};
 use task_engine::push::facts::{CallError, StreamEnd, StreamFact};
 use testkit::table::{Table, frame, only};
@@ -292,6 +294,19 @@ fn misfits(protocol: Protocol) -> Vec<StreamFact> {
             batch(1, vec![names(1, "ann"), names(1, "bob")]),
             stream(vec![0, 0, 0, 0, 1, 0x08]),
         ],
+        Protocol::Group => {
+            let failure = |push, places: &[u32]| GroupFailure { push, places: places.to_vec(), error: "lost".into() };
+            let group = |frame_id, failures, unknown: &[u32]| {
+                stream(frame(&GroupAnswer { frame_id, failures, unknown_groups: unknown.to_vec() }))
+            };
+            vec![
+                group(2, vec![], &[]),
+                group(1, vec![failure(1, &[])], &[]),
+                group(1, vec![failure(0, &[0, 1])], &[]),
+                group(1, vec![], &[1]),
+                stream(vec![0, 0, 0, 0, 1, 0x08]),
+            ]
+        }
         Protocol::Unary => vec![
             call(&names(2, "ann")),
             call(&names(1, "bob")),
@@ -302,7 +317,7 @@ fn misfits(protocol: Protocol) -> Vec<StreamFact> {
 
 #[test]
 fn an_answer_that_does_not_fit_cuts_the_stream_and_counts_for_nothing() {
-    for protocol in [Protocol::Stream, Protocol::Batch, Protocol::Unary] {
+    for protocol in [Protocol::Stream, Protocol::Batch, Protocol::Group, Protocol::Unary] {
         for (case, misfit) in misfits(protocol).into_iter().enumerate() {
             let mut table = Table::new(&["ann"], &[("ann", "A")]);
             table.list("A", only(protocol));
@@ -316,6 +331,7 @@ fn an_answer_that_does_not_fit_cuts_the_stream_and_counts_for_nothing() {
             match protocol {
                 Protocol::Stream => table.answer("A", &ok(1)),
                 Protocol::Batch => table.answer("A", &PushBatchResponse { batch_id: 2, failures: vec![] }),
+                Protocol::Group => table.answer("A", &GroupAnswer { frame_id: 2, ..Default::default() }),
                 Protocol::Unary => {
                     table.answer_call("A", Ok(PushResponse { msg_id: 1, ..Default::default() }.encode_to_vec()))
                 }
@@ -332,7 +348,7 @@ fn an_answer_that_does_not_fit_cuts_the_stream_and_counts_for_nothing() {
 #[test]
 fn what_a_gateway_does_not_implement_is_stepped_down_from() {
     let mut table = Table::new(&["ann"], &[("ann", "A")]);
-    table.list("A", Protocols { batch: true, stream: true, unary: true });
+    table.list("A", Protocols { group: None, batch: true, stream: true, unary: true });
     table.event(1);
     for expected in [Protocol::Batch, Protocol::Stream] {
         assert_eq!(table.links["A"].protocol, expected);

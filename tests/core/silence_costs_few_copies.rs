@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use prost::Message;
 use task_engine::model::outcome::RecipientOutcome;
-use task_engine::model::proto::gateway::{PushBatchResponse, PushMessageResponse, PushResponse};
+use task_engine::model::proto::gateway::{GroupAnswer, PushBatchResponse, PushMessageResponse, PushResponse};
 use task_engine::ports::Protocol;
 use testkit::table::{Table, only};
 
-const PROTOCOLS: [Protocol; 3] = [Protocol::Stream, Protocol::Batch, Protocol::Unary];
+const PROTOCOLS: [Protocol; 4] = [Protocol::Stream, Protocol::Batch, Protocol::Group, Protocol::Unary];
 const STEP_MILLIS: u64 = 20;
 /// Twelve and a half a second.
 const EVENT_EVERY: u64 = 4;
@@ -87,7 +87,9 @@ impl<Due: Fn(u64, Option<u64>) -> Option<u64>> World<Due> {
             }
         }
         let ids = match self.protocol {
-            Protocol::Batch => self.table.take_batches("A").into_iter().map(|batch| batch as i64).collect(),
+            Protocol::Batch | Protocol::Group => {
+                self.table.take_batches("A").into_iter().map(|batch| batch as i64).collect()
+            }
             _ => ids,
         };
         for id in ids {
@@ -108,6 +110,7 @@ impl<Due: Fn(u64, Option<u64>) -> Option<u64>> World<Due> {
                 Protocol::Batch => {
                     self.table.answer("A", &PushBatchResponse { batch_id: id as u64, ..Default::default() })
                 }
+                Protocol::Group => self.table.answer("A", &GroupAnswer { frame_id: id as u64, ..Default::default() }),
                 Protocol::Unary => {
                     let answer = PushResponse { msg_id: id, ..Default::default() };
                     self.table.answer_call("A", Ok(answer.encode_to_vec()));

@@ -3,7 +3,10 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::gateway_support::pb::{PushBatchRequest, PushBatchResponse, PushRequest, PushResponse};
+use crate::gateway_support::pb::group_push::What;
+use crate::gateway_support::pb::{
+    GroupAnswer, GroupChange, GroupFrame, GroupPush, PushBatchRequest, PushBatchResponse, PushRequest, PushResponse,
+};
 use crate::gateway_support::*;
 use bytes::{Bytes, BytesMut};
 use prost::Message;
@@ -78,6 +81,31 @@ fn push_batch_carries_frames_larger_than_http2s() {
 }
 
 #[test]
+fn push_groups_refers_to_lists_that_were_said_before() {
+    let gateway = Gateway::start(Manner::Answers);
+    on_a_shard(async |mut shard| {
+        shard.open(1, vec![gateway.endpoint()], Protocol::Group);
+        shard.opened(1).await;
+        for frame_id in 1..=3 {
+            let add = (0..1000).map(|i| format!("user-{i}")).collect();
+            let said = GroupChange { group_id: 7, version: 1, replace: true, add, ..Default::default() };
+            let changes = if frame_id == 1 { vec![said] } else { Vec::new() };
+            let what = Some(What::Message(message(frame_id, 1 << 20)));
+            let push = GroupPush { group_id: 7, version: 1, except: vec![0, 999], what };
+            let groups = GroupFrame { frame_id: frame_id as u64, changes, pushes: vec![push], singles: Vec::new() };
+            shard.gateways.send(G, StreamNo(1), frame(&groups));
+        }
+        let got = shard.answers(1, 3).await;
+        let ids = frames(&got.answers).into_iter().map(|frame| GroupAnswer::decode(frame).unwrap().frame_id);
+        assert_eq!(ids.collect::<Vec<_>>(), [1, 2, 3]);
+        shard.gateways.finish(G, StreamNo(1));
+        assert_eq!(shard.rest(1).await.end, Some(StreamEnd::Finished));
+    });
+    assert_eq!(gateway.seen.recipients.load(Ordering::SeqCst), 3 * 998);
+    assert_eq!(gateway.seen.content_bytes.load(Ordering::SeqCst), 3 << 20);
+}
+
+#[test]
 fn push_calls_run_side_by_side_and_each_gets_its_own_answer() {
     let gateway = Gateway::start(Manner::Answers);
     on_a_shard(async |mut shard| {
@@ -122,7 +150,7 @@ fn a_new_stream_opens_while_the_older_one_drains() {
 #[test]
 fn a_stream_finished_before_it_was_used_ends_clean() {
     let gateway = Gateway::start(Manner::Answers);
-    for protocol in [Protocol::Stream, Protocol::Batch, Protocol::Unary] {
+    for protocol in [Protocol::Group, Protocol::Stream, Protocol::Batch, Protocol::Unary] {
         on_a_shard(async |mut shard| {
             shard.open(1, vec![gateway.endpoint()], protocol);
             shard.gateways.finish(G, StreamNo(1));

@@ -13,6 +13,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures_lite::{Stream, StreamExt, future};
 use glommio::LocalExecutorBuilder;
 use glommio::timer::Timer;
+use harness::gateways::KeptGroups;
 use prost::Message;
 use task_engine::edge::gateway::{GatewayOptions, Gateways};
 use task_engine::edge::resolve::Resolver;
@@ -28,6 +29,7 @@ use tonic::{Request, Response, Status, Streaming};
 pub mod pb {
     tonic::include_proto!("resonance.gateway.v1");
 }
+use pb::group_push::What;
 use pb::push_service_server::{PushService, PushServiceServer};
 use pb::*;
 
@@ -109,10 +111,16 @@ fn note(seen: &Seen, recipients: usize, message: Option<&PushMessage>) -> i64 {
     message.map_or(0, |message| message.msg_id)
 }
 
+/// The same message, as the engine's own code of the proto has it.
+fn engines(change: &GroupChange) -> task_engine::model::proto::gateway::GroupChange {
+    Message::decode(&*change.encode_to_vec()).unwrap()
+}
+
 #[tonic::async_trait]
 impl PushService for Fake {
     type PushMessageStream = Answers<PushMessageResponse>;
     type PushBatchStream = Answers<PushBatchResponse>;
+    type PushGroupsStream = Answers<GroupAnswer>;
 
     async fn push_message(
         &self,
@@ -134,6 +142,26 @@ impl PushService for Fake {
                 note(seen, push.to_usernames.len(), push.message.as_ref());
             });
             PushBatchResponse { batch_id: asked.batch_id, failures: Vec::new() }
+        })
+        .await
+    }
+
+    async fn push_groups(
+        &self,
+        request: Request<Streaming<GroupFrame>>,
+    ) -> Result<Response<Self::PushGroupsStream>, Status> {
+        let mut kept = KeptGroups::default();
+        self.answer(request, move |seen, asked| {
+            assert!(
+                asked.changes.iter().all(|change| kept.change(engines(change))),
+                "changes are as the protocol has them"
+            );
+            for push in asked.pushes {
+                let users = kept.users(push.group_id, push.version).expect("a list that was said").len();
+                let Some(What::Message(message)) = push.what else { panic!("a push has a message") };
+                note(seen, users - push.except.len(), Some(&message));
+            }
+            GroupAnswer { frame_id: asked.frame_id, ..Default::default() }
         })
         .await
     }

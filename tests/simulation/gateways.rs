@@ -5,8 +5,10 @@
 mod feeding;
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 
 use bytes::Bytes;
+use harness::gateways::KeptGroups;
 use task_engine::model::ids::{GatewayIx, Nanos, ShardId, StreamNo};
 use task_engine::ports::{Endpoint, GatewayRecord, Protocol, Protocols};
 use task_engine::push::facts::{CallError, Input, StreamEnd, StreamFact};
@@ -62,6 +64,9 @@ pub struct Conn {
     /// Sent and not read by the gateway.
     pub requests: Vec<u8>,
     pub calls: Vec<(u32, Bytes)>,
+    /// Protocol `group`: the lists that the gateway knows, and all that it was told.
+    pub groups: KeptGroups,
+    pub said_groups: KeptGroups,
     untaken: usize,
     /// Answered and not arrived.
     pub answers: Vec<u8>,
@@ -92,6 +97,7 @@ pub struct Reply {
 
 fn knows(protocols: Protocols, protocol: Protocol) -> bool {
     match protocol {
+        Protocol::Group => protocols.group.is_some(),
         Protocol::Batch => protocols.batch,
         Protocol::Stream => protocols.stream,
         Protocol::Unary => protocols.unary,
@@ -125,9 +131,12 @@ impl World {
     }
 
     fn draw_protocols(&mut self) -> Protocols {
-        let one = |batch, stream, unary| Protocols { batch, stream, unary };
+        let one = |batch, stream, unary| Protocols { group: None, batch, stream, unary };
         let all = [one(true, true, true), Protocols::STREAM, one(true, false, false), one(false, false, true)];
-        self.rng.pick(&all)
+        let rest = self.rng.pick(&all);
+        let members_max = self.rng.pick(&[0, 0, 60, 20, 5, 1_000]);
+        let group = self.rng.chance(500).then_some(NonZeroU32::MAX);
+        Protocols { group, ..rest }.with_group_members_max(members_max)
     }
 
     fn list(&mut self, gateway: usize) {
@@ -276,6 +285,8 @@ impl World {
             is_open: false,
             requests: Vec::new(),
             calls: Vec::new(),
+            groups: KeptGroups::default(),
+            said_groups: KeptGroups::default(),
             untaken: 0,
             answers: Vec::new(),
             replies: Vec::new(),

@@ -36,6 +36,8 @@ pub struct Tally {
     pub recipient_ends: [u64; RecipientOutcome::COUNT],
     /// Streams that broke, answers that did not fit, recipients sent again, recipients whose route was asked again.
     pub troubles: [u64; 4],
+    /// Lists of protocol `group` that were said, changed, forgotten, and not known.
+    pub groups: [u64; 4],
     /// Engines that were killed or cut off.
     pub restarts: u64,
     /// Gateways that were forgotten, so that others could have their places.
@@ -55,6 +57,7 @@ impl Tally {
         all(&mut self.event_ends, &push.counts().events_ended);
         all(&mut self.recipient_ends, &push.counts().recipients_ended);
         all(&mut self.troubles, &troubles);
+        all(&mut self.groups, &[did.groups_said, did.group_changes, did.groups_forgotten, did.groups_unknown]);
     }
 
     /// Adds another schedule's.
@@ -67,6 +70,7 @@ impl Tally {
         all(&mut self.recipient_ends, &other.recipient_ends);
         all(&mut self.troubles, &other.troubles);
         all(&mut self.copies, &other.copies);
+        all(&mut self.groups, &other.groups);
     }
 }
 

@@ -11,7 +11,8 @@
 //! 2. *One session, one gateway* ([`Oracle::check_gateway_order`]): the same, for all recipients that were never
 //!    disturbed (moved, joined or left, had a broken route, or were refused). A disturbed recipient waits alone, so
 //!    its messages may come to a gateway after younger ones of others. So may those of a session in which something
-//!    ran into `delivery_timeout`.
+//!    ran into `delivery_timeout`, and, with protocol `group`, what was pushed to a list that the gateway had forgotten: the
+//!    other lists of the session do not wait for it.
 //!
 //! Both hold for one engine: what was on its way when an engine died may have come to some and not to others, and the
 //! next engine gets all of it again, in the order of the stream.
@@ -127,6 +128,8 @@ pub struct Oracle {
     /// Recipients that were answered for without an error, each take of an event anew.
     reached: HashSet<(usize, usize, u32)>,
     refused_at: HashMap<(usize, usize), Vec<usize>>,
+    /// What gateways did not deliver since they did not know the list.
+    not_known_at: HashSet<(usize, usize, usize)>,
     /// By session, user and place.
     firsts: HashMap<(usize, usize, usize), Vec<First>>,
     newest_at: HashMap<(usize, usize), u64>,
@@ -155,6 +158,7 @@ impl Oracle {
             deliveries: HashMap::new(),
             reached: HashSet::new(),
             refused_at: HashMap::new(),
+            not_known_at: HashSet::new(),
             firsts: HashMap::new(),
             newest_at: HashMap::new(),
             slow_sessions: vec![false; sessions],
@@ -209,6 +213,7 @@ impl Oracle {
         self.firsts.clear();
         self.newest_at.clear();
         self.refused_at.clear();
+        self.not_known_at.clear();
         self.kept_orders.clear();
         self.tags.iter_mut().for_each(|tag| tag.is_dead = true);
     }
@@ -385,7 +390,8 @@ impl Oracle {
     fn check_gateway_order(&mut self, push: Push) {
         let Event { session, order, .. } = self.events[push.event];
         let newest = self.newest_at.entry((session, push.gateway)).or_default();
-        if order < *newest && !push.is_disturbed {
+        let was_known = !self.not_known_at.contains(&(push.event, push.user, push.gateway));
+        if order < *newest && !push.is_disturbed && was_known {
             let timeout = self.timeout;
             let is_slow = |event: &Event| {
                 event.session == session && !event.is_settled && push.now.since(event.arrived) >= timeout
@@ -404,6 +410,11 @@ impl Oracle {
     /// A gateway will say that it does not have the user.
     pub fn refuse(&mut self, event: usize, user: usize, gateway: usize) {
         self.refused_at.entry((event, user)).or_default().push(gateway);
+    }
+
+    /// A gateway will say that it does not know the list in which the user is.
+    pub fn not_known(&mut self, event: usize, user: usize, gateway: usize) {
+        self.not_known_at.insert((event, user, gateway));
     }
 
     /// The core has read that the gateway failed, though it had told the user: it may be told again.

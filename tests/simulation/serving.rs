@@ -12,6 +12,8 @@ use task_engine::ports::Protocol;
 use task_engine::push::facts::{CallError, StreamEnd};
 use testkit::frames::{frame, next_frame};
 
+mod groups;
+
 use super::events::number_of;
 use super::gateways::Reply;
 use super::oracle::{Answer, Outcome, Push};
@@ -73,6 +75,7 @@ impl World {
 
     fn serve_one(&mut self, at: usize) -> bool {
         match self.conns[at].protocol {
+            Protocol::Group => self.serve_groups(at),
             Protocol::Stream => self.serve_stream(at),
             Protocol::Batch => self.serve_batch(at),
             Protocol::Unary => self.serve_call(at),

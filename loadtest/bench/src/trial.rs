@@ -48,6 +48,8 @@ pub enum Rpc {
     Stream,
     /// `PushBatch`.
     Batch,
+    /// `PushGroups`.
+    Group,
     /// `Push`.
     Unary,
 }
@@ -76,6 +78,9 @@ pub struct Setup {
     /// Which rpc the gateways know.
     #[arg(long, value_enum, default_value_t = Rpc::Stream)]
     pub protocol: Rpc,
+    /// Each gateway forgets a list of its stream before one in so many frames (with `--protocol group`).
+    #[arg(long, default_value_t = 0, value_name = "FRAMES")]
+    pub forget_groups: u64,
     /// Who reads which events (with --servers).
     #[arg(long, value_enum, default_value_t = Assignment::Queue)]
     pub assignment: Assignment,
@@ -185,6 +190,7 @@ impl Rpc {
         match self {
             Self::Stream => Protocols::STREAM,
             Self::Batch => Protocols::BATCH,
+            Self::Group => Protocols::GROUP,
             Self::Unary => Protocols::UNARY,
         }
     }
@@ -207,6 +213,7 @@ impl Trial {
         let world = World::new(workload);
         let verdict = Verdict::new(world.clone());
         let gateways = world.start_gateways(&verdict, setup.protocol.protocols(), setup.plain)?;
+        gateways.iter().for_each(|gateway| gateway.forget_groups(setup.forget_groups));
         let inbox = inbox::Inbox::of(engine);
         let (started, sink, writer, servers) = if with_servers {
             Self::start_on_servers(setup, engine, &world, &gateways, live)?

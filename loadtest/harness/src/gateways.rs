@@ -8,6 +8,7 @@
 mod control;
 mod fast;
 mod io;
+mod kept;
 mod plain;
 mod process;
 mod record;
@@ -34,6 +35,7 @@ use tonic::codegen::Service;
 
 use self::control::{Control, NOT_CONNECTED, Order};
 use self::io::GateIo;
+pub use self::kept::KeptGroups;
 use self::plain::Plain;
 pub use self::process::{GatewayProcess, serve as serve_as_process};
 pub use self::record::{Answer, Log, Record, Recorder, Seen};
@@ -73,21 +75,25 @@ pub struct Protocols {
     pub unary: bool,
     /// `PushBatch`.
     pub batch: bool,
+    /// `PushGroups`.
+    pub group: bool,
 }
 
 impl Protocols {
-    /// All three.
-    pub const ALL: Self = Self { stream: true, unary: true, batch: true };
+    /// All that name each user.
+    pub const ALL: Self = Self { stream: true, unary: true, batch: true, group: false };
     /// What today's gateways know.
-    pub const STREAM: Self = Self { stream: true, unary: false, batch: false };
+    pub const STREAM: Self = Self { stream: true, unary: false, batch: false, group: false };
     /// Only `Push`.
-    pub const UNARY: Self = Self { stream: false, unary: true, batch: false };
+    pub const UNARY: Self = Self { stream: false, unary: true, batch: false, group: false };
     /// Only `PushBatch`.
-    pub const BATCH: Self = Self { stream: false, unary: false, batch: true };
+    pub const BATCH: Self = Self { stream: false, unary: false, batch: true, group: false };
+    /// Only `PushGroups`.
+    pub const GROUP: Self = Self { stream: false, unary: false, batch: false, group: true };
 
     /// The registry's `push_protocols` for these.
     pub fn announcement(self) -> String {
-        let words = [(self.batch, "batch"), (self.stream, "stream"), (self.unary, "unary")];
+        let words = [(self.group, "group"), (self.batch, "batch"), (self.stream, "stream"), (self.unary, "unary")];
         words.iter().filter(|(spoken, _)| *spoken).map(|(_, word)| *word).collect::<Vec<_>>().join(",")
     }
 }

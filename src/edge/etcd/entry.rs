@@ -56,7 +56,8 @@ fn read(value: &[u8], faults: &mut Faults) -> Result<GatewayRecord, (RegistryFau
         return Err((RegistryFault::NoId, format!("the gateway id is over {NAME_BYTES_MAX} bytes")));
     }
     let endpoints = endpoints(&value["endpoints"], faults)?;
-    let protocols = protocols(&metadata["push_protocols"]);
+    let protocols =
+        protocols(&metadata["push_protocols"]).with_group_members_max(count(&metadata["group_members_max"]));
     Ok(GatewayRecord { gateway_id: id.into(), endpoints, protocols, others: Vec::new() })
 }
 
@@ -73,6 +74,17 @@ fn protocols(value: &Value) -> Protocols {
         Value::Array(words) => Protocols::parse(&words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")),
         _ => Protocols::STREAM,
     }
+}
+
+/// A number, or its digits as text, since registries keep metadata as text; anything else says nothing. What is larger than can be
+/// counted is no bound.
+fn count(value: &Value) -> u32 {
+    let number = match value {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    number.map_or(0, |number| u32::try_from(number).unwrap_or(u32::MAX))
 }
 
 /// The good endpoints, `grpc://` before others: a Kratos service announces its HTTP/1 port beside its gRPC port.
@@ -175,6 +187,11 @@ mod tests {
                 Some("g h:1 batch"),
                 &[],
             ),
+            (
+                r#"{"id":"g","metadata":{"push_protocols":"group,batch","group_members_max":"9"},"endpoints":["h:1"]}"#,
+                Some("g h:1 group"),
+                &[],
+            ),
             (r#"{"id":"i","metadata":{"gateway_id":""},"endpoints":["h:1"]}"#, Some("i h:1 stream"), &[]),
             (
                 r#"{"id":7,"metadata":{"weight":3,"tags":["x"],"push_protocols":["unary"]},"endpoints":["[::1]:9"]}"#,
@@ -231,11 +248,12 @@ mod tests {
             // Written as a gateway writes it, it is the same gateway.
             let endpoints: Vec<_> = record.endpoints.iter().map(|endpoint| format!("grpc://{endpoint}")).collect();
             let protocols = &record.protocols;
-            let words = [(protocols.stream, "stream"), (protocols.batch, "batch"), (protocols.unary, "unary")];
+            let group = (protocols.group.is_some(), "group");
+            let words = [group, (protocols.stream, "stream"), (protocols.batch, "batch"), (protocols.unary, "unary")];
             let words: Vec<_> = words.iter().filter(|(speaks, _)| *speaks).map(|(_, word)| *word).collect();
             let written = serde_json::json!({
                 "id": &*record.gateway_id,
-                "metadata": { "push_protocols": words },
+                "metadata": { "push_protocols": words, "group_members_max": protocols.group },
                 "endpoints": endpoints,
             });
             let again = Entry::read(written.to_string().as_bytes());

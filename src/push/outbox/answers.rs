@@ -1,5 +1,5 @@
 //! Reads what a gateway answers, in place, and matches it to what was sent: by position and msg_id on `stream`, by
-//! batch_id and msg_id on `batch`, by call on `unary`.
+//! batch_id and msg_id on `batch`, by call on `unary`; `groups` reads those of `group`.
 //!
 //! Promises that an answer that does not fit ends the stream: nothing after it can be matched either; that it counts as a break at
 //! the push at the front; and that only an answer that was checked to its end says that the gateway lives.
@@ -30,7 +30,7 @@ const NOT_NOW_CODES: [i32; 2] = [8, 14];
 const FAILED_CODES: [i32; 8] = [1, 2, 4, 7, 10, 13, 15, 16];
 
 /// The answer does not fit what was sent.
-struct Mismatch(&'static str);
+pub(super) struct Mismatch(pub(super) &'static str);
 
 impl From<Malformed> for Mismatch {
     fn from(Malformed: Malformed) -> Self {
@@ -83,6 +83,8 @@ impl Outbox {
             at += frame.len();
             if protocol == Protocol::Batch {
                 self.take_batch_answer(answer, now, effects)?;
+            } else if protocol == Protocol::Group {
+                self.take_group_answer(answer, now, effects)?;
             } else {
                 let is_ok = self.take_stream_answer(answer, now, effects)?;
                 // The answers for one bundle are the same bytes, so after the first one a compare is enough.
@@ -210,7 +212,7 @@ impl Outbox {
     }
 
     /// Something was answered, and it fits.
-    fn note_answer(&mut self, now: Nanos) {
+    pub(super) fn note_answer(&mut self, now: Nanos) {
         self.health.failures_in_row = 0;
         (self.stream.has_answered, self.stream.not_implemented) = (true, 0);
         self.moved_at = now;
@@ -309,13 +311,13 @@ impl<'a> Failure<'a> {
     }
 }
 
-fn refuse_all(item: &mut Item, refusal: Refusal) {
+pub(super) fn refuse_all(item: &mut Item, refusal: Refusal) {
     let places = (item.answer_place..item.end_place()).filter(|place| *place != item.bundle.skip);
     item.refused.retain(|(place, _)| *place < item.answer_place);
     item.refused.extend(places.map(|place| (place, refusal)));
 }
 
-fn refusal_of(error: &[u8]) -> Refusal {
+pub(super) fn refusal_of(error: &[u8]) -> Refusal {
     if error == NOT_CONNECTED { Refusal::NotConnected } else { Refusal::Other }
 }
 

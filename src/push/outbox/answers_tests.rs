@@ -19,6 +19,7 @@ const FIRST_MSG_ID: i64 = 7_500_000_000_000_000_002;
 
 pub(super) fn record(protocol: Protocol) -> GatewayRecord {
     let protocols = Protocols {
+        group: (protocol == Protocol::Group).then_some(std::num::NonZeroU32::MAX),
         batch: protocol == Protocol::Batch,
         stream: protocol == Protocol::Stream,
         unary: protocol == Protocol::Unary,
@@ -53,7 +54,11 @@ pub(super) fn bundle(msg_id: i64) -> Bundle {
 
 /// One whose stream is open and has everything.
 fn written(protocol: Protocol) -> (Outbox, StreamNo) {
-    let settings = OutboxSettings { delivery_timeout: Duration::from_secs(3600), forget_after: Duration::ZERO };
+    let settings = OutboxSettings {
+        delivery_timeout: Duration::from_secs(3600),
+        forget_after: Duration::ZERO,
+        group_users_min: 8,
+    };
     let mut outbox = Outbox::new("gateway".into(), settings);
     let now = Nanos(1);
     outbox.list(record(protocol), now);
@@ -112,7 +117,11 @@ fn fuzzed_answers() {
 
 /// The numbers of the calls that go out for bundles of one event before any is answered.
 fn calls(bundles: [Bundle; 2]) -> usize {
-    let settings = OutboxSettings { delivery_timeout: Duration::from_secs(3600), forget_after: Duration::ZERO };
+    let settings = OutboxSettings {
+        delivery_timeout: Duration::from_secs(3600),
+        forget_after: Duration::ZERO,
+        group_users_min: 8,
+    };
     let mut outbox = Outbox::new("gateway".into(), settings);
     let (now, mut effects) = (Nanos(9), Effects::default());
     outbox.list(record(Protocol::Unary), now);

@@ -97,7 +97,7 @@ impl Item {
 }
 
 /// The length of the first name field of `wire`, tag and length included.
-fn name_len(wire: &[u8]) -> usize {
+pub(super) fn name_len(wire: &[u8]) -> usize {
     match wire {
         [_, length, ..] if *length < 0x80 => 2 + usize::from(*length),
         [_, rest @ ..] => read_varint(rest).map_or(wire.len(), |(length, used)| 1 + used + length as usize),
@@ -111,14 +111,14 @@ pub(super) fn place_in_wire(wire: &[u8], place: u32) -> u32 {
 }
 
 /// Which part of the group's wire a PushRequest names: from the first recipient without an answer, without `skipped`.
-struct Names {
+pub(super) struct Names {
     start: usize,
     skipped: std::ops::Range<usize>,
 }
 
 impl Names {
     #[inline]
-    fn of(item: &Item) -> Self {
+    pub(super) fn of(item: &Item) -> Self {
         let wire = &item.bundle.group.wire;
         let start = place_in_wire(wire, item.answer_place) as usize;
         let skip = item.bundle.skip;
@@ -131,12 +131,12 @@ impl Names {
 
     /// The size of the PushRequest.
     #[inline]
-    fn request_len(&self, bundle: &Bundle) -> usize {
+    pub(super) fn request_len(&self, bundle: &Bundle) -> usize {
         let names = bundle.group.wire.len() - self.start - self.skipped.len();
         names + 1 + varint_len(bundle.message.len() as u64) + bundle.message.len()
     }
 
-    fn put_request(self, bundle: &Bundle, out: &mut Vec<u8>) {
+    pub(super) fn put_request(self, bundle: &Bundle, out: &mut Vec<u8>) {
         let wire = &bundle.group.wire;
         out.extend_from_slice(&wire[self.start..self.skipped.start]);
         out.extend_from_slice(&wire[self.skipped.end..]);
@@ -230,7 +230,7 @@ impl Outbox {
         (bundles, length)
     }
 
-    fn send(&mut self, at: GatewayIx, stream: StreamNo, chunk: Vec<u8>, effects: &mut Effects) {
+    pub(super) fn send(&mut self, at: GatewayIx, stream: StreamNo, chunk: Vec<u8>, effects: &mut Effects) {
         self.stream.unsent_bytes += chunk.len();
         effects.counted.frame_bytes += chunk.len() as u64;
         effects.outputs.push(Output::Send { gateway: at, stream, chunk: Bytes::from(chunk) });
@@ -291,7 +291,10 @@ impl Outbox {
 }
 
 /// What only the bundles of one event have in common between which no fence was raised.
-fn made_with(bundle: &Bundle) -> (ShardId, EventIx, Nanos, u8) {
+pub(super) type Made = (ShardId, EventIx, Nanos, u8);
+
+/// See [`Made`].
+pub(super) fn made_with(bundle: &Bundle) -> Made {
     (bundle.home, bundle.event, bundle.made_at, bundle.fences_before)
 }
 

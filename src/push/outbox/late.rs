@@ -21,6 +21,12 @@ impl Outbox {
     /// answers, but too slowly for its queue, a few of them.
     pub(super) fn expire(&mut self, now: Nanos, effects: &mut Effects) {
         let is_silent = now.since(self.moved_at) >= self.settings.delivery_timeout;
+        while self.queue.returned().is_some_and(|item| self.is_late(item, is_silent, now))
+            && let Some(item) = self.queue.pop_returned()
+        {
+            self.stream.groups.note_left(&item);
+            self.end_item(item, RecipientOutcome::TimedOut, effects);
+        }
         let (mut index, mut is_cut) = (0, false);
         while let Some(item) = self.queue.get(index) {
             let is_over = self.is_stopping || self.is_patience_over(item, now);

@@ -94,7 +94,7 @@ impl Outbox {
     /// The protocol that is spoken, or would be.
     pub fn protocol(&self) -> Option<Protocol> {
         let announced = self.peer.record.as_ref()?.protocols.best()?;
-        let steps = [Protocol::Batch, Protocol::Stream, Protocol::Unary];
+        let steps = [Protocol::Group, Protocol::Batch, Protocol::Stream, Protocol::Unary];
         let from = steps.iter().position(|step| *step == announced)?;
         steps[from..].iter().copied().find(|step| !self.peer.refused_protocols.contains(step))
     }
@@ -138,7 +138,7 @@ impl Outbox {
         self.peer.refused_protocols.extend(from);
         if self.protocol().is_none() {
             self.peer.refused_protocols.clear();
-            let why = "it implements none of PushBatch, PushMessage and Push".to_owned();
+            let why = "it implements none of PushGroups, PushBatch, PushMessage and Push".to_owned();
             self.back_off("gateway_no_protocol", why, now, effects);
         }
     }
@@ -177,6 +177,7 @@ impl Outbox {
     fn forget_written(&mut self, effects: &mut Effects) {
         effects.counted.resent_recipients += self.queue.forget_written();
         self.stream.batches.clear();
+        self.stream.groups.clear();
         self.stream.partial.clear();
         self.stream.unsent_bytes = 0;
         self.stream.calls_from = Nanos(0);

@@ -31,6 +31,9 @@ pub(super) struct Queue {
     queued: [VecDeque<Item>; Class::COUNT],
     /// Written whole, without all answers. With unary calls also what was passed over: its place is kept.
     sent: VecDeque<Item>,
+    /// Protocol `group` only: written, answered as not delivered, and to be written again when nothing of its session is in
+    /// `sent`. So it is empty when `sent` is.
+    returned: VecDeque<Item>,
     /// The number of the item at the front, counted over the outbox's life.
     pub(super) front_no: u64,
     /// Recipients without an answer.
@@ -178,6 +181,51 @@ impl Queue {
         }
     }
 
+    /// Protocol `group` only: the oldest item was not delivered.
+    pub(super) fn return_front(&mut self) {
+        let Some(mut item) = self.sent.pop_front() else { return };
+        self.front_no += 1;
+        self.turns.popped(item.bundle.group.is_part, true);
+        item.rewind();
+        self.returned.push_back(item);
+    }
+
+    /// Whether items wait to be written again.
+    pub(super) fn has_returned(&self) -> bool {
+        !self.returned.is_empty()
+    }
+
+    /// Takes those that wait to be written again and need not wait any more.
+    pub(super) fn take_returned(&mut self, is_ready: impl Fn(&Item) -> bool) -> VecDeque<Item> {
+        let (ready, wait) = std::mem::take(&mut self.returned).into_iter().partition(is_ready);
+        self.returned = wait;
+        ready
+    }
+
+    /// They are written next, in their order.
+    pub(super) fn queue_first(&mut self, items: VecDeque<Item>) {
+        if self.sent.is_empty() {
+            self.front_no -= items.len() as u64;
+        }
+        for item in items.into_iter().rev() {
+            self.turns.queued_again(item.bundle.group.is_part);
+            self.queued_like(&item).push_front(item);
+        }
+    }
+
+    /// The first of those that wait to be written again.
+    pub(super) fn returned(&self) -> Option<&Item> {
+        self.returned.front()
+    }
+
+    /// It ends.
+    pub(super) fn pop_returned(&mut self) -> Option<Item> {
+        let item = self.returned.pop_front()?;
+        self.backlog -= item.bundle.recipients();
+        self.backlog_bytes -= item.bundle.load().bytes;
+        Some(item)
+    }
+
     /// Unary only: the call about the item of this index is made. Those before it keep their places.
     pub(super) fn note_called(&mut self, index: usize) {
         while self.sent.len() <= index
@@ -205,6 +253,8 @@ impl Queue {
                 self.queued_like(&item).push_front(item);
             }
         }
+        let returned = std::mem::take(&mut self.returned);
+        self.queue_first(returned);
         self.turns.begin_anew(self.queued.iter().flatten());
         unanswered
     }

@@ -31,6 +31,11 @@ impl Scheduling {
         self.parts_written = self.parts_written.saturating_sub(usize::from(is_part && was_written));
     }
 
+    /// An item that had left waits to be written again.
+    pub(super) fn queued_again(&mut self, is_part: bool) {
+        self.parts += usize::from(is_part);
+    }
+
     /// An item is written whole.
     #[inline]
     pub(super) fn written(&mut self, is_part: bool) {

@@ -204,6 +204,14 @@ metrics! {
         rerouted_recipients => "rerouted_recipients";
         /// Bytes of gRPC frames written.
         frame_bytes => "frame_bytes" in Bytes;
+        /// Lists of users said whole to gateways that speak `group`.
+        groups_said => "groups_said";
+        /// Changes of such lists, said instead of the whole list.
+        group_changes => "group_changes";
+        /// Such lists that the gateway was told to forget: they were not used, or it had no room for others.
+        groups_forgotten => "groups_forgotten";
+        /// Pushes to lists that the gateway did not know any more; they are sent again with the list.
+        groups_unknown => "groups_unknown";
         /// Asks for inbox rows sent to the inbox, one for each set of rows of an event and try.
         store_asks => "inbox_asks";
         /// Rows in the asks that were sent to the inbox; a row that is asked for again counts again.

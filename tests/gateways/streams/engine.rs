@@ -15,7 +15,7 @@ use task_engine::model::ids::{Nanos, ShardId};
 use task_engine::model::names::{NameList, Route, RouteList};
 use task_engine::model::outcome::RecipientOutcome;
 use task_engine::ports::mailbox::LocalFacts;
-use task_engine::ports::{DeliveryTag, Endpoint, GatewayRecord, Protocol, Protocols};
+use task_engine::ports::{DeliveryTag, Endpoint, GatewayRecord, Protocol};
 use task_engine::push::facts::{Input, Output};
 use task_engine::push::inbox::InboxStore;
 use task_engine::push::{Push, Settings};
@@ -60,11 +60,7 @@ impl Engine {
 
     /// The registry lists gateway A there.
     pub fn list(&mut self, address: SocketAddr, protocol: Protocol) {
-        let protocols = Protocols {
-            batch: protocol == Protocol::Batch,
-            stream: protocol == Protocol::Stream,
-            unary: protocol == Protocol::Unary,
-        };
+        let protocols = testkit::table::only(protocol);
         let endpoints = vec![Endpoint { host: address.ip().to_string(), port: address.port() }];
         self.push.take(Input::GatewayListed(GatewayRecord {
             gateway_id: "A".into(),

@@ -8,9 +8,11 @@ use std::time::Duration;
 use task_engine::model::proto::gateway::PushMessage;
 use tokio::sync::watch;
 
+use super::kept::KeptGroups;
 use super::record::{Answer, Recorder, Seen};
 use super::{Behaviour, Protocols};
 use crate::clock;
+use crate::rng::Rng;
 
 /// What a gateway answers for a user that is not connected to it.
 pub(crate) const NOT_CONNECTED: &str = "user not connected";
@@ -47,6 +49,8 @@ pub(crate) struct Control {
     pub counters: Counters,
     /// Whether streams are served by hand.
     pub fast: bool,
+    /// In how many frames of `group` a list is forgotten; 0: never.
+    pub forgets: AtomicU64,
     stuck: AtomicBool,
     /// user -> the error text that its pushes are answered with
     failing: RwLock<HashMap<String, String>>,
@@ -63,6 +67,7 @@ impl Control {
             cut: watch::Sender::new(0),
             counters: Counters::default(),
             fast,
+            forgets: AtomicU64::new(0),
             stuck: AtomicBool::new(behaviour == Behaviour::Stuck),
             failing: RwLock::default(),
             any_failing: AtomicBool::new(false),
@@ -102,6 +107,19 @@ impl Control {
             return String::new();
         }
         self.failing.read().unwrap_or_else(PoisonError::into_inner).get(user).cloned().unwrap_or_default()
+    }
+
+    /// Forgets one of the lists, when this frame is one before which it is to be done.
+    pub fn forget_some(&self, kept: &mut KeptGroups, rng: &mut Rng) {
+        let one_in = self.forgets.load(Ordering::Relaxed);
+        if one_in == 0 || rng.unit() * one_in as f64 >= 1.0 {
+            return;
+        }
+        let ids = kept.ids();
+        if !ids.is_empty() {
+            let forgotten = ids[(rng.unit() * ids.len() as f64) as usize % ids.len()];
+            kept.forget(|id| id == forgotten);
+        }
     }
 
     pub fn next_stream(&self) -> u64 {
@@ -153,7 +171,7 @@ impl Control {
     }
 
     /// Cuts all streams now and then, as long as the gateway is flapping.
-    pub async fn flap(self: Arc<Self>, every: Duration, mut rng: crate::rng::Rng) {
+    pub async fn flap(self: Arc<Self>, every: Duration, mut rng: Rng) {
         let mut changes = self.behaviour.subscribe();
         loop {
             let pause = every.mul_f64(rng.unit() * 2.0);

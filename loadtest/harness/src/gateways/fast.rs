@@ -1,9 +1,11 @@
-//! The gateway's side of `PushMessage` and `PushBatch` at the level of HTTP/2 data: gRPC frames are cut by hand, fields
+//! The gateway's side of `PushMessage`, `PushBatch` and (`groups`) `PushGroups` at the level of HTTP/2 data: gRPC frames are cut by hand, fields
 //! are read in place, and all answers to one turn's requests leave as one chunk.
 //!
 //! For load tests, where the gateways must not be what is measured. It answers at once, refuses and fails users, and can
 //! be stuck, cut and killed; it does not know the behaviours slow and deaf. A request that cannot be read is told, answered
 //! as failed, and the stream goes on: a real gateway would end it, and then one wrong byte could not be counted as one.
+
+mod groups;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,8 +17,10 @@ use http_body::{Body, Frame};
 use hyper::body::Incoming;
 
 use super::control::Control;
+use super::kept::KeptGroups;
 use super::record::{Answer, Seen};
 use crate::clock;
+use crate::rng::Rng;
 
 /// The head of a gRPC frame: a compression flag and the length.
 const HEAD: usize = 5;
@@ -34,6 +38,7 @@ const FIXED32: u64 = 5;
 pub(crate) enum Rpc {
     Stream,
     Batch,
+    Group,
 }
 
 /// Which rpc a request is for, when the fast side serves it.
@@ -42,6 +47,7 @@ pub(crate) fn rpc_of(control: &Control, path: &str) -> Option<Rpc> {
         _ if !control.fast => None,
         "/resonance.gateway.v1.PushService/PushMessage" if control.protocols.stream => Some(Rpc::Stream),
         "/resonance.gateway.v1.PushService/PushBatch" if control.protocols.batch => Some(Rpc::Batch),
+        "/resonance.gateway.v1.PushService/PushGroups" if control.protocols.group => Some(Rpc::Group),
         _ => None,
     }
 }
@@ -52,7 +58,7 @@ pub(crate) fn serve(
     rpc: Rpc,
     request: http::Request<Incoming>,
 ) -> http::Response<tonic::body::Body> {
-    let taker = Taker { stream: control.next_stream(), control: control.clone(), rpc };
+    let taker = Taker::new(control, rpc);
     let body = Answers {
         requests: request.into_body(),
         taker,
@@ -131,6 +137,9 @@ struct Taker {
     stream: u64,
     control: Arc<Control>,
     rpc: Rpc,
+    /// `group` only.
+    kept: KeptGroups,
+    rng: Rng,
 }
 
 /// What is read of a message; the rest is passed over.
@@ -146,8 +155,13 @@ struct Message<'a> {
 }
 
 impl Taker {
+    fn new(control: &Arc<Control>, rpc: Rpc) -> Self {
+        let stream = control.next_stream();
+        Self { stream, control: control.clone(), rpc, kept: KeptGroups::default(), rng: Rng::new(stream) }
+    }
+
     /// Takes the whole frames at the front and writes their answers; gives how many bytes they were.
-    fn take_frames(&self, bytes: &[u8], answers: &mut BytesMut) -> usize {
+    fn take_frames(&mut self, bytes: &[u8], answers: &mut BytesMut) -> usize {
         let mut used = 0;
         let at = clock::now();
         while let Some((head, body)) = bytes[used..].split_at_checked(HEAD) {
@@ -157,6 +171,7 @@ impl Taker {
             let taken = match self.rpc {
                 Rpc::Stream => self.take_push(frame, at, answers),
                 Rpc::Batch => self.take_batch(frame, at, answers),
+                Rpc::Group => self.take_groups(frame, at, answers),
             };
             if taken.is_err() {
                 self.control.recorder.unreadable(&self.control.id);
@@ -202,12 +217,7 @@ impl Taker {
 
     /// One message for many users; writes its PushResponse only when a user failed.
     fn take_many(&self, push: &[u8], at: u64, answers: &mut BytesMut) -> Result<(), Malformed> {
-        let mut message = Message::default();
-        for field in Fields(push) {
-            if let (2, Value::Bytes(bytes)) = field? {
-                message = read_message(bytes)?;
-            }
-        }
+        let message = message_of(push)?;
         let mut failure = BytesMut::new();
         for field in Fields(push) {
             if let (1, Value::Bytes(name)) = field? {
@@ -245,6 +255,17 @@ impl Taker {
         });
         error
     }
+}
+
+/// The message of a PushRequest.
+fn message_of(push: &[u8]) -> Result<Message<'_>, Malformed> {
+    let mut message = Message::default();
+    for field in Fields(push) {
+        if let (2, Value::Bytes(bytes)) = field? {
+            message = read_message(bytes)?;
+        }
+    }
+    Ok(message)
 }
 
 fn read_message(bytes: &[u8]) -> Result<Message<'_>, Malformed> {
@@ -381,6 +402,7 @@ mod tests {
         match rpc {
             Rpc::Stream => frame.put_slice(&request),
             Rpc::Batch => put_text(&mut frame, 2, &request),
+            Rpc::Group => put_text(&mut frame, 4, &request),
         }
         end_frame(&mut frame, begun);
         frame
@@ -391,7 +413,7 @@ mod tests {
         for rpc in [Rpc::Stream, Rpc::Batch] {
             let told = Arc::new(Told::default());
             let control = Control::new("g", Protocols::ALL, told.clone(), Behaviour::Prompt, true);
-            let taker = Taker { stream: 1, control: Arc::new(control), rpc };
+            let mut taker = Taker::new(&Arc::new(control), rpc);
             let mut bytes = push(rpc, b"anna", b"hello");
             bytes.extend_from_slice(&push(rpc, b"ben", b"hel\xfflo"));
             let at = bytes.len() + HEAD;

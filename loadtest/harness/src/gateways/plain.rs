@@ -1,4 +1,4 @@
-//! The gateway's side of the three rpcs, over the generated service: one answer a request, in request order.
+//! The gateway's side of the rpcs, over the generated service: one answer a request, in request order.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
+use task_engine::model::proto::gateway::group_push::What;
 use task_engine::model::proto::gateway::push_service_server::PushService;
 use task_engine::model::proto::gateway::{
-    PushBatchRequest, PushBatchResponse, PushMessage, PushMessageRequest, PushMessageResponse, PushRequest,
-    PushResponse,
+    GroupAnswer, GroupFailure, GroupFrame, GroupPush, PushBatchRequest, PushBatchResponse, PushMessage,
+    PushMessageRequest, PushMessageResponse, PushRequest, PushResponse,
 };
 use tokio::sync::mpsc;
 use tonic::codegen::tokio_stream::Stream;
@@ -17,6 +18,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Behaviour;
 use super::control::Control;
+use super::kept::KeptGroups;
+use crate::rng::Rng;
 
 /// Answers that wait for the client to read them.
 const ANSWERS: usize = 1024;
@@ -28,6 +31,7 @@ pub(crate) struct Plain(pub Arc<Control>);
 impl PushService for Plain {
     type PushMessageStream = Answers<PushMessageResponse>;
     type PushBatchStream = Answers<PushBatchResponse>;
+    type PushGroupsStream = Answers<GroupAnswer>;
 
     async fn push_message(
         &self,
@@ -64,6 +68,64 @@ impl PushService for Plain {
             PushBatchResponse { batch_id: request.batch_id, failures }
         }))
     }
+
+    async fn push_groups(
+        &self,
+        request: Request<Streaming<GroupFrame>>,
+    ) -> Result<Response<Self::PushGroupsStream>, Status> {
+        speaks(self.0.protocols.group, "PushGroups")?;
+        let control = self.0.clone();
+        let stream = control.next_stream();
+        let (mut kept, mut rng) = (KeptGroups::default(), Rng::new(stream));
+        Ok(answer_each(self.0.clone(), request, move |frame: GroupFrame| {
+            control.forget_some(&mut kept, &mut rng);
+            take_groups(&control, stream, &mut kept, frame)
+        }))
+    }
+}
+
+/// Takes one frame: changes, then pushes, then singles.
+fn take_groups(control: &Control, stream: u64, kept: &mut KeptGroups, frame: GroupFrame) -> GroupAnswer {
+    let mut answer = GroupAnswer { frame_id: frame.frame_id, ..Default::default() };
+    if !frame.changes.into_iter().all(|change| kept.change(change)) {
+        control.recorder.unreadable(&control.id);
+    }
+    let singles_from = frame.pushes.len() as u32;
+    for (number, push) in (0..).zip(frame.pushes) {
+        let GroupPush { group_id, version, except, what } = push;
+        let Some(What::Message(message)) = what else {
+            control.recorder.unreadable(&control.id);
+            continue;
+        };
+        let Some(users) = kept.users(group_id, version) else {
+            if !answer.unknown_groups.contains(&group_id) {
+                answer.unknown_groups.push(group_id);
+            }
+            continue;
+        };
+        let told = (0..).zip(users).filter(|(place, _)| except.binary_search(place).is_err());
+        let failed = told.map(|(place, user)| (place, control.take(stream, user, &message)));
+        answer.failures.extend(failures_of(number, failed));
+    }
+    for (number, single) in (singles_from..).zip(frame.singles) {
+        let message = single.message.unwrap_or_default();
+        let told = (0..).zip(&single.to_usernames);
+        let failed = told.map(|(place, user)| (place, control.take(stream, user, &message)));
+        answer.failures.extend(failures_of(number, failed));
+    }
+    answer
+}
+
+/// One failure for each error text.
+fn failures_of(push: u32, answers: impl Iterator<Item = (u32, String)>) -> Vec<GroupFailure> {
+    let mut failures: Vec<GroupFailure> = Vec::new();
+    for (place, error) in answers.filter(|(_, error)| !error.is_empty()) {
+        match failures.iter_mut().find(|failure| failure.error == error) {
+            Some(failure) => failure.places.push(place),
+            None => failures.push(GroupFailure { push, places: vec![place], error }),
+        }
+    }
+    failures
 }
 
 fn speaks(spoken: bool, rpc: &str) -> Result<(), Status> {

@@ -123,7 +123,8 @@ impl Book {
 fn read(value: &[u8]) -> Option<(String, Address)> {
     let Registration { gateway, endpoints, protocols } = Registration::read(value)?;
     let best = match protocols.best()? {
-        ports::Protocol::Batch => Protocol::Batch,
+        // It knows no groups: whoever speaks them speaks batches too, or is found out not to.
+        ports::Protocol::Group | ports::Protocol::Batch => Protocol::Batch,
         ports::Protocol::Stream => Protocol::Stream,
         ports::Protocol::Unary => Protocol::Unary,
     };

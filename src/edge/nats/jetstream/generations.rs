@@ -18,7 +18,7 @@ use super::api::{
     consumer_names, create_consumer, delete_consumer, read, stored_message, stream_info,
 };
 use super::client::asked;
-use super::plan::{ConsumerPlan, ReaderPlan};
+use super::plan::{ConsumerPlan, ReaderPlan, named, named_input};
 use super::prepare::wanted;
 use super::setup::owners_stream;
 use super::usable::cannot_be_owned;
@@ -340,27 +340,6 @@ fn standing_of(info: &ConsumerInfo) -> Standing {
     let created = humantime::parse_rfc3339(&info.created).ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     let created = created.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(0));
     Standing { floor, pending, delivered, to_come, start: info.config.opt_start_seq.max(1), created }
-}
-
-/// The partition and the generation that a consumer's name says, if it is one of ours.
-pub(super) fn named(durable: &str, name: &str) -> Option<Which> {
-    let rest = name.strip_prefix(durable)?.strip_prefix('-')?;
-    let (partition, generation) = match rest.split_once("-g") {
-        Some((partition, generation)) => (partition, generation.parse().ok()?),
-        None => (rest, 0),
-    };
-    let which = (Partition(partition.parse().ok()?), Generation(generation));
-    (which.1.consumer_name(durable, which.0) == name).then_some(which)
-}
-
-/// The same of the input stream, which has one partition.
-pub(super) fn named_input(durable: &str, name: &str) -> Option<Generation> {
-    let rest = name.strip_prefix(durable)?.strip_prefix("-in")?;
-    let generation = match rest.strip_prefix("-g") {
-        Some(generation) => Generation(generation.parse().ok()?),
-        None => Generation::default(),
-    };
-    (generation.input_consumer_name(durable) == name).then_some(generation)
 }
 
 fn instance_subject(own: &str, instance: &str) -> String {

@@ -23,8 +23,9 @@ use crate::model::ownership::Break;
 const SLOTS_AT_ONCE: usize = 4096;
 /// Bytes of reports after which a look goes on later.
 const REPORT_BYTES: usize = 64 * 1024;
-/// How often pulls are looked at that say nothing, and who else reads.
+/// How often pulls are looked at that say nothing or end soon, and who else reads; but so often while one stands that lasts long enough.
 const SILENCE_LOOK: Duration = Duration::from_secs(1);
+const LOOKS_A_PULL: u32 = 8;
 /// How often what stands at the server is looked at; while nothing comes, so that what is mended is seen.
 const FIT_LOOK: Duration = Duration::from_secs(10);
 const UNFED_LOOK: Duration = Duration::from_secs(2);
@@ -56,8 +57,13 @@ pub(super) struct Looks {
 impl Looks {
     /// Of a connection that was just opened, with the shortest `ack_wait` of its consumers.
     pub(super) fn new(ack_wait: Duration, now: Instant) -> Self {
-        let (work_at, silence_at, fit_at) = (now, now + SILENCE_LOOK, now + FIT_LOOK);
+        let (work_at, fit_at) = (now, now + FIT_LOOK);
+        let silence_at = now + Self::silence_every(ack_wait);
         Self { ack_wait, work_at, silence_at, share: None, fit_at, fit: Fit::Rests }
+    }
+
+    fn silence_every(ack_wait: Duration) -> Duration {
+        SILENCE_LOOK.min(ack_wait / LOOKS_A_PULL)
     }
 
     /// No answer comes any more.
@@ -94,7 +100,7 @@ impl JetFeed {
         }
         self.hear_share(now);
         if now >= self.looks.silence_at {
-            self.looks.silence_at = now + SILENCE_LOOK;
+            self.looks.silence_at = now + Looks::silence_every(self.looks.ack_wait);
             self.look_at_silence(now);
         }
         self.look_at_fit(now);

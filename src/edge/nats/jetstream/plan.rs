@@ -174,3 +174,24 @@ impl ReaderPlan {
 pub(super) fn partition_window(config: &ConsumerConfig, partitions: u32) -> u32 {
     (config.max_ack_pending / partitions.max(1)).max(JETSTREAM_PARTITION_WINDOW_MIN)
 }
+
+/// The partition and the generation that a consumer's name says, if it is one of ours.
+pub(super) fn named(durable: &str, name: &str) -> Option<(Partition, Generation)> {
+    let rest = name.strip_prefix(durable)?.strip_prefix('-')?;
+    let (partition, generation) = match rest.split_once("-g") {
+        Some((partition, generation)) => (partition, generation.parse().ok()?),
+        None => (rest, 0),
+    };
+    let which = (Partition(partition.parse().ok()?), Generation(generation));
+    (which.1.consumer_name(durable, which.0) == name).then_some(which)
+}
+
+/// The same of the input stream, which has one partition.
+pub(super) fn named_input(durable: &str, name: &str) -> Option<Generation> {
+    let rest = name.strip_prefix(durable)?.strip_prefix("-in")?;
+    let generation = match rest.strip_prefix("-g") {
+        Some(generation) => Generation(generation.parse().ok()?),
+        None => Generation::default(),
+    };
+    (generation.input_consumer_name(durable) == name).then_some(generation)
+}

@@ -1,8 +1,9 @@
 //! What was asked of each consumer and has not come: when to ask for more, and how much.
 //!
 //! Promises that no more is asked for than the window leaves room for, that there is always some asked for while there
-//! is room (pulls overlap, so no event waits for the next one), that pulls that show no sign of life are replaced, and
-//! that an event larger than a pull's bytes does not stand in the way of all others: it is asked for alone.
+//! is room (pulls overlap, so no event waits for the next one), that a pull is followed by the next before it expires, since the
+//! server may say nothing then (2.9.10 does not when an event comes at that moment, which then waited for five seconds more), that
+//! pulls that show no sign of life are replaced, and that an event larger than a pull's bytes does not stand in the way of all others: it is asked for alone.
 //! Pure: time comes in, asks go out.
 
 use std::collections::VecDeque;
@@ -15,6 +16,11 @@ const EXPIRES_MAX: Duration = Duration::from_secs(30);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(5);
 /// At the least: what a server and the way to it need.
 const EXPIRES_MIN: Duration = Duration::from_millis(900);
+/// So long before a pull expires the next one is made; but at the most this part of its time. More than a look at silence may be late.
+const RENEWED_BEFORE: Duration = Duration::from_millis(1500);
+const RENEWED_PART: u32 = 4;
+/// So long after it expired a pull is forgotten without a word.
+const EXPIRED_GRACE: Duration = Duration::from_millis(500);
 /// What a heartbeat may be late.
 const HEARTBEAT_GRACE: Duration = Duration::from_secs(1);
 /// The wait before another try of what the server refused, and before a pull that is much smaller than it could be.
@@ -96,7 +102,10 @@ struct Pull {
     batch: u32,
     /// What of it has not come.
     left: u32,
+    renew_at: Instant,
     until: Instant,
+    /// It is about to expire: another takes its place.
+    is_old: bool,
 }
 
 /// The pulls of one consumer over one connection.
@@ -104,6 +113,8 @@ struct Pull {
 pub(super) struct Pulls {
     terms: Terms,
     asked: u32,
+    /// Of these, those of old pulls.
+    old: u32,
     /// In the order in which the server serves them: one event each, in turn.
     pulls: VecDeque<Pull>,
     next_id: u32,
@@ -121,7 +132,7 @@ impl Pulls {
     pub(super) fn new(terms: Terms, now: Instant) -> Self {
         let (pulls, not_before) = (VecDeque::new(), terms.from);
         let share = terms.window;
-        Self { terms, asked: 0, pulls, next_id: 0, sign: now, not_before, is_large: false, share, made: 0 }
+        Self { terms, asked: 0, old: 0, pulls, next_id: 0, sign: now, not_before, is_large: false, share, made: 0 }
     }
 
     /// How many events may still come.
@@ -155,6 +166,7 @@ impl Pulls {
         self.is_large = false;
         let Some(mut pull) = self.pulls.pop_front() else { return };
         self.asked -= 1;
+        self.old -= u32::from(pull.is_old);
         pull.left -= 1;
         if pull.left > 0 {
             self.pulls.push_back(pull);
@@ -163,7 +175,7 @@ impl Pulls {
 
     /// Whether it is time to look at [`ask`](Self::ask).
     pub(super) fn is_hungry(&self) -> bool {
-        self.asked <= self.target() / 2
+        self.asked - self.old <= self.target() / 2
     }
 
     fn target(&self) -> u32 {
@@ -178,7 +190,7 @@ impl Pulls {
         let target = self.target();
         let room = self.share.saturating_sub(out).saturating_sub(self.asked);
         let batch_max = if self.is_large { 1 } else { self.terms.batch_max };
-        let batch = (target - self.asked).min(room).min(batch_max);
+        let batch = (target + self.old - self.asked).min(room).min(batch_max);
         // Settling one by one must not make a pull of each.
         let is_worth_it = batch >= (target / 4).max(1).min(batch_max);
         let is_idle = self.asked == 0 && now.saturating_duration_since(self.sign) >= PAUSE;
@@ -192,7 +204,10 @@ impl Pulls {
         }
         self.asked += batch;
         self.made += 1;
-        self.pulls.push_back(Pull { id, batch, left: batch, until: now + self.terms.standing.expires + HEARTBEAT_MAX });
+        let expires = self.terms.standing.expires;
+        let renew_at = now + expires - RENEWED_BEFORE.min(expires / RENEWED_PART);
+        let until = now + expires + EXPIRED_GRACE;
+        self.pulls.push_back(Pull { id, batch, left: batch, renew_at, until, is_old: false });
         let bytes = (!self.is_large).then_some(self.terms.bytes_max.min(JETSTREAM_PULL_BYTES));
         Some(Ask { consumer, id, batch, bytes, standing: self.terms.standing })
     }
@@ -238,25 +253,28 @@ impl Pulls {
         if self.asked == 0 || now.saturating_duration_since(self.sign) < self.terms.standing.silent_for() {
             return false;
         }
-        self.asked = 0;
+        (self.asked, self.old) = (0, 0);
         self.pulls.clear();
         true
     }
 
-    /// Forgets pulls that must have expired: their last word may have been lost.
+    /// Sees which pulls are about to expire, and forgets those that must have: their last word may have been lost.
     pub(super) fn expire(&mut self, now: Instant) {
-        self.pulls.retain(|pull| {
-            let is_over = pull.until < now;
-            self.asked -= if is_over { pull.left } else { 0 };
-            !is_over
-        });
+        self.pulls.retain(|pull| pull.until >= now);
+        self.pulls.iter_mut().for_each(|pull| pull.is_old = now >= pull.renew_at);
+        self.count();
+    }
+
+    fn count(&mut self) {
+        let left = |is_counted: fn(&&Pull) -> bool| self.pulls.iter().filter(is_counted).map(|pull| pull.left).sum();
+        (self.asked, self.old) = (left(|_| true), left(|pull| pull.is_old));
     }
 
     /// Gives what the pull had asked for, if it was still open.
     fn end(&mut self, id: u32) -> Option<u32> {
         let at = self.pulls.iter().position(|pull| pull.id == id)?;
         let pull = self.pulls.remove(at)?;
-        self.asked -= pull.left;
+        self.count();
         Some(pull.batch)
     }
 }
@@ -270,153 +288,5 @@ pub(super) fn body(ask: Ask) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const STANDING: Standing = Standing { expires: EXPIRES_MAX, heartbeat: HEARTBEAT_MAX };
-
-    fn pulls(window: u32, now: Instant) -> Pulls {
-        let (batch_max, bytes_max, standing) = (u32::MAX, usize::MAX, STANDING);
-        Pulls::new(Terms { window, batch_max, bytes_max, standing, from: None }, now)
-    }
-
-    fn status(code: u16, text: &str, pending: Option<u32>) -> Status {
-        Status { code, text: text.to_owned(), pending }
-    }
-
-    #[test]
-    fn pulls_overlap_and_stay_in_the_window() {
-        let now = Instant::now();
-        let mut pulls = pulls(100, now);
-        let bytes = Some(JETSTREAM_PULL_BYTES);
-        assert_eq!(pulls.ask(3, 0, now), Some(Ask { consumer: 3, id: 0, batch: 50, bytes, standing: STANDING }));
-        assert_eq!(pulls.ask(3, 0, now), None);
-        for out in 1..=25 {
-            pulls.delivered(now);
-            assert!(out < 25 || pulls.is_hungry());
-        }
-        assert_eq!(pulls.ask(3, 25, now).map(|ask| ask.batch), Some(25));
-        for _ in 0..50 {
-            pulls.delivered(now);
-        }
-        assert_eq!(pulls.ask(3, 75, now).map(|ask| ask.batch), Some(25), "no more than the window has room for");
-        assert_eq!(pulls.ask(3, 100, now), None);
-    }
-
-    #[test]
-    fn a_full_window_is_asked_for_again_without_a_pull_for_each_event() {
-        let now = Instant::now();
-        let mut pulls = pulls(100, now);
-        assert_eq!(pulls.ask(0, 99, now), None);
-        assert_eq!(pulls.ask(0, 99, now + PAUSE).map(|ask| ask.batch), Some(1));
-        assert_eq!(pulls.ask(0, 98, now + PAUSE), None, "one is on its way");
-    }
-
-    #[test]
-    fn a_window_of_one_works() {
-        let now = Instant::now();
-        let mut pulls = pulls(1, now);
-        assert_eq!(pulls.ask(0, 0, now).map(|ask| ask.batch), Some(1));
-        pulls.delivered(now);
-        assert_eq!(pulls.ask(0, 1, now), None);
-        assert_eq!(pulls.ask(0, 0, now).map(|ask| ask.batch), Some(1));
-    }
-
-    #[test]
-    fn a_status_ends_its_own_pull() {
-        let now = Instant::now();
-        let mut pulls = pulls(100, now);
-        pulls.ask(0, 0, now);
-        (0..30).for_each(|_| pulls.delivered(now));
-        assert_eq!(pulls.hear(0, &status(100, "Idle Heartbeat", None), now), Heard::Fine);
-        assert_eq!(pulls.asked(), 20);
-        assert_eq!(pulls.hear(7, &status(408, "Request Timeout", Some(9)), now), Heard::Fine);
-        assert_eq!(pulls.asked(), 20, "not one of ours");
-        assert_eq!(pulls.hear(0, &status(408, "Request Timeout", Some(20)), now), Heard::Fine);
-        assert_eq!(pulls.asked(), 0);
-        assert!(pulls.ask(0, 0, now).is_some());
-    }
-
-    #[test]
-    fn statuses_that_need_a_look_say_so() {
-        let now = Instant::now();
-        for (code, text) in [
-            (409, "Consumer Deleted"),
-            (409, "Consumer is push based"),
-            (409, "Exceeded MaxRequestMaxBytes of 100"),
-            (503, ""),
-            (400, "Bad Request"),
-        ] {
-            let mut pulls = pulls(100, now);
-            pulls.ask(0, 0, now);
-            assert!(matches!(pulls.hear(0, &status(code, text, None), now), Heard::Lost(_)), "{code} {text}");
-        }
-        for text in ["Exceeded MaxWaiting", "Leadership Change", "Server Shutdown", "Exceeded MaxAckPending"] {
-            let mut pulls = pulls(100, now);
-            pulls.ask(0, 0, now);
-            assert_eq!(pulls.hear(0, &status(409, text, None), now), Heard::Fine);
-            assert_eq!(pulls.ask(0, 0, now), None, "{text}: a pause first");
-            assert!(pulls.ask(0, 0, now + REFUSED_PAUSE).is_some());
-        }
-    }
-
-    #[test]
-    fn a_pull_that_came_to_its_end_is_followed_by_the_next_at_once() {
-        let now = Instant::now();
-        let mut pulls = pulls(100, now);
-        let batch = pulls.ask(0, 0, now).expect("there is room").batch;
-        (0..batch).for_each(|_| pulls.delivered(now));
-        assert_eq!(pulls.hear(0, &status(409, "Batch Completed", Some(0)), now), Heard::Fine);
-        assert_eq!((pulls.asked(), pulls.ask(0, batch, now).map(|ask| ask.batch)), (0, Some(50)));
-        (0..40).for_each(|_| pulls.delivered(now));
-        assert_eq!(pulls.hear(1, &status(409, "Message Size Exceeds MaxBytes", Some(10)), now), Heard::Fine);
-        let ask = pulls.ask(0, 0, now).expect("no pause");
-        assert_eq!(ask.batch, 50, "it fits a pull of its own");
-    }
-
-    #[test]
-    fn what_is_larger_than_a_pull_is_asked_for_alone_and_then_all_is_as_before() {
-        let now = Instant::now();
-        let mut pulls = pulls(100, now);
-        pulls.ask(0, 0, now);
-        assert_eq!(pulls.hear(0, &status(409, "Message Size Exceeds MaxBytes", Some(50)), now), Heard::Fine);
-        let ask = pulls.ask(0, 0, now).expect("no pause");
-        assert_eq!((ask.batch, ask.bytes), (1, None));
-        pulls.delivered(now);
-        assert_eq!(pulls.ask(0, 1, now).map(|ask| (ask.batch, ask.bytes)), Some((50, Some(JETSTREAM_PULL_BYTES))));
-    }
-
-    #[test]
-    fn pulls_are_served_in_turn_and_none_outlives_its_events() {
-        let now = Instant::now();
-        let mut pulls = pulls(100, now);
-        for _ in 0..10_000 {
-            pulls.ask(0, 0, now);
-            pulls.delivered(now);
-            assert!(pulls.asked() <= 50 && pulls.pulls.len() <= 8, "{pulls:?}");
-            assert_eq!(pulls.pulls.iter().map(|pull| pull.left).sum::<u32>(), pulls.asked());
-        }
-        pulls.expire(now + EXPIRES_MAX * 2);
-        assert_eq!((pulls.asked(), pulls.pulls.len()), (0, 0));
-    }
-
-    #[test]
-    fn a_pull_stands_no_longer_than_an_event_may_be_out() {
-        for (ack_wait, expires, heartbeat) in [(30_000, 30_000, 5_000), (600_000, 30_000, 5_000), (2_000, 2_000, 666)] {
-            let standing = Standing::of(Duration::from_millis(ack_wait));
-            assert_eq!((standing.expires.as_millis(), standing.heartbeat.as_millis()), (expires, heartbeat));
-            assert!(standing.heartbeat * 2 <= standing.expires, "servers refuse a longer one");
-        }
-        assert_eq!(Standing::of(Duration::from_millis(1)).expires, EXPIRES_MIN);
-    }
-
-    #[test]
-    fn silence_is_answered_with_new_pulls() {
-        let now = Instant::now();
-        let mut pulls = pulls(100, now);
-        pulls.ask(0, 0, now);
-        assert!(!pulls.is_silent(now + HEARTBEAT_MAX * 2));
-        assert!(pulls.is_silent(now + STANDING.silent_for()));
-        assert!(pulls.ask(0, 0, now + STANDING.silent_for()).is_some());
-    }
-}
+#[path = "pulls_tests.rs"]
+mod tests;

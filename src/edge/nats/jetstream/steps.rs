@@ -71,10 +71,9 @@ impl JetFeed {
         let is_connected = connection.is_some();
         match &mut owned.places[at].stage {
             Stage::LookingAhead(_) => self.step_looking_ahead(at, now),
-            Stage::ReadingAhead(_) => self.step_reading_back(at, now),
             Stage::ToOpen => self.step_to_open(at, is_connected, now),
             Stage::Informing { .. } => self.step_informing(at, now),
-            Stage::ReadingBack(_) => self.step_reading_back(at, now),
+            Stage::ReadingBack(_) | Stage::ReadingAhead(_) => self.step_reading_back(at, now),
             Stage::Starting(_) => self.step_starting(at, now),
             Stage::Unsubscribing { ping, until } => {
                 let is_late = now >= *until;

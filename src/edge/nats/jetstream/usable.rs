@@ -3,8 +3,7 @@
 //! Promises words with the name of the thing, what is wrong with it and what to do. Pure: what the server said comes in.
 
 use super::api::{ConsumerConfig, ConsumerInfo, StreamConfig, covers};
-use super::generations::{named, named_input};
-use super::plan::{ConsumerPlan, ReaderPlan};
+use super::plan::{ConsumerPlan, ReaderPlan, named, named_input};
 use super::pulls::Standing;
 use crate::model::ownership::Generation;
 

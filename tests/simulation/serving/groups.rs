@@ -1,0 +1,150 @@
+//! What a gateway does with frames of protocol `group`: it keeps lists, forgets some, mistakes versions, and answers by place.
+
+use std::collections::BTreeMap;
+
+use task_engine::model::proto::gateway::group_push::What;
+use task_engine::model::proto::gateway::{GroupAnswer, GroupFailure, GroupFrame, PushMessage};
+use testkit::frames::{frame, next_frame};
+
+use super::{NOT_CONNECTED, SEND_FAILED};
+use crate::simulation::oracle::{Answer, Outcome};
+use crate::simulation::plan::Fault;
+use crate::simulation::world::World;
+
+impl World {
+    pub(super) fn serve_groups(&mut self, at: usize) -> bool {
+        let Some(request) = next_frame::<GroupFrame>(&mut self.conns[at].requests) else { return false };
+        if messages_of(&request).any(|message| self.breaks_at(message)) {
+            self.break_handler(at);
+            return false;
+        }
+        let forgets_at_once = self.rng.chance(200);
+        if !forgets_at_once {
+            self.forget_lists(at);
+        }
+        for change in request.changes {
+            let conn = &mut self.conns[at];
+            let is_right = conn.said_groups.change(change.clone()) && conn.groups.change(change);
+            assert!(is_right, "changes of lists are as the protocol has them");
+        }
+        if forgets_at_once {
+            self.forget_lists(at);
+        }
+        let mut answers = Vec::new();
+        let mut answer = GroupAnswer { frame_id: request.frame_id, ..Default::default() };
+        let mut told = Vec::new();
+        for push in &request.pushes {
+            let Some(What::Message(message)) = &push.what else { panic!("a push has a message") };
+            let conn = &mut self.conns[at];
+            let said =
+                conn.said_groups.users(push.group_id, push.version).expect("a push means a list as it was said last");
+            assert!(push.except.is_sorted() && push.except.last().is_none_or(|last| (*last as usize) < said.len()));
+            let meant: Vec<_> = (0..).zip(said.to_vec()).filter(|(place, _)| !push.except.contains(place)).collect();
+            let Some(users) = conn.groups.users(push.group_id, push.version) else {
+                if !answer.unknown_groups.contains(&push.group_id) {
+                    answer.unknown_groups.push(push.group_id);
+                }
+                told.push(0);
+                self.know_none(at, &meant, message);
+                continue;
+            };
+            assert!(
+                meant.iter().all(|(place, user)| users[*place as usize] == *user),
+                "the list is the one that was said"
+            );
+            told.push(users.len());
+            let number = told.len() as u32 - 1;
+            answer.failures.extend(self.tell_places(at, number, meant, message, &mut answers));
+        }
+        for single in &request.singles {
+            assert!(!single.to_usernames.is_empty(), "a push names someone");
+            told.push(single.to_usernames.len());
+            let meant = (0..).zip(single.to_usernames.iter().cloned()).collect();
+            let message = single.message.as_ref().expect("a push has a message");
+            let number = told.len() as u32 - 1;
+            answer.failures.extend(self.tell_places(at, number, meant, message, &mut answers));
+        }
+        let is_garbage = self.is_garbage(at, 6);
+        if is_garbage {
+            self.spoil(&mut answer, &told);
+        }
+        self.answer(at, frame(&answer), answers, is_garbage);
+        true
+    }
+
+    /// Lists are forgotten, or their versions are mistaken; by some gateways all the time.
+    fn forget_lists(&mut self, at: usize) {
+        let forgets_much = self.conns[at].gateway % 3 == 2;
+        let is_rough = self.plan.roughness > 0 && !self.is_calm && !self.plan.off.contains(&Fault::Serving);
+        let is_often = is_rough && forgets_much && self.rng.chance(300);
+        if !is_often && !self.fault(Fault::Serving, 20) {
+            return;
+        }
+        let ids = self.conns[at].groups.ids();
+        let picked: Vec<_> = ids.into_iter().filter(|_| self.rng.chance(500)).collect();
+        let is_mistaken = self.rng.chance(300);
+        let number = self.conns[at].number;
+        self.trace.line(self.now, || format!("stream {number}: lists {picked:?} are forgotten ({is_mistaken})"));
+        let groups = &mut self.conns[at].groups;
+        match is_mistaken {
+            true => groups.misremember(|id| picked.contains(&id)),
+            false => groups.forget(|id| picked.contains(&id)),
+        }
+    }
+
+    /// The gateway does not know the list of these users.
+    fn know_none(&mut self, at: usize, meant: &[(u32, String)], message: &PushMessage) {
+        for (_, name) in meant {
+            let (event, user) = self.known(name, message);
+            self.oracle.not_known(event, user, self.conns[at].gateway);
+        }
+    }
+
+    fn tell_places(
+        &mut self,
+        at: usize,
+        push: u32,
+        meant: Vec<(u32, String)>,
+        message: &PushMessage,
+        answers: &mut Vec<Answer>,
+    ) -> Vec<GroupFailure> {
+        let mut failed: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+        assert!(!meant.is_empty(), "a push is for someone");
+        let count = meant.len();
+        for (place, name) in meant {
+            let answer = self.tell(at, &name, message, true);
+            answers.push(answer);
+            match answer.outcome {
+                Outcome::Delivered => {}
+                Outcome::NotConnected => failed.entry(NOT_CONNECTED).or_default().push(place),
+                Outcome::Other => failed.entry(SEND_FAILED).or_default().push(place),
+            }
+        }
+        let is_all = failed.len() == 1 && failed.values().all(|places| places.len() == count);
+        let says_all = is_all && self.rng.chance(500);
+        let failures = failed.into_iter().map(|(error, places)| {
+            let places = if says_all { Vec::new() } else { places };
+            GroupFailure { push, places, error: error.to_owned() }
+        });
+        failures.collect()
+    }
+
+    /// Makes an answer that cannot be.
+    fn spoil(&mut self, answer: &mut GroupAnswer, told: &[usize]) {
+        let failure = |push, place| GroupFailure { push, places: vec![place], error: "lost".into() };
+        match self.rng.below(4) {
+            0 => answer.frame_id += 1,
+            1 => answer.failures.push(failure(told.len() as u32, 0)),
+            2 => answer.unknown_groups.push(u32::MAX),
+            _ => answer.failures.push(failure(0, 1 << 20)),
+        }
+    }
+}
+
+fn messages_of(frame: &GroupFrame) -> impl Iterator<Item = &PushMessage> {
+    let of_pushes = frame.pushes.iter().filter_map(|push| match &push.what {
+        Some(What::Message(message)) => Some(message),
+        _ => None,
+    });
+    of_pushes.chain(frame.singles.iter().filter_map(|single| single.message.as_ref()))
+}
