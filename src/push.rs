@@ -146,7 +146,7 @@ impl Push {
 
     /// How many events this shard takes now; 0 while it is at a bound.
     pub fn room(&self) -> usize {
-        let is_full = self.ledger.open_recipients >= RECIPIENTS_IN_FLIGHT_MAX
+        let is_full = self.ledger.pushes_in_flight() >= RECIPIENTS_IN_FLIGHT_MAX
             || self.ledger.payload_bytes >= PAYLOAD_BYTES_IN_FLIGHT_MAX;
         let room = if is_full { 0 } else { self.events_max().saturating_sub(self.ledger.in_flight()) };
         room.max(self.room_that_stays()).min(TURN_EVENTS_MAX)
@@ -230,6 +230,7 @@ impl Push {
             self.dispatch.admission.tick(self.cx.now);
             self.delivery.tick(&mut self.cx);
             self.forget_gateways();
+            self.sweep_gateway_sets();
             self.resolve.end_loss(self.cx.now);
             self.give_back_waiting();
             self.give_back_leaving();
@@ -251,6 +252,7 @@ impl Push {
             self.ledger.ask_inbox(&self.resolve.users, &mut self.cx);
             self.ledger.ask_dead_letters(&self.resolve.users, &mut self.cx);
         }
+        (self.cx.activity.copies_sent, self.cx.activity.copies_missed) = self.ledger.copies_told();
         self.end_turn();
         out.append(&mut self.cx.out);
     }
@@ -386,6 +388,11 @@ impl Push {
     /// Recipients of bundled events without an end.
     pub fn recipients_in_flight(&self) -> usize {
         self.ledger.open_recipients
+    }
+
+    /// Pushes under way to them, and to others who have their end by another gateway.
+    pub fn pushes_in_flight(&self) -> usize {
+        self.ledger.pushes_in_flight()
     }
 
     /// Payload bytes of the events without an end.

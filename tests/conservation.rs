@@ -124,12 +124,15 @@ fn report(seeds: usize, sum: &Tally) -> String {
     format!(
         "{seeds} schedules, {} events:{}\nrecipients:{}\nstreams broken {breaks}, answers that did not fit {mismatches}, \
          recipients resent {resent}, rerouted {rerouted}, engines killed or cut off {}, gateways forgotten {}\n\
+         pushes to further gateways {}, not taken there {}\n\
          lists said {said}, changed {changed}, forgotten {left}, not known {unknown}",
         sum.events,
         events.collect::<String>(),
         recipients.collect::<String>(),
         sum.restarts,
-        sum.forgotten
+        sum.forgotten,
+        sum.copies[0],
+        sum.copies[1]
     )
 }
 
@@ -199,6 +202,7 @@ fn check_reach(sum: &Tally) {
         assert!(*end == EventOutcome::TooLarge || count > 0, "no event of any schedule ended as {}", end.label());
     }
     assert!(sum.forgotten > 0, "no gateway of any schedule was forgotten");
+    assert!(sum.copies.iter().all(|count| *count > 0), "nobody was at several gateways: {:?}", sum.copies);
     assert!(sum.restarts > 0 && sum.troubles.iter().all(|count| *count > 0), "{:?}", sum.troubles);
     assert!(sum.groups.iter().all(|count| *count > 0), "lists said, changed, forgotten, not known: {:?}", sum.groups);
 }

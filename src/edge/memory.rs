@@ -200,7 +200,8 @@ pub struct MemoryRoutes(Arc<RouteTable>);
 
 #[derive(Debug, Default)]
 struct RouteTable {
-    routes: RwLock<HashMap<String, String>>,
+    /// By user the gateways, the newest first.
+    routes: RwLock<HashMap<String, Vec<String>>>,
     shards: Mutex<Vec<Weak<Changes>>>,
 }
 
@@ -219,7 +220,13 @@ impl MemoryRoutes {
 
     /// From now on the user is connected to this gateway.
     pub fn set(&self, username: &str, gateway_id: &str) {
-        self.0.write().insert(username.to_owned(), gateway_id.to_owned());
+        self.set_each(username, [gateway_id]);
+    }
+
+    /// From now on the user is connected to each of these gateways, of which the first is the newest.
+    pub fn set_each<S: Into<String>>(&self, username: &str, gateway_ids: impl IntoIterator<Item = S>) {
+        let gateways = gateway_ids.into_iter().map(Into::into).collect();
+        self.0.write().insert(username.to_owned(), gateways);
         self.0.tell(username);
     }
 
@@ -231,7 +238,7 @@ impl MemoryRoutes {
 }
 
 impl RouteTable {
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<String, String>> {
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<String, Vec<String>>> {
         self.routes.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -247,7 +254,14 @@ impl RouteTable {
 
     fn find(&self, users: &NameList) -> RouteList {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        users.iter().map(|user| routes.get(user).map_or(Route::Offline, |id| Route::Gateway(id))).collect()
+        let mut list = RouteList::new();
+        for user in users.iter() {
+            match routes.get(user) {
+                Some(gateways) if !gateways.is_empty() => list.push_gateways(gateways.iter().map(String::as_str)),
+                _ => list.push(Route::Offline),
+            }
+        }
+        list
     }
 }
 

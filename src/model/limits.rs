@@ -175,6 +175,13 @@ pub const MGET_KEYS: usize = 512;
 /// MGETs of one shard under way at once.
 pub const MGETS_IN_FLIGHT: usize = 16;
 
+/// Gateways of one user: what a route names beyond them is not pushed to.
+pub const ROUTE_GATEWAYS_MAX: usize = 16;
+/// Different sets of gateways that the users of one shard are at. Users beyond are pushed at their newest gateway only.
+pub const GATEWAY_SETS_MAX: usize = 256 * 1024;
+/// How often it is looked which of them nobody is at any more, while there is no room for another.
+pub const GATEWAY_SETS_SWEPT: Duration = Duration::from_secs(10);
+
 /// Gateways that the registry may list; and gateways that one shard knows from routes only: a route to one more ends as
 /// `gateway_table_full`. A listed one always finds a place, for a shard has twice as many.
 pub const GATEWAYS_MAX: usize = 64 * 1024;

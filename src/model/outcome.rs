@@ -112,6 +112,22 @@ labelled! {
 }
 
 labelled! {
+    /// Why a route's list of gateways is not taken as it stands: the reason of the warning.
+    RouteFault {
+        /// It names nobody: the route's gateway_id is taken.
+        Empty = "route_list_empty",
+        /// It is no list.
+        NoList = "route_list_is_none",
+        /// It names what is no id of a gateway: that is left out.
+        NoId = "route_list_names_no_id",
+        /// It names a gateway twice: that counts once.
+        Repeated = "route_list_repeats",
+        /// It is longer than [`ROUTE_GATEWAYS_MAX`](crate::model::limits::ROUTE_GATEWAYS_MAX): the first of it are taken.
+        TooLong = "route_list_too_long",
+    }
+}
+
+labelled! {
     /// The mesh lanes and other queues whose full state is a decision.
     Lane {
         /// Bundles from a home shard to an owner shard.

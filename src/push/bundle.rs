@@ -52,6 +52,8 @@ pub struct Group {
     /// The place of the home session's lane to the gateway when the group was made: lanes move, so only where to look
     /// first.
     pub lane: u32,
+    /// The places of users who are at other gateways as well; ascending.
+    pub several: Box<[u32]>,
     /// It is one of several that the session's users on this gateway are cut into.
     pub is_part: bool,
     /// It is not the last of those: an event counts as one with its last part, which has its end last.
@@ -71,6 +73,7 @@ impl Group {
             lane,
             users,
             wire,
+            several: Box::default(),
             is_part: false,
             has_more_parts: false,
             part: 0,
@@ -81,6 +84,11 @@ impl Group {
     /// The same as one of several.
     pub fn as_part(self, is_part: bool, part: u32, has_more_parts: bool) -> Self {
         Self { is_part, part, has_more_parts, ..self }
+    }
+
+    /// The same, of whose users those at these places are at other gateways as well.
+    pub fn with_several(self, several: Box<[u32]>) -> Self {
+        Self { several, ..self }
     }
 
     /// The gateway's place on the owner shard, once that shard has said it; saves it a hash of the id per bundle. Good only

@@ -7,7 +7,7 @@ pub(super) mod fences;
 
 use std::sync::Arc;
 
-use crate::model::ids::{SessionIx, UserIx};
+use crate::model::ids::{GatewayIx, SessionIx, UserIx};
 use crate::model::limits::EVENTS_IN_FLIGHT_MAX;
 use crate::model::outcome::RecipientOutcome;
 use crate::model::priority::ShedReason;
@@ -17,7 +17,7 @@ use crate::push::bundle::{Bundle, EventIx, Group, SKIP_NONE, prefetch_group};
 use crate::push::context::Settings;
 use crate::push::dispatch::fences::Fences;
 use crate::push::inbox::InboxStore;
-use crate::push::layout::{Grouper, LaidGroup, Layout, Place};
+use crate::push::layout::{Grouper, LaidGroup, Layout, Place, Several};
 use crate::push::pauses::LineOf;
 use crate::push::turn::{Line, Stalled};
 use crate::push::users::RouteState;
@@ -97,7 +97,7 @@ impl Push {
             self.resolve.sessions[at].lookups.tries = 0;
             self.resolve.sessions[at].in_use.layout = true;
             if !is_laid_out {
-                self.lay_out(at);
+                self.lay_out(at, event);
             }
             if self.ledger[event].arrival.has_only() {
                 self.bundle_only(at, event);
@@ -131,7 +131,7 @@ impl Push {
         self.dispatch.stalled.pop_front(line).map(|at| (at, line))
     }
 
-    fn lay_out(&mut self, at: SessionIx) {
+    fn lay_out(&mut self, at: SessionIx, event: EventIx) {
         if let Some(layout) = &mut self.resolve.sessions[at].layout
             && !layout.is_stale
             && layout.held.is_empty()
@@ -140,8 +140,9 @@ impl Push {
             layout.epoch = self.resolve.users.epoch();
             return;
         }
-        if let Some(old) = self.resolve.sessions.take_layout(at) {
-            self.hold_moved(at, &old);
+        let old = self.resolve.sessions.take_layout(at);
+        if let Some(old) = &old {
+            self.hold_moved(at, old);
         }
         let session = &mut self.resolve.sessions[at];
         let members = session.members.as_ref().expect("members come before routes");
@@ -153,6 +154,9 @@ impl Push {
             |ix| gateways.id(ix),
             &mut session.lanes,
         );
+        if let Some(old) = old.filter(|_| !layout.several.is_empty()) {
+            self.note_joined(at, &old, &layout, self.ledger[event].order);
+        }
         self.resolve.sessions.set_layout(at, Box::new(layout));
     }
 
@@ -167,7 +171,7 @@ impl Push {
         let is_busy = |gateway| session.lanes.iter().any(|lane| lane.gateway == gateway && lane.sent != lane.done);
         let is_moved = |user: UserIx, gateway| {
             let has_left = old.is_of_old_list && members.binary_search(&user).is_err();
-            has_left || self.resolve.users.route(user) != RouteState::At(gateway)
+            has_left || !self.resolve.users.is_at(user, gateway)
         };
         let mut moved = Vec::new();
         for LaidGroup { group, gateway } in old.groups.iter().filter(|laid| is_busy(laid.gateway)) {
@@ -176,8 +180,40 @@ impl Push {
         }
         let released = old.released.iter().filter(|(user, gateway)| is_busy(*gateway) && is_moved(*user, *gateway));
         moved.extend(released);
+        if old.may_have_several() {
+            return self.hold_each_moved(at, old, moved);
+        }
         for (user, gateway) in moved {
-            self.hold_behind(at, user, gateway);
+            self.hold(at, user, &[gateway], &[]);
+        }
+    }
+
+    /// The same where users may have left one gateway of several, or several.
+    #[inline(never)]
+    fn hold_each_moved(&mut self, at: SessionIx, old: &Layout, mut moved: Vec<(UserIx, GatewayIx)>) {
+        moved.sort_unstable();
+        for of_user in moved.chunk_by(|one, other| one.0 == other.0) {
+            let left = of_user.iter().map(|(_, gateway)| *gateway).collect::<Vec<_>>();
+            self.hold(at, of_user[0].0, &left, &old.gateways_of(of_user[0].0));
+        }
+    }
+
+    /// Members who are at one more gateway than before wait for nothing, but what was sent without it (before the event of this
+    /// order) while something is under way is not offered to it later.
+    #[inline(never)]
+    fn note_joined(&mut self, at: SessionIx, old: &Layout, new: &Layout, order: u64) {
+        if self.resolve.sessions[at].in_flight == 0 {
+            return;
+        }
+        let has_joined = |several: &&Several| {
+            let was_there = old.gateways_of(several.user);
+            let set = self.resolve.users.gateways_of(several.set);
+            !was_there.is_empty() && set.iter().any(|gateway| !was_there.contains(gateway))
+        };
+        let changed = new.several.iter().filter(|several| old.several.binary_search(several).is_err());
+        let joined = changed.filter(has_joined).map(|several| several.user).collect::<Vec<_>>();
+        if !joined.is_empty() {
+            self.resolve.sessions[at].note_joined(joined, order);
         }
     }
 
@@ -203,10 +239,12 @@ impl Push {
         }
         let members = &self.resolve.sessions[at].members.as_ref().expect("members come before bundles").users;
         self.ledger.owe_everyone(event, members, sender.filter(|_| !has_row), &self.cx);
+        self.ledger.enter_copies(event, &layout.several, skipped);
         for (index, laid) in layout.groups.iter().enumerate() {
             layout.groups.get(index + GROUPS_FORESEEN).inspect(|later| prefetch_group(&later.group));
             let skip = match sender_place {
                 Some((_, Place::InGroup { group, at })) if group == index => at,
+                Some((user, Place::InGroups)) => laid.place_of(user),
                 _ => SKIP_NONE,
             };
             if laid.group.users.len() == 1 && skip != SKIP_NONE {
@@ -248,8 +286,8 @@ impl Push {
             let is_held = self.resolve.sessions[at].held.binary_search(&user).is_ok();
             match self.resolve.users.route(user) {
                 _ if is_held => self.hold_event(at, user, event),
-                RouteState::At(gateway) => {
-                    self.hold_behind(at, user, gateway);
+                RouteState::At(_) | RouteState::AtEach(_) => {
+                    self.hold_behind(at, user, &self.resolve.users.gateways(user));
                     self.hold_event(at, user, event);
                 }
                 RouteState::Bad => self.ledger.end_unreached(event, &[user], RecipientOutcome::BadRoute, &self.cx),

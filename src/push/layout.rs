@@ -7,9 +7,20 @@ use std::sync::Arc;
 
 use crate::model::ids::{GatewayId, GatewayIx, UserIx};
 use crate::model::limits::{GROUP_USERS_MAX, GROUP_WIRE_BYTES_MAX};
-use crate::push::bundle::Group;
+use crate::push::bundle::{Group, SKIP_NONE};
 use crate::push::lanes::SessionLane;
-use crate::push::users::{RouteState, Users};
+use crate::push::users::{RouteState, SetIx, Users};
+
+/// A member who is at several gateways, and so in the group of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Several {
+    /// Who.
+    pub user: UserIx,
+    /// Where.
+    pub set: SetIx,
+    /// How many these are.
+    pub gateways: u8,
+}
 
 /// A group, and beside it what is looked at to find one of many.
 #[derive(Debug)]
@@ -20,8 +31,17 @@ pub struct LaidGroup {
     pub gateway: GatewayIx,
 }
 
+impl LaidGroup {
+    /// The place of a user in it, or [`SKIP_NONE`].
+    pub fn place_of(&self, user: UserIx) -> u32 {
+        self.group.users.binary_search(&user).map_or(SKIP_NONE, |at| at as u32)
+    }
+}
+
 /// A group without its users: with its counts, and its place in the layout.
 const GROUP_BYTES: usize = size_of::<Group>() + 2 * size_of::<usize>() + size_of::<LaidGroup>();
+/// A member at several gateways, with the place in each of two groups.
+const SEVERAL_BYTES: usize = size_of::<Several>() + 2 * size_of::<u32>();
 
 /// The members of a session by what is to be done for them.
 #[derive(Debug, Default)]
@@ -34,6 +54,8 @@ pub struct Layout {
     pub is_of_old_list: bool,
     /// Who is connected, by gateway.
     pub groups: Vec<LaidGroup>,
+    /// Which of them are at several gateways; ascending.
+    pub several: Box<[Several]>,
     /// Who is not.
     pub offline: Box<[UserIx]>,
     /// Whose route is none.
@@ -58,6 +80,8 @@ pub enum Place {
         /// Where in it.
         at: u32,
     },
+    /// In several groups.
+    InGroups,
     /// Among the others, or nowhere.
     Elsewhere,
 }
@@ -67,15 +91,37 @@ impl Layout {
     pub fn still_holds(&self, users: &Users) -> bool {
         self.groups.iter().all(|laid| {
             let there = RouteState::At(laid.gateway);
-            laid.group.users.iter().all(|user| users.route(*user) == there)
-        }) && self.offline.iter().all(|user| users.route(*user) == RouteState::Offline)
+            laid.group.users.iter().all(|user| users.route(*user) == there || self.is_several(*user))
+        }) && self.several.iter().all(|several| users.route(several.user) == RouteState::AtEach(several.set))
+            && self.offline.iter().all(|user| users.route(*user) == RouteState::Offline)
             && self.bad.iter().all(|user| users.route(*user) == RouteState::Bad)
             && self.no_place.iter().all(|user| users.route(*user) == RouteState::NoPlace)
     }
 
+    fn is_several(&self, user: UserIx) -> bool {
+        self.several.binary_search_by_key(&user, |several| several.user).is_ok()
+    }
+
+    /// Whether something was sent to several gateways for somebody.
+    pub fn may_have_several(&self) -> bool {
+        !self.several.is_empty() || self.released.windows(2).any(|pair| pair[0].0 == pair[1].0)
+    }
+
+    /// The gateways of the groups that a user is in, and of those that its waiting messages went to.
+    pub fn gateways_of(&self, user: UserIx) -> Vec<GatewayIx> {
+        let groups = self.groups.iter().filter(|laid| laid.place_of(user) != SKIP_NONE);
+        let released = self.released.iter().filter(|(of, _)| *of == user);
+        groups.map(|laid| laid.gateway).chain(released.map(|(_, gateway)| *gateway)).collect()
+    }
+
     /// Nothing of it refers to these gateways any more. They hold nothing of the session, so that nobody has to wait for them;
     /// what is left is to be made anew.
-    pub fn forget_gateways(&mut self, is_one: impl Fn(GatewayIx) -> bool) {
+    pub fn forget_gateways(&mut self, is_one: impl Fn(GatewayIx) -> bool, users: &Users) {
+        let is_kept = |several: &&Several| !users.gateways_of(several.set).iter().any(|gateway| is_one(*gateway));
+        if !self.several.iter().all(|several| is_kept(&several)) {
+            self.several = self.several.iter().filter(is_kept).copied().collect();
+            self.is_stale = true;
+        }
         let before = self.groups.len() + self.released.len();
         self.groups.retain(|laid| !is_one(laid.gateway));
         self.released.retain(|(_, gateway)| !is_one(*gateway));
@@ -84,7 +130,11 @@ impl Layout {
 
     /// Finds a member.
     pub fn place_of(&self, user: UserIx, route: RouteState) -> Place {
-        let RouteState::At(gateway) = route else { return Place::Elsewhere };
+        let gateway = match route {
+            RouteState::At(gateway) => gateway,
+            RouteState::AtEach(_) => return Place::InGroups,
+            _ => return Place::Elsewhere,
+        };
         for (index, laid) in self.groups.iter().enumerate() {
             if laid.gateway == gateway
                 && let Ok(at) = laid.group.users.binary_search(&user)
@@ -109,6 +159,7 @@ pub struct Grouper {
     bad: Vec<UserIx>,
     no_place: Vec<UserIx>,
     held: Vec<UserIx>,
+    several: Vec<Several>,
 }
 
 /// The users on one gateway.
@@ -141,6 +192,7 @@ impl Grouper {
             bad: Vec::new(),
             no_place: Vec::new(),
             held: Vec::new(),
+            several: Vec::new(),
         }
     }
 
@@ -161,12 +213,13 @@ impl Grouper {
         for slot in self.slots.drain(..) {
             self.slot_of[slot.gateway.0 as usize] = u32::MAX;
             let of_slot = &self.sorted[(slot.next - slot.users) as usize..slot.next as usize];
-            let gateway = slot.gateway;
+            let (gateway, several) = (slot.gateway, &self.several);
             let is_part = slot.users as usize > self.users_max || slot.wire_bytes > GROUP_WIRE_BYTES_MAX;
             let mut part = 0;
             cut_into_groups(&slot, of_slot, self.users_max, users, |in_it, wire, is_last| {
+                let of_several = places_of(several, &in_it);
                 let group = Group::new(gateway_id(gateway), gateway, slot.lane, in_it, wire);
-                let group = group.as_part(is_part, part, !is_last);
+                let group = group.as_part(is_part, part, !is_last).with_several(of_several);
                 part += 1;
                 groups.push(LaidGroup { group: Arc::new(group), gateway })
             });
@@ -177,8 +230,12 @@ impl Grouper {
             epoch: users.epoch(),
             is_stale: false,
             is_of_old_list: false,
-            bytes: of_groups.sum::<usize>() + others * size_of::<UserIx>() + size_of::<Layout>(),
+            bytes: of_groups.sum::<usize>()
+                + others * size_of::<UserIx>()
+                + self.several.len() * SEVERAL_BYTES
+                + size_of::<Layout>(),
             groups,
+            several: self.several.drain(..).collect(),
             offline: self.offline.drain(..).collect(),
             bad: self.bad.drain(..).collect(),
             no_place: self.no_place.drain(..).collect(),
@@ -195,17 +252,25 @@ impl Grouper {
                 continue;
             }
             match users.route(*user) {
-                RouteState::At(gateway) => {
-                    let slot = self.slot(gateway);
-                    self.slots[slot as usize].users += 1;
-                    self.slots[slot as usize].wire_bytes += users.wire(*user).len();
-                    self.connected.push((*user, slot));
+                RouteState::At(gateway) => self.connect(*user, gateway, users),
+                RouteState::AtEach(set) => {
+                    let gateways = users.gateways_of(set);
+                    gateways.iter().for_each(|gateway| self.connect(*user, *gateway, users));
+                    self.several.push(Several { user: *user, set, gateways: gateways.len() as u8 });
                 }
                 RouteState::Bad => self.bad.push(*user),
                 RouteState::NoPlace => self.no_place.push(*user),
                 RouteState::Offline | RouteState::Unknown | RouteState::Asked => self.offline.push(*user),
             }
         }
+    }
+
+    #[inline]
+    fn connect(&mut self, user: UserIx, gateway: GatewayIx, users: &Users) {
+        let slot = self.slot(gateway);
+        self.slots[slot as usize].users += 1;
+        self.slots[slot as usize].wire_bytes += users.wire(user).len();
+        self.connected.push((user, slot));
     }
 
     fn sort(&mut self) {
@@ -256,9 +321,27 @@ impl Grouper {
     }
 }
 
-/// A single user as a group of its own.
-pub fn group_of_one(user: UserIx, users: &Users, gateway_id: GatewayId, gateway: GatewayIx, lane: usize) -> Arc<Group> {
-    Arc::new(Group::new(gateway_id, gateway, lane as u32, Box::new([user]), users.wire(user).into()))
+/// A single user as a group of its own; `is_several`: the message goes to other gateways of the user as well.
+pub fn group_of_one(
+    user: UserIx,
+    users: &Users,
+    gateway_id: GatewayId,
+    gateway: GatewayIx,
+    lane: usize,
+    is_several: bool,
+) -> Arc<Group> {
+    let group = Group::new(gateway_id, gateway, lane as u32, Box::new([user]), users.wire(user).into());
+    Arc::new(if is_several { group.with_several(Box::new([0])) } else { group })
+}
+
+/// The places in a group of those who are at several gateways.
+fn places_of(several: &[Several], users: &[UserIx]) -> Box<[u32]> {
+    if several.is_empty() {
+        return Box::default();
+    }
+    let is_one = |user: &UserIx| several.binary_search_by_key(user, |several| several.user).is_ok();
+    let places = users.iter().enumerate().filter(|(_, user)| is_one(user));
+    places.map(|(at, _)| at as u32).collect()
 }
 
 fn cut_into_groups(

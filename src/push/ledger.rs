@@ -7,6 +7,7 @@
 
 mod classes;
 mod content;
+mod copies;
 mod letters;
 mod rows;
 
@@ -30,6 +31,7 @@ use crate::push::dead_letters::DeadLetterAsks;
 use crate::push::facts::Output;
 use crate::push::inbox::{ContentAsks, InboxAsks, PendingRows};
 use crate::push::ingest::Arrival;
+use crate::push::ledger::copies::Copies;
 use crate::push::repeats::Key;
 use crate::telemetry::metrics::Stage;
 
@@ -88,6 +90,8 @@ pub struct Event {
     pub is_class_open: bool,
     /// How long it had waited for its shard, in milliseconds, where events have classes.
     pub waited_millis: u32,
+    /// Its recipients at several gateways.
+    pub copies: Option<Box<Copies>>,
     payload_bytes: usize,
 }
 
@@ -134,6 +138,11 @@ pub struct Ledger {
     pub payload_bytes: usize,
     /// The sum over all events in flight.
     pub open_recipients: usize,
+    /// Pushes under way to recipients at several gateways, beyond those that count as the recipient.
+    extra_pushes: usize,
+    /// How many there were, and how many gateways did not take what another one took.
+    copies_sent: u64,
+    copies_missed: u64,
     /// Arrivals and ends.
     pub counts: Counts,
     /// Ends by class.
@@ -184,10 +193,15 @@ impl Ledger {
         events.chain(self.refused.iter().map(|(_, refused)| refused.arrived)).min()
     }
 
+    /// The place of the event that arrived last in the order of arrivals.
+    pub(super) fn newest_order(&self) -> u64 {
+        self.next_order
+    }
+
     /// What is in flight of each of the shard's bounds.
     #[inline]
     pub fn load(&self) -> Load {
-        Load { events: self.in_flight(), recipients: self.open_recipients, bytes: self.payload_bytes }
+        Load { events: self.in_flight(), recipients: self.pushes_in_flight(), bytes: self.payload_bytes }
     }
 
     /// Enters an event.
@@ -217,6 +231,7 @@ impl Ledger {
             class: Priority::Normal,
             is_class_open: false,
             waited_millis: 0,
+            copies: None,
             payload_bytes,
         };
         self.events_of[Priority::Normal as usize] += 1;
@@ -287,6 +302,7 @@ impl Ledger {
         let event = self.events.remove(at.0 as usize);
         debug_assert!(event.progress.open == 0, "a recipient without an end");
         self.payload_bytes -= event.payload_bytes;
+        self.extra_pushes -= event.copies.map_or(0, |copies| copies.extra());
         self.counts.events_ended[end as usize] += 1;
         self.by_class.events_ended[event.class as usize][end as usize] += 1;
         self.events_of[event.class as usize] -= 1;
@@ -339,9 +355,16 @@ impl Ledger {
     }
 
     /// Some recipients of an event could not be reached: the inbox gets their rows, and then they end; without an inbox
-    /// they end now.
+    /// they end now. One at several gateways ends with the last of them, and only when none took the message.
     pub(super) fn end_unreached(&mut self, event: EventIx, users: &[UserIx], why: RecipientOutcome, cx: &Context) {
         debug_assert!(why.is_unreached());
+        match self[event].copies {
+            None => self.end_unreached_everywhere(event, users, why, cx),
+            Some(_) => self.end_copies(event, users, why, cx),
+        }
+    }
+
+    fn end_unreached_everywhere(&mut self, event: EventIx, users: &[UserIx], why: RecipientOutcome, cx: &Context) {
         if let Some(sender) = self[event].progress.echoed
             && let Some(at) = users.iter().position(|user| *user == sender)
         {
@@ -349,7 +372,7 @@ impl Ledger {
             self.end_recipients(event, RecipientOutcome::SkippedSender, 1);
             self[event].progress.echoed = None;
             for users in [&users[..at], &users[at + 1..]].into_iter().filter(|users| !users.is_empty()) {
-                self.end_unreached(event, users, why, cx);
+                self.end_unreached_everywhere(event, users, why, cx);
             }
             return;
         }

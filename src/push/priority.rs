@@ -133,7 +133,7 @@ impl Push {
     /// Whether there is room for the recipients of one more event of a line.
     #[inline]
     pub(super) fn has_recipient_room(&self, line: LineOf) -> bool {
-        let open = self.ledger.open_recipients;
+        let open = self.ledger.pushes_in_flight();
         if !self.cx.has_classes {
             return open < RECIPIENTS_IN_FLIGHT_MAX;
         }
@@ -201,7 +201,7 @@ impl Push {
     /// How recipients end who are not pushed to, by the class of their event: those of a fleeting one are dropped.
     pub(super) fn end_turned_away(&mut self, event: EventIx, users: &[UserIx], why: ShedReason) {
         match self.ledger[event].class {
-            Priority::Fleeting => self.ledger.shed_recipients(event, users.len() as u32, why),
+            Priority::Fleeting => self.ledger.shed_unreached(event, users, why),
             Priority::Bulk if why != ShedReason::Outbox => {
                 self.ledger.end_unreached(event, users, RecipientOutcome::Yielded, &self.cx)
             }

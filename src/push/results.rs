@@ -56,6 +56,7 @@ impl Push {
         let unanswered = (from..bundle.group.users.len() as u32).filter(|place| *place != bundle.skip);
         let unanswered = if rest.is_some() { unanswered.collect() } else { Vec::new() };
         let delivered = recipients - refused.len() as u32 - unanswered.len() as u32;
+        let delivered = self.ledger.newly_delivered(&bundle, &refused, from, delivered);
         if delivered > 0 {
             self.ledger.end_recipients(bundle.event, RecipientOutcome::Delivered, delivered);
         }
@@ -83,7 +84,7 @@ impl Push {
     fn end_unanswered(&mut self, bundle: &Bundle, places: Vec<u32>, end: RecipientOutcome) {
         let gateway = bundle.group.gateway;
         let has_moved = |user: UserIx, push: &Self| match push.resolve.users.route(user) {
-            RouteState::At(now_at) => now_at != gateway,
+            RouteState::At(_) | RouteState::AtEach(_) => !push.resolve.users.is_at(user, gateway),
             RouteState::Unknown | RouteState::Asked => true,
             RouteState::Offline | RouteState::Bad | RouteState::NoPlace => false,
         };

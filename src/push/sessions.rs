@@ -19,7 +19,7 @@ use crate::push::bundle::EventIx;
 use crate::push::lanes::SessionLane;
 use crate::push::layout::Layout;
 use crate::push::pauses::Pauses;
-use crate::push::users::Users;
+use crate::push::users::{SetIx, Users};
 
 /// A session's members, ascending by place.
 #[derive(Debug)]
@@ -101,6 +101,9 @@ pub struct Session {
     pub lanes: Vec<SessionLane>,
     /// Members whose messages wait for their place in the order; ascending.
     pub held: Vec<UserIx>,
+    /// Members who came to another gateway as well while something was in flight, and before which place in the order of arrivals
+    /// events were sent without it.
+    pub joined: Vec<(UserIx, u64)>,
     /// Lists that were replaced while their users were in flight.
     retired: Vec<Arc<[UserIx]>>,
     /// Why its events wait though all is known.
@@ -120,6 +123,7 @@ impl Session {
             layout: None,
             lanes: Vec::new(),
             held: Vec::new(),
+            joined: Vec::new(),
             retired: Vec::new(),
             pauses: Pauses::default(),
             in_use: InUse { layout: false, session: true, in_laid: false },
@@ -162,6 +166,20 @@ impl Session {
             self.lanes.push(SessionLane { gateway, sent: 0, done: 0 });
             self.lanes.len() - 1
         })
+    }
+
+    /// Members came to another gateway as well; events before `order` were sent without it.
+    pub fn note_joined(&mut self, users: impl IntoIterator<Item = UserIx>, order: u64) {
+        self.joined.extend(users.into_iter().map(|user| (user, order)));
+        // The last of each counts.
+        self.joined.sort_unstable_by_key(|(user, order)| (*user, u64::MAX - order));
+        self.joined.dedup_by_key(|(user, _)| *user);
+    }
+
+    /// Whether the event of this order was sent before the user came to another gateway, which may have had a later one since.
+    pub fn is_before_joining(&self, user: UserIx, order: u64) -> bool {
+        let place = self.joined.binary_search_by_key(&user, |(user, _)| *user);
+        place.is_ok_and(|place| order < self.joined[place].1)
     }
 
     /// Whether all bundles to a gateway up to `until` have ended.
@@ -281,12 +299,24 @@ impl Sessions {
 
     /// The layouts of so many sessions from a place on refer to these gateways no longer; the place to go on from, none at
     /// the end.
-    pub fn forget_gateways(&mut self, from: usize, most: usize, is_one: impl Fn(GatewayIx) -> bool) -> Option<usize> {
+    pub fn forget_gateways(
+        &mut self,
+        from: usize,
+        most: usize,
+        is_one: impl Fn(GatewayIx) -> bool,
+        users: &Users,
+    ) -> Option<usize> {
         let until = self.all.len().min(from + most);
         for layout in self.all[from..until].iter_mut().filter_map(|session| session.layout.as_mut()) {
-            layout.forget_gateways(&is_one);
+            layout.forget_gateways(&is_one, users);
         }
         (until < self.all.len()).then_some(until)
+    }
+
+    /// The sets of gateways that layouts refer to.
+    pub fn sets_in_use(&self) -> impl Iterator<Item = SetIx> {
+        let layouts = self.all.iter().filter_map(|session| session.layout.as_ref());
+        layouts.flat_map(|layout| layout.several.iter().map(|several| several.set))
     }
 
     /// Without a layout a session needs no lanes either, as long as nothing of it is in flight.
@@ -311,6 +341,9 @@ impl Sessions {
     #[inline]
     pub fn release_retired(&mut self, at: SessionIx, users: &mut Users) {
         let session = &mut self.all[at.0 as usize];
+        if session.in_flight == 0 && !session.joined.is_empty() {
+            session.joined = Vec::new();
+        }
         // Almost always there is none, and to drain an empty list is not free.
         if session.in_flight == 0 && !session.retired.is_empty() {
             for list in session.retired.drain(..) {

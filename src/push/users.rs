@@ -4,14 +4,21 @@
 //! pass over a session's members reads memory in place and hashes nothing), and that memory follows the member lists:
 //! a user no list names any more is forgotten.
 
+mod sets;
+mod several;
+
+use std::collections::HashSet;
+
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
-use crate::model::ids::{GatewayIx, UserIx};
-use crate::model::limits::{GATEWAYS_MAX, ROUTE_CHANGES_KEPT};
+use crate::model::ids::{GatewayIx, Nanos, UserIx};
+use crate::model::limits::{GATEWAY_SETS_MAX, GATEWAYS_MAX, ROUTE_CHANGES_KEPT};
 use crate::model::prefetch::prefetch;
 use crate::model::protobuf::{put_varint, read_varint};
+use crate::push::users::sets::GatewaySets;
+pub use crate::push::users::sets::SetIx;
 
 /// `to_username` and `to_usernames` are both field 1, length-delimited.
 pub const USERNAME_TAG: u8 = 1 << 3 | 2;
@@ -31,6 +38,8 @@ pub enum RouteState {
     NoPlace,
     /// Connected there.
     At(GatewayIx),
+    /// Connected to each gateway of a set.
+    AtEach(SetIx),
 }
 
 const UNKNOWN: u32 = u32::MAX;
@@ -42,7 +51,11 @@ const NO_PLACE: u32 = u32::MAX - 4;
 const NOWHERE: u32 = u32::MAX;
 /// In the code of a gateway: it holds for what is under way, and is asked again before it is used for more.
 const DOUBTED: u32 = 1 << 31;
-const _: () = assert!(2 * GATEWAYS_MAX + (DOUBTED as usize) < NO_PLACE as usize);
+/// From here on codes are sets of gateways.
+const SETS: u32 = 1 << 24;
+const _: () = assert!(2 * GATEWAYS_MAX <= SETS as usize);
+const _: () = assert!(SETS as usize + GATEWAY_SETS_MAX <= DOUBTED as usize);
+const _: () = assert!(SETS as usize + GATEWAY_SETS_MAX + (DOUBTED as usize) < NO_PLACE as usize);
 
 impl RouteState {
     #[inline]
@@ -53,7 +66,10 @@ impl RouteState {
             OFFLINE => Self::Offline,
             BAD => Self::Bad,
             NO_PLACE => Self::NoPlace,
-            place => Self::At(GatewayIx(place & !DOUBTED)),
+            code => match code & !DOUBTED {
+                place if place < SETS => Self::At(GatewayIx(place)),
+                set => Self::AtEach(SetIx(set - SETS)),
+            },
         }
     }
 
@@ -65,6 +81,7 @@ impl RouteState {
             Self::Bad => BAD,
             Self::NoPlace => NO_PLACE,
             Self::At(gateway) => gateway.0,
+            Self::AtEach(set) => set.0 + SETS,
         }
     }
 }
@@ -81,8 +98,14 @@ pub struct Users {
     asked_in: Vec<u32>,
     named_by: Vec<u32>,
     free: Vec<u32>,
+    sets: GatewaySets,
     /// Some user's route may be [`RouteState::NoPlace`].
     has_no_place: bool,
+    /// Whose set lacks a gateway for which there was no place.
+    lacking: HashSet<UserIx>,
+    /// There was no room for a set.
+    are_sets_full: bool,
+    sets_swept: Option<Nanos>,
     epoch: u64,
     /// Whose route made each of the last epochs, by epoch modulo its length.
     changed: Vec<UserIx>,
@@ -183,7 +206,8 @@ impl Users {
         for _ in 0..most.min(self.route.len()) {
             let at = *from % self.route.len();
             *from = at + 1;
-            let is_known = matches!(RouteState::from_code(self.route[at]), RouteState::Offline | RouteState::At(_));
+            let route = RouteState::from_code(self.route[at]);
+            let is_known = matches!(route, RouteState::Offline | RouteState::At(_) | RouteState::AtEach(_));
             if is_known && self.named_by[at] > 0 {
                 return Some(UserIx(at as u32));
             }
@@ -266,11 +290,14 @@ impl Users {
 
     /// This gateway says that the user is not connected to it.
     pub fn is_not_at(&mut self, user: UserIx, gateway: GatewayIx) {
-        if self.before_loss[user.0 as usize] == gateway.0 {
-            self.before_loss[user.0 as usize] = NOWHERE;
-        }
-        if self.route(user) == RouteState::At(gateway) {
+        let is_one_of_several = self.was_not_at(user, |at| at == gateway);
+        let before = self.before_loss[user.0 as usize];
+        if self.is_at(user, gateway) {
             self.forget_route(user);
+        }
+        if is_one_of_several {
+            // The others have said nothing.
+            self.before_loss[user.0 as usize] = before;
         }
     }
 
@@ -288,25 +315,24 @@ impl Users {
     /// is under way is judged by it until then: a gateway that hangs ends many pushes at once, and to forget would make
     /// each of them wait for an ask of its own.
     pub fn mark_stale(&mut self, user: UserIx, gateway: GatewayIx) {
-        if self.before_loss[user.0 as usize] == gateway.0 {
-            self.before_loss[user.0 as usize] = NOWHERE;
+        self.was_not_at(user, |at| at == gateway);
+        let code = self.route[user.0 as usize];
+        if code < DOUBTED && self.leads_to(code, |at| at == gateway) {
+            self.doubt(user);
         }
-        let place = &mut self.route[user.0 as usize];
-        if *place == gateway.0 {
-            *place |= DOUBTED;
-            self.note_change(user);
-        }
+    }
+
+    fn doubt(&mut self, user: UserIx) {
+        self.route[user.0 as usize] |= DOUBTED;
+        self.note_change(user);
     }
 
     /// The same for whoever is connected to one of these gateways.
     pub fn mark_stale_to(&mut self, is_one: impl Fn(GatewayIx) -> bool) {
         for at in 0..self.route.len() {
-            if self.before_loss[at] != NOWHERE && is_one(GatewayIx(self.before_loss[at])) {
-                self.before_loss[at] = NOWHERE;
-            }
-            let code = self.route[at];
-            if code < DOUBTED && is_one(GatewayIx(code)) {
-                self.mark_stale(UserIx(at as u32), GatewayIx(code));
+            self.was_not_at(UserIx(at as u32), &is_one);
+            if self.route[at] < DOUBTED && self.leads_to(self.route[at], &is_one) {
+                self.doubt(UserIx(at as u32));
             }
         }
     }
@@ -322,12 +348,8 @@ impl Users {
     pub fn forget_routes_to(&mut self, from: usize, most: usize, is_one: impl Fn(GatewayIx) -> bool) -> Option<usize> {
         let until = self.route.len().min(from + most);
         for at in from..until {
-            if self.before_loss[at] != NOWHERE && is_one(GatewayIx(self.before_loss[at])) {
-                self.before_loss[at] = NOWHERE;
-            }
-            if let RouteState::At(gateway) = RouteState::from_code(self.route[at])
-                && is_one(gateway)
-            {
+            self.was_not_at(UserIx(at as u32), &is_one);
+            if self.leads_to(self.route[at], &is_one) {
                 self.forget_route(UserIx(at as u32));
             }
         }
@@ -336,6 +358,9 @@ impl Users {
 
     /// There is a place for a gateway again: who was routed to one without is asked for anew.
     pub fn forget_no_place(&mut self) {
+        for user in std::mem::take(&mut self.lacking) {
+            self.forget_route(user);
+        }
         if std::mem::take(&mut self.has_no_place) {
             for at in 0..self.route.len() {
                 if self.route[at] == NO_PLACE {

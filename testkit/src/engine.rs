@@ -22,6 +22,7 @@ use prost::Message;
 use tempfile::TempDir;
 
 pub use crate::events::event;
+use crate::redis_only::key;
 pub use crate::wait::{PATIENCE, eventually};
 
 /// The passwords of NATS, Redis, MySQL and etcd: none may ever be seen.
@@ -121,9 +122,28 @@ impl World {
 
     /// Writes anything as a user's route.
     pub fn route_value(&self, user: &str, value: &str) {
+        redis::cmd("SET").arg(key(user)).arg(value).exec(&mut self.redis_connection()).expect("SET");
+    }
+
+    /// A user's device connects, as `contrib/redis/route_add.lua` writes it.
+    pub fn add_device(&self, user: &str, device: &str, gateway: &str) {
+        let script = include_str!("../../contrib/redis/route_add.lua");
+        let mut call = redis::cmd("EVAL");
+        call.arg(script).arg(1).arg(key(user)).arg(&[user, device, gateway, "10.0.0.1", "600000"]);
+        call.exec(&mut self.redis_connection()).expect("route_add");
+    }
+
+    /// It says goodbye, as `contrib/redis/route_remove.lua` writes it.
+    pub fn remove_device(&self, user: &str, device: &str, gateway: &str) {
+        let script = include_str!("../../contrib/redis/route_remove.lua");
+        let mut call = redis::cmd("EVAL");
+        call.arg(script).arg(1).arg(key(user)).arg(&[device, gateway]);
+        call.exec(&mut self.redis_connection()).expect("route_remove");
+    }
+
+    fn redis_connection(&self) -> redis::Connection {
         let client = redis::Client::open(self.redis.url()).expect("an address");
-        let mut connection = client.get_connection().expect("Redis answers");
-        redis::cmd("SET").arg(format!("resonance:router:user:{user}")).arg(value).exec(&mut connection).expect("SET");
+        client.get_connection().expect("Redis answers")
     }
 
     /// A connection that publishes.

@@ -220,13 +220,15 @@ impl Shard {
     }
 }
 
-/// The routes as text: the gateway's id, `-` for offline, `!` for a bad one, `?` for one that could not be read.
-pub fn text(routes: &RouteList) -> Vec<&str> {
-    let word = |route| match route {
-        Route::Gateway(id) => id,
-        Route::Offline => "-",
-        Route::Bad => "!",
-        Route::Unread => "?",
+/// The routes as text: the gateway's id, several with `+` between them, `-` for offline, `!` for a bad one, `?` for one that could
+/// not be read.
+pub fn text(routes: &RouteList) -> Vec<String> {
+    let word = |route: Route<'_>| match route {
+        Route::Gateway(id) => id.to_owned(),
+        Route::Gateways(ids) => ids.iter().collect::<Vec<_>>().join("+"),
+        Route::Offline => "-".to_owned(),
+        Route::Bad => "!".to_owned(),
+        Route::Unread => "?".to_owned(),
     };
     routes.iter().map(word).collect()
 }

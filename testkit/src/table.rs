@@ -11,7 +11,7 @@ use bytes::Bytes;
 use harness::gateways::KeptGroups;
 use prost::Message;
 use task_engine::model::ids::{GatewayIx, Nanos, StreamNo};
-use task_engine::model::names::{NameList, Route, RouteList};
+use task_engine::model::names::{NameList, RouteList};
 use task_engine::model::outcome::{EventOutcome, RecipientOutcome};
 use task_engine::model::priority::{PriorityRules, Said};
 use task_engine::model::proto::gateway::{GroupFrame, PushBatchRequest, PushMessageRequest, PushRequest};
@@ -49,7 +49,7 @@ pub struct Table {
     pub members: Vec<String>,
     /// but for these.
     pub members_of: BTreeMap<String, Vec<String>>,
-    /// The routes; who has none is offline.
+    /// The routes; who has none is offline, `A+B` are two gateways.
     pub routes: BTreeMap<String, String>,
     /// What the stores answer instead, as long as there is something.
     pub member_errors: VecDeque<LookupError>,
@@ -283,12 +283,11 @@ impl Table {
                     return self.push.take(Input::Routes { ask, answer });
                 }
                 users.iter().for_each(|user| *self.route_asks.entry(user.to_owned()).or_default() += 1);
-                let route = |user: &str| self.routes.get(user).map_or(Route::Offline, |id| Route::Gateway(id));
                 let refuses = users.iter().any(|user| self.refused_users.iter().any(|refused| refused == user));
                 let answer = match self.route_errors.pop_front() {
                     _ if refuses => Err(LookupError::Rejected("no permission".into())),
                     Some(error) => Err(error),
-                    None => Ok(users.iter().map(route).collect::<RouteList>()),
+                    None => Ok(self.routes_of(&users)),
                 };
                 self.push.take(Input::Routes { ask, answer });
             }

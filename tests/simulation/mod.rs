@@ -42,6 +42,8 @@ pub struct Tally {
     pub restarts: u64,
     /// Gateways that were forgotten, so that others could have their places.
     pub forgotten: u64,
+    /// Pushes to further gateways of a recipient, and gateways that did not take what another one took.
+    pub copies: [u64; 2],
 }
 
 impl Tally {
@@ -51,6 +53,7 @@ impl Tally {
         let troubles = [did.stream_breaks, did.answer_mismatches, did.resent_recipients, did.rerouted_recipients];
         let all = |sum: &mut [u64], one: &[u64]| sum.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
         self.forgotten += did.gateways_forgotten;
+        all(&mut self.copies, &[did.copies_sent, did.copies_missed]);
         all(&mut self.event_ends, &push.counts().events_ended);
         all(&mut self.recipient_ends, &push.counts().recipients_ended);
         all(&mut self.troubles, &troubles);
@@ -66,6 +69,7 @@ impl Tally {
         all(&mut self.event_ends, &other.event_ends);
         all(&mut self.recipient_ends, &other.recipient_ends);
         all(&mut self.troubles, &other.troubles);
+        all(&mut self.copies, &other.copies);
         all(&mut self.groups, &other.groups);
     }
 }
@@ -133,15 +137,20 @@ fn end_calmly(world: &mut World) {
     world.run_until(bound, "the last events settle", World::is_quiet);
     for (session, number) in probes {
         let event = world.oracle.by_key[&(session, number)];
-        for user in &world.sessions[session].members {
-            let is_there = world.users[*user].at.is_some_and(|gateway| world.serves(gateway));
-            let is_told = world.oracle.is_delivered(event, *user);
-            let is_meant = is_there && (world.plan.echoes() || world.oracle.events[event].sender != Some(*user));
-            // The events of sessions that were refused lately hold a part of the window, which may be one event.
-            if !is_told && cut(world) > cut_before {
-                continue;
+        for user in world.sessions[session].members.iter().copied() {
+            let is_meant = world.plan.echoes() || world.oracle.events[event].sender != Some(user);
+            for gateway in 0..world.gateways.len() {
+                let is_there = is_meant && world.users[user].at().has(gateway) && world.serves(gateway);
+                let is_told = world.oracle.is_told_at(event, user, gateway);
+                // The events of sessions that were refused lately hold a part of the window, which may be one event.
+                if !is_told && cut(world) > cut_before {
+                    continue;
+                }
+                assert_eq!(
+                    is_told, is_there,
+                    "event {event} of session {session} for user {user} at gateway {gateway}, when all was well"
+                );
             }
-            assert_eq!(is_told, is_meant, "event {event} of session {session} for user {user}, when all was well");
         }
     }
     for shard in 0..world.shards.len() {

@@ -17,12 +17,16 @@
 //! Both hold for one engine: what was on its way when an engine died may have come to some and not to others, and the
 //! next engine gets all of it again, in the order of the stream.
 //!
+//! A user with several devices is told apart by gateway: each of its gateways gets each event once and in order (1), and it is
+//! delivered once, however many gateways take it.
+//!
 //! Duplicates: a recipient gets an event twice only when the stream of each earlier delivery is over and its answer had
 //! not reached the core, or when the event was taken anew: by the next engine after a crash, or as a repeat of one that
 //! is in the dead letters (a replay must not be taken for a repeat). Streams that end because of answers that do not fit give a
 //! recipient a bounded number of copies, however long they go on.
 
 mod given_back;
+mod tags;
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -31,6 +35,8 @@ use task_engine::model::ids::Nanos;
 use task_engine::model::priority::Priority;
 use task_engine::model::proto::gateway::PushMessage;
 use task_engine::ports::Disposition;
+
+pub use self::tags::Tag;
 
 /// How often a push may be written to streams that answer what does not fit: at the front of its gateway's queue it is counted out,
 /// behind others it goes with them only as they are answered, and a user who moves may meet two such gateways.
@@ -49,6 +55,7 @@ pub enum Outcome {
 pub struct Answer {
     pub event: usize,
     pub user: usize,
+    pub gateway: usize,
     pub outcome: Outcome,
 }
 
@@ -71,43 +78,11 @@ pub struct Event {
     pub take: u32,
 }
 
-/// What became of a tag.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tag {
-    /// Its place in the stream.
-    pub entry: usize,
-    pub is_taken: bool,
-    pub is_settled: bool,
-    /// How often it was handed in and settled.
-    hand_ins: u32,
-    settlements: u32,
-    /// It was given back without being taken, and that is not heard yet: it says nothing of the event.
-    pub is_turned_away: bool,
-    /// It was dropped as it came.
-    pub is_shed: bool,
-    /// The engine that had it is gone.
-    pub is_dead: bool,
-    /// The event, when it is the first of its kind, and which time it was taken.
-    pub event: Option<(usize, u32)>,
-}
-
-impl Tag {
-    /// Of an event in the stream.
-    pub fn of(entry: usize) -> Self {
-        Self { entry, ..Self::default() }
-    }
-
-    /// A shard takes it, for the first time or again.
-    pub fn handed_in(&mut self) {
-        self.is_taken = true;
-        self.is_settled = false;
-        self.hand_ins += 1;
-    }
-}
-
 #[derive(Clone, Debug)]
 struct Delivery {
     conns: Vec<usize>,
+    /// Where it was last.
+    gateway: usize,
     is_answered: bool,
     take: u32,
     /// Answered now or in an earlier take.
@@ -150,11 +125,17 @@ pub struct Oracle {
     pub given_back: u64,
     /// The sender is pushed its own message.
     pub echoes: bool,
-    deliveries: HashMap<(usize, usize), Delivery>,
+    /// By user: whether it has several devices.
+    pub has_several: Vec<bool>,
+    /// By event, user and place.
+    deliveries: HashMap<(usize, usize, usize), Delivery>,
+    /// Recipients that were answered for without an error, each take of an event anew.
+    reached: HashSet<(usize, usize, u32)>,
     refused_at: HashMap<(usize, usize), Vec<usize>>,
     /// What gateways did not deliver since they did not know the list.
     not_known_at: HashSet<(usize, usize, usize)>,
-    firsts: HashMap<(usize, usize), Vec<First>>,
+    /// By session, user and place.
+    firsts: HashMap<(usize, usize, usize), Vec<First>>,
     newest_at: HashMap<(usize, usize), u64>,
     slow_sessions: Vec<bool>,
     /// The first order of what was given back and comes again in the order of the stream.
@@ -179,7 +160,9 @@ impl Oracle {
             late_answers: 0,
             given_back: 0,
             echoes,
+            has_several: Vec::new(),
             deliveries: HashMap::new(),
+            reached: HashSet::new(),
             refused_at: HashMap::new(),
             not_known_at: HashSet::new(),
             firsts: HashMap::new(),
@@ -255,20 +238,27 @@ impl Oracle {
         self.events[event].is_done && self.is_pushed(event)
     }
 
+    /// What is one for the order and for repeats: a user, or of a user with several devices each gateway.
+    fn place(&self, user: usize, gateway: usize) -> usize {
+        if self.has_several[user] { gateway } else { 0 }
+    }
+
     /// Whether the core has read a gateway's word that the user got the event.
     pub fn is_answered(&self, event: usize, user: usize) -> bool {
-        self.deliveries.get(&(event, user)).is_some_and(|delivery| delivery.was_answered)
+        let mut places = (0..8).filter_map(|place| self.deliveries.get(&(event, user, place)));
+        places.any(|delivery| delivery.was_answered)
     }
 
     /// Whether anything of the event was pushed to anyone.
     pub fn is_pushed(&self, event: usize) -> bool {
         let take = self.events[event].take;
-        self.deliveries.iter().any(|((of, _), delivery)| *of == event && delivery.take == take)
+        self.deliveries.iter().any(|((of, ..), delivery)| *of == event && delivery.take == take)
     }
 
-    /// Whether the user was given the event.
-    pub fn is_delivered(&self, event: usize, user: usize) -> bool {
-        self.deliveries.contains_key(&(event, user))
+    /// Whether the user was given the event at a gateway; one with one device, wherever that was at last.
+    pub fn is_told_at(&self, event: usize, user: usize, gateway: usize) -> bool {
+        let delivery = self.deliveries.get(&(event, user, self.place(user, gateway)));
+        delivery.is_some_and(|delivery| delivery.gateway == gateway)
     }
 
     /// A tag was settled.
@@ -286,13 +276,13 @@ impl Oracle {
         if let Some((event, take)) = tag.event {
             if self.events[event].take != take {
                 // It was taken anew before the end of the first was heard: not after it was pushed and done.
-                let is_pushed = self.deliveries.iter().any(|((of, _), known)| *of == event && known.take == take);
+                let is_pushed = self.deliveries.iter().any(|((of, ..), known)| *of == event && known.take == take);
                 return assert!(how != Disposition::Ack || !is_pushed, "event {event} was done, and taken anew");
             }
             let is_unpushed = how == Disposition::Nak && !self.is_pushed(event);
             // Whom it owed a row only may get it after what others of its session were pushed meanwhile.
             let session = self.events[event].session;
-            let pushed = self.firsts.iter().filter(|((of, _), _)| *of == session).flat_map(|(_, firsts)| firsts);
+            let pushed = self.firsts.iter().filter(|((of, ..), _)| *of == session).flat_map(|(_, firsts)| firsts);
             let newest = pushed.map(|first| first.order).max().unwrap_or(0);
             let event = &mut self.events[event];
             if is_unpushed {
@@ -311,13 +301,13 @@ impl Oracle {
         let Push { event, user, conn, gateway, .. } = push;
         let is_sender = self.events[event].sender == Some(user);
         assert!(!is_sender || self.echoes, "event {event} was pushed to its sender, user {user}");
-        let take = self.events[event].take;
-        let earlier = self.deliveries.get_mut(&(event, user));
+        let (take, place) = (self.events[event].take, self.place(user, gateway));
+        let earlier = self.deliveries.get_mut(&(event, user, place));
         let was_answered = earlier.as_ref().is_some_and(|earlier| earlier.was_answered);
         if let Some(earlier) = earlier.filter(|earlier| earlier.take == take) {
             assert!(!earlier.is_answered, "event {event} came to user {user} again after its answer was read");
             let Event { session, arrived, .. } = self.events[event];
-            let firsts = self.firsts.get(&(session, user));
+            let firsts = self.firsts.get(&(session, user, place));
             let was_elsewhere =
                 firsts.into_iter().flatten().any(|first| first.event == event && first.gateway != gateway);
             // What the deadline ended goes where the user is now; a stream that still answers other pushes is not cut for it.
@@ -334,17 +324,19 @@ impl Oracle {
                 "event {event} came to user {user} again after {misfits} answers that did not fit"
             );
             earlier.conns.push(conn);
+            earlier.gateway = gateway;
             return;
         }
-        let delivery = Delivery { conns: vec![conn], is_answered: false, take, was_answered };
-        self.deliveries.insert((event, user), delivery);
+        let delivery = Delivery { conns: vec![conn], gateway, is_answered: false, take, was_answered };
+        self.deliveries.insert((event, user, place), delivery);
         self.check_recipient_order(push);
         self.check_gateway_order(push);
     }
 
     fn check_recipient_order(&mut self, push: Push) {
         let Event { session, order, arrived, .. } = self.events[push.event];
-        let firsts = self.firsts.entry((session, push.user)).or_default();
+        let place = self.place(push.user, push.gateway);
+        let firsts = self.firsts.entry((session, push.user, place)).or_default();
         let refused_at = self.refused_at.get(&(push.event, push.user));
         let is_aged = push.is_disturbed && push.now.since(arrived) >= self.timeout;
         for younger in firsts.iter().filter(|first| first.order > order) {
@@ -397,8 +389,7 @@ impl Oracle {
     /// The core has read that the gateway failed, though it had told the user: it may be told again.
     pub fn denied(&mut self, answer: Answer) {
         if answer.outcome == Outcome::Delivered {
-            let delivery = self.deliveries.get_mut(&(answer.event, answer.user)).expect("it was delivered");
-            delivery.conns.pop();
+            self.delivery_of(answer).conns.pop();
         }
     }
 
@@ -407,14 +398,21 @@ impl Oracle {
         if answer.outcome != Outcome::Delivered {
             return;
         }
-        let delivery = self.deliveries.get_mut(&(answer.event, answer.user)).expect("it was delivered");
-        if self.late_answers > 0 {
-            self.late_answers -= 1;
-            delivery.was_answered = true;
+        let is_late = self.late_answers > 0;
+        self.late_answers -= u64::from(is_late);
+        let delivery = self.delivery_of(answer);
+        delivery.was_answered = true;
+        if is_late {
             return;
         }
-        self.answered_ok += 1;
-        assert!(!delivery.is_answered, "event {} for user {} was answered twice", answer.event, answer.user);
-        (delivery.is_answered, delivery.was_answered) = (true, true);
+        let was_answered = std::mem::replace(&mut delivery.is_answered, true);
+        let take = delivery.take;
+        assert!(!was_answered, "event {} for user {} was answered twice", answer.event, answer.user);
+        self.answered_ok += u64::from(self.reached.insert((answer.event, answer.user, take)));
+    }
+
+    fn delivery_of(&mut self, Answer { event, user, gateway, .. }: Answer) -> &mut Delivery {
+        let place = self.place(user, gateway);
+        self.deliveries.get_mut(&(event, user, place)).expect("it was delivered")
     }
 }

@@ -162,6 +162,11 @@ impl Plan {
         [0, 0, 1, 3][self.steps / 11 % 4]
     }
 
+    /// In some worlds users have up to so many devices, each at a gateway of its own.
+    pub fn devices(&self) -> usize {
+        [1, 1, 2, 4][self.steps / 13 % 4]
+    }
+
     /// In some worlds the sender is pushed its own message.
     pub fn echoes(&self) -> bool {
         self.steps % 9 == 2

@@ -211,8 +211,9 @@ impl World {
             for name in &push.to_usernames {
                 let (event, user) = self.known(name, message);
                 self.users[user].is_disturbed = true;
-                self.oracle.refuse(event, user, self.conns[at].gateway);
-                answers.push(Answer { event, user, outcome: Outcome::Other });
+                let gateway = self.conns[at].gateway;
+                self.oracle.refuse(event, user, gateway);
+                answers.push(Answer { event, user, gateway, outcome: Outcome::Other });
             }
             return response;
         }
@@ -244,7 +245,7 @@ impl World {
         let (gateway, conn) = (self.conns[at].gateway, self.conns[at].number);
         let is_meant = self.users[user].was_at.contains(&gateway);
         assert!(is_meant, "misdelivery: event {event} came to gateway {gateway} for user {user}, who was never there");
-        let is_here = self.users[user].at == Some(gateway);
+        let is_here = self.users[user].at().has(gateway);
         let outcome = if !is_here || self.fault(Fault::Serving, 8) {
             Outcome::NotConnected
         } else if may_fail && self.fault(Fault::Serving, 8) {
@@ -261,7 +262,7 @@ impl World {
             self.users[user].is_disturbed = true;
             self.oracle.refuse(event, user, gateway);
         }
-        Answer { event, user, outcome }
+        Answer { event, user, gateway, outcome }
     }
 
     fn answer(&mut self, at: usize, mut bytes: Vec<u8>, answers: Vec<Answer>, is_garbage: bool) {

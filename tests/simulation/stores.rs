@@ -2,6 +2,7 @@
 //! one session, empty for a moment, or answering with a wrong count; and the users and sessions that they tell of.
 
 mod routes;
+mod users;
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -10,18 +11,10 @@ use task_engine::model::names::{NameList, RouteList};
 use task_engine::ports::{DeadLetter, LookupError};
 use task_engine::push::facts::{AskNo, Input, Queue};
 
-use super::plan::Fault;
-use super::world::{MILLI, Session, User, World};
+pub use self::users::{Places, Stored};
 
-/// A user's value in the route store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stored {
-    At(usize),
-    /// A gateway that is none, and was named by no other route.
-    Stranger(usize),
-    Offline,
-    Bad,
-}
+use super::plan::Fault;
+use super::world::{MILLI, Session, World};
 
 /// When the stores answer nobody.
 #[derive(Debug, Default)]
@@ -79,23 +72,6 @@ enum Said {
 }
 
 impl World {
-    /// Draws the users.
-    pub fn make_users(&mut self) {
-        let roaming = self.rng.below(100);
-        for number in 0..self.plan.users {
-            let name = match self.rng.below(40) {
-                0 => format!("u{number}-{}", "é".repeat(120)),
-                _ => format!("u{number}"),
-            };
-            let at = (!self.rng.chance(200)).then(|| self.rng.below(self.gateways.len()));
-            let roams = self.rng.below(100) < roaming;
-            let stored = at.map_or(Stored::Offline, Stored::At);
-            self.user_of.insert(name.clone(), number);
-            let was_at = at.into_iter().collect();
-            self.users.push(User { name, at, stored, was_at, roams, is_disturbed: false });
-        }
-    }
-
     /// Draws the sessions.
     pub fn make_sessions(&mut self) {
         for number in 0..self.plan.sessions {
@@ -125,87 +101,6 @@ impl World {
                 ids: BTreeSet::new(),
                 last_id: None,
             });
-        }
-    }
-
-    /// Users move, sessions change.
-    pub fn disturb_users(&mut self) {
-        if self.rng.chance(self.plan.moves) {
-            let user = self.rng.below(self.users.len());
-            if self.users[user].roams {
-                self.move_user(user);
-            }
-        }
-        if self.fault(Fault::Strangers, 15) {
-            let user = self.rng.below(self.users.len());
-            self.strangers += 1;
-            self.users[user].is_disturbed = true;
-            self.store_route(user, Stored::Stranger(self.strangers));
-            let due = self.soon(1_500);
-            self.late_routes.push((due, user));
-        }
-        if self.rng.chance(self.plan.moves / 8) {
-            let session = self.rng.below(self.sessions.len());
-            let user = self.rng.below(self.users.len());
-            let now = self.now;
-            let session = &mut self.sessions[session];
-            match session.members.iter().position(|member| *member == user) {
-                Some(place) => {
-                    session.members.remove(place);
-                }
-                None => session.members.push(user),
-            }
-            session.ever.insert(user);
-            session.changed.insert(user);
-            self.users[user].is_disturbed = true;
-            self.trace.line(now, || format!("user {user} joins or leaves a session"));
-        }
-    }
-
-    fn move_user(&mut self, user: usize) {
-        let at = (!self.rng.chance(200)).then(|| self.rng.below(self.gateways.len()));
-        self.users[user].at = at;
-        self.users[user].is_disturbed = true;
-        self.trace.line(self.now, || format!("user {user} is now at {at:?}"));
-        if self.rng.chance(100) {
-            self.store_route(user, Stored::Bad);
-        }
-        if self.rng.chance(600) {
-            self.write_route(user);
-        } else {
-            let due = self.soon(400);
-            self.late_routes.push((due, user));
-        }
-    }
-
-    fn write_route(&mut self, user: usize) {
-        self.store_route(user, self.users[user].at.map_or(Stored::Offline, Stored::At));
-    }
-
-    fn store_route(&mut self, user: usize, stored: Stored) {
-        self.users[user].stored = stored;
-        self.users[user].was_at.extend(match stored {
-            Stored::At(gateway) => Some(gateway),
-            _ => None,
-        });
-        self.trace.line(self.now, || format!("the store says of user {user}: {stored:?}"));
-        for shard in 0..self.shards.len() {
-            if self.route_wires[shard].is_tracking {
-                self.say(shard, Said::Changed(user));
-            }
-        }
-    }
-
-    /// Routes that a gateway writes late.
-    pub fn write_late_routes(&mut self) {
-        let mut at = 0;
-        while at < self.late_routes.len() {
-            if self.late_routes[at].0 <= self.now || self.is_calm {
-                let (_, user) = self.late_routes.remove(at);
-                self.write_route(user);
-            } else {
-                at += 1;
-            }
         }
     }
 
@@ -426,7 +321,7 @@ impl World {
             }
         }
         for user in 0..self.users.len() {
-            if self.users[user].stored != self.users[user].at.map_or(Stored::Offline, Stored::At) {
+            if self.users[user].stored != Stored::of(&self.users[user]) {
                 self.write_route(user);
             }
         }

@@ -24,7 +24,7 @@ use super::keeping::Keeping;
 use super::oracle::Oracle;
 use super::plan::{Fault, Plan, Reduction};
 use super::rng::Rng;
-use super::stores::{MemberAsk, Met, Outages, RouteWire, Stored};
+use super::stores::{MemberAsk, Met, Outages, Places, RouteWire, Stored};
 use super::trace::Trace;
 
 pub const MILLI: u64 = 1_000_000;
@@ -33,8 +33,8 @@ pub const MILLI: u64 = 1_000_000;
 #[derive(Debug)]
 pub struct User {
     pub name: String,
-    /// The gateway it is connected to.
-    pub at: Option<usize>,
+    /// The gateway that each device is connected to.
+    pub devices: Vec<Option<usize>>,
     /// What the route store says.
     pub stored: Stored,
     /// The gateways that it ever said.
@@ -43,6 +43,13 @@ pub struct User {
     pub roams: bool,
     /// It moved, joined or left a session, had a broken route or was refused: see the oracle.
     pub is_disturbed: bool,
+}
+
+impl User {
+    /// The gateways that it is connected to.
+    pub fn at(&self) -> Places {
+        self.devices.iter().copied().flatten().collect()
+    }
 }
 
 /// A session as the member store knows it.
@@ -168,6 +175,7 @@ impl World {
         world.forget_keepers_asks();
         world.make_gateways();
         world.make_users();
+        world.oracle.has_several = world.users.iter().map(|user| user.devices.len() > 1).collect();
         world.make_sessions();
         for shard in 0..world.shards.len() {
             world.connect_routes(shard);

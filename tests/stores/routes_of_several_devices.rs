@@ -3,6 +3,8 @@
 
 use redis::Connection;
 use serde_json::Value;
+use task_engine::model::outcome::RouteFault;
+use task_engine::push::facts::Input;
 use testkit::redis_only::{Server, connect, key, on_a_shard, run, text};
 use testkit::wait::eventually;
 
@@ -47,6 +49,37 @@ fn routes_of_several_devices() {
     on_a_shard(server.config(), async |shard| {
         shard.ask(1, ["ann", "bob"]);
         assert_eq!(text(&shard.answer(1).await.expect("an answer")), ["gw-2", "gw-9"], "the engine reads them");
+    });
+    the_engine_reads_all_gateways(&server);
+}
+
+fn the_engine_reads_all_gateways(server: &Server) {
+    let mut client = server.client("");
+    add(&mut client, "kate", "phone", "gw-1", MINUTE);
+    add(&mut client, "kate", "web", "gw-2", MINUTE);
+    add(&mut client, "kate", "tablet", "gw-1", MINUTE);
+    on_a_shard(server.config(), async |shard| {
+        shard.ask(1, ["kate", "ida", "hans"]);
+        let routes = shard.answer(1).await.expect("an answer");
+        let read = text(&routes);
+        assert_eq!((&*read[0], &*read[2], routes.faults().count()), ("gw-1+gw-2", "gw-2", 0));
+        assert!(read[1].starts_with("gw-39+gw-38+") && read[1].ends_with("+gw-24"), "{}", read[1]);
+
+        remove(&mut client, "kate", "web", "gw-2");
+        add(&mut client, "kate", "desk", "gw-3", MINUTE);
+        let (routes, others) = shard.ask_until_answered("kate").await;
+        assert_eq!(text(&routes), ["gw-3+gw-1"]);
+        let is_kate = |fact: &Input| matches!(fact, Input::RouteChanged(user) if &**user == "kate");
+        assert!(!others.is_empty() && others.iter().all(is_kate), "it is told that they changed: {others:?}");
+
+        run(&mut client, &["SET", &key("lena"), r#"{"gateway_id":"gw-1","gateways":{}}"#]);
+        run(&mut client, &["SET", &key("mila"), r#"{"gateway_id":"gw-1","gateways":["gw-2","gw-2"]}"#]);
+        for (user, expected, fault) in
+            [("lena", "gw-1", RouteFault::Empty), ("mila", "gw-1+gw-2", RouteFault::Repeated)]
+        {
+            let (routes, _) = shard.ask_until_answered(user).await;
+            assert_eq!((text(&routes), routes.faults().collect()), (vec![expected.to_owned()], vec![(0, fault)]));
+        }
     });
 }
 

@@ -74,7 +74,7 @@ fn a_silent_server_is_noticed_by_its_answers() {
 
         server.freeze(false);
         let (routes, others) = shard.ask_until_answered("ann").await;
-        assert_eq!((text(&routes), others.len()), (vec!["-"], 0));
+        assert_eq!((text(&routes), others.len()), (vec!["-".to_owned()], 0));
 
         // Also when nothing is asked, or a change would go unnoticed.
         server.freeze(true);

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use harness::clock;
+use harness::contents::Contents;
 use harness::error::{Error, Result};
 use harness::publisher::{Identity, NatsPublisher, Subject};
 use harness::verdict::Verdict;
@@ -31,6 +32,8 @@ pub struct Publishing {
     world: Arc<World>,
     verdict: Arc<Verdict>,
     sink: Sink,
+    /// Where contents are kept before their messages are published.
+    contents: Option<Contents>,
     payload: Vec<u8>,
     events: u64,
 }
@@ -86,7 +89,12 @@ impl Sink {
 impl Publishing {
     /// Publishes what the verdict will judge.
     pub fn new(world: Arc<World>, verdict: Arc<Verdict>, sink: Sink) -> Self {
-        Self { world, verdict, sink, payload: Vec::new(), events: 0 }
+        Self { world, verdict, sink, contents: None, payload: Vec::new(), events: 0 }
+    }
+
+    /// The same, with contents kept before.
+    pub fn with_contents(self, contents: Option<Contents>) -> Self {
+        Self { contents, ..self }
     }
 
     /// One event for each session, as fast as they are delivered: connections open, members and routes known.
@@ -196,6 +204,11 @@ impl Publishing {
 
     fn publish(&mut self, session: usize, intended: u64) -> Result<()> {
         let number = self.verdict.next_event(session, intended, &mut self.payload);
+        if let Some(contents) = &mut self.contents
+            && contents.keep(&self.world, session, number)?
+        {
+            self.verdict.keeps_content(session, number);
+        }
         self.sink.publish((session, number), &mut self.payload)
     }
 }

@@ -47,9 +47,12 @@ pub struct Overrides {
     /// Bytes of each message's content.
     #[arg(long, value_name = "BYTES")]
     pub content_bytes: Option<usize>,
-    /// Of 100 users, how many are offline.
-    #[arg(long, value_name = "PERCENT")]
+    /// Of 100 users, how many are offline; or the part of all: 0.8 is 80.
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
     pub offline: Option<u32>,
+    /// Gateways that a user is connected to in the mean: 1.6 has three of five users at two.
+    #[arg(long, value_name = "MEAN")]
+    pub devices: Option<f64>,
     /// Users that move to another gateway each second.
     #[arg(long, value_name = "A_SECOND")]
     pub moves: Option<u32>,
@@ -77,6 +80,7 @@ impl Overrides {
         set(&mut workload.content_bytes, self.content_bytes);
         set(&mut workload.offline_percent, self.offline);
         set(&mut workload.moves_per_second, self.moves);
+        set(&mut workload.devices, self.devices);
         set(&mut workload.load, self.window.map(Load::PushesInFlight));
         if let Some(Rate::Events(rate)) = self.rate {
             workload.load = Load::EventsPerSecond(rate);
@@ -144,6 +148,16 @@ fn parse_rate(text: &str) -> std::result::Result<Rate, String> {
     }
 }
 
+/// A number of a hundred, or with a point a part of one.
+fn parse_percent(text: &str) -> std::result::Result<u32, String> {
+    let words = || "give a number of 100, or a part of 1 with a point: 80, or 0.8".to_owned();
+    if !text.contains('.') {
+        return text.parse().map_err(|_| words());
+    }
+    let part = text.parse::<f64>().ok().filter(|part| (0.0..=1.0).contains(part));
+    part.map(|part| (part * 100.0).round() as u32).ok_or_else(words)
+}
+
 fn parse_misbehaving(text: &str) -> std::result::Result<Misbehaving, String> {
     let words =
         || format!("give G=HOW[:MS], as 0=slow:20; HOW is one of {}", How::WORDS.map(|(word, _)| word).join(", "));
@@ -190,11 +204,12 @@ mod tests {
         let it = applied(
             "group-100",
             "--users 500 --sessions 7 --gateways 3 --rate 9 --seconds 4 --warm-up 0 --content-bytes 64 --offline 5 \
-             --moves 6",
+             --moves 6 --devices 1.6",
         );
         assert_eq!((it.users, it.gateways, it.seconds, it.warm_up_seconds), (500, 3, 4, 0));
         assert_eq!((it.content_bytes, it.offline_percent, it.moves_per_second), (64, 5, 6));
-        assert_eq!((it.load, groups(&it)), (Load::EventsPerSecond(9), vec![(7, 101)]));
+        assert_eq!((it.load, groups(&it), it.devices), (Load::EventsPerSecond(9), vec![(7, 101)], 1.6));
+        assert_eq!(applied("huge-group", "--offline 0.8").offline_percent, 80);
         assert_eq!(applied("group-100", "--window 77").load, Load::PushesInFlight(77));
     }
 
@@ -236,6 +251,8 @@ mod tests {
             "--rate fast",
             "--rate 5 --window 5",
             "--misbehave 1",
+            "--offline 1.5",
+            "--offline few",
             "--misbehave 1=rude",
             "--misbehave x=deaf",
             "--misbehave 1=slow:x",

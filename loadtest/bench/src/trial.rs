@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use harness::contents::Contents;
 use harness::error::{Error, Result};
 use harness::gateways::{Gateway, Protocols};
 use harness::moves::{Mover, RouteWriter};
@@ -90,6 +91,13 @@ pub struct Setup {
     /// The engine talks TLS to NATS (with --servers); the load test's own connections stay plain.
     #[arg(long)]
     pub nats_tls: bool,
+    /// The engine's inbox.rows_up_to (with --servers): in sessions of more members, whoever cannot be reached gets no row of a
+    /// message whose content is kept.
+    #[arg(long, value_name = "MEMBERS")]
+    pub rows_up_to: Option<u32>,
+    /// Of 100 messages, how many have their content kept before they are published; each costs the publisher a round trip.
+    #[arg(long, value_name = "PERCENT", requires = "rows_up_to", value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub content_rows: Option<u32>,
     /// Shards of the engine.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub cores: u16,
@@ -216,7 +224,13 @@ impl Trial {
             (Engine::Embedded(Box::new(engine)), Sink::Embedded(publisher), writer, None)
         };
         let mover = Mover::start(world.clone(), writer)?;
-        let publishing = Publishing::new(world, verdict.clone(), sink);
+        let contents = match (&servers, setup.content_rows, setup.rows_up_to) {
+            (Some((servers, _)), Some(percent), Some(above)) => {
+                Some(Contents::connect(&servers.maria, percent, above)?)
+            }
+            _ => None,
+        };
+        let publishing = Publishing::new(world, verdict.clone(), sink).with_contents(contents);
         Ok(Self { engine: Some(started), publishing, mover, verdict, inbox, _gateways: gateways, servers })
     }
 

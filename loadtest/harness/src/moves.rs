@@ -104,17 +104,20 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, routes: &[(u32, u32)]) -> Result<()> {
+    fn write(&mut self, world: &World, routes: &[(u32, u32)]) -> Result<()> {
         match self {
             Self::Memory(memory) => {
                 for (user, gateway) in routes {
-                    memory.set(&World::user_name(*user), &World::gateway_name(*gateway));
+                    let gateways = world.gateways_of(*user, *gateway).map(World::gateway_name);
+                    memory.set_each(&World::user_name(*user), gateways);
                 }
                 Ok(())
             }
             Self::Redis(connection) => {
                 let mut pipe = redis::pipe();
-                routes.iter().for_each(|(user, gateway)| put_route(&mut pipe, *user, *gateway));
+                for (user, gateway) in routes {
+                    put_route(&mut pipe, *user, world.gateways_of(*user, *gateway));
+                }
                 pipe.exec(connection).map_err(|cause| Error::of("cannot write the routes of users that move", cause))
             }
         }
@@ -178,7 +181,7 @@ impl Moving {
         let moves = self.order.take(&self.world, count);
         let places = self.world.places();
         moves.iter().for_each(|(user, gateway)| places.begin_move(*user, *gateway));
-        self.writer.write(&moves)?;
+        self.writer.write(&self.world, &moves)?;
         moves.iter().for_each(|(user, _)| places.end_move(*user));
         self.moves.fetch_add(moves.len() as u64, Ordering::Relaxed);
         Ok(())

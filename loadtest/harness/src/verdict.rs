@@ -1,9 +1,10 @@
 //! The verdict by identity: each (session, message, recipient) is expected exactly once, in order, unchanged, at the gateway
-//! that the user is connected to.
+//! that the user is connected to, and at each of several.
 //!
 //! Promises exact counts of what was lost, repeated, out of order, misdelivered or corrupt, and the first ten cases in words,
 //! in a bit or two a push: messages carry what must be known of them, so that nothing has to be looked up. A row in the inbox
-//! is as good as a push; of an engine that has an inbox, whoever cannot be reached must have one. Refuses to judge pushes at
+//! is as good as a push; of an engine that has an inbox, whoever cannot be reached must have one, and must not where the content of
+//! the message is kept. Refuses to judge pushes at
 //! gateways that are deaf or refuse everybody: they are counted as excused.
 
 mod book;
@@ -18,6 +19,7 @@ use hdrhistogram::Histogram;
 use self::book::{Book, Came};
 pub use self::counts::VerdictCounts;
 use self::message::Messages;
+pub use self::message::key_of as message_key;
 use crate::gateways::{Answer, Recorder, Seen};
 use crate::workload::How;
 use crate::world::World;
@@ -103,7 +105,7 @@ impl Verdict {
     /// `intended_nanos` is the instant on [`clock::now`](crate::clock::now) that it is meant to be sent at. Gives the
     /// message's number in its session.
     pub fn next_event(&self, session: usize, intended_nanos: u64, payload: &mut Vec<u8>) -> u32 {
-        let number = lock(&self.books[session]).enter(self.world.members_count(session));
+        let number = lock(&self.books[session]).enter(self.slots(session));
         self.counts.events.fetch_add(1, Ordering::Relaxed);
         self.counts.expected.fetch_add(self.world.expected(session).into(), Ordering::Relaxed);
         self.messages.encode(session, self.world.sender(session), number, intended_nanos, payload);
@@ -123,22 +125,42 @@ impl Verdict {
         self.owes_rows.store(true, Ordering::Relaxed);
     }
 
+    /// The content of this message is kept: nobody may get a row.
+    pub fn keeps_content(&self, session: usize, number: u32) {
+        lock(&self.books[session]).keep_content(number);
+    }
+
     /// A row of the inbox: this recipient has the message there, whether or not it was pushed as well.
     pub fn stored(&self, session_name: &str, user_name: &str, msg_id: i64) {
         let world = &self.world;
         let place = world.session_of(session_name).zip(world.user_of(user_name)).and_then(|(session, user)| {
             let number = message::number_of(session, msg_id)?;
             let member = world.member_number(session, user).filter(|member| *member > 0)?;
-            if !self.is_owed(user) {
-                return Some(Came::First);
+            let mut book = lock(&self.books[session]);
+            if book.is_readable(number) {
+                return None;
             }
-            lock(&self.books[session]).take(number, member, world.members_count(session))
+            if !self.is_owed(user) {
+                return Some(());
+            }
+            // Whoever reads it there has it, whatever the gateways did.
+            (0..world.devices(user))
+                .try_for_each(|device| book.take(number, self.slot(member, device), self.slots(session)).map(|_| ()))
         });
         self.counts.stored.fetch_add(1, Ordering::Relaxed);
         if place.is_none() {
             self.counts.misdelivered.fetch_add(1, Ordering::Relaxed);
             self.say(format!("a row that nobody asked for: {session_name} message {msg_id} to {user_name}"));
         }
+    }
+
+    /// How many places a message of a session has in the book: one for each connection of each member.
+    fn slots(&self, session: usize) -> u32 {
+        self.world.members_count(session) * self.world.devices_max()
+    }
+
+    fn slot(&self, member: u32, device: u32) -> u32 {
+        member * self.world.devices_max() + device
     }
 
     /// How far it is; cheap.
@@ -190,6 +212,7 @@ impl Verdict {
             refused: count(&counts.refused),
             excused: count(&counts.excused),
             stored: count(&counts.stored),
+            readable: (0..self.books.len()).map(|session| self.readable(session)).sum(),
             not_taken_events: count(&counts.not_taken),
             may_repeat: self.may_repeat_at.contains(&true),
             is_clean: lost == 0 && self.wrong_so_far() == 0,
@@ -197,36 +220,59 @@ impl Verdict {
         }
     }
 
+    /// How many recipients of a session read a message by its content.
+    fn readable(&self, session: usize) -> u64 {
+        match lock(&self.books[session]).readable() {
+            0 => 0,
+            messages => u64::from(messages) * u64::from(self.world.offline_members(session)),
+        }
+    }
+
     /// What a session is missing; while there is room, in words.
     fn lost(&self, session: usize, cases: &mut Vec<String>) -> u64 {
-        let (book, members) = (lock(&self.books[session]), self.world.members_count(session));
-        let lost = u64::from(book.expected()) * u64::from(self.owed(session));
+        let book = lock(&self.books[session]);
+        let (expected, readable) = (u64::from(book.expected()), u64::from(book.readable()));
+        let due =
+            (expected - readable) * u64::from(self.owed(session)) + readable * u64::from(self.world.expected(session));
         // What came of a message before the broker said that it did not take it is more than was expected.
-        let lost = lost.saturating_sub(book.came());
+        let lost = due.saturating_sub(book.came());
         if lost == 0 {
             return 0;
         }
         for message in (0..book.sent()).filter(|message| !book.is_struck_out(*message)) {
-            for number in 1..members {
-                if cases.len() >= CASES_SHOWN {
-                    return lost;
-                }
+            for number in 1..self.world.members_count(session) {
                 let user = self.world.member(session, number);
-                if self.is_owed(user) && !book.has(message, number, members) {
-                    let (session, place) = (World::session_name(session), self.world.place(user));
-                    let (user, gateway) = (World::user_name(user), World::gateway_name(place.current));
-                    let place = if place.is_offline { "offline".to_owned() } else { format!("at {gateway}") };
-                    cases.push(format!("lost: {session} message {message} to {user}, who is {place}"));
+                let is_owed = if book.is_readable(message) { self.world.is_judged(user) } else { self.is_owed(user) };
+                for device in (0..self.world.devices(user)).filter(|_| is_owed) {
+                    if cases.len() >= CASES_SHOWN {
+                        return lost;
+                    }
+                    if !book.has(message, self.slot(number, device), self.slots(session)) {
+                        cases.push(self.describe_lost(session, message, user, device));
+                    }
                 }
             }
         }
         lost
     }
 
-    /// How many recipients of each of a session's messages must have it, pushed or stored.
+    fn describe_lost(&self, session: usize, message: u32, user: u32, device: u32) -> String {
+        let place = self.world.place(user);
+        let at = self.world.gateways_of(user, place.current).nth(device as usize).map(World::gateway_name);
+        let place = if place.is_offline { "offline".to_owned() } else { format!("at {}", at.unwrap_or_default()) };
+        let (session, user) = (World::session_name(session), World::user_name(user));
+        format!("lost: {session} message {message} to {user}, who is {place}")
+    }
+
+    /// How many pushes or rows each of a session's messages must have.
     fn owed(&self, session: usize) -> u32 {
-        let owes_all = self.owes_rows.load(Ordering::Relaxed);
-        if owes_all { self.world.members_count(session) - 1 } else { self.world.expected(session) }
+        if !self.owes_rows.load(Ordering::Relaxed) {
+            return self.world.expected(session);
+        }
+        match self.world.devices_max() {
+            1 => self.world.members_count(session) - 1,
+            _ => self.world.members(session).skip(1).map(|user| self.world.devices(user)).sum(),
+        }
     }
 
     fn is_owed(&self, user: u32) -> bool {
@@ -245,8 +291,9 @@ impl Verdict {
         if place.is_offline {
             return Err(Fault::Misdelivered("the user is offline"));
         }
-        let gateway = world.gateway_of(seen.gateway).filter(|gateway| place.may_have_been_at(*gateway));
-        let gateway = gateway.ok_or(Fault::Misdelivered("the user is not connected there"))?;
+        let gateway = world.gateway_of(seen.gateway);
+        let at = gateway.and_then(|gateway| Some((gateway, world.places().device_at(user, gateway)?)));
+        let (gateway, device) = at.ok_or(Fault::Misdelivered("the user is not connected there"))?;
         if world.places().is_excused(gateway) {
             counts.excused.fetch_add(1, Ordering::Relaxed);
             return Ok(());
@@ -271,8 +318,7 @@ impl Verdict {
         if seen.timestamp != message::timestamp(read.intended_nanos) {
             return Err(Fault::Corrupt("its timestamp is not what was published"));
         }
-        let members = world.members_count(session);
-        let came = lock(&self.books[session]).take(read.number, member, members);
+        let came = lock(&self.books[session]).take(read.number, self.slot(member, device), self.slots(session));
         let came = came.ok_or(Fault::Corrupt("it was never sent"))?;
         if came == Came::Again {
             let message = read.number;
@@ -331,7 +377,7 @@ impl Recorder for Verdict {
         let world = &self.world;
         let (Some(gateway), Some(user)) = (world.gateway_of(gateway), world.user_of(user)) else { return false };
         let refuses_all = || world.workload().misbehaviour_of(gateway).is_some_and(|it| it.how == How::Refusing);
-        world.place(user).is_at(gateway) && !(world.places().is_excused(gateway) && refuses_all())
+        world.places().is_connected(user, gateway) && !(world.places().is_excused(gateway) && refuses_all())
     }
 }
 

@@ -28,6 +28,9 @@ pub struct Workload {
     /// Of 100 users, how many have no route.
     #[serde(default)]
     pub offline_percent: u32,
+    /// Gateways that a user is connected to, in the mean: each has so many, rounded up or down. One of them moves.
+    #[serde(default = "one_device")]
+    pub devices: f64,
     /// Users that move to another gateway each second.
     #[serde(default)]
     pub moves_per_second: u32,
@@ -123,6 +126,10 @@ impl How {
 
 fn one() -> u32 {
     1
+}
+
+fn one_device() -> f64 {
+    1.0
 }
 
 #[cfg(test)]

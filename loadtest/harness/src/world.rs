@@ -27,7 +27,7 @@ pub struct World {
     workload: Workload,
     sessions: Vec<Shape>,
     places: Places,
-    /// For each user and one more: how many users before it are judged.
+    /// For each user and one more: how many connections of the users before it are judged.
     judged_before: Vec<u32>,
     schedule: Schedule,
 }
@@ -58,7 +58,7 @@ impl World {
         let mut judged = 0;
         for user in 0..workload.users {
             judged_before.push(judged);
-            judged += u32::from(places.is_judged(user));
+            judged += if places.is_judged(user) { places.devices(user) } else { 0 };
         }
         judged_before.push(judged);
         let schedule = Schedule::new(workload);
@@ -165,14 +165,30 @@ impl World {
         self.judged_before[user + 1] > self.judged_before[user]
     }
 
-    /// How many recipients of each of a session's events are expected.
+    /// How many pushes of each of a session's events are expected.
     pub fn expected(&self, session: usize) -> u32 {
         let Shape { first, members } = self.sessions[session];
         let (users, from) = (self.workload.users as usize, first as usize);
         let end = from + members as usize;
         let all = self.judged_before[users];
         let until_end = if end <= users { self.judged_before[end] } else { all + self.judged_before[end - users] };
-        until_end - self.judged_before[from] - u32::from(self.is_judged(first))
+        let of_sender = self.judged_before[from + 1] - self.judged_before[from];
+        until_end - self.judged_before[from] - of_sender
+    }
+
+    /// How many gateways a user is connected to; 1 when it is offline.
+    pub fn devices(&self, user: u32) -> u32 {
+        self.places.devices(user)
+    }
+
+    /// The most that a user has.
+    pub fn devices_max(&self) -> u32 {
+        self.workload.devices.ceil() as u32
+    }
+
+    /// The gateways of a user now, the newest first.
+    pub fn gateways_of(&self, user: u32, newest: u32) -> impl Iterator<Item = u32> + use<> {
+        std::iter::once(newest).chain(self.places.others(user))
     }
 
     /// The session of an event: the same for the same number, and following the groups' shares; in a cold world one after

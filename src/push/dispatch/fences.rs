@@ -27,8 +27,19 @@ pub struct Held {
 pub struct Fence {
     /// In the order of arrival.
     pub waiting: Vec<Held>,
-    /// They wait until this gateway's lane of the session is done with this many bundles.
-    pub behind: Option<(GatewayIx, u32)>,
+    /// They wait until these lanes of the session are done.
+    pub behind: Vec<Behind>,
+}
+
+/// What a fence waits for.
+#[derive(Clone, Copy, Debug)]
+pub struct Behind {
+    /// The gateway.
+    pub gateway: GatewayIx,
+    /// Its lane of the session is to be done with this many bundles.
+    pub until: u32,
+    /// Whether it is waited for also when the user is still at that gateway.
+    pub is_left: bool,
 }
 
 /// All fences of a shard, by session and user.
@@ -50,7 +61,7 @@ impl Fences {
     }
 
     /// From now on messages of this session wait for this user.
-    pub fn raise(&mut self, at: SessionIx, user: UserIx, behind: Option<(GatewayIx, u32)>) {
+    pub fn raise(&mut self, at: SessionIx, user: UserIx, behind: Vec<Behind>) {
         self.of.insert((at, user), Fence { waiting: Vec::new(), behind });
         self.raised = self.raised.wrapping_add(1);
     }
@@ -76,7 +87,7 @@ impl Fences {
     pub fn gateways(&self) -> impl Iterator<Item = GatewayIx> {
         self.of.values().flat_map(|fence| {
             let tried = fence.waiting.iter().filter_map(|held| held.tried).map(|(gateway, _)| gateway);
-            fence.behind.map(|(gateway, _)| gateway).into_iter().chain(tried)
+            fence.behind.iter().map(|behind| behind.gateway).chain(tried)
         })
     }
 }

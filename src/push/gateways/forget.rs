@@ -6,12 +6,14 @@
 //! while a held message remembers it. What a bundle under way remembers holds it as well (it is its home shard's share),
 //! or is told apart by the place's tenancy (on its owner shard). Streams keep counting, so that a late fact finds none.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::model::ids::{GatewayIx, Nanos};
 use crate::model::limits::{FORGETTING_SESSIONS_A_TICK, FORGETTING_USERS_A_TICK, GATEWAYS_LOOKED_AT};
 use crate::push::Push;
 use crate::push::gateways::Gateways;
+use crate::push::users::SetIx;
 
 /// How far it has come.
 #[derive(Debug, Default)]
@@ -74,7 +76,8 @@ impl Push {
                 // One that was used since it was condemned stays: what layouts know of it is the order of what it holds.
                 let (gateways, admission) = (&self.delivery.gateways, &self.dispatch.admission);
                 let is_one = |at| gateways.is_condemned(at) && admission.empty_since(at).is_some();
-                let next = self.resolve.sessions.forget_gateways(from, FORGETTING_SESSIONS_A_TICK, is_one);
+                let (sessions, users) = (&mut self.resolve.sessions, &self.resolve.users);
+                let next = sessions.forget_gateways(from, FORGETTING_SESSIONS_A_TICK, is_one, users);
                 if next.is_none() {
                     self.forget_condemned_gateways();
                 }
@@ -114,8 +117,31 @@ impl Push {
         self.cx.now.since(since) >= self.delivery.gateways.patience()
     }
 
+    /// An event in flight that a user's other gateway has still to take knows to which it went.
+    fn keep_gateways_of_copies(&mut self) {
+        for set in self.ledger.sets_in_use() {
+            for at in self.resolve.users.gateways_of(set) {
+                self.delivery.gateways.places[at.0 as usize].is_condemned = false;
+            }
+        }
+    }
+
+    /// There was no room for a set of gateways: those that nobody uses any more make some.
+    pub(in crate::push) fn sweep_gateway_sets(&mut self) {
+        let users = &mut self.resolve.users;
+        if !users.are_sets_to_be_swept(self.cx.now) {
+            return;
+        }
+        let mut used: HashSet<SetIx> = self.ledger.sets_in_use().collect();
+        used.extend(self.resolve.sessions.sets_in_use());
+        users.sweep_sets(used);
+    }
+
     /// Nothing new refers to them, and what did does so no longer, but for messages that are held.
     fn forget_condemned_gateways(&mut self) {
+        if self.resolve.users.has_sets() {
+            self.keep_gateways_of_copies();
+        }
         for at in self.dispatch.fences.gateways() {
             self.delivery.gateways.places[at.0 as usize].is_condemned = false;
         }
@@ -129,6 +155,7 @@ impl Push {
             return;
         }
         self.cx.forget_warnings(|at| self.delivery.gateways.is_condemned(at));
+        self.resolve.users.forget_sets_with(|at| self.delivery.gateways.is_condemned(at));
         self.delivery.gateways.free(&gone);
         self.cx.activity.gateways_forgotten += gone.len() as u64;
         self.resolve.users.forget_no_place();

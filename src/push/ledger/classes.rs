@@ -1,5 +1,6 @@
 //! What the ledger keeps by class: how many events of each are in flight, and whether an event owes rows at all.
 
+use crate::model::ids::UserIx;
 use crate::model::outcome::RecipientOutcome;
 use crate::model::priority::{Priority, ShedReason};
 use crate::push::bundle::EventIx;
@@ -36,6 +37,15 @@ impl Ledger {
     #[inline]
     pub(in crate::push) fn stores_rows(&self, at: EventIx, cx: &Context) -> bool {
         cx.settings.inbox != InboxStore::Off && self[at].class != Priority::Fleeting
+    }
+
+    /// Recipients of a fleeting event that are not pushed to at a gateway are dropped; one at several of them with the last.
+    pub(in crate::push) fn shed_unreached(&mut self, at: EventIx, users: &[UserIx], why: ShedReason) {
+        let shed = match self[at].copies {
+            None => users.len(),
+            Some(_) => users.iter().filter(|user| self.copy_missed(at, **user)).count(),
+        };
+        self.shed_recipients(at, shed as u32, why);
     }
 
     /// Recipients of a fleeting event are dropped.

@@ -7,6 +7,7 @@
 
 mod failing;
 mod loss;
+mod several;
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -388,6 +389,10 @@ impl Resolve {
                 continue;
             }
             let known = match route {
+                Route::Gateways(ids) => {
+                    self.take_gateways(*user, ids, delivery, cx);
+                    continue;
+                }
                 Route::Gateway(id) => delivery.place_of_route(id, cx).map_or(RouteState::NoPlace, RouteState::At),
                 Route::Offline => RouteState::Offline,
                 Route::Bad => RouteState::Bad,
@@ -399,6 +404,9 @@ impl Resolve {
                 cx.warn("bad_route", || format!("user {name}: the route in the store is not JSON with a gateway_id"));
             }
             self.users.set_route(*user, known);
+        }
+        for (at, fault) in routes.faults() {
+            self.warn_of_list(ask.users.get(at).copied(), fault, cx);
         }
         self.users.unname(&ask.users);
         Woken { sessions: ask.sessions, fenced: ask.fenced }

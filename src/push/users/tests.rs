@@ -92,3 +92,48 @@ fn changes_are_told_one_by_one_as_long_as_they_are_few() {
     users.lose_all_routes();
     assert_eq!(since(&users, epoch), None);
 }
+
+#[test]
+fn who_is_at_several_gateways_is_one_integer_too() {
+    let mut users = Users::default();
+    let (ann, bob) = (users.name("ann"), users.name("bob"));
+    let ix = |places: &[u32]| places.iter().map(|place| GatewayIx(*place)).collect::<Vec<_>>();
+    assert!(users.set_gateways(ann, &ix(&[7, 3, 7]), false) && users.set_gateways(bob, &ix(&[3, 7]), false));
+    assert_eq!((users.gateways(ann), users.route(ann)), (ix(&[3, 7]), users.route(bob)));
+    assert!(users.is_at(ann, GatewayIx(3)) && !users.is_at(ann, GatewayIx(4)));
+    users.mark_stale(ann, GatewayIx(4));
+    assert!(!users.is_stale(ann));
+    users.mark_stale_to(|gateway| gateway == GatewayIx(7));
+    assert_eq!((users.is_stale(ann), users.gateways(ann)), (true, ix(&[3, 7])), "doubted, and it holds");
+    users.is_not_at(bob, GatewayIx(3));
+    assert_eq!(users.route(bob), RouteState::Unknown);
+    users.forget_routes_to(0, 9, |gateway| gateway == GatewayIx(3));
+    assert_eq!(users.route(ann), RouteState::Unknown);
+    users.set_gateways(ann, &ix(&[5, 5]), true);
+    users.set_gateways(bob, &[], true);
+    assert_eq!((users.route(ann), users.route(bob)), (RouteState::At(GatewayIx(5)), RouteState::NoPlace));
+    users.forget_no_place();
+    assert_eq!((users.route(ann), users.route(bob)), (RouteState::Unknown, RouteState::Unknown), "asked for again");
+}
+
+#[test]
+fn of_several_gateways_from_before_a_loss_those_are_kept_that_said_nothing() {
+    let mut users = Users::default();
+    let ann = users.name("ann");
+    let ix = |places: &[u32]| places.iter().map(|place| GatewayIx(*place)).collect::<Vec<_>>();
+    users.set_gateways(ann, &ix(&[1, 2, 3]), false);
+    users.lose_all_routes();
+    users.set_asked(ann, 1);
+    assert!(users.keep_route(ann));
+    users.is_not_at(ann, GatewayIx(2));
+    users.set_asked(ann, 2);
+    assert!(users.keep_route(ann));
+    assert_eq!(users.gateways(ann), ix(&[1, 3]));
+    users.mark_stale_to(|gateway| gateway == GatewayIx(1));
+    users.set_asked(ann, 3);
+    assert!(users.keep_route(ann));
+    assert_eq!(users.gateways(ann), ix(&[3]));
+    users.is_not_at(ann, GatewayIx(3));
+    users.set_asked(ann, 4);
+    assert!(!users.keep_route(ann));
+}

@@ -196,6 +196,12 @@ metrics! {
         mget_keys => "mget_keys";
         /// Route changes that the store told.
         route_changes => "route_changes";
+        /// Routes whose list of gateways could not be taken as it stands, once for each fault; warnings tells them apart.
+        route_lists_mended => "route_lists_mended";
+        /// Pushes beyond the first of a recipient who is connected to several gateways.
+        copies_sent => "recipient_copies";
+        /// Gateways that did not take a push which another gateway of the same recipient took.
+        copies_missed => "recipient_copies_missed";
         /// Times that a user without a route was taken to be at its last known gateway, because all routes had been lost.
         routes_kept => "routes_kept";
         /// Gateway streams that were opened or tried.

@@ -1,12 +1,24 @@
 //! What the test has the inbox, the contents and the dead letters answer.
 
-use task_engine::model::names::NameList;
+use task_engine::model::names::{NameList, Route, RouteList};
 use task_engine::ports::{DeadLetter, InboxRows, LookupError, MessageKey};
 use task_engine::push::facts::Input;
 
 use super::Table;
 
 impl Table {
+    /// What the route store says.
+    pub(super) fn routes_of(&self, users: &NameList) -> RouteList {
+        let mut list = RouteList::new();
+        for user in users.iter() {
+            match self.routes.get(user) {
+                None => list.push(Route::Offline),
+                Some(gateways) => list.push_gateways(gateways.split('+')),
+            }
+        }
+        list
+    }
+
     /// The inbox answers its oldest open ask; what the rows were.
     pub fn store(&mut self, answer: Result<&[&str], LookupError>) -> InboxRows {
         let (ask, rows) = self.stores.pop_front().expect("rows to store");

@@ -80,22 +80,18 @@ impl World {
         if self.fault(Fault::Lookups, 15) {
             return Err(LookupError::Rejected("WRONGTYPE".into()));
         }
-        let stranger = |user: usize| match self.users[user].stored {
-            Stored::Stranger(number) => format!("stranger-{number}"),
-            _ => String::new(),
-        };
-        let strangers = users.iter().map(|user| stranger(*user)).collect::<Vec<_>>();
         // A proxy before several servers lacks the users whose server is away.
         let lacks = if self.fault(Fault::Lookups, 30) { self.rng.pick(&[2, 3, 5]) } else { 1 };
-        let is_lacking = |user: usize| user % lacks == 1;
-        let routes = users.iter().zip(&strangers).map(|(user, stranger)| match self.users[*user].stored {
-            _ if is_lacking(*user) => Route::Unread,
-            Stored::At(gateway) => Route::Gateway(&self.gateways[gateway].id),
-            Stored::Stranger(_) => Route::Gateway(stranger),
-            Stored::Offline => Route::Offline,
-            Stored::Bad => Route::Bad,
-        });
-        let mut list = routes.collect::<RouteList>();
+        let mut list = RouteList::new();
+        for user in users.iter().copied() {
+            match self.users[user].stored {
+                _ if user % lacks == 1 => list.push(Route::Unread),
+                Stored::At(gateways) => list.push_gateways(gateways.iter().map(|at| self.gateways[at].id.as_str())),
+                Stored::Stranger(number) => list.push(Route::Gateway(&format!("stranger-{number}"))),
+                Stored::Offline => list.push(Route::Offline),
+                Stored::Bad => list.push(Route::Bad),
+            }
+        }
         if self.fault(Fault::Lookups, 10) {
             list.push(Route::Offline);
         }

@@ -62,7 +62,7 @@ impl World {
     /// What waits at gateways is in flight somewhere: an outbox holds nothing that has ended.
     pub(super) fn check_backlog(&self) {
         let backlog: usize = self.shards.iter().flat_map(Push::outboxes).map(|outbox| outbox.backlog()).sum();
-        let open: usize = self.shards.iter().map(Push::recipients_in_flight).sum();
+        let open: usize = self.shards.iter().map(Push::pushes_in_flight).sum();
         assert!(self.is_cut_off || backlog <= open, "{backlog} recipients wait at gateways, {open} are in flight");
     }
 }

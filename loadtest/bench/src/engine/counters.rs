@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use harness::pages::{self, Page};
 
 /// What a run's document keeps, as the page names them between `task_engine_` and `_total`.
-const KEPT: [&str; 10] = [
+const KEPT: [&str; 14] = [
     "member_queries",
     "member_query_sessions",
     "mgets",
@@ -17,6 +17,10 @@ const KEPT: [&str; 10] = [
     "resent_recipients",
     "gateway_breaks",
     "frame_bytes",
+    "content_asks",
+    "inbox_asked_rows",
+    "recipient_copies",
+    "recipient_copies_missed",
     "turns",
 ];
 
@@ -34,7 +38,10 @@ impl Counters {
     pub fn of(page: &str) -> Self {
         let kept =
             KEPT.iter().filter_map(|name| Some((name.to_string(), sum(page, &format!("task_engine_{name}_total"))?)));
-        Self(kept.collect())
+        let ended = pages::series(page, "task_engine_recipients_ended_total");
+        let readable = ended.filter(|(labels, _)| labels.contains("end=\"readable\"")).map(|(_, value)| value as u64);
+        let readable = readable.reduce(|sum, value| sum + value).map(|readable| ("readable".to_owned(), readable));
+        Self(kept.chain(readable).collect())
     }
 
     /// With those of another engine.

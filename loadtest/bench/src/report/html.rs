@@ -278,6 +278,7 @@ fn shared_facts(result: &RunResult) -> Vec<(String, String)> {
         fact("misbehaving gateways", tables::misbehaving(workload)),
         fact("content", format!("{} bytes", workload.content_bytes)),
         fact("users without a route", format!("{}%", workload.offline_percent)),
+        fact("gateways of a user", workload.devices),
         fact("moves", format!("{} users per second", workload.moves_per_second)),
         fact("cold", if workload.cold { "each session once, none known before" } else { "no" }),
     ]);

@@ -148,11 +148,12 @@ pub fn misbehaving(workload: &Workload) -> String {
 }
 
 /// The verdict's counts with their names; what was not taken are events, all else pushes.
-pub fn verdict(verdict: &VerdictCounts) -> [(&'static str, u64); 11] {
+pub fn verdict(verdict: &VerdictCounts) -> [(&'static str, u64); 12] {
     [
         ("expected", verdict.expected),
         ("delivered", verdict.delivered),
         ("stored", verdict.stored),
+        ("readable", verdict.readable),
         ("lost", verdict.lost),
         ("repeated", verdict.repeated),
         ("out of order", verdict.out_of_order),

@@ -62,6 +62,9 @@ impl Servers {
         if setup.assignment == Assignment::Partitioned {
             config.set("consumer", "assignment", "partitioned").set("consumer", "partitions", PARTITIONS);
         }
+        if let Some(members) = setup.rows_up_to {
+            config.set("inbox", "rows_up_to", members);
+        }
         if setup.ready == Ready::Readyz {
             config.set("engine", "cores", setup.cores);
             config.set("admin", "listen", format_args!("127.0.0.1:{admin_port}"));

@@ -61,6 +61,7 @@ impl Setup {
         let rules = [
             (is_partitioned && !with_servers, "--assignment partitioned needs real servers: add --servers"),
             (self.jetstream && !with_servers, "--jetstream needs real servers: add --servers"),
+            (self.rows_up_to.is_some() && !with_servers, "--rows-up-to needs real servers: add --servers"),
             (self.several.is_fleet() && !with_servers, "several instances need real servers: add --servers"),
             (
                 has_owners && !(self.jetstream && is_partitioned),

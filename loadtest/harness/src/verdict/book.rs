@@ -3,6 +3,8 @@
 //! Promises memory that grows with what was sent, without ever moving what is there: a session may get its next message
 //! while a gateway waits for the book.
 
+use std::collections::BTreeSet;
+
 /// The books of one session; members are numbered, 0 is the sender.
 #[derive(Debug, Default)]
 pub(super) struct Book {
@@ -13,6 +15,8 @@ pub(super) struct Book {
     highest: Box<[u32]>,
     /// Messages that the broker did not take.
     struck_out: Vec<u32>,
+    /// Messages that whoever was not pushed finds by their content.
+    readable: BTreeSet<u32>,
 }
 
 /// How a push came.
@@ -73,6 +77,21 @@ impl Book {
     #[inline]
     pub fn is_struck_out(&self, message: u32) -> bool {
         !self.struck_out.is_empty() && self.struck_out.contains(&message)
+    }
+
+    /// Whoever is not pushed finds a message by its content.
+    pub fn keep_content(&mut self, message: u32) {
+        self.readable.insert(message);
+    }
+
+    /// Whether that is so.
+    pub fn is_readable(&self, message: u32) -> bool {
+        self.readable.contains(&message)
+    }
+
+    /// How many such messages there are.
+    pub fn readable(&self) -> u32 {
+        self.readable.iter().filter(|message| !self.is_struck_out(**message)).count() as u32
     }
 
     /// How many messages are to come.

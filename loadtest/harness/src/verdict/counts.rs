@@ -26,6 +26,9 @@ pub struct VerdictCounts {
     /// Rows in the inbox: of whoever could not be reached, or not in time.
     #[serde(default)]
     pub stored: u64,
+    /// Recipients that could not be reached and need no row, as the content of the message is kept (`inbox.rows_up_to`).
+    #[serde(default)]
+    pub readable: u64,
     /// Events that the broker did not take, which are not expected.
     #[serde(default)]
     pub not_taken_events: u64,

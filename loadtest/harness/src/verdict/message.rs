@@ -38,6 +38,11 @@ pub(super) fn msg_id(session: usize, number: u32) -> i64 {
     ((session as i64) << 32) + i64::from(number) + 1
 }
 
+/// The msg_id and seq_id of a session's message.
+pub fn key_of(session: usize, number: u32) -> (i64, i64) {
+    (msg_id(session, number), i64::from(number) + 1)
+}
+
 /// The number of a session's message by its id.
 pub(super) fn number_of(session: usize, msg_id: i64) -> Option<u32> {
     u32::try_from(msg_id - ((session as i64) << 32) - 1).ok()

@@ -339,3 +339,54 @@ fn latencies_are_kept_by_group_and_sum_up_to_all() {
     assert!(near(all.min(), 1) && near(all.max(), 4));
     assert_eq!(verdict.take_recent().len(), 0);
 }
+
+#[test]
+fn each_gateway_of_a_user_is_to_get_each_message() {
+    let bench = Bench::with(2, |it| (it.gateways, it.devices) = (3, 2.0));
+    let at = |user: u32| [user % 3, (user + 1) % 3];
+    for (number, user) in (0..2).flat_map(|number| (1..4).map(move |user| (number, user))) {
+        for gateway in at(user) {
+            assert_eq!(bench.comes(number, user, gateway), Answer::Delivered);
+        }
+    }
+    assert_eq!(bench.verdict.findings(), clean(12));
+    assert_eq!(bench.comes(0, 1, 0), Answer::Refused);
+    assert_eq!(bench.verdict.findings().misdelivered, 1, "it is not there");
+    bench.comes(1, 1, 2);
+    assert_eq!(bench.verdict.findings().cases[1], "repeated: session-0 message 1 to user-1 at gateway-2");
+
+    let bench = Bench::with(2, |it| (it.gateways, it.devices) = (3, 2.0));
+    (1..4).for_each(|user| _ = bench.comes(1, user, at(user)[0]));
+    (1..4).for_each(|user| _ = bench.comes(0, user, at(user)[1]));
+    assert_eq!(bench.verdict.findings().out_of_order, 0, "another gateway's order is its own");
+    bench.comes(0, 1, at(1)[0]);
+    let findings = bench.verdict.findings();
+    assert_eq!((findings.out_of_order, findings.lost), (1, 5));
+    assert_eq!(findings.cases[1], "lost: session-0 message 0 to user-2, who is at gateway-2");
+    for user in 1..4 {
+        (0..2).for_each(|at| bench.verdict.stored("session-0", &World::user_name(user), bench.events[at].msg_id));
+    }
+    assert_eq!(bench.verdict.findings().lost, 0, "a row is there whatever the gateways did");
+}
+
+#[test]
+fn nobody_gets_a_row_of_a_message_whose_content_is_kept() {
+    let bench = Bench::with(2, |it| it.offline_percent = 50);
+    let is_judged = |user: &u32| bench.world.is_judged(*user);
+    let offline: Vec<u32> = (1..4).filter(|user| !is_judged(user)).collect();
+    bench.verdict.expect_rows();
+    bench.verdict.keeps_content(0, 0);
+    for number in 0..2 {
+        (1..4).filter(is_judged).for_each(|user| _ = bench.comes(number, user, bench.world.place(user).current));
+    }
+    let row = |number: usize, user: &u32| {
+        bench.verdict.stored("session-0", &World::user_name(*user), bench.events[number].msg_id);
+    };
+    offline.iter().for_each(|user| row(1, user));
+    let findings = bench.verdict.findings();
+    assert_eq!((findings.readable, findings.stored, findings.lost), (offline.len() as u64, offline.len() as u64, 0));
+    assert!(findings.is_clean, "{findings:?}");
+    row(0, &offline[0]);
+    let findings = bench.verdict.findings();
+    assert_eq!((findings.misdelivered, findings.is_clean), (1, false));
+}

@@ -1,6 +1,6 @@
 //! Which workloads cannot be run, and what to change about them.
 
-use task_engine::model::limits::EVENT_BYTES_MAX;
+use task_engine::model::limits::{EVENT_BYTES_MAX, ROUTE_GATEWAYS_MAX};
 
 use super::{CONTENT_BYTES_MIN, How, Load, Misbehaving, Workload};
 use crate::error::{Error, Result};
@@ -42,6 +42,9 @@ impl Workload {
                 "offline_percent is {}, so nobody is connected: make it 0 to 99 (--offline)",
                 self.offline_percent
             ));
+        }
+        if !(1.0..=ROUTE_GATEWAYS_MAX as f64).contains(&self.devices) {
+            return Err(format!("devices is {}: make it 1 to {ROUTE_GATEWAYS_MAX} (--devices)", self.devices));
         }
         if !(CONTENT_BYTES_MIN..=most_content).contains(&self.content_bytes) {
             return Err(format!(
@@ -125,6 +128,20 @@ impl Workload {
                 return Err(format!("gateway {} misbehaves in two ways: leave one", misbehaving.gateway));
             }
         }
+        let needed = self.devices.ceil() as u32 + u32::from(self.moves_per_second > 0 && self.devices > 1.0);
+        if self.gateways < needed {
+            return Err(format!(
+                "devices is {} and there are {} gateways: make them {needed} at least (--gateways), or lower it (--devices)",
+                self.devices, self.gateways
+            ));
+        }
+        if self.devices > 1.0 && self.misbehaving.iter().any(|misbehaving| misbehaving.how.is_excused()) {
+            return Err(
+                "a gateway is deaf or refusing, and users have several: what such users get cannot be judged; leave \
+                        one out (--misbehave, --devices)"
+                    .to_owned(),
+            );
+        }
         let excused = self.misbehaving.iter().filter(|misbehaving| misbehaving.how.is_excused()).count();
         let judged = self.gateways as usize - excused;
         if judged == 0 {
@@ -189,6 +206,8 @@ mod tests {
             (refused(|it| it.users = 0), "users is 0"),
             (refused(|it| it.gateways = 0), "gateways is 0"),
             (refused(|it| it.offline_percent = 100), "nobody is connected"),
+            (refused(|it| it.devices = 0.5), "make it 1 to 16 (--devices)"),
+            (refused(|it| (it.gateways, it.devices) = (2, 2.5)), "make them 3 at least"),
             (refused(|it| it.content_bytes = 47), "content_bytes is 47: make it 48"),
             (refused(|it| it.content_bytes = 8 << 20), "content_bytes is 8388608"),
             (refused(|it| it.sessions.clear()), "no sessions"),

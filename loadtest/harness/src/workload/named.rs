@@ -13,12 +13,13 @@ macro_rules! named {
 }
 
 /// Name and text of each, in the order that they are listed in.
-const NAMED: [(&str, &str); 10] = named!(
+const NAMED: [(&str, &str); 11] = named!(
     "mixed",
     "one-to-one",
     "group-100",
     "group-1000",
     "huge-group",
+    "hot-huge-group",
     "beside-huge",
     "hot-session",
     "reconnect-storm",

@@ -64,6 +64,10 @@ pub(crate) struct Places {
     excused: Vec<bool>,
     /// The gateways that users move between.
     open: Vec<u32>,
+    gateways: u32,
+    offline_percent: u32,
+    /// Gateways that a hundred users have together.
+    devices_of_hundred: u64,
 }
 
 impl Places {
@@ -71,16 +75,42 @@ impl Places {
         let how = |gateway| workload.misbehaviour_of(gateway).map(|misbehaving| misbehaving.how);
         let excused: Vec<bool> =
             (0..workload.gateways).map(|gateway| how(gateway).is_some_and(How::is_excused)).collect();
-        let offline_before = |user: u64| user * u64::from(workload.offline_percent) / 100;
+        let (gateways, offline_percent) = (workload.gateways, workload.offline_percent);
         let place = |user: u64| {
-            // Counted among those that are connected, so that every gateway has as many.
-            let gateway = ((user - offline_before(user)) % u64::from(workload.gateways)) as u32;
-            let is_offline = offline_before(user + 1) > offline_before(user);
+            let gateway = home(user, gateways, offline_percent);
+            let is_offline = offline_before(user + 1, offline_percent) > offline_before(user, offline_percent);
             Place { current: gateway, previous: gateway, is_moving: false, is_offline, moves: 0 }
         };
         let users = (0..u64::from(workload.users)).map(|user| AtomicU64::new(place(user).packed())).collect();
         let open = (0..workload.gateways).filter(|gateway| !excused[*gateway as usize]).collect();
-        Self { users, excused, open }
+        let devices_of_hundred = (workload.devices * 100.0).round() as u64;
+        Self { users, excused, open, gateways, offline_percent, devices_of_hundred }
+    }
+
+    /// How many gateways a user is connected to; 1 when it is offline, as one that would be.
+    pub fn devices(&self, user: u32) -> u32 {
+        let before = |user: u64| user * self.devices_of_hundred / 100;
+        let devices = before(u64::from(user) + 1) - before(user.into());
+        if self.get(user).is_offline { 1 } else { devices as u32 }
+    }
+
+    /// The gateways of a user besides the one that it moves from.
+    pub fn others(&self, user: u32) -> impl Iterator<Item = u32> + use<> {
+        let (home, gateways) = (home(user.into(), self.gateways, self.offline_percent), self.gateways);
+        (1..self.devices(user)).map(move |device| (home + device) % gateways)
+    }
+
+    /// Whether a push to a user is taken at a gateway.
+    pub fn is_connected(&self, user: u32, gateway: u32) -> bool {
+        self.get(user).is_at(gateway) || self.others(user).any(|other| other == gateway)
+    }
+
+    /// Which of a user's connections a gateway has, or may have had: 0 is the one that moves.
+    pub fn device_at(&self, user: u32, gateway: u32) -> Option<u32> {
+        match self.others(user).position(|other| other == gateway) {
+            Some(other) => Some(other as u32 + 1),
+            None => self.get(user).may_have_been_at(gateway).then_some(0),
+        }
     }
 
     pub fn get(&self, user: u32) -> Place {
@@ -104,6 +134,12 @@ impl Places {
         if self.open.len() < 2 || !self.is_judged(user) {
             return None;
         }
+        if self.devices(user) > 1 {
+            let is_free =
+                |gateway: &&u32| **gateway != place.current && self.others(user).all(|other| other != **gateway);
+            let free: Vec<u32> = self.open.iter().filter(is_free).copied().collect();
+            return (!free.is_empty()).then(|| free[rng.below(free.len() as u64) as usize]);
+        }
         let others = self.open.len() as u64 - 1;
         let picked = self.open[rng.below(others) as usize];
         // The last one stands in for the one it is at.
@@ -125,6 +161,15 @@ impl Places {
     fn put(&self, user: u32, place: Place) {
         self.users[user as usize].store(place.packed(), Ordering::Release);
     }
+}
+
+fn offline_before(user: u64, offline_percent: u32) -> u64 {
+    user * u64::from(offline_percent) / 100
+}
+
+/// Where a user is before it moves; counted among those that are connected, so that every gateway has as many.
+fn home(user: u64, gateways: u32, offline_percent: u32) -> u32 {
+    ((user - offline_before(user, offline_percent)) % u64::from(gateways)) as u32
 }
 
 #[cfg(test)]
@@ -176,6 +221,27 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn users_have_so_many_gateways_in_the_mean_and_each_once() {
+        let places = places(|it| (it.devices, it.offline_percent) = (1.6, 20));
+        let online: Vec<u32> = (0..1_000).filter(|user| !places.get(*user).is_offline).collect();
+        let mut rng = Rng::new(3);
+        for user in online.iter().copied() {
+            let at = || -> Vec<u32> { std::iter::once(places.get(user).current).chain(places.others(user)).collect() };
+            let before = at();
+            places.begin_move(user, places.elsewhere(user, &mut rng).expect("it can move"));
+            places.end_move(user);
+            let after = at();
+            assert!(before[0] != after[0] && before[1..] == after[1..], "{before:?} {after:?}");
+            for (device, gateway) in after.iter().enumerate() {
+                assert!(places.is_connected(user, *gateway) && !after[..device].contains(gateway), "{after:?}");
+                assert_eq!(places.device_at(user, *gateway), Some(device as u32));
+            }
+        }
+        let devices: u32 = online.iter().map(|user| places.devices(*user)).sum();
+        assert!((1_200..=1_360).contains(&devices), "{devices} of 800");
     }
 
     #[test]

@@ -48,7 +48,8 @@ impl World {
             members.set(&Self::session_name(session), self.members(session).map(Self::user_name));
         }
         for user in self.online() {
-            routes.set(&Self::user_name(user), &Self::gateway_name(self.place(user).current));
+            let gateways = self.gateways_of(user, self.place(user).current);
+            routes.set_each(&Self::user_name(user), gateways.map(Self::gateway_name));
         }
         for gateway in gateways {
             registry.set(GatewayRecord {
@@ -93,16 +94,22 @@ impl World {
         let mut conn = client.get_connection().map_err(failed)?;
         in_parts(self.online(), |users| {
             let mut pipe = redis::pipe();
-            users.iter().for_each(|user| put_route(&mut pipe, *user, self.place(*user).current));
+            users
+                .iter()
+                .for_each(|user| put_route(&mut pipe, *user, self.gateways_of(*user, self.place(*user).current)));
             pipe.exec(&mut conn).map_err(failed)
         })
     }
 }
 
-/// Adds the writing of one user's route.
-pub(crate) fn put_route(pipe: &mut redis::Pipeline, user: u32, gateway: u32) {
-    let (user, gateway) = (World::user_name(user), World::gateway_name(gateway));
-    let route = json!({"username": user, "gateway_id": gateway, "remote_ip": "127.0.0.1", "timestamp": 0});
+/// Adds the writing of one user's route, the newest gateway first; as `contrib/redis` writes it where there are several.
+pub(crate) fn put_route(pipe: &mut redis::Pipeline, user: u32, gateways: impl Iterator<Item = u32>) {
+    let user = World::user_name(user);
+    let gateways: Vec<String> = gateways.map(World::gateway_name).collect();
+    let mut route = json!({"username": user, "gateway_id": gateways[0], "remote_ip": "127.0.0.1", "timestamp": 0});
+    if gateways.len() > 1 {
+        route["gateways"] = json!(gateways);
+    }
     let key = format!("resonance:router:user:{user}");
     pipe.cmd("SET").arg(key).arg(route.to_string()).arg("EX").arg(LASTS).ignore();
 }
