@@ -11,6 +11,8 @@ use crate::faults::owners::etcd;
 use crate::faults::owners::links::Link;
 use crate::faults::owners::stage::Stage;
 
+/// Until others have claimed what lost its lease, or it has taken it back.
+const REVOKED: Duration = Duration::from_secs(1);
 /// Longer than `consumer.lease_ttl`.
 const AWAY: Duration = Duration::from_secs(8);
 const CUT: Duration = Duration::from_secs(20);
@@ -80,7 +82,8 @@ fn note_all(stage: &mut Stage) -> Result<()> {
 pub(super) fn revoke(stage: &mut Stage) -> Result<Wrongs> {
     let owned = stage.fleet.owns(HURT);
     etcd::revoke(&stage.etcd, stage.fleet.name(HURT))?;
-    stage.note_unsettled(&owned)?;
+    // Others look how far it is within this; what it settles between their look and its hearing of them comes again as well.
+    stage.note_most_unsettled(&owned, REVOKED);
     // It takes its partitions back, unless others were faster: then it ends.
     supervise(stage, AWAY)
 }
