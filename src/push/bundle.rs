@@ -37,6 +37,10 @@ pub struct Tenancy {
 /// The owner shard has said nothing yet.
 const NO_PLACE: u64 = u64::MAX;
 
+/// Places in a group.
+#[derive(Debug)]
+struct Places(Box<[u32]>);
+
 /// Some users of one session on one gateway, at most [`GROUP_WIRE_BYTES_MAX`] of names; a larger group is cut into
 /// parts.
 #[derive(Debug)]
@@ -52,8 +56,8 @@ pub struct Group {
     /// The place of the home session's lane to the gateway when the group was made: lanes move, so only where to look
     /// first.
     pub lane: u32,
-    /// The places of users who are at other gateways as well; ascending.
-    pub several: Box<[u32]>,
+    /// See [`several`](Self::several). Most have none: a group is read once an event, and each line of it is a miss.
+    several: Option<Box<Places>>,
     /// It is one of several that the session's users on this gateway are cut into.
     pub is_part: bool,
     /// It is not the last of those: an event counts as one with its last part, which has its end last.
@@ -73,7 +77,7 @@ impl Group {
             lane,
             users,
             wire,
-            several: Box::default(),
+            several: None,
             is_part: false,
             has_more_parts: false,
             part: 0,
@@ -88,7 +92,14 @@ impl Group {
 
     /// The same, of whose users those at these places are at other gateways as well.
     pub fn with_several(self, several: Box<[u32]>) -> Self {
+        let several = (!several.is_empty()).then(|| Box::new(Places(several)));
         Self { several, ..self }
+    }
+
+    /// The places of users who are at other gateways as well; ascending.
+    #[inline]
+    pub fn several(&self) -> &[u32] {
+        self.several.as_ref().map_or(&[], |places| &places.0)
     }
 
     /// The gateway's place on the owner shard, once that shard has said it; saves it a hash of the id per bundle. Good only

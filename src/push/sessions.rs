@@ -82,6 +82,10 @@ pub struct InUse {
     in_laid: bool,
 }
 
+/// Members, ascending, and before which place in the order of arrivals events were sent without the gateway that they came to.
+#[derive(Debug, Default)]
+struct Joined(Vec<(UserIx, u64)>);
+
 /// One session.
 #[derive(Debug)]
 pub struct Session {
@@ -101,9 +105,8 @@ pub struct Session {
     pub lanes: Vec<SessionLane>,
     /// Members whose messages wait for their place in the order; ascending.
     pub held: Vec<UserIx>,
-    /// Members who came to another gateway as well while something was in flight, and before which place in the order of arrivals
-    /// events were sent without it.
-    pub joined: Vec<(UserIx, u64)>,
+    /// Members who came to another gateway as well while something was in flight: in most sessions nobody does.
+    joined: Option<Box<Joined>>,
     /// Lists that were replaced while their users were in flight.
     retired: Vec<Arc<[UserIx]>>,
     /// Why its events wait though all is known.
@@ -123,7 +126,7 @@ impl Session {
             layout: None,
             lanes: Vec::new(),
             held: Vec::new(),
-            joined: Vec::new(),
+            joined: None,
             retired: Vec::new(),
             pauses: Pauses::default(),
             in_use: InUse { layout: false, session: true, in_laid: false },
@@ -170,16 +173,18 @@ impl Session {
 
     /// Members came to another gateway as well; events before `order` were sent without it.
     pub fn note_joined(&mut self, users: impl IntoIterator<Item = UserIx>, order: u64) {
-        self.joined.extend(users.into_iter().map(|user| (user, order)));
+        let joined = &mut self.joined.get_or_insert_default().0;
+        joined.extend(users.into_iter().map(|user| (user, order)));
         // The last of each counts.
-        self.joined.sort_unstable_by_key(|(user, order)| (*user, u64::MAX - order));
-        self.joined.dedup_by_key(|(user, _)| *user);
+        joined.sort_unstable_by_key(|(user, order)| (*user, u64::MAX - order));
+        joined.dedup_by_key(|(user, _)| *user);
     }
 
     /// Whether the event of this order was sent before the user came to another gateway, which may have had a later one since.
     pub fn is_before_joining(&self, user: UserIx, order: u64) -> bool {
-        let place = self.joined.binary_search_by_key(&user, |(user, _)| *user);
-        place.is_ok_and(|place| order < self.joined[place].1)
+        let Some(joined) = &self.joined else { return false };
+        let place = joined.0.binary_search_by_key(&user, |(user, _)| *user);
+        place.is_ok_and(|place| order < joined.0[place].1)
     }
 
     /// Whether all bundles to a gateway up to `until` have ended.
@@ -341,8 +346,8 @@ impl Sessions {
     #[inline]
     pub fn release_retired(&mut self, at: SessionIx, users: &mut Users) {
         let session = &mut self.all[at.0 as usize];
-        if session.in_flight == 0 && !session.joined.is_empty() {
-            session.joined = Vec::new();
+        if session.in_flight == 0 && session.joined.is_some() {
+            session.joined = None;
         }
         // Almost always there is none, and to drain an empty list is not free.
         if session.in_flight == 0 && !session.retired.is_empty() {

@@ -144,7 +144,7 @@ impl Ledger {
         from: u32,
         delivered: u32,
     ) -> u32 {
-        match bundle.group.several.is_empty() {
+        match bundle.group.several().is_empty() {
             true => delivered,
             false => delivered - self.take_copies(bundle, refused, from),
         }
@@ -157,7 +157,7 @@ impl Ledger {
             let is_refused = refused.binary_search_by_key(place, |(place, _)| *place).is_ok();
             *place < from && *place != bundle.skip && !is_refused
         };
-        let taken = bundle.group.several.iter().copied().filter(is_taken);
+        let taken = bundle.group.several().iter().copied().filter(is_taken);
         taken.map(|place| u32::from(!self.copy_taken(bundle.event, bundle.group.users[place as usize]))).sum()
     }
 
