@@ -24,6 +24,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use crate::model::ids::{GatewayId, SessionId};
 use crate::model::limits::INTAKE_LANE_EVENTS;
 use crate::model::names::{NameList, Route, RouteList};
+use crate::model::priority::Said;
 use crate::ports::{
     ControlFuture, DeliveryTag, GatewayRecord, Health, Intake, LocalFuture, LookupError, MemberReader, Members,
     Registry, RegistrySink, RouteQueue, Routes, RunningSource, Settled, Source,
@@ -39,14 +40,14 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 /// A source that is fed by [`Publisher`]s.
 #[derive(Debug)]
 pub struct MemorySource {
-    events: Receiver<Bytes>,
+    events: Receiver<(Bytes, Said)>,
     gate: Arc<Gate>,
 }
 
 /// Feeds an [`MemorySource`], from any thread.
 #[derive(Clone, Debug)]
 pub struct Publisher {
-    events: Sender<Bytes>,
+    events: Sender<(Bytes, Said)>,
     gate: Arc<Gate>,
 }
 
@@ -86,11 +87,19 @@ impl Publisher {
     /// # Errors
     /// When the source was stopped: the event will not be pushed.
     pub fn publish(&self, payload: Vec<u8>) -> Result<(), SourceStopped> {
+        self.publish_as(payload, Said::Nothing)
+    }
+
+    /// The same for an event whose class is said, as other publishers say it in the header of `priority.header`.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub fn publish_as(&self, payload: Vec<u8>, said: Said) -> Result<(), SourceStopped> {
         let closed = self.gate.closed.read().unwrap_or_else(PoisonError::into_inner);
         if *closed {
             return Err(SourceStopped);
         }
-        self.events.send(payload.into()).map_err(|_| SourceStopped)
+        self.events.send((payload.into(), said)).map_err(|_| SourceStopped)
     }
 
     /// How many events the engine has settled.
@@ -124,9 +133,9 @@ fn read(source: &MemorySource, intake: &Intake) {
             Err(_) => return,
         };
         let mut burst = intake.burst();
-        for payload in std::iter::once(first).chain(source.events.try_iter()) {
+        for (payload, said) in std::iter::once(first).chain(source.events.try_iter()) {
             // A refusal is counted where it is made; the rest is read on, so that it is counted too.
-            burst.put(payload, DeliveryTag { reader: 0, number });
+            burst.on(intake.passage(None, &payload, said)).put(payload, DeliveryTag { reader: 0, number });
             number += 1;
         }
     }

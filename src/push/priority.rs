@@ -179,13 +179,18 @@ impl Push {
         known.class == Priority::Fleeting && !ttl.is_zero() && self.cx.now.since(known.arrived) + waited > ttl
     }
 
-    /// The event at the front of its session is dropped with so many recipients.
+    /// The event at the front of its session, of so many members, is dropped.
     pub(super) fn shed_late(&mut self, at: SessionIx, event: EventIx, members: u32) {
         self.resolve.sessions[at].waiting.pop_front();
         self.ledger.enter_recipients(event, members);
         self.resolve.sessions[at].in_flight += 1;
         self.ledger.by_class.events_shed[ShedReason::Late as usize] += 1;
-        self.ledger.shed_recipients(event, members, ShedReason::Late);
+        let sender = self.resolve.sender(at, self.ledger[event].arrival.from_username_bytes());
+        let skipped = u32::from(sender.is_some() && !self.cx.rules.echo_sender);
+        if skipped > 0 {
+            self.ledger.end_recipients(event, RecipientOutcome::SkippedSender, skipped);
+        }
+        self.ledger.shed_recipients(event, members - skipped, ShedReason::Late);
         self.end_event(event, EventOutcome::Shed);
     }
 

@@ -85,6 +85,18 @@ fn fleeting_that_is_late_is_dropped_before_it_is_pushed() {
 }
 
 #[test]
+fn the_sender_of_what_is_late_is_not_counted_as_dropped() {
+    let mut table = world(usize::MAX, InboxStore::All);
+    table.members.push("system".to_owned());
+    table.arrive_as("s", 1, FLEETING);
+    table.now = table.now.after(Duration::from_millis(5_001));
+    table.run();
+    assert_eq!(shed(&table, ShedReason::Late), (1, 1));
+    assert_eq!((table.ended(RecipientOutcome::Shed), table.ended(RecipientOutcome::SkippedSender)), (1, 1));
+    table.check();
+}
+
+#[test]
 fn the_wait_for_the_shard_counts_too() {
     let mut table = world(usize::MAX, InboxStore::All);
     table.push.set_waited(Duration::from_millis(5_001));

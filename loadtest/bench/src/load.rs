@@ -15,6 +15,7 @@ use harness::verdict::Verdict;
 use harness::workload::Load;
 use harness::world::World;
 use task_engine::edge::memory::Publisher;
+use task_engine::model::priority::{Priority, Said};
 
 /// How often a closed loop that is full looks again.
 const ROOM_POLL: Duration = Duration::from_micros(200);
@@ -54,11 +55,12 @@ impl Sink {
         Self::Nats(publisher, subjects)
     }
 
-    fn publish(&mut self, (session, number): Identity, payload: &mut Vec<u8>) -> Result<()> {
+    fn publish(&mut self, identity: Identity, class: Option<Priority>, payload: &mut Vec<u8>) -> Result<()> {
         match self {
-            Self::Nats(publisher, subjects) => publisher.publish_known(&subjects[session], (session, number), payload),
+            Self::Nats(publisher, subjects) => publisher.publish_known(&subjects[identity.0], identity, class, payload),
             Self::Embedded(publisher) => {
-                let sent = publisher.publish(std::mem::take(payload));
+                let said = class.map_or(Said::Nothing, Said::Class);
+                let sent = publisher.publish_as(std::mem::take(payload), said);
                 sent.map_err(|stopped| Error::of("the engine takes no more events", stopped))
             }
         }
@@ -204,11 +206,14 @@ impl Publishing {
 
     fn publish(&mut self, session: usize, intended: u64) -> Result<()> {
         let number = self.verdict.next_event(session, intended, &mut self.payload);
+        let class = self.world.class_of(session, number);
         if let Some(contents) = &mut self.contents
             && contents.keep(&self.world, session, number)?
+            // Whoever does not get what is fleeting is owed nothing, kept or not.
+            && class != Some(Priority::Fleeting)
         {
             self.verdict.keeps_content(session, number);
         }
-        self.sink.publish((session, number), &mut self.payload)
+        self.sink.publish((session, number), class, &mut self.payload)
     }
 }

@@ -102,7 +102,7 @@ impl Overrides {
         let members = fan_out.checked_add(1);
         let members = members.ok_or_else(|| Error::new(format!("--fan-out {fan_out} is too much: lower it")))?;
         let count = u32::try_from(workload.sessions_count()).unwrap_or(u32::MAX);
-        workload.sessions = vec![SessionGroup { count, members, share: 1 }];
+        workload.sessions = vec![SessionGroup { count, members, share: 1, ..SessionGroup::default() }];
         // What the file says of its own groups is no longer so.
         workload.about = format!("as {}, but with a fan-out of {fan_out}", workload.name);
         if self.users.is_none() {

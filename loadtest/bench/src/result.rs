@@ -10,6 +10,7 @@ use harness::verdict::VerdictCounts;
 use harness::workload::{SessionGroup, Workload};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
+use task_engine::model::priority::Priority;
 
 use crate::numbers;
 
@@ -51,6 +52,9 @@ pub struct RunResult {
     /// Latency by kind of session, where the workload has more than one; empty in older documents.
     #[serde(default)]
     pub groups: Vec<GroupFigures>,
+    /// Latency by class, where the workload's messages say theirs; empty in older documents.
+    #[serde(default)]
+    pub classes: Vec<ClassFigures>,
     /// Whether each push came once, in order, where it should; warm-up included.
     pub verdict: VerdictCounts,
     /// Each instance, where several ran beside each other; the figures above are over all of them.
@@ -163,6 +167,30 @@ impl GroupFigures {
             latency: LatencyFigures::of(latency),
         };
         groups.map(figures).collect()
+    }
+}
+
+/// What came of the messages of one class, warm-up apart.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClassFigures {
+    /// `urgent`, `normal`, `bulk` or `fleeting`.
+    pub class: String,
+    /// Of 100 pushes that came while events were published, how many were of it.
+    pub percent_under_load: f64,
+    /// Of the pushes of it.
+    pub latency: LatencyFigures,
+}
+
+impl ClassFigures {
+    /// By class; none where messages say none.
+    pub fn of(by_class: &[(Histogram<u64>, u64)]) -> Vec<Self> {
+        let all: u64 = by_class.iter().map(|(_, under_load)| under_load).sum();
+        let figures = |(class, (latency, under_load)): (&Priority, &(Histogram<u64>, u64))| Self {
+            class: class.label().to_owned(),
+            percent_under_load: *under_load as f64 * 100.0 / all.max(1) as f64,
+            latency: LatencyFigures::of(latency),
+        };
+        Priority::ALL.iter().zip(by_class).map(figures).collect()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::live::Live;
 use crate::machine;
 use crate::overrides::Overrides;
 use crate::report;
-use crate::result::{Figures, GroupFigures, Histograms, LatencyFigures, RunResult, SCHEMA};
+use crate::result::{ClassFigures, Figures, GroupFigures, Histograms, LatencyFigures, RunResult, SCHEMA};
 use crate::search::{self, Search};
 use crate::trial::{Drive, Phase, Setup, Trial, word};
 
@@ -107,6 +107,7 @@ pub fn measure(setup: &Setup, engine: Option<&str>, workload: &Workload, search:
     trial.begin(&steps);
     let phase = trial.drive(measured, &live)?;
     let figures = figures(&phase, trial.peak_rss_mib()?);
+    trial.judge_shed();
     live.note("stopping the engine");
     let stopped = trial.stop()?;
     trial.judge_inbox()?;
@@ -131,6 +132,7 @@ pub fn measure(setup: &Setup, engine: Option<&str>, workload: &Workload, search:
         assignment: word(&setup.assignment),
         cores: setup.cores,
         groups: GroupFigures::of(&workload, &phase.by_group),
+        classes: ClassFigures::of(&phase.by_class),
         workload,
         figures,
         verdict,

@@ -4,6 +4,7 @@
 //! engine dies.
 
 mod inbox;
+mod rules;
 mod servers;
 mod several;
 mod watch;
@@ -135,6 +136,8 @@ pub struct Phase {
     pub by_second: Vec<(f64, f64, Histogram<u64>)>,
     /// Each group of sessions' latencies, as the workload has them.
     pub by_group: Vec<Histogram<u64>>,
+    /// Each class's latencies, and how many of them came while events were published; none where messages say no class.
+    pub by_class: Vec<(Histogram<u64>, u64)>,
     /// The seconds in figures.
     pub figures_by_second: Vec<SecondFigures>,
     /// CPU that the engine used.
@@ -220,7 +223,7 @@ impl Trial {
         } else {
             let stores = world.in_memory(&gateways);
             let writer = RouteWriter::Memory(stores.routes.clone());
-            let (engine, publisher) = Embedded::start(setup.cores, stores, inbox.embedded())?;
+            let (engine, publisher) = Embedded::start(setup.cores, rules::of(workload)?, stores, inbox.embedded())?;
             (Engine::Embedded(Box::new(engine)), Sink::Embedded(publisher), writer, None)
         };
         let mover = Mover::start(world.clone(), writer)?;
@@ -251,7 +254,7 @@ impl Trial {
         let folder = folder("engine")?;
         let admin_port = free_ports(1)?[0];
         live.note(&format!("starting {command}"));
-        let engine = setup.start_engine(&command, &servers, folder.path(), admin_port)?;
+        let engine = setup.start_engine(&command, &servers, (folder.path(), admin_port), world.workload())?;
         let subject = match setup.assignment {
             Assignment::Queue => Subject::One(TOPIC.to_owned()),
             Assignment::Partitioned => Subject::Partitioned { topic: TOPIC.to_owned(), partitions: PARTITIONS },
@@ -320,6 +323,13 @@ impl Trial {
     /// When it is gone.
     pub fn peak_rss_mib(&self) -> Result<f64> {
         self.engine.as_ref().ok_or_else(|| Error::new("the engine was stopped"))?.peak_rss_mib()
+    }
+
+    /// Tells the verdict what the engine counted of fleeting events; asked once all is settled.
+    pub fn judge_shed(&self) {
+        if let Some(engine) = &self.engine {
+            self.verdict.shed_by_engine(engine.counters().shed());
+        }
     }
 
     /// Stops the movers and the engine.

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use task_engine::model::ids::Partition;
+use task_engine::model::priority::Priority;
 
 use crate::error::{Error, Result};
 
@@ -23,6 +24,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const CONFIRMED_POLL: Duration = Duration::from_millis(2);
 /// Where a stream's answers come: `<this>.<session>.<number>`.
 const ANSWERS: &str = "_LOADTEST";
+/// In which header the class of an event is said, as `config/priority.yaml` has it.
+const CLASS_HEADER: &str = "Resonance-Priority";
 
 /// Which subject an event is published on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +74,8 @@ struct Answers {
 pub struct NatsPublisher {
     socket: Arc<Mutex<TcpStream>>,
     buffer: Vec<u8>,
+    /// The header of each class.
+    headers: Vec<String>,
     heard: mpsc::Receiver<Heard>,
     /// When what is published goes to a stream.
     answers: Option<Arc<Answers>>,
@@ -107,8 +112,12 @@ impl NatsPublisher {
         let told = answers.clone().unwrap_or_default();
         thread::spawn(move || listen(reader, &pongs, &tell, &told));
         let buffer = Vec::with_capacity(2 * BUFFER);
-        let mut publisher = Self { socket, buffer, heard, answers, published: 0, not_taken: 0 };
-        publisher.buffer.extend_from_slice(b"CONNECT {\"verbose\":false,\"pedantic\":false,\"name\":\"loadtest\"}\r\n");
+        let header = |class: &Priority| format!("NATS/1.0\r\n{CLASS_HEADER}: {}\r\n\r\n", class.label());
+        let headers = Priority::ALL.iter().map(header).collect();
+        let mut publisher = Self { socket, buffer, headers, heard, answers, published: 0, not_taken: 0 };
+        let connect: &[u8] =
+            b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"name\":\"loadtest\"}\r\n";
+        publisher.buffer.extend_from_slice(connect);
         if publisher.answers.is_some() {
             publisher.buffer.extend_from_slice(format!("SUB {ANSWERS}.*.* 1\r\n").as_bytes());
         }
@@ -121,19 +130,26 @@ impl NatsPublisher {
     /// # Errors
     /// When the connection is lost.
     pub fn publish(&mut self, subject: &str, payload: &[u8]) -> Result<()> {
-        self.put(format_args!("PUB {subject} {}\r\n", payload.len()), payload)
+        self.put(format_args!("{subject}"), None, payload)
     }
 
-    /// The same for an event that a stream may refuse; it is told by `identity` in [`not_taken`](Self::not_taken).
+    /// The same for an event that a stream may refuse; it is told by `identity` in [`not_taken`](Self::not_taken). Its class is said
+    /// in a header, where it has one.
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
-    pub fn publish_known(&mut self, subject: &str, (session, number): Identity, payload: &[u8]) -> Result<()> {
+    pub fn publish_known(
+        &mut self,
+        subject: &str,
+        (session, number): Identity,
+        class: Option<Priority>,
+        payload: &[u8],
+    ) -> Result<()> {
         if self.answers.is_none() {
-            return self.publish(subject, payload);
+            return self.put(format_args!("{subject}"), class, payload);
         }
         self.published += 1;
-        self.put(format_args!("PUB {subject} {ANSWERS}.{session}.{number} {}\r\n", payload.len()), payload)
+        self.put(format_args!("{subject} {ANSWERS}.{session}.{number}"), class, payload)
     }
 
     /// What the stream refused since the last call.
@@ -147,8 +163,13 @@ impl NatsPublisher {
         not_taken
     }
 
-    fn put(&mut self, head: std::fmt::Arguments<'_>, payload: &[u8]) -> Result<()> {
-        let head = self.buffer.write_fmt(head);
+    /// `way` is the subject, and where the answer is to go.
+    fn put(&mut self, way: std::fmt::Arguments<'_>, class: Option<Priority>, payload: &[u8]) -> Result<()> {
+        let header = class.map_or("", |class| &self.headers[class as usize]);
+        let head = match header.len() {
+            0 => write!(self.buffer, "PUB {way} {}\r\n", payload.len()),
+            bytes => write!(self.buffer, "HPUB {way} {bytes} {}\r\n{header}", bytes + payload.len()),
+        };
         head.map_err(|cause| Error::of("cannot write to a buffer", cause))?;
         self.buffer.extend_from_slice(payload);
         self.buffer.extend_from_slice(b"\r\n");

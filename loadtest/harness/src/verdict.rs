@@ -4,22 +4,25 @@
 //! Promises exact counts of what was lost, repeated, out of order, misdelivered or corrupt, and the first ten cases in words,
 //! in a bit or two a push: messages carry what must be known of them, so that nothing has to be looked up. A row in the inbox
 //! is as good as a push; of an engine that has an inbox, whoever cannot be reached must have one, and must not where the content of
-//! the message is kept. Refuses to judge pushes at
+//! the message is kept. A fleeting message may be shed, and the engine must have counted that; no other may. Refuses to judge pushes at
 //! gateways that are deaf or refuse everybody: they are counted as excused.
 
 mod book;
 mod counts;
 mod message;
+mod shed;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hdrhistogram::Histogram;
+use task_engine::model::priority::Priority;
 
 use self::book::{Book, Came};
 pub use self::counts::VerdictCounts;
 use self::message::Messages;
 pub use self::message::key_of as message_key;
+pub use self::shed::ShedByEngine;
 use crate::gateways::{Answer, Recorder, Seen};
 use crate::workload::How;
 use crate::world::World;
@@ -41,6 +44,9 @@ pub struct Verdict {
     counts: Counts,
     /// By group of sessions: the latencies since they were last taken.
     recent: Vec<Mutex<Histogram<u64>>>,
+    /// The same by class of messages; empty where they say none.
+    recent_by_class: Vec<Mutex<Histogram<u64>>>,
+    shed_by_engine: Mutex<ShedByEngine>,
     cases: Mutex<Vec<String>>,
 }
 
@@ -96,6 +102,12 @@ impl Verdict {
             owes_rows: AtomicBool::new(false),
             counts: Counts::default(),
             recent: workload.sessions.iter().map(|_| Mutex::new(histogram())).collect(),
+            recent_by_class: Priority::ALL
+                .iter()
+                .filter(|_| workload.has_classes())
+                .map(|_| Mutex::new(histogram()))
+                .collect(),
+            shed_by_engine: Mutex::default(),
             cases: Mutex::default(),
             world,
         })
@@ -134,7 +146,7 @@ impl Verdict {
     pub fn stored(&self, session_name: &str, user_name: &str, msg_id: i64) {
         let world = &self.world;
         let place = world.session_of(session_name).zip(world.user_of(user_name)).and_then(|(session, user)| {
-            let number = message::number_of(session, msg_id)?;
+            let number = message::number_of(session, msg_id).filter(|number| !self.is_fleeting(session, *number))?;
             let member = world.member_number(session, user).filter(|member| *member > 0)?;
             let mut book = lock(&self.books[session]);
             if book.is_readable(number) {
@@ -173,12 +185,12 @@ impl Verdict {
 
     /// The latencies of what came since the last call, in nanoseconds, by group of sessions.
     pub fn take_recent_by_group(&self) -> Vec<Histogram<u64>> {
-        let take = |recent: &Mutex<Histogram<u64>>| {
-            // Made before the lock is taken: gateways wait for it.
-            let empty = histogram();
-            std::mem::replace(&mut *lock(recent), empty)
-        };
         self.recent.iter().map(take).collect()
+    }
+
+    /// The same by class of messages, as [`Priority::ALL`] has them; none where messages say no class.
+    pub fn take_recent_by_class(&self) -> Vec<Histogram<u64>> {
+        self.recent_by_class.iter().map(take).collect()
     }
 
     /// The same of all groups together.
@@ -199,6 +211,9 @@ impl Verdict {
     pub fn findings(&self) -> VerdictCounts {
         let mut cases = lock(&self.cases).clone();
         let lost = (0..self.books.len()).map(|session| self.lost(session, &mut cases)).sum();
+        let shed_fault = self.shed_fault();
+        let is_clean = lost == 0 && self.wrong_so_far() == 0 && shed_fault.is_none();
+        cases.extend(shed_fault);
         let count = |count: &AtomicU64| count.load(Ordering::Acquire);
         let (counts, progress) = (&self.counts, self.progress());
         VerdictCounts {
@@ -213,9 +228,10 @@ impl Verdict {
             excused: count(&counts.excused),
             stored: count(&counts.stored),
             readable: (0..self.books.len()).map(|session| self.readable(session)).sum(),
+            shed: self.fleeting_recipients_missing(|user| self.world.is_judged(user)),
             not_taken_events: count(&counts.not_taken),
             may_repeat: self.may_repeat_at.contains(&true),
-            is_clean: lost == 0 && self.wrong_so_far() == 0,
+            is_clean,
             cases,
         }
     }
@@ -235,11 +251,12 @@ impl Verdict {
         let due =
             (expected - readable) * u64::from(self.owed(session)) + readable * u64::from(self.world.expected(session));
         // What came of a message before the broker said that it did not take it is more than was expected.
-        let lost = due.saturating_sub(book.came());
+        let lost = due.saturating_sub(book.came()).saturating_sub(self.fleeting_pushes_missing(session, &book));
         if lost == 0 {
             return 0;
         }
-        for message in (0..book.sent()).filter(|message| !book.is_struck_out(*message)) {
+        let is_owed_at_all = |message: &u32| !book.is_struck_out(*message) && !self.is_fleeting(session, *message);
+        for message in (0..book.sent()).filter(is_owed_at_all) {
             for number in 1..self.world.members_count(session) {
                 let user = self.world.member(session, number);
                 let is_owed = if book.is_readable(message) { self.world.is_judged(user) } else { self.is_owed(user) };
@@ -325,8 +342,11 @@ impl Verdict {
             counts.repeated.fetch_add(1, Ordering::Relaxed);
             return if self.may_repeat_at[gateway as usize] { Ok(()) } else { Err(Fault::Repeated { message }) };
         }
-        let recent = &self.recent[world.group_of(session)];
-        lock(recent).saturating_record(seen.at.saturating_sub(read.intended_nanos));
+        let took = seen.at.saturating_sub(read.intended_nanos);
+        lock(&self.recent[world.group_of(session)]).saturating_record(took);
+        if let Some(class) = world.class_of(session, read.number) {
+            lock(&self.recent_by_class[class as usize]).saturating_record(took);
+        }
         counts.delivered.fetch_add(1, Ordering::Release);
         if came == Came::Late { Err(Fault::OutOfOrder { message: read.number }) } else { Ok(()) }
     }
@@ -384,6 +404,13 @@ impl Recorder for Verdict {
 fn histogram() -> Histogram<u64> {
     let (low, high, digits) = LATENCY_NANOS;
     Histogram::new_with_bounds(low, high, digits).expect("constants that the crate takes")
+}
+
+/// What is in it; from now on it is empty.
+fn take(recent: &Mutex<Histogram<u64>>) -> Histogram<u64> {
+    // Made before the lock is taken: gateways wait for it.
+    let empty = histogram();
+    std::mem::replace(&mut *lock(recent), empty)
 }
 
 /// Of [`histogram`]s, which all have the same bounds.

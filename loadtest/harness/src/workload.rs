@@ -3,9 +3,11 @@
 //! Promises that what was checked can be run: every mistake is refused in words before anything starts.
 
 mod check;
+mod classes;
 mod named;
 
 use serde::{Deserialize, Serialize};
+use task_engine::model::priority::Priority;
 
 /// The shortest content of a message, which says which message it is.
 pub const CONTENT_BYTES_MIN: usize = 48;
@@ -52,7 +54,7 @@ pub struct Workload {
 }
 
 /// Sessions of one size.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SessionGroup {
     /// How many.
@@ -62,6 +64,10 @@ pub struct SessionGroup {
     /// This group's share of the events, relative to the other groups' shares.
     #[serde(default = "one")]
     pub share: u32,
+    /// The classes that the messages of each session say in a header, one message after the other and then from the first class
+    /// again; none: they say nothing.
+    #[serde(default, with = "classes", skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<Priority>,
 }
 
 /// How events are published.
@@ -107,9 +113,26 @@ impl Workload {
         self.sessions.iter().map(|group| u64::from(group.count)).sum()
     }
 
+    /// Whether its messages say their class.
+    pub fn has_classes(&self) -> bool {
+        self.sessions.iter().any(|group| !group.classes.is_empty())
+    }
+
     /// How this gateway misbehaves, when it does.
     pub fn misbehaviour_of(&self, gateway: u32) -> Option<Misbehaving> {
         self.misbehaving.iter().find(|misbehaving| misbehaving.gateway == gateway).copied()
+    }
+}
+
+impl SessionGroup {
+    /// The class that a message says, by its number in its session.
+    pub fn class_of(&self, message: u32) -> Option<Priority> {
+        self.classes.get(message as usize % self.classes.len().max(1)).copied()
+    }
+
+    /// Whether an engine may drop some of its messages.
+    pub fn has_fleeting(&self) -> bool {
+        self.classes.contains(&Priority::Fleeting)
     }
 }
 

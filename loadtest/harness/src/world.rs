@@ -9,6 +9,8 @@ mod stores;
 
 use std::sync::Arc;
 
+use task_engine::model::priority::Priority;
+
 pub use self::places::Place;
 use self::places::Places;
 pub(crate) use self::stores::put_route;
@@ -108,6 +110,11 @@ impl World {
     /// Which group of the workload's sessions a session is of.
     pub fn group_of(&self, session: usize) -> usize {
         self.schedule.groups.partition_point(|(_, first, _)| *first <= session).saturating_sub(1)
+    }
+
+    /// The class that a message of a session says, by its number there.
+    pub fn class_of(&self, session: usize, message: u32) -> Option<Priority> {
+        self.workload.sessions[self.group_of(session)].class_of(message)
     }
 
     /// The users of a session; the first is the sender.
@@ -272,7 +279,7 @@ mod tests {
     use crate::workload::{How, Misbehaving, SessionGroup};
 
     fn group(count: u32, members: u32, share: u32) -> SessionGroup {
-        SessionGroup { count, members, share }
+        SessionGroup { count, members, share, ..SessionGroup::default() }
     }
 
     /// Many shapes of worlds: users, gateways, offline, misbehaving, sessions.

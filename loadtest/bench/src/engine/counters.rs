@@ -2,6 +2,8 @@
 //!
 //! Refuses nothing: an engine without that page, or without one of them, is said nothing of.
 
+mod shed;
+
 use std::collections::BTreeMap;
 
 use harness::pages::{self, Page};
@@ -41,7 +43,7 @@ impl Counters {
         let ended = pages::series(page, "task_engine_recipients_ended_total");
         let readable = ended.filter(|(labels, _)| labels.contains("end=\"readable\"")).map(|(_, value)| value as u64);
         let readable = readable.reduce(|sum, value| sum + value).map(|readable| ("readable".to_owned(), readable));
-        Self(kept.chain(readable).collect())
+        Self(kept.chain(readable).chain(shed::of(page)).collect())
     }
 
     /// With those of another engine.

@@ -4,6 +4,7 @@ use harness::error::{Error, Result};
 use harness::world::MemoryStores as Stores;
 use task_engine::config::Config;
 use task_engine::edge::memory::{MemoryDeadLetters, MemoryInbox, MemorySource, Publisher};
+use task_engine::model::priority::PriorityRules;
 
 use super::Stopped;
 use crate::cost;
@@ -18,9 +19,9 @@ impl Embedded {
     ///
     /// # Errors
     /// What the engine says.
-    pub fn start(cores: u16, stores: Stores, inbox: MemoryInbox) -> Result<(Self, Publisher)> {
+    pub fn start(cores: u16, rules: PriorityRules, stores: Stores, inbox: MemoryInbox) -> Result<(Self, Publisher)> {
         cost::count_allocations();
-        let mut config = Config::default();
+        let mut config = Config { priority: rules, ..Config::default() };
         config.engine.cores = cores;
         config.admin.listen = ([127, 0, 0, 1], 0).into();
         let (source, publisher) = MemorySource::new();

@@ -144,6 +144,7 @@ pub(super) mod tests {
                 ..Default::default()
             },
             groups: Vec::new(),
+            classes: Vec::new(),
             verdict: VerdictCounts { is_clean: true, ..Default::default() },
             stages: Vec::new(),
             counters: Default::default(),

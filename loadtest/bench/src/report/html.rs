@@ -40,6 +40,10 @@ pub fn run(result: &RunResult, histograms: &Histograms) -> Result<String> {
         let rows = result.groups.iter().map(|group| (group.group.as_str(), &group.latency));
         body += &latencies("<h2>Latency by kind of session</h2>\n", ["session, ms", "pushes"], rows);
     }
+    if !result.classes.is_empty() {
+        let table = numbers(tables::CLASSES, tables::classes(result));
+        body += &format!("<div class=\"card\"><h2>Latency by class of messages</h2>\n{table}</div>\n");
+    }
     let keys = [(0, "p50"), (1, "p99"), (3, "max")].map(|(colour, name)| (colour, name.to_owned()));
     let by_second = "Of the pushes that came in each second; log scale. A gap is a second without pushes.";
     body += &card("Latency over time", by_second, &keys, plots::over_time(&result.seconds)?);

@@ -8,7 +8,7 @@ use harness::workload::{How, Load, SessionGroup, Workload};
 use super::Compared;
 use super::compared::Spread;
 use crate::numbers::{count, plural, rate, short};
-use crate::result::{Figures, Machine, RunResult};
+use crate::result::{ClassFigures, Figures, LatencyFigures, Machine, RunResult};
 
 /// One line on the machine.
 pub fn machine(machine: &Machine) -> String {
@@ -74,6 +74,21 @@ pub fn lookups(result: &RunResult) -> Option<String> {
             short(keys),
             rate(keys_a_second),
         )
+    })
+}
+
+/// Columns of [`classes`].
+pub const CLASSES: [&str; 8] =
+    ["class", "pushes", "under load", "p50, ms", "p90, ms", "p99, ms", "p99.9, ms", "max, ms"];
+
+/// What came of each class, and its part of what came while events were published.
+pub fn classes(result: &RunResult) -> impl Iterator<Item = [String; 8]> {
+    result.classes.iter().map(|ClassFigures { class, percent_under_load, latency }| {
+        let LatencyFigures { p50_ms, p90_ms, p99_ms, p999_ms, max_ms, .. } = latency;
+        // Of no pushes there is no latency: 0 would read as a fast one.
+        let ms = |ms: &f64| if latency.count == 0 { "-".to_owned() } else { short(*ms) };
+        let [p50, p90, p99, p999, max] = [p50_ms, p90_ms, p99_ms, p999_ms, max_ms].map(ms);
+        [class.clone(), count(latency.count), format!("{percent_under_load:.1} %"), p50, p90, p99, p999, max]
     })
 }
 
@@ -148,12 +163,13 @@ pub fn misbehaving(workload: &Workload) -> String {
 }
 
 /// The verdict's counts with their names; what was not taken are events, all else pushes.
-pub fn verdict(verdict: &VerdictCounts) -> [(&'static str, u64); 12] {
+pub fn verdict(verdict: &VerdictCounts) -> [(&'static str, u64); 13] {
     [
         ("expected", verdict.expected),
         ("delivered", verdict.delivered),
         ("stored", verdict.stored),
         ("readable", verdict.readable),
+        ("shed", verdict.shed),
         ("lost", verdict.lost),
         ("repeated", verdict.repeated),
         ("out of order", verdict.out_of_order),

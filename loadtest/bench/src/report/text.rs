@@ -38,6 +38,9 @@ pub fn run(result: &RunResult, all: &Histogram<u64>) -> String {
         let rows = result.groups.iter().map(|group| (group.group.as_str(), &group.latency));
         text += &latencies("latency by kind of session, ms", ("session", "pushes"), rows);
     }
+    if !result.classes.is_empty() {
+        text += &table("latency by class of messages", tables::CLASSES, tables::classes(result));
+    }
     if !result.stages.is_empty() {
         let rows = result.stages.iter().map(|stage| (stage.stage.as_str(), &stage.latency));
         text += &latencies("stages of the engine, ms", ("stage", "count"), rows);
@@ -322,6 +325,7 @@ mod tests {
             verdict: VerdictCounts { expected: 5, lost: 1, delivered: 4, cases, ..Default::default() },
             stages: vec![crate::result::StageFigures { stage: nasty.to_owned(), latency }],
             groups: vec![],
+            classes: vec![],
             counters: Default::default(),
             instances: vec![],
             steps: vec![],

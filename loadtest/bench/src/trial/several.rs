@@ -6,10 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use harness::error::{Error, Result};
+use harness::servers::EngineConfig;
 use harness::workload::Workload;
 
 use super::servers::{PARTITIONS, Servers, TOPIC};
-use super::{Assignment, Setup};
+use super::{Assignment, Setup, rules};
 use crate::engine::fleet::{Fleet, FleetOptions, Step, parse_steps};
 use crate::engine::{Engine, Places, Process, Ready, own};
 
@@ -100,13 +101,21 @@ impl Setup {
     }
 
     /// Starts what is driven, on these servers.
-    pub(super) fn start_engine(&self, command: &str, servers: &Servers, folder: &Path, port: u16) -> Result<Engine> {
+    pub(super) fn start_engine(
+        &self,
+        command: &str,
+        servers: &Servers,
+        (folder, port): (&Path, u16),
+        workload: &Workload,
+    ) -> Result<Engine> {
+        let mut keys = servers.config(self, port, folder);
+        rules::put(workload, &mut keys);
         let patience = Duration::from_secs(self.ready_timeout.into());
         if self.several.is_fleet() {
-            return self.start_fleet(command, servers, folder, patience);
+            return self.start_fleet(command, keys, folder, patience);
         }
         let config = folder.join("task.yaml");
-        servers.config(self, port, folder).write(&config)?;
+        keys.write(&config)?;
         if self.jetstream {
             own::set_up(&config)?;
         }
@@ -123,7 +132,13 @@ impl Setup {
         Process::start(command, &places).map(Engine::Process)
     }
 
-    fn start_fleet(&self, command: &str, servers: &Servers, folder: &Path, patience: Duration) -> Result<Engine> {
+    fn start_fleet(
+        &self,
+        command: &str,
+        mut config: EngineConfig,
+        folder: &Path,
+        patience: Duration,
+    ) -> Result<Engine> {
         let has_owners = self.several.ownership == Ownership::Etcd;
         let options = FleetOptions {
             command: command.to_owned(),
@@ -131,7 +146,6 @@ impl Setup {
             patience,
             partitions: has_owners.then_some(PARTITIONS),
         };
-        let mut config = servers.config(self, 0, folder);
         if has_owners {
             config.set("consumer", "ownership", "etcd");
         }

@@ -46,6 +46,8 @@ pub(super) struct Watch<'a> {
     cpu_at_tick: f64,
     by_second: Vec<(f64, f64, Histogram<u64>)>,
     by_group: Vec<Histogram<u64>>,
+    /// With how many came while events were published.
+    by_class: Vec<(Histogram<u64>, u64)>,
     figures: Vec<SecondFigures>,
     was_given_up: bool,
     /// The longest that a push took since the engine was told.
@@ -59,6 +61,8 @@ impl<'a> Watch<'a> {
         // The same bounds, so that adding cannot fail; what came before this phase is not of it.
         let before = verdict.take_recent_by_group();
         let by_group: Vec<_> = before.iter().map(Histogram::new_from).collect();
+        let classes = verdict.take_recent_by_class();
+        let by_class = classes.iter().map(|before| (Histogram::new_from(before), 0)).collect();
         let empty = || verdict::sum(by_group.clone());
         let delivered = verdict.progress().delivered;
         Self {
@@ -76,6 +80,7 @@ impl<'a> Watch<'a> {
             cpu_at_tick: cpu.total(),
             by_second: Vec::new(),
             by_group,
+            by_class,
             figures: Vec::new(),
             was_given_up: false,
             longest: Duration::ZERO,
@@ -100,6 +105,8 @@ impl<'a> Watch<'a> {
             }
             std::thread::sleep(POLL);
         }
+        self.take_recent()?;
+        self.by_class.iter_mut().for_each(|(class, came)| *came = class.len());
         Ok(())
     }
 
@@ -158,6 +165,9 @@ impl<'a> Watch<'a> {
         for (group, recent) in self.by_group.iter_mut().zip(&recent) {
             group.add(recent).map_err(differ)?;
         }
+        for ((class, _), recent) in self.by_class.iter_mut().zip(&self.verdict.take_recent_by_class()) {
+            class.add(recent).map_err(differ)?;
+        }
         let recent = verdict::sum(recent);
         self.second.add(&recent).map_err(differ)?;
         self.longest = self.longest.max(Duration::from_nanos(recent.max()));
@@ -195,6 +205,7 @@ impl<'a> Watch<'a> {
             all: self.all,
             by_second: self.by_second,
             by_group: self.by_group,
+            by_class: self.by_class,
             figures_by_second: self.figures,
             cpu,
             allocations,

@@ -4,6 +4,7 @@ mod engine_support;
 mod run_support;
 
 mod bare_program_pushes;
+mod classes_are_told_apart;
 mod cold_visits_each_session_once;
 mod groups_are_told_apart;
 mod reference_engine_pushes;

@@ -211,6 +211,20 @@ fn kinds_of_sessions_are_told_apart_where_there_are_several() {
 }
 
 #[test]
+fn classes_are_told_where_messages_say_theirs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut result, histograms) = usual_run();
+    let written = |result: &RunResult, name| {
+        text_of(&report::write_files(folder.path(), name, result, &histograms).expect("it is written"), "html")
+    };
+    let page = written(&result, "classes");
+    assert!(page.contains("Latency by class of messages") && page.contains("<td>fleeting</td>"));
+    assert!(page.contains("<td>shed</td>"), "what became of the pushes");
+    result.classes.clear();
+    assert!(!written(&result, "none").contains("Latency by class of messages"));
+}
+
+#[test]
 fn every_colour_of_a_picture_turns_with_the_theme() {
     let folder = tempfile::tempdir().expect("a folder");
     let (result, histograms) = usual_run();

@@ -29,6 +29,7 @@ fn impossible_workloads() {
     refuses(&["run", "--rate", "max", "--slo-p99", "0", "--seconds", "1"], &["--slo-p99"]);
     refuses(&["run", "--workload", "cold", "--rate", "max"], &["cold", "--rate max"]);
     refuses(&["run", "--workload", "cold", "--warm-up", "1"], &["cold", "--warm-up 0"]);
+    refuses(&["run", "--workload", "priority", "--window", "1000"], &["fleeting", "--rate"]);
     refuses(&["compare", "--engine", "task-engine"], &["two engines"]);
     refuses(&["compare", "--engine", "a {config}", "--engine", "b {config}", "--rate", "max"], &["--rate NUMBER"]);
 }

@@ -29,6 +29,9 @@ pub struct VerdictCounts {
     /// Recipients that could not be reached and need no row, as the content of the message is kept (`inbox.rows_up_to`).
     #[serde(default)]
     pub readable: u64,
+    /// Recipients that fleeting messages were to come to and never did: the engine dropped them, and counted that.
+    #[serde(default)]
+    pub shed: u64,
     /// Events that the broker did not take, which are not expected.
     #[serde(default)]
     pub not_taken_events: u64,

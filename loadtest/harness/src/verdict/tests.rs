@@ -8,11 +8,13 @@ use task_engine::model::proto::event::PushEvent;
 use super::*;
 use crate::workload::{Misbehaving, SessionGroup, Workload};
 
+mod shed;
+
 /// One session of `user-0` (who sends) to `user-3` of eight users on two gateways: users 1 and 3 are at gateway-1.
 fn world(change: impl FnOnce(&mut Workload)) -> Arc<World> {
     let mut workload = Workload::find("mixed").expect("it is there");
     (workload.users, workload.gateways) = (8, 2);
-    workload.sessions = vec![SessionGroup { count: 1, members: 4, share: 1 }];
+    workload.sessions = vec![SessionGroup { count: 1, members: 4, share: 1, ..SessionGroup::default() }];
     change(&mut workload);
     World::new(&workload)
 }
@@ -315,7 +317,7 @@ fn many_threads_lose_no_count() {
 #[test]
 fn latencies_are_kept_by_group_and_sum_up_to_all() {
     let world = world(|it| {
-        let group = |count, members| SessionGroup { count, members, share: 1 };
+        let group = |count, members| SessionGroup { count, members, share: 1, ..SessionGroup::default() };
         it.sessions = vec![group(2, 4), group(1, 8)];
     });
     let verdict = Verdict::new(world.clone());

@@ -2,7 +2,7 @@
 
 use task_engine::model::limits::{EVENT_BYTES_MAX, ROUTE_GATEWAYS_MAX};
 
-use super::{CONTENT_BYTES_MIN, How, Load, Misbehaving, Workload};
+use super::{CONTENT_BYTES_MIN, How, Load, Misbehaving, SessionGroup, Workload};
 use crate::error::{Error, Result};
 
 /// Listening sockets and threads' books: more gateways than this are no test but a mistake.
@@ -98,6 +98,12 @@ impl Workload {
             Load::PushesInFlight(0) => {
                 return Err("its window is 0 pushes: make it at least 1 (--window)".to_owned());
             }
+            Load::PushesInFlight(_) if self.sessions.iter().any(SessionGroup::has_fleeting) => {
+                return Err(
+                    "it has fleeting messages, and what is shed of them never leaves a window: give a rate (--rate)"
+                        .to_owned(),
+                );
+            }
             Load::EventsPerSecond(_) | Load::PushesInFlight(_) => {}
         }
         if self.seconds == 0 || self.seconds > DAY_SECONDS {
@@ -188,6 +194,7 @@ impl Workload {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use task_engine::model::priority::Priority;
 
     fn refused(change: impl FnOnce(&mut Workload)) -> String {
         let mut workload = Workload::find("mixed").expect("it is there");
@@ -217,6 +224,12 @@ mod tests {
             (refused(|it| it.sessions[0].count = u32::MAX), "(--sessions)"),
             (refused(|it| it.load = Load::EventsPerSecond(0)), "rate is 0 events per second"),
             (refused(|it| it.load = Load::PushesInFlight(0)), "window is 0 pushes"),
+            (
+                refused(|it| {
+                    (it.sessions[0].classes, it.load) = (vec![Priority::Fleeting], Load::PushesInFlight(9));
+                }),
+                "never leaves a window",
+            ),
             (refused(|it| it.seconds = 0), "seconds is 0"),
             (refused(|it| it.warm_up_seconds = u32::MAX), "warm_up_seconds is"),
             (refused(|it| it.cold = true), "make it 0 (--warm-up 0)"),

@@ -13,7 +13,7 @@ macro_rules! named {
 }
 
 /// Name and text of each, in the order that they are listed in.
-const NAMED: [(&str, &str); 11] = named!(
+const NAMED: [(&str, &str); 12] = named!(
     "mixed",
     "one-to-one",
     "group-100",
@@ -21,6 +21,7 @@ const NAMED: [(&str, &str); 11] = named!(
     "huge-group",
     "hot-huge-group",
     "beside-huge",
+    "priority",
     "hot-session",
     "reconnect-storm",
     "offline-20",
@@ -100,6 +101,7 @@ fn distance(from: &str, to: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use task_engine::model::priority::Priority;
 
     #[test]
     fn every_named_workload_is_read_and_can_be_run() {
@@ -109,6 +111,22 @@ mod tests {
             assert_eq!(workload.check(), Ok(()), "{name}");
             assert!(!workload.about.is_empty(), "{name}");
         }
+    }
+
+    #[test]
+    fn the_events_of_priority_are_one_of_a_hundred_urgent_and_ninety_bulk() {
+        let workload = Workload::find("priority").expect("it is there");
+        let mut parts = [0; Priority::COUNT];
+        for group in &workload.sessions {
+            let messages = group.classes.len() as u32;
+            assert_eq!(group.share % messages, 0, "its share goes evenly over its classes");
+            group.classes.iter().for_each(|class| parts[*class as usize] += group.share / messages);
+        }
+        assert_eq!(parts, [1, 6, 90, 3], "urgent, normal, bulk, fleeting");
+        let words = Workload::parse("it", &include_str!("../../workloads/priority.toml").replace("bulk\"", "bulky\""));
+        assert!(
+            words.expect_err("bulky").to_string().contains("`bulky` is no class: urgent, normal, bulk or fleeting")
+        );
     }
 
     #[test]

@@ -2,5 +2,6 @@
 
 mod gateways;
 mod publisher_knows_what_a_stream_refused;
+mod publisher_says_classes;
 mod servers;
 mod world;

@@ -21,7 +21,7 @@ fn what_a_full_stream_refuses_is_told_by_its_identity() {
     });
     let mut publisher = NatsPublisher::connect_to_stream(&nats.addr()).unwrap();
     for number in 0..1_100 {
-        publisher.publish_known("few", (7, number), b"an event").unwrap();
+        publisher.publish_known("few", (7, number), None, b"an event").unwrap();
     }
     publisher.sync().unwrap();
     let mut refused = publisher.not_taken();

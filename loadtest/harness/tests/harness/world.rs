@@ -21,7 +21,7 @@ use task_engine::model::proto::gateway::{PushMessage, PushRequest};
 fn world() -> Arc<World> {
     let mut workload = Workload::find("offline-20").unwrap();
     (workload.users, workload.gateways) = (2_000, 3);
-    let group = |count, members| SessionGroup { count, members, share: 1 };
+    let group = |count, members| SessionGroup { count, members, share: 1, ..SessionGroup::default() };
     workload.sessions = vec![group(2, 2), group(1, 1_500)];
     workload.check().unwrap();
     World::new(&workload)

@@ -6,7 +6,8 @@ use harness::verdict::VerdictCounts;
 use harness::workload::{How, Load, Misbehaving, SessionGroup, Workload};
 use hdrhistogram::Histogram;
 use loadtest::result::{
-    Figures, GroupFigures, Histograms, LatencyFigures, Machine, RunResult, SCHEMA, SecondFigures, StageFigures,
+    ClassFigures, Figures, GroupFigures, Histograms, LatencyFigures, Machine, RunResult, SCHEMA, SecondFigures,
+    StageFigures,
 };
 
 pub(super) const NASTY: &str = "<script>alert(\"x\")</script> & 'more' \u{1b}[31m";
@@ -62,6 +63,7 @@ pub(super) fn document(all: &Histogram<u64>, seconds: Vec<SecondFigures>) -> Run
         assignment: "queue".to_owned(),
         cores: 1,
         groups: GroupFigures::of(&workload, &vec![all.clone(); workload.sessions.len()]),
+        classes: ClassFigures::of(&vec![(all.clone(), pushes / 5); 4]),
         workload,
         figures: Figures {
             events: pushes / 100,
@@ -97,9 +99,9 @@ pub(super) fn workload() -> Workload {
         users: 20_000,
         gateways: 8,
         sessions: vec![
-            SessionGroup { count: 5_000, members: 2, share: 60 },
-            SessionGroup { count: 400, members: 101, share: 39 },
-            SessionGroup { count: 1, members: 5_001, share: 1 },
+            SessionGroup { count: 5_000, members: 2, share: 60, classes: vec![] },
+            SessionGroup { count: 400, members: 101, share: 39, classes: vec![] },
+            SessionGroup { count: 1, members: 5_001, share: 1, classes: vec![] },
         ],
         offline_percent: 0,
         devices: 1.0,
@@ -196,6 +198,7 @@ pub(super) fn wrong_run() -> (RunResult, Histograms) {
         excused: 77,
         stored: 3_519,
         readable: 0,
+        shed: 250,
         not_taken_events: 5,
         may_repeat: false,
         is_clean: false,
