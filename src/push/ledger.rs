@@ -358,9 +358,9 @@ impl Ledger {
     /// they end now. One at several gateways ends with the last of them, and only when none took the message.
     pub(super) fn end_unreached(&mut self, event: EventIx, users: &[UserIx], why: RecipientOutcome, cx: &Context) {
         debug_assert!(why.is_unreached());
-        match self[event].copies {
-            None => self.end_unreached_everywhere(event, users, why, cx),
-            Some(_) => self.end_copies(event, users, why, cx),
+        let ended = self.ended_by(event, users);
+        if !ended.is_empty() {
+            self.end_unreached_everywhere(event, &ended, why, cx);
         }
     }
 

@@ -41,10 +41,7 @@ impl Ledger {
 
     /// Recipients of a fleeting event that are not pushed to at a gateway are dropped; one at several of them with the last.
     pub(in crate::push) fn shed_unreached(&mut self, at: EventIx, users: &[UserIx], why: ShedReason) {
-        let shed = match self[at].copies {
-            None => users.len(),
-            Some(_) => users.iter().filter(|user| self.copy_missed(at, **user)).count(),
-        };
+        let shed = self.ended_by(at, users).len();
         self.shed_recipients(at, shed as u32, why);
     }
 

@@ -3,10 +3,10 @@
 //! Promises that such a recipient ends as delivered with the first gateway that takes the message, and as not reached only when the
 //! last of them did not; and that what is under way for it is counted until each gateway has its end.
 
+use std::borrow::Cow;
+
 use crate::model::ids::UserIx;
-use crate::model::outcome::RecipientOutcome;
 use crate::push::bundle::{Bundle, EventIx, Refusal};
-use crate::push::context::Context;
 use crate::push::layout::Several;
 use crate::push::ledger::Ledger;
 use crate::push::users::SetIx;
@@ -175,7 +175,7 @@ impl Ledger {
     }
 
     /// A gateway did not take it; whether that is the recipient's end.
-    pub(super) fn copy_missed(&mut self, event: EventIx, user: UserIx) -> bool {
+    fn copy_missed(&mut self, event: EventIx, user: UserIx) -> bool {
         let Some(copy) = self[event].copies.as_mut().and_then(|copies| copies.get_mut(user)) else { return true };
         let before = copy.extra();
         copy.open -= 1;
@@ -187,12 +187,18 @@ impl Ledger {
         is_last && !is_taken
     }
 
-    /// Some recipients of an event could not be reached at a gateway: see [`end_unreached`](Self::end_unreached).
-    #[inline(never)]
-    pub(super) fn end_copies(&mut self, event: EventIx, users: &[UserIx], why: RecipientOutcome, cx: &Context) {
-        let ended: Vec<_> = users.iter().copied().filter(|user| self.copy_missed(event, *user)).collect();
-        if !ended.is_empty() {
-            self.end_unreached_everywhere(event, &ended, why, cx);
+    /// A gateway did not take an event for some of its recipients: those who have their end by that. One at several gateways has it
+    /// with the last of them, and only when none took the message.
+    #[inline]
+    pub(super) fn ended_by<'a>(&mut self, event: EventIx, users: &'a [UserIx]) -> Cow<'a, [UserIx]> {
+        match self[event].copies {
+            None => Cow::Borrowed(users),
+            Some(_) => self.ended_copies(event, users).into(),
         }
+    }
+
+    #[inline(never)]
+    fn ended_copies(&mut self, event: EventIx, users: &[UserIx]) -> Vec<UserIx> {
+        users.iter().copied().filter(|user| self.copy_missed(event, *user)).collect()
     }
 }
