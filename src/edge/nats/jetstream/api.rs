@@ -300,17 +300,38 @@ pub(super) fn create_ephemeral(stream: &str, config: &serde_json::Value) -> Requ
     Request { subject: format!("$JS.API.CONSUMER.CREATE.{stream}"), body }
 }
 
-/// A page of the names of a stream's consumers.
-#[derive(Debug, Deserialize)]
-pub(super) struct ConsumerNames {
-    /// On all pages.
-    pub total: usize,
-    pub consumers: Option<Vec<String>>,
-}
-
 /// The names of a stream's consumers, from this place on.
 pub(super) fn consumer_names(stream: &str, offset: usize) -> Request {
     Request { subject: format!("$JS.API.CONSUMER.NAMES.{stream}"), body: format!(r#"{{"offset":{offset}}}"#) }
+}
+
+/// A page of the names of a stream's consumers.
+#[derive(Debug, Deserialize)]
+pub(super) struct NamesPage {
+    /// On all pages.
+    total: usize,
+    consumers: Option<Vec<String>>,
+}
+
+/// The names of a stream's consumers, page by page: each [`ask`](Self::ask) is answered before the next one.
+#[derive(Debug, Default)]
+pub(super) struct ConsumerNames {
+    pub names: Vec<String>,
+    is_whole: bool,
+}
+
+impl ConsumerNames {
+    /// Asks for the next page; none when there is no further one.
+    pub(super) fn ask(&self, stream: &str) -> Option<Request> {
+        (!self.is_whole).then(|| consumer_names(stream, self.names.len()))
+    }
+
+    pub(super) fn take(&mut self, page: NamesPage) {
+        let names = page.consumers.unwrap_or_default();
+        let is_last = names.is_empty();
+        self.names.extend(names);
+        self.is_whole = is_last || self.names.len() >= page.total;
+    }
 }
 
 /// One message of a stream: the one that `which` says.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::api::{AT_ONCE, ApiError, ConsumerNames, Request, consumer_names, read};
+use super::api::{AT_ONCE, ApiError, ConsumerNames, Request, read};
 use super::plan::ReaderPlan;
 use super::rights;
 use super::usable::has_owners;
@@ -53,17 +53,11 @@ impl Api {
 
     /// See [`has_owners`]: by the names of all consumers of the stream.
     pub(super) fn owners_of(&mut self, plan: &ReaderPlan) -> Result<Option<String>, ApiError> {
-        let mut all = Vec::new();
-        loop {
-            let ask = consumer_names(&plan.stream, all.len());
-            let page: ConsumerNames = self.call(ask.subject, ask.body)?;
-            let names = page.consumers.unwrap_or_default();
-            let is_last = names.is_empty();
-            all.extend(names);
-            if is_last || all.len() >= page.total {
-                return Ok(has_owners(plan, &all));
-            }
+        let mut all = ConsumerNames::default();
+        while let Some(ask) = all.ask(&plan.stream) {
+            all.take(self.call(ask.subject, ask.body)?);
         }
+        Ok(has_owners(plan, &all.names))
     }
 
     fn error(&self, error: &WireError) -> ApiError {

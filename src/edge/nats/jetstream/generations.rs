@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::api::{
     ApiError, ConsumerConfig, ConsumerInfo, ConsumerNames, FROM_SEQUENCE, Request, StreamConfig, code, consumer_info,
-    consumer_names, create_consumer, delete_consumer, read, stored_message, stream_info,
+    create_consumer, delete_consumer, read, stored_message, stream_info,
 };
 use super::client::asked;
 use super::plan::{ConsumerPlan, ReaderPlan, named, named_input};
@@ -144,20 +144,14 @@ impl Generations {
     }
 
     fn names_in(&mut self, stream: &str, named: impl Fn(&str, &str) -> Option<Which>) -> Outcome<Vec<Which>> {
-        let (mut all, mut seen) = (Vec::new(), 0);
-        loop {
-            let page = self.ask_one::<ConsumerNames>(consumer_names(stream, seen));
-            let page = match page {
-                Ok(page) => page,
+        let mut all = ConsumerNames::default();
+        while let Some(ask) = all.ask(stream) {
+            match self.ask_one(ask) {
+                Ok(page) => all.take(page),
                 Err(error) => return Outcome::of(Err(error)),
-            };
-            let names = page.consumers.unwrap_or_default();
-            seen += names.len();
-            all.extend(names.iter().filter_map(|name| named(&self.plan.durable, name)));
-            if names.is_empty() || seen >= page.total {
-                return Outcome::Done(all);
             }
         }
+        Outcome::Done(all.names.iter().filter_map(|name| named(&self.plan.durable, name)).collect())
     }
 
     /// Where each of these stands.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::JetFeed;
 use super::api::{
     ApiError, ConsumerConfig, ConsumerInfo, ConsumerNames, FROM_SEQUENCE, Request, StreamInfo, code, consumer_info,
-    consumer_names, create_consumer, stream_info,
+    create_consumer, stream_info,
 };
 use super::plan::{ConsumerPlan, ReaderPlan};
 use super::pulls::{Standing, Terms};
@@ -145,19 +145,16 @@ async fn consumers(
 
 /// Finds out whether what is missing was deleted by owners of the partitions. Who may not ask for names does not know.
 async fn not_owned(feed: &mut JetFeed, connection: &mut Connection, plan: &ReaderPlan) -> Result<(), String> {
-    let (mut names, mut total) = (Vec::new(), 1);
-    while names.len() < total {
-        let ask = consumer_names(&plan.stream, names.len());
-        let page = match feed.call_all::<ConsumerNames>(connection, &[ask]).await {
-            Ok(mut all) => all.pop().unwrap_or(Err(ApiError::NobodyAnswers)).map_err(|error| error.to_string())?,
+    let mut all = ConsumerNames::default();
+    while let Some(ask) = all.ask(&plan.stream) {
+        let page = match feed.call_all(connection, &[ask]).await {
+            Ok(mut pages) => pages.pop().unwrap_or(Err(ApiError::NobodyAnswers)),
             Err(ApiError::Forbidden(_)) => return Ok(()),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => Err(error),
         };
-        let some = page.consumers.filter(|some| !some.is_empty());
-        total = some.as_ref().map_or(0, |_| page.total);
-        names.extend(some.unwrap_or_default());
+        all.take(page.map_err(|error| error.to_string())?);
     }
-    usable::has_owners(plan, &names).map_or(Ok(()), Err)
+    usable::has_owners(plan, &all.names).map_or(Ok(()), Err)
 }
 
 /// The consumer as we make it.

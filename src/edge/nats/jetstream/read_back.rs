@@ -49,12 +49,12 @@ impl JetFeed {
                 Ok(info) => self.window_stands(at, info, now),
                 Err(error) => self.window_ended(at, false, &error.to_string()),
             }
-            return self.take_window(at, now);
+            return self.take_window(at);
         }
         if now >= began + BUDGET {
             self.window_ended(at, false, "it took too long");
         }
-        self.take_window(at, now);
+        self.take_window(at);
     }
 
     fn window_ended(&mut self, at: usize, is_whole: bool, why: &str) {
@@ -102,8 +102,16 @@ impl JetFeed {
     fn ask_for_window(&mut self, at: usize, now: Instant) {
         let Some(owned) = &mut self.owned else { return };
         let Some(back) = owned.places[at].back() else { return };
-        let since = back.begun.map_or_else(SystemTime::now, |(_, began)| began) - back.age;
-        let mut config = serde_json::json!({
+        let (policy, key, begin): (_, _, serde_json::Value) = match back.from {
+            Some(from) => ("by_start_sequence", "opt_start_seq", from.into()),
+            None => {
+                let since = back.begun.map_or_else(SystemTime::now, |(_, began)| began) - back.age;
+                ("by_start_time", "opt_start_time", humantime::format_rfc3339_millis(since).to_string().into())
+            }
+        };
+        let config = serde_json::json!({
+            "deliver_policy": policy,
+            (key): begin,
             "ack_policy": "none",
             "replay_policy": "instant",
             "filter_subject": self.plan.consumers[at].filter,
@@ -111,13 +119,6 @@ impl JetFeed {
             "mem_storage": true,
             "num_replicas": 1,
         });
-        (config["deliver_policy"], config["opt_start_seq"], config["opt_start_time"]) = match back.from {
-            Some(from) => ("by_start_sequence".into(), from.into(), serde_json::Value::Null),
-            None => {
-                let since = humantime::format_rfc3339_millis(since).to_string();
-                ("by_start_time".into(), serde_json::Value::Null, since.into())
-            }
-        };
         let batch = self.begin(&[create_ephemeral(&self.plan.stream, &config)], now);
         if let Some(owned) = &mut self.owned
             && let Some(back) = owned.places[at].back()
@@ -187,7 +188,7 @@ impl JetFeed {
     }
 
     /// When it has ended, the partition is pulled from, if it is here.
-    fn take_window(&mut self, at: usize, _now: Instant) {
+    fn take_window(&mut self, at: usize) {
         let Some(owned) = &mut self.owned else { return };
         let Some(back) = owned.places[at].back() else { return };
         let Some(is_whole) = back.end else { return };
@@ -250,11 +251,11 @@ impl JetFeed {
     /// The partition comes, or does not: what was read ahead counts.
     pub(super) fn stop_reading_ahead(&mut self, at: usize) {
         let Some(owned) = &mut self.owned else { return };
-        if let Stage::ReadingAhead(back) = &owned.places[at].stage {
-            let (has_begun, seen_to) = (back.begun.is_some(), back.seen_to);
-            if has_begun {
-                self.end_window(at, seen_to);
-            }
+        if let Stage::ReadingAhead(back) = &owned.places[at].stage
+            && back.begun.is_some()
+        {
+            let seen_to = back.seen_to;
+            self.end_window(at, seen_to);
         }
         let Some(owned) = &mut self.owned else { return };
         if owned.places[at].stage.is_elsewhere() {
