@@ -25,6 +25,7 @@ mod partitioner_poison;
 mod partitioner_setup;
 mod partitioner_support;
 mod partitioner_with_engines;
+mod redelivered_out_of_order;
 mod rights;
 mod says_what_is_wrong;
 mod setup_changes_nothing_that_exists;

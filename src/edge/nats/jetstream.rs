@@ -5,7 +5,7 @@
 //! is not settled when the engine ends is given back at once. Refuses to change a stream or consumer that exists.
 //!
 //! Assignment *queue*: one durable for all instances, of whose window each has its share (`share.rs`). *Partitioned*: a
-//! durable `<durable>-<partition>` a partition, in stream order also after a crash (see `prepare.rs`). Both with explicit
+//! durable `<durable>-<partition>` a partition, in stream order also after a crash (see `resume.rs`). Both with explicit
 //! acks, many in one write. Where partitions have owners, a reader begins with none and is told which to read (`owned.rs`).
 //!
 //! With `consumer.partitioner: on` one reader more reads the input stream, as a partition; its events go to the [`mover`] instead
@@ -30,6 +30,7 @@ mod plan;
 mod prepare;
 mod pulls;
 mod read_back;
+mod resume;
 mod rights;
 mod session;
 pub mod setup;
@@ -52,6 +53,7 @@ pub(super) use self::mover::Mover;
 pub(super) use self::owned::Hearer;
 use self::owned::Owned;
 pub(super) use self::plan::ReaderPlan;
+use self::resume::Resume;
 use self::session::Session;
 use self::waiting::Waiting;
 use super::control::Control;
@@ -106,6 +108,8 @@ pub(super) struct JetFeed {
     epoch: Instant,
     /// Events that are noted and not in their lanes.
     waiting: Waiting,
+    /// Events that are noted and wait for those before them.
+    resume: Resume,
     /// What was settled and not said yet: no more than was out.
     unsaid: VecDeque<Box<[Settled]>>,
     lines: Lines,
@@ -161,6 +165,7 @@ impl JetFeed {
             control,
             epoch: now,
             waiting: Waiting::default(),
+            resume: Resume::default(),
             unsaid: VecDeque::new(),
             lines: Lines::default(),
             calls: Calls::default(),

@@ -315,6 +315,7 @@ impl Feed for JetFeed {
         };
         let next = if is_hungry { looks.min(now + ROOM_LOOK) } else { looks };
         let next = steps.map_or(next, |steps| steps.min(next));
+        let next = self.resume.next_due(now).map_or(next, |due| next.min(due));
         let moves = self.mover.as_ref().and_then(|mover| mover.next_due());
         let next = moves.map_or(next, |due| next.min(self.epoch + Duration::from_nanos(due.0)));
         next.max(now + LANE_LOOK)
@@ -353,6 +354,7 @@ impl Feed for JetFeed {
         self.mover.iter_mut().for_each(Mover::lost);
         self.session = None;
         self.looks.forget();
+        self.resume.lost();
         (self.refused.why, self.refused.until) = (None, None);
         (self.is_unconfirmed, self.confirms) = (false, None);
         self.is_opening = false;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::ack_subject::{self, Delivery};
+use super::ack_subject;
 use super::api::ApiError;
 use super::flight::Came;
 use super::given_up;
@@ -79,28 +79,28 @@ impl JetFeed {
         let subject = (!is_planned).then(|| String::from_utf8_lossy(message.subject).into_owned().into_boxed_str());
         let (reply, millis) = (chunk.slice_ref(reply), self.millis(now));
         if let Some(number) = self.flight.insert(consumer, &delivery, (reply, subject), millis) {
-            self.take_new(number, &delivery, chunk, message);
+            let (payload, sequence) = (chunk.slice_ref(message.payload), delivery.stream_sequence);
+            if !self.resume.hold(consumer, (sequence, number), &payload, message.headers) {
+                self.take_new(number, sequence, payload, message.headers);
+            }
         }
         if let Some(session) = &mut self.session {
             session.delivered(consumer, now);
         }
     }
 
-    fn take_new(&mut self, number: u64, delivery: &Delivery, chunk: &Bytes, message: &Message<'_>) {
+    pub(super) fn take_new(&mut self, number: u64, sequence: u64, payload: Bytes, headers: Option<&[u8]>) {
         match &mut self.mover {
-            Some(mover) => {
-                let payload = chunk.slice_ref(message.payload);
-                mover.take(number, delivery.stream_sequence, payload, message.headers);
-            }
-            None => self.note_new(number, chunk, message),
+            Some(mover) => mover.take(number, sequence, payload, headers),
+            None => self.note_new(number, payload, headers),
         }
     }
 
-    fn note_new(&mut self, number: u64, chunk: &Bytes, message: &Message<'_>) {
+    fn note_new(&mut self, number: u64, payload: Bytes, headers: Option<&[u8]>) {
         let tag = DeliveryTag { reader: self.plan.reader, number };
-        let marks = Marks::of(message.headers, self.intake.class_header());
-        let passage = self.intake.passage(self.plan.own, message.payload, marks.said);
-        self.waiting.push((chunk.slice_ref(message.payload), tag, passage));
+        let marks = Marks::of(headers, self.intake.class_header());
+        let passage = self.intake.passage(self.plan.own, &payload, marks.said);
+        self.waiting.push((payload, tag, passage));
         if marks.is_replay {
             self.replays.insert(number);
         }
@@ -137,7 +137,10 @@ impl JetFeed {
         let subject = (!is_planned).then(|| String::from_utf8_lossy(message.subject).into_owned().into_boxed_str());
         let (reply, millis) = (chunk.slice_ref(reply), self.millis(now));
         match self.flight.insert_owned(at, &delivery, (reply.clone(), subject), millis) {
-            Came::New(number) => self.take_new(number, &delivery, chunk, message),
+            Came::New(number) => {
+                let payload = chunk.slice_ref(message.payload);
+                self.take_new(number, delivery.stream_sequence, payload, message.headers);
+            }
             Came::Out => {}
             Came::Settled => self.acknowledge_at_once(reply, chunk, message),
             Came::BehindHole => return self.broken(at, Break::Hole),

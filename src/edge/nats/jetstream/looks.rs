@@ -98,6 +98,7 @@ impl JetFeed {
             self.looks.fit_at = now + IDLE_LOOK;
             return;
         }
+        self.look_at_resume(now);
         self.hear_share(now);
         if now >= self.looks.silence_at {
             self.looks.silence_at = now + Looks::silence_every(self.looks.ack_wait);

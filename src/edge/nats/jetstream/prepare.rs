@@ -2,7 +2,7 @@
 //!
 //! Promises to make a consumer that is missing and to change none that is there: what differs from the configuration
 //! is said, and what cannot work with it is refused. A partition's consumer with unsettled events that are not here is
-//! left alone for ack_wait: then these come first and in order, and what was published since follows.
+//! left alone for ack_wait: then these come first, and what was published since follows; `resume` brings them in order.
 
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,8 @@ use crate::edge::nats::feed::drive;
 
 /// What the server may be late with redelivering.
 const TAKE_OVER_MARGIN: Duration = Duration::from_millis(250);
+/// So many times its ack_wait more it may take until all that was out has come again. 2.9.10 may deliver one the second time only.
+const RESUMED_WITHIN: u32 = 2;
 /// Acks that were sent a moment ago may not be worked off yet: how often that is waited for, and how long.
 const SETTLE_LOOKS: u32 = 5;
 const SETTLE_LOOK: Duration = Duration::from_millis(50);
@@ -67,12 +69,17 @@ pub(super) async fn prepare(feed: &mut JetFeed, connection: &mut Connection) -> 
 fn terms(feed: &mut JetFeed, plan: &ReaderPlan, infos: &[ConsumerInfo], missing: &[u64]) -> Prepared {
     let mut prepared = Prepared { terms: Vec::with_capacity(infos.len()), ack_wait: plan.ack_wait };
     let mut differences = Vec::new();
-    for ((consumer, info), &missing) in plan.consumers.iter().zip(infos).zip(missing) {
+    for (at, ((consumer, info), &missing)) in plan.consumers.iter().zip(infos).zip(missing).enumerate() {
         differences.extend(differences_of(plan, consumer, &info.config));
         let ack_wait = ack_wait_of(&info.config, plan.ack_wait);
         prepared.ack_wait = prepared.ack_wait.min(ack_wait.0);
-        let from = (missing > 0).then(|| Instant::now() + ack_wait.1 + TAKE_OVER_MARGIN);
-        prepared.terms.push(Terms { from, ..terms_of(plan, &info.config) });
+        let again_at = Instant::now() + ack_wait.1 + TAKE_OVER_MARGIN;
+        let from = (missing > 0).then_some(again_at);
+        let terms = terms_of(plan, &info.config);
+        // There must be room for all that is out, also if its reader had more.
+        let window = if missing > 0 { terms.window.max(info.num_ack_pending as u32) } else { terms.window };
+        prepared.terms.push(Terms { from, window, ..terms });
+        feed.resume.begin(at, missing, again_at, again_at + ack_wait.1 * RESUMED_WITHIN);
     }
     feed.say_differences(&differences);
     let waited_for = missing.iter().filter(|&&missing| missing > 0).count();
