@@ -1,4 +1,4 @@
-//! The admin port: `/metrics`, `/livez`, `/readyz`, and what the load test reads.
+//! The admin port: a page for people at `/`, `/metrics`, `/livez`, `/readyz`, and what the load test reads.
 //!
 //! Promises that the port is ours before anything else starts ([`bind`]), that answering takes nothing from the
 //! shards, and a bounded number of connections, each with a deadline for a whole request and a whole answer, so that no
@@ -7,6 +7,7 @@
 
 mod accept;
 mod listener;
+mod page;
 mod readiness;
 
 use std::fmt;
@@ -28,6 +29,7 @@ use crate::telemetry::metrics::Meter;
 use crate::telemetry::watchdog::Heartbeats;
 
 const INDEX: &str = "task-engine\n\
+    /                  in a browser: a page for people\n\
     /metrics           Prometheus text; OpenMetrics when asked for\n\
     /livez             200 while every shard moves\n\
     /readyz            200 while events can be taken; ?verbose says each part\n\
@@ -128,7 +130,7 @@ pub async fn watch(state: AdminState) {
 
 fn router(state: AdminState) -> Router {
     Router::new()
-        .route("/", get(async || INDEX))
+        .route("/", get(page::page))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))

@@ -273,6 +273,11 @@ impl Process {
         self.page("/readyz").is_some_and(|(status, _)| status == 200)
     }
 
+    /// Where its admin port is.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// Status and body of an admin page; nothing when there is no answer.
     pub fn page(&self, path: &str) -> Option<(u16, String)> {
         let page = pages::request(self.admin, "GET", path, "", PATIENCE)?;

@@ -5,5 +5,6 @@ mod asked_from_the_command_line;
 mod health;
 mod metrics_are_one_table;
 mod page;
+mod page_for_people;
 mod readiness_is_told;
 mod rules_and_board;
