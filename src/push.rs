@@ -45,6 +45,8 @@ mod stage_times;
 mod turn;
 mod urgent_first;
 pub mod users;
+#[cfg(test)]
+mod warm_tests;
 mod warnings;
 
 use std::time::Duration;

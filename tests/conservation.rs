@@ -123,7 +123,8 @@ fn report(seeds: usize, sum: &Tally) -> String {
     let [said, changed, left, unknown] = sum.groups;
     format!(
         "{seeds} schedules, {} events:{}\nrecipients:{}\nstreams broken {breaks}, answers that did not fit {mismatches}, \
-         recipients resent {resent}, rerouted {rerouted}, engines killed or cut off {}, gateways forgotten {}\n\
+         recipients resent {resent}, rerouted {rerouted}, engines killed or cut off {}, gateways forgotten {}, \
+         sessions looked up ahead {}\n\
          pushes to further gateways {}, not taken there {}\n\
          lists said {said}, changed {changed}, forgotten {left}, not known {unknown}",
         sum.events,
@@ -131,6 +132,7 @@ fn report(seeds: usize, sum: &Tally) -> String {
         recipients.collect::<String>(),
         sum.restarts,
         sum.forgotten,
+        sum.warmed,
         sum.copies[0],
         sum.copies[1]
     )
@@ -201,6 +203,7 @@ fn check_reach(sum: &Tally) {
     for (end, count) in EventOutcome::ALL.iter().zip(sum.event_ends) {
         assert!(*end == EventOutcome::TooLarge || count > 0, "no event of any schedule ended as {}", end.label());
     }
+    assert!(sum.warmed > 0, "no session of any schedule was looked up ahead");
     assert!(sum.forgotten > 0, "no gateway of any schedule was forgotten");
     assert!(sum.copies.iter().all(|count| *count > 0), "nobody was at several gateways: {:?}", sum.copies);
     assert!(sum.restarts > 0 && sum.troubles.iter().all(|count| *count > 0), "{:?}", sum.troubles);

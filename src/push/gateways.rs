@@ -5,6 +5,7 @@
 //! of for long is forgotten ([`forget`]), and a full table refuses, by its own name. Refuses to give what is meant for one
 //! gateway to another.
 
+mod ahead;
 mod forget;
 
 use std::collections::VecDeque;
@@ -66,6 +67,8 @@ pub struct Gateways {
     forgetting: Forgetting,
     settings: OutboxSettings,
     is_stopping: bool,
+    /// When streams were last opened ahead.
+    opened_ahead: Option<Nanos>,
 }
 
 impl Gateways {
@@ -82,6 +85,7 @@ impl Gateways {
             forgetting: Forgetting::default(),
             settings,
             is_stopping: false,
+            opened_ahead: None,
         }
     }
 

@@ -65,16 +65,20 @@ fn key_by_its_bytes(arrival: &Arrival, hash: u64) -> Key {
 }
 
 impl Push {
-    /// See [`Input::Known`](crate::push::facts::Input::Known). What is known already stays as it is.
+    /// See [`Input::Known`](crate::push::facts::Input::Known). What is known already stays as it is. A partition comes here: what its
+    /// events will need is looked up, and the streams are opened that this shard owns.
     pub(super) fn know(&mut self, payloads: Vec<Bytes>) {
         let is_echoed = self.cx.rules.echo_sender;
         for arrival in payloads.into_iter().filter_map(|payload| ingest::read_for(payload, is_echoed).ok()) {
             if arrival.has_only() {
                 continue;
             }
-            let key = key_by_its_bytes(&arrival, self.resolve.sessions.hash(arrival.session_id_bytes()));
+            let hash = self.resolve.sessions.hash(arrival.session_id_bytes());
+            let key = key_by_its_bytes(&arrival, hash);
             self.intake.repeats.know(key, fingerprint(arrival.message_bytes()), self.cx.now);
+            self.resolve.warm(arrival.session_id(), hash, &mut self.cx);
         }
+        self.delivery.gateways.open_ahead(self.cx.now);
     }
 }
 

@@ -13,6 +13,7 @@ impl Push {
     pub(super) fn learn_members(&mut self) {
         while let Some(at) = self.resolve.learn_next(&mut self.ledger, &mut self.cx) {
             self.advance(at);
+            self.resolve.ask_routes_ahead(at, &mut self.cx);
         }
     }
 

@@ -153,6 +153,8 @@ struct Peer {
 #[derive(Debug)]
 struct Stream {
     link: Link,
+    /// It is to be opened though nothing is to be sent.
+    is_wanted: bool,
     last_stream: StreamNo,
     /// Something was answered on this stream, and it fitted.
     has_answered: bool,
@@ -199,6 +201,7 @@ impl Outbox {
             queue: Queue::default(),
             stream: Stream {
                 link: Link::Closed,
+                is_wanted: false,
                 last_stream: StreamNo(0),
                 has_answered: false,
                 not_implemented: 0,

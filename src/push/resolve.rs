@@ -4,10 +4,12 @@ mod empty_lists;
 mod members;
 mod outage;
 pub(super) mod routes;
+mod warm;
 
 use crate::model::ids::{SessionIx, UserIx};
 use crate::push::resolve::members::MemberAsks;
 use crate::push::resolve::routes::RouteAsks;
+use crate::push::resolve::warm::Warm;
 use crate::push::sessions::{Session, Sessions};
 use crate::push::users::Users;
 
@@ -18,6 +20,7 @@ pub(super) struct Resolve {
     pub(super) users: Users,
     pub(super) members: MemberAsks,
     pub(super) routes: RouteAsks,
+    warm: Warm,
     /// The route store tells each change: a known route holds until it does.
     pub(super) is_tracking: bool,
 }

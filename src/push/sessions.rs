@@ -68,6 +68,8 @@ pub struct Lookups {
     pub is_wanted: bool,
     /// It waits for that among those of many members.
     pub is_wanted_alone: bool,
+    /// They are asked for ahead of its events.
+    pub is_ahead: bool,
     /// Where it has a place in the queues for that, a bit each; a place means nothing when it does not wait there.
     pub places: u8,
 }
@@ -227,6 +229,11 @@ impl Sessions {
         self.all.len() - self.free.len()
     }
 
+    /// Whether one more takes no other's place.
+    pub fn has_room(&self) -> bool {
+        self.kept() < SESSIONS_MAX && self.member_places <= MEMBER_PLACES_MAX
+    }
+
     /// What [`of`](Self::of) and the repeats know an id by.
     pub fn hash(&self, id: &[u8]) -> u64 {
         self.hasher.hash_one(id)
@@ -359,8 +366,7 @@ impl Sessions {
 
     fn make_room(&mut self, users: &mut Users) {
         let mut looked_at = 0;
-        while (self.kept() >= SESSIONS_MAX || self.member_places > MEMBER_PLACES_MAX) && looked_at < 2 * self.all.len()
-        {
+        while !self.has_room() && looked_at < 2 * self.all.len() {
             self.hand = (self.hand + 1) % self.all.len();
             looked_at += 1;
             let session = &mut self.all[self.hand];

@@ -5,8 +5,9 @@ use prost::Message;
 use task_engine::model::ids::Partition;
 use task_engine::model::proto::event::PushEvent;
 use task_engine::model::proto::gateway::{PushMessage, SessionMeta};
+use task_engine::push::facts::Input;
 
-use super::world::World;
+use super::world::{MILLI, World};
 
 /// Partitions, as configured.
 pub const PARTITIONS: u32 = 64;
@@ -170,6 +171,21 @@ impl World {
         }
         let home = self.rng.below(self.shards.len());
         self.put_into_stream(home, Bytes::from(payload), None);
+    }
+
+    /// In some worlds partitions come from elsewhere: a shard is told now and then of an event that another instance settled.
+    pub fn tell_known_some(&mut self) {
+        if !self.plan.has_comings() || !(self.now.0 / MILLI).is_multiple_of(3) {
+            return;
+        }
+        let session = (self.now.0 / MILLI) as usize % self.sessions.len();
+        let event = PushEvent {
+            msg_id: i64::MIN + (self.now.0 / MILLI) as i64,
+            session_id: self.sessions[session].id.clone(),
+            r#type: "elsewhere".to_owned(),
+            ..PushEvent::default()
+        };
+        self.feed(self.sessions[session].home, Input::Known(vec![event.encode_to_vec().into()]));
     }
 
     /// The shard of a session.

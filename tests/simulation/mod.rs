@@ -42,6 +42,8 @@ pub struct Tally {
     pub restarts: u64,
     /// Gateways that were forgotten, so that others could have their places.
     pub forgotten: u64,
+    /// Sessions that were looked up before their first event.
+    pub warmed: u64,
     /// Pushes to further gateways of a recipient, and gateways that did not take what another one took.
     pub copies: [u64; 2],
 }
@@ -53,6 +55,7 @@ impl Tally {
         let troubles = [did.stream_breaks, did.answer_mismatches, did.resent_recipients, did.rerouted_recipients];
         let all = |sum: &mut [u64], one: &[u64]| sum.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
         self.forgotten += did.gateways_forgotten;
+        self.warmed += did.sessions_warmed;
         all(&mut self.copies, &[did.copies_sent, did.copies_missed]);
         all(&mut self.event_ends, &push.counts().events_ended);
         all(&mut self.recipient_ends, &push.counts().recipients_ended);
@@ -65,6 +68,7 @@ impl Tally {
         self.events += other.events;
         self.restarts += other.restarts;
         self.forgotten += other.forgotten;
+        self.warmed += other.warmed;
         let all = |sum: &mut [u64], one: &[u64]| sum.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
         all(&mut self.event_ends, &other.event_ends);
         all(&mut self.recipient_ends, &other.recipient_ends);

@@ -219,6 +219,11 @@ impl Plan {
         self.steps % 5 < 2
     }
 
+    /// In some worlds partitions come here from other instances.
+    pub fn has_comings(&self) -> bool {
+        self.steps % 4 == 1
+    }
+
     /// How events get them.
     pub fn priorities(&self) -> PriorityRules {
         if !self.has_classes() {

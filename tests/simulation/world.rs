@@ -205,6 +205,7 @@ impl World {
             self.redeliver_some();
             self.kill_some();
             self.retreat_some();
+            self.tell_known_some();
         }
         self.end_retreat();
         self.write_late_routes();

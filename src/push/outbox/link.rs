@@ -78,6 +78,17 @@ impl Outbox {
         !matches!(self.stream.link, Link::Closed | Link::Backoff { .. })
     }
 
+    /// Has the stream opened, once, though nothing is to be sent yet; false when there is one, or the last one failed.
+    pub fn want_stream(&mut self, now: Nanos) -> bool {
+        let is_possible = self.stream.link == Link::Closed && self.peer.unlisted_at.is_none() && !self.is_stopping;
+        if !is_possible || self.peer.record.is_none() || self.health.failures_in_row > 0 {
+            return false;
+        }
+        // It is quiet from now on.
+        (self.stream.is_wanted, self.moved_at) = (true, now);
+        true
+    }
+
     /// What is being done about the gateway.
     pub fn state(&self) -> GatewayState {
         match self.stream.link {
@@ -229,7 +240,8 @@ impl Outbox {
         }
         let may_open = matches!(self.stream.link, Link::Closed)
             || matches!(self.stream.link, Link::Backoff { until } if until <= now);
-        if !may_open || self.queue.is_empty() || self.is_gone(now) {
+        let is_wanted = std::mem::take(&mut self.stream.is_wanted) || !self.queue.is_empty();
+        if !may_open || !is_wanted || self.is_gone(now) {
             return;
         }
         if self.peer.is_return_due(now) {

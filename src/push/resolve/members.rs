@@ -125,6 +125,12 @@ impl MemberAsks {
         self.signs.outage.is_away()
     }
 
+    /// Whether nobody waits to be asked for, and less than `below` sets are under way.
+    pub(super) fn may_ask_ahead(&self, below: usize) -> bool {
+        let Waiting { wanted, parts, .. } = &self.waiting;
+        wanted.is_empty() && parts.is_empty() && self.under_way(Lane::Set) + self.learning.len() < below
+    }
+
     fn under_way(&self, lane: Lane) -> usize {
         self.under_way[lane as usize]
     }
@@ -136,7 +142,7 @@ impl MemberAsks {
 }
 
 /// What an event needs of its session's list. An empty one is never good for another event.
-fn is_fresh(list: &MemberList, arrived: Nanos, now: Nanos, ttl: Duration) -> bool {
+pub(super) fn is_fresh(list: &MemberList, arrived: Nanos, now: Nanos, ttl: Duration) -> bool {
     !list.users.is_empty() && (list.asked_at >= arrived || now.since(list.asked_at) <= ttl)
 }
 
@@ -204,6 +210,7 @@ impl Resolve {
             while self.members.under_way(Lane::Single) < MEMBER_SINGLES_IN_FLIGHT && self.ask_next_single(cx) {}
         }
         self.ask_suspect(cx);
+        self.ask_ahead(cx);
         let asks = &mut self.members;
         if asks.signs.wants_probe && !asks.will_tell() && asks.signs.outage.may_probe() {
             self.probe_members(cx);
@@ -241,8 +248,13 @@ impl Resolve {
         if sessions.is_empty() {
             return false;
         }
-        self.send_members(Part { sessions, failed_at: None, failures: 0 }, Lane::Set, cx);
+        self.send_newcomers(sessions, cx);
         true
+    }
+
+    /// Asks for sessions that never failed, as one set.
+    pub(super) fn send_newcomers(&mut self, sessions: Vec<SessionIx>, cx: &mut Context) {
+        self.send_members(Part { sessions, failed_at: None, failures: 0 }, Lane::Set, cx);
     }
 
     fn ask_next_large(&mut self, cx: &mut Context) -> bool {

@@ -180,6 +180,10 @@ metrics! {
         member_queries => "member_queries";
         /// Sessions that were asked for in member queries.
         member_query_sessions => "member_query_sessions";
+        /// Sessions of partitions that were coming here whose members were asked for before their first event.
+        sessions_warmed => "sessions_warmed";
+        /// The same that were not asked for: too many, no turn in time, or the members store was away. Their first event asks.
+        sessions_left_cold => "sessions_left_cold";
         /// Lookups of single sessions and users that had failed in a set, or alone.
         lookups_alone => "lookups_alone";
         /// Probes of the member and route stores, sent when a lookup failed and nothing else could tell whether they answer.
