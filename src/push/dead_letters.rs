@@ -11,7 +11,7 @@ use crate::model::ids::{Nanos, UserIx};
 use crate::model::limits::{LETTER_ASKS_IN_FLIGHT, QUEUE_FULL_PAUSE, STORE_AWAY_PAUSE};
 use crate::model::outcome::{EventOutcome, RecipientOutcome};
 use crate::push::bundle::EventIx;
-use crate::push::evidence::{Blame, Evidence};
+use crate::push::evidence::{Blame, Evidence, Known};
 use crate::push::facts::AskNo;
 use crate::push::inbox::retry_pause;
 
@@ -44,6 +44,8 @@ pub(super) struct Missing {
 pub(super) struct Pending {
     pub(super) letter: Letter,
     failed: Option<Nanos>,
+    /// What was known against it when it was sent.
+    known: Known,
     /// How often it was refused while others were taken.
     tries: u32,
 }
@@ -73,7 +75,7 @@ impl DeadLetterAsks {
 
     /// A letter is to be kept.
     pub(super) fn want(&mut self, letter: Letter) {
-        self.wanted.push_back(Pending { letter, failed: None, tries: 0 });
+        self.wanted.push_back(Pending { letter, failed: None, known: Known::default(), tries: 0 });
     }
 
     /// The letter to be sent now.
@@ -89,8 +91,9 @@ impl DeadLetterAsks {
     }
 
     /// A letter goes to the dead letters; its number.
-    pub(super) fn sent(&mut self, pending: Pending, now: Nanos) -> AskNo {
+    pub(super) fn sent(&mut self, mut pending: Pending, now: Nanos) -> AskNo {
         let ask = self.take_number();
+        pending.known = self.evidence.known(pending.failed);
         self.asked.insert(ask, (pending, now));
         ask
     }
@@ -135,7 +138,7 @@ impl DeadLetterAsks {
         let before = pending.failed.replace(now);
         self.failing += usize::from(before.is_none());
         self.evidence.failed(now);
-        let blame = self.evidence.blame(before, self.failing);
+        let blame = pending.known.blame(self.failing);
         let (max_retry, interval) = retries;
         if blame == Blame::Ask {
             pending.tries = pending.tries.saturating_add(1);

@@ -3,6 +3,10 @@
 //! Promises that while every ask of a store fails, no ask is blamed, whatever the store says; and that an ask is blamed only
 //! when it failed, then another ask that was sent later succeeded, and then it failed again, alone. Refuses to read error texts.
 //!
+//! Two failures tell something of an ask only when one outage cannot have made both. So both must be its own: a set's failure
+//! may be another member's. And what succeeded in between must be [known](Known) when it is asked again: what was asked before
+//! that may have met the outage of the first failure, and have its answer late.
+//!
 //! A probe (an ask of the store's own choosing: one row that is there, a few keys) is the other ask where nothing else is asked.
 //! It is trusted only while few asks fail: a store that fails many and answers its probe is a store that is away.
 
@@ -18,6 +22,27 @@ pub enum Blame {
     Store,
     /// The ask's own: it counts as a try.
     Ask,
+}
+
+/// What is known against an ask that failed before: what was sent since then and has succeeded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known {
+    by_ask: bool,
+    by_probe: bool,
+}
+
+impl Known {
+    /// Whether an ask (not a probe) is among it.
+    pub fn is_by_ask(self) -> bool {
+        self.by_ask
+    }
+
+    /// Whose fault it is that an ask fails alone of which this was known when it was sent. `failing` is how many asks are
+    /// failing alone, this one included.
+    pub fn blame(self, failing: usize) -> Blame {
+        let is_contradicted = self.by_ask || (Evidence::trusts_probes(failing) && self.by_probe);
+        if is_contradicted { Blame::Ask } else { Blame::Store }
+    }
 }
 
 /// What the asks of one store have shown.
@@ -52,24 +77,22 @@ impl Evidence {
         self.failed.is_some_and(|failed| self.answered.max(self.probe_answered) < Some(failed))
     }
 
-    /// Whether an ask (not a probe) that was sent at this time or later succeeded.
-    pub fn has_answered_since(&self, failed: Option<Nanos>) -> bool {
-        failed.is_some() && self.answered >= failed
-    }
-
     /// Whether a probe's answer counts against each of so many asks that fail alone.
     pub fn trusts_probes(failing: usize) -> bool {
         failing <= PROBE_TRUSTED_BELOW
     }
 
-    /// Whose fault it is that an ask failed alone. `failed_before` is when it failed the time before, alone or in a set; none
-    /// when it never had. `failing` is how many asks are failing alone, this one included.
-    pub fn blame(&self, failed_before: Option<Nanos>, failing: usize) -> Blame {
-        let Some(before) = failed_before else { return Blame::Store };
+    /// What is known now against an ask. `failed_before` is when it failed the time before; none when it never had.
+    pub fn known(&self, failed_before: Option<Nanos>) -> Known {
+        let Some(before) = failed_before else { return Known::default() };
         let is_since = |answered: Option<Nanos>| answered.is_some_and(|sent_at| sent_at >= before);
-        let is_contradicted =
-            is_since(self.answered) || (Self::trusts_probes(failing) && is_since(self.probe_answered));
-        if is_contradicted { Blame::Ask } else { Blame::Store }
+        Known { by_ask: is_since(self.answered), by_probe: is_since(self.probe_answered) }
+    }
+
+    /// Whose fault it is that an ask failed alone, by what is known now. `failed_before` is when it failed the time before, alone
+    /// or in a set; none when it never had. `failing` is how many asks are failing alone, this one included.
+    pub fn blame(&self, failed_before: Option<Nanos>, failing: usize) -> Blame {
+        self.known(failed_before).blame(failing)
     }
 }
 
@@ -105,6 +128,17 @@ mod tests {
         evidence.failed(Nanos(12));
         assert_eq!(evidence.blame(Some(Nanos(10)), 40), Blame::Ask);
         assert_eq!(evidence.blame(Some(Nanos(12)), 40), Blame::Store, "nothing succeeded since then");
+    }
+
+    #[test]
+    fn what_is_not_known_when_an_ask_is_sent_tells_nothing_of_it() {
+        let mut evidence = Evidence::default();
+        evidence.failed(Nanos(10));
+        let sent_in_the_outage = evidence.known(Some(Nanos(10)));
+        evidence.answered(Nanos(11));
+        let sent_after = evidence.known(Some(Nanos(10)));
+        assert_eq!(sent_in_the_outage.blame(1), Blame::Store, "one outage may have made both failures");
+        assert_eq!((sent_after.blame(40), sent_after.is_by_ask()), (Blame::Ask, true));
     }
 
     #[test]

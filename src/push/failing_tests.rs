@@ -1,6 +1,7 @@
 //! Lookups and rows that fail, with stores in a closure: who is blamed, and what those who fail may hold.
 
 mod many;
+mod one_outage;
 
 use std::time::Duration;
 

@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 use crate::model::ids::Nanos;
 use crate::model::limits::{CONTENT_ASKS_IN_FLIGHT, QUEUE_FULL_PAUSE, STORE_AWAY_PAUSE};
 use crate::push::bundle::EventIx;
-use crate::push::evidence::{Blame, Evidence};
+use crate::push::evidence::{Blame, Evidence, Known};
 use crate::push::facts::AskNo;
 use crate::push::urgent_first::UrgentFirst;
 
@@ -31,6 +31,8 @@ pub(in crate::push) struct Sought {
 struct Asked {
     sought: Sought,
     sent_at: Nanos,
+    /// What was known against it then.
+    known: Known,
 }
 
 /// The look-ups of contents.
@@ -104,7 +106,8 @@ impl ContentAsks {
         if self.is_away() {
             self.trial = Some(ask);
         }
-        self.asked.insert(ask, Asked { sought, sent_at: now });
+        let known = self.evidence.known(sought.failed);
+        self.asked.insert(ask, Asked { sought, sent_at: now, known });
         ask
     }
 
@@ -118,7 +121,7 @@ impl ContentAsks {
 
     /// The store has answered; the event it is about.
     pub(in crate::push) fn answered(&mut self, ask: AskNo) -> Option<EventIx> {
-        let Asked { sought, sent_at } = self.take(ask)?;
+        let Asked { sought, sent_at, .. } = self.take(ask)?;
         self.evidence.answered(sent_at);
         Some(sought.event)
     }
@@ -144,8 +147,8 @@ impl ContentAsks {
 
     /// A look-up failed. The event, when it was blamed: then it gets rows.
     pub(in crate::push) fn failed(&mut self, ask: AskNo, now: Nanos) -> Option<EventIx> {
-        let Asked { sought, .. } = self.take(ask)?;
-        if self.evidence.blame(sought.failed, 1) == Blame::Ask {
+        let Asked { sought, known, .. } = self.take(ask)?;
+        if known.blame(1) == Blame::Ask {
             return Some(sought.event);
         }
         self.failed.push_back(Sought { failed: Some(now), ..sought });

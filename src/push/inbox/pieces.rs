@@ -3,8 +3,9 @@
 //!
 //! Promises that while every ask fails no user is blamed and one piece at a time is asked; that a piece is halved only when
 //! something that was asked after its last failure was answered; that a piece has rows of one event only, and nobody joins
-//! one that failed; that a failure is charged only when something that was asked after it was answered, and no probe failed in
-//! between; that a full queue before the store is no failure; that what was blamed takes few places at the store
+//! one that failed; that a user is charged only with a failure that came after another one of his own (that of a set may be another
+//! user's), when something succeeded in between and that was known when his row was asked for again: so one outage, however late
+//! its answers, charges nobody; that a failure is charged only when something that was asked after it was answered, and no probe failed in between; that a full queue before the store is no failure; that what was blamed takes few places at the store
 //! ([`STORE_SUSPECTS_IN_FLIGHT`]); and that pieces are bounded ([`STORE_PIECES_MAX`](crate::model::limits::STORE_PIECES_MAX)).
 
 mod failing;
@@ -21,7 +22,7 @@ use crate::model::limits::{
     STORE_ROWS_IN_FLIGHT, STORE_SUSPECTS_IN_FLIGHT,
 };
 use crate::push::bundle::EventIx;
-use crate::push::evidence::{Blame, Evidence};
+use crate::push::evidence::{Blame, Evidence, Known};
 use crate::push::facts::AskNo;
 use crate::push::inbox::pieces::owners::Owners;
 use crate::push::urgent_first::UrgentFirst;
@@ -45,11 +46,13 @@ pub struct Piece {
     failed: Option<Nanos>,
     /// It failed though the store was there.
     is_suspect: bool,
+    /// It failed itself, not only the piece that it is a half of.
+    has_failed: bool,
 }
 
 impl Piece {
     fn whole(event: EventIx) -> Self {
-        Self { event, users: None, tries: 0, failed: None, is_suspect: false }
+        Self { event, users: None, tries: 0, failed: None, is_suspect: false, has_failed: false }
     }
 
     /// Pieces that begin with the same user count as one failure: most often one user is what is wrong with all of them.
@@ -67,6 +70,8 @@ pub struct Asked {
     /// When it was sent.
     pub sent_at: Nanos,
     is_trial: bool,
+    /// What was known against it then.
+    known: Known,
 }
 
 /// One user whose row failed again.
@@ -334,7 +339,8 @@ impl InboxAsks {
         if is_trial {
             self.store.trial = Some(ask);
         }
-        self.asked.insert(ask, Asked { piece, rows, sent_at: now, is_trial });
+        let known = self.store.evidence.known(piece.failed);
+        self.asked.insert(ask, Asked { piece, rows, sent_at: now, is_trial, known });
         ask
     }
 

@@ -12,16 +12,18 @@ use crate::push::evidence::Blame;
 impl InboxAsks {
     /// A piece, whose users are named, failed; why, for a person, and the hash of its first user's name.
     pub fn failed(&mut self, asked: Asked, (why, owner): (&str, u64), now: Nanos) -> Verdict {
-        let Asked { mut piece, is_trial, .. } = asked;
+        let Asked { mut piece, is_trial, known, .. } = asked;
         let users = piece.users.as_ref().map_or(0, |users| users.len());
         debug_assert!(users > 0, "a piece that failed names its users");
         let before = piece.failed.replace(now);
+        let is_first = !std::mem::replace(&mut piece.has_failed, true);
         if before.is_none() {
             self.begin(&piece);
         }
         let was_away = self.is_away();
         self.store.evidence.failed(now);
-        let blame = self.store.evidence.blame(before, self.owners.unproven());
+        let unproven = self.owners.unproven();
+        let blame = if users == 1 { known.blame(unproven) } else { self.store.evidence.blame(before, unproven) };
         if blame == Blame::Store {
             self.store.away_since = Some(now);
             self.wait(is_trial || !was_away, now);
@@ -43,8 +45,11 @@ impl InboxAsks {
             return Verdict::Waits(blame);
         }
         piece.is_suspect = true;
-        if users == 1 {
-            if self.store.evidence.has_answered_since(before)
+        if users == 1 && is_first {
+            // Before, it was a set that failed, and that may be another user's doing.
+            self.suspects.push_back(piece);
+        } else if users == 1 {
+            if known.is_by_ask()
                 && let Some(user) = piece.key()
             {
                 self.owners.prove(user);
@@ -102,7 +107,7 @@ impl InboxAsks {
         let users = users.unwrap_or_default();
         let (left, right) = users.split_at(users.len() / 2);
         for half in [right, left] {
-            let half = Piece { event, users: Some(half.into()), tries: 0, failed, is_suspect: true };
+            let half = Piece { event, users: Some(half.into()), tries: 0, failed, is_suspect: true, has_failed: false };
             self.begin(&half);
             self.suspects.push_front(half);
         }

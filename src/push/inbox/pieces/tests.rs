@@ -210,3 +210,91 @@ fn the_pauses_of_one_row_are_over_a_minute_with_the_defaults() {
     assert_eq!(retry_pause(Duration::ZERO, 3), Duration::ZERO);
     assert_eq!(retry_pause(Duration::from_secs(90), 50), Duration::from_secs(90));
 }
+
+/// A store in a script: when what is sent and how it is answered.
+struct Script {
+    asks: InboxAsks,
+    sent: Vec<(u32, AskNo)>,
+}
+
+impl Script {
+    fn of(events: u32) -> Self {
+        let mut asks = InboxAsks::default();
+        (0..events).for_each(|event| asks.want(EventIx(event), None, false));
+        Self { asks, sent: Vec::new() }
+    }
+
+    /// Sends what is due: event 0 has users 0 and 1, each later one a user of its own.
+    fn send(&mut self, now: Nanos) -> usize {
+        let before = self.sent.len();
+        while let Some((mut piece, is_trial)) = self.asks.next(now) {
+            let event = piece.event.0;
+            let all = || if event == 0 { [0, 1].map(UserIx).into() } else { [UserIx(event + 1)].into() };
+            let users = piece.users.get_or_insert_with(all);
+            let name = users[0].0;
+            let ask = self.asks.sent(piece, 1, is_trial, now);
+            self.sent.push((name, ask));
+        }
+        self.sent.len() - before
+    }
+
+    /// The oldest ask whose first user is this one is answered.
+    fn answer(&mut self, user: u32, is_stored: bool, now: Nanos) {
+        let at = self.sent.iter().position(|(of, _)| *of == user).expect("it was sent");
+        let asked = self.asks.take(self.sent.remove(at).1).expect("under way");
+        match is_stored {
+            true => self.asks.stored(&asked),
+            false => _ = self.asks.failed(asked, ("refused", u64::from(user)), now),
+        }
+    }
+
+    fn probe(&mut self, asked: Nanos, is_good: bool, answered: Nanos) {
+        let probe = self.asks.next_probe(asked).expect("a probe is due");
+        assert!(self.asks.probe_answered(probe, is_good, answered));
+    }
+
+    /// Who is given up though nobody may be charged twice.
+    fn given_up(&mut self, now: Nanos) -> Vec<u32> {
+        let given_up = std::iter::from_fn(|| self.asks.judged((0, Duration::ZERO), usize::MAX, now));
+        given_up.flat_map(|(piece, _)| piece.users.unwrap_or_default()).map(|user| user.0).collect()
+    }
+}
+
+#[test]
+fn who_failed_with_a_bad_one_and_then_in_an_outage_is_not_given_up() {
+    let mut script = Script::of(1);
+    assert_eq!(script.send(at(0)), 1);
+    script.answer(0, false, at(10));
+    script.probe(at(11), true, at(12));
+    assert_eq!(script.send(at(13)), 1);
+    script.answer(0, false, at(20));
+    script.probe(at(21), true, at(22));
+    assert_eq!(script.send(at(23)), 2, "the halves, and now the store goes away");
+    script.answer(0, false, at(1_500));
+    script.answer(1, false, at(1_500));
+    script.probe(at(1_501), true, at(1_502));
+    assert_eq!(script.given_up(at(1_503)), Vec::<u32>::new(), "each failed once by itself");
+    assert_eq!(script.send(at(1_504)), 2);
+    script.answer(0, false, at(1_510));
+    script.answer(1, true, at(1_510));
+    script.probe(at(1_511), true, at(1_512));
+    assert_eq!(script.given_up(at(1_513)), [0], "and who is bad does so again");
+}
+
+#[test]
+fn who_was_asked_for_in_an_outage_is_not_given_up_for_what_is_known_later() {
+    let mut script = Script::of(2);
+    assert_eq!(script.send(at(0)), 2);
+    script.answer(0, true, at(5));
+    script.answer(2, false, at(10));
+    let probe = script.asks.next_probe(at(11)).expect("the store may be away");
+    assert_eq!(script.send(at(300)), 1, "a trial in the outage");
+    assert!(script.asks.probe_answered(probe, true, at(400)), "the outage is over");
+    script.answer(2, false, at(401));
+    script.probe(at(402), true, at(403));
+    assert_eq!(script.given_up(at(404)), Vec::<u32>::new(), "what the trial met is not known");
+    assert_eq!(script.send(at(405)), 1);
+    script.answer(2, false, at(410));
+    script.probe(at(411), true, at(412));
+    assert_eq!(script.given_up(at(413)), [2], "it fails while the store works");
+}

@@ -77,13 +77,15 @@ impl Resolve {
     ) {
         let asks = &self.members;
         let failing = asks.waiting.suspects.len() + asks.under_way(Lane::Suspect) + 1;
-        let is_accused = is_contradicted
-            && !asks.signs.outage.is_away()
-            && asks.signs.evidence.blame(part.failed_at, failing) == Blame::Ask;
         let session = &mut self.sessions[at];
         let id = session.id.clone();
         let trouble = session.lookups.trouble.get_or_insert_default();
-        trouble.failed_at = Some(cx.now);
+        // A set that failed before may have been another session's doing.
+        let is_its_own = trouble.failed_at.replace(cx.now).is_some();
+        let is_accused = is_its_own
+            && is_contradicted
+            && !asks.signs.outage.is_away()
+            && asks.signs.evidence.blame(part.failed_at, failing) == Blame::Ask;
         trouble.failures = trouble.failures.saturating_add(1);
         let mut pause = suspect_pause(trouble.failures, cx.now.since(asked_at));
         if is_accused {

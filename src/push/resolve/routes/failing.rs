@@ -165,7 +165,10 @@ impl Resolve {
         let failing = asks.suspects.len() + usize::from(asks.sent.suspect) + 1;
         let ask = asks.asks.get_mut(&no).expect("looked at by the caller");
         let user = ask.users[0];
-        let is_accused = ask.is_contradicted
+        // A set that failed before may have been another user's doing.
+        let is_its_own = ask.due.is_some();
+        let is_accused = is_its_own
+            && ask.is_contradicted
             && !asks.signs.outage.is_away()
             && asks.signs.evidence.blame(before, failing) == Blame::Ask;
         let mut pause = suspect_pause(ask.failures, took);
