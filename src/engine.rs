@@ -244,7 +244,7 @@ fn source_of(
 
 /// The way of events to the shards that have these wakes.
 fn intake_of(config: &Config, wakes: Vec<Arc<Wake>>, permit: Arc<Permit>) -> (Intake, Vec<IntakeLane>) {
-    Intake::with_permit(wakes, config.consumer.partitions, Arc::default(), permit, config.priority.clone())
+    Intake::with_permit(wakes, config.consumer.partitions, Arc::default(), permit, config.rules_of_classes())
 }
 
 /// Where letters of the source itself go.

@@ -107,6 +107,7 @@ pub struct DeadLetterStore {
     assignment: Assignment,
     partitions: u32,
     topic: String,
+    urgent_topic: String,
     /// The stream that takes what is replayed.
     stream: String,
     /// What the person at the terminal should know besides.
@@ -154,6 +155,7 @@ impl DeadLetterStore {
             assignment: if moves { Assignment::Queue } else { consumer.assignment },
             partitions: consumer.partitions,
             topic: consumer.topic.clone(),
+            urgent_topic: consumer.urgent_topic.clone(),
             stream: if moves { consumer.input_stream() } else { consumer.stream.clone() },
             notes,
         })
@@ -294,7 +296,8 @@ impl DeadLetterStore {
             (Place::File(_), Some(wire)) => wire,
             (Place::File(_), None) => return Ok(Err("no connection".to_owned())),
         };
-        let Some(subject) = subject_of(&letter, &self.topic, self.assignment, self.partitions) else {
+        let Some(subject) = subject_of(&letter, [&self.topic, &self.urgent_topic], self.assignment, self.partitions)
+        else {
             return Ok(Err("it does not say where it was published".to_owned()));
         };
         let key = if letter.key.is_empty() { &entry.id } else { &letter.key };

@@ -193,10 +193,42 @@ fn check_partitioner(reading: &mut Reading, consumer: &ConsumerConfig) {
     reading.note(place, "consumer.partitioner", what);
 }
 
+/// What a subject of urgent events needs.
+fn check_urgent_topic(reading: &mut Reading, consumer: &ConsumerConfig) {
+    let (urgent, topic) = (&consumer.urgent_topic, &consumer.topic);
+    if urgent.is_empty() {
+        return;
+    }
+    let after_topic = urgent.strip_prefix(topic.as_str()).and_then(|rest| rest.strip_prefix('.'));
+    let rules = [
+        (
+            consumer.mode == ConsumerMode::Core,
+            "needs consumer.mode jetstream: in core NATS nothing waits that it could pass; publish on consumer.topic and give urgent \
+             events their class by priority.header or priority.types",
+        ),
+        (
+            consumer.is_owned() || consumer.partitioner == Partitioner::On,
+            "is not read with consumer.ownership etcd or consumer.partitioner on; take one of the two back, or leave \
+             consumer.urgent_topic out, publish on consumer.topic and give urgent events their class by priority.header or \
+             priority.types: then they pass others in the engine, though not in the stream",
+        ),
+        (urgent == topic, "is consumer.topic as well, so that each event would be pushed twice; take another subject"),
+        (
+            after_topic.is_some_and(|rest| rest.parse::<u32>().is_ok()),
+            "is the subject of a partition of consumer.topic; take one that does not end with a number",
+        ),
+    ];
+    let wrong = rules.into_iter().find_map(|(is_wrong, what)| is_wrong.then_some(what));
+    if let Some(what) = wrong {
+        reading.mistake(reading.place("consumer", "urgent_topic"), "consumer.urgent_topic", what.to_owned());
+    }
+}
+
 /// What only JetStream reads, and what it needs.
 fn check_consumer(reading: &mut Reading, config: &Config) {
     let consumer = &config.consumer;
     check_partitioner(reading, consumer);
+    check_urgent_topic(reading, consumer);
     if consumer.mode == ConsumerMode::Core {
         for name in ["stream", "durable", "max_ack_pending"] {
             if reading.is_written("consumer", name) {

@@ -217,6 +217,7 @@ pub const KEYS: &[Key] = &[
     noted("registry", "cache_expiration", "the gateways are always known from a watch, and kept when etcd is lost"),
     key("", "gateway_service_name", Kind::Word, "gateway-service", RESTART, field(|c| &mut c.gateway_service_name), "The gateways' service name."),
     key("consumer", "topic", Kind::Subject, "resonance.push.event.v1", RESTART, field(|c| &mut c.consumer.topic), "Subject of the events."),
+    key("consumer", "urgent_topic", Kind::Subject, "", RESTART, field(|c| &mut c.consumer.urgent_topic), "JetStream: a second subject, read through consumers and connections of its own, whose events are all urgent: what waits in the broker on the topic does not hold them up. For sessions whose every message is urgent: nothing is promised of the order between the two subjects. With partitioned: <urgent_topic>.<partition>. Not with ownership etcd or the partitioner. `setup` makes what it needs. Empty: none."),
     key("consumer", "queue_group", Kind::Word, "task-service", RESTART, field(|c| &mut c.consumer.queue_group), "Queue group: each event goes to one process of it."),
     noted("consumer", "worker_count", "engine.cores decides how many threads push"),
     key("consumer", "max_retry", Kind::Count(0, 1000), "3", RESTART, field(|c| &mut c.consumer.max_retry), "How often the lookups of one event are tried again when they fail."),

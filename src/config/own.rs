@@ -1,11 +1,21 @@
 //! What keys mean that say who this instance is, and which partitions it may read.
 
-use super::sections::{Assignment, ConsumerConfig, EngineConfig, Ownership};
+use super::sections::{Assignment, Config, ConsumerConfig, EngineConfig, Ownership};
+use crate::model::priority::PriorityRules;
 
 impl ConsumerConfig {
     /// The stream that takes the plain topic while the partitioner is on.
     pub fn input_stream(&self) -> String {
         format!("{}_IN", self.stream)
+    }
+
+    /// The subjects that the stream of events takes.
+    pub fn stream_subjects(&self) -> Vec<String> {
+        let topics = [&self.topic, &self.urgent_topic].into_iter().filter(|topic| !topic.is_empty());
+        match self.assignment {
+            Assignment::Queue => topics.cloned().collect(),
+            Assignment::Partitioned => topics.map(|topic| format!("{topic}.*")).collect(),
+        }
     }
 
     /// `consumer.durable` as one would write it: empty where the queue group's name is used.
@@ -25,6 +35,13 @@ impl ConsumerConfig {
     /// Whether partitions have owners: readers begin with none, and what may be done ends with a permit.
     pub fn is_owned(&self) -> bool {
         self.ownership == Ownership::Etcd
+    }
+}
+
+impl Config {
+    /// By which rules events get their class.
+    pub fn rules_of_classes(&self) -> PriorityRules {
+        PriorityRules { has_urgent_topic: !self.consumer.urgent_topic.is_empty(), ..self.priority.clone() }
     }
 }
 

@@ -323,6 +323,8 @@ section! {
     ConsumerConfig of consumer {
         /// `consumer.topic`.
         topic: String,
+        /// `consumer.urgent_topic`; empty: none.
+        urgent_topic: String,
         /// `consumer.queue_group`.
         queue_group: String,
         /// `consumer.max_retry`.

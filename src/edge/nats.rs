@@ -110,7 +110,8 @@ struct Shared {
     consumer: ConsumerConfig,
     resolver: Resolver,
     letters: OnceLock<LetterPost>,
-    /// One for each reader, once it is known how many shards there are; the partitioner's is the last.
+    /// One for each reader, once it is known how many shards there are; the partitioner's is the last. No partitioner moves
+    /// urgent events.
     readers: OnceLock<Vec<Start>>,
     /// Who hears of partitions that have owners.
     hearer: Hearer,
@@ -133,6 +134,14 @@ impl Plan {
         match self {
             Self::Core(plan) => plan.reader,
             Self::JetStream(plan) => plan.reader,
+        }
+    }
+
+    /// The shard that it runs on.
+    fn shard(&self, shards: u16) -> ShardId {
+        match self {
+            Self::Core(plan) => plan.own.unwrap_or(ShardId(0)),
+            Self::JetStream(plan) => plan.shard(shards),
         }
     }
 
@@ -203,7 +212,7 @@ impl Shared {
         }
     }
 
-    /// All readers; the place of each is its number and the shard that it runs on.
+    /// All readers; the place of each is its number. Those of a topic's partitions stand where their shards do.
     fn readers(&self, intake: &Intake) -> &[Start] {
         self.readers.get_or_init(|| {
             let start = |plan: Plan| {
@@ -248,17 +257,19 @@ impl Shared {
 
 impl ShardReaders for Shared {
     fn serve(&self, shard: ShardId, intake: Intake) -> LocalFuture<()> {
-        let all = self.readers(&intake);
-        let own = all.get(usize::from(shard.0)).filter(|start| !start.plan.is_partitioner());
-        let moves = self.partitioner().filter(|_| shard.0 == 0).map(|start| self.run(start, &intake));
-        match (own.map(|start| self.run(start, &intake)), moves) {
-            (Some(own), Some(moves)) => Box::pin(async move {
-                let moves = glommio::spawn_local(moves);
-                own.await;
-                moves.await;
-            }),
-            (one, other) => one.or(other).unwrap_or_else(|| Box::pin(std::future::ready(()))),
+        let own = self.readers(&intake).iter().filter(|start| start.plan.shard(intake.shards()) == shard);
+        let mut own: Vec<_> = own.map(|start| self.run(start, &intake)).collect();
+        let Some(last) = own.pop() else { return Box::pin(std::future::ready(())) };
+        if own.is_empty() {
+            return last;
         }
+        Box::pin(async move {
+            let others: Vec<_> = own.into_iter().map(glommio::spawn_local).collect();
+            last.await;
+            for other in others {
+                other.await;
+            }
+        })
     }
 }
 

@@ -132,7 +132,7 @@ fn spawn(
         let seed = Seed {
             letters_are_final: config.consumer.mode == ConsumerMode::Core,
             rules: rules_of(config),
-            priorities: config.priority.clone(),
+            priorities: config.rules_of_classes(),
             settings: settings_of(config, shard),
             gateways: gateways_of(config, &shared),
             publisher,

@@ -79,6 +79,8 @@ pub struct PriorityRules {
     pub types: Vec<(String, Priority)>,
     /// `priority.members_above`: the class of sessions with more members, the largest bound first.
     pub members_above: Vec<(u32, Priority)>,
+    /// What comes over `consumer.urgent_topic` is urgent; its reader says so.
+    pub has_urgent_topic: bool,
     /// `priority.default`.
     pub default: Priority,
     /// `priority.fleeting_ttl`; zero: a fleeting event is never too late.
@@ -89,7 +91,7 @@ impl PriorityRules {
     /// Whether there is any rule. Else every event is normal, and nothing is done about classes.
     pub fn is_on(&self) -> bool {
         let has_rules = !self.header.is_empty() || !self.types.is_empty() || !self.members_above.is_empty();
-        has_rules || self.default != Priority::Normal
+        has_rules || self.has_urgent_topic || self.default != Priority::Normal
     }
 
     /// The class by what is known of the event alone.
@@ -110,7 +112,9 @@ impl PriorityRules {
     pub fn can_give(&self, class: Priority) -> bool {
         let by_type = self.types.iter().map(|(_, class)| *class);
         let by_members = self.members_above.iter().map(|(_, class)| *class);
-        !self.header.is_empty() || by_type.chain(by_members).chain([self.default]).any(|given| given == class)
+        let by_topic = self.has_urgent_topic.then_some(Priority::Urgent);
+        let mut all = by_type.chain(by_members).chain(by_topic).chain([self.default]);
+        !self.header.is_empty() || all.any(|given| given == class)
     }
 }
 
@@ -174,6 +178,7 @@ mod tests {
             header: "P".into(),
             types: vec![("call".into(), Priority::Urgent), ("typing".into(), Priority::Fleeting)],
             members_above: vec![(500, Priority::Bulk), (10, Priority::Normal)],
+            has_urgent_topic: false,
             default: Priority::Urgent,
             fleeting_ttl: Duration::ZERO,
         }
@@ -217,5 +222,7 @@ mod tests {
         let late = PriorityRules { fleeting_ttl: Duration::from_secs(1), ..PriorityRules::default() };
         assert!(!late.is_on(), "nothing is fleeting");
         assert!(rules().is_on());
+        let by_topic = PriorityRules { has_urgent_topic: true, ..PriorityRules::default() };
+        assert!(by_topic.is_on() && by_topic.can_give(Priority::Urgent) && !by_topic.can_give(Priority::Bulk));
     }
 }

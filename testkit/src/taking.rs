@@ -67,7 +67,7 @@ impl Taking {
         let wakes = (0..shards).map(|_| Arc::default()).collect();
         Self::over(
             source_of(settings, &resolver()).expect("files that can be used"),
-            Intake::with_permit(wakes, partitions, Arc::default(), permit, settings.priority.clone()),
+            Intake::with_permit(wakes, partitions, Arc::default(), permit, settings.rules_of_classes()),
         )
     }
 

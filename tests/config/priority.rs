@@ -87,3 +87,27 @@ fn what_has_no_effect_or_a_wide_one_is_said() {
     let all = "header: C\n  types: {typing: fleeting}\n  default: bulk\n  fleeting_ttl: 1s";
     assert_eq!(read(&format!("priority:\n  {all}\n"), &[]).expect("right").notes, []);
 }
+
+#[test]
+fn a_subject_of_urgent_events_is_refused_where_it_would_not_be_read() {
+    let with = |rest: &str| format!("consumer:\n  urgent_topic: calls\n  {rest}\n");
+    let owned = "mode: jetstream\n  assignment: partitioned\n  ownership: etcd";
+    let moved = "mode: jetstream\n  assignment: partitioned\n  partitioner: on";
+    for (rest, what) in [
+        ("mode: core", "f.yaml:2:17: consumer.urgent_topic: needs consumer.mode jetstream"),
+        (owned, "consumer.urgent_topic: is not read with consumer.ownership etcd"),
+        (moved, "give urgent events their class by priority.header"),
+        ("mode: jetstream\n  topic: calls", "is consumer.topic as well"),
+        ("mode: jetstream\n  topic: c\n  durable: d", ""),
+    ] {
+        let mistakes = read(&with(rest), &[]).map(|_| String::new()).unwrap_or_else(|mistakes| mistakes);
+        let is_right = if what.is_empty() { mistakes.is_empty() } else { mistakes.lines().count() == 1 };
+        assert!(is_right && mistakes.contains(what), "{rest}: {mistakes}");
+    }
+    let partition = "consumer:\n  mode: jetstream\n  topic: a\n  urgent_topic: a.7\n";
+    assert!(read(partition, &[]).expect_err("a partition").contains("is the subject of a partition"));
+    for assignment in ["queue", "partitioned"] {
+        let config = read(&with(&format!("mode: jetstream\n  assignment: {assignment}")), &[]).expect("right").config;
+        assert!(config.rules_of_classes().is_on() && !config.priority.is_on());
+    }
+}

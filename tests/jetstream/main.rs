@@ -36,4 +36,5 @@ mod sick_links;
 mod sick_queue;
 mod sick_stops;
 mod unsettled_events_come_again;
+mod urgent_topic;
 mod what_brings_nothing;

@@ -234,6 +234,7 @@ impl Plan {
             header: "Priority".into(),
             types: types.map(|(kind, class)| (kind.to_owned(), class)).into(),
             members_above: vec![((self.users / 3) as u32, Priority::Bulk)],
+            has_urgent_topic: false,
             default: Priority::Normal,
             fleeting_ttl: if self.steps.is_multiple_of(2) { Duration::from_millis(300) } else { Duration::ZERO },
         }

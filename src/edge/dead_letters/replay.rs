@@ -111,17 +111,21 @@ fn wait_before_replay(letter: &StoredLetter, now: SystemTime) -> Option<Duration
 /// not always say where, and of another number of partitions nobody may read the one it was in.
 pub(crate) fn subject_of(
     letter: &StoredLetter,
-    topic: &str,
+    [topic, urgent_topic]: [&str; 2],
     assignment: Assignment,
     partitions: u32,
 ) -> Option<String> {
-    let rest = letter.subject.strip_prefix(topic);
-    let is_of_topic = rest.is_some_and(|rest| {
-        rest.is_empty() || rest.strip_prefix('.').is_some_and(|number| number.parse::<u32>().is_ok())
-    });
-    if !letter.subject.is_empty() && !is_of_topic {
-        return Some(letter.subject.clone());
-    }
+    let is_of = |topic: &str| {
+        let rest = letter.subject.strip_prefix(topic).filter(|_| !topic.is_empty());
+        rest.is_some_and(|rest| {
+            rest.is_empty() || rest.strip_prefix('.').is_some_and(|number| number.parse::<u32>().is_ok())
+        })
+    };
+    let topic = match letter.subject.is_empty() || is_of(topic) {
+        true => topic,
+        false if is_of(urgent_topic) => urgent_topic,
+        false => return Some(letter.subject.clone()),
+    };
     let session = PushEvent::decode(&*letter.payload).map(|event| event.session_id).unwrap_or_default();
     match assignment {
         Assignment::Queue => Some(topic.to_owned()),
@@ -213,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_letter_goes_to_where_the_engine_reads_now() {
-        let of = |subject: &str, session_id: &str, assignment| {
+        let of = |subject: &str, session_id: &str, assignment, urgent: &str| {
             let event = PushEvent { session_id: session_id.to_owned(), ..PushEvent::default() };
             let letter = DeadLetter {
                 reason: "lookup_failed",
@@ -223,9 +227,10 @@ mod tests {
                 tries: 1,
             };
             let origin = Origin { subject: subject.to_owned(), ..Origin::default() };
-            subject_of(&StoredLetter::of(&letter, &origin, 1), "events", assignment, 4)
+            subject_of(&StoredLetter::of(&letter, &origin, 1), ["events", urgent], assignment, 4)
         };
         let right = format!("events.{}", Partition::of(b"s", 4).0);
+        let right_of_urgent = format!("calls.{}", Partition::of(b"s", 4).0);
         for (subject, session, assignment, expected) in [
             ("events", "s", Assignment::Queue, Some("events")),
             ("events.63", "s", Assignment::Queue, Some("events")),
@@ -238,7 +243,12 @@ mod tests {
             ("", "", Assignment::Partitioned, None),
             ("other.2", "s", Assignment::Partitioned, Some("other.2")),
         ] {
-            assert_eq!(of(subject, session, assignment).as_deref(), expected, "{subject:?} {session:?} {assignment:?}");
+            for urgent in ["", "calls"] {
+                let is = of(subject, session, assignment, urgent);
+                assert_eq!(is.as_deref(), expected, "{subject:?} {session:?} {assignment:?} {urgent:?}");
+            }
         }
+        assert_eq!(of("calls", "s", Assignment::Queue, "calls").as_deref(), Some("calls"));
+        assert_eq!(of("calls.63", "s", Assignment::Partitioned, "calls"), Some(right_of_urgent));
     }
 }

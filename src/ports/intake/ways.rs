@@ -2,14 +2,15 @@
 //!
 //! Promises that the order inside a session stays: of each session all that is on its way to its shard is on one way. Which one is
 //! told by counters, one for a slice of sessions: while something of a slice waits in the plain lane, or with the reader for it, all
-//! that comes for the slice goes there too. Sessions of one slice only share that. Without rules of classes there is one way, and
-//! nothing is counted.
+//! that comes for the slice goes there too. Sessions of one slice only share that. What comes over a subject of urgent events has the
+//! urgent lane whatever waits elsewhere: nothing is promised of its order to what comes over another subject. Without rules of
+//! classes there is one way, and nothing is counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Intake;
-use super::scan::session_and_type;
+use super::scan::{session_and_type, session_id};
 use crate::model::ids::{ShardId, fnv1a32};
 use crate::model::priority::{Priority, PriorityRules, Said};
 
@@ -49,12 +50,14 @@ impl Ways {
     }
 
     fn enter(&self, session: &[u8], said: Said, is_urgent: bool) -> Passage {
-        let slice = fnv1a32(session).wrapping_mul(0x9e37_79b1) >> (32 - SLICE_BITS);
-        let counter = &self.0[slice as usize];
-        let waiting = counter.load(Ordering::Acquire);
+        let slice = slice_of(session);
+        let waiting = self.0[slice as usize].load(Ordering::Acquire);
         let (plain, urgent) = (waiting as u32, waiting >> 32);
-        let goes_first = plain == 0 && (is_urgent || urgent > 0);
-        counter.fetch_add(if goes_first { URGENT } else { 1 }, Ordering::AcqRel);
+        self.enter_on(slice, said, plain == 0 && (is_urgent || urgent > 0))
+    }
+
+    fn enter_on(&self, slice: u32, said: Said, goes_first: bool) -> Passage {
+        self.0[slice as usize].fetch_add(if goes_first { URGENT } else { 1 }, Ordering::AcqRel);
         Passage { said, goes_first, slice }
     }
 
@@ -65,6 +68,10 @@ impl Ways {
             self.0[passage.slice as usize].fetch_sub(one, Ordering::AcqRel);
         }
     }
+}
+
+fn slice_of(session: &[u8]) -> u32 {
+    fnv1a32(session).wrapping_mul(0x9e37_79b1) >> (32 - SLICE_BITS)
 }
 
 impl Intake {
@@ -88,6 +95,16 @@ impl Intake {
                 ways.enter(session, said, is_urgent)
             }
             // Its shard refuses it by name.
+            _ => Passage::plain(said),
+        }
+    }
+
+    /// The same for an event that came over a subject of urgent ones: it has the lane of these.
+    pub fn urgent_passage(&self, own: Option<ShardId>, payload: &[u8]) -> Passage {
+        let said = Said::Class(Priority::Urgent);
+        let shard = own.unwrap_or_else(|| self.home_of(payload));
+        match (&self.0.lanes[usize::from(shard.0)].ways, session_id(payload)) {
+            (Some(ways), Some(session)) => ways.enter_on(slice_of(session), said, true),
             _ => Passage::plain(said),
         }
     }

@@ -130,6 +130,36 @@ fn what_a_publisher_says_wins_over_the_type_and_what_is_left_counts_no_more() {
 }
 
 #[test]
+fn what_comes_over_a_subject_of_urgent_events_passes_its_own_session_and_each_subject_keeps_its_order() {
+    let ((intake, lane), mut reader) = (intake(), Reader::default());
+    let urgent = |number| {
+        let payload = event(7, number, false);
+        let passage = intake.urgent_passage(None, &payload);
+        assert!(intake.burst().on(passage).try_put(payload, DeliveryTag { reader: 1, number: 1 }).is_ok());
+        passage
+    };
+    assert!(!reader.hear(&intake, 7, false).goes_first);
+    let passage = urgent(100);
+    assert!(passage.goes_first && passage.said == Said::Class(Priority::Urgent));
+    assert!(!reader.hear(&intake, 7, true).goes_first, "behind what waits of its own subject");
+    reader.put(&intake, usize::MAX);
+    let (first, then) = (lane.try_urgent().expect("the urgent one"), lane.try_plain().expect("the plain one"));
+    assert_eq!((of(&first.payload).1, of(&then.payload).1), (100, 0));
+    lane.arrived(then.passage);
+    let last = lane.try_plain().expect("the last one");
+    lane.arrived(last.passage);
+    assert!(
+        reader.hear(&intake, 7, false).goes_first,
+        "with what is urgent of its session, behind nothing of its subject"
+    );
+    reader.put(&intake, usize::MAX);
+    lane.arrived(first.passage);
+    urgent(101);
+    let all = std::iter::from_fn(|| lane.try_urgent()).map(|handed| of(&handed.payload).1).collect::<Vec<_>>();
+    assert_eq!((all, lane.is_empty()), (vec![2, 101], true));
+}
+
+#[test]
 fn without_rules_there_is_one_way_and_nothing_is_counted() {
     let (intake, lanes) = Intake::new(vec![Arc::default()], 64, Arc::default());
     let urgent = Said::Class(Priority::Urgent);

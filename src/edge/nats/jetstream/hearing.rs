@@ -99,7 +99,10 @@ impl JetFeed {
     fn note_new(&mut self, number: u64, payload: Bytes, headers: Option<&[u8]>) {
         let tag = DeliveryTag { reader: self.plan.reader, number };
         let marks = Marks::of(headers, self.intake.class_header());
-        let passage = self.intake.passage(self.plan.own, &payload, marks.said);
+        let passage = match self.plan.is_urgent {
+            true => self.intake.urgent_passage(self.plan.own, &payload),
+            false => self.intake.passage(self.plan.own, &payload, marks.said),
+        };
         self.waiting.push((payload, tag, passage));
         if marks.is_replay {
             self.replays.insert(number);

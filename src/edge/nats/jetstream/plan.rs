@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::{Assignment, ConsumerConfig};
 use crate::model::ids::{Partition, ShardId};
-use crate::model::limits::{JETSTREAM_PARTITION_WINDOW_MIN, PARTITIONER_WINDOW};
+use crate::model::limits::{JETSTREAM_PARTITION_WINDOW_MIN, PARTITIONER_WINDOW, URGENT_RESERVE_PART};
 use crate::model::ownership::Generation;
 
 /// One consumer of a reader.
@@ -27,6 +27,10 @@ pub(in crate::edge::nats) struct ReaderPlan {
     partitions: (u32, u32),
     /// It is the input stream of the partitioner.
     pub(in crate::edge::nats) is_input: bool,
+    /// What it reads is urgent.
+    pub(super) is_urgent: bool,
+    /// Another reader reads this subject: none of the consumers may bring it.
+    pub(super) apart: Option<String>,
     pub(super) ack_wait: Duration,
     /// Events out of one consumer.
     pub(super) window: u32,
@@ -35,9 +39,31 @@ pub(in crate::edge::nats) struct ReaderPlan {
 }
 
 impl ReaderPlan {
-    /// The plan of each reader. With partitions each has its share of the window, but at least
-    /// [`JETSTREAM_PARTITION_WINDOW_MIN`].
+    /// The plan of each reader, at the place of its number: those of the topic, then those of urgent events. With partitions each has its
+    /// share of the window, but at least [`JETSTREAM_PARTITION_WINDOW_MIN`].
     pub(in crate::edge::nats) fn all(config: &ConsumerConfig, shards: u16, partitions: u32) -> Vec<Self> {
+        let mut all = Self::of_topic(config, shards, partitions);
+        if config.urgent_topic.is_empty() {
+            return all;
+        }
+        all.iter_mut().for_each(|plan| plan.apart = Some(config.urgent_topic.clone()));
+        let urgent = ConsumerConfig {
+            topic: config.urgent_topic.clone(),
+            durable: format!("{}-urgent", config.durable),
+            max_ack_pending: (config.max_ack_pending / URGENT_RESERVE_PART as u32).max(JETSTREAM_PARTITION_WINDOW_MIN),
+            ..config.clone()
+        };
+        let first = all.len() as u16;
+        all.extend((first..).zip(Self::of_topic(&urgent, shards, partitions)).map(|(reader, plan)| Self {
+            reader,
+            is_urgent: true,
+            apart: Some(config.topic.clone()),
+            ..plan
+        }));
+        all
+    }
+
+    fn of_topic(config: &ConsumerConfig, shards: u16, partitions: u32) -> Vec<Self> {
         let topic = &config.topic;
         let one = |reader, own, consumers, partitions, window| Self {
             reader,
@@ -47,6 +73,8 @@ impl ReaderPlan {
             consumers,
             partitions,
             is_input: false,
+            is_urgent: false,
+            apart: None,
             ack_wait: config.ack_wait,
             window,
             is_owned: false,
@@ -72,6 +100,11 @@ impl ReaderPlan {
         }
     }
 
+    /// On which of so many shards its reader runs.
+    pub(in crate::edge::nats) fn shard(&self, shards: u16) -> ShardId {
+        self.own.unwrap_or(ShardId(self.reader % shards))
+    }
+
     /// The same where partitions have owners: each shard has a reader, which may be told to read any of them.
     pub(in crate::edge::nats) fn owned(config: &ConsumerConfig, shards: u16, partitions: u32) -> Vec<Self> {
         let of = |partition| ConsumerPlan { name: String::new(), filter: format!("{}.{partition}", config.topic) };
@@ -85,6 +118,8 @@ impl ReaderPlan {
             ack_wait: config.ack_wait,
             window: partition_window(config, partitions),
             is_input: false,
+            is_urgent: false,
+            apart: None,
             is_owned: true,
         };
         (0..shards).map(reader).collect()
@@ -101,6 +136,8 @@ impl ReaderPlan {
             durable: config.durable.clone(),
             partitions: (config.partitions, 1),
             is_input: true,
+            is_urgent: false,
+            apart: None,
             ack_wait: config.ack_wait,
             window: config.max_ack_pending.clamp(1, PARTITIONER_WINDOW),
             is_owned: false,

@@ -17,7 +17,7 @@ use super::client::Api;
 use super::plan::{ConsumerPlan, ReaderPlan};
 use super::prepare::{differences_of, wanted};
 use super::usable::{cannot_be_owned, is_of_old_policy, remedy, unusable};
-use crate::config::{self, Assignment, ConsumerMode, NatsConfig, Partitioner};
+use crate::config::{self, ConsumerMode, NatsConfig, Partitioner};
 use crate::edge::nats::wire::Wire;
 use crate::model::limits::REPEAT_WINDOW_AGE;
 
@@ -94,14 +94,11 @@ impl Setup<'_> {
         let is_core = consumer.mode == ConsumerMode::Core;
         let mut readers = Vec::new();
         if !is_core {
-            let subject = match consumer.assignment {
-                Assignment::Queue => consumer.topic.clone(),
-                Assignment::Partitioned => format!("{}.*", consumer.topic),
-            };
             let moves = consumer.partitioner == Partitioner::On;
             // As long as an owner of partitions remembers events: what it knows no more is no copy for the stream either.
             let duplicates = if moves { REPEAT_WINDOW_AGE } else { DUPLICATES };
-            let stream = self.stream_config(&consumer.stream, vec![subject], self.plan.max_age, duplicates);
+            let stream =
+                self.stream_config(&consumer.stream, consumer.stream_subjects(), self.plan.max_age, duplicates);
             let stands = self.stream(&stream).map_err(|error| error.to_string())?;
             let mut plans = ReaderPlan::all(consumer, 1, consumer.partitions);
             // Consumers of a stream that does not take their subjects would never have anything to deliver.

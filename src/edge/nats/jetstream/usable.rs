@@ -117,6 +117,14 @@ pub(super) fn unusable(plan: &ReaderPlan, consumer: &ConsumerPlan, config: &Cons
     let single = [config.filter_subject.clone()];
     let filters = if config.filter_subjects.is_empty() { &single[..] } else { &config.filter_subjects };
     let is_filtered = filters.iter().any(|filter| !filter.is_empty());
+    if let Some(apart) = &plan.apart
+        && (!is_filtered || filters.iter().any(|filter| covers(filter, apart)))
+    {
+        let is_for = words_of(filters);
+        return Some(format!(
+            "it is for {is_for}, and another consumer reads {apart}: its events would be pushed twice"
+        ));
+    }
     let is_good = match plan.is_ordered() {
         true => filters == [wanted.clone()],
         false => !is_filtered || filters.iter().any(|filter| covers(filter, wanted)),
