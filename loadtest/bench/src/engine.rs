@@ -99,6 +99,11 @@ impl Engine {
         }
     }
 
+    /// Whether all that it counts is of one process, which runs still: of several what one counted may have ended with it.
+    pub fn is_one(&self) -> bool {
+        !matches!(self, Self::Fleet(_))
+    }
+
     /// What each of several used and counted so far.
     pub fn tallies(&self) -> Vec<Tally> {
         if let Self::Fleet(fleet) = self { fleet.tallies() } else { Vec::new() }

@@ -49,10 +49,11 @@ pub struct Published {
 }
 
 impl Sink {
-    /// A sink that publishes to NATS.
-    pub fn nats(publisher: NatsPublisher, subject: &Subject, world: &World) -> Self {
-        let subjects = (0..world.sessions()).map(|session| subject.of(&World::session_name(session))).collect();
-        Self::Nats(publisher, subjects)
+    /// A sink that publishes to NATS; sessions of which each message is urgent have another subject, where there is one.
+    pub fn nats(publisher: NatsPublisher, subject: &Subject, urgent: Option<&Subject>, world: &World) -> Self {
+        let subject_of = |session| urgent.filter(|_| world.is_all_urgent(session)).unwrap_or(subject);
+        let of = |session| subject_of(session).of(&World::session_name(session));
+        Self::Nats(publisher, (0..world.sessions()).map(of).collect())
     }
 
     fn publish(&mut self, identity: Identity, class: Option<Priority>, payload: &mut Vec<u8>) -> Result<()> {

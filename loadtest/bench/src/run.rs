@@ -107,7 +107,7 @@ pub fn measure(setup: &Setup, engine: Option<&str>, workload: &Workload, search:
     trial.begin(&steps);
     let phase = trial.drive(measured, &live)?;
     let figures = figures(&phase, trial.peak_rss_mib()?);
-    trial.judge_shed();
+    trial.judge_classes();
     live.note("stopping the engine");
     let stopped = trial.stop()?;
     trial.judge_inbox()?;

@@ -12,7 +12,7 @@ mod watch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use harness::contents::Contents;
@@ -39,6 +39,9 @@ use crate::result::{InstanceFigures, SecondFigures, StageFigures, StepFigures};
 
 /// Stage histograms are told once per second: those of a moment ago are complete so much later.
 const SETTLED_AFTER: Duration = Duration::from_millis(1_300);
+/// A page tells once a second what ended by class, and rows end after the last push.
+const CLASSES_TOLD_WITHIN: Duration = Duration::from_secs(5);
+const CLASSES_LOOK: Duration = Duration::from_millis(100);
 /// Pushes under way while each session is touched once.
 const TOUCH_IN_FLIGHT: u64 = 50_000;
 
@@ -86,7 +89,8 @@ pub struct Setup {
     #[arg(long, value_enum, default_value_t = Assignment::Queue)]
     pub assignment: Assignment,
     /// Events come through a JetStream stream that `task-engine setup` makes (with --servers). They are published without
-    /// waiting for the broker's word; what it refuses is not expected. The engine `task-engine-jetstream` has it set.
+    /// waiting for the broker's word; what it refuses is not expected. Where all messages of some sessions are urgent, these
+    /// sessions have an urgent topic (but with --ownership etcd). The engine `task-engine-jetstream` has it set.
     #[arg(long)]
     pub jetstream: bool,
     /// The engine talks TLS to NATS (with --servers); the load test's own connections stay plain.
@@ -255,15 +259,16 @@ impl Trial {
         let admin_port = free_ports(1)?[0];
         live.note(&format!("starting {command}"));
         let engine = setup.start_engine(&command, &servers, (folder.path(), admin_port), world.workload())?;
-        let subject = match setup.assignment {
-            Assignment::Queue => Subject::One(TOPIC.to_owned()),
-            Assignment::Partitioned => Subject::Partitioned { topic: TOPIC.to_owned(), partitions: PARTITIONS },
+        let subject_of = |topic: &str| match setup.assignment {
+            Assignment::Queue => Subject::One(topic.to_owned()),
+            Assignment::Partitioned => Subject::Partitioned { topic: topic.to_owned(), partitions: PARTITIONS },
         };
+        let urgent = setup.urgent_topic(world.workload()).map(subject_of);
         let publisher = match setup.jetstream {
             false => NatsPublisher::connect(&servers.nats.addr())?,
             true => NatsPublisher::connect_to_stream(&servers.nats.addr())?,
         };
-        let sink = Sink::nats(publisher, &subject, world);
+        let sink = Sink::nats(publisher, &subject_of(TOPIC), urgent.as_ref(), world);
         let writer = RouteWriter::Redis(servers.redis.url());
         Ok((engine, sink, writer, Some((servers, folder))))
     }
@@ -325,11 +330,19 @@ impl Trial {
         self.engine.as_ref().ok_or_else(|| Error::new("the engine was stopped"))?.peak_rss_mib()
     }
 
-    /// Tells the verdict what the engine counted of fleeting events; asked once all is settled.
-    pub fn judge_shed(&self) {
-        if let Some(engine) = &self.engine {
-            self.verdict.shed_by_engine(engine.counters().shed());
+    /// Tells the verdict what the engine counted of fleeting events, and of each class; asked once all is settled.
+    pub fn judge_classes(&self) {
+        let Some(engine) = &self.engine else { return };
+        let mut counters = engine.counters();
+        if let Some(published) = self.verdict.published_by_class().filter(|_| engine.is_one()) {
+            let until = Instant::now() + CLASSES_TOLD_WITHIN;
+            while counters.ended_by_class().is_some_and(|ended| ended != published) && Instant::now() < until {
+                std::thread::sleep(CLASSES_LOOK);
+                counters = engine.counters();
+            }
+            self.verdict.classes_by_engine(counters.ended_by_class());
         }
+        self.verdict.shed_by_engine(counters.shed());
     }
 
     /// Stops the movers and the engine.

@@ -4,10 +4,12 @@
 //! Promises exact counts of what was lost, repeated, out of order, misdelivered or corrupt, and the first ten cases in words,
 //! in a bit or two a push: messages carry what must be known of them, so that nothing has to be looked up. A row in the inbox
 //! is as good as a push; of an engine that has an inbox, whoever cannot be reached must have one, and must not where the content of
-//! the message is kept. A fleeting message may be shed, and the engine must have counted that; no other may. Refuses to judge pushes at
+//! the message is kept. A fleeting message may be shed, and the engine must have counted that; no other may. Of each class the engine
+//! must have ended as many events as were published. Refuses to judge pushes at
 //! gateways that are deaf or refuse everybody: they are counted as excused.
 
 mod book;
+mod classes;
 mod counts;
 mod message;
 mod shed;
@@ -47,6 +49,8 @@ pub struct Verdict {
     /// The same by class of messages; empty where they say none.
     recent_by_class: Vec<Mutex<Histogram<u64>>>,
     shed_by_engine: Mutex<ShedByEngine>,
+    /// Events that the engine ended, by class; none when it does not say.
+    ended_by_class: Mutex<Option<[u64; Priority::COUNT]>>,
     cases: Mutex<Vec<String>>,
 }
 
@@ -108,6 +112,7 @@ impl Verdict {
                 .map(|_| Mutex::new(histogram()))
                 .collect(),
             shed_by_engine: Mutex::default(),
+            ended_by_class: Mutex::default(),
             cases: Mutex::default(),
             world,
         })
@@ -211,9 +216,9 @@ impl Verdict {
     pub fn findings(&self) -> VerdictCounts {
         let mut cases = lock(&self.cases).clone();
         let lost = (0..self.books.len()).map(|session| self.lost(session, &mut cases)).sum();
-        let shed_fault = self.shed_fault();
-        let is_clean = lost == 0 && self.wrong_so_far() == 0 && shed_fault.is_none();
-        cases.extend(shed_fault);
+        let of_classes: Vec<String> = self.shed_fault().into_iter().chain(self.classes_fault()).collect();
+        let is_clean = lost == 0 && self.wrong_so_far() == 0 && of_classes.is_empty();
+        cases.extend(of_classes);
         let count = |count: &AtomicU64| count.load(Ordering::Acquire);
         let (counts, progress) = (&self.counts, self.progress());
         VerdictCounts {

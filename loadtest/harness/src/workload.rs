@@ -130,6 +130,11 @@ impl SessionGroup {
         self.classes.get(message as usize % self.classes.len().max(1)).copied()
     }
 
+    /// Whether all of its messages say that they are urgent.
+    pub fn is_all_urgent(&self) -> bool {
+        !self.classes.is_empty() && self.classes.iter().all(|class| *class == Priority::Urgent)
+    }
+
     /// Whether an engine may drop some of its messages.
     pub fn has_fleeting(&self) -> bool {
         self.classes.contains(&Priority::Fleeting)

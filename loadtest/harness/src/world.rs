@@ -112,6 +112,11 @@ impl World {
         self.schedule.groups.partition_point(|(_, first, _)| *first <= session).saturating_sub(1)
     }
 
+    /// Whether each message of a session says that it is urgent.
+    pub fn is_all_urgent(&self, session: usize) -> bool {
+        self.workload.sessions[self.group_of(session)].is_all_urgent()
+    }
+
     /// The class that a message of a session says, by its number there.
     pub fn class_of(&self, session: usize, message: u32) -> Option<Priority> {
         self.workload.sessions[self.group_of(session)].class_of(message)

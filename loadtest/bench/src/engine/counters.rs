@@ -2,6 +2,7 @@
 //!
 //! Refuses nothing: an engine without that page, or without one of them, is said nothing of.
 
+mod classes;
 mod shed;
 
 use std::collections::BTreeMap;
@@ -9,7 +10,8 @@ use std::collections::BTreeMap;
 use harness::pages::{self, Page};
 
 /// What a run's document keeps, as the page names them between `task_engine_` and `_total`.
-const KEPT: [&str; 14] = [
+const KEPT: [&str; 15] = [
+    "events_ended",
     "member_queries",
     "member_query_sessions",
     "mgets",
@@ -43,7 +45,7 @@ impl Counters {
         let ended = pages::series(page, "task_engine_recipients_ended_total");
         let readable = ended.filter(|(labels, _)| labels.contains("end=\"readable\"")).map(|(_, value)| value as u64);
         let readable = readable.reduce(|sum, value| sum + value).map(|readable| ("readable".to_owned(), readable));
-        Self(kept.chain(readable).chain(shed::of(page)).collect())
+        Self(kept.chain(readable).chain(shed::of(page)).chain(classes::of(page)).collect())
     }
 
     /// With those of another engine.

@@ -11,6 +11,8 @@ use super::{Assignment, Setup};
 use crate::engine::Ready;
 
 pub(super) const TOPIC: &str = "resonance.push.event.v1";
+/// Of sessions all of whose messages are urgent.
+pub(super) const URGENT_TOPIC: &str = "resonance.push.urgent.v1";
 pub(super) const PARTITIONS: u32 = 64;
 
 /// All of them; they end with it.

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use harness::error::{Error, Result};
 use harness::servers::EngineConfig;
-use harness::workload::Workload;
+use harness::workload::{SessionGroup, Workload};
 
-use super::servers::{PARTITIONS, Servers, TOPIC};
+use super::servers::{PARTITIONS, Servers, TOPIC, URGENT_TOPIC};
 use super::{Assignment, Setup, rules};
 use crate::engine::fleet::{Fleet, FleetOptions, Step, parse_steps};
 use crate::engine::{Engine, Places, Process, Ready, own};
@@ -100,6 +100,12 @@ impl Setup {
         }
     }
 
+    /// On which topic sessions are published all of whose messages are urgent, where these have one of their own.
+    pub(super) fn urgent_topic(&self, workload: &Workload) -> Option<&'static str> {
+        let has_such = self.jetstream && workload.sessions.iter().any(SessionGroup::is_all_urgent);
+        (has_such && self.several.ownership == Ownership::None).then_some(URGENT_TOPIC)
+    }
+
     /// Starts what is driven, on these servers.
     pub(super) fn start_engine(
         &self,
@@ -110,6 +116,9 @@ impl Setup {
     ) -> Result<Engine> {
         let mut keys = servers.config(self, port, folder);
         rules::put(workload, &mut keys);
+        if let Some(topic) = self.urgent_topic(workload) {
+            keys.set("consumer", "urgent_topic", topic);
+        }
         let patience = Duration::from_secs(self.ready_timeout.into());
         if self.several.is_fleet() {
             return self.start_fleet(command, keys, folder, patience);

@@ -28,7 +28,7 @@ pub(super) fn of(page: &str) -> Vec<(String, u64)> {
     all.map(|(name, count)| (name.to_owned(), count)).into()
 }
 
-fn has(labels: &str, name: &str, value: &str) -> bool {
+pub(super) fn has(labels: &str, name: &str, value: &str) -> bool {
     labels.contains(&format!("{name}=\"{value}\""))
 }
 

@@ -122,3 +122,20 @@ fn order_holds_whatever_the_classes_and_latencies_are_kept_by_class() {
     assert_eq!(by_class, [9, 0, 9, 0], "urgent, normal, bulk, fleeting");
     assert_eq!(Bench::new(1).verdict.take_recent_by_class().len(), 0, "messages say no class");
 }
+
+#[test]
+fn an_engine_that_ignores_what_messages_say_is_found_out() {
+    let bench = of_classes(&[Urgent, Bulk, Bulk]);
+    bench.all_come();
+    assert!(bench.verdict.findings().is_clean, "an engine that says nothing of classes");
+    for (ended, is_clean) in [([2, 0, 4, 0], true), ([0, 6, 0, 0], false), ([2, 0, 3, 0], false), ([0; 4], false)] {
+        bench.verdict.classes_by_engine(Some(ended));
+        let findings = bench.verdict.findings();
+        assert_eq!(findings.is_clean, is_clean, "{ended:?}: {findings:?}");
+        let said = "classes: published were 2 urgent, 0 normal, 4 bulk, 0 fleeting; the engine ended ";
+        assert!(findings.cases.iter().all(|case| case.starts_with(said)), "{findings:?}");
+    }
+    bench.verdict.not_taken(0, 1);
+    assert_eq!(bench.verdict.published_by_class(), Some([2, 0, 3, 0]));
+    assert_eq!(Bench::new(1).verdict.published_by_class(), None);
+}
