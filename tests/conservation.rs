@@ -10,20 +10,24 @@
 mod simulation;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use simulation::plan::{Fault, Reduction};
+use simulation::plan::{Fault, Mutant, Reduction};
 use simulation::trace::Trace;
 use simulation::{Tally, run};
 use task_engine::model::outcome::{EventOutcome, RecipientOutcome};
 
 const SEEDS: u64 = 2_000;
+/// Seeds in which a mutant has to be noticed.
+const SEEDS_OF_A_MUTANT: u64 = 200;
 /// Seeds between two lines of progress.
 const PROGRESS: usize = 250;
 
 /// A debug build without the simulator's line numbers is not worth a seed's diagnosis: what a panic says is kept here.
 static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
+/// One test at a time has panics kept.
+static ALONE: Mutex<()> = Mutex::new(());
 
 fn number_of(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text:?} is no number")))
@@ -43,6 +47,7 @@ fn reduction_of_env() -> Reduction {
         events: number_of("SIM_EVENTS").map(|events| events as usize),
         off: Fault::ALL.iter().copied().filter(is_off).collect(),
         no_moves: number_of("SIM_NO_MOVES").is_some(),
+        mutant: None,
     }
 }
 
@@ -126,7 +131,8 @@ fn report(seeds: usize, sum: &Tally) -> String {
          recipients resent {resent}, rerouted {rerouted}, engines killed or cut off {}, gateways forgotten {}, \
          sessions looked up ahead {}\n\
          pushes to further gateways {}, not taken there {}\n\
-         lists said {said}, changed {changed}, forgotten {left}, not known {unknown}",
+         lists said {said}, changed {changed}, forgotten {left}, not known {unknown}\n\
+         crowds {}, the longest time of an event in one beside its share {} turns",
         sum.events,
         events.collect::<String>(),
         recipients.collect::<String>(),
@@ -134,7 +140,9 @@ fn report(seeds: usize, sum: &Tally) -> String {
         sum.forgotten,
         sum.warmed,
         sum.copies[0],
-        sum.copies[1]
+        sum.copies[1],
+        sum.crowds,
+        sum.longest_wait
     )
 }
 
@@ -170,6 +178,45 @@ fn play(seeds: &[u64], reduction: &Reduction) -> (Tally, Option<u64>) {
     (sum.into_inner().expect(panics), failed.into_inner().expect(panics))
 }
 
+/// What panics say is kept and not printed meanwhile.
+fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let previous = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|info| {
+        if let Ok(mut last) = LAST_PANIC.lock() {
+            *last = info.to_string();
+        }
+    }));
+    let result = work();
+    std::panic::set_hook(previous);
+    result
+}
+
+/// Bounds on waits that nothing passes would prove nothing.
+#[test]
+fn a_core_that_starves_a_class_or_knows_none_is_found_out() {
+    for (mutant, words) in [
+        (Mutant::NoClasses, "an event of class urgent waits for"),
+        (Mutant::SharesOfALargeTurn, "an event of class normal waits for"),
+    ] {
+        let reduction = Reduction { mutant: Some(mutant), ..Reduction::default() };
+        let mut others = Vec::new();
+        let found = quietly(|| {
+            (1..=SEEDS_OF_A_MUTANT).find_map(|seed| {
+                let is_fine = try_run(seed, &reduction, &Trace::off()).is_some();
+                let said = LAST_PANIC.lock().map(|why| why.clone()).unwrap_or_default();
+                if is_fine || said.contains(words) {
+                    return (!is_fine).then_some((seed, said));
+                }
+                others.push((seed, said));
+                None
+            })
+        });
+        let (seed, said) = found.unwrap_or_else(|| panic!("{mutant:?} was not noticed; other failures: {others:?}"));
+        println!("{mutant:?}: seed {seed}: {said}; other failures before: {}", others.len());
+    }
+}
+
 #[test]
 fn nothing_is_lost_counted_twice_or_out_of_order() {
     let alone = number_of("SIM_SEED");
@@ -178,15 +225,10 @@ fn nothing_is_lost_counted_twice_or_out_of_order() {
     let known = if alone.is_some() { Vec::new() } else { seeds_that_failed() };
     let seeds = known.into_iter().chain(first..first + count).collect::<Vec<_>>();
     let reduction = reduction_of_env();
-    let previous = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|info| {
-        if let Ok(mut last) = LAST_PANIC.lock() {
-            *last = info.to_string();
-        }
-    }));
-    let (sum, failed) = play(&seeds, &reduction);
-    let failure = failed.map(|seed| replay(seed, &reduction));
-    std::panic::set_hook(previous);
+    let (sum, failure) = quietly(|| {
+        let (sum, failed) = play(&seeds, &reduction);
+        (sum, failed.map(|seed| replay(seed, &reduction)))
+    });
     assert!(failure.is_none(), "{}", failure.unwrap_or_default());
     println!("{}", report(seeds.len(), &sum));
     if alone.is_none() && count >= SEEDS {
@@ -205,6 +247,7 @@ fn check_reach(sum: &Tally) {
     }
     assert!(sum.warmed > 0, "no session of any schedule was looked up ahead");
     assert!(sum.forgotten > 0, "no gateway of any schedule was forgotten");
+    assert!(sum.crowds > 0, "no crowd was played");
     assert!(sum.copies.iter().all(|count| *count > 0), "nobody was at several gateways: {:?}", sum.copies);
     assert!(sum.restarts > 0 && sum.troubles.iter().all(|count| *count > 0), "{:?}", sum.troubles);
     assert!(sum.groups.iter().all(|count| *count > 0), "lists said, changed, forgotten, not known: {:?}", sum.groups);

@@ -50,7 +50,11 @@ impl World {
     pub fn put_into_stream(&mut self, home: usize, payload: Bytes, key: Option<(usize, i64)>) {
         // The last events are for everyone who is there.
         let last = if self.plan.has_classes() { Said::Class(Priority::Normal) } else { Said::Nothing };
-        let said = if self.is_calm { last } else { self.plan.said(self.broker.entries.len()) };
+        let said = match (self.is_crowded, self.is_calm) {
+            (true, _) => self.said_in_crowd,
+            (false, true) => last,
+            (false, false) => self.plan.said(self.broker.entries.len()),
+        };
         self.broker.entries.push(Entry { home, payload, key, said, is_settled: false });
         self.deliver_entry(self.broker.entries.len() - 1);
     }

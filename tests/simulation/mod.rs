@@ -3,6 +3,7 @@
 
 mod broker;
 mod contents;
+mod crowd;
 mod events;
 mod gateways;
 mod keeping;
@@ -46,6 +47,9 @@ pub struct Tally {
     pub warmed: u64,
     /// Pushes to further gateways of a recipient, and gateways that did not take what another one took.
     pub copies: [u64; 2],
+    /// Shards on which a crowd was played, and the most turns that an event took there beside its wait for its share.
+    pub crowds: u64,
+    pub longest_wait: u64,
 }
 
 impl Tally {
@@ -69,6 +73,8 @@ impl Tally {
         self.restarts += other.restarts;
         self.forgotten += other.forgotten;
         self.warmed += other.warmed;
+        self.crowds += other.crowds;
+        self.longest_wait = self.longest_wait.max(other.longest_wait);
         let all = |sum: &mut [u64], one: &[u64]| sum.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
         all(&mut self.event_ends, &other.event_ends);
         all(&mut self.recipient_ends, &other.recipient_ends);
@@ -162,6 +168,7 @@ fn end_calmly(world: &mut World) {
         let users = sessions.flat_map(|session| &session.members).collect::<BTreeSet<_>>();
         assert_eq!(world.shards[shard].kept().1, users.len(), "shard {shard} keeps the users of its member lists only");
     }
+    world.play_crowds();
     stop(world);
 }
 

@@ -214,6 +214,11 @@ impl Oracle {
         event
     }
 
+    /// There is one session more.
+    pub fn add_session(&mut self) {
+        self.slow_sessions.push(false);
+    }
+
     /// The engine is gone; the next one begins anew.
     pub fn restart(&mut self) {
         self.engine += 1;

@@ -62,6 +62,15 @@ faults! {
     Retreat = "retreat",
 }
 
+/// What a core lacks so that a bound on waits is passed: it shows that the bound is worth something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// It knows no classes: all wait in the order in which they came.
+    NoClasses,
+    /// Its lines have shares of a turn that is much larger than its own, so that the best one takes all of it.
+    SharesOfALargeTurn,
+}
+
 /// Less than a seed's whole schedule, to find the shortest one that still fails.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reduction {
@@ -73,6 +82,8 @@ pub struct Reduction {
     pub off: Vec<Fault>,
     /// Users stay where they are.
     pub no_moves: bool,
+    /// What the core lacks.
+    pub mutant: Option<Mutant>,
 }
 
 /// A seed's set-up.
@@ -102,6 +113,7 @@ pub struct Plan {
     /// Events at most, before the probes.
     pub events: usize,
     pub off: Vec<Fault>,
+    pub mutant: Option<Mutant>,
 }
 
 impl Plan {
@@ -113,6 +125,7 @@ impl Plan {
             events: reduction.events.unwrap_or(usize::MAX),
             moves: if reduction.no_moves { 0 } else { drawn.moves },
             off: reduction.off.clone(),
+            mutant: reduction.mutant,
             ..drawn
         }
     }
@@ -149,6 +162,7 @@ impl Plan {
             kills: rng.pick(&[0, 0, 2, 8]),
             events: usize::MAX,
             off: Vec::new(),
+            mutant: None,
         }
     }
 
@@ -253,7 +267,7 @@ impl Plan {
     }
 
     /// Recipients of a turn: in worlds with classes so few that there is something to share.
-    fn turn_recipients(&self) -> usize {
+    pub fn turn_recipients(&self) -> usize {
         if self.has_classes() { [3, 26, 130, 16 * 1024][self.steps / 10 % 4] } else { 16 * 1024 }
     }
 
@@ -264,11 +278,15 @@ impl Plan {
             sender_row: self.has_sender_rows(),
             echo_sender: self.echoes(),
         };
-        Push::new(self.settings(shard))
-            .with_final_letters(self.letters_are_final())
-            .with_recipient_rules(rules)
-            .with_turn_recipients(self.turn_recipients())
-            .with_priorities(self.priorities())
+        let push =
+            Push::new(self.settings(shard)).with_final_letters(self.letters_are_final()).with_recipient_rules(rules);
+        match self.mutant {
+            None => push.with_turn_recipients(self.turn_recipients()).with_priorities(self.priorities()),
+            Some(Mutant::NoClasses) => push.with_turn_recipients(self.turn_recipients()),
+            Some(Mutant::SharesOfALargeTurn) => {
+                push.with_priorities(self.priorities()).with_turn_recipients(self.turn_recipients())
+            }
+        }
     }
 
     /// What the core of one shard is given.

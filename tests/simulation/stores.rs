@@ -84,24 +84,31 @@ impl World {
                     members.push(user);
                 }
             }
-            self.session_of.insert(id.clone(), number);
-            self.sessions.push(Session {
-                home: self.home_of(&id),
-                id,
-                ever: members.iter().copied().collect(),
-                changed: BTreeSet::new(),
-                next_seq: 0,
-                members,
-                is_cursed: false,
-                met: Met::default(),
-                lettered: BTreeSet::new(),
-                next_msg: self.rng.pick(&[0, 1, -3, 1 << 40]),
-                msg_step: self.rng.pick(&[1, 1, -1, 7]),
-                published: Vec::new(),
-                ids: BTreeSet::new(),
-                last_id: None,
-            });
+            self.add_session(id, members);
         }
+    }
+
+    /// A session more; its number.
+    pub fn add_session(&mut self, id: String, members: Vec<usize>) -> usize {
+        let number = self.sessions.len();
+        self.session_of.insert(id.clone(), number);
+        self.sessions.push(Session {
+            home: self.home_of(&id),
+            id,
+            ever: members.iter().copied().collect(),
+            changed: BTreeSet::new(),
+            next_seq: 0,
+            members,
+            is_cursed: false,
+            met: Met::default(),
+            lettered: BTreeSet::new(),
+            next_msg: self.rng.pick(&[0, 1, -3, 1 << 40]),
+            msg_step: self.rng.pick(&[1, 1, -1, 7]),
+            published: Vec::new(),
+            ids: BTreeSet::new(),
+            last_id: None,
+        });
+        number
     }
 
     fn say(&mut self, shard: usize, said: Said) {

@@ -122,6 +122,10 @@ pub struct World {
     /// Payloads that can never be pushed, as taken by this engine.
     pub bad_taken: u64,
     pub is_calm: bool,
+    /// Events are handed in as the pump does, many at once.
+    pub is_crowded: bool,
+    /// What the publishers of a crowd say.
+    pub said_in_crowd: Said,
     pub is_cut_off: bool,
     /// What waits for lookups is given back, until then.
     pub retreat_until: Option<Nanos>,
@@ -160,6 +164,8 @@ impl World {
             tally: Tally::default(),
             bad_taken: 0,
             is_calm: false,
+            is_crowded: false,
+            said_in_crowd: Said::Nothing,
             is_cut_off: false,
             retreat_until: None,
             is_accepting: true,

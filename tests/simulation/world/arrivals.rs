@@ -13,6 +13,9 @@ impl World {
         if self.is_cut_off {
             return;
         }
+        if self.is_crowded {
+            return self.feed_crowd(shard);
+        }
         let room = match self.retreat_until {
             Some(_) => usize::MAX,
             None => self.shards[shard].room(),
@@ -105,7 +108,7 @@ impl World {
         known.is_some_and(|event| event.is_settled && self.now.since(event.settled_at) >= REPEAT_WINDOW_AGE)
     }
 
-    fn note_event(&mut self, key: (usize, i64), arrival: &Arrival) {
+    pub fn note_event(&mut self, key: (usize, i64), arrival: &Arrival) {
         self.next_order += 1;
         let mut message = events::message_of(&arrival.payload);
         if !self.plan.echoes() {
