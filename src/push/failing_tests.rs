@@ -2,6 +2,7 @@
 
 mod many;
 mod one_outage;
+mod shared_users;
 
 use std::time::Duration;
 

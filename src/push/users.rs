@@ -4,6 +4,7 @@
 //! pass over a session's members reads memory in place and hashes nothing), and that memory follows the member lists:
 //! a user no list names any more is forgotten.
 
+mod asked;
 mod sets;
 mod several;
 
@@ -96,6 +97,8 @@ pub struct Users {
     /// The gateway that a user was at when all routes were last lost, or before it was asked for anew.
     before_loss: Vec<u32>,
     asked_in: Vec<u32>,
+    /// The number of the ask that its route is from.
+    known_in: Vec<u32>,
     named_by: Vec<u32>,
     free: Vec<u32>,
     sets: GatewaySets,
@@ -171,6 +174,7 @@ impl Users {
             self.route.push(UNKNOWN);
             self.before_loss.push(NOWHERE);
             self.asked_in.push(0);
+            self.known_in.push(0);
             self.named_by.push(0);
             (self.wire.len() - 1) as u32
         });
@@ -178,6 +182,7 @@ impl Users {
         self.route[at as usize] = UNKNOWN;
         self.before_loss[at as usize] = NOWHERE;
         self.asked_in[at as usize] = 0;
+        self.known_in[at as usize] = 0;
         self.named_by[at as usize] = 1;
         let hash = self.hasher.hash_one(name.as_bytes());
         let (hasher, wires) = (&self.hasher, &self.wire);
@@ -237,7 +242,7 @@ impl Users {
         RouteState::from_code(self.route[user.0 as usize])
     }
 
-    /// The number of the ask that its route is from, or that it is being asked in.
+    /// The number of the ask that it was asked in last.
     #[inline]
     pub fn asked_in(&self, user: UserIx) -> u32 {
         self.asked_in[user.0 as usize]
@@ -246,12 +251,18 @@ impl Users {
     /// Notes that a user's route is being asked for. What it was before no longer holds, but sessions grouped by it
     /// are told only by the answer.
     pub fn set_asked(&mut self, user: UserIx, ask: u32) {
-        let was = std::mem::replace(&mut self.route[user.0 as usize], ASKED);
+        self.remember(user);
+        self.route[user.0 as usize] = ASKED;
+        self.asked_in[user.0 as usize] = ask;
+        self.note_change(user);
+    }
+
+    /// The store may come back without its routes.
+    fn remember(&mut self, user: UserIx) {
+        let was = self.route[user.0 as usize];
         if was < DOUBTED {
             self.before_loss[user.0 as usize] = was;
         }
-        self.asked_in[user.0 as usize] = ask;
-        self.note_change(user);
     }
 
     /// Notes an answer.
@@ -260,6 +271,7 @@ impl Users {
         let was = RouteState::from_code(*place);
         *place = route.code();
         self.before_loss[user.0 as usize] = NOWHERE;
+        self.known_in[user.0 as usize] = self.asked_in[user.0 as usize];
         self.has_no_place |= route == RouteState::NoPlace;
         if was != route {
             self.note_change(user);
@@ -274,6 +286,7 @@ impl Users {
             return false;
         }
         self.route[user.0 as usize] = was;
+        self.known_in[user.0 as usize] = self.asked_in[user.0 as usize];
         self.note_change(user);
         true
     }
@@ -303,10 +316,10 @@ impl Users {
 
     /// What was known of this user holds no longer; one that is being asked for stays so.
     pub fn forget_route(&mut self, user: UserIx) {
-        self.before_loss[user.0 as usize] = NOWHERE;
-        let place = &mut self.route[user.0 as usize];
-        if *place != ASKED && *place != UNKNOWN {
-            *place = UNKNOWN;
+        let at = user.0 as usize;
+        self.before_loss[at] = NOWHERE;
+        if self.route[at] != ASKED && self.route[at] != UNKNOWN {
+            self.route[at] = if self.is_asked_again(at) { ASKED } else { UNKNOWN };
             self.note_change(user);
         }
     }
@@ -372,12 +385,12 @@ impl Users {
 
     /// What was known of any user holds no longer. Where each was is remembered: the store may come back without.
     pub fn lose_all_routes(&mut self) {
-        for (place, before) in self.route.iter_mut().zip(&mut self.before_loss) {
-            if *place < DOUBTED {
-                *before = *place;
+        for at in 0..self.route.len() {
+            if self.route[at] < DOUBTED {
+                self.before_loss[at] = self.route[at];
             }
-            if *place != ASKED {
-                *place = UNKNOWN;
+            if self.route[at] != ASKED {
+                self.route[at] = if self.is_asked_again(at) { ASKED } else { UNKNOWN };
             }
         }
         // Too far for anyone to be told one by one.

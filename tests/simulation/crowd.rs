@@ -42,9 +42,7 @@ impl World {
         let turn = self.plan.turn_recipients();
         // Parts of large groups wait at their gateway, two of them unanswered, and what is old there is passed by nobody.
         let is_cut = self.plan.group_users_max() < self.plan.users;
-        // Where routes are not tracked each event has them asked for, and who is asked for again meanwhile is waited for.
-        let is_apart = self.plan.tracked && self.plan.events_window() == usize::MAX;
-        if !self.plan.has_classes() || turn > TURN_MAX || is_cut || !is_apart {
+        if !self.plan.has_classes() || turn > TURN_MAX || is_cut || self.plan.events_window() != usize::MAX {
             return;
         }
         for shard in 0..self.shards.len() {
@@ -87,8 +85,10 @@ impl World {
 
     fn play_crowd(&mut self, session: usize, class: Priority, crowd: &[usize], of_crowd: Priority) {
         let turn = self.plan.turn_recipients();
-        // What an event takes more than its line has is paid back before the next one.
-        let bound = self.sessions[session].members.len().div_ceil(share_of(turn, class)) as u64 + OTHER_STEPS;
+        // Who is looked at for routes has a part of a turn, and once more when they are known. What an event takes more than its
+        // line has is paid back before the next one.
+        let looks = if self.plan.tracked { 1 } else { 2 };
+        let bound = looks * self.sessions[session].members.len().div_ceil(share_of(turn, class)) as u64 + OTHER_STEPS;
         let mut crowd = crowd.iter().copied().cycle();
         let mut probe = Probe { session, class, waits: None, bound };
         self.is_crowded = true;

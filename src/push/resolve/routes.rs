@@ -167,14 +167,18 @@ impl Resolve {
             if !held.is_empty() && held.binary_search(user).is_ok() {
                 continue;
             }
+            let (is_known, is_stale) = (self.users.knows(*user), self.users.is_stale(*user));
             let is_old =
-                must_be_asked_since.is_some_and(|ask| (self.users.asked_in(*user).wrapping_sub(ask) as i32) < 0);
-            match self.users.route(*user) {
-                RouteState::Asked => self.await_ask(self.users.asked_in(*user), at),
-                RouteState::Unknown => self.ask_route(*user, at, cx),
-                _ if is_old || self.users.is_stale(*user) => self.ask_route(*user, at, cx),
-                _ => {}
+                must_be_asked_since.is_some_and(|ask| (self.users.known_in(*user).wrapping_sub(ask) as i32) < 0);
+            if is_known && !is_stale && !is_old {
+                continue;
             }
+            let no = match self.users.is_asked(*user) {
+                true => self.users.asked_in(*user),
+                // What is only too old for this event is not for others, who may have waited for it.
+                false => self.put_into_open_ask(*user, is_known && !is_stale, cx),
+            };
+            self.await_ask(no, at);
         }
         let session = &mut self.sessions[at];
         session.members = Some(members);
@@ -182,23 +186,19 @@ impl Resolve {
         session.lookups.awaited_asks == 0
     }
 
-    fn ask_route(&mut self, user: UserIx, at: SessionIx, cx: &Context) {
-        let no = self.put_into_open_ask(user, cx);
-        self.await_ask(no, at);
-    }
-
-    fn put_into_open_ask(&mut self, user: UserIx, cx: &Context) -> u32 {
+    /// `keeps_route`: what is known of the user holds meanwhile.
+    fn put_into_open_ask(&mut self, user: UserIx, keeps_route: bool, cx: &Context) -> u32 {
         if !self.routes.alone.is_empty()
             && let Some(&no) = self.routes.alone.get(&user)
         {
-            return self.join_alone(user, no, cx);
+            return self.join_alone(user, no, keeps_route, cx);
         }
         self.users.hold(user);
         if self.routes.open.users.len() == MGET_KEYS {
             self.routes.close_open();
         }
         self.routes.open.users.push(user);
-        self.users.set_asked(user, self.routes.open_no);
+        self.users.set_asked_in(user, self.routes.open_no, keeps_route);
         self.routes.open_no
     }
 
@@ -215,9 +215,9 @@ impl Resolve {
 
     /// Asks again for the route of a held user, or waits for the ask that is under way.
     pub(in crate::push) fn await_route_of_held(&mut self, at: SessionIx, user: UserIx, cx: &Context) {
-        let no = match self.users.route(user) {
-            RouteState::Asked => self.users.asked_in(user),
-            _ => self.put_into_open_ask(user, cx),
+        let no = match self.users.is_asked(user) {
+            true => self.users.asked_in(user),
+            false => self.put_into_open_ask(user, false, cx),
         };
         let ask = self.routes.ask(no);
         if !ask.fenced.contains(&(at, user)) {

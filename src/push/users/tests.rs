@@ -137,3 +137,29 @@ fn of_several_gateways_from_before_a_loss_those_are_kept_that_said_nothing() {
     users.set_asked(ann, 4);
     assert!(!users.keep_route(ann));
 }
+
+#[test]
+fn who_is_asked_for_again_keeps_the_route_that_is_known_until_it_holds_no_longer() {
+    let mut users = Users::default();
+    let ann = users.name("ann");
+    assert!(!users.knows(ann) && !users.is_asked(ann));
+    users.set_asked_in(ann, 7, false);
+    assert!(!users.knows(ann) && users.is_asked(ann));
+    users.set_route(ann, RouteState::At(GatewayIx(3)));
+    assert_eq!((users.known_in(ann), users.is_asked(ann)), (7, false));
+    let epoch = users.epoch();
+    users.set_asked_in(ann, 8, true);
+    users.renumber_ask(ann, 9);
+    assert!(users.knows(ann) && users.is_asked(ann) && users.epoch() == epoch, "no layout is touched");
+    assert_eq!((users.known_in(ann), users.asked_in(ann)), (7, 9));
+    users.set_route(ann, RouteState::At(GatewayIx(3)));
+    assert_eq!((users.known_in(ann), users.is_asked(ann), users.epoch()), (9, false, epoch));
+    for (ask, loses) in (10..).zip([|users: &mut Users| users.forget_route(UserIx(0)), Users::lose_all_routes]) {
+        users.set_route(ann, RouteState::Offline);
+        users.set_asked_in(ann, ask, true);
+        loses(&mut users);
+        assert_eq!(users.route(ann), RouteState::Asked, "an answer is on its way");
+        users.set_route(ann, RouteState::Offline);
+        assert!(!users.is_asked(ann));
+    }
+}

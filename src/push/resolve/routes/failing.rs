@@ -51,8 +51,8 @@ impl RouteAsks {
 impl Resolve {
     /// The user failed alone, and is asked for alone: whoever needs the route waits for that ask. It has a new number, so
     /// that its answer is as new as whoever waits.
-    pub(super) fn join_alone(&mut self, user: UserIx, no: u32, cx: &Context) -> u32 {
-        self.users.set_asked(user, no);
+    pub(super) fn join_alone(&mut self, user: UserIx, no: u32, keeps_route: bool, cx: &Context) -> u32 {
+        self.users.set_asked_in(user, no, keeps_route);
         if self.routes.asks[&no].sent_at.is_some() {
             return no;
         }
@@ -65,7 +65,7 @@ impl Resolve {
         let no = self.routes.enter(ask);
         self.routes.suspects.insert((due, no));
         self.routes.alone.insert(user, no);
-        self.users.set_asked(user, no);
+        self.users.renumber_ask(user, no);
         no
     }
 
@@ -149,7 +149,7 @@ impl Resolve {
             let no = asks.enter(RouteAsk { users, failures: 1, failed_at, due: due_at, ..RouteAsk::default() });
             asks.suspects.insert((due, no));
             asks.alone.insert(*user, no);
-            self.users.set_asked(*user, no);
+            self.users.renumber_ask(*user, no);
         }
         let name = self.users.text(unread[0]).to_owned();
         cx.warn("routes_unavailable", || format!("user {name}: {why}"));
@@ -268,7 +268,7 @@ impl Resolve {
         let nos = [first, second].map(|users| {
             let half = RouteAsk { users: users.to_vec(), failed_at: ask.failed_at, ..RouteAsk::default() };
             let no = self.routes.enter(half);
-            users.iter().for_each(|user| self.users.set_asked(*user, no));
+            users.iter().for_each(|user| self.users.renumber_ask(*user, no));
             self.routes.parts.push_back(no);
             no
         });
@@ -298,9 +298,7 @@ impl Resolve {
         if members.len() > (sets[0].len() + sets[1].len()) * SEARCH_COST {
             return sets.map(|set| set.iter().any(|user| members.binary_search(user).is_ok()));
         }
-        let is_in = |no: u32| {
-            members.iter().any(|user| self.users.asked_in(*user) == no && self.users.route(*user) == RouteState::Asked)
-        };
+        let is_in = |no: u32| members.iter().any(|user| self.users.asked_in(*user) == no && self.users.is_asked(*user));
         nos.map(is_in)
     }
 }
