@@ -51,7 +51,8 @@ const AFTER: &str = "Examples:
 
 Environment:
   Each key of the file has a variable, RESONANCE_<SECTION>_<KEY> in capitals: mysql.password is
-  RESONANCE_MYSQL_PASSWORD. Variables win over the file, flags over both. Keep secrets here.
+  RESONANCE_MYSQL_PASSWORD. Variables win over the file, flags over both. Keep secrets here,
+  or each in a file of its own (mysql.password_file). A variable that is no key's is a mistake.
 
 Stopping:
   SIGTERM or SIGINT lets what is in flight end (engine.drain_timeout); a second one stops at once.

@@ -133,6 +133,9 @@ const fn noted(section: &'static str, name: &'static str, reason: &'static str) 
     key(section, name, Kind::Noted, "", RESTART, Goes::Nowhere, reason)
 }
 
+const TLS_CERT: &str =
+    "File with the engine's certificate (PEM), for servers that verify their clients; needs tls.key.";
+const TLS_KEY: &str = "File with the key of that certificate (PEM, without a passphrase).";
 const NAME: &str = "a label of the Go service";
 const POOL: &str = "connections are not pooled here: their number follows from the threads";
 const RETRIES: &str = "a server that is away is tried again until it is back";
@@ -152,10 +155,12 @@ pub const KEYS: &[Key] = &[
     noted("log", "sourceRoot", "source paths are written as the compiler knows them"),
     noted("mysql", "name", NAME),
     key("mysql", "dsn", Kind::Dsn, "", RESTART, joined(|c| c.mysql.dsn_masked.clone()), "user:password@tcp(host:port)/database?params, as Go writes it. Wins over the five keys below."),
+    key("mysql", "dsn_file", Kind::SecretFile, "", RESTART, field(|c| &mut c.mysql.dsn_file), "File in which the DSN stands, instead of mysql.dsn."),
     key("mysql", "host", Kind::Host, "127.0.0.1", RESTART, field(|c| &mut c.mysql.at.host), "Host name or address."),
     key("mysql", "port", Kind::Port, "3306", RESTART, field(|c| &mut c.mysql.at.port), "TCP port."),
     key("mysql", "username", Kind::Text, "root", RESTART, field(|c| &mut c.mysql.username), "User."),
     key("mysql", "password", Kind::Secret, "", RESTART, field(|c| &mut c.mysql.password), "Password; better set as RESONANCE_MYSQL_PASSWORD."),
+    key("mysql", "password_file", Kind::SecretFile, "", RESTART, field(|c| &mut c.mysql.password_file), "File in which the password stands, instead of mysql.password; a line end after it does not count. Read at the start."),
     key("mysql", "database", Kind::Word, "resonance", RESTART, field(|c| &mut c.mysql.database), "Schema that holds the t_ tables."),
     noted("mysql", "charset", "the connection always speaks utf8mb4"),
     key("mysql", "connect_timeout", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.mysql.connect_timeout), "Time to connect and log in."),
@@ -169,6 +174,7 @@ pub const KEYS: &[Key] = &[
     noted("redis", "name", NAME),
     key("redis", "addr", Kind::HostPort(6379), "127.0.0.1:6379", RESTART, field(|c| &mut c.redis.at), "host:port."),
     key("redis", "password", Kind::Secret, "", RESTART, field(|c| &mut c.redis.password), "Password; better set as RESONANCE_REDIS_PASSWORD."),
+    key("redis", "password_file", Kind::SecretFile, "", RESTART, field(|c| &mut c.redis.password_file), "File in which the password stands, instead of redis.password; read at the start."),
     key("redis", "db", Kind::Count(0, 65_535), "0", RESTART, field(|c| &mut c.redis.db), "Database number."),
     noted("redis", "pool_size", "each shard has one pipelined connection"),
     noted("redis", "min_idle_conns", "each shard has one pipelined connection"),
@@ -182,13 +188,15 @@ pub const KEYS: &[Key] = &[
     key("nats", "url", Kind::NatsUrls, "nats://127.0.0.1:4222", RESTART, joined(|c| c.nats.url_masked.clone()), "nats://[user:password@]host:port, several separated by commas. With tls:// in one of them TLS is demanded of all, also of those that servers name; a server that demands TLS gets it with nats://, too."),
     key("nats", "username", Kind::Text, "", RESTART, joined(|c| c.nats.auth_in_keys().username()), "User, when the url names none."),
     key("nats", "password", Kind::Secret, "", RESTART, joined(|c| c.nats.auth_in_keys().password_masked()), "Password; better set as RESONANCE_NATS_PASSWORD."),
+    key("nats", "password_file", Kind::SecretFile, "", RESTART, field(|c| &mut c.nats.password_file), "File in which the password stands, instead of nats.password; read at the start."),
     key("nats", "token", Kind::Secret, "", RESTART, joined(|c| c.nats.auth_in_keys().token_masked()), "Token, instead of a user."),
+    key("nats", "token_file", Kind::SecretFile, "", RESTART, field(|c| &mut c.nats.token_file), "File in which the token stands, instead of nats.token; read at the start."),
     key("nats", "creds_file", Kind::Word, "", RESTART, joined(|c| c.nats.auth_in_keys().file_of("nats.creds_file")), "File of credentials (JWT and seed) as nsc writes it, instead of a user; read at each connect, so that a renewed one counts."),
     key("nats", "nkey_seed_file", Kind::Word, "", RESTART, joined(|c| c.nats.auth_in_keys().file_of("nats.nkey_seed_file")), "File with the seed of the user's NKey (SU...), instead of a user; read at each connect."),
     key("nats", "nkey_seed", Kind::Secret, "", RESTART, joined(|c| c.nats.auth_in_keys().nkey_seed_masked()), "The seed itself; better set as RESONANCE_NATS_NKEY_SEED."),
     key("nats", "tls.ca", Kind::Word, "", RESTART, field(|c| &mut c.nats.tls.ca), "File of the CAs (PEM) that may have signed the servers' certificates; empty: the system's CAs. With any key of nats.tls TLS is demanded of all servers. These files are read at the start, and again at a connect when they have changed."),
-    key("nats", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.nats.tls.cert), "File with the engine's certificate (PEM), for servers that verify their clients; needs tls.key."),
-    key("nats", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.nats.tls.key), "File with the key of that certificate (PEM, without a passphrase)."),
+    key("nats", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.nats.tls.cert), TLS_CERT),
+    key("nats", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.nats.tls.key), TLS_KEY),
     key("nats", "tls.server_name", Kind::Host, "", RESTART, field(|c| &mut c.nats.tls.server_name), "What the servers' certificates must be for; empty: the host in nats.url. A server that another names by an IP address is checked against that other's host."),
     key("nats", "tls.handshake_first", Kind::Bool, "false", RESTART, field(|c| &mut c.nats.handshake_first), "For servers that want TLS before their first word (handshake_first of nats-server 2.10)."),
     key("nats", "timeout", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.nats.timeout), "Time the server may take to answer, also a test of the link.").also(&["connect_timeout"]),
@@ -203,6 +211,7 @@ pub const KEYS: &[Key] = &[
     key("etcd", "endpoints", Kind::HostPorts(2379), "127.0.0.1:2379", RESTART, field(|c| &mut c.etcd.endpoints), "host:port or http://host:port, as a list or separated by commas."),
     key("etcd", "username", Kind::Text, "", RESTART, field(|c| &mut c.etcd.username), "User, when etcd asks for one."),
     key("etcd", "password", Kind::Secret, "", RESTART, field(|c| &mut c.etcd.password), "Password; better set as RESONANCE_ETCD_PASSWORD."),
+    key("etcd", "password_file", Kind::SecretFile, "", RESTART, field(|c| &mut c.etcd.password_file), "File in which the password stands, instead of etcd.password; read at the start."),
     key("etcd", "dial_timeout", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.etcd.dial_timeout), "Time to connect.").also(&["connect_timeout"]),
     key("etcd", "timeout", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.etcd.timeout), "Time the server may take to answer a request."),
     key("etcd", "keep_alive_time", Kind::GoSpan, "30s", RESTART, field(|c| &mut c.etcd.keep_alive_time), "Quiet time on a connection after which it is tested; 6s at least, for etcd cuts off clients that ask more often than every 5s."),

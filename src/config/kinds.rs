@@ -21,6 +21,8 @@ pub enum Kind {
     Text,
     /// Text that is never shown.
     Secret,
+    /// The path of a file that holds the value of the key without `_file` in its name.
+    SecretFile,
     /// Text without blanks.
     Word,
     /// Text without blanks; a `/` at its end is taken off.
@@ -82,6 +84,7 @@ impl Kind {
             Self::Noted => "anything".to_owned(),
             Self::Text => "text".to_owned(),
             Self::Secret => "text that is never shown".to_owned(),
+            Self::SecretFile => "the path of a file".to_owned(),
             Self::Word | Self::Prefix => "text without blanks".to_owned(),
             Self::Subject => "a subject without wildcards".to_owned(),
             Self::Name => "a name without `. * > / \\`".to_owned(),
@@ -135,6 +138,7 @@ impl Kind {
             Self::Noted => return Ok(None),
             Self::Text => Value::Text(plain::without_controls(text)?),
             Self::Secret => Value::Text(text.to_owned()),
+            Self::SecretFile => Value::Text(plain::without_controls(bare)?),
             Self::Word => Value::Text(plain::word(bare)?),
             Self::Prefix => Value::Text(plain::word(bare)?.trim_end_matches('/').to_owned()),
             Self::Subject => Value::Text(plain::subject(bare)?),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions};
 use mysql::prelude::Queryable;
-use task_engine::config::{EtcdConfig, HostPort, Secret};
+use task_engine::config::{EtcdConfig, HostPort};
 use tempfile::TempDir;
 
 pub use crate::wait::eventually;
@@ -17,12 +17,11 @@ pub use crate::wait::eventually;
 pub fn etcd_settings(endpoints: &[&str]) -> EtcdConfig {
     EtcdConfig {
         endpoints: endpoints.iter().map(|endpoint| HostPort::parse(endpoint, 2379).expect("host:port")).collect(),
-        username: String::new(),
-        password: Secret::default(),
         dial_timeout: Duration::from_secs(2),
         timeout: Duration::from_secs(3),
         keep_alive_time: Duration::from_secs(6),
         keep_alive_timeout: Duration::from_secs(2),
+        ..EtcdConfig::default()
     }
 }
 
