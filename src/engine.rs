@@ -166,6 +166,7 @@ impl EngineBuilder {
         let listener = admin::bind(&config.admin.listen.to_string()).map_err(StartError::Admin)?;
         let admin_address = listener.local_addr().map_err(|error| StartError::Machine("the admin socket", error))?;
         let resolver = Resolver::start().map_err(|error| StartError::Machine("the resolver thread", error))?;
+        adapters::check_tls(&config).map_err(StartError::Config)?;
         let (source, partitions) = source_of(self.source, &config, &resolver)?;
         // Own ones need not say how they are.
         let says_health = (self.routes.is_none(), self.registry.is_none());

@@ -4,12 +4,13 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use super::addresses::{Dsn, NatsAuth, NatsUrls};
+use super::keys::{self, SECTIONS};
 use super::own::host_name;
 use super::plain::{jetstream_name, show_span};
 use super::read::Reading;
 use super::secret::Secret;
 use super::sections::{
-    Assignment, Config, ConsumerConfig, ConsumerMode, EtcdConfig, MysqlConfig, NatsConfig, Partitioner,
+    Assignment, Config, ConsumerConfig, ConsumerMode, EtcdConfig, MysqlConfig, NatsConfig, Partitioner, RedisConfig,
 };
 use super::value::Value;
 use crate::model::priority::{Priority, PriorityRules};
@@ -19,7 +20,9 @@ pub(super) fn build(reading: &mut Reading) -> Config {
     let mut config = reading.fill();
     mysql(reading, &mut config.mysql);
     nats(reading, &mut config.nats);
+    redis(reading, &config.redis);
     etcd(reading, &config.etcd);
+    check_tls(reading);
     let durable = reading.text("consumer", "durable");
     config.consumer.durable = if durable.is_empty() { config.consumer.queue_group.clone() } else { durable };
     config.engine.cores = cores(reading, config.consumer.partitions);
@@ -78,11 +81,26 @@ fn nats(reading: &mut Reading, nats: &mut NatsConfig) {
     }
     nats.servers = servers;
     nats.auth = if in_url == NatsAuth::None { auth } else { in_url };
-    for (one, other) in [("tls.cert", "tls.key"), ("tls.key", "tls.cert")] {
-        if reading.is_written("nats", one) && !reading.is_written("nats", other) {
-            let what = format!("needs nats.{other}: a certificate and its key go together");
-            reading.mistake(reading.place("nats", one), &format!("nats.{one}"), what);
+}
+
+/// A certificate and its key go together, in each block of TLS.
+fn check_tls(reading: &mut Reading) {
+    let sections = SECTIONS.iter().map(|(section, _)| *section);
+    for section in sections.filter(|section| keys::find(section, "tls.cert").is_some()) {
+        for (one, other) in [("tls.cert", "tls.key"), ("tls.key", "tls.cert")] {
+            if reading.is_written(section, one) && !reading.is_written(section, other) {
+                let what = format!("needs {section}.{other}: a certificate and its key go together");
+                reading.mistake(reading.place(section, one), &format!("{section}.{one}"), what);
+            }
         }
+    }
+}
+
+/// The user of Redis's ACL has a password.
+fn redis(reading: &mut Reading, redis: &RedisConfig) {
+    if !redis.username.is_empty() && redis.password.is_empty() {
+        let what = "needs redis.password or redis.password_file".into();
+        reading.mistake(reading.place("redis", "username"), "redis.username", what);
     }
 }
 

@@ -8,6 +8,7 @@ use super::field::Field;
 use super::kinds::Kind;
 use super::sections::{
     Assignment, Config, ConsumerMode, EchoSender, InboxStore, LogFormat, LogLevel, Ownership, Partitioner, RouteCache,
+    TlsMode,
 };
 
 /// A key of the configuration.
@@ -133,6 +134,9 @@ const fn noted(section: &'static str, name: &'static str, reason: &'static str) 
     key(section, name, Kind::Noted, "", RESTART, Goes::Nowhere, reason)
 }
 
+const TLS_MODE: &str = "required: the server must speak TLS. auto: it must when another key of this block is written.";
+const TLS_CA: &str = "File of the CAs (PEM) that may have signed the server's certificate; empty: the system's CAs. These files are read at the start, and again at a connect when they have changed.";
+const TLS_NAME: &str = "What the server's certificate must be for; empty: the host that is connected to.";
 const TLS_CERT: &str =
     "File with the engine's certificate (PEM), for servers that verify their clients; needs tls.key.";
 const TLS_KEY: &str = "File with the key of that certificate (PEM, without a passphrase).";
@@ -173,7 +177,8 @@ pub const KEYS: &[Key] = &[
     noted("mysql", "health_check_freq", HEALTH),
     noted("redis", "name", NAME),
     key("redis", "addr", Kind::HostPort(6379), "127.0.0.1:6379", RESTART, field(|c| &mut c.redis.at), "host:port."),
-    key("redis", "password", Kind::Secret, "", RESTART, field(|c| &mut c.redis.password), "Password; better set as RESONANCE_REDIS_PASSWORD."),
+    key("redis", "username", Kind::Text, "", RESTART, field(|c| &mut c.redis.username), "User of the ACL (Redis 6 and newer); empty: the user default."),
+    key("redis", "password", Kind::Secret, "", RESTART, field(|c| &mut c.redis.password), "Password; better set as RESONANCE_REDIS_PASSWORD, or in redis.password_file."),
     key("redis", "password_file", Kind::SecretFile, "", RESTART, field(|c| &mut c.redis.password_file), "File in which the password stands, instead of redis.password; read at the start."),
     key("redis", "db", Kind::Count(0, 65_535), "0", RESTART, field(|c| &mut c.redis.db), "Database number."),
     noted("redis", "pool_size", "each shard has one pipelined connection"),
@@ -184,6 +189,11 @@ pub const KEYS: &[Key] = &[
     noted("redis", "max_retries", RETRIES),
     noted("redis", "retry_interval", RETRY_WAIT),
     noted("redis", "health_check_freq", HEALTH),
+    key("redis", "tls.mode", Kind::Choice(TlsMode::WORDS), "auto", RESTART, field(|c| &mut c.redis.tls.mode), TLS_MODE),
+    key("redis", "tls.ca", Kind::Word, "", RESTART, field(|c| &mut c.redis.tls.ca), TLS_CA),
+    key("redis", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.redis.tls.cert), TLS_CERT),
+    key("redis", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.redis.tls.key), TLS_KEY),
+    key("redis", "tls.server_name", Kind::Host, "", RESTART, field(|c| &mut c.redis.tls.server_name), TLS_NAME),
     key("nats", "name", Kind::Text, "task-engine", RESTART, field(|c| &mut c.nats.name), "What the names of the engine's connections begin with in the server's monitoring."),
     key("nats", "url", Kind::NatsUrls, "nats://127.0.0.1:4222", RESTART, joined(|c| c.nats.url_masked.clone()), "nats://[user:password@]host:port, several separated by commas. With tls:// in one of them TLS is demanded of all, also of those that servers name; a server that demands TLS gets it with nats://, too."),
     key("nats", "username", Kind::Text, "", RESTART, joined(|c| c.nats.auth_in_keys().username()), "User, when the url names none."),
@@ -194,6 +204,7 @@ pub const KEYS: &[Key] = &[
     key("nats", "creds_file", Kind::Word, "", RESTART, joined(|c| c.nats.auth_in_keys().file_of("nats.creds_file")), "File of credentials (JWT and seed) as nsc writes it, instead of a user; read at each connect, so that a renewed one counts."),
     key("nats", "nkey_seed_file", Kind::Word, "", RESTART, joined(|c| c.nats.auth_in_keys().file_of("nats.nkey_seed_file")), "File with the seed of the user's NKey (SU...), instead of a user; read at each connect."),
     key("nats", "nkey_seed", Kind::Secret, "", RESTART, joined(|c| c.nats.auth_in_keys().nkey_seed_masked()), "The seed itself; better set as RESONANCE_NATS_NKEY_SEED."),
+    key("nats", "tls.mode", Kind::Choice(TlsMode::WORDS), "auto", RESTART, field(|c| &mut c.nats.tls.mode), "required: as tls:// in nats.url. auto: TLS is demanded when nats.url says tls:// or another key of nats.tls is written."),
     key("nats", "tls.ca", Kind::Word, "", RESTART, field(|c| &mut c.nats.tls.ca), "File of the CAs (PEM) that may have signed the servers' certificates; empty: the system's CAs. With any key of nats.tls TLS is demanded of all servers. These files are read at the start, and again at a connect when they have changed."),
     key("nats", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.nats.tls.cert), TLS_CERT),
     key("nats", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.nats.tls.key), TLS_KEY),

@@ -19,7 +19,7 @@ macro_rules! words {
 
         impl $name {
             /// All that may be written.
-            pub(super) const WORDS: &'static [&'static str] = &[$first_word, $($word,)+];
+            pub(in crate::config) const WORDS: &'static [&'static str] = &[$first_word, $($word,)+];
 
             /// As it is written.
             pub const fn word(self) -> &'static str {

@@ -9,6 +9,7 @@
 
 pub mod blocking;
 pub(super) mod session;
+mod validity;
 
 use std::fmt;
 use std::fs::{self, File};
@@ -89,6 +90,22 @@ pub fn server_name(tls: &TlsConfig, host: &str) -> Result<ServerName<'static>, T
         .map_err(|_| TlsError(format!("{name:?} is no name that a certificate can be for; set server_name")))
 }
 
+/// [`client`] and [`server_name`] for a shard: another thread reads the files.
+///
+/// # Errors
+/// See there.
+pub(super) async fn on_shard(
+    tls: &TlsConfig,
+    section: &'static str,
+    host: &str,
+    alpn: &'static [&'static [u8]],
+) -> Result<(Arc<ClientConfig>, ServerName<'static>), TlsError> {
+    let name = server_name(tls, host)?;
+    let tls = tls.clone();
+    let made = glommio::executor().spawn_blocking(move || client(&tls, section, alpn)).await;
+    Ok((made?, name))
+}
+
 fn stamp(path: &Path) -> Stamp {
     let file = fs::metadata(path).ok()?;
     Some((file.ino(), file.mtime(), file.mtime_nsec(), file.len()))
@@ -102,21 +119,55 @@ fn made(tls: &TlsConfig, section: &str) -> Result<ClientConfig, TlsError> {
     if tls.cert.as_os_str().is_empty() {
         return Ok(builder.with_no_client_auth());
     }
-    let (cert, key) = (format!("{section}.cert"), format!("{section}.key"));
-    let chain = certificates(&tls.cert, &cert)?;
-    let private = PrivateKeyDer::from_pem_slice(&read(&tls.key, &key)?).map_err(|_| {
+    let (chain, private) = ours(&tls.cert, &tls.key, section)?;
+    builder.with_client_auth_cert(chain, private).map_err(|error| not_ours(&error, &tls.cert, &tls.key, section))
+}
+
+/// Our certificate and its key.
+fn ours(
+    cert: &Path,
+    key: &Path,
+    section: &str,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    let (cert_key, key_key) = (format!("{section}.cert"), format!("{section}.key"));
+    let chain = certificates(cert, &cert_key)?;
+    if let Some(why) = chain.first().and_then(|certificate| not_valid(certificate, SystemTime::now())) {
+        return Err(wrong(&cert_key, cert, &why));
+    }
+    let private = PrivateKeyDer::from_pem_slice(&read(key, &key_key)?).map_err(|_| {
         wrong(
-            &key,
-            &tls.key,
+            &key_key,
+            key,
             "there is no private key in it (-----BEGIN PRIVATE KEY-----; one with a passphrase cannot be read)",
         )
     })?;
-    builder.with_client_auth_cert(chain, private).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            wrong(&key, &tls.key, &format!("it is not the key of the certificate in {cert} ({})", tls.cert.display()))
+    Ok((chain, private))
+}
+
+/// Why our certificate and its key cannot be used together.
+fn not_ours(error: &rustls::Error, cert: &Path, key: &Path, section: &str) -> TlsError {
+    match error {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => wrong(
+            &format!("{section}.key"),
+            key,
+            &format!("it is not the key of the certificate in {section}.cert ({})", cert.display()),
+        ),
+        error => {
+            let why = format!("the certificate or its key cannot be used ({error})");
+            wrong(&format!("{section}.cert"), cert, &why)
         }
-        error => wrong(&cert, &tls.cert, &format!("the certificate or its key cannot be used ({error})")),
-    })
+    }
+}
+
+/// Why nobody takes our certificate now, as far as its times say.
+fn not_valid(certificate: &[u8], now: SystemTime) -> Option<String> {
+    let (from, until) = validity::validity(certificate)?;
+    let clock = "check this machine's clock";
+    let shown = humantime::format_rfc3339_seconds;
+    if until < now {
+        return Some(format!("our certificate has expired ({}); renew it, or {clock}", shown(until)));
+    }
+    (from > now).then(|| format!("our certificate is not valid yet (from {} on); {clock}", shown(from)))
 }
 
 fn roots(ca: &Path, section: &str) -> Result<RootCertStore, TlsError> {
@@ -190,6 +241,8 @@ fn tls_words(error: &rustls::Error, section: &str) -> String {
             | Alert::CertificateExpired
             | Alert::CertificateUnknown
             | Alert::UnknownCA
+            // Of a certificate whose CA has the name of one that the server trusts, and another key.
+            | Alert::DecryptError
             | Alert::AccessDenied),
         ) => format!(
             "the server does not take our certificate, or wants one ({alert:?}); check {section}.cert: is it signed by a CA \

@@ -4,19 +4,24 @@
 //! nothing unread behind, in TLS either; and that an end in the middle is told from one that was meant (`UnexpectedEof`, and 0).
 //! What was written over TLS may wait in it until it is flushed. Refuses to wait without the caller's deadline.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
-use futures_lite::{AsyncRead, AsyncWrite};
+use futures_lite::{AsyncRead, AsyncWrite, future};
 use glommio::net::TcpStream;
+use glommio::timer::Timer;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::socket;
+use super::tls;
 use super::tls::session::Session;
+use crate::config::TlsConfig;
 
 /// See the module.
 pub enum Transport {
@@ -37,6 +42,33 @@ impl Transport {
         let mut stream = Box::new(TlsStream { tcp, session, moved: 0, is_open: false });
         poll_fn(|cx| stream.poll_shake(cx)).await?;
         Ok(Self::Tls(stream))
+    }
+
+    /// The same, with what a `tls` block of the configuration says, in so much time. `section` is where that block stands.
+    ///
+    /// # Errors
+    /// What is wrong, and what to check, in words.
+    pub(super) async fn secured_by(
+        self,
+        tls: &TlsConfig,
+        section: &'static str,
+        host: &str,
+        alpn: &'static [&'static [u8]],
+        limit: Duration,
+    ) -> Result<Self, String> {
+        let shaken = async {
+            let made = tls::on_shard(tls, section, host, alpn).await;
+            let (client, name) = made.map_err(|error| error.to_string())?;
+            let secured = self.secured(client, name).await;
+            secured.map_err(|error| format!("no TLS with it: {}", tls::words(&error, section)))
+        };
+        let late = async {
+            Timer::new(limit).await;
+            Err(format!(
+                "it does not finish the TLS handshake in time; check that it speaks TLS at this address, its load and the network (or {section})"
+            ))
+        };
+        future::or(shaken, late).await
     }
 
     /// Whether it is over TLS.
@@ -104,6 +136,67 @@ impl AsyncWrite for Transport {
                 ready!(stream.poll_send(cx))?;
                 Pin::new(&mut stream.tcp).poll_close(cx)
             }
+        }
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport").field("is_tls", &self.is_tls()).finish_non_exhaustive()
+    }
+}
+
+/// How far a transport has come with bytes that somebody has for it.
+#[derive(Debug, Default)]
+pub(super) struct Sending {
+    sent: usize,
+    stalled: Option<Instant>,
+    /// How far TLS had come by then with what it holds.
+    moved: u64,
+}
+
+impl Sending {
+    /// Sends what the socket takes, and empties `out` once it has all.
+    ///
+    /// # Errors
+    /// What broke the connection.
+    pub(super) fn poll(&mut self, stream: &mut Transport, out: &mut Vec<u8>, cx: &mut Context<'_>) -> io::Result<()> {
+        while self.sent < out.len() {
+            match Pin::new(&mut *stream).poll_write(cx, &out[self.sent..]) {
+                Poll::Ready(bytes) => {
+                    self.sent += bytes?;
+                    if !stream.holds() {
+                        self.stalled = None;
+                    }
+                }
+                Poll::Pending => {
+                    self.note_stall(stream);
+                    return Ok(());
+                }
+            }
+        }
+        out.clear();
+        self.sent = 0;
+        match Pin::new(&mut *stream).poll_flush(cx) {
+            Poll::Ready(flushed) => {
+                flushed?;
+                self.stalled = None;
+            }
+            Poll::Pending => self.note_stall(stream),
+        }
+        Ok(())
+    }
+
+    /// Since when the socket takes nothing.
+    pub(super) fn stalled(&self) -> Option<Instant> {
+        self.stalled
+    }
+
+    /// The socket takes nothing: since now, or since the last byte that it took.
+    fn note_stall(&mut self, stream: &Transport) {
+        let moved = stream.moved();
+        if self.stalled.is_none() || moved != self.moved {
+            (self.stalled, self.moved) = (Some(Instant::now()), moved);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::edge::resolve::Resolver;
-use crate::edge::{dead_letters, etcd, mysql, nats, redis};
+use crate::edge::{dead_letters, etcd, mysql, nats, redis, tls};
 use crate::ports::{DeadLetters, Inbox, Members, Registry, Routes};
 
 /// Events from the configured NATS servers.
@@ -22,6 +22,18 @@ pub fn source_of(config: &Config, resolver: &Resolver) -> Result<nats::NatsSourc
 /// What cannot, in words.
 pub fn check_nats(config: &Config) -> Result<(), String> {
     nats::check_files(&config.nats)
+}
+
+/// Whether the files of all `tls` sections can be used.
+///
+/// # Errors
+/// All that cannot, a line each, with their keys.
+pub fn check_tls(config: &Config) -> Result<(), String> {
+    let blocks = [("redis.tls", &config.redis.tls)];
+    let written = blocks.into_iter().filter(|(_, block)| block.is_written());
+    let wrong = written.filter_map(|(section, block)| tls::client(block, section, &[]).err());
+    let wrong: Vec<_> = wrong.map(|error| error.to_string()).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
 }
 
 /// Members from the configured MySQL.

@@ -126,7 +126,7 @@ fn settings_that_contradict_each_other_are_mistakes() {
         ("nats:\n  tls: {key: a}", "nats.tls.key: needs nats.tls.cert"),
         (
             "nats:\n  tls: yes",
-            "f.yaml:2:8: nats.tls: has keys below it, indented: ca, cert, key, server_name, handshake_first",
+            "f.yaml:2:8: nats.tls: has keys below it, indented: mode, ca, cert, key, server_name, handshake_first",
         ),
         ("nats:\n  tls: {server_name: \"h:1\"}", "nats.tls.server_name: write the host without a port"),
         ("nats:\n  tls: {ca: [a]}", "nats.tls.ca: takes one value, not a list"),

@@ -32,7 +32,7 @@ fn one_server_over_tls_makes_it_all() {
 
 #[test]
 fn any_key_of_tls_demands_it() {
-    for keys in ["ca: /ca.pem", "cert: /c, key: /k", "server_name: n", "handshake_first: true"] {
+    for keys in ["mode: required", "ca: /ca.pem", "cert: /c, key: /k", "server_name: n", "handshake_first: true"] {
         let nats = load(&format!("nats:\n  url: nats://a\n  tls: {{{keys}}}\n"), &[]).nats;
         assert!(nats.wants_tls() && !nats.servers[0].tls, "{keys}");
     }

@@ -14,6 +14,7 @@ mod members_wait_out_a_mysql_outage;
 mod routes_are_read_from_redis;
 mod routes_changes_are_told;
 mod routes_of_several_devices;
+mod routes_over_tls;
 mod routes_password_is_never_shown;
 mod routes_survive_a_redis_outage;
 mod rows;

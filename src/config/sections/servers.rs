@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::addresses::{HostPort, NatsAuth, NatsServer};
-use super::super::field::Blank;
+use super::super::field::{Blank, Field, wrong};
 use super::super::secret::Secret;
+use super::super::value::Value;
 use super::Config;
 
 section! {
@@ -40,6 +41,8 @@ section! {
     RedisConfig of redis {
         /// `redis.addr`.
         at: HostPort,
+        /// `redis.username`; empty: the user `default`.
+        username: String,
         /// `redis.password`, or what stands in `redis.password_file`; empty: no AUTH.
         password: Secret,
         /// `redis.password_file`: where the password was read, if there.
@@ -52,12 +55,26 @@ section! {
         read_timeout: Duration,
         /// `redis.write_timeout`.
         write_timeout: Duration,
+        /// `redis.tls`.
+        tls: TlsConfig,
+    }
+}
+
+words! {
+    /// Whether a server must speak TLS.
+    TlsMode {
+        /// By the other keys of the block, and by the address.
+        Auto = "auto",
+        /// It must.
+        Required = "required",
     }
 }
 
 section! {
     /// How a server proves itself to us over TLS, and we to it.
     TlsConfig {
+        /// `mode`.
+        mode: TlsMode,
         /// `ca`: a file of CAs (PEM) that are trusted; empty: the system's.
         ca: PathBuf,
         /// `cert`: a file with our certificate and those up to its CA (PEM); empty: none.
