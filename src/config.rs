@@ -7,6 +7,7 @@
 
 mod addresses;
 mod environment;
+mod etcd;
 mod field;
 mod joins;
 pub mod keys;

@@ -29,7 +29,7 @@ impl HostPort {
     /// What is wrong, without the part before an `@`.
     pub fn parse(text: &str, port: u16) -> Result<Self, String> {
         if text.starts_with("https://") {
-            return Err("TLS is not supported here; write http:// or host:port".into());
+            return Err("write host:port; the section's key tls asks for TLS".into());
         }
         let rest = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
         if rest.contains("://") || rest.contains('@') {

@@ -21,7 +21,7 @@ pub(super) fn build(reading: &mut Reading) -> Config {
     mysql(reading, &mut config.mysql);
     nats(reading, &mut config.nats);
     redis(reading, &config.redis);
-    etcd(reading, &config.etcd);
+    etcd(reading, &mut config.etcd);
     check_tls(reading);
     let durable = reading.text("consumer", "durable");
     config.consumer.durable = if durable.is_empty() { config.consumer.queue_group.clone() } else { durable };
@@ -142,7 +142,10 @@ fn nats_auth(reading: &mut Reading) -> NatsAuth {
     auth
 }
 
-fn etcd(reading: &mut Reading, etcd: &EtcdConfig) {
+fn etcd(reading: &mut Reading, etcd: &mut EtcdConfig) {
+    if let Some(Value::EtcdUrls(endpoints, https)) = reading.value("etcd", "endpoints") {
+        (etcd.endpoints, etcd.https) = (endpoints, https);
+    }
     if etcd.username.is_empty() && !etcd.password.is_empty() {
         reading.mistake(reading.place("etcd", "password"), "etcd.password", "needs etcd.username".into());
     }

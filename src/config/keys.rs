@@ -135,6 +135,7 @@ const fn noted(section: &'static str, name: &'static str, reason: &'static str) 
 }
 
 const TLS_MODE: &str = "required: the server must speak TLS. auto: it must when another key of this block is written.";
+const TLS_MODE_OF_ETCD: &str = "required: etcd must speak TLS. auto: it must when another key of this block is written, or an endpoint begins with https://.";
 const TLS_CA: &str = "File of the CAs (PEM) that may have signed the server's certificate; empty: the system's CAs. These files are read at the start, and again at a connect when they have changed.";
 const TLS_NAME: &str = "What the server's certificate must be for; empty: the host that is connected to.";
 const TLS_CERT: &str =
@@ -219,7 +220,7 @@ pub const KEYS: &[Key] = &[
     noted("nats", "retry_interval", "see nats.reconnect_delay"),
     noted("nats", "health_check_freq", "see nats.ping_interval"),
     noted("etcd", "name", NAME),
-    key("etcd", "endpoints", Kind::HostPorts(2379), "127.0.0.1:2379", RESTART, field(|c| &mut c.etcd.endpoints), "host:port or http://host:port, as a list or separated by commas."),
+    key("etcd", "endpoints", Kind::EtcdUrls(2379), "127.0.0.1:2379", RESTART, joined(|c| c.etcd.endpoints_shown()), "host:port, http://host:port or https://host:port, as a list or separated by commas. With https:// at one of them TLS is demanded of all."),
     key("etcd", "username", Kind::Text, "", RESTART, field(|c| &mut c.etcd.username), "User, when etcd asks for one."),
     key("etcd", "password", Kind::Secret, "", RESTART, field(|c| &mut c.etcd.password), "Password; better set as RESONANCE_ETCD_PASSWORD."),
     key("etcd", "password_file", Kind::SecretFile, "", RESTART, field(|c| &mut c.etcd.password_file), "File in which the password stands, instead of etcd.password; read at the start."),
@@ -230,6 +231,11 @@ pub const KEYS: &[Key] = &[
     noted("etcd", "max_retries", RETRIES),
     noted("etcd", "retry_interval", RETRY_WAIT),
     noted("etcd", "health_check_freq", HEALTH),
+    key("etcd", "tls.mode", Kind::Choice(TlsMode::WORDS), "auto", RESTART, field(|c| &mut c.etcd.tls.mode), TLS_MODE_OF_ETCD),
+    key("etcd", "tls.ca", Kind::Word, "", RESTART, field(|c| &mut c.etcd.tls.ca), TLS_CA),
+    key("etcd", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.etcd.tls.cert), TLS_CERT),
+    key("etcd", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.etcd.tls.key), TLS_KEY),
+    key("etcd", "tls.server_name", Kind::Host, "", RESTART, field(|c| &mut c.etcd.tls.server_name), TLS_NAME),
     key("registry", "namespace", Kind::Prefix, "/resonance/services", RESTART, field(|c| &mut c.registry.namespace), "What the keys of all services begin with."),
     key("registry", "forget_after", Kind::Span(0, 86_400_000), "5m", RESTART, field(|c| &mut c.registry.forget_after), "How long the last known address of a gateway that is no longer registered stays in use while it answers: registrations may be lost while gateways live. 0s: not at all."),
     noted("registry", "default_ttl", "the engine registers nothing, so it holds no lease"),

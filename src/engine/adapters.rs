@@ -29,9 +29,12 @@ pub fn check_nats(config: &Config) -> Result<(), String> {
 /// # Errors
 /// All that cannot, a line each, with their keys.
 pub fn check_tls(config: &Config) -> Result<(), String> {
-    let blocks = [("redis.tls", &config.redis.tls)];
-    let written = blocks.into_iter().filter(|(_, block)| block.is_written());
-    let wrong = written.filter_map(|(section, block)| tls::client(block, section, &[]).err());
+    let blocks = [
+        ("redis.tls", &config.redis.tls, config.redis.tls.is_written()),
+        ("etcd.tls", &config.etcd.tls, config.etcd.wants_tls()),
+    ];
+    let used = blocks.into_iter().filter(|(.., is_used)| *is_used);
+    let wrong = used.filter_map(|(section, block, _)| tls::client(block, section, &[]).err());
     let wrong: Vec<_> = wrong.map(|error| error.to_string()).collect();
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
 }

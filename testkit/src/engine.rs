@@ -70,7 +70,7 @@ impl World {
             redis: Redis::start(&RedisOptions { password: SECRETS[1].to_owned(), ..RedisOptions::default() })
                 .expect("Redis"),
             maria,
-            etcd: Etcd::start(&EtcdOptions { root_password: SECRETS[3].to_owned() }).expect("etcd"),
+            etcd: Etcd::start(&EtcdOptions { root_password: SECRETS[3].to_owned(), tls: None }).expect("etcd"),
             log: Log::shared(),
             folder: tempfile::tempdir().expect("a temp folder"),
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"),

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions};
+use harness::servers::{Authority, CertificateFiles};
 use mysql::prelude::Queryable;
 use task_engine::config::{EtcdConfig, HostPort};
 use tempfile::TempDir;
@@ -144,6 +145,7 @@ pub struct Etcd {
     folder: TempDir,
     pub port: u16,
     peer_port: u16,
+    tls_port: Option<u16>,
     more: Vec<String>,
     process: Process,
 }
@@ -155,12 +157,33 @@ impl Etcd {
 
     /// The same with more arguments.
     pub fn start_with(more: &[&str]) -> Self {
+        Self::start_at(more.iter().map(|one| (*one).to_owned()).collect(), None)
+    }
+
+    /// One that speaks TLS at [`tls_endpoint`](Self::tls_endpoint), with this certificate, and takes clients with one of the same CA
+    /// only. Its other port is for the test.
+    pub fn over_tls(authority: &Authority, files: &CertificateFiles) -> Self {
+        let file = |flag: &str, path: &Path| format!("--{flag}={}", path.display());
+        let more = [
+            file("cert-file", &files.cert),
+            file("key-file", &files.key),
+            file("trusted-ca-file", &authority.ca()),
+            "--client-cert-auth".to_owned(),
+        ];
+        Self::start_at(more.into(), Some(free_port()))
+    }
+
+    fn start_at(more: Vec<String>, tls_port: Option<u16>) -> Self {
         let folder = tempfile::tempdir().expect("a temp folder");
         let (port, peer_port) = (free_port(), free_port());
-        let more = more.iter().map(|one| (*one).to_owned()).collect();
-        let mut server = Self { folder, port, peer_port, more, process: Process(None) };
+        let mut server = Self { folder, port, peer_port, tls_port, more, process: Process(None) };
         server.start_again();
         server
+    }
+
+    /// Where it speaks TLS.
+    pub fn tls_endpoint(&self) -> String {
+        format!("localhost:{}", self.tls_port.expect("one that speaks TLS"))
     }
 
     pub fn endpoint(&self) -> String {
@@ -176,12 +199,13 @@ impl Etcd {
     pub fn start_again(&mut self) {
         let (client, peer) =
             (format!("http://127.0.0.1:{}", self.port), format!("http://127.0.0.1:{}", self.peer_port));
+        let listen = self.tls_port.map_or(client.clone(), |port| format!("{client},https://127.0.0.1:{port}"));
         let mut command = Command::new("/usr/bin/etcd");
         command
             .env("ETCD_UNSUPPORTED_ARCH", "arm64")
             .args(["--name", "default", "--data-dir"])
             .arg(self.folder.path().join("data"))
-            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-client-urls", &listen, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &format!("default={peer}")])
             .args(&self.more);

@@ -41,6 +41,28 @@ fn any_key_of_tls_demands_it() {
 }
 
 #[test]
+fn one_endpoint_of_etcd_over_tls_makes_it_all_and_any_key_demands_it() {
+    for (endpoints, wanted, shown) in [
+        ("a", false, "a:2379"),
+        ("http://a:1, b", false, "a:1,b:2379"),
+        ("https://a", true, "https://a:2379"),
+        ("[a, 'https://[::1]:1']", true, "\"https://a:2379,https://[::1]:1\""),
+    ] {
+        let config = load(&format!("etcd:\n  endpoints: {endpoints}\n"), &[]);
+        assert_eq!(config.etcd.wants_tls(), wanted, "{endpoints}");
+        let shown_again = config::show(&config);
+        assert!(shown_again.contains(&format!("  endpoints: {shown}\n")), "{shown_again}");
+        assert_eq!(load(&shown_again, &[]), config);
+    }
+    for keys in ["mode: required", "ca: /ca.pem", "cert: /c, key: /k", "server_name: n"] {
+        let config = load(&format!("etcd:\n  tls: {{{keys}}}\nredis:\n  tls: {{{keys}}}\n"), &[]);
+        assert!(config.etcd.wants_tls() && config.redis.tls.is_written(), "{keys}");
+    }
+    let config = load("etcd:\n  tls: {mode: auto}\nredis:\n  tls: {ca: ''}\n", &[]);
+    assert!(!config.etcd.wants_tls() && !config.redis.tls.is_written());
+}
+
+#[test]
 fn the_environment_names_each_key_of_a_group() {
     let text = "nats:\n  tls:\n    ca: /of/the/file\n    server_name: of.the.file\n";
     let nats =

@@ -121,6 +121,8 @@ section! {
     EtcdConfig of etcd {
         /// `etcd.endpoints`, at least one.
         endpoints: Vec<HostPort>,
+        /// Whether one of them is written with `https://`: TLS is asked for of all then.
+        https: bool,
         /// `etcd.username`; empty: no login.
         username: String,
         /// `etcd.password`, or what stands in `etcd.password_file`.
@@ -135,6 +137,8 @@ section! {
         keep_alive_time: Duration,
         /// `etcd.keep_alive_timeout`.
         keep_alive_timeout: Duration,
+        /// `etcd.tls`.
+        tls: TlsConfig,
     }
 }
 

@@ -171,7 +171,10 @@ impl<'a> Link<'a> {
             if self.serving {
                 self.take_asks(cx);
             }
-            self.poll_write(cx)?;
+            if let Err(lost) = self.poll_write(cx) {
+                // What was said last tells more than that nothing is taken any more.
+                return Poll::Ready(Err(self.poll_reads(cx).err().unwrap_or(lost)));
+            }
             if self.poll_reads(cx)? {
                 return Poll::Ready(Ok(()));
             }
