@@ -136,6 +136,9 @@ const fn noted(section: &'static str, name: &'static str, reason: &'static str) 
 
 const TLS_MODE: &str = "required: the server must speak TLS. auto: it must when another key of this block is written.";
 const TLS_MODE_OF_ETCD: &str = "required: etcd must speak TLS. auto: it must when another key of this block is written, or an endpoint begins with https://.";
+const TLS_MODE_OF_GATEWAYS: &str = "required: all gateways must speak TLS. auto: those do that register with grpcs:// or isSecure=true, the others are plain.";
+const TLS_NAME_OF_GATEWAYS: &str =
+    "What every gateway's certificate must be for; empty: the host under which it registers.";
 const TLS_CA: &str = "File of the CAs (PEM) that may have signed the server's certificate; empty: the system's CAs. These files are read at the start, and again at a connect when they have changed.";
 const TLS_NAME: &str = "What the server's certificate must be for; empty: the host that is connected to.";
 const TLS_CERT: &str =
@@ -264,6 +267,11 @@ pub const KEYS: &[Key] = &[
     key("priority", "default", Kind::Choice(super::priority::CLASSES), "normal", RESTART, field(|c| &mut c.priority.default), "Class of all other events."),
     key("priority", "fleeting_ttl", Kind::Span(0, 3_600_000), "5s", RESTART, field(|c| &mut c.priority.fleeting_ttl), "How long a fleeting event may wait in the engine until it is pushed; an older one is dropped (shed: acknowledged and counted). 0s: never for its age."),
     key("gateway", "delivery_timeout", Kind::Span(100, 600_000), "10s", RESTART, field(|c| &mut c.gateway.delivery_timeout), "How long a push may wait for its gateway (unknown, unreachable, full or silent) before its recipients count as not reached. Below engine.drain_timeout."),
+    key("gateway", "tls.mode", Kind::Choice(TlsMode::WORDS), "auto", RESTART, field(|c| &mut c.gateway.tls.mode), TLS_MODE_OF_GATEWAYS),
+    key("gateway", "tls.ca", Kind::Word, "", RESTART, field(|c| &mut c.gateway.tls.ca), TLS_CA),
+    key("gateway", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.gateway.tls.cert), TLS_CERT),
+    key("gateway", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.gateway.tls.key), TLS_KEY),
+    key("gateway", "tls.server_name", Kind::Host, "", RESTART, field(|c| &mut c.gateway.tls.server_name), TLS_NAME_OF_GATEWAYS),
     key("members", "cache_ttl", Kind::Span(0, 3_600_000), "1s", RESTART, field(|c| &mut c.members.cache_ttl), "How long a session's member list may be reused; 0s asks MySQL each time. A new member waits at most this long for messages."),
     key("members", "empty_wait", Kind::Span(0, 3_600_000), "5s", RESTART, field(|c| &mut c.members.empty_wait), "How long an event waits for the first member of its session, for its rows may be committed a moment later; then it is a dead letter, no_members. 0s asks once."),
     key("routes", "cache", Kind::Choice(RouteCache::WORDS), "tracked", RESTART, field(|c| &mut c.routes.cache), "tracked: a route is kept until Redis reports that it changed. off: Redis is asked each time."),

@@ -260,6 +260,8 @@ section! {
     GatewayConfig of gateway {
         /// `gateway.delivery_timeout`; below `engine.drain_timeout`.
         delivery_timeout: Duration,
+        /// `gateway.tls`.
+        tls: TlsConfig,
     }
 }
 

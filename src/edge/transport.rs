@@ -39,7 +39,7 @@ impl Transport {
     pub async fn secured(self, client: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<Self> {
         let Self::Plain(tcp) = self else { return Ok(self) };
         let session = Session::new(client, name).map_err(of_tls)?;
-        let mut stream = Box::new(TlsStream { tcp, session, moved: 0, is_open: false });
+        let mut stream = Box::new(TlsStream { tcp, session, moved: 0, is_open: false, is_kept_silent: false });
         poll_fn(|cx| stream.poll_shake(cx)).await?;
         Ok(Self::Tls(stream))
     }
@@ -74,6 +74,14 @@ impl Transport {
     /// Whether it is over TLS.
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
+    }
+
+    /// From now on nothing is sent but by a write or a flush: no alert, and no farewell when it is dropped, before which what TLS
+    /// holds would go.
+    pub fn send_when_flushed_only(&mut self) {
+        if let Self::Tls(stream) = self {
+            stream.is_kept_silent = true;
+        }
     }
 
     /// The socket, for its options.
@@ -209,6 +217,8 @@ pub struct TlsStream {
     moved: u64,
     /// The handshake is done, and we have not taken our leave.
     is_open: bool,
+    /// Nothing is sent but by a write or a flush.
+    is_kept_silent: bool,
 }
 
 impl TlsStream {
@@ -240,15 +250,48 @@ impl TlsStream {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_pieces(cx, &[IoSlice::new(bytes)])
+    }
+
+    /// Takes several pieces, as far as there is room, and sends what stands in one go.
+    pub(super) fn poll_write_pieces(
+        &mut self,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if pieces.iter().all(|piece| piece.is_empty()) {
+            return Poll::Ready(Ok(0));
+        }
         loop {
-            match self.session.write(bytes) {
-                Ok(0) if !bytes.is_empty() => ready!(self.poll_send(cx))?,
+            let mut taken = 0;
+            for piece in pieces {
+                let bytes = match self.session.write(piece) {
+                    Ok(bytes) => bytes,
+                    Err(error) => return Poll::Ready(Err(self.failed(cx, error))),
+                };
+                taken += bytes;
+                if bytes < piece.len() {
+                    break;
+                }
+            }
+            match (taken, self.poll_send(cx)) {
+                (_, Poll::Ready(Err(error))) => return Poll::Ready(Err(error)),
+                (0, sent) => ready!(sent)?,
                 // What the socket does not take now waits to be flushed.
-                Ok(taken) => match self.poll_send(cx) {
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    _ => return Poll::Ready(Ok(taken)),
-                },
-                Err(error) => return Poll::Ready(Err(self.failed(cx, error))),
+                (taken, _) => return Poll::Ready(Ok(taken)),
+            }
+        }
+    }
+
+    /// Of a write that failed: what the peer said of TLS before it was gone, if that can be read at once, or the same error. What it
+    /// said besides is lost.
+    pub(super) fn last_word(&mut self, cx: &mut Context<'_>, error: io::Error) -> io::Error {
+        let mut room = [0; 256];
+        loop {
+            match self.poll_read(cx, &mut room) {
+                Poll::Ready(Ok(bytes)) if bytes > 0 => {}
+                Poll::Ready(Err(said)) if tls::of(&said).is_some() => return said,
+                _ => return error,
             }
         }
     }
@@ -276,7 +319,9 @@ impl TlsStream {
 
     /// Tells the peer what is wrong, if that can be done at once.
     fn failed(&mut self, cx: &mut Context<'_>, error: rustls::Error) -> io::Error {
-        let _ = self.poll_send(cx);
+        if !self.is_kept_silent {
+            let _ = self.poll_send(cx);
+        }
         self.is_open = false;
         of_tls(error)
     }
@@ -292,6 +337,9 @@ impl TlsStream {
 impl Drop for TlsStream {
     /// Says farewell, where the socket takes it at once.
     fn drop(&mut self) {
+        if self.is_kept_silent {
+            return;
+        }
         self.take_leave();
         let _ = socket::send_pieces(&self.tcp, &[IoSlice::new(self.session.to_send())]);
     }

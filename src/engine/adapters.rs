@@ -32,6 +32,7 @@ pub fn check_tls(config: &Config) -> Result<(), String> {
     let blocks = [
         ("redis.tls", &config.redis.tls, config.redis.tls.is_written()),
         ("etcd.tls", &config.etcd.tls, config.etcd.wants_tls()),
+        ("gateway.tls", &config.gateway.tls, config.gateway.tls.is_written()),
     ];
     let used = blocks.into_iter().filter(|(.., is_used)| *is_used);
     let wrong = used.filter_map(|(section, block, _)| tls::client(block, section, &[]).err());

@@ -206,7 +206,7 @@ impl Drop for Gateway {
 }
 
 pub fn endpoint(address: SocketAddr) -> Endpoint {
-    Endpoint { host: address.ip().to_string(), port: address.port() }
+    Endpoint { host: address.ip().to_string(), port: address.port(), secure: false }
 }
 
 /// An address nobody listens on.

@@ -6,6 +6,7 @@
 //! not start: signals go to its own child only.
 
 mod certificates;
+mod door;
 mod engine_config;
 mod etcd;
 mod maria;
@@ -27,6 +28,7 @@ use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal
 use tempfile::TempDir;
 
 pub use self::certificates::{Authority, CertificateFiles};
+pub use self::door::TlsDoor;
 pub use self::engine_config::EngineConfig;
 pub use self::etcd::{Etcd, EtcdOptions};
 pub use self::maria::Maria;

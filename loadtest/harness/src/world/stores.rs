@@ -54,7 +54,7 @@ impl World {
         for gateway in gateways {
             registry.set(GatewayRecord {
                 gateway_id: gateway.id().into(),
-                endpoints: vec![Endpoint { host: "127.0.0.1".to_owned(), port: gateway.port() }],
+                endpoints: vec![Endpoint { host: "127.0.0.1".to_owned(), port: gateway.port(), secure: false }],
                 protocols: Protocols::parse(&gateway.protocols().announcement()),
                 others: Vec::new(),
             });
