@@ -94,6 +94,10 @@ fn check_tls(reading: &mut Reading) {
             }
         }
     }
+    if reading.is_written("admin", "tls.ca") && !reading.is_written("admin", "tls.cert") {
+        let what = "needs admin.tls.cert: clients prove themselves over TLS only".into();
+        reading.mistake(reading.place("admin", "tls.ca"), "admin.tls.ca", what);
+    }
 }
 
 /// The user of Redis's ACL has a password.

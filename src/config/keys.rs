@@ -283,6 +283,9 @@ pub const KEYS: &[Key] = &[
     key("engine", "instance", Kind::Name, "", RESTART, joined(|c| c.engine.instance_in_key()), "With consumer.ownership etcd: this instance's name, another one in each instance and the same after a restart. Empty: the host's name, with - for what a name may not have."),
     key("engine", "drain_timeout", Kind::Span(1_000, 3_600_000), "25s", RESTART, field(|c| &mut c.engine.drain_timeout), "How long a stop may take; below the 30 s after which Kubernetes kills."),
     key("admin", "listen", Kind::Listen, "127.0.0.1:9100", RESTART, field(|c| &mut c.admin.listen), "address:port of /metrics, /livez and /readyz; `:9100` is every address, port 0 a free one."),
+    key("admin", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.admin.tls.cert), "File with the admin port's certificate (PEM): the port speaks TLS, and nothing else, when it is written; needs admin.tls.key. These files are read at the start, and again for a new connection when they have changed."),
+    key("admin", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.admin.tls.key), TLS_KEY),
+    key("admin", "tls.ca", Kind::Word, "", RESTART, field(|c| &mut c.admin.tls.ca), "File of the CAs (PEM) that must have signed each client's certificate; empty: clients need none."),
 ];
 
 /// The place in [`KEYS`] of a key written as `section` and `name` or one of its aliases.

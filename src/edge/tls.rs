@@ -8,6 +8,7 @@
 //! [`transport`](super::transport)'s.
 
 pub mod blocking;
+pub mod server;
 pub(super) mod session;
 mod validity;
 
@@ -45,39 +46,62 @@ impl std::error::Error for TlsError {}
 /// When a file was last changed, and which one it is.
 type Stamp = Option<(u64, i64, i64, u64)>;
 
-struct Kept {
+type Alpn = &'static [&'static [u8]];
+
+struct Kept<T> {
     files: [PathBuf; 3],
     stamps: [Stamp; 3],
-    alpn: &'static [&'static [u8]],
-    client: Arc<ClientConfig>,
+    alpn: Alpn,
+    made: Arc<T>,
 }
 
-static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
+/// What was made of files.
+struct Shelf<T>(Mutex<Vec<Kept<T>>>);
+
+impl<T> Shelf<T> {
+    const fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    /// What was made of these files, while none of them has changed; else what `make` gives now.
+    fn get(
+        &self,
+        files: [&PathBuf; 3],
+        alpn: Alpn,
+        make: impl FnOnce() -> Result<T, TlsError>,
+    ) -> Result<Arc<T>, TlsError> {
+        let files = files.map(PathBuf::clone);
+        // Before they are read: what changes meanwhile is read again the next time.
+        let stamps = files.each_ref().map(|path| stamp(path));
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |kept: &Kept<T>| kept.files == files && kept.alpn == alpn;
+        if let Some(kept) = lock().iter().find(|kept| is_it(kept) && kept.stamps == stamps) {
+            return Ok(kept.made.clone());
+        }
+        let made = Arc::new(make()?);
+        let mut all = lock();
+        all.retain(|kept| !is_it(kept));
+        if all.len() >= KEPT_MAX {
+            all.remove(0);
+        }
+        all.push(Kept { files, stamps, alpn, made: made.clone() });
+        Ok(made)
+    }
+}
+
+static CLIENTS: Shelf<ClientConfig> = Shelf::new();
 
 /// What a client needs: made of the files, or the same as before while none of them has changed. `section` is where their keys
 /// stand in the configuration, such as `nats.tls`; `alpn` what is to be spoken over it, where the server is told so.
 ///
 /// # Errors
 /// Which file cannot be used, and why.
-pub fn client(tls: &TlsConfig, section: &str, alpn: &'static [&'static [u8]]) -> Result<Arc<ClientConfig>, TlsError> {
-    let files = [&tls.ca, &tls.cert, &tls.key].map(PathBuf::clone);
-    // Before they are read: what changes meanwhile is read again the next time.
-    let stamps = files.each_ref().map(|path| stamp(path));
-    let lock = || KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    let is_it = |kept: &Kept| kept.files == files && kept.alpn == alpn;
-    if let Some(kept) = lock().iter().find(|kept| is_it(kept) && kept.stamps == stamps) {
-        return Ok(kept.client.clone());
-    }
-    let mut client = made(tls, section)?;
-    client.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    let client = Arc::new(client);
-    let mut all = lock();
-    all.retain(|kept| !is_it(kept));
-    if all.len() >= KEPT_MAX {
-        all.remove(0);
-    }
-    all.push(Kept { files, stamps, alpn, client: client.clone() });
-    Ok(client)
+pub fn client(tls: &TlsConfig, section: &str, alpn: Alpn) -> Result<Arc<ClientConfig>, TlsError> {
+    CLIENTS.get([&tls.ca, &tls.cert, &tls.key], alpn, || {
+        let mut client = made(tls, section)?;
+        client.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        Ok(client)
+    })
 }
 
 /// What a server's certificate must be for: `tls.server_name`, or else the host that we connect to.
@@ -98,7 +122,7 @@ pub(super) async fn on_shard(
     tls: &TlsConfig,
     section: &'static str,
     host: &str,
-    alpn: &'static [&'static [u8]],
+    alpn: Alpn,
 ) -> Result<(Arc<ClientConfig>, ServerName<'static>), TlsError> {
     let name = server_name(tls, host)?;
     let tls = tls.clone();

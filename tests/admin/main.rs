@@ -4,6 +4,7 @@ mod admin_port;
 mod asked_from_the_command_line;
 mod health;
 mod metrics_are_one_table;
+mod over_tls;
 mod page;
 mod page_for_people;
 mod readiness_is_told;

@@ -130,6 +130,10 @@ fn settings_that_contradict_each_other_are_mistakes() {
         ),
         ("nats:\n  tls: {server_name: \"h:1\"}", "nats.tls.server_name: write the host without a port"),
         ("nats:\n  tls: {ca: [a]}", "nats.tls.ca: takes one value, not a list"),
+        ("admin:\n  tls: {cert: a}", "admin.tls.cert: needs admin.tls.key"),
+        ("admin:\n  tls: {ca: a}", "admin.tls.ca: needs admin.tls.cert"),
+        ("gateway:\n  tls: {mode: maybe}", "gateway.tls.mode: \"maybe\" is not one of auto, required"),
+        ("redis:\n  username: a", "redis.username: needs redis.password"),
         ("etcd:\n  password: b", "etcd.password: needs etcd.username"),
         ("consumer:\n  mode: jetstream\n  queue_group: a.b", "set consumer.durable"),
         (

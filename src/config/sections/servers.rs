@@ -143,9 +143,23 @@ section! {
 }
 
 section! {
+    /// How we prove ourselves to clients over TLS, and they to us; without a certificate the port is plain.
+    ServerTlsConfig {
+        /// `cert`: a file with our certificate and those up to its CA (PEM).
+        cert: PathBuf,
+        /// `key`: the file with its key (PEM).
+        key: PathBuf,
+        /// `ca`: a file of CAs (PEM) of which each client's certificate must be; empty: none is asked for.
+        ca: PathBuf,
+    }
+}
+
+section! {
     /// `admin`.
     AdminConfig of admin {
         /// `admin.listen`; port 0 is a free one.
         listen: SocketAddr,
+        /// `admin.tls`.
+        tls: ServerTlsConfig,
     }
 }
