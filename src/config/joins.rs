@@ -11,6 +11,7 @@ use super::read::Reading;
 use super::secret::Secret;
 use super::sections::{
     Assignment, Config, ConsumerConfig, ConsumerMode, EtcdConfig, MysqlConfig, NatsConfig, Partitioner, RedisConfig,
+    TlsMode,
 };
 use super::value::Value;
 use crate::model::priority::{Priority, PriorityRules};
@@ -54,8 +55,11 @@ fn mysql(reading: &mut Reading, mysql: &mut MysqlConfig) {
         let what = format!("takes precedence; mysql.{} is ignored", lost.join(", mysql."));
         reading.note(reading.place("mysql", "dsn"), "mysql.dsn", what);
     }
-    let Dsn { username, password, server, database, connect_timeout, timeout, .. } = *dsn;
+    let Dsn { username, password, server, database, connect_timeout, timeout, tls, .. } = *dsn;
     (mysql.at, mysql.username, mysql.password, mysql.database) = (server, username, password, database);
+    if tls {
+        mysql.tls.mode = TlsMode::Required;
+    }
     if !reading.is_written("mysql", "connect_timeout") {
         mysql.connect_timeout = connect_timeout.unwrap_or(mysql.connect_timeout);
     }

@@ -35,6 +35,7 @@ pub fn check_nats(config: &Config) -> Result<(), String> {
 /// All that cannot, a line each, with their keys.
 pub fn check_tls(config: &Config) -> Result<(), String> {
     let blocks = [
+        ("mysql.tls", &config.mysql.tls, config.mysql.tls.is_written()),
         ("redis.tls", &config.redis.tls, config.redis.tls.is_written()),
         ("etcd.tls", &config.etcd.tls, config.etcd.wants_tls()),
         ("gateway.tls", &config.gateway.tls, config.gateway.tls.is_written()),

@@ -67,20 +67,37 @@ impl Drop for Process {
 pub struct Maria {
     folder: TempDir,
     pub port: u16,
+    more: Vec<String>,
     process: Process,
 }
 
 impl Maria {
     pub fn start() -> Self {
+        Self::start_with(Vec::new())
+    }
+
+    /// One that speaks TLS, with this certificate, to whoever asks for it, and takes the user `engine` only with a certificate of the
+    /// same CA.
+    pub fn over_tls(authority: &Authority, files: &CertificateFiles) -> Self {
+        let file = |flag: &str, path: &Path| format!("--{flag}={}", path.display());
+        let ca = file("ssl-ca", &authority.ca());
+        let server = Self::start_with(vec![ca, file("ssl-cert", &files.cert), file("ssl-key", &files.key)]);
+        server.root("").query_drop("ALTER USER engine@'%' REQUIRE X509").expect("a rule");
+        server
+    }
+
+    fn start_with(more: Vec<String>) -> Self {
         let folder = tempfile::tempdir().expect("a temp folder");
         let installed = Command::new("mariadb-install-db")
+            // Two at once would take each other's tables for their own.
+            .env("TMPDIR", folder.path())
             .arg("--no-defaults")
             .args(["--user=root", "--auth-root-authentication-method=normal", "--skip-test-db"])
             .arg(format!("--datadir={}", folder.path().join("data").display()))
             .output()
             .expect("mariadb-install-db is installed");
         assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
-        let mut server = Self { folder, port: free_port(), process: Process(None) };
+        let mut server = Self { folder, port: free_port(), more, process: Process(None) };
         server.start_again();
         let mut root = server.root("");
         for statement in [
@@ -105,7 +122,8 @@ impl Maria {
             .arg(format!("--datadir={}", folder.join("data").display()))
             .arg(format!("--socket={}", folder.join("s").display()))
             .arg(format!("--pid-file={}", folder.join("pid").display()))
-            .arg(format!("--port={}", self.port));
+            .arg(format!("--port={}", self.port))
+            .args(&self.more);
         self.process = Process(Some(spawn(&mut command, folder)));
         eventually("MariaDB answers", || mysql::Conn::new(self.root_options("")).is_ok());
     }
@@ -121,9 +139,7 @@ impl Maria {
 
     fn root_options(&self, database: &str) -> mysql::OptsBuilder {
         mysql::OptsBuilder::new()
-            .ip_or_hostname(Some("127.0.0.1"))
-            .tcp_port(self.port)
-            .prefer_socket(false)
+            .socket(Some(self.folder.path().join("s").display().to_string()))
             .user(Some("root"))
             .db_name(Some(database).filter(|name| !name.is_empty()))
     }

@@ -89,7 +89,7 @@ fn files_of_keys_and_certificates_are_looked_at() {
     };
     let none = Path::new("/no/such/file");
     let expired = authority.expired(&["a"]).unwrap();
-    for section in ["nats", "redis", "etcd", "gateway"] {
+    for section in ["nats", "redis", "etcd", "gateway", "mysql"] {
         assert_eq!(checked(section, &authority.ca(), &one.cert, &one.key), (Some(0), String::new()));
         for ((code, said), key, what) in [
             (

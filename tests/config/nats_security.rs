@@ -63,6 +63,19 @@ fn one_endpoint_of_etcd_over_tls_makes_it_all_and_any_key_demands_it() {
 }
 
 #[test]
+fn a_dsn_demands_tls_as_for_gos_driver_and_never_without_proof() {
+    for (params, wanted) in [("", false), ("?tls=true", true), ("?tls=false", false), ("?tls=preferred", false)] {
+        let config = load(&format!("mysql:\n  dsn: u:p@tcp(db)/im{params}\n"), &[]);
+        assert_eq!(config.mysql.tls.is_written(), wanted, "{params}");
+    }
+    for (value, what) in [("skip-verify", "a server must prove itself"), ("custom", "the files in mysql.tls")] {
+        let text = format!("mysql:\n  dsn: u:p@tcp(db)/im?tls={value}\n");
+        let wrong = config::parse("f", &text, [], &Flags::default()).unwrap_err().to_string();
+        assert!(wrong.starts_with("f:2:8: mysql.dsn: tls: ") && wrong.contains(what), "{wrong}");
+    }
+}
+
+#[test]
 fn the_environment_names_each_key_of_a_group() {
     let text = "nats:\n  tls:\n    ca: /of/the/file\n    server_name: of.the.file\n";
     let nats =

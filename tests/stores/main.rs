@@ -10,6 +10,7 @@ mod inbox_waits_out_a_mysql_outage;
 mod large_lists_are_read_by_pages;
 mod lookups;
 mod members_come_from_mysql;
+mod members_over_tls;
 mod members_wait_out_a_mysql_outage;
 mod routes_are_read_from_redis;
 mod routes_changes_are_told;

@@ -33,6 +33,8 @@ section! {
         dsn_masked: String,
         /// `mysql.dsn_file`: where the DSN was read, if there.
         dsn_file: PathBuf,
+        /// `mysql.tls`; required as well when the DSN says `tls=true`.
+        tls: TlsConfig,
     }
 }
 
