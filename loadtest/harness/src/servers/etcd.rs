@@ -1,11 +1,11 @@
 //! A throw-away etcd of one member.
 
-use std::fs;
 use std::ops::Deref;
 use std::path::Path;
 
 use etcd_client::{Client, ConnectOptions};
 
+use super::certificates::has_certificate;
 use super::{Authority, CertificateFiles, Recipe, Server, ask, folder, listens};
 use crate::error::{Error, Result};
 
@@ -34,9 +34,7 @@ impl Etcd {
         let folder = folder("etcd")?;
         let ready = if options.tls.is_some() { listens } else { ready };
         if let Some((authority, files)) = options.tls {
-            let of = [("ca", authority.ca()), ("cert", files.cert.clone()), ("key", files.key.clone())];
-            let copied = of.iter().try_for_each(|(name, file)| fs::copy(file, folder.path().join(name)).map(drop));
-            copied.map_err(|cause| Error::of("cannot copy etcd's certificate", cause))?;
+            authority.copy_into(folder.path(), files)?;
         }
         let recipe = Recipe { binary: "etcd", package: "etcd-server", ports: 3, args, ready };
         let server = Server::start(recipe, folder)?;
@@ -78,17 +76,13 @@ async fn enable_auth(addr: &str, password: &str) -> std::result::Result<(), etcd
     Ok(())
 }
 
-fn has_tls(folder: &Path) -> bool {
-    folder.join("cert").exists()
-}
-
 fn plain_addr(server: &Server) -> String {
-    let port = if has_tls(server.folder()) { server.ports[2] } else { server.ports[0] };
+    let port = if has_certificate(server.folder()) { server.ports[2] } else { server.ports[0] };
     format!("127.0.0.1:{port}")
 }
 
 fn args(folder: &Path, ports: &[u16]) -> Vec<String> {
-    let client = match has_tls(folder) {
+    let client = match has_certificate(folder) {
         true => format!("https://127.0.0.1:{},http://127.0.0.1:{}", ports[0], ports[2]),
         false => format!("http://127.0.0.1:{}", ports[0]),
     };
@@ -104,7 +98,7 @@ fn args(folder: &Path, ports: &[u16]) -> Vec<String> {
         ("--initial-cluster", &cluster),
     ];
     let mut args: Vec<_> = pairs.iter().flat_map(|(flag, value)| [(*flag).to_owned(), (*value).to_owned()]).collect();
-    if has_tls(folder) {
+    if has_certificate(folder) {
         let file = |flag: &str, name: &str| format!("--{flag}={}", folder.join(name).display());
         args.extend([file("cert-file", "cert"), file("key-file", "key"), file("trusted-ca-file", "ca")]);
         args.push("--client-cert-auth".to_owned());
