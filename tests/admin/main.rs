@@ -1,5 +1,7 @@
 //! The admin port: health, the page of numbers, and what its clients may do to it. One promise a module.
 
+mod port;
+
 mod admin_port;
 mod asked_from_the_command_line;
 mod health;

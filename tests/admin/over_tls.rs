@@ -5,18 +5,16 @@ use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use harness::servers::{Authority, CertificateFiles};
-use task_engine::admin::{self, AdminState};
-use task_engine::config::{AdminConfig, Config, RedisConfig, ServerTlsConfig, TlsConfig};
+use task_engine::config::{AdminConfig, Config, ServerTlsConfig, TlsConfig};
 use task_engine::edge::tls::blocking::BlockingStream;
 use task_engine::edge::tls::{client, server_name, words};
 use task_engine::engine::adapters::{admin_tls_of, check_tls};
-use task_engine::telemetry::metrics::Meter;
-use task_engine::telemetry::watchdog::Heartbeats;
+use testkit::tls::{self, none};
+
+use crate::port;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -26,27 +24,13 @@ fn config(files: &CertificateFiles, ca: &Path) -> Config {
     Config { admin: AdminConfig { tls, ..AdminConfig::default() }, ..Config::default() }
 }
 
-/// The port, on a thread that ends with the process.
 fn start(config: &Config) -> SocketAddr {
     check_tls(config).unwrap_or_else(|why| panic!("{why}"));
-    let listener = admin::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let state = AdminState {
-        meter: Meter::new(1).0,
-        heartbeats: Heartbeats::new(0),
-        health: Vec::new(),
-        stopping: Arc::new(AtomicBool::new(false)),
-    };
-    let tls = admin_tls_of(config);
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(admin::serve_over(listener, state, tls))
-    });
-    address
+    port::start(admin_tls_of(config)).0
 }
 
 fn trusting(authority: &Authority, files: Option<&CertificateFiles>) -> TlsConfig {
-    let tls = TlsConfig { ca: authority.ca(), server_name: "admin.example".into(), ..RedisConfig::default().tls };
+    let tls = TlsConfig { ca: authority.ca(), server_name: "admin.example".into(), ..none() };
     match files.cloned() {
         Some(CertificateFiles { cert, key }) => TlsConfig { cert, key, ..tls },
         None => tls,
@@ -82,13 +66,13 @@ fn files(authority: &Authority) -> CertificateFiles {
 
 #[test]
 fn pages_are_answered_over_tls_and_a_plain_request_is_not() {
-    let authority = Authority::new().expect("a CA");
+    let authority = tls::authority();
     let address = start(&config(&files(&authority), Path::new("")));
     let mut stream = connect(address, &trusting(&authority, None)).expect("a handshake");
     for _ in 0..3 {
         assert!(ask(&mut stream).expect("an answer").starts_with("HTTP/1.1 200"), "over one connection");
     }
-    let other = Authority::new().expect("a CA");
+    let other = tls::authority();
     let why = connect(address, &trusting(&other, None)).err().expect("another CA");
     assert!(why.contains("signed by no CA"), "{why}");
     let plain = harness::pages::request(address, "GET", "/livez", "", Duration::from_secs(3));
@@ -97,7 +81,7 @@ fn pages_are_answered_over_tls_and_a_plain_request_is_not() {
 
 #[test]
 fn with_a_ca_only_its_clients_are_answered() {
-    let [authority, other] = [(); 2].map(|()| Authority::new().expect("a CA"));
+    let [authority, other] = [(); 2].map(|()| tls::authority());
     let address = start(&config(&files(&authority), &authority.ca()));
     let asked = |files: Option<&CertificateFiles>| {
         connect(address, &trusting(&authority, files)).and_then(|mut stream| ask(&mut stream))
@@ -111,7 +95,7 @@ fn with_a_ca_only_its_clients_are_answered() {
 
 #[test]
 fn a_renewed_certificate_counts_for_the_next_client_and_cuts_off_none() {
-    let [old, new] = [(); 2].map(|()| Authority::new().expect("a CA"));
+    let [old, new] = [(); 2].map(|()| tls::authority());
     let of_old = files(&old);
     let address = start(&config(&of_old, Path::new("")));
     let mut stream = connect(address, &trusting(&old, None)).expect("a handshake");
@@ -125,7 +109,7 @@ fn a_renewed_certificate_counts_for_the_next_client_and_cuts_off_none() {
 
 #[test]
 fn clients_that_never_shake_hands_keep_nobody_from_an_answer() {
-    let authority = Authority::new().expect("a CA");
+    let authority = tls::authority();
     let address = start(&config(&files(&authority), Path::new("")));
     let _silent: Vec<_> = (0..320).map(|_| TcpStream::connect(address).expect("it listens")).collect();
     let began = Instant::now();
@@ -136,7 +120,7 @@ fn clients_that_never_shake_hands_keep_nobody_from_an_answer() {
 
 #[test]
 fn probe_asks_over_tls_and_knows_its_own_engine_by_the_certificate() {
-    let authority = Authority::new().expect("a CA");
+    let authority = tls::authority();
     let mine = files(&authority);
     // With a CA: the probe shows the port's own certificate.
     for ca in [Path::new(""), &authority.ca()] {
@@ -160,7 +144,7 @@ fn probe_asks_over_tls_and_knows_its_own_engine_by_the_certificate() {
 
 #[test]
 fn what_is_wrong_with_its_files_is_told_with_the_key() {
-    let authority = Authority::new().expect("a CA");
+    let authority = tls::authority();
     let (one, other) = (files(&authority), files(&authority));
     let expired = authority.expired(&["admin.example"]).expect("a certificate");
     let mixed = CertificateFiles { key: other.key, ..one.clone() };

@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use crate::gateway_support::pb::{PushBatchRequest, PushBatchResponse, PushRequest, PushResponse};
 use crate::gateway_support::*;
-use bytes::BytesMut;
 use glommio::timer::Timer;
 use harness::servers::{Authority, CertificateFiles, TlsDoor};
 use prost::Message;
-use task_engine::config::{GatewayConfig, TlsConfig, TlsMode};
+use task_engine::config::{TlsConfig, TlsMode};
 use task_engine::edge::gateway::GatewayOptions;
 use task_engine::model::ids::StreamNo;
 use task_engine::ports::permit::{Permit, boottime};
 use task_engine::ports::{Endpoint, Protocol};
 use task_engine::push::facts::StreamEnd;
+use testkit::tls::{authority, certificate, none, ours};
 
 /// A gateway behind TLS, and how it is reached.
 struct World {
@@ -27,21 +27,16 @@ struct World {
     options: GatewayOptions,
 }
 
-fn ours(authority: &Authority, files: &CertificateFiles) -> TlsConfig {
-    let CertificateFiles { cert, key } = files.clone();
-    TlsConfig { ca: authority.ca(), cert, key, ..GatewayConfig::default().tls }
-}
-
 impl World {
     fn start() -> Self {
-        let authority = Authority::new().expect("a CA");
-        let theirs = authority.certificate(&["localhost", "127.0.0.1"]).expect("a certificate");
+        let authority = authority();
+        let theirs = certificate(&authority, &["localhost", "127.0.0.1"]);
         Self::with(authority, &theirs)
     }
 
     fn with(authority: Authority, theirs: &CertificateFiles) -> Self {
         let gateway = Gateway::start(Manner::Answers);
-        let mine = authority.certificate(&["task-engine"]).expect("a certificate");
+        let mine = certificate(&authority, &["task-engine"]);
         let door = TlsDoor::before(gateway.address.port(), &authority, theirs).expect("a door");
         let options = with(ours(&authority, &mine));
         Self { gateway, authority, door, options }
@@ -60,18 +55,7 @@ fn with(tls: TlsConfig) -> GatewayOptions {
 fn each_push_of_a_stream_is_answered_and_the_end_drains_them() {
     let world = World::start();
     on_a_shard_with(world.options.clone(), async |mut shard| {
-        shard.open(1, vec![world.endpoint()], Protocol::Stream);
-        shard.opened(1).await;
-        let mut sent = 0;
-        for chunk in 0..50 {
-            let frames: BytesMut = (0..100).flat_map(|i| single(chunk * 100 + i, 100)).collect();
-            sent += frames.len();
-            shard.gateways.send(G, StreamNo(1), frames.freeze());
-        }
-        shard.gateways.finish(G, StreamNo(1));
-        let rest = shard.rest(1).await;
-        assert_eq!((rest.end, rest.taken), (Some(StreamEnd::Finished), sent));
-        assert_eq!(msg_ids(&rest.answers), (0..5000).collect::<Vec<_>>());
+        shard.five_thousand_pushes(world.endpoint()).await;
     });
     assert_eq!(world.gateway.seen.recipients.load(Ordering::SeqCst), 5000);
     assert_eq!(world.gateway.seen.half_closes.load(Ordering::SeqCst), 1);
@@ -158,13 +142,12 @@ fn refused(options: GatewayOptions, at: Endpoint) -> String {
 #[test]
 fn what_is_wrong_is_told_with_the_key_and_what_to_do() {
     let world = World::start();
-    let other = Authority::new().expect("a CA");
-    let of_other = other.certificate(&["task-engine"]).expect("a certificate");
+    let other = authority();
+    let of_other = certificate(&other, &["task-engine"]);
     let tls = (*world.options.tls).clone();
-    let none = GatewayConfig::default().tls;
     for (tls, part) in [
         (TlsConfig { ca: other.ca(), ..tls.clone() }, "signed by no CA that is trusted here; set gateway.tls.ca"),
-        (TlsConfig { ca: world.authority.ca(), ..none.clone() }, "set gateway.tls.cert and gateway.tls.key"),
+        (TlsConfig { ca: world.authority.ca(), ..none() }, "set gateway.tls.cert and gateway.tls.key"),
         (TlsConfig { cert: of_other.cert, key: of_other.key, ..tls.clone() }, "check gateway.tls.cert: is it signed"),
         (TlsConfig { server_name: "gw.example".into(), ..tls.clone() }, "is not for gw.example, it is for"),
         (TlsConfig { ca: "/no/such/ca.pem".into(), ..tls.clone() }, "gateway.tls.ca: /no/such/ca.pem: cannot be read"),
@@ -205,7 +188,7 @@ fn a_plain_gateway_stays_plain_unless_all_must_speak_tls() {
 #[test]
 fn the_next_connect_goes_on_once_what_was_wrong_is_mended() {
     let world = World::start();
-    let other = Authority::new().expect("a CA");
+    let other = authority();
     let folder = tempfile::tempdir().expect("a folder");
     let ca = folder.path().join("ca.pem");
     fs::copy(other.ca(), &ca).expect("copied");

@@ -3,55 +3,38 @@
 
 use std::fs;
 
-use harness::servers::{Authority, CertificateFiles};
 use task_engine::config::{EtcdConfig, Secret, TlsConfig};
 use task_engine::edge::etcd::ownership::once;
-use task_engine::ports::Health;
 use testkit::mysql_etcd::{Etcd, eventually};
+use testkit::tls::{authority, certificate, none, ours};
 
 use crate::registry::{Followed, PREFIX, settings, value};
-
-fn authority() -> Authority {
-    Authority::new().expect("a CA")
-}
-
-fn ours(authority: &Authority, files: &CertificateFiles) -> TlsConfig {
-    let CertificateFiles { cert, key } = files.clone();
-    TlsConfig { ca: authority.ca(), cert, key, ..EtcdConfig::default().tls }
-}
 
 fn over(etcd: &Etcd, tls: TlsConfig) -> EtcdConfig {
     EtcdConfig { tls, ..settings(&[&etcd.tls_endpoint()]) }
 }
 
-fn waiting(followed: &Followed) -> Option<String> {
-    match followed.sink.health() {
-        Health::Waiting(why) | Health::Degraded(why) => Some(why),
-        Health::Ready | Health::Says(_) => None,
-    }
-}
-
 #[test]
 fn gateways_are_followed_over_tls_and_again_after_etcd_was_away() {
     let authority = authority();
-    let theirs = authority.certificate(&["localhost"]).expect("a certificate");
-    let mine = authority.certificate(&["task-engine"]).expect("a certificate");
+    let theirs = certificate(&authority, &["localhost"]);
+    let mine = certificate(&authority, &["task-engine"]);
     let mut etcd = Etcd::over_tls(&authority, &theirs);
     etcd.put(&format!("{PREFIX}i1"), &value("g1", 1001));
     let settings = over(&etcd, ours(&authority, &mine));
     let mut followed = Followed::start(settings.clone());
     assert_eq!(followed.next(), "g1@1001");
-    eventually("ready", || waiting(&followed).is_none());
+    eventually("ready", || followed.waiting().is_none());
     etcd.put(&format!("{PREFIX}i2"), &value("g2", 1002));
     assert_eq!(followed.next(), "g2@1002");
     etcd.kill();
-    eventually("told", || waiting(&followed).is_some());
+    eventually("told", || followed.waiting().is_some());
     etcd.start_again();
-    eventually("ready again", || waiting(&followed).is_none());
+    eventually("ready again", || followed.waiting().is_none());
     etcd.put(&format!("{PREFIX}i3"), &value("g3", 1003));
     assert_eq!(followed.next(), "g3@1003");
     // With https:// and the system's CAs instead, of which none has signed.
-    let of_the_system = EtcdConfig { https: true, tls: EtcdConfig::default().tls, ..settings };
+    let of_the_system = EtcdConfig { https: true, tls: none(), ..settings };
     let why = once::look(&of_the_system, "/x/").expect_err("not ours");
     assert!(why.contains("etcd.tls.ca"), "{why}");
 }
@@ -59,8 +42,8 @@ fn gateways_are_followed_over_tls_and_again_after_etcd_was_away() {
 #[test]
 fn a_login_is_made_over_tls() {
     let authority = authority();
-    let theirs = authority.certificate(&["localhost"]).expect("a certificate");
-    let mine = authority.certificate(&["task-engine"]).expect("a certificate");
+    let theirs = certificate(&authority, &["localhost"]);
+    let mine = certificate(&authority, &["task-engine"]);
     let etcd = Etcd::over_tls(&authority, &theirs);
     etcd.put(&format!("{PREFIX}i1"), &value("g1", 1001));
     etcd.run(|mut client| async move {
@@ -83,17 +66,16 @@ fn a_login_is_made_over_tls() {
 #[test]
 fn what_is_wrong_is_told_with_the_key_and_what_to_do() {
     let [authority, other] = [(); 2].map(|()| authority());
-    let mine = authority.certificate(&["task-engine"]).expect("a certificate");
-    let of_other = other.certificate(&["task-engine"]).expect("a certificate");
-    let good = authority.certificate(&["localhost"]).expect("a certificate");
+    let mine = certificate(&authority, &["task-engine"]);
+    let of_other = certificate(&other, &["task-engine"]);
+    let good = certificate(&authority, &["localhost"]);
     let expired = authority.expired(&["localhost"]).expect("a certificate");
-    let none = EtcdConfig::default().tls;
     let tls = ours(&authority, &mine);
     let said = |etcd: &Etcd, tls: &TlsConfig, part: &str| {
         let settings = over(etcd, tls.clone());
         let followed = Followed::start(settings.clone());
-        eventually(part, || waiting(&followed).is_some_and(|why| why.contains(part)));
-        let why = waiting(&followed).expect("it waits");
+        eventually(part, || followed.waiting().is_some_and(|why| why.contains(part)));
+        let why = followed.waiting().expect("it waits");
         assert!(why.contains(&etcd.tls_endpoint()), "{why}");
         let why = once::look(&settings, "/x/").expect_err(part);
         assert!(why.contains(part) && why.contains(&etcd.tls_endpoint()), "{why}");
@@ -101,7 +83,7 @@ fn what_is_wrong_is_told_with_the_key_and_what_to_do() {
     let etcd = Etcd::over_tls(&authority, &good);
     for (tls, part) in [
         (TlsConfig { ca: other.ca(), ..tls.clone() }, "signed by no CA that is trusted here; set etcd.tls.ca"),
-        (TlsConfig { ca: authority.ca(), ..none.clone() }, "etcd.tls.cert"),
+        (TlsConfig { ca: authority.ca(), ..none() }, "etcd.tls.cert"),
         (
             TlsConfig { cert: of_other.cert, key: of_other.key, ..tls.clone() },
             "check etcd.tls.cert: is it signed by a CA",
@@ -117,15 +99,15 @@ fn what_is_wrong_is_told_with_the_key_and_what_to_do() {
 #[test]
 fn it_goes_on_once_what_was_wrong_is_mended() {
     let [authority, other] = [(); 2].map(|()| authority());
-    let theirs = authority.certificate(&["localhost"]).expect("a certificate");
-    let mine = authority.certificate(&["task-engine"]).expect("a certificate");
+    let theirs = certificate(&authority, &["localhost"]);
+    let mine = certificate(&authority, &["task-engine"]);
     let etcd = Etcd::over_tls(&authority, &theirs);
     etcd.put(&format!("{PREFIX}i1"), &value("g1", 1001));
     let folder = tempfile::tempdir().expect("a folder");
     let ca = folder.path().join("ca.pem");
     fs::copy(other.ca(), &ca).expect("copied");
     let mut followed = Followed::start(over(&etcd, TlsConfig { ca: ca.clone(), ..ours(&authority, &mine) }));
-    eventually("told", || waiting(&followed).is_some_and(|why| why.contains("signed by no CA")));
+    eventually("told", || followed.waiting().is_some_and(|why| why.contains("signed by no CA")));
     fs::copy(authority.ca(), &ca).expect("copied");
     assert_eq!(followed.next(), "g1@1001");
 }

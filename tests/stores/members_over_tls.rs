@@ -4,21 +4,12 @@
 use std::fs;
 use std::time::Duration;
 
-use harness::servers::{Authority, CertificateFiles};
 use mysql::prelude::Queryable;
 use task_engine::config::{HostPort, MysqlConfig, Secret, TlsConfig};
 use task_engine::edge::mysql::{MysqlInbox, MysqlMembers};
 use task_engine::ports::{Inbox, LookupError, Members};
 use testkit::mysql_etcd::{Maria, eventually};
-
-fn authority() -> Authority {
-    Authority::new().expect("a CA")
-}
-
-fn ours(authority: &Authority, files: &CertificateFiles) -> TlsConfig {
-    let CertificateFiles { cert, key } = files.clone();
-    TlsConfig { ca: authority.ca(), cert, key, ..MysqlConfig::default().tls }
-}
+use testkit::tls::{authority, certificate, none, ours};
 
 fn settings(server: &Maria, tls: TlsConfig) -> MysqlConfig {
     MysqlConfig {
@@ -53,8 +44,8 @@ fn left_over() -> Vec<String> {
 #[test]
 fn members_and_rows_go_over_tls() {
     let authority = authority();
-    let theirs = authority.certificate(&["localhost"]).expect("a certificate");
-    let mine = authority.certificate(&["task-engine"]).expect("a certificate");
+    let theirs = certificate(&authority, &["localhost"]);
+    let mine = certificate(&authority, &["task-engine"]);
     let mut server = Maria::over_tls(&authority, &theirs);
     let names: Vec<String> = (0..5_000).map(|number| format!("user-{number:04}")).collect();
     server.add(&names.iter().map(|name| ("s", name.as_str())).collect::<Vec<_>>());
@@ -94,10 +85,9 @@ fn members_and_rows_go_over_tls() {
 #[test]
 fn what_is_wrong_is_told_with_the_key_and_what_to_do() {
     let [authority, other] = [(); 2].map(|()| authority());
-    let mine = authority.certificate(&["task-engine"]).expect("a certificate");
-    let of_other = other.certificate(&["task-engine"]).expect("a certificate");
-    let good = authority.certificate(&["localhost"]).expect("a certificate");
-    let none = MysqlConfig::default().tls;
+    let mine = certificate(&authority, &["task-engine"]);
+    let of_other = certificate(&other, &["task-engine"]);
+    let good = certificate(&authority, &["localhost"]);
     let tls = ours(&authority, &mine);
     let server = Maria::over_tls(&authority, &good);
     let place = format!("MySQL at localhost:{}", server.port);
@@ -107,8 +97,8 @@ fn what_is_wrong_is_told_with_the_key_and_what_to_do() {
         (TlsConfig { cert: of_other.cert, key: of_other.key, ..tls.clone() }, "mysql.tls.cert"),
         (TlsConfig { ca: "/no/such/ca.pem".into(), ..tls.clone() }, "mysql.tls.ca: /no/such/ca.pem: cannot be read"),
         // The server takes clients without one; this user must have one.
-        (TlsConfig { ca: authority.ca(), ..none.clone() }, "mysql.tls.cert"),
-        (none.clone(), "Access denied"),
+        (TlsConfig { ca: authority.ca(), ..none() }, "mysql.tls.cert"),
+        (none(), "Access denied"),
     ] {
         let why = lookup(settings(&server, tls)).expect_err(part);
         assert!(why.contains(part) && why.contains(&place) && !why.contains("sesame"), "{part}: {why}");
@@ -116,7 +106,7 @@ fn what_is_wrong_is_told_with_the_key_and_what_to_do() {
     for statement in ["SET GLOBAL require_secure_transport = ON", "ALTER USER engine@'%' REQUIRE NONE"] {
         server.root("").query_drop(statement).expect(statement);
     }
-    let why = lookup(settings(&server, none)).expect_err("in plain");
+    let why = lookup(settings(&server, none())).expect_err("in plain");
     assert!(why.contains("and mysql.tls (with mysql.tls.cert) if the user may log in over TLS only"), "{why}");
     assert_eq!(lookup(settings(&server, tls.clone())).expect("an answer"), Vec::<String>::new());
     let expired = authority.expired(&["localhost"]).expect("a certificate");
@@ -131,8 +121,8 @@ fn what_is_wrong_is_told_with_the_key_and_what_to_do() {
 #[test]
 fn it_goes_on_once_what_was_wrong_is_mended() {
     let [authority, other] = [(); 2].map(|()| authority());
-    let theirs = authority.certificate(&["localhost"]).expect("a certificate");
-    let mine = authority.certificate(&["task-engine"]).expect("a certificate");
+    let theirs = certificate(&authority, &["localhost"]);
+    let mine = certificate(&authority, &["task-engine"]);
     let server = Maria::over_tls(&authority, &theirs);
     server.add(&[("s", "ann")]);
     let folder = tempfile::tempdir().expect("a folder");

@@ -3,22 +3,13 @@
 
 use std::fs;
 
-use harness::servers::{Authority, CertificateFiles};
 use task_engine::config::{RedisConfig, Secret, TlsConfig};
 use task_engine::edge::redis::Config;
 use task_engine::model::limits::MGET_KEYS;
 use task_engine::ports::Health;
 use task_engine::push::facts::Input;
 use testkit::redis_only::{Server, connect, key, on_a_shard, run, text};
-
-fn authority() -> Authority {
-    Authority::new().expect("a CA")
-}
-
-fn ours(authority: &Authority, files: &CertificateFiles) -> TlsConfig {
-    let CertificateFiles { cert, key } = files.clone();
-    TlsConfig { ca: authority.ca(), cert, key, ..RedisConfig::default().tls }
-}
+use testkit::tls::{authority, certificate, none, ours};
 
 fn over(server: &Server, tls: TlsConfig) -> Config {
     Config { server: RedisConfig { tls, ..server.config().server }, ..server.config() }
@@ -27,8 +18,8 @@ fn over(server: &Server, tls: TlsConfig) -> Config {
 #[test]
 fn routes_and_their_changes_come_over_tls_and_again_after_the_server_was_away() {
     let authority = authority();
-    let theirs = authority.certificate(&["localhost"]).expect("a certificate");
-    let mine = authority.certificate(&["task-engine"]).expect("a certificate");
+    let theirs = certificate(&authority, &["localhost"]);
+    let mine = certificate(&authority, &["task-engine"]);
     let mut server = Server::over_tls(&authority, &theirs, &[]);
     connect(&mut server.client(""), "ann", "gw-1");
     on_a_shard(over(&server, ours(&authority, &mine)), async |shard| {
@@ -76,15 +67,14 @@ fn said(config: Config, part: &'static str) -> String {
 #[test]
 fn what_is_wrong_is_told_with_the_key_and_what_to_do() {
     let (authority, other) = (authority(), authority());
-    let mine = authority.certificate(&["task-engine"]).expect("a certificate");
-    let of_other = other.certificate(&["task-engine"]).expect("a certificate");
-    let good = authority.certificate(&["localhost"]).expect("a certificate");
+    let mine = certificate(&authority, &["task-engine"]);
+    let of_other = certificate(&other, &["task-engine"]);
+    let good = certificate(&authority, &["localhost"]);
     let server = Server::over_tls(&authority, &good, &[]);
-    let none = RedisConfig::default().tls;
     let tls = ours(&authority, &mine);
     for (tls, part) in [
         (TlsConfig { ca: other.ca(), ..tls.clone() }, "signed by no CA that is trusted here; set redis.tls.ca"),
-        (TlsConfig { ca: authority.ca(), ..none.clone() }, "set redis.tls.cert and redis.tls.key"),
+        (TlsConfig { ca: authority.ca(), ..none() }, "set redis.tls.cert and redis.tls.key"),
         (
             TlsConfig { cert: of_other.cert, key: of_other.key, ..tls.clone() },
             "check redis.tls.cert: is it signed by a CA",
@@ -108,8 +98,8 @@ fn what_is_wrong_is_told_with_the_key_and_what_to_do() {
 #[test]
 fn it_goes_on_once_what_was_wrong_is_mended() {
     let (authority, other) = (authority(), authority());
-    let theirs = authority.certificate(&["localhost"]).expect("a certificate");
-    let mine = authority.certificate(&["task-engine"]).expect("a certificate");
+    let theirs = certificate(&authority, &["localhost"]);
+    let mine = certificate(&authority, &["task-engine"]);
     let server = Server::over_tls(&authority, &theirs, &[]);
     let folder = tempfile::tempdir().expect("a folder");
     let ca = folder.path().join("ca.pem");
