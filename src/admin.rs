@@ -22,6 +22,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use rustls::ServerConfig;
 
 use self::readiness::{Changes, Parts};
 use crate::ports::Health;
@@ -37,6 +38,9 @@ const INDEX: &str = "task-engine\n\
 
 /// Says how a part of the engine is. Called on each `/readyz`; must not block.
 pub type HealthCheck = Arc<dyn Fn() -> Health + Send + Sync>;
+
+/// Gives what TLS takes, for each new connection: certificates are renewed. May block.
+pub type TlsSource = Arc<dyn Fn() -> Result<Arc<ServerConfig>, String> + Send + Sync>;
 
 /// What the admin port shows.
 #[derive(Clone)]
@@ -109,9 +113,18 @@ pub fn bind(address: &str) -> Result<TcpListener, BindError> {
 /// # Errors
 /// When the listener cannot be given to the runtime.
 pub async fn serve(listener: TcpListener, state: AdminState) -> io::Result<()> {
+    serve_over(listener, state, None).await
+}
+
+/// The same over TLS, where there is something for it.
+///
+/// # Errors
+/// As of [`serve`].
+pub async fn serve_over(listener: TcpListener, state: AdminState, tls: Option<TlsSource>) -> io::Result<()> {
     let address: SocketAddr = listener.local_addr()?;
-    let listener = listener::Bounded::new(tokio::net::TcpListener::from_std(listener)?);
-    tracing::info!("admin port: http://{address}");
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let listener = listener::Bounded::new(tokio::net::TcpListener::from_std(listener)?, tls);
+    tracing::info!("admin port: {scheme}://{address}");
     axum::serve(listener, router(state)).await
 }
 

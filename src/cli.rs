@@ -51,7 +51,8 @@ const AFTER: &str = "Examples:
 
 Environment:
   Each key of the file has a variable, RESONANCE_<SECTION>_<KEY> in capitals: mysql.password is
-  RESONANCE_MYSQL_PASSWORD. Variables win over the file, flags over both. Keep secrets here.
+  RESONANCE_MYSQL_PASSWORD. Variables win over the file, flags over both. Keep secrets here,
+  or each in a file of its own (mysql.password_file). A variable that is no key's is a mistake.
 
 Stopping:
   SIGTERM or SIGINT lets what is in flight end (engine.drain_timeout); a second one stops at once.
@@ -165,7 +166,8 @@ impl RunArgs {
     }
 }
 
-/// `check-config`: what holds goes to `out`, notes and mistakes to `err`; gives the exit code.
+/// `check-config`: what holds goes to `out`, notes and mistakes to `err`, also those in files that the start would read; gives the
+/// exit code.
 ///
 /// # Errors
 /// When `out` or `err` cannot be written to.
@@ -182,7 +184,10 @@ pub fn check_config(
             }
             write!(out, "{}", config::show(&checked.config))?;
             out.flush()?;
-            Ok(exit::OK)
+            let files = [adapters::check_nats(&checked.config), adapters::check_tls(&checked.config)];
+            let wrong: Vec<_> = files.into_iter().filter_map(Result::err).collect();
+            wrong.iter().try_for_each(|what| writeln!(err, "{what}"))?;
+            Ok(if wrong.is_empty() { exit::OK } else { exit::CONFIG })
         }
         Err(mistakes) => {
             writeln!(err, "{mistakes}")?;

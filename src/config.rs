@@ -3,9 +3,11 @@
 //! Promises that a file of the Go service is taken unchanged; that *all* mistakes are told at once, each with its
 //! place, its key, what is allowed and, for an unknown key, the nearest known one; that nothing is opened before all is
 //! checked; and that no secret is in any message, in `Debug` or in what [`show`] prints. Refuses unknown keys,
-//! keys written twice and settings that contradict each other. Flags win over the environment, that over the file.
+//! keys written twice, unknown variables and settings that contradict each other. Flags win over the environment, that over the file.
 
 mod addresses;
+mod environment;
+mod etcd;
 mod field;
 mod joins;
 pub mod keys;
@@ -18,6 +20,7 @@ mod plain;
 mod priority;
 mod read;
 mod secret;
+mod secret_files;
 mod sections;
 mod show;
 mod value;
@@ -88,7 +91,7 @@ pub struct Flags {
 pub struct Checked {
     /// The configuration.
     pub config: Config,
-    /// Keys without effect, settings that do nothing, variables nobody knows: one line each.
+    /// Keys without effect, settings that do nothing: one line each.
     pub notes: Vec<Remark>,
 }
 
@@ -126,7 +129,7 @@ pub fn load(
     let name = file.map_or("configuration".to_owned(), |path| path.display().to_string());
     let text = match file {
         None => String::new(),
-        Some(path) => read::file(path).map_err(|what| {
+        Some(path) => read::file(path, yaml::FILE_BYTES_MAX).map_err(|what| {
             let remark = Remark { place: Place::Default, key: String::new(), what, nearest: None };
             Mistakes { file: name.clone(), all: vec![remark] }
         })?,
@@ -148,6 +151,7 @@ pub fn parse(
     reading.take_file(text);
     reading.take_environment(environment);
     reading.take_flags(flags);
+    reading.take_secret_files();
     let config = joins::build(&mut reading);
     if reading.mistakes.is_empty() {
         Ok(Checked { config, notes: reading.notes })

@@ -166,6 +166,7 @@ impl EngineBuilder {
         let listener = admin::bind(&config.admin.listen.to_string()).map_err(StartError::Admin)?;
         let admin_address = listener.local_addr().map_err(|error| StartError::Machine("the admin socket", error))?;
         let resolver = Resolver::start().map_err(|error| StartError::Machine("the resolver thread", error))?;
+        adapters::check_tls(&config).map_err(StartError::Config)?;
         let (source, partitions) = source_of(self.source, &config, &resolver)?;
         // Own ones need not say how they are.
         let says_health = (self.routes.is_none(), self.registry.is_none());
@@ -202,7 +203,7 @@ impl EngineBuilder {
         let owned = owned::start(&config, partitions, parts, self.on_must_end, &mut health)?;
         let state =
             AdminState { meter: meter.clone(), heartbeats: heartbeats.clone(), health, stopping: stopping.clone() };
-        let control = Control::start(listener, state, registry, sink)
+        let control = Control::start((listener, adapters::admin_tls_of(&config)), state, registry, sink)
             .map_err(|error| StartError::Machine("the control thread", error))?;
         let parts = shards::Parts { publishers, wakes, senders, mailboxes, lanes, workers, routes, resolver, readers };
         let threads = shards::start(&config, shared.clone(), parts, self.on_failure)?;
@@ -309,6 +310,11 @@ impl Engine {
     /// Where the admin pages are; tells the port when 0 was configured.
     pub fn admin_address(&self) -> std::net::SocketAddr {
         self.admin_address
+    }
+
+    /// Where the admin pages are.
+    pub fn admin_url(&self) -> String {
+        format!("{}://{}", if self.config.admin.tls.is_written() { "https" } else { "http" }, self.admin_address)
     }
 
     /// All numbers.

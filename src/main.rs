@@ -250,7 +250,7 @@ fn run_logged(config: Config, watcher: Watcher, log: Option<LogFile>) -> u8 {
     };
     watcher.is(Phase::Running);
     let Watcher { causes: (_, told), ends: (stopped, end), .. } = watcher;
-    tracing::info!("task-engine {} runs; admin pages on http://{}", env!("CARGO_PKG_VERSION"), engine.admin_address());
+    tracing::info!("task-engine {} runs; admin pages on {}", env!("CARGO_PKG_VERSION"), engine.admin_url());
     let cause = told.recv();
     match cause {
         Ok(Cause::MustEnd) => {}

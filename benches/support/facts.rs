@@ -51,7 +51,7 @@ pub fn event(session: usize, from: &str, msg_id: i64) -> Bytes {
 pub fn record(gateway: usize, protocol: Protocol) -> GatewayRecord {
     GatewayRecord {
         gateway_id: gateway_name(gateway).into(),
-        endpoints: vec![Endpoint { host: "192.0.2.1".to_owned(), port: 9000 }],
+        endpoints: vec![Endpoint { host: "192.0.2.1".to_owned(), port: 9000, secure: false }],
         protocols: Protocols {
             group: (protocol == Protocol::Group).then_some(std::num::NonZeroU32::MAX),
             batch: protocol == Protocol::Batch,

@@ -7,6 +7,7 @@
 //! [`REQUEST_BYTES_MAX`].
 
 mod places;
+mod stream;
 
 use std::future::Future;
 use std::io;
@@ -17,10 +18,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::time::{Instant, Sleep, sleep};
 
 use self::places::{Doing, Place, Places};
+use self::stream::Stream;
+use super::TlsSource;
 
 /// Connections open at once.
 const CONNECTIONS_MAX: usize = 256;
@@ -38,15 +41,16 @@ pub(super) struct Bounded {
     listener: TcpListener,
     places: Places,
     asking_max: Duration,
+    tls: Option<TlsSource>,
 }
 
 impl Bounded {
-    pub(super) fn new(listener: TcpListener) -> Self {
-        Self::with(listener, CONNECTIONS_MAX, ASKING_MAX)
+    pub(super) fn new(listener: TcpListener, tls: Option<TlsSource>) -> Self {
+        Self { tls, ..Self::with(listener, CONNECTIONS_MAX, ASKING_MAX) }
     }
 
     fn with(listener: TcpListener, connections_max: usize, asking_max: Duration) -> Self {
-        Self { listener, places: Places::new(connections_max), asking_max }
+        Self { listener, places: Places::new(connections_max), asking_max, tls: None }
     }
 }
 
@@ -63,6 +67,7 @@ impl axum::serve::Listener for Bounded {
         }
         let place = self.places.take(Instant::now());
         let asking_max = self.asking_max;
+        let stream = Stream::of(stream, self.tls.as_ref());
         (
             Connection { stream, clock: Box::pin(sleep(asking_max)), asking_max, read: 0, has_given_way: false, place },
             address,
@@ -76,7 +81,7 @@ impl axum::serve::Listener for Bounded {
 
 /// One client.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     /// When it ends, unless it gets on to something else.
     clock: Pin<Box<Sleep>>,
     asking_max: Duration,

@@ -3,15 +3,20 @@
 //! Promises an answer or an error within [`WITHIN`], as an exit code and one line. Refuses to look further than the admin
 //! port: what the engine says of itself is what counts.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use rustls::pki_types::ServerName;
 
 use crate::cli::exit;
-use crate::config::{self, Flags};
+use crate::config::{self, Flags, ServerTlsConfig};
+use crate::edge::tls;
+use crate::edge::tls::blocking::BlockingStream;
+use crate::edge::tls::server::asking;
+use crate::engine::adapters::ADMIN_TLS;
 
 /// How long the whole of it may take.
 pub const WITHIN: Duration = Duration::from_secs(5);
@@ -39,15 +44,16 @@ pub struct ProbeArgs {
 /// When `out` or `err` cannot be written to.
 pub fn run(args: &ProbeArgs, out: &mut dyn Write, err: &mut dyn Write) -> std::io::Result<u8> {
     let flags = Flags { cores: None, admin: args.admin.clone() };
-    let address = match config::load(args.config.as_deref(), std::env::vars_os(), &flags) {
-        Ok(checked) => reachable(checked.config.admin.listen),
+    let admin = match config::load(args.config.as_deref(), std::env::vars_os(), &flags) {
+        Ok(checked) => checked.config.admin,
         Err(mistakes) => {
             writeln!(err, "{mistakes}")?;
             return Ok(exit::CONFIG);
         }
     };
+    let address = reachable(admin.listen);
     let path = if args.ready { "/readyz?verbose" } else { "/livez" };
-    match ask(address, path) {
+    match ask(address, path, &admin.tls) {
         Ok((status, words)) => {
             write!(out, "{words}")?;
             out.flush()?;
@@ -63,6 +69,13 @@ pub fn run(args: &ProbeArgs, out: &mut dyn Write, err: &mut dyn Write) -> std::i
     }
 }
 
+fn words(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => "not within 5 s".to_owned(),
+        _ => tls::words(error, ADMIN_TLS),
+    }
+}
+
 /// Where a port that listens everywhere is asked.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
@@ -74,25 +87,26 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
 }
 
 /// Status and body of one request.
-fn ask(address: SocketAddr, path: &str) -> Result<(u16, String), String> {
+fn ask(address: SocketAddr, path: &str, tls: &ServerTlsConfig) -> Result<(u16, String), String> {
     let until = Instant::now() + WITHIN;
-    let left = || {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err("not within 5 s".to_owned()) } else { Ok(left) }
-    };
-    let mut stream = TcpStream::connect_timeout(&address, left()?).map_err(|error| error.to_string())?;
-    stream.set_write_timeout(Some(left()?)).map_err(|error| error.to_string())?;
+    let stream = TcpStream::connect_timeout(&address, WITHIN).map_err(|error| error.to_string())?;
+    let mut stream = BlockingStream::plain(stream);
+    if tls.is_written() {
+        let client = asking(tls, ADMIN_TLS).map_err(|error| error.to_string())?;
+        let secured = stream.secured(client, ServerName::from(address.ip()), until);
+        stream = secured.map_err(|error| words(&error))?;
+    }
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).map_err(|error| error.to_string())?;
+    stream.write(request.as_bytes(), until).map_err(|error| words(&error))?;
     let mut answer = Vec::new();
     let mut piece = [0; 4096];
     loop {
-        stream.set_read_timeout(Some(left()?)).map_err(|error| error.to_string())?;
-        match stream.read(&mut piece) {
+        match stream.read(&mut piece, until) {
             Ok(0) => break,
             Ok(read) => answer.extend_from_slice(&piece[..read]),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Err("not within 5 s".to_owned()),
-            Err(error) => return Err(error.to_string()),
+            // axum ends a connection without TLS's farewell.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
+            Err(error) => return Err(words(&error)),
         }
         if answer.len() as u64 > ANSWER_BYTES_MAX {
             return Err("it answers more than an admin port does".to_owned());

@@ -29,7 +29,7 @@ impl HostPort {
     /// What is wrong, without the part before an `@`.
     pub fn parse(text: &str, port: u16) -> Result<Self, String> {
         if text.starts_with("https://") {
-            return Err("TLS is not supported here; write http:// or host:port".into());
+            return Err("write host:port; the section's key tls asks for TLS".into());
         }
         let rest = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
         if rest.contains("://") || rest.contains('@') {
@@ -82,6 +82,7 @@ pub(super) struct Dsn {
     pub database: String,
     pub connect_timeout: Option<Duration>,
     pub timeout: Option<Duration>,
+    pub tls: bool,
     params: String,
 }
 
@@ -106,6 +107,7 @@ impl Dsn {
             database: database.to_owned(),
             connect_timeout: None,
             timeout: None,
+            tls: false,
             params: params.to_owned(),
         };
         let name = dsn.database.trim();
@@ -126,13 +128,24 @@ impl Dsn {
             match name {
                 "timeout" => self.connect_timeout = time()?,
                 "readTimeout" | "writeTimeout" => self.timeout = self.timeout.max(time()?),
-                "tls" if !matches!(value, "false" | "preferred" | "") => {
-                    return Err("tls: TLS to MySQL is not supported; leave it out".into());
-                }
+                "tls" => self.tls = Self::tls(value)?,
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Whether TLS is demanded. Go's driver takes the system's CAs then, as an empty `mysql.tls.ca` does.
+    fn tls(value: &str) -> Result<bool, String> {
+        match value {
+            "true" => Ok(true),
+            "false" | "preferred" | "" => Ok(false),
+            "skip-verify" => Err("tls: a server must prove itself; write tls=true, and its CA in mysql.tls.ca".into()),
+            _ => {
+                Err("tls: settings of a Go program are not known here; write tls=true, and the files in mysql.tls"
+                    .into())
+            }
+        }
     }
 
     /// As it was written, without the password.

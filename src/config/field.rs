@@ -80,8 +80,5 @@ field! {
     Duration: Value::Span(time) => time, field => show_span(*field);
     PathBuf: Value::Text(path) => path.into(), field => field.display().to_string();
     HostPort: Value::Hosts(mut hosts) => hosts.swap_remove(0), field => field.to_string();
-    Vec<HostPort>: Value::Hosts(hosts) => hosts, field => {
-        field.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-    };
     SocketAddr: Value::Listen(address) => address, field => field.to_string();
 }

@@ -4,12 +4,14 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use super::addresses::{Dsn, NatsAuth, NatsUrls};
+use super::keys::{self, SECTIONS};
 use super::own::host_name;
 use super::plain::{jetstream_name, show_span};
 use super::read::Reading;
 use super::secret::Secret;
 use super::sections::{
-    Assignment, Config, ConsumerConfig, ConsumerMode, EtcdConfig, MysqlConfig, NatsConfig, Partitioner,
+    Assignment, Config, ConsumerConfig, ConsumerMode, EtcdConfig, MysqlConfig, NatsConfig, Partitioner, RedisConfig,
+    TlsMode,
 };
 use super::value::Value;
 use crate::model::priority::{Priority, PriorityRules};
@@ -19,7 +21,9 @@ pub(super) fn build(reading: &mut Reading) -> Config {
     let mut config = reading.fill();
     mysql(reading, &mut config.mysql);
     nats(reading, &mut config.nats);
-    etcd(reading, &config.etcd);
+    redis(reading, &config.redis);
+    etcd(reading, &mut config.etcd);
+    check_tls(reading);
     let durable = reading.text("consumer", "durable");
     config.consumer.durable = if durable.is_empty() { config.consumer.queue_group.clone() } else { durable };
     config.engine.cores = cores(reading, config.consumer.partitions);
@@ -51,8 +55,11 @@ fn mysql(reading: &mut Reading, mysql: &mut MysqlConfig) {
         let what = format!("takes precedence; mysql.{} is ignored", lost.join(", mysql."));
         reading.note(reading.place("mysql", "dsn"), "mysql.dsn", what);
     }
-    let Dsn { username, password, server, database, connect_timeout, timeout, .. } = *dsn;
+    let Dsn { username, password, server, database, connect_timeout, timeout, tls, .. } = *dsn;
     (mysql.at, mysql.username, mysql.password, mysql.database) = (server, username, password, database);
+    if tls {
+        mysql.tls.mode = TlsMode::Required;
+    }
     if !reading.is_written("mysql", "connect_timeout") {
         mysql.connect_timeout = connect_timeout.unwrap_or(mysql.connect_timeout);
     }
@@ -78,11 +85,30 @@ fn nats(reading: &mut Reading, nats: &mut NatsConfig) {
     }
     nats.servers = servers;
     nats.auth = if in_url == NatsAuth::None { auth } else { in_url };
-    for (one, other) in [("tls.cert", "tls.key"), ("tls.key", "tls.cert")] {
-        if reading.is_written("nats", one) && !reading.is_written("nats", other) {
-            let what = format!("needs nats.{other}: a certificate and its key go together");
-            reading.mistake(reading.place("nats", one), &format!("nats.{one}"), what);
+}
+
+/// A certificate and its key go together, in each block of TLS.
+fn check_tls(reading: &mut Reading) {
+    let sections = SECTIONS.iter().map(|(section, _)| *section);
+    for section in sections.filter(|section| keys::find(section, "tls.cert").is_some()) {
+        for (one, other) in [("tls.cert", "tls.key"), ("tls.key", "tls.cert")] {
+            if reading.is_written(section, one) && !reading.is_written(section, other) {
+                let what = format!("needs {section}.{other}: a certificate and its key go together");
+                reading.mistake(reading.place(section, one), &format!("{section}.{one}"), what);
+            }
         }
+    }
+    if reading.is_written("admin", "tls.ca") && !reading.is_written("admin", "tls.cert") {
+        let what = "needs admin.tls.cert: clients prove themselves over TLS only".into();
+        reading.mistake(reading.place("admin", "tls.ca"), "admin.tls.ca", what);
+    }
+}
+
+/// The user of Redis's ACL has a password.
+fn redis(reading: &mut Reading, redis: &RedisConfig) {
+    if !redis.username.is_empty() && redis.password.is_empty() {
+        let what = "needs redis.password or redis.password_file".into();
+        reading.mistake(reading.place("redis", "username"), "redis.username", what);
     }
 }
 
@@ -124,7 +150,10 @@ fn nats_auth(reading: &mut Reading) -> NatsAuth {
     auth
 }
 
-fn etcd(reading: &mut Reading, etcd: &EtcdConfig) {
+fn etcd(reading: &mut Reading, etcd: &mut EtcdConfig) {
+    if let Some(Value::EtcdUrls(endpoints, https)) = reading.value("etcd", "endpoints") {
+        (etcd.endpoints, etcd.https) = (endpoints, https);
+    }
     if etcd.username.is_empty() && !etcd.password.is_empty() {
         reading.mistake(reading.place("etcd", "password"), "etcd.password", "needs etcd.username".into());
     }

@@ -8,6 +8,7 @@ use super::field::Field;
 use super::kinds::Kind;
 use super::sections::{
     Assignment, Config, ConsumerMode, EchoSender, InboxStore, LogFormat, LogLevel, Ownership, Partitioner, RouteCache,
+    TlsMode,
 };
 
 /// A key of the configuration.
@@ -133,6 +134,16 @@ const fn noted(section: &'static str, name: &'static str, reason: &'static str) 
     key(section, name, Kind::Noted, "", RESTART, Goes::Nowhere, reason)
 }
 
+const TLS_MODE: &str = "required: the server must speak TLS. auto: it must when another key of this block is written.";
+const TLS_MODE_OF_ETCD: &str = "required: etcd must speak TLS. auto: it must when another key of this block is written, or an endpoint begins with https://.";
+const TLS_MODE_OF_GATEWAYS: &str = "required: all gateways must speak TLS. auto: those do that register with grpcs:// or isSecure=true, the others are plain.";
+const TLS_NAME_OF_GATEWAYS: &str =
+    "What every gateway's certificate must be for; empty: the host under which it registers.";
+const TLS_CA: &str = "File of the CAs (PEM) that may have signed the server's certificate; empty: the system's CAs. These files are read at the start, and again at a connect when they have changed.";
+const TLS_NAME: &str = "What the server's certificate must be for; empty: the host that is connected to.";
+const TLS_CERT: &str =
+    "File with the engine's certificate (PEM), for servers that verify their clients; needs tls.key.";
+const TLS_KEY: &str = "File with the key of that certificate (PEM, without a passphrase).";
 const NAME: &str = "a label of the Go service";
 const POOL: &str = "connections are not pooled here: their number follows from the threads";
 const RETRIES: &str = "a server that is away is tried again until it is back";
@@ -152,10 +163,12 @@ pub const KEYS: &[Key] = &[
     noted("log", "sourceRoot", "source paths are written as the compiler knows them"),
     noted("mysql", "name", NAME),
     key("mysql", "dsn", Kind::Dsn, "", RESTART, joined(|c| c.mysql.dsn_masked.clone()), "user:password@tcp(host:port)/database?params, as Go writes it. Wins over the five keys below."),
+    key("mysql", "dsn_file", Kind::SecretFile, "", RESTART, field(|c| &mut c.mysql.dsn_file), "File in which the DSN stands, instead of mysql.dsn."),
     key("mysql", "host", Kind::Host, "127.0.0.1", RESTART, field(|c| &mut c.mysql.at.host), "Host name or address."),
     key("mysql", "port", Kind::Port, "3306", RESTART, field(|c| &mut c.mysql.at.port), "TCP port."),
     key("mysql", "username", Kind::Text, "root", RESTART, field(|c| &mut c.mysql.username), "User."),
     key("mysql", "password", Kind::Secret, "", RESTART, field(|c| &mut c.mysql.password), "Password; better set as RESONANCE_MYSQL_PASSWORD."),
+    key("mysql", "password_file", Kind::SecretFile, "", RESTART, field(|c| &mut c.mysql.password_file), "File in which the password stands, instead of mysql.password; a line end after it does not count. Read at the start."),
     key("mysql", "database", Kind::Word, "resonance", RESTART, field(|c| &mut c.mysql.database), "Schema that holds the t_ tables."),
     noted("mysql", "charset", "the connection always speaks utf8mb4"),
     key("mysql", "connect_timeout", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.mysql.connect_timeout), "Time to connect and log in."),
@@ -166,9 +179,16 @@ pub const KEYS: &[Key] = &[
     noted("mysql", "max_retries", RETRIES),
     noted("mysql", "retry_interval", RETRY_WAIT),
     noted("mysql", "health_check_freq", HEALTH),
+    key("mysql", "tls.mode", Kind::Choice(TlsMode::WORDS), "auto", RESTART, field(|c| &mut c.mysql.tls.mode), TLS_MODE),
+    key("mysql", "tls.ca", Kind::Word, "", RESTART, field(|c| &mut c.mysql.tls.ca), TLS_CA),
+    key("mysql", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.mysql.tls.cert), TLS_CERT),
+    key("mysql", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.mysql.tls.key), TLS_KEY),
+    key("mysql", "tls.server_name", Kind::Host, "", RESTART, field(|c| &mut c.mysql.tls.server_name), TLS_NAME),
     noted("redis", "name", NAME),
     key("redis", "addr", Kind::HostPort(6379), "127.0.0.1:6379", RESTART, field(|c| &mut c.redis.at), "host:port."),
-    key("redis", "password", Kind::Secret, "", RESTART, field(|c| &mut c.redis.password), "Password; better set as RESONANCE_REDIS_PASSWORD."),
+    key("redis", "username", Kind::Text, "", RESTART, field(|c| &mut c.redis.username), "User of the ACL (Redis 6 and newer); empty: the user default."),
+    key("redis", "password", Kind::Secret, "", RESTART, field(|c| &mut c.redis.password), "Password; better set as RESONANCE_REDIS_PASSWORD, or in redis.password_file."),
+    key("redis", "password_file", Kind::SecretFile, "", RESTART, field(|c| &mut c.redis.password_file), "File in which the password stands, instead of redis.password; read at the start."),
     key("redis", "db", Kind::Count(0, 65_535), "0", RESTART, field(|c| &mut c.redis.db), "Database number."),
     noted("redis", "pool_size", "each shard has one pipelined connection"),
     noted("redis", "min_idle_conns", "each shard has one pipelined connection"),
@@ -178,17 +198,25 @@ pub const KEYS: &[Key] = &[
     noted("redis", "max_retries", RETRIES),
     noted("redis", "retry_interval", RETRY_WAIT),
     noted("redis", "health_check_freq", HEALTH),
+    key("redis", "tls.mode", Kind::Choice(TlsMode::WORDS), "auto", RESTART, field(|c| &mut c.redis.tls.mode), TLS_MODE),
+    key("redis", "tls.ca", Kind::Word, "", RESTART, field(|c| &mut c.redis.tls.ca), TLS_CA),
+    key("redis", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.redis.tls.cert), TLS_CERT),
+    key("redis", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.redis.tls.key), TLS_KEY),
+    key("redis", "tls.server_name", Kind::Host, "", RESTART, field(|c| &mut c.redis.tls.server_name), TLS_NAME),
     key("nats", "name", Kind::Text, "task-engine", RESTART, field(|c| &mut c.nats.name), "What the names of the engine's connections begin with in the server's monitoring."),
     key("nats", "url", Kind::NatsUrls, "nats://127.0.0.1:4222", RESTART, joined(|c| c.nats.url_masked.clone()), "nats://[user:password@]host:port, several separated by commas. With tls:// in one of them TLS is demanded of all, also of those that servers name; a server that demands TLS gets it with nats://, too."),
     key("nats", "username", Kind::Text, "", RESTART, joined(|c| c.nats.auth_in_keys().username()), "User, when the url names none."),
     key("nats", "password", Kind::Secret, "", RESTART, joined(|c| c.nats.auth_in_keys().password_masked()), "Password; better set as RESONANCE_NATS_PASSWORD."),
+    key("nats", "password_file", Kind::SecretFile, "", RESTART, field(|c| &mut c.nats.password_file), "File in which the password stands, instead of nats.password; read at the start."),
     key("nats", "token", Kind::Secret, "", RESTART, joined(|c| c.nats.auth_in_keys().token_masked()), "Token, instead of a user."),
+    key("nats", "token_file", Kind::SecretFile, "", RESTART, field(|c| &mut c.nats.token_file), "File in which the token stands, instead of nats.token; read at the start."),
     key("nats", "creds_file", Kind::Word, "", RESTART, joined(|c| c.nats.auth_in_keys().file_of("nats.creds_file")), "File of credentials (JWT and seed) as nsc writes it, instead of a user; read at each connect, so that a renewed one counts."),
     key("nats", "nkey_seed_file", Kind::Word, "", RESTART, joined(|c| c.nats.auth_in_keys().file_of("nats.nkey_seed_file")), "File with the seed of the user's NKey (SU...), instead of a user; read at each connect."),
     key("nats", "nkey_seed", Kind::Secret, "", RESTART, joined(|c| c.nats.auth_in_keys().nkey_seed_masked()), "The seed itself; better set as RESONANCE_NATS_NKEY_SEED."),
+    key("nats", "tls.mode", Kind::Choice(TlsMode::WORDS), "auto", RESTART, field(|c| &mut c.nats.tls.mode), "required: as tls:// in nats.url. auto: TLS is demanded when nats.url says tls:// or another key of nats.tls is written."),
     key("nats", "tls.ca", Kind::Word, "", RESTART, field(|c| &mut c.nats.tls.ca), "File of the CAs (PEM) that may have signed the servers' certificates; empty: the system's CAs. With any key of nats.tls TLS is demanded of all servers. These files are read at the start, and again at a connect when they have changed."),
-    key("nats", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.nats.tls.cert), "File with the engine's certificate (PEM), for servers that verify their clients; needs tls.key."),
-    key("nats", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.nats.tls.key), "File with the key of that certificate (PEM, without a passphrase)."),
+    key("nats", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.nats.tls.cert), TLS_CERT),
+    key("nats", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.nats.tls.key), TLS_KEY),
     key("nats", "tls.server_name", Kind::Host, "", RESTART, field(|c| &mut c.nats.tls.server_name), "What the servers' certificates must be for; empty: the host in nats.url. A server that another names by an IP address is checked against that other's host."),
     key("nats", "tls.handshake_first", Kind::Bool, "false", RESTART, field(|c| &mut c.nats.handshake_first), "For servers that want TLS before their first word (handshake_first of nats-server 2.10)."),
     key("nats", "timeout", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.nats.timeout), "Time the server may take to answer, also a test of the link.").also(&["connect_timeout"]),
@@ -200,9 +228,10 @@ pub const KEYS: &[Key] = &[
     noted("nats", "retry_interval", "see nats.reconnect_delay"),
     noted("nats", "health_check_freq", "see nats.ping_interval"),
     noted("etcd", "name", NAME),
-    key("etcd", "endpoints", Kind::HostPorts(2379), "127.0.0.1:2379", RESTART, field(|c| &mut c.etcd.endpoints), "host:port or http://host:port, as a list or separated by commas."),
+    key("etcd", "endpoints", Kind::EtcdUrls(2379), "127.0.0.1:2379", RESTART, joined(|c| c.etcd.endpoints_shown()), "host:port, http://host:port or https://host:port, as a list or separated by commas. With https:// at one of them TLS is demanded of all."),
     key("etcd", "username", Kind::Text, "", RESTART, field(|c| &mut c.etcd.username), "User, when etcd asks for one."),
     key("etcd", "password", Kind::Secret, "", RESTART, field(|c| &mut c.etcd.password), "Password; better set as RESONANCE_ETCD_PASSWORD."),
+    key("etcd", "password_file", Kind::SecretFile, "", RESTART, field(|c| &mut c.etcd.password_file), "File in which the password stands, instead of etcd.password; read at the start."),
     key("etcd", "dial_timeout", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.etcd.dial_timeout), "Time to connect.").also(&["connect_timeout"]),
     key("etcd", "timeout", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.etcd.timeout), "Time the server may take to answer a request."),
     key("etcd", "keep_alive_time", Kind::GoSpan, "30s", RESTART, field(|c| &mut c.etcd.keep_alive_time), "Quiet time on a connection after which it is tested; 6s at least, for etcd cuts off clients that ask more often than every 5s."),
@@ -210,6 +239,11 @@ pub const KEYS: &[Key] = &[
     noted("etcd", "max_retries", RETRIES),
     noted("etcd", "retry_interval", RETRY_WAIT),
     noted("etcd", "health_check_freq", HEALTH),
+    key("etcd", "tls.mode", Kind::Choice(TlsMode::WORDS), "auto", RESTART, field(|c| &mut c.etcd.tls.mode), TLS_MODE_OF_ETCD),
+    key("etcd", "tls.ca", Kind::Word, "", RESTART, field(|c| &mut c.etcd.tls.ca), TLS_CA),
+    key("etcd", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.etcd.tls.cert), TLS_CERT),
+    key("etcd", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.etcd.tls.key), TLS_KEY),
+    key("etcd", "tls.server_name", Kind::Host, "", RESTART, field(|c| &mut c.etcd.tls.server_name), TLS_NAME),
     key("registry", "namespace", Kind::Prefix, "/resonance/services", RESTART, field(|c| &mut c.registry.namespace), "What the keys of all services begin with."),
     key("registry", "forget_after", Kind::Span(0, 86_400_000), "5m", RESTART, field(|c| &mut c.registry.forget_after), "How long the last known address of a gateway that is no longer registered stays in use while it answers: registrations may be lost while gateways live. 0s: not at all."),
     noted("registry", "default_ttl", "the engine registers nothing, so it holds no lease"),
@@ -239,6 +273,11 @@ pub const KEYS: &[Key] = &[
     key("priority", "default", Kind::Choice(super::priority::CLASSES), "normal", RESTART, field(|c| &mut c.priority.default), "Class of all other events."),
     key("priority", "fleeting_ttl", Kind::Span(0, 3_600_000), "5s", RESTART, field(|c| &mut c.priority.fleeting_ttl), "How long a fleeting event may wait in the engine until it is pushed; an older one is dropped (shed: acknowledged and counted). 0s: never for its age."),
     key("gateway", "delivery_timeout", Kind::Span(100, 600_000), "10s", RESTART, field(|c| &mut c.gateway.delivery_timeout), "How long a push may wait for its gateway (unknown, unreachable, full or silent) before its recipients count as not reached. Below engine.drain_timeout."),
+    key("gateway", "tls.mode", Kind::Choice(TlsMode::WORDS), "auto", RESTART, field(|c| &mut c.gateway.tls.mode), TLS_MODE_OF_GATEWAYS),
+    key("gateway", "tls.ca", Kind::Word, "", RESTART, field(|c| &mut c.gateway.tls.ca), TLS_CA),
+    key("gateway", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.gateway.tls.cert), TLS_CERT),
+    key("gateway", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.gateway.tls.key), TLS_KEY),
+    key("gateway", "tls.server_name", Kind::Host, "", RESTART, field(|c| &mut c.gateway.tls.server_name), TLS_NAME_OF_GATEWAYS),
     key("members", "cache_ttl", Kind::Span(0, 3_600_000), "1s", RESTART, field(|c| &mut c.members.cache_ttl), "How long a session's member list may be reused; 0s asks MySQL each time. A new member waits at most this long for messages."),
     key("members", "empty_wait", Kind::Span(0, 3_600_000), "5s", RESTART, field(|c| &mut c.members.empty_wait), "How long an event waits for the first member of its session, for its rows may be committed a moment later; then it is a dead letter, no_members. 0s asks once."),
     key("routes", "cache", Kind::Choice(RouteCache::WORDS), "tracked", RESTART, field(|c| &mut c.routes.cache), "tracked: a route is kept until Redis reports that it changed. off: Redis is asked each time."),
@@ -250,6 +289,9 @@ pub const KEYS: &[Key] = &[
     key("engine", "instance", Kind::Name, "", RESTART, joined(|c| c.engine.instance_in_key()), "With consumer.ownership etcd: this instance's name, another one in each instance and the same after a restart. Empty: the host's name, with - for what a name may not have."),
     key("engine", "drain_timeout", Kind::Span(1_000, 3_600_000), "25s", RESTART, field(|c| &mut c.engine.drain_timeout), "How long a stop may take; below the 30 s after which Kubernetes kills."),
     key("admin", "listen", Kind::Listen, "127.0.0.1:9100", RESTART, field(|c| &mut c.admin.listen), "address:port of /metrics, /livez and /readyz; `:9100` is every address, port 0 a free one."),
+    key("admin", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.admin.tls.cert), "File with the admin port's certificate (PEM): the port speaks TLS, and nothing else, when it is written; needs admin.tls.key. These files are read at the start, and again for a new connection when they have changed."),
+    key("admin", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.admin.tls.key), TLS_KEY),
+    key("admin", "tls.ca", Kind::Word, "", RESTART, field(|c| &mut c.admin.tls.ca), "File of the CAs (PEM) that must have signed each client's certificate; empty: clients need none."),
 ];
 
 /// The place in [`KEYS`] of a key written as `section` and `name` or one of its aliases.

@@ -21,6 +21,8 @@ pub enum Kind {
     Text,
     /// Text that is never shown.
     Secret,
+    /// The path of a file that holds the value of the key without `_file` in its name.
+    SecretFile,
     /// Text without blanks.
     Word,
     /// Text without blanks; a `/` at its end is taken off.
@@ -55,8 +57,8 @@ pub enum Kind {
     Cores,
     /// `host:port`, with the port that is meant when none is written.
     HostPort(u16),
-    /// Several of them.
-    HostPorts(u16),
+    /// Several of them, `https://` before one allowed.
+    EtcdUrls(u16),
     /// A DSN of the Go driver for MySQL.
     Dsn,
     /// NATS URLs.
@@ -82,6 +84,7 @@ impl Kind {
             Self::Noted => "anything".to_owned(),
             Self::Text => "text".to_owned(),
             Self::Secret => "text that is never shown".to_owned(),
+            Self::SecretFile => "the path of a file".to_owned(),
             Self::Word | Self::Prefix => "text without blanks".to_owned(),
             Self::Subject => "a subject without wildcards".to_owned(),
             Self::Name => "a name without `. * > / \\`".to_owned(),
@@ -97,7 +100,9 @@ impl Kind {
             Self::Directives => "`target=level` or `level`, as a list or separated by commas".to_owned(),
             Self::Cores => format!("`all`, or a whole number from 1 to {CORES_MAX}"),
             Self::HostPort(port) => format!("`host:port`; without a port, {port}"),
-            Self::HostPorts(port) => format!("`host:port`, as a list or separated by commas; without a port, {port}"),
+            Self::EtcdUrls(port) => {
+                format!("`host:port` or `https://host:port`, as a list or separated by commas; without a port, {port}")
+            }
             Self::Dsn => "`user:password@tcp(host:port)/database?params`".to_owned(),
             Self::NatsUrls => {
                 "`nats://[user:password@]host:port` or `tls://...`, as a list or separated by commas".to_owned()
@@ -117,7 +122,7 @@ impl Kind {
 
     /// Whether a YAML list may be written.
     pub(super) fn takes_list(self) -> bool {
-        matches!(self, Self::HostPorts(_) | Self::NatsUrls | Self::Directives | Self::Noted) || self.takes_rules()
+        matches!(self, Self::EtcdUrls(_) | Self::NatsUrls | Self::Directives | Self::Noted) || self.takes_rules()
     }
 
     /// Whether rules may stand below the key, a class each.
@@ -135,6 +140,7 @@ impl Kind {
             Self::Noted => return Ok(None),
             Self::Text => Value::Text(plain::without_controls(text)?),
             Self::Secret => Value::Text(text.to_owned()),
+            Self::SecretFile => Value::Text(plain::without_controls(bare)?),
             Self::Word => Value::Text(plain::word(bare)?),
             Self::Prefix => Value::Text(plain::word(bare)?.trim_end_matches('/').to_owned()),
             Self::Subject => Value::Text(plain::subject(bare)?),
@@ -152,7 +158,7 @@ impl Kind {
             Self::Directives => Value::Text(Directives::read(bare)?.text()),
             Self::Cores => Value::Cores(cores(bare)?),
             Self::HostPort(port) => Value::Hosts(vec![HostPort::parse(bare, port)?]),
-            Self::HostPorts(port) => Value::Hosts(host_ports(bare, port)?),
+            Self::EtcdUrls(port) => etcd_urls(bare, port)?,
             Self::Dsn => Value::Dsn(Box::new(Dsn::parse(bare)?)),
             Self::NatsUrls => Value::NatsUrls(NatsUrls::parse(bare)?),
             Self::Listen => Value::Listen(listen(bare)?),
@@ -187,10 +193,20 @@ fn cores(text: &str) -> Result<Option<u16>, String> {
     Ok(Some(number as u16))
 }
 
-fn host_ports(text: &str, port: u16) -> Result<Vec<HostPort>, String> {
+/// With `https://` before one, TLS is asked for of all: whoever wants one server to prove itself must not be led to another that does not.
+fn etcd_urls(text: &str, port: u16) -> Result<Value, String> {
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-    let hosts = parts.map(|part| HostPort::parse(part, port)).collect::<Result<Vec<_>, _>>()?;
-    if hosts.is_empty() { Err("does not name a host; write host:port".into()) } else { Ok(hosts) }
+    let (mut hosts, mut https) = (Vec::new(), false);
+    for part in parts {
+        let secure = part.strip_prefix("https://");
+        https |= secure.is_some();
+        hosts.push(HostPort::parse(secure.unwrap_or(part), port)?);
+    }
+    if hosts.is_empty() {
+        Err("does not name a host; write host:port".into())
+    } else {
+        Ok(Value::EtcdUrls(hosts, https))
+    }
 }
 
 fn listen(text: &str) -> Result<SocketAddr, String> {

@@ -1,13 +1,20 @@
-//! What the keys of `nats` mean together.
+//! What the keys of `nats` and of `tls` blocks mean together.
 
 use super::addresses::NatsAuth;
 use super::field::Blank;
-use super::sections::{NatsConfig, TlsConfig};
+use super::sections::{NatsConfig, ServerTlsConfig, TlsConfig};
 
 impl TlsConfig {
     /// Whether anything of it is written.
     pub fn is_written(&self) -> bool {
         *self != Self::blank()
+    }
+}
+
+impl ServerTlsConfig {
+    /// Whether the port speaks TLS.
+    pub fn is_written(&self) -> bool {
+        !self.cert.as_os_str().is_empty()
     }
 }
 

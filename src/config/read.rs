@@ -4,7 +4,6 @@
 //! Promises that what may be part of a value (a password without quotes, a line that is indented wrongly) is not told: a key
 //! is named only when it is one, or nearly.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -13,30 +12,30 @@ use super::field::Blank;
 use super::keys::{self, Goes, KEYS, SECTIONS};
 use super::sections::Config;
 use super::value::Value;
-use super::yaml::{self, Body, FILE_BYTES_MAX, Mark, Node};
+use super::yaml::{self, Body, Mark, Node};
 use super::{Flags, Place, Remark};
 
 /// What was found so far.
 #[derive(Default)]
 pub(super) struct Reading {
     /// The value that holds for a key, by its place in the table. Nothing: the default.
-    values: Vec<(usize, Value, Place)>,
+    pub(super) values: Vec<(usize, Value, Place)>,
     pub mistakes: Vec<Remark>,
     pub notes: Vec<Remark>,
 }
 
-/// The text of a file.
-pub(super) fn file(path: &Path) -> Result<String, String> {
+/// The text of a file of at most so many bytes.
+pub(super) fn file(path: &Path, bytes_max: usize) -> Result<String, String> {
     let opened = File::open(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "file not found; check the path".to_owned(),
         std::io::ErrorKind::PermissionDenied => "permission denied; check the permissions of the file".to_owned(),
         _ => format!("cannot be opened: {error}"),
     })?;
     let mut bytes = Vec::new();
-    let limit = FILE_BYTES_MAX as u64 + 1;
+    let limit = bytes_max as u64 + 1;
     opened.take(limit).read_to_end(&mut bytes).map_err(|error| format!("cannot be read: {error}"))?;
-    if bytes.len() > FILE_BYTES_MAX {
-        return Err(format!("is larger than {FILE_BYTES_MAX} bytes; a configuration is smaller"));
+    if bytes.len() > bytes_max {
+        return Err(format!("is larger than {bytes_max} bytes; is it the right file?"));
     }
     String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())
 }
@@ -166,33 +165,6 @@ impl Reading {
         self.mistakes.push(Remark { place: at(mark), key, what: what.to_owned(), nearest });
     }
 
-    /// Variables that begin with `RESONANCE_`; all others are nobody's business here.
-    pub fn take_environment(&mut self, environment: impl IntoIterator<Item = (OsString, OsString)>) {
-        let mut ours: Vec<_> = environment
-            .into_iter()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-            .filter(|(name, _)| name.starts_with("RESONANCE_"))
-            .collect();
-        ours.sort();
-        for (name, value) in ours {
-            let place = Place::Variable(name.clone());
-            let found = KEYS.iter().enumerate().find_map(|(at, key)| {
-                let spelling = key.variables().position(|variable| variable == name)?;
-                Some((at, spelling.checked_sub(1).map_or(key.name, |alias| key.aliases[alias])))
-            });
-            let Some((found, spelling)) = found else {
-                let what = "unknown variable; it is ignored".to_owned();
-                let nearest = keys::nearest_variable(&name);
-                self.notes.push(Remark { place, key: String::new(), what, nearest });
-                continue;
-            };
-            match value.to_str() {
-                Some(text) => self.take(found, spelling, text, place),
-                None => self.mistake(place, &KEYS[found].full(), "is not UTF-8 text".into()),
-            }
-        }
-    }
-
     pub fn take_flags(&mut self, flags: &Flags) {
         for (flag, section, name, text) in
             [("--cores", "engine", "cores", &flags.cores), ("--admin", "admin", "listen", &flags.admin)]
@@ -208,7 +180,7 @@ impl Reading {
 
     /// Checks a value and lets it win over what an earlier source said; inside one source, a key's own name wins over
     /// its other spellings.
-    fn take(&mut self, found: usize, spelling: &str, text: &str, place: Place) {
+    pub(super) fn take(&mut self, found: usize, spelling: &str, text: &str, place: Place) {
         let key = &KEYS[found];
         if !key.is_used() {
             return self.note(place, &key.full(), format!("has no effect here: {}", key.doc));

@@ -1,14 +1,11 @@
 //! The configuration as the engine means it: typed, checked, with every default filled in. The edge takes its section as it
 //! is; the defaults are those of the table of keys, here is none.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::addresses::{HostPort, NatsAuth, NatsServer};
 use super::field::{Blank, Field, wrong};
 pub use super::log_output::LogOutput;
-use super::secret::Secret;
 use super::value::Value;
 use crate::model::priority::PriorityRules;
 
@@ -22,7 +19,7 @@ macro_rules! words {
 
         impl $name {
             /// All that may be written.
-            pub(super) const WORDS: &'static [&'static str] = &[$first_word, $($word,)+];
+            pub(in crate::config) const WORDS: &'static [&'static str] = &[$first_word, $($word,)+];
 
             /// As it is written.
             pub const fn word(self) -> &'static str {
@@ -73,6 +70,10 @@ macro_rules! section {
         })?
     };
 }
+
+mod servers;
+
+pub use servers::*;
 
 section! {
     /// All of it. `Debug` shows no secret.
@@ -155,106 +156,6 @@ section! {
         source: bool,
         /// `log.filter`: directives that can be read.
         filter: String,
-    }
-}
-
-section! {
-    /// `mysql`; what the DSN says is already in the other fields.
-    MysqlConfig of mysql {
-        /// The server.
-        at: HostPort,
-        /// `mysql.username`.
-        username: String,
-        /// `mysql.password`.
-        password: Secret,
-        /// `mysql.database`.
-        database: String,
-        /// `mysql.connect_timeout`.
-        connect_timeout: Duration,
-        /// `mysql.timeout`: for reads and for writes.
-        timeout: Duration,
-        /// `mysql.conn_max_lifetime`; zero: without limit.
-        conn_max_lifetime: Duration,
-        /// `mysql.dsn` with `***` for its password; empty when none is written. Only for showing.
-        dsn_masked: String,
-    }
-}
-
-section! {
-    /// `redis`.
-    RedisConfig of redis {
-        /// `redis.addr`.
-        at: HostPort,
-        /// `redis.password`; empty: no AUTH.
-        password: Secret,
-        /// `redis.db`.
-        db: u32,
-        /// `redis.dial_timeout`.
-        dial_timeout: Duration,
-        /// `redis.read_timeout`.
-        read_timeout: Duration,
-        /// `redis.write_timeout`.
-        write_timeout: Duration,
-    }
-}
-
-section! {
-    /// How a server proves itself to us over TLS, and we to it.
-    TlsConfig {
-        /// `ca`: a file of CAs (PEM) that are trusted; empty: the system's.
-        ca: PathBuf,
-        /// `cert`: a file with our certificate and those up to its CA (PEM); empty: none.
-        cert: PathBuf,
-        /// `key`: the file with its key (PEM).
-        key: PathBuf,
-        /// `server_name`: what the server's certificate must be for; empty: the host that we connect to.
-        server_name: String,
-    }
-}
-
-section! {
-    /// `nats`; who the URL says we are is already in `auth`.
-    NatsConfig of nats {
-        /// `nats.name`.
-        name: String,
-        /// The servers of `nats.url`, at least one, without users.
-        servers: Vec<NatsServer>,
-        /// Who we are.
-        auth: NatsAuth,
-        /// `nats.timeout`.
-        timeout: Duration,
-        /// `nats.reconnect_delay`.
-        reconnect_delay: Duration,
-        /// `nats.ping_interval`.
-        ping_interval: Duration,
-        /// `nats.max_pings_out`.
-        max_pings_out: u32,
-        /// `nats.url` with `***` for password or token. Only for showing.
-        url_masked: String,
-        /// `nats.tls`.
-        tls: TlsConfig,
-        /// `nats.tls.handshake_first`.
-        handshake_first: bool,
-    }
-}
-
-section! {
-    /// `etcd`.
-    EtcdConfig of etcd {
-        /// `etcd.endpoints`, at least one.
-        endpoints: Vec<HostPort>,
-        /// `etcd.username`; empty: no login.
-        username: String,
-        /// `etcd.password`.
-        password: Secret,
-        /// `etcd.dial_timeout`.
-        dial_timeout: Duration,
-        /// `etcd.timeout`.
-        timeout: Duration,
-        /// `etcd.keep_alive_time`.
-        keep_alive_time: Duration,
-        /// `etcd.keep_alive_timeout`.
-        keep_alive_timeout: Duration,
     }
 }
 
@@ -361,6 +262,8 @@ section! {
     GatewayConfig of gateway {
         /// `gateway.delivery_timeout`; below `engine.drain_timeout`.
         delivery_timeout: Duration,
+        /// `gateway.tls`.
+        tls: TlsConfig,
     }
 }
 
@@ -433,13 +336,5 @@ section! {
         instance: String,
         /// `engine.drain_timeout`.
         drain_timeout: Duration,
-    }
-}
-
-section! {
-    /// `admin`.
-    AdminConfig of admin {
-        /// `admin.listen`; port 0 is a free one.
-        listen: SocketAddr,
     }
 }

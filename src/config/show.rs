@@ -5,8 +5,9 @@
 
 use std::fmt::Write;
 
-use super::keys::{Goes, KEYS, Key, Reload, SECTIONS};
+use super::keys::{self, Goes, KEYS, Key, Reload, SECTIONS};
 use super::kinds::Kind;
+use super::secret_files::secret_of;
 use super::sections::Config;
 
 /// Every key that is used, with what holds for it.
@@ -136,8 +137,17 @@ fn line(text: &mut String, line: &str) {
 
 /// A value as YAML; quoted where it could be read as something else.
 fn scalar(kind: Kind, value: &str) -> String {
-    let is_text =
-        matches!(kind, Kind::Text | Kind::Secret | Kind::Word | Kind::Prefix | Kind::Subject | Kind::Name | Kind::Host);
+    let is_text = matches!(
+        kind,
+        Kind::Text
+            | Kind::Secret
+            | Kind::SecretFile
+            | Kind::Word
+            | Kind::Prefix
+            | Kind::Subject
+            | Kind::Name
+            | Kind::Host
+    );
     let is_safe = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     let is_number_like = value.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '.');
     let is_word_like = ["null", "true", "false", "yes", "no", "on", "off"].contains(&value.to_lowercase().as_str());
@@ -152,8 +162,13 @@ fn scalar(kind: Kind, value: &str) -> String {
     serde_json::to_string(value).expect("a text is JSON")
 }
 
-/// What holds for a key, as one would write it.
+/// What holds for a key, as one would write it. A secret that stands in a file has no value of its own.
 fn value(config: &mut Config, key: &Key) -> String {
+    let place = keys::find(key.section, key.name);
+    let file = KEYS.iter().enumerate().find(|(found, _)| place.is_some() && secret_of(*found) == place);
+    if file.is_some_and(|(_, file)| !value(config, file).is_empty()) {
+        return String::new();
+    }
     match key.goes {
         Goes::Nowhere => String::new(),
         Goes::Field(field) => field(config).show(),

@@ -16,6 +16,8 @@ pub(super) enum Value {
     /// None is all of them.
     Cores(Option<u16>),
     Hosts(Vec<HostPort>),
+    /// Of etcd, and whether TLS is asked for.
+    EtcdUrls(Vec<HostPort>, bool),
     Dsn(Box<Dsn>),
     NatsUrls(NatsUrls),
     Listen(SocketAddr),

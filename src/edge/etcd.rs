@@ -5,6 +5,7 @@
 //! one is asked when one fails or is silent for a moment, and when all failed, all again after a jittered wait. A hung etcd is noticed by HTTP/2 pings
 //! and by a deadline on each request, of which a small one goes out every two seconds ([`look`]). Refuses to let a bad value disturb another one, and to print the password.
 
+mod connecting;
 mod entry;
 mod instance_table;
 mod look;
@@ -18,10 +19,12 @@ use std::time::Duration;
 use etcd_client::{Client, ConnectOptions, EventType, GetOptions, KeyValue, WatchOptions, WatchResponse};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use self::connecting::{TLS_SECTION, connect};
 use self::instance_table::{Change, InstanceTable, Listed, RecordIssue};
 use self::reach::reach;
 use crate::config::{EtcdConfig, RegistryConfig};
 use crate::edge::random::random;
+use crate::edge::tls;
 use crate::model::limits::{GATEWAYS_MAX, RECONNECT_BACKOFF};
 use crate::model::words::counted;
 use crate::ports::{ControlFuture, Health, Registry, RegistrySink};
@@ -254,8 +257,7 @@ fn kept(gateways: usize) -> String {
 
 async fn reach_one(settings: &EtcdConfig, prefix: &str, endpoint: usize) -> Result<Reached, String> {
     let patience = patience(settings);
-    let address = settings.endpoints[endpoint].to_string();
-    let mut client = within(patience, Client::connect([address], Some(options(settings)))).await?;
+    let mut client = connect(settings, &settings.endpoints[endpoint]).await?;
     let (all, revision) = list(&mut client, prefix, patience).await?;
     Ok(Reached { endpoint, client, all, revision })
 }
@@ -325,6 +327,9 @@ fn words(error: &etcd_client::Error) -> String {
     };
     let mut innermost = None;
     while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref().filter(|error| tls::of(error).is_some()) {
+            return format!("no TLS with it: {}", tls::words(error, TLS_SECTION));
+        }
         innermost = Some(error.to_string());
         cause = error.source();
     }

@@ -27,6 +27,7 @@ use bytes::Bytes;
 use glommio::Task;
 use hashbrown::HashMap;
 
+use crate::config::{GatewayConfig, TlsConfig, TlsMode};
 use crate::edge::resolve::Resolver;
 use crate::model::ids::{GatewayIx, StreamNo};
 use crate::model::limits::{GATEWAY_CONNECT_TIMEOUT, GATEWAY_USER_TIMEOUT};
@@ -41,6 +42,11 @@ use io::SpareBuffer;
 
 pub use connection::Svc;
 
+/// Where the keys of TLS to gateways stand in the configuration.
+const TLS_SECTION: &str = "gateway.tls";
+/// What is spoken over it.
+const ALPN: &[&[u8]] = &[b"h2"];
+
 /// What may be set about gateway connections.
 #[derive(Clone, Debug)]
 pub struct GatewayOptions {
@@ -54,12 +60,22 @@ pub struct GatewayOptions {
     pub user_timeout: Duration,
     /// Nothing is written while it does not hold.
     pub permit: Arc<Permit>,
+    /// How gateways that speak TLS prove themselves, and whether all must.
+    pub tls: Arc<TlsConfig>,
 }
 
 impl Default for GatewayOptions {
     fn default() -> Self {
         let (ping_interval, user_timeout) = (None, GATEWAY_USER_TIMEOUT);
-        Self { connect_timeout: GATEWAY_CONNECT_TIMEOUT, ping_interval, user_timeout, permit: Arc::default() }
+        let tls = Arc::new(GatewayConfig::default().tls);
+        Self { connect_timeout: GATEWAY_CONNECT_TIMEOUT, ping_interval, user_timeout, permit: Arc::default(), tls }
+    }
+}
+
+impl GatewayOptions {
+    /// Whether this one is spoken to over TLS.
+    fn is_secure(&self, endpoint: &Endpoint) -> bool {
+        endpoint.secure || self.tls.mode == TlsMode::Required
     }
 }
 

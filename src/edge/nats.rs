@@ -79,8 +79,12 @@ pub fn check_files(nats: &NatsConfig) -> Result<(), String> {
 
 /// What TLS to this server takes. Reads files.
 fn tls_to(server: &NatsServer, nats: &NatsConfig) -> Result<(Arc<ClientConfig>, ServerName<'static>), TlsError> {
-    let host = server.known_as.as_ref().unwrap_or(&server.at.host);
-    Ok((tls::client(&nats.tls, TLS_SECTION, &[])?, tls::server_name(&nats.tls, host)?))
+    Ok((tls::client(&nats.tls, TLS_SECTION, &[])?, tls::server_name(&nats.tls, certified_as(server))?))
+}
+
+/// What this server's certificate must be for, unless the configuration says another name.
+fn certified_as(server: &NatsServer) -> &str {
+    server.known_as.as_ref().unwrap_or(&server.at.host)
 }
 
 /// Whether TLS is to follow a server's first word, or why that word is no good start of it.

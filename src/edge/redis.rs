@@ -39,6 +39,8 @@ use link::Link;
 
 /// The key of a route is this and the username.
 pub const ROUTE_KEY_PREFIX: &str = "resonance:router:user:";
+/// Where the keys of TLS to Redis stand in the configuration.
+const TLS_SECTION: &str = "redis.tls";
 /// A quiet connection is asked whether it lives this often: with `read_timeout`, the longest time for which a change
 /// can go unnoticed because the server vanished without a word.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -79,6 +81,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Who we are to Redis.
+    fn user(&self) -> &str {
+        if self.server.username.is_empty() { "default" } else { &self.server.username }
+    }
+
     fn is_tracked(&self) -> bool {
         self.cache == RouteCache::Tracked
     }
@@ -110,13 +117,23 @@ impl Config {
         Lost { why, what: what.to_owned(), slow: false }
     }
 
+    /// The same, of what says by itself what to check.
+    fn lost_in_words(&self, what: String) -> Lost {
+        Lost { why: format!("redis {}: {what}", self.server.at), what, slow: false }
+    }
+
     /// The server's own words against us. What only an operator can mend is retried slowly.
     fn refused(&self, text: &str) -> Lost {
         let (check, slow) = match text.split(' ').next().unwrap_or_default() {
-            "WRONGPASS" => ("redis.password is right", true),
+            "WRONGPASS" if self.server.username.is_empty() => ("redis.password is right", true),
+            "WRONGPASS" => ("redis.username and redis.password are right", true),
             "NOAUTH" if self.server.password.is_empty() => ("redis.password is set: this Redis wants one", true),
             "NOAUTH" => ("redis.password is right", true),
-            "NOPERM" => ("the user default may do this", true),
+            "NOPERM" if self.server.username.is_empty() => ("the user default may do this", true),
+            "NOPERM" => (
+                "the user of redis.username may do this: MGET and CLIENT TRACKING, and read resonance:router:user:*",
+                true,
+            ),
             "DENIED" => ("Redis accepts connections from this host", true),
             "LOADING" | "BUSY" | "MASTERDOWN" => ("that Redis server gets ready", false),
             // Servers before version 6, and proxies.

@@ -8,7 +8,9 @@
 //! [`transport`](super::transport)'s.
 
 pub mod blocking;
+pub mod server;
 pub(super) mod session;
+mod validity;
 
 use std::fmt;
 use std::fs::{self, File};
@@ -44,39 +46,62 @@ impl std::error::Error for TlsError {}
 /// When a file was last changed, and which one it is.
 type Stamp = Option<(u64, i64, i64, u64)>;
 
-struct Kept {
+type Alpn = &'static [&'static [u8]];
+
+struct Kept<T> {
     files: [PathBuf; 3],
     stamps: [Stamp; 3],
-    alpn: &'static [&'static [u8]],
-    client: Arc<ClientConfig>,
+    alpn: Alpn,
+    made: Arc<T>,
 }
 
-static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
+/// What was made of files.
+struct Shelf<T>(Mutex<Vec<Kept<T>>>);
+
+impl<T> Shelf<T> {
+    const fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    /// What was made of these files, while none of them has changed; else what `make` gives now.
+    fn get(
+        &self,
+        files: [&PathBuf; 3],
+        alpn: Alpn,
+        make: impl FnOnce() -> Result<T, TlsError>,
+    ) -> Result<Arc<T>, TlsError> {
+        let files = files.map(PathBuf::clone);
+        // Before they are read: what changes meanwhile is read again the next time.
+        let stamps = files.each_ref().map(|path| stamp(path));
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |kept: &Kept<T>| kept.files == files && kept.alpn == alpn;
+        if let Some(kept) = lock().iter().find(|kept| is_it(kept) && kept.stamps == stamps) {
+            return Ok(kept.made.clone());
+        }
+        let made = Arc::new(make()?);
+        let mut all = lock();
+        all.retain(|kept| !is_it(kept));
+        if all.len() >= KEPT_MAX {
+            all.remove(0);
+        }
+        all.push(Kept { files, stamps, alpn, made: made.clone() });
+        Ok(made)
+    }
+}
+
+static CLIENTS: Shelf<ClientConfig> = Shelf::new();
 
 /// What a client needs: made of the files, or the same as before while none of them has changed. `section` is where their keys
 /// stand in the configuration, such as `nats.tls`; `alpn` what is to be spoken over it, where the server is told so.
 ///
 /// # Errors
 /// Which file cannot be used, and why.
-pub fn client(tls: &TlsConfig, section: &str, alpn: &'static [&'static [u8]]) -> Result<Arc<ClientConfig>, TlsError> {
-    let files = [&tls.ca, &tls.cert, &tls.key].map(PathBuf::clone);
-    // Before they are read: what changes meanwhile is read again the next time.
-    let stamps = files.each_ref().map(|path| stamp(path));
-    let lock = || KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    let is_it = |kept: &Kept| kept.files == files && kept.alpn == alpn;
-    if let Some(kept) = lock().iter().find(|kept| is_it(kept) && kept.stamps == stamps) {
-        return Ok(kept.client.clone());
-    }
-    let mut client = made(tls, section)?;
-    client.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    let client = Arc::new(client);
-    let mut all = lock();
-    all.retain(|kept| !is_it(kept));
-    if all.len() >= KEPT_MAX {
-        all.remove(0);
-    }
-    all.push(Kept { files, stamps, alpn, client: client.clone() });
-    Ok(client)
+pub fn client(tls: &TlsConfig, section: &str, alpn: Alpn) -> Result<Arc<ClientConfig>, TlsError> {
+    CLIENTS.get([&tls.ca, &tls.cert, &tls.key], alpn, || {
+        let mut client = made(tls, section)?;
+        client.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        Ok(client)
+    })
 }
 
 /// What a server's certificate must be for: `tls.server_name`, or else the host that we connect to.
@@ -87,6 +112,22 @@ pub fn server_name(tls: &TlsConfig, host: &str) -> Result<ServerName<'static>, T
     let name = if tls.server_name.is_empty() { host } else { &tls.server_name };
     ServerName::try_from(name.to_owned())
         .map_err(|_| TlsError(format!("{name:?} is no name that a certificate can be for; set server_name")))
+}
+
+/// [`client`] and [`server_name`] for a shard: another thread reads the files.
+///
+/// # Errors
+/// See there.
+pub(super) async fn on_shard(
+    tls: &TlsConfig,
+    section: &'static str,
+    host: &str,
+    alpn: Alpn,
+) -> Result<(Arc<ClientConfig>, ServerName<'static>), TlsError> {
+    let name = server_name(tls, host)?;
+    let tls = tls.clone();
+    let made = glommio::executor().spawn_blocking(move || client(&tls, section, alpn)).await;
+    Ok((made?, name))
 }
 
 fn stamp(path: &Path) -> Stamp {
@@ -102,21 +143,55 @@ fn made(tls: &TlsConfig, section: &str) -> Result<ClientConfig, TlsError> {
     if tls.cert.as_os_str().is_empty() {
         return Ok(builder.with_no_client_auth());
     }
-    let (cert, key) = (format!("{section}.cert"), format!("{section}.key"));
-    let chain = certificates(&tls.cert, &cert)?;
-    let private = PrivateKeyDer::from_pem_slice(&read(&tls.key, &key)?).map_err(|_| {
+    let (chain, private) = ours(&tls.cert, &tls.key, section)?;
+    builder.with_client_auth_cert(chain, private).map_err(|error| not_ours(&error, &tls.cert, &tls.key, section))
+}
+
+/// Our certificate and its key.
+fn ours(
+    cert: &Path,
+    key: &Path,
+    section: &str,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    let (cert_key, key_key) = (format!("{section}.cert"), format!("{section}.key"));
+    let chain = certificates(cert, &cert_key)?;
+    if let Some(why) = chain.first().and_then(|certificate| not_valid(certificate, SystemTime::now())) {
+        return Err(wrong(&cert_key, cert, &why));
+    }
+    let private = PrivateKeyDer::from_pem_slice(&read(key, &key_key)?).map_err(|_| {
         wrong(
-            &key,
-            &tls.key,
+            &key_key,
+            key,
             "there is no private key in it (-----BEGIN PRIVATE KEY-----; one with a passphrase cannot be read)",
         )
     })?;
-    builder.with_client_auth_cert(chain, private).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            wrong(&key, &tls.key, &format!("it is not the key of the certificate in {cert} ({})", tls.cert.display()))
+    Ok((chain, private))
+}
+
+/// Why our certificate and its key cannot be used together.
+fn not_ours(error: &rustls::Error, cert: &Path, key: &Path, section: &str) -> TlsError {
+    match error {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => wrong(
+            &format!("{section}.key"),
+            key,
+            &format!("it is not the key of the certificate in {section}.cert ({})", cert.display()),
+        ),
+        error => {
+            let why = format!("the certificate or its key cannot be used ({error})");
+            wrong(&format!("{section}.cert"), cert, &why)
         }
-        error => wrong(&cert, &tls.cert, &format!("the certificate or its key cannot be used ({error})")),
-    })
+    }
+}
+
+/// Why nobody takes our certificate now, as far as its times say.
+fn not_valid(certificate: &[u8], now: SystemTime) -> Option<String> {
+    let (from, until) = validity::validity(certificate)?;
+    let clock = "check this machine's clock";
+    let shown = humantime::format_rfc3339_seconds;
+    if until < now {
+        return Some(format!("our certificate has expired ({}); renew it, or {clock}", shown(until)));
+    }
+    (from > now).then(|| format!("our certificate is not valid yet (from {} on); {clock}", shown(from)))
 }
 
 fn roots(ca: &Path, section: &str) -> Result<RootCertStore, TlsError> {
@@ -190,6 +265,8 @@ fn tls_words(error: &rustls::Error, section: &str) -> String {
             | Alert::CertificateExpired
             | Alert::CertificateUnknown
             | Alert::UnknownCA
+            // Of a certificate whose CA has the name of one that the server trusts, and another key.
+            | Alert::DecryptError
             | Alert::AccessDenied),
         ) => format!(
             "the server does not take our certificate, or wants one ({alert:?}); check {section}.cert: is it signed by a CA \

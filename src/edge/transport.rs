@@ -4,19 +4,24 @@
 //! nothing unread behind, in TLS either; and that an end in the middle is told from one that was meant (`UnexpectedEof`, and 0).
 //! What was written over TLS may wait in it until it is flushed. Refuses to wait without the caller's deadline.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
-use futures_lite::{AsyncRead, AsyncWrite};
+use futures_lite::{AsyncRead, AsyncWrite, future};
 use glommio::net::TcpStream;
+use glommio::timer::Timer;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::socket;
+use super::tls;
 use super::tls::session::Session;
+use crate::config::TlsConfig;
 
 /// See the module.
 pub enum Transport {
@@ -34,14 +39,49 @@ impl Transport {
     pub async fn secured(self, client: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<Self> {
         let Self::Plain(tcp) = self else { return Ok(self) };
         let session = Session::new(client, name).map_err(of_tls)?;
-        let mut stream = Box::new(TlsStream { tcp, session, moved: 0, is_open: false });
+        let mut stream = Box::new(TlsStream { tcp, session, moved: 0, is_open: false, is_kept_silent: false });
         poll_fn(|cx| stream.poll_shake(cx)).await?;
         Ok(Self::Tls(stream))
+    }
+
+    /// The same, with what a `tls` block of the configuration says, in so much time. `section` is where that block stands.
+    ///
+    /// # Errors
+    /// What is wrong, and what to check, in words.
+    pub(super) async fn secured_by(
+        self,
+        tls: &TlsConfig,
+        section: &'static str,
+        host: &str,
+        alpn: &'static [&'static [u8]],
+        limit: Duration,
+    ) -> Result<Self, String> {
+        let shaken = async {
+            let made = tls::on_shard(tls, section, host, alpn).await;
+            let (client, name) = made.map_err(|error| error.to_string())?;
+            let secured = self.secured(client, name).await;
+            secured.map_err(|error| format!("no TLS with it: {}", tls::words(&error, section)))
+        };
+        let late = async {
+            Timer::new(limit).await;
+            Err(format!(
+                "it does not finish the TLS handshake in time; check that it speaks TLS at this address, its load and the network (or {section})"
+            ))
+        };
+        future::or(shaken, late).await
     }
 
     /// Whether it is over TLS.
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
+    }
+
+    /// From now on nothing is sent but by a write or a flush: no alert, and no farewell when it is dropped, before which what TLS
+    /// holds would go.
+    pub fn send_when_flushed_only(&mut self) {
+        if let Self::Tls(stream) = self {
+            stream.is_kept_silent = true;
+        }
     }
 
     /// The socket, for its options.
@@ -108,6 +148,67 @@ impl AsyncWrite for Transport {
     }
 }
 
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport").field("is_tls", &self.is_tls()).finish_non_exhaustive()
+    }
+}
+
+/// How far a transport has come with bytes that somebody has for it.
+#[derive(Debug, Default)]
+pub(super) struct Sending {
+    sent: usize,
+    stalled: Option<Instant>,
+    /// How far TLS had come by then with what it holds.
+    moved: u64,
+}
+
+impl Sending {
+    /// Sends what the socket takes, and empties `out` once it has all.
+    ///
+    /// # Errors
+    /// What broke the connection.
+    pub(super) fn poll(&mut self, stream: &mut Transport, out: &mut Vec<u8>, cx: &mut Context<'_>) -> io::Result<()> {
+        while self.sent < out.len() {
+            match Pin::new(&mut *stream).poll_write(cx, &out[self.sent..]) {
+                Poll::Ready(bytes) => {
+                    self.sent += bytes?;
+                    if !stream.holds() {
+                        self.stalled = None;
+                    }
+                }
+                Poll::Pending => {
+                    self.note_stall(stream);
+                    return Ok(());
+                }
+            }
+        }
+        out.clear();
+        self.sent = 0;
+        match Pin::new(&mut *stream).poll_flush(cx) {
+            Poll::Ready(flushed) => {
+                flushed?;
+                self.stalled = None;
+            }
+            Poll::Pending => self.note_stall(stream),
+        }
+        Ok(())
+    }
+
+    /// Since when the socket takes nothing.
+    pub(super) fn stalled(&self) -> Option<Instant> {
+        self.stalled
+    }
+
+    /// The socket takes nothing: since now, or since the last byte that it took.
+    fn note_stall(&mut self, stream: &Transport) {
+        let moved = stream.moved();
+        if self.stalled.is_none() || moved != self.moved {
+            (self.stalled, self.moved) = (Some(Instant::now()), moved);
+        }
+    }
+}
+
 /// TLS over a socket.
 pub struct TlsStream {
     tcp: TcpStream,
@@ -116,6 +217,8 @@ pub struct TlsStream {
     moved: u64,
     /// The handshake is done, and we have not taken our leave.
     is_open: bool,
+    /// Nothing is sent but by a write or a flush.
+    is_kept_silent: bool,
 }
 
 impl TlsStream {
@@ -147,15 +250,48 @@ impl TlsStream {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_pieces(cx, &[IoSlice::new(bytes)])
+    }
+
+    /// Takes several pieces, as far as there is room, and sends what stands in one go.
+    pub(super) fn poll_write_pieces(
+        &mut self,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if pieces.iter().all(|piece| piece.is_empty()) {
+            return Poll::Ready(Ok(0));
+        }
         loop {
-            match self.session.write(bytes) {
-                Ok(0) if !bytes.is_empty() => ready!(self.poll_send(cx))?,
+            let mut taken = 0;
+            for piece in pieces {
+                let bytes = match self.session.write(piece) {
+                    Ok(bytes) => bytes,
+                    Err(error) => return Poll::Ready(Err(self.failed(cx, error))),
+                };
+                taken += bytes;
+                if bytes < piece.len() {
+                    break;
+                }
+            }
+            match (taken, self.poll_send(cx)) {
+                (_, Poll::Ready(Err(error))) => return Poll::Ready(Err(error)),
+                (0, sent) => ready!(sent)?,
                 // What the socket does not take now waits to be flushed.
-                Ok(taken) => match self.poll_send(cx) {
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    _ => return Poll::Ready(Ok(taken)),
-                },
-                Err(error) => return Poll::Ready(Err(self.failed(cx, error))),
+                (taken, _) => return Poll::Ready(Ok(taken)),
+            }
+        }
+    }
+
+    /// Of a write that failed: what the peer said of TLS before it was gone, if that can be read at once, or the same error. What it
+    /// said besides is lost.
+    pub(super) fn last_word(&mut self, cx: &mut Context<'_>, error: io::Error) -> io::Error {
+        let mut room = [0; 256];
+        loop {
+            match self.poll_read(cx, &mut room) {
+                Poll::Ready(Ok(bytes)) if bytes > 0 => {}
+                Poll::Ready(Err(said)) if tls::of(&said).is_some() => return said,
+                _ => return error,
             }
         }
     }
@@ -183,7 +319,9 @@ impl TlsStream {
 
     /// Tells the peer what is wrong, if that can be done at once.
     fn failed(&mut self, cx: &mut Context<'_>, error: rustls::Error) -> io::Error {
-        let _ = self.poll_send(cx);
+        if !self.is_kept_silent {
+            let _ = self.poll_send(cx);
+        }
         self.is_open = false;
         of_tls(error)
     }
@@ -199,6 +337,9 @@ impl TlsStream {
 impl Drop for TlsStream {
     /// Says farewell, where the socket takes it at once.
     fn drop(&mut self) {
+        if self.is_kept_silent {
+            return;
+        }
         self.take_leave();
         let _ = socket::send_pieces(&self.tcp, &[IoSlice::new(self.session.to_send())]);
     }

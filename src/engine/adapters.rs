@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
+use crate::admin::TlsSource;
 use crate::config::Config;
 use crate::edge::resolve::Resolver;
-use crate::edge::{dead_letters, etcd, mysql, nats, redis};
+use crate::edge::{dead_letters, etcd, mysql, nats, redis, tls};
 use crate::ports::{DeadLetters, Inbox, Members, Registry, Routes};
+use crate::telemetry::logging::warn_limited;
+
+/// Where the keys of the admin port's TLS stand in the configuration.
+pub const ADMIN_TLS: &str = "admin.tls";
 
 /// Events from the configured NATS servers.
 ///
@@ -22,6 +27,36 @@ pub fn source_of(config: &Config, resolver: &Resolver) -> Result<nats::NatsSourc
 /// What cannot, in words.
 pub fn check_nats(config: &Config) -> Result<(), String> {
     nats::check_files(&config.nats)
+}
+
+/// Whether the files of all `tls` sections can be used.
+///
+/// # Errors
+/// All that cannot, a line each, with their keys.
+pub fn check_tls(config: &Config) -> Result<(), String> {
+    let blocks = [
+        ("mysql.tls", &config.mysql.tls, config.mysql.tls.is_written()),
+        ("redis.tls", &config.redis.tls, config.redis.tls.is_written()),
+        ("etcd.tls", &config.etcd.tls, config.etcd.wants_tls()),
+        ("gateway.tls", &config.gateway.tls, config.gateway.tls.is_written()),
+    ];
+    let used = blocks.into_iter().filter(|(.., is_used)| *is_used);
+    let wrong = used.filter_map(|(section, block, _)| tls::client(block, section, &[]).err());
+    let admin = config.admin.tls.is_written().then(|| tls::server::server(&config.admin.tls, ADMIN_TLS).err());
+    let wrong: Vec<_> = wrong.chain(admin.flatten()).map(|error| error.to_string()).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+}
+
+/// What the admin port's TLS takes, if it speaks TLS.
+pub fn admin_tls_of(config: &Config) -> Option<TlsSource> {
+    let tls = config.admin.tls.clone();
+    tls.is_written().then(|| -> TlsSource {
+        Arc::new(move || {
+            let made = tls::server::server(&tls, ADMIN_TLS).map_err(|error| error.to_string());
+            // Clients are told nothing of it.
+            made.inspect_err(|why| warn_limited("admin_tls", format_args!("{why}; the admin port answers no new client")))
+        })
+    })
 }
 
 /// Members from the configured MySQL.

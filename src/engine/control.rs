@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::admin::{self, AdminState};
+use crate::admin::{self, AdminState, TlsSource};
 use crate::ports::Registry;
 use crate::ports::registry::RegistrySink;
 
@@ -20,7 +20,7 @@ pub(super) struct Control {
 
 impl Control {
     pub(super) fn start(
-        listener: TcpListener,
+        (listener, tls): (TcpListener, Option<TlsSource>),
         state: AdminState,
         registry: Box<dyn Registry>,
         sink: RegistrySink,
@@ -33,7 +33,7 @@ impl Control {
                 let watch = tokio::spawn(registry.run(sink.clone()));
                 let flush = tokio::spawn(sink.keep_flushing());
                 let pages = tokio::spawn(async move {
-                    if let Err(error) = admin::serve(listener, state).await {
+                    if let Err(error) = admin::serve_over(listener, state, tls).await {
                         tracing::error!("the admin pages ended: {error}");
                     }
                 });

@@ -189,7 +189,12 @@ fn rules_of(config: &Config) -> RecipientRules {
 }
 
 fn gateways_of(config: &Config, shared: &Shared) -> GatewayOptions {
-    GatewayOptions { user_timeout: user_timeout_of(config), permit: shared.permit.clone(), ..GatewayOptions::default() }
+    GatewayOptions {
+        user_timeout: user_timeout_of(config),
+        permit: shared.permit.clone(),
+        tls: Arc::new(config.gateway.tls.clone()),
+        ..GatewayOptions::default()
+    }
 }
 
 fn user_timeout_of(config: &Config) -> Duration {

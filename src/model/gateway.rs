@@ -82,10 +82,12 @@ pub struct Endpoint {
     pub host: String,
     /// The TCP port.
     pub port: u16,
+    /// Whether it speaks TLS.
+    pub secure: bool,
 }
 
 impl Endpoint {
-    /// Reads `grpc://host:port`, `http://host:port` or `host:port`; IPv6 addresses in brackets.
+    /// Reads `grpc://host:port`, `http://host:port` or `host:port`, and with TLS `grpcs://` and `https://`; IPv6 addresses in brackets.
     ///
     /// # Errors
     /// What is wrong with it, in words.
@@ -95,10 +97,12 @@ impl Endpoint {
         if shown != text {
             return Err(format!("endpoint {shown:?} names a user; write host:port"));
         }
-        let rest = match text.split_once("://") {
-            Some(("grpc" | "http", rest)) => rest,
-            Some((scheme, _)) => return Err(format!("endpoint {text:?}: scheme {scheme:?} is not grpc or http")),
-            None => text,
+        let (secure, rest) = match text.split_once("://") {
+            Some((scheme @ ("grpc" | "http" | "grpcs" | "https"), rest)) => (scheme.ends_with('s'), rest),
+            Some((scheme, _)) => {
+                return Err(format!("endpoint {text:?}: scheme {scheme:?} is not grpc, grpcs, http or https"));
+            }
+            None => (false, text),
         };
         let rest = rest.trim_end_matches('/');
         let (host, port) = rest.rsplit_once(':').ok_or(format!("endpoint {text:?} has no port"))?;
@@ -107,7 +111,7 @@ impl Endpoint {
         if host.is_empty() || host.contains(['/', '@', ' ']) || port == 0 {
             return Err(format!("endpoint {text:?} is not host:port"));
         }
-        Ok(Self { host: host.to_owned(), port })
+        Ok(Self { host: host.to_owned(), port, secure })
     }
 }
 

@@ -179,7 +179,7 @@ fn a_lookup_ahead_that_fails_blames_nobody_and_while_the_store_is_away_none_is_m
 #[test]
 fn streams_to_listed_gateways_are_opened_once_before_the_first_push() {
     let mut push = push();
-    let endpoints = vec![Endpoint { host: "127.0.0.1".into(), port: 1 }];
+    let endpoints = vec![Endpoint { host: "127.0.0.1".into(), port: 1, secure: false }];
     let protocols = Protocols::STREAM;
     push.take(Input::GatewayListed(GatewayRecord {
         gateway_id: "gw-1".into(),

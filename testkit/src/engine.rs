@@ -14,7 +14,8 @@ use etcd_client::Client;
 use harness::gateways::{Answer, Gateway, GatewayOptions, Log, Protocols, Record};
 use harness::pages;
 use harness::servers::{
-    EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsAuth, NatsOptions, Redis, RedisOptions, free_ports,
+    Authority, CertificateFiles, EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsAuth, NatsOptions, Redis,
+    RedisOptions, free_ports,
 };
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
@@ -50,10 +51,14 @@ pub struct World {
 
 /// A MariaDB that the engine may use.
 pub fn maria() -> Maria {
-    let maria = Maria::start().expect("MariaDB");
+    for_the_engine(Maria::start().expect("MariaDB"), "")
+}
+
+/// Lets the engine in, on this condition.
+fn for_the_engine(maria: Maria, condition: &str) -> Maria {
     let root = OptsBuilder::new().ip_or_hostname(Some("127.0.0.1")).tcp_port(maria.port()).user(Some("root"));
     let mut root = Conn::new(root.prefer_socket(false)).expect("root may connect");
-    root.query_drop(format!("CREATE USER engine@'%' IDENTIFIED BY '{}'", SECRETS[2])).expect("a user");
+    root.query_drop(format!("CREATE USER engine@'%' IDENTIFIED BY '{}' {condition}", SECRETS[2])).expect("a user");
     root.query_drop("GRANT ALL ON resonance.* TO engine@'%'").expect("a grant");
     maria
 }
@@ -61,16 +66,35 @@ pub fn maria() -> Maria {
 impl World {
     /// Starts the servers, empty.
     pub fn start() -> Self {
+        Self::with(maria(), "", "", None)
+    }
+
+    /// The same on servers that speak TLS, to the engine nothing else: it has to ask for TLS, and to have a certificate of the same CA.
+    /// The test itself reaches them plainly. Gives the port at which Redis speaks TLS.
+    pub fn over_tls(authority: &Authority, files: &CertificateFiles) -> (Self, u16) {
+        let port = free_ports(1).expect("a free port")[0];
+        let maria = for_the_engine(Maria::over_tls(authority, files).expect("MariaDB"), "REQUIRE X509");
+        let (ca, CertificateFiles { cert, key }) = (authority.ca(), files);
+        let redis = format!(
+            "tls-port {port}\ntls-cert-file {}\ntls-key-file {}\ntls-ca-cert-file {}\n",
+            cert.display(),
+            key.display(),
+            ca.display()
+        );
+        let nats = authority.nats_block(files, "verify: true") + "allow_non_tls: true\n";
+        (Self::with(maria, &nats, &redis, Some((authority, files))), port)
+    }
+
+    fn with(maria: Maria, nats: &str, redis: &str, tls: Option<(&Authority, &CertificateFiles)>) -> Self {
         let auth = NatsAuth::Token(SECRETS[0].to_owned());
         // Larger than any gRPC message, so that the engine is the one who refuses.
-        let config = "max_payload: 8388608\n".to_owned();
-        let maria = maria();
+        let config = format!("max_payload: 8388608\n{nats}");
+        let redis = RedisOptions { password: SECRETS[1].to_owned(), config: redis.to_owned() };
         Self {
             nats: Nats::start(&NatsOptions { auth, config, ..NatsOptions::default() }).expect("NATS"),
-            redis: Redis::start(&RedisOptions { password: SECRETS[1].to_owned(), ..RedisOptions::default() })
-                .expect("Redis"),
+            redis: Redis::start(&redis).expect("Redis"),
             maria,
-            etcd: Etcd::start(&EtcdOptions { root_password: SECRETS[3].to_owned() }).expect("etcd"),
+            etcd: Etcd::start(&EtcdOptions { root_password: SECRETS[3].to_owned(), tls }).expect("etcd"),
             log: Log::shared(),
             folder: tempfile::tempdir().expect("a temp folder"),
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"),
@@ -100,7 +124,7 @@ impl World {
         let key = format!("/resonance/services/gateway-service/{instance}");
         self.runtime.block_on(async {
             let mut client =
-                Client::connect([self.etcd.addr()], self.etcd.connect_options()).await.expect("etcd answers");
+                Client::connect([self.etcd.plain_addr()], self.etcd.connect_options()).await.expect("etcd answers");
             client.put(key, value, None).await.expect("etcd writes");
         });
     }
@@ -214,12 +238,17 @@ impl World {
 
     /// The configuration of an engine on these servers.
     pub fn yaml(&self) -> String {
+        self.config().text()
+    }
+
+    /// The same, to be changed.
+    pub fn config(&self) -> EngineConfig {
         let [nats, redis, mysql, etcd] = SECRETS;
         let mut config = EngineConfig::of(&self.nats, &self.redis, &self.maria, &self.etcd);
         config.set("nats", "token", nats).set("nats", "reconnect_delay", "100ms").set("redis", "password", redis);
         config.set("mysql", "username", "engine").set("mysql", "password", mysql);
         config.set("etcd", "username", "root").set("etcd", "password", etcd);
-        config.text()
+        config
     }
 }
 

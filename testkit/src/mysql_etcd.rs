@@ -7,8 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions};
+use harness::servers::{Authority, CertificateFiles};
 use mysql::prelude::Queryable;
-use task_engine::config::{EtcdConfig, HostPort, Secret};
+use task_engine::config::{EtcdConfig, HostPort};
 use tempfile::TempDir;
 
 pub use crate::wait::eventually;
@@ -17,12 +18,11 @@ pub use crate::wait::eventually;
 pub fn etcd_settings(endpoints: &[&str]) -> EtcdConfig {
     EtcdConfig {
         endpoints: endpoints.iter().map(|endpoint| HostPort::parse(endpoint, 2379).expect("host:port")).collect(),
-        username: String::new(),
-        password: Secret::default(),
         dial_timeout: Duration::from_secs(2),
         timeout: Duration::from_secs(3),
         keep_alive_time: Duration::from_secs(6),
         keep_alive_timeout: Duration::from_secs(2),
+        ..EtcdConfig::default()
     }
 }
 
@@ -67,20 +67,37 @@ impl Drop for Process {
 pub struct Maria {
     folder: TempDir,
     pub port: u16,
+    more: Vec<String>,
     process: Process,
 }
 
 impl Maria {
     pub fn start() -> Self {
+        Self::start_with(Vec::new())
+    }
+
+    /// One that speaks TLS, with this certificate, to whoever asks for it, and takes the user `engine` only with a certificate of the
+    /// same CA.
+    pub fn over_tls(authority: &Authority, files: &CertificateFiles) -> Self {
+        let file = |flag: &str, path: &Path| format!("--{flag}={}", path.display());
+        let ca = file("ssl-ca", &authority.ca());
+        let server = Self::start_with(vec![ca, file("ssl-cert", &files.cert), file("ssl-key", &files.key)]);
+        server.root("").query_drop("ALTER USER engine@'%' REQUIRE X509").expect("a rule");
+        server
+    }
+
+    fn start_with(more: Vec<String>) -> Self {
         let folder = tempfile::tempdir().expect("a temp folder");
         let installed = Command::new("mariadb-install-db")
+            // Two at once would take each other's tables for their own.
+            .env("TMPDIR", folder.path())
             .arg("--no-defaults")
             .args(["--user=root", "--auth-root-authentication-method=normal", "--skip-test-db"])
             .arg(format!("--datadir={}", folder.path().join("data").display()))
             .output()
             .expect("mariadb-install-db is installed");
         assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
-        let mut server = Self { folder, port: free_port(), process: Process(None) };
+        let mut server = Self { folder, port: free_port(), more, process: Process(None) };
         server.start_again();
         let mut root = server.root("");
         for statement in [
@@ -105,7 +122,8 @@ impl Maria {
             .arg(format!("--datadir={}", folder.join("data").display()))
             .arg(format!("--socket={}", folder.join("s").display()))
             .arg(format!("--pid-file={}", folder.join("pid").display()))
-            .arg(format!("--port={}", self.port));
+            .arg(format!("--port={}", self.port))
+            .args(&self.more);
         self.process = Process(Some(spawn(&mut command, folder)));
         eventually("MariaDB answers", || mysql::Conn::new(self.root_options("")).is_ok());
     }
@@ -121,9 +139,7 @@ impl Maria {
 
     fn root_options(&self, database: &str) -> mysql::OptsBuilder {
         mysql::OptsBuilder::new()
-            .ip_or_hostname(Some("127.0.0.1"))
-            .tcp_port(self.port)
-            .prefer_socket(false)
+            .socket(Some(self.folder.path().join("s").display().to_string()))
             .user(Some("root"))
             .db_name(Some(database).filter(|name| !name.is_empty()))
     }
@@ -145,6 +161,7 @@ pub struct Etcd {
     folder: TempDir,
     pub port: u16,
     peer_port: u16,
+    tls_port: Option<u16>,
     more: Vec<String>,
     process: Process,
 }
@@ -156,12 +173,33 @@ impl Etcd {
 
     /// The same with more arguments.
     pub fn start_with(more: &[&str]) -> Self {
+        Self::start_at(more.iter().map(|one| (*one).to_owned()).collect(), None)
+    }
+
+    /// One that speaks TLS at [`tls_endpoint`](Self::tls_endpoint), with this certificate, and takes clients with one of the same CA
+    /// only. Its other port is for the test.
+    pub fn over_tls(authority: &Authority, files: &CertificateFiles) -> Self {
+        let file = |flag: &str, path: &Path| format!("--{flag}={}", path.display());
+        let more = [
+            file("cert-file", &files.cert),
+            file("key-file", &files.key),
+            file("trusted-ca-file", &authority.ca()),
+            "--client-cert-auth".to_owned(),
+        ];
+        Self::start_at(more.into(), Some(free_port()))
+    }
+
+    fn start_at(more: Vec<String>, tls_port: Option<u16>) -> Self {
         let folder = tempfile::tempdir().expect("a temp folder");
         let (port, peer_port) = (free_port(), free_port());
-        let more = more.iter().map(|one| (*one).to_owned()).collect();
-        let mut server = Self { folder, port, peer_port, more, process: Process(None) };
+        let mut server = Self { folder, port, peer_port, tls_port, more, process: Process(None) };
         server.start_again();
         server
+    }
+
+    /// Where it speaks TLS.
+    pub fn tls_endpoint(&self) -> String {
+        format!("localhost:{}", self.tls_port.expect("one that speaks TLS"))
     }
 
     pub fn endpoint(&self) -> String {
@@ -177,12 +215,13 @@ impl Etcd {
     pub fn start_again(&mut self) {
         let (client, peer) =
             (format!("http://127.0.0.1:{}", self.port), format!("http://127.0.0.1:{}", self.peer_port));
+        let listen = self.tls_port.map_or(client.clone(), |port| format!("{client},https://127.0.0.1:{port}"));
         let mut command = Command::new("/usr/bin/etcd");
         command
             .env("ETCD_UNSUPPORTED_ARCH", "arm64")
             .args(["--name", "default", "--data-dir"])
             .arg(self.folder.path().join("data"))
-            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-client-urls", &listen, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &format!("default={peer}")])
             .args(&self.more);

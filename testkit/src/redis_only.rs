@@ -5,13 +5,13 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::net::TcpListener;
 use std::pin::{Pin, pin};
 use std::process::{Child, Command, Stdio};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use glommio::timer::Timer;
+use harness::servers::{Authority, CertificateFiles};
 use task_engine::config::{HostPort, RedisConfig};
 use task_engine::edge::redis::{Config, RedisRoutes};
 use task_engine::edge::resolve::Resolver;
@@ -20,6 +20,8 @@ use task_engine::model::names::{NameList, Route, RouteList};
 use task_engine::ports::mailbox::LocalFacts;
 use task_engine::ports::{Health, LookupError, RouteAsk, RouteQueue, Routes};
 use task_engine::push::facts::{AskNo, Input};
+
+use crate::mysql_etcd::free_port;
 
 /// No wait of a test is longer.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -35,10 +37,32 @@ pub struct Server {
 impl Server {
     /// Starts one with these options added, and waits until it answers.
     pub fn start(options: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address").port();
+        let port = free_port();
         let folder = tempfile::tempdir().expect("a temp folder");
         let mut server =
             Self { child: None, folder, port, options: options.iter().map(|option| (*option).to_owned()).collect() };
+        server.start_again();
+        server
+    }
+
+    /// Starts one that speaks TLS only, with this certificate, and takes clients with one of the same CA only. What it holds is reached
+    /// over its Unix socket ([`client`](Self::client)).
+    pub fn over_tls(authority: &Authority, files: &CertificateFiles, options: &[&str]) -> Self {
+        let port = free_port();
+        let folder = tempfile::tempdir().expect("a temp folder");
+        let socket = folder.path().join("socket").display().to_string();
+        let path = |path: &std::path::Path| path.display().to_string();
+        let (cert, key, ca) = (path(&files.cert), path(&files.key), path(&authority.ca()));
+        let tls = [
+            ["--port", "0"],
+            ["--tls-port", &port.to_string()],
+            ["--tls-cert-file", &cert],
+            ["--tls-key-file", &key],
+            ["--tls-ca-cert-file", &ca],
+            ["--unixsocket", &socket],
+        ];
+        let options = tls.concat().into_iter().chain(options.iter().copied()).map(ToOwned::to_owned).collect();
+        let mut server = Self { child: None, folder, port, options };
         server.start_again();
         server
     }
@@ -87,7 +111,12 @@ impl Server {
 
     /// A connection to change what is stored; `user` is `:password@` or nothing.
     pub fn client(&self, user: &str) -> redis::Connection {
-        let client = redis::Client::open(format!("redis://{user}127.0.0.1:{}/", self.port)).expect("an address");
+        let socket = self.folder.path().join("socket");
+        let url = match socket.exists() {
+            true => format!("redis+unix://{}", socket.display()),
+            false => format!("redis://{user}127.0.0.1:{}/", self.port),
+        };
+        let client = redis::Client::open(url).expect("an address");
         client.get_connection_with_timeout(PATIENCE).expect("redis answers")
     }
 }

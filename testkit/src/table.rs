@@ -160,7 +160,7 @@ impl Table {
 
     /// The registry lists a gateway.
     pub fn list(&mut self, gateway: &str, protocols: Protocols) {
-        let endpoints = vec![Endpoint { host: "gw".into(), port: 1 }];
+        let endpoints = vec![Endpoint { host: "gw".into(), port: 1, secure: false }];
         self.push.take(Input::GatewayListed(GatewayRecord {
             gateway_id: gateway.into(),
             endpoints,

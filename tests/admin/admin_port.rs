@@ -2,35 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use harness::pages;
-use task_engine::admin::{self, AdminState};
-use task_engine::telemetry::metrics::Meter;
-use task_engine::telemetry::watchdog::Heartbeats;
+
+use crate::port::start;
 
 const CLIENTS: usize = 320;
 /// Within this a page is prompt: the clients of the siege may hold it for five seconds, and a busy machine for one.
 const SOON: Duration = Duration::from_secs(3);
-
-/// The port, on a thread that ends with the process.
-fn start() -> SocketAddr {
-    let listener = admin::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let state = AdminState {
-        meter: Meter::new(1).0,
-        heartbeats: Heartbeats::new(0),
-        health: Vec::new(),
-        stopping: Arc::new(AtomicBool::new(false)),
-    };
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(admin::serve(listener, state))
-    });
-    address
-}
 
 /// Status and time of an answer; nothing when there is none in ten seconds.
 fn ask(address: SocketAddr) -> Option<(u16, Duration)> {
@@ -41,7 +22,7 @@ fn ask(address: SocketAddr) -> Option<(u16, Duration)> {
 
 /// Many clients begin with `first` and go on with `then` each 300 ms; meanwhile `/livez` is asked for 8 seconds.
 fn besieged(clients: usize, first: &[u8], then: &[u8]) -> Vec<Option<(u16, Duration)>> {
-    let address = start();
+    let address = start(None).0;
     let mut clients: Vec<_> = (0..clients).map(|_| connect(address, first)).collect();
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -129,7 +110,7 @@ fn pipelined_requests_whose_answers_are_read_slowly() {
 
 #[test]
 fn a_head_has_five_seconds_however_its_bytes_come_and_16_kib() {
-    let address = start();
+    let address = start(None).0;
     let mut slow = TcpStream::connect(address).expect("it listens");
     slow.write_all(b"GET /livez HTTP/1.1\r\n").expect("sent");
     slow.set_read_timeout(Some(Duration::from_millis(500))).expect("an option");

@@ -2,14 +2,11 @@
 //! can read.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use task_engine::admin::{self, AdminState};
-use task_engine::telemetry::metrics::Meter;
-use task_engine::telemetry::watchdog::Heartbeats;
+use crate::port;
 
 fn engine(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_task-engine")).args(args).env_clear().output().expect("task-engine runs")
@@ -19,27 +16,9 @@ fn said(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// An admin port on a thread that ends with the process, and what tells it that the engine stops.
-fn admin_port() -> (SocketAddr, Arc<AtomicBool>) {
-    let listener = admin::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let stopping = Arc::new(AtomicBool::new(false));
-    let state = AdminState {
-        meter: Meter::new(1).0,
-        heartbeats: Heartbeats::new(0),
-        health: Vec::new(),
-        stopping: stopping.clone(),
-    };
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(admin::serve(listener, state))
-    });
-    (address, stopping)
-}
-
 #[test]
 fn probe_says_what_the_admin_port_says() {
-    let (address, stopping) = admin_port();
+    let (address, stopping) = port::start(None);
     let probe = |more: &[&str]| engine(&[&["probe", "--admin", &address.to_string()], more].concat());
     let ready = probe(&["--ready"]);
     assert_eq!((ready.status.code(), said(&ready.stdout)), (Some(0), "[+] shards ok\nready\n".to_owned()));

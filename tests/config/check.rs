@@ -1,8 +1,10 @@
 //! Promise: `task-engine check-config FILE` shows what holds and ends with 0, or each mistake on its line and ends
 //! with 2; so does a run with a wrong configuration, before anything is opened.
 
+use std::path::Path;
 use std::process::{Command, Output};
 
+use harness::servers::Authority;
 use task_engine::config::{self, Flags};
 
 fn engine(args: &[&str], environment: &[(&str, &str)]) -> Output {
@@ -68,6 +70,48 @@ fn each_mistake_is_one_line_and_the_code_is_2() {
     for args in [&["check-config", file][..], &["--config", file][..]] {
         let output = engine(args, &[]);
         assert_eq!((output.status.code(), texts(&output)), (Some(2), (String::new(), expected.clone())), "{args:?}");
+    }
+}
+
+#[test]
+fn files_of_keys_and_certificates_are_looked_at() {
+    let authority = Authority::new().unwrap();
+    let (one, other) = (authority.certificate(&["a"]).unwrap(), authority.certificate(&["a"]).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("task.yaml");
+    let checked = |section: &str, ca: &Path, cert: &Path, key: &Path| {
+        let (ca, cert, key) = (ca.display(), cert.display(), key.display());
+        std::fs::write(&file, format!("{section}:\n  tls: {{ca: {ca}, cert: {cert}, key: {key}}}\n")).unwrap();
+        let output = engine(&["check-config", file.to_str().unwrap()], &[]);
+        // Without its notes.
+        let said = texts(&output).1.lines().filter(|line| !line.starts_with("note: ")).collect::<Vec<_>>().join("\n");
+        (output.status.code(), said)
+    };
+    let none = Path::new("/no/such/file");
+    let expired = authority.expired(&["a"]).unwrap();
+    for section in ["nats", "redis", "etcd", "gateway", "mysql"] {
+        assert_eq!(checked(section, &authority.ca(), &one.cert, &one.key), (Some(0), String::new()));
+        for ((code, said), key, what) in [
+            (
+                checked(section, none, &one.cert, &one.key),
+                "ca: /no/such/file",
+                "cannot be read (no such file or directory)",
+            ),
+            (checked(section, &authority.ca(), none, &one.key), "cert: /no/such/file", "cannot be read"),
+            (checked(section, &authority.ca(), &one.cert, none), "key: /no/such/file", "cannot be read"),
+            (checked(section, &one.key, &one.cert, &one.key), "ca: ", "there is no certificate in it"),
+            (checked(section, &authority.ca(), &one.cert, &other.key), "key: ", "it is not the key of the certificate"),
+            (
+                checked(section, &authority.ca(), &expired.cert, &expired.key),
+                "cert: ",
+                "our certificate has expired (2021-01-01T",
+            ),
+        ] {
+            assert!(
+                code == Some(2) && said.starts_with(&format!("{section}.tls.{key}")) && said.contains(what),
+                "{said}"
+            );
+        }
     }
 }
 

@@ -8,4 +8,5 @@ mod nats_security;
 mod precedence;
 mod priority;
 mod sample;
+mod secret_files;
 mod secrets;

@@ -97,7 +97,7 @@ fn times_and_numbers_have_bounds() {
         ("mysql:\n  port: 0", "0 is not from 1 to 65535"),
         ("log:\n  addSource: maybe", "\"maybe\" is neither true nor false"),
         ("consumer:\n  topic: a.*", "wildcard"),
-        ("etcd:\n  endpoints: https://a:1", "TLS is not supported"),
+        ("redis:\n  addr: https://a:1", "write host:port; the section's key tls asks for TLS"),
     ] {
         assert!(lines(text)[0].contains(what), "{text}: {:?}", lines(text));
     }
@@ -126,10 +126,14 @@ fn settings_that_contradict_each_other_are_mistakes() {
         ("nats:\n  tls: {key: a}", "nats.tls.key: needs nats.tls.cert"),
         (
             "nats:\n  tls: yes",
-            "f.yaml:2:8: nats.tls: has keys below it, indented: ca, cert, key, server_name, handshake_first",
+            "f.yaml:2:8: nats.tls: has keys below it, indented: mode, ca, cert, key, server_name, handshake_first",
         ),
         ("nats:\n  tls: {server_name: \"h:1\"}", "nats.tls.server_name: write the host without a port"),
         ("nats:\n  tls: {ca: [a]}", "nats.tls.ca: takes one value, not a list"),
+        ("admin:\n  tls: {cert: a}", "admin.tls.cert: needs admin.tls.key"),
+        ("admin:\n  tls: {ca: a}", "admin.tls.ca: needs admin.tls.cert"),
+        ("gateway:\n  tls: {mode: maybe}", "gateway.tls.mode: \"maybe\" is not one of auto, required"),
+        ("redis:\n  username: a", "redis.username: needs redis.password"),
         ("etcd:\n  password: b", "etcd.password: needs etcd.username"),
         ("consumer:\n  mode: jetstream\n  queue_group: a.b", "set consumer.durable"),
         (

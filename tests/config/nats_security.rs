@@ -32,12 +32,47 @@ fn one_server_over_tls_makes_it_all() {
 
 #[test]
 fn any_key_of_tls_demands_it() {
-    for keys in ["ca: /ca.pem", "cert: /c, key: /k", "server_name: n", "handshake_first: true"] {
+    for keys in ["mode: required", "ca: /ca.pem", "cert: /c, key: /k", "server_name: n", "handshake_first: true"] {
         let nats = load(&format!("nats:\n  url: nats://a\n  tls: {{{keys}}}\n"), &[]).nats;
         assert!(nats.wants_tls() && !nats.servers[0].tls, "{keys}");
     }
     assert!(!load("nats:\n  tls:\n    ca: ''\n    handshake_first: false\n", &[]).nats.wants_tls());
     assert!(!load("nats:\n  tls:\n", &[]).nats.wants_tls());
+}
+
+#[test]
+fn one_endpoint_of_etcd_over_tls_makes_it_all_and_any_key_demands_it() {
+    for (endpoints, wanted, shown) in [
+        ("a", false, "a:2379"),
+        ("http://a:1, b", false, "a:1,b:2379"),
+        ("https://a", true, "https://a:2379"),
+        ("[a, 'https://[::1]:1']", true, "\"https://a:2379,https://[::1]:1\""),
+    ] {
+        let config = load(&format!("etcd:\n  endpoints: {endpoints}\n"), &[]);
+        assert_eq!(config.etcd.wants_tls(), wanted, "{endpoints}");
+        let shown_again = config::show(&config);
+        assert!(shown_again.contains(&format!("  endpoints: {shown}\n")), "{shown_again}");
+        assert_eq!(load(&shown_again, &[]), config);
+    }
+    for keys in ["mode: required", "ca: /ca.pem", "cert: /c, key: /k", "server_name: n"] {
+        let config = load(&format!("etcd:\n  tls: {{{keys}}}\nredis:\n  tls: {{{keys}}}\n"), &[]);
+        assert!(config.etcd.wants_tls() && config.redis.tls.is_written(), "{keys}");
+    }
+    let config = load("etcd:\n  tls: {mode: auto}\nredis:\n  tls: {ca: ''}\n", &[]);
+    assert!(!config.etcd.wants_tls() && !config.redis.tls.is_written());
+}
+
+#[test]
+fn a_dsn_demands_tls_as_for_gos_driver_and_never_without_proof() {
+    for (params, wanted) in [("", false), ("?tls=true", true), ("?tls=false", false), ("?tls=preferred", false)] {
+        let config = load(&format!("mysql:\n  dsn: u:p@tcp(db)/im{params}\n"), &[]);
+        assert_eq!(config.mysql.tls.is_written(), wanted, "{params}");
+    }
+    for (value, what) in [("skip-verify", "a server must prove itself"), ("custom", "the files in mysql.tls")] {
+        let text = format!("mysql:\n  dsn: u:p@tcp(db)/im?tls={value}\n");
+        let wrong = config::parse("f", &text, [], &Flags::default()).unwrap_err().to_string();
+        assert!(wrong.starts_with("f:2:8: mysql.dsn: tls: ") && wrong.contains(what), "{wrong}");
+    }
 }
 
 #[test]

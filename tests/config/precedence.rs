@@ -48,8 +48,11 @@ fn every_key_has_a_variable_of_its_own_that_is_known() {
     for name in &names {
         assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "{name}");
         let taken = match load("", &[(name, "\u{1}")], &Flags::default()) {
-            Ok(checked) => !checked.notes.iter().any(|note| note.what.contains("unknown variable")),
-            Err(mistakes) => mistakes.to_string().starts_with(&format!("environment {name}: ")),
+            Ok(_) => true,
+            Err(mistakes) => {
+                let said = mistakes.to_string();
+                said.starts_with(&format!("environment {name}: ")) && !said.contains("unknown variable")
+            }
         };
         assert!(taken, "{name}");
     }
@@ -66,12 +69,27 @@ fn mistakes_name_the_variable_or_the_flag() {
 }
 
 #[test]
-fn an_unknown_variable_is_a_note_with_the_nearest() {
-    let notes = load("", &[("RESONANCE_MYSQL_PASWORD", "HIDDEN")], &Flags::default()).unwrap().notes;
-    let line = notes[0].line("f");
+fn an_unknown_variable_is_a_mistake_with_the_nearest() {
+    let wrong = |name: &str| load("", &[(name, "HIDDEN")], &Flags::default()).unwrap_err().to_string();
     assert_eq!(
-        line,
-        "environment RESONANCE_MYSQL_PASWORD: unknown variable; it is ignored; did you mean `RESONANCE_MYSQL_PASSWORD`?"
+        wrong("RESONANCE_MYSQL_PASWORD"),
+        "environment RESONANCE_MYSQL_PASWORD: unknown variable; correct its name, or unset it; did you mean `RESONANCE_MYSQL_PASSWORD`?"
     );
-    assert_eq!(notes.len(), 1);
+    assert_eq!(
+        wrong("TASK_ENGINE_MYSQL_PASSWORD"),
+        "environment TASK_ENGINE_MYSQL_PASSWORD: unknown variable: those of keys begin with RESONANCE_; did you mean `RESONANCE_MYSQL_PASSWORD`?"
+    );
+    assert_eq!(wrong("RESONANCE_"), "environment RESONANCE_: unknown variable; correct its name, or unset it");
+}
+
+#[test]
+fn what_kubernetes_says_of_services_is_no_mistake() {
+    let environment = [
+        ("TASK_ENGINE_SERVICE_HOST", "10.0.0.1"),
+        ("TASK_ENGINE_PORT", "tcp://10.0.0.1:9100"),
+        ("RESONANCE_MYSQL_PORT", "tcp://10.0.0.2:3306"),
+        ("RESONANCE_MYSQL_PORT_3306_TCP_ADDR", "10.0.0.2"),
+    ];
+    let checked = load("", &environment, &Flags::default()).unwrap();
+    assert_eq!((checked.config.mysql.at.port, checked.notes), (3306, Vec::new()));
 }

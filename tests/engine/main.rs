@@ -10,6 +10,7 @@ mod isolates_a_hung_gateway;
 mod keeps_order;
 mod log_of_others;
 mod moved_servers;
+mod over_tls;
 mod pushes_to_each_device;
 mod pushes_to_every_gateway;
 mod reads_partitions;

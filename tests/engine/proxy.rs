@@ -23,17 +23,37 @@ pub struct Proxy {
     upstream: Arc<Mutex<SocketAddr>>,
     script: Arc<Mutex<Option<Script>>>,
     accepted: Arc<AtomicUsize>,
+    /// What was relayed, either way.
+    recorded: Recorded,
 }
+
+type Recorded = Option<Arc<Mutex<Vec<u8>>>>;
 
 impl Proxy {
     pub fn to(upstream: SocketAddr) -> Self {
+        Self::with(upstream, None)
+    }
+
+    /// One that keeps all that it relays, and leads to this port.
+    pub fn recording(port: u16) -> Self {
+        Self::with(SocketAddr::from(([127, 0, 0, 1], port)), Some(Arc::default()))
+    }
+
+    /// What a recording one has relayed so far.
+    pub fn recorded(&self) -> Vec<u8> {
+        self.recorded.as_ref().expect("one that records").lock().unwrap().clone()
+    }
+
+    fn with(upstream: SocketAddr, recorded: Recorded) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let proxy = Self {
             address: listener.local_addr().expect("an address"),
             upstream: Arc::new(Mutex::new(upstream)),
             script: Arc::default(),
             accepted: Arc::default(),
+            recorded,
         };
+        let recorded = proxy.recorded.clone();
         let (upstream, script, accepted) =
             (Arc::clone(&proxy.upstream), Arc::clone(&proxy.script), Arc::clone(&proxy.accepted));
         thread::spawn(move || {
@@ -41,6 +61,7 @@ impl Proxy {
                 let Ok(mut client) = client else { return };
                 accepted.fetch_add(1, Ordering::AcqRel);
                 let (upstream, script) = (Arc::clone(&upstream), script.lock().unwrap().clone());
+                let recorded = recorded.clone();
                 thread::spawn(move || {
                     let read = match script.map(|script| script(&mut client)) {
                         None => Vec::new(),
@@ -54,8 +75,9 @@ impl Proxy {
                     }
                     let (back_from, back_to) =
                         (server.try_clone().expect("a clone"), client.try_clone().expect("a clone"));
-                    thread::spawn(move || relay(back_from, back_to));
-                    relay(client, server);
+                    let also = recorded.clone();
+                    thread::spawn(move || relay(back_from, back_to, &also));
+                    relay(client, server, &recorded);
                 });
             }
         });
@@ -82,9 +104,12 @@ impl Proxy {
     }
 }
 
-fn relay(mut from: TcpStream, mut to: TcpStream) {
+fn relay(mut from: TcpStream, mut to: TcpStream, recorded: &Recorded) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
+        if let Some(recorded) = recorded {
+            recorded.lock().unwrap().extend_from_slice(&buffer[..read]);
+        }
         if to.write_all(&buffer[..read]).is_err() {
             break;
         }

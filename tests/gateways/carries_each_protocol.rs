@@ -8,7 +8,7 @@ use crate::gateway_support::pb::{
     GroupAnswer, GroupChange, GroupFrame, GroupPush, PushBatchRequest, PushBatchResponse, PushRequest, PushResponse,
 };
 use crate::gateway_support::*;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use prost::Message;
 use task_engine::model::ids::StreamNo;
 use task_engine::ports::Protocol;
@@ -18,19 +18,7 @@ use task_engine::push::facts::{StreamEnd, StreamFact};
 fn push_message_answers_come_in_request_order_and_finish_drains_them() {
     let gateway = Gateway::start(Manner::Answers);
     on_a_shard(async |mut shard| {
-        shard.open(1, vec![gateway.endpoint()], Protocol::Stream);
-        shard.opened(1).await;
-        let mut sent = 0;
-        for chunk in 0..50 {
-            let frames: BytesMut = (0..100).flat_map(|i| single(chunk * 100 + i, 100)).collect();
-            sent += frames.len();
-            shard.gateways.send(G, StreamNo(1), frames.freeze());
-        }
-        shard.gateways.finish(G, StreamNo(1));
-        let rest = shard.rest(1).await;
-        assert_eq!(rest.end, Some(StreamEnd::Finished));
-        assert_eq!(rest.taken, sent);
-        assert_eq!(msg_ids(&rest.answers), (0..5000).collect::<Vec<_>>());
+        shard.five_thousand_pushes(gateway.endpoint()).await;
         assert_eq!(shard.gateways.open_count(), 0);
     });
     assert_eq!(gateway.seen.recipients.load(Ordering::SeqCst), 5000);

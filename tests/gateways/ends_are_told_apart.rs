@@ -88,7 +88,7 @@ fn a_refused_connection_names_address_and_cause() {
         shard.open(2, Vec::new(), Protocol::Stream);
         let Some(StreamEnd::NotOpened(words)) = shard.rest(2).await.end else { panic!("opened") };
         assert_eq!(words, "no endpoint");
-        let bad = Endpoint { host: "no\u{4f60}host".to_owned(), port: 1 };
+        let bad = Endpoint { host: "no\u{4f60}host".to_owned(), port: 1, secure: false };
         shard.open(3, vec![bad], Protocol::Stream);
         assert!(matches!(shard.rest(3).await.end, Some(StreamEnd::NotOpened(_))));
     });

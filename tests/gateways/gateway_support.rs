@@ -206,7 +206,7 @@ impl Drop for Gateway {
 }
 
 pub fn endpoint(address: SocketAddr) -> Endpoint {
-    Endpoint { host: address.ip().to_string(), port: address.port() }
+    Endpoint { host: address.ip().to_string(), port: address.port(), secure: false }
 }
 
 /// An address nobody listens on.
@@ -240,6 +240,22 @@ pub const G: GatewayIx = GatewayIx(7);
 impl Shard {
     pub fn open(&mut self, stream: u32, endpoints: Vec<Endpoint>, protocol: Protocol) {
         self.gateways.open(G, StreamNo(stream), endpoints, protocol);
+    }
+
+    /// Sends them over stream 1 and finishes it; each is answered, in order, before it ends.
+    pub async fn five_thousand_pushes(&mut self, at: Endpoint) {
+        self.open(1, vec![at], Protocol::Stream);
+        self.opened(1).await;
+        let mut sent = 0;
+        for chunk in 0..50 {
+            let frames: BytesMut = (0..100).flat_map(|i| single(chunk * 100 + i, 100)).collect();
+            sent += frames.len();
+            self.gateways.send(G, StreamNo(1), frames.freeze());
+        }
+        self.gateways.finish(G, StreamNo(1));
+        let rest = self.rest(1).await;
+        assert_eq!((rest.end, rest.taken), (Some(StreamEnd::Finished), sent));
+        assert_eq!(msg_ids(&rest.answers), (0..5000).collect::<Vec<_>>());
     }
 
     /// The next fact, of any stream.

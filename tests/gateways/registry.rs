@@ -7,7 +7,7 @@ use task_engine::config::{EtcdConfig, RegistryConfig};
 use task_engine::edge::etcd::EtcdRegistry;
 use task_engine::ports::mailbox::{Mailbox, Wake, mailbox};
 use task_engine::ports::registry::Directory;
-use task_engine::ports::{Registry, RegistrySink};
+use task_engine::ports::{Health, Registry, RegistrySink};
 use task_engine::push::facts::Input;
 use tokio::sync::oneshot;
 
@@ -29,6 +29,14 @@ pub struct Followed {
 }
 
 impl Followed {
+    /// What it waits for, if for anything.
+    pub fn waiting(&self) -> Option<String> {
+        match self.sink.health() {
+            Health::Waiting(why) | Health::Degraded(why) => Some(why),
+            Health::Ready | Health::Says(_) => None,
+        }
+    }
+
     pub fn start(settings: EtcdConfig) -> Self {
         let registry = EtcdRegistry::new(settings, &RegistryConfig::default(), "gateway-service");
         // A small mailbox, so that what it refuses and the background flush brings later is part of each test.

@@ -11,13 +11,6 @@ use crate::silent::Silent;
 use testkit::mysql_etcd::{Etcd, eventually, free_port};
 use testkit::wait::eventually_within;
 
-fn waiting(followed: &Followed) -> Option<String> {
-    match followed.sink.health() {
-        Health::Waiting(why) | Health::Degraded(why) => Some(why),
-        Health::Ready | Health::Says(_) => None,
-    }
-}
-
 #[test]
 fn a_dead_etcd_costs_no_gateway() {
     let mut etcd = Etcd::start();
@@ -28,11 +21,11 @@ fn a_dead_etcd_costs_no_gateway() {
     let mut seen = [followed.next(), followed.next()];
     seen.sort();
     assert_eq!(seen, ["g1@1001", "g2@1002"]);
-    eventually("ready", || waiting(&followed).is_none());
+    eventually("ready", || followed.waiting().is_none());
 
     etcd.kill();
-    eventually("told", || waiting(&followed).is_some());
-    let why = waiting(&followed).expect("still away");
+    eventually("told", || followed.waiting().is_some());
+    let why = followed.waiting().expect("still away");
     assert!(why.contains(&etcd.endpoint()) && why.contains(&dead) && why.contains("2 known gateways"), "{why}");
     assert_eq!(followed.directory.len(), 2);
 
@@ -42,7 +35,7 @@ fn a_dead_etcd_costs_no_gateway() {
     let mut seen = [followed.next(), followed.next()];
     seen.sort();
     assert_eq!(seen, ["-g1", "g2@1022"], "and nothing about what stayed the same");
-    eventually("ready again", || waiting(&followed).is_none());
+    eventually("ready again", || followed.waiting().is_none());
     etcd.put(&format!("{PREFIX}i3"), &value("g3", 1003));
     assert_eq!(followed.next(), "g3@1003");
 }
@@ -63,15 +56,15 @@ fn a_hung_etcd_is_noticed() {
     };
     let mut followed = Followed::start(settings);
     assert_eq!(followed.next(), "g1@1001");
-    eventually("ready", || waiting(&followed).is_none());
+    eventually("ready", || followed.waiting().is_none());
     etcd.signal(libc::SIGSTOP);
-    eventually_within(Duration::from_secs(8), "told", || waiting(&followed).is_some());
-    let why = waiting(&followed).expect("still away");
+    eventually_within(Duration::from_secs(8), "told", || followed.waiting().is_some());
+    let why = followed.waiting().expect("still away");
     assert!(why.contains(&etcd.endpoint()) && why.contains("has not answered for 3s"), "{why}");
     assert!(why.contains("1 known gateway is kept"), "{why}");
     assert_eq!(followed.directory.len(), 1);
     etcd.signal(libc::SIGCONT);
-    eventually_within(Duration::from_secs(8), "ready again", || waiting(&followed).is_none());
+    eventually_within(Duration::from_secs(8), "ready again", || followed.waiting().is_none());
     etcd.put(&format!("{PREFIX}i2"), &value("g2", 1002));
     assert_eq!(followed.next(), "g2@1002");
 }
@@ -88,7 +81,7 @@ fn an_etcd_that_hangs_for_long_is_left_for_one_that_answers() {
     // Which one is first is drawn.
     let first = followed.next();
     let (of_it, other) = if first == "g1@1001" { (&hung, "g1@2001") } else { (&good, "g1@1001") };
-    eventually("ready", || waiting(&followed).is_none());
+    eventually("ready", || followed.waiting().is_none());
     of_it.signal(libc::SIGSTOP);
     let began = Instant::now();
     assert_eq!(followed.next(), other);
@@ -110,15 +103,15 @@ fn a_wrong_password_is_named_and_mended_without_a_restart() {
     settings.username = "engine".into();
     settings.password = task_engine::config::Secret::new("hunter2");
     let mut followed = Followed::start(settings);
-    eventually("told", || waiting(&followed).is_some_and(|why| why.contains("etcd.password")));
-    let why = waiting(&followed).expect("still refused");
+    eventually("told", || followed.waiting().is_some_and(|why| why.contains("etcd.password")));
+    let why = followed.waiting().expect("still refused");
     assert!(!why.contains("hunter2") && why.contains("authentication failed"), "{why}");
     etcd.run_as("root", "sesame", |mut client| async move {
         client.user_add("engine", "hunter2", None).await?;
         client.user_grant_role("engine", "root").await.map(drop)
     });
     assert_eq!(followed.next(), "g1@1001");
-    eventually("ready", || waiting(&followed).is_none());
+    eventually("ready", || followed.waiting().is_none());
 }
 
 #[test]
@@ -127,7 +120,7 @@ fn an_etcd_that_comes_back_empty_is_degraded_and_the_gateways_are_known_to_have_
     etcd.put(&format!("{PREFIX}i1"), &value("g1", 1001));
     let mut followed = Followed::start(settings(&[&etcd.endpoint()]));
     assert_eq!(followed.next(), "g1@1001");
-    eventually("ready", || waiting(&followed).is_none());
+    eventually("ready", || followed.waiting().is_none());
     etcd.kill();
     eventually("told", || matches!(followed.sink.health(), Health::Waiting(_)));
     etcd.wipe();
@@ -138,7 +131,7 @@ fn an_etcd_that_comes_back_empty_is_degraded_and_the_gateways_are_known_to_have_
     // Its revisions began anew: what comes now is seen all the same.
     etcd.put(&format!("{PREFIX}i1"), &value("g1", 1011));
     assert_eq!(followed.next(), "g1@1011");
-    eventually("ready again", || waiting(&followed).is_none());
+    eventually("ready again", || followed.waiting().is_none());
 }
 
 #[test]
@@ -160,5 +153,5 @@ fn ten_endpoints_that_answer_nothing_cost_a_moment_each() {
     let mut followed = Followed::start(settings(&endpoints.iter().map(String::as_str).collect::<Vec<_>>()));
     assert_eq!(followed.next(), "g1@1001");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    eventually("ready", || waiting(&followed).is_none());
+    eventually("ready", || followed.waiting().is_none());
 }

@@ -178,10 +178,16 @@ fn a_certificate_of_ours_that_the_server_does_not_trust_is_said() {
     let expired = authority.expired(&["engine"]).expect("a certificate");
     for version in VERSIONS {
         let server = demanding(version, &authority, &files, "verify: true");
-        for CertificateFiles { cert, key } in [&foreign, &expired] {
-            let tls = TlsConfig { cert: cert.clone(), key: key.clone(), ..trusting(&authority) };
-            said(&settings(&server.addr(), tls), &["does not take our certificate", "check nats.tls.cert"]).stop();
-        }
+        let ours = |CertificateFiles { cert, key }: CertificateFiles| {
+            settings(&server.addr(), TlsConfig { cert, key, ..trusting(&authority) })
+        };
+        said(&ours(foreign.clone()), &["does not take our certificate", "check nats.tls.cert"]).stop();
+        // That of one is known before anybody is asked.
+        let wrong = check_nats(&ours(expired.clone())).expect_err("its time is over");
+        assert!(
+            wrong.contains("nats.tls.cert") && wrong.contains("our certificate has expired (2021-01-01T00:00:00Z)"),
+            "{wrong}"
+        );
     }
 }
 

@@ -144,7 +144,7 @@ impl World {
         let is_contested = self.fault(Fault::Gateways, 100);
         let known = &mut self.gateways[gateway];
         known.is_listed = true;
-        let right = Endpoint { host: "gw".into(), port: known.port };
+        let right = Endpoint { host: "gw".into(), port: known.port, secure: false };
         let dead = Endpoint { port: 1, ..right.clone() };
         let (first, others) = if is_contested { (dead, vec![right]) } else { (right, Vec::new()) };
         let record = GatewayRecord {

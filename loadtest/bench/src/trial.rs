@@ -96,6 +96,10 @@ pub struct Setup {
     /// The engine talks TLS to NATS (with --servers); the load test's own connections stay plain.
     #[arg(long)]
     pub nats_tls: bool,
+    /// The engine talks TLS on all five links, with a certificate of its own (with --servers). TLS of the gateways ends in a relay before
+    /// them, which costs more than it does in a gateway: for what arrives, not for how fast.
+    #[arg(long)]
+    pub tls: bool,
     /// The engine's inbox.rows_up_to (with --servers): in sessions of more members, whoever cannot be reached gets no row of a
     /// message whose content is kept.
     #[arg(long, value_name = "MEMBERS")]
@@ -252,9 +256,10 @@ impl Trial {
         let command = engine::own::command_of(engine)?;
         engine::words_of(&command)?;
         live.note("starting NATS, Redis, MariaDB and etcd");
-        let servers = Servers::start(setup.jetstream, setup.nats_tls)?;
+        let mut servers = Servers::start(setup)?;
         live.note("writing members, routes and gateways");
         world.seed(&servers.maria, &servers.redis, &servers.etcd, gateways)?;
+        servers.secure(gateways)?;
         let folder = folder("engine")?;
         let admin_port = free_ports(1)?[0];
         live.note(&format!("starting {command}"));

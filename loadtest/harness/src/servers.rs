@@ -6,6 +6,7 @@
 //! not start: signals go to its own child only.
 
 mod certificates;
+mod door;
 mod engine_config;
 mod etcd;
 mod maria;
@@ -14,7 +15,7 @@ mod redis;
 
 use std::fs::{self, File};
 use std::io;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -27,6 +28,7 @@ use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal
 use tempfile::TempDir;
 
 pub use self::certificates::{Authority, CertificateFiles};
+pub use self::door::TlsDoor;
 pub use self::engine_config::EngineConfig;
 pub use self::etcd::{Etcd, EtcdOptions};
 pub use self::maria::Maria;
@@ -338,13 +340,18 @@ pub fn spawn_bound(mut command: Command) -> io::Result<Child> {
     child.recv().map_err(|_| io::Error::other("the thread that starts servers is gone"))?
 }
 
+/// Whether anybody listens on this port: what readiness is made of where more is said over TLS only.
+pub(crate) fn listens(port: u16) -> std::result::Result<(), String> {
+    TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|cause| cause.to_string())
+}
+
 /// Connects, says `hello`, and gives the first bytes of the answer; what readiness is made of.
 pub(crate) fn ask(port: u16, hello: &[u8]) -> std::result::Result<Vec<u8>, String> {
     use std::io::{Read, Write};
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
     let wait = Duration::from_secs(1);
     let ask = || -> io::Result<Vec<u8>> {
-        let mut socket = std::net::TcpStream::connect_timeout(&address, wait)?;
+        let mut socket = TcpStream::connect_timeout(&address, wait)?;
         socket.set_read_timeout(Some(wait))?;
         socket.write_all(hello)?;
         let mut answer = vec![0; 4096];

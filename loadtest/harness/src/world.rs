@@ -14,7 +14,7 @@ use task_engine::model::priority::Priority;
 pub use self::places::Place;
 use self::places::Places;
 pub(crate) use self::stores::put_route;
-pub use self::stores::{MemoryStores, register, registration, registration_at};
+pub use self::stores::{MemoryStores, register, registration, registration_at, registration_over_tls};
 use crate::rng::Rng;
 use crate::workload::Workload;
 

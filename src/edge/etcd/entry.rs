@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use crate::edge::gateway_id::IdText;
 use crate::model::limits::NAME_BYTES_MAX;
-use crate::model::redact;
 use crate::ports::registry::RegistryFault;
 use crate::ports::{Endpoint, GatewayRecord, Protocols};
 
@@ -98,7 +97,7 @@ fn endpoints(value: &Value, faults: &mut Faults) -> Result<Vec<Endpoint>, (Regis
     for item in listed {
         let text = item.as_str().unwrap_or_default();
         match endpoint(text) {
-            Ok(endpoint) if text.starts_with("grpc://") => grpc.keep(endpoint),
+            Ok(endpoint) if text.starts_with("grpc://") || text.starts_with("grpcs://") => grpc.keep(endpoint),
             Ok(endpoint) => other.keep(endpoint),
             Err(why) => {
                 bad += 1;
@@ -115,7 +114,10 @@ fn endpoints(value: &Value, faults: &mut Faults) -> Result<Vec<Endpoint>, (Regis
     other.good.retain(|endpoint| !grpc.good.contains(endpoint));
     let mut left_out = grpc.left_out + other.left_out;
     let mut good = grpc.good;
+    // A gateway that speaks gRPC over TLS is reached in no other way.
+    let is_secure = good.iter().any(|endpoint| endpoint.secure);
     good.append(&mut other.good);
+    good.retain(|endpoint| endpoint.secure || !is_secure);
     left_out += good.len().saturating_sub(ENDPOINTS_MAX);
     good.truncate(ENDPOINTS_MAX);
     if good.is_empty() {
@@ -149,13 +151,12 @@ impl Kept {
     }
 }
 
-/// As [`Endpoint::parse`], and what Kratos appends (`?isSecure=false`) is taken off; TLS is not spoken.
+/// As [`Endpoint::parse`], and with what Kratos appends: `?isSecure=true` asks for TLS.
 fn endpoint(text: &str) -> Result<Endpoint, String> {
     let (address, query) = text.split_once('?').unwrap_or((text, ""));
-    if query.split('&').any(|pair| pair.eq_ignore_ascii_case("isSecure=true")) {
-        return Err(format!("endpoint {:?} asks for TLS", redact::address(address)));
-    }
-    Endpoint::parse(address)
+    let mut endpoint = Endpoint::parse(address)?;
+    endpoint.secure |= query.split('&').any(|pair| pair.eq_ignore_ascii_case("isSecure=true"));
+    Ok(endpoint)
 }
 
 #[cfg(test)]
@@ -165,7 +166,8 @@ mod tests {
 
     fn brief(entry: &Entry) -> (Option<String>, Vec<RegistryFault>) {
         let record = entry.record.as_ref().map(|record| {
-            let endpoints: Vec<_> = record.endpoints.iter().map(ToString::to_string).collect();
+            let shown = |endpoint: &Endpoint| format!("{endpoint}{}", if endpoint.secure { "+tls" } else { "" });
+            let endpoints: Vec<_> = record.endpoints.iter().map(shown).collect();
             let best = record.protocols.best().map_or("none", |best| best.label());
             format!("{} {} {}", record.gateway_id, endpoints.join(","), best)
         });
@@ -209,11 +211,6 @@ mod tests {
                 Some("k h:9000,h:8000 stream"),
                 &[],
             ),
-            (
-                r#"{"id":"i","endpoints":["nowhere","grpc://h:1",5,"grpc://s:2?isSecure=true"]}"#,
-                Some("i h:1 stream"),
-                &[BadEndpoint, BadEndpoint, BadEndpoint],
-            ),
             (r#"{"id":" 7 ","metadata":{"gateway_id":7.5},"endpoints":["h:1"]}"#, Some("7 h:1 stream"), &[]),
             ("", None, &[NotJson]),
             ("{", None, &[NotJson]),
@@ -226,12 +223,38 @@ mod tests {
             (r#"{"id":"i","endpoints":[]}"#, None, &[NoEndpoint]),
             (r#"{"id":"i","endpoints":"h:1"}"#, None, &[NoEndpoint]),
             (r#"{"id":"i","endpoints":["h"]}"#, None, &[BadEndpoint]),
-            (r#"{"id":"i","endpoints":["h:0","grpcs://h:1"]}"#, None, &[BadEndpoint, BadEndpoint]),
+            (r#"{"id":"i","endpoints":["h:0","grpct://h:1"]}"#, None, &[BadEndpoint, BadEndpoint]),
         ];
+        check(table);
+    }
+
+    fn check(table: &[(&str, Option<&str>, &[RegistryFault])]) {
         for (value, record, faults) in table {
             let expected = (record.map(str::to_owned), faults.to_vec());
             assert_eq!(brief(&Entry::read(value.as_bytes())), expected, "{value}");
         }
+    }
+
+    #[test]
+    fn a_gateway_that_speaks_grpc_over_tls_is_reached_in_no_other_way() {
+        check(&[
+            (
+                r#"{"id":"i","endpoints":["nowhere","grpc://h:1",5,"grpc://s:2?isSecure=true"]}"#,
+                Some("i s:2+tls stream"),
+                &[BadEndpoint, BadEndpoint],
+            ),
+            (
+                r#"{"id":"k","endpoints":["https://h:8000","grpc://h:9000?isSecure=false"]}"#,
+                Some("k h:9000,h:8000+tls stream"),
+                &[],
+            ),
+            (
+                r#"{"id":"k","endpoints":["http://h:8000","h:7000","grpcs://h:9000","https://h:8443"]}"#,
+                Some("k h:9000+tls,h:8443+tls stream"),
+                &[],
+            ),
+            (r#"{"id":"i","endpoints":["h:0","grpcs://h:1"]}"#, Some("i h:1+tls stream"), &[BadEndpoint]),
+        ]);
     }
 
     #[test]
@@ -246,7 +269,8 @@ mod tests {
             assert!(!record.gateway_id.is_empty() && record.gateway_id.len() <= NAME_BYTES_MAX);
             assert!((1..=ENDPOINTS_MAX).contains(&record.endpoints.len()));
             // Written as a gateway writes it, it is the same gateway.
-            let endpoints: Vec<_> = record.endpoints.iter().map(|endpoint| format!("grpc://{endpoint}")).collect();
+            let written = |at: &Endpoint| format!("{}://{at}", if at.secure { "https" } else { "http" });
+            let endpoints: Vec<_> = record.endpoints.iter().map(written).collect();
             let protocols = &record.protocols;
             let group = (protocols.group.is_some(), "group");
             let words = [group, (protocols.stream, "stream"), (protocols.batch, "batch"), (protocols.unary, "unary")];
@@ -287,7 +311,7 @@ mod tests {
             "https://user:hunter2@host:1",
             "user:hunter2://x@host:1",
             "grpc://user:hunter2@host:1?isSecure=true",
-            "grpc://h:1?token=hunter2&isSecure=true",
+            "grpc://h:x?token=hunter2&isSecure=true",
             "grpc://user:hunter2@",
             "grpc://user:@hunter2@host:x",
         ] {

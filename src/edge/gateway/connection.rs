@@ -24,12 +24,13 @@ use hyper::client::conn::http2::{Builder, Connection, SendRequest};
 use send_wrapper::SendWrapper;
 use tonic::body::Body;
 
-use super::GatewayOptions;
 use super::body::Line;
 use super::io::{Io, SpareBuffer, Wire};
 use super::status::words;
+use super::{ALPN, GatewayOptions, TLS_SECTION};
 use crate::edge::race::{self, Next};
 use crate::edge::resolve::Resolver;
+use crate::edge::transport::Transport;
 use crate::model::limits::STREAM_UNSENT_BYTES_MAX;
 use crate::ports::Endpoint;
 use crate::push::facts::StreamFact;
@@ -183,8 +184,16 @@ async fn within<T>(limit: Duration, what: &str, attempt: impl Future<Output = Re
 
 async fn connect_to(target: &Target, endpoint: &Endpoint, address: SocketAddr) -> Result<(Link, Weak<Wire>), String> {
     let authority: Authority = endpoint.to_string().parse().map_err(|e| format!("not an HTTP authority: {e}"))?;
-    let tcp = TcpStream::connect_timeout(address, target.options.connect_timeout).await.map_err(|e| words(&e))?;
-    let wire = Rc::new(Wire::new(tcp, target.spare.clone(), &target.options).map_err(|e| words(&e))?);
+    let options = &target.options;
+    let tcp = TcpStream::connect_timeout(address, options.connect_timeout).await.map_err(|e| words(&e))?;
+    let (mut transport, mut scheme) = (Transport::Plain(tcp), Scheme::HTTP);
+    if options.is_secure(endpoint) {
+        // As long as all of it: who calls has the deadline.
+        let limit = options.connect_timeout;
+        transport = transport.secured_by(&options.tls, TLS_SECTION, &endpoint.host, ALPN, limit).await?;
+        scheme = Scheme::HTTPS;
+    }
+    let wire = Rc::new(Wire::new(transport, target.spare.clone(), options).map_err(|e| words(&e))?);
     let exec = Exec { wire: wire.clone(), has_connection: Rc::default(), connection_task: Rc::default() };
     let mut builder = Builder::new(exec.clone());
     builder
@@ -196,12 +205,12 @@ async fn connect_to(target: &Target, endpoint: &Endpoint, address: SocketAddr) -
     }
     let (send, client) = builder.handshake(Io(wire.clone())).await.map_err(|e| words(&e))?;
     let connection_task = exec.connection_task.take();
-    let svc = Svc { send, authority };
+    let svc = Svc { send, scheme, authority };
     let mut link = Link { svc, client: Some(client), ended: None, goaway: Goaway::No, connection_task };
     link.alongside(poll_fn(|cx| wire.poll_greeted(cx)))
         .await
         .and_then(|settings| if settings { Ok(()) } else { Err("the first frame is not a SETTINGS frame".to_owned()) })
-        .map_err(|cause| format!("no HTTP/2: {cause}"))?;
+        .map_err(|cause| wire.said_over_tls().unwrap_or_else(|| format!("no HTTP/2: {cause}")))?;
     Ok((link, Rc::downgrade(&wire)))
 }
 
@@ -348,6 +357,7 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Exec {
 /// HTTP/2 wants scheme and authority, which this puts in.
 pub struct Svc {
     send: SendRequest<Body>,
+    scheme: Scheme,
     authority: Authority,
 }
 
@@ -378,7 +388,7 @@ impl tower_service::Service<Request<Body>> for Svc {
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let mut parts = request.uri().clone().into_parts();
-        parts.scheme = Some(Scheme::HTTP);
+        parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
         // A request without a path stays as it is; hyper answers it with an error.
         if let Ok(uri) = Uri::from_parts(parts) {

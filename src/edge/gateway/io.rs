@@ -5,6 +5,7 @@
 //! then one `sendmsg` takes what is held and what comes on top. The price is one copy of bytes that are in the cache.
 //! Counted with strace, 200 chunks of 105 KB to a grpc-go server: 400 `sendmsg` (1450 with a frame each); reads stay
 //! h2's own (one `recv` fills its buffer, some 300 answers), since answers are few bytes.
+//! Over TLS what is held is encrypted as a whole and sent; what the socket does not take then waits in TLS, for the turn's end.
 //! Promises that nothing is written while the permit does not hold. Refuses to turn a read or write error into an end of file.
 
 use std::cell::{Cell, RefCell};
@@ -20,8 +21,10 @@ use glommio::net::TcpStream;
 use hyper::rt::ReadBufCursor;
 use socket2::{SockRef, TcpKeepalive};
 
-use super::{GatewayOptions, Waiter};
+use super::{GatewayOptions, TLS_SECTION, Waiter};
 use crate::edge::socket;
+use crate::edge::tls;
+use crate::edge::transport::Transport;
 use crate::ports::permit::Permit;
 
 /// Bytes held back before they are written in the middle of a turn.
@@ -44,12 +47,14 @@ pub struct SpareBuffer(Rc<Cell<Vec<u8>>>);
 
 /// A socket, and what hyper wrote that is not in it yet.
 pub struct Wire {
-    tcp: RefCell<TcpStream>,
+    transport: RefCell<Transport>,
     held: RefCell<Held>,
     spare: SpareBuffer,
     permit: Arc<Permit>,
     /// A write error found outside of hyper's own writes; given to hyper at its next read or write.
     failed: Cell<Option<Error>>,
+    /// What was wrong with TLS.
+    said: RefCell<Option<String>>,
     head: Cell<([u8; FRAME_HEAD], usize)>,
     greeted: Waiter,
     /// Woken by each read: what was read may be a GOAWAY, which wakes nobody who only waits for answers.
@@ -73,18 +78,20 @@ impl Wire {
     ///
     /// # Errors
     /// What the kernel says of them.
-    pub fn new(tcp: TcpStream, spare: SpareBuffer, options: &GatewayOptions) -> Result<Self> {
-        let fd = socket::borrow(&tcp);
+    pub fn new(mut transport: Transport, spare: SpareBuffer, options: &GatewayOptions) -> Result<Self> {
+        transport.send_when_flushed_only();
+        let fd = socket::borrow(transport.tcp());
         let socket = SockRef::from(&fd);
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_keepalive(&KEEPALIVE)?;
         socket.set_tcp_user_timeout(Some(options.user_timeout))?;
         Ok(Self {
-            tcp: RefCell::new(tcp),
+            transport: RefCell::new(transport),
             held: RefCell::default(),
             spare,
             permit: options.permit.clone(),
             failed: Cell::new(None),
+            said: RefCell::default(),
             head: Cell::default(),
             greeted: Waiter::default(),
             heard: Waiter::default(),
@@ -114,8 +121,8 @@ impl Wire {
 
     /// Closing the socket will reset the connection and forget what it has not sent.
     pub fn reset_when_dropped(&self) {
-        let tcp = self.tcp.borrow();
-        let fd = socket::borrow(&tcp);
+        let transport = self.transport.borrow();
+        let fd = socket::borrow(transport.tcp());
         // Fails only for a socket that is gone already.
         let _ = SockRef::from(&fd).set_linger(Some(Duration::ZERO));
     }
@@ -125,11 +132,34 @@ impl Wire {
         while !self.held.borrow().rest().is_empty() {
             if let Err(error) = ready!(self.poll_send(cx, &[])) {
                 self.held.take();
-                self.failed.set(Some(Error::from(error.kind())));
-                return Poll::Ready(Err(error));
+                return Poll::Ready(Err(self.fails_with(error)));
             }
         }
-        Poll::Ready(Ok(()))
+        if !self.transport.borrow().holds() {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.permit.poll(cx));
+        let flushed = ready!(Pin::new(&mut *self.transport.borrow_mut()).poll_flush(cx));
+        Poll::Ready(flushed.map_err(|error| self.fails_with(error)))
+    }
+
+    /// Keeps an error for hyper.
+    fn fails_with(&self, error: Error) -> Error {
+        self.note(&error);
+        self.failed.set(Some(Error::from(error.kind())));
+        error
+    }
+
+    /// Keeps what an error says of TLS: HTTP/2 keeps less of it.
+    fn note(&self, error: &Error) {
+        if tls::of(error).is_some() {
+            self.said.borrow_mut().get_or_insert_with(|| tls::words(error, TLS_SECTION));
+        }
+    }
+
+    /// What was wrong with TLS, if anything was.
+    pub(super) fn said_over_tls(&self) -> Option<String> {
+        self.said.borrow().clone()
     }
 
     fn poll_write_pieces(&self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<Result<usize>> {
@@ -169,14 +199,17 @@ impl Wire {
         all[0] = IoSlice::new(held.rest());
         let count = pieces.len().min(PIECES - 1);
         all[1..=count].copy_from_slice(&pieces[..count]);
-        let mut tcp = self.tcp.borrow_mut();
-        let sent = match socket::send_pieces(&tcp, &all[..=count]) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                // glommio tries once more, then asks io_uring to say when there is room.
-                let first = all.iter().find(|piece| !piece.is_empty()).map_or(&[][..], |piece| &piece[..]);
-                ready!(Pin::new(&mut *tcp).poll_write(cx, first))?
-            }
-            sent => sent?,
+        let sent = match &mut *self.transport.borrow_mut() {
+            Transport::Plain(tcp) => ready!(poll_send_plain(tcp, cx, &all[..=count]))?,
+            Transport::Tls(stream) => match ready!(stream.poll_write_pieces(cx, &all[..=count])) {
+                Ok(sent) => sent,
+                Err(error) => {
+                    // Nobody reads after this.
+                    let said = stream.last_word(cx, error);
+                    self.note(&said);
+                    return Poll::Ready(Err(said));
+                }
+            },
         };
         let of_held = sent.min(held.rest().len());
         held.written += of_held;
@@ -188,6 +221,17 @@ impl Wire {
             }
         }
         Poll::Ready(Ok(sent - of_held))
+    }
+}
+
+fn poll_send_plain(tcp: &mut TcpStream, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<Result<usize>> {
+    match socket::send_pieces(tcp, pieces) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            // glommio tries once more, then asks io_uring to say when there is room.
+            let first = pieces.iter().find(|piece| !piece.is_empty()).map_or(&[][..], |piece| &piece[..]);
+            Pin::new(tcp).poll_write(cx, first)
+        }
+        sent => Poll::Ready(sent),
     }
 }
 
@@ -203,12 +247,13 @@ impl hyper::rt::Read for Io {
         if let Some(error) = self.0.failed.take() {
             return Poll::Ready(Err(error));
         }
-        // SAFETY: glommio hands the slice to recv(2), which only writes to it; nothing uninitialised is read, and
-        // `advance` covers what recv said it wrote.
+        // SAFETY: glommio hands the slice to recv(2), or TLS copies into it what it decrypted: both only write to it; nothing
+        // uninitialised is read, and `advance` covers what was said to be written.
         unsafe {
             let room = buf.as_mut();
             let room = std::slice::from_raw_parts_mut(room.as_mut_ptr().cast::<u8>(), room.len());
-            let len = ready!(Pin::new(&mut *self.0.tcp.borrow_mut()).poll_read(cx, room))?;
+            let read = ready!(Pin::new(&mut *self.0.transport.borrow_mut()).poll_read(cx, room));
+            let len = read.inspect_err(|error| self.0.note(error))?;
             self.0.note_greeting(&room[..len]);
             self.0.heard.wake();
             buf.advance(len);
@@ -237,7 +282,7 @@ impl hyper::rt::Write for Io {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         ready!(self.0.poll_flush(cx))?;
-        Pin::new(&mut *self.0.tcp.borrow_mut()).poll_close(cx)
+        Pin::new(&mut *self.0.transport.borrow_mut()).poll_close(cx)
     }
 }
 
@@ -256,9 +301,9 @@ mod tests {
             for wanted in [Duration::from_secs(30), Duration::from_millis(2500)] {
                 let tcp = TcpStream::connect(address).await.expect("connected");
                 let options = GatewayOptions { user_timeout: wanted, ..GatewayOptions::default() };
-                let wire = Wire::new(tcp, SpareBuffer::default(), &options).expect("options");
-                let tcp = wire.tcp.borrow();
-                let fd = socket::borrow(&tcp);
+                let wire = Wire::new(Transport::Plain(tcp), SpareBuffer::default(), &options).expect("options");
+                let transport = wire.transport.borrow();
+                let fd = socket::borrow(transport.tcp());
                 assert_eq!(SockRef::from(&fd).tcp_user_timeout().expect("an option"), Some(wanted));
             }
         });

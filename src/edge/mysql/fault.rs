@@ -27,6 +27,8 @@ pub(super) enum Fault {
     NotConnected(DriverError),
     /// No connection was opened in the time there is for it; why, in words.
     NotOpened(String),
+    /// There is no TLS with the server; why, and what to check.
+    Insecure(String),
     /// There was no connection to ask over: what was to be asked has not left. Why not.
     NotReached(Box<Fault>),
     /// What was given up in this session goes on, though we tried to end it.
@@ -72,7 +74,9 @@ enum Class {
 /// MySQL's and MariaDB's own codes are below this; proxies have theirs above.
 const CODES_OF_SERVERS_END: u16 = 5000;
 
-const CREDENTIALS: &str = "check mysql.username and mysql.password";
+const CREDENTIALS: &str =
+    "check mysql.username and mysql.password, and mysql.tls (with mysql.tls.cert) if the user may log in over TLS only";
+const TLS_WANTED: &str = "set mysql.tls: this server takes no connection without TLS";
 const HOST_RIGHTS: &str = "check from which hosts MySQL lets this user in (or FLUSH HOSTS)";
 const DATABASE: &str = "check mysql.database and the user's rights to it";
 
@@ -94,6 +98,7 @@ fn class(code: u16) -> Class {
         1053 | 1152 | 1158..=1161 | 1184 | 1927 | 4031 | 1243 | 1615 => Class::Gone,
         1045 | 1698 | 1820 | 1862 | 3118 | 4151 => Class::Setup(CREDENTIALS),
         1129 | 1130 => Class::Setup(HOST_RIGHTS),
+        3159 => Class::Setup(TLS_WANTED),
         1044 | 1046 | 1049 => Class::Setup(DATABASE),
         1048 | 1054 | 1136 | 1142 | 1143 | 1146 | 1364 => Class::Schema,
         _ => Class::Other,
@@ -176,6 +181,7 @@ impl Fault {
             Self::NotOpened(why) => {
                 away(format!("takes no connection ({why})"), "check that it runs, mysql.host, mysql.port and DNS")
             }
+            Self::Insecure(why) => LookupError::Unavailable(format!("{place}: no TLS with it: {why}")),
             Self::GoesOn(session) => away(
                 format!("goes on with a statement of session {session} that was given up"),
                 "see SHOW PROCESSLIST, its load, its disk, and whether the user may end it",
@@ -220,6 +226,7 @@ mod tests {
             (1040, "limits"),
             (1053, "state"),
             (1045, "mysql.password"),
+            (3159, "set mysql.tls"),
             (1049, "mysql.database"),
             (1146, "t_session_member"),
             (1130, "hosts"),

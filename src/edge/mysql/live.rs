@@ -7,6 +7,7 @@
 //! statement that was given up is ended in the server. Refuses to keep a connection whose state is not known.
 
 mod opening;
+pub(super) mod tunnel;
 
 use std::time::{Duration, Instant};
 

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_lite::{AsyncRead, AsyncWrite};
+use futures_lite::AsyncRead;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::SockRef;
@@ -23,7 +23,7 @@ use crate::edge::alarm::Alarm;
 use crate::edge::pace;
 use crate::edge::socket;
 use crate::edge::tls;
-use crate::edge::transport::Transport;
+use crate::edge::transport::{Sending, Transport};
 
 /// What is read at once; a larger message gets more for as long as it takes. An event that waits holds the memory of the read it
 /// came with, so that this is what one may cost.
@@ -71,12 +71,7 @@ pub(super) struct Connection {
     have: usize,
     /// How much of it a frame needs that has begun.
     need: usize,
-    /// How much of `out` is sent.
-    sent: usize,
-    /// Since when the socket takes nothing.
-    stalled: Option<Instant>,
-    /// How far TLS had come by then with what it holds.
-    moved: u64,
+    sending: Sending,
     patience: Patience,
     heard: Instant,
     pinged: Instant,
@@ -105,9 +100,7 @@ impl Connection {
             buffer: vec![0; READ_BYTES],
             have: 0,
             need: 1,
-            sent: 0,
-            stalled: None,
-            moved: 0,
+            sending: Sending::default(),
             patience,
             heard: now,
             pinged: now,
@@ -210,38 +203,12 @@ impl Connection {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), String> {
-        while self.sent < self.out.len() {
-            match Pin::new(&mut self.stream).poll_write(cx, &self.out[self.sent..]) {
-                Poll::Ready(Ok(bytes)) => {
-                    self.sent += bytes;
-                    if !self.stream.holds() {
-                        self.stalled = None;
-                    }
-                }
-                Poll::Ready(Err(error)) => return Err(lost(&tls::words(&error, TLS_SECTION))),
-                Poll::Pending => {
-                    self.note_stall();
-                    return Ok(());
-                }
-            }
-        }
-        self.out.clear();
-        self.out.shrink_to(WRITE_BYTES_KEPT);
-        self.sent = 0;
-        match Pin::new(&mut self.stream).poll_flush(cx) {
-            Poll::Ready(Ok(())) => self.stalled = None,
-            Poll::Ready(Err(error)) => return Err(lost(&tls::words(&error, TLS_SECTION))),
-            Poll::Pending => self.note_stall(),
+        let sent = self.sending.poll(&mut self.stream, &mut self.out, cx);
+        sent.map_err(|error| lost(&tls::words(&error, TLS_SECTION)))?;
+        if self.out.is_empty() {
+            self.out.shrink_to(WRITE_BYTES_KEPT);
         }
         Ok(())
-    }
-
-    /// The socket takes nothing: since now, or since the last byte that it took.
-    fn note_stall(&mut self) {
-        let moved = self.stream.moved();
-        if self.stalled.is_none() || moved != self.moved {
-            (self.stalled, self.moved) = (Some(Instant::now()), moved);
-        }
     }
 
     /// Whether anything was read.
@@ -335,7 +302,7 @@ impl Connection {
     }
 
     fn next_due(&self) -> Instant {
-        let write = self.stalled.map(|since| since + self.patience.write);
+        let write = self.sending.stalled().map(|since| since + self.patience.write);
         let pulse = match self.pings > self.pongs {
             _ if self.is_paused || !self.is_open => Instant::now() + self.patience.silence,
             true => self.heard.max(self.pinged) + self.patience.silence,
@@ -345,7 +312,7 @@ impl Connection {
     }
 
     fn look_at_clock(&mut self, now: Instant) -> Result<(), String> {
-        if self.stalled.is_some_and(|since| since + self.patience.write <= now) {
+        if self.sending.stalled().is_some_and(|since| since + self.patience.write <= now) {
             return Err(format!("takes no bytes for {:?}", self.patience.write));
         }
         if self.is_paused || !self.is_open {

@@ -16,7 +16,7 @@ use rustls::pki_types::ServerName;
 use super::auth::Identity;
 use super::connection::{Connection, Patience};
 use super::protocol::{Connect, connect};
-use super::{TLS_SECTION, server, tls_to, wants_tls_after};
+use super::{TLS_SECTION, certified_as, server, wants_tls_after};
 use crate::config::{NatsAuth, NatsConfig, NatsServer};
 use crate::edge::resolve::Resolver;
 use crate::edge::transport::Transport;
@@ -147,12 +147,8 @@ async fn greeted(
 }
 
 /// What TLS to this server takes; its files are not read by the shard.
-async fn tls_of(
-    server: &NatsServer,
-    nats: &Arc<NatsConfig>,
-) -> Result<(Arc<ClientConfig>, ServerName<'static>), String> {
-    let (server, nats) = (server.clone(), nats.clone());
-    let made = glommio::executor().spawn_blocking(move || tls_to(&server, &nats)).await;
+async fn tls_of(server: &NatsServer, nats: &NatsConfig) -> Result<(Arc<ClientConfig>, ServerName<'static>), String> {
+    let made = tls::on_shard(&nats.tls, TLS_SECTION, certified_as(server), &[]).await;
     made.map_err(|error| error.to_string())
 }
 

@@ -89,7 +89,7 @@ async fn greet(link: &mut Link<'_>, config: &Config) -> Result<Option<String>, F
     let mut hello = redis::cmd("HELLO");
     hello.arg(3);
     if !config.server.password.is_empty() {
-        hello.arg("AUTH").arg("default").arg(config.server.password.reveal());
+        hello.arg("AUTH").arg(config.user()).arg(config.server.password.reveal());
     }
     hello.arg("SETNAME").arg(CLIENT_NAME);
     match link.call(&hello).await? {
@@ -115,7 +115,12 @@ async fn greet(link: &mut Link<'_>, config: &Config) -> Result<Option<String>, F
 /// AUTH and the database. A server that wants a password says so at the latest at the first lookup.
 async fn greet_plainly(link: &mut Link<'_>, config: &Config) -> Result<(), Lost> {
     if !config.server.password.is_empty() {
-        let auth = redis::cmd("AUTH").arg(config.server.password.reveal()).take();
+        let mut auth = redis::cmd("AUTH");
+        // A Redis without ACL knows the password alone.
+        if !config.server.username.is_empty() {
+            auth.arg(&config.server.username);
+        }
+        auth.arg(config.server.password.reveal());
         link.call(&auth).await?.map_err(|text| config.refused(&text))?;
     }
     select(link, config).await?

@@ -5,26 +5,27 @@
 //! answered: the asks left over are the caller's to answer.
 
 use std::future::poll_fn;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use futures_lite::{AsyncRead, AsyncWrite};
-use glommio::net::TcpStream;
+use futures_lite::AsyncRead;
 use redis::{Cmd, RedisWrite};
 
 use crate::edge::alarm::Alarm;
 use crate::edge::pace;
 use crate::edge::socket;
+use crate::edge::tls;
+use crate::edge::transport::{Sending, Transport};
 use crate::model::limits::MGETS_IN_FLIGHT;
 use crate::ports::{Health, RouteAsk, RouteQueue};
 use crate::push::facts::AskNo;
 
 use super::replies::{Expected, Replies};
 use super::resp::Reader;
-use super::{Config, Lost, PROBE_EVERY, ROUTE_KEY_PREFIX};
+use super::{Config, Lost, PROBE_EVERY, ROUTE_KEY_PREFIX, TLS_SECTION};
 
 /// Reads of one turn; then the shard's other tasks get theirs.
 const READS_A_TURN: usize = 8;
@@ -34,15 +35,12 @@ const READS_A_TURN: usize = 8;
 pub(super) struct Link<'a> {
     config: &'a Config,
     port: &'a RouteQueue,
-    stream: TcpStream,
+    stream: Transport,
     reader: Reader,
     replies: Replies,
     command: Cmd,
     out: Vec<u8>,
-    /// How much of `out` is sent.
-    sent: usize,
-    /// Since when the socket takes nothing.
-    stalled: Option<Instant>,
+    sending: Sending,
     heard: Instant,
     alarm: Alarm,
     /// Asks are taken: the handshake is over.
@@ -60,9 +58,16 @@ impl<'a> Link<'a> {
         addresses: &[SocketAddr],
         port: &'a RouteQueue,
     ) -> Result<Self, Lost> {
-        let stream = socket::connect(addresses, config.server.dial_timeout).await;
-        let stream = stream
+        let (server, started) = (&config.server, Instant::now());
+        let stream = socket::connect(addresses, server.dial_timeout).await;
+        let mut stream = stream
+            .map(Transport::Plain)
             .map_err(|error| config.lost(&socket::words(&error), "Redis runs there and that redis.addr is right"))?;
+        if server.tls.is_written() {
+            let left = server.dial_timeout.saturating_sub(started.elapsed());
+            let secured = stream.secured_by(&server.tls, TLS_SECTION, &server.at.host, &[], left).await;
+            stream = secured.map_err(|why| config.lost_in_words(why))?;
+        }
         Ok(Self {
             config,
             port,
@@ -71,8 +76,7 @@ impl<'a> Link<'a> {
             replies: Replies::new(),
             command: Cmd::new(),
             out: Vec::new(),
-            sent: 0,
-            stalled: None,
+            sending: Sending::default(),
             heard: Instant::now(),
             alarm: Alarm::default(),
             serving: false,
@@ -107,7 +111,7 @@ impl<'a> Link<'a> {
 
     /// The address of the server.
     pub(super) fn peer(&self) -> Option<SocketAddr> {
-        self.stream.peer_addr().ok()
+        self.stream.tcp().peer_addr().ok()
     }
 
     /// Why Redis does not say which routes change, if it does not.
@@ -167,7 +171,10 @@ impl<'a> Link<'a> {
             if self.serving {
                 self.take_asks(cx);
             }
-            self.poll_write(cx)?;
+            if let Err(lost) = self.poll_write(cx) {
+                // What was said last tells more than that nothing is taken any more.
+                return Poll::Ready(Err(self.poll_reads(cx).err().unwrap_or(lost)));
+            }
             if self.poll_reads(cx)? {
                 return Poll::Ready(Ok(()));
             }
@@ -209,22 +216,8 @@ impl<'a> Link<'a> {
 
     /// Sends what the socket takes.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), Lost> {
-        while self.sent < self.out.len() {
-            match Pin::new(&mut self.stream).poll_write(cx, &self.out[self.sent..]) {
-                Poll::Ready(Ok(bytes)) => {
-                    self.sent += bytes;
-                    self.stalled = None;
-                }
-                Poll::Ready(Err(error)) => return Err(self.cut(&socket::words(&error))),
-                Poll::Pending => {
-                    self.stalled.get_or_insert_with(Instant::now);
-                    return Ok(());
-                }
-            }
-        }
-        self.out.clear();
-        self.sent = 0;
-        Ok(())
+        let sent = self.sending.poll(&mut self.stream, &mut self.out, cx);
+        sent.map_err(|error| self.broken(&error))
     }
 
     /// Reads and understands what is there; whether there was anything.
@@ -236,7 +229,7 @@ impl<'a> Link<'a> {
                     self.reader.filled(bytes);
                     self.replies.drain(&mut self.reader, self.config, self.port)?;
                 }
-                Poll::Ready(Err(error)) => return Err(self.cut(&socket::words(&error))),
+                Poll::Ready(Err(error)) => return Err(self.broken(&error)),
                 Poll::Pending if read == 0 => return Ok(false),
                 Poll::Pending => break,
             }
@@ -247,7 +240,7 @@ impl<'a> Link<'a> {
 
     fn next_due(&self) -> Instant {
         let reply = self.replies.due().unwrap_or(self.heard + PROBE_EVERY);
-        let write = self.stalled.map(|since| since + self.config.server.write_timeout);
+        let write = self.sending.stalled().map(|since| since + self.config.server.write_timeout);
         write.map_or(reply, |write| write.min(reply))
     }
 
@@ -257,7 +250,7 @@ impl<'a> Link<'a> {
         if self.replies.due().is_some_and(|due| due <= now) {
             return Err(self.overdue("no answer", self.config.server.read_timeout));
         }
-        if self.stalled.is_some_and(|since| since + self.config.server.write_timeout <= now) {
+        if self.sending.stalled().is_some_and(|since| since + self.config.server.write_timeout <= now) {
             return Err(self.overdue("takes no requests", self.config.server.write_timeout));
         }
         if self.serving && self.replies.outstanding() == 0 && self.heard + PROBE_EVERY <= now {
@@ -277,6 +270,13 @@ impl<'a> Link<'a> {
     fn overdue(&self, what: &str, limit: Duration) -> Lost {
         let what = format!("{what} within {limit:?}");
         self.config.lost(&what, "Redis is not overloaded or stopped, and that the network carries packets")
+    }
+
+    fn broken(&self, error: &io::Error) -> Lost {
+        match tls::of(error) {
+            Some(_) => self.config.lost_in_words(tls::words(error, TLS_SECTION)),
+            None => self.cut(&socket::words(error)),
+        }
     }
 
     fn cut(&self, what: &str) -> Lost {

@@ -5,7 +5,7 @@ use crate::ports::mailbox::{Mailbox, Wake, mailbox};
 use crate::ports::{Endpoint, Protocols};
 
 fn record(id: &str, port: u16) -> GatewayRecord {
-    let endpoints = vec![Endpoint { host: "127.0.0.1".into(), port }];
+    let endpoints = vec![Endpoint { host: "127.0.0.1".into(), port, secure: false }];
     GatewayRecord { gateway_id: id.into(), endpoints, protocols: Protocols::STREAM, others: Vec::new() }
 }
 

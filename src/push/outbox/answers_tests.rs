@@ -24,7 +24,7 @@ pub(super) fn record(protocol: Protocol) -> GatewayRecord {
         stream: protocol == Protocol::Stream,
         unary: protocol == Protocol::Unary,
     };
-    let endpoints = vec![Endpoint { host: "192.0.2.1".to_owned(), port: 9000 }];
+    let endpoints = vec![Endpoint { host: "192.0.2.1".to_owned(), port: 9000, secure: false }];
     GatewayRecord { gateway_id: "gateway".into(), endpoints, protocols, others: Vec::new() }
 }
 

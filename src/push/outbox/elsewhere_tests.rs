@@ -32,7 +32,8 @@ impl Gateway {
     }
 
     fn list(&mut self, others: &[u16]) {
-        let others = others.iter().map(|port| Endpoint { host: "192.0.2.2".to_owned(), port: *port }).collect();
+        let others =
+            others.iter().map(|port| Endpoint { host: "192.0.2.2".to_owned(), port: *port, secure: false }).collect();
         self.outbox.list(GatewayRecord { others, ..record(Protocol::Stream) }, self.now);
     }
 

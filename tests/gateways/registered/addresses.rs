@@ -19,13 +19,13 @@ use task_engine::push::facts::{Input, StreamEnd, StreamFact};
 use crate::silent::Silent;
 
 fn endpoint(address: SocketAddr) -> Endpoint {
-    Endpoint { host: address.ip().to_string(), port: address.port() }
+    Endpoint { host: address.ip().to_string(), port: address.port(), secure: false }
 }
 
 fn good() -> (Arc<Log>, Gateway, Endpoint) {
     let log = Log::shared();
     let gateway = Gateway::start(ServerOptions::new("gw", log.clone())).expect("a gateway");
-    let endpoint = Endpoint { host: "127.0.0.1".into(), port: gateway.port() };
+    let endpoint = Endpoint { host: "127.0.0.1".into(), port: gateway.port(), secure: false };
     (log, gateway, endpoint)
 }
 
@@ -98,7 +98,7 @@ fn refused_addresses_cost_nothing_and_a_name_that_is_none_holds_up_nobody() {
     let refused =
         |_| endpoint(TcpListener::bind("127.0.0.1:0").and_then(|gone| gone.local_addr()).expect("an address"));
     let (_log, _gateway, good) = good();
-    let nobody = Endpoint { host: "no such host.invalid".into(), port: 1 };
+    let nobody = Endpoint { host: "no such host.invalid".into(), port: 1, secure: false };
     let endpoints = [nobody].into_iter().chain((0..15).map(refused)).chain([good]).collect();
     let opened = open(endpoints, 1);
     assert_eq!(opened[0].0, Ok(()));

@@ -95,7 +95,7 @@ impl Shards {
     }
 
     pub fn list(&mut self, gateway: &str) {
-        let endpoints = vec![Endpoint { host: "gw".into(), port: 1 }];
+        let endpoints = vec![Endpoint { host: "gw".into(), port: 1, secure: false }];
         let record =
             GatewayRecord { gateway_id: gateway.into(), endpoints, protocols: Protocols::STREAM, others: Vec::new() };
         let owner = self.owner(gateway);

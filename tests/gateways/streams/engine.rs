@@ -62,7 +62,7 @@ impl Engine {
     /// The registry lists gateway A there.
     pub fn list(&mut self, address: SocketAddr, protocol: Protocol) {
         let protocols = testkit::table::only(protocol);
-        let endpoints = vec![Endpoint { host: address.ip().to_string(), port: address.port() }];
+        let endpoints = vec![Endpoint { host: address.ip().to_string(), port: address.port(), secure: false }];
         self.push.take(Input::GatewayListed(GatewayRecord {
             gateway_id: "A".into(),
             endpoints,

@@ -80,11 +80,23 @@ impl Authority {
         Ok(files)
     }
 
+    /// Puts the CA, a certificate and its key into a server's folder, where [`has_certificate`] finds them.
+    pub(super) fn copy_into(&self, folder: &Path, files: &CertificateFiles) -> Result<()> {
+        let of = [("ca", &self.ca()), ("cert", &files.cert), ("key", &files.key)];
+        let copied = of.iter().try_for_each(|(name, file)| fs::copy(file, folder.join(name)).map(drop));
+        copied.map_err(|cause| Error::of("cannot copy a server's certificate", cause))
+    }
+
     /// The `tls` block of a nats-server with this certificate, with more lines in it.
     pub fn nats_block(&self, files: &CertificateFiles, more: &str) -> String {
         let (ca, CertificateFiles { cert, key }) = (self.ca(), files);
         format!("tls {{\n cert_file: {cert:?}\n key_file: {key:?}\n ca_file: {ca:?}\n {more}\n}}\n")
     }
+}
+
+/// Whether a server's folder holds a certificate: `ca`, `cert` and `key`.
+pub(super) fn has_certificate(folder: &Path) -> bool {
+    folder.join("cert").exists()
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

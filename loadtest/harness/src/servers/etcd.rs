@@ -5,14 +5,18 @@ use std::path::Path;
 
 use etcd_client::{Client, ConnectOptions};
 
-use super::{Recipe, Server, ask, folder};
+use super::certificates::has_certificate;
+use super::{Authority, CertificateFiles, Recipe, Server, ask, folder, listens};
 use crate::error::{Error, Result};
 
 /// What an etcd is started with.
-#[derive(Clone, Debug, Default)]
-pub struct EtcdOptions {
+#[derive(Clone, Default)]
+pub struct EtcdOptions<'a> {
     /// When not empty, only `root` with this password may read and write.
     pub root_password: String,
+    /// A CA and a certificate of it: the port speaks TLS only, and takes clients with a certificate of the same CA only. What it holds is
+    /// reached over [`plain_addr`](Etcd::plain_addr).
+    pub tls: Option<(&'a Authority, &'a CertificateFiles)>,
 }
 
 /// A running etcd.
@@ -26,14 +30,24 @@ impl Etcd {
     ///
     /// # Errors
     /// When it is not installed or does not start.
-    pub fn start(options: &EtcdOptions) -> Result<Self> {
-        let recipe = Recipe { binary: "etcd", package: "etcd-server", ports: 2, args, ready };
-        let server = Server::start(recipe, folder("etcd")?)?;
+    pub fn start(options: &EtcdOptions<'_>) -> Result<Self> {
+        let folder = folder("etcd")?;
+        let ready = if options.tls.is_some() { listens } else { ready };
+        if let Some((authority, files)) = options.tls {
+            authority.copy_into(folder.path(), files)?;
+        }
+        let recipe = Recipe { binary: "etcd", package: "etcd-server", ports: 3, args, ready };
+        let server = Server::start(recipe, folder)?;
         if !options.root_password.is_empty() {
-            let enabled = runtime()?.block_on(enable_auth(&server.addr(), &options.root_password));
+            let enabled = runtime()?.block_on(enable_auth(&plain_addr(&server), &options.root_password));
             enabled.map_err(|cause| Error::of("cannot turn etcd's authentication on", cause))?;
         }
         Ok(Self { server, root_password: options.root_password.clone() })
+    }
+
+    /// Where it is plain: another port when it speaks TLS.
+    pub fn plain_addr(&self) -> String {
+        plain_addr(&self.server)
     }
 
     /// `http://127.0.0.1:port`.
@@ -62,8 +76,16 @@ async fn enable_auth(addr: &str, password: &str) -> std::result::Result<(), etcd
     Ok(())
 }
 
+fn plain_addr(server: &Server) -> String {
+    let port = if has_certificate(server.folder()) { server.ports[2] } else { server.ports[0] };
+    format!("127.0.0.1:{port}")
+}
+
 fn args(folder: &Path, ports: &[u16]) -> Vec<String> {
-    let client = format!("http://127.0.0.1:{}", ports[0]);
+    let client = match has_certificate(folder) {
+        true => format!("https://127.0.0.1:{},http://127.0.0.1:{}", ports[0], ports[2]),
+        false => format!("http://127.0.0.1:{}", ports[0]),
+    };
     let peer = format!("http://127.0.0.1:{}", ports[1]);
     let data = folder.join("data").display().to_string();
     let cluster = format!("default={peer}");
@@ -75,7 +97,13 @@ fn args(folder: &Path, ports: &[u16]) -> Vec<String> {
         ("--initial-advertise-peer-urls", &peer),
         ("--initial-cluster", &cluster),
     ];
-    pairs.iter().flat_map(|(flag, value)| [(*flag).to_owned(), (*value).to_owned()]).collect()
+    let mut args: Vec<_> = pairs.iter().flat_map(|(flag, value)| [(*flag).to_owned(), (*value).to_owned()]).collect();
+    if has_certificate(folder) {
+        let file = |flag: &str, name: &str| format!("--{flag}={}", folder.join(name).display());
+        args.extend([file("cert-file", "cert"), file("key-file", "key"), file("trusted-ca-file", "ca")]);
+        args.push("--client-cert-auth".to_owned());
+    }
+    args
 }
 
 fn ready(port: u16) -> std::result::Result<(), String> {

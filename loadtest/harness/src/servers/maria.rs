@@ -11,7 +11,8 @@ use ::mysql::prelude::Queryable;
 use ::mysql::{Conn, Opts, OptsBuilder};
 use rustix::fs::{FlockOperation, flock};
 
-use super::{Recipe, Server, ask, find_program, folder};
+use super::certificates::has_certificate;
+use super::{Authority, CertificateFiles, Recipe, Server, ask, find_program, folder};
 use crate::error::{Error, Result};
 
 const SCHEMA: &str = include_str!("schema.sql");
@@ -36,6 +37,19 @@ impl Maria {
         let prepared = prepared()?;
         let folder = folder("maria")?;
         copy(&prepared, &folder.path().join("data"))?;
+        Server::start(recipe(), folder).map(Self)
+    }
+
+    /// The same; it speaks TLS to whoever asks for it, with this certificate, and takes certificates of the same CA. Users who must have one
+    /// are the caller's.
+    ///
+    /// # Errors
+    /// As of [`start`](Self::start).
+    pub fn over_tls(authority: &Authority, files: &CertificateFiles) -> Result<Self> {
+        let prepared = prepared()?;
+        let folder = folder("maria")?;
+        copy(&prepared, &folder.path().join("data"))?;
+        authority.copy_into(folder.path(), files)?;
         Server::start(recipe(), folder).map(Self)
     }
 
@@ -72,6 +86,10 @@ fn args(folder: &Path, ports: &[u16]) -> Vec<String> {
         "--innodb-flush-log-at-trx-commit=2".into(),
         "--max-connections=500".into(),
     ];
+    if has_certificate(folder) {
+        let file = |flag: &str, name: &str| format!("--{flag}={}", text(name));
+        args.extend([file("ssl-ca", "ca"), file("ssl-cert", "cert"), file("ssl-key", "key")]);
+    }
     args.extend(as_root().map(String::from));
     args
 }

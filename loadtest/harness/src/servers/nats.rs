@@ -5,7 +5,7 @@ use std::fs;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-use super::{Recipe, Server, ask, folder};
+use super::{Recipe, Server, ask, folder, listens};
 use crate::error::{Error, Result};
 
 /// Who may connect.
@@ -98,10 +98,6 @@ fn format_failed(cause: std::fmt::Error) -> Error {
 fn args(folder: &Path, ports: &[u16]) -> Vec<String> {
     let config = folder.join("nats.conf").display().to_string();
     ["-c", &config, "-a", "127.0.0.1", "-p", &ports[0].to_string()].map(String::from).to_vec()
-}
-
-fn listens(port: u16) -> std::result::Result<(), String> {
-    std::net::TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|cause| cause.to_string())
 }
 
 fn ready(port: u16) -> std::result::Result<(), String> {

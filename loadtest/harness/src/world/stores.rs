@@ -54,7 +54,7 @@ impl World {
         for gateway in gateways {
             registry.set(GatewayRecord {
                 gateway_id: gateway.id().into(),
-                endpoints: vec![Endpoint { host: "127.0.0.1".to_owned(), port: gateway.port() }],
+                endpoints: vec![Endpoint { host: "127.0.0.1".to_owned(), port: gateway.port(), secure: false }],
                 protocols: Protocols::parse(&gateway.protocols().announcement()),
                 others: Vec::new(),
             });
@@ -122,7 +122,7 @@ pub fn register(etcd: &Etcd, namespace: &str, registrations: &[serde_json::Value
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|cause| Error::of("cannot start a Tokio runtime", cause))?;
     let put = async {
-        let mut client = Client::connect([etcd.addr()], etcd.connect_options()).await?;
+        let mut client = Client::connect([etcd.plain_addr()], etcd.connect_options()).await?;
         let lease = client.lease_grant(LASTS, None).await?.id();
         for registration in registrations {
             let id = registration["metadata"]["gateway_id"].as_str().unwrap_or_default();
@@ -148,6 +148,13 @@ pub fn registration_at(gateway: &Gateway, port: u16) -> serde_json::Value {
         "metadata": {"gateway_id": gateway.id(), "push_protocols": gateway.protocols().announcement()},
         "endpoints": [format!("grpc://127.0.0.1:{port}")],
     })
+}
+
+/// The same of one that is reached over TLS, there.
+pub fn registration_over_tls(gateway: &Gateway, port: u16) -> serde_json::Value {
+    let mut registration = registration(gateway);
+    registration["endpoints"] = json!([format!("grpcs://127.0.0.1:{port}")]);
+    registration
 }
 
 /// Hands over what there is, [`AT_ONCE`] at a time: a world may be larger than what fits in memory twice.

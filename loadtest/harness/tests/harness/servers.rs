@@ -44,7 +44,7 @@ fn maria_has_the_schema_and_keeps_rows() {
 
 #[test]
 fn etcd_keeps_keys_and_asks_for_the_password() {
-    let etcd = Etcd::start(&EtcdOptions { root_password: "geheim".into() }).unwrap();
+    let etcd = Etcd::start(&EtcdOptions { root_password: "geheim".into(), tls: None }).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let connect = || etcd_client::Client::connect([etcd.addr()], etcd.connect_options());
     runtime.block_on(async { connect().await.unwrap().put("k", "v", None).await.unwrap() });

@@ -20,6 +20,7 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use task_engine::edge::gateway::GatewayOptions;
 use task_engine::edge::gateway::io::{Io, SpareBuffer, Wire};
 use task_engine::edge::socket;
+use task_engine::edge::transport::Transport;
 
 use super::encode::{Encoder, Frames};
 use super::preload::Place;
@@ -100,7 +101,8 @@ impl Gateway {
         let Place { id, endpoint, addresses, takes_batches } = place;
         let words = format!("gateway {id} at {endpoint}");
         let tcp = socket::connect(addresses, CONNECT_TIMEOUT).await.map_err(|cause| Error::of(&words, cause))?;
-        let wire = Wire::new(tcp, spare, &GatewayOptions::default()).map_err(|cause| Error::of(&words, cause))?;
+        let wire = Wire::new(Transport::Plain(tcp), spare, &GatewayOptions::default())
+            .map_err(|cause| Error::of(&words, cause))?;
         let exec = Exec(Rc::new(wire));
         let mut builder = Builder::new(exec.clone());
         builder

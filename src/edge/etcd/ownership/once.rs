@@ -6,7 +6,7 @@ use std::time::Duration;
 use etcd_client::Client;
 
 use super::super::reach::reach;
-use super::super::{list_keys, options, patience, places, within};
+use super::super::{connect, list_keys, patience, places, within};
 use super::{KEYS_MAX, state};
 use crate::config::EtcdConfig;
 use crate::ownership::facts::Write;
@@ -93,8 +93,8 @@ fn run<T>(
 
 /// A client whose endpoint answered.
 async fn open(settings: EtcdConfig, endpoint: usize) -> Result<Client, String> {
-    let (patience, place) = (patience(&settings), settings.endpoints[endpoint].to_string());
-    let client = within(patience, Client::connect([place], Some(options(&settings)))).await?;
+    let patience = patience(&settings);
+    let client = connect(&settings, &settings.endpoints[endpoint]).await?;
     // Any key: it tells whether there is a leader, and whether we may log in.
     match within(patience, client.kv_client().get("/", None)).await {
         Err(why) if !why.contains("permission denied") => Err(why),

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::super::reach::reach;
-use super::super::{STEADY, end_of, options, patience, places, within, words};
+use super::super::{STEADY, connect, end_of, patience, places, within, words};
 use super::version;
 use crate::config::EtcdConfig;
 use crate::edge::random::random;
@@ -197,7 +197,7 @@ pub(super) fn away(settings: &EtcdConfig, endpoint: usize, why: &str) -> String 
 /// A connection over which a read of our keys was answered: that needs a leader, and the right to read them.
 async fn open(settings: EtcdConfig, root: Arc<str>, endpoint: usize) -> Result<Session, String> {
     let (patience, place) = (patience(&settings), &settings.endpoints[endpoint]);
-    let client = within(patience, Client::connect([place.to_string()], Some(options(&settings)))).await?;
+    let client = connect(&settings, place).await?;
     within(patience, client.kv_client().get(&*root, Some(one_key(&root)))).await?;
     tokio::spawn(version::look(client.clone(), place.to_string(), patience));
     Ok(Session::new(client))

@@ -21,6 +21,7 @@ use crossbeam_channel::{Receiver, bounded};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Error, OptsBuilder};
 
+use super::tunnel::Tunnel;
 use crate::config::MysqlConfig;
 use crate::edge::mysql::fault::Fault;
 use crate::telemetry::logging::warn_limited;
@@ -186,27 +187,35 @@ fn connect(settings: &MysqlConfig, init: Option<&str>, progress: &Progress, firs
     for (tried, address) in addresses.into_iter().enumerate() {
         progress.is_at(Step::Address(address));
         let share = until.saturating_duration_since(Instant::now()) / (count - tried) as u32;
-        let options = OptsBuilder::new()
-            .ip_or_hostname(Some(address.ip().to_string()))
-            .tcp_port(address.port())
-            .prefer_socket(false)
-            .user(Some(&settings.username))
-            .pass(Some(settings.password.reveal()))
-            .db_name(Some(&settings.database).filter(|name| !name.is_empty()))
-            .tcp_nodelay(true)
-            .tcp_connect_timeout(Some(share.max(ADDRESS_MIN)))
-            .read_timeout(Some(settings.timeout))
-            .write_timeout(Some(settings.timeout))
-            .stmt_cache_size(STATEMENTS_MAX)
-            // A server that starts sessions without autocommit would show us the members of the first query for ever;
-            // one whose mode is not strict would cut a name that is too long and store the rest.
-            .init(SESSION.into_iter().chain(init).collect::<Vec<_>>());
-        match Conn::new(options) {
+        match connect_at(address, settings, init, share.max(ADDRESS_MIN)) {
             Ok(conn) => return Ok(conn),
-            Err(error) => last = Fault::from(error),
+            Err(fault) => last = fault,
         }
     }
     Err(last)
+}
+
+/// Connects to this address, over TLS where that is wanted, and logs in.
+fn connect_at(address: SocketAddr, settings: &MysqlConfig, init: Option<&str>, limit: Duration) -> Result<Conn, Fault> {
+    let tunnel = settings.tls.is_written().then(|| Tunnel::open(address, settings, limit)).transpose()?;
+    let socket = tunnel.as_ref().map(|tunnel| tunnel.socket.display().to_string());
+    let options = OptsBuilder::new()
+        .ip_or_hostname(Some(address.ip().to_string()))
+        .tcp_port(address.port())
+        .socket(socket)
+        .prefer_socket(false)
+        .user(Some(&settings.username))
+        .pass(Some(settings.password.reveal()))
+        .db_name(Some(&settings.database).filter(|name| !name.is_empty()))
+        .tcp_nodelay(true)
+        .tcp_connect_timeout(Some(limit))
+        .read_timeout(Some(settings.timeout))
+        .write_timeout(Some(settings.timeout))
+        .stmt_cache_size(STATEMENTS_MAX)
+        // A server that starts sessions without autocommit would show us the members of the first query for ever;
+        // one whose mode is not strict would cut a name that is too long and store the rest.
+        .init(SESSION.into_iter().chain(init).collect::<Vec<_>>());
+    Conn::new(options).map_err(|error| tunnel.and_then(|tunnel| tunnel.fault()).unwrap_or_else(|| error.into()))
 }
 
 /// Which session this is; nothing where a proxy does not let the question through.
