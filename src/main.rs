@@ -59,6 +59,7 @@ const CAUGHT: [i32; 6] = [SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2];
 
 /// Runs until a signal or a failure; gives the exit code.
 fn run(args: &RunArgs) -> u8 {
+    huge_pages(false);
     // First of all, so that nothing of what comes before the engine runs (a configuration from a pipe, a log that cannot be
     // opened) keeps a stop from being heard.
     let watcher = match Watcher::start() {
@@ -90,6 +91,13 @@ fn run(args: &RunArgs) -> u8 {
     // The log has a thread of its own; the last line must not be lost with it.
     drop(log);
     code
+}
+
+/// Whether the kernel may give huge pages to memory that is touched from now on. While the engine starts, each of its threads would touch a
+/// few bytes of some, and zeroing them costs half of the CPU of a start, beside others at work. What needs them is touched later. A kernel
+/// without them refuses, which changes nothing.
+fn huge_pages(allowed: bool) {
+    let _ = rustix::thread::disable_transparent_huge_pages(!allowed);
 }
 
 /// Why the engine is to stop.
@@ -249,6 +257,7 @@ fn run_logged(config: Config, watcher: Watcher, log: Option<LogFile>) -> u8 {
         }
     };
     watcher.is(Phase::Running);
+    huge_pages(true);
     let Watcher { causes: (_, told), ends: (stopped, end), .. } = watcher;
     tracing::info!("task-engine {} runs; admin pages on {}", env!("CARGO_PKG_VERSION"), engine.admin_url());
     let cause = told.recv();
