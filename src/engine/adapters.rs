@@ -54,7 +54,9 @@ pub fn admin_tls_of(config: &Config) -> Option<TlsSource> {
         Arc::new(move || {
             let made = tls::server::server(&tls, ADMIN_TLS).map_err(|error| error.to_string());
             // Clients are told nothing of it.
-            made.inspect_err(|why| warn_limited("admin_tls", format_args!("{why}; the admin port answers no new client")))
+            made.inspect_err(|why| {
+                warn_limited("admin_tls", format_args!("{why}; the admin port answers no new client"))
+            })
         })
     })
 }
