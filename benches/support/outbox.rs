@@ -50,6 +50,7 @@ impl OpenOutbox {
             delivery_timeout: Duration::from_secs(3600),
             forget_after: Duration::ZERO,
             group_users_min: 8,
+            stream_target: None,
         };
         let mut outbox = Outbox::new(gateway_name(0).into(), settings);
         let now = Nanos(1);

@@ -109,9 +109,15 @@ pub const PARTS_GIVE_WAY: Duration = Duration::from_millis(250);
 pub const PARTS_GIVE_WAY_PART: u32 = 4;
 /// Small groups that one which comes later passes by to find parts to overtake.
 pub const SMALL_BETWEEN_PARTS_MAX: usize = 16;
-/// Bundles of other sessions that an urgent one passes in an outbox.
+/// Recipients of urgent bundles that pass others in an outbox before these get their part of what is written.
+pub const URGENT_PASS_FREELY: usize = 64;
+/// Bundles of its own session that an urgent one takes along when it passes others in an outbox. Of more it waits behind the last,
+pub const URGENT_BRINGS_MAX: usize = 16;
+/// and when they stand behind more bundles than this;
+pub const URGENT_LOOKED_AT: usize = 2048;
+/// then it passes so many bundles of other sessions.
 pub const URGENT_PASSES_MAX: usize = 64;
-/// How old a bundle is that no urgent one passes any more; at most [`URGENT_PASSES_WITHIN_PART`] of the delivery timeout.
+/// How old a bundle is that it does not pass then; at most [`URGENT_PASSES_WITHIN_PART`] of the delivery timeout.
 pub const URGENT_PASSES_WITHIN: Duration = Duration::from_millis(250);
 /// See [`URGENT_PASSES_WITHIN`].
 pub const URGENT_PASSES_WITHIN_PART: u32 = 4;

@@ -85,6 +85,8 @@ pub struct PriorityRules {
     pub default: Priority,
     /// `priority.fleeting_ttl`; zero: a fleeting event is never too late.
     pub fleeting_ttl: Duration,
+    /// `priority.stream_target`; zero: what is not urgent is written as fast as its gateway takes it.
+    pub stream_target: Duration,
 }
 
 impl PriorityRules {
@@ -181,6 +183,7 @@ mod tests {
             has_urgent_topic: false,
             default: Priority::Urgent,
             fleeting_ttl: Duration::ZERO,
+            stream_target: Duration::ZERO,
         }
     }
 

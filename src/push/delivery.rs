@@ -29,6 +29,7 @@ impl Delivery {
             forget_after: settings.registry_forget_after,
             // Where groups are small, lists are small too.
             group_users_min: GROUP_USERS_MIN.min(settings.group_users_max / 4).max(1),
+            stream_target: None,
         };
         Self {
             gateways: Gateways::new(outbox, settings.gateway_table.clone()),

@@ -9,6 +9,7 @@ mod ahead;
 mod forget;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 
@@ -87,6 +88,11 @@ impl Gateways {
             is_stopping: false,
             opened_ahead: None,
         }
+    }
+
+    /// From now on outboxes let urgent pushes pass others; see [`OutboxSettings::stream_target`].
+    pub fn pass_urgent(&mut self, stream_target: Duration) {
+        self.settings.stream_target = Some(stream_target);
     }
 
     /// How many are known.
@@ -301,8 +307,6 @@ impl Push {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -311,6 +315,7 @@ mod tests {
             delivery_timeout: Duration::from_secs(1),
             forget_after: Duration::ZERO,
             group_users_min: 8,
+            stream_target: None,
         };
         let mut gateways = Gateways::new(settings, TableBounds::default());
         for shards in [1, 2, 3, 5, 7] {

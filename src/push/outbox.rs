@@ -21,11 +21,13 @@ mod groups;
 mod groups_tests;
 mod late;
 mod link;
+mod passing;
 mod poison;
 mod queue;
 mod rest;
 mod scheduling;
 mod urgent;
+mod window;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -53,6 +55,8 @@ pub struct OutboxSettings {
     pub forget_after: Duration,
     /// Users of a group below which a list of them is not worth it.
     pub group_users_min: usize,
+    /// `priority.stream_target`, where events have classes.
+    pub stream_target: Option<Duration>,
 }
 
 /// What an outbox wants done.
@@ -116,6 +120,8 @@ struct Item {
     is_done: bool,
     /// It is late, and the stream may still answer it: nobody else's answer may be taken for its own.
     is_owed: bool,
+    /// Urgent items that come do not pass it; where there are classes.
+    is_ahead: bool,
     /// Protocol `group` only: how it was written.
     written: Written,
 }
@@ -188,7 +194,6 @@ impl Outbox {
     pub fn new(id: GatewayId, settings: OutboxSettings) -> Self {
         let id_hash = fnv1a32(id.as_bytes());
         Self {
-            settings,
             peer: Peer {
                 id,
                 id_hash,
@@ -198,7 +203,8 @@ impl Outbox {
                 left_unary_at: None,
                 elsewhere: Elsewhere::default(),
             },
-            queue: Queue::default(),
+            queue: Queue::new(settings.stream_target),
+            settings,
             stream: Stream {
                 link: Link::Closed,
                 is_wanted: false,
@@ -239,7 +245,7 @@ impl Outbox {
 
     /// What the metric page says of it.
     pub fn row(&self, now: Nanos) -> GatewayRow {
-        let oldest = self.queue.front().map_or(Duration::ZERO, |item| now.since(item.bundle.made_at));
+        let oldest = self.queue.oldest().map_or(Duration::ZERO, |made_at| now.since(made_at));
         GatewayRow {
             gateway: self.peer.id.clone(),
             state: self.state(),
@@ -287,6 +293,7 @@ impl Outbox {
             completed_before: 0,
             is_done: false,
             is_owed: false,
+            is_ahead: false,
             written: Written::default(),
         };
         self.enqueue(item, now);
@@ -303,7 +310,7 @@ impl Outbox {
         let after = self.queue.backlog + bundle.recipients();
         let (most, recipients, bytes) = Self::bounds_of(bundle);
         let is_long = after > recipients || self.queue.backlog_bytes > bytes;
-        let is_moving = self.queue.front().is_some_and(|item| now.since(item.bundle.made_at) < OUTBOX_MOVING_WITHIN);
+        let is_moving = self.queue.oldest().is_some_and(|made_at| now.since(made_at) < OUTBOX_MOVING_WITHIN);
         after > most || (is_long && !is_moving)
     }
 
@@ -318,6 +325,7 @@ impl Outbox {
                 Protocol::Batch => self.write_batches(at, stream, now, effects),
                 Protocol::Unary => self.make_calls(at, stream, now, effects),
             }
+            self.note_flushed(now);
         }
         self.link_down(at, now, effects);
     }

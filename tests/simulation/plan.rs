@@ -251,6 +251,7 @@ impl Plan {
             has_urgent_topic: false,
             default: Priority::Normal,
             fleeting_ttl: if self.steps.is_multiple_of(2) { Duration::from_millis(300) } else { Duration::ZERO },
+            stream_target: Duration::from_millis([0, 1, 5, 40][self.steps / 7 % 4]),
         }
     }
 

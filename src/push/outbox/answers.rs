@@ -52,8 +52,9 @@ impl Outbox {
                 self.stream.partial = joined;
             })
         };
-        if let Err(Mismatch(why)) = result {
-            self.take_misfit(why, now, effects);
+        match result {
+            Ok(()) => self.note_answers_read(now),
+            Err(Mismatch(why)) => self.take_misfit(why, now, effects),
         }
     }
 

@@ -59,6 +59,7 @@ fn written(protocol: Protocol) -> (Outbox, StreamNo) {
         delivery_timeout: Duration::from_secs(3600),
         forget_after: Duration::ZERO,
         group_users_min: 8,
+        stream_target: None,
     };
     let mut outbox = Outbox::new("gateway".into(), settings);
     let now = Nanos(1);
@@ -122,6 +123,7 @@ fn calls(bundles: [Bundle; 2]) -> usize {
         delivery_timeout: Duration::from_secs(3600),
         forget_after: Duration::ZERO,
         group_users_min: 8,
+        stream_target: None,
     };
     let mut outbox = Outbox::new("gateway".into(), settings);
     let (now, mut effects) = (Nanos(9), Effects::default());

@@ -24,6 +24,7 @@ impl Gateway {
             delivery_timeout: Duration::from_secs(3600),
             forget_after: Duration::ZERO,
             group_users_min: 8,
+            stream_target: None,
         };
         let mut gateway = Self { outbox: Outbox::new("gateway".into(), settings), now: Nanos(1), stream: StreamNo(0) };
         gateway.list(others);

@@ -61,6 +61,7 @@ impl Open {
             delivery_timeout: Duration::from_secs(3600),
             forget_after: Duration::ZERO,
             group_users_min: 8,
+            stream_target: None,
         };
         let mut outbox = Outbox::new("gateway".into(), settings);
         outbox.list(record(Protocol::Group), NOW);

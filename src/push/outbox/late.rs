@@ -43,7 +43,11 @@ impl Outbox {
                 continue;
             }
             if !self.is_late(item, is_silent, now) {
-                break;
+                match self.queue.next_that_may_be_older(index) {
+                    Some(next) => index = next,
+                    None => break,
+                }
+                continue;
             }
             let is_written = item.is_written();
             is_cut |= is_written && (is_over || !is_sent);
@@ -52,7 +56,7 @@ impl Outbox {
                 self.end_item(item, RecipientOutcome::TimedOut, effects);
             } else if index == 0 {
                 self.end_front(RecipientOutcome::TimedOut, effects);
-            } else if let Some(item) = self.queue.pop_queued() {
+            } else if let Some(item) = self.queue.remove_queued(index) {
                 self.end_item(item, RecipientOutcome::TimedOut, effects);
             }
         }

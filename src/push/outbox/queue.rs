@@ -1,34 +1,21 @@
-//! The bundles of one outbox: what is not written whole, by class, and what is and waits for its answers.
+//! The bundles of one outbox: what is not written whole, and what is and waits for its answers.
 //!
 //! Promises that what is sent is answered in its order. Refuses to know streams: what counts as written is what it is told.
 
 use std::collections::VecDeque;
 use std::ops::{Index, IndexMut};
+use std::time::Duration;
 
+use crate::model::ids::Nanos;
 use crate::push::outbox::Item;
+use crate::push::outbox::passing::Passing;
 use crate::push::outbox::scheduling::Scheduling;
-
-/// Which bundles go before which. There is one class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
-    /// All bundles.
-    Normal,
-}
-
-impl Class {
-    const COUNT: usize = 1;
-
-    /// The class of a bundle.
-    fn of(_: &Item) -> Self {
-        Self::Normal
-    }
-}
 
 /// What an outbox holds.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     /// Not written whole. Only the first may be written in part.
-    queued: [VecDeque<Item>; Class::COUNT],
+    pub(super) queued: VecDeque<Item>,
     /// Written whole, without all answers. With unary calls also what was passed over: its place is kept.
     sent: VecDeque<Item>,
     /// Protocol `group` only: written, answered as not delivered, and to be written again when nothing of its session is in
@@ -42,6 +29,8 @@ pub(super) struct Queue {
     pub(super) backlog_bytes: usize,
     /// What is known of the parts of large groups.
     pub(super) turns: Scheduling,
+    /// Whom urgent items pass, and how much of the others is on the stream; none where there are no classes.
+    pub(super) passing: Option<Box<Passing>>,
 }
 
 impl Index<usize> for Queue {
@@ -49,7 +38,7 @@ impl Index<usize> for Queue {
     fn index(&self, index: usize) -> &Item {
         match index.checked_sub(self.sent.len()) {
             None => &self.sent[index],
-            Some(index) => &self.queued()[index],
+            Some(index) => &self.queued[index],
         }
     }
 }
@@ -58,44 +47,50 @@ impl IndexMut<usize> for Queue {
     fn index_mut(&mut self, index: usize) -> &mut Item {
         match index.checked_sub(self.sent.len()) {
             None => &mut self.sent[index],
-            Some(index) => &mut self.queued_mut()[index],
+            Some(index) => &mut self.queued[index],
         }
     }
 }
 
 impl Queue {
+    /// An empty one; see [`OutboxSettings::stream_target`](super::OutboxSettings::stream_target).
+    pub(super) fn new(stream_target: Option<Duration>) -> Self {
+        Self { passing: stream_target.map(|target| Box::new(Passing::new(target))), ..Self::default() }
+    }
+
     /// How many items there are.
     pub(super) fn len(&self) -> usize {
-        self.sent.len() + self.queued().len()
+        self.sent.len() + self.queued.len()
     }
 
     /// Whether there is nothing.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.sent.is_empty() && self.queued().is_empty()
+        self.sent.is_empty() && self.queued.is_empty()
     }
 
-    /// What is not written whole, of the class that is next.
+    /// What is not written whole.
     #[inline]
     pub(super) fn queued(&self) -> &VecDeque<Item> {
-        &self.queued[self.next_class()]
+        &self.queued
     }
 
-    /// The same, to be changed.
+    /// The same, to note what is written of them.
     #[inline]
     pub(super) fn queued_mut(&mut self) -> &mut VecDeque<Item> {
-        let class = self.next_class();
-        &mut self.queued[class]
+        &mut self.queued
     }
 
-    /// The same of the class of an item.
-    pub(super) fn queued_like(&mut self, item: &Item) -> &mut VecDeque<Item> {
-        &mut self.queued[Class::of(item) as usize]
-    }
-
+    /// An item comes, to stand at this place of what is not written whole.
     #[inline]
-    fn next_class(&self) -> usize {
-        (0..Class::COUNT).find(|class| !self.queued[*class].is_empty()).unwrap_or(0)
+    pub(super) fn insert_queued(&mut self, at: usize, item: Item) {
+        if let Some(passing) = &mut self.passing {
+            passing.entered(&item);
+        }
+        match at == self.queued.len() {
+            true => self.queued.push_back(item),
+            false => self.queued.insert(at, item),
+        }
     }
 
     /// What is written whole and has not all its answers.
@@ -112,26 +107,37 @@ impl Queue {
     /// The oldest item.
     #[inline]
     pub(super) fn front(&self) -> Option<&Item> {
-        self.sent.front().or_else(|| self.queued().front())
+        self.sent.front().or_else(|| self.queued.front())
+    }
+
+    /// When the oldest item was made, as far as it is known: what urgent ones have passed stands behind these.
+    #[inline]
+    pub(super) fn oldest(&self) -> Option<Nanos> {
+        let front = self.front()?.bundle.made_at;
+        let passed = self.passing.as_ref().and_then(|passing| self.queued.get(passing.ahead));
+        Some(passed.map_or(front, |item| front.min(item.bundle.made_at)))
     }
 
     /// The same, to note answers.
     #[inline]
     pub(super) fn front_mut(&mut self) -> Option<&mut Item> {
-        if self.sent.is_empty() { self.queued_mut().front_mut() } else { self.sent.front_mut() }
+        if self.sent.is_empty() { self.queued.front_mut() } else { self.sent.front_mut() }
     }
 
     /// The item of an index, counted from the front.
     pub(super) fn get(&self, index: usize) -> Option<&Item> {
-        self.sent.get(index).or_else(|| self.queued().get(index - self.sent.len()))
+        self.sent.get(index).or_else(|| self.queued.get(index - self.sent.len()))
     }
 
     /// The oldest item leaves.
     #[inline]
     pub(super) fn pop_front(&mut self) -> Option<Item> {
         let was_sent = !self.sent.is_empty();
-        let item = if was_sent { self.sent.pop_front() } else { self.queued_mut().pop_front() }?;
+        let item = if was_sent { self.sent.pop_front() } else { self.queued.pop_front() }?;
         self.front_no += 1;
+        if let Some(passing) = &mut self.passing {
+            if was_sent { passing.left_stream(&item) } else { passing.left(&item) }
+        }
         self.turns.popped(item.bundle.group.is_part, was_sent);
         if !item.is_done {
             self.backlog -= item.bundle.recipients();
@@ -140,9 +146,12 @@ impl Queue {
         Some(item)
     }
 
-    /// The first item that is not written whole leaves: what is written before it keeps its place.
-    pub(super) fn pop_queued(&mut self) -> Option<Item> {
-        let item = self.queued_mut().pop_front()?;
+    /// An item that is not written whole, of this index, leaves: what stands before it keeps its place.
+    pub(super) fn remove_queued(&mut self, index: usize) -> Option<Item> {
+        let item = self.queued.remove(index.checked_sub(self.sent.len())?)?;
+        if let Some(passing) = &mut self.passing {
+            passing.left(&item);
+        }
         self.turns.popped(item.bundle.group.is_part, false);
         self.backlog -= item.bundle.recipients();
         self.backlog_bytes -= item.bundle.load().bytes;
@@ -160,8 +169,11 @@ impl Queue {
     /// The next item is written whole.
     #[inline]
     pub(super) fn note_written(&mut self) {
-        if let Some(item) = self.queued_mut().pop_front() {
+        if let Some(item) = self.queued.pop_front() {
             self.turns.written(item.bundle.group.is_part);
+            if let Some(passing) = &mut self.passing {
+                passing.written(&item);
+            }
             self.sent.push_back(item);
         }
     }
@@ -169,9 +181,11 @@ impl Queue {
     /// The next items, of one batch, are written whole: they are moved together, which costs less than one by one. All of
     /// them behind an empty queue cost no copy: the queues change places.
     pub(super) fn note_batch_written(&mut self, items: usize) {
-        let class = self.next_class();
-        let queued = &mut self.queued[class];
+        let queued = &mut self.queued;
         queued.iter().take(items).for_each(|item| self.turns.written(item.bundle.group.is_part));
+        if let Some(passing) = &mut self.passing {
+            queued.iter().take(items).for_each(|item| passing.written(item));
+        }
         if items < queued.len() {
             self.sent.extend(queued.drain(..items));
         } else if self.sent.is_empty() {
@@ -186,8 +200,23 @@ impl Queue {
         let Some(mut item) = self.sent.pop_front() else { return };
         self.front_no += 1;
         self.turns.popped(item.bundle.group.is_part, true);
+        if let Some(passing) = &mut self.passing {
+            passing.left_stream(&item);
+        }
         item.rewind();
         self.returned.push_back(item);
+    }
+
+    /// Protocol `group` only: an item passes those of other sessions that wait.
+    pub(super) fn pass_to(&mut self, from: usize, to: usize) {
+        if from != to
+            && let Some(mut item) = self.queued.remove(from)
+        {
+            if let Some(passing) = &mut self.passing {
+                passing.goes_ahead(&mut item);
+            }
+            self.queued.insert(to, item);
+        }
     }
 
     /// Whether items wait to be written again.
@@ -209,7 +238,7 @@ impl Queue {
         }
         for item in items.into_iter().rev() {
             self.turns.queued_again(item.bundle.group.is_part);
-            self.queued_like(&item).push_front(item);
+            self.queue_again(item);
         }
     }
 
@@ -229,8 +258,11 @@ impl Queue {
     /// Unary only: the call about the item of this index is made. Those before it keep their places.
     pub(super) fn note_called(&mut self, index: usize) {
         while self.sent.len() <= index
-            && let Some(item) = self.queued_mut().pop_front()
+            && let Some(item) = self.queued.pop_front()
         {
+            if let Some(passing) = &mut self.passing {
+                passing.written(&item);
+            }
             self.sent.push_back(item);
         }
     }
@@ -238,7 +270,10 @@ impl Queue {
     /// Nothing counts as written any more; how many recipients were written and have no answer.
     pub(super) fn forget_written(&mut self) -> u64 {
         let mut unanswered = 0;
-        let begun = self.queued[self.next_class()].front_mut();
+        if self.queued.front().is_some_and(Item::is_begun) {
+            self.fix_front();
+        }
+        let begun = self.queued.front_mut();
         for item in self.sent.iter_mut().chain(begun) {
             if item.write_place > item.answer_place && !item.is_done {
                 unanswered += u64::from(item.write_place - item.answer_place);
@@ -250,12 +285,23 @@ impl Queue {
         while let Some(item) = self.sent.pop_back() {
             // What is done kept its place on the stream that is gone; on the next one it would be written again.
             if !item.is_done {
-                self.queued_like(&item).push_front(item);
+                self.queue_again(item);
             }
         }
         let returned = std::mem::take(&mut self.returned);
         self.queue_first(returned);
-        self.turns.begin_anew(self.queued.iter().flatten());
+        self.turns.begin_anew(self.queued.iter());
+        if let Some(passing) = &mut self.passing {
+            passing.lost_stream();
+        }
         unanswered
+    }
+
+    /// An item that was on the stream is written again, before all others.
+    fn queue_again(&mut self, mut item: Item) {
+        if let Some(passing) = &mut self.passing {
+            passing.returned(&mut item);
+        }
+        self.queued.push_front(item);
     }
 }

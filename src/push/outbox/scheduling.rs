@@ -60,15 +60,14 @@ impl Outbox {
         } else {
             self.queue.turns.small_at = Some(now);
         }
-        if item.bundle.class == Priority::Urgent {
-            let at = self.place_of_urgent(&item, now);
-            return self.queue.queued_like(&item).insert(at, item);
+        if item.bundle.class == Priority::Urgent && self.queue.passing.is_some() {
+            return self.enqueue_urgent(item, now);
         }
         if is_part || !self.has_parts_waiting() {
-            return self.queue.queued_like(&item).push_back(item);
+            return self.queue.insert_queued(self.queue.queued().len(), item);
         }
         let at = self.place_before(&item, now);
-        self.queue.queued_like(&item).insert(at, item);
+        self.queue.insert_queued(at, item);
     }
 
     /// Before the parts that an item may overtake: none behind which something of its own session stands, or a part that gives
@@ -76,8 +75,7 @@ impl Outbox {
     /// stream is put down to: which of them breaks it is told by their order.
     fn place_before(&self, item: &Item, now: Nanos) -> usize {
         let queued = self.queue.queued();
-        let is_begun = queued.front().is_some_and(Item::is_begun);
-        let first = if self.is_suspecting() { queued.len() } else { usize::from(is_begun) };
+        let first = if self.is_suspecting() { queued.len() } else { self.queue.fixed() };
         let (mut place, mut between) = (queued.len(), 0);
         for (index, other) in queued.range(first..).enumerate().rev() {
             let is_own = (other.bundle.home, other.bundle.session) == (item.bundle.home, item.bundle.session);
@@ -95,7 +93,12 @@ impl Outbox {
 
     /// How many of the items that are not written whole may be written now: while small groups come, few parts. What the stream
     /// has no room for now is not looked at.
-    pub(super) fn in_turn(&self, now: Nanos) -> usize {
+    pub(super) fn in_turn(&mut self, now: Nanos) -> usize {
+        let most = self.parts_in_turn(now);
+        if self.queue.passing.is_some() { self.in_window(most, now) } else { most }
+    }
+
+    fn parts_in_turn(&self, now: Nanos) -> usize {
         let most = self.writable().saturating_sub(self.queue.sent().len());
         if !self.is_shared(now) || !self.has_parts_waiting() {
             return most;

@@ -1,32 +1,159 @@
-//! Urgent bundles pass others that are not on their way yet.
+//! Urgent bundles pass others that are not on their way yet, and of the others no more is on its way than is answered soon.
 //!
-//! Promises that none passes a bundle of its own session, one that is begun, another urgent one, one that is old, or more than
-//! [`URGENT_PASSES_MAX`]; and that an urgent one may still be queued where others find the outbox full.
+//! Promises that none passes a bundle of its own session, one that is begun or was written before, or another urgent one; that of what
+//! is written while urgent ones pass, the others have their part ([`TURN_PARTS`]); and that an urgent one may still be queued where others
+//! find the outbox full. The bundles that urgent ones do not pass stand first: those `ahead`.
+
+use hashbrown::HashMap;
 
 use crate::model::ids::Nanos;
 use crate::model::limits::{
-    BULK_YIELDS_PART, OUTBOX_BYTES_SOFT, OUTBOX_RECIPIENTS_MAX, OUTBOX_RECIPIENTS_SOFT, URGENT_PASSES_MAX,
-    URGENT_PASSES_WITHIN, URGENT_PASSES_WITHIN_PART, URGENT_RESERVE_PART,
+    BULK_YIELDS_PART, OUTBOX_BYTES_SOFT, OUTBOX_RECIPIENTS_MAX, OUTBOX_RECIPIENTS_SOFT, TURN_PARTS, URGENT_BRINGS_MAX,
+    URGENT_LOOKED_AT, URGENT_PASS_FREELY, URGENT_PASSES_MAX, URGENT_PASSES_WITHIN, URGENT_PASSES_WITHIN_PART,
+    URGENT_RESERVE_PART,
 };
 use crate::model::priority::Priority;
 use crate::push::bundle::Bundle;
+use crate::push::outbox::passing::{Key, key_of};
+use crate::push::outbox::queue::Queue;
 use crate::push::outbox::{Item, Outbox};
 
-impl Outbox {
-    /// The place among what is not written whole of an urgent item that comes. None is passed of those that a broken stream is put down
-    /// to: which of them breaks it is told by their order.
-    pub(super) fn place_of_urgent(&self, item: &Item, now: Nanos) -> usize {
-        let queued = self.queue.queued();
-        if self.is_suspecting() {
-            return queued.len();
+impl Queue {
+    /// How many of those that are not written whole stay where they are.
+    pub(super) fn fixed(&self) -> usize {
+        let begun = usize::from(self.queued().front().is_some_and(Item::is_begun));
+        self.passing.as_ref().map_or(begun, |passing| begun.max(passing.ahead))
+    }
+
+    /// The item after this one, which is not late, that may be late nevertheless: urgent ones stand before older ones.
+    pub(super) fn next_that_may_be_older(&self, index: usize) -> Option<usize> {
+        let (passing, sent) = (self.passing.as_ref()?, self.sent().len());
+        let is_urgent = self[index].bundle.class == Priority::Urgent;
+        match index.checked_sub(sent) {
+            Some(queued) if queued >= passing.ahead => None,
+            _ if is_urgent => Some(index + 1),
+            Some(_) => Some(sent + passing.ahead),
+            None => Some(sent),
         }
+    }
+
+    /// The first of those that are not written whole stays the first.
+    pub(super) fn fix_front(&mut self) {
+        if let (Some(passing), Some(front)) = (&mut self.passing, self.queued.front_mut()) {
+            passing.goes_ahead(front);
+        }
+    }
+
+    /// An urgent item passes all that may be passed, and the others get their part for it.
+    fn insert_ahead(&mut self, mut item: Item) {
+        if self.queued().front().is_some_and(Item::is_begun) {
+            self.fix_front();
+        }
+        let Some(passing) = &mut self.passing else { return self.queued.push_back(item) };
+        let (urgent, others) = (TURN_PARTS[0], TURN_PARTS[1] + TURN_PARTS[2]);
+        passing.owed += others * item.bundle.recipients();
+        let at = passing.ahead;
+        passing.stands_ahead(&mut item);
+        self.queued.insert(at, item);
+        while let Some(passed) = self.queued.get_mut(passing.ahead) {
+            let part = urgent * passed.bundle.recipients();
+            if passing.owed < part + others * URGENT_PASS_FREELY {
+                return;
+            }
+            passing.owed -= part;
+            passing.goes_ahead(passed);
+        }
+        passing.owed = 0;
+    }
+
+    /// The items of a session that an urgent one of it would have to pass go ahead with it, in their order. False when there are many,
+    /// or they stand far behind.
+    fn bring_ahead(&mut self, key: Key) -> bool {
+        let waiting =
+            self.passing.as_ref().and_then(|passing| passing.behind.get(&key)).map_or(0, |count| *count as usize);
+        if waiting == 0 {
+            return true;
+        }
+        if waiting > URGENT_BRINGS_MAX {
+            return false;
+        }
+        let from = self.fixed();
+        let behind = self.queued().range(from..).take(URGENT_LOOKED_AT).enumerate();
+        let places: Vec<_> = behind.filter(|(_, item)| key_of(item) == key).map(|(at, _)| from + at).collect();
+        if places.len() < waiting {
+            return false;
+        }
+        for at in places {
+            // What those before it made go ahead stands behind them already. Each is put before those that are still to come.
+            if self.queued[at].is_ahead {
+                continue;
+            }
+            let Some(item) = self.queued.remove(at) else { break };
+            if let Some(passing) = &mut self.passing {
+                passing.left(&item);
+            }
+            self.insert_ahead(item);
+        }
+        true
+    }
+}
+
+impl Outbox {
+    /// Puts an urgent item where its turn is.
+    pub(super) fn enqueue_urgent(&mut self, item: Item, now: Nanos) {
+        match self.queue.bring_ahead(key_of(&item)) {
+            true => self.queue.insert_ahead(item),
+            false => {
+                let at = self.place_behind_own(&item, now);
+                self.queue.insert_queued(at, item);
+            }
+        }
+    }
+
+    /// The place of an urgent item of whose session much waits: behind that, and before few that came later and are not old.
+    fn place_behind_own(&self, item: &Item, now: Nanos) -> usize {
+        let queued = self.queue.queued();
         let at_most = URGENT_PASSES_WITHIN.min(self.settings.delivery_timeout / URGENT_PASSES_WITHIN_PART);
         let is_passed = |other: &&Item| {
-            let is_own = (other.bundle.home, other.bundle.session) == (item.bundle.home, item.bundle.session);
             let is_young = now.since(other.bundle.made_at) < at_most;
-            !is_own && is_young && !other.is_begun() && other.bundle.class != Priority::Urgent
+            key_of(other) != key_of(item) && is_young && other.bundle.class != Priority::Urgent
         };
-        queued.len() - queued.iter().rev().take(URGENT_PASSES_MAX).take_while(is_passed).count()
+        let behind = queued.range(self.queue.fixed()..);
+        queued.len() - behind.rev().take(URGENT_PASSES_MAX).take_while(is_passed).count()
+    }
+
+    /// How many of the next items, `most` at the most, the window has room for. Those ahead do not ask for it.
+    pub(super) fn in_window(&mut self, most: usize, now: Nanos) -> usize {
+        let room = self.queue.passing.as_ref().and_then(|passing| passing.window.room(now));
+        let Some(mut room) = room else { return most };
+        let mut fits = self.queue.fixed().min(most);
+        for item in self.queue.queued().range(fits..most) {
+            if room == 0 {
+                break;
+            }
+            room = room.saturating_sub(item.bundle.recipients());
+            fits += 1;
+        }
+        if let Some(passing) = &mut self.queue.passing {
+            passing.is_held = fits < most;
+        }
+        fits
+    }
+
+    /// A turn has written what it may.
+    pub(super) fn note_flushed(&mut self, now: Nanos) {
+        let items = self.queue.sent().len();
+        if let Some(passing) = &mut self.queue.passing {
+            let is_held = std::mem::take(&mut passing.is_held);
+            passing.window.note_turn(items, is_held, now);
+        }
+    }
+
+    /// Answers were read.
+    pub(super) fn note_answers_read(&mut self, now: Nanos) {
+        if let Some(passing) = &mut self.queue.passing {
+            passing.window.note_answers(now);
+        }
     }
 
     /// What the outbox may hold for a bundle of this class: recipients at the most, and recipients and bytes while it does not move.
@@ -40,5 +167,19 @@ impl Outbox {
                 (most / BULK_YIELDS_PART, recipients / BULK_YIELDS_PART, bytes / BULK_YIELDS_PART)
             }
         }
+    }
+
+    /// Whether what is known of the order agrees with what is there, for the simulator.
+    #[doc(hidden)]
+    pub fn has_order_in_its_books(&self) -> bool {
+        let Some(passing) = &self.queue.passing else { return true };
+        let queued = self.queue.queued();
+        let mut behind: HashMap<Key, u32> = HashMap::new();
+        for item in queued.range(passing.ahead.min(queued.len())..) {
+            *behind.entry(key_of(item)).or_default() += 1;
+        }
+        let is_ahead = queued.iter().enumerate().all(|(at, item)| item.is_ahead == (at < passing.ahead));
+        let sent = self.queue.sent().iter().map(|item| item.bundle.recipients()).sum::<usize>();
+        is_ahead && behind == passing.behind && passing.window.unanswered() == sent
     }
 }

@@ -64,6 +64,13 @@ impl World {
         let backlog: usize = self.shards.iter().flat_map(Push::outboxes).map(|outbox| outbox.backlog()).sum();
         let open: usize = self.shards.iter().map(Push::pushes_in_flight).sum();
         assert!(self.is_cut_off || backlog <= open, "{backlog} recipients wait at gateways, {open} are in flight");
+        for outbox in self.shards.iter().flat_map(Push::outboxes) {
+            assert!(
+                outbox.has_order_in_its_books(),
+                "{}: who is passed, or what is unanswered, is lost count of",
+                outbox.id()
+            );
+        }
     }
 }
 

@@ -55,6 +55,11 @@ impl Counters {
         }
     }
 
+    /// Rows that were asked of the inbox.
+    pub fn asked_rows(&self) -> u64 {
+        self.0.get("inbox_asked_rows").copied().unwrap_or(0)
+    }
+
     /// What was counted since `earlier`.
     pub fn since(mut self, earlier: &Self) -> BTreeMap<String, u64> {
         for (name, count) in &mut self.0 {

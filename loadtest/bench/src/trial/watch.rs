@@ -115,11 +115,20 @@ impl<'a> Watch<'a> {
     /// # Errors
     /// When the engine dies.
     pub fn until_all_came(&mut self, engine: &mut Engine, live: &Live) -> Result<()> {
+        let mut asked_rows = engine.counters().asked_rows();
         loop {
             self.look(engine, live, "drain")?;
             let progress = self.verdict.progress();
-            if progress.delivered >= progress.expected || self.last_came.elapsed() > QUIET {
+            if progress.delivered >= progress.expected {
                 break;
+            }
+            if self.last_came.elapsed() > QUIET {
+                // Whoever yielded gets rows, and no push comes before room was made by those.
+                let before = std::mem::replace(&mut asked_rows, engine.counters().asked_rows());
+                if asked_rows == before {
+                    break;
+                }
+                self.last_came = Instant::now();
             }
             std::thread::sleep(POLL);
         }

@@ -3,8 +3,6 @@
 //! Promises that a push to a list that the gateway does not know is written again with it, behind nothing later of its session;
 //! and that to a gateway to which lists are said in vain users are named, until its stream ends.
 
-use std::collections::VecDeque;
-
 use crate::model::ids::{GatewayIx, Nanos, StreamNo};
 use crate::model::limits::{STREAM_UNSENT_BYTES_MAX, UNKNOWN_LISTS_MAX};
 use crate::model::protobuf::{Fields, Value, read_varint};
@@ -85,15 +83,14 @@ impl Outbox {
             let frame_id = self.stream.next_batch;
             self.stream.groups.begin(frame_id);
             let (mut items, mut index) = (0, 0);
-            let queued = self.queue.queued_mut();
             while index < left && index - items <= ITEMS_PASSED_MAX {
-                let item = &mut queued[index];
+                let item = &mut self.queue.queued_mut()[index];
                 match self.stream.groups.put(item, &worth, now, &mut effects.counted) {
                     Put::Written => {
                         item.write_place = item.end_place();
                         item.written_at = now;
                         effects.outbox_waits.push(now.since(item.bundle.made_at));
-                        pass_to(queued, index, items);
+                        self.queue.pass_to(index, items);
                         items += 1;
                     }
                     Put::Waits => {}
@@ -203,15 +200,6 @@ impl Outbox {
             items.iter().for_each(|item| groups.note_left(item));
             self.queue.queue_first(items);
         }
-    }
-}
-
-/// An item passes those of other sessions that wait.
-fn pass_to(queued: &mut VecDeque<Item>, from: usize, to: usize) {
-    if from != to
-        && let Some(item) = queued.remove(from)
-    {
-        queued.insert(to, item);
     }
 }
 

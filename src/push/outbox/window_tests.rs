@@ -1,0 +1,140 @@
+use std::collections::VecDeque;
+
+use super::*;
+
+/// Recipients of each item.
+const ITEM: usize = 13;
+const STEP: Duration = Duration::from_micros(50);
+const TARGET: Duration = Duration::from_millis(2);
+
+/// A gateway at the end of a way, which answers so many recipients a second, each item whole.
+struct Gateway {
+    rate: u64,
+    way: Duration,
+    /// When the answer of each item is here.
+    answers: VecDeque<Nanos>,
+    free_at: Nanos,
+}
+
+impl Gateway {
+    fn takes(&mut self, now: Nanos) {
+        let begins = self.free_at.max(now.after(self.way / 2));
+        self.free_at = begins.after(Duration::from_nanos(ITEM as u64 * 1_000_000_000 / self.rate));
+        self.answers.push_back(self.free_at.after(self.way / 2));
+    }
+
+    fn has_answered(&mut self, now: Nanos) -> bool {
+        self.answers.pop_front_if(|at| *at <= now).is_some()
+    }
+}
+
+/// So much waits that each turn fills the window: recipients answered in its last 2 s of 5, and the most that was unanswered then
+/// outside of the time in which pushes go alone.
+fn flooded(window: &mut Window, gateway: &mut Gateway) -> (u64, u64) {
+    let (mut now, mut answered, mut most) = (Nanos(1), 0, 0);
+    let second = |second| Nanos(1).after(Duration::from_secs(second));
+    while now < second(5) {
+        now = now.after(STEP);
+        while gateway.has_answered(now) {
+            window.left(ITEM);
+            answered += if now > second(3) { ITEM as u64 } else { 0 };
+        }
+        window.note_answers(now);
+        while window.room(now).is_none_or(|room| room > 0) && gateway.answers.len() < 100_000 {
+            window.written(ITEM);
+            gateway.takes(now);
+        }
+        window.note_turn(gateway.answers.len(), true, now);
+        most = most.max(if now > second(3) { window.written - window.left } else { 0 });
+    }
+    (answered / 2, most)
+}
+
+fn gateway(rate: u64, way: Duration) -> Gateway {
+    Gateway { rate, way, answers: VecDeque::new(), free_at: Nanos(0) }
+}
+
+#[test]
+fn a_gateway_stays_busy_and_holds_what_it_answers_in_time() {
+    for (rate, way_micros) in
+        [(20_000, 200), (40_000, 300), (100_000, 1_000), (400_000, 200), (40_000, 20_000), (5_000, 40_000)]
+    {
+        let way = Duration::from_micros(way_micros);
+        let (answered, most) = flooded(&mut Window::new(TARGET), &mut gateway(rate, way));
+        assert!(answered * 100 >= rate * 97, "{rate} a second over {way:?}: {answered} were answered");
+        // One item alone takes its own time besides the way; the steps are seen as well.
+        let alone = way + Duration::from_nanos(ITEM as u64 * 1_000_000_000 / rate) + 3 * STEP;
+        let in_time = TARGET.max(alone * ROUND_TRIPS_MIN as u32).as_secs_f64() * rate as f64;
+        let allowed = (in_time * 1.1) as u64 + (FEW + ITEM) as u64;
+        assert!(most <= allowed, "{rate} a second over {way:?}: {most} unanswered, {allowed} are in time");
+    }
+}
+
+#[test]
+fn a_gateway_that_becomes_slower_or_faster_is_followed() {
+    let (mut window, way) = (Window::new(TARGET), Duration::from_micros(200));
+    for rate in [400_000, 40_000, 400_000] {
+        window.lost_stream();
+        (window.pace.since, window.full) = (Nanos(0), None);
+        let (answered, most) = flooded(&mut window, &mut gateway(rate, way));
+        assert!(answered * 100 >= rate * 97, "{rate} a second: {answered} were answered");
+        assert!(most <= rate / 250 + 2 * FEW as u64, "{rate} a second: {most} unanswered");
+    }
+}
+
+#[test]
+fn without_a_target_nothing_is_held_back() {
+    let mut window = Window::new(Duration::ZERO);
+    window.written(1_000_000);
+    window.note_turn(1, true, Nanos(1));
+    assert_eq!(window.room(Nanos(1)), None);
+}
+
+#[test]
+fn nothing_is_learnt_of_the_pace_where_nothing_was_held_back() {
+    let mut window = Window::new(TARGET);
+    let mut now = Nanos(1);
+    for _ in 0..1_000 {
+        window.written(ITEM);
+        window.note_turn(1, false, now);
+        now = now.after(Duration::from_millis(1));
+        window.left(ITEM);
+        window.note_answers(now);
+    }
+    assert_eq!((window.room(now), window.pace.now), (Some(FIRST_LIMIT), 0));
+    assert_eq!(window.round_trip.shortest(), Some(1_000_000));
+}
+
+#[test]
+fn pushes_go_alone_until_a_few_have_come_back_and_again_every_ten_seconds() {
+    let mut window = Window::new(TARGET);
+    let mut now = Nanos(1);
+    let mut goes_alone = |now: Nanos| {
+        window.written(ITEM);
+        let is_alone = window.room(now) == Some(0);
+        window.note_turn(1, true, now);
+        window.left(ITEM);
+        window.note_answers(now.after(STEP));
+        is_alone
+    };
+    for time in 0..20 {
+        assert_eq!(goes_alone(now), time < ALONE_TIMES, "push {time}");
+        now = now.after(STEP);
+    }
+    let next = Nanos(ROUND_TRIP_FORGOTTEN.as_nanos() as u64);
+    goes_alone(next);
+    for (into, is_alone) in
+        [(1, true), (3, true), (4, true), (5, false), (10_001, true), (10_004, true), (20_101, false)]
+    {
+        assert_eq!(goes_alone(Nanos(0).after(Duration::from_millis(into + 10_000))), is_alone, "{into} ms later");
+    }
+}
+
+#[test]
+fn what_a_stream_that_is_gone_had_on_it_does_not_count() {
+    let mut window = Window::new(TARGET);
+    window.written(ITEM);
+    assert_eq!(window.room(Nanos(1)), Some(0), "nothing is known: one goes alone");
+    window.lost_stream();
+    assert_eq!(window.room(Nanos(1)), Some(1));
+}
