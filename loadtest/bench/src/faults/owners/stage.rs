@@ -100,10 +100,11 @@ impl Stage {
         })
     }
 
-    /// The most that these partitions have unsettled during so long may come again: when they are given up is not known.
+    /// The most that these partitions have unsettled during so long, an event at the least, may come again: when they are given up is not known.
     pub fn note_most_unsettled(&mut self, of: &[u32], lasts: Duration) {
         let (until, before) = (Instant::now() + lasts, self.unsettled_recipients);
-        let mut most = 0;
+        // An event is settled some two milliseconds after it came, between two looks: one may be unsettled that none of them sees.
+        let mut most = FAN_OUT_MAX;
         while Instant::now() < until {
             // A list that is taken while consumers come and go may be no list; the next one is.
             if self.note_unsettled(of).is_ok() {
