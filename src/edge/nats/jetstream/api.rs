@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// Requests under way at once.
@@ -97,6 +98,18 @@ pub(super) fn read<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, ApiE
         return Err(ApiError::Refused { code, text: error.description });
     }
     serde_json::from_slice(bytes).map_err(broken)
+}
+
+/// The answer to a single request.
+pub(super) fn one<T>(answers: Result<Vec<Result<T, ApiError>>, ApiError>) -> Result<T, ApiError> {
+    answers.and_then(|mut all| all.pop().unwrap_or(Err(ApiError::NobodyAnswers)))
+}
+
+/// The same, read.
+pub(super) fn read_one<T: for<'de> Deserialize<'de>>(
+    answers: Result<Vec<Result<Bytes, ApiError>>, ApiError>,
+) -> Result<T, ApiError> {
+    one(answers).and_then(|bytes| read(&bytes))
 }
 
 /// What makes a stream.

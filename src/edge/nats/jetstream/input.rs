@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use super::JetFeed;
-use super::api::{ConsumerInfo, code, consumer_info};
+use super::api::{ConsumerInfo, code, consumer_info, one};
 use super::feed::OUT_BYTES_MAX;
 use super::mover::Mover;
 use super::owned::{Of, Stage};
@@ -105,7 +105,7 @@ impl JetFeed {
         self.lines.subscribe(&subject, owned.sid(INPUT, Of::Pulls));
         owned.set(INPUT, Stage::Informing { batch: None, at: Instant::now() });
         let (stream, consumer) = (self.plan.stream.clone(), self.plan.consumers[INPUT].name.clone());
-        match stored::one(self.call_all::<ConsumerInfo>(connection, &[consumer_info(&stream, &consumer)]).await) {
+        match one(self.call_all::<ConsumerInfo>(connection, &[consumer_info(&stream, &consumer)]).await) {
             Ok(info) if matches!(self.input_stage(), Some(Stage::Informing { .. })) => {
                 self.informed(INPUT, &info, Instant::now());
             }

@@ -12,7 +12,8 @@ use bytes::Bytes;
 
 use super::JetFeed;
 use super::api::{
-    AT_ONCE, ApiError, ConsumerInfo, Request, StreamConfig, StreamInfo, code, consumer_info, read, stream_info,
+    AT_ONCE, ApiError, ConsumerInfo, Request, StreamConfig, StreamInfo, code, consumer_info, read, read_one,
+    stream_info,
 };
 use super::calls::BatchNo;
 use super::owned::Stage;
@@ -163,7 +164,7 @@ impl JetFeed {
     fn hear_share(&mut self, now: Instant) {
         let Some(answers) = self.looks.share.and_then(|batch| self.calls.take(batch, now)) else { return };
         self.looks.share = None;
-        let info = answers.ok().and_then(|mut answers| read::<ConsumerInfo>(&answers.pop()?.ok()?).ok());
+        let info = read_one::<ConsumerInfo>(answers).ok();
         let (Some(info), Some(session)) = (info, &mut self.session) else { return };
         session.hear_share(info.num_waiting, info.num_ack_pending, self.flight.out(0));
     }
@@ -208,8 +209,7 @@ impl JetFeed {
 
     /// An answer that does not come says nothing.
     fn hear_stream(&mut self, answers: Result<Vec<Result<Bytes, ApiError>>, ApiError>, now: Instant) {
-        let answer = answers.and_then(|mut answers| answers.pop().unwrap_or(Err(ApiError::NobodyAnswers)));
-        match answer.and_then(|bytes| read::<StreamInfo>(&bytes)) {
+        match read_one::<StreamInfo>(answers) {
             Ok(info) => {
                 let all = self.plan.read().map(|(at, _)| (at, self.opening(at))).collect();
                 self.ask_consumers(Box::new(info.config), (Vec::new(), all), now);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::JetFeed;
 use super::api::{
     ApiError, ConsumerConfig, ConsumerInfo, ConsumerNames, FROM_SEQUENCE, Request, StreamInfo, code, consumer_info,
-    create_consumer, stream_info,
+    create_consumer, one, stream_info,
 };
 use super::plan::{ConsumerPlan, ReaderPlan};
 use super::pulls::{Standing, Terms};
@@ -40,9 +40,7 @@ pub(super) struct Prepared {
 pub(super) async fn prepare(feed: &mut JetFeed, connection: &mut Connection) -> Result<Prepared, String> {
     let plan = feed.plan.clone();
     let ask = Request { subject: stream_info(&plan.stream), body: String::new() };
-    let answer = feed.call_all::<StreamInfo>(connection, &[ask]).await;
-    let answer = answer.and_then(|mut all| all.pop().unwrap_or(Err(ApiError::NobodyAnswers)));
-    let stream = match answer {
+    let stream = match one(feed.call_all::<StreamInfo>(connection, &[ask]).await) {
         Ok(info) => info.config,
         Err(error) if error.is(code::STREAM_NOT_FOUND) => {
             return Err(format!("stream {} does not exist: run task-engine setup --config FILE", plan.stream));

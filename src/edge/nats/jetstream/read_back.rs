@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::JetFeed;
 use super::ack_subject;
-use super::api::{ApiError, ConsumerInfo, consumer_info, create_ephemeral, delete_consumer, pull_subject, read};
+use super::api::{ConsumerInfo, consumer_info, create_ephemeral, delete_consumer, pull_subject, read_one};
 use super::owned::{Of, Stage};
 use super::window::ReadBack;
 use crate::edge::nats::protocol::Message;
@@ -44,8 +44,7 @@ impl JetFeed {
             && let Some(answers) = self.calls.take(batch, now)
         {
             back.asked = None;
-            let answer = answers.and_then(|mut all| all.pop().unwrap_or(Err(ApiError::NobodyAnswers)));
-            match answer.and_then(|bytes| read::<ConsumerInfo>(&bytes)) {
+            match read_one::<ConsumerInfo>(answers) {
                 Ok(info) => self.window_stands(at, info, now),
                 Err(error) => self.window_ended(at, false, &error.to_string()),
             }
@@ -235,7 +234,7 @@ impl JetFeed {
         let Some(owned) = &mut self.owned else { return };
         let Stage::LookingAhead(batch) = owned.places[at].stage else { return };
         let Some(answers) = self.calls.take(batch, now) else { return };
-        let info = answers.ok().and_then(|mut all| read::<ConsumerInfo>(&all.pop()?.ok()?).ok());
+        let info = read_one::<ConsumerInfo>(answers).ok();
         let place = &mut owned.places[at];
         // No further: the shard would take what is not settled for a copy when it comes.
         let to = info.as_ref().map_or(0, ConsumerInfo::settled_to);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::JetFeed;
-use super::api::{ConsumerInfo, consumer_info, read};
+use super::api::{ConsumerInfo, consumer_info, read_one};
 use super::calls::BatchNo;
 
 /// How often the server is asked what is out, when less has come than it said.
@@ -144,8 +144,7 @@ impl JetFeed {
         let Some(gate) = self.resume.gates.get_mut(&consumer) else { return };
         let Some((_, before)) = gate.asked.take() else { return };
         gate.look_at = now + LOOK;
-        let info = answers.ok().and_then(|mut answers| read::<ConsumerInfo>(&answers.pop()?.ok()?).ok());
-        let Some(info) = info else { return };
+        let Ok(info) = read_one::<ConsumerInfo>(answers) else { return };
         // What was here before and is here now was out when the server looked, and here.
         let here = self.flight.sequences(consumer).intersection(&before).count() as u64;
         if self.resume.hear(consumer, info.num_ack_pending, here, now) {

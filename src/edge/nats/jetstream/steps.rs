@@ -4,7 +4,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use super::JetFeed;
-use super::api::{ApiError, ConsumerInfo, code, consumer_info, read};
+use super::api::{ConsumerInfo, code, consumer_info, read_one};
 use super::lines::Lines;
 use super::owned::{Account, LOOK, Of, Stage};
 use super::prepare::terms_of;
@@ -167,8 +167,7 @@ impl JetFeed {
             return;
         };
         let Some(answers) = self.calls.take(batch, now) else { return };
-        let answer = answers.and_then(|mut all| all.pop().unwrap_or(Err(ApiError::NobodyAnswers)));
-        match answer.and_then(|bytes| read::<ConsumerInfo>(&bytes)) {
+        match read_one::<ConsumerInfo>(answers) {
             Ok(info) => self.informed(at, &info, now),
             Err(error) if error.is(code::CONSUMER_NOT_FOUND) || error.is(code::STREAM_NOT_FOUND) => {
                 self.broken(at, Break::Deleted);
@@ -251,7 +250,7 @@ impl JetFeed {
             return;
         };
         let Some(answers) = self.calls.take(batch, now) else { return };
-        let info = answers.ok().and_then(|mut all| read::<ConsumerInfo>(&all.pop()?.ok()?).ok());
+        let info = read_one::<ConsumerInfo>(answers).ok();
         let waiting = info.as_ref().map_or(0, |info| info.num_pending);
         let account =
             info.map(|info| Account { delivered: info.delivered.consumer_seq, pending: info.num_ack_pending });

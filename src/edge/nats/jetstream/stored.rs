@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::JetFeed;
 use super::api::{
     ApiError, ConsumerInfo, Request, StreamConfig, StreamInfo, code, consumer_info, covers, create_ephemeral,
-    delete_consumer, pull_subject, stored_message, stream_info,
+    delete_consumer, one, pull_subject, stored_message, stream_info,
 };
 use super::mover::Back;
 use crate::edge::nats::connection::Connection;
@@ -107,10 +107,6 @@ pub(super) async fn open(feed: &mut JetFeed, connection: &mut Connection, is_mis
         mover.read_back_done(now);
     }
     Ok(())
-}
-
-pub(super) fn one<T>(answers: Result<Vec<Result<T, ApiError>>, ApiError>) -> Result<T, ApiError> {
-    answers.and_then(|mut all| all.pop().unwrap_or(Err(ApiError::NobodyAnswers)))
 }
 
 /// Whether the partitioned stream can be moved to.
