@@ -37,6 +37,9 @@ pub struct Tenancy {
 /// The owner shard has said nothing yet.
 const NO_PLACE: u64 = u64::MAX;
 
+/// Sessions are told apart by their place on their home shard.
+pub type SessionKey = (ShardId, SessionIx);
+
 /// Places in a group.
 #[derive(Debug)]
 struct Places(Box<[u32]>);
@@ -153,6 +156,12 @@ pub struct Bundle {
 }
 
 impl Bundle {
+    /// Which session it is of.
+    #[inline]
+    pub fn session_key(&self) -> SessionKey {
+        (self.home, self.session)
+    }
+
     /// How many recipients it has.
     #[inline]
     pub fn recipients(&self) -> usize {

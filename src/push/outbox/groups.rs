@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::model::ids::{Nanos, SessionIx, ShardId};
+use crate::model::ids::Nanos;
 use crate::model::limits::{BATCH_FRAME_BYTES, GROUP_MEMBERS_KEPT_MAX, GROUPS_FORGOTTEN_AFTER};
-use crate::push::bundle::{Bundle, SKIP_NONE};
+use crate::push::bundle::{SKIP_NONE, SessionKey};
 use crate::push::outbox::encode::{Made, Names, made_with};
 use crate::push::outbox::groups::frame::Frame;
 use crate::push::outbox::groups::list::{Difference, List, Order};
@@ -24,9 +24,6 @@ use crate::push::outbox::{Counted, Item};
 
 /// Sessions looked at for one whose lists can be forgotten.
 const SESSIONS_LOOKED_AT: usize = 8;
-
-/// Sessions are told apart by their place on their home shard.
-type Key = (ShardId, SessionIx);
 
 /// How an item was written.
 #[derive(Clone, Debug, Default)]
@@ -91,9 +88,9 @@ enum Put {
 /// The lists of one stream.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    sessions: HashMap<Key, Session>,
+    sessions: HashMap<SessionKey, Session>,
     /// Each session once, those that were not used for longest first.
-    by_age: VecDeque<Key>,
+    by_age: VecDeque<SessionKey>,
     /// Users in all lists.
     members: usize,
     last_list: u32,
@@ -101,7 +98,7 @@ pub(super) struct Groups {
     is_in_vain: bool,
     frame: Frame,
     /// Sessions of which nothing more goes into the frame.
-    waiting: Vec<Key>,
+    waiting: Vec<SessionKey>,
 }
 
 impl Session {
@@ -155,7 +152,7 @@ impl Groups {
     /// Writes an item into the frame that was begun, if it has a place there. Of so many users a list is worth it and possible.
     fn put(&mut self, item: &mut Item, worth: &RangeInclusive<usize>, now: Nanos, counted: &mut Counted) -> Put {
         let members_max = *worth.end();
-        let key = key_of(&item.bundle);
+        let key = item.bundle.session_key();
         if self.waiting.contains(&key) {
             return Put::Waits;
         }
@@ -189,7 +186,7 @@ impl Groups {
 
     fn form_of(&self, item: &Item, worth: &RangeInclusive<usize>) -> Form {
         let (bundle, users) = (&item.bundle, item.bundle.group.users.len());
-        let session = self.sessions.get(&key_of(bundle));
+        let session = self.sessions.get(&bundle.session_key());
         let is_held = session.is_some_and(|session| session.has_older(made_with(bundle)));
         // The last part of a large group may be small: named, it would wait for the answers to the parts of the event before.
         let is_worth = worth.contains(&users) || (bundle.group.is_part && users <= *worth.end());
@@ -221,7 +218,7 @@ impl Groups {
 
     fn put_names(&mut self, item: &mut Item) {
         (item.written.list, item.written.order) = (0, None);
-        if let Some(session) = self.sessions.get_mut(&key_of(&item.bundle)) {
+        if let Some(session) = self.sessions.get_mut(&item.bundle.session_key()) {
             session.named_in = self.frame.id();
         }
         self.frame.put_single(Names::of(item), &item.bundle);
@@ -229,7 +226,7 @@ impl Groups {
 
     fn put_push(&mut self, item: &mut Item, is_said: bool, now: Nanos) {
         let bundle = &item.bundle;
-        let Some(session) = self.sessions.get_mut(&key_of(bundle)) else { return };
+        let Some(session) = self.sessions.get_mut(&bundle.session_key()) else { return };
         session.note_written(made_with(bundle), now);
         let Some(Some(list)) = session.lists.get_mut(bundle.group.part as usize) else { return };
         list.used_in = self.frame.id();
@@ -243,7 +240,7 @@ impl Groups {
     /// Says what of the list is other now; a part whose users have mostly changed is said anew.
     fn change(&mut self, item: &Item, counted: &mut Counted) {
         let group = &item.bundle.group;
-        let Some(session) = self.sessions.get_mut(&key_of(&item.bundle)) else { return };
+        let Some(session) = self.sessions.get_mut(&item.bundle.session_key()) else { return };
         let is_free = !session.has_older(made_with(&item.bundle));
         let Some(Some(list)) = session.lists.get_mut(group.part as usize) else { return };
         self.members = self.members + group.users.len() - list.group.users.len();
@@ -264,7 +261,7 @@ impl Groups {
     }
 
     fn say(&mut self, item: &Item, now: Nanos, counted: &mut Counted) {
-        let (key, group) = (key_of(&item.bundle), &item.bundle.group);
+        let (key, group) = (item.bundle.session_key(), &item.bundle.group);
         let event = made_with(&item.bundle);
         let session = self.sessions.entry(key).or_insert_with(|| {
             self.by_age.push_back(key);
@@ -294,7 +291,7 @@ impl Groups {
 
     /// Forgets lists that are not used until the gateway can keep another one.
     fn make_room(&mut self, item: &Item, members_max: usize, counted: &mut Counted) -> bool {
-        let (key, group) = (key_of(&item.bundle), &item.bundle.group);
+        let (key, group) = (item.bundle.session_key(), &item.bundle.group);
         let place = self.sessions.get(&key).and_then(|session| session.lists.get(group.part as usize)?.as_ref());
         let more = group.users.len().saturating_sub(place.map_or(0, |list| list.group.users.len()));
         for _ in 0..SESSIONS_LOOKED_AT {
@@ -322,7 +319,7 @@ impl Groups {
         }
     }
 
-    fn forget(&mut self, key: Key, counted: &mut Counted) {
+    fn forget(&mut self, key: SessionKey, counted: &mut Counted) {
         let Some(session) = self.sessions.remove(&key) else { return };
         for list in session.lists.iter().flatten() {
             self.members -= list.group.users.len();
@@ -338,7 +335,7 @@ impl Groups {
 
     /// The list is known to its gateway no more.
     fn lose(&mut self, item: &Item) {
-        let session = self.sessions.get_mut(&key_of(&item.bundle));
+        let session = self.sessions.get_mut(&item.bundle.session_key());
         let list = session.and_then(|session| session.lists.get_mut(item.bundle.group.part as usize)?.as_mut());
         if let Some(list) = list.filter(|list| list.id == item.written.list) {
             list.is_known = false;
@@ -349,7 +346,7 @@ impl Groups {
     fn settle(&mut self, item: &Item) -> bool {
         let is_returned = item.written.is_unknown && !item.is_done;
         if item.written.list > 0
-            && let Some(session) = self.sessions.get_mut(&key_of(&item.bundle))
+            && let Some(session) = self.sessions.get_mut(&item.bundle.session_key())
         {
             match is_returned {
                 true => session.returned += 1,
@@ -361,19 +358,15 @@ impl Groups {
 
     /// Whether what was returned of its session can be written again: nothing of it is on the stream.
     fn is_all_returned(&self, item: &Item) -> bool {
-        let session = self.sessions.get(&key_of(&item.bundle));
+        let session = self.sessions.get(&item.bundle.session_key());
         session.is_none_or(|session| session.of_event + session.of_older == session.returned)
     }
 
     /// What was returned waits in the queue again, or has ended.
     pub(super) fn note_left(&mut self, item: &Item) {
-        if let Some(session) = self.sessions.get_mut(&key_of(&item.bundle)) {
+        if let Some(session) = self.sessions.get_mut(&item.bundle.session_key()) {
             session.returned = session.returned.saturating_sub(1);
             session.note_answered(made_with(&item.bundle));
         }
     }
-}
-
-fn key_of(bundle: &Bundle) -> Key {
-    (bundle.home, bundle.session)
 }

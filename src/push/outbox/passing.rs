@@ -6,16 +6,9 @@
 use hashbrown::HashMap;
 use std::time::Duration;
 
-use crate::model::ids::{SessionIx, ShardId};
+use crate::push::bundle::SessionKey;
 use crate::push::outbox::Item;
 use crate::push::outbox::window::Window;
-
-/// Sessions are told apart by their place on their home shard.
-pub(super) type Key = (ShardId, SessionIx);
-
-pub(super) fn key_of(item: &Item) -> Key {
-    (item.bundle.home, item.bundle.session)
-}
 
 /// Whom urgent bundles pass.
 #[derive(Debug)]
@@ -23,7 +16,7 @@ pub(super) struct Passing {
     /// How many of those that are not written whole, from the front, are not passed.
     pub(super) ahead: usize,
     /// How many of each session stand behind those.
-    pub(super) behind: HashMap<Key, u32>,
+    pub(super) behind: HashMap<SessionKey, u32>,
     /// What the others are owed for being passed, in recipients times their part.
     pub(super) owed: usize,
     pub(super) window: Window,
@@ -39,7 +32,7 @@ impl Passing {
 
     /// An item came to stand behind those ahead.
     pub(super) fn entered(&mut self, item: &Item) {
-        *self.behind.entry(key_of(item)).or_default() += 1;
+        *self.behind.entry(item.bundle.session_key()).or_default() += 1;
     }
 
     /// An item stands first from now on, or is about to.
@@ -59,10 +52,10 @@ impl Passing {
     pub(super) fn left(&mut self, item: &Item) {
         if item.is_ahead {
             self.ahead -= 1;
-        } else if let Some(count) = self.behind.get_mut(&key_of(item)) {
+        } else if let Some(count) = self.behind.get_mut(&item.bundle.session_key()) {
             *count -= 1;
             if *count == 0 {
-                self.behind.remove(&key_of(item));
+                self.behind.remove(&item.bundle.session_key());
             }
         }
     }

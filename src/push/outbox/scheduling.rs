@@ -78,7 +78,7 @@ impl Outbox {
         let first = if self.is_suspecting() { queued.len() } else { self.queue.fixed() };
         let (mut place, mut between) = (queued.len(), 0);
         for (index, other) in queued.range(first..).enumerate().rev() {
-            let is_own = (other.bundle.home, other.bundle.session) == (item.bundle.home, item.bundle.session);
+            let is_own = other.bundle.session_key() == item.bundle.session_key();
             let gives_way = self.gives_way(other, now);
             between += usize::from(!gives_way);
             if is_own || between > SMALL_BETWEEN_PARTS_MAX || (other.bundle.group.is_part && !gives_way) {

@@ -13,8 +13,7 @@ use crate::model::limits::{
     URGENT_RESERVE_PART,
 };
 use crate::model::priority::Priority;
-use crate::push::bundle::Bundle;
-use crate::push::outbox::passing::{Key, key_of};
+use crate::push::bundle::{Bundle, SessionKey};
 use crate::push::outbox::queue::Queue;
 use crate::push::outbox::{Item, Outbox};
 
@@ -68,7 +67,7 @@ impl Queue {
 
     /// The items of a session that an urgent one of it would have to pass go ahead with it, in their order. False when there are many,
     /// or they stand far behind.
-    fn bring_ahead(&mut self, key: Key) -> bool {
+    fn bring_ahead(&mut self, key: SessionKey) -> bool {
         let waiting =
             self.passing.as_ref().and_then(|passing| passing.behind.get(&key)).map_or(0, |count| *count as usize);
         if waiting == 0 {
@@ -79,7 +78,8 @@ impl Queue {
         }
         let from = self.fixed();
         let behind = self.queued().range(from..).take(URGENT_LOOKED_AT).enumerate();
-        let places: Vec<_> = behind.filter(|(_, item)| key_of(item) == key).map(|(at, _)| from + at).collect();
+        let places: Vec<_> =
+            behind.filter(|(_, item)| item.bundle.session_key() == key).map(|(at, _)| from + at).collect();
         if places.len() < waiting {
             return false;
         }
@@ -101,7 +101,7 @@ impl Queue {
 impl Outbox {
     /// Puts an urgent item where its turn is.
     pub(super) fn enqueue_urgent(&mut self, item: Item, now: Nanos) {
-        match self.queue.bring_ahead(key_of(&item)) {
+        match self.queue.bring_ahead(item.bundle.session_key()) {
             true => self.queue.insert_ahead(item),
             false => {
                 let at = self.place_behind_own(&item, now);
@@ -116,7 +116,9 @@ impl Outbox {
         let at_most = URGENT_PASSES_WITHIN.min(self.settings.delivery_timeout / URGENT_PASSES_WITHIN_PART);
         let is_passed = |other: &&Item| {
             let is_young = now.since(other.bundle.made_at) < at_most;
-            key_of(other) != key_of(item) && is_young && other.bundle.class != Priority::Urgent
+            other.bundle.session_key() != item.bundle.session_key()
+                && is_young
+                && other.bundle.class != Priority::Urgent
         };
         let behind = queued.range(self.queue.fixed()..);
         queued.len() - behind.rev().take(URGENT_PASSES_MAX).take_while(is_passed).count()
@@ -174,9 +176,9 @@ impl Outbox {
     pub fn has_order_in_its_books(&self) -> bool {
         let Some(passing) = &self.queue.passing else { return true };
         let queued = self.queue.queued();
-        let mut behind: HashMap<Key, u32> = HashMap::new();
+        let mut behind: HashMap<SessionKey, u32> = HashMap::new();
         for item in queued.range(passing.ahead.min(queued.len())..) {
-            *behind.entry(key_of(item)).or_default() += 1;
+            *behind.entry(item.bundle.session_key()).or_default() += 1;
         }
         let is_ahead = queued.iter().enumerate().all(|(at, item)| item.is_ahead == (at < passing.ahead));
         let sent = self.queue.sent().iter().map(|item| item.bundle.recipients()).sum::<usize>();
