@@ -152,9 +152,14 @@ fn router(state: AdminState) -> Router {
 }
 
 async fn metrics(State(state): State<AdminState>, headers: HeaderMap) -> Response {
-    let format = accept::format(headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()));
+    let format = accept::format(accepted(&headers));
     let head = [(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")];
     (head, state.meter.render(format)).into_response()
+}
+
+/// The `Accept` headers that can be read.
+fn accepted(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok())
 }
 
 async fn histograms(State(state): State<AdminState>) -> Response {

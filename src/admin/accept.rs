@@ -1,4 +1,4 @@
-//! Which format of the metric page a request asks for (RFC 9110, section 12.5.1).
+//! Which format of the metric page a request asks for (RFC 9110, section 12.5.1), and whether a browser asks.
 //!
 //! Promises Prometheus text to everyone who does not ask for OpenMetrics by name, and at least as gladly as for text.
 //! Refuses to answer 406: who accepts neither gets text. A part of the header that cannot be read asks for nothing.
@@ -11,7 +11,7 @@ use crate::telemetry::metrics::Format;
 pub(super) fn format<'a>(headers: impl Iterator<Item = &'a str>) -> Format {
     // Of text the most specific range counts, as `text/plain;q=0.1, */*` does not want text more than that.
     let (mut open_metrics, mut text) = (None, (0, 0.0));
-    for (range, q) in headers.flat_map(|header| header.split(',')).filter_map(read) {
+    for (range, q) in ranges(headers) {
         if is_open_metrics(&range) {
             open_metrics = Some(open_metrics.map_or(q, |before: f32| before.max(q)));
         } else if let Some(specific) = text_specificity(&range)
@@ -24,6 +24,15 @@ pub(super) fn format<'a>(headers: impl Iterator<Item = &'a str>) -> Format {
         Some(q) if q > 0.0 && q >= text.1 => Format::OpenMetrics,
         _ => Format::Text,
     }
+}
+
+/// Whether HTML is asked for by name, as browsers do.
+pub(super) fn wants_html<'a>(headers: impl Iterator<Item = &'a str>) -> bool {
+    ranges(headers).any(|(range, q)| range.essence_str() == "text/html" && q > 0.0)
+}
+
+fn ranges<'a>(headers: impl Iterator<Item = &'a str>) -> impl Iterator<Item = (Mime, f32)> {
+    headers.flat_map(|header| header.split(',')).filter_map(read)
 }
 
 /// A media range and how gladly it is taken, from 0 to 1.
@@ -59,6 +68,15 @@ mod tests {
 
     fn of(header: &str) -> Format {
         format([header].into_iter())
+    }
+
+    #[test]
+    fn html_is_for_whoever_names_it() {
+        let wants = |header: &str| wants_html([header].into_iter());
+        assert!(
+            wants("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8") && wants("*/*, TEXT/HTML;q=0.1")
+        );
+        assert!(!wants("") && !wants("*/*") && !wants("text/*") && !wants("text/html;q=0") && !wants("text/htmlx"));
     }
 
     #[test]

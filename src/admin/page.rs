@@ -6,7 +6,7 @@
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 
-use super::INDEX;
+use super::{INDEX, accept, accepted};
 
 const PAGE: &str = concat!(
     include_str!("page/page.html"),
@@ -23,11 +23,8 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 
 /// Answers a browser with the page, everybody else with the paths.
 pub(super) async fn page(headers: HeaderMap) -> Response {
-    let is_browser = headers.get_all(header::ACCEPT).iter().any(|value| {
-        value.to_str().is_ok_and(|value| value.split(',').any(|kind| kind.trim().starts_with("text/html")))
-    });
     let vary = [(header::VARY, "accept")];
-    if !is_browser {
+    if !accept::wants_html(accepted(&headers)) {
         return (vary, INDEX).into_response();
     }
     let head = [

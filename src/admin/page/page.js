@@ -30,9 +30,11 @@ function most(page, name) {
 }
 
 /** The sums of a family by one of its labels. */
-function by(page, name, label) {
+function by(page, name, label, holds = () => true) {
   const sums = new Map();
-  for (const { labels, value } of page.get(name) ?? []) sums.set(labels[label], (sums.get(labels[label]) ?? 0) + value);
+  for (const { labels, value } of page.get(name) ?? []) {
+    if (holds(labels)) sums.set(labels[label], (sums.get(labels[label]) ?? 0) + value);
+  }
   return sums;
 }
 
@@ -43,20 +45,23 @@ function missed(page) {
 
 const delivered = (page) => sum(page, "recipients_ended_total", ({ end }) => end === "delivered");
 
-/** A quantile of a histogram between two pages, straight between the bounds of its bucket. */
-function quantile(now, before, stage, of) {
-  const at = (page) => by({ get: () => (page.get("stage_seconds_bucket") ?? []).filter((one) => one.labels.stage === stage) }, "", "le");
-  const [last, first] = [at(now), at(before)];
-  const buckets = [...last].map(([le, count]) => [le === "+Inf" ? Infinity : Number(le), count - (first.get(le) ?? 0)]);
-  buckets.sort((one, other) => one[0] - other[0]);
-  const all = buckets.at(-1)?.[1] ?? 0;
-  if (all <= 0) return [NaN, 0];
+/** What the buckets of a stage got between two pages, by their bounds; the last one's is all. */
+function buckets(now, before, stage) {
+  const [last, first] = [now, before].map((page) => by(page, "stage_seconds_bucket", "le", (labels) => labels.stage === stage));
+  const got = [...last].map(([le, count]) => [le === "+Inf" ? Infinity : Number(le), count - (first.get(le) ?? 0)]);
+  return got.sort((one, other) => one[0] - other[0]);
+}
+
+/** A quantile of what buckets got, straight between the bounds of its bucket. */
+function quantile(got, of) {
+  const wanted = (got.at(-1)?.[1] ?? 0) * of;
+  if (wanted <= 0) return NaN;
   let [low, under] = [0, 0];
-  for (const [bound, count] of buckets) {
-    if (count >= all * of) return [bound === Infinity ? low : low + ((bound - low) * (all * of - under)) / (count - under), all];
+  for (const [bound, count] of got) {
+    if (count >= wanted) return bound === Infinity ? low : low + ((bound - low) * (wanted - under)) / (count - under);
     [low, under] = [bound, count];
   }
-  return [low, all];
+  return low;
 }
 
 const samples = [];
@@ -139,8 +144,10 @@ function drawChart(id, lines) {
 function drawStages(now, before) {
   const seconds = (now.at - before.at) / 1000;
   table("stages", [["col_stage"], ["col_p50", "number"], ["col_p99", "number"], ["col_count", "number"]], STAGES.map((stage) => {
-    const [[half, all], [high]] = [quantile(now.page, before.page, stage, 0.5), quantile(now.page, before.page, stage, 0.99)];
-    return row([cell(word("stage", stage)), cell(duration(half), "number"), cell(duration(high), "number"), cell(number(seconds > 0 ? all / seconds : 0), "number")]);
+    const got = buckets(now.page, before.page, stage);
+    const [half, high] = [0.5, 0.99].map((of) => cell(duration(quantile(got, of)), "number"));
+    const all = got.at(-1)?.[1] ?? 0;
+    return row([cell(word("stage", stage)), half, high, cell(number(seconds > 0 ? all / seconds : 0), "number")]);
   }));
 }
 
