@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions};
-use harness::servers::{Authority, CertificateFiles};
+use harness::servers::{Authority, CertificateFiles, want_login};
 use mysql::prelude::Queryable;
 use task_engine::config::{EtcdConfig, HostPort};
 use tempfile::TempDir;
@@ -249,6 +249,11 @@ impl Etcd {
     pub fn delete(&self, key: &str) {
         let key = key.to_owned();
         self.run(|mut client| async move { client.delete(key, None).await.map(drop) });
+    }
+
+    /// From now on it wants a login: that of root, with this password.
+    pub fn want_login(&self, password: &str) {
+        self.run(|client| want_login(client, password));
     }
 
     /// Runs one request with a client of its own.

@@ -13,6 +13,13 @@ pub fn certificate(authority: &Authority, names: &[&str]) -> CertificateFiles {
     authority.certificate(names).expect("a certificate")
 }
 
+/// A CA, a certificate that it signed for a server on this machine, and one for us.
+pub fn both_sides() -> (Authority, CertificateFiles, CertificateFiles) {
+    let authority = authority();
+    let (theirs, mine) = (certificate(&authority, &["localhost"]), certificate(&authority, &["task-engine"]));
+    (authority, theirs, mine)
+}
+
 /// Nothing of it is written.
 pub fn none() -> TlsConfig {
     RedisConfig::default().tls

@@ -93,12 +93,7 @@ fn an_etcd_that_hangs_for_long_is_left_for_one_that_answers() {
 fn a_wrong_password_is_named_and_mended_without_a_restart() {
     let etcd = Etcd::start();
     etcd.put(&format!("{PREFIX}i1"), &value("g1", 1001));
-    etcd.run(|mut client| async move {
-        client.user_add("root", "sesame", None).await?;
-        client.role_add("root").await?;
-        client.user_grant_role("root", "root").await?;
-        client.auth_enable().await.map(drop)
-    });
+    etcd.want_login("sesame");
     let mut settings = settings(&[&etcd.endpoint()]);
     settings.username = "engine".into();
     settings.password = task_engine::config::Secret::new("hunter2");

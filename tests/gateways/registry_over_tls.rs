@@ -6,7 +6,7 @@ use std::fs;
 use task_engine::config::{EtcdConfig, Secret, TlsConfig};
 use task_engine::edge::etcd::ownership::once;
 use testkit::mysql_etcd::{Etcd, eventually};
-use testkit::tls::{authority, certificate, none, ours};
+use testkit::tls::{authority, both_sides, certificate, none, ours};
 
 use crate::registry::{Followed, PREFIX, settings, value};
 
@@ -16,9 +16,7 @@ fn over(etcd: &Etcd, tls: TlsConfig) -> EtcdConfig {
 
 #[test]
 fn gateways_are_followed_over_tls_and_again_after_etcd_was_away() {
-    let authority = authority();
-    let theirs = certificate(&authority, &["localhost"]);
-    let mine = certificate(&authority, &["task-engine"]);
+    let (authority, theirs, mine) = both_sides();
     let mut etcd = Etcd::over_tls(&authority, &theirs);
     etcd.put(&format!("{PREFIX}i1"), &value("g1", 1001));
     let settings = over(&etcd, ours(&authority, &mine));
@@ -41,17 +39,10 @@ fn gateways_are_followed_over_tls_and_again_after_etcd_was_away() {
 
 #[test]
 fn a_login_is_made_over_tls() {
-    let authority = authority();
-    let theirs = certificate(&authority, &["localhost"]);
-    let mine = certificate(&authority, &["task-engine"]);
+    let (authority, theirs, mine) = both_sides();
     let etcd = Etcd::over_tls(&authority, &theirs);
     etcd.put(&format!("{PREFIX}i1"), &value("g1", 1001));
-    etcd.run(|mut client| async move {
-        client.user_add("root", "sesame", None).await?;
-        client.role_add("root").await?;
-        client.user_grant_role("root", "root").await?;
-        client.auth_enable().await.map(drop)
-    });
+    etcd.want_login("sesame");
     let (username, password) = ("root".to_owned(), Secret::new("sesame"));
     let settings = EtcdConfig { username, password, ..over(&etcd, ours(&authority, &mine)) };
     let mut followed = Followed::start(settings.clone());

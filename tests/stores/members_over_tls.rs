@@ -9,7 +9,7 @@ use task_engine::config::{HostPort, MysqlConfig, Secret, TlsConfig};
 use task_engine::edge::mysql::{MysqlInbox, MysqlMembers};
 use task_engine::ports::{Inbox, LookupError, Members};
 use testkit::mysql_etcd::{Maria, eventually};
-use testkit::tls::{authority, certificate, none, ours};
+use testkit::tls::{authority, both_sides, certificate, none, ours};
 
 fn settings(server: &Maria, tls: TlsConfig) -> MysqlConfig {
     MysqlConfig {
@@ -43,9 +43,7 @@ fn left_over() -> Vec<String> {
 
 #[test]
 fn members_and_rows_go_over_tls() {
-    let authority = authority();
-    let theirs = certificate(&authority, &["localhost"]);
-    let mine = certificate(&authority, &["task-engine"]);
+    let (authority, theirs, mine) = both_sides();
     let mut server = Maria::over_tls(&authority, &theirs);
     let names: Vec<String> = (0..5_000).map(|number| format!("user-{number:04}")).collect();
     server.add(&names.iter().map(|name| ("s", name.as_str())).collect::<Vec<_>>());

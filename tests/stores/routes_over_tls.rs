@@ -9,7 +9,7 @@ use task_engine::model::limits::MGET_KEYS;
 use task_engine::ports::Health;
 use task_engine::push::facts::Input;
 use testkit::redis_only::{Server, connect, key, on_a_shard, run, text};
-use testkit::tls::{authority, certificate, none, ours};
+use testkit::tls::{authority, both_sides, certificate, none, ours};
 
 fn over(server: &Server, tls: TlsConfig) -> Config {
     Config { server: RedisConfig { tls, ..server.config().server }, ..server.config() }
@@ -17,9 +17,7 @@ fn over(server: &Server, tls: TlsConfig) -> Config {
 
 #[test]
 fn routes_and_their_changes_come_over_tls_and_again_after_the_server_was_away() {
-    let authority = authority();
-    let theirs = certificate(&authority, &["localhost"]);
-    let mine = certificate(&authority, &["task-engine"]);
+    let (authority, theirs, mine) = both_sides();
     let mut server = Server::over_tls(&authority, &theirs, &[]);
     connect(&mut server.client(""), "ann", "gw-1");
     on_a_shard(over(&server, ours(&authority, &mine)), async |shard| {

@@ -30,7 +30,7 @@ use tempfile::TempDir;
 pub use self::certificates::{Authority, CertificateFiles};
 pub use self::door::TlsDoor;
 pub use self::engine_config::EngineConfig;
-pub use self::etcd::{Etcd, EtcdOptions};
+pub use self::etcd::{Etcd, EtcdOptions, want_login};
 pub use self::maria::Maria;
 pub use self::nats::{Nats, NatsAuth, NatsOptions, NatsVersion};
 pub use self::redis::{Redis, RedisOptions};

@@ -68,12 +68,18 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
 }
 
 async fn enable_auth(addr: &str, password: &str) -> std::result::Result<(), etcd_client::Error> {
-    let mut client = Client::connect([addr], None).await?;
+    want_login(Client::connect([addr], None).await?, password).await
+}
+
+/// From now on etcd wants a login: that of root, with this password.
+///
+/// # Errors
+/// What etcd says.
+pub async fn want_login(mut client: Client, password: &str) -> std::result::Result<(), etcd_client::Error> {
     client.role_add("root").await?;
     client.user_add("root", password, None).await?;
     client.user_grant_role("root", "root").await?;
-    client.auth_enable().await?;
-    Ok(())
+    client.auth_enable().await.map(drop)
 }
 
 fn plain_addr(server: &Server) -> String {
