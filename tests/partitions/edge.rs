@@ -15,6 +15,8 @@ use tokio::time::timeout;
 
 pub const STREAM: &str = "EVENTS";
 pub const DURABLE: &str = "push";
+/// A keepalive is given up after half of it.
+pub const LEASE_TTL: Duration = Duration::from_secs(5);
 
 pub fn settings(endpoints: &[&str]) -> EtcdConfig {
     let (keep_alive_time, keep_alive_timeout) = (Duration::from_secs(30), Duration::from_secs(10));
@@ -34,7 +36,7 @@ pub struct Edge {
 
 impl Edge {
     pub fn start(endpoint: &str) -> Self {
-        Self::with(settings(&[endpoint]), Duration::from_secs(5))
+        Self::with(settings(&[endpoint]), LEASE_TTL)
     }
 
     pub fn with(settings: EtcdConfig, lease_ttl: Duration) -> Self {
