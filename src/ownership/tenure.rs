@@ -1,6 +1,7 @@
 //! A partition that a shard has: what the shard says of it, when it is closed, and to whom it is handed.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::Ownership;
@@ -13,8 +14,10 @@ use crate::ownership::keys::{Instance, Key, Revision};
 use crate::ownership::records::{self, Epoch, How, Nonce, Owner, Published, State};
 use crate::ownership::settled_text::union;
 
-/// Moves that begin together. One that takes longer than [`MOVE_TIME`] does not count, so that a few stuck ones hold up nobody.
-const MOVES_MAX: u32 = 8;
+/// Moves that begin together: an eighth of what an instance has, within these bounds. Those that move together wait for each other's
+/// round trips: with 8 of 21 together twice as many pushes were late as with 3. One that takes longer than [`MOVE_TIME`] does not
+/// count, so that a few stuck ones hold up nobody.
+const MOVES: RangeInclusive<u32> = 3..=8;
 const MOVE_TIME: Duration = Duration::from_secs(1);
 /// How long a stop waits for a plan that names the takers.
 const STOP_WITHOUT_PLAN: Duration = Duration::from_secs(1);
@@ -147,7 +150,7 @@ impl Ownership {
             let is_planned = self.is_wanted_elsewhere(partition) && self.has_prepared();
             let has_waited = self.now.since(stop.at) >= STOP_WITHOUT_PLAN || is_planned;
             let is_last = self.now.since(stop.at) >= STOP_ALL;
-            return (!is_last && (!has_waited || self.closing >= MOVES_MAX)).then_some(Blocked::Turn);
+            return (!is_last && (!has_waited || self.closing >= self.moves_max())).then_some(Blocked::Turn);
         }
         let planned = self.view.plan.get().and_then(|plan| plan.owner(partition));
         if let Some(planned) = planned
@@ -169,7 +172,11 @@ impl Ownership {
         if !self.has_prepared() {
             return Some(Blocked::Prepare);
         }
-        (self.closing >= MOVES_MAX).then_some(Blocked::Turn)
+        (self.closing >= self.moves_max()).then_some(Blocked::Turn)
+    }
+
+    fn moves_max(&self) -> u32 {
+        (self.mine.len() as u32 / 8).clamp(*MOVES.start(), *MOVES.end())
     }
 
     /// Whether those to whom the plan gives partitions have had the time to read repeat windows back.

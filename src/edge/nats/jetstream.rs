@@ -12,6 +12,7 @@
 //! of into lanes ([`stored`] says what that must know first).
 
 mod ack_subject;
+mod ahead;
 mod api;
 mod calls;
 mod client;

@@ -305,7 +305,7 @@ impl Feed for JetFeed {
         }
         let steps = self.owned.as_ref().map(|owned| match owned.busy.is_empty() && owned.untold.is_empty() {
             true => owned.hold_at.max(now + ROOM_LOOK),
-            false => now + LOOK,
+            false => owned.ahead.next_due().map_or(now + LOOK, |due| due.min(now + LOOK)),
         });
         let is_hungry = self.session.as_ref().is_some_and(Session::is_hungry) && !self.has_left;
         // Without a permit nothing is due: who gives it wakes us.

@@ -6,7 +6,8 @@
 //! subscription of its own, and each opening another one, so what is on its way for an earlier one is told apart.
 //!
 //! ```text
-//! Absent -Prepare-> LookingAhead (INFO) -> ReadingAhead (the repeat window so far) -> Absent, as at once with any other order
+//! Absent -Prepare-> ToLookAhead -its turn-> LookingAhead (INFO) -> ReadingAhead (the repeat window so far) -> Absent, as at once
+//!        with any other order
 //! Absent -Open-> ToOpen -> Informing (INFO) -> ReadingBack (the repeat window) -> Starting -first pull-> Open
 //! Open -Close-> Unsubscribing (PONG) -> Draining (nothing half done) -> Confirming (PONG) -> Checking (INFO) -> Absent
 //!               any of these -Reopen-> Reopening -> ToOpen          Open -hole, silence, deleted-> Broken -Open-> ToOpen
@@ -16,6 +17,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::ahead::Ahead;
 use super::calls::BatchNo;
 use super::pulls::Terms;
 use super::window::ReadBack;
@@ -43,7 +45,9 @@ pub(super) enum Of {
 #[derive(Debug)]
 pub(super) enum Stage {
     Absent,
-    /// It will probably come here: asks how far its owner is.
+    /// It will probably come here, and what was settled of it is read once others of which it is are done.
+    ToLookAhead(Generation),
+    /// Asks how far its owner is.
     LookingAhead(BatchNo),
     /// Reads the repeat window back so far.
     ReadingAhead(Box<ReadBack>),
@@ -82,7 +86,12 @@ pub(super) enum Stage {
 impl Stage {
     /// Nothing of it is or was pulled here since it was last closed.
     pub(super) fn is_elsewhere(&self) -> bool {
-        matches!(self, Self::Absent | Self::LookingAhead(_) | Self::ReadingAhead(_))
+        matches!(self, Self::Absent | Self::ToLookAhead(_)) || self.is_ahead()
+    }
+
+    /// It is read ahead.
+    pub(super) fn is_ahead(&self) -> bool {
+        matches!(self, Self::LookingAhead(_) | Self::ReadingAhead(_))
     }
 
     /// It is on its way to be closed.
@@ -193,6 +202,8 @@ pub(super) struct Owned {
     /// Repeat windows that are read.
     pub(super) reading_back: u32,
     pub(super) reading_back_max: u32,
+    /// When which of them is read ahead.
+    pub(super) ahead: Ahead,
     /// What the shard is to be told and has no room for.
     pub(super) untold: VecDeque<Input>,
     /// Events that are to be acknowledged at once.
@@ -221,6 +232,7 @@ impl Owned {
             busy: BTreeSet::new(),
             reading_back: 0,
             reading_back_max,
+            ahead: Ahead::new(now),
             untold: VecDeque::new(),
             owed_acks: Vec::new(),
             hold_at: now,
@@ -267,7 +279,8 @@ impl Owned {
         } else {
             self.busy.remove(&at);
         }
-        self.places[at].stage = stage;
+        let before = std::mem::replace(&mut self.places[at].stage, stage);
+        self.ahead.changed(&before, &self.places[at].stage);
     }
 
     /// The connection is gone: what was waited for is begun anew over the next one.
@@ -282,7 +295,7 @@ impl Owned {
                 Stage::Confirming { until, .. } | Stage::Checking { until, .. } => {
                     Stage::Confirming { ping: None, until: *until }
                 }
-                Stage::LookingAhead(_) | Stage::ReadingAhead(_) => Stage::Absent,
+                Stage::ToLookAhead(_) | Stage::LookingAhead(_) | Stage::ReadingAhead(_) => Stage::Absent,
                 Stage::Absent | Stage::ToOpen | Stage::Draining | Stage::Reopening { .. } | Stage::Broken => continue,
             };
             self.set(at, next);

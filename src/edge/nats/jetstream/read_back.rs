@@ -222,12 +222,18 @@ impl JetFeed {
     /// it is read once it is opened, as whatever cannot be read now.
     pub(super) fn look_ahead(&mut self, at: usize, generation: Generation) {
         let is_read = self.session.is_some() && self.mover.is_none() && !self.has_left;
-        if !is_read || self.owned.as_ref().is_none_or(|owned| !owned.places[at].stage.is_elsewhere()) {
-            return;
+        if let Some(owned) = self.owned.as_mut().filter(|owned| is_read && owned.places[at].stage.is_elsewhere()) {
+            owned.ahead.asked(Instant::now());
+            owned.set(at, Stage::ToLookAhead(generation));
         }
-        let ask = consumer_info(&self.plan.stream, &self.plan.name_of(self.plan.partition(at), generation));
-        let batch = self.begin(&[ask], Instant::now());
-        self.set_stage(at, Stage::LookingAhead(batch));
+    }
+
+    pub(super) fn step_to_look_ahead(&mut self, at: usize, generation: Generation, now: Instant) {
+        if self.owned.as_mut().is_some_and(|owned| owned.ahead.begins(now)) {
+            let ask = consumer_info(&self.plan.stream, &self.plan.name_of(self.plan.partition(at), generation));
+            let batch = self.begin(&[ask], now);
+            self.set_stage(at, Stage::LookingAhead(batch));
+        }
     }
 
     pub(super) fn step_looking_ahead(&mut self, at: usize, now: Instant) {

@@ -70,6 +70,10 @@ impl JetFeed {
         let Some(owned) = &mut self.owned else { return };
         let is_connected = connection.is_some();
         match &mut owned.places[at].stage {
+            Stage::ToLookAhead(generation) => {
+                let generation = *generation;
+                self.step_to_look_ahead(at, generation, now);
+            }
             Stage::LookingAhead(_) => self.step_looking_ahead(at, now),
             Stage::ToOpen => self.step_to_open(at, is_connected, now),
             Stage::Informing { .. } => self.step_informing(at, now),
