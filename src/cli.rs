@@ -5,6 +5,7 @@
 
 pub mod dead_letter_store;
 pub mod dlq;
+pub mod doctor;
 pub mod partitions;
 pub mod probe;
 mod table;
@@ -46,6 +47,7 @@ const AFTER: &str = "Examples:
   task-engine check-config /etc/task.yaml          what holds, or what is wrong with it
   task-engine dlq list --config /etc/task.yaml     events that could not be pushed; see dlq --help
   task-engine partitions --config task.yaml        which instance reads what; see partitions --help
+  task-engine doctor --config /etc/task.yaml       what is wrong with servers and machine; changes nothing
   task-engine setup --config task.yaml --dry-run   what JetStream lacks: stream, consumers, dead letters
   RESONANCE_MYSQL_PASSWORD=... task-engine --config task.yaml
 
@@ -96,6 +98,9 @@ pub enum Command {
     /// Changes nothing that exists: what differs is said (but see --change). A stream of events keeps them for --max-age, settled or
     /// not, so it must be longer than any outage and the disk must hold that much; dead letters stay for 30 days.
     Setup(SetupArgs),
+    /// Look at everything that the engine needs, and say what to do about what is wrong. Changes nothing.
+    #[command(long_about = doctor::ABOUT)]
+    Doctor(doctor::DoctorArgs),
     /// Ask a running engine's admin port once: exit code 0 for yes, 1 for no or no answer. For images without curl.
     Probe(probe::ProbeArgs),
     /// Write the completions of a shell to standard output.
