@@ -91,7 +91,8 @@ fn take(at: usize, said: Option<Said>, under: &mut BTreeMap<usize, Under>, findi
 fn give_up(began: Instant, under: &mut BTreeMap<usize, Under>, findings: &mut Vec<Finding>) {
     let now = Instant::now();
     let is_over = |under: &Under| now >= under.since + CHECK_WITHIN || now >= began + WITHIN;
-    for (_, late) in under.extract_if(.., |_, under| is_over(under)) {
+    let over: Vec<usize> = under.iter().filter(|(_, under)| is_over(under)).map(|(at, _)| *at).collect();
+    for late in over.into_iter().filter_map(|at| under.remove(&at)) {
         let why = format!("no answer within {:.0?}, and it is not waited for any longer", now - late.since);
         findings.push(never_ended(late.check, &why));
     }

@@ -8,6 +8,7 @@ use rustix::process::{Resource, getrlimit};
 use crate::config::{Config, ConsumerMode};
 use crate::model::finding::{Check, Findings};
 use crate::model::limits::{LETTER_FILE_BYTES_MAX, SHARD_MEMLOCK_BYTES_MIN};
+use crate::model::words::counted;
 use crate::shard::cores::{cores_available, cpus_allowed};
 use crate::shard::uring_check::{self, UringError};
 
@@ -50,7 +51,7 @@ fn cpus(config: &Config, found: &mut Findings<'_>) {
     found.begin(Check::MachineCpus);
     let shards = config.engine.cores;
     let (quota, allowed) = (cores_available(), cpus_allowed());
-    let what = format!("{shards} shards, {allowed} CPUs that this process may run on, a quota of {quota}");
+    let what = format!("{}, {allowed} CPUs that this process may run on, a quota of {quota}", counted(shards, "shard"));
     match usize::from(shards) <= allowed && shards <= quota {
         true => found.ok(Check::MachineCpus, what),
         false => found.warn(
@@ -67,8 +68,11 @@ pub(super) fn files(config: &Config, gateways: usize, found: &mut Findings<'_>) 
     let needed = FILES_OF_ALL + FILES_OF_SHARD * u64::from(config.engine.cores) + FILES_OF_GATEWAY * gateways as u64;
     let limit = getrlimit(Resource::Nofile).current;
     let words = limit.map_or("any number of files".to_owned(), |limit| format!("{limit} files"));
-    let what =
-        format!("{words} may be open; {needed} are needed for {} shards and {gateways} gateways", config.engine.cores);
+    let what = format!(
+        "{words} may be open; {needed} are needed for {} and {}",
+        counted(config.engine.cores, "shard"),
+        counted(gateways as u64, "gateway")
+    );
     match limit.is_none_or(|limit| limit >= needed) {
         true => found.ok(Check::MachineFiles, what),
         false => found.warn(

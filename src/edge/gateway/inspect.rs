@@ -171,12 +171,12 @@ async fn speaks<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         send = match send.ready().await {
             Ok(send) => send,
             // The connection knows better.
-            Err(error) => return Err(ended(driver, error).await).map_err(wrong),
+            Err(error) => return Err(wrong(ended(driver, error).await)),
         };
         match answers(&mut send, endpoint, super::path_of(protocol)).await {
             Ok(true) => {}
             Ok(false) => missing.push(protocol.label()),
-            Err(error) => return Err(ended(driver, error).await).map_err(wrong),
+            Err(error) => return Err(wrong(ended(driver, error).await)),
         }
     }
     match missing.is_empty() {

@@ -31,12 +31,15 @@ accounts {
 }
 "#;
 
+/// Makes it right again.
+type Mend = Box<dyn FnOnce(&World)>;
+
 /// What is different in a broken world.
 #[derive(Default)]
 pub struct Broken {
     key: Option<(&'static str, &'static str, String)>,
     limit: Option<&'static str>,
-    mend: Option<Box<dyn FnOnce(&World)>>,
+    mend: Option<Mend>,
 }
 
 /// A key of the configuration.

@@ -242,10 +242,13 @@ impl Look<'_, '_> {
     /// Acks and pulls: what is forbidden is said at once.
     fn rights(&mut self, plans: &[ReaderPlan]) -> Result<(), ApiError> {
         self.found.begin(Check::NatsPermissions);
-        for plan in plans.iter().filter(|plan| !plan.is_owned) {
+        let read: Vec<_> = plans.iter().filter(|plan| !plan.is_owned).collect();
+        for plan in &read {
             self.api.probe_rights(plan)?;
         }
-        self.found.ok(Check::NatsPermissions, "events may be pulled and acknowledged");
+        // Owners make their consumers; what they may do with them shows when there are some.
+        let what = if read.is_empty() { "JetStream may be asked" } else { "events may be pulled and acknowledged" };
+        self.found.ok(Check::NatsPermissions, what);
         Ok(())
     }
 }
