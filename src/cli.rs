@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod partitions;
 pub mod probe;
 mod table;
+pub mod top;
 pub mod why;
 pub mod written;
 
@@ -51,6 +52,7 @@ const AFTER: &str = "Examples:
   task-engine partitions --config task.yaml        which instance reads what; see partitions --help
   task-engine doctor --config /etc/task.yaml       what is wrong with servers and machine; changes nothing
   task-engine why --session S --user U --msg M     did U get M, and if not, why?
+  task-engine top 10.0.0.1:9100 10.0.0.2:9100      what these engines do now
   task-engine setup --config task.yaml --dry-run   what JetStream lacks: stream, consumers, dead letters
   RESONANCE_MYSQL_PASSWORD=... task-engine --config task.yaml
 
@@ -107,6 +109,9 @@ pub enum Command {
     /// Say whether a user got a message, and if not, why. Works with an engine that is down.
     #[command(long_about = why::ABOUT)]
     Why(why::WhyArgs),
+    /// Show what one or several engines do now, on one screen.
+    #[command(long_about = top::ABOUT)]
+    Top(top::TopArgs),
     /// Ask a running engine's admin port once: exit code 0 for yes, 1 for no or no answer. For images without curl.
     Probe(probe::ProbeArgs),
     /// Write the completions of a shell to standard output.
