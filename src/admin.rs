@@ -6,6 +6,7 @@
 //! themselves, and they keep to that) and every method but GET and HEAD.
 
 mod accept;
+mod ends;
 mod listener;
 mod page;
 mod readiness;
@@ -26,6 +27,7 @@ use rustls::ServerConfig;
 
 use self::readiness::{Changes, Parts};
 use crate::ports::Health;
+use crate::ports::ends::EndsDesk;
 use crate::telemetry::metrics::Meter;
 use crate::telemetry::watchdog::Heartbeats;
 
@@ -34,7 +36,8 @@ const INDEX: &str = "task-engine\n\
     /metrics           Prometheus text; OpenMetrics when asked for\n\
     /livez             200 while every shard moves\n\
     /readyz            200 while events can be taken; ?verbose says each part\n\
-    /debug/histograms  the stage histograms, HDR V2 in JSON\n";
+    /debug/histograms  the stage histograms, HDR V2 in JSON\n\
+    /debug/ends        how messages ended: ?session=S&user=U&msg=M, with engine.recorder on\n";
 
 /// Says how a part of the engine is. Called on each `/readyz`; must not block.
 pub type HealthCheck = Arc<dyn Fn() -> Health + Send + Sync>;
@@ -53,6 +56,8 @@ pub struct AdminState {
     pub health: Vec<(&'static str, HealthCheck)>,
     /// Set when the stop begins: from then on `/readyz` answers 503 `stopping`.
     pub stopping: Arc<AtomicBool>,
+    /// What shards remember of ends.
+    pub ends: EndsDesk,
 }
 
 impl fmt::Debug for AdminState {
@@ -148,6 +153,7 @@ fn router(state: AdminState) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/debug/histograms", get(histograms))
+        .route("/debug/ends", get(ends::ends))
         .with_state(state)
 }
 

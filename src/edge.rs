@@ -12,6 +12,7 @@ pub mod nats;
 pub(crate) mod pace;
 mod race;
 pub(crate) mod random;
+pub mod reach;
 pub mod redis;
 pub mod resolve;
 pub mod socket;

@@ -16,6 +16,7 @@ pub mod ownership;
 mod report;
 mod shards;
 mod supervisor;
+mod told;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
 
-use crate::admin::{self, AdminState};
+use crate::admin;
 use crate::config::{Config, InboxStore, RouteCache};
 use crate::edge::nats::Partitions;
 use crate::edge::resolve::Resolver;
@@ -35,7 +36,9 @@ use crate::engine::health::{health_checks, needed_stores};
 use crate::engine::owned::{OnMustEnd, Owned};
 use crate::engine::shards::Workers;
 use crate::engine::supervisor::OnFailure;
+use crate::engine::told::{admin_state, ends_of};
 use crate::model::limits::INBOX_FACTS;
+use crate::ports::ends::EndsDesk;
 use crate::ports::intake::{Intake, IntakeLane};
 use crate::ports::mailbox::{FactSender, Wake, mailbox};
 use crate::ports::permit::Permit;
@@ -192,7 +195,8 @@ impl EngineBuilder {
         let (sink, directory) = RegistrySink::new(senders.clone());
         let workers = Workers::start(members.clone(), inbox, config.inbox.rows_up_to > 0, dead_letters)?;
         source.letters_go_to(letter_post(&workers));
-        let shared = Arc::new(shared_of(shards, wakes.clone(), heartbeats.clone(), permit.clone()));
+        let ends = ends_of(&config, &senders);
+        let shared = Arc::new(shared_of(shards, wakes.clone(), heartbeats.clone(), permit.clone(), ends));
         let stopping = Arc::new(AtomicBool::new(false));
         let mut health = health_checks(&intake, &workers, &sink, &shared);
         let stores = needed_stores(&workers, &health, &shared, says_health);
@@ -201,8 +205,7 @@ impl EngineBuilder {
         let parts =
             owned::Parts { permit, heartbeats: heartbeats.clone(), admin: admin_address, board: owned::board(&meter) };
         let owned = owned::start(&config, partitions, parts, self.on_must_end, &mut health)?;
-        let state =
-            AdminState { meter: meter.clone(), heartbeats: heartbeats.clone(), health, stopping: stopping.clone() };
+        let state = admin_state(&meter, &shared, health, &stopping);
         let control = Control::start((listener, adapters::admin_tls_of(&config)), state, registry, sink)
             .map_err(|error| StartError::Machine("the control thread", error))?;
         let parts = shards::Parts { publishers, wakes, senders, mailboxes, lanes, workers, routes, resolver, readers };
@@ -261,8 +264,15 @@ fn start_source(source: Box<dyn Source>, intake: &Intake, shared: &Shared) -> Re
 }
 
 /// What all shards share, before any of them runs.
-fn shared_of(shards: u16, wakes: Vec<Arc<Wake>>, heartbeats: Arc<Heartbeats>, permit: Arc<Permit>) -> Shared {
+fn shared_of(
+    shards: u16,
+    wakes: Vec<Arc<Wake>>,
+    heartbeats: Arc<Heartbeats>,
+    permit: Arc<Permit>,
+    ends: EndsDesk,
+) -> Shared {
     Shared {
+        ends,
         stop: StopState::of(wakes),
         heartbeats,
         permit,

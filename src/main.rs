@@ -8,7 +8,9 @@ use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use task_engine::Engine;
-use task_engine::cli::{Cli, Command, RunArgs, check_config, dlq, exit, note_lines, partitions, probe, setup, written};
+use task_engine::cli::{
+    Cli, Command, RunArgs, check_config, dlq, doctor, exit, note_lines, partitions, probe, setup, top, why, written,
+};
 use task_engine::config::Config;
 use task_engine::engine::{StartError, StopReport};
 use task_engine::telemetry::logging::{self, LogFile};
@@ -27,6 +29,18 @@ fn main() -> ExitCode {
         Some(Command::Partitions(args)) => {
             let standings = Some(&partitions::ask_jetstream as &partitions::AskStandings);
             partitions::run(args, standings, &mut std::io::stdout().lock(), &mut std::io::stderr())
+        }
+        Some(Command::Doctor(args)) => {
+            let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+            doctor::run(&args, std::env::vars_os(), &mut out, &mut err).unwrap_or(exit::FAILED)
+        }
+        Some(Command::Why(args)) => {
+            let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+            why::run(&args, std::env::vars_os(), &mut out, &mut err).unwrap_or(exit::FAILED)
+        }
+        Some(Command::Top(args)) => {
+            let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+            top::run(&args, &mut out, &mut err).unwrap_or(exit::FAILED)
         }
         Some(Command::Probe(args)) => {
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());

@@ -2,6 +2,8 @@
 
 pub mod backoff;
 pub mod delivery;
+pub mod ends;
+pub mod finding;
 pub mod gateway;
 pub mod ids;
 pub mod limits;

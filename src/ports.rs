@@ -4,6 +4,7 @@
 //!
 //! Refuses to know any client library: a port speaks in names, lists and [`LookupError`]s.
 
+pub mod ends;
 pub mod intake;
 pub mod mailbox;
 pub mod ownership;

@@ -35,6 +35,7 @@ pub mod pauses;
 mod prefetch;
 mod priority;
 mod recipients;
+pub mod recorder;
 mod repeats;
 mod reroute;
 mod resolve;
@@ -69,6 +70,7 @@ use crate::push::intake::Intake;
 use crate::push::leaving::Leaving;
 use crate::push::ledger::Ledger;
 pub use crate::push::recipients::RecipientRules;
+use crate::push::recorder::Recorder;
 use crate::push::repeats::{Key, fingerprint};
 use crate::push::resolve::Resolve;
 use crate::telemetry::metrics::{Activity, GatewayRow, StageHistograms};
@@ -88,6 +90,8 @@ pub struct Push {
     delivery: Delivery,
     ledger: Ledger,
     leaving: Leaving,
+    /// What it remembers of ends, where that is wanted.
+    recorder: Option<Box<Recorder>>,
 }
 
 impl Push {
@@ -103,6 +107,7 @@ impl Push {
             delivery: Delivery::new(&settings),
             ledger: Ledger::default(),
             leaving: Leaving::default(),
+            recorder: None,
             cx: Context::new(settings),
         }
     }
@@ -190,12 +195,7 @@ impl Push {
                     self.end_event(event, EventOutcome::Settled);
                 }
             }
-            Input::LetterPublished { ask, answer } => {
-                if let Some((event, end)) = self.ledger.letter_answered(ask, answer, &self.resolve.users, &mut self.cx)
-                {
-                    self.end_event(event, end);
-                }
-            }
+            Input::LetterPublished { ask, answer } => self.letter_published(ask, answer),
             Input::RouteChanged(name) => {
                 self.cx.activity.route_changes += 1;
                 if let Some(user) = self.resolve.users.find(&*name) {
@@ -219,6 +219,7 @@ impl Push {
             Input::Leave { partition, tags } => self.leave(partition, tags),
             Input::Stay(partition) => self.leaving.forget(partition),
             Input::Retreat(is_retreating) => self.retreat(is_retreating),
+            Input::AskEnds { ask, asked } => self.recall(ask, &asked),
             Input::Stopping => self.delivery.gateways.stop(),
             Input::CutOff => self.cut_off(),
         }

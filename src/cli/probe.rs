@@ -1,25 +1,17 @@
 //! `probe`: asks a running engine's admin port once, for images that have no curl.
 //!
-//! Promises an answer or an error within [`WITHIN`], as an exit code and one line. Refuses to look further than the admin
+//! Promises an answer or an error within [`WITHIN`](crate::cli::admin_port::WITHIN), as an exit code and one line. Refuses to look further than the admin
 //! port: what the engine says of itself is what counts.
 
-use std::io::{ErrorKind, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::io::Write;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use clap::Args;
-use rustls::pki_types::ServerName;
 
+use crate::cli::admin_port::{ask, reachable};
 use crate::cli::exit;
-use crate::config::{self, Flags, ServerTlsConfig};
-use crate::edge::tls;
-use crate::edge::tls::blocking::BlockingStream;
-use crate::edge::tls::server::asking;
-use crate::engine::adapters::ADMIN_TLS;
+use crate::config::{self, Flags};
 
-/// How long the whole of it may take.
-pub const WITHIN: Duration = Duration::from_secs(5);
 /// More than any answer has.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
@@ -53,7 +45,7 @@ pub fn run(args: &ProbeArgs, out: &mut dyn Write, err: &mut dyn Write) -> std::i
     };
     let address = reachable(admin.listen);
     let path = if args.ready { "/readyz?verbose" } else { "/livez" };
-    match ask(address, path, &admin.tls) {
+    match ask(address, path, &admin.tls, ANSWER_BYTES_MAX) {
         Ok((status, words)) => {
             write!(out, "{words}")?;
             out.flush()?;
@@ -67,53 +59,4 @@ pub fn run(args: &ProbeArgs, out: &mut dyn Write, err: &mut dyn Write) -> std::i
             Ok(exit::FAILED)
         }
     }
-}
-
-fn words(error: &std::io::Error) -> String {
-    match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => "not within 5 s".to_owned(),
-        _ => tls::words(error, ADMIN_TLS),
-    }
-}
-
-/// Where a port that listens everywhere is asked.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listen.port())
-}
-
-/// Status and body of one request.
-fn ask(address: SocketAddr, path: &str, tls: &ServerTlsConfig) -> Result<(u16, String), String> {
-    let until = Instant::now() + WITHIN;
-    let stream = TcpStream::connect_timeout(&address, WITHIN).map_err(|error| error.to_string())?;
-    let mut stream = BlockingStream::plain(stream);
-    if tls.is_written() {
-        let client = asking(tls, ADMIN_TLS).map_err(|error| error.to_string())?;
-        let secured = stream.secured(client, ServerName::from(address.ip()), until);
-        stream = secured.map_err(|error| words(&error))?;
-    }
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write(request.as_bytes(), until).map_err(|error| words(&error))?;
-    let mut answer = Vec::new();
-    let mut piece = [0; 4096];
-    loop {
-        match stream.read(&mut piece, until) {
-            Ok(0) => break,
-            Ok(read) => answer.extend_from_slice(&piece[..read]),
-            // axum ends a connection without TLS's farewell.
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
-            Err(error) => return Err(words(&error)),
-        }
-        if answer.len() as u64 > ANSWER_BYTES_MAX {
-            return Err("it answers more than an admin port does".to_owned());
-        }
-    }
-    let text = String::from_utf8_lossy(&answer);
-    let (head, body) = text.split_once("\r\n\r\n").ok_or("it does not speak HTTP")?;
-    let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).and_then(|code| code.parse().ok());
-    Ok((status.ok_or("it does not speak HTTP")?, body.to_owned()))
 }

@@ -7,8 +7,8 @@
 use super::field::Field;
 use super::kinds::Kind;
 use super::sections::{
-    Assignment, Config, ConsumerMode, EchoSender, InboxStore, LogFormat, LogLevel, Ownership, Partitioner, RouteCache,
-    TlsMode,
+    Assignment, Config, ConsumerMode, EchoSender, InboxStore, LogFormat, LogLevel, Ownership, Partitioner, Recorder,
+    RouteCache, TlsMode,
 };
 
 /// A key of the configuration.
@@ -289,6 +289,7 @@ pub const KEYS: &[Key] = &[
     key("engine", "cores", Kind::Cores, "all", RESTART, joined(|c| c.engine.cores.to_string()), "Shards, each a thread on its own CPU: all, or a number."),
     key("engine", "instance", Kind::Name, "", RESTART, joined(|c| c.engine.instance_in_key()), "With consumer.ownership etcd: this instance's name, another one in each instance and the same after a restart. Empty: the host's name, with - for what a name may not have."),
     key("engine", "drain_timeout", Kind::Span(1_000, 3_600_000), "25s", RESTART, field(|c| &mut c.engine.drain_timeout), "How long a stop may take; below the 30 s after which Kubernetes kills."),
+    key("engine", "recorder", Kind::Choice(Recorder::WORDS), "off", RESTART, field(|c| &mut c.engine.recorder), "on: each shard remembers its latest 65,536 ends that were not delivered, and one of 1,024 that were (session and user as hashes, message id, end, gateway, times; nothing of a message), for task-engine why. Takes up to 6 MiB a shard."),
     key("admin", "listen", Kind::Listen, "127.0.0.1:9100", RESTART, field(|c| &mut c.admin.listen), "address:port of /metrics, /livez and /readyz; `:9100` is every address, port 0 a free one."),
     key("admin", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.admin.tls.cert), "File with the admin port's certificate (PEM): the port speaks TLS, and nothing else, when it is written; needs admin.tls.key. These files are read at the start, and again for a new connection when they have changed."),
     key("admin", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.admin.tls.key), TLS_KEY),

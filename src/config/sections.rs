@@ -327,6 +327,16 @@ section! {
     }
 }
 
+words! {
+    /// Whether shards remember the latest ends.
+    Recorder {
+        /// They do not.
+        Off = "off",
+        /// They do, for `task-engine why`.
+        On = "on",
+    }
+}
+
 section! {
     /// `engine`.
     EngineConfig of engine {
@@ -336,5 +346,7 @@ section! {
         instance: String,
         /// `engine.drain_timeout`.
         drain_timeout: Duration,
+        /// `engine.recorder`.
+        recorder: Recorder,
     }
 }

@@ -7,6 +7,7 @@
 
 mod connecting;
 mod entry;
+pub mod inspect;
 mod instance_table;
 mod look;
 pub mod ownership;

@@ -13,6 +13,7 @@
 
 mod body;
 mod connection;
+pub mod inspect;
 pub mod io;
 mod status;
 mod stream;
@@ -178,17 +179,23 @@ impl Drop for Gateways {
     }
 }
 
+/// Which rpc a protocol is.
+const fn path_of(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Group => "/resonance.gateway.v1.PushService/PushGroups",
+        Protocol::Batch => "/resonance.gateway.v1.PushService/PushBatch",
+        Protocol::Stream => "/resonance.gateway.v1.PushService/PushMessage",
+        Protocol::Unary => "/resonance.gateway.v1.PushService/Push",
+    }
+}
+
 async fn drive(key: Key, line: Rc<Line>, target: Target, protocol: Protocol, open: std::rc::Weak<OpenStreams>) {
     let (end, link) = match connection::connect(&line, &target).await {
         Err(words) => (StreamEnd::NotOpened(words), None),
         Ok(mut link) => {
             let end = match protocol {
-                Protocol::Stream => {
-                    stream::run(&line, &mut link, "/resonance.gateway.v1.PushService/PushMessage").await
-                }
-                Protocol::Group => stream::run(&line, &mut link, "/resonance.gateway.v1.PushService/PushGroups").await,
-                Protocol::Batch => stream::run(&line, &mut link, "/resonance.gateway.v1.PushService/PushBatch").await,
                 Protocol::Unary => unary::run(&line, &mut link).await,
+                _ => stream::run(&line, &mut link, path_of(protocol)).await,
             };
             (end, Some(link))
         }

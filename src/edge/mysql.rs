@@ -10,8 +10,10 @@
 
 mod fault;
 mod inbox;
+pub mod inspect;
 mod large;
 mod live;
+pub mod once;
 mod probe;
 
 use std::collections::HashMap;

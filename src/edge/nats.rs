@@ -17,6 +17,7 @@ mod control;
 mod core_nats;
 mod desk;
 mod feed;
+pub mod inspect;
 pub mod jetstream;
 mod opening;
 mod partitions;

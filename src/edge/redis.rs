@@ -6,9 +6,11 @@
 //! Refuses to show the password anywhere, and to call a server tracking that cannot say what changes: its answers are
 //! then good for one event each ([`RouteQueue::is_tracking`]).
 
+pub mod asker;
 #[doc(hidden)]
 pub mod bench_surface;
 mod hello;
+pub mod inspect;
 mod link;
 mod renewal;
 mod replies;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_lite::future;
 use glommio::{Latency, LocalExecutorBuilder, Shares};
 
-use crate::config::{Config, ConsumerMode, EchoSender};
+use crate::config::{Config, ConsumerMode, EchoSender, Recorder};
 use crate::edge::alarm::Alarm;
 use crate::edge::gateway::{GatewayOptions, Gateways};
 use crate::edge::resolve::Resolver;
@@ -84,6 +84,7 @@ pub(super) struct Threads {
 struct Seed {
     /// No broker keeps an event whose dead letter is refused.
     letters_are_final: bool,
+    remembers_ends: bool,
     rules: RecipientRules,
     priorities: PriorityRules,
     settings: Settings,
@@ -131,6 +132,7 @@ fn spawn(
         let shard = ShardId(at as u16);
         let seed = Seed {
             letters_are_final: config.consumer.mode == ConsumerMode::Core,
+            remembers_ends: config.engine.recorder == Recorder::On,
             rules: rules_of(config),
             priorities: config.rules_of_classes(),
             settings: settings_of(config, shard),
@@ -226,7 +228,8 @@ async fn run_in_queue(seed: Seed, mut ending: Ending) {
     let push = Push::new(seed.settings)
         .with_final_letters(seed.letters_are_final)
         .with_recipient_rules(seed.rules)
-        .with_priorities(seed.priorities);
+        .with_priorities(seed.priorities)
+        .with_recorder(seed.remembers_ends);
     let pump = Pump {
         shard,
         push,

@@ -290,12 +290,10 @@ impl Push {
                     self.hold_behind(at, user, &self.resolve.users.gateways(user));
                     self.hold_event(at, user, event);
                 }
-                RouteState::Bad => self.ledger.end_unreached(event, &[user], RecipientOutcome::BadRoute, &self.cx),
-                RouteState::NoPlace => {
-                    self.ledger.end_unreached(event, &[user], RecipientOutcome::GatewayTableFull, &self.cx)
-                }
+                RouteState::Bad => self.end_unreached(event, &[user], RecipientOutcome::BadRoute, None),
+                RouteState::NoPlace => self.end_unreached(event, &[user], RecipientOutcome::GatewayTableFull, None),
                 RouteState::Offline | RouteState::Unknown | RouteState::Asked => {
-                    self.ledger.end_unreached(event, &[user], RecipientOutcome::Offline, &self.cx)
+                    self.end_unreached(event, &[user], RecipientOutcome::Offline, None)
                 }
             }
         }
@@ -379,7 +377,7 @@ impl Push {
             };
             for users in [before, after] {
                 if !users.is_empty() {
-                    self.ledger.end_unreached(event, users, end, &self.cx);
+                    self.end_unreached(event, users, end, None);
                 }
             }
         }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::model::delivery::{DeadLetter, DeliveryTag, InboxRows, LookupError, MessageKey, Settled};
+use crate::model::ends::{EndsAsked, RememberedEnd};
 use crate::model::gateway::{Endpoint, GatewayRecord, Protocol};
 use crate::model::ids::{GatewayId, GatewayIx, Partition, SessionId, ShardId, StreamNo};
 use crate::model::names::{NameList, RouteList};
@@ -122,6 +123,13 @@ pub enum Input {
     /// Whether what only a store that is away can end is given back to its source, now and until it is said otherwise:
     /// others may reach that store. What is on its way to gateways ends here.
     Retreat(bool),
+    /// What is remembered of these ends; answered by [`Output::Ends`] in the same turn.
+    AskEnds {
+        /// Which ask.
+        ask: AskNo,
+        /// Which ends.
+        asked: Box<EndsAsked>,
+    },
     /// Intake is over; what is in flight ends. After the drain deadline comes [`Input::CutOff`].
     Stopping,
     /// The drain deadline passed: whatever has no end yet ends as `cut_by_stop` and is given back to its source.
@@ -271,6 +279,13 @@ pub enum Output {
     },
     /// The event has its end: the source is told.
     Settle(Settled),
+    /// The answer to [`Input::AskEnds`].
+    Ends {
+        /// Which ask.
+        ask: AskNo,
+        /// The latest first.
+        ends: Vec<RememberedEnd>,
+    },
     /// Something an operator should read; the core says a reason at most once in ten seconds.
     Warn {
         /// What, as the metric's label.

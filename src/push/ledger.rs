@@ -11,6 +11,7 @@ mod copies;
 mod letters;
 mod rows;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::{Index, IndexMut};
 
@@ -143,6 +144,8 @@ pub struct Ledger {
     /// How many there were, and how many gateways did not take what another one took.
     copies_sent: u64,
     copies_missed: u64,
+    /// Ends of recipients by the dead letters, until they are recorded, where they are.
+    pub(super) late_ends: Option<Vec<(EventIx, UserIx, RecipientOutcome)>>,
     /// Arrivals and ends.
     pub counts: Counts,
     /// Ends by class.
@@ -355,13 +358,20 @@ impl Ledger {
     }
 
     /// Some recipients of an event could not be reached: the inbox gets their rows, and then they end; without an inbox
-    /// they end now. One at several gateways ends with the last of them, and only when none took the message.
-    pub(super) fn end_unreached(&mut self, event: EventIx, users: &[UserIx], why: RecipientOutcome, cx: &Context) {
+    /// they end now. One at several gateways ends with the last of them, and only when none took the message. Gives those whose end it is.
+    pub(super) fn end_unreached<'a>(
+        &mut self,
+        event: EventIx,
+        users: &'a [UserIx],
+        why: RecipientOutcome,
+        cx: &Context,
+    ) -> Cow<'a, [UserIx]> {
         debug_assert!(why.is_unreached());
         let ended = self.ended_by(event, users);
         if !ended.is_empty() {
             self.end_unreached_everywhere(event, &ended, why, cx);
         }
+        ended
     }
 
     fn end_unreached_everywhere(&mut self, event: EventIx, users: &[UserIx], why: RecipientOutcome, cx: &Context) {

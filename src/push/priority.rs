@@ -206,11 +206,11 @@ impl Push {
     /// How recipients end who are not pushed to, by the class of their event: those of a fleeting one are dropped.
     pub(super) fn end_turned_away(&mut self, event: EventIx, users: &[UserIx], why: ShedReason) {
         match self.ledger[event].class {
-            Priority::Fleeting => self.ledger.shed_unreached(event, users, why),
+            Priority::Fleeting => self.shed_unreached(event, users, why),
             Priority::Bulk if why != ShedReason::Outbox => {
-                self.ledger.end_unreached(event, users, RecipientOutcome::Yielded, &self.cx)
+                self.end_unreached(event, users, RecipientOutcome::Yielded, None)
             }
-            _ => self.ledger.end_unreached(event, users, RecipientOutcome::OutboxFull, &self.cx),
+            _ => self.end_unreached(event, users, RecipientOutcome::OutboxFull, None),
         }
     }
 }

@@ -60,7 +60,7 @@ impl Push {
         tried: (GatewayIx, RecipientOutcome),
     ) {
         if self.was_offered_elsewhere(at, user, event) {
-            return self.ledger.end_unreached(event, &[user], tried.1, &self.cx);
+            return self.end_unreached(event, &[user], tried.1, Some(tried.0));
         }
         self.hold_behind(at, user, &[tried.0]);
         self.wait_for_refusing(at, user, tried.0);
@@ -178,7 +178,7 @@ impl Push {
                 _ => otherwise,
             };
             match &self.targets(user, &held, gateways)[..] {
-                [] => self.end_held(user, held.event, end),
+                [] => self.end_held(user, &held, end),
                 targets => self.bundle_held(at, user, held, targets),
             }
         }
@@ -210,9 +210,10 @@ impl Push {
         }
     }
 
-    fn end_held(&mut self, user: UserIx, event: EventIx, end: RecipientOutcome) {
-        self.ledger.end_unreached(event, &[user], end, &self.cx);
-        self.bundle_ended(event);
+    fn end_held(&mut self, user: UserIx, held: &Held, end: RecipientOutcome) {
+        let by = held.tried.filter(|(_, of)| *of == end).map(|(gateway, _)| gateway);
+        self.end_unreached(held.event, &[user], end, by);
+        self.bundle_ended(held.event);
     }
 
     fn bundle_one(&mut self, at: SessionIx, user: UserIx, event: EventIx, gateway: GatewayIx, attempt: u8) {

@@ -3,16 +3,19 @@
 //! Promises that an event ends exactly once, when nothing of it is pending. Branches only; what each stage does with an end
 //! stands in the stage.
 
+use crate::model::delivery::LookupError;
 use crate::model::ids::UserIx;
 use crate::model::outcome::{EventOutcome, RecipientOutcome};
 use crate::model::priority::ShedReason;
 use crate::push::Push;
 use crate::push::bundle::{Bundle, BundleEnd, BundleResult, EventIx, Refusal};
+use crate::push::facts::AskNo;
 use crate::push::users::RouteState;
 
 impl Push {
     /// An event ends that is not (or no longer) in its session's queue, and its source is told, of its repeats as well.
     pub(super) fn end_event(&mut self, at: EventIx, end: EventOutcome) {
+        self.record_event(at, end);
         let left = self.ledger.end(at, end, &mut self.cx);
         if matches!(end, EventOutcome::Settled | EventOutcome::Shed) {
             self.intake.repeats.settled(left.key, self.cx.now);
@@ -24,6 +27,15 @@ impl Push {
             && !self.cx.is_cut_off
         {
             self.dispatch.line.resume(session, &mut self.resolve.sessions[session].pauses);
+        }
+    }
+
+    /// The dead letters answered about a letter.
+    pub(super) fn letter_published(&mut self, ask: AskNo, answer: Result<(), LookupError>) {
+        let ended = self.ledger.letter_answered(ask, answer, &self.resolve.users, &mut self.cx);
+        self.record_late_ends();
+        if let Some((event, end)) = ended {
+            self.end_event(event, end);
         }
     }
 
@@ -59,14 +71,15 @@ impl Push {
         let delivered = self.ledger.newly_delivered(&bundle, &refused, from, delivered);
         if delivered > 0 {
             self.ledger.end_recipients(bundle.event, RecipientOutcome::Delivered, delivered);
+            self.record_delivered(&bundle, &refused, delivered);
         }
         for (place, refusal) in refused {
             let user = bundle.group.users[place as usize];
             match refusal {
-                Refusal::Other => self.ledger.end_unreached(bundle.event, &[user], RecipientOutcome::Refused, &self.cx),
+                Refusal::Other => self.end_unreached(bundle.event, &[user], RecipientOutcome::Refused, Some(gateway)),
                 Refusal::NotConnected if bundle.attempt > 0 => {
                     self.resolve.forget_route_to(user, gateway);
-                    self.ledger.end_unreached(bundle.event, &[user], RecipientOutcome::NotConnected, &self.cx);
+                    self.end_unreached(bundle.event, &[user], RecipientOutcome::NotConnected, Some(gateway));
                 }
                 Refusal::NotConnected => {
                     self.resolve.forget_route_to(user, gateway);
@@ -96,7 +109,7 @@ impl Push {
             } else if may_be_elsewhere {
                 self.hold_refused(bundle.session, user, bundle.event, (gateway, end));
             } else {
-                self.ledger.end_unreached(bundle.event, &[user], end, &self.cx);
+                self.end_unreached(bundle.event, &[user], end, Some(gateway));
             }
             // A route that expires is told only when the store comes upon it, which may be never: the next event of this
             // user asks. What overflows says nothing of the user, and at its rate to ask each time would be a storm.

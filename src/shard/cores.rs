@@ -16,6 +16,11 @@ pub fn cores_available() -> u16 {
     std::thread::available_parallelism().map_or(1, |cores| u16::try_from(cores.get()).unwrap_or(u16::MAX))
 }
 
+/// How many CPUs our affinity mask has; the quota where it cannot be read.
+pub fn cpus_allowed() -> usize {
+    affinity().map_or(usize::from(cores_available()), |cpus| cpus.len())
+}
+
 /// Where the shards of this process run. Keep it as long as they do: it holds their CPUs against other task-engines.
 #[derive(Debug)]
 pub enum Cores {

@@ -16,6 +16,7 @@ use crate::edge::gateway::Gateways;
 use crate::edge::pace;
 use crate::model::ids::{Nanos, ShardId};
 use crate::model::limits::{INBOX_FACTS_A_TURN, PREFETCH_EVENTS_MAX, REST_TICK, TICK, TURN_EVENTS_MAX};
+use crate::ports::ends::EndsDesk;
 use crate::ports::intake::{Handed, IntakeLane};
 use crate::ports::mailbox::{FactSender, LocalFacts, Mailbox, Wake};
 use crate::ports::permit::Permit;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub heartbeats: Arc<Heartbeats>,
     /// Until when events may be taken and pushed.
     pub permit: Arc<Permit>,
+    /// Whoever asks what shards remember of ends.
+    pub ends: EndsDesk,
     /// Time zero.
     pub epoch: Instant,
     /// Who is told of settled events, once it runs.
@@ -58,6 +61,10 @@ impl Shared {
         let ready_at = self.routes_ready_at[shard].load(Ordering::Acquire);
         let was_ready = ready_at > 0 && self.millis().saturating_sub(ready_at) < moment.as_millis() as u64;
         if was_ready { Health::Ready } else { health }
+    }
+
+    fn now(&self) -> Nanos {
+        Nanos(self.epoch.elapsed().as_nanos() as u64)
     }
 
     fn millis(&self) -> u64 {
@@ -266,6 +273,7 @@ impl Pump {
                 Output::Store { ask, rows } => self.store(ask, rows),
                 Output::FindContent { ask, message } => self.find_content(ask, message),
                 Output::PublishLetter { ask, tag, letter } => self.publish_letter(ask, tag, letter),
+                Output::Ends { ask, ends } => self.shared.ends.answered(ask, ends, self.shared.now()),
                 Output::Settle(tag) => self.work.settled.push(tag),
                 Output::Warn { reason, detail } => tracing::warn!(shard = self.shard.0, reason, "{detail}"),
             }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use harness::gateways::KeptGroups;
 use prost::Message;
+use task_engine::model::ends::RememberedEnd;
 use task_engine::model::ids::{GatewayIx, Nanos, StreamNo};
 use task_engine::model::names::{NameList, RouteList};
 use task_engine::model::outcome::{EventOutcome, RecipientOutcome};
@@ -79,6 +80,8 @@ pub struct Table {
     pub holds_letters: bool,
     /// The connections take nothing of what is written; else they do at once.
     pub takes_nothing: bool,
+    /// What was remembered of the ends that were asked for last.
+    pub ends: Vec<RememberedEnd>,
     next_tag: u64,
 }
 
@@ -129,6 +132,12 @@ impl Table {
         table
     }
 
+    /// The same where ends are remembered.
+    pub fn remembering(mut self) -> Self {
+        self.push = self.push.with_recorder(true);
+        self
+    }
+
     fn with_settings(members: &[&str], routes: &[(&str, &str)], settings: Settings) -> Self {
         let mut push = Push::new(settings);
         push.take(Input::RoutesTracked(true));
@@ -154,6 +163,7 @@ impl Table {
             letters: VecDeque::new(),
             holds_letters: false,
             takes_nothing: false,
+            ends: Vec::new(),
             next_tag: 0,
         }
     }
@@ -318,6 +328,7 @@ impl Table {
                 self.settled_as.push((settled.tag.number, settled.how));
             }
             Output::Finish { .. } | Output::Warn { .. } => {}
+            Output::Ends { ends, .. } => self.ends = ends,
             Output::Store { ask, rows } if rows.users.is_empty() => self.probes.push_back(ask),
             Output::Store { ask, rows } => self.stores.push_back((ask, rows)),
             Output::FindContent { ask, message } => self.contents.push_back((ask, message)),

@@ -10,6 +10,7 @@ use harness::pages;
 use task_engine::admin::{self, AdminState};
 use task_engine::model::ids::ShardId;
 use task_engine::ports::Health;
+use task_engine::ports::ends::EndsDesk;
 use task_engine::telemetry::metrics::{Meter, Stage, StageHistograms};
 use task_engine::telemetry::watchdog::Heartbeats;
 
@@ -65,7 +66,13 @@ impl Drop for Admin {
 }
 
 fn state(heartbeats: Arc<Heartbeats>) -> AdminState {
-    AdminState { meter: Meter::new(1).0, heartbeats, health: Vec::new(), stopping: Arc::new(AtomicBool::new(false)) }
+    AdminState {
+        meter: Meter::new(1).0,
+        heartbeats,
+        health: Vec::new(),
+        stopping: Arc::new(AtomicBool::new(false)),
+        ends: EndsDesk::new(None),
+    }
 }
 
 #[test]

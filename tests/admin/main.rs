@@ -4,6 +4,7 @@ mod port;
 
 mod admin_port;
 mod asked_from_the_command_line;
+mod doctor;
 mod health;
 mod metrics_are_one_table;
 mod over_tls;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use task_engine::admin::{self, AdminState, TlsSource};
+use task_engine::ports::ends::EndsDesk;
 use task_engine::telemetry::metrics::Meter;
 use task_engine::telemetry::watchdog::Heartbeats;
 
@@ -18,6 +19,7 @@ pub fn start(tls: Option<TlsSource>) -> (SocketAddr, Arc<AtomicBool>) {
         heartbeats: Heartbeats::new(0),
         health: Vec::new(),
         stopping: stopping.clone(),
+        ends: EndsDesk::new(None),
     };
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

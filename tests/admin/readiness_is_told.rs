@@ -7,6 +7,7 @@ use std::time::Duration;
 use harness::pages;
 use task_engine::admin::{self, AdminState};
 use task_engine::ports::Health;
+use task_engine::ports::ends::EndsDesk;
 use task_engine::telemetry::metrics::{Format, Meter};
 use task_engine::telemetry::watchdog::Heartbeats;
 use testkit::log::Log;
@@ -45,6 +46,7 @@ async fn ready_then_not_then_again(log: Log) {
             ("mysql", Arc::new(move || says.lock().expect("health").clone())),
         ],
         stopping: Arc::new(AtomicBool::new(false)),
+        ends: EndsDesk::new(None),
     };
     let stopping = state.stopping.clone();
     let watch = tokio::spawn(admin::watch(state));

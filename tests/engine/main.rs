@@ -23,3 +23,4 @@ mod signals;
 mod stops_as_told;
 mod tells_when_a_shard_is_gone;
 mod waits_out_lost_servers;
+mod why_is_answered;

@@ -279,8 +279,10 @@ impl Plan {
             sender_row: self.has_sender_rows(),
             echo_sender: self.echoes(),
         };
-        let push =
-            Push::new(self.settings(shard)).with_final_letters(self.letters_are_final()).with_recipient_rules(rules);
+        let push = Push::new(self.settings(shard))
+            .with_final_letters(self.letters_are_final())
+            .with_recipient_rules(rules)
+            .with_recorder(true);
         match self.mutant {
             None => push.with_turn_recipients(self.turn_recipients()).with_priorities(self.priorities()),
             Some(Mutant::NoClasses) => push.with_turn_recipients(self.turn_recipients()),

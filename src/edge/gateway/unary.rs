@@ -20,10 +20,11 @@ use tonic::body::Body;
 use super::body::{Line, OneFrame};
 use super::connection::Link;
 use super::status;
+use crate::model::gateway::Protocol;
 use crate::model::limits::{GATEWAY_DRAIN_QUIET, GRPC_MESSAGE_BYTES_MAX};
 use crate::push::facts::{CallError, StreamEnd, StreamFact};
 
-const PATH: &str = "/resonance.gateway.v1.PushService/Push";
+const PATH: &str = super::path_of(Protocol::Unary);
 /// A gRPC frame's head: whether it is compressed, and its length.
 const GRPC_HEAD: usize = 5;
 

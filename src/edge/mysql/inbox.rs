@@ -172,7 +172,7 @@ impl Writer {
 }
 
 /// Reads a row, and comes as near to writing one as it gets.
-fn probe(conn: &mut Conn) -> Result<(), Fault> {
+pub(super) fn probe(conn: &mut Conn) -> Result<(), Fault> {
     conn.query_first::<mysql::Row, _>("SELECT owner_username FROM t_inbox LIMIT 1")?;
     Ok(conn.query_drop(PROBE_WRITE)?)
 }

@@ -6,7 +6,7 @@
 //! on. The new one is opened beside the old one ([`opening`]), which serves meanwhile, and taken between two statements. A
 //! statement that was given up is ended in the server. Refuses to keep a connection whose state is not known.
 
-mod opening;
+pub(super) mod opening;
 pub(super) mod tunnel;
 
 use std::time::{Duration, Instant};

@@ -22,6 +22,7 @@ pub mod generations;
 mod given_up;
 mod hearing;
 mod input;
+pub(super) mod inspect;
 mod lines;
 mod looks;
 mod mover;

@@ -4,6 +4,8 @@
 //! request's own inbox. No thread, no reconnecting: a connection that fails is dropped by its owner. Refuses to show a
 //! secret. What bytes mean is [`protocol`]'s.
 
+mod trying;
+
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};

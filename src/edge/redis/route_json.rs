@@ -25,6 +25,19 @@ pub(super) fn push_route(list: &mut RouteList, value: &[u8]) {
     }
 }
 
+/// The gateways that this value names; none when it is no route.
+pub(super) fn gateways_of(value: &[u8]) -> Option<Vec<String>> {
+    let Stored { newest, listed } = serde_json::from_slice(value).ok()?;
+    let newest = Some(&*newest.0).filter(|id| is_id(id)).map(ToOwned::to_owned);
+    let mut all: Vec<String> = newest.into_iter().collect();
+    for id in listed.into_iter().flat_map(|listed| listed.ids) {
+        if !all.iter().any(|known| **known == *id) {
+            all.push(id.into_owned());
+        }
+    }
+    (!all.is_empty()).then_some(all)
+}
+
 fn is_id(id: &str) -> bool {
     !id.is_empty() && id.len() <= NAME_BYTES_MAX
 }

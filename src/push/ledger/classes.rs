@@ -1,5 +1,7 @@
 //! What the ledger keeps by class: how many events of each are in flight, and whether an event owes rows at all.
 
+use std::borrow::Cow;
+
 use crate::model::ids::UserIx;
 use crate::model::outcome::RecipientOutcome;
 use crate::model::priority::{Priority, ShedReason};
@@ -39,10 +41,17 @@ impl Ledger {
         cx.settings.inbox != InboxStore::Off && self[at].class != Priority::Fleeting
     }
 
-    /// Recipients of a fleeting event that are not pushed to at a gateway are dropped; one at several of them with the last.
-    pub(in crate::push) fn shed_unreached(&mut self, at: EventIx, users: &[UserIx], why: ShedReason) {
-        let shed = self.ended_by(at, users).len();
-        self.shed_recipients(at, shed as u32, why);
+    /// Recipients of a fleeting event that are not pushed to at a gateway are dropped; one at several of them with the last. Gives
+    /// those whose end it is.
+    pub(in crate::push) fn shed_unreached<'a>(
+        &mut self,
+        at: EventIx,
+        users: &'a [UserIx],
+        why: ShedReason,
+    ) -> Cow<'a, [UserIx]> {
+        let shed = self.ended_by(at, users);
+        self.shed_recipients(at, shed.len() as u32, why);
+        shed
     }
 
     /// Recipients of a fleeting event are dropped.

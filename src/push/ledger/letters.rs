@@ -135,10 +135,14 @@ impl Ledger {
                 None
             }
             Letter::Event { event, end, .. } => Some((event, if is_kept { end } else { EventOutcome::DeadLetterLost })),
-            Letter::Recipient { event, missing: Missing { why, end, .. }, .. } => {
+            Letter::Recipient { event, user, missing: Missing { why, end, .. }, .. } => {
+                let end = if is_kept { end } else { RecipientOutcome::DeadLetterLost };
                 if let Some(why) = why {
+                    if let Some(late_ends) = &mut self.late_ends {
+                        late_ends.push((event, user, end));
+                    }
                     self.counts.unreached_by[why as usize] += 1;
-                    self.end_recipients(event, if is_kept { end } else { RecipientOutcome::DeadLetterLost }, 1);
+                    self.end_recipients(event, end, 1);
                 }
                 self[event].owed_mut().letters -= 1;
                 self.owes_nothing(event).then_some((event, EventOutcome::Settled))

@@ -21,6 +21,7 @@ impl World {
         let reached: u64 = reached.iter().map(|end| counts.recipients_ended[*end as usize]).sum();
         assert_eq!(ended, reached + counts.unreached_by.iter().sum::<u64>(), "shard {shard}: each has its why");
         self.check_causes(shard);
+        check_recorder(push, shard);
         check_classes(push, shard);
         let (sessions, users) = push.kept();
         assert!(sessions <= self.sessions.len(), "shard {shard} keeps {sessions} sessions");
@@ -71,6 +72,21 @@ impl World {
                 outbox.id()
             );
         }
+    }
+}
+
+/// Whoever was not reached is remembered: by why, when that was known, and by what the dead letters said.
+fn check_recorder(push: &Push, shard: usize) {
+    let counts = push.counts();
+    // Of what is shed whole the event's end is remembered.
+    for end in RecipientOutcome::ALL.iter().filter(|end| **end != RecipientOutcome::Shed) {
+        let remembered = push.recorded(*end).expect("it remembers");
+        let unreached = counts.unreached_by[*end as usize];
+        assert!(remembered >= unreached, "shard {shard}: {} for {unreached}, remembered {remembered}", end.label());
+    }
+    for end in [RecipientOutcome::InboxConflict, RecipientOutcome::InboxRejected, RecipientOutcome::DeadLetterLost] {
+        let remembered = push.recorded(end).expect("it remembers");
+        assert_eq!(remembered, counts.recipients_ended[end as usize], "shard {shard}: ends as {}", end.label());
     }
 }
 

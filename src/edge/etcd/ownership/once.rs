@@ -68,7 +68,7 @@ fn lease_of(state: &KeyState) -> Option<LeaseId> {
 }
 
 /// Does something over the first endpoint that answers.
-fn run<T>(
+pub(in crate::edge::etcd) fn run<T>(
     settings: &EtcdConfig,
     what: &str,
     work: impl AsyncFnOnce(Client, Duration) -> Result<T, String>,

@@ -175,6 +175,12 @@ impl Opening {
     }
 }
 
+/// Opens one connection and waits for it, as long as that takes.
+pub(in crate::edge::mysql) fn once(settings: &MysqlConfig) -> Result<Conn, Fault> {
+    let started = Instant::now();
+    connect(settings, None, &Progress::new(), 0).map_err(|fault| fault.after(started.elapsed(), settings))
+}
+
 /// Tries each address of the host: the client by itself stops at the first that fails. Together they get the time there is for
 /// a connect, so that one which is silent leaves the others theirs.
 fn connect(settings: &MysqlConfig, init: Option<&str>, progress: &Progress, first: usize) -> Result<Conn, Fault> {
