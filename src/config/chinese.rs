@@ -110,8 +110,8 @@ const DOCS: &[(&str, &str)] = &[
     ("redis.password", "密码；建议用 RESONANCE_REDIS_PASSWORD，或放进 redis.password_file。"),
     ("redis.password_file", "密码放在这个文件里，代替 redis.password；启动时读取。"),
     ("redis.db", "库号。"),
-    ("redis.pool_size", "每个 shard 一条 pipeline 连接"),
-    ("redis.min_idle_conns", "每个 shard 一条 pipeline 连接"),
+    ("redis.pool_size", "每个分片一条 pipeline 连接"),
+    ("redis.min_idle_conns", "每个分片一条 pipeline 连接"),
     ("redis.dial_timeout", "建连加登录的时限。"),
     ("redis.read_timeout", "等服务端应答的时限；超时则弃用该连接，重新查路由。"),
     ("redis.write_timeout", "请求写出去的时限；超时则弃用该连接。"),
@@ -161,7 +161,7 @@ const DOCS: &[(&str, &str)] = &[
     ("consumer.mode", "core：core NATS，broker 不落盘。jetstream：每个接收者都有了结果才 ack。"),
     ("consumer.stream", "JetStream 的 stream，必须已存在。"),
     ("consumer.durable", "JetStream 的 durable 消费者，没有就创建。留空：同消费者组名。"),
-    ("consumer.assignment", "queue：全组共用一个 subject。partitioned：按 <topic>.<partition> 分区，每个 shard 一条连接，多实例也保序。"),
+    ("consumer.assignment", "queue：全组共用一个 subject。partitioned：按 <topic>.<partition> 分区，每个分片一条连接，多实例也保序。"),
     ("consumer.ownership", "多实例时分区归谁读。none：每个实例都读全部分区，所以只能跑一个实例。etcd：每个分区同一时刻只有一个属主，实例上下线时自动再均衡；要求 mode jetstream、assignment partitioned，并且所有实例取值一致。"),
     ("consumer.lease_ttl", "ownership etcd 时：实例多久没有心跳，别人就可以接管它的分区。调大：容忍 etcd 或网络抖动；调小：实例挂掉后接管更快。"),
     ("consumer.partitions", "会话切成多少个分区；发布方、broker、所有实例必须一致。不少于 engine.cores。"),
@@ -185,7 +185,7 @@ const DOCS: &[(&str, &str)] = &[
     ("inbox.sender", "store 为 all 时：发送者自己的消息也落一行，和别人一样是未读。给只读 t_inbox 的客户端用。"),
     ("inbox.rows_up_to", "读扩散的门槛：会话人数超过它，且消息正文已在 t_message_content 里，推不到的人就不落行，由读端按会话和 seq 自己拉。每个事件查一次正文；查不到则照常落行。store 为 all 时这种会话谁都不落行。0：总是落行；读端支持拉正文的话建议 500。"),
     ("dead_letters.path", "死信的本地文件：没有 <consumer.stream>_DLQ 这个 stream（core NATS），或死信太大放不进 stream 时用。相对路径以引擎的工作目录为准；`task-engine dlq` 会读它。"),
-    ("engine.cores", "shard 数，每个 shard 一个线程、独占一个 CPU：all 或一个数字。"),
+    ("engine.cores", "分片数，每个分片一个线程、独占一个 CPU：all 或一个数字。"),
     ("engine.instance", "consumer.ownership 为 etcd 时：本实例的名字，实例之间不能重复，重启后不能变。留空：用主机名，不合法的字符换成 -。"),
     ("engine.drain_timeout", "优雅停机的时限；要小于 Kubernetes 的 30 s 强杀时限。"),
     ("admin.listen", "/metrics、/livez、/readyz 的监听地址；`:9100` 表示所有地址，端口 0 表示任选空闲端口。"),
@@ -215,7 +215,7 @@ mod tests {
         let names: BTreeSet<_> = keys::KEYS.iter().flat_map(|key| [key.full(), format!("*.{}", key.name)]).collect();
         let left_over: Vec<_> = DOCS.iter().map(|(name, _)| *name).filter(|name| !names.contains(*name)).collect();
         assert!(left_over.is_empty(), "rows of no key: {left_over:?}");
-        let sections = |table: &[(&'static str, &str)]| table.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        let sections = |table: &[(&'static str, &str)]| table.iter().map(|(name, _)| *name).collect::<BTreeSet<_>>();
         assert_eq!(sections(SECTIONS), sections(keys::SECTIONS));
     }
 
