@@ -40,8 +40,8 @@ VOLUME /var/lib/task-engine
 USER 65532:65532
 EXPOSE 9100
 STOPSIGNAL SIGTERM
-# The address that an image without a configuration listens on is 127.0.0.1: Prometheus and probes ask from outside.
-ENV RESONANCE_ADMIN_LISTEN=0.0.0.0:9100
-HEALTHCHECK --interval=10s --timeout=6s --start-period=30s CMD ["/usr/bin/task-engine", "probe", "--ready"]
+# Asks where admin.listen of the file says. The default is 127.0.0.1: for Prometheus write ":9100".
+HEALTHCHECK --interval=10s --timeout=6s --start-period=30s \
+    CMD ["/usr/bin/task-engine", "probe", "--ready", "--config", "/etc/task-engine/task.yaml"]
 ENTRYPOINT ["/usr/bin/task-engine"]
 CMD ["--config", "/etc/task-engine/task.yaml"]
