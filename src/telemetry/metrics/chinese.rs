@@ -39,6 +39,7 @@ const WORDS: &[(&str, &str)] = &[
     ("the numbers of one shard", "单个分片的指标"),
     ("its number, from 0", "分片编号，从 0 开始"),
     ("the numbers of one gateway", "单个网关的指标"),
+    ("its id, for 256 gateways at once; `other` for the rest together", "网关 id，同时最多 256 个；其余合并为 `other`"),
     ("what else was dropped, refused or warned of", "其余丢弃、拒绝、告警类指标"),
     ("one of the program's words, the same as in the log", "程序内固定的原因词，与日志一致"),
     ("readiness", "就绪状态"),
