@@ -1,6 +1,6 @@
 # `make` alone tells what there is.
 .DEFAULT_GOAL := help
-.PHONY: build-demo help demo test simulate fuzz models deny lint fmt ci loadtest compare measure yardstick faults takeovers bench bench-servers instructions servers clean
+.PHONY: build-demo help demo test packages book deb example-go simulate fuzz models deny lint fmt ci loadtest compare measure yardstick faults takeovers bench bench-servers instructions servers clean
 
 CARGO ?= cargo
 # More flags for the demo and the load test: make demo ARGS="--seconds 30"
@@ -97,6 +97,23 @@ takeovers: servers ## kills owners of partitions again and again: how long their
 	@scripts/install-servers faults
 	$(BUILD_FAULTS)
 	target/$(PROFILE)/loadtest takeovers --write RELIABILITY.md $(ARGS)
+
+packages: ## lints what ships: Dockerfile, compose, unit, Helm chart, seccomp profile, workflows, scripts (BIN=target/demo/task-engine)
+	@scripts/install-package-tools
+	scripts/check-packages $(BIN)
+
+book: ## the documents as one book in each language, in target/book
+	@scripts/install-package-tools
+	scripts/book
+
+deb: ## the Debian package and the archive, in target/package
+	@scripts/install-package-tools
+	$(CARGO) build --release --locked -p task-engine
+	scripts/package $$(uname -m | sed s/aarch64/arm64/)
+
+example-go: ## builds and tests examples/gateway-go, where Go is there
+	@if command -v go >/dev/null; then cd examples/gateway-go && go vet ./... && go test ./...; \
+	else echo "example-go: Go is not here, so examples/gateway-go was neither built nor tested"; fi
 
 servers: ## installs nats-server, redis-server, mariadb-server and etcd-server when missing; the current NATS into .servers/
 	@scripts/install-servers

@@ -6,6 +6,7 @@
 //! keys written twice, unknown variables and settings that contradict each other. Flags win over the environment, that over the file.
 
 mod addresses;
+mod chinese;
 mod environment;
 mod etcd;
 mod field;
@@ -34,7 +35,7 @@ pub use addresses::{HostPort, NatsAuth, NatsServer};
 pub use plain::span;
 pub use secret::Secret;
 pub use sections::*;
-pub use show::{reference, sample, show};
+pub use show::{Language, reference, sample, show};
 
 /// Where something was written.
 #[derive(Clone, Debug, PartialEq, Eq)]

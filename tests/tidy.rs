@@ -9,6 +9,8 @@ mod circles;
 mod core_is_pure;
 #[path = "tidy/floors.rs"]
 mod floors;
+#[path = "tidy/links.rs"]
+mod links;
 #[path = "tidy/sizes.rs"]
 mod sizes;
 #[path = "tidy/source.rs"]

@@ -74,7 +74,7 @@ pub enum Kind {
 }
 
 /// The most shards: their ids have 16 bits, and no machine of today has more CPUs than this.
-const CORES_MAX: u16 = 1024;
+pub(super) const CORES_MAX: u16 = 1024;
 
 impl Kind {
     /// What may be written, in words: type, unit and bounds.

@@ -1,10 +1,11 @@
 //! The configuration as YAML: what holds ([`show`]), and the commented file of all defaults ([`sample`]); and the table of
-//! keys as a page to read ([`reference`]).
+//! keys as a page to read ([`reference`]), both in English and in Chinese.
 //!
 //! Promises that what is shown can be read again and means the same, but for the secrets, which are `***`.
 
 use std::fmt::Write;
 
+use super::chinese;
 use super::keys::{self, Goes, KEYS, Key, Reload, SECTIONS};
 use super::kinds::Kind;
 use super::secret_files::secret_of;
@@ -24,21 +25,47 @@ pub fn show(config: &Config) -> String {
     text
 }
 
+/// The language of a file that is written from the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    /// `config/task.yaml`, `config/REFERENCE.md`.
+    English,
+    /// `config/task.zh-CN.yaml`, `config/REFERENCE.zh-CN.md`.
+    Chinese,
+}
+
+impl Language {
+    fn about(self, section: &'static str, english: &'static str) -> &'static str {
+        if self == Self::English { english } else { chinese::about(section) }
+    }
+
+    fn doc(self, key: &Key) -> &'static str {
+        if self == Self::English { key.doc } else { chinese::doc(key) }
+    }
+
+    /// This text or that, by the language.
+    fn of<'a>(self, english: &'a str, chinese: &'a str) -> &'a str {
+        if self == Self::English { english } else { chinese }
+    }
+}
+
 /// The text of `config/task.yaml`.
-pub fn sample() -> String {
-    let mut text = String::from(SAMPLE_HEAD);
+pub fn sample(language: Language) -> String {
+    let mut text = language.of(SAMPLE_HEAD, SAMPLE_HEAD_CHINESE).to_owned();
+    let noted = language.of("accepted, without effect: ", "兼容旧配置，不起作用：");
+    let end = language.of(".", "。");
     for (section, about) in SECTIONS {
         line(&mut text, "");
-        line(&mut text, &format!("# {about}"));
+        line(&mut text, &format!("# {}", language.about(section, about)));
         let mut place = Place::open(&mut text, section);
         for key in KEYS.iter().filter(|key| key.section == *section) {
             let (indent, name) = place.of(&mut text, key.name);
-            let (doc, spelled) = (key.doc, spelled(key));
+            let (doc, spelled) = (language.doc(key), spelled(key, language));
             if key.is_used() {
                 line(&mut text, &format!("{indent}# {doc}{spelled}"));
                 line(&mut text, &format!("{indent}{name}: {}", scalar(key.kind, key.default)));
             } else {
-                line(&mut text, &format!("{indent}# {name}:   accepted, without effect: {doc}.{spelled}"));
+                line(&mut text, &format!("{indent}# {name}:   {noted}{doc}{end}{spelled}"));
             }
         }
     }
@@ -46,44 +73,78 @@ pub fn sample() -> String {
 }
 
 /// The text of `config/REFERENCE.md`: each key with what may be written, its default and when a change takes effect.
-pub fn reference() -> String {
-    let mut text = String::from(REFERENCE_HEAD);
+pub fn reference(language: Language) -> String {
+    let mut text = language.of(REFERENCE_HEAD, REFERENCE_HEAD_CHINESE).to_owned();
     for (section, about) in SECTIONS {
-        let title = if section.is_empty() { "At the top of the file" } else { section };
-        line(&mut text, &format!("\n## {title}\n\n{about}\n"));
-        line(&mut text, "| key | what may be written | default | a change takes effect | what it does |");
+        let top = language.of("At the top of the file", "文件顶层");
+        let title = if section.is_empty() { top } else { section };
+        line(&mut text, &format!("\n## {title}\n\n{}\n", escaped(language.about(section, about))));
+        line(&mut text, language.of(REFERENCE_COLUMNS, REFERENCE_COLUMNS_CHINESE));
         line(&mut text, "|---|---|---|---|---|");
         for key in KEYS.iter().filter(|key| key.section == *section && key.is_used()) {
-            line(&mut text, &row(key));
+            line(&mut text, &row(key, language));
         }
         let noted: Vec<_> = KEYS.iter().filter(|key| key.section == *section && !key.is_used()).collect();
         if !noted.is_empty() {
-            line(&mut text, "\nAccepted, without effect:\n");
+            line(&mut text, language.of("\nAccepted, without effect:\n", "\n兼容旧配置，不起作用：\n"));
         }
         for key in noted {
-            line(&mut text, &format!("- `{}`: {}.{}", key.full(), key.doc, spelled(key)));
+            let (colon, end) = (language.of(": ", "："), language.of(".", "。"));
+            line(&mut text, &format!("- `{}`{colon}{}{end}{}", key.full(), language.doc(key), spelled(key, language)));
         }
     }
     text
 }
 
-fn row(key: &Key) -> String {
+fn row(key: &Key, language: Language) -> String {
     let default = if key.default.is_empty() { String::new() } else { format!("`{}`", key.default) };
-    let reload = match key.reload {
+    let english = match key.reload {
         Reload::Restart => "at the next start",
         Reload::Running => "while the engine runs",
     };
-    let secret = if key.is_secret() { " Its secret is shown as `***`." } else { "" };
-    let cells = [format!("`{}`", key.full()), key.kind.allowed(), default, reload.to_owned()];
-    format!("| {} | {}{}{secret} |", cells.join(" | "), key.doc.replace('<', "&lt;").replace('|', "\\|"), spelled(key))
+    let reload = language.of(english, chinese::reload(key.reload));
+    let allowed = if language == Language::English { key.kind.allowed() } else { chinese::allowed(key.kind) };
+    let hidden = language.of(" Its secret is shown as `***`.", "回显时密码显示为 `***`。");
+    let secret = if key.is_secret() { hidden } else { "" };
+    let cells = [format!("`{}`", key.full()), allowed, default, reload.to_owned()];
+    format!("| {} | {}{}{secret} |", cells.join(" | "), escaped(language.doc(key)), spelled(key, language))
 }
 
-fn spelled(key: &Key) -> String {
-    match key.aliases {
-        [] => String::new(),
-        others => format!(" Also spelled {}.", others.join(", ")),
+/// A text as Markdown shows it in a table.
+fn escaped(text: &str) -> String {
+    text.replace('<', "&lt;").replace('|', "\\|")
+}
+
+fn spelled(key: &Key, language: Language) -> String {
+    match (key.aliases, language) {
+        ([], _) => String::new(),
+        (others, Language::English) => format!(" Also spelled {}.", others.join(", ")),
+        (others, Language::Chinese) => format!("也可写作 {}。", others.join("、")),
     }
 }
+
+const REFERENCE_COLUMNS: &str = "| key | what may be written | default | a change takes effect | what it does |";
+const REFERENCE_COLUMNS_CHINESE: &str = "| 键 | 取值 | 默认值 | 生效时机 | 说明 |";
+
+const REFERENCE_HEAD_CHINESE: &str = "\
+# 配置项参考
+
+所有键都可以不写；键写了但值留空，等于用默认值。每个键都有对应的环境变量 `RESONANCE_<节>_<键>`，全大写（`mysql.password` 即
+`RESONANCE_MYSQL_PASSWORD`），优先于文件；命令行 `--cores`、`--admin` 优先于两者。`task-engine check-config FILE` 打印实际生效的值，
+有错则一次列全。
+
+本页与 config/task.zh-CN.yaml 都由 src/config/keys.rs 和 src/config/chinese.rs 里的表生成，不要手改。英文版见 [REFERENCE.md](REFERENCE.md)。
+";
+
+const SAMPLE_HEAD_CHINESE: &str = "\
+# task-engine 的全部配置项及默认值。都可以不写：空文件、甚至没有文件，效果与本文件相同。
+#
+# 时长要带单位：500ms、30s、1h。键写了但值留空，等于用默认值。每个键都有环境变量 RESONANCE_<节>_<键>，全大写
+# （mysql.password 即 RESONANCE_MYSQL_PASSWORD），优先于文件；命令行 --cores、--admin 优先于两者。
+# `task-engine check-config FILE` 打印实际生效的值，有错则一次列全。
+#
+# 本文件由 src/config/keys.rs 和 src/config/chinese.rs 里的表生成：`UPDATE_SAMPLE=1 cargo test --test config`。
+";
 
 const REFERENCE_HEAD: &str = "\
 # The keys of the configuration

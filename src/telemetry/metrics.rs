@@ -4,6 +4,7 @@
 //! page is consistent (see [`ShardMeter`]: arrivals = endings + in flight holds on each), and that the page is bounded.
 //! Refuses locks on the shards' side: the mutexes below are met by readers only.
 
+mod chinese;
 mod classes;
 mod declare;
 mod gateways;

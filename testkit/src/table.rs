@@ -3,6 +3,7 @@
 
 mod keepers;
 mod made;
+mod raw;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use harness::pages;
 use prost::Message as _;
 use task_engine::Engine;
-use task_engine::config::Config;
+use task_engine::config::{Config, Language};
 use task_engine::edge::memory::{MemoryInbox, MemoryMembers, MemoryRegistry, MemoryRoutes, MemorySource};
 use task_engine::model::priority::Priority;
 use task_engine::model::proto::event::PushEvent;
@@ -24,12 +24,14 @@ const REPEATS: usize = 300;
 
 #[test]
 fn metrics_md_is_written_from_the_table() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("METRICS.md");
-    if std::env::var_os("UPDATE_METRICS").is_some() {
-        std::fs::write(&path, reference()).expect("METRICS.md is written");
+    for (name, language) in [("METRICS.md", Language::English), ("METRICS.zh-CN.md", Language::Chinese)] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        if std::env::var_os("UPDATE_METRICS").is_some() {
+            std::fs::write(&path, reference(language)).expect("the page is written");
+        }
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(text == reference(language), "{name}: write it anew: UPDATE_METRICS=1 cargo test --test admin metrics");
     }
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(text == reference(), "write it anew: UPDATE_METRICS=1 cargo test --test admin metrics");
 }
 
 /// Takes all letters but those of one reason.

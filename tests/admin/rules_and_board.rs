@@ -60,22 +60,30 @@ fn rules_and_board_name_only_numbers_that_there_are_and_the_board_shows_all() {
 
 #[test]
 fn each_alert_fires_in_one_world_is_silent_in_another_and_stands_in_the_runbook() {
-    let (worlds, runbook) = (text("deploy/prometheus/alerts.test.yml"), text("docs/runbook.md"));
-    let alerts = alerts();
+    let (worlds, alerts) = (text("deploy/prometheus/alerts.test.yml"), alerts());
     assert!(alerts.len() >= 12, "{alerts:?}");
     for alert in &alerts {
         for world in ["fires", "silent"] {
             assert!(worlds.contains(&format!("- name: {alert} {world}\n")), "{alert} has no world {world}");
         }
+    }
+    is_in_the_runbook(&alerts, "docs/runbook.md", ["**Means:**", "**Look at:**", "**Do:**"]);
+    is_in_the_runbook(&alerts, "docs/zh-CN/runbook.md", ["**含义**：", "**看什么**：", "**怎么办**："]);
+}
+
+/// Each alert has an entry with these parts, and nothing else has one.
+fn is_in_the_runbook(alerts: &[String], page: &str, parts: [&str; 3]) {
+    let runbook = text(page);
+    for alert in alerts {
         let entry = runbook.split("\n## ").find_map(|entry| entry.strip_prefix(&format!("{alert}\n")));
-        let entry = entry.unwrap_or_else(|| panic!("{alert} is not in the runbook"));
-        for part in ["**Means:**", "**Look at:**", "**Do:**"] {
-            assert!(entry.contains(part), "{alert}: the runbook has no {part}");
+        let entry = entry.unwrap_or_else(|| panic!("{alert} is not in {page}"));
+        for part in parts {
+            assert!(entry.contains(part), "{alert}: {page} has no {part}");
         }
     }
     let entries = runbook.lines().filter_map(|line| line.strip_prefix("## "));
     let unknown: Vec<_> = entries.filter(|entry| !alerts.iter().any(|alert| alert == entry)).collect();
-    assert!(unknown.is_empty(), "the runbook speaks of alerts that there are not: {unknown:?}");
+    assert!(unknown.is_empty(), "{page} speaks of alerts that there are not: {unknown:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod check;
 mod config_of_secrets;
+mod documents;
 mod go_service;
 mod mistakes;
 mod nats_security;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use task_engine::config::keys::KEYS;
 use task_engine::config::yaml::{self, Body};
-use task_engine::config::{self, Assignment, Checked, Config, ConsumerMode, Flags, Partitioner};
+use task_engine::config::{self, Assignment, Checked, Config, ConsumerMode, Flags, Language, Partitioner};
 
 fn read(name: &str) -> (String, Checked) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
@@ -15,27 +15,36 @@ fn read(name: &str) -> (String, Checked) {
     (text, checked)
 }
 
-#[test]
-fn the_sample_is_written_from_the_table() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/task.yaml");
+/// A file of `config/` is this text, or becomes it with UPDATE_SAMPLE.
+fn is_written(name: &str, wanted: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
     if std::env::var_os("UPDATE_SAMPLE").is_some() {
-        std::fs::write(&path, config::sample()).unwrap();
+        std::fs::write(&path, wanted).unwrap();
     }
-    let text = std::fs::read_to_string(path).unwrap();
-    assert!(text == config::sample(), "write it anew: UPDATE_SAMPLE=1 cargo test --test config");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(text == wanted, "{name}: write it anew: UPDATE_SAMPLE=1 cargo test --test config");
 }
 
 #[test]
-fn the_reference_is_written_from_the_table() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/REFERENCE.md");
-    if std::env::var_os("UPDATE_SAMPLE").is_some() {
-        std::fs::write(&path, config::reference()).unwrap();
+fn the_samples_are_written_from_the_table() {
+    is_written("task.yaml", &config::sample(Language::English));
+    is_written("task.zh-CN.yaml", &config::sample(Language::Chinese));
+}
+
+#[test]
+fn the_references_are_written_from_the_table() {
+    for (name, language) in [("REFERENCE.md", Language::English), ("REFERENCE.zh-CN.md", Language::Chinese)] {
+        let text = config::reference(language);
+        is_written(name, &text);
+        for key in KEYS {
+            assert!(text.contains(&format!("`{}`", key.full())), "{name}: {}", key.full());
+        }
     }
-    let text = std::fs::read_to_string(path).unwrap();
-    assert!(text == config::reference(), "write it anew: UPDATE_SAMPLE=1, as for config/task.yaml");
-    for key in KEYS {
-        assert!(text.contains(&format!("`{}`", key.full())), "{}", key.full());
-    }
+}
+
+#[test]
+fn the_samples_of_both_languages_mean_the_same() {
+    assert_eq!(read("task.zh-CN.yaml").1.config, read("task.yaml").1.config);
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod classes_share_a_turn;
 mod dead_letters_come_before_the_settlement;
 mod ends_are_remembered;
 mod expired_routes_are_noticed;
+mod gateway_guide_shows_the_bytes;
 mod hung_gateways_leave_room_for_the_others;
 mod inbox_rows_come_before_the_settlement;
 mod large_groups_let_small_ones_go_first;

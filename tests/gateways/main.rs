@@ -6,6 +6,7 @@ mod silent;
 
 mod carries_each_protocol;
 mod ends_are_told_apart;
+mod example_gateway;
 mod over_tls;
 mod registered;
 mod registry_follows_etcd;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::Language;
 use crate::model::ids::Partition;
 use crate::ownership::Ownership;
 use crate::ownership::records::Layout;
@@ -73,7 +74,7 @@ fn the_page_shows_what_was_published_and_nothing_before() {
 
 #[test]
 fn metrics_md_knows_the_states_and_reasons() {
-    let text = reference();
+    let text = reference(Language::English);
     let quoted = |words: &[&str]| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
     assert!(text.contains(&quoted(&Status::PHASES)) && text.contains(&quoted(&BREAKS)), "{text}");
     let kinds = MoveKind::ALL.map(MoveKind::label);

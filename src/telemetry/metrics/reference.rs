@@ -1,11 +1,13 @@
-//! METRICS.md, written from the table.
+//! METRICS.md and METRICS.zh-CN.md, written from the table.
 
 use std::fmt::Write;
 
+use super::chinese;
 use super::declare::{Kind, Metric};
 use super::gateways::{GATEWAYS_NAMED, GatewayState};
 use super::table;
 use super::text::bound_text;
+use crate::config::Language;
 use crate::model::outcome::{EventOutcome, Lane, RecipientOutcome};
 use crate::model::priority::{Priority, ShedReason};
 use crate::model::stage::{BUCKETS, Stage};
@@ -25,21 +27,39 @@ This file is written from the table in `src/telemetry/metrics/table.rs`:
 `UPDATE_METRICS=1 cargo test --test admin metrics`.
 ";
 
-/// The whole text of METRICS.md.
-pub fn reference() -> String {
-    let mut text = HEAD.to_owned();
+const HEAD_CHINESE: &str = "# 监控指标
+
+管理端口（`admin.listen`）的 `GET /metrics` 输出这些指标，默认是 Prometheus 文本格式 0.0.4；请求头 `Accept` 里写了
+`application/openmetrics-text` 则按 OpenMetrics 1.0 输出，数值相同。
+
+counter 从进程启动开始累计。同一页上同一个 shard 的数值取自同一时刻，所以每一页、每个 shard 都满足：`events_arrived_total` =
+各 `events_ended_total` 之和 + `events_in_flight`，接收者同理。`inbox.store: off` 时，「收件箱与死信」里 `inbox_` 开头的指标不输出；
+「分区归属」只在 `consumer.ownership: etcd` 时有数据，「事件分级」只在 `priority` 配了规则时有数据。
+
+本页由 `src/telemetry/metrics/table.rs` 和 `chinese.rs` 里的表生成：`UPDATE_METRICS=1 cargo test --test admin metrics`。英文版见
+[METRICS.md](METRICS.md)。
+";
+
+/// The whole text of METRICS.md, or of METRICS.zh-CN.md.
+pub fn reference(language: Language) -> String {
+    let is_english = language == Language::English;
+    let of = |english: &'static str, chinese: &'static str| if is_english { english } else { chinese };
+    let mut text = of(HEAD, HEAD_CHINESE).to_owned();
     let mut group = "";
     for metric in table::all() {
         if metric.group != group {
             group = metric.group;
-            write(&mut text, format_args!("\n## {group}\n\n| name | kind | labels | unit | meaning |"));
+            let columns = of("name | kind | labels | unit | meaning", "名称 | 类型 | 标签 | 单位 | 含义");
+            write(&mut text, format_args!("\n## {}\n\n| {columns} |", of(group, chinese::group(group))));
             write(&mut text, format_args!("|---|---|---|---|---|"));
         }
-        write(&mut text, format_args!("{}", row(metric)));
+        write(&mut text, format_args!("{}", row(metric, of(metric.help(), chinese::help(metric)))));
     }
-    write(&mut text, format_args!("\n## Labels\n\n| label | of | values |\n|---|---|---|"));
+    let columns = of("Labels\n\n| label | of | values", "标签\n\n| 标签 | 所属指标 | 取值");
+    write(&mut text, format_args!("\n## {columns} |\n|---|---|---|"));
     for [label, of, values] in labels() {
-        write(&mut text, format_args!("| `{label}` | {of} | {values} |"));
+        let in_words = |text: &str| if is_english { text.to_owned() } else { chinese::words(text).to_owned() };
+        write(&mut text, format_args!("| `{label}` | {} | {} |", in_words(&of), in_words(&values)));
     }
     text
 }
@@ -48,14 +68,14 @@ fn write(text: &mut String, line: std::fmt::Arguments<'_>) {
     writeln!(text, "{line}").expect("a string takes everything");
 }
 
-fn row(metric: &Metric) -> String {
+fn row(metric: &Metric, help: &str) -> String {
     let name = match metric.kind {
         Kind::Histogram => format!("`{0}_bucket`, `{0}_sum`, `{0}_count`", metric.sample()),
         _ => format!("`{}`", metric.sample()),
     };
     let kind = metric.kind.word();
     let unit = metric.unit.word().unwrap_or("");
-    format!("| {name} | {kind} | {} | {unit} | {} |", quoted(metric.labels.iter().copied()), metric.help())
+    format!("| {name} | {kind} | {} | {unit} | {help} |", quoted(metric.labels.iter().copied()))
 }
 
 fn quoted<'a>(words: impl Iterator<Item = &'a str>) -> String {
@@ -112,7 +132,11 @@ mod tests {
 
     #[test]
     fn each_label_of_the_table_is_explained() {
-        let explained = labels().map(|[label, ..]| label);
+        let rows = labels();
+        for words in rows.iter().flat_map(|[_, of, values]| [of, values]).filter(|words| !words.starts_with('`')) {
+            assert_ne!(chinese::words(words), words, "src/telemetry/metrics/chinese.rs, WORDS");
+        }
+        let explained = rows.map(|[label, ..]| label);
         for label in table::all().flat_map(|metric| metric.labels) {
             assert!(explained.iter().any(|known| known == label), "{label}");
         }

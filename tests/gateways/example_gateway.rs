@@ -1,0 +1,109 @@
+//! Promise: the example of a gateway (`examples/gateway`) speaks each protocol with a whole engine: all is delivered, in order, and a
+//! user who is not there is told as one.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex};
+
+use prost::Message as _;
+use task_engine::Engine;
+use task_engine::config::Config;
+use task_engine::edge::memory::{
+    MemoryDeadLetters, MemoryInbox, MemoryMembers, MemoryRegistry, MemoryRoutes, MemorySource,
+};
+use task_engine::model::proto::event::PushEvent;
+use task_engine::model::proto::gateway::PushMessage;
+use task_engine::model::proto::gateway::push_service_server::PushServiceServer;
+use task_engine::ports::{Endpoint, GatewayRecord, Protocols};
+use testkit::wait::eventually;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+#[path = "../../examples/gateway/service.rs"]
+mod service;
+
+const EVENTS: i64 = 30;
+
+/// What each user got, in order; whose name begins with `gone` is not here.
+#[derive(Default)]
+struct Kept(Mutex<BTreeMap<String, Vec<i64>>>);
+
+impl service::Connections for Kept {
+    fn deliver(&self, user: &str, message: &PushMessage) -> Result<(), String> {
+        if user.starts_with("gone") {
+            return Err(service::NOT_CONNECTED.to_owned());
+        }
+        self.0.lock().unwrap().entry(user.to_owned()).or_default().push(message.msg_id);
+        Ok(())
+    }
+}
+
+/// Serves until the process ends; its address.
+fn start(kept: Arc<Kept>) -> SocketAddr {
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let incoming = TcpIncoming::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+            tell.send(incoming.local_addr().expect("its address")).expect("the test waits");
+            let service = PushServiceServer::new(service::Gateway(kept));
+            Server::builder().add_service(service).serve_with_incoming(incoming).await
+        })
+    });
+    told.recv().expect("it listens")
+}
+
+const NONE: Protocols = Protocols { group: None, batch: false, stream: false, unary: false };
+const EACH: [(&str, Protocols); 4] = [
+    ("unary", Protocols { unary: true, ..NONE }),
+    ("stream", Protocols { stream: true, ..NONE }),
+    ("batch", Protocols { batch: true, ..NONE }),
+    ("group", Protocols { group: NonZeroU32::new(100_000), ..NONE }),
+];
+
+fn users(protocol: &str) -> Vec<String> {
+    (0..100).map(|user| format!("{protocol}-{user}")).collect()
+}
+
+#[test]
+fn it_speaks_each_protocol() {
+    let (source, publisher) = MemorySource::new();
+    let (members, routes, registry) = (MemoryMembers::new(), MemoryRoutes::new(), MemoryRegistry::new());
+    let kept = Arc::new(Kept::default());
+    for (name, protocols) in EACH {
+        let address = start(kept.clone());
+        let endpoint = Endpoint { host: address.ip().to_string(), port: address.port(), secure: false };
+        let (gateway_id, endpoints) = (name.into(), vec![endpoint]);
+        registry.set(GatewayRecord { gateway_id, endpoints, protocols, others: Vec::new() });
+        users(name).iter().for_each(|user| routes.set(user, name));
+        let gone = format!("gone-{name}");
+        routes.set(&gone, name);
+        members.set(name, users(name).into_iter().chain([gone]));
+    }
+    let mut config = Config::default();
+    (config.engine.cores, config.admin.listen) = (1, ([127, 0, 0, 1], 0).into());
+    let inbox = MemoryInbox::new();
+    let engine = Engine::builder(config).source(source).members(members).routes(routes).registry(registry);
+    let engine = engine.inbox(inbox.clone()).dead_letters(MemoryDeadLetters::new()).start().expect("the engine starts");
+    for msg_id in 1..=EVENTS {
+        for (name, _) in EACH {
+            let event = PushEvent {
+                msg_id,
+                seq_id: msg_id,
+                session_id: name.into(),
+                from_username: "system".into(),
+                ..PushEvent::default()
+            };
+            publisher.publish(event.encode_to_vec()).expect("the engine takes it");
+        }
+    }
+    eventually("all is settled", || publisher.settled() == EVENTS as u64 * EACH.len() as u64);
+    println!("{}", engine.stop());
+    let kept = kept.0.lock().unwrap();
+    let all: Vec<i64> = (1..=EVENTS).collect();
+    for user in EACH.iter().flat_map(|(name, _)| users(name)) {
+        assert_eq!(kept.get(&user), Some(&all), "{user}");
+    }
+    assert_eq!(inbox.rows().len(), EVENTS as usize * EACH.len(), "who was not there has a row of each message");
+}
