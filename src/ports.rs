@@ -10,6 +10,7 @@ pub mod ownership;
 pub mod permit;
 pub mod registry;
 pub mod route_queue;
+pub mod traces;
 
 use std::future::Future;
 use std::pin::Pin;

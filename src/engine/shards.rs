@@ -22,8 +22,9 @@ use crate::model::priority::PriorityRules;
 use crate::ports::intake::{Intake, IntakeLane};
 use crate::ports::mailbox::{FactSender, LocalFacts, Mailbox, Wake};
 use crate::ports::route_queue::RouteQueue;
+use crate::ports::traces::TraceSender;
 use crate::ports::{DeadLetters, Inbox, Members, Routes, ShardReaders};
-use crate::push::{Push, RecipientRules, Settings, TableBounds};
+use crate::push::{Push, RecipientRules, Settings, TableBounds, TraceRules};
 use crate::shard::cores::Cores;
 use crate::shard::mesh::{MeshEnd, mesh};
 use crate::shard::pump::{Pump, Shared, Work};
@@ -43,6 +44,8 @@ pub(super) struct Parts {
     pub resolver: Resolver,
     /// The source's readers that run on shards, and what they hand events to.
     pub readers: Option<(Arc<dyn ShardReaders>, Intake)>,
+    /// Where traces of events go.
+    pub traces: Option<TraceSender>,
 }
 
 /// The threads that make blocking calls for all shards.
@@ -86,6 +89,8 @@ struct Seed {
     letters_are_final: bool,
     rules: RecipientRules,
     priorities: PriorityRules,
+    push_latency: bool,
+    traces: Option<(TraceRules, TraceSender)>,
     settings: Settings,
     gateways: GatewayOptions,
     publisher: ShardPublisher,
@@ -133,6 +138,8 @@ fn spawn(
             letters_are_final: config.consumer.mode == ConsumerMode::Core,
             rules: rules_of(config),
             priorities: config.rules_of_classes(),
+            push_latency: config.admin.push_latency,
+            traces: parts.traces.clone().map(|sender| (trace_rules_of(config), sender)),
             settings: settings_of(config, shard),
             gateways: gateways_of(config, &shared),
             publisher,
@@ -188,6 +195,12 @@ fn rules_of(config: &Config) -> RecipientRules {
     }
 }
 
+/// Each shard has its part of what may be told.
+fn trace_rules_of(config: &Config) -> TraceRules {
+    let spans_per_second = config.tracing.spans_per_second.div_ceil(u32::from(config.engine.cores));
+    TraceRules { slow_after: config.tracing.slow_after, spans_per_second }
+}
+
 fn gateways_of(config: &Config, shared: &Shared) -> GatewayOptions {
     GatewayOptions {
         user_timeout: user_timeout_of(config),
@@ -226,7 +239,9 @@ async fn run_in_queue(seed: Seed, mut ending: Ending) {
     let push = Push::new(seed.settings)
         .with_final_letters(seed.letters_are_final)
         .with_recipient_rules(seed.rules)
-        .with_priorities(seed.priorities);
+        .with_priorities(seed.priorities)
+        .with_push_latency(seed.push_latency)
+        .with_traces(seed.traces.as_ref().map(|(rules, _)| *rules));
     let pump = Pump {
         shard,
         push,
@@ -242,6 +257,7 @@ async fn run_in_queue(seed: Seed, mut ending: Ending) {
         inbox: seed.workers.inbox,
         contents: seed.workers.contents,
         letters: seed.workers.letters,
+        traces: seed.traces.map(|(_, sender)| sender),
         publisher: seed.publisher,
         shared: seed.shared,
         alarm: Alarm::default(),

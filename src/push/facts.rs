@@ -7,6 +7,7 @@ use crate::model::gateway::{Endpoint, GatewayRecord, Protocol};
 use crate::model::ids::{GatewayId, GatewayIx, Partition, SessionId, ShardId, StreamNo};
 use crate::model::names::{NameList, RouteList};
 use crate::model::priority::Said;
+use crate::model::trace::EndedTrace;
 use crate::push::bundle::{Bundle, BundleResult};
 
 /// Numbers an ask, so that its answer finds who waits.
@@ -271,6 +272,8 @@ pub enum Output {
     },
     /// The event has its end: the source is told.
     Settle(Settled),
+    /// An event has ended of which those are told who look at traces.
+    Tell(Box<EndedTrace>),
     /// Something an operator should read; the core says a reason at most once in ten seconds.
     Warn {
         /// What, as the metric's label.

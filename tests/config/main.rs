@@ -10,3 +10,4 @@ mod priority;
 mod sample;
 mod secret_files;
 mod secrets;
+mod tracing;
