@@ -16,6 +16,7 @@ pub mod kinds;
 pub mod log_filter;
 mod log_output;
 mod nats;
+mod otel;
 mod own;
 mod plain;
 mod priority;

@@ -9,6 +9,7 @@ mod gateway_id;
 pub mod memory;
 pub mod mysql;
 pub mod nats;
+pub mod otlp;
 pub(crate) mod pace;
 mod race;
 pub(crate) mod random;

@@ -17,6 +17,7 @@ mod report;
 mod shards;
 mod supervisor;
 mod told;
+mod traces;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -206,9 +207,11 @@ impl EngineBuilder {
             owned::Parts { permit, heartbeats: heartbeats.clone(), admin: admin_address, board: owned::board(&meter) };
         let owned = owned::start(&config, partitions, parts, self.on_must_end, &mut health)?;
         let state = admin_state(&meter, &shared, health, &stopping);
-        let control = Control::start((listener, adapters::admin_tls_of(&config)), state, registry, sink)
+        let (traces, exporter) = traces::start(&config.tracing, &meter, &shared).map_err(StartError::Config)?;
+        let control = Control::start((listener, adapters::admin_tls_of(&config)), state, registry, sink, exporter)
             .map_err(|error| StartError::Machine("the control thread", error))?;
-        let parts = shards::Parts { publishers, wakes, senders, mailboxes, lanes, workers, routes, resolver, readers };
+        let parts =
+            shards::Parts { publishers, wakes, senders, mailboxes, lanes, workers, routes, resolver, readers, traces };
         let threads = shards::start(&config, shared.clone(), parts, self.on_failure)?;
         let watchdog =
             Watchdog::start(heartbeats, || {}).map_err(|error| StartError::Machine("the watchdog thread", error))?;
@@ -248,7 +251,11 @@ fn source_of(
 
 /// The way of events to the shards that have these wakes.
 fn intake_of(config: &Config, wakes: Vec<Arc<Wake>>, permit: Arc<Permit>) -> (Intake, Vec<IntakeLane>) {
-    Intake::with_permit(wakes, config.consumer.partitions, Arc::default(), permit, config.rules_of_classes())
+    let of = Intake::with_permit(wakes, config.consumer.partitions, Arc::default(), permit, config.rules_of_classes());
+    if config.admin.push_latency {
+        of.0.read_published();
+    }
+    of
 }
 
 /// Where letters of the source itself go.

@@ -30,6 +30,7 @@ pub mod layout;
 mod leaving;
 pub mod ledger;
 mod lookups;
+mod observed;
 pub mod outbox;
 pub mod pauses;
 mod prefetch;
@@ -43,6 +44,8 @@ mod results;
 pub mod retreat;
 pub mod sessions;
 mod stage_times;
+mod telling;
+mod traces;
 mod turn;
 mod urgent_first;
 pub mod users;
@@ -73,6 +76,7 @@ pub use crate::push::recipients::RecipientRules;
 use crate::push::recorder::Recorder;
 use crate::push::repeats::{Key, fingerprint};
 use crate::push::resolve::Resolve;
+pub use crate::push::telling::TraceRules;
 use crate::telemetry::metrics::{Activity, GatewayRow, StageHistograms};
 
 /// One shard's push path: its stages, in the order of an event's trip, and what they are handed.
@@ -269,19 +273,22 @@ impl Push {
 
     fn take_event(&mut self, payload: Bytes, tag: DeliveryTag, said: Said) {
         self.ledger.counts.events_arrived += 1;
-        let arrival = match ingest::read_for(payload, self.cx.rules.echo_sender) {
+        let arrival = match ingest::read_for(payload, self.cx.passes_on()) {
             Ok(arrival) => arrival,
             Err((payload, end)) => return self.ledger.publish_letter_of_refused(payload, tag, end, &mut self.cx),
         };
         if arrival.has_device() && !self.cx.rules.echo_sender {
             self.note_ignored_device();
         }
+        if arrival.has_bad_headers() {
+            self.note_bad_headers();
+        }
         let hash = self.resolve.sessions.hash(arrival.session_id_bytes());
         let key = self.intake.key_of(&arrival, hash, tag);
         if self.intake.is_repeat(&arrival, key, tag, &mut self.ledger, &mut self.cx) {
             return;
         }
-        let print = if key == Key::NONE { 0 } else { fingerprint(arrival.message_bytes()) };
+        let print = if key == Key::NONE { 0 } else { fingerprint(arrival.compared_bytes()) };
         let session = self.resolve.sessions.of(arrival.session_id_bytes(), hash, &mut self.resolve.users);
         let class = self.class_of(&arrival, said, session);
         if self.is_shed_at_once(class) {
@@ -289,6 +296,7 @@ impl Push {
         }
         let event = self.ledger.enter(arrival, key, session, tag, self.cx.now, self.resolve.routes.open_no());
         self.ledger.set_class(event, class);
+        self.ledger[event].published = self.cx.observed.published_of(&self.ledger[event].arrival);
         self.intake.repeats.entered(key, event, print);
         self.resolve.sessions[session].waiting.push_back(event);
         self.inherit(session, event, said);

@@ -250,7 +250,7 @@ impl World {
                 Output::Store { ask, .. } => self.facts.push(Input::Stored { ask, answer: Ok(NameList::new()) }),
                 Output::ToOwner(_, bundle) => {
                     self.pushed += bundle.recipients() as u64;
-                    self.facts.push(Input::Result(BundleResult { bundle, end: BundleEnd::Answered(Vec::new()) }));
+                    self.facts.push(Input::Result(BundleResult::unwritten(bundle, BundleEnd::Answered(Vec::new()))));
                 }
                 other => panic!("nothing goes wrong in this world: {other:?}"),
             }

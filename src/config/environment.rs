@@ -16,16 +16,18 @@ const OURS: &str = "RESONANCE_";
 const NEARLY_OURS: &str = "TASK_ENGINE_";
 
 impl Reading {
-    /// Variables that begin as ours do; all others are nobody's business here.
+    /// Variables that begin as ours do, and where events are traced OpenTelemetry's; all others are nobody's business here.
     pub(super) fn take_environment(&mut self, environment: impl IntoIterator<Item = (OsString, OsString)>) {
-        let mut ours: Vec<_> = environment
-            .into_iter()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-            .filter(|(name, value)| {
-                [OURS, NEARLY_OURS].iter().any(|begin| name.starts_with(begin)) && !of_kubernetes(name, value)
-            })
-            .collect();
+        let named = environment.into_iter().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        let (mut ours, others): (Vec<_>, Vec<_>) = named.partition(|(name, value)| {
+            [OURS, NEARLY_OURS].iter().any(|begin| name.starts_with(begin)) && !of_kubernetes(name, value)
+        });
         ours.sort();
+        self.take_ours(ours);
+        self.take_standard(&others);
+    }
+
+    fn take_ours(&mut self, ours: Vec<(String, OsString)>) {
         for (name, value) in ours {
             let place = Place::Variable(name.clone());
             let found = KEYS.iter().enumerate().find_map(|(at, key)| {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::addresses::{Dsn, NatsAuth, NatsUrls};
 use super::keys::{self, SECTIONS};
+use super::otel;
 use super::own::host_name;
 use super::plain::{jetstream_name, show_span};
 use super::read::Reading;
@@ -33,6 +34,7 @@ pub(super) fn build(reading: &mut Reading) -> Config {
     check_consumer(reading, &config);
     check_ownership(reading, &config);
     check_priority(reading, &config.priority);
+    otel::check(reading, &config.tracing);
     config
 }
 

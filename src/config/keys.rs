@@ -8,7 +8,7 @@ use super::field::Field;
 use super::kinds::Kind;
 use super::sections::{
     Assignment, Config, ConsumerMode, EchoSender, InboxStore, LogFormat, LogLevel, Ownership, Partitioner, Recorder,
-    RouteCache, TlsMode,
+    RouteCache, TlsMode, TraceExport,
 };
 
 /// A key of the configuration.
@@ -106,6 +106,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("dead_letters", "Where events go that can never be pushed."),
     ("engine", "Threads and the stop."),
     ("admin", "Metrics and health."),
+    ("tracing", "Traces of events, for a collector that speaks OTLP over HTTP."),
 ];
 
 const RESTART: Reload = Reload::Restart;
@@ -294,6 +295,19 @@ pub const KEYS: &[Key] = &[
     key("admin", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.admin.tls.cert), "File with the admin port's certificate (PEM): the port speaks TLS, and nothing else, when it is written; needs admin.tls.key. These files are read at the start, and again for a new connection when they have changed."),
     key("admin", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.admin.tls.key), TLS_KEY),
     key("admin", "tls.ca", Kind::Word, "", RESTART, field(|c| &mut c.admin.tls.ca), "File of the CAs (PEM) that must have signed each client's certificate; empty: clients need none."),
+    key("admin", "push_latency", Kind::Bool, "false", RESTART, field(|c| &mut c.admin.push_latency), "true: /metrics shows how long pushes take from the publication of their event until their gateway has answered, by class. An event was published when its header Resonance-Published says (Unix time in milliseconds or nanoseconds); without one when JetStream stored it; without that when its timestamp says, if that is in milliseconds. Others are counted as unknown. It is as right as the clocks of both hosts are."),
+    key("tracing", "export", Kind::Choice(TraceExport::WORDS), "off", RESTART, field(|c| &mut c.tracing.export), "otlp: events are told of as spans (event, members, routes, and outbox and gateway of each push) once they have ended, when their publisher records them (the traceparent in trace_headers is sampled), or they were slow, or somebody who was connected could not be reached. The trace_headers of events that their publisher records are passed on to gateways. The standard variables OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_HEADERS (both also with TRACES_ before their last word), OTEL_EXPORTER_OTLP_CERTIFICATE, OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES count as well, and win over the file."),
+    key("tracing", "endpoint", Kind::HttpUrl, "http://localhost:4318", RESTART, field(|c| &mut c.tracing.endpoint), "The collector; spans are posted to its path /v1/traces, as protobuf. What it does not take within 5 s is dropped and counted, never tried again."),
+    key("tracing", "headers", Kind::Secret, "", RESTART, field(|c| &mut c.tracing.headers), "Headers of each post, such as a key of the collector: name=value,name=value, with %2C for a comma."),
+    key("tracing", "headers_file", Kind::SecretFile, "", RESTART, field(|c| &mut c.tracing.headers_file), "File that holds these headers, instead of tracing.headers."),
+    key("tracing", "slow_after", Kind::Span(0, 3_600_000), "1s", RESTART, field(|c| &mut c.tracing.slow_after), "An event that takes longer than this is told of, whoever published it; of its pushes those that ended by then are not. 0s: none for that."),
+    key("tracing", "spans_per_second", Kind::Count(1, 100_000), "1000", RESTART, field(|c| &mut c.tracing.spans_per_second), "Spans a second at the most, in all shards, one second with another; what is more is counted (spans_over_limit)."),
+    key("tracing", "service_name", Kind::Text, "", RESTART, field(|c| &mut c.tracing.service_name), "The spans' service.name; empty: what tracing.resource says, or else task-engine."),
+    key("tracing", "resource", Kind::Text, "", RESTART, field(|c| &mut c.tracing.resource), "Further attributes of the spans' resource: name=value,name=value, with %2C for a comma."),
+    key("tracing", "tls.ca", Kind::Word, "", RESTART, field(|c| &mut c.tracing.tls.ca), TLS_CA),
+    key("tracing", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.tracing.tls.cert), TLS_CERT),
+    key("tracing", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.tracing.tls.key), TLS_KEY),
+    key("tracing", "tls.server_name", Kind::Host, "", RESTART, field(|c| &mut c.tracing.tls.server_name), TLS_NAME),
 ];
 
 /// The place in [`KEYS`] of a key written as `section` and `name` or one of its aliases.

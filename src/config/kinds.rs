@@ -65,6 +65,8 @@ pub enum Kind {
     NatsUrls,
     /// An address to listen on.
     Listen,
+    /// An address of HTTP.
+    HttpUrl,
     /// The name of a message header.
     Header,
     /// A class of events by type.
@@ -108,6 +110,7 @@ impl Kind {
                 "`nats://[user:password@]host:port` or `tls://...`, as a list or separated by commas".to_owned()
             }
             Self::Listen => "`address:port`; port 0 is a free one".to_owned(),
+            Self::HttpUrl => "`http://host:port` or `https://host:port`, with or without a path".to_owned(),
             Self::Header => {
                 "the name of a header, not one of NATS (`Nats-*`) or of the engine (`Task-Engine-*`)".to_owned()
             }
@@ -162,6 +165,7 @@ impl Kind {
             Self::Dsn => Value::Dsn(Box::new(Dsn::parse(bare)?)),
             Self::NatsUrls => Value::NatsUrls(NatsUrls::parse(bare)?),
             Self::Listen => Value::Listen(listen(bare)?),
+            Self::HttpUrl => Value::Text(plain::http_url(bare)?),
             Self::Header => Value::Text(priority::header(bare)?),
             Self::TypeClasses => Value::TypeClasses(priority::by_type(bare)?),
             Self::SizeClasses => Value::SizeClasses(priority::by_members(bare)?),

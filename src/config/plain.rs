@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use http::Uri;
+
 use crate::model::redact;
 
 const GO_SPAN_MAX: Duration = Duration::from_secs(3600);
@@ -131,4 +133,32 @@ pub(super) fn show_span(time: Duration) -> String {
 /// The same of so many milliseconds.
 pub(super) fn show_millis(millis: u64) -> String {
     show_span(Duration::from_millis(millis))
+}
+
+/// An address of HTTP, without a user: `http://host:port`.
+pub(super) fn http_url(text: &str) -> Result<String, String> {
+    let wrong = || format!("{} is not http://host:port or https://host:port", redact::value(text));
+    let uri = text.parse::<Uri>().map_err(|_| wrong())?;
+    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+    let authority = uri.authority().filter(|authority| is_http && !authority.host().is_empty()).ok_or_else(wrong)?;
+    if authority.as_str().contains('@') {
+        return Err("names a user; a password goes to tracing.headers".to_owned());
+    }
+    if uri.query().is_some() {
+        return Err("has a query; write http://host:port, or the whole path".to_owned());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_http_has_a_host_and_no_user() {
+        assert_eq!(http_url("http://a:4318/"), Ok("http://a:4318".to_owned()));
+        for wrong in ["a:4318", "grpc://a:4317", "http://", "http://u:p@a", "http://a?x=1", "http://a b"] {
+            assert!(http_url(wrong).is_err(), "{wrong}");
+        }
+    }
 }

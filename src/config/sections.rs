@@ -110,6 +110,8 @@ section! {
         engine: EngineConfig,
         /// Metrics and health.
         admin: AdminConfig,
+        /// Traces.
+        tracing: TracingConfig,
     }
 }
 

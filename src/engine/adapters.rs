@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::admin::TlsSource;
-use crate::config::Config;
+use crate::config::{Config, TraceExport};
 use crate::edge::resolve::Resolver;
-use crate::edge::{dead_letters, etcd, mysql, nats, redis, tls};
+use crate::edge::{dead_letters, etcd, mysql, nats, otlp, redis, tls};
 use crate::ports::{DeadLetters, Inbox, Members, Registry, Routes};
 use crate::telemetry::logging::warn_limited;
 
@@ -34,11 +34,13 @@ pub fn check_nats(config: &Config) -> Result<(), String> {
 /// # Errors
 /// All that cannot, a line each, with their keys.
 pub fn check_tls(config: &Config) -> Result<(), String> {
+    let is_traced = config.tracing.export == TraceExport::Otlp;
     let blocks = [
         ("mysql.tls", &config.mysql.tls, config.mysql.tls.is_written()),
         ("redis.tls", &config.redis.tls, config.redis.tls.is_written()),
         ("etcd.tls", &config.etcd.tls, config.etcd.wants_tls()),
         ("gateway.tls", &config.gateway.tls, config.gateway.tls.is_written()),
+        (otlp::TLS_SECTION, &config.tracing.tls, is_traced && config.tracing.is_over_tls()),
     ];
     let used = blocks.into_iter().filter(|(.., is_used)| *is_used);
     let wrong = used.filter_map(|(section, block, _)| tls::client(block, section, &[]).err());

@@ -1,5 +1,5 @@
 //! The control thread: one current-thread Tokio runtime for what is not on the push path: the registry's watch, the
-//! admin pages, and the fold of the shards' histograms once per second.
+//! admin pages, the fold of the shards' histograms once per second, and the spans of events that go to a collector.
 
 use std::io;
 use std::net::TcpListener;
@@ -9,8 +9,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::admin::{self, AdminState, TlsSource};
+use crate::edge::otlp::Exporter;
 use crate::ports::Registry;
 use crate::ports::registry::RegistrySink;
+
+/// How long the last spans may take at a stop.
+const LAST_SPANS: Duration = Duration::from_secs(1);
 
 /// The thread.
 pub(super) struct Control {
@@ -24,6 +28,7 @@ impl Control {
         state: AdminState,
         registry: Box<dyn Registry>,
         sink: RegistrySink,
+        exporter: Option<Exporter>,
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
@@ -38,8 +43,14 @@ impl Control {
                     }
                 });
                 let second = tokio::spawn(admin::watch(watched));
+                let (last, told) = oneshot::channel();
+                let spans = exporter.map(|exporter| tokio::spawn(exporter.run(told)));
                 // Ends also when the engine is dropped without a stop.
                 let _ = stopped.await;
+                if let Some(spans) = spans {
+                    let _ = last.send(());
+                    let _ = tokio::time::timeout(LAST_SPANS, spans).await;
+                }
                 for task in [watch, flush, pages, second] {
                     task.abort();
                 }

@@ -22,8 +22,9 @@ use crate::model::priority::PriorityRules;
 use crate::ports::intake::{Intake, IntakeLane};
 use crate::ports::mailbox::{FactSender, LocalFacts, Mailbox, Wake};
 use crate::ports::route_queue::RouteQueue;
+use crate::ports::traces::TraceSender;
 use crate::ports::{DeadLetters, Inbox, Members, Routes, ShardReaders};
-use crate::push::{Push, RecipientRules, Settings, TableBounds};
+use crate::push::{Push, RecipientRules, Settings, TableBounds, TraceRules};
 use crate::shard::cores::Cores;
 use crate::shard::mesh::{MeshEnd, mesh};
 use crate::shard::pump::{Pump, Shared, Work};
@@ -43,6 +44,8 @@ pub(super) struct Parts {
     pub resolver: Resolver,
     /// The source's readers that run on shards, and what they hand events to.
     pub readers: Option<(Arc<dyn ShardReaders>, Intake)>,
+    /// Where traces of events go.
+    pub traces: Option<TraceSender>,
 }
 
 /// The threads that make blocking calls for all shards.
@@ -87,6 +90,8 @@ struct Seed {
     remembers_ends: bool,
     rules: RecipientRules,
     priorities: PriorityRules,
+    push_latency: bool,
+    traces: Option<(TraceRules, TraceSender)>,
     settings: Settings,
     gateways: GatewayOptions,
     publisher: ShardPublisher,
@@ -135,6 +140,8 @@ fn spawn(
             remembers_ends: config.engine.recorder == Recorder::On,
             rules: rules_of(config),
             priorities: config.rules_of_classes(),
+            push_latency: config.admin.push_latency,
+            traces: parts.traces.clone().map(|sender| (trace_rules_of(config), sender)),
             settings: settings_of(config, shard),
             gateways: gateways_of(config, &shared),
             publisher,
@@ -190,6 +197,12 @@ fn rules_of(config: &Config) -> RecipientRules {
     }
 }
 
+/// Each shard has its part of what may be told.
+fn trace_rules_of(config: &Config) -> TraceRules {
+    let spans_per_second = config.tracing.spans_per_second.div_ceil(u32::from(config.engine.cores));
+    TraceRules { slow_after: config.tracing.slow_after, spans_per_second }
+}
+
 fn gateways_of(config: &Config, shared: &Shared) -> GatewayOptions {
     GatewayOptions {
         user_timeout: user_timeout_of(config),
@@ -229,7 +242,9 @@ async fn run_in_queue(seed: Seed, mut ending: Ending) {
         .with_final_letters(seed.letters_are_final)
         .with_recipient_rules(seed.rules)
         .with_priorities(seed.priorities)
-        .with_recorder(seed.remembers_ends);
+        .with_recorder(seed.remembers_ends)
+        .with_push_latency(seed.push_latency)
+        .with_traces(seed.traces.as_ref().map(|(rules, _)| *rules));
     let pump = Pump {
         shard,
         push,
@@ -245,6 +260,7 @@ async fn run_in_queue(seed: Seed, mut ending: Ending) {
         inbox: seed.workers.inbox,
         contents: seed.workers.contents,
         letters: seed.workers.letters,
+        traces: seed.traces.map(|(_, sender)| sender),
         publisher: seed.publisher,
         shared: seed.shared,
         alarm: Alarm::default(),

@@ -142,6 +142,12 @@ impl RecipientOutcome {
     pub const fn is_unreached(self) -> bool {
         !matches!(self, Self::Delivered | Self::Stored | Self::Readable | Self::SkippedSender)
     }
+
+    /// Whether that is a failure of this engine, of a gateway or of a route: the recipient was connected, and its event does not
+    /// come again.
+    pub const fn is_failure(self) -> bool {
+        self.is_unreached() && !matches!(self, Self::Offline | Self::GivenBack | Self::CutByStop)
+    }
 }
 
 /// What the core tells about ends, as plain counters; the meter publishes them.

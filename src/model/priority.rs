@@ -144,8 +144,7 @@ impl ClassCounts {
         for class in 0..Priority::COUNT {
             add(&mut self.events_ended[class], &other.events_ended[class]);
             add(&mut self.recipients_ended[class], &other.recipients_ended[class]);
-            add(&mut self.latency[class].buckets, &other.latency[class].buckets);
-            self.latency[class].nanos += other.latency[class].nanos;
+            self.latency[class].add(&other.latency[class]);
         }
         add(&mut self.events_shed, &other.events_shed);
         add(&mut self.recipients_shed, &other.recipients_shed);
@@ -158,16 +157,33 @@ impl ClassCounts {
 pub struct ClassLatency {
     /// How many fell at or below each bound of [`BUCKETS`] and above the one before; the last is above all.
     pub buckets: [u64; BUCKETS.len() + 1],
-    /// All of them together.
-    pub nanos: u64,
+    /// All of them together. A busy shard adds thousands of seconds each second, of which 64 bits hold some months only.
+    pub nanos: u128,
 }
 
 impl ClassLatency {
     /// One that took so long.
     pub fn record(&mut self, took: Duration) {
+        self.record_n(took, 1);
+    }
+
+    /// So many of them, for the price of one.
+    #[inline]
+    pub fn record_n(&mut self, took: Duration, count: u64) {
+        self.buckets[Self::bucket_of(took)] += count;
+        self.nanos += took.as_nanos() * u128::from(count);
+    }
+
+    /// The place of the bucket that it falls into.
+    pub fn bucket_of(took: Duration) -> usize {
         let seconds = took.as_secs_f64();
-        self.buckets[BUCKETS.partition_point(|bound| *bound < seconds)] += 1;
-        self.nanos += took.as_nanos() as u64;
+        BUCKETS.partition_point(|bound| *bound < seconds)
+    }
+
+    /// All of these as well.
+    pub fn add(&mut self, other: &Self) {
+        self.buckets.iter_mut().zip(&other.buckets).for_each(|(to, from)| *to += from);
+        self.nanos += other.nanos;
     }
 }
 

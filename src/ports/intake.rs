@@ -74,6 +74,7 @@ struct Shared {
     readers: Mutex<Vec<Arc<Wake>>>,
     permit: Arc<Permit>,
     priorities: PriorityRules,
+    reads_published: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -151,6 +152,7 @@ impl Intake {
             readers: Mutex::default(),
             permit,
             priorities,
+            reads_published: AtomicBool::new(false),
         };
         (Self(Arc::new(shared)), ends)
     }

@@ -208,4 +208,15 @@ pub struct BundleResult {
     pub bundle: Bundle,
     /// Its end.
     pub end: BundleEnd,
+    /// When the last of it was written; nothing when none of it was.
+    pub written_at: Option<Nanos>,
+    /// When its last answer came; nothing when it ended without.
+    pub answered_at: Option<Nanos>,
+}
+
+impl BundleResult {
+    /// Of a bundle that ended before anything of it was written.
+    pub fn unwritten(bundle: Bundle, end: BundleEnd) -> Self {
+        Self { bundle, end, written_at: None, answered_at: None }
+    }
 }

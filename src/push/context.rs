@@ -13,6 +13,7 @@ use crate::push::inbox::InboxStore;
 use crate::push::outbox::Counted;
 use crate::push::recipients::RecipientRules;
 use crate::push::stage_times::StageTimes;
+use crate::push::telling::Observed;
 use crate::push::turn::Budget;
 use crate::push::warnings::Warnings;
 use crate::telemetry::metrics::Activity;
@@ -94,6 +95,8 @@ pub(super) struct Context {
     pub(super) waited: Duration,
     /// Whether there are classes at all.
     pub(super) has_classes: bool,
+    /// What is seen of events beside their ends.
+    pub(super) observed: Observed,
     warnings: Warnings,
 }
 
@@ -113,6 +116,7 @@ impl Context {
             priorities: PriorityRules::default(),
             waited: Duration::ZERO,
             has_classes: false,
+            observed: Observed::default(),
             warnings: Warnings::default(),
         }
     }

@@ -52,7 +52,7 @@ impl Delivery {
         let Some(at) = self.gateways.place_of_bundle(&bundle, now) else {
             self.warn_table_full(&bundle.group.gateway_id, cx);
             let end = BundleEnd::Unanswered { from: 0, refused: Vec::new(), end: RecipientOutcome::GatewayTableFull };
-            return self.send_home(BundleResult { bundle, end }, cx);
+            return self.send_home(BundleResult::unwritten(bundle, end), cx);
         };
         if let Err(refused) = self.gateways.outbox(at).put(bundle, now) {
             self.send_home(*refused, cx);

@@ -221,7 +221,7 @@ impl Push {
         let known = &self.ledger[event];
         self.cx.stages.record(Stage::Members, known.members_known.since(known.arrived));
         self.cx.stages.record(Stage::Routes, self.cx.now.since(known.members_known));
-        self.ledger.enter_recipients(event, members);
+        self.ledger.enter_recipients(event, members, self.cx.now);
         self.note_size(at, event);
         self.resolve.sessions[at].in_flight += 1;
         // One more than there are, so that ends on the way do not end the event before all bundles are made.
@@ -277,7 +277,7 @@ impl Push {
         if !self.cx.rules.sender_row {
             owed.clone_from(&users);
         }
-        self.ledger.enter_recipients(event, users.len() as u32);
+        self.ledger.enter_recipients(event, users.len() as u32, self.cx.now);
         self.note_size(at, event);
         self.resolve.sessions[at].in_flight += 1;
         self.ledger[event].progress.pending = 1;

@@ -8,6 +8,7 @@ use crate::model::gateway::{Endpoint, GatewayRecord, Protocol};
 use crate::model::ids::{GatewayId, GatewayIx, Partition, SessionId, ShardId, StreamNo};
 use crate::model::names::{NameList, RouteList};
 use crate::model::priority::Said;
+use crate::model::trace::EndedTrace;
 use crate::push::bundle::{Bundle, BundleResult};
 
 /// Numbers an ask, so that its answer finds who waits.
@@ -286,6 +287,8 @@ pub enum Output {
         /// The latest first.
         ends: Vec<RememberedEnd>,
     },
+    /// An event has ended of which those are told who look at traces.
+    Tell(Box<EndedTrace>),
     /// Something an operator should read; the core says a reason at most once in ten seconds.
     Warn {
         /// What, as the metric's label.

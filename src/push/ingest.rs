@@ -5,15 +5,22 @@
 //! 8 stand first, which is what every serializer in the field writes. Refuses the rest with the end it gets.
 
 mod message;
+#[cfg(test)]
+mod tests;
+mod trace_headers;
 
 use bytes::Bytes;
 
 use crate::model::limits::{EVENT_BYTES_MAX, NAME_BYTES_MAX, NAME_CHARS_MAX};
 use crate::model::outcome::EventOutcome;
 use crate::model::protobuf::{Field, Fields, Malformed, Value};
+use crate::model::trace::TraceParent;
+use crate::push::ingest::trace_headers::TRACE_HEADERS;
 
 /// The first field number of an event that is not part of a PushMessage under the same number.
 const FIRST_FIELD_OF_EVENT_ONLY: u32 = 9;
+/// PushEvent.timestamp.
+const TIMESTAMP: u32 = 8;
 /// PushEvent.from_device.
 const FROM_DEVICE: u32 = 12;
 /// PushEvent.only_usernames, and the most bytes of an event that are for it: one replayed letter's recipient.
@@ -36,6 +43,9 @@ pub struct Arrival {
     message_end: u32,
     /// It names the device that sent it.
     has_device: bool,
+    has_bad_headers: bool,
+    /// So many bytes at the message's end are headers of its trace.
+    header_bytes: u32,
     own_message: Option<Bytes>,
     /// Boxed twice: almost no event has any, and all pay for the room.
     only: Option<Box<Only>>,
@@ -65,6 +75,23 @@ impl Arrival {
     #[inline]
     pub fn has_device(&self) -> bool {
         self.has_device
+    }
+
+    /// Whether the headers of its trace cannot be used: it is handled as one without.
+    #[inline]
+    pub fn has_bad_headers(&self) -> bool {
+        self.has_bad_headers
+    }
+
+    /// Whether its publisher records a trace of it; the message takes the trace's headers along.
+    #[inline]
+    pub fn is_sampled(&self) -> bool {
+        self.header_bytes > 0
+    }
+
+    /// The span of its publisher; looked for in its bytes.
+    pub fn trace_parent(&self) -> Option<TraceParent> {
+        Scan::of(&self.payload).ok()?.trace_parent(&self.payload).ok()?
     }
 
     /// Whose members are told.
@@ -98,6 +125,13 @@ impl Arrival {
         self.own_message.as_deref().unwrap_or_else(|| &self.payload[..self.message_end as usize])
     }
 
+    /// The same without the headers of its trace, which another copy of the event may have otherwise.
+    #[inline]
+    pub fn compared_bytes(&self) -> &[u8] {
+        let message = self.message_bytes();
+        &message[..message.len() - self.header_bytes as usize]
+    }
+
     /// What kind of event it is: its field `type`.
     #[inline]
     pub fn kind_bytes(&self) -> &[u8] {
@@ -116,6 +150,17 @@ impl Arrival {
         self.span(self.from_username)
     }
 
+    /// What its publisher wrote into its field `timestamp`; looked for in its bytes.
+    pub fn timestamp(&self) -> i64 {
+        let (mut timestamp, mut fields) = (0, Fields::new(&self.payload));
+        while let Ok(Some(field)) = fields.next_field() {
+            if let (TIMESTAMP, Value::Varint(said)) = (field.number, field.value) {
+                timestamp = said as i64;
+            }
+        }
+        timestamp
+    }
+
     fn text(&self, span: (u32, u32)) -> &str {
         std::str::from_utf8(self.span(span)).expect("checked when it was read")
     }
@@ -126,21 +171,30 @@ impl Arrival {
     }
 }
 
-/// Reads one event; the device that sent it is not passed on.
+/// What of an event is part of the message besides the message itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PassOn {
+    /// The device that sent it, when it is named.
+    pub device: bool,
+    /// The headers of its trace, when its publisher records that.
+    pub trace: bool,
+}
+
+/// Reads one event, of which nothing else is passed on.
 ///
 /// # Errors
 /// The bytes of an event that can never be pushed, and its end.
 pub fn read(payload: Bytes) -> Result<Arrival, (Bytes, EventOutcome)> {
-    read_for(payload, false)
+    read_for(payload, PassOn::default())
 }
 
-/// The same; with `is_echoed` the device that sent it, when it is named, is part of the message.
+/// The same, of which this is passed on.
 ///
 /// # Errors
 /// See [`read`].
 #[inline]
-pub fn read_for(payload: Bytes, is_echoed: bool) -> Result<Arrival, (Bytes, EventOutcome)> {
-    let (scan, own_message) = match scanned(&payload, is_echoed) {
+pub fn read_for(payload: Bytes, passes_on: PassOn) -> Result<Arrival, (Bytes, EventOutcome)> {
+    let (scan, own_message) = match scanned(&payload, passes_on) {
         Ok(read) => read,
         Err(end) => return Err((payload, end)),
     };
@@ -152,17 +206,19 @@ pub fn read_for(payload: Bytes, is_echoed: bool) -> Result<Arrival, (Bytes, Even
         kind: scan.kind,
         message_end: scan.head_end as u32,
         has_device: scan.from_device.1 > 0,
+        has_bad_headers: scan.has_bad_headers,
+        header_bytes: scan.header_bytes,
         own_message,
         only: scan.only,
         payload,
     })
 }
 
-fn scanned(payload: &[u8], is_echoed: bool) -> Result<(Scan, Option<Bytes>), EventOutcome> {
+fn scanned(payload: &[u8], passes_on: PassOn) -> Result<(Scan, Option<Bytes>), EventOutcome> {
     if payload.len() > EVENT_BYTES_MAX + ONLY_BYTES_MAX {
         return Err(EventOutcome::TooLarge);
     }
-    let scan = Scan::of(payload).map_err(|Malformed| EventOutcome::Undecodable)?;
+    let mut scan = Scan::of(payload).map_err(|Malformed| EventOutcome::Undecodable)?;
     // What a replay adds is not passed on, and must not keep the largest event from being replayed.
     let added = scan.only.as_ref().map_or(0, |only| only.bytes.min(ONLY_BYTES_MAX));
     if payload.len() - added > EVENT_BYTES_MAX {
@@ -176,7 +232,7 @@ fn scanned(payload: &[u8], is_echoed: bool) -> Result<(Scan, Option<Bytes>), Eve
     if is_long(session_id) {
         return Err(EventOutcome::LongSessionId);
     }
-    let own_message = scan.own_message(payload, is_echoed);
+    let own_message = scan.own_message(payload, passes_on);
     if own_message.as_ref().is_some_and(|message| message.len() > EVENT_BYTES_MAX) {
         return Err(EventOutcome::TooLarge);
     }
@@ -230,6 +286,10 @@ struct Scan {
     session_name: (u32, u32),
     session_type: u64,
     from_device: (u32, u32),
+    /// From the first of the headers' fields to the end of the last; other fields may stand between.
+    trace_headers: (u32, u32),
+    has_bad_headers: bool,
+    header_bytes: u32,
     /// Where the run of message fields at the start ends.
     head_end: usize,
     /// A field of the message stands behind one that is not.
@@ -258,7 +318,8 @@ impl Scan {
         match (field.number, field.value) {
             (1, Value::Varint(id)) => self.msg_id = id as i64,
             (2, Value::Varint(seq)) => self.seq_id = seq as i64,
-            (8, Value::Varint(_)) | (11, Value::Bytes(_)) => {}
+            (TIMESTAMP, Value::Varint(_)) => {}
+            (TRACE_HEADERS, Value::Bytes(_)) => self.note_headers(field),
             (10, Value::Varint(kind)) => self.session_type = kind,
             (3..=7 | 9 | ONLY_USERNAMES, Value::Bytes(text)) => {
                 // ASCII, the usual case, is told in a fraction of the time.
@@ -287,145 +348,5 @@ impl Scan {
             _ => {}
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use prost::Message as _;
-
-    use super::*;
-    use crate::model::proto::{event::PushEvent, gateway::PushMessage, gateway::SessionMeta};
-
-    fn event() -> PushEvent {
-        PushEvent {
-            msg_id: 7_530_768_693_212_696_576,
-            seq_id: 42,
-            session_id: "group:1".into(),
-            from_username: "ann".into(),
-            to_username: "group:1".into(),
-            content: "hello".into(),
-            r#type: "text".into(),
-            timestamp: 1_700_000_000,
-            ..PushEvent::default()
-        }
-    }
-
-    fn message_of(event: &PushEvent) -> PushMessage {
-        let has_meta = !event.session_name.is_empty() || event.session_type != 0;
-        PushMessage {
-            msg_id: event.msg_id,
-            seq_id: event.seq_id,
-            session_id: event.session_id.clone(),
-            from_username: event.from_username.clone(),
-            to_username: event.to_username.clone(),
-            content: event.content.clone(),
-            r#type: event.r#type.clone(),
-            timestamp: event.timestamp,
-            session_meta: has_meta
-                .then(|| SessionMeta { name: event.session_name.clone(), r#type: event.session_type }),
-            from_device: String::new(),
-        }
-    }
-
-    #[test]
-    fn an_old_publishers_bytes_are_the_message() {
-        let payload = Bytes::from(event().encode_to_vec());
-        let arrival = read(payload.clone()).unwrap();
-        assert_eq!(arrival.session_id(), "group:1");
-        assert_eq!(arrival.from_username(), "ann");
-        assert_eq!((arrival.msg_id, arrival.seq_id), (7_530_768_693_212_696_576, 42));
-        assert_eq!(arrival.bytes(), payload.len());
-        assert_eq!(arrival.message().as_ptr(), payload.as_ptr(), "no copy");
-        assert_eq!(PushMessage::decode(arrival.message()).unwrap(), message_of(&event()));
-    }
-
-    #[test]
-    fn session_name_type_and_trace_headers_become_session_meta() {
-        for (name, kind) in [("Team", 2), ("", 1), ("Team", 0), ("", -1)] {
-            let mut event = event();
-            event.session_name = name.into();
-            event.session_type = kind;
-            event.trace_headers.insert("traceparent".into(), "00-1".into());
-            let arrival = read(Bytes::from(event.encode_to_vec())).unwrap();
-            assert_eq!(arrival.bytes(), arrival.payload.len() + arrival.message().len(), "{name:?} {kind}: a copy");
-            assert_eq!(PushMessage::decode(arrival.message()).unwrap(), message_of(&event), "{name:?} {kind}");
-        }
-    }
-
-    #[test]
-    fn whom_a_replay_is_for_is_read_and_not_passed_on() {
-        let plain = read(Bytes::from(event().encode_to_vec())).unwrap();
-        assert!(!plain.has_only() && plain.only_usernames().next().is_none());
-        let mut replayed = event();
-        replayed.only_usernames = vec!["bob".into(), "café".into()];
-        let arrival = read(Bytes::from(replayed.encode_to_vec())).unwrap();
-        assert_eq!(arrival.only_usernames().collect::<Vec<_>>(), ["bob", "café"]);
-        assert_eq!(arrival.message(), plain.message(), "byte for byte");
-        let mut broken = event().encode_to_vec();
-        broken.extend([15 << 3 | 2, 1, 0xff]);
-        assert_eq!(read(Bytes::from(broken)).map(|_| ()).map_err(|(_, end)| end), Err(EventOutcome::Undecodable));
-        let mut largest = event();
-        largest.content = "x".repeat(EVENT_BYTES_MAX - event().encoded_len() + "hello".len() - 3);
-        assert_eq!(largest.encoded_len(), EVENT_BYTES_MAX);
-        largest.only_usernames = vec!["b".repeat(64)];
-        assert!(read(Bytes::from(largest.encode_to_vec())).is_ok(), "the largest event can be replayed");
-        largest.content.push('x');
-        assert_eq!(
-            read(Bytes::from(largest.encode_to_vec())).map(|_| ()).map_err(|(_, end)| end),
-            Err(EventOutcome::TooLarge)
-        );
-    }
-
-    #[test]
-    fn fields_in_any_order_make_the_same_message() {
-        let mut meta_first = vec![9 << 3 | 2, 1, b'T'];
-        meta_first.extend(event().encode_to_vec());
-        let arrival = read(Bytes::from(meta_first)).unwrap();
-        let expected = message_of(&PushEvent { session_name: "T".into(), ..event() });
-        assert_eq!(PushMessage::decode(arrival.message()).unwrap(), expected);
-    }
-
-    #[test]
-    fn what_can_never_be_pushed_is_refused_by_name() {
-        let of = |change: fn(&mut PushEvent)| {
-            let mut event = event();
-            change(&mut event);
-            read(Bytes::from(event.encode_to_vec())).map(|_| ()).map_err(|(_, end)| end)
-        };
-        assert_eq!(of(|event| event.session_id.clear()), Err(EventOutcome::NoSessionId));
-        assert_eq!(of(|event| event.session_id = "é".repeat(64)), Ok(()));
-        assert_eq!(of(|event| event.session_id = "é".repeat(65)), Err(EventOutcome::LongSessionId));
-        assert_eq!(of(|event| event.content = "x".repeat(EVENT_BYTES_MAX)), Err(EventOutcome::TooLarge));
-        let of_bytes = |bytes: &'static [u8]| read(Bytes::from_static(bytes)).map(|_| ()).map_err(|(_, end)| end);
-        assert_eq!(of_bytes(b"\xff\xff"), Err(EventOutcome::Undecodable));
-        assert_eq!(of_bytes(b"\x1a\x02\xff\xfe"), Err(EventOutcome::Undecodable), "no UTF-8");
-        assert_eq!(of_bytes(b"\x18\x01"), Err(EventOutcome::Undecodable), "session_id a number");
-        assert_eq!(of_bytes(b""), Err(EventOutcome::NoSessionId));
-    }
-
-    #[test]
-    fn fuzzed_event() {
-        crate::fuzz::run("event", 20_000, |bytes| {
-            let theirs = PushEvent::decode(bytes);
-            let ours = match read(Bytes::copy_from_slice(bytes)) {
-                Ok(arrival) => arrival,
-                Err((kept, end)) => {
-                    assert_eq!(kept, bytes, "what is refused goes to the dead letters as it came");
-                    assert!(theirs.is_err() || end != EventOutcome::Undecodable, "prost reads it");
-                    return;
-                }
-            };
-            let message = PushMessage::decode(ours.message()).expect("a gateway can read it");
-            assert!(ours.message().len() <= EVENT_BYTES_MAX && ours.message_bytes() == ours.message());
-            assert!(!ours.session_id().is_empty() && !is_long(ours.session_id_bytes()));
-            let Ok(theirs) = theirs else { return };
-            assert_eq!((ours.msg_id, ours.seq_id), (theirs.msg_id, theirs.seq_id));
-            assert_eq!((ours.session_id(), ours.from_username()), (&*theirs.session_id, &*theirs.from_username));
-            assert_eq!(ours.kind_bytes(), theirs.r#type.as_bytes());
-            assert_eq!(ours.only_usernames().collect::<Vec<_>>(), theirs.only_usernames);
-            assert_eq!(message, message_of(&theirs));
-            let _ = head(bytes);
-        });
     }
 }

@@ -46,12 +46,12 @@ impl Intake {
         match self.repeats.look(key, cx.now, |event| ledger.has(event, key)) {
             Seen::First => false,
             Seen::InFlight(event) => {
-                compare_repeat(arrival, ledger[event].arrival.message_bytes() == arrival.message_bytes(), cx);
+                compare_repeat(arrival, ledger[event].arrival.compared_bytes() == arrival.compared_bytes(), cx);
                 ledger.join(event, tag, cx);
                 true
             }
             Seen::Settled(first) => {
-                compare_repeat(arrival, first == fingerprint(arrival.message_bytes()), cx);
+                compare_repeat(arrival, first == fingerprint(arrival.compared_bytes()), cx);
                 ledger.end_repeat(tag, cx);
                 true
             }
@@ -68,14 +68,14 @@ impl Push {
     /// See [`Input::Known`](crate::push::facts::Input::Known). What is known already stays as it is. A partition comes here: what its
     /// events will need is looked up, and the streams are opened that this shard owns.
     pub(super) fn know(&mut self, payloads: Vec<Bytes>) {
-        let is_echoed = self.cx.rules.echo_sender;
-        for arrival in payloads.into_iter().filter_map(|payload| ingest::read_for(payload, is_echoed).ok()) {
+        let passes_on = self.cx.passes_on();
+        for arrival in payloads.into_iter().filter_map(|payload| ingest::read_for(payload, passes_on).ok()) {
             if arrival.has_only() {
                 continue;
             }
             let hash = self.resolve.sessions.hash(arrival.session_id_bytes());
             let key = key_by_its_bytes(&arrival, hash);
-            self.intake.repeats.know(key, fingerprint(arrival.message_bytes()), self.cx.now);
+            self.intake.repeats.know(key, fingerprint(arrival.compared_bytes()), self.cx.now);
             self.resolve.warm(arrival.session_id(), hash, &mut self.cx);
         }
         self.delivery.gateways.open_ahead(self.cx.now);

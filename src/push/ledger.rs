@@ -21,10 +21,10 @@ use slab::Slab;
 use crate::model::delivery::{DeliveryTag, Disposition, Settled};
 use crate::model::ids::{Nanos, SessionIx, UserIx};
 use crate::model::limits::JOINED_REPEATS_MAX;
-use crate::model::outcome::Counts;
-use crate::model::outcome::{EventOutcome, RecipientOutcome};
+use crate::model::outcome::{Counts, EventOutcome, RecipientOutcome};
 use crate::model::prefetch::{prefetch_all, prefetch_to_write};
 use crate::model::priority::{ClassCounts, Priority};
+use crate::model::publication::Published;
 use crate::push::admission::Load;
 use crate::push::bundle::EventIx;
 use crate::push::context::Context;
@@ -34,6 +34,7 @@ use crate::push::inbox::{ContentAsks, InboxAsks, PendingRows};
 use crate::push::ingest::Arrival;
 use crate::push::ledger::copies::Copies;
 use crate::push::repeats::Key;
+use crate::push::telling::Pushes;
 use crate::telemetry::metrics::Stage;
 
 /// How an event's source, and its repeats, know it.
@@ -62,6 +63,8 @@ pub struct Progress {
     pub reads_content: bool,
     /// A gateway took it for one of them.
     pub has_reached: bool,
+    /// One who was connected could not be reached.
+    pub has_missed: bool,
 }
 
 /// One event in flight.
@@ -75,10 +78,14 @@ pub struct Event {
     pub arrival: Arrival,
     /// Who waits for its end.
     pub source: Source,
+    /// When it was published, where somebody wants to know.
+    pub published: Published,
     /// When it arrived.
     pub arrived: Nanos,
     /// When its members were known.
     pub members_known: Nanos,
+    /// When it was bundled; when it arrived until then.
+    pub bundled_at: Nanos,
     /// The first route ask that was not sent before it arrived.
     pub first_ask: u32,
     /// How far it has come.
@@ -93,6 +100,8 @@ pub struct Event {
     pub waited_millis: u32,
     /// Its recipients at several gateways.
     pub copies: Option<Box<Copies>>,
+    /// Its pushes, where it is to be told of; most are not.
+    pub pushes: Option<Box<Pushes>>,
     payload_bytes: usize,
 }
 
@@ -226,8 +235,10 @@ impl Ledger {
             order: self.next_order,
             arrival,
             source: Source { key, tag, joined: Vec::new() },
+            published: Published::UNKNOWN,
             arrived: now,
             members_known: now,
+            bundled_at: now,
             first_ask,
             progress: Progress::default(),
             owed: None,
@@ -235,6 +246,7 @@ impl Ledger {
             is_class_open: false,
             waited_millis: 0,
             copies: None,
+            pushes: None,
             payload_bytes,
         };
         self.events_of[Priority::Normal as usize] += 1;
@@ -243,9 +255,9 @@ impl Ledger {
 
     /// Enters an event's recipients: all members at the time it is bundled.
     #[inline]
-    pub fn enter_recipients(&mut self, event: EventIx, recipients: u32) {
+    pub fn enter_recipients(&mut self, event: EventIx, recipients: u32, now: Nanos) {
         self[event].progress.open = recipients;
-        self[event].progress.is_bundled = true;
+        (self[event].progress.is_bundled, self[event].bundled_at) = (true, now);
         let class = self[event].class;
         self.recipients_of[class as usize] += recipients as usize;
         self.open_recipients += recipients as usize;
@@ -302,7 +314,8 @@ impl Ledger {
     /// An event leaves that is not (or no longer) in its session's queue, and its source is told, of its repeats as well.
     #[inline]
     pub(super) fn end(&mut self, at: EventIx, end: EventOutcome, cx: &mut Context) -> Left {
-        let event = self.events.remove(at.0 as usize);
+        let mut event = self.events.remove(at.0 as usize);
+        cx.tell_of(&mut event, end);
         debug_assert!(event.progress.open == 0, "a recipient without an end");
         self.payload_bytes -= event.payload_bytes;
         self.extra_pushes -= event.copies.map_or(0, |copies| copies.extra());
@@ -386,6 +399,7 @@ impl Ledger {
             }
             return;
         }
+        self[event].progress.has_missed |= why.is_failure();
         if !self.stores_rows(event, cx) {
             self.counts.unreached_by[why as usize] += users.len() as u64;
             return self.end_recipients(event, why, users.len() as u32);

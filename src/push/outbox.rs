@@ -275,7 +275,7 @@ impl Outbox {
         if self.is_full(&bundle, now) {
             self.unreached += bundle.recipients() as u64;
             let end = BundleEnd::Unanswered { from: 0, refused: Vec::new(), end: RecipientOutcome::OutboxFull };
-            return Err(Box::new(BundleResult { bundle, end }));
+            return Err(Box::new(BundleResult::unwritten(bundle, end)));
         }
         if self.queue.is_empty() {
             self.moved_at = now;
@@ -355,8 +355,9 @@ impl Outbox {
     fn end_item(&mut self, item: Item, end: RecipientOutcome, effects: &mut Effects) -> bool {
         self.unreached += u64::from(item.unanswered());
         self.delivered += u64::from(item.answered()) - item.refused.len() as u64;
+        let written_at = item.is_begun().then_some(item.written_at);
         let end = BundleEnd::Unanswered { from: item.answer_place, refused: item.refused, end };
-        effects.results.push_back(BundleResult { bundle: item.bundle, end });
+        effects.results.push_back(BundleResult { bundle: item.bundle, end, written_at, answered_at: None });
         true
     }
 
@@ -375,7 +376,9 @@ impl Outbox {
         self.moved_at = now;
         self.note_completed();
         effects.gateway_waits.push(now.since(item.written_at));
-        effects.results.push_back(BundleResult { bundle: item.bundle, end: BundleEnd::Answered(item.refused) });
+        let (written_at, answered_at) = (Some(item.written_at), Some(now));
+        let end = BundleEnd::Answered(item.refused);
+        effects.results.push_back(BundleResult { bundle: item.bundle, end, written_at, answered_at });
     }
 
     /// What has ended as late has all its answers.

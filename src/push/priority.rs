@@ -182,7 +182,7 @@ impl Push {
     /// The event at the front of its session, of so many members, is dropped.
     pub(super) fn shed_late(&mut self, at: SessionIx, event: EventIx, members: u32) {
         self.resolve.sessions[at].waiting.pop_front();
-        self.ledger.enter_recipients(event, members);
+        self.ledger.enter_recipients(event, members, self.cx.now);
         self.resolve.sessions[at].in_flight += 1;
         self.ledger.by_class.events_shed[ShedReason::Late as usize] += 1;
         let sender = self.resolve.sender(at, self.ledger[event].arrival.from_username_bytes());

@@ -10,6 +10,7 @@ use crate::model::priority::ShedReason;
 use crate::push::Push;
 use crate::push::bundle::{Bundle, BundleEnd, BundleResult, EventIx, Refusal};
 use crate::push::facts::AskNo;
+use crate::push::telling::Seen;
 use crate::push::users::RouteState;
 
 impl Push {
@@ -53,7 +54,7 @@ impl Push {
         if self.cx.is_cut_off {
             return;
         }
-        let BundleResult { bundle, end } = result;
+        let BundleResult { bundle, end, written_at, answered_at } = result;
         let gateway = bundle.group.gateway;
         let is_answered = matches!(end, BundleEnd::Answered(_));
         self.dispatch.admission.ended(gateway, bundle.load(), bundle.made_at, is_answered, self.cx.now);
@@ -67,11 +68,13 @@ impl Push {
         };
         let unanswered = (from..bundle.group.users.len() as u32).filter(|place| *place != bundle.skip);
         let unanswered = if rest.is_some() { unanswered.collect() } else { Vec::new() };
-        let delivered = recipients - refused.len() as u32 - unanswered.len() as u32;
+        let missed = refused.len() as u32 + unanswered.len() as u32;
+        let delivered = recipients - missed;
         let delivered = self.ledger.newly_delivered(&bundle, &refused, from, delivered);
         if delivered > 0 {
             self.ledger.end_recipients(bundle.event, RecipientOutcome::Delivered, delivered);
             self.record_delivered(&bundle, &refused, delivered);
+            self.note_answered(bundle.event, answered_at, delivered);
         }
         for (place, refusal) in refused {
             let user = bundle.group.users[place as usize];
@@ -90,6 +93,7 @@ impl Push {
         if let Some(end) = rest {
             self.end_unanswered(&bundle, unanswered, end);
         }
+        self.trace_push(&bundle, Seen { written_at, answered_at, delivered, missed, unanswered: rest });
         self.try_release_all(bundle.session);
         self.bundle_ended(bundle.event);
     }

@@ -364,7 +364,7 @@ fn who_is_held_is_not_given_back_before_a_younger_event_that_is_kept_for_the_sam
         .map(|bundle| (bundle, vec![]))
         .chain(of_first.into_iter().map(|bundle| (bundle, vec![(0, Refusal::NotConnected)])))
     {
-        push.take(Input::Result(BundleResult { bundle, end: BundleEnd::Answered(refused) }));
+        push.take(Input::Result(BundleResult::unwritten(bundle, BundleEnd::Answered(refused))));
     }
     push.take(Input::Retreat(true));
     for millis in (100..3_000).step_by(50) {

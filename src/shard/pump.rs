@@ -4,23 +4,26 @@
 //! published once per turn, as one instant. Refuses to decide anything: that is [`Push`]'s.
 
 mod ending;
+mod report;
 
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::edge::alarm::Alarm;
 use crate::edge::gateway::Gateways;
 use crate::edge::pace;
 use crate::model::ids::{Nanos, ShardId};
 use crate::model::limits::{INBOX_FACTS_A_TURN, PREFETCH_EVENTS_MAX, REST_TICK, TICK, TURN_EVENTS_MAX};
+use crate::model::publication::Published;
 use crate::ports::ends::EndsDesk;
 use crate::ports::intake::{Handed, IntakeLane};
 use crate::ports::mailbox::{FactSender, LocalFacts, Mailbox, Wake};
 use crate::ports::permit::Permit;
 use crate::ports::route_queue::{RouteAsk, RouteQueue};
+use crate::ports::traces::TraceSender;
 use crate::ports::{DeadLetter, DeliveryTag, Health, InboxRows, LookupError, MessageKey, RunningSource, Settled};
 use crate::push::Push;
 use crate::push::facts::{AskNo, Input, Output, Queue};
@@ -67,6 +70,12 @@ impl Shared {
         Nanos(self.epoch.elapsed().as_nanos() as u64)
     }
 
+    /// What the wall clock showed at time zero, in nanoseconds since 1970, as it is set now.
+    pub fn unix_zero_nanos(&self) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        now.saturating_sub(self.epoch.elapsed()).as_nanos() as u64
+    }
+
     fn millis(&self) -> u64 {
         self.epoch.elapsed().as_millis() as u64 + 1
     }
@@ -102,6 +111,8 @@ pub struct Pump {
     pub contents: Option<ContentThread>,
     /// Dead letters.
     pub letters: DeadLetterThread,
+    /// Where traces of events go; nowhere where none are made.
+    pub traces: Option<TraceSender>,
     /// Where its numbers go.
     pub publisher: ShardPublisher,
     /// What is shared.
@@ -133,6 +144,7 @@ pub struct Work {
 impl Pump {
     /// Runs until the stop is done.
     pub async fn run(mut self) {
+        self.push.set_unix_zero(self.shared.unix_zero_nanos());
         loop {
             let has_worked = self.turn();
             if self.is_over() {
@@ -235,12 +247,14 @@ impl Pump {
                     self.push.set_waited(now.saturating_duration_since(received));
                 }
                 alike.1 += 1;
+                self.push.set_published(passage.published);
                 self.push.take(Input::Event { payload, tag, said: passage.said });
                 self.lane.arrived(passage);
             }
         }
         self.record_intake(alike, now);
         self.push.set_waited(Duration::ZERO);
+        self.push.set_published(Published::UNKNOWN);
         self.work.events = events;
         taken
     }
@@ -275,6 +289,7 @@ impl Pump {
                 Output::PublishLetter { ask, tag, letter } => self.publish_letter(ask, tag, letter),
                 Output::Ends { ask, ends } => self.shared.ends.answered(ask, ends, self.shared.now()),
                 Output::Settle(tag) => self.work.settled.push(tag),
+                Output::Tell(trace) => self.tell(trace),
                 Output::Warn { reason, detail } => tracing::warn!(shard = self.shard.0, reason, "{detail}"),
             }
         }
@@ -402,33 +417,6 @@ impl Pump {
             self.report_health();
         }
         self.publisher.publish(&self.work.snapshot);
-    }
-
-    /// Once a second: what is too much for each turn.
-    fn report(&mut self) {
-        self.work.snapshot.gateway_streams_open = self.gateways.open_count() as u64;
-        self.work.snapshot.oldest_event_seconds = self.push.oldest_event_age().as_secs();
-        let mut rows: Vec<_> = self.push.gateway_rows().collect();
-        self.work.snapshot.outbox_recipients = rows.iter().map(|row| row.backlog_recipients).sum();
-        let warnings = self.push.warnings().to_vec();
-        let classes = self.push.has_classes().then(|| Box::new(*self.push.by_class()));
-        self.publisher.hand_over(self.push.stages_mut(), |report| {
-            report.gateways.append(&mut rows);
-            report.warnings.extend(warnings);
-            report.classes = classes;
-        });
-    }
-
-    /// A store that comes and goes within a second is not away.
-    fn report_health(&self) {
-        let health = self.routes.health();
-        let mut known = self.shared.routes_health[usize::from(self.shard.0)].lock().unwrap_or_else(|e| e.into_inner());
-        if health == Health::Ready || *known == Health::Ready {
-            self.shared.routes_ready_at[usize::from(self.shard.0)].store(self.shared.millis(), Ordering::Release);
-        }
-        if *known != health {
-            *known = health;
-        }
     }
 }
 

@@ -7,6 +7,7 @@
 mod chinese;
 mod classes;
 mod declare;
+mod exemplars;
 mod gateways;
 mod page;
 pub mod process;
@@ -24,6 +25,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use crate::model::stage::{BUCKETS, Stage, StageHistograms};
 pub use declare::{Kind, Metric, PREFIX, Unit};
+pub use exemplars::Exemplar;
 pub use gateways::{GATEWAYS_NAMED, GatewayRow, GatewayState};
 pub use reference::reference;
 pub use registered::{Line, Value};
@@ -33,6 +35,7 @@ pub use text::Format;
 
 use crate::model::ids::ShardId;
 use crate::model::priority::ClassCounts;
+use crate::model::push_latency::PushLatency;
 use registered::{Read, Registered};
 
 /// The numbers of all shards and of whatever else registers some. Cheap to share as an `Arc`.
@@ -41,6 +44,7 @@ pub struct Meter {
     shards: Vec<shard::ShardEnd>,
     totals: Mutex<Totals>,
     registered: Mutex<Vec<Registered>>,
+    exemplars: Mutex<exemplars::Exemplars>,
     started_unix_seconds: f64,
 }
 
@@ -50,6 +54,7 @@ struct Totals {
     gateways: gateways::GatewayTable,
     warnings: Vec<BTreeMap<&'static str, u64>>,
     classes: Vec<Option<Box<ClassCounts>>>,
+    latency: Vec<Option<Box<PushLatency>>>,
 }
 
 impl Meter {
@@ -62,9 +67,11 @@ impl Meter {
                 gateways: gateways::GatewayTable::new(ends.len()),
                 warnings: vec![BTreeMap::new(); ends.len()],
                 classes: vec![None; ends.len()],
+                latency: vec![None; ends.len()],
             }),
             shards: ends,
             registered: Mutex::default(),
+            exemplars: Mutex::default(),
             started_unix_seconds: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
         };
         (Arc::new(meter), publishers)
@@ -107,6 +114,12 @@ impl Meter {
     /// set; the row is on the page also when there is none. The same row replaces the older one.
     pub fn register_lines(&self, metric: &'static Metric, read: impl Fn() -> Vec<Line> + Send + Sync + 'static) {
         registered::put(&mut self.registered(), Registered { metric, read: Read::Lines(Box::new(read)) });
+    }
+
+    /// These pushes, which are in the histogram of push latency, are in traces that their collector has.
+    pub fn note_exemplars(&self, exemplars: impl IntoIterator<Item = Exemplar>) {
+        let mut all = self.exemplars.lock().unwrap_or_else(PoisonError::into_inner);
+        exemplars.into_iter().for_each(|exemplar| all.note(exemplar));
     }
 
     /// Takes what the shards have handed over. A scrape does it too; the watchdog does it once a second, so that a scrape
@@ -155,6 +168,7 @@ impl Meter {
                 totals.gateways.replace(shard, &report.gateways);
                 totals.warnings[shard].extend(report.warnings.iter().copied());
                 totals.classes[shard].clone_from(&report.classes);
+                totals.latency[shard].clone_from(&report.latency);
             });
         }
         totals
@@ -168,6 +182,15 @@ impl Totals {
             *sums.entry(*reason).or_insert(0) += count;
         }
         sums.into_iter().collect()
+    }
+
+    /// None where nobody wants to know.
+    fn latency(&self) -> Option<PushLatency> {
+        self.latency.iter().flatten().fold(None, |sum: Option<PushLatency>, of_shard| {
+            let mut sum = sum.unwrap_or_default();
+            sum.add(of_shard);
+            Some(sum)
+        })
     }
 
     /// None where events have no classes.

@@ -17,13 +17,14 @@ use task_engine::model::names::{NameList, RouteList};
 use task_engine::model::outcome::{EventOutcome, RecipientOutcome};
 use task_engine::model::priority::{PriorityRules, Said};
 use task_engine::model::proto::gateway::{GroupFrame, PushBatchRequest, PushMessageRequest, PushRequest};
+use task_engine::model::trace::EndedTrace;
 use task_engine::ports::{
     DeadLetter, DeliveryTag, Disposition, Endpoint, GatewayRecord, InboxRows, LookupError, MessageKey, Protocol,
     Protocols,
 };
 use task_engine::push::facts::{CallError, Input, Output, StreamFact};
 use task_engine::push::inbox::InboxStore;
-use task_engine::push::{Push, RecipientRules, Settings};
+use task_engine::push::{Push, RecipientRules, Settings, TraceRules};
 
 use self::made::{event, probe_of, settings};
 use crate::frames;
@@ -79,6 +80,8 @@ pub struct Table {
     pub letters: VecDeque<(u64, DeliveryTag, DeadLetter)>,
     /// Letters wait for [`Table::publish_letter`]; else they are kept at once.
     pub holds_letters: bool,
+    /// Events that were told of.
+    pub told: Vec<EndedTrace>,
     /// The connections take nothing of what is written; else they do at once.
     pub takes_nothing: bool,
     /// What was remembered of the ends that were asked for last.
@@ -110,6 +113,15 @@ impl Table {
         let mut push = Push::new(settings(Duration::from_secs(1), inbox)).with_recipient_rules(rules);
         push.take(Input::RoutesTracked(true));
         table.push = push;
+        table
+    }
+
+    /// The same, which tells of events by these rules and records how long pushes take.
+    pub fn with_traces(members: &[&str], routes: &[(&str, &str)], rules: TraceRules) -> Self {
+        let mut table = Self::new(members, routes);
+        let settings = settings(Duration::from_secs(1), InboxStore::Off);
+        table.push = Push::new(settings).with_push_latency(true).with_traces(Some(rules));
+        table.push.take(Input::RoutesTracked(true));
         table
     }
 
@@ -163,6 +175,7 @@ impl Table {
             probes: VecDeque::new(),
             letters: VecDeque::new(),
             holds_letters: false,
+            told: Vec::new(),
             takes_nothing: false,
             ends: Vec::new(),
             next_tag: 0,
@@ -328,6 +341,7 @@ impl Table {
                 self.settled.push(settled.tag.number);
                 self.settled_as.push((settled.tag.number, settled.how));
             }
+            Output::Tell(trace) => self.told.push(*trace),
             Output::Finish { .. } | Output::Warn { .. } => {}
             Output::Ends { ends, .. } => self.ends = ends,
             Output::Store { ask, rows } if rows.users.is_empty() => self.probes.push_back(ask),

@@ -12,6 +12,7 @@ use task_engine::engine::adapters::source_of;
 use task_engine::model::ids::ShardId;
 use task_engine::model::ownership::ShardWord;
 use task_engine::model::priority::Said;
+use task_engine::model::publication::Published;
 use task_engine::ports::intake::{Intake, IntakeLane, Moves};
 use task_engine::ports::mailbox::FactSender;
 use task_engine::ports::permit::Permit;
@@ -65,10 +66,11 @@ impl Taking {
     /// A source that may acknowledge only while this permit holds.
     pub fn with_permit(settings: &Config, partitions: u32, shards: usize, permit: Arc<Permit>) -> Self {
         let wakes = (0..shards).map(|_| Arc::default()).collect();
-        Self::over(
-            source_of(settings, &resolver()).expect("files that can be used"),
-            Intake::with_permit(wakes, partitions, Arc::default(), permit, settings.rules_of_classes()),
-        )
+        let of = Intake::with_permit(wakes, partitions, Arc::default(), permit, settings.rules_of_classes());
+        if settings.admin.push_latency {
+            of.0.read_published();
+        }
+        Self::over(source_of(settings, &resolver()).expect("files that can be used"), of)
     }
 
     fn over(source: NatsSource, (intake, lanes): (Intake, Vec<IntakeLane>)) -> Self {
@@ -135,6 +137,12 @@ impl Taking {
     pub fn take_said(&self) -> Vec<(u64, Said)> {
         let all = self.lanes.iter().flat_map(|lane| std::iter::from_fn(|| lane.try_take_timed()));
         all.map(|(payload, _, said, _)| (session_and_number(&payload).1, said)).collect()
+    }
+
+    /// What is in the lanes: numbers, and when each event was published.
+    pub fn take_published(&self) -> Vec<(u64, Published)> {
+        let all = self.lanes.iter().flat_map(|lane| std::iter::from_fn(|| lane.try_plain()));
+        all.map(|event| (session_and_number(&event.payload).1, event.passage.published)).collect()
     }
 
     /// Waits for so many.

@@ -11,3 +11,4 @@ mod priority;
 mod sample;
 mod secret_files;
 mod secrets;
+mod tracing;

@@ -1,8 +1,10 @@
 //! The pure core, one shard of it in tables: no clock, no socket, no server. One promise a module.
 
+mod answers_are_timed;
 mod classes_share_a_turn;
 mod dead_letters_come_before_the_settlement;
 mod ends_are_remembered;
+mod events_are_told_of;
 mod expired_routes_are_noticed;
 mod gateway_guide_shows_the_bytes;
 mod hung_gateways_leave_room_for_the_others;

@@ -1,6 +1,7 @@
 //! The running binary between real servers and gateways, and what operators, proxies and servers that move do to it:
 //! signals, rotations, a Redis behind a proxy, a log that is asked for more. One promise a module.
 
+mod collector;
 mod proxy;
 
 mod counts_bad_input;
@@ -21,6 +22,7 @@ mod says_what_the_machine_lacks;
 mod settles_what_ended_while_its_source_started;
 mod signals;
 mod stops_as_told;
+mod tells_of_events;
 mod tells_when_a_shard_is_gone;
 mod waits_out_lost_servers;
 mod why_is_answered;

@@ -1,9 +1,11 @@
 //! Promise: what a publisher says of an event's class in the header that the configuration names comes with the event, and a
-//! value that names no class as that; without a header in the configuration nothing is read.
+//! value that names no class as that; without a header in the configuration nothing is read. So does what it says of when it
+//! published the event.
 #![allow(deprecated)]
 
 use task_engine::config::Config;
 use task_engine::model::priority::{Priority, Said};
+use task_engine::model::publication::Published;
 
 use crate::intake_support::{Server, Taking, event, until};
 
@@ -41,4 +43,32 @@ fn without_a_header_in_the_configuration_none_is_read() {
     let server = Server::start(&[]);
     let all = all_said(&server.settings(), &server);
     assert!(all.iter().all(|(_, said)| *said == Said::Nothing), "{all:?}");
+}
+
+#[test]
+fn when_events_were_published_comes_with_them_where_that_is_wanted() {
+    let server = Server::start(&[]);
+    let mut settings = server.settings();
+    for is_wanted in [true, false] {
+        settings.admin.push_latency = is_wanted;
+        let taking = Taking::with_permit(&settings, settings.consumer.partitions, 1, std::sync::Arc::default());
+        taking.until_ready();
+        let mut headers = nats::HeaderMap::new();
+        headers.insert("Resonance-Published", "1700000000123".to_owned());
+        for (number, headers) in [(0, Some(&headers)), (1, None)] {
+            server
+                .client()
+                .publish_with_reply_or_headers("events", None, headers, event("s", number))
+                .expect("published");
+        }
+        let mut all = Vec::new();
+        until("both are taken", || {
+            all.extend(taking.take_published());
+            all.len() >= 2
+        });
+        taking.source.stop();
+        all.sort_by_key(|(number, _)| *number);
+        let said = if is_wanted { Published::at_nanos(1_700_000_000_123_000_000) } else { Published::UNKNOWN };
+        assert_eq!(all, [(0, said), (1, Published::UNKNOWN)]);
+    }
 }

@@ -20,6 +20,9 @@ pub fn number_of(message: &PushMessage) -> i64 {
     message.timestamp - FIRST_TIMESTAMP
 }
 
+/// A parent that its publisher records.
+pub const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
 /// Whether the engine can know the event again.
 pub fn has_id(payload: &Bytes) -> bool {
     PushEvent::decode(payload.clone()).expect("made by `publish`").msg_id != 0
@@ -40,6 +43,7 @@ pub fn message_of(payload: &Bytes) -> PushMessage {
         timestamp: event.timestamp,
         session_meta: has_meta.then_some(SessionMeta { name: event.session_name, r#type: event.session_type }),
         from_device: event.from_device,
+        trace_headers: event.trace_headers,
     }
 }
 
@@ -88,7 +92,8 @@ impl World {
         if self.rng.chance(300) {
             event.session_name = "Team".into();
             event.session_type = 2;
-            event.trace_headers.insert("traceparent".into(), "00-1".into());
+            let parent = if number % 2 == 0 { SAMPLED } else { "00-1" };
+            event.trace_headers.insert("traceparent".into(), parent.into());
         }
         let payload = Bytes::from(event.encode_to_vec());
         self.sessions[session].published.push(payload.clone());

@@ -6,7 +6,7 @@ use task_engine::model::ids::ShardId;
 use task_engine::model::limits::GROUP_USERS_MAX;
 use task_engine::model::priority::{Priority, PriorityRules, Said};
 use task_engine::push::inbox::InboxStore;
-use task_engine::push::{Push, RecipientRules, Settings, TableBounds};
+use task_engine::push::{Push, RecipientRules, Settings, TableBounds, TraceRules};
 
 use super::rng::Rng;
 
@@ -186,6 +186,11 @@ impl Plan {
         self.steps % 9 == 2
     }
 
+    /// In some worlds events are told of, and the traces that publishers record go on to gateways.
+    pub fn traces(&self) -> bool {
+        self.steps % 7 == 3
+    }
+
     /// In some of those where all get rows the sender does.
     pub fn has_sender_rows(&self) -> bool {
         self.steps % 5 == 1
@@ -279,10 +284,13 @@ impl Plan {
             sender_row: self.has_sender_rows(),
             echo_sender: self.echoes(),
         };
+        let told = TraceRules { slow_after: Duration::from_secs(1), spans_per_second: 50 };
         let push = Push::new(self.settings(shard))
             .with_final_letters(self.letters_are_final())
             .with_recipient_rules(rules)
-            .with_recorder(true);
+            .with_recorder(true)
+            .with_traces(self.traces().then_some(told))
+            .with_push_latency(self.traces());
         match self.mutant {
             None => push.with_turn_recipients(self.turn_recipients()).with_priorities(self.priorities()),
             Some(Mutant::NoClasses) => push.with_turn_recipients(self.turn_recipients()),

@@ -352,6 +352,7 @@ impl World {
                 self.settle(settled);
             }
             Output::Ends { .. } => {}
+            Output::Tell(told) => self.check_told(&told),
             Output::Warn { reason, detail } => {
                 self.trace.line(self.now, || format!("< shard {shard}: warn {reason}: {detail}"));
             }

@@ -163,5 +163,41 @@ section! {
         listen: SocketAddr,
         /// `admin.tls`.
         tls: ServerTlsConfig,
+        /// `admin.push_latency`.
+        push_latency: bool,
+    }
+}
+
+words! {
+    /// Where traces of events go.
+    TraceExport {
+        /// Nowhere: none are made.
+        Off = "off",
+        /// To a collector, by OTLP over HTTP.
+        Otlp = "otlp",
+    }
+}
+
+section! {
+    /// `tracing`.
+    TracingConfig of tracing {
+        /// `tracing.export`.
+        export: TraceExport,
+        /// `tracing.endpoint`, without a `/` at its end.
+        endpoint: String,
+        /// `tracing.headers`, or what stands in `tracing.headers_file`.
+        headers: Secret,
+        /// `tracing.headers_file`: where the headers were read, if there.
+        headers_file: PathBuf,
+        /// `tracing.slow_after`; zero: no event is slow.
+        slow_after: Duration,
+        /// `tracing.spans_per_second`.
+        spans_per_second: u32,
+        /// `tracing.service_name`; empty: what the resource says, or the program's name.
+        service_name: String,
+        /// `tracing.resource`.
+        resource: String,
+        /// `tracing.tls`.
+        tls: TlsConfig,
     }
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::connection::{Connection, Heard};
 use super::feed::{End, Feed, LANE_LOOK, LEAVE_DEADLINE, round_trip};
-use super::protocol::{ErrorKind, Marks, subscribe, unsubscribe};
+use super::protocol::{ErrorKind, Marks, published, subscribe, unsubscribe};
 use super::server;
 use crate::config::NatsConfig;
 use crate::model::ids::ShardId;
@@ -266,6 +266,10 @@ impl Feed for CoreFeed {
             Heard::Message(message) if ours.contains(&message.sid) => {
                 let Marks { is_replay, said } = Marks::of(message.headers, intake.class_header());
                 let passage = intake.passage(own, message.payload, said);
+                let passage = match intake.reads_published() {
+                    true => passage.published(published(message.headers)),
+                    false => passage,
+                };
                 waiting.push(chunk.slice_ref(message.payload), Mark { is_replay, passage });
             }
             Heard::Message(message) => stray = Some(message.sid),

@@ -20,7 +20,7 @@ pub use encode::{
     PING, PONG, Unwritable, header_bytes, publish, publish_with_block, publish_with_headers, subscribe, unsubscribe,
 };
 pub use fault::{Fault, ProtocolError};
-pub use headers::{Headers, Marks, Status};
+pub use headers::{Headers, Marks, Status, published};
 pub use info::{CONNECT_URLS_MAX, InfoError, ServerInfo};
 pub use server_error::{ErrorKind, ServerError};
 

@@ -13,6 +13,7 @@ use super::Intake;
 use super::scan::{session_and_type, session_id};
 use crate::model::ids::{ShardId, fnv1a32};
 use crate::model::priority::{Priority, PriorityRules, Said};
+use crate::model::publication::Published;
 
 /// Slices of the sessions of a shard, as a power of two: some 10,000 sessions that wait fill a 26th of them.
 const SLICE_BITS: u32 = 18;
@@ -21,20 +22,28 @@ const URGENT: u64 = 1 << 32;
 /// Of an event that is not counted.
 const NO_SLICE: u32 = u32::MAX;
 
-/// On which way an event is to its shard, and what was said of its class.
+/// On which way an event is to its shard, and what was said of its class and its age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Passage {
     /// What its publisher said of its class.
     pub said: Said,
     /// It is in the lane of urgent events.
     pub goes_first: bool,
+    /// When it was published, where that is [wanted](Intake::reads_published); what its bytes say of it is not looked at here.
+    pub published: Published,
     slice: u32,
 }
 
 impl Passage {
     /// On the plain way, not counted.
     pub const fn plain(said: Said) -> Self {
-        Self { said, goes_first: false, slice: NO_SLICE }
+        Self { said, goes_first: false, published: Published::UNKNOWN, slice: NO_SLICE }
+    }
+
+    /// The same of an event that was published then.
+    #[must_use]
+    pub fn published(self, published: Published) -> Self {
+        Self { published, ..self }
     }
 }
 
@@ -58,7 +67,7 @@ impl Ways {
 
     fn enter_on(&self, slice: u32, said: Said, goes_first: bool) -> Passage {
         self.0[slice as usize].fetch_add(if goes_first { URGENT } else { 1 }, Ordering::AcqRel);
-        Passage { said, goes_first, slice }
+        Passage { said, goes_first, published: Published::UNKNOWN, slice }
     }
 
     /// An event is at its shard, or will not come there.
@@ -75,6 +84,17 @@ fn slice_of(session: &[u8]) -> u32 {
 }
 
 impl Intake {
+    /// From now on readers say when each event was published.
+    pub fn read_published(&self) {
+        self.0.reads_published.store(true, Ordering::Release);
+    }
+
+    /// Whether readers say when each event was published.
+    #[inline]
+    pub fn reads_published(&self) -> bool {
+        self.0.reads_published.load(Ordering::Relaxed)
+    }
+
     /// The header in which publishers name the class of an event; empty: none is read.
     pub fn class_header(&self) -> &str {
         &self.0.priorities.header

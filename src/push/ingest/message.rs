@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 
-use super::{FIRST_FIELD_OF_EVENT_ONLY, Scan};
+use super::{FIRST_FIELD_OF_EVENT_ONLY, PassOn, Scan};
+use crate::model::limits::EVENT_BYTES_MAX;
 use crate::model::protobuf::{Fields, put_varint, varint_len};
 
 /// PushMessage.session_meta: field 10, length-delimited.
@@ -13,11 +14,33 @@ const FROM_DEVICE_TAG: u8 = 12 << 3 | 2;
 
 impl Scan {
     /// The PushMessage, where it is not the start of the payload.
-    pub(super) fn own_message(&self, payload: &[u8], is_echoed: bool) -> Option<Bytes> {
+    pub(super) fn own_message(&mut self, payload: &[u8], passes_on: PassOn) -> Option<Bytes> {
+        let is_sampled = passes_on.trace && self.trace_headers.1 > 0 && self.has_sampled_parent(payload);
+        let mut message = self.message_without_headers(payload, passes_on.device, is_sampled)?;
+        if is_sampled {
+            let plain = message.len();
+            self.header_bytes = self.put_headers(payload, &mut message);
+            // What a trace adds must not keep the largest event from being pushed.
+            if message.len() > EVENT_BYTES_MAX {
+                message.truncate(plain);
+                self.header_bytes = 0;
+            }
+        }
+        Some(Bytes::from(message))
+    }
+
+    fn has_sampled_parent(&mut self, payload: &[u8]) -> bool {
+        let parent = self.trace_parent(payload);
+        self.has_bad_headers = parent.is_err();
+        matches!(parent, Ok(Some(parent)) if parent.is_sampled)
+    }
+
+    /// Nothing where the start of the payload is all of it, unless it `is_copied` all the same.
+    fn message_without_headers(&self, payload: &[u8], is_echoed: bool, is_copied: bool) -> Option<Vec<u8>> {
         let (start, end) = if is_echoed { self.from_device } else { (0, 0) };
         let device = &payload[start as usize..end as usize];
         let name = &payload[self.session_name.0 as usize..self.session_name.1 as usize];
-        if !self.is_mixed && name.is_empty() && self.session_type == 0 && device.is_empty() {
+        if !is_copied && !self.is_mixed && name.is_empty() && self.session_type == 0 && device.is_empty() {
             return None;
         }
         let mut message = Vec::with_capacity(payload.len() + 16);
@@ -32,7 +55,7 @@ impl Scan {
             put_varint(&mut message, device.len() as u64);
             message.extend_from_slice(device);
         }
-        Some(Bytes::from(message))
+        Some(message)
     }
 }
 
@@ -72,6 +95,8 @@ mod tests {
     use crate::model::proto::{event::PushEvent, gateway::PushMessage, gateway::SessionMeta};
     use crate::push::ingest::{read, read_for};
 
+    const ECHOED: PassOn = PassOn { device: true, trace: false };
+
     fn event() -> PushEvent {
         PushEvent { msg_id: 7, session_id: "s".into(), content: "hello".into(), ..PushEvent::default() }
     }
@@ -99,7 +124,7 @@ mod tests {
             };
             let meta = (kind != 0).then(|| SessionMeta { name: name.into(), r#type: kind });
             let payload = Bytes::from(told.encode_to_vec());
-            let (echoed, plain) = (read_for(payload.clone(), true).unwrap(), read(payload).unwrap());
+            let (echoed, plain) = (read_for(payload.clone(), ECHOED).unwrap(), read(payload).unwrap());
             assert!(echoed.has_device() && plain.has_device());
             assert_eq!(
                 PushMessage::decode(echoed.message()).unwrap(),
@@ -114,7 +139,7 @@ mod tests {
     fn a_device_that_is_no_text_is_left_out() {
         for odd in [&[12 << 3, 7][..], &[12 << 3 | 2, 1, 0xff], &[12 << 3 | 2, 0]] {
             let payload = [&event().encode_to_vec(), odd].concat();
-            let arrival = read_for(Bytes::from(payload), true).unwrap();
+            let arrival = read_for(Bytes::from(payload), ECHOED).unwrap();
             assert!(!arrival.has_device(), "{odd:?}");
             assert_eq!(PushMessage::decode(arrival.message()).unwrap(), message(None, ""), "{odd:?}");
         }

@@ -23,6 +23,8 @@ pub(super) fn words(english: &str) -> &str {
 const GROUPS: &[(&str, &str)] = &[
     ("Events and recipients", "事件与接收者"),
     ("Classes of events", "事件分级"),
+    ("Push latency", "推送时延"),
+    ("Traces", "链路追踪"),
     ("Intake", "消费入口"),
     ("Partitioner", "分区搬运（partitioner）"),
     ("Gateways", "网关"),
@@ -53,6 +55,12 @@ const WORDS: &[(&str, &str)] = &[
 
 #[rustfmt::skip]
 const HELPS: &[(&str, &str)] = &[
+    ("push_latency_seconds", "从事件发布到网关应答的耗时，按级别分；网关收下的每个接收者计一次（admin.push_latency）。"),
+    ("push_latency_unknown", "不知道发布时间的事件，其接收者数；不进任何桶。"),
+    ("spans_sent", "采集端已收下的 span 数（tracing.export）。"),
+    ("spans_dropped", "本该上报却丢弃的 span 数，按原因分：排队太多、采集端没收下这一批，或拒收其中一部分。"),
+    ("trace_headers_refused", "trace_headers 用不了的事件数（不是文本、太多、traceparent 不合法）；照常推送，只是不带追踪。"),
+    ("spans_over_limit", "超出 tracing.spans_per_second 而没有上报的 span 数。"),
     ("events_arrived", "分片收下的事件数。"),
     ("events_ended", "已了结的事件数，按结局分。"),
     ("recipients_arrived", "已按网关分好组的事件，其接收者总数。"),

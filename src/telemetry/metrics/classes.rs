@@ -1,10 +1,12 @@
 //! The page's lines by class of events.
 
 use super::declare::Metric;
+use super::exemplars::Exemplars;
 use super::table;
-use super::text::Writer;
+use super::text::{Family, Writer};
 use crate::model::outcome::{EventOutcome, RecipientOutcome};
 use crate::model::priority::{ClassCounts, ClassLatency, Priority, ShedReason};
+use crate::model::push_latency::PushLatency;
 use crate::model::stage::BUCKETS;
 
 /// Writes them; where events have no classes the names stand without lines.
@@ -16,16 +18,33 @@ pub(super) fn write(page: &mut Writer, counts: Option<&ClassCounts>) {
         counts.map(|counts| &counts.recipients_ended[class][..])
     });
     let mut family = page.family(&table::EVENT_SECONDS_BY_CLASS);
-    for class in counts.iter().flat_map(|_| Priority::ALL) {
-        let ClassLatency { buckets, nanos } = counts.map_or_else(Default::default, |all| all.latency[*class as usize]);
-        let bounds = BUCKETS.iter().copied().chain([f64::INFINITY]);
-        let lines: Vec<_> = bounds.zip(buckets).collect();
-        family.histogram(&[("class", class.label())], nanos as f64 / 1e9, buckets.iter().sum(), &lines);
-    }
+    counts.iter().for_each(|counts| write_latency(&mut family, &counts.latency, |_, _| None));
     write_shed(page, &table::EVENTS_SHED, counts.map(|counts| &counts.events_shed));
     write_shed(page, &table::RECIPIENTS_SHED, counts.map(|counts| &counts.recipients_shed));
     let mut family = page.family(&table::UNKNOWN_PRIORITIES);
     counts.iter().for_each(|counts| family.sample(&[], counts.unknown_said));
+}
+
+/// Writes how long pushes took; where nobody wants to know the names stand without lines.
+pub(super) fn write_push_latency(page: &mut Writer, latency: Option<&PushLatency>, exemplars: &Exemplars) {
+    let mut family = page.family(&table::PUSH_LATENCY_SECONDS);
+    let of = |class, bucket| exemplars.text_of(class, bucket);
+    latency.iter().for_each(|latency| write_latency(&mut family, &latency.by_class, of));
+    let mut family = page.family(&table::PUSH_LATENCY_UNKNOWN);
+    latency.iter().for_each(|latency| family.sample(&[], latency.unknown));
+}
+
+fn write_latency(
+    family: &mut Family<'_>,
+    by_class: &[ClassLatency; Priority::COUNT],
+    exemplar: impl Fn(Priority, usize) -> Option<String>,
+) {
+    for (class, ClassLatency { buckets, nanos }) in Priority::ALL.iter().zip(by_class) {
+        let bounds = BUCKETS.iter().copied().chain([f64::INFINITY]);
+        let lines: Vec<_> = bounds.zip(*buckets).collect();
+        let (seconds, count) = (*nanos as f64 / 1e9, buckets.iter().sum());
+        family.histogram_with(&[("class", class.label())], seconds, count, &lines, |at| exemplar(*class, at));
+    }
 }
 
 fn write_ends<'a>(

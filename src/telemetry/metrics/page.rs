@@ -4,6 +4,8 @@
 //! any page; that every end has its line, also at zero; and that every name has a row in the [table]. Refuses
 //! labels without a bound.
 
+use std::sync::PoisonError;
+
 use super::classes;
 use super::declare::Metric;
 use super::gateways::{GatewayLine, GatewayState};
@@ -27,6 +29,12 @@ pub(super) fn write(meter: &Meter, format: Format) -> String {
     write_ends(&mut page, &snapshots);
     write_scalars(&mut page, &snapshots);
     write_totals(&mut page, &meter.folded());
+    let latency = meter.folded().latency();
+    classes::write_push_latency(
+        &mut page,
+        latency.as_ref(),
+        &meter.exemplars.lock().unwrap_or_else(PoisonError::into_inner),
+    );
     write_registered(&mut page, &meter.registered());
     write_process(&mut page, meter.started_unix_seconds);
     page.finish()

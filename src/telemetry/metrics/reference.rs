@@ -11,6 +11,7 @@ use crate::config::Language;
 use crate::model::outcome::{EventOutcome, Lane, RecipientOutcome};
 use crate::model::priority::{Priority, ShedReason};
 use crate::model::stage::{BUCKETS, Stage};
+use crate::model::trace::SpanLoss;
 
 const HEAD: &str = "# Metrics
 
@@ -21,7 +22,8 @@ Counters count since the process started. All numbers of one shard on one page a
 for every shard: `events_arrived_total` = the sum of `events_ended_total` + `events_in_flight`, and the same holds for
 recipients. With `inbox.store: off` the numbers named `inbox_` of \"Inbox and dead letters\" are not on the page. Those of
 \"Partition ownership\" have lines only with `consumer.ownership: etcd`, those of \"Classes of events\" only with rules in
-`priority`.
+`priority`, those of \"Push latency\" only with `admin.push_latency: true`. With `tracing.export: otlp`
+OpenMetrics shows with the buckets of push latency the latest trace that the collector took (exemplars); text 0.0.4 has no place for them.
 
 This file is written from the table in `src/telemetry/metrics/table.rs`:
 `UPDATE_METRICS=1 cargo test --test admin metrics`.
@@ -82,7 +84,7 @@ fn quoted<'a>(words: impl Iterator<Item = &'a str>) -> String {
     words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
-fn labels() -> [[String; 3]; 23] {
+fn labels() -> [[String; 3]; 24] {
     let recipient = |end: &&RecipientOutcome| end.is_unreached();
     let bounds = BUCKETS.map(bound_text);
     [
@@ -106,6 +108,7 @@ fn labels() -> [[String; 3]; 23] {
             "the numbers of one gateway".to_owned(),
             format!("its id, for {GATEWAYS_NAMED} gateways at once; `other` for the rest together"),
         ],
+        of("reason", &table::SPANS_DROPPED, SpanLoss::ALL.iter().map(|why| why.label())),
         of("reason", &table::EVENTS_SHED, ShedReason::ALL.iter().map(|why| why.label())),
         ["reason", "what else was dropped, refused or warned of", "one of the program's words, the same as in the log"]
             .map(str::to_owned),

@@ -12,6 +12,7 @@ use super::gateways::GatewayRow;
 use super::seqlock::SeqLock;
 use super::snapshot::{ShardSnapshot, WORDS};
 use crate::model::priority::ClassCounts;
+use crate::model::push_latency::PushLatency;
 use crate::model::stage::StageHistograms;
 
 /// Reports that wait for the meter. With one more in the shard's hands this is all the memory they take.
@@ -48,6 +49,8 @@ pub struct ShardReport {
     pub warnings: Vec<(&'static str, u64)>,
     /// Ends by class, totals since the shard started; none where events have no classes.
     pub classes: Option<Box<ClassCounts>>,
+    /// How long pushes took since the shard started; none where nobody wants to know.
+    pub latency: Option<Box<PushLatency>>,
 }
 
 /// The shard's own end: the only writer of its [`ShardMeter`].
@@ -107,7 +110,7 @@ impl ShardEnd {
             report.stages.clear();
             report.gateways.clear();
             report.warnings.clear();
-            report.classes = None;
+            (report.classes, report.latency) = (None, None);
             // Cannot be full: there are as many boxes as places. A shard that is gone needs none.
             let _ = self.empty.try_send(report);
         }

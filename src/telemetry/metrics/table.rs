@@ -40,6 +40,18 @@ metrics! {
             /// Events whose header (priority.header) named no class: another rule decided.
             UNKNOWN_PRIORITIES => Counter "unknown_priorities" [];
         }
+        "Push latency" {
+            /// How long a push takes from the publication of its event until its gateway has answered, by class, for each recipient that the gateway took it for (admin.push_latency).
+            PUSH_LATENCY_SECONDS => Histogram "push_latency_seconds" ["class"] in Seconds;
+            /// Such recipients of events of which nobody said when they were published; they are in no bucket.
+            PUSH_LATENCY_UNKNOWN => Counter "push_latency_unknown" [];
+        }
+        "Traces" {
+            /// Spans that the collector took (tracing.export).
+            SPANS_SENT => Counter "spans_sent" [];
+            /// Spans that were to be sent and were dropped, by why: too many waited, the collector did not take their batch, or not them.
+            SPANS_DROPPED => Counter "spans_dropped" ["reason"];
+        }
         "Intake" {
             /// Events that the readers got from the source.
             EVENTS_READ => Counter "events_read" [];
@@ -250,6 +262,10 @@ metrics! {
         repeats_given_back => "repeats_given_back";
         /// Repeats of an event (same session, msg_id, seq_id and type) whose message differs; they are not pushed.
         repeats_that_differ => "repeats_that_differ";
+        /// Events whose trace_headers cannot be used (no texts, too many, a traceparent that is none); they are pushed as those without.
+        trace_headers_refused => "trace_headers_refused";
+        /// Spans of events that were not told of, as more than tracing.spans_per_second were.
+        spans_over_limit => "spans_over_limit";
         /// Gateways that had nothing to do for long, were not listed, and are known no longer.
         gateways_forgotten => "gateways_forgotten";
         /// Outboxes that were looked at because time passed; those with nothing to do are left alone.

@@ -43,6 +43,7 @@ pub(super) struct Writer {
 pub(super) struct Family<'a> {
     page: &'a mut String,
     name: String,
+    format: Format,
 }
 
 type Labels<'a> = &'a [(&'a str, &'a str)];
@@ -62,7 +63,7 @@ impl Writer {
         if let (Format::OpenMetrics, Some(unit)) = (*format, metric.unit.word()) {
             line(page, format_args!("# UNIT {name} {unit}"));
         }
-        Family { page, name: sample }
+        Family { page, name: sample, format: *format }
     }
 
     /// The whole page.
@@ -82,19 +83,35 @@ impl Family<'_> {
 
     /// One histogram, from the count of each bucket (not cumulative; the last one has no bound).
     pub(super) fn histogram(&mut self, labels: Labels<'_>, sum_seconds: f64, count: u64, buckets: &[(f64, u64)]) {
+        self.histogram_with(labels, sum_seconds, count, buckets, |_| None);
+    }
+
+    /// The same, with what OpenMetrics shows of a trace behind a bucket that has values; by the bucket's place.
+    pub(super) fn histogram_with(
+        &mut self,
+        labels: Labels<'_>,
+        sum_seconds: f64,
+        count: u64,
+        buckets: &[(f64, u64)],
+        exemplar: impl Fn(usize) -> Option<String>,
+    ) {
         self.line("_sum", labels, sum_seconds);
         self.line("_count", labels, count);
         let mut below = 0;
-        for (bound, in_bucket) in buckets {
+        for (at, (bound, in_bucket)) in buckets.iter().enumerate() {
             below += in_bucket;
             let bound = bound_text(*bound);
             let with_bound: Vec<_> = std::iter::once(("le", &*bound)).chain(labels.iter().copied()).collect();
-            self.line("_bucket", &with_bound, below);
+            let has_one = self.format == Format::OpenMetrics && *in_bucket > 0;
+            match exemplar(at).filter(|_| has_one) {
+                Some(text) => self.line("_bucket", &with_bound, format_args!("{below} {text}")),
+                None => self.line("_bucket", &with_bound, below),
+            }
         }
     }
 
     fn line(&mut self, ending: &str, labels: Labels<'_>, value: impl Display) {
-        let Self { page, name } = self;
+        let Self { page, name, .. } = self;
         page.push_str(name);
         page.push_str(ending);
         for (at, (label, text)) in labels.iter().enumerate() {

@@ -181,12 +181,13 @@ impl Shards {
                 let fact = StreamFact::Closed(StreamEnd::Finished);
                 self.shards[at].take(Input::Stream { gateway, stream, fact });
             }
+            Output::Ends { .. } => unreachable!("nobody asks for ends"),
             Output::ToOwner(to, bundle) => self.shards[usize::from(to.0)].take(Input::Bundle(bundle)),
             Output::ToHome(to, result) => self.shards[usize::from(to.0)].take(Input::Result(result)),
             Output::Warn { reason, .. } => self.warned.push(reason),
             Output::FindContent { ask, .. } => self.shards[at].take(Input::ContentFound { ask, answer: Ok(false) }),
             Output::PublishLetter { ask, .. } => self.shards[at].take(Input::LetterPublished { ask, answer: Ok(()) }),
-            Output::Cut { .. } | Output::Settle(_) => {}
+            Output::Cut { .. } | Output::Settle(_) | Output::Tell(_) => {}
             Output::Call { .. } | Output::Store { .. } => panic!("neither unary nor an inbox"),
         }
     }

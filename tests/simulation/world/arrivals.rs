@@ -3,6 +3,7 @@
 use task_engine::model::limits::REPEAT_WINDOW_AGE;
 use task_engine::model::outcome::EventOutcome;
 use task_engine::model::priority::{Priority, ShedReason};
+use task_engine::model::trace::{EndedTrace, TRACED_PUSHES_MAX};
 use task_engine::push::facts::Input;
 
 use super::{Arrival, World};
@@ -114,10 +115,28 @@ impl World {
         if !self.plan.echoes() {
             message.from_device.clear();
         }
+        if !self.plan.traces() {
+            message.trace_headers.clear();
+        }
+        message.trace_headers.retain(|_, parent| parent == events::SAMPLED);
         let sender = self.user_of.get(&message.from_username).copied();
         let event = self.oracle.take_event(key, message, sender, self.next_order, self.now);
         self.oracle.events[event].class = self.class_of(arrival);
         let take = self.oracle.events[event].take;
         self.oracle.tags[arrival.tag.number as usize].event = Some((event, take));
+    }
+
+    /// What is told of an event nests in time and is bounded.
+    pub fn check_told(&self, told: &EndedTrace) {
+        assert!(self.plan.traces(), "nobody wants to know");
+        let (members_known, routes_known) = told.resolved.unwrap_or((told.arrived, told.arrived));
+        let mut times = vec![told.arrived, members_known, routes_known, told.ended_at];
+        assert!(times.is_sorted(), "{told:?}");
+        for push in &told.pushes {
+            times =
+                vec![routes_known, push.made_at, push.written_at.unwrap_or(push.made_at), push.ended_at, told.ended_at];
+            assert!(times.is_sorted() && push.missed <= push.recipients, "{told:?}");
+        }
+        assert!(told.pushes.len() <= TRACED_PUSHES_MAX && told.ended_at <= self.now, "{told:?}");
     }
 }

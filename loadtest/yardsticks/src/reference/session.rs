@@ -313,6 +313,7 @@ fn message_of(event: PushEvent) -> Message {
         timestamp: event.timestamp,
         session_meta: has_meta.then_some(SessionMeta { name: event.session_name, r#type: event.session_type }),
         from_device: String::new(),
+        trace_headers: Default::default(),
     };
     Message { msg_id: event.msg_id, bytes: message.encode_to_vec().into(), lane }
 }

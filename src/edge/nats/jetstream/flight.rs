@@ -17,6 +17,7 @@ use self::book::Book;
 pub(super) use self::owned::Came;
 use super::ack_subject::{self, Delivery};
 use super::lines::Lines;
+use crate::model::publication::Published;
 use crate::ports::{Disposition, Origin, Settled};
 
 /// When an event that is given back may come again: late enough that it does not find this process.
@@ -236,6 +237,13 @@ impl Flight {
             lane.out = 0;
         }
         all.len()
+    }
+
+    /// When the server stored an event.
+    pub(super) fn stored(&self, number: u64) -> Published {
+        let entry = self.slot_of(number).and_then(|slot| self.slots[slot as usize].entry.as_ref());
+        let delivery = entry.and_then(|entry| delivery_of(&entry.reply));
+        delivery.map_or(Published::UNKNOWN, |delivery| Published::at_nanos(delivery.stored_nanos))
     }
 
     /// Where an event came from.

@@ -13,7 +13,7 @@ use super::pulls::{Heard as HeardOfPull, Status};
 use super::rights;
 use super::{ADVISORIES, ANSWERS, JetFeed, PUBLISHED, PULLS, READ_BACK};
 use crate::edge::nats::connection::Heard;
-use crate::edge::nats::protocol::{ErrorKind, Headers, Marks, Message, ServerError};
+use crate::edge::nats::protocol::{ErrorKind, Headers, Marks, Message, ServerError, published};
 use crate::edge::nats::server;
 use crate::model::ownership::Break;
 use crate::ports::DeliveryTag;
@@ -102,6 +102,10 @@ impl JetFeed {
         let passage = match self.plan.is_urgent {
             true => self.intake.urgent_passage(self.plan.own, &payload),
             false => self.intake.passage(self.plan.own, &payload, marks.said),
+        };
+        let passage = match self.intake.reads_published() {
+            true => passage.published(published(headers).or_else(|| self.flight.stored(number))),
+            false => passage,
         };
         self.waiting.push((payload, tag, passage));
         if marks.is_replay {

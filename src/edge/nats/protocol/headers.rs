@@ -7,6 +7,7 @@ use memchr::memchr;
 
 use crate::model::limits::REPLAY_HEADER;
 use crate::model::priority::Said;
+use crate::model::publication::{PUBLISHED_HEADER, Published};
 
 const VERSION: &[u8] = b"NATS/1.0";
 
@@ -46,6 +47,12 @@ impl Marks {
         let class = if class_header.is_empty() { None } else { headers.get(class_header) };
         Self { is_replay: headers.get(REPLAY_HEADER).is_some(), said: class.map_or(Said::Nothing, Said::of_header) }
     }
+}
+
+/// When an event was published, as its publisher says in a block of headers.
+pub fn published(block: Option<&[u8]>) -> Published {
+    let value = block.and_then(|block| Headers::of(block).get(PUBLISHED_HEADER));
+    value.map_or(Published::UNKNOWN, Published::of_header)
 }
 
 impl<'a> Headers<'a> {
@@ -165,6 +172,18 @@ mod tests {
         assert_eq!(said("Task-Engine-Replay: 1\r\nP: fleeting", "P"), both);
         assert_eq!(Marks::of(None, "P"), Marks::default());
         assert_eq!(Marks::of(Some(b"NATS/1.0\r\nP urgent\r\n\r\n"), "P"), Marks::default(), "no headers");
+    }
+
+    #[test]
+    fn when_it_was_published_is_read_however_the_header_is_written() {
+        let said = |block: &str| published(Some(block.as_bytes()));
+        let at = Published::at_nanos(1_700_000_000_123_000_000);
+        assert_eq!(said("NATS/1.0\r\nA: b\r\nresonance-published:  1700000000123 \r\n\r\n"), at);
+        assert_eq!(said("NATS/1.0\r\nResonance-Published: 1700000000123\r\nResonance-Published: 1\r\n\r\n"), at);
+        assert_eq!(said("NATS/1.0\r\nResonance-Published: just now\r\n\r\n"), Published::UNKNOWN);
+        assert_eq!(said("NATS/1.0\r\nA: b\r\n\r\n"), Published::UNKNOWN);
+        assert_eq!(said("no block"), Published::UNKNOWN);
+        assert_eq!(published(None), Published::UNKNOWN);
     }
 
     #[test]
