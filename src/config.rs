@@ -24,6 +24,7 @@ mod secret;
 mod secret_files;
 mod sections;
 mod show;
+mod stores;
 mod value;
 pub mod yaml;
 

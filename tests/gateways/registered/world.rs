@@ -186,7 +186,7 @@ impl Shards {
             Output::Warn { reason, .. } => self.warned.push(reason),
             Output::FindContent { ask, .. } => self.shards[at].take(Input::ContentFound { ask, answer: Ok(false) }),
             Output::PublishLetter { ask, .. } => self.shards[at].take(Input::LetterPublished { ask, answer: Ok(()) }),
-            Output::Cut { .. } | Output::Settle(_) => {}
+            Output::Cut { .. } | Output::Settle(_) | Output::Ends { .. } => {}
             Output::Call { .. } | Output::Store { .. } => panic!("neither unary nor an inbox"),
         }
     }
