@@ -81,7 +81,7 @@ bench: ## time and allocations per recipient, stage by stage (ARGS="--save-basel
 instructions: ## instructions per recipient, counted by callgrind (needs valgrind)
 	$(CARGO) bench --locked -p task-engine --bench instructions -- $(ARGS)
 
-bench-servers: servers ## rows per second into MariaDB; events per second of JetStream and the partitioner, against bare loops
+bench-servers: servers ## rows per second into MariaDB and PostgreSQL; events per second of JetStream and the partitioner, against bare loops
 	$(CARGO) bench --locked -p task-engine --bench inbox --bench jetstream --bench partitioner
 
 # The tables say what was lost, repeated or late, not how fast it is, so PROFILE=demo will do: built in a few minutes.
@@ -115,7 +115,7 @@ example-go: ## builds and tests examples/gateway-go, where Go is there
 	@if command -v go >/dev/null; then cd examples/gateway-go && go vet ./... && go test ./...; \
 	else echo "example-go: Go is not here, so examples/gateway-go was neither built nor tested"; fi
 
-servers: ## installs nats-server, redis-server, mariadb-server and etcd-server when missing; the current NATS into .servers/
+servers: ## installs nats-server, redis-server, mariadb-server, postgresql and etcd-server when missing; the current NATS into .servers/
 	@scripts/install-servers
 	@scripts/install-current-nats
 

@@ -1,5 +1,5 @@
-//! How many rows per second the inbox threads commit into a real MariaDB, with one durable commit per batch
-//! (innodb_flush_log_at_trx_commit = 1). Run it with `cargo bench --bench inbox [-- SECONDS]`.
+//! How many rows per second the inbox threads commit into a real MariaDB and a real PostgreSQL, with one durable commit
+//! per batch (innodb_flush_log_at_trx_commit = 1; fsync and synchronous_commit on). Run it with `cargo bench --bench inbox [-- SECONDS]`.
 //!
 //! Two loads: messages for single offline users, and messages for a hundred each; then all of the last again, as a
 //! redelivery does. The server shares the machine with the writers.
@@ -7,33 +7,35 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use harness::servers::Maria;
-use mysql::prelude::Queryable;
-use task_engine::edge::mysql::MysqlInbox;
 use task_engine::model::limits::INBOX_THREADS;
 use task_engine::ports::InboxRows;
 use task_engine::ports::mailbox::{Wake, mailbox};
 use task_engine::push::facts::Input;
 use task_engine::shard::workers::writers::InboxThreads;
+use testkit::databases::{Database, Kind, Login};
 
 /// Asks under way at once.
 const OUTSTANDING: u64 = 8 * 1024;
 
 fn main() {
     let seconds = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(5);
-    let server = Maria::start().expect("MariaDB");
-    let mut root = testkit::inbox::root(&server);
-    root.query_drop("SET GLOBAL innodb_flush_log_at_trx_commit = 1").expect("durable commits");
-    let durable: Option<u8> = root.query_first("SELECT @@innodb_flush_log_at_trx_commit").expect("a number");
-    println!("innodb_flush_log_at_trx_commit = {}, {INBOX_THREADS} threads", durable.expect("a row"));
-    let settings = testkit::inbox::settings(&server);
-    let threads = InboxThreads::start(Arc::new(MysqlInbox::new(settings)), INBOX_THREADS).expect("threads");
+    [Kind::Maria, Kind::Postgres].into_iter().for_each(|kind| measure(&Database::start(kind), seconds));
+}
+
+fn measure(server: &Database, seconds: u64) {
+    let in_mariadb = "SET GLOBAL innodb_flush_log_at_trx_commit = 1";
+    let in_postgres =
+        ["ALTER SYSTEM SET fsync = on", "ALTER SYSTEM SET wal_sync_method = fdatasync", "SELECT pg_reload_conf()"];
+    let mut root = server.root();
+    root.run(server.either(&[in_mariadb][..], &in_postgres[..]));
+    println!("{}, durable commits, {INBOX_THREADS} threads", server.section());
+    let threads = InboxThreads::start(server.inbox(&Login::default()), INBOX_THREADS).expect("threads");
     let time = Duration::from_secs(seconds);
     let singles = run("1 user a message", &threads, 1, 0, End::After(time));
     let groups = run("100 users a message", &threads, 100, singles, End::After(time));
     run("the same again", &threads, 100, singles, End::At(groups));
-    let rows: Option<u64> = root.query_first("SELECT COUNT(*) FROM resonance.t_inbox").expect("a count");
-    assert_eq!(rows, Some(singles + groups * 100), "each row is there once");
+    let rows = root.number("SELECT COUNT(*) FROM t_inbox");
+    assert_eq!(rows as u64, singles + groups * 100, "each row is there once");
 }
 
 /// When a load is over.

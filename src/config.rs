@@ -25,6 +25,7 @@ mod secret;
 mod secret_files;
 mod sections;
 mod show;
+mod stores;
 mod value;
 pub mod yaml;
 

@@ -199,7 +199,7 @@ impl EngineBuilder {
         let ends = ends_of(&config, &senders);
         let shared = Arc::new(shared_of(shards, wakes.clone(), heartbeats.clone(), permit.clone(), ends));
         let stopping = Arc::new(AtomicBool::new(false));
-        let mut health = health_checks(&intake, &workers, &sink, &shared);
+        let mut health = health_checks(&intake, &workers, &sink, &shared, config.database);
         let stores = needed_stores(&workers, &health, &shared, says_health);
         let facts = senders.clone();
         numbers::register_all(&meter, &intake, (&sink, &directory), members, &workers);

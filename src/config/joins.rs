@@ -14,6 +14,7 @@ use super::sections::{
     Assignment, Config, ConsumerConfig, ConsumerMode, EtcdConfig, MysqlConfig, NatsConfig, Partitioner, RedisConfig,
     TlsMode,
 };
+use super::stores;
 use super::value::Value;
 use crate::model::priority::{Priority, PriorityRules};
 
@@ -21,6 +22,7 @@ use crate::model::priority::{Priority, PriorityRules};
 pub(super) fn build(reading: &mut Reading) -> Config {
     let mut config = reading.fill();
     mysql(reading, &mut config.mysql);
+    stores::join(reading, &mut config);
     nats(reading, &mut config.nats);
     redis(reading, &config.redis);
     etcd(reading, &mut config.etcd);

@@ -82,6 +82,10 @@ section! {
         log: LogConfig,
         /// Members and inbox.
         mysql: MysqlConfig,
+        /// The same.
+        postgres: PostgresConfig,
+        /// Which of the two is used.
+        database: Database,
         /// Routes.
         redis: RedisConfig,
         /// Events.

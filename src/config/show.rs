@@ -13,13 +13,13 @@ use super::sections::Config;
 
 /// Every key that is used, with what holds for it.
 pub fn show(config: &Config) -> String {
-    let (mut text, mut config) = (String::new(), config.clone());
-    for (section, _) in SECTIONS {
+    let (mut text, mut held) = (String::new(), config.clone());
+    for (section, _) in SECTIONS.iter().filter(|(section, _)| is_shown(section, config)) {
         let keys = KEYS.iter().filter(|key| key.section == *section && key.is_used());
         let mut place = Place::open(&mut text, section);
         for key in keys {
             let (indent, name) = place.of(&mut text, key.name);
-            line(&mut text, &format!("{indent}{name}: {}", scalar(key.kind, &value(&mut config, key))));
+            line(&mut text, &format!("{indent}{name}: {}", scalar(key.kind, &value(&mut held, key))));
         }
     }
     text
@@ -49,24 +49,42 @@ impl Language {
     }
 }
 
+/// Whether what holds for a section's keys is in the section: of two databases one holds members, and what Resonance writes of
+/// its consumers is in other sections.
+fn is_shown(section: &str, config: &Config) -> bool {
+    match section {
+        "service" | "push_consumer" | "storage_consumer" => false,
+        "mysql" | "postgres" => section == config.database.section(),
+        _ => true,
+    }
+}
+
 /// The text of `config/task.yaml`.
 pub fn sample(language: Language) -> String {
-    let mut text = language.of(SAMPLE_HEAD, SAMPLE_HEAD_CHINESE).to_owned();
-    let noted = language.of("accepted, without effect: ", "兼容旧配置，不起作用：");
-    let end = language.of(".", "。");
+    let (mut text, defaults) = (language.of(SAMPLE_HEAD, SAMPLE_HEAD_CHINESE).to_owned(), Config::default());
     for (section, about) in SECTIONS {
         line(&mut text, "");
         line(&mut text, &format!("# {}", language.about(section, about)));
-        let mut place = Place::open(&mut text, section);
-        for key in KEYS.iter().filter(|key| key.section == *section) {
-            let (indent, name) = place.of(&mut text, key.name);
-            let (doc, spelled) = (language.doc(key), spelled(key, language));
-            if key.is_used() {
-                line(&mut text, &format!("{indent}# {doc}{spelled}"));
-                line(&mut text, &format!("{indent}{name}: {}", scalar(key.kind, key.default)));
-            } else {
-                line(&mut text, &format!("{indent}# {name}:   {noted}{doc}{end}{spelled}"));
-            }
+        // A section that says something by being there is not there.
+        let mark = if is_shown(section, &defaults) { "" } else { "# " };
+        section_of_sample(section, language).lines().for_each(|of| line(&mut text, &format!("{mark}{of}")));
+    }
+    text
+}
+
+fn section_of_sample(section: &'static str, language: Language) -> String {
+    let mut text = String::new();
+    let noted = language.of("accepted, without effect: ", "兼容旧配置，不起作用：");
+    let end = language.of(".", "。");
+    let mut place = Place::open(&mut text, section);
+    for key in KEYS.iter().filter(|key| key.section == section) {
+        let (indent, name) = place.of(&mut text, key.name);
+        let (doc, spelled) = (language.doc(key), spelled(key, language));
+        if key.is_used() {
+            line(&mut text, &format!("{indent}# {doc}{spelled}"));
+            line(&mut text, &format!("{indent}{name}: {}", scalar(key.kind, key.default)));
+        } else {
+            line(&mut text, &format!("{indent}# {name}:   {noted}{doc}{end}{spelled}"));
         }
     }
     text

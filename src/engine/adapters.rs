@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::admin::TlsSource;
-use crate::config::{Config, TraceExport};
+use crate::config::{Config, Database, TraceExport};
 use crate::edge::resolve::Resolver;
-use crate::edge::{dead_letters, etcd, mysql, nats, otlp, redis, tls};
+use crate::edge::{dead_letters, etcd, mysql, nats, otlp, postgres, redis, tls};
 use crate::ports::{DeadLetters, Inbox, Members, Registry, Routes};
 use crate::telemetry::logging::warn_limited;
 
@@ -37,6 +37,7 @@ pub fn check_tls(config: &Config) -> Result<(), String> {
     let is_traced = config.tracing.export == TraceExport::Otlp;
     let blocks = [
         ("mysql.tls", &config.mysql.tls, config.mysql.tls.is_written()),
+        ("postgres.tls", &config.postgres.tls, config.postgres.tls.is_written()),
         ("redis.tls", &config.redis.tls, config.redis.tls.is_written()),
         ("etcd.tls", &config.etcd.tls, config.etcd.wants_tls()),
         ("gateway.tls", &config.gateway.tls, config.gateway.tls.is_written()),
@@ -63,14 +64,20 @@ pub fn admin_tls_of(config: &Config) -> Option<TlsSource> {
     })
 }
 
-/// Members from the configured MySQL.
+/// Members from the configured database.
 pub fn members_of(config: &Config) -> Arc<dyn Members> {
-    Arc::new(mysql::MysqlMembers::new(config.mysql.clone()))
+    match config.database {
+        Database::Mysql => Arc::new(mysql::MysqlMembers::new(config.mysql.clone())),
+        Database::Postgres => Arc::new(postgres::PostgresMembers::new(config.postgres.clone())),
+    }
 }
 
-/// The inbox in the configured MySQL.
+/// The inbox in the configured database.
 pub fn inbox_of(config: &Config) -> Arc<dyn Inbox> {
-    Arc::new(mysql::MysqlInbox::new(config.mysql.clone()))
+    match config.database {
+        Database::Mysql => Arc::new(mysql::MysqlInbox::new(config.mysql.clone())),
+        Database::Postgres => Arc::new(postgres::PostgresInbox::new(config.postgres.clone())),
+    }
 }
 
 /// Where dead letters are kept by this configuration.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::admin::HealthCheck;
+use crate::config::Database;
 use crate::engine::gate::{self, Need, Store};
 use crate::engine::shards::Workers;
 use crate::ports::Health;
@@ -17,12 +18,13 @@ pub(super) fn health_checks(
     workers: &Workers,
     sink: &RegistrySink,
     shared: &Arc<Shared>,
+    database: Database,
 ) -> Vec<(&'static str, HealthCheck)> {
     let (intake, sink, shared) = (intake.clone(), sink.clone(), shared.clone());
     let Workers { lookups, inbox, contents, letters } = workers.clone();
     // One server for all: the first that has something to say.
     let rows = rows_health(inbox, contents);
-    let mysql = move || match (lookups.health(), &rows) {
+    let stores = move || match (lookups.health(), &rows) {
         (Health::Ready, Some(rows)) => rows(),
         (health, _) => health,
     };
@@ -32,7 +34,7 @@ pub(super) fn health_checks(
     };
     vec![
         ("nats", Arc::new(move || intake.health()) as HealthCheck),
-        ("mysql", Arc::new(mysql)),
+        (database.section(), Arc::new(stores)),
         ("redis", Arc::new(routes)),
         ("etcd", Arc::new(move || sink.health())),
         ("dead_letters", Arc::new(move || letters.health())),

@@ -191,15 +191,16 @@ impl World {
 
     /// The same with these variables, which win over the file.
     pub fn engine_with(&self, shards: u16, more: &str, variables: &[(&str, &str)]) -> Process {
-        self.run(shards, &(self.yaml() + more), variables)
+        self.engine_as(shards, &(self.yaml() + more), variables)
     }
 
     /// The same with a configuration of its own.
     pub fn engine_of(&self, shards: u16, yaml: &str) -> Process {
-        self.run(shards, yaml, &[])
+        self.engine_as(shards, yaml, &[])
     }
 
-    fn run(&self, shards: u16, yaml: &str, variables: &[(&str, &str)]) -> Process {
+    /// The same with these variables, which win over it.
+    pub fn engine_as(&self, shards: u16, yaml: &str, variables: &[(&str, &str)]) -> Process {
         let port = free_ports(1).expect("a free port")[0];
         let admin = SocketAddr::from(([127, 0, 0, 1], port));
         let file = |name: &str| self.folder.path().join(format!("{name}-{port}"));

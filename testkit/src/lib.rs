@@ -1,10 +1,11 @@
 //! What several themes of tests share, compiled once: the running binary on real servers ([`engine`]), servers that are
-//! started again and frozen ([`mysql_etcd`], [`redis_only`]), the way to one ([`nats`]), a source whose lanes are read
+//! started again and frozen ([`mysql_etcd`], [`redis_only`]), the databases of members and inbox ([`databases`]), the way to one ([`nats`]), a source whose lanes are read
 //! ([`taking`]), rows of the inbox ([`inbox`]), certificates ([`tls`]), what is logged ([`log`]), and one shard of the core in tables ([`table`]), a page in a browser ([`browser`]).
 //! What one theme alone needs stands in its folder under `tests/`.
 #![allow(missing_docs, reason = "helpers of tests whose names say what they do")]
 
 pub mod browser;
+pub mod databases;
 pub mod engine;
 pub mod events;
 pub mod frames;

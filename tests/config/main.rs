@@ -8,6 +8,7 @@ mod mistakes;
 mod nats_security;
 mod precedence;
 mod priority;
+mod resonance;
 mod sample;
 mod secret_files;
 mod secrets;

@@ -17,6 +17,7 @@ mod pushes_to_every_gateway;
 mod reads_partitions;
 mod redis_behind_a_proxy;
 mod redis_comes_back_empty;
+mod resonance_today;
 mod says_that_it_cannot_keep_dead_letters;
 mod says_what_the_machine_lacks;
 mod settles_what_ended_while_its_source_started;

@@ -11,6 +11,8 @@ mod engine_config;
 mod etcd;
 mod maria;
 mod nats;
+mod postgres;
+mod prepared;
 mod redis;
 
 use std::fs::{self, File};
@@ -33,6 +35,7 @@ pub use self::engine_config::EngineConfig;
 pub use self::etcd::{Etcd, EtcdOptions, want_login};
 pub use self::maria::Maria;
 pub use self::nats::{Nats, NatsAuth, NatsOptions, NatsVersion};
+pub use self::postgres::Postgres;
 pub use self::redis::{Redis, RedisOptions};
 use crate::clock;
 use crate::error::{Error, Result};
@@ -59,7 +62,7 @@ pub(crate) struct Recipe {
     pub ready: fn(u16) -> std::result::Result<(), String>,
 }
 
-/// A running server, whatever its kind: what [`Nats`], [`Redis`], [`Maria`] and [`Etcd`] have in common.
+/// A running server, whatever its kind: what [`Nats`], [`Redis`], [`Maria`], [`Postgres`] and [`Etcd`] have in common.
 pub struct Server {
     recipe: Recipe,
     folder: TempDir,

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{WhyArgs, cause};
 use crate::cli::admin_port::{ask, reachable};
 use crate::cli::dead_letter_store::{DeadLetterStore, Selection};
-use crate::config::{Config, InboxStore};
+use crate::config::{Config, Database, InboxStore};
 use crate::edge::mysql::once::Once;
 use crate::edge::{etcd, redis};
 use crate::model::ends::End;
@@ -263,6 +263,10 @@ type Tables = (Known<bool>, Known<u64>, Known<Vec<RowSeen>>, Known<Option<String
 
 /// What MySQL has. Names are compared byte for byte, whatever the collation.
 fn tables(config: &Config, args: &WhyArgs) -> Tables {
+    if config.database == Database::Postgres {
+        let why = "they are in PostgreSQL, which this command does not read".to_owned();
+        return (Err(why.clone()), Err(why.clone()), Err(why.clone()), Err(why));
+    }
     let mut once = match Once::open(&config.mysql) {
         Ok(once) => once,
         Err(refusal) => {

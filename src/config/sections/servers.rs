@@ -10,6 +10,31 @@ use super::super::secret::Secret;
 use super::super::value::Value;
 use super::Config;
 
+/// Which database holds members, inbox and contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Database {
+    /// MySQL or MariaDB: the section `mysql`, or neither.
+    Mysql,
+    /// PostgreSQL: the section `postgres`.
+    Postgres,
+}
+
+impl Database {
+    /// The section that says where it is.
+    pub const fn section(self) -> &'static str {
+        match self {
+            Self::Mysql => "mysql",
+            Self::Postgres => "postgres",
+        }
+    }
+}
+
+impl Blank for Database {
+    fn blank() -> Self {
+        Self::Mysql
+    }
+}
+
 section! {
     /// `mysql`; what the DSN says is already in the other fields.
     MysqlConfig of mysql {
@@ -34,6 +59,57 @@ section! {
         /// `mysql.dsn_file`: where the DSN was read, if there.
         dsn_file: PathBuf,
         /// `mysql.tls`; required as well when the DSN says `tls=true`.
+        tls: TlsConfig,
+    }
+}
+
+words! {
+    /// Whether a connection to PostgreSQL is over TLS, in the words of other clients.
+    SslMode {
+        /// It is not.
+        Disable = "disable",
+        /// When `postgres.tls` says so.
+        Allow = "allow",
+        /// The same.
+        Prefer = "prefer",
+        /// It is.
+        Require = "require",
+        /// It is.
+        VerifyCa = "verify-ca",
+        /// It is.
+        VerifyFull = "verify-full",
+    }
+}
+
+impl SslMode {
+    /// Whether TLS is demanded by it.
+    pub fn demands_tls(self) -> bool {
+        matches!(self, Self::Require | Self::VerifyCa | Self::VerifyFull)
+    }
+}
+
+section! {
+    /// `postgres`.
+    PostgresConfig of postgres {
+        /// The server.
+        at: HostPort,
+        /// `postgres.username`.
+        username: String,
+        /// `postgres.password`, or what stands in `postgres.password_file`.
+        password: Secret,
+        /// `postgres.password_file`: where the password was read, if there.
+        password_file: PathBuf,
+        /// `postgres.database`.
+        database: String,
+        /// `postgres.sslmode`; what it demands is already in `tls`.
+        sslmode: SslMode,
+        /// `postgres.connect_timeout`.
+        connect_timeout: Duration,
+        /// `postgres.timeout`: for an answer.
+        timeout: Duration,
+        /// `postgres.conn_max_lifetime`; zero: without limit.
+        conn_max_lifetime: Duration,
+        /// `postgres.tls`; required as well when `postgres.sslmode` says so.
         tls: TlsConfig,
     }
 }

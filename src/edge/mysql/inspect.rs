@@ -9,10 +9,12 @@ use mysql::from_row;
 
 use super::inbox::probe;
 use super::once::{Cause, Once, Refusal};
-use crate::config::{Config, InboxStore};
+use crate::config::{Config, Database, InboxStore};
+use crate::edge::postgres::{PostgresInbox, PostgresMembers};
 use crate::edge::reach::{Way, compare_clocks, reach};
 use crate::model::finding::{Check, Findings};
 use crate::model::limits::{INBOX_THREADS, MEMBER_SUSPECT_THREADS, MEMBER_THREADS};
+use crate::ports::{Inbox, Members};
 
 const WAY: Way = Way { name: Check::MysqlName, tcp: Check::MysqlTcp, key: "mysql.host and mysql.port" };
 /// What a name takes at the most, in characters.
@@ -59,6 +61,9 @@ const CONTENT: Table = Table {
 
 /// Looks at it.
 pub fn look(config: &Config, found: &mut Findings<'_>) {
+    if config.database == Database::Postgres {
+        return look_at_postgres(config, found);
+    }
     let settings = &config.mysql;
     if reach(WAY, &settings.at, settings.connect_timeout, found).is_none() {
         return;
@@ -83,6 +88,20 @@ pub fn look(config: &Config, found: &mut Findings<'_>) {
     found.ok(Check::MysqlDatabase, format!("database {}", settings.database));
     if let Err(refusal) = look_over(&mut once, config, found) {
         fail_of(&refusal, Check::MysqlLogin, found);
+    }
+}
+
+/// PostgreSQL in its stead: what the engine's own probes say of it.
+fn look_at_postgres(config: &Config, found: &mut Findings<'_>) {
+    found.begin(Check::MysqlTables);
+    let members = PostgresMembers::new(config.postgres.clone()).open().ping();
+    let rows = || match config.inbox.store {
+        InboxStore::Off => Ok(()),
+        _ => PostgresInbox::new(config.postgres.clone()).open().ping(),
+    };
+    match members.and_then(|()| rows()) {
+        Ok(()) => found.ok(Check::MysqlTables, "in PostgreSQL: members are read, and rows would be taken"),
+        Err(error) => found.fail_in_words(Check::MysqlTables, &error.to_string()),
     }
 }
 

@@ -3,9 +3,11 @@
 use mysql::prelude::Queryable;
 use mysql::{Conn, Params, Row};
 
-use super::fault::Fault;
-use super::live::opening;
+use super::fault::place_of;
+use super::link::MysqlLink;
 use crate::config::MysqlConfig;
+use crate::edge::sql::fault::Fault;
+use crate::edge::sql::live::opening;
 use crate::ports::LookupError;
 
 /// At what a connect, or a query, failed.
@@ -54,7 +56,7 @@ impl Once {
     /// # Errors
     /// At what that failed.
     pub fn open(settings: &MysqlConfig) -> Result<Self, Refusal> {
-        match opening::once(settings) {
+        match opening::once(&MysqlLink::new(settings.clone(), None)) {
             Ok(conn) => Ok(Self { conn, settings: settings.clone() }),
             Err(fault) => Err(refusal(fault, settings)),
         }
@@ -81,7 +83,7 @@ fn refusal(fault: Fault, settings: &MysqlConfig) -> Refusal {
         Fault::NotConnected(_) | Fault::NotOpened(_) => Cause::Tcp,
         Fault::Insecure(_) => Cause::Tls,
         Fault::Silent(_) | Fault::Broken(_) => Cause::Login,
-        Fault::Server(error) => match error.code {
+        Fault::Server(answer) => match answer.code {
             3159 => Cause::Tls,
             1045 | 1698 | 1820 | 1862 | 3118 | 4151 | 1129 | 1130 => Cause::Login,
             1044 | 1046 | 1049 => Cause::Database,
@@ -95,6 +97,6 @@ fn refusal(fault: Fault, settings: &MysqlConfig) -> Refusal {
     };
     let schema = "check the table, its columns and the user's rights to it";
     let (LookupError::NotReached(words) | LookupError::Unavailable(words) | LookupError::Rejected(words)) =
-        fault.explain(settings, schema);
+        fault.explain(&place_of(settings), schema);
     Refusal { cause, words }
 }

@@ -103,20 +103,29 @@ impl Outbox {
 
     /// One PushMessageResponse; true when it has no error.
     fn take_stream_answer(&mut self, answer: &[u8], now: Nanos, effects: &mut Effects) -> Result<bool, Mismatch> {
-        let (mut msg_id, mut error) = (0, &b""[..]);
+        let (mut msg_id, mut error, mut of_all) = (0, &b""[..], &b""[..]);
         let mut fields = Fields::new(answer);
         while let Some(field) = fields.next_field()? {
             match (field.number, field.value) {
                 (1, Value::Varint(id)) => msg_id = id as i64,
+                // Where Resonance 0.1.0 has its error; before it the sequence number was here.
+                (2, Value::Bytes(text)) => of_all = text,
                 (3, Value::Bytes(text)) => error = text,
                 _ => {}
             }
+        }
+        if error.is_empty() {
+            error = of_all;
         }
         let front = self.queue.front().ok_or(Mismatch("an answer came for nothing that was sent"))?;
         if front.bundle.msg_id != msg_id {
             return Err(Mismatch("an answer's msg_id is not the request's"));
         }
-        let refusal = (!error.is_empty()).then(|| refusal_of(error));
+        let refusal = (!error.is_empty()).then(|| match refusal_of(error) {
+            // Resonance 0.1.0 names whom it could not reach, and a frame of ours has one user.
+            Refusal::Other if place_of(front, error) == Some(front.next_answer_place()) => Refusal::NotConnected,
+            refusal => refusal,
+        });
         self.answer_next(refusal, now, effects)?;
         Ok(error.is_empty())
     }
@@ -124,7 +133,7 @@ impl Outbox {
     fn answer_next(&mut self, refusal: Option<Refusal>, now: Nanos, effects: &mut Effects) -> Result<(), Mismatch> {
         let item = self.queue.front_mut().ok_or(Mismatch("an answer came for nothing that was sent"))?;
         let skip = item.bundle.skip;
-        item.answer_place += u32::from(item.answer_place == skip);
+        item.answer_place = item.next_answer_place();
         if item.answer_place >= item.write_place {
             return Err(Mismatch("more answers than requests"));
         }
@@ -265,6 +274,13 @@ impl Outbox {
         while self.queue.front().is_some_and(|front| front.is_done && !front.is_owed) {
             self.end_front(RecipientOutcome::TimedOut, effects);
         }
+    }
+}
+
+impl Item {
+    /// Whose answer comes next.
+    fn next_answer_place(&self) -> u32 {
+        self.answer_place + u32::from(self.answer_place == self.bundle.skip)
     }
 }
 

@@ -4,6 +4,7 @@
 mod breaking;
 mod engine;
 mod flooding;
+mod generations;
 mod not_now;
 mod peer;
 mod tables;

@@ -50,7 +50,23 @@ pub enum Manner {
     DiesAt(i64),
     /// Reads, and answers what does not fit.
     Strange(Strange),
+    /// As a gateway of Resonance of that time, to which [`ABSENT`] is not connected.
+    Of(Generation),
 }
+
+/// What Resonance's gateways spoke, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generation {
+    /// `PushMessage`, one user a request; the answer has a sequence number and a text.
+    Seed,
+    /// `PushMessage`, several users a request; the answer names those that failed.
+    V010,
+    /// `Push`, several users a call, and nothing else.
+    Today,
+}
+
+/// Who is connected to no gateway of a generation.
+pub const ABSENT: &str = "bert";
 
 /// Answers that do not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +112,11 @@ pub struct Seen {
 impl Seen {
     fn note(&self, msg_id: i64, user: &str) {
         *self.copies.lock().expect("no panic").entry((msg_id, user.to_owned())).or_default() += 1;
+    }
+
+    /// Pushes that were taken, each once, for this user.
+    pub fn taken(&self, user: &str) -> usize {
+        self.copies.lock().expect("no panic").keys().filter(|(_, of)| of == user).count()
     }
 
     /// The most copies of one push to one user.
@@ -248,6 +269,9 @@ impl Call {
             }
             Manner::WebPage => drop(respond.send_response(page(200), true)),
             Manner::Reset(reason) => respond.send_reset(h2::Reason::from(reason)),
+            Manner::Of(generation) if path.ends_with("/Push") != (generation == Generation::Today) => {
+                drop(respond.send_response(head(Some(12)), true));
+            }
             _ => self.converse(&path, body, Answers { respond, stream: None }).await,
         }
     }
@@ -285,6 +309,10 @@ impl Call {
 
     /// A request is read; a status when the response is to end.
     fn take(&self, path: &str, request: Bytes, answers: &mut Answers) -> Option<i32> {
+        if let Manner::Of(generation) = self.manner {
+            let is_there = answers.send(self.answer_of(generation, request));
+            return (!is_there || generation == Generation::Today).then_some(0);
+        }
         let mut ids = Vec::new();
         let mut note = |push: &PushRequest| {
             let msg_id = push.message.as_ref().expect("a message").msg_id;
@@ -322,6 +350,25 @@ impl Call {
         }
         let is_unary = path.ends_with("/Push");
         (!answers.send(right) || is_unary).then_some(0)
+    }
+
+    /// As that gateway reads a request, and answers it.
+    fn answer_of(&self, generation: Generation, request: Bytes) -> Bytes {
+        if generation == Generation::Seed {
+            let PushMessageRequest { to_username, message } = PushMessageRequest::decode(request).expect("a request");
+            let message = message.expect("a message");
+            let error = if to_username == ABSENT { "user not connected".to_owned() } else { String::new() };
+            if error.is_empty() {
+                self.seen.note(message.msg_id, &to_username);
+            }
+            return frame(&PushMessageResponse { msg_id: message.msg_id, seq_id: message.seq_id, error });
+        }
+        let PushRequest { to_usernames, message } = PushRequest::decode(request).expect("a request");
+        let msg_id = message.expect("a message").msg_id;
+        let (failed_usernames, told): (Vec<_>, Vec<_>) = to_usernames.into_iter().partition(|user| user == ABSENT);
+        told.iter().for_each(|user| self.seen.note(msg_id, user));
+        // The same fields in both: msg_id = 1, error = 2, failed_usernames = 3.
+        frame(&PushResponse { msg_id, error: String::new(), failed_usernames })
     }
 
     fn be_strange(&self, strange: Strange, path: &str, right: Bytes, answers: &mut Answers) -> Option<i32> {

@@ -5,17 +5,29 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use harness::servers::Maria;
-use mysql::prelude::Queryable;
-use task_engine::edge::mysql::MysqlInbox;
 use task_engine::ports::mailbox::{Wake, mailbox};
 use task_engine::ports::{Health, LookupError};
 use task_engine::shard::workers::writers::InboxThreads;
+use testkit::databases::{Database, Kind, Login};
+use testkit::on_both;
 
-use super::{do_all, names, quick, writer};
-use crate::inbox_support::{eventually, next, root, rows, stored};
+use super::names;
+use crate::inbox_support::{eventually, next, rows};
 
-const WAITING: &str = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'";
+on_both!(
+    one_locked_row_stops_no_other
+    one_locked_row_of_an_event_keeps_no_other_row_of_it
+    a_locked_table_is_told_as_a_lock_in_a_bounded_time
+);
+
+const WAITING: [&str; 2] = [
+    "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
+    "SELECT COUNT(*) FROM pg_locks WHERE NOT granted",
+];
+
+fn insert_sql(values: &str) -> String {
+    format!("INSERT INTO t_inbox (owner_username, session_id, msg_id, seq_id) VALUES {values}")
+}
 
 /// Ends the watcher, also when the test fails.
 struct OnEnd<'a>(&'a AtomicBool);
@@ -27,10 +39,10 @@ impl Drop for OnEnd<'_> {
 }
 
 /// How many transactions waited for a lock at once.
-fn watch_locks(server: &Maria, is_over: &AtomicBool, most_waiting: &AtomicU64) {
-    let mut watch = root(server);
+fn watch_locks(server: &Database, is_over: &AtomicBool, most_waiting: &AtomicU64) {
+    let (mut watch, [of_mariadb, of_postgres]) = (server.root(), WAITING);
     while !is_over.load(Ordering::Acquire) {
-        let waiting: u64 = watch.query_first(WAITING).expect("a number").expect("a row");
+        let waiting = watch.number(server.either(of_mariadb, of_postgres)) as u64;
         most_waiting.fetch_max(waiting, Ordering::AcqRel);
         // The server refreshes this table only when it was not read for 100 ms.
         std::thread::park_timeout(Duration::from_millis(150));
@@ -47,22 +59,17 @@ fn assert_told_of_locks(locked: &[(u64, String)]) {
     }
 }
 
-#[test]
-fn one_locked_row_stops_no_other() {
-    let server = Maria::start().expect("MariaDB");
-    let threads = InboxThreads::start(Arc::new(MysqlInbox::new(quick(&server))), 2).expect("threads");
-    eventually("MySQL is there", || threads.health() == Health::Ready);
-    // The row is there, and one that is not there yet is locked as well.
-    let mut holder = root(&server);
-    do_all(
-        &mut holder,
-        [
-            "INSERT INTO t_inbox (owner_username, session_id, msg_id, seq_id) VALUES ('user-250', 's-250', 250, 250)",
-            "START TRANSACTION",
-            "UPDATE t_inbox SET is_read = 1 WHERE id = LAST_INSERT_ID()",
-            "INSERT INTO t_inbox (owner_username, session_id, msg_id, seq_id) VALUES ('user-7', 's-7', 7, 7)",
-        ],
-    );
+fn one_locked_row_stops_no_other(server: &Database) {
+    let threads = InboxThreads::start(server.inbox(&Login::quick()), 2).expect("threads");
+    eventually("the database is there", || threads.health() == Health::Ready);
+    // A row that is not there yet is locked. One that is there is in MariaDB; PostgreSQL does not wait for it.
+    let mut holder = server.root();
+    let [there, new] =
+        [250, 7].map(|number| insert_sql(&format!("('user-{number}', 's-{number}', {number}, {number})")));
+    let update = "UPDATE t_inbox SET is_read = 1 WHERE id = LAST_INSERT_ID()";
+    let in_mariadb = [&*there, "START TRANSACTION", update, &*new];
+    let in_postgres = ["START TRANSACTION", &*there, &*new];
+    holder.run(server.either(&in_mariadb[..], &in_postgres[..]));
     let (is_over, most_waiting) = (AtomicBool::new(false), AtomicU64::new(0));
     let (sender, facts) = mailbox(2048, Arc::new(Wake::default()));
     let ask = |number: u64| {
@@ -71,7 +78,7 @@ fn one_locked_row_stops_no_other() {
     };
     std::thread::scope(|scope| {
         let _over = OnEnd(&is_over);
-        scope.spawn(|| watch_locks(&server, &is_over, &most_waiting));
+        scope.spawn(|| watch_locks(server, &is_over, &most_waiting));
         let started = Instant::now();
         (0..500).for_each(ask);
         let mut locked = Vec::new();
@@ -109,7 +116,7 @@ fn one_locked_row_stops_no_other() {
     });
     println!("most waiting transactions: {most_waiting:?}");
     assert!((1..=2).contains(&most_waiting.load(Ordering::Acquire)), "one a writer");
-    do_all(&mut holder, ["ROLLBACK"]);
+    holder.run(&["ROLLBACK"]);
     for number in [7, 250] {
         eventually("it is stored when the lock is gone", || {
             ask(number);
@@ -119,64 +126,51 @@ fn one_locked_row_stops_no_other() {
 }
 
 /// Also within one element: its other rows are there, although it is answered with an error.
-#[test]
-fn one_locked_row_of_an_event_keeps_no_other_row_of_it() {
-    let server = Maria::start().expect("MariaDB");
-    let mut holder = root(&server);
-    do_all(
-        &mut holder,
-        [
-            "START TRANSACTION",
-            "INSERT INTO t_inbox (owner_username, session_id, msg_id, seq_id) VALUES ('user-250', 's', 1, 1)",
-        ],
-    );
+fn one_locked_row_of_an_event_keeps_no_other_row_of_it(server: &Database) {
+    let mut holder = server.root();
+    holder.run(&["START TRANSACTION", &insert_sql("('user-250', 's', 1, 1)")]);
     let users: Vec<String> = (0..500).map(|user| format!("user-{user}")).collect();
-    let mut writer = writer(&server);
+    let mut writer = server.writer(&Login::quick());
     let started = Instant::now();
     let answer = writer.store(&[rows("s", 1, 1, &users)]).remove(0);
     assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
     assert!(matches!(&answer, Err(LookupError::Rejected(why)) if why.contains("\"user-250\"")), "{answer:?}");
-    assert_eq!(stored(&server).len(), 499);
-    do_all(&mut holder, ["ROLLBACK"]);
+    assert_eq!(server.stored().len(), 499);
+    holder.run(&["ROLLBACK"]);
     assert_eq!(writer.store(&[rows("s", 1, 1, &users)]), [names([])]);
-    assert_eq!(stored(&server).len(), 500);
+    assert_eq!(server.stored().len(), 500);
 }
 
 /// Whoever reads by owner locks the gap up to the next owner who has rows: here, up to the end of the table.
 #[test]
 fn a_locked_gap_stops_only_whose_rows_are_in_it() {
-    let server = Maria::start().expect("MariaDB");
-    let mut holder = root(&server);
-    do_all(
-        &mut holder,
-        [
-            "INSERT INTO t_inbox (owner_username, session_id, msg_id, seq_id) VALUES ('user-249', 't', 1, 1), \
-             ('user-250', 't', 1, 1)",
-            "START TRANSACTION",
-            "SELECT * FROM t_inbox FORCE INDEX (uk_owner_session_seq) WHERE owner_username = 'user-250' FOR UPDATE",
-        ],
-    );
+    let server = Database::start(Kind::Maria);
+    let mut holder = server.root();
+    holder.run(&[
+        &insert_sql("('user-249', 't', 1, 1), ('user-250', 't', 1, 1)"),
+        "START TRANSACTION",
+        "SELECT * FROM t_inbox FORCE INDEX (uk_owner_session_seq) WHERE owner_username = 'user-250' FOR UPDATE",
+    ]);
     let mut users: Vec<String> = (100..500).map(|user| format!("user-{user}")).collect();
     users.reverse();
     let batch: Vec<_> = users.iter().zip(1000..).map(|(user, number)| rows("s", number, number, [user])).collect();
-    let mut writer = writer(&server);
+    let mut writer = server.writer(&Login::quick());
     let started = Instant::now();
     let answers = writer.store(&batch);
     let good = answers.iter().filter(|answer| answer.is_ok()).count();
     println!("a locked gap: {good} of 400 stored, {:?}", started.elapsed());
     assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
     assert!((150..=151).contains(&good), "those before the gap, {good}");
-    do_all(&mut holder, ["ROLLBACK"]);
+    holder.run(&["ROLLBACK"]);
     assert!(writer.store(&batch).iter().all(Result::is_ok));
 }
 
-#[test]
-fn a_locked_table_is_told_as_a_lock_in_a_bounded_time() {
-    let server = Maria::start().expect("MariaDB");
-    let mut writer = writer(&server);
+fn a_locked_table_is_told_as_a_lock_in_a_bounded_time(server: &Database) {
+    let mut writer = server.writer(&Login::quick());
     writer.ping().expect("the table is there");
-    let mut holder = root(&server);
-    do_all(&mut holder, ["LOCK TABLES t_inbox WRITE"]);
+    let mut holder = server.root();
+    let in_postgres = &["START TRANSACTION", "LOCK TABLE t_inbox"][..];
+    holder.run(server.either(&["LOCK TABLES t_inbox WRITE"][..], in_postgres));
     let batch: Vec<_> = (0..1000).map(|message| rows("s", message, message, ["ann", "bob"])).collect();
     let started = Instant::now();
     let answers = writer.store(&batch);
@@ -187,7 +181,7 @@ fn a_locked_table_is_told_as_a_lock_in_a_bounded_time() {
     }
     let why = writer.ping().expect_err("no probe either").to_string();
     assert!(why.contains("a lock that another transaction holds"), "{why}");
-    do_all(&mut holder, ["UNLOCK TABLES"]);
+    holder.run(server.either(&["UNLOCK TABLES"][..], &["ROLLBACK"][..]));
     assert!(writer.store(&batch).iter().all(|answer| *answer == names([])));
-    assert_eq!(stored(&server).len(), 2000);
+    assert_eq!(server.stored().len(), 2000);
 }

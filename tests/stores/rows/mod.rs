@@ -1,4 +1,4 @@
-//! Promises of the inbox against a real MariaDB in which something is in the way: a lock, a trigger, a collation.
+//! Promises of the inbox against real databases in which something is in the way: a lock, a trigger, a collation.
 
 mod locks;
 mod neighbours;

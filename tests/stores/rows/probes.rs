@@ -1,46 +1,52 @@
 //! Promise: an ask without rows says whether rows could be written now, and changes no other ask's answer.
 
-use harness::servers::Maria;
-use mysql::prelude::Queryable;
-use task_engine::config::{MysqlConfig, Secret};
-use task_engine::edge::mysql::MysqlInbox;
-use task_engine::ports::{Inbox, InboxRows};
+use task_engine::ports::InboxRows;
+use testkit::databases::{Database, Login};
+use testkit::on_both;
 
-use super::{do_all, names, quick};
-use crate::inbox_support::{root, rows, stored};
+use super::names;
+use crate::inbox_support::rows;
 
-#[test]
-fn a_probe_is_as_near_to_a_write_as_it_gets() {
-    let server = Maria::start().expect("MariaDB");
-    let mut root = root(&server);
-    do_all(
-        &mut root,
-        [
-            "CREATE USER 'engine'@'%' IDENTIFIED BY 'sesame'",
-            "GRANT SELECT, INSERT, UPDATE ON resonance.t_inbox TO 'engine'@'%'",
-        ],
-    );
-    let settings = MysqlConfig { username: "engine".into(), password: Secret::new("sesame"), ..quick(&server) };
-    let mut writer = MysqlInbox::new(settings).open();
+on_both!(a_probe_is_as_near_to_a_write_as_it_gets);
+
+/// What a user who may write rows is given.
+const USER: [&[&str]; 2] = [
+    &["CREATE USER engine IDENTIFIED BY 'sesame'", "GRANT SELECT, INSERT, UPDATE ON resonance.t_inbox TO engine"],
+    &[
+        "CREATE USER engine PASSWORD 'sesame'",
+        "GRANT SELECT, INSERT ON t_inbox TO engine",
+        "GRANT USAGE ON SEQUENCE t_inbox_id_seq TO engine",
+    ],
+];
+const UNIQUE: &str = "CREATE UNIQUE INDEX again ON t_inbox (owner_username, session_id, seq_id)";
+/// What is done to it, and what undoes it.
+const BREAKS: [&[[&str; 2]]; 2] =
+    [&[["SET GLOBAL read_only = 1", "SET GLOBAL read_only = 0"]], &[["DROP INDEX uniq_owner_sess_seq", UNIQUE]]];
+const BREAKS_BOTH: [[&str; 2]; 3] = [
+    ["REVOKE INSERT ON t_inbox FROM engine", "GRANT INSERT ON t_inbox TO engine"],
+    ["REVOKE SELECT ON t_inbox FROM engine", "GRANT SELECT ON t_inbox TO engine"],
+    ["ALTER TABLE t_inbox RENAME TO elsewhere", "ALTER TABLE elsewhere RENAME TO t_inbox"],
+];
+
+fn a_probe_is_as_near_to_a_write_as_it_gets(server: &Database) {
+    let mut root = server.root();
+    let [of_mariadb, of_postgres] = USER;
+    root.run(server.either(of_mariadb, of_postgres));
+    let mut writer = server.writer(&Login { user: "engine".into(), password: "sesame".into(), ..Login::quick() });
     let probe: InboxRows = rows::<&str>("", 0, 0, []);
     let alone = [probe.clone()];
     assert_eq!(writer.store(&alone), [names([])]);
     assert_eq!(writer.store(&[probe.clone(), rows("s", 1, 1, ["ann"]), probe]), [names([]), names([]), names([])]);
-    let before: Option<u64> = root.query_first("SELECT MAX(id) FROM t_inbox").expect("a number");
-    // What was done to it, and what undoes it.
-    for (breaks, mends) in [
-        ("SET GLOBAL read_only = 1", "SET GLOBAL read_only = 0"),
-        ("REVOKE INSERT ON resonance.t_inbox FROM 'engine'@'%'", "GRANT INSERT ON resonance.t_inbox TO 'engine'@'%'"),
-        ("REVOKE SELECT ON resonance.t_inbox FROM 'engine'@'%'", "GRANT SELECT ON resonance.t_inbox TO 'engine'@'%'"),
-        ("RENAME TABLE t_inbox TO elsewhere", "RENAME TABLE elsewhere TO t_inbox"),
-    ] {
-        do_all(&mut root, [breaks]);
+    let last = "SELECT MAX(id) FROM t_inbox";
+    let before = root.number(last);
+    let [of_mariadb, of_postgres] = BREAKS;
+    for [breaks, mends] in server.either(of_mariadb, of_postgres).iter().chain(&BREAKS_BOTH) {
+        root.run(&[breaks]);
         let answer = writer.store(&alone).remove(0);
         assert!(answer.is_err() && writer.ping().is_err(), "{breaks}: {answer:?}");
-        do_all(&mut root, [mends]);
+        root.run(&[mends]);
         assert_eq!((writer.store(&alone).remove(0), writer.ping()), (names([]), Ok(())), "{mends}");
     }
-    assert_eq!(stored(&server).len(), 1);
-    let after: Option<u64> = root.query_first("SELECT MAX(id) FROM t_inbox").expect("a number");
-    assert_eq!(before, after, "probes write nothing");
+    assert_eq!(server.stored().len(), 1);
+    assert_eq!(root.number(last), before, "probes write nothing");
 }

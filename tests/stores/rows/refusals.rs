@@ -3,32 +3,70 @@
 
 use std::time::{Duration, Instant};
 
-use harness::servers::Maria;
 use mysql::prelude::Queryable;
 use task_engine::ports::InboxRows;
+use testkit::databases::{Database, Login, Root};
+use testkit::on_both;
 
-use super::{do_all, names, writer};
-use crate::inbox_support::{root, rows, stored};
+use super::names;
+use crate::inbox_support::rows;
+
+on_both!(
+    what_one_event_meets_no_other_meets
+    what_all_meet_is_told_to_each_in_a_bounded_time
+    many_bad_ones_in_front_do_not_hide_the_good_ones
+    one_slow_row_stops_no_other
+);
 
 fn batch() -> Vec<InboxRows> {
     (0..100).map(|message| rows("s", message, message, [format!("user-{message}"), "ann".to_owned()])).collect()
 }
 
-fn trigger(server: &Maria, when: &str, does: &str) {
-    let sql =
-        format!("CREATE TRIGGER way BEFORE INSERT ON t_inbox FOR EACH ROW BEGIN IF {when} THEN {does}; END IF; END");
-    root(server).query_drop(sql).expect("a trigger");
+/// What a trigger does to rows.
+enum Does {
+    /// Refuses them with this code, in these words.
+    Says(String, &'static str),
+    Sleeps,
+}
+
+/// A trigger for rows of which this holds.
+fn trigger(server: &Database, when: &str, does: &Does) {
+    let sql = match (server, does) {
+        (Database::Maria(_), Does::Says(code, words)) => {
+            let says = format!("SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {code}, MESSAGE_TEXT = '{words}'");
+            in_mariadb(when, &says)
+        }
+        (Database::Maria(_), Does::Sleeps) => in_mariadb(when, "DO SLEEP(60)"),
+        (Database::Postgres(_), Does::Says(code, words)) => {
+            in_postgres(when, &format!("RAISE EXCEPTION '{words}' USING ERRCODE = '{code}'"))
+        }
+        (Database::Postgres(_), Does::Sleeps) => in_postgres(when, "PERFORM pg_sleep(60)"),
+    };
+    server.run(&[&sql]);
+}
+
+fn in_mariadb(when: &str, does: &str) -> String {
+    format!("CREATE TRIGGER way BEFORE INSERT ON t_inbox FOR EACH ROW BEGIN IF {when} THEN {does}; END IF; END")
+}
+
+fn in_postgres(when: &str, does: &str) -> String {
+    format!(
+        "CREATE OR REPLACE FUNCTION way() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF {when} THEN {does}; END IF; \
+         RETURN NEW; END $$; CREATE TRIGGER way BEFORE INSERT ON t_inbox FOR EACH ROW EXECUTE FUNCTION way()"
+    )
+}
+
+fn without_trigger(server: &Database) {
+    server.run(&[server.either("DROP TRIGGER way", "DROP TRIGGER way ON t_inbox")]);
 }
 
 /// Words of a proxy, of a full disk, of a schema, of a deadlock, of a shutdown: none decides.
-#[test]
-fn what_one_event_meets_no_other_meets() {
-    let server = Maria::start().expect("MariaDB");
-    let mut root = root(&server);
-    for code in [9001, 1114, 1146, 1213, 1053, 1290, 1644] {
-        let says = format!("SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {code}, MESSAGE_TEXT = 'not this one'");
-        trigger(&server, "NEW.owner_username = 'user-37'", &says);
-        let answers = writer(&server).store(&batch());
+fn what_one_event_meets_no_other_meets(server: &Database) {
+    let of_mariadb = &["9001", "1114", "1146", "1213", "1053", "1290", "1644"][..];
+    let of_postgres = &["P0001", "53100", "42P01", "40P01", "57P01", "25006", "23505"][..];
+    for code in server.either(of_mariadb, of_postgres) {
+        trigger(server, "NEW.owner_username = 'user-37'", &Does::Says((*code).to_owned(), "not this one"));
+        let answers = server.writer(&Login::quick()).store(&batch());
         for (message, answer) in answers.iter().enumerate() {
             match answer {
                 Err(why) if message == 37 => assert!(why.to_string().contains("not this one"), "{code}: {why}"),
@@ -36,22 +74,17 @@ fn what_one_event_meets_no_other_meets() {
             }
         }
         // What looks like a lock is looked for down to the row.
-        assert_eq!(stored(&server).len(), if code == 1213 { 199 } else { 198 }, "{code}");
-        do_all(&mut root, ["DROP TRIGGER way", "DELETE FROM t_inbox"]);
+        let is_lock = ["1213", "40P01"].contains(code);
+        assert_eq!(server.stored().len(), if is_lock { 199 } else { 198 }, "{code}");
+        without_trigger(server);
+        server.run(&["DELETE FROM t_inbox"]);
     }
 }
 
-#[test]
-fn what_all_meet_is_told_to_each_in_a_bounded_time() {
-    let server = Maria::start().expect("MariaDB");
-    let mut root = root(&server);
-    trigger(&server, "TRUE", "SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 9001, MESSAGE_TEXT = 'no writer'");
-    let mut writer = writer(&server);
-    let asked = || -> u64 {
-        let count: Option<(String, u64)> = root_count(&server);
-        count.expect("a counter").1
-    };
-    let before = asked();
+fn what_all_meet_is_told_to_each_in_a_bounded_time(server: &Database) {
+    trigger(server, "TRUE", &Does::Says(server.either("9001", "P0001").to_owned(), "no writer"));
+    let mut writer = server.writer(&Login::quick());
+    let before = rollbacks(server);
     let started = Instant::now();
     let all: Vec<_> = (0..2000).map(|message| rows("s", message, message, ["ann"])).collect();
     let answers = writer.store(&all);
@@ -61,33 +94,40 @@ fn what_all_meet_is_told_to_each_in_a_bounded_time() {
         let why = answer.expect_err("all are refused").to_string();
         assert!(why.contains("no writer"), "{why}");
     }
-    let rollbacks = asked() - before;
-    assert!(rollbacks < 40, "{rollbacks} tries");
-    do_all(&mut root, ["DROP TRIGGER way"]);
+    let tries = rollbacks(server) - before;
+    assert!(tries < 40, "{tries} tries");
+    without_trigger(server);
     assert!(writer.store(&all).iter().all(|answer| *answer == names([])));
 }
 
-fn root_count(server: &Maria) -> Option<(String, u64)> {
-    root(server).query_first("SHOW GLOBAL STATUS LIKE 'Com_rollback'").expect("status")
+/// Transactions that were taken back, by the server's account.
+fn rollbacks(server: &Database) -> i64 {
+    match server.root() {
+        Root::Maria(mut conn) => {
+            let row: Option<(String, i64)> =
+                conn.query_first("SHOW GLOBAL STATUS LIKE 'Com_rollback'").expect("status");
+            row.expect("a counter").1
+        }
+        // A session reports what it did when it is idle.
+        Root::Postgres(_) => {
+            server.root().number("SELECT xact_rollback FROM pg_stat_database WHERE datname = 'resonance'")
+        }
+    }
 }
 
 /// So many bad ones at the front that the search gives up on them are not all that is asked.
-#[test]
-fn many_bad_ones_in_front_do_not_hide_the_good_ones() {
-    let server = Maria::start().expect("MariaDB");
-    trigger(&server, "NEW.seq_id < 30", "SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 9001, MESSAGE_TEXT = 'not these'");
-    let answers = writer(&server).store(&batch());
+fn many_bad_ones_in_front_do_not_hide_the_good_ones(server: &Database) {
+    trigger(server, "NEW.seq_id < 30", &Does::Says(server.either("9001", "P0001").to_owned(), "not these"));
+    let answers = server.writer(&Login::quick()).store(&batch());
     let good: Vec<usize> = (0..100).filter(|message| answers[*message].is_ok()).collect();
     assert!(good.iter().copied().eq(30..100), "{good:?}");
-    assert_eq!(stored(&server).len(), 140);
+    assert_eq!(server.stored().len(), 140);
 }
 
 /// A trigger that sleeps for one user: the server ends it, and the others are stored.
-#[test]
-fn one_slow_row_stops_no_other() {
-    let server = Maria::start().expect("MariaDB");
-    trigger(&server, "NEW.owner_username = 'user-37'", "DO SLEEP(60)");
-    let mut writer = writer(&server);
+fn one_slow_row_stops_no_other(server: &Database) {
+    trigger(server, "NEW.owner_username = 'user-37'", &Does::Sleeps);
+    let mut writer = server.writer(&Login::quick());
     let started = Instant::now();
     let answers = writer.store(&batch());
     let took = started.elapsed();
@@ -95,5 +135,5 @@ fn one_slow_row_stops_no_other() {
     assert!(took < Duration::from_secs(16), "{took:?}");
     let bad: Vec<usize> = (0..100).filter(|message| answers[*message].is_err()).collect();
     assert_eq!(bad, [37]);
-    assert_eq!(stored(&server).len(), 199, "ann has hers of the slow one, too");
+    assert_eq!(server.stored().len(), 199, "ann has hers of the slow one, too");
 }

@@ -2,18 +2,16 @@
 //!
 //! The data folder is made once a machine (some two seconds) and copied for each server (26 MB).
 
-use std::fs::{self, File};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-
-use ::mysql::prelude::Queryable;
-use ::mysql::{Conn, Opts, OptsBuilder};
-use rustix::fs::{FlockOperation, flock};
+use std::process::Command;
 
 use super::certificates::has_certificate;
+use super::prepared::{copy, prepared, run, version};
 use super::{Authority, CertificateFiles, Recipe, Server, ask, find_program, folder};
 use crate::error::{Error, Result};
+use ::mysql::prelude::Queryable;
+use ::mysql::{Conn, Opts, OptsBuilder};
 
 const SCHEMA: &str = include_str!("schema.sql");
 const PACKAGE: &str = "mariadb-server";
@@ -34,7 +32,7 @@ impl Maria {
     /// # Errors
     /// When it is not installed or does not start.
     pub fn start() -> Result<Self> {
-        let prepared = prepared()?;
+        let prepared = prepared_data()?;
         let folder = folder("maria")?;
         copy(&prepared, &folder.path().join("data"))?;
         Server::start(recipe(), folder).map(Self)
@@ -46,7 +44,7 @@ impl Maria {
     /// # Errors
     /// As of [`start`](Self::start).
     pub fn over_tls(authority: &Authority, files: &CertificateFiles) -> Result<Self> {
-        let prepared = prepared()?;
+        let prepared = prepared_data()?;
         let folder = folder("maria")?;
         copy(&prepared, &folder.path().join("data"))?;
         authority.copy_into(folder.path(), files)?;
@@ -105,45 +103,21 @@ fn ready(port: u16) -> std::result::Result<(), String> {
     if greeting.get(4) == Some(&10) { Ok(()) } else { Err("it does not greet as MySQL".into()) }
 }
 
-/// The prepared data folder, made when no process of this machine has made it yet.
-fn prepared() -> Result<PathBuf> {
+/// The prepared data folder.
+fn prepared_data() -> Result<PathBuf> {
     let installer = find_program("mariadb-install-db", PACKAGE)?;
-    let server = find_program("mariadbd", PACKAGE)?;
-    let version = Command::new(server).arg("--version").stdin(Stdio::null()).output();
-    let version = version.map_err(|cause| Error::of("cannot run mariadbd --version", cause))?;
-    let key = task_engine::model::ids::fnv1a32(&[SCHEMA.as_bytes(), &version.stdout].concat());
-    let user = rustix::process::geteuid().as_raw();
-    let place = std::env::temp_dir().join(format!("task-engine-maria-prepared-{user}-{key:08x}"));
-    let lock = File::create(place.with_extension("lock"))
-        .and_then(|lock| Ok(flock(&lock, FlockOperation::LockExclusive).map(|()| lock)?));
-    let _lock = lock.map_err(|cause| Error::of("cannot lock the prepared MariaDB folder", cause))?;
-    if place.is_dir() {
-        return Ok(place);
-    }
-    let fresh = folder("maria")?;
-    install(&installer, fresh.path())?;
-    let server = Server::start(recipe(), fresh)?;
-    create_schema(server.port())?;
-    server.terminate()?;
-    // Beside its final place, then renamed: a crash in between leaves no half-made folder under the final name.
-    let half = place.with_extension("half");
-    let _ = fs::remove_dir_all(&half);
-    copy(&server.folder().join("data"), &half)?;
-    fs::rename(&half, &place).map_err(|cause| Error::of("cannot keep the prepared MariaDB folder", cause))?;
-    Ok(place)
-}
-
-fn install(installer: &Path, folder: &Path) -> Result<()> {
-    let mut command = Command::new(installer);
-    command.arg("--no-defaults").arg(format!("--datadir={}", folder.join("data").display()));
-    command.args(["--auth-root-authentication-method=normal", "--skip-test-db", "--innodb-log-file-size=8M"]);
-    command.args(as_root()).stdin(Stdio::null());
-    let output = command.output().map_err(|cause| Error::of("cannot run mariadb-install-db", cause))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = [output.stdout, output.stderr].concat();
-    Err(Error::of(&format!("mariadb-install-db ended with {}", output.status), String::from_utf8_lossy(&said)))
+    let version = version(&find_program("mariadbd", PACKAGE)?)?;
+    prepared("maria", &[SCHEMA.as_bytes(), &version].concat(), || {
+        let fresh = folder("maria")?;
+        let mut command = Command::new(installer);
+        command.arg("--no-defaults").arg(format!("--datadir={}", fresh.path().join("data").display()));
+        command.args(["--auth-root-authentication-method=normal", "--skip-test-db", "--innodb-log-file-size=8M"]);
+        command.args(as_root());
+        run(command, "mariadb-install-db")?;
+        let server = Server::start(recipe(), fresh)?;
+        create_schema(server.port())?;
+        Ok(server)
+    })
 }
 
 fn create_schema(port: u16) -> Result<()> {
@@ -156,15 +130,6 @@ fn create_schema(port: u16) -> Result<()> {
             .try_for_each(|sql| conn.query_drop(sql))
     });
     made.map_err(|cause| Error::of("cannot create the database resonance", cause))
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    let output = Command::new("cp").arg("-a").arg("--reflink=auto").args([from, to]).stdin(Stdio::null()).output();
-    let output = output.map_err(|cause| Error::of("cannot run cp", cause))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(Error::of("cannot copy the MariaDB data folder", String::from_utf8_lossy(&output.stderr)))
 }
 
 impl Deref for Maria {

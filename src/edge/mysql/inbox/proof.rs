@@ -11,8 +11,9 @@
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
-use super::row::Row;
-use crate::edge::mysql::fault::Fault;
+use super::values::values;
+use crate::edge::sql::fault::Fault;
+use crate::edge::sql::inbox::row::{Row, may_be_cut};
 
 /// New rows that are read back on each connection.
 const SAMPLE: usize = 4;
@@ -117,8 +118,7 @@ impl Trust {
         }
         let Some(first) = rows.first() else { return Ok(()) };
         // Whoever may not do it is not known to count otherwise.
-        self.counts_found = match conn.exec_iter(COUNT_FOUND, first.values().to_vec()).map(|done| done.affected_rows())
-        {
+        self.counts_found = match conn.exec_iter(COUNT_FOUND, values(first).to_vec()).map(|done| done.affected_rows()) {
             Ok(affected) => affected > 0,
             Err(error) => match Fault::from(error) {
                 fault @ Fault::Server(_) if !fault.is_lock_conflict() => true,
@@ -128,11 +128,6 @@ impl Trust {
         self.is_known = true;
         Ok(())
     }
-}
-
-/// Whether a name ends in what a column may cut or pad without an error.
-fn may_be_cut(name: &str) -> bool {
-    name.chars().next_back().is_none_or(|last| last.is_whitespace() || last.is_control())
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, Value};
 
 use super::proof::{self, Told, Trust};
-use super::row::{Row, text};
-use crate::edge::mysql::fault::Fault;
+use super::values::{text, values};
+use crate::edge::sql::fault::Fault;
+use crate::edge::sql::inbox::row::Row;
 use crate::model::limits::INBOX_STATEMENT_ROWS;
 
 /// How often a set is stored again without what was not there. Once is enough, unless others change the table meanwhile.
@@ -110,7 +111,7 @@ fn statement_rows(left: usize) -> usize {
 }
 
 fn insert(conn: &mut Conn, rows: &[Row<'_>]) -> Result<Told, Fault> {
-    let values: Vec<Value> = rows.iter().flat_map(Row::values).collect();
+    let values: Vec<Value> = rows.iter().flat_map(values).collect();
     let result = conn.exec_iter(insert_sql(rows.len()), values)?;
     Ok(Told {
         affected: result.affected_rows(),

@@ -5,11 +5,20 @@
 
 use std::time::{Duration, Instant};
 
-use super::owned::Stage;
-
 /// They are begun within this. Their owner gives them away after 200 ms at the earliest (`Timings::prepare`).
 const OVER: Duration = Duration::from_millis(150);
 const AT_ONCE_MAX: u32 = 4;
+
+/// How far the reading ahead of a place is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It is not read ahead.
+    None,
+    /// Its turn has not come.
+    Waits,
+    /// It is asked for, or read.
+    UnderWay,
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -34,11 +43,11 @@ impl Ahead {
         }
     }
 
-    /// A place has another stage.
-    pub(super) fn changed(&mut self, before: &Stage, after: &Stage) {
-        let waits = |stage: &Stage| u32::from(matches!(stage, Stage::ToLookAhead(_)));
-        self.waiting = self.waiting + waits(after) - waits(before);
-        self.under_way = self.under_way + u32::from(after.is_ahead()) - u32::from(before.is_ahead());
+    /// The turn of a place changed.
+    pub(super) fn changed(&mut self, before: Turn, after: Turn) {
+        let is = |turn: Turn, which| u32::from(turn == which);
+        self.waiting = self.waiting + is(after, Turn::Waits) - is(before, Turn::Waits);
+        self.under_way = self.under_way + is(after, Turn::UnderWay) - is(before, Turn::UnderWay);
     }
 
     /// Whether one of those that wait begins now; then it counts as begun.
@@ -59,9 +68,6 @@ impl Ahead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ownership::Generation;
-
-    const WAITS: Stage = Stage::ToLookAhead(Generation(1));
 
     /// Begins what may begin each millisecond, each being read for so long; gives when each was begun, in milliseconds.
     fn begun(count: u32, takes_ms: u64) -> Vec<u64> {
@@ -69,27 +75,23 @@ mod tests {
         let mut ahead = Ahead::new(start);
         for _ in 0..count {
             ahead.asked(start);
-            ahead.changed(&Stage::Absent, &WAITS);
+            ahead.changed(Turn::None, Turn::Waits);
         }
         for ms in 0..1_000 {
             let now = start + Duration::from_millis(ms);
             while ends.first().is_some_and(|end| *end <= ms) {
                 ends.remove(0);
-                ahead.changed(&looking(), &Stage::Absent);
+                ahead.changed(Turn::UnderWay, Turn::None);
             }
             while ahead.next_due().is_some_and(|due| due <= now) {
                 assert!(ahead.begins(now));
-                ahead.changed(&WAITS, &looking());
+                ahead.changed(Turn::Waits, Turn::UnderWay);
                 begun.push(ms);
                 ends.push(ms + takes_ms);
             }
         }
         assert_eq!((ahead.waiting, ahead.under_way, ahead.next_due()), (0, 0, None));
         begun
-    }
-
-    fn looking() -> Stage {
-        Stage::LookingAhead(super::super::calls::BatchNo::default())
     }
 
     #[test]

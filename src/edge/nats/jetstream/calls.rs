@@ -11,7 +11,7 @@ use super::api::{ApiError, Request};
 use super::lines::Lines;
 
 /// A batch of requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BatchNo(u64);
 
 /// What came of each request of a batch, in their order.

@@ -17,7 +17,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, Turn};
 use super::calls::BatchNo;
 use super::pulls::Terms;
 use super::window::ReadBack;
@@ -86,12 +86,16 @@ pub(super) enum Stage {
 impl Stage {
     /// Nothing of it is or was pulled here since it was last closed.
     pub(super) fn is_elsewhere(&self) -> bool {
-        matches!(self, Self::Absent | Self::ToLookAhead(_)) || self.is_ahead()
+        matches!(self, Self::Absent) || self.turn() != Turn::None
     }
 
-    /// It is read ahead.
-    pub(super) fn is_ahead(&self) -> bool {
-        matches!(self, Self::LookingAhead(_) | Self::ReadingAhead(_))
+    /// How far its reading ahead is.
+    fn turn(&self) -> Turn {
+        match self {
+            Self::ToLookAhead(_) => Turn::Waits,
+            Self::LookingAhead(_) | Self::ReadingAhead(_) => Turn::UnderWay,
+            _ => Turn::None,
+        }
     }
 
     /// It is on its way to be closed.
@@ -280,7 +284,7 @@ impl Owned {
             self.busy.remove(&at);
         }
         let before = std::mem::replace(&mut self.places[at].stage, stage);
-        self.ahead.changed(&before, &self.places[at].stage);
+        self.ahead.changed(before.turn(), self.places[at].stage.turn());
     }
 
     /// The connection is gone: what was waited for is begun anew over the next one.

@@ -123,21 +123,26 @@ impl JetFeed {
                 }
             }
             Stage::Checking { .. } => self.step_checking(at, is_connected, now),
-            Stage::Reopening { has_heard } => {
-                let shard = self.plan.own.filter(|_| owned.untold.is_empty());
-                if !std::mem::replace(has_heard, shard.is_some_and(|shard| self.intake.has_heard_all(shard)))
-                    || !self.unsaid.is_empty()
-                {
-                    return;
-                }
-                self.flight.set_leaving(at, false);
-                let is_whole = !owned.places[at].is_holed && !self.flight.has_left(at);
-                owned.set(at, Stage::ToOpen);
-                if !is_whole {
-                    self.broken(at, Break::Hole);
-                }
-            }
+            Stage::Reopening { .. } => self.step_reopening(at),
             Stage::Absent | Stage::Open | Stage::Broken => {}
+        }
+    }
+
+    /// It goes on here: once the shard knows, and has said all that it settled meanwhile.
+    fn step_reopening(&mut self, at: usize) {
+        let Some(owned) = &mut self.owned else { return };
+        let shard = self.plan.own.filter(|_| owned.untold.is_empty());
+        let Stage::Reopening { has_heard } = &mut owned.places[at].stage else { return };
+        if !mem::replace(has_heard, shard.is_some_and(|shard| self.intake.has_heard_all(shard)))
+            || !self.unsaid.is_empty()
+        {
+            return;
+        }
+        self.flight.set_leaving(at, false);
+        let is_whole = !owned.places[at].is_holed && !self.flight.has_left(at);
+        owned.set(at, Stage::ToOpen);
+        if !is_whole {
+            self.broken(at, Break::Hole);
         }
     }
 

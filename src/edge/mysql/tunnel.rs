@@ -20,7 +20,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use mysql::DriverError;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, split};
@@ -32,12 +31,13 @@ use tokio_rustls::client::TlsStream;
 
 use self::packets::{is_end_of_login, over_tls, read, tls_request, write};
 use crate::config::MysqlConfig;
-use crate::edge::mysql::fault::Fault;
 use crate::edge::random::random;
+use crate::edge::sql::fault::Fault;
+use crate::edge::sql::live::prepare;
 use crate::edge::tls;
 
 /// Where the keys of TLS to MySQL stand in the configuration.
-pub(in crate::edge::mysql) const TLS_SECTION: &str = "mysql.tls";
+const TLS_SECTION: &str = "mysql.tls";
 /// How long the server may take for our farewell.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// Where the socket may be, besides the folder for such files: that one may be read-only.
@@ -60,9 +60,10 @@ impl Tunnel {
         let insecure = |error: tls::TlsError| Fault::Insecure(error.to_string());
         let client = tls::client(&settings.tls, TLS_SECTION, &[]).map_err(insecure)?;
         let name = tls::server_name(&settings.tls, &settings.at.host).map_err(insecure)?;
-        let server = TcpStream::connect_timeout(&address, limit).map_err(|error| not_connected(address, &error))?;
-        let prepared = prepare(&server, settings.timeout * 2);
-        prepared.map_err(|error| not_connected(address, &error))?;
+        let server =
+            TcpStream::connect_timeout(&address, limit).map_err(|error| Fault::not_connected(address, &error))?;
+        let prepared = prepare(&server, settings.timeout);
+        prepared.map_err(|error| Fault::not_connected(address, &error))?;
         let no_way = |error: io::Error| Fault::NotOpened(format!("no way to it on this machine: {error}"));
         let usual = std::env::temp_dir();
         let places = [usual.as_path()].into_iter().chain(FOLDERS.map(Path::new));
@@ -85,19 +86,6 @@ impl Drop for Tunnel {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.socket).and_then(|()| fs::remove_dir(&self.folder));
     }
-}
-
-fn not_connected(address: SocketAddr, error: &io::Error) -> Fault {
-    Fault::NotConnected(match error.kind() {
-        io::ErrorKind::TimedOut => DriverError::ConnectTimeout,
-        kind => DriverError::CouldNotConnect(Some((address.to_string(), error.to_string(), kind))),
-    })
-}
-
-fn prepare(server: &TcpStream, user_timeout: Duration) -> io::Result<()> {
-    server.set_nodelay(true)?;
-    server.set_nonblocking(true)?;
-    socket2::SockRef::from(server).set_tcp_user_timeout(Some(user_timeout))
 }
 
 /// A socket in a folder of its own, which nobody else may enter, in the first place that takes one: a folder may be read-only, or have a

@@ -1,18 +1,18 @@
-//! Promise: while MySQL is away or hangs, lookups say so within the timeouts and name it; when it is back they work
+//! Promise: while the database is away or hangs, lookups say so within the timeouts and name it; when it is back they work
 //! again without a restart of ours, and a restart between two lookups is not noticed at all.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use task_engine::config::{HostPort, MysqlConfig, Secret};
-use task_engine::edge::mysql::MysqlMembers;
 use task_engine::model::names::NameList;
 use task_engine::ports::mailbox::{FactSender, Mailbox, Wake, mailbox};
-use task_engine::ports::{Health, LookupError, Members};
+use task_engine::ports::{Health, LookupError};
 use task_engine::push::facts::Input;
 use task_engine::shard::workers::members::MemberThreads;
 
-use testkit::mysql_etcd::{Maria, eventually};
+use testkit::databases::{Database, Login};
+use testkit::on_both;
+use testkit::wait::eventually;
 
 const READ_TIMEOUT: Duration = Duration::from_millis(700);
 
@@ -40,7 +40,9 @@ impl Asker {
 
     fn answers(&mut self) -> bool {
         let lists = self.ask().expect("an answer");
-        (lists[0].iter().collect::<Vec<_>>(), lists[1].len()) == (vec!["u1", "u2"], 0)
+        let mut names: Vec<_> = lists[0].iter().collect();
+        names.sort_unstable();
+        (names, lists[1].len()) == (vec!["u1", "u2"], 0)
     }
 
     fn refusal(&mut self) -> String {
@@ -51,24 +53,20 @@ impl Asker {
     }
 }
 
-#[test]
-fn lookups_wait_out_an_outage() {
-    let mut server = Maria::start();
-    server.add(&[("s", "u2"), ("s", "u1")]);
-    let settings = MysqlConfig {
-        at: HostPort { host: "127.0.0.1".into(), port: server.port },
-        username: "engine".into(),
-        password: Secret::new("sesame"),
-        database: "resonance".into(),
+on_both!(lookups_wait_out_an_outage);
+
+fn lookups_wait_out_an_outage(server: &Database) {
+    server.add([("s", "u2"), ("s", "u1")]);
+    let login = Login {
         connect_timeout: Duration::from_secs(1),
         timeout: READ_TIMEOUT,
-        conn_max_lifetime: Duration::ZERO,
-        ..MysqlConfig::default()
+        lifetime: Duration::ZERO,
+        ..Login::default()
     };
-    let members = MysqlMembers::new(settings);
+    let members = server.members(&login);
     let mut idle = members.open();
-    idle.ping().expect("MySQL is there");
-    let threads = MemberThreads::start(Arc::new(members), 1).expect("threads start");
+    idle.ping().expect("the database is there");
+    let threads = MemberThreads::start(members, 1).expect("threads start");
     let (sender, facts) = mailbox(16, Arc::new(Wake::default()));
     let mut asker = Asker { threads, sender, facts, asked: 0 };
     assert!(asker.answers());
@@ -76,7 +74,10 @@ fn lookups_wait_out_an_outage() {
 
     server.kill();
     let why = asker.refusal();
-    assert!(why.contains(&format!("127.0.0.1:{}", server.port)) && why.contains("mysql.port"), "{why}");
+    assert!(
+        why.contains(&format!("127.0.0.1:{}", server.port())) && why.contains(&format!("{}.port", server.section())),
+        "{why}"
+    );
     assert!(matches!(asker.threads.health(), Health::Waiting(_)));
     server.start_again();
     eventually("health is back without an ask", || asker.threads.health() == Health::Ready);
@@ -84,12 +85,12 @@ fn lookups_wait_out_an_outage() {
 
     idle.members(&["s".into()]).expect("the connection from before the restart is replaced unseen");
 
-    server.signal(libc::SIGSTOP);
+    server.freeze();
     let asked = Instant::now();
     let why = asker.refusal();
     assert!(why.contains("silent"), "{why}");
     assert!(asked.elapsed() < READ_TIMEOUT * 4, "took {:?}", asked.elapsed());
-    server.signal(libc::SIGCONT);
+    server.thaw();
     eventually("health is back after the hang", || asker.threads.health() == Health::Ready);
     assert!(asker.answers());
     assert_eq!(asker.threads.dropped_answers(), 0);

@@ -100,8 +100,8 @@ mod tests {
 
     #[test]
     fn a_greeting_says_whether_tls_is_spoken() {
-        let with = include_bytes!("../../../../../fuzz/corpus/mysql_greeting/mariadb-tls");
-        let without = include_bytes!("../../../../../fuzz/corpus/mysql_greeting/mariadb");
+        let with = include_bytes!("../../../../fuzz/corpus/mysql_greeting/mariadb-tls");
+        let without = include_bytes!("../../../../fuzz/corpus/mysql_greeting/mariadb");
         let offers = [&with[..], without].map(|bytes| read_all(bytes)[0].offers_tls());
         assert_eq!(offers, [true, false]);
     }

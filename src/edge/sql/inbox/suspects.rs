@@ -19,7 +19,7 @@ const APART_FOR: Duration = Duration::from_secs(120);
 const SUSPECTS_MAX: usize = 8 * 1024;
 
 #[derive(Debug, Default)]
-pub(super) struct Suspects {
+pub struct Suspects {
     hasher: RandomState,
     /// Since when.
     known: Mutex<HashMap<u64, Instant>>,
@@ -29,7 +29,7 @@ pub(super) struct Suspects {
 
 /// Suspects out of a batch.
 #[derive(Debug, Default)]
-pub(super) struct TakenOut<'a> {
+pub struct TakenOut<'a> {
     /// They are asked without waiting.
     pub careful: Vec<Row<'a>>,
     /// They get a full try.
@@ -38,7 +38,7 @@ pub(super) struct TakenOut<'a> {
 
 impl Suspects {
     /// Takes the suspects out of the rows; the others stay.
-    pub(super) fn take_out<'a>(&self, rows: &mut Vec<Row<'a>>) -> TakenOut<'a> {
+    pub fn take_out<'a>(&self, rows: &mut Vec<Row<'a>>) -> TakenOut<'a> {
         self.take_out_at(rows, Instant::now())
     }
 
@@ -62,7 +62,7 @@ impl Suspects {
     }
 
     /// These rows failed by themselves. One that is known keeps its time until it had its full try.
-    pub(super) fn add(&self, rows: &[Row<'_>]) {
+    pub fn add(&self, rows: &[Row<'_>]) {
         self.add_at(rows, Instant::now());
     }
 
@@ -78,12 +78,12 @@ impl Suspects {
     }
 
     /// The server did not end a statement that took too long: we have to, while there are suspects.
-    pub(super) fn note_unlimited(&self) {
+    pub fn note_unlimited(&self) {
         self.is_unlimited.store(true, Ordering::Relaxed);
     }
 
     /// Whether statements that are not to wait need a limit of ours.
-    pub(super) fn are_unlimited(&self) -> bool {
+    pub fn are_unlimited(&self) -> bool {
         self.is_unlimited.load(Ordering::Relaxed)
     }
 

@@ -8,9 +8,9 @@
 
 use std::time::Instant;
 
-use super::Writer;
+use super::RowStore;
 use super::row::Row;
-use crate::edge::mysql::fault::Fault;
+use crate::edge::sql::fault::Fault;
 use crate::model::names::NameList;
 use crate::ports::{InboxRows, LookupError};
 
@@ -20,8 +20,8 @@ const DEADLOCK_TRIES: usize = 3;
 const FAILED_MAX: usize = 8;
 
 /// The store of one batch.
-pub(super) struct Walk<'w, 'a> {
-    writer: &'w mut Writer,
+pub(super) struct Walk<'w, 'a, S> {
+    store: &'w mut S,
     answers: Vec<Result<NameList, LookupError>>,
     /// Some of the whole set.
     samples: Vec<Row<'a>>,
@@ -36,14 +36,14 @@ pub(super) struct Walk<'w, 'a> {
     was_connected: bool,
 }
 
-impl<'w, 'a> Walk<'w, 'a> {
+impl<'w, 'a, S: RowStore> Walk<'w, 'a, S> {
     /// One answer for each element.
-    pub(super) fn store(writer: &'w mut Writer, batch: &'a [InboxRows]) -> Vec<Result<NameList, LookupError>> {
+    pub(super) fn store(store: &'w mut S, batch: &'a [InboxRows]) -> Vec<Result<NameList, LookupError>> {
         let of_ask = |(ask, of): (usize, &'a InboxRows)| of.users.iter().map(move |user| Row { ask, of, user });
         let mut rows: Vec<Row<'a>> = batch.iter().enumerate().flat_map(of_ask).collect();
-        let suspects = writer.suspects.take_out(&mut rows);
+        let suspects = store.suspects().take_out(&mut rows);
         let mut walk = Walk {
-            writer,
+            store,
             answers: vec![Ok(NameList::new()); batch.len()],
             samples: Vec::new(),
             failed: 0,
@@ -58,11 +58,7 @@ impl<'w, 'a> Walk<'w, 'a> {
             walk.samples.clear();
             walk.set(suspects, is_careful);
         }
-        let Walk { answers, writer, .. } = walk;
-        if !writer.suspects.are_unlimited() {
-            writer.hasty = None;
-        }
-        answers
+        walk.answers
     }
 
     /// Stores these, in halves when they cannot be stored together. `is_careful`: the server gives up at once.
@@ -77,7 +73,7 @@ impl<'w, 'a> Walk<'w, 'a> {
             };
             self.fail(rows, &not_asked);
             if self.is_left_behind {
-                self.writer.suspects.add(rows);
+                self.store.suspects().add(rows);
             }
             return;
         }
@@ -99,10 +95,10 @@ impl<'w, 'a> Walk<'w, 'a> {
         // can be had either, the next connect fails.
         let is_answered = self.was_connected && matches!(fault, Fault::Server(_) | Fault::Broken(_) | Fault::Silent(_));
         if is_answered && matches!(fault, Fault::Silent(_)) {
-            self.writer.suspects.note_unlimited();
+            self.store.suspects().note_unlimited();
         }
         if is_answered && let Some(at) = middle(rows, is_held_up(&fault)) {
-            let limit = self.writer.limits.search;
+            let limit = self.store.search_limit();
             self.until.get_or_insert_with(|| Instant::now() + limit);
             if self.samples.is_empty() {
                 self.samples = [4, 2, 1, 3].map(|part| rows[rows.len() * part / 4 - usize::from(part == 4)]).into();
@@ -116,13 +112,13 @@ impl<'w, 'a> Walk<'w, 'a> {
         if matches!(fault, Fault::GoesOn(_)) {
             // All of the set, so that newcomers are not asked with the one that is meant.
             self.is_left_behind = true;
-            self.writer.suspects.add(rows);
+            self.store.suspects().add(rows);
         }
         let row = if let [row] = rows { Some((row.user, row.of)) } else { None };
-        let error = self.writer.in_words(fault, row);
+        let error = self.store.in_words(fault, row);
         self.fail(rows, &error);
         if is_answered {
-            self.writer.suspects.add(rows);
+            self.store.suspects().add(rows);
             self.failed += 1;
         }
         if !is_answered || self.is_hopeless() {
@@ -149,8 +145,8 @@ impl<'w, 'a> Walk<'w, 'a> {
         loop {
             self.was_connected = false;
             tries += 1;
-            let outcome = self.writer.transaction(rows, is_careful, &mut self.was_connected);
-            let is_deadlock = matches!(&outcome, Err(Fault::Server(error)) if matches!(error.code, 1020 | 1213));
+            let outcome = self.store.transaction(rows, is_careful, &mut self.was_connected);
+            let is_deadlock = outcome.as_ref().is_err_and(Fault::is_deadlock);
             if !is_deadlock || tries == DEADLOCK_TRIES {
                 return outcome;
             }

@@ -1,22 +1,22 @@
-//! One connection to MySQL that is there when it is needed.
+//! One connection to a database that is there when it is needed.
 //!
 //! Promises that a connection which died unused is replaced without the caller noticing, that a connect takes no longer than
-//! `mysql.connect_timeout` from whoever waits for it (the name, all addresses and the login together), and that none is used
-//! for longer than `mysql.conn_max_lifetime` while a new one can be had: a server that moved is found although the old one lives
+//! `connect_timeout` from whoever waits for it (the name, all addresses and the login together), and that none is used
+//! for longer than `conn_max_lifetime` while a new one can be had: a server that moved is found although the old one lives
 //! on. The new one is opened beside the old one ([`opening`]), which serves meanwhile, and taken between two statements. A
 //! statement that was given up is ended in the server. Refuses to keep a connection whose state is not known.
 
-pub(super) mod opening;
-pub(super) mod tunnel;
+pub mod opening;
 
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::TryRecvError;
-use mysql::Conn;
 
-use self::opening::{Opened, Opener, Opening, Session};
-use super::fault::Fault;
-use crate::config::MysqlConfig;
+use self::opening::{Opened, Opener, Opening};
+use super::fault::{Fault, Place};
 use crate::edge::random::random;
 use crate::ports::LookupError;
 use crate::telemetry::logging::warn_limited;
@@ -25,62 +25,83 @@ use crate::telemetry::logging::warn_limited;
 /// longer than this, before the next try.
 const REPLACE_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
+/// How long a statement that was given up, and was then ended, may go on before a writer's next one.
+const ENDS_WITHIN: Duration = Duration::from_secs(1);
+/// Between two looks at it.
+const ENDS_LOOK: Duration = Duration::from_millis(20);
+
+/// A session of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// What the server calls itself, as long as it runs.
+    pub server: String,
+    /// Which of its sessions.
+    pub number: u64,
+}
+
+/// How the connections of one kind are opened. All of it may block, on a thread that nobody waits for longer than he likes.
+pub trait Link: Send + Sync + 'static {
+    /// A connection; it belongs to one thread at a time.
+    type Conn: Send + 'static;
+
+    /// Where it goes, and the times it has.
+    fn place(&self) -> &Place;
+    /// What threads that open connections are called.
+    fn thread(&self) -> &'static str;
+    /// Whether it is for writes: none begins before what was given up in the last one is over.
+    fn writes(&self) -> bool;
+    /// Connects to this address within `limit`, and logs in.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn connect(&self, address: SocketAddr, limit: Duration) -> Result<Self::Conn, Fault>;
+    /// Which session this is; nothing where a proxy does not let the question through.
+    ///
+    /// # Errors
+    /// When the connection is none any more.
+    fn who(&self, conn: &mut Self::Conn) -> Result<Option<Session>, Fault>;
+    /// Ends a session of ours in which a statement was given up; whether it is over.
+    ///
+    /// # Errors
+    /// When the connection is none any more.
+    fn end(&self, conn: &mut Self::Conn, number: u64) -> Result<bool, Fault>;
+}
+
 /// One thread's connection.
-pub(super) struct Live {
-    settings: MysqlConfig,
+pub struct Live<L: Link> {
+    place: Place,
     /// What to check when a table is not as expected.
     schema: &'static str,
-    conn: Option<Conn>,
+    conn: Option<L::Conn>,
     /// Which one it is.
     session: Option<Session>,
     /// How many there were.
     number: u64,
     /// When it is to be replaced, if ever.
     due: Option<Instant>,
-    opener: Opener,
+    opener: Opener<L::Conn>,
     /// The next one: beside the one that serves, or because there is none.
-    opening: Option<Opening>,
+    opening: Option<Opening<L::Conn>>,
     /// The session in which a statement was given up that is not known to be over.
     given_up: Option<Session>,
 }
 
-impl Live {
+impl<L: Link> Live<L> {
     /// Connects when first used.
-    pub(super) fn new(settings: MysqlConfig, schema: &'static str) -> Self {
-        let opener = Opener::new(settings.clone(), None);
-        Self {
-            settings,
-            schema,
-            conn: None,
-            session: None,
-            number: 0,
-            due: None,
-            opener,
-            opening: None,
-            given_up: None,
-        }
-    }
-
-    /// For one that writes: each session begins with this statement, too, and none begins before what was given up in the
-    /// last one is over.
-    pub(super) fn for_writes(mut self, statement: String) -> Self {
-        self.opener = Opener::new(self.settings.clone(), Some(statement));
-        self
-    }
-
-    /// [`attempt`](Self::attempt), in words.
-    pub(super) fn run<T>(&mut self, mut work: impl FnMut(&mut Conn) -> Result<T, Fault>) -> Result<T, LookupError> {
-        self.attempt(|conn, _| work(conn)).map_err(|fault| self.explain(fault))
+    pub fn new(link: L, schema: &'static str) -> Self {
+        let place = link.place().clone();
+        let opener = Opener::new(Arc::new(link));
+        Self { place, schema, conn: None, session: None, number: 0, due: None, opener, opening: None, given_up: None }
     }
 
     /// A fault in words.
-    pub(super) fn explain(&self, fault: Fault) -> LookupError {
-        fault.explain(&self.settings, self.schema)
+    pub fn explain(&self, fault: Fault) -> LookupError {
+        fault.explain(&self.place, self.schema)
     }
 
     /// Runs `work`, which is told the connection's number; once more on a new connection when the old one turns out to be dead
     /// (the server restarted, or closed it because it was idle). A timeout is not tried again: it cost its wait already.
-    pub(super) fn attempt<T>(&mut self, mut work: impl FnMut(&mut Conn, u64) -> Result<T, Fault>) -> Result<T, Fault> {
+    pub fn attempt<T>(&mut self, mut work: impl FnMut(&mut L::Conn, u64) -> Result<T, Fault>) -> Result<T, Fault> {
         let (conn, is_new) = self.take()?;
         let outcome = self.with(conn, &mut work);
         if !is_new && outcome.as_ref().is_err_and(Fault::is_dead_connection) {
@@ -91,7 +112,7 @@ impl Live {
     }
 
     /// Waits until there is a connection, and until what was given up on the last one is over.
-    pub(super) fn ready(&mut self) -> Result<(), Fault> {
+    pub fn ready(&mut self) -> Result<(), Fault> {
         if self.conn.is_none() {
             self.conn = Some(self.connect().map_err(Fault::before_asking)?.0);
         }
@@ -100,11 +121,11 @@ impl Live {
 
     fn with<T>(
         &mut self,
-        mut conn: Conn,
-        work: &mut impl FnMut(&mut Conn, u64) -> Result<T, Fault>,
+        mut conn: L::Conn,
+        work: &mut impl FnMut(&mut L::Conn, u64) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let started = Instant::now();
-        let outcome = work(&mut conn, self.number).map_err(|fault| fault.after(started.elapsed(), &self.settings));
+        let outcome = work(&mut conn, self.number).map_err(|fault| fault.after(started.elapsed(), self.place.timeout));
         if outcome.as_ref().err().is_none_or(Fault::leaves_connection_good) {
             self.conn = Some(conn);
         } else if matches!(outcome, Err(Fault::Silent(_) | Fault::TooSlow)) {
@@ -117,7 +138,7 @@ impl Live {
     }
 
     /// A connection, and whether it was opened just now.
-    fn take(&mut self) -> Result<(Conn, bool), Fault> {
+    fn take(&mut self) -> Result<(L::Conn, bool), Fault> {
         match self.conn.take() {
             Some(conn) => Ok((self.renewed(conn), false)),
             None => self.connect().map_err(Fault::before_asking),
@@ -126,7 +147,7 @@ impl Live {
 
     /// The connection that is there, or the one that is to replace it as soon as that is open. While none can be had the old one is
     /// better than nothing: a name server that is away must not take away a database that answers.
-    fn renewed(&mut self, old: Conn) -> Conn {
+    fn renewed(&mut self, old: L::Conn) -> L::Conn {
         let opening = match self.opening.take() {
             None if self.due.is_none_or(|due| Instant::now() < due) => return old,
             None => self.opener.start(None),
@@ -140,11 +161,10 @@ impl Live {
         match opening {
             Ok(opening) => self.opening = Some(opening),
             Err(fault) => {
-                let again =
-                    (self.settings.conn_max_lifetime / 10).clamp(Duration::from_millis(100), REPLACE_AGAIN_AFTER);
+                let again = (self.place.lifetime / 10).clamp(Duration::from_millis(100), REPLACE_AGAIN_AFTER);
                 self.due = Some(Instant::now() + again);
                 let why = self.explain(fault);
-                warn_limited("mysql_not_replaced", format_args!("{why}; the connection that is open is used on"));
+                warn_limited("database_not_replaced", format_args!("{why}; the connection that is open is used on"));
             }
         }
         old
@@ -152,7 +172,7 @@ impl Live {
 
     /// A connection where there is none, and whether it was opened just now. One that is being opened is waited for, again and again:
     /// a server that is slow to let in lets in at last.
-    fn connect(&mut self) -> Result<(Conn, bool), Fault> {
+    fn connect(&mut self) -> Result<(L::Conn, bool), Fault> {
         let mut opening = None;
         if let Some(earlier) = self.opening.take() {
             match earlier.result.try_recv() {
@@ -167,25 +187,25 @@ impl Live {
             Some(opening) => opening,
             None => self.opener.start(self.given_up.clone())?,
         };
-        match opening.result.recv_timeout(self.settings.connect_timeout) {
+        match opening.result.recv_timeout(self.place.connect_timeout) {
             Ok(Ok(conn)) => Ok((self.begin(conn), true)),
             Ok(Err(fault)) => {
                 self.note(&fault);
                 Err(fault)
             }
             Err(_) => {
-                let late = opening.late(self.settings.connect_timeout);
+                let late = opening.late(self.place.connect_timeout);
                 self.opening = Some(opening);
                 Err(late)
             }
         }
     }
 
-    fn begin(&mut self, (conn, session): Opened) -> Conn {
+    fn begin(&mut self, (conn, session): Opened<L::Conn>) -> L::Conn {
         self.session = session;
         self.number += 1;
         self.given_up = None;
-        self.due = due(self.settings.conn_max_lifetime, Instant::now());
+        self.due = due(self.place.lifetime, Instant::now());
         conn
     }
 
@@ -198,14 +218,52 @@ impl Live {
 
     /// How long one step of an opening may take before another opening is begun in its stead.
     fn patience(&self) -> Duration {
-        self.settings.connect_timeout + self.settings.timeout
+        self.place.connect_timeout + self.place.timeout
     }
 
-    fn give_up(&self, opening: Opening) -> Fault {
+    fn give_up(&self, opening: Opening<L::Conn>) -> Fault {
         let late = opening.late(self.patience());
         self.opener.give_up(opening);
         late
     }
+}
+
+/// Whether a session that is to end has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It is over.
+    Yes,
+    /// It was told to.
+    NotYet,
+    /// The server does not let us end it.
+    Never,
+}
+
+/// Tells a session to end until it has; whether it has in the time there is for it.
+///
+/// # Errors
+/// What `end` says.
+#[expect(clippy::disallowed_methods, reason = "on a thread of its own, which looks for the end of a session")]
+pub fn until_ended(mut end: impl FnMut() -> Result<Ended, Fault>) -> Result<bool, Fault> {
+    let until = Instant::now() + ENDS_WITHIN;
+    while Instant::now() < until {
+        match end()? {
+            Ended::Yes => return Ok(true),
+            Ended::Never => return Ok(false),
+            Ended::NotYet => std::thread::sleep(ENDS_LOOK),
+        }
+    }
+    Ok(false)
+}
+
+/// A socket that a client of a database is given: it waits for nothing, and a server that takes nothing any more is noticed.
+///
+/// # Errors
+/// What the system says.
+pub fn prepare(server: &TcpStream, timeout: Duration) -> io::Result<()> {
+    server.set_nodelay(true)?;
+    server.set_nonblocking(true)?;
+    socket2::SockRef::from(server).set_tcp_user_timeout(Some(timeout * 2))
 }
 
 /// When a connection made now is to be replaced: up to a fifth earlier than it might, so that those of all threads and
@@ -217,12 +275,12 @@ fn due(lifetime: Duration, now: Instant) -> Option<Instant> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use crossbeam_channel::bounded;
 
     use super::*;
+    use crate::config::HostPort;
 
     #[test]
     fn a_connection_is_due_after_four_fifths_to_all_of_its_life_and_never_without_one() {
@@ -234,8 +292,49 @@ mod tests {
         assert_eq!(due(Duration::ZERO, now), None);
     }
 
-    fn settings(connect_timeout: Duration) -> MysqlConfig {
-        MysqlConfig { connect_timeout, timeout: Duration::from_millis(300), ..MysqlConfig::default() }
+    /// To nowhere: the test opens in its own way.
+    struct Nowhere(Place);
+
+    impl Link for Nowhere {
+        type Conn = ();
+
+        fn place(&self) -> &Place {
+            &self.0
+        }
+
+        fn thread(&self) -> &'static str {
+            "nowhere"
+        }
+
+        fn writes(&self) -> bool {
+            false
+        }
+
+        fn connect(&self, _: SocketAddr, _: Duration) -> Result<(), Fault> {
+            Err(Fault::NotConnected(None))
+        }
+
+        fn who(&self, (): &mut ()) -> Result<Option<Session>, Fault> {
+            Ok(None)
+        }
+
+        fn end(&self, (): &mut (), _: u64) -> Result<bool, Fault> {
+            Ok(true)
+        }
+    }
+
+    fn nowhere(connect_timeout: Duration) -> Nowhere {
+        Nowhere(Place {
+            product: "a database",
+            section: "nowhere",
+            at: HostPort { host: "nowhere.invalid".into(), port: 1 },
+            username: String::new(),
+            database: String::new(),
+            sessions_in: "nothing",
+            connect_timeout,
+            timeout: Duration::from_millis(300),
+            lifetime: Duration::from_secs(600),
+        })
     }
 
     /// What a silent name server, or a login that never ends, is to whoever waits.
@@ -244,7 +343,7 @@ mod tests {
         let started = Arc::new(AtomicUsize::new(0));
         let (count, (hold, held)) = (started.clone(), bounded::<()>(0));
         let limit = Duration::from_millis(50);
-        let mut live = Live::new(settings(limit), "");
+        let mut live = Live::new(nowhere(limit), "");
         live.opener = Opener::with(move || {
             count.fetch_add(1, Ordering::AcqRel);
             let _ = held.recv();

@@ -10,26 +10,21 @@ use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mysql::prelude::Queryable;
-use mysql::{Conn, Value};
-
-use super::fault::Fault;
-use super::{RESULT_READS, Reader, Shared, checked_name, limited};
+use super::{MemberQueries, Reader, Row, Shared};
+use crate::edge::sql::RESULT_READS;
+use crate::edge::sql::fault::Fault;
 use crate::model::ids::SessionId;
 use crate::model::names::NameList;
 
 /// Rows of a page when it is made.
-pub(super) const PAGE_ROWS: usize = 4096;
+pub const PAGE_ROWS: usize = 4096;
 /// A page that has grown to so many rows is cut.
 const PAGE_ROWS_MAX: usize = 2 * PAGE_ROWS;
 /// Names of large lists that are kept; the lists longest unused go first.
 const NAMES_KEPT_MAX: usize = 4 << 20;
 
 /// What the server says of a page without sending it: rows, and two sums over their hashes.
-type Sums = (u64, u64, u64);
-
-/// A session and a name.
-type Row = (Vec<u8>, Vec<u8>);
+pub type Sums = (u64, u64, u64);
 
 /// Some members that follow each other by name.
 #[derive(Debug)]
@@ -101,10 +96,10 @@ impl Shared {
     }
 }
 
-impl Reader {
+impl<Q: MemberQueries> Reader<Q> {
     /// A session's members by pages; the pages that are known and unchanged are not read.
     pub(super) fn large_list(&mut self, session: &SessionId) -> Result<NameList, Fault> {
-        let timeout = self.shared.settings.timeout * RESULT_READS;
+        let timeout = self.queries.timeout() * RESULT_READS;
         let deadline = Instant::now() + timeout;
         let known = self.shared.large().take(session).filter(|list| !list.is_sparse());
         let (pages, failed) = match known {
@@ -146,8 +141,8 @@ impl Reader {
     /// What has come of a page; none when it is what it was.
     fn newer(&mut self, session: &SessionId, page: &Page, deadline: Instant) -> Result<Option<Vec<Page>>, Fault> {
         let range = (page.after.clone(), page.until.clone());
-        let limit = limit_of(self, deadline)?;
-        let sums = self.live.attempt(|conn, _| sums(conn, session, &range, limit))?;
+        let limit = self.limit_of(deadline)?;
+        let sums = self.queries.sums(session, &range, limit)?;
         self.shared.pages_checked.fetch_add(1, Ordering::Relaxed);
         if page.sums == Some(sums) {
             return Ok(None);
@@ -165,9 +160,9 @@ impl Reader {
     ) -> Result<Vec<Page>, Fault> {
         let mut pages = Vec::new();
         loop {
-            let limit = limit_of(self, deadline)?;
+            let limit = self.limit_of(deadline)?;
             let range = (after.clone(), until.clone());
-            let found = self.live.attempt(|conn, _| rows_of(conn, session, &range, rows, limit))?;
+            let found = self.queries.page(session, &range, rows, limit)?;
             self.shared.pages_read.fetch_add(1, Ordering::Relaxed);
             let last = found.last().map(|(_, name)| name.clone()).filter(|_| found.len() >= rows);
             let names = self.names_of(session, &found);
@@ -181,13 +176,18 @@ impl Reader {
         }
     }
 
+    /// How long a query may take, when the list as a whole is to be there by then.
+    fn limit_of(&self, deadline: Instant) -> Result<Duration, Fault> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(Fault::TooSlow) } else { Ok(left.min(self.queries.timeout())) }
+    }
+
     /// The table's collation may call other sessions the same.
     fn names_of(&self, session: &SessionId, rows: &[Row]) -> NameList {
         let mut names = NameList::new();
         for (_, name) in rows.iter().filter(|(of, _)| of == session.as_bytes()) {
-            match checked_name(name) {
-                Ok(name) => names.push(name),
-                Err(why) => self.shared.skip(why),
+            if let Some(name) = self.shared.name(name) {
+                names.push(name);
             }
         }
         names
@@ -195,55 +195,20 @@ impl Reader {
 }
 
 /// After which name, and up to which.
-type Range = (Option<Vec<u8>>, Option<Vec<u8>>);
+pub type Range = (Option<Vec<u8>>, Option<Vec<u8>>);
 
-/// How long a query may take, when the list as a whole is to be there by then.
-fn limit_of(reader: &Reader, deadline: Instant) -> Result<Duration, Fault> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(Fault::TooSlow) } else { Ok(left.min(reader.shared.settings.timeout)) }
-}
-
-fn place_in((after, until): &Range) -> &'static str {
+/// A part of a session's list; `marks` are those of the session, of its first and its last name.
+pub fn place_in((after, until): &Range, marks: [&str; 3]) -> String {
+    let [session, first, last] = marks;
+    // Marks that are numbered are numbered without gaps.
+    let last = if after.is_none() { first } else { last };
+    let of = format!("FROM t_session_member WHERE session_id = {session}");
     match (after, until) {
-        (None, None) => "FROM t_session_member WHERE session_id = ?",
-        (Some(_), None) => "FROM t_session_member WHERE session_id = ? AND username > ?",
-        (None, Some(_)) => "FROM t_session_member WHERE session_id = ? AND username <= ?",
-        (Some(_), Some(_)) => "FROM t_session_member WHERE session_id = ? AND username > ? AND username <= ?",
+        (None, None) => of,
+        (Some(_), None) => format!("{of} AND username > {first}"),
+        (None, Some(_)) => format!("{of} AND username <= {last}"),
+        (Some(_), Some(_)) => format!("{of} AND username > {first} AND username <= {last}"),
     }
-}
-
-fn values(session: &SessionId, (after, until): &Range) -> Vec<Value> {
-    let names = [after, until].into_iter().flatten();
-    std::iter::once(session.as_bytes())
-        .chain(names.map(Vec::as_slice))
-        .map(|text| Value::Bytes(text.to_vec()))
-        .collect()
-}
-
-fn sums(conn: &mut Conn, session: &SessionId, range: &Range, limit: Duration) -> Result<Sums, Fault> {
-    let hash = "CRC32(CONCAT(session_id, '/', username))";
-    let what = format!(
-        "COUNT(*), CAST(COALESCE(SUM({hash}), 0) AS UNSIGNED), CAST(COALESCE(BIT_XOR({hash} * 2654435761), 0) AS UNSIGNED) {}",
-        place_in(range)
-    );
-    let sums: Option<Sums> = conn.exec_first(limited(limit_in_words(limit), &what), values(session, range))?;
-    Ok(sums.unwrap_or_default())
-}
-
-fn rows_of(
-    conn: &mut Conn,
-    session: &SessionId,
-    range: &Range,
-    rows: usize,
-    limit: Duration,
-) -> Result<Vec<Row>, Fault> {
-    let what = format!("session_id, username {} ORDER BY username LIMIT {rows}", place_in(range));
-    Ok(conn.exec(limited(limit_in_words(limit), &what), values(session, range))?)
-}
-
-/// In whole seconds, so that few statements are prepared.
-fn limit_in_words(limit: Duration) -> Duration {
-    Duration::from_secs(limit.as_secs() + 1)
 }
 
 #[cfg(test)]

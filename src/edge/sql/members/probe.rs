@@ -4,14 +4,9 @@
 //! slow for some sessions does, as soon as another one is found: the session that answered last, else the first of the
 //! table, else one somewhere in it. Refuses to take a query that reads no row for an answer while others fail.
 
-use std::time::Duration;
-
-use mysql::prelude::Queryable;
-
-use super::fault::Fault;
-use super::{Reader, select};
-use crate::config::MysqlConfig;
+use super::{MemberQueries, Reader};
 use crate::edge::random::random;
+use crate::edge::sql::fault::Fault;
 use crate::model::ids::SessionId;
 use crate::ports::LookupError;
 
@@ -20,9 +15,12 @@ const BEGINNINGS: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 
 /// Which row is read.
 #[derive(Clone, Debug)]
-enum Row {
+pub enum Row {
+    /// One of this session.
     Of(SessionId),
+    /// The first of the table.
     First,
+    /// The last of the table.
     Last,
     /// The first one whose session is not before this.
     From(String),
@@ -38,23 +36,19 @@ impl Row {
         Self::From(char::from(BEGINNINGS[chance / 2 % BEGINNINGS.len()]).to_string())
     }
 
-    /// The query for it, and the session that it names.
-    fn query(self) -> (&'static str, Option<String>) {
+    /// The query for it from its FROM on, and the session that it names, whose mark is `mark`.
+    pub fn query(self, mark: &str) -> (String, Option<String>) {
+        let from = "FROM t_session_member";
         match self {
-            Self::Of(session) => ("FROM t_session_member WHERE session_id = ? LIMIT 1", Some(session.to_string())),
-            Self::First => ("FROM t_session_member LIMIT 1", None),
-            Self::Last => ("FROM t_session_member ORDER BY session_id DESC LIMIT 1", None),
-            Self::From(name) => ("FROM t_session_member WHERE session_id >= ? ORDER BY session_id LIMIT 1", Some(name)),
+            Self::Of(session) => (format!("{from} WHERE session_id = {mark} LIMIT 1"), Some(session.to_string())),
+            Self::First => (format!("{from} LIMIT 1"), None),
+            Self::Last => (format!("{from} ORDER BY session_id DESC LIMIT 1"), None),
+            Self::From(name) => (format!("{from} WHERE session_id >= {mark} ORDER BY session_id LIMIT 1"), Some(name)),
         }
     }
 }
 
-/// A probe takes two queries at most: a table that hangs for both is not answered for in less.
-fn statement_limit(settings: &MysqlConfig) -> Duration {
-    settings.timeout / 2
-}
-
-impl Reader {
+impl<Q: MemberQueries> Reader<Q> {
     /// Reads one row; an empty table answers as well.
     pub(super) fn probe(&mut self) -> Result<(), LookupError> {
         let good = self.shared.good().clone();
@@ -67,21 +61,14 @@ impl Reader {
         if fault.may_be_the_rows() && self.read_row(Row::somewhere()).is_ok_and(|has_row| has_row) {
             return Ok(());
         }
-        Err(self.live.explain(fault))
+        Err(self.queries.explain(fault))
     }
 
     /// Whether there is such a row; its session is the one that is asked for from now on.
     fn read_row(&mut self, row: Row) -> Result<bool, Fault> {
-        let (from, name) = row.query();
-        let statement = select(statement_limit(&self.shared.settings), from);
-        let values: Vec<mysql::Value> = name.iter().map(|name| name.as_str().into()).collect();
-        // The row is read: an error in place of it would be passed over with a result that is dropped.
-        let read =
-            self.live.attempt(|conn, _| Ok(conn.exec_first::<mysql::Row, _, _>(&*statement, values.clone())?))?;
-        let Some(row) = read else { return Ok(false) };
-        if let Some(mysql::Value::Bytes(session)) = row.as_ref(0) {
-            *self.shared.good() = std::str::from_utf8(session).ok().map(SessionId::from);
-        }
+        let Some(session) = self.queries.row(row)? else { return Ok(false) };
+        let session = std::str::from_utf8(&session).ok().filter(|session| !session.is_empty());
+        *self.shared.good() = session.map(SessionId::from);
         Ok(true)
     }
 }
