@@ -12,6 +12,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::model::limits::SHARD_MEMLOCK_BYTES_MIN;
 
+/// The list of CPUs that glommio reads.
+const CPUS: &str = "/sys/devices/system/cpu/online";
+
 /// Why no shard can run here.
 #[derive(Debug)]
 pub enum UringError {
@@ -22,6 +25,8 @@ pub enum UringError {
     },
     /// The kernel or a filter before it refuses a system call of io_uring.
     Refused(&'static str, io::Error),
+    /// Which CPUs there are cannot be read.
+    NoCpus(io::Error),
 }
 
 impl fmt::Display for UringError {
@@ -57,6 +62,11 @@ impl fmt::Display for UringError {
                 ),
                 _ => write!(f, "{call} failed ({error}); Linux 5.8 or newer with io_uring is needed"),
             },
+            Self::NoCpus(error) => write!(
+                f,
+                "{CPUS} cannot be read ({error}): shards are pinned to the CPUs that it lists; mount sysfs, read-only is \
+                 enough (`mount -t sysfs -o ro sysfs /sys` in a chroot)"
+            ),
         }
     }
 }
@@ -68,8 +78,13 @@ impl std::error::Error for UringError {}
 /// # Errors
 /// See [`UringError`].
 pub(crate) fn check() -> Result<(), UringError> {
+    look_at_cpus(CPUS)?;
     make_room_to_lock()?;
     try_out()
+}
+
+fn look_at_cpus(list: &str) -> Result<(), UringError> {
+    std::fs::read(list).map(drop).map_err(UringError::NoCpus)
 }
 
 fn make_room_to_lock() -> Result<(), UringError> {
@@ -113,4 +128,16 @@ fn try_out() -> Result<(), UringError> {
         return Err(UringError::Refused("io_uring_enter", io::Error::last_os_error()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_without_sysfs_is_told_as_one() {
+        look_at_cpus(CPUS).expect("this machine has one");
+        let missing = look_at_cpus("/sys/devices/system/cpu/nowhere").expect_err("there is no such file").to_string();
+        assert!(missing.contains("No such file") && missing.contains("mount sysfs"), "{missing}");
+    }
 }
