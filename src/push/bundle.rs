@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -208,15 +209,69 @@ pub struct BundleResult {
     pub bundle: Bundle,
     /// Its end.
     pub end: BundleEnd,
-    /// When the last of it was written; nothing when none of it was.
-    pub written_at: Option<Nanos>,
+    /// When it was written and answered.
+    pub times: Times,
+}
+
+/// When a bundle was written and answered: in eight bytes, as results cross the mesh by value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// Microseconds since the bundle was made; [`NEVER`](Self::NEVER) when it was not.
+    written: u32,
+    answered: u32,
+}
+
+impl Times {
+    /// Longer than any push may wait.
+    const NEVER: u32 = u32::MAX;
+    /// It was neither.
+    pub const NONE: Self = Self { written: Self::NEVER, answered: Self::NEVER };
+
+    /// Of a bundle that was made then.
+    pub fn of(made_at: Nanos, written_at: Option<Nanos>, answered_at: Option<Nanos>) -> Self {
+        let after = |at: Nanos| u32::try_from(at.since(made_at).as_micros()).unwrap_or(Self::NEVER - 1);
+        let [written, answered] = [written_at, answered_at].map(|at| at.map_or(Self::NEVER, after));
+        Self { written, answered }
+    }
+
+    /// When the last of a bundle was written that was made then; nothing when none of it was.
+    pub fn written_at(self, made_at: Nanos) -> Option<Nanos> {
+        Self::at(self.written, made_at)
+    }
+
     /// When its last answer came; nothing when it ended without.
-    pub answered_at: Option<Nanos>,
+    pub fn answered_at(self, made_at: Nanos) -> Option<Nanos> {
+        Self::at(self.answered, made_at)
+    }
+
+    fn at(after: u32, made_at: Nanos) -> Option<Nanos> {
+        (after != Self::NEVER).then(|| made_at.after(Duration::from_micros(u64::from(after))))
+    }
 }
 
 impl BundleResult {
     /// Of a bundle that ended before anything of it was written.
     pub fn unwritten(bundle: Bundle, end: BundleEnd) -> Self {
-        Self { bundle, end, written_at: None, answered_at: None }
+        Self { bundle, end, times: Times::NONE }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_kept_to_the_microsecond() {
+        let at = |micros: u64| Nanos(micros * 1_000);
+        let times = Times::of(at(5), Some(at(7)), Some(at(600_000_000)));
+        assert_eq!((times.written_at(at(5)), times.answered_at(at(5))), (Some(at(7)), Some(at(600_000_000))));
+        let times = Times::of(at(5), Some(at(3)), None);
+        assert_eq!(
+            (times.written_at(at(5)), times.answered_at(at(5))),
+            (Some(at(5)), None),
+            "never before it was made"
+        );
+        assert_eq!(Times::of(at(5), None, None), Times::NONE);
+        assert!(size_of::<BundleResult>() <= 120, "{}", size_of::<BundleResult>());
     }
 }

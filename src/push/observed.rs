@@ -10,7 +10,7 @@ use crate::model::priority::Priority;
 use crate::model::publication::Published;
 use crate::model::push_latency::PushLatency;
 use crate::push::Push;
-use crate::push::bundle::EventIx;
+use crate::push::bundle::{Bundle, Times};
 use crate::push::context::Context;
 
 impl Context {
@@ -54,12 +54,13 @@ impl Push {
 
     /// A bundle's result is home: what is seen of its push.
     #[inline]
-    pub(super) fn note_answered(&mut self, event: EventIx, answered_at: Option<Nanos>, delivered: u32) {
+    pub(super) fn note_answered(&mut self, bundle: &Bundle, times: Times, delivered: u32) {
         if self.cx.observed.latency.is_none() {
             return;
         }
-        let known = &self.ledger[event];
+        let known = &self.ledger[bundle.event];
         let (class, published) = (known.class, known.published);
-        self.cx.note_latency(class, published, answered_at.unwrap_or(self.cx.now), delivered);
+        let answered_at = times.answered_at(bundle.made_at).unwrap_or(self.cx.now);
+        self.cx.note_latency(class, published, answered_at, delivered);
     }
 }

@@ -36,7 +36,7 @@ use crate::model::gateway::{GatewayRecord, Protocol};
 use crate::model::ids::{GatewayId, GatewayIx, Nanos, StreamNo, fnv1a32};
 use crate::model::limits::OUTBOX_MOVING_WITHIN;
 use crate::model::outcome::RecipientOutcome;
-use crate::push::bundle::{Bundle, BundleEnd, BundleResult, Refusal};
+use crate::push::bundle::{Bundle, BundleEnd, BundleResult, Refusal, Times};
 use crate::push::facts::Output;
 use crate::push::outbox::elsewhere::Elsewhere;
 use crate::push::outbox::encode::Encoder;
@@ -355,9 +355,9 @@ impl Outbox {
     fn end_item(&mut self, item: Item, end: RecipientOutcome, effects: &mut Effects) -> bool {
         self.unreached += u64::from(item.unanswered());
         self.delivered += u64::from(item.answered()) - item.refused.len() as u64;
-        let written_at = item.is_begun().then_some(item.written_at);
+        let times = Times::of(item.bundle.made_at, item.is_begun().then_some(item.written_at), None);
         let end = BundleEnd::Unanswered { from: item.answer_place, refused: item.refused, end };
-        effects.results.push_back(BundleResult { bundle: item.bundle, end, written_at, answered_at: None });
+        effects.results.push_back(BundleResult { bundle: item.bundle, end, times });
         true
     }
 
@@ -376,9 +376,9 @@ impl Outbox {
         self.moved_at = now;
         self.note_completed();
         effects.gateway_waits.push(now.since(item.written_at));
-        let (written_at, answered_at) = (Some(item.written_at), Some(now));
+        let times = Times::of(item.bundle.made_at, Some(item.written_at), Some(now));
         let end = BundleEnd::Answered(item.refused);
-        effects.results.push_back(BundleResult { bundle: item.bundle, end, written_at, answered_at });
+        effects.results.push_back(BundleResult { bundle: item.bundle, end, times });
     }
 
     /// What has ended as late has all its answers.

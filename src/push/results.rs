@@ -54,7 +54,7 @@ impl Push {
         if self.cx.is_cut_off {
             return;
         }
-        let BundleResult { bundle, end, written_at, answered_at } = result;
+        let BundleResult { bundle, end, times } = result;
         let gateway = bundle.group.gateway;
         let is_answered = matches!(end, BundleEnd::Answered(_));
         self.dispatch.admission.ended(gateway, bundle.load(), bundle.made_at, is_answered, self.cx.now);
@@ -74,7 +74,7 @@ impl Push {
         if delivered > 0 {
             self.ledger.end_recipients(bundle.event, RecipientOutcome::Delivered, delivered);
             self.record_delivered(&bundle, &refused, delivered);
-            self.note_answered(bundle.event, answered_at, delivered);
+            self.note_answered(&bundle, times, delivered);
         }
         for (place, refusal) in refused {
             let user = bundle.group.users[place as usize];
@@ -93,7 +93,7 @@ impl Push {
         if let Some(end) = rest {
             self.end_unanswered(&bundle, unanswered, end);
         }
-        self.trace_push(&bundle, Seen { written_at, answered_at, delivered, missed, unanswered: rest });
+        self.trace_push(&bundle, Seen { times, delivered, missed, unanswered: rest });
         self.try_release_all(bundle.session);
         self.bundle_ended(bundle.event);
     }

@@ -9,6 +9,7 @@ use crate::model::outcome::RecipientOutcome;
 use crate::model::publication::Published;
 use crate::model::push_latency::PushLatency;
 use crate::model::trace::{TRACED_PUSHES_MAX, TracedPush};
+use crate::push::bundle::Times;
 use crate::push::ingest::Arrival;
 
 /// What is seen of events.
@@ -74,8 +75,7 @@ impl Pushes {
 /// What the home shard knows of a push that has ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
-    pub(super) written_at: Option<Nanos>,
-    pub(super) answered_at: Option<Nanos>,
+    pub(super) times: Times,
     /// Recipients that have their end by it as delivered.
     pub(super) delivered: u32,
     /// Recipients that the gateway did not take it for.

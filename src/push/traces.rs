@@ -95,12 +95,13 @@ impl Push {
 
     #[inline(never)]
     fn keep_push(&mut self, bundle: &Bundle, seen: Seen) {
-        let answered_at = seen.answered_at.unwrap_or(self.cx.now);
+        let answered_at = seen.times.answered_at(bundle.made_at).unwrap_or(self.cx.now);
         let event = &mut self.ledger[bundle.event];
         let latency = self.cx.latency_of(event.published, answered_at).filter(|_| seen.delivered > 0);
         // Another shard's turn may have begun before, or after, the one of this shard that it exchanges something with.
         let ended_at = answered_at.clamp(bundle.made_at, self.cx.now);
-        let written_at = seen.written_at.map(|written_at| written_at.clamp(bundle.made_at, ended_at));
+        let written_at =
+            seen.times.written_at(bundle.made_at).map(|written_at| written_at.clamp(bundle.made_at, ended_at));
         event.pushes.get_or_insert_default().keep(TracedPush {
             gateway: bundle.group.gateway_id.clone(),
             recipients: bundle.recipients() as u32,
