@@ -10,6 +10,7 @@ mod content;
 mod copies;
 mod letters;
 mod rows;
+mod untaken;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -335,27 +336,6 @@ impl Ledger {
         let tags = std::iter::once(event.source.tag).chain(event.source.joined);
         cx.out.extend(tags.map(|tag| Output::Settle(Settled { tag, how })));
         Left { key: event.source.key, bundled_of: event.progress.is_bundled.then_some(event.session) }
-    }
-
-    /// What was refused ends.
-    pub(super) fn end_refused(&mut self, at: usize, end: EventOutcome, cx: &mut Context) {
-        let refused = self.refused.remove(at);
-        self.payload_bytes -= refused.payload.len();
-        self.counts.events_ended[end as usize] += 1;
-        cx.out.push(Output::Settle(Settled { tag: refused.tag, how: settled_as(end) }));
-    }
-
-    /// An event that is not taken is to come again.
-    pub(super) fn give_back(&mut self, tag: DeliveryTag, end: EventOutcome, cx: &mut Context) {
-        self.counts.events_arrived += 1;
-        self.counts.events_ended[end as usize] += 1;
-        cx.out.push(Output::Settle(Settled { tag, how: Disposition::Nak }));
-    }
-
-    /// A repeat of an event that was settled has its end at once.
-    pub(super) fn end_repeat(&mut self, tag: DeliveryTag, cx: &mut Context) {
-        self.counts.events_ended[EventOutcome::Repeat as usize] += 1;
-        cx.out.push(Output::Settle(Settled { tag, how: Disposition::Ack }));
     }
 
     /// Some recipients of an event have their end.

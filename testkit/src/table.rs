@@ -24,7 +24,7 @@ use task_engine::ports::{
 };
 use task_engine::push::facts::{CallError, Input, Output, StreamFact};
 use task_engine::push::inbox::InboxStore;
-use task_engine::push::{Push, RecipientRules, Settings, TraceRules};
+use task_engine::push::{Push, RecipientRules, Settings};
 
 use self::made::{event, probe_of, settings};
 use crate::frames;
@@ -113,15 +113,6 @@ impl Table {
         let mut push = Push::new(settings(Duration::from_secs(1), inbox)).with_recipient_rules(rules);
         push.take(Input::RoutesTracked(true));
         table.push = push;
-        table
-    }
-
-    /// The same, which tells of events by these rules and records how long pushes take.
-    pub fn with_traces(members: &[&str], routes: &[(&str, &str)], rules: TraceRules) -> Self {
-        let mut table = Self::new(members, routes);
-        let settings = settings(Duration::from_secs(1), InboxStore::Off);
-        table.push = Push::new(settings).with_push_latency(true).with_traces(Some(rules));
-        table.push.take(Input::RoutesTracked(true));
         table
     }
 

@@ -36,7 +36,8 @@ const HEAD_CHINESE: &str = "# 监控指标
 
 counter 从进程启动开始累计。同一页上同一个 shard 的数值取自同一时刻，所以每一页、每个 shard 都满足：`events_arrived_total` =
 各 `events_ended_total` 之和 + `events_in_flight`，接收者同理。`inbox.store: off` 时，「收件箱与死信」里 `inbox_` 开头的指标不输出；
-「分区归属」只在 `consumer.ownership: etcd` 时有数据，「事件分级」只在 `priority` 配了规则时有数据。
+「分区归属」只在 `consumer.ownership: etcd` 时有数据，「事件分级」只在 `priority` 配了规则时有数据，
+「推送耗时」只在 `admin.push_latency: true` 时有数据。`tracing.export: otlp` 时，OpenMetrics 页面在推送耗时的桶后面带上采集器收下的最近一条 trace（exemplar）。
 
 本页由 `src/telemetry/metrics/table.rs` 和 `chinese.rs` 里的表生成：`UPDATE_METRICS=1 cargo test --test admin metrics`。英文版见
 [METRICS.md](METRICS.md)。

@@ -8,8 +8,11 @@ use prost::Message;
 use task_engine::model::ids::ShardId;
 use task_engine::model::proto::event::PushEvent;
 use task_engine::ports::LookupError;
-use task_engine::push::Settings;
+use task_engine::push::facts::Input;
 use task_engine::push::inbox::InboxStore;
+use task_engine::push::{Push, Settings, TraceRules};
+
+use super::Table;
 
 pub(super) fn settings(delivery_timeout: Duration, inbox: InboxStore) -> Settings {
     Settings {
@@ -47,4 +50,15 @@ pub(super) fn event(session: &str, sender: &str, msg_id: i64) -> Bytes {
         ..PushEvent::default()
     };
     Bytes::from(event.encode_to_vec())
+}
+
+impl Table {
+    /// One shard that tells of events by these rules and records how long pushes take.
+    pub fn with_traces(members: &[&str], routes: &[(&str, &str)], rules: TraceRules) -> Self {
+        let mut table = Self::new(members, routes);
+        let settings = settings(Duration::from_secs(1), InboxStore::Off);
+        table.push = Push::new(settings).with_push_latency(true).with_traces(Some(rules));
+        table.push.take(Input::RoutesTracked(true));
+        table
+    }
 }
