@@ -100,6 +100,8 @@ pub struct Counted {
     pub groups_forgotten: u64,
     /// Pushes to lists that their gateway did not know.
     pub groups_unknown: u64,
+    /// Notices in the place of messages.
+    pub notices_sent: u64,
 }
 
 /// A bundle on its way.
@@ -356,7 +358,8 @@ impl Outbox {
         self.unreached += u64::from(item.unanswered());
         self.delivered += u64::from(item.answered()) - item.refused.len() as u64;
         let end = BundleEnd::Unanswered { from: item.answer_place, refused: item.refused, end };
-        effects.results.push_back(BundleResult { bundle: item.bundle, end });
+        let bundle = item.bundle.as_it_was_sent(item.written.is_notice);
+        effects.results.push_back(BundleResult { bundle, end });
         true
     }
 
@@ -375,7 +378,8 @@ impl Outbox {
         self.moved_at = now;
         self.note_completed();
         effects.gateway_waits.push(now.since(item.written_at));
-        effects.results.push_back(BundleResult { bundle: item.bundle, end: BundleEnd::Answered(item.refused) });
+        let bundle = item.bundle.as_it_was_sent(item.written.is_notice);
+        effects.results.push_back(BundleResult { bundle, end: BundleEnd::Answered(item.refused) });
     }
 
     /// What has ended as late has all its answers.

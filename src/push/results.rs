@@ -68,10 +68,11 @@ impl Push {
         let unanswered = (from..bundle.group.users.len() as u32).filter(|place| *place != bundle.skip);
         let unanswered = if rest.is_some() { unanswered.collect() } else { Vec::new() };
         let delivered = recipients - refused.len() as u32 - unanswered.len() as u32;
-        let delivered = self.ledger.newly_delivered(&bundle, &refused, from, delivered);
+        let sent = (bundle.event, &*bundle.group, bundle.skip);
+        let delivered = self.ledger.newly_delivered(sent, &refused, from, delivered);
         if delivered > 0 {
-            self.ledger.end_recipients(bundle.event, RecipientOutcome::Delivered, delivered);
-            self.record_delivered(&bundle, &refused, delivered);
+            self.ledger.end_recipients(bundle.event, bundle.end_of_answered(), delivered);
+            self.record_reached(sent, &refused, delivered, bundle.end_of_answered());
         }
         for (place, refusal) in refused {
             let user = bundle.group.users[place as usize];
@@ -89,6 +90,9 @@ impl Push {
         }
         if let Some(end) = rest {
             self.end_unanswered(&bundle, unanswered, end);
+        }
+        if self.resolve.sessions[bundle.session].notices.is_some() {
+            self.end_round(&bundle, is_answered);
         }
         self.try_release_all(bundle.session);
         self.bundle_ended(bundle.event);
