@@ -30,6 +30,7 @@ pub mod layout;
 mod leaving;
 pub mod ledger;
 mod lookups;
+mod notices;
 mod observed;
 pub mod outbox;
 pub mod pauses;
@@ -71,7 +72,7 @@ use crate::push::dispatch::Dispatch;
 use crate::push::facts::{AskNo, Input, Output, Queue};
 use crate::push::intake::Intake;
 use crate::push::leaving::Leaving;
-use crate::push::ledger::Ledger;
+use crate::push::ledger::{ContentFound, Ledger};
 pub use crate::push::recipients::RecipientRules;
 use crate::push::recorder::Recorder;
 use crate::push::repeats::{Key, fingerprint};
@@ -194,11 +195,11 @@ impl Push {
                     self.end_event(event, EventOutcome::Settled);
                 }
             }
-            Input::ContentFound { ask, answer } => {
-                if let Some(event) = self.ledger.content_answered(ask, answer, &mut self.cx) {
-                    self.end_event(event, EventOutcome::Settled);
-                }
-            }
+            Input::ContentFound { ask, answer } => match self.ledger.content_answered(ask, answer, &mut self.cx) {
+                Some(ContentFound::Ends(event)) => self.end_event(event, EventOutcome::Settled),
+                Some(ContentFound::Ahead(event)) => self.go_on_with(event),
+                None => {}
+            },
             Input::LetterPublished { ask, answer } => self.letter_published(ask, answer),
             Input::RouteChanged(name) => {
                 self.cx.activity.route_changes += 1;
@@ -242,6 +243,7 @@ impl Push {
             self.resolve.end_loss(self.cx.now);
             self.give_back_waiting();
             self.give_back_leaving();
+            self.look_at_notices_due();
             let has_heard = std::mem::take(&mut self.has_heard);
             self.is_resting = !has_heard && !self.is_anything_due_soon();
         }

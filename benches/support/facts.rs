@@ -57,6 +57,7 @@ pub fn record(gateway: usize, protocol: Protocol) -> GatewayRecord {
             batch: protocol == Protocol::Batch,
             stream: protocol == Protocol::Stream,
             unary: protocol == Protocol::Unary,
+            notice: false,
         },
         others: Vec::new(),
     }
@@ -87,6 +88,7 @@ pub fn bundle(group: &Arc<Group>, msg_id: i64, message: &Bytes, made_at: Nanos) 
         attempt: 0,
         fences_before: 0,
         class: task_engine::model::priority::Priority::Normal,
+        notice: 0,
         made_at,
     }
 }

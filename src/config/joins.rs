@@ -11,8 +11,8 @@ use super::plain::{jetstream_name, show_span};
 use super::read::Reading;
 use super::secret::Secret;
 use super::sections::{
-    Assignment, Config, ConsumerConfig, ConsumerMode, EtcdConfig, MysqlConfig, NatsConfig, Partitioner, RedisConfig,
-    TlsMode,
+    Assignment, Config, ConsumerConfig, ConsumerMode, EtcdConfig, InboxStore, MysqlConfig, NatsConfig, Partitioner,
+    RedisConfig, TlsMode,
 };
 use super::stores;
 use super::value::Value;
@@ -37,6 +37,7 @@ pub(super) fn build(reading: &mut Reading) -> Config {
     check_ownership(reading, &config);
     check_priority(reading, &config.priority);
     otel::check(reading, &config.tracing);
+    check_notices(reading, &config);
     config
 }
 
@@ -206,6 +207,16 @@ fn check_times(reading: &mut Reading, config: &Config) {
 }
 
 /// What the partitioner needs, and what it means for publishers.
+/// A notice takes the place of a content that is known to be kept, and only a reader of contents knows.
+fn check_notices(reading: &mut Reading, config: &Config) {
+    let is_read = config.inbox.rows_up_to > 0 && config.inbox.store != InboxStore::Off;
+    if config.gateway.notice_above > 0 && !is_read {
+        let what = "notices need inbox.rows_up_to above 0 and inbox.store other than off: the engine sends a notice only when it has \
+                    seen the content in t_message_content";
+        reading.mistake(reading.place("gateway", "notice_above"), "gateway.notice_above", what.to_owned());
+    }
+}
+
 fn check_partitioner(reading: &mut Reading, consumer: &ConsumerConfig) {
     if consumer.partitioner == Partitioner::Off {
         return;

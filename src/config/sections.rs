@@ -268,6 +268,8 @@ section! {
     GatewayConfig of gateway {
         /// `gateway.delivery_timeout`; below `engine.drain_timeout`.
         delivery_timeout: Duration,
+        /// `gateway.notice_above`; only with `inbox.rows_up_to`.
+        notice_above: u32,
         /// `gateway.tls`.
         tls: TlsConfig,
     }

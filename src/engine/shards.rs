@@ -192,6 +192,7 @@ fn settings_of(config: &Config, shard: ShardId) -> Settings {
 fn rules_of(config: &Config) -> RecipientRules {
     RecipientRules {
         rows_up_to: config.inbox.rows_up_to as usize,
+        notice_above: config.gateway.notice_above as usize,
         sender_row: config.inbox.sender,
         echo_sender: config.consumer.echo_sender == EchoSender::On,
     }

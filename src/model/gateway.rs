@@ -42,18 +42,21 @@ pub struct Protocols {
     pub stream: bool,
     /// Speaks `Push`.
     pub unary: bool,
+    /// Understands notices, which only `group` has.
+    pub notice: bool,
 }
 
 impl Protocols {
     /// What a gateway that announces nothing speaks.
-    pub const STREAM: Self = Self { group: None, batch: false, stream: true, unary: false };
+    pub const STREAM: Self = Self { group: None, batch: false, stream: true, unary: false, notice: false };
 
     /// Reads the comma list of the registry's `push_protocols`; unknown words are passed over, and a list without a
     /// known word means `stream`.
     pub fn parse(list: &str) -> Self {
         let has = |word: &str| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(word));
         let group = has("group").then_some(NonZeroU32::MAX);
-        let all = Self { group, batch: has("batch"), stream: has("stream"), unary: has("unary") };
+        let notice = group.is_some() && has("notice");
+        let all = Self { group, batch: has("batch"), stream: has("stream"), unary: has("unary"), notice };
         if all.best().is_some() { all } else { Self::STREAM }
     }
 

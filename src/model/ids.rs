@@ -84,6 +84,11 @@ impl Nanos {
         Self(self.0.saturating_add(duration.as_nanos() as u64))
     }
 
+    /// The time this much earlier; the first one when there was none.
+    pub fn before(self, duration: std::time::Duration) -> Self {
+        Self(self.0.saturating_sub(duration.as_nanos() as u64))
+    }
+
     /// How long ago `earlier` was; zero when it is later.
     pub fn since(self, earlier: Self) -> std::time::Duration {
         std::time::Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -217,6 +217,13 @@ pub const JOINED_REPEATS_MAX: usize = 256;
 pub const STORE_ASKS_IN_FLIGHT: usize = 1024;
 /// Look-ups of contents of one shard under way at once.
 pub const CONTENT_ASKS_IN_FLIGHT: usize = 256;
+/// Members of a session above which a high rate has its members told by notices.
+pub const NOTICE_HOT_MEMBERS: usize = 2_000;
+/// Messages a second that are such a rate.
+pub const NOTICE_HOT_RATE: u32 = 20;
+/// Which part of the delivery timeout a message waits for the look-up of its content before it is pushed in full, and a notice
+/// for the answer to the one before it.
+pub const NOTICE_WAIT_PART: u32 = 8;
 /// Contents that one query looks for.
 pub const CONTENT_QUERY_MESSAGES: usize = 256;
 /// Inbox rows of one shard under way at once (one event's rows go together, however many).

@@ -28,6 +28,11 @@ labelled! {
     RecipientOutcome {
         /// The gateway answered for it without an error.
         Delivered = "delivered",
+        /// In its stead the gateway answered for a notice, which names a sequence that is not below the message's; the content is kept.
+        Noticed = "noticed",
+        /// A newer event's notice took the place of the one about it before that was sent; the content is kept, and whether the
+        /// recipient was told is the end of that event.
+        Conflated = "conflated",
         /// It is the sender, and is not pushed to, or with `consumer.echo_sender` could not be reached.
         SkippedSender = "skipped_sender",
         /// It has no route: not connected anywhere.
@@ -138,9 +143,17 @@ labelled! {
 }
 
 impl RecipientOutcome {
+    /// Whether a gateway told the recipient.
+    pub const fn is_reached(self) -> bool {
+        matches!(self, Self::Delivered | Self::Noticed)
+    }
+
     /// Whether the recipient could not be reached.
     pub const fn is_unreached(self) -> bool {
-        !matches!(self, Self::Delivered | Self::Stored | Self::Readable | Self::SkippedSender)
+        !matches!(
+            self,
+            Self::Delivered | Self::Noticed | Self::Conflated | Self::Stored | Self::Readable | Self::SkippedSender
+        )
     }
 
     /// Whether that is a failure of this engine, of a gateway or of a route: the recipient was connected, and its event does not

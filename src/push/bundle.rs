@@ -152,6 +152,9 @@ pub struct Bundle {
     pub fences_before: u8,
     /// The class of its event.
     pub class: Priority,
+    /// It goes as a notice to gateways that understand those: how far the session's highest sequence is above the message's, and one.
+    /// 0: always in full. In a result: 0 when it was pushed in full.
+    pub notice: u32,
     /// When it was made.
     pub made_at: Nanos,
 }
@@ -167,6 +170,18 @@ impl Bundle {
     #[inline]
     pub fn recipients(&self) -> usize {
         self.group.users.len() - usize::from(self.skip != SKIP_NONE)
+    }
+
+    /// The same, for its result.
+    #[inline]
+    pub fn as_it_was_sent(self, is_notice: bool) -> Self {
+        Self { notice: if is_notice { self.notice } else { 0 }, ..self }
+    }
+
+    /// How its recipients end for whom the gateway answered without an error.
+    #[inline]
+    pub fn end_of_answered(&self) -> RecipientOutcome {
+        if self.notice > 0 { RecipientOutcome::Noticed } else { RecipientOutcome::Delivered }
     }
 
     /// What it takes of its home shard's bounds while it has no end.

@@ -171,5 +171,6 @@ impl Activity {
         self.group_changes += other.group_changes;
         self.groups_forgotten += other.groups_forgotten;
         self.groups_unknown += other.groups_unknown;
+        self.notices_sent += other.notices_sent;
     }
 }

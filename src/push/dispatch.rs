@@ -18,6 +18,7 @@ use crate::push::context::Settings;
 use crate::push::dispatch::fences::Fences;
 use crate::push::inbox::InboxStore;
 use crate::push::layout::{Grouper, LaidGroup, Layout, Place, Several};
+use crate::push::notices::NoticesDue;
 use crate::push::pauses::LineOf;
 use crate::push::turn::{Line, Stalled};
 use crate::push::users::RouteState;
@@ -38,6 +39,8 @@ pub(super) struct Dispatch {
     pub(super) line: Line,
     /// Sessions that wait for room.
     pub(super) stalled: Stalled,
+    /// Sessions that wait for contents, and for answers to notices.
+    pub(super) notices_due: NoticesDue,
 }
 
 impl Dispatch {
@@ -48,6 +51,7 @@ impl Dispatch {
             admission: Admission::new(settings.events_window.min(EVENTS_IN_FLIGHT_MAX)),
             line: Line::default(),
             stalled: Stalled::default(),
+            notices_due: NoticesDue::default(),
         }
     }
 }
@@ -74,6 +78,9 @@ impl Push {
                 known.members_known = self.cx.now;
             }
             let line = self.line_of(at, event, members);
+            if self.cx.rules.notice_above > 0 && self.awaits_content(at, event, members) {
+                return;
+            }
             if self.cx.budget.recipients_left == 0 || !self.dispatch.line.has_share(line) {
                 return self.defer(at, has_advanced);
             }
@@ -240,6 +247,7 @@ impl Push {
         let members = &self.resolve.sessions[at].members.as_ref().expect("members come before bundles").users;
         self.ledger.owe_everyone(event, members, sender.filter(|_| !has_row), &self.cx);
         self.ledger.enter_copies(event, &layout.several, skipped);
+        let in_a_round = self.gateways_in_a_round(at, event);
         for (index, laid) in layout.groups.iter().enumerate() {
             layout.groups.get(index + GROUPS_FORESEEN).inspect(|later| prefetch_group(&later.group));
             let skip = match sender_place {
@@ -251,7 +259,10 @@ impl Push {
                 continue;
             }
             self.ledger[event].progress.pending += 1;
-            self.send_bundle(event, laid.group.clone(), skip, 0);
+            match in_a_round.contains(&laid.gateway) {
+                true => self.wait_in_place(at, event, laid.group.clone(), skip),
+                false => self.send_bundle(event, laid.group.clone(), skip, 0),
+            }
         }
         self.end_unconnected(event, skipped, &layout);
         for user in layout.held.iter().filter(|user| Some(**user) != skipped) {
@@ -306,14 +317,17 @@ impl Push {
         let members = self.resolve.sessions[at].members.as_ref().map_or(0, |list| list.users.len());
         let known = &mut self.ledger[event];
         known.progress.reads_content = self.cx.rules.reads_content(members) && known.arrival.msg_id != 0;
+        if self.resolve.sessions[at].notices.is_some() {
+            self.begin_notices(at, event);
+        }
     }
 
     /// Sends one bundle on a lane of the event's session; whoever made it pending has counted it.
     pub(super) fn send_bundle(&mut self, event: EventIx, group: Arc<Group>, skip: u32, attempt: u8) {
         let known = &self.ledger[event];
         let gateway = group.gateway;
-        let class = known.class;
-        if class.yields() && self.yields_to_others() {
+        let (class, notice) = (known.class, known.progress.notice);
+        if class.yields() && self.yields_to_others() && !self.goes_as_notice(event, gateway) {
             return self.end_yielded(event, &group, skip, ShedReason::Shard);
         }
         if !self.is_admitted(gateway, class) {
@@ -333,6 +347,7 @@ impl Push {
             attempt,
             fences_before: self.dispatch.fences.raised(),
             class,
+            notice,
             made_at: self.cx.now,
         };
         self.dispatch.admission.sent(gateway, bundle.load(), self.cx.now);

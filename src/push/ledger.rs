@@ -33,6 +33,7 @@ use crate::push::dead_letters::DeadLetterAsks;
 use crate::push::facts::Output;
 use crate::push::inbox::{ContentAsks, InboxAsks, PendingRows};
 use crate::push::ingest::Arrival;
+pub(super) use crate::push::ledger::content::{Content, ContentFound};
 use crate::push::ledger::copies::Copies;
 use crate::push::repeats::Key;
 use crate::push::telling::Pushes;
@@ -62,6 +63,10 @@ pub struct Progress {
     pub echoed: Option<UserIx>,
     /// Whoever could not be reached needs no row when its content is kept.
     pub reads_content: bool,
+    /// What is known of its content, where it may be a notice.
+    pub(super) content: Content,
+    /// It goes as a notice to gateways that understand those: see [`Bundle::notice`](crate::push::bundle::Bundle::notice).
+    pub notice: u32,
     /// A gateway took it for one of them.
     pub has_reached: bool,
     /// One who was connected could not be reached.
@@ -342,7 +347,7 @@ impl Ledger {
     #[inline]
     pub(super) fn end_recipients(&mut self, event: EventIx, end: RecipientOutcome, recipients: u32) {
         self[event].progress.open -= recipients;
-        self[event].progress.has_reached |= end == RecipientOutcome::Delivered && recipients > 0;
+        self[event].progress.has_reached |= end.is_reached() && recipients > 0;
         let class = self[event].class;
         self.recipients_of[class as usize] -= recipients as usize;
         self.by_class.recipients_ended[class as usize][end as usize] += u64::from(recipients);
@@ -414,8 +419,7 @@ impl Ledger {
             return false;
         }
         if event.owed.is_some() {
-            self.want_kept(at);
-            return false;
+            return self.want_kept(at);
         }
         true
     }

@@ -100,6 +100,8 @@ pub struct Counted {
     pub groups_forgotten: u64,
     /// Pushes to lists that their gateway did not know.
     pub groups_unknown: u64,
+    /// Notices in the place of messages.
+    pub notices_sent: u64,
 }
 
 /// A bundle on its way.
@@ -357,7 +359,8 @@ impl Outbox {
         self.delivered += u64::from(item.answered()) - item.refused.len() as u64;
         let times = Times::of(item.bundle.made_at, item.is_begun().then_some(item.written_at), None);
         let end = BundleEnd::Unanswered { from: item.answer_place, refused: item.refused, end };
-        effects.results.push_back(BundleResult { bundle: item.bundle, end, times });
+        let bundle = item.bundle.as_it_was_sent(item.written.is_notice);
+        effects.results.push_back(BundleResult { bundle, end, times });
         true
     }
 
@@ -377,8 +380,8 @@ impl Outbox {
         self.note_completed();
         effects.gateway_waits.push(now.since(item.written_at));
         let times = Times::of(item.bundle.made_at, Some(item.written_at), Some(now));
-        let end = BundleEnd::Answered(item.refused);
-        effects.results.push_back(BundleResult { bundle: item.bundle, end, times });
+        let bundle = item.bundle.as_it_was_sent(item.written.is_notice);
+        effects.results.push_back(BundleResult { bundle, end: BundleEnd::Answered(item.refused), times });
     }
 
     /// What has ended as late has all its answers.

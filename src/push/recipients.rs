@@ -7,6 +7,9 @@
 pub struct RecipientRules {
     /// `inbox.rows_up_to`: in sessions with more members a message whose content is kept costs no rows. 0: always rows.
     pub rows_up_to: usize,
+    /// `gateway.notice_above`: in sessions with more members, and in large ones with many messages, gateways that understand notices
+    /// get those. 0: all get messages in full.
+    pub notice_above: usize,
     /// `inbox.sender`: with `inbox.store: all` the sender gets a row as well.
     pub sender_row: bool,
     /// `consumer.echo_sender`: the sender's gateways get the push as well.

@@ -13,7 +13,7 @@ use crate::model::ids::{GatewayId, GatewayIx, UserIx};
 use crate::model::outcome::{EventOutcome, RecipientOutcome};
 use crate::model::priority::ShedReason;
 use crate::push::Push;
-use crate::push::bundle::{Bundle, EventIx, Refusal};
+use crate::push::bundle::{EventIx, Group, Refusal};
 use crate::push::facts::{AskNo, Output};
 
 /// Ends that are remembered.
@@ -133,18 +133,24 @@ impl Push {
         }
     }
 
-    /// Some recipients of a bundle were delivered.
+    /// Some recipients of what was sent (an event to a group, but to the one who is skipped) were delivered, or told so by a notice.
     #[inline]
-    pub(super) fn record_delivered(&mut self, bundle: &Bundle, refused: &[(u32, Refusal)], delivered: u32) {
+    pub(super) fn record_reached(
+        &mut self,
+        (event, group, skip): (EventIx, &Group, u32),
+        refused: &[(u32, Refusal)],
+        reached: u32,
+        end: RecipientOutcome,
+    ) {
         let Some(recorder) = &mut self.recorder else { return };
-        if !recorder.is_sample(delivered) {
+        if !recorder.is_sample(reached) {
             return;
         }
         let is_refused = |place: u32| refused.iter().any(|(refused, _)| *refused == place);
-        let mut places = 0..bundle.group.users.len() as u32;
-        let Some(place) = places.find(|place| *place != bundle.skip && !is_refused(*place)) else { return };
-        let (user, gateway) = (bundle.group.users[place as usize], self.delivery.gateways.id(bundle.group.gateway));
-        self.record(bundle.event, Some(user), End::Recipient(RecipientOutcome::Delivered), Some(gateway));
+        let mut places = 0..group.users.len() as u32;
+        let Some(place) = places.find(|place| *place != skip && !is_refused(*place)) else { return };
+        let (user, gateway) = (group.users[place as usize], self.delivery.gateways.id(group.gateway));
+        self.record(event, Some(user), End::Recipient(end), Some(gateway));
     }
 
     /// An event ends otherwise than by the ends of its recipients.

@@ -26,10 +26,12 @@ impl Push {
     /// The same; `others` are gateways to which something was sent for the user as well: they are waited for if the user is no longer
     /// there when its messages go on.
     pub(super) fn hold(&mut self, at: SessionIx, user: UserIx, left: &[GatewayIx], others: &[GatewayIx]) {
-        let session = &mut self.resolve.sessions[at];
         if self.dispatch.fences.has(at, user) {
             return;
         }
+        // What waits for an answer is older than what the user waits for, and on no lane.
+        self.send_all_waiting(at);
+        let session = &mut self.resolve.sessions[at];
         let is_open = |gateway: &GatewayIx| {
             let lane = session.lanes.iter().find(|lane| lane.gateway == *gateway && lane.sent != lane.done);
             lane.map(|lane| (lane.gateway, lane.sent))

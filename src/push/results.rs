@@ -70,10 +70,11 @@ impl Push {
         let unanswered = if rest.is_some() { unanswered.collect() } else { Vec::new() };
         let missed = refused.len() as u32 + unanswered.len() as u32;
         let delivered = recipients - missed;
-        let delivered = self.ledger.newly_delivered(&bundle, &refused, from, delivered);
+        let sent = (bundle.event, &*bundle.group, bundle.skip);
+        let delivered = self.ledger.newly_delivered(sent, &refused, from, delivered);
         if delivered > 0 {
-            self.ledger.end_recipients(bundle.event, RecipientOutcome::Delivered, delivered);
-            self.record_delivered(&bundle, &refused, delivered);
+            self.ledger.end_recipients(bundle.event, bundle.end_of_answered(), delivered);
+            self.record_reached(sent, &refused, delivered, bundle.end_of_answered());
             self.note_answered(&bundle, times, delivered);
         }
         for (place, refusal) in refused {
@@ -94,6 +95,9 @@ impl Push {
             self.end_unanswered(&bundle, unanswered, end);
         }
         self.trace_push(&bundle, Seen { times, delivered, missed, unanswered: rest });
+        if self.resolve.sessions[bundle.session].notices.is_some() {
+            self.end_round(&bundle, is_answered);
+        }
         self.try_release_all(bundle.session);
         self.bundle_ended(bundle.event);
     }

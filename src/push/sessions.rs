@@ -18,6 +18,7 @@ use crate::model::prefetch::{prefetch, prefetch_all};
 use crate::push::bundle::EventIx;
 use crate::push::lanes::SessionLane;
 use crate::push::layout::Layout;
+use crate::push::notices::SessionNotices;
 use crate::push::pauses::Pauses;
 use crate::push::users::{SetIx, Users};
 
@@ -107,6 +108,8 @@ pub struct Session {
     pub lanes: Vec<SessionLane>,
     /// Members whose messages wait for their place in the order; ascending.
     pub held: Vec<UserIx>,
+    /// What is known of it where its members may be told by notices: in most sessions they are not.
+    pub notices: Option<Box<SessionNotices>>,
     /// Members who came to another gateway as well while something was in flight: in most sessions nobody does.
     joined: Option<Box<Joined>>,
     /// Lists that were replaced while their users were in flight.
@@ -128,6 +131,7 @@ impl Session {
             layout: None,
             lanes: Vec::new(),
             held: Vec::new(),
+            notices: None,
             joined: None,
             retired: Vec::new(),
             pauses: Pauses::default(),

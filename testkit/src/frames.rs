@@ -52,5 +52,6 @@ pub fn only(protocol: Protocol) -> Protocols {
         batch: protocol == Protocol::Batch,
         stream: protocol == Protocol::Stream,
         unary: protocol == Protocol::Unary,
+        notice: false,
     }
 }

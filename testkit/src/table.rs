@@ -240,8 +240,10 @@ impl Table {
         assert_eq!(counts.events_arrived, ended + self.push.events_in_flight() as u64, "events");
         let ended = counts.recipients_ended.iter().sum::<u64>();
         assert_eq!(counts.recipients_arrived, ended + self.push.recipients_in_flight() as u64, "recipients");
-        let told = [RecipientOutcome::Delivered, RecipientOutcome::SkippedSender];
-        let reached = [&told[..], &[RecipientOutcome::CutByStop, RecipientOutcome::GivenBack]].concat();
+        let told = [RecipientOutcome::Delivered, RecipientOutcome::Noticed, RecipientOutcome::Conflated];
+        let reached =
+            [&told[..], &[RecipientOutcome::SkippedSender, RecipientOutcome::CutByStop, RecipientOutcome::GivenBack]]
+                .concat();
         let reached = reached.iter().map(|end| counts.recipients_ended[*end as usize]).sum::<u64>();
         assert_eq!(ended, reached + counts.unreached_by.iter().sum::<u64>(), "whys");
     }

@@ -132,6 +132,11 @@ fn settings_that_contradict_each_other_are_mistakes() {
         ("nats:\n  tls: {ca: [a]}", "nats.tls.ca: takes one value, not a list"),
         ("admin:\n  tls: {cert: a}", "admin.tls.cert: needs admin.tls.key"),
         ("admin:\n  tls: {ca: a}", "admin.tls.ca: needs admin.tls.cert"),
+        ("gateway:\n  notice_above: 9", "f.yaml:2:17: gateway.notice_above: notices need inbox.rows_up_to above 0"),
+        (
+            "gateway:\n  notice_above: 9\ninbox:\n  rows_up_to: 5\n  store: off",
+            "gateway.notice_above: notices need inbox.rows_up_to above 0 and inbox.store other than off",
+        ),
         ("gateway:\n  tls: {mode: maybe}", "gateway.tls.mode: \"maybe\" is not one of auto, required"),
         ("redis:\n  username: a", "redis.username: needs redis.password"),
         ("etcd:\n  password: b", "etcd.password: needs etcd.username"),

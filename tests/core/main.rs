@@ -14,6 +14,7 @@ mod large_sessions_are_asked_for_alone;
 mod large_sessions_need_no_rows;
 mod lists_of_users_are_said_once;
 mod lost_routes_are_no_absence;
+mod notices_stand_for_messages;
 mod one_bad_push_does_not_stop_its_gateway;
 mod order_is_kept;
 mod other_events_are_no_repeats;

@@ -348,7 +348,7 @@ fn an_answer_that_does_not_fit_cuts_the_stream_and_counts_for_nothing() {
 #[test]
 fn what_a_gateway_does_not_implement_is_stepped_down_from() {
     let mut table = Table::new(&["ann"], &[("ann", "A")]);
-    table.list("A", Protocols { group: None, batch: true, stream: true, unary: true });
+    table.list("A", Protocols { group: None, batch: true, stream: true, unary: true, notice: false });
     table.event(1);
     for expected in [Protocol::Batch, Protocol::Stream] {
         assert_eq!(table.links["A"].protocol, expected);

@@ -11,8 +11,8 @@ use task_engine::push::RecipientRules;
 use task_engine::push::inbox::InboxStore;
 use testkit::table::Table;
 
-const ECHO: RecipientRules = RecipientRules { rows_up_to: 0, sender_row: false, echo_sender: true };
-const ROW: RecipientRules = RecipientRules { rows_up_to: 0, sender_row: true, echo_sender: false };
+const ECHO: RecipientRules = RecipientRules { rows_up_to: 0, notice_above: 0, sender_row: false, echo_sender: true };
+const ROW: RecipientRules = RecipientRules { rows_up_to: 0, notice_above: 0, sender_row: true, echo_sender: false };
 
 fn table(routes: &[(&str, &str)], inbox: InboxStore, rules: RecipientRules) -> Table {
     let mut table = Table::with_rules(&["ann", "bob"], routes, inbox, rules);

@@ -207,7 +207,7 @@ fn a_stream_that_breaks_repeats_what_it_had_and_no_other() {
 #[test]
 fn the_sender_is_left_out_at_each_of_its_gateways_or_pushed_at_each() {
     for (is_echoed, pushed) in [(false, vec![]), (true, vec![1])] {
-        let rules = RecipientRules { rows_up_to: 0, sender_row: false, echo_sender: is_echoed };
+        let rules = RecipientRules { rows_up_to: 0, notice_above: 0, sender_row: false, echo_sender: is_echoed };
         let routes = [("ann", "A+B"), ("bob", "C")];
         let mut table = listed(Table::with_rules(&["ann", "bob"], &routes, InboxStore::Offline, rules));
         table.event_from("ann", 1);

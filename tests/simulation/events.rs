@@ -106,7 +106,9 @@ impl World {
     /// type or sequence, as a recall has.
     fn next_id(&mut self, session: usize) -> (i64, i64, &'static str) {
         let last = self.sessions[session].last_id;
-        let is_fresh = |world: &Self, id| !world.sessions[session].ids.contains(&id);
+        // What a notice is about is told by its msg_id alone.
+        let may_share = self.plan.notice_above() == 0;
+        let is_fresh = |world: &Self, id| may_share && !world.sessions[session].ids.contains(&id);
         match (self.rng.below(12), last) {
             (0, _) => return (0, self.sessions[session].next_seq, "typing"),
             (1, Some((msg_id, seq_id))) => {

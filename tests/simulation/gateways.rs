@@ -36,6 +36,8 @@ pub struct Gateway {
     port: u16,
     announced: Protocols,
     speaks: Protocols,
+    /// It announces notices, or did.
+    pub took_notices: bool,
     facts_due: Nanos,
 }
 
@@ -67,6 +69,8 @@ pub struct Conn {
     /// Protocol `group`: the lists that the gateway knows, and all that it was told.
     pub groups: KeptGroups,
     pub said_groups: KeptGroups,
+    /// What the notice says that is being told.
+    pub notice: Option<i64>,
     untaken: usize,
     /// Answered and not arrived.
     pub answers: Vec<u8>,
@@ -122,6 +126,7 @@ impl World {
                 port: 9000,
                 announced,
                 speaks,
+                took_notices: false,
                 facts_due: Nanos(0),
             });
             if !self.gateways[number].is_ghost {
@@ -131,12 +136,13 @@ impl World {
     }
 
     fn draw_protocols(&mut self) -> Protocols {
-        let one = |batch, stream, unary| Protocols { group: None, batch, stream, unary };
+        let one = |batch, stream, unary| Protocols { group: None, batch, stream, unary, notice: false };
         let all = [one(true, true, true), Protocols::STREAM, one(true, false, false), one(false, false, true)];
         let rest = self.rng.pick(&all);
         let members_max = self.rng.pick(&[0, 0, 60, 20, 5, 1_000]);
         let group = self.rng.chance(500).then_some(NonZeroU32::MAX);
-        Protocols { group, ..rest }.with_group_members_max(members_max)
+        let notice = self.plan.notice_above() > 0 && group.is_some() && self.rng.chance(700);
+        Protocols { group, notice, ..rest }.with_group_members_max(members_max)
     }
 
     fn list(&mut self, gateway: usize) {
@@ -144,6 +150,7 @@ impl World {
         let is_contested = self.fault(Fault::Gateways, 100);
         let known = &mut self.gateways[gateway];
         known.is_listed = true;
+        known.took_notices |= known.announced.notice;
         let right = Endpoint { host: "gw".into(), port: known.port, secure: false };
         let dead = Endpoint { port: 1, ..right.clone() };
         let (first, others) = if is_contested { (dead, vec![right]) } else { (right, Vec::new()) };
@@ -287,6 +294,7 @@ impl World {
             calls: Vec::new(),
             groups: KeptGroups::default(),
             said_groups: KeptGroups::default(),
+            notice: None,
             untaken: 0,
             answers: Vec::new(),
             replies: Vec::new(),

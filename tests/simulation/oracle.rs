@@ -26,6 +26,7 @@
 //! recipient a bounded number of copies, however long they go on.
 
 mod given_back;
+mod notices;
 mod tags;
 
 use std::collections::{HashMap, HashSet};
@@ -36,6 +37,7 @@ use task_engine::model::priority::Priority;
 use task_engine::model::proto::gateway::PushMessage;
 use task_engine::ports::Disposition;
 
+use self::notices::Notices;
 pub use self::tags::Tag;
 
 /// How often a push may be written to streams that answer what does not fit: at the front of its gateway's queue it is counted out,
@@ -142,6 +144,7 @@ pub struct Oracle {
     kept_orders: HashMap<(usize, i64), u64>,
     /// What was dropped as it came.
     dropped: HashSet<(usize, i64)>,
+    notices: Notices,
     /// When the last retreat began.
     retreated_at: Nanos,
     timeout: Duration,
@@ -170,6 +173,7 @@ impl Oracle {
             slow_sessions: vec![false; sessions],
             kept_orders: HashMap::new(),
             dropped: HashSet::new(),
+            notices: Notices::default(),
             retreated_at: Nanos(0),
             timeout,
             engine: 0,
@@ -230,6 +234,7 @@ impl Oracle {
         self.not_known_at.clear();
         self.kept_orders.clear();
         self.dropped.clear();
+        self.notices.restart();
         self.tags.iter_mut().for_each(|tag| tag.is_dead = true);
     }
 

@@ -176,6 +176,12 @@ impl Plan {
         [0, 0, 1, 3][self.steps / 11 % 4]
     }
 
+    /// In some of those, members of sessions of more members get notices where their gateway understands them.
+    pub fn notice_above(&self) -> usize {
+        let has_contents = self.rows_up_to() > 0 && self.inbox_is_on();
+        if has_contents { [1, 1, 3, 0][self.steps / 17 % 4] } else { 0 }
+    }
+
     /// In some worlds users have up to so many devices, each at a gateway of its own.
     pub fn devices(&self) -> usize {
         [1, 1, 2, 4][self.steps / 13 % 4]
@@ -281,6 +287,7 @@ impl Plan {
     pub fn push(&self, shard: u16) -> Push {
         let rules = RecipientRules {
             rows_up_to: self.rows_up_to(),
+            notice_above: self.notice_above(),
             sender_row: self.has_sender_rows(),
             echo_sender: self.echoes(),
         };

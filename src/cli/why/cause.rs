@@ -14,6 +14,12 @@ pub const fn of(end: End) -> &'static str {
 const fn of_recipient(end: Recipient) -> &'static str {
     match end {
         Recipient::Delivered => "got it: {gateway} took it",
+        Recipient::Noticed => {
+            "was told of it by a notice: {gateway} took that, and the content is in t_message_content"
+        }
+        Recipient::Conflated => {
+            "was to be told by a newer message's notice to {gateway}; the content is in t_message_content"
+        }
         Recipient::SkippedSender => "sent it, and is not pushed what it sent (consumer.echo_sender)",
         Recipient::Offline => "was not connected anywhere: Redis had no route",
         Recipient::NotConnected => {

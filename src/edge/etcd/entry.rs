@@ -273,7 +273,9 @@ mod tests {
             let endpoints: Vec<_> = record.endpoints.iter().map(written).collect();
             let protocols = &record.protocols;
             let group = (protocols.group.is_some(), "group");
-            let words = [group, (protocols.stream, "stream"), (protocols.batch, "batch"), (protocols.unary, "unary")];
+            let notice = (protocols.notice, "notice");
+            let words =
+                [group, notice, (protocols.stream, "stream"), (protocols.batch, "batch"), (protocols.unary, "unary")];
             let words: Vec<_> = words.iter().filter(|(speaks, _)| *speaks).map(|(_, word)| *word).collect();
             let written = serde_json::json!({
                 "id": &*record.gateway_id,

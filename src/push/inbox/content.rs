@@ -20,8 +20,8 @@ use crate::push::urgent_first::UrgentFirst;
 /// An event whose content is looked for.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::push) struct Sought {
-    /// The event.
-    pub(in crate::push) event: EventIx,
+    /// The event, and its place in the order of arrivals: it may end before the answer.
+    pub(in crate::push) event: (EventIx, u64),
     /// When the look-up failed last.
     failed: Option<Nanos>,
 }
@@ -55,7 +55,7 @@ pub struct ContentAsks {
 
 impl ContentAsks {
     /// The content of an event is to be looked for.
-    pub(in crate::push) fn want(&mut self, event: EventIx, is_urgent: bool) {
+    pub(in crate::push) fn want(&mut self, event: (EventIx, u64), is_urgent: bool) {
         self.wanted.push_back(Sought { event, failed: None }, is_urgent);
     }
 
@@ -71,13 +71,13 @@ impl ContentAsks {
 
     /// The events that are asked about now.
     pub(in crate::push) fn at_store(&self) -> impl Iterator<Item = EventIx> {
-        self.asked.values().map(|asked| asked.sought.event)
+        self.asked.values().map(|asked| asked.sought.event.0)
     }
 
     /// Nothing is asked any more about these events.
     pub(in crate::push) fn forget(&mut self, events: &HashSet<EventIx>) {
-        self.wanted.retain(|sought| !events.contains(&sought.event));
-        self.failed.retain(|sought| !events.contains(&sought.event));
+        self.wanted.retain(|sought| !events.contains(&sought.event.0));
+        self.failed.retain(|sought| !events.contains(&sought.event.0));
     }
 
     /// The event that is to be asked about now.
@@ -120,7 +120,7 @@ impl ContentAsks {
     }
 
     /// The store has answered; the event it is about.
-    pub(in crate::push) fn answered(&mut self, ask: AskNo) -> Option<EventIx> {
+    pub(in crate::push) fn answered(&mut self, ask: AskNo) -> Option<(EventIx, u64)> {
         let Asked { sought, sent_at, .. } = self.take(ask)?;
         self.evidence.answered(sent_at);
         Some(sought.event)
@@ -146,7 +146,7 @@ impl ContentAsks {
     }
 
     /// A look-up failed. The event, when it was blamed: then it gets rows.
-    pub(in crate::push) fn failed(&mut self, ask: AskNo, now: Nanos) -> Option<EventIx> {
+    pub(in crate::push) fn failed(&mut self, ask: AskNo, now: Nanos) -> Option<(EventIx, u64)> {
         let Asked { sought, known, .. } = self.take(ask)?;
         if known.blame(1) == Blame::Ask {
             return Some(sought.event);
@@ -177,12 +177,12 @@ mod tests {
 
     fn asks(events: u32) -> ContentAsks {
         let mut asks = ContentAsks::default();
-        (0..events).for_each(|event| asks.want(EventIx(event), false));
+        (0..events).for_each(|event| asks.want((EventIx(event), 0), false));
         asks
     }
 
     fn send(asks: &mut ContentAsks, now: Nanos) -> Option<(u32, AskNo)> {
-        asks.next(now).map(|sought| (sought.event.0, asks.sent(sought, now)))
+        asks.next(now).map(|sought| (sought.event.0.0, asks.sent(sought, now)))
     }
 
     #[test]
@@ -214,11 +214,11 @@ mod tests {
             let Some((event, ask)) = send(&mut asks, now) else { break };
             match event == bad {
                 true => blamed = blamed.or(asks.failed(ask, now)),
-                false => assert_eq!(asks.answered(ask), Some(EventIx(event))),
+                false => assert_eq!(asks.answered(ask), Some((EventIx(event), 0))),
             }
             asks.away_until = now;
         }
-        assert_eq!(blamed, Some(EventIx(bad)));
+        assert_eq!(blamed, Some((EventIx(bad), 0)));
         assert!(!asks.is_away() && asks.is_at_rest());
     }
 
@@ -229,6 +229,6 @@ mod tests {
         assert_eq!(asks.failed(ask, Nanos(2)), None);
         asks.rows_stored(Nanos(3));
         let (_, ask) = send(&mut asks, Nanos(4)).expect("again");
-        assert_eq!(asks.failed(ask, Nanos(5)), Some(EventIx(0)));
+        assert_eq!(asks.failed(ask, Nanos(5)), Some((EventIx(0), 0)));
     }
 }

@@ -8,17 +8,64 @@ use crate::push::context::Context;
 use crate::push::facts::{AskNo, Output};
 use crate::push::ledger::Ledger;
 
+/// What is known of an event's content before it is bundled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Content {
+    /// Nobody asked.
+    #[default]
+    NotAsked,
+    /// It is looked for.
+    Asked,
+    /// The store has it.
+    Kept,
+    /// The store does not have it, as far as is known.
+    NotKept,
+}
+
+/// Whose answer an answer about a content is.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::push) enum ContentFound {
+    /// That of an event that is not bundled.
+    Ahead(EventIx),
+    /// That of an event which is to end for it.
+    Ends(EventIx),
+}
+
 impl Ledger {
-    /// All pushes of an event that owes rows have ended.
-    pub(super) fn want_kept(&mut self, at: EventIx) {
+    /// All pushes of an event that owes rows have ended; true when the event is to end.
+    pub(super) fn want_kept(&mut self, at: EventIx) -> bool {
         let (is_sought, is_urgent) = (self[at].progress.reads_content, self.is_urgent(at));
+        let (is_kept, order) = (self[at].progress.content == Content::Kept, self[at].order);
         let owed = self[at].owed_mut();
         owed.pieces = 1;
         owed.is_sought = is_sought;
-        if is_sought {
-            return self.content.want(at, is_urgent);
+        match is_sought {
+            true if is_kept => return self.all_read_content(at).is_some(),
+            true => self.content.want((at, order), is_urgent),
+            false => self.want_rows(at),
         }
-        self.want_rows(at);
+        false
+    }
+
+    /// Looks whether the content of an event is kept that is not bundled yet.
+    pub(in crate::push) fn look_for_content(&mut self, at: EventIx) {
+        self[at].progress.content = Content::Asked;
+        let (is_urgent, order) = (self.is_urgent(at), self[at].order);
+        self.content.want((at, order), is_urgent);
+    }
+
+    /// Whether the event that was looked for is still that of its place, and waits for the answer: as one that is not bundled, or not.
+    fn is_sought(&self, (at, order): (EventIx, u64)) -> Option<bool> {
+        let event = self.events.get(at.0 as usize).filter(|event| event.order == order)?;
+        match event.progress.is_bundled {
+            true => event.owed.as_ref().is_some_and(|owed| owed.is_sought).then_some(false),
+            false => (event.progress.content == Content::Asked).then_some(true),
+        }
+    }
+
+    fn found_ahead(&mut self, at: EventIx, content: Content) -> Option<ContentFound> {
+        self[at].progress.content = content;
+        Some(ContentFound::Ahead(at))
     }
 
     fn want_rows(&mut self, at: EventIx) {
@@ -36,7 +83,11 @@ impl Ledger {
             return;
         }
         while let Some(sought) = self.content.next(cx.now) {
-            let arrival = &self[sought.event].arrival;
+            if self.is_sought(sought.event).is_none() {
+                // It has ended, or is pushed in full and owes nothing.
+                continue;
+            }
+            let arrival = &self[sought.event.0].arrival;
             let (msg_id, seq_id) = (arrival.msg_id, arrival.seq_id);
             let message = MessageKey { session: arrival.session_id().into(), msg_id, seq_id };
             cx.activity.content_asks += 1;
@@ -45,22 +96,25 @@ impl Ledger {
         }
     }
 
-    /// Takes an answer. The event that is to end for it, if one is.
+    /// Takes an answer. What follows from it for an event.
     pub(in crate::push) fn content_answered(
         &mut self,
         ask: AskNo,
         answer: Result<bool, LookupError>,
         cx: &mut Context,
-    ) -> Option<EventIx> {
+    ) -> Option<ContentFound> {
         match answer {
-            Ok(true) => {
-                let at = self.content.answered(ask)?;
-                self.all_read_content(at)
-            }
-            Ok(false) => {
-                let at = self.content.answered(ask)?;
-                cx.activity.content_missing += 1;
-                self.want_rows(at);
+            Ok(is_kept) => {
+                let sought = self.content.answered(ask)?;
+                let (at, is_ahead) = (sought.0, self.is_sought(sought)?);
+                cx.activity.content_missing += u64::from(!is_kept && !is_ahead);
+                cx.activity.notices_without_content += u64::from(!is_kept && is_ahead);
+                match (is_ahead, is_kept) {
+                    (true, true) => return self.found_ahead(at, Content::Kept),
+                    (true, false) => return self.found_ahead(at, Content::NotKept),
+                    (false, true) => return self.all_read_content(at).map(ContentFound::Ends),
+                    (false, false) => self.want_rows(at),
+                }
                 None
             }
             Err(LookupError::NotReached(why)) => {
@@ -69,8 +123,14 @@ impl Ledger {
                 None
             }
             Err(why) => {
-                match self.content.failed(ask, cx.now) {
-                    Some(at) => {
+                let sought = self.content.failed(ask, cx.now);
+                match sought.and_then(|sought| Some((sought.0, self.is_sought(sought)?))) {
+                    Some((at, true)) => {
+                        cx.activity.notices_without_content += 1;
+                        cx.warn("content_refused", || format!("{why}; the message is pushed in full"));
+                        return self.found_ahead(at, Content::NotKept);
+                    }
+                    Some((at, false)) => {
                         cx.activity.content_given_up += 1;
                         cx.warn("content_refused", || format!("{why}; its recipients get rows"));
                         self.want_rows(at);

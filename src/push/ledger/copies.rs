@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use crate::model::ids::UserIx;
-use crate::push::bundle::{Bundle, EventIx, Refusal};
+use crate::push::bundle::{EventIx, Group, Refusal};
 use crate::push::layout::Several;
 use crate::push::ledger::Ledger;
 use crate::push::users::SetIx;
@@ -134,31 +134,36 @@ impl Ledger {
         self[event].copies.as_ref()?.get(user).map(|copy| (copy.set, copy.is_rerouted))
     }
 
-    /// How many recipients of a bundle have their end by it as delivered: of those that the gateway answered for (before `from`),
+    /// How many recipients of what was sent (an event to a group, but to the one who is skipped) have their end by it as delivered: of those that the gateway answered for (before `from`),
     /// `delivered` without an error.
     #[inline]
     pub(in crate::push) fn newly_delivered(
         &mut self,
-        bundle: &Bundle,
+        sent: (EventIx, &Group, u32),
         refused: &[(u32, Refusal)],
         from: u32,
         delivered: u32,
     ) -> u32 {
-        match bundle.group.several().is_empty() {
+        match sent.1.several().is_empty() {
             true => delivered,
-            false => delivered - self.take_copies(bundle, refused, from),
+            false => delivered - self.take_copies(sent, refused, from),
         }
     }
 
     /// Gateways took what others had taken before: for how many recipients.
     #[inline(never)]
-    fn take_copies(&mut self, bundle: &Bundle, refused: &[(u32, Refusal)], from: u32) -> u32 {
+    fn take_copies(
+        &mut self,
+        (event, group, skip): (EventIx, &Group, u32),
+        refused: &[(u32, Refusal)],
+        from: u32,
+    ) -> u32 {
         let is_taken = |place: &u32| {
             let is_refused = refused.binary_search_by_key(place, |(place, _)| *place).is_ok();
-            *place < from && *place != bundle.skip && !is_refused
+            *place < from && *place != skip && !is_refused
         };
-        let taken = bundle.group.several().iter().copied().filter(is_taken);
-        taken.map(|place| u32::from(!self.copy_taken(bundle.event, bundle.group.users[place as usize]))).sum()
+        let taken = group.several().iter().copied().filter(is_taken);
+        taken.map(|place| u32::from(!self.copy_taken(event, group.users[place as usize]))).sum()
     }
 
     /// A gateway took it; whether it is the first one.

@@ -23,6 +23,7 @@ pub(super) fn record(protocol: Protocol) -> GatewayRecord {
         batch: protocol == Protocol::Batch,
         stream: protocol == Protocol::Stream,
         unary: protocol == Protocol::Unary,
+        notice: false,
     };
     let endpoints = vec![Endpoint { host: "192.0.2.1".to_owned(), port: 9000, secure: false }];
     GatewayRecord { gateway_id: "gateway".into(), endpoints, protocols, others: Vec::new() }
@@ -49,6 +50,7 @@ pub(super) fn bundle(msg_id: i64) -> Bundle {
         attempt: 0,
         fences_before: 0,
         class: crate::model::priority::Priority::Normal,
+        notice: 0,
         made_at: Nanos(1),
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Written {
     list: u32,
     /// Its list was said in the same frame.
     is_said: bool,
+    /// A notice was written in the place of the message.
+    pub(super) is_notice: bool,
     /// The gateway does not know the list: it was not delivered.
     pub(super) is_unknown: bool,
     /// How often that was so although the list was said.
@@ -94,6 +96,8 @@ pub(super) struct Groups {
     /// Users in all lists.
     members: usize,
     last_list: u32,
+    /// The gateway understands notices.
+    takes_notices: bool,
     /// The gateway does not know lists, however often they are said: users are named until the stream ends.
     is_in_vain: bool,
     frame: Frame,
@@ -144,7 +148,8 @@ impl Groups {
     }
 
     /// Begins a frame.
-    fn begin(&mut self, frame_id: u64) {
+    fn begin(&mut self, frame_id: u64, takes_notices: bool) {
+        self.takes_notices = takes_notices;
         self.frame.begin(frame_id);
         self.waiting.clear();
     }
@@ -168,16 +173,16 @@ impl Groups {
         match form {
             Form::NotNow => {}
             Form::Names => self.put_names(item),
-            Form::Known => self.put_push(item, false, now),
+            Form::Known => self.put_push(item, false, now, counted),
             Form::Changed => {
                 // Without room the gateway is told a few more than it keeps, and may forget.
                 self.make_room(item, members_max.min(GROUP_MEMBERS_KEPT_MAX), counted);
                 self.change(item, counted);
-                self.put_push(item, false, now);
+                self.put_push(item, false, now, counted);
             }
             Form::Said if self.make_room(item, members_max.min(GROUP_MEMBERS_KEPT_MAX), counted) => {
                 self.say(item, now, counted);
-                self.put_push(item, true, now);
+                self.put_push(item, true, now, counted);
             }
             Form::Said => self.put_names(item),
         }
@@ -213,18 +218,24 @@ impl Groups {
     fn has_room_for(&self, item: &Item, form: Form) -> bool {
         let bundle = &item.bundle;
         let names = if form == Form::Known { 0 } else { bundle.group.wire.len() };
-        self.frame.is_empty() || self.frame.len() + names + bundle.message.len() <= BATCH_FRAME_BYTES
+        let message = if self.is_notice(item) { 0 } else { bundle.message.len() };
+        self.frame.is_empty() || self.frame.len() + names + message <= BATCH_FRAME_BYTES
+    }
+
+    fn is_notice(&self, item: &Item) -> bool {
+        self.takes_notices && item.bundle.notice > 0
     }
 
     fn put_names(&mut self, item: &mut Item) {
-        (item.written.list, item.written.order) = (0, None);
+        (item.written.list, item.written.order, item.written.is_notice) = (0, None, false);
         if let Some(session) = self.sessions.get_mut(&item.bundle.session_key()) {
             session.named_in = self.frame.id();
         }
         self.frame.put_single(Names::of(item), &item.bundle);
     }
 
-    fn put_push(&mut self, item: &mut Item, is_said: bool, now: Nanos) {
+    fn put_push(&mut self, item: &mut Item, is_said: bool, now: Nanos, counted: &mut Counted) {
+        item.written.is_notice = self.is_notice(item);
         let bundle = &item.bundle;
         let Some(session) = self.sessions.get_mut(&bundle.session_key()) else { return };
         session.note_written(made_with(bundle), now);
@@ -232,6 +243,11 @@ impl Groups {
         list.used_in = self.frame.id();
         (item.written.list, item.written.is_said) = (list.id, is_said);
         item.written.order.clone_from(&list.order);
+        if item.written.is_notice {
+            // The sender as well: it may stand for a message that somebody else sent.
+            counted.notices_sent += 1;
+            return self.frame.put_notice(list, 0..item.answer_place, bundle);
+        }
         let is_skipped_later = bundle.skip != SKIP_NONE && bundle.skip >= item.answer_place;
         let except = (0..item.answer_place).chain(is_skipped_later.then_some(bundle.skip));
         self.frame.put_push(list, except, &bundle.message);

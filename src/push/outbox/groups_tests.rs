@@ -40,6 +40,7 @@ fn bundle(msg_id: i64, group: &Arc<Group>) -> Bundle {
         skip: SKIP_NONE,
         attempt: 0,
         fences_before: 0,
+        notice: 0,
         made_at: NOW,
         class: crate::model::priority::Priority::Normal,
     }

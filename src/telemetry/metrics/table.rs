@@ -242,6 +242,12 @@ metrics! {
         groups_forgotten => "groups_forgotten";
         /// Pushes to lists that the gateway did not know any more; they are sent again with the list.
         groups_unknown => "groups_unknown";
+        /// Notices written to gateways in the place of contents (gateway.notice_above), one for each group of users.
+        notices_sent => "notices";
+        /// Notices that a newer one of their session replaced before they were sent, one for each gateway.
+        notices_conflated => "notices_conflated";
+        /// Messages that were pushed in full, as their content was not seen in the store before they would have been notices.
+        notices_without_content => "notices_without_content";
         /// Asks for inbox rows sent to the inbox, one for each set of rows of an event and try.
         store_asks => "inbox_asks";
         /// Rows in the asks that were sent to the inbox; a row that is asked for again counts again.

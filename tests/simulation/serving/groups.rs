@@ -14,7 +14,7 @@ use crate::simulation::world::World;
 impl World {
     pub(super) fn serve_groups(&mut self, at: usize) -> bool {
         let Some(request) = next_frame::<GroupFrame>(&mut self.conns[at].requests) else { return false };
-        if messages_of(&request).any(|message| self.breaks_at(message)) {
+        if self.messages_of(&request).iter().any(|message| self.breaks_at(message)) {
             self.break_handler(at);
             return false;
         }
@@ -34,7 +34,9 @@ impl World {
         let mut answer = GroupAnswer { frame_id: request.frame_id, ..Default::default() };
         let mut told = Vec::new();
         for push in &request.pushes {
-            let Some(What::Message(message)) = &push.what else { panic!("a push has a message") };
+            let what = push.what.as_ref().expect("a push has a message or a notice");
+            let message = &self.message_of(what);
+            let notice = self.check_notice(at, what);
             let conn = &mut self.conns[at];
             let said =
                 conn.said_groups.users(push.group_id, push.version).expect("a push means a list as it was said last");
@@ -54,7 +56,14 @@ impl World {
             );
             told.push(users.len());
             let number = told.len() as u32 - 1;
+            if notice.is_some() {
+                answer.failures.extend(self.tell_sender(number, &meant, message));
+            }
+            let meant = meant.into_iter().filter(|(_, name)| notice.is_none() || !self.is_no_recipient(name, message));
+            let meant = meant.collect::<Vec<_>>();
+            self.conns[at].notice = notice;
             answer.failures.extend(self.tell_places(at, number, meant, message, &mut answers));
+            self.conns[at].notice = None;
         }
         for single in &request.singles {
             assert!(!single.to_usernames.is_empty(), "a push names someone");
@@ -109,7 +118,6 @@ impl World {
         answers: &mut Vec<Answer>,
     ) -> Vec<GroupFailure> {
         let mut failed: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
-        assert!(!meant.is_empty(), "a push is for someone");
         let count = meant.len();
         for (place, name) in meant {
             let answer = self.tell(at, &name, message, true);
@@ -120,7 +128,7 @@ impl World {
                 Outcome::Other => failed.entry(SEND_FAILED).or_default().push(place),
             }
         }
-        let is_all = failed.len() == 1 && failed.values().all(|places| places.len() == count);
+        let is_all = count > 0 && failed.len() == 1 && failed.values().all(|places| places.len() == count);
         let says_all = is_all && self.rng.chance(500);
         let failures = failed.into_iter().map(|(error, places)| {
             let places = if says_all { Vec::new() } else { places };
@@ -141,10 +149,46 @@ impl World {
     }
 }
 
-fn messages_of(frame: &GroupFrame) -> impl Iterator<Item = &PushMessage> {
-    let of_pushes = frame.pushes.iter().filter_map(|push| match &push.what {
-        Some(What::Message(message)) => Some(message),
-        _ => None,
-    });
-    of_pushes.chain(frame.singles.iter().filter_map(|single| single.message.as_ref()))
+/// The messages that a frame brings, or that its notices are about.
+impl World {
+    fn messages_of(&self, frame: &GroupFrame) -> Vec<PushMessage> {
+        let of_pushes = frame.pushes.iter().filter_map(|push| push.what.as_ref()).map(|what| self.message_of(what));
+        of_pushes.chain(frame.singles.iter().filter_map(|single| single.message.clone())).collect()
+    }
+
+    fn message_of(&self, what: &What) -> PushMessage {
+        match what {
+            What::Message(message) => message.clone(),
+            What::Notice(notice) => {
+                let session = self.session_of[&notice.session_id];
+                self.oracle.last_of(session, notice.msg_id).message.clone()
+            }
+        }
+    }
+
+    /// What a notice says is the highest sequence, if this is one: only who understands it gets it, and only of what was seen in the store.
+    fn check_notice(&mut self, at: usize, what: &What) -> Option<i64> {
+        let What::Notice(notice) = what else { return None };
+        let gateway = self.conns[at].gateway;
+        assert!(self.gateways[gateway].took_notices, "gateway {gateway} never announced notices");
+        let session = self.session_of[&notice.session_id];
+        let (key, order) = self.oracle.note_notice(session, notice);
+        assert!(
+            self.is_readable(session, key.1, key.0),
+            "a notice of {key:?} (order {order}), whose content was not seen"
+        );
+        Some(notice.max_seq_id)
+    }
+
+    fn is_no_recipient(&self, name: &str, message: &PushMessage) -> bool {
+        let (event, user) = self.known(name, message);
+        !self.oracle.echoes && self.oracle.events[event].sender == Some(user)
+    }
+
+    /// The sender gets a notice as well; that it could not be reached says nothing.
+    fn tell_sender(&mut self, push: u32, meant: &[(u32, String)], message: &PushMessage) -> Option<GroupFailure> {
+        let (place, _) = *meant.iter().find(|(_, name)| self.is_no_recipient(name, message))?;
+        let is_gone = self.rng.chance(300);
+        is_gone.then(|| GroupFailure { push, places: vec![place], error: NOT_CONNECTED.to_owned() })
+    }
 }

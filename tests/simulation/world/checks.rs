@@ -16,8 +16,10 @@ impl World {
         let ended: u64 = counts.recipients_ended.iter().sum();
         let in_flight = push.recipients_in_flight() as u64;
         assert_eq!(counts.recipients_arrived, ended + in_flight, "shard {shard}: recipients are conserved");
-        let told = [RecipientOutcome::Delivered, RecipientOutcome::SkippedSender];
-        let reached = [&told[..], &[RecipientOutcome::CutByStop, RecipientOutcome::GivenBack]].concat();
+        let told = [RecipientOutcome::Delivered, RecipientOutcome::Noticed, RecipientOutcome::Conflated];
+        let reached =
+            [&told[..], &[RecipientOutcome::SkippedSender, RecipientOutcome::CutByStop, RecipientOutcome::GivenBack]]
+                .concat();
         let reached: u64 = reached.iter().map(|end| counts.recipients_ended[*end as usize]).sum();
         assert_eq!(ended, reached + counts.unreached_by.iter().sum::<u64>(), "shard {shard}: each has its why");
         self.check_causes(shard);

@@ -76,12 +76,13 @@ impl Outbox {
         effects: &mut Effects,
     ) {
         let announced = self.peer.record.as_ref().and_then(|record| record.protocols.group);
+        let takes_notices = self.peer.record.as_ref().is_some_and(|record| record.protocols.notice);
         let members_max = announced.filter(|_| !self.stream.groups.is_in_vain);
         let worth = self.settings.group_users_min..=members_max.map_or(0, |most| most.get() as usize);
         let mut left = self.in_turn(now);
         while left > 0 && self.stream.unsent_bytes < STREAM_UNSENT_BYTES_MAX {
             let frame_id = self.stream.next_batch;
-            self.stream.groups.begin(frame_id);
+            self.stream.groups.begin(frame_id, takes_notices);
             let (mut items, mut index) = (0, 0);
             while index < left && index - items <= ITEMS_PASSED_MAX {
                 let item = &mut self.queue.queued_mut()[index];
@@ -216,6 +217,8 @@ fn note_failure(item: &mut Item, failure: &[u8], error: &[u8]) -> Result<(), Mis
         numbers(field.value, |place| {
             names_one = true;
             match place_in_group(item, place) {
+                // Who sent the message got the notice as well, and is no recipient.
+                Some(place) if place == item.bundle.skip => {}
                 Some(place) => {
                     if let Err(at) = item.refused.binary_search_by_key(&place, |(place, _)| *place) {
                         item.refused.insert(at, (place, refusal));
@@ -244,6 +247,7 @@ fn place_in_group(item: &Item, place: u32) -> Option<u32> {
         }
         (None, _) => place,
     };
-    let is_sent_to = (item.answer_place..item.end_place()).contains(&place) && place != item.bundle.skip;
+    let is_sent_to =
+        (item.answer_place..item.end_place()).contains(&place) && (place != item.bundle.skip || item.written.is_notice);
     is_sent_to.then_some(place)
 }

@@ -1,7 +1,7 @@
 //! One GroupFrame on its way to bytes: changes, pushes and singles each in memory of their own, which is kept, and put together at
 //! the end.
 
-use crate::model::protobuf::{GRPC_HEAD_BYTES, put_grpc_head, put_varint, varint_len};
+use crate::model::protobuf::{Fields, GRPC_HEAD_BYTES, Value, put_grpc_head, put_varint, varint_len};
 use crate::push::bundle::Bundle;
 use crate::push::outbox::encode::Names;
 use crate::push::outbox::groups::list::{Difference, List, NamesOf};
@@ -23,6 +23,11 @@ const FORGET_TAG: u8 = 6 << 3;
 /// GroupPush.
 const EXCEPT_TAG: u8 = 3 << 3 | LENGTH_DELIMITED;
 const MESSAGE_TAG: u8 = 4 << 3 | LENGTH_DELIMITED;
+const NOTICE_TAG: u8 = 5 << 3 | LENGTH_DELIMITED;
+/// SessionNotice.
+const SESSION_TAG: u8 = 1 << 3 | LENGTH_DELIMITED;
+const HIGHEST_SEQ_TAG: u8 = 2 << 3;
+const MSG_ID_TAG: u8 = 3 << 3;
 
 /// A frame that is being made.
 #[derive(Debug, Default)]
@@ -35,6 +40,7 @@ pub(super) struct Frame {
     field: Vec<u8>,
     /// Packed numbers of it.
     numbers: Vec<u8>,
+    notice: Vec<u8>,
 }
 
 impl Frame {
@@ -102,6 +108,19 @@ impl Frame {
 
     /// A message to all of a list but some, which are places in its group.
     pub(super) fn put_push(&mut self, list: &List, except: impl Iterator<Item = u32>, message: &[u8]) {
+        self.put_to_list(list, except, MESSAGE_TAG, message);
+    }
+
+    /// A notice to the same.
+    pub(super) fn put_notice(&mut self, list: &List, except: impl Iterator<Item = u32>, bundle: &Bundle) {
+        let mut notice = std::mem::take(&mut self.notice);
+        notice.clear();
+        put_session_notice(bundle, &mut notice);
+        self.put_to_list(list, except, NOTICE_TAG, &notice);
+        self.notice = notice;
+    }
+
+    fn put_to_list(&mut self, list: &List, except: impl Iterator<Item = u32>, tag: u8, message: &[u8]) {
         self.begin_field(list.id, list.version);
         match &list.order {
             None => self.put_numbers(EXCEPT_TAG, except),
@@ -115,7 +134,7 @@ impl Frame {
         self.pushes.push(PUSHES_TAG);
         put_varint(&mut self.pushes, (self.field.len() + message_len) as u64);
         self.pushes.extend_from_slice(&self.field);
-        put_field(&mut self.pushes, MESSAGE_TAG, message);
+        put_field(&mut self.pushes, tag, message);
     }
 
     /// A message to users that are named.
@@ -153,6 +172,25 @@ impl Frame {
         if !self.numbers.is_empty() {
             put_field(&mut self.field, tag, &self.numbers);
         }
+    }
+}
+
+/// The SessionNotice of a message: what it needs of the message stands among its first fields.
+fn put_session_notice(bundle: &Bundle, out: &mut Vec<u8>) {
+    let (mut session, mut seq_id) = (&b""[..], 0);
+    let mut fields = Fields::new(&bundle.message);
+    while let Ok(Some(field)) = fields.next_field() {
+        match (field.number, field.value) {
+            (2, Value::Varint(seq)) => seq_id = seq as i64,
+            (3, Value::Bytes(text)) => session = text,
+            _ => {}
+        }
+    }
+    put_field(out, SESSION_TAG, session);
+    let highest = seq_id.saturating_add(i64::from(bundle.notice) - 1);
+    for (tag, number) in [(HIGHEST_SEQ_TAG, highest), (MSG_ID_TAG, bundle.msg_id)] {
+        out.push(tag);
+        put_varint(out, number as u64);
     }
 }
 
