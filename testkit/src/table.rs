@@ -326,9 +326,8 @@ impl Table {
             }
             Output::Cut { gateway, .. } => {
                 let id = self.links.iter().find(|(_, link)| link.ix == gateway).map(|(id, _)| id.clone());
-                let id = id.expect("a stream that was opened");
-                self.links.remove(&id);
-                self.cut.push(id);
+                self.links.remove(id.as_ref().expect("a stream that was opened"));
+                self.cut.extend(id);
             }
             Output::Settle(settled) => {
                 self.settled.push(settled.tag.number);
