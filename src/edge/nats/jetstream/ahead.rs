@@ -1,7 +1,7 @@
 //! When partitions that will probably come are read ahead.
 //!
 //! Promises that they are begun evenly over the time that there is before they come, and no more than a few at once: read all at
-//! once, 21 of them kept the server and the databases from other events for 40 ms (PERF.md, "A rolling restart").
+//! once, 21 of them kept the server and the databases from other events for 40 ms (PERF.md, "Several instances").
 
 use std::time::{Duration, Instant};
 
