@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Checked, Flags, Mistakes};
+use crate::config::{self, Checked, Config, Flags, Mistakes};
 use crate::edge::nats::jetstream::setup::{self, SetupPlan};
 use crate::engine::adapters;
 
@@ -212,6 +212,18 @@ pub fn check_config(
     }
 }
 
+/// The configuration that a command besides the engine goes by; none: its mistakes are on `err`.
+fn config_of(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    err: &mut dyn Write,
+) -> std::io::Result<Option<Config>> {
+    match config::load(file, environment, &Flags::default()) {
+        Ok(checked) => Ok(Some(checked.config)),
+        Err(mistakes) => writeln!(err, "{mistakes}").map(|()| None),
+    }
+}
+
 /// `setup`: each thing looked at is a line on `out`, what is wrong one on `err`; gives the exit code.
 ///
 /// # Errors
@@ -222,13 +234,7 @@ pub fn setup(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> std::io::Result<u8> {
-    let config = match config::load(args.config.as_deref(), environment, &Flags::default()) {
-        Ok(checked) => checked.config,
-        Err(mistakes) => {
-            writeln!(err, "{mistakes}")?;
-            return Ok(exit::CONFIG);
-        }
-    };
+    let Some(config) = config_of(args.config.as_deref(), environment, err)? else { return Ok(exit::CONFIG) };
     if let Err(what) = adapters::check_nats(&config) {
         writeln!(err, "{what}")?;
         return Ok(exit::CONFIG);

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::cli::config_of;
 use crate::cli::table::{aligned, plain};
-use crate::config::{self, Flags};
 use crate::model::finding::{Finding, Grade};
 use crate::model::words::counted;
 
@@ -55,13 +55,7 @@ pub fn run(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> std::io::Result<u8> {
-    let config = match config::load(args.config.as_deref(), environment, &Flags::default()) {
-        Ok(checked) => checked.config,
-        Err(mistakes) => {
-            writeln!(err, "{mistakes}")?;
-            return Ok(code_of(Grade::Fail));
-        }
-    };
+    let Some(config) = config_of(args.config.as_deref(), environment, err)? else { return Ok(code_of(Grade::Fail)) };
     let findings = links::look(&config);
     let worst = findings.iter().map(|finding| finding.grade).max().unwrap_or(Grade::Ok);
     match args.json {

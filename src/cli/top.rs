@@ -16,8 +16,8 @@ use clap::Args;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use self::sample::{Overview, Sample};
-use crate::cli::{admin_port, exit};
-use crate::config::{self, Flags, ServerTlsConfig};
+use crate::cli::{admin_port, config_of, exit};
+use crate::config::{self, ServerTlsConfig};
 
 pub(super) const ABOUT: &str = "Show what one or several engines do: rates, latency by stage, gateways by backlog and state, the oldest event.
 
@@ -69,13 +69,9 @@ struct Target {
 /// # Errors
 /// When `out` or `err` cannot be written to.
 pub fn run(args: &TopArgs, out: &mut dyn Write, err: &mut dyn Write) -> std::io::Result<u8> {
-    let admin = match config::load(args.config.as_deref(), std::env::vars_os(), &Flags::default()) {
-        Ok(checked) => checked.config.admin,
-        Err(mistakes) => {
-            writeln!(err, "{mistakes}")?;
-            return Ok(exit::CONFIG);
-        }
-    };
+    let file = args.config.as_deref();
+    let Some(config) = config_of(file, std::env::vars_os(), err)? else { return Ok(exit::CONFIG) };
+    let admin = config.admin;
     let targets = match targets(&args.urls, admin_port::reachable(admin.listen), &admin.tls) {
         Ok(targets) => targets,
         Err(why) => {

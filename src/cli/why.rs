@@ -14,8 +14,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::table::{aligned, plain};
-use crate::cli::{admin_port, exit};
-use crate::config::{self, Flags};
+use crate::cli::{admin_port, config_of, exit};
 
 pub use self::cause::of as cause_of;
 pub use self::facts::{EndSeen, EngineSeen, Facts, Known, LetterSeen, RouteSeen, RowSeen};
@@ -71,13 +70,7 @@ pub fn run(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> std::io::Result<u8> {
-    let config = match config::load(args.config.as_deref(), environment, &Flags::default()) {
-        Ok(checked) => checked.config,
-        Err(mistakes) => {
-            writeln!(err, "{mistakes}")?;
-            return Ok(exit::CONFIG);
-        }
-    };
+    let Some(config) = config_of(args.config.as_deref(), environment, err)? else { return Ok(exit::CONFIG) };
     let facts = facts::gather(&config, args, admin_port::reachable(config.admin.listen));
     let sentence = verdict(&facts);
     if args.json {
