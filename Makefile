@@ -1,6 +1,6 @@
 # `make` alone tells what there is.
 .DEFAULT_GOAL := help
-.PHONY: build-demo help demo test packages book deb example-go simulate fuzz models deny lint fmt ci loadtest compare measure yardstick faults takeovers bench bench-servers instructions servers clean
+.PHONY: board build-demo help demo test packages book deb example-go simulate fuzz models deny lint fmt ci loadtest compare measure yardstick faults takeovers bench bench-servers instructions servers clean
 
 CARGO ?= cargo
 # More flags for the demo and the load test: make demo ARGS="--seconds 30"
@@ -17,6 +17,8 @@ TEST_THREADS ?= $(shell n=$$(nproc); [ $$n -gt 4 ] && echo $$n || echo 4)
 
 test: servers ## all tests; installs missing servers first (apt-get, and NATS's current one with pip)
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --workspace --locked
+	@echo "== once more, the engine over TLS on all links"
+	TEST_OVER_TLS=1 RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --test engine
 
 # Fresh seeds each time, unless FROM names the first one: make simulate SEEDS=1000 FROM=1
 SEEDS ?= 1000
@@ -105,6 +107,9 @@ packages: ## lints what ships: Dockerfile, compose, unit, Helm chart, seccomp pr
 book: ## the documents as one book in each language, in target/book
 	@scripts/install-package-tools
 	scripts/book
+
+board: servers build-demo ## a minute's load on real servers, and the Grafana board drawn of what Prometheus scraped (ARGS="--workload mixed --seconds 90")
+	scripts/draw-board $(ARGS)
 
 deb: ## the Debian package and the archive, in target/package
 	@scripts/install-package-tools

@@ -6,16 +6,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use etcd_client::Client;
-use harness::gateways::{Answer, Gateway, GatewayOptions, Log, Protocols, Record};
-use harness::pages;
+use harness::gateways::{Gateway, GatewayOptions, Log, Protocols};
 use harness::servers::{
-    Authority, CertificateFiles, EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsAuth, NatsOptions, Redis,
-    RedisOptions, free_ports,
+    EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsAuth, NatsOptions, OverTls, Redis, RedisOptions, free_ports,
 };
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
@@ -23,6 +21,7 @@ use prost::Message;
 use tempfile::TempDir;
 
 pub use crate::events::event;
+pub use crate::process::{Metrics, Process, got};
 use crate::redis_only::key;
 pub use crate::wait::{PATIENCE, eventually};
 
@@ -44,6 +43,8 @@ pub struct World {
     pub redis: Redis,
     pub maria: Maria,
     pub etcd: Etcd,
+    /// Where the servers speak TLS.
+    pub tls: Option<OverTls>,
     pub log: Arc<Log>,
     folder: TempDir,
     runtime: tokio::runtime::Runtime,
@@ -52,6 +53,11 @@ pub struct World {
 /// A MariaDB that the engine may use.
 pub fn maria() -> Maria {
     for_the_engine(Maria::start().expect("MariaDB"), "")
+}
+
+/// One that speaks TLS to it.
+fn maria_over(tls: &OverTls) -> Maria {
+    for_the_engine(Maria::over_tls(&tls.authority, &tls.theirs).expect("MariaDB"), "REQUIRE X509")
 }
 
 /// Lets the engine in, on this condition.
@@ -64,59 +70,75 @@ fn for_the_engine(maria: Maria, condition: &str) -> Maria {
 }
 
 impl World {
-    /// Starts the servers, empty.
+    /// Starts the servers, empty; where `TEST_OVER_TLS` is set, as [`World::over_tls`] does.
     pub fn start() -> Self {
-        Self::with(maria(), "", "", None)
+        if std::env::var_os("TEST_OVER_TLS").is_some() { Self::over_tls() } else { Self::with(maria(), "", "", None) }
     }
 
     /// The same on servers that speak TLS, to the engine nothing else: it has to ask for TLS, and to have a certificate of the same CA.
-    /// The test itself reaches them plainly. Gives the port at which Redis speaks TLS.
-    pub fn over_tls(authority: &Authority, files: &CertificateFiles) -> (Self, u16) {
-        let port = free_ports(1).expect("a free port")[0];
-        let maria = for_the_engine(Maria::over_tls(authority, files).expect("MariaDB"), "REQUIRE X509");
-        let (ca, CertificateFiles { cert, key }) = (authority.ca(), files);
-        let redis = format!(
-            "tls-port {port}\ntls-cert-file {}\ntls-key-file {}\ntls-ca-cert-file {}\n",
-            cert.display(),
-            key.display(),
-            ca.display()
-        );
-        let nats = authority.nats_block(files, "verify: true") + "allow_non_tls: true\n";
-        (Self::with(maria, &nats, &redis, Some((authority, files))), port)
+    /// The test itself reaches them plainly.
+    pub fn over_tls() -> Self {
+        let tls = OverTls::new().expect("a CA");
+        let maria = maria_over(&tls);
+        let nats = tls.authority.nats_block(&tls.theirs, "verify: true") + "allow_non_tls: true\n";
+        let redis = tls.redis();
+        Self::with(maria, &nats, &redis, Some(tls))
     }
 
-    fn with(maria: Maria, nats: &str, redis: &str, tls: Option<(&Authority, &CertificateFiles)>) -> Self {
+    fn with(maria: Maria, nats: &str, redis: &str, tls: Option<OverTls>) -> Self {
         let auth = NatsAuth::Token(SECRETS[0].to_owned());
         // Larger than any gRPC message, so that the engine is the one who refuses.
         let config = format!("max_payload: 8388608\n{nats}");
         let redis = RedisOptions { password: SECRETS[1].to_owned(), config: redis.to_owned() };
+        let pair = tls.as_ref().map(|tls| (&tls.authority, &tls.theirs));
+        let etcd = Etcd::start(&EtcdOptions { root_password: SECRETS[3].to_owned(), tls: pair }).expect("etcd");
         Self {
             nats: Nats::start(&NatsOptions { auth, config, ..NatsOptions::default() }).expect("NATS"),
             redis: Redis::start(&redis).expect("Redis"),
             maria,
-            etcd: Etcd::start(&EtcdOptions { root_password: SECRETS[3].to_owned(), tls }).expect("etcd"),
+            etcd,
+            tls,
             log: Log::shared(),
             folder: tempfile::tempdir().expect("a temp folder"),
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"),
         }
     }
 
+    /// Another MariaDB, which the engine may use as the first.
+    pub fn another_maria(&self) -> Maria {
+        self.tls.as_ref().map_or_else(maria, maria_over)
+    }
+
     /// A gateway that all tests' pushes are logged of, registered in etcd.
     pub fn gateway(&self, id: &str, protocols: Protocols) -> Gateway {
+        let gateway = self.plain_gateway(id, protocols);
+        if let Some(tls) = &self.tls {
+            gateway.secure(&tls.authority, &tls.theirs).expect("a certificate");
+            self.register_gateway(&gateway, "grpcs");
+        }
+        gateway
+    }
+
+    /// One that speaks no TLS, whatever the servers do.
+    pub fn plain_gateway(&self, id: &str, protocols: Protocols) -> Gateway {
         let options = GatewayOptions::new(id, self.log.clone()).protocols(protocols);
         let gateway = Gateway::start(options).expect("a gateway");
-        let metadata = match protocols {
+        self.register_gateway(&gateway, "grpc");
+        gateway
+    }
+
+    fn register_gateway(&self, gateway: &Gateway, scheme: &str) {
+        let (id, address) = (gateway.id(), gateway.addr());
+        let metadata = match gateway.protocols() {
             Protocols::STREAM => format!(r#"{{"gateway_id":"{id}"}}"#),
             other => format!(r#"{{"gateway_id":"{id}","push_protocols":"{}"}}"#, other.announcement()),
         };
         self.register(
             id,
             &format!(
-                r#"{{"id":"instance-{id}","name":"gateway-service","version":"1","metadata":{metadata},"endpoints":["grpc://{}"]}}"#,
-                gateway.addr()
+                r#"{{"id":"instance-{id}","name":"gateway-service","version":"1","metadata":{metadata},"endpoints":["{scheme}://{address}"]}}"#
             ),
         );
-        gateway
     }
 
     /// Writes one value of the registry.
@@ -191,7 +213,12 @@ impl World {
 
     /// The same with these variables, which win over the file.
     pub fn engine_with(&self, shards: u16, more: &str, variables: &[(&str, &str)]) -> Process {
-        self.engine_as(shards, &(self.yaml() + more), variables)
+        // Not in the file, where `more` may have the section.
+        let gateway = self.tls.iter().flat_map(|tls| tls.variables("RESONANCE_GATEWAY_TLS"));
+        let gateway: Vec<_> = gateway.collect();
+        let gateway = gateway.iter().map(|(name, path)| (name.as_str(), path.as_str()));
+        let variables: Vec<_> = gateway.chain(variables.iter().copied()).collect();
+        self.engine_as(shards, &(self.yaml() + more), &variables)
     }
 
     /// The same with a configuration of its own.
@@ -242,8 +269,17 @@ impl World {
         self.config().text()
     }
 
-    /// The same, to be changed.
+    /// The same, to be changed. Where the servers speak TLS, so does the engine to them.
     pub fn config(&self) -> EngineConfig {
+        let mut config = self.plain_config();
+        if let Some(tls) = &self.tls {
+            tls.set(&mut config, &self.etcd);
+        }
+        config
+    }
+
+    /// The configuration of an engine that speaks no TLS to servers that let it.
+    pub fn plain_config(&self) -> EngineConfig {
         let [nats, redis, mysql, etcd] = SECRETS;
         let mut config = EngineConfig::of(&self.nats, &self.redis, &self.maria, &self.etcd);
         config.set("nats", "token", nats).set("nats", "reconnect_delay", "100ms").set("redis", "password", redis);
@@ -279,165 +315,4 @@ impl Publisher {
     pub fn flush(&self) {
         self.0.flush_timeout(PATIENCE).expect("flushed");
     }
-}
-
-/// The running binary; killed with its value.
-pub struct Process {
-    child: Child,
-    admin: SocketAddr,
-    output: PathBuf,
-}
-
-impl Process {
-    /// Waits until `/readyz` answers 200.
-    pub fn wait_ready(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.is_ready() {
-            assert!(Instant::now() < deadline, "never ready: {:?}\n{}", self.page("/readyz?verbose"), self.output());
-            std::thread::park_timeout(Duration::from_millis(10));
-        }
-    }
-
-    /// Whether `/readyz` answers 200 now.
-    pub fn is_ready(&self) -> bool {
-        self.page("/readyz").is_some_and(|(status, _)| status == 200)
-    }
-
-    /// Where its admin port is.
-    pub fn admin(&self) -> SocketAddr {
-        self.admin
-    }
-
-    /// Status and body of an admin page; nothing when there is no answer.
-    pub fn page(&self, path: &str) -> Option<(u16, String)> {
-        let page = pages::request(self.admin, "GET", path, "", PATIENCE)?;
-        Some((page.status, page.body))
-    }
-
-    /// The metric page, after checking the conservation law on it.
-    pub fn metrics(&self) -> Metrics {
-        let (status, text) = self.page("/metrics").unwrap_or_else(|| panic!("no metrics\n{}", self.output()));
-        assert_eq!(status, 200);
-        let metrics = Metrics(text);
-        metrics.assert_conserved();
-        metrics
-    }
-
-    /// Waits until the metrics satisfy `holds` and gives them.
-    pub fn wait_metrics(&self, what: &str, mut holds: impl FnMut(&Metrics) -> bool) -> Metrics {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let metrics = self.metrics();
-            if holds(&metrics) {
-                return metrics;
-            }
-            assert!(Instant::now() < deadline, "never came true: {what}\n{}\n{}", metrics.numbers(), self.output());
-            std::thread::park_timeout(Duration::from_millis(20));
-        }
-    }
-
-    /// Waits until so many events have arrived and all of them ended.
-    pub fn wait_ended(&self, events: u64) -> Metrics {
-        self.wait_metrics(&format!("{events} events have ended"), |metrics| {
-            metrics.of("events_arrived_total", "") == events && metrics.of("events_in_flight", "") == 0
-        })
-    }
-
-    /// What it wrote so far.
-    pub fn output(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.output).unwrap_or_default()).into_owned()
-    }
-
-    /// Sends SIGTERM.
-    pub fn signal(&self) {
-        self.send(libc::SIGTERM);
-    }
-
-    /// Sends any signal.
-    pub fn send(&self, signal: i32) {
-        crate::signals::send(&self.child, signal);
-    }
-
-    /// SIGTERM; gives its exit status and all it wrote.
-    pub fn terminate(self) -> (ExitStatus, String) {
-        self.signal();
-        self.wait()
-    }
-
-    /// Waits for its end; gives its exit status and all it wrote.
-    pub fn wait(mut self) -> (ExitStatus, String) {
-        let mut status = None;
-        eventually("the engine ends", || {
-            status = self.child.try_wait().expect("a child");
-            status.is_some()
-        });
-        (status.expect("just seen"), self.output())
-    }
-
-    /// SIGTERM; asserts exit code 0, a report without anything cut off, and that no password was written.
-    pub fn stop_clean(self) -> String {
-        let (status, output) = self.terminate();
-        assert_eq!(status.code(), Some(0), "{output}");
-        assert!(output.contains("cut off: 0 events, 0 pushes"), "{output}");
-        SECRETS.iter().for_each(|secret| assert!(!output.contains(secret), "a password in the output:\n{output}"));
-        output
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended already; then there is nothing to do.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// One page of numbers.
-pub struct Metrics(pub String);
-
-impl Metrics {
-    /// The sum over all lines of this name (without `task_engine_`) whose labels contain `label`.
-    pub fn of(&self, name: &str, label: &str) -> u64 {
-        self.lines(name).into_iter().filter(|(labels, _)| labels.contains(label)).map(|(_, value)| value).sum()
-    }
-
-    /// The recipients that ended so.
-    pub fn recipients(&self, end: &str) -> u64 {
-        self.of("recipients_ended_total", &format!("end=\"{end}\""))
-    }
-
-    /// The recipients that could not be reached, by why; with the inbox on they end as `stored`.
-    pub fn unreached(&self, why: &str) -> u64 {
-        self.of("recipients_unreached_total", &format!("why=\"{why}\""))
-    }
-
-    /// The events that ended so.
-    pub fn events(&self, end: &str) -> u64 {
-        self.of("events_ended_total", &format!("end=\"{end}\""))
-    }
-
-    fn lines(&self, name: &str) -> Vec<(&str, u64)> {
-        let name = format!("task_engine_{name}");
-        pages::series(&self.0, &name).map(|(labels, value)| (labels, value as u64)).collect()
-    }
-
-    fn assert_conserved(&self) {
-        for what in ["events", "recipients"] {
-            let of = |name: &str| self.of(&format!("{what}_{name}"), "");
-            assert!(!self.lines(&format!("{what}_arrived_total")).is_empty(), "{}", self.0);
-            assert_eq!(of("arrived_total"), of("ended_total") + of("in_flight"), "{what}:\n{}", self.numbers());
-        }
-    }
-
-    /// The lines that are not zero, for messages.
-    pub fn numbers(&self) -> String {
-        let told = |line: &&str| !line.starts_with('#') && !line.ends_with(" 0") && !line.contains("_bucket");
-        self.0.lines().filter(told).collect::<Vec<_>>().join("\n")
-    }
-}
-
-/// The message ids that one user got of one session, in order, whatever the gateway; refused pushes left out.
-pub fn got(records: &[Record], session: &str, user: &str) -> Vec<i64> {
-    let mine = records.iter().filter(|record| record.session == session && record.recipient == user);
-    mine.filter(|record| record.answer != Answer::Refused).map(|record| record.msg_id).collect()
 }

@@ -1,4 +1,4 @@
-//! What several themes of tests share, compiled once: the running binary on real servers ([`engine`]), servers that are
+//! What several themes of tests share, compiled once: the running binary ([`process`]) on real servers ([`engine`]), servers that are
 //! started again and frozen ([`mysql_etcd`], [`redis_only`]), the databases of members and inbox ([`databases`]), the way to one ([`nats`]), a source whose lanes are read
 //! ([`taking`]), rows of the inbox ([`inbox`]), certificates ([`tls`]), what is logged ([`log`]), and one shard of the core in tables ([`table`]), a page in a browser ([`browser`]).
 //! What one theme alone needs stands in its folder under `tests/`.
@@ -13,6 +13,7 @@ pub mod inbox;
 pub mod log;
 pub mod mysql_etcd;
 pub mod nats;
+pub mod process;
 pub mod redis_only;
 pub mod signals;
 pub mod table;

@@ -32,7 +32,8 @@ fn owners(server: &Maria, msg_id: i64) -> Vec<String> {
 
 #[test]
 fn rows_and_members_come_to_the_database_that_the_address_leads_to() {
-    let (world, new) = (World::start(), maria());
+    let world = World::start();
+    let new = world.another_maria();
     let _gateway = world.gateway("gw-1", Protocols::STREAM);
     let proxy = Proxy::to(([127, 0, 0, 1], world.maria.port()).into());
     let port = proxy.address().port().to_string();

@@ -2,7 +2,7 @@
 //! with the links in plain, show each of them.
 
 use harness::gateways::Protocols;
-use harness::servers::{Authority, CertificateFiles, Maria, TlsDoor};
+use harness::servers::{EngineConfig, Maria};
 use testkit::engine::{PATIENCE, SECRETS, World, got};
 
 use crate::proxy::Proxy;
@@ -20,10 +20,9 @@ impl Relays {
         Self(ports.map(Proxy::recording))
     }
 
-    /// The configuration that leads through them.
-    fn config(&self, world: &World, scheme: &str) -> harness::servers::EngineConfig {
+    /// A configuration that leads through them.
+    fn config(&self, mut config: EngineConfig, scheme: &str) -> EngineConfig {
         let [nats, redis, mysql, etcd, _] = self.0.each_ref().map(Proxy::address);
-        let mut config = world.config();
         config.set("nats", "url", format_args!("nats://{nats}")).set("redis", "addr", redis);
         config.set("mysql", "port", mysql.port()).set("etcd", "endpoints", format_args!("[\"{scheme}://{etcd}\"]"));
         config
@@ -62,30 +61,26 @@ fn pushes(world: &World, yaml: &str, first: i64) {
 
 #[test]
 fn nothing_can_be_read_on_any_link() {
-    let authority = Authority::new().expect("a CA");
-    let theirs = authority.certificate(&["127.0.0.1"]).expect("a certificate");
-    let CertificateFiles { cert, key } = authority.certificate(&["task-engine"]).expect("a certificate");
-    let (world, redis_port) = World::over_tls(&authority, &theirs);
+    let world = World::over_tls();
+    let tls = world.tls.as_ref().expect("it speaks TLS");
     let gateway = world.gateway("gw-1", Protocols::STREAM);
-    let door = TlsDoor::before(gateway.port(), &authority, &theirs).expect("a door");
     world.route(USER, "gw-1");
     world.members("group:1", &[USER, "bert-who-is-away"]);
     let (nats, mysql, etcd) = (world.nats.port(), world.maria.port(), world.etcd.port());
-    let relays = Relays::before([nats, redis_port, mysql, etcd, door.address().port()]);
+    let relays = Relays::before([nats, tls.redis_port(), mysql, etcd, gateway.port()]);
     registered(&world, "grpcs", &relays.0[4]);
-    let tls = format!("{{ca: {}, cert: {}, key: {}}}", authority.ca().display(), cert.display(), key.display());
-    let mut config = relays.config(&world, "https");
-    for section in ["nats", "redis", "mysql", "etcd", "gateway"] {
-        config.set(section, "tls", &tls);
-    }
+    let mut config = relays.config(world.config(), "https");
+    config.set("gateway", "tls", tls.block());
     pushes(&world, &config.text(), 1);
     assert_eq!(relays.shown(), [const { Vec::<&str>::new() }; 5]);
 
     // That a relay would show it.
+    drop(gateway);
+    let gateway = world.plain_gateway("gw-1", Protocols::STREAM);
     let etcd: u16 = world.etcd.plain_addr().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
     let relays = Relays::before([nats, world.redis.port(), mysql, etcd, gateway.port()]);
     registered(&world, "grpc", &relays.0[4]);
-    let mut config = relays.config(&world, "http");
+    let mut config = relays.config(world.plain_config(), "http");
     // The engine's own user is let in over TLS only. Its password goes as a hash.
     config.set("mysql", "username", Maria::USER).set("mysql", "password", Maria::PASSWORD);
     pushes(&world, &config.text(), 1_000);

@@ -28,7 +28,7 @@ fn resonances_own_file_runs_against_postgresql() {
         ("RESONANCE_NATS_URL", &url),
         ("RESONANCE_REDIS_ADDR", &world.redis.addr()),
         ("RESONANCE_REDIS_PASSWORD", redis),
-        ("RESONANCE_ETCD_ENDPOINTS", &world.etcd.addr()),
+        ("RESONANCE_ETCD_ENDPOINTS", &world.etcd.plain_addr()),
         ("RESONANCE_ETCD_USERNAME", "root"),
         ("RESONANCE_ETCD_PASSWORD", etcd),
     ];

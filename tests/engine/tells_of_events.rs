@@ -6,10 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use harness::gateways::{Gateway, Protocols, Record};
 use harness::pages;
+use harness::servers::{OverTls, TlsDoor};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use task_engine::model::proto::event::PushEvent;
-use testkit::engine::{PATIENCE, Process, World, event, eventually};
+use testkit::engine::{Metrics, PATIENCE, Process, World, event, eventually};
 
 use crate::collector::{Answer, Collector, attribute};
 
@@ -218,4 +219,35 @@ fn a_sick_collector_costs_spans_only(scene: &mut Scene) {
     delivered(scene, 11);
     scene.wait_dropped("collector", SPANS * 3);
     assert_eq!(scene.collector.spans().len(), 0);
+}
+
+#[test]
+fn a_collector_is_told_over_tls_and_only_when_it_proves_who_it_is() {
+    let (tls, stranger) = (OverTls::new().expect("a CA"), OverTls::new().expect("another CA"));
+    let (world, collector) = (World::start(), Collector::start());
+    let door = TlsDoor::before(collector.addr.port(), &tls.authority, &tls.theirs).expect("a door");
+    let _gateway = world.gateway("gw-1", Protocols::STREAM);
+    world.members("group:1", &["anna"]);
+    world.route("anna", "gw-1");
+    let engine_that_trusts = |trusted: &OverTls| {
+        let files = trusted.variables("RESONANCE_TRACING_TLS");
+        let endpoint = format!("https://{}", door.address());
+        let mut variables: Vec<_> = files.iter().map(|(name, path)| (name.as_str(), path.as_str())).collect();
+        variables.push(("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint));
+        let engine = world.engine_with(1, "tracing:\n  export: otlp\n", &variables);
+        engine.wait_ready();
+        world.publisher().send(&sampled(1).encode_to_vec());
+        engine
+    };
+    let engine = engine_that_trusts(&tls);
+    let metrics = engine.wait_metrics("its spans are sent", |metrics| metrics.of("spans_sent_total", "") > 0);
+    assert_eq!(collector.spans().len() as u64, metrics.of("spans_sent_total", ""));
+    engine.stop_clean();
+
+    let engine = engine_that_trusts(&stranger);
+    let is_dropped = |metrics: &Metrics| metrics.of("spans_dropped_total", "reason=\"collector\"") > 0;
+    let metrics = engine.wait_metrics("its spans are dropped", is_dropped);
+    assert_eq!((metrics.of("spans_sent_total", ""), metrics.recipients("delivered")), (0, 1), "{}", metrics.numbers());
+    let output = engine.stop_clean();
+    assert!(output.contains("took no spans") && output.contains("tracing.tls.ca"), "{output}");
 }

@@ -96,8 +96,7 @@ pub struct Setup {
     /// The engine talks TLS to NATS (with --servers); the load test's own connections stay plain.
     #[arg(long)]
     pub nats_tls: bool,
-    /// The engine talks TLS on all five links, with a certificate of its own (with --servers). TLS of the gateways ends in a relay before
-    /// them, which costs more than it does in a gateway: for what arrives, not for how fast.
+    /// The engine talks TLS on all five links, with a certificate of its own (with --servers).
     #[arg(long)]
     pub tls: bool,
     /// The engine's inbox.rows_up_to (with --servers): in sessions of more members, whoever cannot be reached gets no row of a
@@ -256,7 +255,7 @@ impl Trial {
         let command = engine::own::command_of(engine)?;
         engine::words_of(&command)?;
         live.note("starting NATS, Redis, MariaDB and etcd");
-        let mut servers = Servers::start(setup)?;
+        let servers = Servers::start(setup)?;
         live.note("writing members, routes and gateways");
         world.seed(&servers.maria, &servers.redis, &servers.etcd, gateways)?;
         servers.secure(gateways)?;

@@ -6,41 +6,31 @@
 //! is told to behave otherwise.
 
 mod control;
+mod cuttable;
 mod fast;
 mod io;
 mod kept;
 mod plain;
 mod process;
 mod record;
+mod serve;
 
-use std::future::Future;
-use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use task_engine::model::proto::gateway::push_service_server::PushServiceServer;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tonic::codegen::Service;
+use tokio_rustls::TlsAcceptor;
 
 use self::control::{Control, NOT_CONNECTED, Order};
-use self::io::GateIo;
 pub use self::kept::KeptGroups;
-use self::plain::Plain;
 pub use self::process::{GatewayProcess, serve as serve_as_process};
 pub use self::record::{Answer, Log, Record, Recorder, Seen};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
+use crate::servers::{Authority, CertificateFiles};
 
 /// How long the gateways' thread may take for what it is told.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -201,6 +191,15 @@ impl Gateway {
         }
     }
 
+    /// From now on its new connections speak TLS only, and it takes clients with a certificate of the same CA only.
+    ///
+    /// # Errors
+    /// When its certificate cannot be used, or it speaks TLS already.
+    pub fn secure(&self, authority: &Authority, files: &CertificateFiles) -> Result<()> {
+        let acceptor = TlsAcceptor::from(Arc::new(authority.server_config(files)?));
+        self.control.tls.set(acceptor).map_err(|_| Error::new(format!("gateway {} speaks TLS already", self.id())))
+    }
+
     /// Answers pushes for these users with `user not connected`.
     pub fn refuse<S: Into<String>>(&self, users: impl IntoIterator<Item = S>) {
         self.fail(users, NOT_CONNECTED);
@@ -256,7 +255,7 @@ impl Gateway {
         let listener = listener.map_err(|cause| Error::of(&words, cause))?;
         let order = watch::Sender::new(Order::Serve);
         let (ending, ended) = mpsc::channel();
-        let serving = accept(listener, self.control.clone(), order.subscribe(), self.window);
+        let serving = serve::accept(listener, self.control.clone(), order.subscribe(), self.window);
         runtime().spawn(async move {
             serving.await;
             // Nobody may be waiting for it.
@@ -331,119 +330,4 @@ fn runtime() -> &'static Runtime {
         let built = builder.worker_threads(1).thread_name("gateways").enable_all().build();
         built.expect("a Tokio runtime needs a thread and an epoll; without them no test can run")
     })
-}
-
-async fn accept(listener: TcpListener, control: Arc<Control>, mut order: watch::Receiver<Order>, window: u32) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            biased;
-            changed = order.changed() => {
-                if changed.is_err() || *order.borrow_and_update() == Order::Die {
-                    break;
-                }
-            }
-            accepted = listener.accept() => match accepted {
-                Ok((socket, _)) => {
-                    control.counters.accepted.fetch_add(1, Ordering::SeqCst);
-                    connections.spawn(serve(socket, control.clone(), order.clone(), window));
-                }
-                // Out of file handles: the next try may find some.
-                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-            },
-            Some(_) = connections.join_next() => {}
-        }
-    }
-    drop(listener);
-    connections.shutdown().await;
-}
-
-async fn serve(socket: TcpStream, control: Arc<Control>, mut order: watch::Receiver<Order>, window: u32) {
-    // Without it answers wait for acks of the peer; a socket that refuses it is still served.
-    let _ = socket.set_nodelay(true);
-    let io = TokioIo::new(GateIo::new(socket, control.clone(), order.clone()));
-    let grpc = PushServiceServer::new(Plain(control.clone()));
-    let cuts = control.cut.clone();
-    let by_hand = control.clone();
-    let service = service_fn(move |request: http::Request<Incoming>| {
-        let mut grpc = grpc.clone();
-        let mut cut = cuts.subscribe();
-        let by_hand = by_hand.clone();
-        async move {
-            if let Some(rpc) = fast::rpc_of(&by_hand, request.uri().path()) {
-                return Ok(fast::serve(&by_hand, rpc, request).map(|body| Cuttable::new(body, cut)));
-            }
-            tokio::select! {
-                biased;
-                _ = cut.changed() => Err(std::io::Error::other("cut")),
-                Ok(answer) = grpc.call(request) => Ok(answer.map(|body| Cuttable::new(body, cut))),
-            }
-        }
-    });
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder.initial_stream_window_size(window).initial_connection_window_size(window);
-    let mut connection = pin!(builder.serve_connection(io, service));
-    let mut behaviour = control.behaviour.subscribe();
-    loop {
-        tokio::select! {
-            biased;
-            changed = order.changed() => match *order.borrow_and_update() {
-                Order::GoAway(_) if changed.is_ok() => connection.as_mut().graceful_shutdown(),
-                Order::Serve if changed.is_ok() => {}
-                _ => return,
-            },
-            // Polls the connection again: it may be stuck no longer.
-            _ = behaviour.changed() => {}
-            _ = connection.as_mut() => return,
-        }
-    }
-}
-
-/// A response body that fails when the gateway cuts its streams: hyper then resets the stream.
-struct Cuttable<B> {
-    body: B,
-    cut: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    /// The cut's number when the stream began. Watchers are woken one after the other: the task that answers may end
-    /// before `cut` is woken, and its end must not look like the stream's own.
-    number: watch::Receiver<u64>,
-}
-
-impl<B> Cuttable<B> {
-    fn new(body: B, mut cut: watch::Receiver<u64>) -> Self {
-        let number = cut.clone();
-        let cut = async move {
-            // An error means that the gateway is gone, and its streams with it.
-            let _ = cut.changed().await;
-        };
-        Self { body, cut: Some(Box::pin(cut)), number }
-    }
-}
-
-impl<B> Body for Cuttable<B>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<std::result::Result<Frame<Bytes>, Self::Error>>> {
-        let Some(cut) = &mut self.cut else { return Poll::Ready(None) };
-        if cut.as_mut().poll(cx).is_ready() || self.number.has_changed().unwrap_or(true) {
-            self.cut = None;
-            return Poll::Ready(Some(Err("cut".into())));
-        }
-        Pin::new(&mut self.body).poll_frame(cx).map_err(Into::into)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

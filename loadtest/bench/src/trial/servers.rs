@@ -5,8 +5,7 @@ use std::path::Path;
 use harness::error::Result;
 use harness::gateways::Gateway;
 use harness::servers::{
-    Authority, CertificateFiles, EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsOptions, Redis, RedisOptions,
-    TlsDoor, free_ports,
+    EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsOptions, OverTls, Redis, RedisOptions, free_ports,
 };
 use harness::world::{register, registration_over_tls};
 
@@ -28,15 +27,11 @@ pub(super) struct Servers {
     pub etcd: Etcd,
 }
 
-/// What makes links of the engine ones over TLS.
+/// Links of the engine that go over TLS.
 struct Tls {
-    authority: Authority,
-    theirs: CertificateFiles,
-    ours: CertificateFiles,
-    /// Not of NATS alone.
+    over: OverTls,
+    /// Not that to NATS alone.
     is_everywhere: bool,
-    redis_port: u16,
-    doors: Vec<TlsDoor>,
 }
 
 impl Tls {
@@ -44,28 +39,15 @@ impl Tls {
         if !setup.nats_tls && !setup.tls {
             return Ok(None);
         }
-        let authority = Authority::new()?;
-        let (theirs, ours) = (authority.certificate(&["127.0.0.1"])?, authority.certificate(&["task-engine"])?);
-        let redis_port = free_ports(1)?[0];
-        Ok(Some(Self { authority, theirs, ours, is_everywhere: setup.tls, redis_port, doors: Vec::new() }))
+        Ok(Some(Self { over: OverTls::new()?, is_everywhere: setup.tls }))
     }
 
-    fn redis(&self) -> String {
-        let (port, ca, CertificateFiles { cert, key }) = (self.redis_port, self.authority.ca(), &self.theirs);
-        let [ca, cert, key] = [&ca, cert, key].map(|path| path.display());
-        format!("tls-port {port}\ntls-ca-cert-file {ca}\ntls-cert-file {cert}\ntls-key-file {key}\n")
-    }
-
-    fn set(&self, config: &mut EngineConfig, servers: &Servers) {
-        let (ca, CertificateFiles { cert, key }) = (self.authority.ca(), &self.ours);
-        let block = format!("{{ca: {ca:?}, cert: {cert:?}, key: {key:?}}}");
-        config.set("nats", "tls", &block);
+    fn set(&self, config: &mut EngineConfig, etcd: &Etcd) {
         if self.is_everywhere {
-            for section in ["redis", "mysql", "etcd", "gateway"] {
-                config.set(section, "tls", &block);
-            }
-            config.set("redis", "addr", format_args!("127.0.0.1:{}", self.redis_port));
-            config.set("etcd", "endpoints", format_args!("[\"https://{}\"]", servers.etcd.addr()));
+            self.over.set(config, etcd);
+            config.set("gateway", "tls", self.over.block());
+        } else {
+            config.set("nats", "tls", self.over.block());
         }
     }
 }
@@ -80,11 +62,12 @@ impl Servers {
         let mut config = format!("http: \"127.0.0.1:{nats_pages}\"\n");
         let tls = Tls::of(setup)?;
         if let Some(tls) = &tls {
-            config.push_str(&tls.authority.nats_block(&tls.theirs, ""));
+            config.push_str(&tls.over.authority.nats_block(&tls.over.theirs, ""));
             config.push_str("allow_non_tls: true\n");
         }
-        let everywhere = tls.as_ref().filter(|tls| tls.is_everywhere);
-        let redis = RedisOptions { config: everywhere.map_or(String::new(), Tls::redis), ..RedisOptions::default() };
+        let everywhere = tls.as_ref().filter(|tls| tls.is_everywhere).map(|tls| &tls.over);
+        let redis =
+            RedisOptions { config: everywhere.map_or(String::new(), OverTls::redis), ..RedisOptions::default() };
         let pair = everywhere.map(|tls| (&tls.authority, &tls.theirs));
         let (jetstream, etcd) = (setup.jetstream, EtcdOptions { tls: pair, ..EtcdOptions::default() });
         Ok(Self {
@@ -97,17 +80,16 @@ impl Servers {
         })
     }
 
-    /// Puts TLS before the gateways where all links go over it, and registers them there.
+    /// Lets the gateways speak TLS where all links do, and registers them so.
     ///
     /// # Errors
-    /// When the machine refuses a port or a thread, or etcd does not answer.
-    pub fn secure(&mut self, gateways: &[Gateway]) -> Result<()> {
-        let Some(tls) = self.tls.as_mut().filter(|tls| tls.is_everywhere) else { return Ok(()) };
+    /// When their certificate cannot be used, or etcd does not answer.
+    pub fn secure(&self, gateways: &[Gateway]) -> Result<()> {
+        let Some(tls) = self.tls.as_ref().filter(|tls| tls.is_everywhere) else { return Ok(()) };
         let mut registrations = Vec::new();
         for gateway in gateways {
-            let door = TlsDoor::before(gateway.port(), &tls.authority, &tls.theirs)?;
-            registrations.push(registration_over_tls(gateway, door.address().port()));
-            tls.doors.push(door);
+            gateway.secure(&tls.over.authority, &tls.over.theirs)?;
+            registrations.push(registration_over_tls(gateway));
         }
         register(&self.etcd, "/resonance/services", &registrations)
     }
@@ -117,7 +99,7 @@ impl Servers {
         let mut config = EngineConfig::of(&self.nats, &self.redis, &self.maria, &self.etcd);
         config.set("consumer", "topic", TOPIC);
         if let Some(tls) = &self.tls {
-            tls.set(&mut config, self);
+            tls.set(&mut config, &self.etcd);
         }
         // Keys that other engines do not know are left out where they say nothing.
         if setup.jetstream {

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use task_engine::model::proto::gateway::PushMessage;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 use super::kept::KeptGroups;
 use super::record::{Answer, Recorder, Seen};
@@ -51,6 +52,8 @@ pub(crate) struct Control {
     pub fast: bool,
     /// In how many frames of `group` a list is forgotten; 0: never.
     pub forgets: AtomicU64,
+    /// Once it speaks TLS.
+    pub tls: OnceLock<TlsAcceptor>,
     stuck: AtomicBool,
     /// user -> the error text that its pushes are answered with
     failing: RwLock<HashMap<String, String>>,
@@ -68,6 +71,7 @@ impl Control {
             counters: Counters::default(),
             fast,
             forgets: AtomicU64::new(0),
+            tls: OnceLock::new(),
             stuck: AtomicBool::new(behaviour == Behaviour::Stuck),
             failing: RwLock::default(),
             any_failing: AtomicBool::new(false),

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio_rustls::server::TlsStream;
 
 use super::control::{Control, Order};
 
@@ -18,16 +19,83 @@ const PREFACE: usize = 24;
 const FRAME_HEAD: usize = 9;
 const FRAME_PING: u8 = 6;
 
+/// What a connection's bytes go over.
+pub(crate) enum Socket {
+    /// TCP.
+    Plain(TcpStream),
+    /// TLS over it.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Socket {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(socket) => socket.get_ref().0,
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Self::Tls(socket) => Pin::new(socket).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Tls(socket) => Pin::new(socket).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Tls(socket) => Pin::new(socket).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(socket) => Pin::new(socket).poll_shutdown(cx),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bytes),
+            Self::Tls(socket) => Pin::new(socket).poll_write_vectored(cx, bytes),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.is_write_vectored(),
+            Self::Tls(socket) => socket.is_write_vectored(),
+        }
+    }
+}
+
 /// One accepted connection.
 pub(crate) struct GateIo {
-    socket: TcpStream,
+    socket: Socket,
     control: Arc<Control>,
     order: watch::Receiver<Order>,
     frames: FrameHeads,
 }
 
 impl GateIo {
-    pub fn new(socket: TcpStream, control: Arc<Control>, order: watch::Receiver<Order>) -> Self {
+    pub fn new(socket: Socket, control: Arc<Control>, order: watch::Receiver<Order>) -> Self {
         control.counters.open.fetch_add(1, Ordering::SeqCst);
         Self { socket, control, order, frames: FrameHeads { skip: PREFACE, head: [0; FRAME_HEAD], have: 0 } }
     }
@@ -80,7 +148,7 @@ impl Drop for GateIo {
         self.control.counters.open.fetch_sub(1, Ordering::SeqCst);
         if *self.order.borrow() == Order::Die {
             // A failure would only make the end milder: a FIN in place of a reset.
-            let _ = self.socket.set_zero_linger();
+            let _ = self.socket.tcp().set_zero_linger();
         }
     }
 }

@@ -2,10 +2,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tempfile::TempDir;
+use tokio_rustls::rustls::crypto::ring::default_provider;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use super::folder;
 use crate::error::{Error, Result};
@@ -78,6 +84,24 @@ impl Authority {
         write(&files.cert, &cert.pem())?;
         write(&files.key, &key.serialize_pem())?;
         Ok(files)
+    }
+
+    /// TLS as a server of HTTP speaks it that shows this certificate, and takes clients with one of this CA only.
+    pub(crate) fn server_config(&self, files: &CertificateFiles) -> Result<ServerConfig> {
+        self.config_of(files).map_err(|cause| Error::of("cannot use a certificate", cause))
+    }
+
+    fn config_of(&self, files: &CertificateFiles) -> std::result::Result<ServerConfig, Box<dyn std::error::Error>> {
+        let provider = Arc::new(default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(self.ca())?)?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone()).build()?;
+        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let chain = vec![CertificateDer::from_pem_file(&files.cert)?];
+        let key = PrivateKeyDer::from_pem_file(&files.key)?;
+        let mut config = builder.with_client_cert_verifier(verifier).with_single_cert(chain, key)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(config)
     }
 
     /// Puts the CA, a certificate and its key into a server's folder, where [`has_certificate`] finds them.

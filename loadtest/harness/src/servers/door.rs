@@ -7,16 +7,11 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::crypto::ring::default_provider;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use super::{Authority, CertificateFiles};
 use crate::error::{Error, Result};
 
-/// A port that speaks TLS only, HTTP/2 in it, takes clients with a certificate of the same CA only, and leads to a plain one.
+/// A port that speaks TLS only, HTTP in it, takes clients with a certificate of the same CA only, and leads to a plain one.
 pub struct TlsDoor {
     address: SocketAddr,
     _runtime: Runtime,
@@ -28,8 +23,7 @@ impl TlsDoor {
     /// # Errors
     /// When its certificate cannot be used, or the machine refuses a thread or a port.
     pub fn before(port: u16, authority: &Authority, files: &CertificateFiles) -> Result<Self> {
-        let config = config(authority, files).map_err(|cause| Error::of("cannot use a certificate", cause))?;
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = TlsAcceptor::from(Arc::new(authority.server_config(files)?));
         let built = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = built.map_err(|cause| Error::of("cannot start a Tokio runtime", cause))?;
         let listening = runtime.block_on(TcpListener::bind("127.0.0.1:0"));
@@ -58,20 +52,4 @@ impl TlsDoor {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
-}
-
-fn config(
-    authority: &Authority,
-    files: &CertificateFiles,
-) -> std::result::Result<ServerConfig, Box<dyn std::error::Error>> {
-    let provider = Arc::new(default_provider());
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(authority.ca())?)?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone()).build()?;
-    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let chain = vec![CertificateDer::from_pem_file(&files.cert)?];
-    let key = PrivateKeyDer::from_pem_file(&files.key)?;
-    let mut config = builder.with_client_cert_verifier(verifier).with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
 }

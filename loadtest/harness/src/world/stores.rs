@@ -150,10 +150,10 @@ pub fn registration_at(gateway: &Gateway, port: u16) -> serde_json::Value {
     })
 }
 
-/// The same of one that is reached over TLS, there.
-pub fn registration_over_tls(gateway: &Gateway, port: u16) -> serde_json::Value {
+/// The same of one that speaks TLS.
+pub fn registration_over_tls(gateway: &Gateway) -> serde_json::Value {
     let mut registration = registration(gateway);
-    registration["endpoints"] = json!([format!("grpcs://127.0.0.1:{port}")]);
+    registration["endpoints"] = json!([format!("grpcs://{}", gateway.addr())]);
     registration
 }
 
