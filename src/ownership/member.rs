@@ -185,11 +185,30 @@ impl Ownership {
             self.member.joined = Some(created);
             self.planner.is_stale = true;
             self.dirty_all();
+            self.warn_of_one_machine();
         }
         if (record.state, record.nats) != (self.presence(), self.member.says_nats) {
             let compare = Compare { key: Key::Member(me), is: Is::Created(created) };
             self.put_member(Purpose::Member, compare, lease);
         }
+    }
+
+    /// Instances on one machine die with it together, and then nobody is left to take their partitions. Said by who joins.
+    fn warn_of_one_machine(&mut self) {
+        let (me, kernel) = (&self.settings.instance, &self.settings.lock.kernel);
+        let is_here = |member: &Member| !kernel.is_empty() && member.kernel == *kernel;
+        let members = self.view.members.iter().filter(|(name, seen)| *name != me && !seen.is_absent());
+        let here: Vec<_> =
+            members.filter(|(_, seen)| seen.get().is_some_and(is_here)).map(|(name, _)| &**name).collect();
+        if here.is_empty() {
+            return;
+        }
+        let text = format!(
+            "this machine runs {} too (same kernel boot id): when it fails, the partitions of all of them stand still until others \
+             have taken them. Run the instances on different machines",
+            here.join(", ")
+        );
+        self.say(Level::Warn, text);
     }
 
     fn presence(&self) -> Presence {

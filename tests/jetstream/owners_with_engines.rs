@@ -138,6 +138,11 @@ fn partitions_are_shared_out_and_a_namesake_waits(version: NatsVersion) {
     let scene = Scene::start(version);
     let (a, b) = (scene.engine("a"), scene.engine("b"));
     until_shared(&[&a, &b]);
+    let others = [(&a, "this machine runs b too"), (&b, "this machine runs a too")];
+    assert!(
+        others.iter().any(|(engine, words)| engine.output().contains(words)),
+        "who joined later says that they share a machine"
+    );
     let namesake =
         scene.world.engine_with(1, CONSUMER, &[("RESONANCE_ENGINE_INSTANCE", "a"), ("STATE_DIRECTORY", "/nowhere")]);
     eventually("the namesake says who has the name", || {

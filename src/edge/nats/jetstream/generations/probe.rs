@@ -3,7 +3,7 @@
 //!
 //! Promises to leave nothing behind but a word of this instance, and to name the right that is missing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Generations, Outcome, StreamFacts, instance_subject, stored};
 use crate::edge::nats::jetstream::api::{
@@ -14,6 +14,8 @@ use crate::model::ownership::Generation;
 
 /// A probe that we could not delete is gone after this.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
+/// A partition that cannot pass on so many events a second, however fast the engine is, is worth a line.
+const RATE_MIN: f64 = 1_000.0;
 
 impl Generations {
     /// Tries them, and gives what the event stream is. [`Outcome::Absent`]: it is not there. [`Outcome::Refused`]: which right is
@@ -36,7 +38,21 @@ impl Generations {
                 other => return other,
             }
         }
-        Outcome::of(self.try_all(instance).map(|()| facts))
+        if let Err(error) = self.try_all(instance) {
+            return Outcome::of(Err(error));
+        }
+        self.warn_of_a_far_server();
+        Outcome::Done(facts)
+    }
+
+    /// Says when the way to NATS and the window of a partition together bound its rate more than one would guess.
+    fn warn_of_a_far_server(&mut self) {
+        let (asked, stream) = (Instant::now(), self.plan.stream.clone());
+        if let Outcome::Done(_) = self.facts_of(&stream)
+            && let Some(line) = far_server(self.plan.window, asked.elapsed())
+        {
+            tracing::warn!("{line}");
+        }
     }
 
     fn usable(&mut self, stream: &str) -> Outcome<StreamFacts> {
@@ -103,9 +119,38 @@ impl Generations {
     }
 }
 
+/// What to say of a window that is short for this way.
+fn far_server(window: u32, answered_in: Duration) -> Option<String> {
+    let rate_max = f64::from(window) / answered_in.as_secs_f64();
+    (rate_max < RATE_MIN).then(|| {
+        format!(
+            "NATS answers after {:.0} ms, and {window} events of a partition may be unacknowledged at once: no partition can pass on \
+             more than about {rate_max:.0} events a second. Raise consumer.max_ack_pending (all partitions share it), or run the \
+             engine nearer to NATS",
+            answered_in.as_secs_f64() * 1_000.0
+        )
+    })
+}
+
 fn probe(filter: &str, ack_policy: &str) -> serde_json::Value {
     serde_json::json!({
         "deliver_policy": "new", "filter_subject": filter, "replay_policy": "instant", "ack_policy": ack_policy,
         "inactive_threshold": FORGOTTEN_AFTER.as_nanos() as u64,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_window_over_a_long_way_is_said_with_the_rate_and_the_key() {
+        let line = far_server(16, Duration::from_millis(80)).expect("200 events a second");
+        for word in ["80 ms", "16 events", "200 events a second", "consumer.max_ack_pending"] {
+            assert!(line.contains(word), "{line}");
+        }
+        assert_eq!(far_server(16, Duration::from_millis(15)), None);
+        assert_eq!(far_server(128, Duration::from_millis(80)), None);
+        assert_eq!(far_server(16, Duration::ZERO), None);
+    }
 }
