@@ -100,8 +100,17 @@ impl Stage {
         })
     }
 
-    /// The most that these partitions have unsettled during so long, an event at the least, may come again: when they are given up is not known.
-    pub fn note_most_unsettled(&mut self, of: &[u32], lasts: Duration) {
+    /// The most that these partitions have unsettled during so long, an event at the least, may come again: when they are given up is not
+    /// known. `meanwhile` is done between two looks.
+    ///
+    /// # Errors
+    /// Those of `meanwhile`.
+    pub fn note_most_unsettled(
+        &mut self,
+        of: &[u32],
+        lasts: Duration,
+        mut meanwhile: impl FnMut(&mut Self) -> Result<()>,
+    ) -> Result<()> {
         let (until, before) = (Instant::now() + lasts, self.unsettled_recipients);
         // An event is settled some two milliseconds after it came, between two looks: one may be unsettled that none of them sees.
         let mut most = FAN_OUT_MAX;
@@ -111,9 +120,11 @@ impl Stage {
                 most = most.max(self.unsettled_recipients - before);
             }
             self.unsettled_recipients = before;
+            meanwhile(self)?;
             std::thread::sleep(LOOK);
         }
         self.unsettled_recipients += most;
+        Ok(())
     }
 
     /// What these partitions have unsettled may come again.

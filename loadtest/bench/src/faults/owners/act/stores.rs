@@ -1,18 +1,16 @@
 //! etcd and NATS, away, cut from one instance, emptied.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use harness::error::Result;
 
 use super::comings::{start, wait_for_all};
-use super::{HURT, LOOK, Wrongs};
+use super::{HURT, Wrongs};
 use crate::faults::owners::etcd;
 use crate::faults::owners::links::Link;
 use crate::faults::owners::stage::Stage;
 
-/// Until others have claimed what lost its lease, or it has taken it back.
-const REVOKED: Duration = Duration::from_secs(1);
 /// Longer than `consumer.lease_ttl`.
 const AWAY: Duration = Duration::from_secs(8);
 const CUT: Duration = Duration::from_secs(20);
@@ -30,17 +28,17 @@ pub(super) fn etcd_kill(stage: &mut Stage) -> Result<Wrongs> {
 pub(super) fn etcd_hang(stage: &mut Stage) -> Result<Wrongs> {
     stage.etcd.stop()?;
     std::thread::sleep(AWAY);
-    note_all(stage)?;
+    let all = all_owned(stage);
     // Awake, it may revoke leases before it hears the keepalives that wait for it.
     stage.etcd.cont()?;
-    supervise(stage, AWAY)
+    supervise(stage, &all, AWAY)
 }
 
 pub(super) fn etcd_emptied(stage: &mut Stage) -> Result<Wrongs> {
-    note_all(stage)?;
+    let all = all_owned(stage);
     etcd::with_data(&stage.etcd, |data| fs::remove_dir_all(data))?;
     stage.register()?;
-    supervise(stage, AWAY)
+    supervise(stage, &all, AWAY)
 }
 
 pub(super) fn etcd_restored(stage: &mut Stage) -> Result<Wrongs> {
@@ -50,42 +48,42 @@ pub(super) fn etcd_restored(stage: &mut Stage) -> Result<Wrongs> {
     stage.fleet.stop(HURT)?;
     wait_for_all(stage)?;
     start(stage, HURT)?;
-    note_all(stage)?;
+    let all = all_owned(stage);
     etcd::with_data(&stage.etcd, |data| {
         fs::remove_dir_all(data)?;
         fs::rename(&kept, data)
     })?;
-    supervise(stage, AWAY)
+    supervise(stage, &all, AWAY)
 }
 
-/// For so long starts those again, as a supervisor would, that were fenced; then all partitions must have an owner.
-fn supervise(stage: &mut Stage, lasts: Duration) -> Result<Wrongs> {
-    let until = Instant::now() + lasts;
-    while Instant::now() < until {
-        for at in stage.fleet.running() {
-            let ended = stage.fleet.process(at)?.ended()?;
-            if ended.is_some_and(|stopped| stopped.code == Some(3)) {
-                stage.fleet.kill(at);
-                stage.fleet.spawn(at)?;
-            }
-        }
-        std::thread::sleep(LOOK);
-    }
+/// For so long starts those again, as a supervisor would, that were fenced; then all partitions must have an owner. When one is fenced is
+/// not known before: what these partitions have unsettled then may come again.
+fn supervise(stage: &mut Stage, of: &[u32], lasts: Duration) -> Result<Wrongs> {
+    stage.note_most_unsettled(of, lasts, start_fenced_again)?;
     wait_for_all(stage)
 }
 
-fn note_all(stage: &mut Stage) -> Result<()> {
-    let all: Vec<u32> = stage.all().into_iter().flat_map(|at| stage.fleet.owns(at)).collect();
-    stage.note_unsettled(&all).map(drop)
+fn start_fenced_again(stage: &mut Stage) -> Result<()> {
+    for at in stage.fleet.running() {
+        let ended = stage.fleet.process(at)?.ended()?;
+        if ended.is_some_and(|stopped| stopped.code == Some(3)) {
+            stage.fleet.kill(at);
+            stage.fleet.spawn(at)?;
+        }
+    }
+    Ok(())
+}
+
+fn all_owned(stage: &Stage) -> Vec<u32> {
+    stage.all().into_iter().flat_map(|at| stage.fleet.owns(at)).collect()
 }
 
 pub(super) fn revoke(stage: &mut Stage) -> Result<Wrongs> {
     let owned = stage.fleet.owns(HURT);
     etcd::revoke(&stage.etcd, stage.fleet.name(HURT))?;
-    // Others look how far it is within this; what it settles between their look and its hearing of them comes again as well.
-    stage.note_most_unsettled(&owned, REVOKED);
-    // It takes its partitions back, unless others were faster: then it ends.
-    supervise(stage, AWAY)
+    // It takes its partitions back, unless others were faster: then it ends. What it settles between their look at how far it is and its
+    // hearing of them comes again as well.
+    supervise(stage, &owned, AWAY)
 }
 
 pub(super) fn stop_without_etcd(stage: &mut Stage) -> Result<Wrongs> {
@@ -109,7 +107,7 @@ pub(super) fn cut(stage: &mut Stage, links: &[Link], ends: bool) -> Result<Wrong
     let owned = stage.fleet.owns(HURT);
     let others = stage.others(HURT);
     stage.links.cut(HURT, links)?;
-    stage.note_most_unsettled(&owned, CUT);
+    stage.note_most_unsettled(&owned, CUT, |_| Ok(()))?;
     let mut wrongs = Wrongs::new();
     if ends && !stage.fleet.is_shared_by(&others) {
         wrongs.push("the others did not take its partitions while it was cut off".to_owned());
