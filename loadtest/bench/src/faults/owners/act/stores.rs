@@ -1,16 +1,19 @@
 //! etcd and NATS, away, cut from one instance, emptied.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::error::Result;
 
 use super::comings::{start, wait_for_all};
-use super::{HURT, Wrongs};
+use super::{HURT, LOOK, Wrongs};
 use crate::faults::owners::etcd;
 use crate::faults::owners::links::Link;
 use crate::faults::owners::stage::Stage;
 
+/// Instances are fenced within this once etcd answers. Who takes their partitions pulls later than that (`Timings::fence`), so what is
+/// unsettled until then was theirs.
+const FENCED: Duration = Duration::from_secs(1);
 /// Longer than `consumer.lease_ttl`.
 const AWAY: Duration = Duration::from_secs(8);
 const CUT: Duration = Duration::from_secs(20);
@@ -59,7 +62,12 @@ pub(super) fn etcd_restored(stage: &mut Stage) -> Result<Wrongs> {
 /// For so long starts those again, as a supervisor would, that were fenced; then all partitions must have an owner. When one is fenced is
 /// not known before: what these partitions have unsettled then may come again.
 fn supervise(stage: &mut Stage, of: &[u32], lasts: Duration) -> Result<Wrongs> {
-    stage.note_most_unsettled(of, lasts, start_fenced_again)?;
+    let until = Instant::now() + lasts;
+    stage.note_most_unsettled(of, FENCED, start_fenced_again)?;
+    while Instant::now() < until {
+        start_fenced_again(stage)?;
+        std::thread::sleep(LOOK);
+    }
     wait_for_all(stage)
 }
 
