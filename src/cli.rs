@@ -7,6 +7,7 @@ pub mod admin_port;
 pub mod dead_letter_store;
 pub mod dlq;
 pub mod doctor;
+pub mod hangup;
 pub mod partitions;
 pub mod probe;
 mod table;
@@ -63,6 +64,10 @@ Environment:
 
 Stopping:
   SIGTERM or SIGINT lets what is in flight end (engine.drain_timeout); a second one stops at once.
+
+Reloading:
+  SIGHUP opens the log file again, and reads configuration, secrets and certificates again. The log says of each key
+  that differs whether it is applied or takes effect at the next start. A configuration that is wrong changes nothing.
 
 Exit codes:
   0  clean stop

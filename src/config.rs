@@ -7,6 +7,7 @@
 
 mod addresses;
 mod chinese;
+mod current;
 mod environment;
 mod etcd;
 mod field;
@@ -16,11 +17,13 @@ pub mod kinds;
 pub mod log_filter;
 mod log_output;
 mod nats;
+mod nearest;
 mod otel;
 mod own;
 mod plain;
 mod priority;
 mod read;
+pub mod reload;
 mod secret;
 mod secret_files;
 mod sections;
@@ -34,6 +37,7 @@ use std::fmt;
 use std::path::Path;
 
 pub use addresses::{HostPort, NatsAuth, NatsServer};
+pub use current::{Current, Held};
 pub use plain::span;
 pub use secret::Secret;
 pub use sections::*;

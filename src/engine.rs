@@ -8,18 +8,21 @@
 
 pub mod adapters;
 mod control;
+mod error;
 mod gate;
 mod health;
 mod numbers;
 mod owned;
 pub mod ownership;
+pub mod reload;
 mod report;
+mod sections;
 mod shards;
 mod supervisor;
 mod told;
 mod traces;
 
-use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
@@ -35,6 +38,8 @@ use crate::engine::control::Control;
 use crate::engine::gate::GateThread;
 use crate::engine::health::{health_checks, needed_stores};
 use crate::engine::owned::{OnMustEnd, Owned};
+use crate::engine::reload::Reloader;
+use crate::engine::sections::Sections;
 use crate::engine::shards::Workers;
 use crate::engine::supervisor::OnFailure;
 use crate::engine::told::{admin_state, ends_of};
@@ -51,6 +56,7 @@ use crate::shard::uring_check;
 pub use crate::shard::uring_check::UringError;
 use crate::telemetry::metrics::Meter;
 use crate::telemetry::watchdog::{Heartbeats, Watchdog};
+pub use error::StartError;
 pub use report::StopReport;
 
 /// How often a stop looks whether it waits for stores that are away.
@@ -59,32 +65,6 @@ const STUCK_LOOK: Duration = Duration::from_millis(50);
 const STUCK_FOR: Duration = Duration::from_millis(500);
 /// How long the shards get to end once what they have in flight is cut off.
 const CUT_OFF_DEADLINE: Duration = Duration::from_secs(1);
-
-/// Why an engine did not start. A retry can help only after someone changed something.
-#[derive(Debug)]
-pub enum StartError {
-    /// The admin address cannot be listened on.
-    Admin(admin::BindError),
-    /// What was configured cannot be used; says which key.
-    Config(String),
-    /// No shard can run on this machine as it is set up.
-    Uring(UringError),
-    /// The machine refuses a thread or a socket.
-    Machine(&'static str, io::Error),
-}
-
-impl std::fmt::Display for StartError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Admin(error) => error.fmt(f),
-            Self::Config(what) => f.write_str(what),
-            Self::Uring(error) => error.fmt(f),
-            Self::Machine(what, error) => write!(f, "{what}: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
 
 /// An engine that is being put together. What is not injected comes from the configuration.
 pub struct EngineBuilder {
@@ -167,22 +147,22 @@ impl EngineBuilder {
     pub fn start(self) -> Result<Engine, StartError> {
         let config = self.config;
         uring_check::check().map_err(StartError::Uring)?;
-        let listener = admin::bind(&config.admin.listen.to_string()).map_err(StartError::Admin)?;
-        let admin_address = listener.local_addr().map_err(|error| StartError::Machine("the admin socket", error))?;
+        let (listener, admin_address) = admin_port(&config)?;
         let resolver = Resolver::start().map_err(|error| StartError::Machine("the resolver thread", error))?;
         adapters::check_tls(&config).map_err(StartError::Config)?;
-        let (source, partitions) = source_of(self.source, &config, &resolver)?;
+        let sections = Sections::of(&config);
+        let (source, partitions) = source_of(self.source, &config, &sections, &resolver)?;
         // Own ones need not say how they are.
         let says_health = (self.routes.is_none(), self.registry.is_none());
-        let members = self.members.unwrap_or_else(|| adapters::members_of(&config));
-        let routes = self.routes.unwrap_or_else(|| adapters::routes_of(&config, &resolver));
-        let registry = self.registry.unwrap_or_else(|| adapters::registry_of(&config));
-        let inbox =
-            (config.inbox.store != InboxStore::Off).then(|| self.inbox.unwrap_or_else(|| adapters::inbox_of(&config)));
-        let dead_letters = self.dead_letters.unwrap_or_else(|| adapters::dead_letter_store_of(&config));
-
+        let members = self.members.unwrap_or_else(|| adapters::members_by(&config, &sections));
+        let routes = self.routes.unwrap_or_else(|| adapters::routes_by(&config, &sections, &resolver));
+        let registry = self.registry.unwrap_or_else(|| adapters::registry_by(&config, &sections));
+        let inbox = self.inbox.unwrap_or_else(|| adapters::inbox_by(&config, &sections));
+        let inbox = (config.inbox.store != InboxStore::Off).then_some(inbox);
+        let dead_letters = self.dead_letters.unwrap_or_else(|| adapters::dead_letter_store_by(&config, &sections));
         let shards = config.engine.cores;
         let (meter, publishers) = Meter::new(shards);
+        let reloader = Reloader::of(&config, &sections, &meter);
         let heartbeats = Heartbeats::new(shards);
         let wakes: Vec<_> = (0..shards).map(|_| Arc::new(Wake::default())).collect();
         let (senders, mailboxes): (Vec<FactSender>, Vec<_>) =
@@ -203,16 +183,16 @@ impl EngineBuilder {
         let stores = needed_stores(&workers, &health, &shared, says_health);
         let facts = senders.clone();
         numbers::register_all(&meter, &intake, (&sink, &directory), members, &workers);
-        let parts =
-            owned::Parts { permit, heartbeats: heartbeats.clone(), admin: admin_address, board: owned::board(&meter) };
+        let (board, admin) = (owned::board(&meter), admin_address);
+        let parts = owned::Parts { permit, heartbeats: heartbeats.clone(), admin, board, sections: sections.clone() };
         let owned = owned::start(&config, partitions, parts, self.on_must_end, &mut health)?;
         let state = admin_state(&meter, &shared, health, &stopping);
-        let (traces, exporter) = traces::start(&config.tracing, &meter, &shared).map_err(StartError::Config)?;
-        let control = Control::start((listener, adapters::admin_tls_of(&config)), state, registry, sink, exporter)
+        let (traces, exporter) = traces::start(&sections.tracing, &meter, &shared).map_err(StartError::Config)?;
+        let control = Control::start((listener, adapters::admin_tls_by(&sections)), state, registry, sink, exporter)
             .map_err(|error| StartError::Machine("the control thread", error))?;
         let parts =
             shards::Parts { publishers, wakes, senders, mailboxes, lanes, workers, routes, resolver, readers, traces };
-        let threads = shards::start(&config, shared.clone(), parts, self.on_failure)?;
+        let threads = shards::start(&config, &sections, shared.clone(), parts, self.on_failure)?;
         let watchdog =
             Watchdog::start(heartbeats, || {}).map_err(|error| StartError::Machine("the watchdog thread", error))?;
         start_source(source, &intake, &shared)?;
@@ -230,21 +210,30 @@ impl EngineBuilder {
             gate,
             owned,
             _watchdog: watchdog,
+            reloader,
             config,
         })
     }
+}
+
+/// The admin port, and where it is.
+fn admin_port(config: &Config) -> Result<(TcpListener, SocketAddr), StartError> {
+    let listener = admin::bind(&config.admin.listen.to_string()).map_err(StartError::Admin)?;
+    let address = listener.local_addr().map_err(|error| StartError::Machine("the admin socket", error))?;
+    Ok((listener, address))
 }
 
 /// Where events come from, and the way to the readers of single partitions where the source has any.
 fn source_of(
     injected: Option<Box<dyn Source>>,
     config: &Config,
+    sections: &Sections,
     resolver: &Resolver,
 ) -> Result<(Box<dyn Source>, Option<Partitions>), StartError> {
     if let Some(source) = injected {
         return Ok((source, None));
     }
-    let source = adapters::source_of(config, resolver).map_err(StartError::Config)?;
+    let source = adapters::source_by(config, sections, resolver).map_err(StartError::Config)?;
     let partitions = source.partitions();
     Ok((Box::new(source), Some(partitions)))
 }
@@ -294,7 +283,7 @@ fn shared_of(
 
 /// A running engine. Dropping it without [`stop`](Self::stop) leaves its threads running until the process ends.
 pub struct Engine {
-    admin_address: std::net::SocketAddr,
+    admin_address: SocketAddr,
     meter: Arc<Meter>,
     directory: Directory,
     intake: Intake,
@@ -305,6 +294,7 @@ pub struct Engine {
     gate: GateThread,
     owned: Option<Owned>,
     _watchdog: Watchdog,
+    reloader: Reloader,
     config: Config,
 }
 
@@ -325,13 +315,18 @@ impl Engine {
     }
 
     /// Where the admin pages are; tells the port when 0 was configured.
-    pub fn admin_address(&self) -> std::net::SocketAddr {
+    pub fn admin_address(&self) -> SocketAddr {
         self.admin_address
     }
 
     /// Where the admin pages are.
     pub fn admin_url(&self) -> String {
         format!("{}://{}", if self.config.admin.tls.is_written() { "https" } else { "http" }, self.admin_address)
+    }
+
+    /// The way of a configuration that was read again into this engine, also while it stops.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// All numbers.
@@ -351,10 +346,11 @@ impl Engine {
         let began = Instant::now();
         // Without one of its shards it can not drain.
         let has_failed = self.threads.ends.failed() > 0;
-        let deadline = if has_failed { began } else { began + self.config.engine.drain_timeout };
+        let drain_timeout = self.reloader.config().engine.drain_timeout;
+        let deadline = if has_failed { began } else { began + drain_timeout };
         self.stopping.store(true, Ordering::Release);
         if let Some(owned) = self.owned.as_ref().filter(|_| !has_failed) {
-            owned.stop(self.config.engine.drain_timeout);
+            owned.stop(drain_timeout);
         }
         let has_given_up = self.stop_source();
         self.shared.stop.drain();

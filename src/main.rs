@@ -8,12 +8,13 @@ use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use task_engine::Engine;
+use task_engine::cli::hangup::Hangup;
 use task_engine::cli::{
     Cli, Command, RunArgs, check_config, dlq, doctor, exit, note_lines, partitions, probe, setup, top, why, written,
 };
 use task_engine::config::Config;
 use task_engine::engine::{StartError, StopReport};
-use task_engine::telemetry::logging::{self, LogFile};
+use task_engine::telemetry::logging;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -101,7 +102,10 @@ fn run(args: &RunArgs) -> u8 {
         tracing::info!("{line}");
     }
     name_shard_on_panic();
-    let code = run_logged(checked.config, watcher, log.file());
+    let hangup = Hangup::start(log.file(), args.clone());
+    let hangup =
+        hangup.inspect_err(|error| tracing::warn!("SIGHUP does nothing: its thread cannot be started: {error}"));
+    let code = run_logged(checked.config, watcher, hangup.ok());
     // The log has a thread of its own; the last line must not be lost with it.
     drop(log);
     code
@@ -146,7 +150,7 @@ enum Phase {
 /// The thread that does what signals ask for, until the process ends.
 struct Watcher {
     phase: Arc<AtomicU8>,
-    log: mpsc::Sender<LogFile>,
+    hangup: mpsc::Sender<Hangup>,
     causes: (mpsc::Sender<Cause>, mpsc::Receiver<Cause>),
     ends: (mpsc::Sender<End>, mpsc::Receiver<End>),
 }
@@ -155,11 +159,12 @@ impl Watcher {
     fn start() -> std::io::Result<Self> {
         let signals = Signals::new(CAUGHT)?;
         let phase = Arc::new(AtomicU8::new(Phase::Before as u8));
-        let (log, opened) = mpsc::channel();
+        let (hangup, started) = mpsc::channel();
         let (causes, ends) = (mpsc::channel(), mpsc::channel());
-        let ears = Ears { phase: phase.clone(), opened, opener: None, tell: causes.0.clone(), second: ends.0.clone() };
+        let (tell, second) = (causes.0.clone(), ends.0.clone());
+        let ears = Ears { phase: phase.clone(), started, hangup: None, tell, second };
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || ears.listen(signals))?;
-        Ok(Self { phase, log, causes, ends })
+        Ok(Self { phase, hangup, causes, ends })
     }
 
     fn is(&self, phase: Phase) {
@@ -170,9 +175,9 @@ impl Watcher {
 /// What the thread of [`Watcher`] has.
 struct Ears {
     phase: Arc<AtomicU8>,
-    /// Tells the log file, once.
-    opened: mpsc::Receiver<LogFile>,
-    opener: Option<mpsc::SyncSender<()>>,
+    /// Tells who serves SIGHUP, once.
+    started: mpsc::Receiver<Hangup>,
+    hangup: Option<Hangup>,
     tell: mpsc::Sender<Cause>,
     second: mpsc::Sender<End>,
 }
@@ -182,7 +187,7 @@ impl Ears {
         let mut is_stopping = false;
         for signal in signals.forever() {
             match signal {
-                SIGHUP => self.open_log_again(),
+                SIGHUP => self.hang_up(),
                 SIGUSR1 | SIGUSR2 => tracing::info!("signal {signal}: means nothing here"),
                 _ => {
                     self.stop(signal, is_stopping);
@@ -192,14 +197,13 @@ impl Ears {
         }
     }
 
-    fn open_log_again(&mut self) {
-        if let Ok(log) = self.opened.try_recv() {
-            self.opener = start_log_opener(log);
+    /// Before anybody serves it, the log and the configuration are about to be read.
+    fn hang_up(&mut self) {
+        if let Ok(hangup) = self.started.try_recv() {
+            self.hangup = Some(hangup);
         }
-        match &self.opener {
-            // One that waits already opens what this one asks for.
-            Some(opener) => drop(opener.try_send(())),
-            None => tracing::info!("signal {SIGHUP}: log.output is not a file; nothing to reopen"),
+        if let Some(hangup) = &self.hangup {
+            hangup.tell();
         }
     }
 
@@ -225,35 +229,9 @@ impl Ears {
     }
 }
 
-/// Opens the log file again as often as it is told, after a rotation: on a thread of its own, since a file system that hangs must
-/// not keep a stop from being heard.
-fn start_log_opener(log: LogFile) -> Option<mpsc::SyncSender<()>> {
-    let (tell, told) = mpsc::sync_channel(1);
-    let open = move || {
-        for () in told {
-            let path = log.path().display();
-            match log.open_again() {
-                Ok(()) => tracing::info!("signal {SIGHUP}: log file {path} is opened again"),
-                Err(error) => tracing::warn!(
-                    "signal {SIGHUP}: log.output: {path} cannot be opened again: {error}; lines go on into the old file"
-                ),
-            }
-        }
-    };
-    match std::thread::Builder::new().name("log-open".to_owned()).spawn(open) {
-        Ok(_) => Some(tell),
-        Err(error) => {
-            tracing::warn!("no thread that opens the log file again at signal {SIGHUP}: {error}");
-            None
-        }
-    }
-}
-
-fn run_logged(config: Config, watcher: Watcher, log: Option<LogFile>) -> u8 {
-    if let Some(log) = log {
-        // Its thread lives as long as the process.
-        let _ = watcher.log.send(log);
-    }
+fn run_logged(config: Config, watcher: Watcher, hangup: Option<Hangup>) -> u8 {
+    // The thread of signals lives as long as the process.
+    hangup.iter().for_each(|hangup| drop(watcher.hangup.send(hangup.clone())));
     watcher.is(Phase::Starting);
     let failed = watcher.causes.0.clone();
     // The engine has logged why.
@@ -270,6 +248,7 @@ fn run_logged(config: Config, watcher: Watcher, log: Option<LogFile>) -> u8 {
             return if matches!(error, StartError::Config(_)) { exit::CONFIG } else { exit::FAILED };
         }
     };
+    hangup.iter().for_each(|hangup| hangup.runs(engine.reloader()));
     watcher.is(Phase::Running);
     huge_pages(true);
     let Watcher { causes: (_, told), ends: (stopped, end), .. } = watcher;

@@ -47,6 +47,7 @@ pub mod sessions;
 mod stage_times;
 mod telling;
 mod traces;
+mod tune;
 mod turn;
 mod urgent_first;
 pub mod users;
@@ -78,6 +79,7 @@ use crate::push::recorder::Recorder;
 use crate::push::repeats::{Key, fingerprint};
 use crate::push::resolve::Resolve;
 pub use crate::push::telling::TraceRules;
+pub use crate::push::tune::Tune;
 use crate::telemetry::metrics::{Activity, GatewayRow, StageHistograms};
 
 /// One shard's push path: its stages, in the order of an event's trip, and what they are handed.
@@ -225,6 +227,7 @@ impl Push {
             Input::Stay(partition) => self.leaving.forget(partition),
             Input::Retreat(is_retreating) => self.retreat(is_retreating),
             Input::AskEnds { ask, asked } => self.recall(ask, &asked),
+            Input::Tune(tune) => self.tune(&tune),
             Input::Stopping => self.delivery.gateways.stop(),
             Input::CutOff => self.cut_off(),
         }

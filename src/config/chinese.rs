@@ -22,7 +22,8 @@ pub(super) fn doc(key: &Key) -> &'static str {
 pub(super) const fn reload(reload: Reload) -> &'static str {
     match reload {
         Reload::Restart => "重启后",
-        Reload::Running => "热加载",
+        Reload::Running => "重载（SIGHUP）后",
+        Reload::Parts => "用户与时限重载（SIGHUP）后，地址重启后",
     }
 }
 
@@ -106,7 +107,7 @@ const DOCS: &[(&str, &str)] = &[
     ("mysql.port", "TCP 端口。"),
     ("mysql.username", "用户名。"),
     ("mysql.password", "密码；建议用环境变量 RESONANCE_MYSQL_PASSWORD。"),
-    ("mysql.password_file", "密码放在这个文件里，代替 mysql.password；末尾换行不算。启动时读取。"),
+    ("mysql.password_file", "密码放在这个文件里，代替 mysql.password；末尾换行不算。启动和重载时读取。"),
     ("mysql.database", "t_ 系列表所在的库。"),
     ("mysql.charset", "连接固定使用 utf8mb4"),
     ("mysql.connect_timeout", "建连加登录的时限。"),
@@ -119,7 +120,7 @@ const DOCS: &[(&str, &str)] = &[
     ("postgres.port", "TCP 端口。"),
     ("postgres.username", "用户名。"),
     ("postgres.password", "密码；建议用环境变量 RESONANCE_POSTGRES_PASSWORD。"),
-    ("postgres.password_file", "密码放在这个文件里，代替 postgres.password；末尾换行不算。启动时读取。"),
+    ("postgres.password_file", "密码放在这个文件里，代替 postgres.password；末尾换行不算。启动和重载时读取。"),
     ("postgres.database", "t_ 系列表所在的库，表要在该用户的 search_path 里。"),
     ("postgres.sslmode", "与其他客户端的写法相同。require、verify-ca、verify-full：服务端必须走 TLS 并通过校验，见 postgres.tls。allow、prefer：配了 postgres.tls 的键才走 TLS，走就一定校验。disable：不走。"),
     ("postgres.timezone", "行里的时间由服务端决定"),
@@ -132,7 +133,7 @@ const DOCS: &[(&str, &str)] = &[
     ("redis.addr", "host:port。"),
     ("redis.username", "ACL 用户（Redis 6 及以上）；留空即 default 用户。"),
     ("redis.password", "密码；建议用 RESONANCE_REDIS_PASSWORD，或放进 redis.password_file。"),
-    ("redis.password_file", "密码放在这个文件里，代替 redis.password；启动时读取。"),
+    ("redis.password_file", "密码放在这个文件里，代替 redis.password；启动和重载时读取。"),
     ("redis.db", "库号。"),
     ("redis.pool_size", "每个分片一条 pipeline 连接"),
     ("redis.min_idle_conns", "每个分片一条 pipeline 连接"),
@@ -143,9 +144,9 @@ const DOCS: &[(&str, &str)] = &[
     ("nats.url", "nats://[user:password@]host:port，多个用逗号隔开。任一地址写成 tls://，则所有节点（含集群广播出来的）都必须走 TLS；服务端自己要求 TLS 时，写 nats:// 也会走 TLS。"),
     ("nats.username", "用户名，url 里没写时用它。"),
     ("nats.password", "密码；建议用 RESONANCE_NATS_PASSWORD。"),
-    ("nats.password_file", "密码放在这个文件里，代替 nats.password；启动时读取。"),
+    ("nats.password_file", "密码放在这个文件里，代替 nats.password；启动和重载时读取。"),
     ("nats.token", "用 token 登录，代替用户名密码。"),
-    ("nats.token_file", "token 放在这个文件里，代替 nats.token；启动时读取。"),
+    ("nats.token_file", "token 放在这个文件里，代替 nats.token；启动和重载时读取。"),
     ("nats.creds_file", "nsc 生成的凭证文件（JWT 加 seed），代替用户名密码；每次建连都重读，轮换凭证不用重启。"),
     ("nats.nkey_seed_file", "用户 NKey 的 seed（SU...）所在文件，代替用户名密码；每次建连都重读。"),
     ("nats.nkey_seed", "seed 本身；建议用 RESONANCE_NATS_NKEY_SEED。"),
@@ -164,7 +165,7 @@ const DOCS: &[(&str, &str)] = &[
     ("etcd.endpoints", "host:port、http://host:port 或 https://host:port，列表或逗号分隔。任一地址写成 https://，则全部要求 TLS。"),
     ("etcd.username", "用户名，etcd 开了鉴权时填写。"),
     ("etcd.password", "密码；建议用 RESONANCE_ETCD_PASSWORD。"),
-    ("etcd.password_file", "密码放在这个文件里，代替 etcd.password；启动时读取。"),
+    ("etcd.password_file", "密码放在这个文件里，代替 etcd.password；启动和重载时读取。"),
     ("etcd.dial_timeout", "建连时限。"),
     ("etcd.timeout", "单个请求等应答的时限。"),
     ("etcd.keep_alive_time", "连接空闲多久后做一次保活探测；至少 6s，探测间隔小于 5s 的客户端会被 etcd 断开。"),

@@ -6,7 +6,8 @@
 
 use std::ffi::OsString;
 
-use super::keys::{self, KEYS};
+use super::keys::KEYS;
+use super::nearest;
 use super::read::Reading;
 use super::{Place, Remark};
 
@@ -49,9 +50,9 @@ impl Reading {
 fn unknown(name: &str, place: Place) -> Remark {
     let (what, nearest) = match name.strip_prefix(NEARLY_OURS) {
         Some(rest) => {
-            ("unknown variable: those of keys begin with RESONANCE_", keys::nearest_variable(&format!("{OURS}{rest}")))
+            ("unknown variable: those of keys begin with RESONANCE_", nearest::variable(&format!("{OURS}{rest}")))
         }
-        None => ("unknown variable; correct its name, or unset it", keys::nearest_variable(name)),
+        None => ("unknown variable; correct its name, or unset it", nearest::variable(name)),
     };
     Remark { place, key: String::new(), what: what.to_owned(), nearest }
 }

@@ -1,5 +1,6 @@
 //! A field of the configuration as the table of keys sees it: it takes a checked value and shows itself.
 
+use std::any::Any;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,11 +11,37 @@ use super::secret::Secret;
 use super::value::Value;
 
 /// A field that a row of the table fills.
-pub(super) trait Field {
+pub(super) trait Field: Comparable {
     /// Takes the value.
     fn set(&mut self, value: Value);
     /// The value as one would write it; a secret is `***`.
     fn show(&self) -> String;
+}
+
+/// A field beside the same one of another configuration: what is shown of a secret does not tell it from another.
+pub(super) trait Comparable {
+    /// Whether both hold the same.
+    fn is_same(&self, other: &dyn Any) -> bool;
+    /// Takes what the other holds.
+    fn take(&mut self, other: &dyn Any);
+    /// Itself, to be compared.
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<T: Any + Clone + PartialEq> Comparable for T {
+    fn is_same(&self, other: &dyn Any) -> bool {
+        other.downcast_ref::<T>() == Some(self)
+    }
+
+    fn take(&mut self, other: &dyn Any) {
+        if let Some(other) = other.downcast_ref::<T>() {
+            self.clone_from(other);
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
 }
 
 /// What a field holds before the table has filled it.

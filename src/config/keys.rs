@@ -33,13 +33,15 @@ pub struct Key {
     pub doc: &'static str,
 }
 
-/// When a changed key takes effect.
+/// When a changed key takes effect; [`reload`](super::reload) has the exceptions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {
     /// At the next start.
     Restart,
-    /// A running engine could apply it.
+    /// When a running engine reads its configuration again.
     Running,
+    /// What it says of the server's place at the next start, the rest when a running engine reads it again.
+    Parts,
 }
 
 /// Where the value of a key goes.
@@ -81,7 +83,7 @@ impl Key {
     }
 }
 
-fn join(section: &str, name: &str, between: &str) -> String {
+pub(super) fn join(section: &str, name: &str, between: &str) -> String {
     if section.is_empty() { name.to_owned() } else { format!("{section}{between}{name}") }
 }
 
@@ -124,6 +126,8 @@ pub const SECTIONS: &[(&str, &str)] = &[
 ];
 
 const RESTART: Reload = Reload::Restart;
+const RUNNING: Reload = Reload::Running;
+const PARTS: Reload = Reload::Parts;
 
 const fn field(of: fn(&mut Config) -> &mut dyn Field) -> Goes {
     Goes::Field(of)
@@ -169,93 +173,93 @@ const HEALTH: &str = "each connection judges its health by its answers";
 /// effect, where the value goes, what it does. A line each: rustfmt would make nine of it.
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
-    key("log", "level", Kind::Level(LogLevel::WORDS), "info", RESTART, field(|c| &mut c.log.level), "Least important level of the engine's own lines: trace, debug, info, warn, error. Lines of the libraries below it are written from warn up."),
-    key("log", "filter", Kind::Directives, "", RESTART, field(|c| &mut c.log.filter), "Levels of single parts: target=level, several separated by commas, such as h2=debug,task_engine::push=warn; a level alone is for all libraries."),
+    key("log", "level", Kind::Level(LogLevel::WORDS), "info", RUNNING, field(|c| &mut c.log.level), "Least important level of the engine's own lines: trace, debug, info, warn, error. Lines of the libraries below it are written from warn up."),
+    key("log", "filter", Kind::Directives, "", RUNNING, field(|c| &mut c.log.filter), "Levels of single parts: target=level, several separated by commas, such as h2=debug,task_engine::push=warn; a level alone is for all libraries."),
     key("log", "format", Kind::Choice(LogFormat::WORDS), "console", RESTART, field(|c| &mut c.log.format), "console and text are lines for people, console in colours; json is one object per line."),
     key("log", "output", Kind::Word, "stdout", RESTART, field(|c| &mut c.log.output), "stdout, stderr, or the path of a file that is appended to; SIGHUP opens it again, as after a rotation."),
     key("log", "enableColor", Kind::Bool, "true", RESTART, field(|c| &mut c.log.color), "Colours, when format is console and the output is a terminal."),
     key("log", "addSource", Kind::Bool, "false", RESTART, field(|c| &mut c.log.source), "Adds file and line of the source to each log line."),
     noted("log", "sourceRoot", "source paths are written as the compiler knows them"),
     noted("mysql", "name", NAME),
-    key("mysql", "dsn", Kind::Dsn, "", RESTART, joined(|c| c.mysql.dsn_masked.clone()), "user:password@tcp(host:port)/database?params, as Go writes it. Wins over the five keys below."),
-    key("mysql", "dsn_file", Kind::SecretFile, "", RESTART, field(|c| &mut c.mysql.dsn_file), "File in which the DSN stands, instead of mysql.dsn."),
+    key("mysql", "dsn", Kind::Dsn, "", PARTS, joined(|c| c.mysql.dsn_masked.clone()), "user:password@tcp(host:port)/database?params, as Go writes it. Wins over the five keys below."),
+    key("mysql", "dsn_file", Kind::SecretFile, "", PARTS, field(|c| &mut c.mysql.dsn_file), "File in which the DSN stands, instead of mysql.dsn."),
     key("mysql", "host", Kind::Host, "127.0.0.1", RESTART, field(|c| &mut c.mysql.at.host), "Host name or address."),
     key("mysql", "port", Kind::Port, "3306", RESTART, field(|c| &mut c.mysql.at.port), "TCP port."),
-    key("mysql", "username", Kind::Text, "root", RESTART, field(|c| &mut c.mysql.username), "User."),
-    key("mysql", "password", Kind::Secret, "", RESTART, field(|c| &mut c.mysql.password), "Password; better set as RESONANCE_MYSQL_PASSWORD."),
-    key("mysql", "password_file", Kind::SecretFile, "", RESTART, field(|c| &mut c.mysql.password_file), "File in which the password stands, instead of mysql.password; a line end after it does not count. Read at the start."),
+    key("mysql", "username", Kind::Text, "root", RUNNING, field(|c| &mut c.mysql.username), "User."),
+    key("mysql", "password", Kind::Secret, "", RUNNING, field(|c| &mut c.mysql.password), "Password; better set as RESONANCE_MYSQL_PASSWORD."),
+    key("mysql", "password_file", Kind::SecretFile, "", RUNNING, field(|c| &mut c.mysql.password_file), "File in which the password stands, instead of mysql.password; a line end after it does not count. Read at the start and at a reload."),
     key("mysql", "database", Kind::Word, "resonance", RESTART, field(|c| &mut c.mysql.database), "Schema that holds the t_ tables."),
     noted("mysql", "charset", "the connection always speaks utf8mb4"),
-    key("mysql", "connect_timeout", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.mysql.connect_timeout), "Time to connect and log in."),
-    key("mysql", "timeout", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.mysql.timeout), "Time the server may take to answer a statement; then the connection is given up."),
+    key("mysql", "connect_timeout", Kind::GoSpan, "5s", RUNNING, field(|c| &mut c.mysql.connect_timeout), "Time to connect and log in."),
+    key("mysql", "timeout", Kind::GoSpan, "5s", RUNNING, field(|c| &mut c.mysql.timeout), "Time the server may take to answer a statement; then the connection is given up."),
     noted("mysql", "max_idle_conns", POOL),
     noted("mysql", "max_open_conns", POOL),
-    key("mysql", "conn_max_lifetime", Kind::Lifetime, "10m", RESTART, field(|c| &mut c.mysql.conn_max_lifetime), "Age at which a connection is replaced, between two statements, and its host resolved anew, so that a server that moved is found; a random part of up to a fifth is taken off. 0s: never.").also(&["max_lifetime"]),
+    key("mysql", "conn_max_lifetime", Kind::Lifetime, "10m", RUNNING, field(|c| &mut c.mysql.conn_max_lifetime), "Age at which a connection is replaced, between two statements, and its host resolved anew, so that a server that moved is found; a random part of up to a fifth is taken off. 0s: never.").also(&["max_lifetime"]),
     noted("mysql", "max_retries", RETRIES),
     noted("mysql", "retry_interval", RETRY_WAIT),
     noted("mysql", "health_check_freq", HEALTH),
-    key("mysql", "tls.mode", Kind::Choice(TlsMode::WORDS), "auto", RESTART, field(|c| &mut c.mysql.tls.mode), TLS_MODE),
-    key("mysql", "tls.ca", Kind::Word, "", RESTART, field(|c| &mut c.mysql.tls.ca), TLS_CA),
-    key("mysql", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.mysql.tls.cert), TLS_CERT),
-    key("mysql", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.mysql.tls.key), TLS_KEY),
-    key("mysql", "tls.server_name", Kind::Host, "", RESTART, field(|c| &mut c.mysql.tls.server_name), TLS_NAME),
+    key("mysql", "tls.mode", Kind::Choice(TlsMode::WORDS), "auto", RUNNING, field(|c| &mut c.mysql.tls.mode), TLS_MODE),
+    key("mysql", "tls.ca", Kind::Word, "", RUNNING, field(|c| &mut c.mysql.tls.ca), TLS_CA),
+    key("mysql", "tls.cert", Kind::Word, "", RUNNING, field(|c| &mut c.mysql.tls.cert), TLS_CERT),
+    key("mysql", "tls.key", Kind::Word, "", RUNNING, field(|c| &mut c.mysql.tls.key), TLS_KEY),
+    key("mysql", "tls.server_name", Kind::Host, "", RUNNING, field(|c| &mut c.mysql.tls.server_name), TLS_NAME),
     noted("postgres", "name", NAME),
     key("postgres", "host", Kind::Host, "127.0.0.1", RESTART, field(|c| &mut c.postgres.at.host), "Host name or address."),
     key("postgres", "port", Kind::Port, "5432", RESTART, field(|c| &mut c.postgres.at.port), "TCP port."),
-    key("postgres", "username", Kind::Text, "resonance", RESTART, field(|c| &mut c.postgres.username), "User.").also(&["user"]),
-    key("postgres", "password", Kind::Secret, "", RESTART, field(|c| &mut c.postgres.password), "Password; better set as RESONANCE_POSTGRES_PASSWORD."),
-    key("postgres", "password_file", Kind::SecretFile, "", RESTART, field(|c| &mut c.postgres.password_file), "File in which the password stands, instead of postgres.password; a line end after it does not count. Read at the start."),
+    key("postgres", "username", Kind::Text, "resonance", RUNNING, field(|c| &mut c.postgres.username), "User.").also(&["user"]),
+    key("postgres", "password", Kind::Secret, "", RUNNING, field(|c| &mut c.postgres.password), "Password; better set as RESONANCE_POSTGRES_PASSWORD."),
+    key("postgres", "password_file", Kind::SecretFile, "", RUNNING, field(|c| &mut c.postgres.password_file), "File in which the password stands, instead of postgres.password; a line end after it does not count. Read at the start and at a reload."),
     key("postgres", "database", Kind::Word, "resonance", RESTART, field(|c| &mut c.postgres.database), "Database that holds the t_ tables, in the user's search_path.").also(&["dbname"]),
-    key("postgres", "sslmode", Kind::Choice(SslMode::WORDS), "prefer", RESTART, field(|c| &mut c.postgres.sslmode), "As other clients have it. require, verify-ca and verify-full: the server must speak TLS and prove itself, by postgres.tls. allow and prefer: TLS when a key of postgres.tls is written, and never without proof. disable: never."),
+    key("postgres", "sslmode", Kind::Choice(SslMode::WORDS), "prefer", RUNNING, field(|c| &mut c.postgres.sslmode), "As other clients have it. require, verify-ca and verify-full: the server must speak TLS and prove itself, by postgres.tls. allow and prefer: TLS when a key of postgres.tls is written, and never without proof. disable: never."),
     noted("postgres", "timezone", "times of rows are the server's own"),
-    key("postgres", "connect_timeout", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.postgres.connect_timeout), "Time to connect and log in."),
-    key("postgres", "timeout", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.postgres.timeout), "Time the server may take to answer a statement; then the connection is given up."),
+    key("postgres", "connect_timeout", Kind::GoSpan, "5s", RUNNING, field(|c| &mut c.postgres.connect_timeout), "Time to connect and log in."),
+    key("postgres", "timeout", Kind::GoSpan, "5s", RUNNING, field(|c| &mut c.postgres.timeout), "Time the server may take to answer a statement; then the connection is given up."),
     noted("postgres", "max_idle_conns", POOL),
     noted("postgres", "max_open_conns", POOL),
-    key("postgres", "conn_max_lifetime", Kind::Lifetime, "10m", RESTART, field(|c| &mut c.postgres.conn_max_lifetime), "Age at which a connection is replaced, between two statements, and its host resolved anew, so that a server that moved is found; a random part of up to a fifth is taken off. 0s: never.").also(&["max_lifetime"]),
+    key("postgres", "conn_max_lifetime", Kind::Lifetime, "10m", RUNNING, field(|c| &mut c.postgres.conn_max_lifetime), "Age at which a connection is replaced, between two statements, and its host resolved anew, so that a server that moved is found; a random part of up to a fifth is taken off. 0s: never.").also(&["max_lifetime"]),
     noted("postgres", "max_retries", RETRIES),
     noted("postgres", "retry_interval", RETRY_WAIT),
     noted("postgres", "health_check_freq", HEALTH),
-    key("postgres", "tls.mode", Kind::Choice(TlsMode::WORDS), "auto", RESTART, field(|c| &mut c.postgres.tls.mode), TLS_MODE),
-    key("postgres", "tls.ca", Kind::Word, "", RESTART, field(|c| &mut c.postgres.tls.ca), TLS_CA),
-    key("postgres", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.postgres.tls.cert), TLS_CERT),
-    key("postgres", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.postgres.tls.key), TLS_KEY),
-    key("postgres", "tls.server_name", Kind::Host, "", RESTART, field(|c| &mut c.postgres.tls.server_name), TLS_NAME),
+    key("postgres", "tls.mode", Kind::Choice(TlsMode::WORDS), "auto", RUNNING, field(|c| &mut c.postgres.tls.mode), TLS_MODE),
+    key("postgres", "tls.ca", Kind::Word, "", RUNNING, field(|c| &mut c.postgres.tls.ca), TLS_CA),
+    key("postgres", "tls.cert", Kind::Word, "", RUNNING, field(|c| &mut c.postgres.tls.cert), TLS_CERT),
+    key("postgres", "tls.key", Kind::Word, "", RUNNING, field(|c| &mut c.postgres.tls.key), TLS_KEY),
+    key("postgres", "tls.server_name", Kind::Host, "", RUNNING, field(|c| &mut c.postgres.tls.server_name), TLS_NAME),
     noted("redis", "name", NAME),
     key("redis", "addr", Kind::HostPort(6379), "127.0.0.1:6379", RESTART, field(|c| &mut c.redis.at), "host:port."),
-    key("redis", "username", Kind::Text, "", RESTART, field(|c| &mut c.redis.username), "User of the ACL (Redis 6 and newer); empty: the user default."),
-    key("redis", "password", Kind::Secret, "", RESTART, field(|c| &mut c.redis.password), "Password; better set as RESONANCE_REDIS_PASSWORD, or in redis.password_file."),
-    key("redis", "password_file", Kind::SecretFile, "", RESTART, field(|c| &mut c.redis.password_file), "File in which the password stands, instead of redis.password; read at the start."),
+    key("redis", "username", Kind::Text, "", RUNNING, field(|c| &mut c.redis.username), "User of the ACL (Redis 6 and newer); empty: the user default."),
+    key("redis", "password", Kind::Secret, "", RUNNING, field(|c| &mut c.redis.password), "Password; better set as RESONANCE_REDIS_PASSWORD, or in redis.password_file."),
+    key("redis", "password_file", Kind::SecretFile, "", RUNNING, field(|c| &mut c.redis.password_file), "File in which the password stands, instead of redis.password; read at the start and at a reload."),
     key("redis", "db", Kind::Count(0, 65_535), "0", RESTART, field(|c| &mut c.redis.db), "Database number."),
     noted("redis", "pool_size", "each shard has one pipelined connection"),
     noted("redis", "min_idle_conns", "each shard has one pipelined connection"),
-    key("redis", "dial_timeout", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.redis.dial_timeout), "Time to connect and log in.").also(&["connect_timeout"]),
-    key("redis", "read_timeout", Kind::GoSpan, "3s", RESTART, field(|c| &mut c.redis.read_timeout), "Time the server may take to answer; then the connection is given up and the routes are asked again."),
-    key("redis", "write_timeout", Kind::GoSpan, "3s", RESTART, field(|c| &mut c.redis.write_timeout), "Time a request may take to leave; then the connection is given up."),
+    key("redis", "dial_timeout", Kind::GoSpan, "5s", RUNNING, field(|c| &mut c.redis.dial_timeout), "Time to connect and log in.").also(&["connect_timeout"]),
+    key("redis", "read_timeout", Kind::GoSpan, "3s", RUNNING, field(|c| &mut c.redis.read_timeout), "Time the server may take to answer; then the connection is given up and the routes are asked again."),
+    key("redis", "write_timeout", Kind::GoSpan, "3s", RUNNING, field(|c| &mut c.redis.write_timeout), "Time a request may take to leave; then the connection is given up."),
     noted("redis", "max_retries", RETRIES),
     noted("redis", "retry_interval", RETRY_WAIT),
     noted("redis", "health_check_freq", HEALTH),
-    key("redis", "tls.mode", Kind::Choice(TlsMode::WORDS), "auto", RESTART, field(|c| &mut c.redis.tls.mode), TLS_MODE),
-    key("redis", "tls.ca", Kind::Word, "", RESTART, field(|c| &mut c.redis.tls.ca), TLS_CA),
-    key("redis", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.redis.tls.cert), TLS_CERT),
-    key("redis", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.redis.tls.key), TLS_KEY),
-    key("redis", "tls.server_name", Kind::Host, "", RESTART, field(|c| &mut c.redis.tls.server_name), TLS_NAME),
+    key("redis", "tls.mode", Kind::Choice(TlsMode::WORDS), "auto", RUNNING, field(|c| &mut c.redis.tls.mode), TLS_MODE),
+    key("redis", "tls.ca", Kind::Word, "", RUNNING, field(|c| &mut c.redis.tls.ca), TLS_CA),
+    key("redis", "tls.cert", Kind::Word, "", RUNNING, field(|c| &mut c.redis.tls.cert), TLS_CERT),
+    key("redis", "tls.key", Kind::Word, "", RUNNING, field(|c| &mut c.redis.tls.key), TLS_KEY),
+    key("redis", "tls.server_name", Kind::Host, "", RUNNING, field(|c| &mut c.redis.tls.server_name), TLS_NAME),
     key("nats", "name", Kind::Text, "task-engine", RESTART, field(|c| &mut c.nats.name), "What the names of the engine's connections begin with in the server's monitoring."),
-    key("nats", "url", Kind::NatsUrls, "nats://127.0.0.1:4222", RESTART, joined(|c| c.nats.url_masked.clone()), "nats://[user:password@]host:port, several separated by commas. With tls:// in one of them TLS is demanded of all, also of those that servers name; a server that demands TLS gets it with nats://, too."),
-    key("nats", "username", Kind::Text, "", RESTART, joined(|c| c.nats.auth_in_keys().username()), "User, when the url names none."),
-    key("nats", "password", Kind::Secret, "", RESTART, joined(|c| c.nats.auth_in_keys().password_masked()), "Password; better set as RESONANCE_NATS_PASSWORD."),
-    key("nats", "password_file", Kind::SecretFile, "", RESTART, field(|c| &mut c.nats.password_file), "File in which the password stands, instead of nats.password; read at the start."),
-    key("nats", "token", Kind::Secret, "", RESTART, joined(|c| c.nats.auth_in_keys().token_masked()), "Token, instead of a user."),
-    key("nats", "token_file", Kind::SecretFile, "", RESTART, field(|c| &mut c.nats.token_file), "File in which the token stands, instead of nats.token; read at the start."),
-    key("nats", "creds_file", Kind::Word, "", RESTART, joined(|c| c.nats.auth_in_keys().file_of("nats.creds_file")), "File of credentials (JWT and seed) as nsc writes it, instead of a user; read at each connect, so that a renewed one counts."),
-    key("nats", "nkey_seed_file", Kind::Word, "", RESTART, joined(|c| c.nats.auth_in_keys().file_of("nats.nkey_seed_file")), "File with the seed of the user's NKey (SU...), instead of a user; read at each connect."),
-    key("nats", "nkey_seed", Kind::Secret, "", RESTART, joined(|c| c.nats.auth_in_keys().nkey_seed_masked()), "The seed itself; better set as RESONANCE_NATS_NKEY_SEED."),
-    key("nats", "tls.mode", Kind::Choice(TlsMode::WORDS), "auto", RESTART, field(|c| &mut c.nats.tls.mode), "required: as tls:// in nats.url. auto: TLS is demanded when nats.url says tls:// or another key of nats.tls is written."),
-    key("nats", "tls.ca", Kind::Word, "", RESTART, field(|c| &mut c.nats.tls.ca), "File of the CAs (PEM) that may have signed the servers' certificates; empty: the system's CAs. With any key of nats.tls TLS is demanded of all servers. These files are read at the start, and again at a connect when they have changed."),
-    key("nats", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.nats.tls.cert), TLS_CERT),
-    key("nats", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.nats.tls.key), TLS_KEY),
-    key("nats", "tls.server_name", Kind::Host, "", RESTART, field(|c| &mut c.nats.tls.server_name), "What the servers' certificates must be for; empty: the host in nats.url. A server that another names by an IP address is checked against that other's host."),
-    key("nats", "tls.handshake_first", Kind::Bool, "false", RESTART, field(|c| &mut c.nats.handshake_first), "For servers that want TLS before their first word (handshake_first of nats-server 2.10)."),
+    key("nats", "url", Kind::NatsUrls, "nats://127.0.0.1:4222", PARTS, joined(|c| c.nats.url_masked.clone()), "nats://[user:password@]host:port, several separated by commas. With tls:// in one of them TLS is demanded of all, also of those that servers name; a server that demands TLS gets it with nats://, too."),
+    key("nats", "username", Kind::Text, "", RUNNING, joined(|c| c.nats.auth_in_keys().username()), "User, when the url names none."),
+    key("nats", "password", Kind::Secret, "", RUNNING, joined(|c| c.nats.auth_in_keys().password_masked()), "Password; better set as RESONANCE_NATS_PASSWORD."),
+    key("nats", "password_file", Kind::SecretFile, "", RUNNING, field(|c| &mut c.nats.password_file), "File in which the password stands, instead of nats.password; read at the start and at a reload."),
+    key("nats", "token", Kind::Secret, "", RUNNING, joined(|c| c.nats.auth_in_keys().token_masked()), "Token, instead of a user."),
+    key("nats", "token_file", Kind::SecretFile, "", RUNNING, field(|c| &mut c.nats.token_file), "File in which the token stands, instead of nats.token; read at the start and at a reload."),
+    key("nats", "creds_file", Kind::Word, "", RUNNING, joined(|c| c.nats.auth_in_keys().file_of("nats.creds_file")), "File of credentials (JWT and seed) as nsc writes it, instead of a user; read at each connect, so that a renewed one counts."),
+    key("nats", "nkey_seed_file", Kind::Word, "", RUNNING, joined(|c| c.nats.auth_in_keys().file_of("nats.nkey_seed_file")), "File with the seed of the user's NKey (SU...), instead of a user; read at each connect."),
+    key("nats", "nkey_seed", Kind::Secret, "", RUNNING, joined(|c| c.nats.auth_in_keys().nkey_seed_masked()), "The seed itself; better set as RESONANCE_NATS_NKEY_SEED."),
+    key("nats", "tls.mode", Kind::Choice(TlsMode::WORDS), "auto", RUNNING, field(|c| &mut c.nats.tls.mode), "required: as tls:// in nats.url. auto: TLS is demanded when nats.url says tls:// or another key of nats.tls is written."),
+    key("nats", "tls.ca", Kind::Word, "", RUNNING, field(|c| &mut c.nats.tls.ca), "File of the CAs (PEM) that may have signed the servers' certificates; empty: the system's CAs. With any key of nats.tls TLS is demanded of all servers. These files are read at the start, and again at a connect when they have changed."),
+    key("nats", "tls.cert", Kind::Word, "", RUNNING, field(|c| &mut c.nats.tls.cert), TLS_CERT),
+    key("nats", "tls.key", Kind::Word, "", RUNNING, field(|c| &mut c.nats.tls.key), TLS_KEY),
+    key("nats", "tls.server_name", Kind::Host, "", RUNNING, field(|c| &mut c.nats.tls.server_name), "What the servers' certificates must be for; empty: the host in nats.url. A server that another names by an IP address is checked against that other's host."),
+    key("nats", "tls.handshake_first", Kind::Bool, "false", RUNNING, field(|c| &mut c.nats.handshake_first), "For servers that want TLS before their first word (handshake_first of nats-server 2.10)."),
     key("nats", "timeout", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.nats.timeout), "Time the server may take to answer, also a test of the link.").also(&["connect_timeout"]),
     noted("nats", "max_reconnect", "the engine reconnects until it is stopped").also(&["max_reconnects"]),
     key("nats", "reconnect_delay", Kind::GoSpan, "1s", RESTART, field(|c| &mut c.nats.reconnect_delay), "Wait before the second try to connect; it doubles up to 1s, or stays when it is longer.").also(&["reconnect_wait"]),
@@ -266,9 +270,9 @@ pub const KEYS: &[Key] = &[
     noted("nats", "health_check_freq", "see nats.ping_interval"),
     noted("etcd", "name", NAME),
     key("etcd", "endpoints", Kind::EtcdUrls(2379), "127.0.0.1:2379", RESTART, joined(|c| c.etcd.endpoints_shown()), "host:port, http://host:port or https://host:port, as a list or separated by commas. With https:// at one of them TLS is demanded of all."),
-    key("etcd", "username", Kind::Text, "", RESTART, field(|c| &mut c.etcd.username), "User, when etcd asks for one."),
-    key("etcd", "password", Kind::Secret, "", RESTART, field(|c| &mut c.etcd.password), "Password; better set as RESONANCE_ETCD_PASSWORD."),
-    key("etcd", "password_file", Kind::SecretFile, "", RESTART, field(|c| &mut c.etcd.password_file), "File in which the password stands, instead of etcd.password; read at the start."),
+    key("etcd", "username", Kind::Text, "", RUNNING, field(|c| &mut c.etcd.username), "User, when etcd asks for one."),
+    key("etcd", "password", Kind::Secret, "", RUNNING, field(|c| &mut c.etcd.password), "Password; better set as RESONANCE_ETCD_PASSWORD."),
+    key("etcd", "password_file", Kind::SecretFile, "", RUNNING, field(|c| &mut c.etcd.password_file), "File in which the password stands, instead of etcd.password; read at the start and at a reload."),
     key("etcd", "dial_timeout", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.etcd.dial_timeout), "Time to connect.").also(&["connect_timeout"]),
     key("etcd", "timeout", Kind::GoSpan, "5s", RESTART, field(|c| &mut c.etcd.timeout), "Time the server may take to answer a request."),
     key("etcd", "keep_alive_time", Kind::GoSpan, "30s", RESTART, field(|c| &mut c.etcd.keep_alive_time), "Quiet time on a connection after which it is tested; 6s at least, for etcd cuts off clients that ask more often than every 5s."),
@@ -276,13 +280,13 @@ pub const KEYS: &[Key] = &[
     noted("etcd", "max_retries", RETRIES),
     noted("etcd", "retry_interval", RETRY_WAIT),
     noted("etcd", "health_check_freq", HEALTH),
-    key("etcd", "tls.mode", Kind::Choice(TlsMode::WORDS), "auto", RESTART, field(|c| &mut c.etcd.tls.mode), TLS_MODE_OF_ETCD),
-    key("etcd", "tls.ca", Kind::Word, "", RESTART, field(|c| &mut c.etcd.tls.ca), TLS_CA),
-    key("etcd", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.etcd.tls.cert), TLS_CERT),
-    key("etcd", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.etcd.tls.key), TLS_KEY),
-    key("etcd", "tls.server_name", Kind::Host, "", RESTART, field(|c| &mut c.etcd.tls.server_name), TLS_NAME),
+    key("etcd", "tls.mode", Kind::Choice(TlsMode::WORDS), "auto", RUNNING, field(|c| &mut c.etcd.tls.mode), TLS_MODE_OF_ETCD),
+    key("etcd", "tls.ca", Kind::Word, "", RUNNING, field(|c| &mut c.etcd.tls.ca), TLS_CA),
+    key("etcd", "tls.cert", Kind::Word, "", RUNNING, field(|c| &mut c.etcd.tls.cert), TLS_CERT),
+    key("etcd", "tls.key", Kind::Word, "", RUNNING, field(|c| &mut c.etcd.tls.key), TLS_KEY),
+    key("etcd", "tls.server_name", Kind::Host, "", RUNNING, field(|c| &mut c.etcd.tls.server_name), TLS_NAME),
     key("registry", "namespace", Kind::Prefix, "/resonance/services", RESTART, field(|c| &mut c.registry.namespace), "What the keys of all services begin with."),
-    key("registry", "forget_after", Kind::Span(0, 86_400_000), "5m", RESTART, field(|c| &mut c.registry.forget_after), "How long the last known address of a gateway that is no longer registered stays in use while it answers: registrations may be lost while gateways live. 0s: not at all."),
+    key("registry", "forget_after", Kind::Span(0, 86_400_000), "5m", RUNNING, field(|c| &mut c.registry.forget_after), "How long the last known address of a gateway that is no longer registered stays in use while it answers: registrations may be lost while gateways live. 0s: not at all."),
     noted("registry", "default_ttl", "the engine registers nothing, so it holds no lease"),
     noted("registry", "enable_cache", "the gateways are always known from a watch, and kept when etcd is lost"),
     noted("registry", "poll_interval", "the registry is watched, so what changes is known at once"),
@@ -296,8 +300,8 @@ pub const KEYS: &[Key] = &[
     key("consumer", "urgent_topic", Kind::Subject, "", RESTART, field(|c| &mut c.consumer.urgent_topic), "JetStream: a second subject, read through consumers and connections of its own, whose events are all urgent: what waits in the broker on the topic does not hold them up. For sessions whose every message is urgent: nothing is promised of the order between the two subjects. With partitioned: <urgent_topic>.<partition>. Not with ownership etcd or the partitioner. `setup` makes what it needs. Empty: none."),
     key("consumer", "queue_group", Kind::Word, "task-service", RESTART, field(|c| &mut c.consumer.queue_group), "Queue group: each event goes to one process of it."),
     noted("consumer", "worker_count", "engine.cores decides how many threads push"),
-    key("consumer", "max_retry", Kind::Count(0, 1000), "3", RESTART, field(|c| &mut c.consumer.max_retry), "How often the lookups of one event are tried again when they fail."),
-    key("consumer", "retry_interval", Kind::Seconds, "1s", RESTART, field(|c| &mut c.consumer.retry_interval), "Wait between these tries; whole seconds as a bare number, or with a unit."),
+    key("consumer", "max_retry", Kind::Count(0, 1000), "3", RUNNING, field(|c| &mut c.consumer.max_retry), "How often the lookups of one event are tried again when they fail."),
+    key("consumer", "retry_interval", Kind::Seconds, "1s", RUNNING, field(|c| &mut c.consumer.retry_interval), "Wait between these tries; whole seconds as a bare number, or with a unit."),
     key("consumer", "mode", Kind::Choice(ConsumerMode::WORDS), "core", RESTART, field(|c| &mut c.consumer.mode), "core: the broker keeps nothing. jetstream: an event is acked when it is settled for each recipient."),
     key("consumer", "stream", Kind::Name, "RESONANCE", RESTART, field(|c| &mut c.consumer.stream), "JetStream stream; must exist."),
     key("consumer", "durable", Kind::Name, "", RESTART, joined(|c| c.consumer.durable_in_key()), "JetStream durable consumer; made when missing. Empty: the queue group's name."),
@@ -312,8 +316,8 @@ pub const KEYS: &[Key] = &[
     key("push_consumer", "topic", Kind::Subject, "", RESTART, joined(|_| String::new()), "consumer.topic."),
     key("push_consumer", "queue_group", Kind::Word, "", RESTART, joined(|_| String::new()), "consumer.queue_group."),
     noted("push_consumer", "worker_count", "engine.cores decides how many threads push"),
-    key("push_consumer", "max_retry", Kind::Count(0, 1000), "", RESTART, joined(|_| String::new()), "consumer.max_retry."),
-    key("push_consumer", "retry_interval", Kind::Seconds, "", RESTART, joined(|_| String::new()), "consumer.retry_interval."),
+    key("push_consumer", "max_retry", Kind::Count(0, 1000), "", RUNNING, joined(|_| String::new()), "consumer.max_retry."),
+    key("push_consumer", "retry_interval", Kind::Seconds, "", RUNNING, joined(|_| String::new()), "consumer.retry_interval."),
     key("storage_consumer", "topic", Kind::Subject, "", RESTART, joined(|_| String::new()), "consumer.topic, when neither that nor push_consumer.topic is written; else without effect: rows are made of the events that are pushed."),
     key("storage_consumer", "queue_group", Kind::Word, "", RESTART, joined(|_| String::new()), "Without effect of its own: who pushes an event also stores it."),
     noted("storage_consumer", "worker_count", "two threads write rows, a commit for many of them"),
@@ -325,15 +329,15 @@ pub const KEYS: &[Key] = &[
     key("priority", "default", Kind::Choice(super::priority::CLASSES), "normal", RESTART, field(|c| &mut c.priority.default), "Class of all other events."),
     key("priority", "fleeting_ttl", Kind::Span(0, 3_600_000), "5s", RESTART, field(|c| &mut c.priority.fleeting_ttl), "How long a fleeting event may wait in the engine until it is pushed; an older one is dropped (shed: acknowledged and counted). 0s: never for its age."),
     key("priority", "stream_target", Kind::Span(0, 1_000), "2ms", RESTART, field(|c| &mut c.priority.stream_target), "How long an urgent push may stand behind others that its gateway has been sent and has not answered: what is not urgent is written to a stream only while the gateway, at its best pace of late, answers what is on it within this, or within four round trips if that is longer. The rest waits in the outbox, where urgent pushes pass it. 0s: written as fast as the gateway takes it."),
-    key("gateway", "delivery_timeout", Kind::Span(100, 600_000), "10s", RESTART, field(|c| &mut c.gateway.delivery_timeout), "How long a push may wait for its gateway (unknown, unreachable, full or silent) before its recipients count as not reached. Below engine.drain_timeout."),
+    key("gateway", "delivery_timeout", Kind::Span(100, 600_000), "10s", RUNNING, field(|c| &mut c.gateway.delivery_timeout), "How long a push may wait for its gateway (unknown, unreachable, full or silent) before its recipients count as not reached. Below engine.drain_timeout."),
     key("gateway", "notice_above", Kind::Count(0, 10_000_000), "0", RESTART, field(|c| &mut c.gateway.notice_above), "In a session of more members, and in one of more than 2,000 with more than 20 messages a second, connected members get a notice (session, highest sequence) instead of the content, where their gateway announces notice and the content is in t_message_content already; urgent events are pushed in full. A newer notice replaces one that is not sent. Needs inbox.rows_up_to, and an inbox. 0: never; 10000 is a good value where clients read when they look."),
-    key("gateway", "tls.mode", Kind::Choice(TlsMode::WORDS), "auto", RESTART, field(|c| &mut c.gateway.tls.mode), TLS_MODE_OF_GATEWAYS),
-    key("gateway", "tls.ca", Kind::Word, "", RESTART, field(|c| &mut c.gateway.tls.ca), TLS_CA),
-    key("gateway", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.gateway.tls.cert), TLS_CERT),
-    key("gateway", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.gateway.tls.key), TLS_KEY),
-    key("gateway", "tls.server_name", Kind::Host, "", RESTART, field(|c| &mut c.gateway.tls.server_name), TLS_NAME_OF_GATEWAYS),
-    key("members", "cache_ttl", Kind::Span(0, 3_600_000), "1s", RESTART, field(|c| &mut c.members.cache_ttl), "How long a session's member list may be reused; 0s asks the database each time. A new member waits at most this long for messages."),
-    key("members", "empty_wait", Kind::Span(0, 3_600_000), "5s", RESTART, field(|c| &mut c.members.empty_wait), "How long an event waits for the first member of its session, for its rows may be committed a moment later; then it is a dead letter, no_members. 0s asks once."),
+    key("gateway", "tls.mode", Kind::Choice(TlsMode::WORDS), "auto", RUNNING, field(|c| &mut c.gateway.tls.mode), TLS_MODE_OF_GATEWAYS),
+    key("gateway", "tls.ca", Kind::Word, "", RUNNING, field(|c| &mut c.gateway.tls.ca), TLS_CA),
+    key("gateway", "tls.cert", Kind::Word, "", RUNNING, field(|c| &mut c.gateway.tls.cert), TLS_CERT),
+    key("gateway", "tls.key", Kind::Word, "", RUNNING, field(|c| &mut c.gateway.tls.key), TLS_KEY),
+    key("gateway", "tls.server_name", Kind::Host, "", RUNNING, field(|c| &mut c.gateway.tls.server_name), TLS_NAME_OF_GATEWAYS),
+    key("members", "cache_ttl", Kind::Span(0, 3_600_000), "1s", RUNNING, field(|c| &mut c.members.cache_ttl), "How long a session's member list may be reused; 0s asks the database each time. A new member waits at most this long for messages."),
+    key("members", "empty_wait", Kind::Span(0, 3_600_000), "5s", RUNNING, field(|c| &mut c.members.empty_wait), "How long an event waits for the first member of its session, for its rows may be committed a moment later; then it is a dead letter, no_members. 0s asks once."),
     key("routes", "cache", Kind::Choice(RouteCache::WORDS), "tracked", RESTART, field(|c| &mut c.routes.cache), "tracked: a route is kept until Redis reports that it changed. off: Redis is asked each time."),
     key("inbox", "store", Kind::Choice(InboxStore::WORDS), "offline", RESTART, field(|c| &mut c.inbox.store), "Which recipients get a row: offline (each recipient that could not be reached), all, off."),
     key("inbox", "sender", Kind::Bool, "false", RESTART, field(|c| &mut c.inbox.sender), "With store all: the sender gets a row of its own message as well, as unread as the others'. For clients that read t_inbox and nothing else."),
@@ -341,25 +345,25 @@ pub const KEYS: &[Key] = &[
     key("dead_letters", "path", Kind::Word, "task-engine-dead-letters.jsonl", RESTART, field(|c| &mut c.dead_letters.path), "Local file for dead letters when there is no stream <consumer.stream>_DLQ (core NATS), and for those too large for it. Relative to the folder the engine runs in; `task-engine dlq` reads it."),
     key("engine", "cores", Kind::Cores, "all", RESTART, joined(|c| c.engine.cores.to_string()), "Shards, each a thread on its own CPU: all, or a number."),
     key("engine", "instance", Kind::Name, "", RESTART, joined(|c| c.engine.instance_in_key()), "With consumer.ownership etcd: this instance's name, another one in each instance and the same after a restart. Empty: the host's name, with - for what a name may not have."),
-    key("engine", "drain_timeout", Kind::Span(1_000, 3_600_000), "25s", RESTART, field(|c| &mut c.engine.drain_timeout), "How long a stop may take; below the 30 s after which Kubernetes kills."),
+    key("engine", "drain_timeout", Kind::Span(1_000, 3_600_000), "25s", RUNNING, field(|c| &mut c.engine.drain_timeout), "How long a stop may take; below the 30 s after which Kubernetes kills."),
     key("engine", "recorder", Kind::Choice(Recorder::WORDS), "off", RESTART, field(|c| &mut c.engine.recorder), "on: each shard remembers its latest 65,536 ends that were not delivered, and one of 1,024 that were (session and user as hashes, message id, end, gateway, times; nothing of a message), for task-engine why. Takes up to 6 MiB a shard."),
     key("admin", "listen", Kind::Listen, "127.0.0.1:9100", RESTART, field(|c| &mut c.admin.listen), "address:port of /metrics, /livez and /readyz; `:9100` is every address, port 0 a free one."),
-    key("admin", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.admin.tls.cert), "File with the admin port's certificate (PEM): the port speaks TLS, and nothing else, when it is written; needs admin.tls.key. These files are read at the start, and again for a new connection when they have changed."),
-    key("admin", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.admin.tls.key), TLS_KEY),
-    key("admin", "tls.ca", Kind::Word, "", RESTART, field(|c| &mut c.admin.tls.ca), "File of the CAs (PEM) that must have signed each client's certificate; empty: clients need none."),
+    key("admin", "tls.cert", Kind::Word, "", RUNNING, field(|c| &mut c.admin.tls.cert), "File with the admin port's certificate (PEM): the port speaks TLS, and nothing else, when it is written; needs admin.tls.key. These files are read at the start, and again for a new connection when they have changed."),
+    key("admin", "tls.key", Kind::Word, "", RUNNING, field(|c| &mut c.admin.tls.key), TLS_KEY),
+    key("admin", "tls.ca", Kind::Word, "", RUNNING, field(|c| &mut c.admin.tls.ca), "File of the CAs (PEM) that must have signed each client's certificate; empty: clients need none."),
     key("admin", "push_latency", Kind::Bool, "false", RESTART, field(|c| &mut c.admin.push_latency), "true: /metrics shows how long pushes take from the publication of their event until their gateway has answered, by class. An event was published when its header Resonance-Published says (Unix time in milliseconds or nanoseconds); without one when JetStream stored it; without that when its timestamp says, if that is in milliseconds. Others are counted as unknown. It is as right as the clocks of both hosts are."),
     key("tracing", "export", Kind::Choice(TraceExport::WORDS), "off", RESTART, field(|c| &mut c.tracing.export), "otlp: events are told of as spans (event, members, routes, and outbox and gateway of each push) once they have ended, when their publisher records them (the traceparent in trace_headers is sampled), or they were slow, or somebody who was connected could not be reached. The trace_headers of events that their publisher records are passed on to gateways. The standard variables OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_HEADERS (both also with TRACES_ before their last word), OTEL_EXPORTER_OTLP_CERTIFICATE, OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES count as well, and win over the file."),
-    key("tracing", "endpoint", Kind::HttpUrl, "http://localhost:4318", RESTART, field(|c| &mut c.tracing.endpoint), "The collector; spans are posted to its path /v1/traces, as protobuf. What it does not take within 5 s is dropped and counted, never tried again."),
-    key("tracing", "headers", Kind::Secret, "", RESTART, field(|c| &mut c.tracing.headers), "Headers of each post, such as a key of the collector: name=value,name=value, with %2C for a comma."),
-    key("tracing", "headers_file", Kind::SecretFile, "", RESTART, field(|c| &mut c.tracing.headers_file), "File that holds these headers, instead of tracing.headers."),
+    key("tracing", "endpoint", Kind::HttpUrl, "http://localhost:4318", RUNNING, field(|c| &mut c.tracing.endpoint), "The collector; spans are posted to its path /v1/traces, as protobuf. What it does not take within 5 s is dropped and counted, never tried again."),
+    key("tracing", "headers", Kind::Secret, "", RUNNING, field(|c| &mut c.tracing.headers), "Headers of each post, such as a key of the collector: name=value,name=value, with %2C for a comma."),
+    key("tracing", "headers_file", Kind::SecretFile, "", RUNNING, field(|c| &mut c.tracing.headers_file), "File that holds these headers, instead of tracing.headers."),
     key("tracing", "slow_after", Kind::Span(0, 3_600_000), "1s", RESTART, field(|c| &mut c.tracing.slow_after), "An event that takes longer than this is told of, whoever published it; of its pushes those that ended by then are not. 0s: none for that."),
     key("tracing", "spans_per_second", Kind::Count(1, 100_000), "1000", RESTART, field(|c| &mut c.tracing.spans_per_second), "Spans a second at the most, in all shards, one second with another; what is more is counted (spans_over_limit)."),
-    key("tracing", "service_name", Kind::Text, "", RESTART, field(|c| &mut c.tracing.service_name), "The spans' service.name; empty: what tracing.resource says, or else task-engine."),
-    key("tracing", "resource", Kind::Text, "", RESTART, field(|c| &mut c.tracing.resource), "Further attributes of the spans' resource: name=value,name=value, with %2C for a comma."),
-    key("tracing", "tls.ca", Kind::Word, "", RESTART, field(|c| &mut c.tracing.tls.ca), TLS_CA),
-    key("tracing", "tls.cert", Kind::Word, "", RESTART, field(|c| &mut c.tracing.tls.cert), TLS_CERT),
-    key("tracing", "tls.key", Kind::Word, "", RESTART, field(|c| &mut c.tracing.tls.key), TLS_KEY),
-    key("tracing", "tls.server_name", Kind::Host, "", RESTART, field(|c| &mut c.tracing.tls.server_name), TLS_NAME),
+    key("tracing", "service_name", Kind::Text, "", RUNNING, field(|c| &mut c.tracing.service_name), "The spans' service.name; empty: what tracing.resource says, or else task-engine."),
+    key("tracing", "resource", Kind::Text, "", RUNNING, field(|c| &mut c.tracing.resource), "Further attributes of the spans' resource: name=value,name=value, with %2C for a comma."),
+    key("tracing", "tls.ca", Kind::Word, "", RUNNING, field(|c| &mut c.tracing.tls.ca), TLS_CA),
+    key("tracing", "tls.cert", Kind::Word, "", RUNNING, field(|c| &mut c.tracing.tls.cert), TLS_CERT),
+    key("tracing", "tls.key", Kind::Word, "", RUNNING, field(|c| &mut c.tracing.tls.key), TLS_KEY),
+    key("tracing", "tls.server_name", Kind::Host, "", RUNNING, field(|c| &mut c.tracing.tls.server_name), TLS_NAME),
 ];
 
 /// The place in [`KEYS`] of a key written as `section` and `name` or one of its aliases.
@@ -371,53 +375,6 @@ pub fn find(section: &str, name: &str) -> Option<usize> {
 pub fn group(section: &str, group: &str) -> impl Iterator<Item = &'static str> {
     let of = KEYS.iter().filter(move |key| key.section == section).filter_map(|key| key.name.split_once('.'));
     of.filter(move |(name, _)| *name == group).map(|(_, name)| name)
-}
-
-/// The key nearest to one that is unknown, as messages name it; a key of the same section is preferred.
-pub fn nearest(section: &str, name: &str) -> Option<String> {
-    let mut best = (0.72, None);
-    let mut offer = |score: f64, full: String| {
-        if score > best.0 {
-            best = (score, Some(full));
-        }
-    };
-    for key in KEYS {
-        for candidate in std::iter::once(key.name).chain(key.aliases.iter().copied()) {
-            let near = likeness(name, candidate);
-            let score = if key.section == section { near } else { near * 0.9 };
-            offer(score, join(key.section, candidate, "."));
-        }
-    }
-    if section.is_empty() {
-        for (candidate, _) in SECTIONS.iter().filter(|(candidate, _)| !candidate.is_empty()) {
-            offer(likeness(name, candidate), (*candidate).to_owned());
-        }
-    }
-    best.1
-}
-
-/// Whether a key or a section has this name.
-pub fn is_known(name: &str) -> bool {
-    KEYS.iter().any(|key| key.name.split('.').any(|part| part == name) || key.aliases.contains(&name))
-        || SECTIONS.iter().any(|(section, _)| *section == name)
-}
-
-/// Whether a name is that key with a slip or two, so that it may be told: it is no value.
-pub fn is_nearly(name: &str, key: &str) -> bool {
-    let last = |name: &str| name.rfind('.').map_or(0, |at| at + 1);
-    let (name, key) = (&name[last(name)..], &key[last(key)..]);
-    strsim::damerau_levenshtein(&name.to_lowercase(), &key.to_lowercase()) <= (key.len() / 4).max(1)
-}
-
-/// The variable nearest to a `RESONANCE_` one that is unknown.
-pub fn nearest_variable(name: &str) -> Option<String> {
-    let all = KEYS.iter().flat_map(Key::variables);
-    let scored = all.map(|candidate| (strsim::normalized_damerau_levenshtein(name, &candidate), candidate));
-    scored.filter(|(score, _)| *score > 0.6).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate)
-}
-
-fn likeness(a: &str, b: &str) -> f64 {
-    strsim::jaro_winkler(&a.to_lowercase(), &b.to_lowercase())
 }
 
 #[cfg(test)]

@@ -29,4 +29,17 @@ impl NatsConfig {
     pub(super) fn auth_in_keys(&self) -> &NatsAuth {
         if self.url_masked.contains('@') { &NatsAuth::None } else { &self.auth }
     }
+
+    /// The key in which the secret stands by which we prove who we are, or the file that holds it.
+    pub(super) fn auth_key(&self) -> &'static str {
+        match self.auth {
+            _ if self.url_masked.contains('@') => "url",
+            NatsAuth::None => "",
+            NatsAuth::Token(_) => "token",
+            NatsAuth::User { .. } => "password",
+            NatsAuth::NkeySeed(_) => "nkey_seed",
+            NatsAuth::NkeySeedFile(_) => "nkey_seed_file",
+            NatsAuth::CredsFile(_) => "creds_file",
+        }
+    }
 }

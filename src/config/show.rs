@@ -118,7 +118,8 @@ fn row(key: &Key, language: Language) -> String {
     let default = if key.default.is_empty() { String::new() } else { format!("`{}`", key.default) };
     let english = match key.reload {
         Reload::Restart => "at the next start",
-        Reload::Running => "while the engine runs",
+        Reload::Running => "at a reload (SIGHUP)",
+        Reload::Parts => "user and times at a reload (SIGHUP), the place at the next start",
     };
     let reload = language.of(english, chinese::reload(key.reload));
     let allowed = if language == Language::English { key.kind.allowed() } else { chinese::allowed(key.kind) };

@@ -20,7 +20,7 @@ use std::time::{Instant, SystemTime};
 use self::file::{FileError, LetterFile};
 use self::letter::StoredLetter;
 use self::stream::{LetterStream, Published};
-use crate::config::{Config, ConsumerConfig, ConsumerMode, DeadLettersConfig, NatsConfig};
+use crate::config::{Config, ConsumerConfig, ConsumerMode, Current, DeadLettersConfig, NatsConfig};
 use crate::edge::nats::wire::{Wire, WireError};
 use crate::model::limits::{LETTER_FILE_BYTES_MAX, LETTER_FILE_PATIENCE, LETTERS_QUEUED};
 use crate::ports::{DeadLetter, DeadLetterWriter, DeadLetters, LookupError, Origin};
@@ -52,19 +52,31 @@ impl From<&Config> for DeadLetterSettings {
 
 /// The built-in dead letters.
 #[derive(Clone, Debug)]
-pub struct KeptDeadLetters(DeadLetterSettings);
+pub struct KeptDeadLetters {
+    settings: DeadLetterSettings,
+    nats: Current<NatsConfig>,
+}
 
 impl KeptDeadLetters {
     /// Connects when first used.
     pub fn new(settings: DeadLetterSettings) -> Self {
-        Self(settings)
+        let nats = settings.nats.clone().into();
+        Self { settings, nats }
+    }
+
+    /// The same, where each connection is opened by what this section says then.
+    #[must_use]
+    pub fn following(mut self, nats: Current<NatsConfig>) -> Self {
+        self.nats = nats;
+        self
     }
 }
 
 impl DeadLetters for KeptDeadLetters {
     fn open(&self) -> Box<dyn DeadLetterWriter> {
-        let settings = self.0.clone();
+        let settings = self.settings.clone();
         Box::new(Writer {
+            nats: self.nats.clone(),
             stream: LetterStream::of(&settings.consumer.stream),
             file: LetterFile::new(&settings.dead_letters.path, LETTER_FILE_BYTES_MAX),
             wire: None,
@@ -78,6 +90,7 @@ impl DeadLetters for KeptDeadLetters {
 
 struct Writer {
     settings: DeadLetterSettings,
+    nats: Current<NatsConfig>,
     stream: LetterStream,
     file: LetterFile,
     wire: Option<Wire>,
@@ -161,7 +174,7 @@ impl Writer {
             self.wire = Some(wire).filter(|wire| !wire.is_doubtful);
             return Ok(done);
         }
-        let mut wire = Wire::connect(&self.settings.nats, "dead letters")?;
+        let mut wire = Wire::connect(&self.nats.now(), "dead letters")?;
         let done = work(&mut wire)?;
         self.wire = Some(wire).filter(|wire| !wire.is_doubtful);
         Ok(done)

@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use self::connecting::{TLS_SECTION, connect};
 use self::instance_table::{Change, InstanceTable, Listed, RecordIssue};
 use self::reach::reach;
-use crate::config::{EtcdConfig, RegistryConfig};
+use crate::config::{Current, EtcdConfig, Held, RegistryConfig};
 use crate::edge::random::random;
 use crate::edge::tls;
 use crate::model::limits::{GATEWAYS_MAX, RECONNECT_BACKOFF};
@@ -68,16 +68,16 @@ fn options(settings: &EtcdConfig) -> ConnectOptions {
 /// Which gateways there are, out of etcd.
 #[derive(Clone, Debug)]
 pub struct EtcdRegistry {
-    settings: EtcdConfig,
+    settings: Current<EtcdConfig>,
     /// What the keys of the gateways begin with: `<namespace>/<service>/`.
     prefix: String,
 }
 
 impl EtcdRegistry {
     /// The gateways that register as `service`; connects when it is run.
-    pub fn new(settings: EtcdConfig, registry: &RegistryConfig, service: &str) -> Self {
+    pub fn new(settings: impl Into<Current<EtcdConfig>>, registry: &RegistryConfig, service: &str) -> Self {
         let prefix = format!("{}/{}/", registry.namespace.trim_end_matches('/'), service.trim_matches('/'));
-        Self { settings, prefix }
+        Self { settings: settings.into(), prefix }
     }
 }
 
@@ -85,12 +85,13 @@ impl Registry for EtcdRegistry {
     fn run(self: Box<Self>, sink: RegistrySink) -> ControlFuture<()> {
         let turn = random() as usize;
         let Self { prefix, settings } = *self;
+        let settings = settings.hold();
         Box::pin(Follower { prefix, settings, instances: InstanceTable::default(), sink, turn }.follow())
     }
 }
 
 struct Follower {
-    settings: EtcdConfig,
+    settings: Held<EtcdConfig>,
     prefix: String,
     instances: InstanceTable,
     sink: RegistrySink,
@@ -124,6 +125,7 @@ impl Follower {
         let mut failures = 0_usize;
         loop {
             let started = Instant::now();
+            self.settings.renew();
             let (endpoint, why, has_reached) = match self.reach().await {
                 Ok(reached) => {
                     let endpoint = reached.endpoint;
@@ -151,7 +153,7 @@ impl Follower {
     /// The first endpoint that lists all keys; when all have failed, what the last of them said.
     async fn reach(&self) -> Result<Reached, (usize, String)> {
         let attempt = |endpoint: usize| {
-            let (settings, prefix) = (self.settings.clone(), self.prefix.clone());
+            let (settings, prefix) = (self.settings.value().clone(), self.prefix.clone());
             async move {
                 let reached = reach_one(&settings, &prefix, endpoint).await;
                 reached.inspect_err(|why| tracing::debug!("etcd at {}: {why}", settings.endpoints[endpoint]))

@@ -28,7 +28,7 @@ use bytes::Bytes;
 use glommio::Task;
 use hashbrown::HashMap;
 
-use crate::config::{GatewayConfig, TlsConfig, TlsMode};
+use crate::config::{Current, GatewayConfig, TlsConfig, TlsMode};
 use crate::edge::resolve::Resolver;
 use crate::model::ids::{GatewayIx, StreamNo};
 use crate::model::limits::{GATEWAY_CONNECT_TIMEOUT, GATEWAY_USER_TIMEOUT};
@@ -61,23 +61,21 @@ pub struct GatewayOptions {
     pub user_timeout: Duration,
     /// Nothing is written while it does not hold.
     pub permit: Arc<Permit>,
-    /// How gateways that speak TLS prove themselves, and whether all must.
-    pub tls: Arc<TlsConfig>,
+    /// How gateways that speak TLS prove themselves, and whether all must: as it is when a connection is opened.
+    pub tls: Current<TlsConfig>,
 }
 
 impl Default for GatewayOptions {
     fn default() -> Self {
         let (ping_interval, user_timeout) = (None, GATEWAY_USER_TIMEOUT);
-        let tls = Arc::new(GatewayConfig::default().tls);
+        let tls = GatewayConfig::default().tls.into();
         Self { connect_timeout: GATEWAY_CONNECT_TIMEOUT, ping_interval, user_timeout, permit: Arc::default(), tls }
     }
 }
 
-impl GatewayOptions {
-    /// Whether this one is spoken to over TLS.
-    fn is_secure(&self, endpoint: &Endpoint) -> bool {
-        endpoint.secure || self.tls.mode == TlsMode::Required
-    }
+/// Whether this one is spoken to over TLS.
+fn is_secure(endpoint: &Endpoint, tls: &TlsConfig) -> bool {
+    endpoint.secure || tls.mode == TlsMode::Required
 }
 
 type Key = (GatewayIx, StreamNo);

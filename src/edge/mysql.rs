@@ -26,7 +26,7 @@ use super::sql::live::Live;
 use super::sql::members::{
     Found, MemberQueries, MemberServer, Range, Row, SET_ROWS, Shared, Sorter, SqlMembers, Sums, place_in, probe,
 };
-use crate::config::MysqlConfig;
+use crate::config::{Current, MysqlConfig};
 use crate::model::ids::SessionId;
 use crate::model::limits::MEMBER_QUERY_SESSIONS;
 use crate::ports::LookupError;
@@ -41,25 +41,24 @@ const SCHEMA: &str =
 const _: () = assert!(MEMBER_QUERY_SESSIONS.is_power_of_two());
 
 /// Who is in a session, out of MySQL.
-pub type MysqlMembers = SqlMembers<MysqlConfig>;
+pub type MysqlMembers = SqlMembers<Current<MysqlConfig>>;
 
-impl MemberServer for MysqlConfig {
+impl MemberServer for Current<MysqlConfig> {
     type Queries = Queries;
 
     fn queries(&self) -> Queries {
-        Queries { live: live(self.clone(), SCHEMA), timeout: self.timeout }
+        Queries { live: live(self, SCHEMA) }
     }
 }
 
 /// One thread's queries for members.
 pub struct Queries {
     live: Live<MysqlLink>,
-    timeout: Duration,
 }
 
 impl MemberQueries for Queries {
     fn few(&mut self, sessions: &[SessionId], shared: &Shared) -> Result<Found, Fault> {
-        let limit = self.timeout * RESULT_READS;
+        let limit = self.timeout() * RESULT_READS;
         self.live.attempt(|conn, _| query(conn, shared, sessions, limit))
     }
 
@@ -74,7 +73,7 @@ impl MemberQueries for Queries {
     fn row(&mut self, row: probe::Row) -> Result<Option<Vec<u8>>, Fault> {
         let (from, name) = row.query("?");
         // A probe takes two queries at most: a table that hangs for both is not answered for in less.
-        let statement = select(self.timeout / 2, &from);
+        let statement = select(self.timeout() / 2, &from);
         let values: Vec<Value> = name.iter().map(|name| name.as_str().into()).collect();
         // The row is read: an error in place of it would be passed over with a result that is dropped.
         let read =
@@ -90,7 +89,7 @@ impl MemberQueries for Queries {
     }
 
     fn timeout(&self) -> Duration {
-        self.timeout
+        self.live.place().timeout
     }
 }
 

@@ -46,7 +46,7 @@ use self::jetstream::{Hearer, JetFeed, Mover, ReaderPlan};
 pub use self::partitions::Partitions;
 use self::protocol::ServerInfo;
 use self::reader::Reader;
-use crate::config::{Assignment, ConsumerConfig, ConsumerMode, NatsConfig, NatsServer, Partitioner};
+use crate::config::{Assignment, ConsumerConfig, ConsumerMode, Current, NatsConfig, NatsServer, Partitioner};
 use crate::edge::resolve::Resolver;
 use crate::edge::tls::{self, TlsError};
 use crate::model::ids::ShardId;
@@ -111,7 +111,7 @@ pub struct NatsSource {
 
 /// What all threads of the source share.
 struct Shared {
-    nats: Arc<NatsConfig>,
+    nats: Current<NatsConfig>,
     consumer: ConsumerConfig,
     resolver: Resolver,
     letters: OnceLock<LetterPost>,
@@ -173,9 +173,9 @@ impl fmt::Debug for NatsSource {
 }
 
 impl NatsSource {
-    /// A source that has not connected yet: where it reads, and which events.
-    pub fn new(nats: NatsConfig, consumer: ConsumerConfig, resolver: Resolver) -> Self {
-        let nats = Arc::new(nats);
+    /// A source that has not connected yet: where it reads, and which events. Each connection is opened by what `nats` says then.
+    pub fn new(nats: impl Into<Current<NatsConfig>>, consumer: ConsumerConfig, resolver: Resolver) -> Self {
+        let nats = nats.into();
         let (letters, readers, hearer) = (OnceLock::new(), OnceLock::new(), Hearer::default());
         Self { shared: Arc::new(Shared { nats, consumer, resolver, letters, readers, hearer }) }
     }
@@ -236,11 +236,11 @@ impl Shared {
 
     fn run(&self, start: &Start, intake: &Intake) -> LocalFuture<()> {
         let Start { plan, control } = start;
-        let (nats, resolver, number) = (self.nats.clone(), self.resolver.clone(), plan.reader());
+        let (nats, resolver, number) = (self.nats.hold(), self.resolver.clone(), plan.reader());
         let (control, intake) = (control.clone(), intake.clone());
         match plan.clone() {
             Plan::Core(plan) => {
-                let feed = CoreFeed::new(plan, nats.clone(), intake.clone());
+                let feed = CoreFeed::new(plan, nats.value().clone(), intake.clone());
                 Box::pin(Reader::new(nats, intake, number, control, resolver, feed).run())
             }
             Plan::JetStream(plan) => {
@@ -248,8 +248,8 @@ impl Shared {
                     let (letters, counts) = (self.letters.get().cloned(), intake.counts().partitioner().clone());
                     Mover::new(&self.consumer, nats.timeout, letters, control.wake(), counts)
                 });
-                let feed =
-                    JetFeed::new(plan, nats.clone(), intake.clone(), control.clone(), self.hearer.clone(), mover);
+                let (held, hearer) = (nats.value().clone(), self.hearer.clone());
+                let feed = JetFeed::new(plan, held, intake.clone(), control.clone(), hearer, mover);
                 Box::pin(Reader::new(nats, intake, number, control, resolver, feed).run())
             }
         }

@@ -21,7 +21,7 @@ use tokio::time::MissedTickBehavior;
 pub use self::post::TLS_SECTION;
 use self::post::Target;
 use self::spans::{spans_of, text};
-use crate::config::TracingConfig;
+use crate::config::{Current, Held, TracingConfig};
 use crate::model::trace::{EndedTrace, SpanLoss};
 use crate::ports::traces::TraceReceiver;
 use crate::telemetry::log_limiter::LogLimiter;
@@ -35,14 +35,32 @@ const SPANS_A_REQUEST: usize = 2048;
 /// See the module.
 #[derive(Debug)]
 pub struct Exporter {
-    target: Target,
-    url: String,
-    resource: Resource,
+    tracing: Held<TracingConfig>,
+    to: Collector,
     traces: TraceReceiver,
     meter: Arc<Meter>,
     /// When the time of the engine began.
     epoch: Instant,
     failed: LogLimiter,
+}
+
+/// Where spans go, and whose they are.
+#[derive(Debug)]
+struct Collector {
+    target: Target,
+    url: String,
+    resource: Resource,
+}
+
+impl Collector {
+    fn of(tracing: &TracingConfig) -> Result<Self, String> {
+        let mut attributes: Vec<_> = tracing.resource_pairs().iter().map(|(name, value)| text(name, value)).collect();
+        if !attributes.iter().any(|attribute| attribute.key == "service.version") {
+            attributes.push(text("service.version", env!("CARGO_PKG_VERSION")));
+        }
+        let resource = Resource { attributes, ..Resource::default() };
+        Ok(Self { target: Target::of(tracing)?, url: tracing.url(), resource })
+    }
 }
 
 /// What one request takes.
@@ -53,33 +71,32 @@ struct Batch {
 }
 
 impl Exporter {
-    /// Sends what comes out of `traces`, whose times are since `epoch`.
+    /// Sends what comes out of `traces`, whose times are since `epoch`, to where `tracing` says at a time.
     ///
     /// # Errors
     /// What in the section cannot be used.
     pub fn new(
-        tracing: &TracingConfig,
+        tracing: &Current<TracingConfig>,
         traces: TraceReceiver,
         meter: Arc<Meter>,
         epoch: Instant,
     ) -> Result<Self, String> {
-        let mut attributes: Vec<_> = tracing.resource_pairs().iter().map(|(name, value)| text(name, value)).collect();
-        if !attributes.iter().any(|attribute| attribute.key == "service.version") {
-            attributes.push(text("service.version", env!("CARGO_PKG_VERSION")));
+        let tracing = tracing.hold();
+        let to = Collector::of(&tracing)?;
+        Ok(Self { tracing, to, traces, meter, epoch, failed: LogLimiter::default() })
+    }
+
+    /// Goes by what the section says now; it was checked when it was read.
+    fn follow(&mut self) {
+        if self.tracing.renew()
+            && let Ok(to) = Collector::of(&self.tracing)
+        {
+            self.to = to;
         }
-        Ok(Self {
-            target: Target::of(tracing)?,
-            url: tracing.url(),
-            resource: Resource { attributes, ..Resource::default() },
-            traces,
-            meter,
-            epoch,
-            failed: LogLimiter::default(),
-        })
     }
 
     /// Runs until it is told to stop, or whoever would tell it is gone; then it sends what still waits.
-    pub async fn run(self, mut stop: oneshot::Receiver<()>) {
+    pub async fn run(mut self, mut stop: oneshot::Receiver<()>) {
         let mut ticks = tokio::time::interval(SEND_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -87,6 +104,7 @@ impl Exporter {
                 _ = ticks.tick() => false,
                 _ = &mut stop => true,
             };
+            self.follow();
             self.send_waiting().await;
             if is_last {
                 return;
@@ -125,10 +143,10 @@ impl Exporter {
             ..InstrumentationScope::default()
         };
         let scope_spans = vec![ScopeSpans { scope: Some(scope), spans: batch.spans, ..ScopeSpans::default() }];
-        let resource = Some(self.resource.clone());
+        let resource = Some(self.to.resource.clone());
         let resource_spans = vec![ResourceSpans { resource, scope_spans, ..ResourceSpans::default() }];
         let request = ExportTraceServiceRequest { resource_spans };
-        match self.target.post(request.encode_to_vec()).await {
+        match self.to.target.post(request.encode_to_vec()).await {
             Ok(refused) => {
                 let refused = refused.min(spans);
                 self.traces.counts.note_sent(spans - refused);
@@ -143,7 +161,7 @@ impl Exporter {
                         left_out,
                         spans,
                         "the collector at {} took no spans: {why}; they are dropped",
-                        self.url
+                        self.to.url
                     );
                 }
                 false

@@ -24,7 +24,7 @@ use super::sql::live::Live;
 use super::sql::members::{
     Found, MemberQueries, MemberServer, Range, Row, SET_ROWS, Shared, SqlMembers, Sums, place_in, probe,
 };
-use crate::config::PostgresConfig;
+use crate::config::{Current, PostgresConfig};
 use crate::model::ids::SessionId;
 use crate::model::names::NameList;
 use crate::ports::LookupError;
@@ -37,20 +37,19 @@ const FEW: &str = "SELECT asked.at, list.username FROM unnest($1::text[]) WITH O
                    (SELECT username FROM t_session_member WHERE session_id = asked.id LIMIT $2) AS list LIMIT $2";
 
 /// Who is in a session, out of PostgreSQL.
-pub type PostgresMembers = SqlMembers<PostgresConfig>;
+pub type PostgresMembers = SqlMembers<Current<PostgresConfig>>;
 
-impl MemberServer for PostgresConfig {
+impl MemberServer for Current<PostgresConfig> {
     type Queries = Queries;
 
     fn queries(&self) -> Queries {
-        Queries { live: live(self.clone(), SCHEMA), timeout: self.timeout }
+        Queries { live: live(self, SCHEMA) }
     }
 }
 
 /// One thread's queries for members.
 pub struct Queries {
     live: Live<PostgresLink>,
-    timeout: Duration,
 }
 
 /// No text of PostgreSQL's holds this byte, and a query that names one is refused whole.
@@ -112,7 +111,7 @@ impl MemberQueries for Queries {
     }
 
     fn timeout(&self) -> Duration {
-        self.timeout
+        self.live.place().timeout
     }
 }
 

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use futures_lite::FutureExt;
 use glommio::timer::Timer;
 
-use crate::config::{RedisConfig, RouteCache, RoutesConfig};
+use crate::config::{Current, Held, RedisConfig, RouteCache, RoutesConfig};
 use crate::edge::random::random;
 use crate::edge::resolve::Resolver;
 use crate::edge::socket::words;
@@ -180,29 +180,60 @@ struct Lost {
 /// The built-in way to the routes; see the [module](self).
 #[derive(Clone, Debug)]
 pub struct RedisRoutes {
-    config: Arc<Config>,
+    config: Config,
+    server: Current<RedisConfig>,
     resolver: Resolver,
 }
 
 impl RedisRoutes {
     /// Opens nothing yet: each shard connects when it starts to serve.
     pub fn new(config: Config, resolver: Resolver) -> Self {
-        Self { config: Arc::new(config), resolver }
+        let server = config.server.clone().into();
+        Self { config, server, resolver }
+    }
+
+    /// The same on what this section says at a time; what it says is taken for connections that are opened from then on, and for one
+    /// in place of that which is open.
+    #[must_use]
+    pub fn following(mut self, server: Current<RedisConfig>) -> Self {
+        self.server = server;
+        self
     }
 }
 
 impl Routes for RedisRoutes {
     fn serve(&self, port: RouteQueue) -> LocalFuture<()> {
-        Box::pin(serve(Arc::clone(&self.config), self.resolver.clone(), port))
+        let section = Section { rest: self.config.clone(), server: self.server.hold() };
+        Box::pin(serve(section, self.resolver.clone(), port))
+    }
+}
+
+/// What the configuration says, which may change.
+struct Section {
+    rest: Config,
+    server: Held<RedisConfig>,
+}
+
+impl Section {
+    /// What it says now.
+    fn now(&mut self) -> Arc<Config> {
+        self.server.renew();
+        Arc::new(Config { server: RedisConfig::clone(&self.server), ..self.rest.clone() })
+    }
+
+    /// Whether it says something else meanwhile.
+    fn is_old(&self) -> bool {
+        self.server.is_old()
     }
 }
 
 /// Connects, serves until the connection is lost, says what that means, waits, and begins again.
-async fn serve(config: Arc<Config>, resolver: Resolver, port: RouteQueue) {
+async fn serve(mut section: Section, resolver: Resolver, port: RouteQueue) {
     let mut failures = 0_u32;
     let said = LogLimiter::new();
     let mut hello = Hello::default();
     loop {
+        let config = section.now();
         let opened = match addresses(&config, &resolver).await {
             Ok(addresses) => hello::open(&config, &addresses, &port, &mut hello).await,
             Err(lost) => Err(lost),
@@ -210,7 +241,7 @@ async fn serve(config: Arc<Config>, resolver: Resolver, port: RouteQueue) {
         let lost = match opened {
             Ok(link) => {
                 let since = Instant::now();
-                let lost = serve_link(link, &config, &resolver, &port, &said).await;
+                let lost = serve_link(link, &mut section, &resolver, &port, &said).await;
                 if since.elapsed() >= GOOD_LINK {
                     failures = 0;
                 }
@@ -236,12 +267,13 @@ async fn addresses(config: &Config, resolver: &Resolver) -> Result<Vec<SocketAdd
 /// What is served from ready to lost: one connection, or one after the other without a gap.
 async fn serve_link<'a>(
     mut link: Link<'a>,
-    config: &'a Config,
+    section: &mut Section,
     resolver: &Resolver,
     port: &'a RouteQueue,
     said: &LogLimiter,
 ) -> Lost {
     loop {
+        let config = link.config().clone();
         let tracking = link.untracked().is_none();
         if let Some(why) = link.untracked().filter(|_| config.is_tracked()) {
             let cost =
@@ -251,7 +283,7 @@ async fn serve_link<'a>(
         tracing::info!(shard = %port.shard(), tracking, "redis {}: connected", config.server.at);
         port.set_tracking(tracking);
         port.report(link.health());
-        let successor = renewal::successor(config, resolver, port, link.peer(), !tracking);
+        let successor = renewal::successor(&config, section, (resolver, port), link.peer(), !tracking);
         let end = async { Err(link.run().await) }.or(async { Ok(successor.await) }).await;
         if end.is_ok() {
             link.finish().await;

@@ -46,6 +46,23 @@ impl std::error::Error for TlsError {}
 /// When a file was last changed, and which one it is.
 type Stamp = Option<(u64, i64, i64, u64)>;
 
+/// The files of a `tls` section, each with what tells it from another one at its place: a renewed one is another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files([(PathBuf, Stamp); 3]);
+
+impl Files {
+    /// As they are now; those without a path are none.
+    pub fn of(paths: [&PathBuf; 3]) -> Self {
+        Self(paths.map(|path| (path.clone(), stamp(path))))
+    }
+
+    /// Whether these are at the same places, and other files.
+    pub fn are_renewed(&self, before: &Self) -> bool {
+        let mut places = self.0.iter().zip(&before.0);
+        self != before && places.all(|((path, _), (other, _))| path == other)
+    }
+}
+
 type Alpn = &'static [&'static [u8]];
 
 struct Kept<T> {

@@ -17,6 +17,7 @@ use crate::edge::nats::{NatsDesk, Partitions};
 use crate::edge::socket;
 use crate::engine::StartError;
 use crate::engine::ownership::{Board, LastWord, LockFile, Owner, OwnerThread, random_boot, register};
+use crate::engine::sections::Sections;
 use crate::ownership::records::Layout;
 use crate::ownership::settings::{Settings, Timings};
 use crate::ports::Health;
@@ -89,6 +90,8 @@ pub(super) struct Parts {
     pub(super) heartbeats: Arc<Heartbeats>,
     pub(super) admin: SocketAddr,
     pub(super) board: Arc<Board>,
+    /// By what connections are opened.
+    pub(super) sections: Sections,
 }
 
 /// Where ownership is shown, with its numbers on the page: also for an engine without it, whose numbers are all 0.
@@ -171,7 +174,8 @@ fn pause() {
 /// Waits for the event stream, tries what an owner may do, and starts the owner's thread.
 fn begin(config: &Config, shared: &OwnedShared, given: Given, ends: (OwnerFacts, OwnerInbox)) {
     let instance = config.engine.instance.clone();
-    let mut generations = Generations::new(config.nats.clone(), &config.consumer, config.nats.timeout);
+    let nats = given.1.sections.nats.clone();
+    let mut generations = Generations::new(nats, &config.consumer, config.nats.timeout);
     let mut last_said = String::new();
     let created = loop {
         if shared.owner.is_stopped() {
@@ -222,11 +226,11 @@ fn owner_of(
         shards: config.engine.cores,
         timings: Timings::of_ttl(consumer.lease_ttl),
     };
-    let desk = NatsDesk::start(&config.nats, consumer, instance, facts.clone())?;
+    let desk = NatsDesk::start(&parts.sections.nats, consumer, instance, facts.clone())?;
     let permit = parts.permit;
     let owner = Owner {
         settings,
-        etcd: config.etcd.clone(),
+        etcd: parts.sections.etcd.clone(),
         root: root(&consumer.stream, &consumer.durable),
         heartbeats: parts.heartbeats,
         shards: Box::new(partitions),

@@ -26,7 +26,7 @@ use self::beats::Beats;
 pub use self::board::{Board, register};
 pub use self::identity::random_boot;
 pub use self::lock::LockFile;
-use crate::config::EtcdConfig;
+use crate::config::{Current, EtcdConfig};
 use crate::edge::etcd::ownership::OwnershipEtcd;
 use crate::model::ids::ShardId;
 use crate::model::ownership::{Boottime, ShardOrder};
@@ -59,8 +59,8 @@ pub trait LastWord: Send + 'static {
 pub struct Owner {
     /// What this instance is.
     pub settings: Settings,
-    /// How etcd is reached.
-    pub etcd: EtcdConfig,
+    /// How etcd is reached, as it is when a connection is opened.
+    pub etcd: Current<EtcdConfig>,
     /// What its keys begin with: [`root`](crate::edge::etcd::ownership::root).
     pub root: String,
     /// Whether the shards move.

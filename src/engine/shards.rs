@@ -6,10 +6,11 @@ use std::time::Duration;
 use futures_lite::future;
 use glommio::{Latency, LocalExecutorBuilder, Shares};
 
-use crate::config::{Config, ConsumerMode, EchoSender, Recorder};
+use crate::config::{Config, ConsumerMode, EchoSender, Held, Recorder};
 use crate::edge::alarm::Alarm;
 use crate::edge::gateway::{GatewayOptions, Gateways};
 use crate::edge::resolve::Resolver;
+use crate::engine::sections::Sections;
 use crate::engine::supervisor::{Ending, Ends, Handles, OnFailure};
 use crate::engine::{Engine, StartError};
 use crate::model::ids::ShardId;
@@ -24,7 +25,7 @@ use crate::ports::mailbox::{FactSender, LocalFacts, Mailbox, Wake};
 use crate::ports::route_queue::RouteQueue;
 use crate::ports::traces::TraceSender;
 use crate::ports::{DeadLetters, Inbox, Members, Routes, ShardReaders};
-use crate::push::{Push, RecipientRules, Settings, TableBounds, TraceRules};
+use crate::push::{Push, RecipientRules, Settings, TableBounds, TraceRules, Tune};
 use crate::shard::cores::Cores;
 use crate::shard::mesh::{MeshEnd, mesh};
 use crate::shard::pump::{Pump, Shared, Work};
@@ -93,6 +94,7 @@ struct Seed {
     push_latency: bool,
     traces: Option<(TraceRules, TraceSender)>,
     settings: Settings,
+    tune: Held<Tune>,
     gateways: GatewayOptions,
     publisher: ShardPublisher,
     wake: Arc<Wake>,
@@ -110,16 +112,18 @@ struct Seed {
 /// Starts them all, and returns when each runs.
 pub(super) fn start(
     config: &Config,
+    sections: &Sections,
     shared: Arc<Shared>,
     parts: Parts,
     on_failure: Option<OnFailure>,
 ) -> Result<Threads, StartError> {
     let stop = shared.clone();
-    spawn(config, shared, parts, on_failure).inspect_err(|_| stop.stop.cut_off())
+    spawn(config, sections, shared, parts, on_failure).inspect_err(|_| stop.stop.cut_off())
 }
 
 fn spawn(
     config: &Config,
+    sections: &Sections,
     shared: Arc<Shared>,
     parts: Parts,
     on_failure: Option<OnFailure>,
@@ -135,6 +139,7 @@ fn spawn(
         each.zip(parts.lanes.into_iter().zip(meshes)).enumerate()
     {
         let shard = ShardId(at as u16);
+        let tune = sections.tune.hold();
         let seed = Seed {
             letters_are_final: config.consumer.mode == ConsumerMode::Core,
             remembers_ends: config.engine.recorder == Recorder::On,
@@ -142,8 +147,9 @@ fn spawn(
             priorities: config.rules_of_classes(),
             push_latency: config.admin.push_latency,
             traces: parts.traces.clone().map(|sender| (trace_rules_of(config), sender)),
-            settings: settings_of(config, shard),
-            gateways: gateways_of(config, &shared),
+            settings: settings_of(config, &tune, shard),
+            tune,
+            gateways: gateways_of(config, &shared, sections),
             publisher,
             wake,
             sender,
@@ -171,20 +177,20 @@ fn spawn(
     Ok(Threads { ends, _cores: cores })
 }
 
-fn settings_of(config: &Config, shard: ShardId) -> Settings {
+fn settings_of(config: &Config, tune: &Tune, shard: ShardId) -> Settings {
     Settings {
         shard,
         shards: config.engine.cores,
         events_window: events_window_of(config),
         group_users_max: GROUP_USERS_MAX,
-        members_ttl: config.members.cache_ttl,
-        empty_wait: config.members.empty_wait,
+        members_ttl: tune.members_ttl,
+        empty_wait: tune.empty_wait,
         caches_routes: Engine::caches_routes(config),
-        delivery_timeout: config.gateway.delivery_timeout,
-        registry_forget_after: config.registry.forget_after,
+        delivery_timeout: tune.delivery_timeout,
+        registry_forget_after: tune.registry_forget_after,
         gateway_table: TableBounds::default(),
-        max_retry: config.consumer.max_retry,
-        retry_interval: config.consumer.retry_interval,
+        max_retry: tune.max_retry,
+        retry_interval: tune.retry_interval,
         inbox: config.inbox.store,
     }
 }
@@ -204,11 +210,11 @@ fn trace_rules_of(config: &Config) -> TraceRules {
     TraceRules { slow_after: config.tracing.slow_after, spans_per_second }
 }
 
-fn gateways_of(config: &Config, shared: &Shared) -> GatewayOptions {
+fn gateways_of(config: &Config, shared: &Shared, sections: &Sections) -> GatewayOptions {
     GatewayOptions {
         user_timeout: user_timeout_of(config),
         permit: shared.permit.clone(),
-        tls: Arc::new(config.gateway.tls.clone()),
+        tls: sections.gateway_tls.clone(),
         ..GatewayOptions::default()
     }
 }
@@ -250,6 +256,7 @@ async fn run_in_queue(seed: Seed, mut ending: Ending) {
         shard,
         push,
         mailbox: seed.mailbox,
+        tune: seed.tune,
         sender: seed.sender,
         local: local.clone(),
         lane: seed.lane,

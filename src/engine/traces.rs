@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{TraceExport, TracingConfig};
+use crate::config::{Current, TraceExport, TracingConfig};
 use crate::edge::otlp::Exporter;
 use crate::model::trace::SpanLoss;
 use crate::ports::traces::{TraceSender, traces};
@@ -11,11 +11,11 @@ use crate::telemetry::metrics::{Meter, table};
 
 /// The shards' end of the way, and who sends on what comes out of it; neither where nothing is traced.
 pub(super) fn start(
-    tracing: &TracingConfig,
+    tracing: &Current<TracingConfig>,
     meter: &Arc<Meter>,
     shared: &Shared,
 ) -> Result<(Option<TraceSender>, Option<Exporter>), String> {
-    if tracing.export == TraceExport::Off {
+    if tracing.now().export == TraceExport::Off {
         meter.register_lines(&table::SPANS_SENT, Vec::new);
         meter.register_lines(&table::SPANS_DROPPED, Vec::new);
         return Ok((None, None));

@@ -10,6 +10,7 @@ use crate::model::names::{NameList, RouteList};
 use crate::model::priority::Said;
 use crate::model::trace::EndedTrace;
 use crate::push::bundle::{Bundle, BundleResult};
+use crate::push::tune::Tune;
 
 /// Numbers an ask, so that its answer finds who waits.
 pub type AskNo = u64;
@@ -131,6 +132,8 @@ pub enum Input {
         /// Which ends.
         asked: Box<EndsAsked>,
     },
+    /// From now on these times and counts hold, also for what is under way.
+    Tune(Box<Tune>),
     /// Intake is over; what is in flight ends. After the drain deadline comes [`Input::CutOff`].
     Stopping,
     /// The drain deadline passed: whatever has no end yet ends as `cut_by_stop` and is given back to its source.

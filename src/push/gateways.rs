@@ -95,6 +95,14 @@ impl Gateways {
         self.settings.stream_target = Some(stream_target);
     }
 
+    /// From now on a push may wait so long, and an address that is not listed any more is used for so long.
+    pub(super) fn tune(&mut self, delivery_timeout: Duration, forget_after: Duration) {
+        (self.settings.delivery_timeout, self.settings.forget_after) = (delivery_timeout, forget_after);
+        for place in &mut self.places {
+            place.outbox.tune(delivery_timeout, forget_after);
+        }
+    }
+
     /// How many are known.
     pub fn known(&self) -> usize {
         self.places.len() - self.free.len()

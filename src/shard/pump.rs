@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::config::Held;
 use crate::edge::alarm::Alarm;
 use crate::edge::gateway::Gateways;
 use crate::edge::pace;
@@ -25,8 +26,8 @@ use crate::ports::permit::Permit;
 use crate::ports::route_queue::{RouteAsk, RouteQueue};
 use crate::ports::traces::TraceSender;
 use crate::ports::{DeadLetter, DeliveryTag, Health, InboxRows, LookupError, MessageKey, RunningSource, Settled};
-use crate::push::Push;
 use crate::push::facts::{AskNo, Input, Output, Queue};
+use crate::push::{Push, Tune};
 use crate::shard::mesh::{MeshEnd, MeshMessage};
 use crate::shard::stop::{LEAVING, StopState};
 use crate::shard::workers::members::MemberThreads;
@@ -93,6 +94,8 @@ pub struct Pump {
     pub sender: FactSender,
     /// Facts from tasks of this shard.
     pub local: LocalFacts,
+    /// What the decisions go by that may change.
+    pub tune: Held<Tune>,
     /// Events.
     pub lane: IntakeLane,
     /// Other shards.
@@ -165,6 +168,9 @@ impl Pump {
         let now = Nanos(began.saturating_duration_since(self.shared.epoch).as_nanos() as u64);
         self.push.set_now(now);
         self.work.snapshot.turns += 1;
+        if self.tune.renew() {
+            self.push.take(Input::Tune(Box::new(Tune::clone(&self.tune))));
+        }
         let mut taken = self.take_facts();
         taken += self.take_events(began);
         self.look_at_stop();

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::{Layer, Registry, fmt as lines};
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt as lines, reload};
 
 pub use self::output::LogFile;
 use self::output::{Output, Refused};
@@ -56,10 +56,11 @@ impl fmt::Debug for LogGuard {
 pub fn init(config: &LogConfig) -> Result<LogGuard, String> {
     let (output, is_terminal) = Output::open(&config.output)?;
     let (refused, file) = (output.refused(), output.file());
-    let (subscriber, worker, dropped) = subscriber(config, output, is_terminal)?;
+    let (subscriber, filter, worker, dropped) = subscriber(config, output, is_terminal)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| "a log is set up already".to_owned())?;
     // Nobody was before: the process has one log.
     let _ = LOST.set((dropped, refused));
+    let _ = FILTER.set(filter);
     Ok(LogGuard { _worker: worker, file })
 }
 
@@ -72,12 +73,32 @@ pub fn dropped_lines() -> u64 {
     LOST.get().map_or(0, |(dropped, refused)| dropped.dropped_lines() as u64 + refused.load(Ordering::Relaxed))
 }
 
+/// What the log of the process leaves out, to be exchanged.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// From now on the process's log, if there is one, leaves out what `log.level` and `log.filter` of this section say.
+///
+/// # Errors
+/// When `log.filter` cannot be read.
+pub fn filter_by(config: &LogConfig) -> Result<(), String> {
+    let Some(handle) = FILTER.get() else { return Ok(()) };
+    exchange(handle, config)
+}
+
+fn exchange(handle: &reload::Handle<EnvFilter, Registry>, config: &LogConfig) -> Result<(), String> {
+    let filter = filter_of(config.level, &config.filter).map_err(|what| format!("log.filter: {what}"))?;
+    handle.reload(filter).map_err(|error| format!("log.filter: {error}"))
+}
+
+type Made<S> = (S, reload::Handle<EnvFilter, Registry>, WorkerGuard, ErrorCounter);
+
 fn subscriber(
     config: &LogConfig,
     output: impl Write + Send + 'static,
     is_terminal: bool,
-) -> Result<(impl tracing::Subscriber + Send + Sync, WorkerGuard, ErrorCounter), String> {
+) -> Result<Made<impl tracing::Subscriber + Send + Sync>, String> {
     let filter = filter_of(config.level, &config.filter).map_err(|what| format!("log.filter: {what}"))?;
+    let (filter, handle) = reload::Layer::new(filter);
     let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_WAITING_MAX).thread_name("log");
     let (writer, worker) = builder.finish(output);
     let dropped = writer.error_counter();
@@ -87,7 +108,7 @@ fn subscriber(
         LogFormat::Json => base.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
         LogFormat::Console | LogFormat::Text => base.with_ansi(color).boxed(),
     };
-    Ok((Registry::default().with(layer.with_filter(filter)), worker, dropped))
+    Ok((Registry::default().with(layer.with_filter(filter)), handle, worker, dropped))
 }
 
 /// Lets each reason through at most once in [`LOG_EVERY`](super::log_limiter::LOG_EVERY). Takes a lock: not for the push path.
@@ -148,7 +169,7 @@ mod tests {
     fn written(change: impl FnOnce(&mut LogConfig), is_terminal: bool) -> String {
         let (kept, mut config) = (Kept::default(), Config::default().log);
         change(&mut config);
-        let (subscriber, worker, _) = subscriber(&config, kept.clone(), is_terminal).unwrap();
+        let (subscriber, _, worker, _) = subscriber(&config, kept.clone(), is_terminal).unwrap();
         tracing::subscriber::with_default(subscriber, || {
             tracing::debug!("quiet");
             tracing::info!(gateway = "g1", "opened");
@@ -211,10 +232,39 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_out_can_be_exchanged() {
+        let (kept, mut config) = (Kept::default(), Config::default().log);
+        let (subscriber, handle, worker, _) = subscriber(&config, kept.clone(), false).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            let say = |word: &str, log: Option<LogConfig>| {
+                log.into_iter().for_each(|log| exchange(&handle, &log).unwrap());
+                tracing::debug!("{word} of debug");
+                tracing::info!("{word} of info");
+            };
+            say("first", None);
+            config.level = LogLevel::Debug;
+            say("second", Some(config.clone()));
+            config.level = LogLevel::Warn;
+            say("third", Some(config.clone()));
+            config.filter = "[push{a=1,b=2}=debug".into();
+            exchange(&handle, &config).unwrap_err();
+            config.filter = "task_engine=debug".into();
+            say("fourth", Some(config.clone()));
+        });
+        drop(worker);
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        let is_there = |of: &str| text.contains(of);
+        assert!(!is_there("first of debug") && is_there("first of info"), "{text}");
+        assert!(is_there("second of debug") && is_there("second of info"), "{text}");
+        assert!(!is_there("third of debug") && !is_there("third of info"), "{text}");
+        assert!(is_there("fourth of debug"), "{text}");
+    }
+
+    #[test]
     fn a_filter_with_a_spans_fields_is_used() {
         let (kept, mut config) = (Kept::default(), Config::default().log);
         config.filter = "h2=info,[push{a=1,b=2}]=debug".into();
-        let (subscriber, worker, _) = subscriber(&config, kept.clone(), false).unwrap();
+        let (subscriber, _, worker, _) = subscriber(&config, kept.clone(), false).unwrap();
         tracing::subscriber::with_default(subscriber, || {
             tracing::info_span!(target: "task_engine", "push", a = 1, b = 2)
                 .in_scope(|| tracing::debug!("in the span"));

@@ -247,7 +247,7 @@ impl World {
             .stderr(err)
             .spawn()
             .expect("the engine starts");
-        Process { child, admin, output }
+        Process { child, admin, config, output }
     }
 
     /// What another command of the program says, with this section of the configuration.

@@ -17,6 +17,7 @@ use crate::wait::{PATIENCE, eventually};
 pub struct Process {
     pub(crate) child: Child,
     pub(crate) admin: SocketAddr,
+    pub(crate) config: PathBuf,
     pub(crate) output: PathBuf,
 }
 

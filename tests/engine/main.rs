@@ -5,6 +5,7 @@ mod collector;
 mod proxy;
 
 mod counts_bad_input;
+mod each_key_is_reloaded_or_said;
 mod finds_a_moved_user;
 mod follows_a_goaway;
 mod isolates_a_hung_gateway;
@@ -17,7 +18,9 @@ mod pushes_to_every_gateway;
 mod reads_partitions;
 mod redis_behind_a_proxy;
 mod redis_comes_back_empty;
+mod reloads;
 mod resonance_today;
+mod rotations_lose_no_line;
 mod says_that_it_cannot_keep_dead_letters;
 mod says_what_the_machine_lacks;
 mod settles_what_ended_while_its_source_started;

@@ -1,4 +1,4 @@
-//! HUP opens the log file again and does nothing else, QUIT stops like TERM, USR1 and USR2 do nothing; at each time.
+//! HUP opens the log file again (and reads the configuration again, see `reloads`), QUIT stops like TERM, USR1 and USR2 do nothing; at each time.
 
 use std::io::BufRead;
 use std::path::Path;
@@ -10,7 +10,7 @@ use harness::gateways::{Behaviour, Protocols};
 use testkit::engine::{PATIENCE, World, eventually};
 
 /// Killed with its value.
-struct Alone(Child);
+pub struct Alone(Child);
 
 impl Drop for Alone {
     fn drop(&mut self) {
@@ -21,7 +21,7 @@ impl Drop for Alone {
 }
 
 /// The engine with nothing there: every server's port is closed.
-fn start_alone(folder: &Path, log: &str, stdout: Stdio) -> Alone {
+pub fn start_alone(folder: &Path, log: &str, stdout: Stdio) -> Alone {
     let config = folder.join("task.yaml");
     let away = "nats:\n  url: nats://127.0.0.1:1\nredis:\n  addr: 127.0.0.1:1\nmysql:\n  port: 1\netcd:\n  endpoints: 127.0.0.1:1\n";
     std::fs::write(&config, format!("{away}admin:\n  listen: 127.0.0.1:0\n{log}")).expect("a configuration");
@@ -36,11 +36,11 @@ fn start_alone(folder: &Path, log: &str, stdout: Stdio) -> Alone {
     Alone(child)
 }
 
-fn send(engine: &Alone, signal: i32) {
+pub fn send(engine: &Alone, signal: i32) {
     testkit::signals::send(&engine.0, signal);
 }
 
-fn code(engine: &mut Alone) -> Option<i32> {
+pub fn code(engine: &mut Alone) -> Option<i32> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         if let Some(status) = engine.0.try_wait().expect("a child") {
@@ -51,7 +51,7 @@ fn code(engine: &mut Alone) -> Option<i32> {
     panic!("it never ended");
 }
 
-fn text(path: &Path) -> String {
+pub fn text(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
@@ -125,7 +125,7 @@ fn no_signal_kills_while_it_starts() {
 }
 
 #[test]
-fn quit_drains_like_term_and_hup_and_usr_during_the_drain_do_nothing() {
+fn quit_drains_like_term_and_hup_and_usr_during_the_drain_do_no_harm() {
     let world = World::start();
     let gateway = world.gateway("gw-1", Protocols::STREAM);
     world.route("ann", "gw-1");
@@ -143,6 +143,7 @@ fn quit_drains_like_term_and_hup_and_usr_during_the_drain_do_nothing() {
     assert_eq!(status.code(), Some(0), "{output}");
     assert!(output.contains("signal 3: stopping") && output.contains("cut off: 0 events"), "{output}");
     assert!(!output.contains("second signal"), "{output}");
+    assert!(output.contains("configuration reloaded: nothing changed"), "{output}");
     let rows: Option<String> = {
         use mysql::prelude::Queryable;
         let mut rows = world.maria.connect().expect("MariaDB answers");

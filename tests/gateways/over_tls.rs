@@ -48,7 +48,7 @@ impl World {
 }
 
 fn with(tls: TlsConfig) -> GatewayOptions {
-    GatewayOptions { tls: Arc::new(tls), ..GatewayOptions::default() }
+    GatewayOptions { tls: tls.into(), ..GatewayOptions::default() }
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn what_is_wrong_is_told_with_the_key_and_what_to_do() {
     let world = World::start();
     let other = authority();
     let of_other = certificate(&other, &["task-engine"]);
-    let tls = (*world.options.tls).clone();
+    let tls = TlsConfig::clone(&world.options.tls.now());
     for (tls, part) in [
         (TlsConfig { ca: other.ca(), ..tls.clone() }, "signed by no CA that is trusted here; set gateway.tls.ca"),
         (TlsConfig { ca: world.authority.ca(), ..none() }, "set gateway.tls.cert and gateway.tls.key"),
@@ -177,7 +177,7 @@ fn a_plain_gateway_stays_plain_unless_all_must_speak_tls() {
         shard.gateways.send(G, StreamNo(1), single(1, 10));
         assert_eq!(msg_ids(&shard.answers(1, 1).await.answers), [1]);
     });
-    let required = with(TlsConfig { mode: TlsMode::Required, ..(*world.options.tls).clone() });
+    let required = with(TlsConfig { mode: TlsMode::Required, ..TlsConfig::clone(&world.options.tls.now()) });
     refused(required.clone(), world.gateway.endpoint());
     on_a_shard_with(required, async |mut shard| {
         shard.open(1, vec![endpoint(world.door.address())], Protocol::Stream);
@@ -192,7 +192,7 @@ fn the_next_connect_goes_on_once_what_was_wrong_is_mended() {
     let folder = tempfile::tempdir().expect("a folder");
     let ca = folder.path().join("ca.pem");
     fs::copy(other.ca(), &ca).expect("copied");
-    let options = with(TlsConfig { ca: ca.clone(), ..(*world.options.tls).clone() });
+    let options = with(TlsConfig { ca: ca.clone(), ..TlsConfig::clone(&world.options.tls.now()) });
     on_a_shard_with(options, async |mut shard| {
         shard.open(1, vec![world.endpoint()], Protocol::Stream);
         assert!(matches!(shard.rest(1).await.end, Some(StreamEnd::NotOpened(_))));

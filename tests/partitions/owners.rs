@@ -197,7 +197,7 @@ impl Instance {
         };
         let owner = Owner {
             settings: settings_of,
-            etcd: settings(&[endpoint]),
+            etcd: settings(&[endpoint]).into(),
             root: root(STREAM, DURABLE),
             heartbeats,
             shards: Box::new(Shards { world: world.clone(), who: who.clone(), facts: facts.clone(), not_yet: 3 }),

@@ -30,6 +30,7 @@ fn writer(folder: &std::path::Path, bytes_max: u64, needs_stream: bool) -> Write
         file_failed_since: None,
         failed_since: HashMap::new(),
         unconfirmed: HashSet::new(),
+        nats: config.nats.clone().into(),
         settings: DeadLetterSettings::from(&config),
     }
 }

@@ -21,7 +21,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use self::session::Line;
-use crate::config::EtcdConfig;
+use crate::config::{Current, EtcdConfig};
 use crate::ownership::facts::{AskNo, Commit, Fact, Txn};
 use crate::ownership::keys::{Key, KeyState, LeaseId};
 
@@ -51,7 +51,13 @@ pub struct OwnershipEtcd {
 impl OwnershipEtcd {
     /// Begins to connect, on the runtime that it is called on. Answers go to `tell`. A keepalive without an answer for half of
     /// `lease_ttl` ends the connection: what is left of the lease is time for another endpoint.
-    pub fn start(settings: EtcdConfig, root: &str, lease_ttl: Duration, tell: UnboundedSender<Fact>) -> Self {
+    pub fn start(
+        settings: impl Into<Current<EtcdConfig>>,
+        root: &str,
+        lease_ttl: Duration,
+        tell: UnboundedSender<Fact>,
+    ) -> Self {
+        let settings = settings.into().hold();
         let patience = settings.timeout.min(PATIENCE_MAX);
         let root: Arc<str> = Arc::from(root);
         let line = Line::start(settings, &root);

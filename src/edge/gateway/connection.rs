@@ -27,7 +27,7 @@ use tonic::body::Body;
 use super::body::Line;
 use super::io::{Io, SpareBuffer, Wire};
 use super::status::words;
-use super::{ALPN, GatewayOptions, TLS_SECTION};
+use super::{ALPN, GatewayOptions, TLS_SECTION, is_secure};
 use crate::edge::race::{self, Next};
 use crate::edge::resolve::Resolver;
 use crate::edge::transport::Transport;
@@ -187,10 +187,11 @@ async fn connect_to(target: &Target, endpoint: &Endpoint, address: SocketAddr) -
     let options = &target.options;
     let tcp = TcpStream::connect_timeout(address, options.connect_timeout).await.map_err(|e| words(&e))?;
     let (mut transport, mut scheme) = (Transport::Plain(tcp), Scheme::HTTP);
-    if options.is_secure(endpoint) {
+    let tls = options.tls.now();
+    if is_secure(endpoint, &tls) {
         // As long as all of it: who calls has the deadline.
         let limit = options.connect_timeout;
-        transport = transport.secured_by(&options.tls, TLS_SECTION, &endpoint.host, ALPN, limit).await?;
+        transport = transport.secured_by(&tls, TLS_SECTION, &endpoint.host, ALPN, limit).await?;
         scheme = Scheme::HTTPS;
     }
     let wire = Rc::new(Wire::new(transport, target.spare.clone(), options).map_err(|e| words(&e))?);

@@ -28,9 +28,8 @@ use mysql::prelude::Queryable;
 
 use self::proof::Trust;
 use self::rows::transaction;
-use super::fault::place_of;
 use super::link::{MysqlLink, live_for_writes};
-use crate::config::MysqlConfig;
+use crate::config::{Current, MysqlConfig};
 use crate::edge::sql::fault::{Fault, Place};
 use crate::edge::sql::inbox::row::Row;
 use crate::edge::sql::inbox::suspects::Suspects;
@@ -50,25 +49,28 @@ const PROBE_WRITE: &str = "INSERT INTO t_inbox (owner_username, session_id, msg_
                            WHERE 1 = 0 ON DUPLICATE KEY UPDATE id = t_inbox.id";
 
 /// Where messages for users who could not be reached are remembered, in MySQL.
-pub type MysqlInbox = SqlInbox<MysqlConfig>;
+pub type MysqlInbox = SqlInbox<Current<MysqlConfig>>;
 
-impl InboxServer for MysqlConfig {
+impl InboxServer for Current<MysqlConfig> {
     fn writer(&self, suspects: Arc<Suspects>) -> Box<dyn InboxWriter> {
-        let limits = Limits::new(self.timeout);
-        Box::new(Batches(Writer {
-            live: live_for_writes(self.clone(), SCHEMA, limits.patient.clone()),
-            trust: Trust::default(),
-            hasty: None,
-            settings: self.clone(),
-            limits,
-            place: place_of(self),
-            suspects,
-        }))
+        let live =
+            live_for_writes(self, SCHEMA, |settings| (settings.clone(), Some(Limits::new(settings.timeout).patient)));
+        let limits = Limits::new(live.place().timeout);
+        let server = self.clone();
+        Box::new(Batches(Writer { live, trust: Trust::default(), hasty: None, server, limits, suspects }))
     }
 
     fn contents(&self) -> Box<dyn ContentReader> {
-        Box::new(content::reader(self.clone()))
+        Box::new(content::reader(self))
     }
+}
+
+/// Sessions that give up at once, by themselves or by us.
+fn hasty(server: &Current<MysqlConfig>) -> Live<MysqlLink> {
+    live_for_writes(server, SCHEMA, |settings| {
+        let careful = Limits::new(settings.timeout).careful;
+        (MysqlConfig { timeout: settings.timeout.min(HASTY_LIMIT), ..settings.clone() }, Some(careful))
+    })
 }
 
 struct Writer {
@@ -76,9 +78,8 @@ struct Writer {
     trust: Trust,
     /// A connection with a short patience of ours, while there are suspects at a server that ends nothing by itself.
     hasty: Option<Box<(Live<MysqlLink>, Trust)>>,
-    settings: MysqlConfig,
+    server: Current<MysqlConfig>,
     limits: Limits,
-    place: Place,
     suspects: Arc<Suspects>,
 }
 
@@ -91,12 +92,14 @@ impl RowStore for Writer {
         is_careful: bool,
         was_connected: &mut bool,
     ) -> Result<Vec<Row<'a>>, Fault> {
-        let Self { live, trust, hasty, settings, limits, suspects, .. } = self;
+        if self.limits.read_timeout != self.live.place().timeout {
+            self.limits = Limits::new(self.live.place().timeout);
+        }
+        let Self { live, trust, hasty, server, limits, suspects } = self;
         if is_careful && suspects.are_unlimited() {
             // What was given up over that one holds its locks until it is over.
             live.ready()?;
-            let (live, trust) =
-                &mut **hasty.get_or_insert_with(|| Box::new((limits.hasty(settings), Trust::default())));
+            let (live, trust) = &mut **hasty.get_or_insert_with(|| Box::new((self::hasty(server), Trust::default())));
             return live.attempt(|conn, number| {
                 *was_connected = true;
                 trust.over(number);
@@ -124,7 +127,7 @@ impl RowStore for Writer {
     }
 
     fn place(&self) -> &Place {
-        &self.place
+        self.live.place()
     }
 
     fn explain(&self, fault: Fault) -> LookupError {
@@ -149,6 +152,8 @@ pub(super) fn probe(conn: &mut Conn) -> Result<(), Fault> {
 /// What a session waits for, as statements. MariaDB alone reads the comments that begin with `M!`.
 #[derive(Clone, Debug)]
 struct Limits {
+    /// What all of it follows from.
+    read_timeout: Duration,
     /// As a session begins: below the read timeout, so that the server ends what takes too long, not we.
     patient: String,
     /// While the one is looked for that holds up a set. MySQL's shortest wait for a lock is a second.
@@ -162,6 +167,7 @@ impl Limits {
         let lock = lock_wait(&times);
         let (patient, careful) = (times.statement.as_secs_f64(), times.careful_statement.as_secs_f64());
         Self {
+            read_timeout,
             patient: format!(
                 "SET SESSION innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock} \
                  /*M!100300 , max_statement_time = {patient:.3} */"
@@ -172,12 +178,6 @@ impl Limits {
             ),
             times,
         }
-    }
-
-    /// Whose sessions give up at once, by themselves or by us.
-    fn hasty(&self, settings: &MysqlConfig) -> Live<MysqlLink> {
-        let settings = MysqlConfig { timeout: settings.timeout.min(HASTY_LIMIT), ..settings.clone() };
-        live_for_writes(settings, SCHEMA, self.careful.clone())
     }
 
     /// Runs `work` in a session that gives up at once, and leaves it patient.

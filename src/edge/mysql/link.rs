@@ -11,7 +11,7 @@ use mysql::{Conn, Error, OptsBuilder};
 
 use super::fault::place_of;
 use super::tunnel::Tunnel;
-use crate::config::MysqlConfig;
+use crate::config::{Current, Held, MysqlConfig};
 use crate::edge::sql::fault::{Fault, Place};
 use crate::edge::sql::live::{Ended, Link, Live, Session, until_ended};
 use crate::telemetry::logging::warn_limited;
@@ -32,27 +32,37 @@ const ER_NO_SUCH_THREAD: u16 = 1094;
 
 /// The way to a MySQL.
 pub struct MysqlLink {
+    held: Held<MysqlConfig>,
+    manner: Manner,
     settings: MysqlConfig,
     place: Place,
     /// What the sessions of a writer begin with, besides what all begin with.
     init: Option<String>,
 }
 
+/// How one kind of user connects, by what the configuration says: with these settings, and for writes with this statement first.
+pub(super) type Manner = fn(&MysqlConfig) -> (MysqlConfig, Option<String>);
+
 impl MysqlLink {
-    /// To this server.
-    pub(super) fn new(settings: MysqlConfig, init: Option<String>) -> Self {
-        Self { place: place_of(&settings), settings, init }
+    fn new(held: Held<MysqlConfig>, manner: Manner) -> Self {
+        let (settings, init) = manner(&held);
+        Self { held, manner, place: place_of(&settings), settings, init }
+    }
+
+    /// To this server, for reads.
+    pub(super) fn for_reads(server: &Current<MysqlConfig>) -> Self {
+        Self::new(server.hold(), |settings| (settings.clone(), None))
     }
 }
 
 /// A connection for reads.
-pub(super) fn live(settings: MysqlConfig, schema: &'static str) -> Live<MysqlLink> {
-    Live::new(MysqlLink::new(settings, None), schema)
+pub(super) fn live(server: &Current<MysqlConfig>, schema: &'static str) -> Live<MysqlLink> {
+    Live::new(MysqlLink::for_reads(server), schema)
 }
 
-/// A connection for writes: each session begins with this statement, too.
-pub(super) fn live_for_writes(settings: MysqlConfig, schema: &'static str, statement: String) -> Live<MysqlLink> {
-    Live::new(MysqlLink::new(settings, Some(statement)), schema)
+/// A connection for writes, in this manner.
+pub(super) fn live_for_writes(server: &Current<MysqlConfig>, schema: &'static str, manner: Manner) -> Live<MysqlLink> {
+    Live::new(MysqlLink::new(server.hold(), manner), schema)
 }
 
 impl Link for MysqlLink {
@@ -60,6 +70,10 @@ impl Link for MysqlLink {
 
     fn place(&self) -> &Place {
         &self.place
+    }
+
+    fn reloaded(&self) -> Option<Self> {
+        self.held.is_old().then(|| Self::new(self.held.renewed(), self.manner))
     }
 
     fn thread(&self) -> &'static str {

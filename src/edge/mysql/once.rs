@@ -56,7 +56,7 @@ impl Once {
     /// # Errors
     /// At what that failed.
     pub fn open(settings: &MysqlConfig) -> Result<Self, Refusal> {
-        match opening::once(&MysqlLink::new(settings.clone(), None)) {
+        match opening::once(&MysqlLink::for_reads(&settings.clone().into())) {
             Ok(conn) => Ok(Self { conn, settings: settings.clone() }),
             Err(fault) => Err(refusal(fault, settings)),
         }

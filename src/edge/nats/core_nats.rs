@@ -224,6 +224,10 @@ const LANE_KEPT: usize = 1024;
 impl Feed for CoreFeed {
     const MAY_OVERLAP: bool = true;
 
+    fn uses(&mut self, nats: Arc<NatsConfig>) {
+        self.nats = nats;
+    }
+
     async fn open(&mut self, connection: &mut Connection, _is_read: bool) -> Result<(), String> {
         for (at, subject) in self.plan.subjects.iter().enumerate() {
             let group = Some(self.plan.queue_group.as_bytes());

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use super::jetstream::generations::{Generations, Outcome, Standing, Which};
-use crate::config::{ConsumerConfig, NatsConfig};
+use crate::config::{ConsumerConfig, Current, NatsConfig};
 use crate::model::ids::Partition;
 use crate::model::ownership::Generation;
 use crate::ownership::facts::{Answer, Ask, AskNo, ConsumerInfo, Fact, Refusal};
@@ -44,13 +44,13 @@ impl NatsDesk {
     /// # Errors
     /// When the machine refuses a thread.
     pub fn start(
-        nats: &NatsConfig,
+        nats: &Current<NatsConfig>,
         consumer: &ConsumerConfig,
         instance: String,
         facts: OwnerFacts,
     ) -> io::Result<Self> {
         let ((jobs, to_do), (proofs, to_prove)) = (unbounded(), unbounded());
-        let mut all = Generations::new(nats.clone(), consumer, nats.timeout);
+        let mut all = Generations::new(nats.clone(), consumer, nats.now().timeout);
         let told = facts.clone();
         thread::Builder::new().name("owner-nats".to_owned()).spawn(move || work(&to_do, &mut all, &told))?;
         let mut proven = Generations::new(nats.clone(), consumer, PROOF_PATIENCE);

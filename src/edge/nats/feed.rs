@@ -1,10 +1,12 @@
 //! What a reader does over a connection: read core NATS, or pull from JetStream and acknowledge.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
+use crate::config::NatsConfig;
 use crate::edge::alarm::Alarm;
 use crate::edge::pace;
 
@@ -26,6 +28,9 @@ pub(super) enum End {
 pub(super) trait Feed {
     /// Whether a new connection may be opened before the old one is left: what comes twice is the broker's to tell apart.
     const MAY_OVERLAP: bool;
+
+    /// The next connection is opened by what this section says: what servers say over it is shown without its secrets.
+    fn uses(&mut self, nats: Arc<NatsConfig>);
 
     /// Subscribes over a connection that was just logged in, and prepares what has to stand. Returns when the server has
     /// confirmed that events will come (or, when nothing `is_read`, that acks will pass).

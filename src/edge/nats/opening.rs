@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_lite::future;
 use glommio::timer::Timer;
@@ -18,9 +19,16 @@ use super::connection::{Connection, Patience};
 use super::protocol::{Connect, connect};
 use super::{TLS_SECTION, certified_as, server, wants_tls_after};
 use crate::config::{NatsAuth, NatsConfig, NatsServer};
+use crate::edge::random::random;
 use crate::edge::resolve::Resolver;
 use crate::edge::transport::Transport;
 use crate::edge::{socket, tls};
+use crate::model::backoff::Backoff;
+
+/// The shortest wait after the first try, whatever `nats.reconnect_delay` is.
+const BACKOFF_MIN: Duration = Duration::from_millis(10);
+/// The longest wait between tries, unless `nats.reconnect_delay` is longer.
+pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// What was waited for when the time was over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,4 +166,14 @@ async fn log_in(connection: &mut Connection, identity: &Identity, name: &str) ->
     connect(&mut connection.out, &Connect { login: proof.login(), tls_required, ..Connect::new(name) });
     let ping = connection.ping();
     connection.until(|connection| connection.has_answered(ping)).await
+}
+
+/// How long to wait before try number `tries` (from 0): at once, but not all instances at the same moment; then
+/// doubling, with jitter.
+pub(super) fn backoff(wait: Duration, tries: u32) -> Duration {
+    if tries == 0 {
+        return Duration::from_millis(10 + random() % 50);
+    }
+    let first = wait.max(BACKOFF_MIN);
+    Backoff::new(first, BACKOFF_MAX.max(first)).jittered(tries, random())
 }

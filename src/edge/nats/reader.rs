@@ -16,19 +16,13 @@ use super::control::{Control, Phase};
 use super::feed::{End, Feed, LANE_LOOK};
 use super::servers::Servers;
 use super::{opening, server};
-use crate::config::{NatsConfig, NatsServer};
+use crate::config::{Held, NatsConfig, NatsServer};
 use crate::edge::alarm::Alarm;
 use crate::edge::pace;
-use crate::edge::random::random;
 use crate::edge::resolve::Resolver;
-use crate::model::backoff::Backoff;
 use crate::ports::{Health, Intake};
 use crate::telemetry::log_limiter::LogLimiter;
 
-/// The shortest wait after the first try, whatever `nats.reconnect_delay` is.
-const BACKOFF_MIN: Duration = Duration::from_millis(10);
-/// The longest wait between tries, unless `nats.reconnect_delay` is longer.
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// The longest time between two PINGs, also when `nats.ping_interval` is longer: a subscription whose server is gone is no use.
 const PING_INTERVAL_MAX: Duration = Duration::from_secs(5);
 /// How often to look whether something else is wanted: a net, as whoever wants it wakes the reader.
@@ -66,7 +60,7 @@ struct Standing {
 
 /// Keeps one connection.
 pub(super) struct Reader<F> {
-    nats: Arc<NatsConfig>,
+    nats: Held<NatsConfig>,
     intake: Intake,
     number: u16,
     control: Arc<Control>,
@@ -81,7 +75,7 @@ pub(super) struct Reader<F> {
 
 impl<F: Feed> Reader<F> {
     pub(super) fn new(
-        nats: Arc<NatsConfig>,
+        nats: Held<NatsConfig>,
         intake: Intake,
         number: u16,
         control: Arc<Control>,
@@ -216,7 +210,7 @@ impl<F: Feed> Reader<F> {
                 self.learn(&standing);
                 self.servers.left(&standing.server, false);
                 // One that only opens has not worked; a refusal comes back at once.
-                let has_worked = standing.since.elapsed() > BACKOFF_MAX;
+                let has_worked = standing.since.elapsed() > opening::BACKOFF_MAX;
                 self.tries = if has_worked { 0 } else { self.tries };
                 let refusal = standing.connection.refusal.as_ref();
                 let why = server::explain(&self.nats.auth, None, refusal).unwrap_or(why);
@@ -255,8 +249,11 @@ impl<F: Feed> Reader<F> {
     }
 
     async fn build_at(&mut self, server: &NatsServer, is_read: bool) -> Result<Standing, String> {
+        if self.nats.renew() {
+            self.feed.uses(self.nats.value().clone());
+        }
         let name = format!("{} reader {}", self.nats.name, self.number);
-        let mut connection = opening::open(server, &self.nats, &name, self.patience(), &self.resolver).await?;
+        let mut connection = opening::open(server, self.nats.value(), &name, self.patience(), &self.resolver).await?;
         self.feed.open(&mut connection, is_read).await.map_err(|why| {
             self.feed.lost();
             format!("NATS at {}: {why}", server.at)
@@ -373,7 +370,7 @@ impl<F: Feed> Reader<F> {
         if wanted == Wanted::Read {
             self.report(Health::Waiting(why));
         }
-        let pause = backoff(self.nats.reconnect_delay, self.tries);
+        let pause = opening::backoff(self.nats.reconnect_delay, self.tries);
         self.tries = self.tries.saturating_add(1);
         self.rest(wanted, Some(Instant::now() + pause)).await;
     }
@@ -437,14 +434,4 @@ fn poll_told_or_due(
     control.falling_asleep(cx.waker());
     let is_told = !is_first || !control.inbox.is_empty() || is_told();
     if alarm.poll(cx, due).is_ready() || is_told { Poll::Ready(()) } else { Poll::Pending }
-}
-
-/// How long to wait before try number `tries` (from 0): at once, but not all instances at the same moment; then
-/// doubling, with jitter.
-pub(super) fn backoff(wait: Duration, tries: u32) -> Duration {
-    if tries == 0 {
-        return Duration::from_millis(10 + random() % 50);
-    }
-    let first = wait.max(BACKOFF_MIN);
-    Backoff::new(first, BACKOFF_MAX.max(first)).jittered(tries, random())
 }

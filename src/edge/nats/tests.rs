@@ -1,6 +1,6 @@
 //! Addresses, secrets and waits, without a server. What needs one is in tests/intake/.
 
-use super::reader::backoff;
+use super::opening::backoff;
 use super::server::mask;
 use super::*;
 use crate::config::{NatsAuth, Secret};

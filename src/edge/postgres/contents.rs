@@ -4,7 +4,7 @@ use tokio_postgres::types::Type;
 
 use super::conn::Raw;
 use super::link::{PostgresLink, live};
-use crate::config::PostgresConfig;
+use crate::config::{Current, PostgresConfig};
 use crate::edge::sql::contents::{ContentQueries, Found, Reader};
 use crate::edge::sql::fault::Fault;
 use crate::edge::sql::live::Live;
@@ -17,8 +17,8 @@ const FIND: &str = "SELECT msg_id, session_id, seq_id FROM t_message_content WHE
 const PROBE: &str = "SELECT msg_id, session_id, seq_id FROM t_message_content LIMIT 1";
 
 /// One thread's way to the contents; connects when first used.
-pub(super) fn reader(settings: PostgresConfig) -> Reader<Queries> {
-    Reader(Queries(live(settings, SCHEMA)))
+pub(super) fn reader(server: &Current<PostgresConfig>) -> Reader<Queries> {
+    Reader(Queries(live(server, SCHEMA)))
 }
 
 pub(super) struct Queries(Live<PostgresLink>);

@@ -17,9 +17,8 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::conn::{Conn, Raw};
 use super::contents;
-use super::fault::place_of;
 use super::link::{PostgresLink, limits, live_for_writes};
-use crate::config::PostgresConfig;
+use crate::config::{Current, PostgresConfig};
 use crate::edge::sql::fault::{Fault, Place};
 use crate::edge::sql::inbox::row::{Row, may_be_cut};
 use crate::edge::sql::inbox::suspects::Suspects;
@@ -50,25 +49,27 @@ const ROUNDS_MAX: usize = 4;
 const CAREFUL_LOCK: std::time::Duration = std::time::Duration::from_millis(1);
 
 /// Where messages for users who could not be reached are remembered, in PostgreSQL.
-pub type PostgresInbox = SqlInbox<PostgresConfig>;
+pub type PostgresInbox = SqlInbox<Current<PostgresConfig>>;
 
-impl InboxServer for PostgresConfig {
+impl InboxServer for Current<PostgresConfig> {
     fn writer(&self, suspects: Arc<Suspects>) -> Box<dyn InboxWriter> {
-        let times = Times::of(self.timeout);
-        let live = live_for_writes(self.clone(), SCHEMA);
-        Box::new(Batches(Writer { live, times, place: place_of(self), suspects }))
+        Box::new(Batches(Writer { live: live_for_writes(self, SCHEMA), suspects }))
     }
 
     fn contents(&self) -> Box<dyn ContentReader> {
-        Box::new(contents::reader(self.clone()))
+        Box::new(contents::reader(self))
     }
 }
 
 struct Writer {
     live: Live<PostgresLink>,
-    times: Times,
-    place: Place,
     suspects: Arc<Suspects>,
+}
+
+impl Writer {
+    fn times(&self) -> Times {
+        Times::of(self.live.place().timeout)
+    }
 }
 
 impl RowStore for Writer {
@@ -80,7 +81,7 @@ impl RowStore for Writer {
         is_careful: bool,
         was_connected: &mut bool,
     ) -> Result<Vec<Row<'a>>, Fault> {
-        let times = self.times;
+        let times = self.times();
         self.live.attempt(|conn, _| {
             *was_connected = true;
             match is_careful {
@@ -98,7 +99,7 @@ impl RowStore for Writer {
     }
 
     fn place(&self) -> &Place {
-        &self.place
+        self.live.place()
     }
 
     fn explain(&self, fault: Fault) -> LookupError {
@@ -110,7 +111,7 @@ impl RowStore for Writer {
     }
 
     fn search_limit(&self) -> std::time::Duration {
-        self.times.search
+        self.times().search
     }
 }
 

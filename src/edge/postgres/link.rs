@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 
 use super::conn::{Conn, within};
 use super::fault::{TLS_SECTION, place_of};
-use crate::config::PostgresConfig;
+use crate::config::{Current, Held, PostgresConfig};
 use crate::edge::sql::fault::{Fault, Place};
 use crate::edge::sql::inbox::Times;
 use crate::edge::sql::live::{Ended, Link, Live, Session, prepare, until_ended};
@@ -35,7 +35,7 @@ const END: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE 
 
 /// The way to a PostgreSQL.
 pub struct PostgresLink {
-    settings: PostgresConfig,
+    settings: Held<PostgresConfig>,
     place: Place,
     /// What each session begins with.
     session: String,
@@ -43,18 +43,13 @@ pub struct PostgresLink {
 }
 
 /// A connection for reads.
-pub(super) fn live(settings: PostgresConfig, schema: &'static str) -> Live<PostgresLink> {
-    opened(settings, schema, false)
+pub(super) fn live(server: &Current<PostgresConfig>, schema: &'static str) -> Live<PostgresLink> {
+    Live::new(PostgresLink::new(server.hold(), false), schema)
 }
 
 /// A connection for writes.
-pub(super) fn live_for_writes(settings: PostgresConfig, schema: &'static str) -> Live<PostgresLink> {
-    opened(settings, schema, true)
-}
-
-fn opened(settings: PostgresConfig, schema: &'static str, writes: bool) -> Live<PostgresLink> {
-    let session = session(&Times::of(settings.timeout));
-    Live::new(PostgresLink { place: place_of(&settings), settings, session, writes }, schema)
+pub(super) fn live_for_writes(server: &Current<PostgresConfig>, schema: &'static str) -> Live<PostgresLink> {
+    Live::new(PostgresLink::new(server.hold(), true), schema)
 }
 
 /// How long the server lets a statement take, and wait for a lock. Zero would be "for ever".
@@ -83,6 +78,10 @@ impl Link for PostgresLink {
 
     fn place(&self) -> &Place {
         &self.place
+    }
+
+    fn reloaded(&self) -> Option<Self> {
+        self.settings.is_old().then(|| Self::new(self.settings.renewed(), self.writes))
     }
 
     fn thread(&self) -> &'static str {
@@ -142,8 +141,13 @@ impl Link for PostgresLink {
 type LoggedIn = (tokio_postgres::Client, tokio::task::JoinHandle<()>);
 
 impl PostgresLink {
+    fn new(settings: Held<PostgresConfig>, writes: bool) -> Self {
+        let session = session(&Times::of(settings.timeout));
+        Self { place: place_of(&settings), settings, session, writes }
+    }
+
     async fn log_in(&self, runtime: &Runtime, server: TcpStream) -> Result<LoggedIn, Fault> {
-        let PostgresConfig { username, password, database, .. } = &self.settings;
+        let PostgresConfig { username, password, database, .. } = &*self.settings;
         let server = tokio::net::TcpStream::from_std(server).map_err(|error| Fault::Broken(error.to_string()))?;
         let stream = self.secured(server).await?;
         let mut config = Config::new();
@@ -162,7 +166,7 @@ impl PostgresLink {
 
     /// The same connection over TLS, if that is wanted.
     async fn secured(&self, mut server: tokio::net::TcpStream) -> Result<Box<dyn Stream>, Fault> {
-        let PostgresConfig { tls: block, at, .. } = &self.settings;
+        let PostgresConfig { tls: block, at, .. } = &*self.settings;
         if !block.is_written() {
             return Ok(Box::new(server));
         }

@@ -5,6 +5,7 @@
 //! that is lost at HELLO may be a server that starts: only the second one in a row is taken for an answer.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::ports::RouteQueue;
@@ -53,7 +54,7 @@ impl Hello {
 
 /// Connects to one of the addresses and shakes hands, each step with its deadline.
 pub(super) async fn open<'a>(
-    config: &'a Config,
+    config: &Arc<Config>,
     addresses: &[SocketAddr],
     port: &'a RouteQueue,
     hello: &mut Hello,

@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,7 @@ const READS_A_TURN: usize = 8;
 /// The connection and what is on its way.
 #[derive(Debug)]
 pub(super) struct Link<'a> {
-    config: &'a Config,
+    config: Arc<Config>,
     port: &'a RouteQueue,
     stream: Transport,
     reader: Reader,
@@ -54,7 +55,7 @@ pub(super) struct Link<'a> {
 impl<'a> Link<'a> {
     /// Connects; nothing is said yet.
     pub(super) async fn connect(
-        config: &'a Config,
+        config: &Arc<Config>,
         addresses: &[SocketAddr],
         port: &'a RouteQueue,
     ) -> Result<Self, Lost> {
@@ -69,7 +70,7 @@ impl<'a> Link<'a> {
             stream = secured.map_err(|why| config.lost_in_words(why))?;
         }
         Ok(Self {
-            config,
+            config: config.clone(),
             port,
             stream,
             reader: Reader::new(),
@@ -107,6 +108,11 @@ impl<'a> Link<'a> {
                 return Ok(reply);
             }
         }
+    }
+
+    /// By what it was opened.
+    pub(super) fn config(&self) -> &Arc<Config> {
+        &self.config
     }
 
     /// The address of the server.
@@ -194,7 +200,7 @@ impl<'a> Link<'a> {
             self.command.arg("MGET");
             let expected = match users.len() as u64 {
                 0 => {
-                    let (command, keys) = self.replies.probe(self.config);
+                    let (command, keys) = self.replies.probe(&self.config);
                     self.command = command;
                     Expected::Probe { ask, keys }
                 }
@@ -227,7 +233,7 @@ impl<'a> Link<'a> {
                 Poll::Ready(Ok(0)) => return Err(self.cut("the server closed the connection")),
                 Poll::Ready(Ok(bytes)) => {
                     self.reader.filled(bytes);
-                    self.replies.drain(&mut self.reader, self.config, self.port)?;
+                    self.replies.drain(&mut self.reader, &self.config, self.port)?;
                 }
                 Poll::Ready(Err(error)) => return Err(self.broken(&error)),
                 Poll::Pending if read == 0 => return Ok(false),
@@ -262,7 +268,7 @@ impl<'a> Link<'a> {
 
     /// Writes a lookup of nobody.
     fn probe(&mut self) {
-        let (command, keys) = self.replies.probe(self.config);
+        let (command, keys) = self.replies.probe(&self.config);
         command.write_packed_command(&mut self.out);
         self.replies.expect(Instant::now() + self.config.server.read_timeout, Expected::OwnProbe { keys });
     }

@@ -43,8 +43,8 @@ pub struct SqlInbox<S> {
 
 impl<S> SqlInbox<S> {
     /// The inbox on this server; connects when first used.
-    pub fn new(server: S) -> Self {
-        Self { server, suspects: Arc::default() }
+    pub fn new(server: impl Into<S>) -> Self {
+        Self { server: server.into(), suspects: Arc::default() }
     }
 }
 

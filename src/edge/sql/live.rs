@@ -6,6 +6,8 @@
 //! on. The new one is opened beside the old one ([`opening`]), which serves meanwhile, and taken between two statements. A
 //! statement that was given up is ended in the server. Refuses to keep a connection whose state is not known.
 
+#[cfg(test)]
+mod follow_tests;
 pub mod opening;
 
 use std::io;
@@ -46,6 +48,13 @@ pub trait Link: Send + Sync + 'static {
 
     /// Where it goes, and the times it has.
     fn place(&self) -> &Place;
+    /// The link in place of this one, when the configuration says something else meanwhile.
+    fn reloaded(&self) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        None
+    }
     /// What threads that open connections are called.
     fn thread(&self) -> &'static str;
     /// Whether it is for writes: none begins before what was given up in the last one is over.
@@ -69,6 +78,7 @@ pub trait Link: Send + Sync + 'static {
 
 /// One thread's connection.
 pub struct Live<L: Link> {
+    link: Arc<L>,
     place: Place,
     /// What to check when a table is not as expected.
     schema: &'static str,
@@ -90,8 +100,27 @@ impl<L: Link> Live<L> {
     /// Connects when first used.
     pub fn new(link: L, schema: &'static str) -> Self {
         let place = link.place().clone();
-        let opener = Opener::new(Arc::new(link));
-        Self { place, schema, conn: None, session: None, number: 0, due: None, opener, opening: None, given_up: None }
+        let link = Arc::new(link);
+        let opener = Opener::new(link.clone());
+        let (conn, session, opening, given_up) = (None, None, None, None);
+        Self { link, place, schema, conn, session, number: 0, due: None, opener, opening, given_up }
+    }
+
+    /// Which server it is, and the times it has.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Goes by what the configuration says now: the connection that is open serves until one is that was opened by it. So a
+    /// password that is wrong takes away no database that answers.
+    fn follow(&mut self) {
+        let Some(link) = self.link.reloaded() else { return };
+        self.link = Arc::new(link);
+        self.place = self.link.place().clone();
+        self.opener = self.opener.by(self.link.clone());
+        // It was begun by what held before; where nobody waits for it, it ends by itself.
+        self.opening = None;
+        self.due = Some(Instant::now());
     }
 
     /// A fault in words.
@@ -113,6 +142,7 @@ impl<L: Link> Live<L> {
 
     /// Waits until there is a connection, and until what was given up on the last one is over.
     pub fn ready(&mut self) -> Result<(), Fault> {
+        self.follow();
         if self.conn.is_none() {
             self.conn = Some(self.connect().map_err(Fault::before_asking)?.0);
         }
@@ -139,6 +169,7 @@ impl<L: Link> Live<L> {
 
     /// A connection, and whether it was opened just now.
     fn take(&mut self) -> Result<(L::Conn, bool), Fault> {
+        self.follow();
         match self.conn.take() {
             Some(conn) => Ok((self.renewed(conn), false)),
             None => self.connect().map_err(Fault::before_asking),
@@ -161,8 +192,7 @@ impl<L: Link> Live<L> {
         match opening {
             Ok(opening) => self.opening = Some(opening),
             Err(fault) => {
-                let again = (self.place.lifetime / 10).clamp(Duration::from_millis(100), REPLACE_AGAIN_AFTER);
-                self.due = Some(Instant::now() + again);
+                self.due = Some(Instant::now() + again_after(self.place.lifetime));
                 let why = self.explain(fault);
                 warn_limited("database_not_replaced", format_args!("{why}; the connection that is open is used on"));
             }
@@ -264,6 +294,12 @@ pub fn prepare(server: &TcpStream, timeout: Duration) -> io::Result<()> {
     server.set_nodelay(true)?;
     server.set_nonblocking(true)?;
     socket2::SockRef::from(server).set_tcp_user_timeout(Some(timeout * 2))
+}
+
+/// How long a connection that could not be replaced is used on before the next try; one without a limit, as of one with a long one.
+fn again_after(lifetime: Duration) -> Duration {
+    let life = if lifetime.is_zero() { Duration::MAX } else { lifetime };
+    (life / 10).clamp(Duration::from_millis(100), REPLACE_AGAIN_AFTER)
 }
 
 /// When a connection made now is to be replaced: up to a fifth earlier than it might, so that those of all threads and

@@ -95,8 +95,8 @@ pub struct Shared {
 
 impl<S> SqlMembers<S> {
     /// Members from this server; connects on the first lookup.
-    pub fn new(server: S) -> Self {
-        Self { server, shared: Arc::default() }
+    pub fn new(server: impl Into<S>) -> Self {
+        Self { server: server.into(), shared: Arc::default() }
     }
 }
 

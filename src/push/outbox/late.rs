@@ -17,6 +17,11 @@ use crate::push::outbox::{Effects, Item, Outbox};
 const PATIENCE_PART: u32 = 8;
 
 impl Outbox {
+    /// From now on a push may wait so long, and the last address is used for so long.
+    pub(in crate::push) fn tune(&mut self, delivery_timeout: Duration, forget_after: Duration) {
+        (self.settings.delivery_timeout, self.settings.forget_after) = (delivery_timeout, forget_after);
+    }
+
     /// A gateway that is silent, unreachable or unknown, or answers what does not fit, costs a bundle the delivery timeout; one that
     /// answers, but too slowly for its queue, a few of them.
     pub(super) fn expire(&mut self, now: Nanos, effects: &mut Effects) {

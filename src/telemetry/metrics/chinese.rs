@@ -131,6 +131,8 @@ const HELPS: &[(&str, &str)] = &[
     ("process_resident_memory_bytes", "进程常驻内存。"),
     ("process_start_time_seconds", "引擎启动时刻，Unix 秒。"),
     ("log_lines_dropped", "因输出跟不上或写不进去而丢掉的日志行数。"),
+    ("config_reloads", "重新读取配置（SIGHUP）的次数，按结果分。"),
+    ("config_restart_keys", "上次重载后与运行值不同、要重启才生效的键数。"),
     ("lane_full", "碰到分片间通道已满的次数。"),
     ("build", "正在跑的版本。"),
     ("member_queries", "发出的成员查询数。"),

@@ -85,7 +85,7 @@ fn quoted<'a>(words: impl Iterator<Item = &'a str>) -> String {
     words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
-fn labels() -> [[String; 3]; 24] {
+fn labels() -> [[String; 3]; 25] {
     let recipient = |end: &&RecipientOutcome| end.is_unreached();
     let bounds = BUCKETS.map(bound_text);
     [
@@ -113,6 +113,7 @@ fn labels() -> [[String; 3]; 24] {
         of("reason", &table::EVENTS_SHED, ShedReason::ALL.iter().map(|why| why.label())),
         ["reason", "what else was dropped, refused or warned of", "one of the program's words, the same as in the log"]
             .map(str::to_owned),
+        of("outcome", &table::CONFIG_RELOADS, ["applied", "restart", "unchanged", "invalid"].into_iter()),
         of("mode", &table::PROCESS_CPU_SECONDS, ["user", "system"].into_iter()),
         ["dependency", "readiness", "the parts that `/readyz?verbose` names"].map(str::to_owned),
         ["partition", "the numbers of one partition", "its number, from 0; the partitions that are here"]

@@ -181,6 +181,10 @@ metrics! {
             PROCESS_START_TIME_SECONDS => Gauge "process_start_time_seconds" [] in Seconds;
             /// Lines of the log that were dropped because its output did not keep up, or took none any more.
             LOG_LINES_DROPPED => Counter "log_lines_dropped" [];
+            /// Times that the configuration was read again (SIGHUP), by what came of it.
+            CONFIG_RELOADS => Counter "config_reloads" ["outcome"];
+            /// Keys that say something else since the last reload and take effect at the next start only.
+            CONFIG_RESTART_KEYS => Gauge "config_restart_keys" [];
             /// Times that a full lane between two shards was met.
             LANE_FULL => Counter "lane_full" ["lane", "shard"];
             /// What is running.

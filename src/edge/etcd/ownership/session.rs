@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::super::reach::reach;
 use super::super::{STEADY, connect, end_of, patience, places, within, words};
 use super::version;
-use crate::config::EtcdConfig;
+use crate::config::{EtcdConfig, Held};
 use crate::edge::random::random;
 use crate::model::limits::RECONNECT_BACKOFF;
 
@@ -84,7 +84,7 @@ pub(super) struct Line {
 
 impl Line {
     /// Begins to connect, on the runtime that it is called on.
-    pub(super) fn start(settings: EtcdConfig, root: &Arc<str>) -> Self {
+    pub(super) fn start(settings: Held<EtcdConfig>, root: &Arc<str>) -> Self {
         let (publish, sessions) = watch::channel(None);
         tokio::spawn(Connector { settings, root: root.clone(), publish }.run());
         Self { sessions }
@@ -141,20 +141,21 @@ fn is_etcds_word(error: &Error) -> bool {
 }
 
 struct Connector {
-    settings: EtcdConfig,
+    settings: Held<EtcdConfig>,
     root: Arc<str>,
     publish: watch::Sender<Option<Session>>,
 }
 
 impl Connector {
-    async fn run(self) {
+    async fn run(mut self) {
         let endpoints = self.settings.endpoints.len();
         if endpoints == 0 {
             return tracing::error!("etcd.endpoints is empty: no partition will ever be owned");
         }
         let (mut turn, mut failures, mut said) = (random() as usize, 0, None::<Instant>);
         loop {
-            let attempt = |endpoint| open(self.settings.clone(), self.root.clone(), endpoint);
+            self.settings.renew();
+            let attempt = |endpoint| open(EtcdConfig::clone(&self.settings), self.root.clone(), endpoint);
             match reach(endpoints, turn, attempt).await {
                 Ok((endpoint, session)) => {
                     let at = &self.settings.endpoints[endpoint];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Value};
 
-use crate::config::MysqlConfig;
+use crate::config::{Current, MysqlConfig};
 use crate::edge::mysql::limited;
 use crate::edge::mysql::link::{MysqlLink, live};
 use crate::edge::sql::contents::{ContentQueries, Found, Reader};
@@ -18,25 +18,29 @@ const SCHEMA: &str = "check that mysql.database holds t_message_content(msg_id, 
                       SELECT it, or set inbox.rows_up_to to 0";
 
 /// One thread's way to the contents; connects when first used.
-pub(super) fn reader(settings: MysqlConfig) -> Reader<Queries> {
-    let limit = settings.timeout.mul_f64(0.75);
-    Reader(Queries { live: live(settings, SCHEMA), limit })
+pub(super) fn reader(server: &Current<MysqlConfig>) -> Reader<Queries> {
+    Reader(Queries { live: live(server, SCHEMA) })
 }
 
 pub(super) struct Queries {
     live: Live<MysqlLink>,
+}
+
+impl Queries {
     /// How long the server may take for a query.
-    limit: Duration,
+    fn limit(&self) -> Duration {
+        self.live.place().timeout.mul_f64(0.75)
+    }
 }
 
 impl ContentQueries for Queries {
     fn find(&mut self, messages: &[MessageKey]) -> Result<Found, Fault> {
-        let limit = self.limit;
+        let limit = self.limit();
         self.live.attempt(|conn, _| find(conn, messages, limit))
     }
 
     fn probe(&mut self) -> Result<(), Fault> {
-        let statement = limited(self.limit, "msg_id, session_id, seq_id FROM t_message_content LIMIT 1");
+        let statement = limited(self.limit(), "msg_id, session_id, seq_id FROM t_message_content LIMIT 1");
         self.live.attempt(|conn, _| Ok(conn.query_drop(&statement)?))
     }
 

@@ -4,6 +4,7 @@
 //! reported to the server while it waits, and that nothing is asked for as long as something waits for its lane; that a
 //! settlement leaves with the next write; and that settlements outlast the connection they came over.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use super::owned::LOOK;
 use super::prepare::prepare;
 use super::session::Session;
 use super::{ADVISORIES, ANSWERS, JetFeed, PUBLISHED, PULLS, READ_BACK, given_up, pulls, rights, stored};
+use crate::config::NatsConfig;
 use crate::edge::nats::connection::{Connection, Heard};
 use crate::edge::nats::control::{Mail, Phase};
 use crate::edge::nats::feed::{End, Feed, LANE_LOOK, LEAVE_DEADLINE, drive, round_trip};
@@ -242,6 +244,10 @@ impl JetFeed {
 impl Feed for JetFeed {
     // Two that pull at once for one reader would lose a partition's order.
     const MAY_OVERLAP: bool = false;
+
+    fn uses(&mut self, nats: Arc<NatsConfig>) {
+        self.nats = nats;
+    }
 
     async fn open(&mut self, connection: &mut Connection, is_read: bool) -> Result<(), String> {
         self.lost();

@@ -22,7 +22,7 @@ use super::plan::{ConsumerPlan, ReaderPlan, named, named_input};
 use super::prepare::wanted;
 use super::setup::owners_stream;
 use super::usable::cannot_be_owned;
-use crate::config::{self, NatsConfig, Partitioner};
+use crate::config::{self, Current, NatsConfig, Partitioner};
 use crate::edge::nats::protocol::ErrorKind;
 use crate::edge::nats::wire::{Answer, Wire, WireError};
 use crate::model::ids::Partition;
@@ -98,7 +98,8 @@ pub type Which = (Partition, Generation);
 
 /// See the module.
 pub struct Generations {
-    nats: NatsConfig,
+    nats: Current<NatsConfig>,
+    patience: Duration,
     plan: ReaderPlan,
     /// The partitioner's input stream, which is the partition behind the others.
     input: Option<ReaderPlan>,
@@ -110,14 +111,14 @@ pub struct Generations {
 
 impl Generations {
     /// Of the configured stream. An answer that does not come within `patience` is none.
-    pub fn new(nats: NatsConfig, consumer: &config::ConsumerConfig, patience: Duration) -> Self {
+    pub fn new(nats: impl Into<Current<NatsConfig>>, consumer: &config::ConsumerConfig, patience: Duration) -> Self {
         let mut plan = ReaderPlan::owned(consumer, 1, consumer.partitions).remove(0);
         plan.consumers = Vec::new();
-        let nats = NatsConfig { timeout: patience, ..nats };
         let (topic, own) = (consumer.topic.clone(), owners_stream(&consumer.stream));
         let moves = consumer.partitioner == Partitioner::On;
         let input = moves.then(|| ReaderPlan::owned_input(consumer, 0));
-        Self { nats, plan, input, partitions: consumer.partitions, topic, own, wire: None }
+        let nats = nats.into();
+        Self { nats, patience, plan, input, partitions: consumer.partitions, topic, own, wire: None }
     }
 
     /// All generations that exist, ascending.
@@ -288,16 +289,19 @@ impl Generations {
         let all = |error: ApiError| requests.iter().map(|_| Err(error.clone())).collect();
         let wire = match self.wire.take().filter(|wire| !wire.is_doubtful) {
             Some(wire) => wire,
-            None => match Wire::connect(&self.nats, "owner") {
-                Ok(wire) => wire,
-                Err(error) => return all(ApiError::Broken(error.to_string())),
-            },
+            None => {
+                let nats = NatsConfig { timeout: self.patience, ..NatsConfig::clone(&self.nats.now()) };
+                match Wire::connect(&nats, "owner") {
+                    Ok(wire) => wire,
+                    Err(error) => return all(ApiError::Broken(error.to_string())),
+                }
+            }
         };
         let wire = self.wire.insert(wire);
         let asks: Vec<_> = requests.iter().map(asked).collect();
         match wire.call_all(&asks) {
             Ok(answers) => {
-                let timeout = self.nats.timeout;
+                let timeout = self.patience;
                 let each = answers.into_iter().map(|answer| match answer {
                     Some(Answer::Message(bytes)) => Ok(bytes),
                     Some(Answer::NobodyListens) => Err(ApiError::NobodyAnswers),

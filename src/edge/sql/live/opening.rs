@@ -85,6 +85,15 @@ impl Progress {
 impl<C: Send + 'static> Opener<C> {
     /// By this link.
     pub(super) fn new<L: Link<Conn = C>>(link: Arc<L>) -> Self {
+        Self::counted(link, Arc::default())
+    }
+
+    /// The same by another link: what is under way counts on.
+    pub(super) fn by<L: Link<Conn = C>>(&self, link: Arc<L>) -> Self {
+        Self::counted(link, self.running.clone())
+    }
+
+    fn counted<L: Link<Conn = C>>(link: Arc<L>, running: Arc<()>) -> Self {
         let (first, thread) = (Arc::new(AtomicUsize::new(0)), link.thread());
         let begin = first.clone();
         let open = move |progress: &Progress, given_up: Option<&Session>| {
@@ -106,7 +115,7 @@ impl<C: Send + 'static> Opener<C> {
             });
             opened.map_err(|fault| fault.after(started.elapsed(), link.place().timeout))
         };
-        Self { open: Arc::new(open), running: Arc::default(), thread, first }
+        Self { open: Arc::new(open), running, thread, first }
     }
 
     /// Begins to open a connection; `given_up` is where a statement was given up.
