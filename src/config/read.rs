@@ -10,6 +10,7 @@ use std::path::Path;
 
 use super::field::Blank;
 use super::keys::{self, Goes, KEYS, SECTIONS};
+use super::nearest;
 use super::sections::Config;
 use super::value::Value;
 use super::yaml::{self, Body, Mark, Node};
@@ -151,11 +152,11 @@ impl Reading {
     }
 
     fn unknown(&mut self, section: &str, name: &str, mark: Mark) {
-        let nearest = keys::nearest(section, name);
+        let nearest = nearest::key(section, name);
         let whole = if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
         let (key, what) = if name == "<<" {
             (whole, "merge keys are not supported; write the keys out")
-        } else if nearest.as_ref().is_some_and(|nearest| keys::is_nearly(name, nearest)) {
+        } else if nearest.as_ref().is_some_and(|nearest| nearest::is_nearly(name, nearest)) {
             (whole, "unknown key")
         } else {
             let what =

@@ -98,5 +98,5 @@ pub fn routes_of(config: &Config, resolver: &Resolver) -> Arc<dyn Routes + Send 
 
 /// Gateways from the configured etcd.
 pub fn registry_of(config: &Config) -> Box<dyn Registry> {
-    Box::new(etcd::EtcdRegistry::new(config.etcd.clone(), &config.registry, &config.gateway_service_name))
+    Box::new(etcd::EtcdRegistry::of(config))
 }

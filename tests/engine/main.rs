@@ -7,6 +7,7 @@ mod proxy;
 mod counts_bad_input;
 mod finds_a_moved_user;
 mod follows_a_goaway;
+mod gateway_generations;
 mod isolates_a_hung_gateway;
 mod keeps_order;
 mod log_of_others;
