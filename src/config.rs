@@ -19,6 +19,7 @@ mod log_output;
 mod nats;
 mod nearest;
 mod otel;
+mod others;
 mod own;
 mod plain;
 mod priority;

@@ -55,6 +55,7 @@ pub fn record(gateway: usize, protocol: Protocol) -> GatewayRecord {
         protocols: Protocols {
             group: (protocol == Protocol::Group).then_some(std::num::NonZeroU32::MAX),
             batch: protocol == Protocol::Batch,
+            stream_many: protocol == Protocol::StreamMany,
             stream: protocol == Protocol::Stream,
             unary: protocol == Protocol::Unary,
             notice: false,
@@ -105,7 +106,7 @@ pub fn answers_to(chunk: &Bytes, protocol: Protocol, users: usize) -> (Bytes, u6
             Protocol::Stream => answer_stream(frame, &mut answers),
             Protocol::Batch => answer_batch(frame, &mut answers),
             Protocol::Group => answer_group(frame, &mut answers, users),
-            Protocol::Unary => unreachable!("no bench makes calls"),
+            Protocol::Unary | Protocol::StreamMany => unreachable!("no bench speaks {protocol:?}"),
         };
         rest = &rest[GRPC_HEAD_BYTES + frame.len()..];
     }

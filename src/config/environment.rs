@@ -2,12 +2,13 @@
 //!
 //! Promises that a variable which begins as ours do and is none is a mistake, as an unknown key is: a slip in the name of a
 //! password's variable must not become an empty password. Passed over is what Kubernetes puts into each container about
-//! services whose names begin as our variables do.
+//! services whose names begin as our variables do; what Resonance sets for its other services is taken with a note (`others.rs`).
 
 use std::ffi::OsString;
 
 use super::keys::KEYS;
 use super::nearest;
+use super::others;
 use super::read::Reading;
 use super::{Place, Remark};
 
@@ -36,7 +37,10 @@ impl Reading {
                 Some((at, spelling.checked_sub(1).map_or(key.name, |alias| key.aliases[alias])))
             });
             let Some((found, spelling)) = found else {
-                self.mistakes.push(unknown(&name, place));
+                match others::why_without_effect(&name) {
+                    Some(why) => self.note(place, "", format!("has no effect here: {why}")),
+                    None => self.mistakes.push(unknown(&name, place)),
+                }
                 continue;
             };
             match value.to_str() {

@@ -8,7 +8,7 @@ use super::field::Field;
 use super::kinds::Kind;
 use super::sections::{
     Assignment, Config, ConsumerMode, EchoSender, InboxStore, LogFormat, LogLevel, Ownership, Partitioner, Recorder,
-    RouteCache, SslMode, TlsMode, TraceExport,
+    RouteCache, SslMode, TlsMode, TraceExport, Unannounced,
 };
 
 /// A key of the configuration.
@@ -114,6 +114,9 @@ pub const SECTIONS: &[(&str, &str)] = &[
         "Resonance's second consumer: it writes a row for each member, the sender too. With this section inbox.store is all and \
          inbox.sender true where they are not written; the rows are those of the events that are pushed.",
     ),
+    ("stream_consumer", "The consumer of agents' text in newer versions of Resonance."),
+    ("jetstream", "How newer versions of Resonance make their streams."),
+    ("observability", "What Resonance's services tell of themselves to Prometheus and to a collector."),
     ("priority", "Who goes first, and who yields: the classes of events. Without any rule all are alike."),
     ("gateway", "How pushes are handed to gateways."),
     ("members", "How long a session's member list may be reused, and waited for."),
@@ -168,6 +171,12 @@ const POOL: &str = "connections are not pooled here: their number follows from t
 const RETRIES: &str = "a server that is away is tried again until it is back";
 const RETRY_WAIT: &str = "waits between tries grow by themselves, with jitter";
 const HEALTH: &str = "each connection judges its health by its answers";
+const ADMIN: &str = "health and metrics are at admin.listen";
+const LETTERS: &str =
+    "dead letters go to the stream <consumer.stream>_DLQ, or to dead_letters.path; task-engine dlq reads both";
+const AGENTS: &str = "what agents write letter by letter (AgentStreamEvent) is not pushed by this engine";
+const STREAMS: &str =
+    "task-engine setup makes the streams that consumer.mode jetstream needs, and changes none that exists";
 
 /// Every key, section by section, in the order of the file: section, name, what may be written, default, when a change takes
 /// effect, where the value goes, what it does. A line each: rustfmt would make nine of it.
@@ -185,7 +194,7 @@ pub const KEYS: &[Key] = &[
     key("mysql", "dsn_file", Kind::SecretFile, "", PARTS, field(|c| &mut c.mysql.dsn_file), "File in which the DSN stands, instead of mysql.dsn."),
     key("mysql", "host", Kind::Host, "127.0.0.1", RESTART, field(|c| &mut c.mysql.at.host), "Host name or address."),
     key("mysql", "port", Kind::Port, "3306", RESTART, field(|c| &mut c.mysql.at.port), "TCP port."),
-    key("mysql", "username", Kind::Text, "root", RUNNING, field(|c| &mut c.mysql.username), "User."),
+    key("mysql", "username", Kind::Text, "root", RUNNING, field(|c| &mut c.mysql.username), "User.").also(&["user"]),
     key("mysql", "password", Kind::Secret, "", RUNNING, field(|c| &mut c.mysql.password), "Password; better set as RESONANCE_MYSQL_PASSWORD."),
     key("mysql", "password_file", Kind::SecretFile, "", RUNNING, field(|c| &mut c.mysql.password_file), "File in which the password stands, instead of mysql.password; a line end after it does not count. Read at the start and at a reload."),
     key("mysql", "database", Kind::Word, "resonance", RESTART, field(|c| &mut c.mysql.database), "Schema that holds the t_ tables."),
@@ -292,14 +301,16 @@ pub const KEYS: &[Key] = &[
     noted("registry", "poll_interval", "the registry is watched, so what changes is known at once"),
     noted("registry", "cache_expiration", "the gateways are always known from a watch, and kept when etcd is lost"),
     noted("service", "name", NAME),
-    noted("service", "http_port", "health and metrics are at admin.listen"),
+    noted("service", "http_port", ADMIN),
     key("", "gateway_service_name", Kind::Word, "gateway-service", RESTART, field(|c| &mut c.gateway_service_name), "The gateways' service name."),
     noted("", "gateway_queue_size", "what may wait for a gateway is bounded in users and bytes, by the engine"),
     noted("", "gateway_pusher_count", "one connection a gateway carries its pushes, in the order of each session"),
+    noted("", "stream_max_delta_bytes", AGENTS),
     key("consumer", "topic", Kind::Subject, "resonance.push.event.v1", RESTART, field(|c| &mut c.consumer.topic), "Subject of the events."),
     key("consumer", "urgent_topic", Kind::Subject, "", RESTART, field(|c| &mut c.consumer.urgent_topic), "JetStream: a second subject, read through consumers and connections of its own, whose events are all urgent: what waits in the broker on the topic does not hold them up. For sessions whose every message is urgent: nothing is promised of the order between the two subjects. With partitioned: <urgent_topic>.<partition>. Not with ownership etcd or the partitioner. `setup` makes what it needs. Empty: none."),
     key("consumer", "queue_group", Kind::Word, "task-service", RESTART, field(|c| &mut c.consumer.queue_group), "Queue group: each event goes to one process of it."),
     noted("consumer", "worker_count", "engine.cores decides how many threads push"),
+    noted("consumer", "dlq_topic", LETTERS),
     key("consumer", "max_retry", Kind::Count(0, 1000), "3", RUNNING, field(|c| &mut c.consumer.max_retry), "How often the lookups of one event are tried again when they fail."),
     key("consumer", "retry_interval", Kind::Seconds, "1s", RUNNING, field(|c| &mut c.consumer.retry_interval), "Wait between these tries; whole seconds as a bare number, or with a unit."),
     key("consumer", "mode", Kind::Choice(ConsumerMode::WORDS), "core", RESTART, field(|c| &mut c.consumer.mode), "core: the broker keeps nothing. jetstream: an event is acked when it is settled for each recipient."),
@@ -316,6 +327,7 @@ pub const KEYS: &[Key] = &[
     key("push_consumer", "topic", Kind::Subject, "", RESTART, joined(|_| String::new()), "consumer.topic."),
     key("push_consumer", "queue_group", Kind::Word, "", RESTART, joined(|_| String::new()), "consumer.queue_group."),
     noted("push_consumer", "worker_count", "engine.cores decides how many threads push"),
+    noted("push_consumer", "dlq_topic", LETTERS),
     key("push_consumer", "max_retry", Kind::Count(0, 1000), "", RUNNING, joined(|_| String::new()), "consumer.max_retry."),
     key("push_consumer", "retry_interval", Kind::Seconds, "", RUNNING, joined(|_| String::new()), "consumer.retry_interval."),
     key("storage_consumer", "topic", Kind::Subject, "", RESTART, joined(|_| String::new()), "consumer.topic, when neither that nor push_consumer.topic is written; else without effect: rows are made of the events that are pushed."),
@@ -323,6 +335,27 @@ pub const KEYS: &[Key] = &[
     noted("storage_consumer", "worker_count", "two threads write rows, a commit for many of them"),
     noted("storage_consumer", "max_retry", "rows are tried again until the database has them"),
     noted("storage_consumer", "retry_interval", RETRY_WAIT),
+    noted("storage_consumer", "dlq_topic", LETTERS),
+    noted("stream_consumer", "topic", AGENTS),
+    noted("stream_consumer", "queue_group", AGENTS),
+    noted("stream_consumer", "worker_count", AGENTS),
+    noted("stream_consumer", "max_retry", AGENTS),
+    noted("stream_consumer", "retry_interval", AGENTS),
+    noted("stream_consumer", "dlq_topic", AGENTS),
+    noted("jetstream", "auto_create_stream", STREAMS),
+    noted("jetstream", "stream_prefix", "consumer.stream names the stream"),
+    noted("jetstream", "ack_wait", "see consumer.ack_wait"),
+    noted("jetstream", "max_deliver", "an event comes again until it has ended; one that can never be pushed becomes a dead letter"),
+    noted("jetstream", "retention", STREAMS),
+    noted("jetstream", "storage", STREAMS),
+    noted("jetstream", "max_age", STREAMS),
+    noted("jetstream", "max_bytes", STREAMS),
+    noted("jetstream", "replicas", STREAMS),
+    noted("observability", "version", "the metric task_engine_build_info says which version runs"),
+    noted("observability", "instance", "see engine.instance"),
+    noted("observability", "environment", "see tracing.resource"),
+    noted("observability", "trace", "see tracing.export; tracing.endpoint names the collector, which takes OTLP over HTTP here"),
+    noted("observability", "metrics", ADMIN),
     key("priority", "header", Kind::Header, "", RESTART, field(|c| &mut c.priority.header), "NATS header in which a publisher names the class of an event: urgent, normal, bulk or fleeting, such as Resonance-Priority. It wins over all other rules; a value that is none of these is counted, and the next rule decides. Empty: none is read."),
     key("priority", "types", Kind::TypeClasses, "", RESTART, field(|c| &mut c.priority.types), "Class by the event's type, where no header decides: {call: urgent, typing: fleeting}. urgent goes first and is never shed; bulk goes last and yields at half of each bound; fleeting is as bulk, never stored, and dropped when there is no room or it is late."),
     key("priority", "members_above", Kind::SizeClasses, "", RESTART, field(|c| &mut c.priority.members_above), "Class of the events of sessions with more members than this, where neither header nor type decides: {500: bulk}. The largest number that fits counts."),
@@ -330,6 +363,7 @@ pub const KEYS: &[Key] = &[
     key("priority", "fleeting_ttl", Kind::Span(0, 3_600_000), "5s", RESTART, field(|c| &mut c.priority.fleeting_ttl), "How long a fleeting event may wait in the engine until it is pushed; an older one is dropped (shed: acknowledged and counted). 0s: never for its age."),
     key("priority", "stream_target", Kind::Span(0, 1_000), "2ms", RESTART, field(|c| &mut c.priority.stream_target), "How long an urgent push may stand behind others that its gateway has been sent and has not answered: what is not urgent is written to a stream only while the gateway, at its best pace of late, answers what is on it within this, or within four round trips if that is longer. The rest waits in the outbox, where urgent pushes pass it. 0s: written as fast as the gateway takes it."),
     key("gateway", "delivery_timeout", Kind::Span(100, 600_000), "10s", RUNNING, field(|c| &mut c.gateway.delivery_timeout), "How long a push may wait for its gateway (unknown, unreachable, full or silent) before its recipients count as not reached. Below engine.drain_timeout."),
+    key("gateway", "protocol", Kind::Choice(Unannounced::WORDS), "stream", RESTART, field(|c| &mut c.gateway.protocol), "What a gateway speaks that announces nothing (push_protocols in its registry entry). stream: PushMessage with one user a frame, as the first gateways of Resonance take it. stream-many: PushMessage with all users of a message in a frame, as those of version 0.1.0 take it (repeated to_usernames); a gateway that answers as one of the first is sent one user a frame from then on. One that knows no PushMessage, as today's, is called by Push with either."),
     key("gateway", "notice_above", Kind::Count(0, 10_000_000), "0", RESTART, field(|c| &mut c.gateway.notice_above), "In a session of more members, and in one of more than 2,000 with more than 20 messages a second, connected members get a notice (session, highest sequence) instead of the content, where their gateway announces notice and the content is in t_message_content already; urgent events are pushed in full. A newer notice replaces one that is not sent. Needs inbox.rows_up_to, and an inbox. 0: never; 10000 is a good value where clients read when they look."),
     key("gateway", "tls.mode", Kind::Choice(TlsMode::WORDS), "auto", RUNNING, field(|c| &mut c.gateway.tls.mode), TLS_MODE_OF_GATEWAYS),
     key("gateway", "tls.ca", Kind::Word, "", RUNNING, field(|c| &mut c.gateway.tls.ca), TLS_CA),
@@ -375,6 +409,12 @@ pub fn find(section: &str, name: &str) -> Option<usize> {
 pub fn group(section: &str, group: &str) -> impl Iterator<Item = &'static str> {
     let of = KEYS.iter().filter(move |key| key.section == section).filter_map(|key| key.name.split_once('.'));
     of.filter(move |(name, _)| *name == group).map(|(_, name)| name)
+}
+
+/// Whether a key or a section has this name.
+pub fn is_known(name: &str) -> bool {
+    KEYS.iter().any(|key| key.name.split('.').any(|part| part == name) || key.aliases.contains(&name))
+        || SECTIONS.iter().any(|(section, _)| *section == name)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Which key somebody meant who wrote one that is unknown.
+//! What was probably meant where a name is unknown.
 
 use super::keys::{KEYS, Key, SECTIONS, join};
 
@@ -23,12 +23,6 @@ pub(super) fn key(section: &str, name: &str) -> Option<String> {
         }
     }
     best.1
-}
-
-/// Whether a key or a section has this name.
-pub(super) fn is_known(name: &str) -> bool {
-    KEYS.iter().any(|key| key.name.split('.').any(|part| part == name) || key.aliases.contains(&name))
-        || SECTIONS.iter().any(|(section, _)| *section == name)
 }
 
 /// Whether a name is that key with a slip or two, so that it may be told: it is no value.

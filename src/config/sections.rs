@@ -263,9 +263,21 @@ section! {
     }
 }
 
+words! {
+    /// What a gateway speaks that announces nothing.
+    Unannounced {
+        /// `PushMessage`, one user a frame.
+        Stream = "stream",
+        /// `PushMessage`, several users a frame.
+        StreamMany = "stream-many",
+    }
+}
+
 section! {
     /// `gateway`.
     GatewayConfig of gateway {
+        /// `gateway.protocol`.
+        protocol: Unannounced,
         /// `gateway.delivery_timeout`; below `engine.drain_timeout`.
         delivery_timeout: Duration,
         /// `gateway.notice_above`; only with `inbox.rows_up_to`.

@@ -53,7 +53,7 @@ impl Language {
 /// its consumers is in other sections.
 fn is_shown(section: &str, config: &Config) -> bool {
     match section {
-        "service" | "push_consumer" | "storage_consumer" => false,
+        "service" | "push_consumer" | "storage_consumer" | "stream_consumer" | "jetstream" | "observability" => false,
         "mysql" | "postgres" => section == config.database.section(),
         _ => true,
     }

@@ -10,6 +10,8 @@ use super::{Place, Remark};
 const PUSH: &str = "push_consumer";
 /// The section of its consumer that writes rows.
 const STORAGE: &str = "storage_consumer";
+/// The subject of newer versions of Resonance, whose messages this engine cannot read.
+const MQ_EVENTS: &str = "resonance.chat.event.v1";
 /// The keys of `push_consumer` that have a meaning.
 const SHARED: [&str; 4] = ["topic", "queue_group", "max_retry", "retry_interval"];
 
@@ -80,6 +82,11 @@ fn consumers(reading: &mut Reading, config: &mut Config) {
     {
         let place = reading.place(STORAGE, "topic");
         take(reading, config, "topic", topic, place);
+    }
+    if config.consumer.topic == MQ_EVENTS {
+        let what = "carries MQEvent, the message of newer versions of Resonance, and this engine reads PushEvent: name the subject on \
+                    which that is published, such as resonance.push.event.v1";
+        reading.mistake(reading.place("consumer", "topic"), "consumer.topic", what.to_owned());
     }
     if stored && !reading.is_written("inbox", "store") {
         config.inbox.store = InboxStore::All;

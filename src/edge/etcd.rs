@@ -23,12 +23,12 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use self::connecting::{TLS_SECTION, connect};
 use self::instance_table::{Change, InstanceTable, Listed, RecordIssue};
 use self::reach::reach;
-use crate::config::{Current, EtcdConfig, Held, RegistryConfig};
+use crate::config::{Config, Current, EtcdConfig, Held, RegistryConfig, Unannounced};
 use crate::edge::random::random;
 use crate::edge::tls;
 use crate::model::limits::{GATEWAYS_MAX, RECONNECT_BACKOFF};
 use crate::model::words::counted;
-use crate::ports::{ControlFuture, Health, Registry, RegistrySink};
+use crate::ports::{ControlFuture, Health, Protocols, Registry, RegistrySink};
 
 /// How often everything is listed again.
 const RELIST: Duration = Duration::from_secs(60);
@@ -71,22 +71,33 @@ pub struct EtcdRegistry {
     settings: Current<EtcdConfig>,
     /// What the keys of the gateways begin with: `<namespace>/<service>/`.
     prefix: String,
+    /// What gateways speak that announce nothing.
+    unannounced: Protocols,
 }
 
 impl EtcdRegistry {
-    /// The gateways that register as `service`; connects when it is run.
+    /// The gateways that register as `service`; connects when it is run. One that announces no protocols speaks `stream`.
     pub fn new(settings: impl Into<Current<EtcdConfig>>, registry: &RegistryConfig, service: &str) -> Self {
         let prefix = format!("{}/{}/", registry.namespace.trim_end_matches('/'), service.trim_matches('/'));
-        Self { settings: settings.into(), prefix }
+        Self { settings: settings.into(), prefix, unannounced: Protocols::STREAM }
+    }
+
+    /// The gateways of a configuration, whose section of etcd may change.
+    pub fn of(config: &Config, settings: impl Into<Current<EtcdConfig>>) -> Self {
+        let unannounced = match config.gateway.protocol {
+            Unannounced::Stream => Protocols::STREAM,
+            Unannounced::StreamMany => Protocols::STREAM_MANY,
+        };
+        Self { unannounced, ..Self::new(settings, &config.registry, &config.gateway_service_name) }
     }
 }
 
 impl Registry for EtcdRegistry {
     fn run(self: Box<Self>, sink: RegistrySink) -> ControlFuture<()> {
         let turn = random() as usize;
-        let Self { prefix, settings } = *self;
-        let settings = settings.hold();
-        Box::pin(Follower { prefix, settings, instances: InstanceTable::default(), sink, turn }.follow())
+        let Self { prefix, settings, unannounced } = *self;
+        let (settings, instances) = (settings.hold(), InstanceTable::new(unannounced));
+        Box::pin(Follower { prefix, settings, instances, sink, turn }.follow())
     }
 }
 

@@ -182,7 +182,7 @@ const fn path_of(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Group => "/resonance.gateway.v1.PushService/PushGroups",
         Protocol::Batch => "/resonance.gateway.v1.PushService/PushBatch",
-        Protocol::Stream => "/resonance.gateway.v1.PushService/PushMessage",
+        Protocol::StreamMany | Protocol::Stream => "/resonance.gateway.v1.PushService/PushMessage",
         Protocol::Unary => "/resonance.gateway.v1.PushService/Push",
     }
 }

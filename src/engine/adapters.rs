@@ -131,5 +131,5 @@ pub(super) fn routes_by(config: &Config, sections: &Sections, resolver: &Resolve
 
 /// Gateways from the configured etcd.
 pub(super) fn registry_by(config: &Config, sections: &Sections) -> Box<dyn Registry> {
-    Box::new(etcd::EtcdRegistry::new(sections.etcd.clone(), &config.registry, &config.gateway_service_name))
+    Box::new(etcd::EtcdRegistry::of(config, sections.etcd.clone()))
 }

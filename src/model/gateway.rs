@@ -6,14 +6,16 @@ use std::num::NonZeroU32;
 use crate::model::ids::GatewayId;
 use crate::model::redact;
 
-/// What a gateway understands, best first: `group`, `batch`, `stream`, `unary`.
+/// What a gateway understands, best first: `group`, `batch`, `stream-many`, `stream`, `unary`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// `PushGroups`: a list of users is said once a stream and then referred to.
     Group,
     /// `PushBatch`: many pushes a frame, one answer a batch.
     Batch,
-    /// `PushMessage`: a stream, one answer a request.
+    /// `PushMessage`, with all users of a message in a frame: one answer a request, which names whom it could not reach.
+    StreamMany,
+    /// `PushMessage`: a stream, one user and one answer a request.
     Stream,
     /// `Push`: one call a message.
     Unary,
@@ -25,6 +27,7 @@ impl Protocol {
         match self {
             Self::Group => "group",
             Self::Batch => "batch",
+            Self::StreamMany => "stream-many",
             Self::Stream => "stream",
             Self::Unary => "unary",
         }
@@ -38,6 +41,8 @@ pub struct Protocols {
     pub group: Option<NonZeroU32>,
     /// Speaks `PushBatch`.
     pub batch: bool,
+    /// Takes several users in a frame of `PushMessage`.
+    pub stream_many: bool,
     /// Speaks `PushMessage`.
     pub stream: bool,
     /// Speaks `Push`.
@@ -48,7 +53,10 @@ pub struct Protocols {
 
 impl Protocols {
     /// What a gateway that announces nothing speaks.
-    pub const STREAM: Self = Self { group: None, batch: false, stream: true, unary: false, notice: false };
+    pub const STREAM: Self =
+        Self { group: None, batch: false, stream_many: false, stream: true, unary: false, notice: false };
+    /// The same with several users a frame.
+    pub const STREAM_MANY: Self = Self { stream_many: true, ..Self::STREAM };
 
     /// Reads the comma list of the registry's `push_protocols`; unknown words are passed over, and a list without a
     /// known word means `stream`.
@@ -56,7 +64,9 @@ impl Protocols {
         let has = |word: &str| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(word));
         let group = has("group").then_some(NonZeroU32::MAX);
         let notice = group.is_some() && has("notice");
-        let all = Self { group, batch: has("batch"), stream: has("stream"), unary: has("unary"), notice };
+        let stream_many = has(Protocol::StreamMany.label());
+        let stream = stream_many || has("stream");
+        let all = Self { group, batch: has("batch"), stream_many, stream, unary: has("unary"), notice };
         if all.best().is_some() { all } else { Self::STREAM }
     }
 
@@ -71,6 +81,7 @@ impl Protocols {
         match self {
             Self { group: Some(_), .. } => Some(Protocol::Group),
             Self { batch: true, .. } => Some(Protocol::Batch),
+            Self { stream_many: true, .. } => Some(Protocol::StreamMany),
             Self { stream: true, .. } => Some(Protocol::Stream),
             Self { unary: true, .. } => Some(Protocol::Unary),
             _ => None,

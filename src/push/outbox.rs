@@ -323,6 +323,7 @@ impl Outbox {
         if let Link::Open { stream, protocol } = self.stream.link {
             match protocol {
                 Protocol::Group => self.write_groups(at, stream, now, effects),
+                Protocol::StreamMany => self.write_stream_many(at, stream, now, effects),
                 Protocol::Stream => self.write_stream(at, stream, now, effects),
                 Protocol::Batch => self.write_batches(at, stream, now, effects),
                 Protocol::Unary => self.make_calls(at, stream, now, effects),

@@ -273,7 +273,7 @@ impl World {
     pub fn config(&self) -> EngineConfig {
         let mut config = self.plain_config();
         if let Some(tls) = &self.tls {
-            tls.set(&mut config, &self.etcd);
+            tls.set(&mut config, "mysql", &self.etcd);
         }
         config
     }

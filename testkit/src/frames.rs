@@ -50,7 +50,8 @@ pub fn only(protocol: Protocol) -> Protocols {
     Protocols {
         group: (protocol == Protocol::Group).then_some(NonZeroU32::MAX),
         batch: protocol == Protocol::Batch,
-        stream: protocol == Protocol::Stream,
+        stream_many: protocol == Protocol::StreamMany,
+        stream: matches!(protocol, Protocol::Stream | Protocol::StreamMany),
         unary: protocol == Protocol::Unary,
         notice: false,
     }

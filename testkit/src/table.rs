@@ -366,6 +366,12 @@ impl Table {
                     take(PushRequest { to_usernames: vec![request.to_username], message: request.message });
                 }
             }
+            Protocol::StreamMany => {
+                while let Some(request) = frames::next_frame::<PushRequest>(&mut link.requests) {
+                    link.batches.extend(request.message.as_ref().map(|message| message.msg_id as u64));
+                    take(request);
+                }
+            }
             Protocol::Batch => {
                 while let Some(request) = frames::next_frame::<PushBatchRequest>(&mut link.requests) {
                     link.batches.push(request.batch_id);
@@ -387,13 +393,7 @@ impl Table {
         pushed
     }
 
-    /// The frames on a gateway's stream, as they are.
-    pub fn take_frames<M: Message + Default>(&mut self, gateway: &str) -> Vec<M> {
-        let Some(link) = self.links.get_mut(gateway) else { return Vec::new() };
-        std::iter::from_fn(|| frames::next_frame(&mut link.requests)).collect()
-    }
-
-    /// The batches that [`pushed`](Self::pushed) has shown, once each.
+    /// The batches that [`pushed`](Self::pushed) has shown, once each; with several users a frame the frames' msg_ids.
     pub fn take_batches(&mut self, gateway: &str) -> Vec<u64> {
         std::mem::take(&mut self.links.get_mut(gateway).expect("a stream").batches)
     }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use task_engine::config::keys::KEYS;
-use task_engine::config::{self, Checked, Database, Flags, HostPort, InboxStore, SslMode, TlsMode};
+use task_engine::config::{self, Checked, Database, Flags, HostPort, InboxStore, LogFormat, SslMode, TlsMode};
 
 const FILE: &str = include_str!("../../config/resonance.yaml");
 
@@ -55,8 +55,9 @@ fn it_means_what_it_meant() {
 
 #[test]
 fn each_key_without_effect_says_why() {
-    let sections = ["service", "postgres", "registry", "push_consumer", "storage_consumer"];
-    let mut text = "gateway_queue_size: 1\ngateway_pusher_count: 1\n".to_owned();
+    let sections =
+        ["service", "postgres", "registry", "push_consumer", "storage_consumer", "stream_consumer", "jetstream"];
+    let mut text = "gateway_queue_size: 1\ngateway_pusher_count: 1\nstream_max_delta_bytes: 1\n".to_owned();
     for section in sections {
         text += &format!("{section}:\n");
         let keys = KEYS.iter().filter(|key| key.section == section && !key.is_used());
@@ -137,4 +138,155 @@ fn a_consumer_is_written_once() {
         (&*config.consumer.topic, config.inbox.store, config.inbox.sender),
         ("only.one", InboxStore::Offline, false)
     );
+}
+
+/// What its `.env` and its compose file set for all services, and older ones of both.
+const VARIABLES: &[(&str, &str)] = &[
+    ("RESONANCE_ENV", "prod"),
+    ("RESONANCE_DEBUG_CONFIG", "false"),
+    ("RESONANCE_IMAGE", "resonance:local"),
+    ("RESONANCE_CONFIG_DIR", "../configs"),
+    ("RESONANCE_GATEWAY_HOSTNAME", "gateway-service-001"),
+    ("RESONANCE_LOGIC_HOSTNAME", "logic-service-001"),
+    ("RESONANCE_TASK_HOSTNAME", "task-service-001"),
+    ("RESONANCE_WEB_HOSTNAME", "web-service-001"),
+    ("RESONANCE_AUTH_SECRET_KEY", "hunter2"),
+    ("RESONANCE_AUTH_ISSUER", "hunter2"),
+    ("RESONANCE_AUTH_ACCESS_TOKEN_TTL", "24h"),
+    ("RESONANCE_ADMIN_USERNAME", "hunter2"),
+    ("RESONANCE_ADMIN_PASSWORD", "hunter2"),
+    ("RESONANCE_ADMIN_NICKNAME", "\u{7ba1}\u{7406}\u{5458}"),
+    ("RESONANCE_WEB_API_BASE_URL", ""),
+    ("RESONANCE_WEB_WS_BASE_URL", ""),
+    ("RESONANCE_GATEWAY_SERVICE_AUTH_SECRET", "hunter2"),
+    ("RESONANCE_PILOT_SERVICE_AUTH_SECRET", "hunter2"),
+    ("RESONANCE_GATEWAY_HTTP_PORT", "8080"),
+    ("RESONANCE_LOGIC_GRPC_PORT", "15090"),
+    ("RESONANCE_TASK_SERVICE_NAME", "task-service"),
+    ("RESONANCE_DB_PORT", "3306"),
+    ("RESONANCE_REDIS_PORT", "6379"),
+    ("RESONANCE_NATS_PORT", "4222"),
+    ("RESONANCE_ETCD_PORT", "2379"),
+    ("RESONANCE_MYSQL_ROOT_PASSWORD", "hunter2"),
+    ("RESONANCE_JWT_SECRET", "hunter2"),
+    ("RESONANCE_REGISTRY_TTL", "30s"),
+    ("RESONANCE_GRAFANA_ADMIN_PASSWORD", "hunter2"),
+    ("RESONANCE_PROMETHEUS_PORT", "9090"),
+];
+
+#[test]
+fn variables_of_its_other_services_are_taken_and_each_says_why_it_means_nothing() {
+    let own = [
+        ("RESONANCE_POSTGRES_DATABASE", "chat"),
+        ("RESONANCE_POSTGRES_USER", "chatter"),
+        ("RESONANCE_POSTGRES_PASSWORD", "hunter2"),
+        ("RESONANCE_POSTGRES_HOST", "postgres"),
+        ("RESONANCE_REGISTRY_NAMESPACE", "/other/services"),
+        ("RESONANCE_REGISTRY_DEFAULT_TTL", "30s"),
+        ("RESONANCE_REGISTRY_ENABLE_CACHE", "true"),
+        ("RESONANCE_LOG_FORMAT", "json"),
+        // Only Resonance's logic service and gateways read it; Kubernetes sets such names as well.
+        ("RESONANCE_SERVICE_HOST", "task-service-001"),
+    ];
+    let checked = read(FILE, &[VARIABLES, &own].concat()).expect("it runs with its own .env");
+    let (config, notes) = (checked.config, checked.notes);
+    assert_eq!(
+        (&*config.postgres.username, &*config.postgres.database),
+        ("chatter", "chat"),
+        "keys keep their meaning"
+    );
+    assert_eq!((&*config.registry.namespace, config.log.format), ("/other/services", LogFormat::Json));
+    for (name, _) in VARIABLES {
+        let of: Vec<_> = notes
+            .iter()
+            .map(|note| note.line("f"))
+            .filter(|line| line.starts_with(&format!("environment {name}: ")))
+            .collect();
+        let [line] = &of[..] else { panic!("{name}: {of:?}") };
+        assert!(line.contains(": has no effect here: ") && line.len() > name.len() + 45, "{line}");
+        assert!(!line.contains("hunter2"), "{line}");
+    }
+}
+
+#[test]
+fn a_slip_in_a_variable_is_a_mistake_next_to_them() {
+    for (slip, nearest) in [
+        ("RESONANCE_POSTGRES_PASSWRD", "RESONANCE_POSTGRES_PASSWORD"),
+        ("RESONANCE_ADMIN_LISTN", "RESONANCE_ADMIN_LISTEN"),
+        ("RESONANCE_ENVV", ""),
+        ("RESONANCE_GATEWAY_HOST", ""),
+    ] {
+        let why = read(FILE, &[VARIABLES, &[(slip, "hunter2")]].concat()).expect_err(slip);
+        assert!(why.starts_with(&format!("environment {slip}: unknown variable")) && why.lines().count() == 1, "{why}");
+        assert!(nearest.is_empty() || why.contains(&format!("did you mean `{nearest}`?")), "{why}");
+    }
+}
+
+/// The keys of its newest file.
+const NEWER: &str = "\
+consumer:
+  topic: resonance.push.event.v1
+  queue_group: resonance_group_chat_event
+  worker_count: 20
+  max_retry: 3
+  retry_interval: 5
+  dlq_topic: resonance.push.event.v1.dlq
+stream_consumer:
+  topic: resonance.agent.stream.v1
+  queue_group: resonance_group_agent_stream
+  worker_count: 10
+  max_retry: 2
+  retry_interval: 0
+  dlq_topic: resonance.agent.stream.v1.dlq
+stream_max_delta_bytes: 65536
+jetstream:
+  auto_create_stream: true
+  stream_prefix: S-
+  ack_wait: 30s
+  max_deliver: 5
+  retention: limits
+  storage: file
+  max_age: 0s
+  max_bytes: 0
+  replicas: 1
+observability:
+  version: v1
+  instance: task-1
+  environment: prod
+  trace:
+    disable: false
+    endpoint: localhost:4317
+    sampler: 1.0
+    insecure: true
+  metrics:
+    port: 9090
+    path: /metrics
+    enable_runtime: true
+";
+
+#[test]
+fn the_keys_of_its_newest_file_have_a_meaning_or_say_why_they_have_none() {
+    let Checked { config, notes } = read(NEWER, &[]).expect("it is taken");
+    assert_eq!(
+        (&*config.consumer.topic, &*config.consumer.queue_group, config.consumer.retry_interval),
+        ("resonance.push.event.v1", "resonance_group_chat_event", Duration::from_secs(5))
+    );
+    let without: Vec<_> = notes.iter().filter(|note| note.what.starts_with("has no effect here: ")).collect();
+    let is_key = |line: &&str| (line.starts_with("  ") && !line.starts_with("    ")) || !line.ends_with(':');
+    let written = NEWER.lines().filter(|line| !line.starts_with("    ")).filter(is_key).count();
+    assert_eq!(without.len(), written - 4, "all but four of consumer: {without:#?}");
+    // A slip in one of them is one as ever.
+    let why = read(&NEWER.replace("max_deliver", "max_delivr"), &[]).expect_err("a slip");
+    assert!(why.contains("jetstream.max_delivr: unknown key; did you mean `jetstream.max_deliver`?"), "{why}");
+}
+
+#[test]
+fn a_subject_of_other_messages_is_refused_before_each_of_them_is_a_dead_letter() {
+    let newest = NEWER.replacen("resonance.push.event.v1", "resonance.chat.event.v1", 1);
+    let why = read(&newest, &[]).expect_err("it cannot be read");
+    let expected = "task.yaml:2:10: consumer.topic: carries MQEvent, the message of newer versions of Resonance, and this engine reads \
+                    PushEvent: name the subject on which that is published, such as resonance.push.event.v1";
+    assert_eq!(why, expected);
+    let why = read("push_consumer:\n  topic: resonance.chat.event.v1\n", &[]).expect_err("the same");
+    assert!(why.starts_with("task.yaml:2:10: consumer.topic: carries MQEvent"), "{why}");
 }

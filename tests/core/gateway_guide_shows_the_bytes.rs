@@ -60,6 +60,16 @@ fn stream(blocks: &mut Blocks) {
     assert_eq!(delivered(&table), 1, "ann has it");
 }
 
+fn stream_many(blocks: &mut Blocks) {
+    let mut table = world(Protocol::StreamMany, &["ann", "bob", "cat"]);
+    table.event_from("bob", 1);
+    blocks.push(("stream-many request", annotated::frames(&table.take_bytes("A"), &annotated::REQUEST)));
+    let answer = PushResponse { msg_id: 1, error: String::new(), failed_usernames: vec!["cat".into()] };
+    blocks.push(("stream-many answer", shown(&answer, &annotated::ANSWER)));
+    table.answer("A", &answer);
+    assert_eq!(delivered(&table), 1, "ann has it");
+}
+
 fn batch(blocks: &mut Blocks) {
     let mut table = world(Protocol::Batch, &["ann", "bob", "cat"]);
     table.event_from("bob", 1);
@@ -111,7 +121,7 @@ fn between<'a>(page: &'a str, name: &str) -> &'a str {
 #[test]
 fn the_guide_shows_what_the_core_writes_and_takes() {
     let mut blocks = Vec::new();
-    [unary, stream, batch, group].iter().for_each(|of| of(&mut blocks));
+    [unary, stream, stream_many, batch, group].iter().for_each(|of| of(&mut blocks));
     for guide in GUIDES {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(guide);
         let mut page = std::fs::read_to_string(&path).expect("the guide");

@@ -57,6 +57,11 @@ fn answer(table: &mut Table, pushed: &[(String, i64)]) {
                 table.answer("A", &PushMessageResponse { msg_id: *msg_id, ..PushMessageResponse::default() });
             }
         }
+        Protocol::StreamMany => {
+            for msg_id in table.take_batches("A") {
+                table.answer("A", &PushResponse { msg_id: msg_id as i64, ..PushResponse::default() });
+            }
+        }
         Protocol::Batch => {
             for batch_id in table.take_batches("A") {
                 table.answer("A", &PushBatchResponse { batch_id, failures: Vec::new() });
@@ -116,6 +121,11 @@ fn on_a_stream_a_small_group_goes_before_the_parts_that_are_left() {
 }
 
 #[test]
+fn on_a_stream_of_many_a_small_group_goes_before_the_parts_that_are_left() {
+    a_small_group_goes_before_the_parts_that_are_left(Protocol::StreamMany);
+}
+
+#[test]
 fn on_batch_a_small_group_goes_before_the_parts_that_are_left() {
     a_small_group_goes_before_the_parts_that_are_left(Protocol::Batch);
 }
@@ -153,7 +163,7 @@ fn a_small_group_never_goes_before_its_own_sessions_parts() {
 
 #[test]
 fn few_parts_are_on_their_way_while_small_groups_come_and_all_when_none_does() {
-    for protocol in [Protocol::Stream, Protocol::Batch, Protocol::Group] {
+    for protocol in [Protocol::Stream, Protocol::StreamMany, Protocol::Batch, Protocol::Group] {
         let mut table = shared(protocol);
         for _ in 0..2 {
             assert_eq!(answered(&mut table), [(2, ON_THEIR_WAY)], "{protocol:?}: as the first are answered");

@@ -324,7 +324,7 @@ fn a_stream_that_breaks_while_lists_are_said_again_loses_nothing() {
 /// A gateway that does not implement what it announces is served by the next protocol, gateway by gateway, until its record changes.
 #[test]
 fn a_gateway_without_the_rpc_is_served_by_batch() {
-    let announced = Protocols { group: Some(NonZeroU32::MAX), batch: true, stream: false, unary: false, notice: false };
+    let announced = Protocols { group: Some(NonZeroU32::MAX), batch: true, stream: false, ..Protocols::STREAM };
     for protocols in [announced, only(Protocol::Group)] {
         let mut world = World::of(FEW, protocols);
         world.event("s", 1);

@@ -22,5 +22,6 @@ mod overload_is_met_by_class;
 mod repeats_are_settled_with_the_first;
 mod senders_are_told_where_configured;
 mod several_gateways_are_one_recipient;
+mod several_users_take_a_frame;
 mod silence_costs_few_copies;
 mod urgent_goes_first;

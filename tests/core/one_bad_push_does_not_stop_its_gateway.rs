@@ -125,7 +125,7 @@ fn serve_unary_only(table: &mut Table) {
 
 fn table_of_all_protocols() -> Table {
     let mut table = Table::with_timeout(&["ann"], &[("ann", "A")], Duration::from_secs(10));
-    table.list("A", Protocols { group: None, batch: true, stream: true, unary: true, notice: false });
+    table.list("A", Protocols { batch: true, unary: true, ..Protocols::STREAM });
     table
 }
 

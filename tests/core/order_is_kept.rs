@@ -288,6 +288,14 @@ fn misfits(protocol: Protocol) -> Vec<StreamFact> {
             stream(vec![0, 0xff, 0, 0, 0]),
             stream(vec![0, 0, 0, 0, 1, 0x08]),
         ],
+        Protocol::StreamMany => vec![
+            stream(frame(&names(2, "ann"))),
+            stream(frame(&names(1, "bob"))),
+            // As one answers that takes one user a frame.
+            stream(frame(&PushMessageResponse { seq_id: 10, ..ok(1) })),
+            stream(frame(&PushMessageResponse { error: "user not connected".into(), seq_id: 0, ..ok(1) })),
+            stream(vec![0, 0, 0, 0, 1, 0x08]),
+        ],
         Protocol::Batch => vec![
             batch(2, vec![]),
             batch(1, vec![names(2, "ann")]),
@@ -317,7 +325,7 @@ fn misfits(protocol: Protocol) -> Vec<StreamFact> {
 
 #[test]
 fn an_answer_that_does_not_fit_cuts_the_stream_and_counts_for_nothing() {
-    for protocol in [Protocol::Stream, Protocol::Batch, Protocol::Group, Protocol::Unary] {
+    for protocol in [Protocol::Stream, Protocol::StreamMany, Protocol::Batch, Protocol::Group, Protocol::Unary] {
         for (case, misfit) in misfits(protocol).into_iter().enumerate() {
             let mut table = Table::new(&["ann"], &[("ann", "A")]);
             table.list("A", only(protocol));
@@ -329,7 +337,8 @@ fn an_answer_that_does_not_fit_cuts_the_stream_and_counts_for_nothing() {
             table.pass(100);
             assert_eq!(table.pushed_ids("A"), [1], "{protocol:?} {case}: sent again");
             match protocol {
-                Protocol::Stream => table.answer("A", &ok(1)),
+                // What does not fit is no answer to several users a frame: it is sent one a frame.
+                Protocol::Stream | Protocol::StreamMany => table.answer("A", &ok(1)),
                 Protocol::Batch => table.answer("A", &PushBatchResponse { batch_id: 2, failures: vec![] }),
                 Protocol::Group => table.answer("A", &GroupAnswer { frame_id: 2, ..Default::default() }),
                 Protocol::Unary => {
@@ -348,7 +357,7 @@ fn an_answer_that_does_not_fit_cuts_the_stream_and_counts_for_nothing() {
 #[test]
 fn what_a_gateway_does_not_implement_is_stepped_down_from() {
     let mut table = Table::new(&["ann"], &[("ann", "A")]);
-    table.list("A", Protocols { group: None, batch: true, stream: true, unary: true, notice: false });
+    table.list("A", Protocols { batch: true, unary: true, ..Protocols::STREAM });
     table.event(1);
     for expected in [Protocol::Batch, Protocol::Stream] {
         assert_eq!(table.links["A"].protocol, expected);
@@ -362,7 +371,7 @@ fn what_a_gateway_does_not_implement_is_stepped_down_from() {
 
 #[test]
 fn what_was_answered_on_one_protocol_is_not_pushed_on_the_next() {
-    for next in [Protocol::Batch, Protocol::Unary] {
+    for next in [Protocol::StreamMany, Protocol::Batch, Protocol::Unary] {
         let mut table = two_gateways(&["ann", "bob", "cat"], &[("ann", "A"), ("bob", "A"), ("cat", "A")]);
         table.event(1);
         assert_eq!(table.pushed("A").len(), 3);

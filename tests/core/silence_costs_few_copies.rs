@@ -10,7 +10,8 @@ use task_engine::model::proto::gateway::{GroupAnswer, PushBatchResponse, PushMes
 use task_engine::ports::Protocol;
 use testkit::table::{Table, only};
 
-const PROTOCOLS: [Protocol; 4] = [Protocol::Stream, Protocol::Batch, Protocol::Group, Protocol::Unary];
+const PROTOCOLS: [Protocol; 5] =
+    [Protocol::Stream, Protocol::StreamMany, Protocol::Batch, Protocol::Group, Protocol::Unary];
 const STEP_MILLIS: u64 = 20;
 /// Twelve and a half a second.
 const EVENT_EVERY: u64 = 4;
@@ -87,7 +88,7 @@ impl<Due: Fn(u64, Option<u64>) -> Option<u64>> World<Due> {
             }
         }
         let ids = match self.protocol {
-            Protocol::Batch | Protocol::Group => {
+            Protocol::StreamMany | Protocol::Batch | Protocol::Group => {
                 self.table.take_batches("A").into_iter().map(|batch| batch as i64).collect()
             }
             _ => ids,
@@ -107,6 +108,7 @@ impl<Due: Fn(u64, Option<u64>) -> Option<u64>> World<Due> {
             self.owed.pop_front();
             match self.protocol {
                 Protocol::Stream => self.table.answer("A", &PushMessageResponse { msg_id: id, ..Default::default() }),
+                Protocol::StreamMany => self.table.answer("A", &PushResponse { msg_id: id, ..Default::default() }),
                 Protocol::Batch => {
                     self.table.answer("A", &PushBatchResponse { batch_id: id as u64, ..Default::default() })
                 }

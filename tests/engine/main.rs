@@ -8,6 +8,7 @@ mod counts_bad_input;
 mod each_key_is_reloaded_or_said;
 mod finds_a_moved_user;
 mod follows_a_goaway;
+mod gateway_generations;
 mod isolates_a_hung_gateway;
 mod keeps_order;
 mod log_of_others;

@@ -54,7 +54,7 @@ fn start(kept: Arc<Kept>) -> SocketAddr {
     told.recv().expect("it listens")
 }
 
-const NONE: Protocols = Protocols { group: None, batch: false, stream: false, unary: false, notice: false };
+const NONE: Protocols = Protocols { stream: false, ..Protocols::STREAM };
 const EACH: [(&str, Protocols); 4] = [
     ("unary", Protocols { unary: true, ..NONE }),
     ("stream", Protocols { stream: true, ..NONE }),

@@ -103,6 +103,7 @@ fn knows(protocols: Protocols, protocol: Protocol) -> bool {
     match protocol {
         Protocol::Group => protocols.group.is_some(),
         Protocol::Batch => protocols.batch,
+        Protocol::StreamMany => protocols.stream_many,
         Protocol::Stream => protocols.stream,
         Protocol::Unary => protocols.unary,
     }
@@ -136,8 +137,14 @@ impl World {
     }
 
     fn draw_protocols(&mut self) -> Protocols {
-        let one = |batch, stream, unary| Protocols { group: None, batch, stream, unary, notice: false };
-        let all = [one(true, true, true), Protocols::STREAM, one(true, false, false), one(false, false, true)];
+        let one = |batch, stream, unary| Protocols { batch, stream, unary, ..Protocols::STREAM };
+        let all = [
+            one(true, true, true),
+            Protocols::STREAM,
+            Protocols::STREAM_MANY,
+            one(true, false, false),
+            one(false, false, true),
+        ];
         let rest = self.rng.pick(&all);
         let members_max = self.rng.pick(&[0, 0, 60, 20, 5, 1_000]);
         let group = self.rng.chance(500).then_some(NonZeroU32::MAX);

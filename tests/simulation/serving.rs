@@ -76,6 +76,7 @@ impl World {
     fn serve_one(&mut self, at: usize) -> bool {
         match self.conns[at].protocol {
             Protocol::Group => self.serve_groups(at),
+            Protocol::StreamMany => self.serve_many(at),
             Protocol::Stream => self.serve_stream(at),
             Protocol::Batch => self.serve_batch(at),
             Protocol::Unary => self.serve_call(at),
@@ -123,6 +124,25 @@ impl World {
         let response =
             PushMessageResponse { msg_id: message.msg_id ^ wrong, seq_id: message.seq_id, error: error.into() };
         self.answer(at, frame(&response), vec![answer], is_garbage);
+        true
+    }
+
+    fn serve_many(&mut self, at: usize) -> bool {
+        let Some(push) = next_frame::<PushRequest>(&mut self.conns[at].requests) else { return false };
+        if push.message.as_ref().is_some_and(|message| self.breaks_at(message)) {
+            self.break_handler(at);
+            return false;
+        }
+        let mut answers = Vec::new();
+        let mut response = self.serve_push(at, &push, &mut answers);
+        let is_garbage = self.is_garbage(at, 6);
+        if is_garbage {
+            match self.rng.below(2) {
+                0 => response.msg_id ^= 1 << 50,
+                _ => response.failed_usernames.push("nobody".into()),
+            }
+        }
+        self.answer(at, frame(&response), answers, is_garbage);
         true
     }
 

@@ -70,9 +70,34 @@ fn what_keeps_rows_from_being_stored_is_named() {
     }
 }
 
-/// A server that only reads gives members, and takes rows once the host leads to one that writes.
+/// A server that follows another one gives members, and takes rows once it has been promoted.
 #[test]
-fn a_standby_gives_members_and_is_left_for_the_primary() {
+fn a_standby_gives_members_and_takes_rows_once_it_is_the_primary() {
+    let first = Postgres::start().expect("PostgreSQL");
+    let follower = first.standby().expect("a standby");
+    let (primary, server) = (Database::Postgres(first), Database::Postgres(follower));
+    primary.add([("s", "ann")]);
+    let login = Login::quick();
+    let mut reader = server.members(&login).open();
+    eventually("what the primary has written is read", || {
+        let lists = reader.members(&["s".into()]).expect("a standby answers");
+        lists[0].iter().collect::<Vec<_>>() == ["ann"]
+    });
+    let mut writer = server.writer(&login);
+    for why in [writer.ping(), writer.store(&[rows("s", 1, 1, ["ann"])]).remove(0).map(drop)] {
+        let why = words(why.expect_err("it takes no rows"));
+        assert!(why.contains("is it a standby") && why.contains("25006"), "{why}");
+    }
+    primary.kill();
+    let Database::Postgres(follower) = &server else { unreachable!("it is one") };
+    follower.promote().expect("it is the primary now");
+    eventually("rows are taken", || writer.store(&[rows("s", 1, 1, ["ann"])])[0].is_ok());
+    assert_eq!(server.stored().len(), 1);
+}
+
+/// The same of one whose sessions may only read.
+#[test]
+fn one_that_only_reads_gives_members_and_takes_rows_once_it_writes() {
     let server = Database::start(Kind::Postgres);
     server.add([("s", "ann")]);
     let mut root = server.root();

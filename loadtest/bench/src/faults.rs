@@ -50,8 +50,8 @@ pub struct FaultArgs {
     /// How long a hang, an outage or a partition lasts.
     #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=60))]
     pub lasts: u32,
-    /// Writes the table into this file, between its two marks `<!-- faults -->`, with --instances `<!-- owners -->` (there
-    /// rows that were not run stay).
+    /// Writes the table into this file, between its two marks `<!-- faults -->`, with --instances `<!-- owners -->`: rows that were
+    /// not run stay.
     #[arg(long, value_name = "FILE")]
     pub write: Option<PathBuf>,
     /// Where the figures go, as JSON.
@@ -95,7 +95,8 @@ pub fn run(args: &FaultArgs) -> Result<bool> {
     println!("{}", table::text(&results));
     table::write_json(&args.out, &results)?;
     if let Some(file) = &args.write {
-        table::write_between_marks(file, MARK, |_| table::text(&results))?;
+        let names: Vec<_> = Scenario::ALL.iter().map(|scenario| scenario.name).collect();
+        table::write_between_marks(file, MARK, |old| table::over(old, &table::text(&results), &names))?;
     }
     let good = results.iter().filter(|result| result.is_good).count();
     println!("faults: {good} of {} scenarios kept the promise", results.len());

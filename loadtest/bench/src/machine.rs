@@ -64,6 +64,7 @@ pub fn versions(with_servers: bool, engine: Option<&str>) -> BTreeMap<String, St
             ("nats-server", "--version"),
             ("redis-server", "--version"),
             ("mariadbd", "--version"),
+            ("postgres", "--version"),
             ("etcd", "--version"),
         ] {
             let path = harness::servers::find_program(binary, binary);

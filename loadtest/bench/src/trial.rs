@@ -48,14 +48,28 @@ const TOUCH_IN_FLIGHT: u64 = 50_000;
 /// Which rpc the gateways know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Rpc {
-    /// `PushMessage`, what today's gateways know.
+    /// `PushMessage`, one user a frame.
     Stream,
+    /// `PushMessage`, all users of a message in a frame, as gateways of Resonance 0.1.0 take it; these read in the plain way.
+    StreamMany,
     /// `PushBatch`.
     Batch,
     /// `PushGroups`.
     Group,
     /// `Push`.
     Unary,
+}
+
+/// What holds members, inbox and contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StoreKind {
+    /// MariaDB.
+    Mysql,
+    /// PostgreSQL.
+    Postgres,
+    /// PostgreSQL, and the engine reads the YAML of Resonance's own service (config/resonance.yaml), in which only the servers'
+    /// addresses and logins are changed: each member gets a row of each message, the sender too.
+    Resonance,
 }
 
 /// Who reads which events.
@@ -70,9 +84,12 @@ pub enum Assignment {
 /// What is driven, and on what.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Setup {
-    /// Real throw-away NATS, Redis, MariaDB and etcd, and the engine as a process of its own.
+    /// Real throw-away NATS, Redis, database and etcd, and the engine as a process of its own.
     #[arg(long)]
     pub servers: bool,
+    /// What holds members, inbox and contents (with --servers).
+    #[arg(long, value_enum, default_value_t = StoreKind::Mysql)]
+    pub store: StoreKind,
     /// How the engine becomes ready.
     #[arg(long, value_enum, default_value_t)]
     pub ready: Ready,
@@ -199,6 +216,7 @@ impl Rpc {
     fn protocols(self) -> Protocols {
         match self {
             Self::Stream => Protocols::STREAM,
+            Self::StreamMany => Protocols::MANY,
             Self::Batch => Protocols::BATCH,
             Self::Group => Protocols::GROUP,
             Self::Unary => Protocols::UNARY,
@@ -224,7 +242,7 @@ impl Trial {
         let verdict = Verdict::new(world.clone());
         let gateways = world.start_gateways(&verdict, setup.protocol.protocols(), setup.plain)?;
         gateways.iter().for_each(|gateway| gateway.forget_groups(setup.forget_groups));
-        let inbox = inbox::Inbox::of(engine);
+        let inbox = inbox::Inbox::of(engine, setup.store);
         let (started, sink, writer, servers) = if with_servers {
             Self::start_on_servers(setup, engine, &world, &gateways, live)?
         } else {
@@ -236,7 +254,7 @@ impl Trial {
         let mover = Mover::start(world.clone(), writer)?;
         let contents = match (&servers, setup.content_rows, setup.rows_up_to) {
             (Some((servers, _)), Some(percent), Some(above)) => {
-                Some(Contents::connect(&servers.maria, percent, above)?)
+                Some(Contents::connect(&*servers.store, percent, above)?)
             }
             _ => None,
         };
@@ -254,10 +272,10 @@ impl Trial {
         // Before half a minute is spent on servers.
         let command = engine::own::command_of(engine)?;
         engine::words_of(&command)?;
-        live.note("starting NATS, Redis, MariaDB and etcd");
+        live.note("starting NATS, Redis, the database and etcd");
         let servers = Servers::start(setup)?;
         live.note("writing members, routes and gateways");
-        world.seed(&servers.maria, &servers.redis, &servers.etcd, gateways)?;
+        world.seed(&*servers.store, &servers.redis, &servers.etcd, gateways)?;
         servers.secure(gateways)?;
         let folder = folder("engine")?;
         let admin_port = free_ports(1)?[0];

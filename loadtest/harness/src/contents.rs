@@ -3,18 +3,14 @@
 //! Promises that a message's row is there before it is published, and that of each hundred messages of a session so many have one,
 //! spread evenly. Refuses to be fast: each row is a round trip, so it is for rates at which large groups are written to.
 
-use mysql::Conn;
-use mysql::params;
-use mysql::prelude::Queryable;
-
-use crate::error::{Error, Result};
-use crate::servers::Maria;
+use crate::error::Result;
+use crate::servers::{Store, Tables};
 use crate::verdict::message_key;
 use crate::world::World;
 
 /// Writes them.
 pub struct Contents {
-    conn: Conn,
+    tables: Tables,
     /// Of 100 messages, how many have a row.
     percent: u32,
     /// In sessions of more members than this.
@@ -26,8 +22,8 @@ impl Contents {
     ///
     /// # Errors
     /// When it does not answer.
-    pub fn connect(maria: &Maria, percent: u32, above: u32) -> Result<Self> {
-        Ok(Self { conn: maria.connect()?, percent, above })
+    pub fn connect(store: &dyn Store, percent: u32, above: u32) -> Result<Self> {
+        Ok(Self { tables: store.connect()?, percent, above })
     }
 
     /// Keeps a message of a session that is about to be published, if it is one of those; whether whoever cannot be reached finds it
@@ -39,15 +35,8 @@ impl Contents {
         if !is_kept(number, self.percent) {
             return Ok(false);
         }
-        let (msg_id, seq_id) = message_key(session, number);
-        let insert = "REPLACE INTO t_message_content (msg_id, session_id, sender_username, seq_id, content) \
-                      VALUES (:msg_id, :session, :sender, :seq_id, 'kept')";
-        let row = params! {
-            msg_id, seq_id,
-            "session" => World::session_name(session),
-            "sender" => World::user_name(world.sender(session)),
-        };
-        self.conn.exec_drop(insert, row).map_err(|cause| Error::of("cannot keep the content of a message", cause))?;
+        let (name, sender) = (World::session_name(session), World::user_name(world.sender(session)));
+        self.tables.put_content(message_key(session, number), &name, &sender)?;
         Ok(world.members_count(session) > self.above)
     }
 }

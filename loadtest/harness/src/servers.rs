@@ -15,6 +15,7 @@ mod over_tls;
 mod postgres;
 mod prepared;
 mod redis;
+mod store;
 
 use std::fs::{self, File};
 use std::io;
@@ -39,6 +40,7 @@ pub use self::nats::{Nats, NatsAuth, NatsOptions, NatsVersion};
 pub use self::over_tls::OverTls;
 pub use self::postgres::Postgres;
 pub use self::redis::{Redis, RedisOptions};
+pub use self::store::{InboxRow, Store, Tables};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::rng::Rng;
@@ -283,10 +285,15 @@ pub fn folder(kind: &str) -> Result<TempDir> {
     made.map_err(|cause| Error::of("cannot make a temporary folder", cause))
 }
 
-/// Where a program is; Debian keeps servers in /usr/sbin, which is not in everybody's PATH.
+/// Where Debian keeps PostgreSQL's programs, by version.
+const POSTGRES_VERSIONS: &str = "/usr/lib/postgresql";
+
+/// Where a program is; Debian keeps servers in /usr/sbin, which is not in everybody's PATH, and PostgreSQL's in folders of their versions.
 pub fn find_program(binary: &str, package: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let more = [PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")];
+    let versions = fs::read_dir(POSTGRES_VERSIONS).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let newest = versions.max().map(|version| version.join("bin"));
+    let more = [PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")].into_iter().chain(newest);
     std::env::split_paths(&path).chain(more).map(|folder| folder.join(binary)).find(|file| file.is_file()).ok_or_else(
         || {
             Error::new(format!(

@@ -180,6 +180,11 @@ impl Verdict {
         member * self.world.devices_max() + device
     }
 
+    /// What it is the verdict on.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
     /// How far it is; cheap.
     pub fn progress(&self) -> Progress {
         let Counts { events, expected, delivered, .. } = &self.counts;

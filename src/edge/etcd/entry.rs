@@ -26,10 +26,10 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Reads a value.
-    pub fn read(value: &[u8]) -> Self {
+    /// Reads a value; a gateway that announces nothing speaks `unannounced`.
+    pub fn read(value: &[u8], unannounced: Protocols) -> Self {
         let mut faults = Vec::new();
-        let record = match read(value, &mut faults) {
+        let record = match read(value, unannounced, &mut faults) {
             Ok(record) => Some(record),
             Err(fault) => {
                 faults.push(fault);
@@ -42,7 +42,7 @@ impl Entry {
 
 type Faults = Vec<(RegistryFault, String)>;
 
-fn read(value: &[u8], faults: &mut Faults) -> Result<GatewayRecord, (RegistryFault, String)> {
+fn read(value: &[u8], unannounced: Protocols, faults: &mut Faults) -> Result<GatewayRecord, (RegistryFault, String)> {
     let value: Value = serde_json::from_slice(value).map_err(|why| (RegistryFault::NotJson, why.to_string()))?;
     if !value.is_object() {
         return Err((RegistryFault::NotJson, "the value is JSON but no object".to_owned()));
@@ -55,8 +55,8 @@ fn read(value: &[u8], faults: &mut Faults) -> Result<GatewayRecord, (RegistryFau
         return Err((RegistryFault::NoId, format!("the gateway id is over {NAME_BYTES_MAX} bytes")));
     }
     let endpoints = endpoints(&value["endpoints"], faults)?;
-    let protocols =
-        protocols(&metadata["push_protocols"]).with_group_members_max(count(&metadata["group_members_max"]));
+    let protocols = protocols(&metadata["push_protocols"]).unwrap_or(unannounced);
+    let protocols = protocols.with_group_members_max(count(&metadata["group_members_max"]));
     Ok(GatewayRecord { gateway_id: id.into(), endpoints, protocols, others: Vec::new() })
 }
 
@@ -67,11 +67,13 @@ fn word(value: &Value) -> Option<String> {
 }
 
 /// A comma list, or a JSON list of words; anything else says nothing.
-fn protocols(value: &Value) -> Protocols {
+fn protocols(value: &Value) -> Option<Protocols> {
     match value {
-        Value::String(list) => Protocols::parse(list),
-        Value::Array(words) => Protocols::parse(&words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")),
-        _ => Protocols::STREAM,
+        Value::String(list) => Some(Protocols::parse(list)),
+        Value::Array(words) => {
+            Some(Protocols::parse(&words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")))
+        }
+        _ => None,
     }
 }
 
@@ -164,6 +166,10 @@ mod tests {
     use super::*;
     use RegistryFault::{BadEndpoint, NoEndpoint, NoId, NotJson};
 
+    fn read_it(value: &[u8]) -> Entry {
+        Entry::read(value, Protocols::STREAM)
+    }
+
     fn brief(entry: &Entry) -> (Option<String>, Vec<RegistryFault>) {
         let record = entry.record.as_ref().map(|record| {
             let shown = |endpoint: &Endpoint| format!("{endpoint}{}", if endpoint.secure { "+tls" } else { "" });
@@ -192,6 +198,11 @@ mod tests {
             (
                 r#"{"id":"g","metadata":{"push_protocols":"group,batch","group_members_max":"9"},"endpoints":["h:1"]}"#,
                 Some("g h:1 group"),
+                &[],
+            ),
+            (
+                r#"{"id":"g","metadata":{"push_protocols":"stream, Stream-Many"},"endpoints":["h:1"]}"#,
+                Some("g h:1 stream-many"),
                 &[],
             ),
             (r#"{"id":"i","metadata":{"gateway_id":""},"endpoints":["h:1"]}"#, Some("i h:1 stream"), &[]),
@@ -231,7 +242,22 @@ mod tests {
     fn check(table: &[(&str, Option<&str>, &[RegistryFault])]) {
         for (value, record, faults) in table {
             let expected = (record.map(str::to_owned), faults.to_vec());
-            assert_eq!(brief(&Entry::read(value.as_bytes())), expected, "{value}");
+            assert_eq!(brief(&read_it(value.as_bytes())), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn only_one_that_announces_nothing_speaks_what_the_configuration_says() {
+        for (metadata, best) in [
+            ("null", "stream-many"),
+            (r#"{"http_addr":"h:8080"}"#, "stream-many"),
+            (r#"{"push_protocols":"stream"}"#, "stream"),
+            (r#"{"push_protocols":""}"#, "stream"),
+            (r#"{"push_protocols":["unary"]}"#, "unary"),
+        ] {
+            let value = format!(r#"{{"id":"i","metadata":{metadata},"endpoints":["h:1"]}}"#);
+            let entry = Entry::read(value.as_bytes(), Protocols::STREAM_MANY);
+            assert_eq!(brief(&entry).0, Some(format!("i h:1 {best}")), "{metadata}");
         }
     }
 
@@ -260,7 +286,7 @@ mod tests {
     #[test]
     fn fuzzed_registry() {
         crate::fuzz::run("registry", 20_000, |bytes| {
-            let entry = Entry::read(bytes);
+            let entry = read_it(bytes);
             assert!(entry.faults.len() <= BAD_ENDPOINTS_TOLD + 3, "what is told is bounded");
             let Some(record) = entry.record else {
                 assert!(!entry.faults.is_empty(), "a value that is not taken has a reason");
@@ -274,15 +300,17 @@ mod tests {
             let protocols = &record.protocols;
             let group = (protocols.group.is_some(), "group");
             let notice = (protocols.notice, "notice");
-            let words =
-                [group, notice, (protocols.stream, "stream"), (protocols.batch, "batch"), (protocols.unary, "unary")];
+            let many = (protocols.stream_many, "stream-many");
+            let (stream, batch, unary) =
+                ((protocols.stream, "stream"), (protocols.batch, "batch"), (protocols.unary, "unary"));
+            let words = [group, notice, many, stream, batch, unary];
             let words: Vec<_> = words.iter().filter(|(speaks, _)| *speaks).map(|(_, word)| *word).collect();
             let written = serde_json::json!({
                 "id": &*record.gateway_id,
                 "metadata": { "push_protocols": words, "group_members_max": protocols.group },
                 "endpoints": endpoints,
             });
-            let again = Entry::read(written.to_string().as_bytes());
+            let again = read_it(written.to_string().as_bytes());
             assert_eq!((again.record, again.faults), (Some(record), Vec::new()), "{written}");
         });
     }
@@ -292,12 +320,12 @@ mod tests {
         let bad = (0..40).map(|_| r#""nowhere""#.to_owned());
         let http = (0..20).map(|port| format!(r#""http://h:{}""#, port + 1));
         let value = |list: Vec<String>| format!(r#"{{"id":"i","endpoints":[{}]}}"#, list.join(","));
-        let entry = Entry::read(value(bad.clone().chain([r#""grpc://h:99""#.to_owned()]).collect()).as_bytes());
+        let entry = read_it(value(bad.clone().chain([r#""grpc://h:99""#.to_owned()]).collect()).as_bytes());
         let (record, faults) = brief(&entry);
         assert_eq!(record.as_deref(), Some("i h:99 stream"));
         assert_eq!(faults.len(), BAD_ENDPOINTS_TOLD + 1, "the others are told as one");
         assert!(entry.faults[BAD_ENDPOINTS_TOLD].1.starts_with("24 more"), "{:?}", entry.faults);
-        let entry = Entry::read(value(http.chain([r#""grpc://h:99""#.to_owned()]).collect()).as_bytes());
+        let entry = read_it(value(http.chain([r#""grpc://h:99""#.to_owned()]).collect()).as_bytes());
         let endpoints = &entry.record.as_ref().expect("a gateway").endpoints;
         assert_eq!((endpoints.len(), endpoints[0].port), (ENDPOINTS_MAX, 99), "grpc:// first, wherever it stands");
         assert_eq!(brief(&entry).1, [RegistryFault::TooManyEndpoints]);
@@ -318,7 +346,7 @@ mod tests {
             "grpc://user:@hunter2@host:x",
         ] {
             let value = format!(r#"{{"id":"i","endpoints":["{endpoint}"]}}"#);
-            let entry = Entry::read(value.as_bytes());
+            let entry = read_it(value.as_bytes());
             assert_eq!(brief(&entry), (None, vec![BadEndpoint]), "{endpoint}");
             assert!(!format!("{entry:?}").contains("hunter2"), "{entry:?}");
         }
@@ -327,6 +355,6 @@ mod tests {
     #[test]
     fn an_endless_id_is_refused() {
         let value = format!(r#"{{"id":"{}","endpoints":["h:1"]}}"#, "x".repeat(NAME_BYTES_MAX + 1));
-        assert_eq!(brief(&Entry::read(value.as_bytes())), (None, vec![NoId]));
+        assert_eq!(brief(&read_it(value.as_bytes())), (None, vec![NoId]));
     }
 }

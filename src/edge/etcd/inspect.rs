@@ -64,10 +64,10 @@ pub fn look(config: &Config, found: &mut Findings<'_>) -> Vec<GatewayRecord> {
 /// # Errors
 /// In words, with what to check.
 pub fn gateways(config: &Config) -> Result<Vec<GatewayRecord>, String> {
-    let prefix = EtcdRegistry::new(config.etcd.clone(), &config.registry, &config.gateway_service_name).prefix;
+    let EtcdRegistry { prefix, unannounced, .. } = EtcdRegistry::of(config);
     super::ownership::once::run(&config.etcd, "read", async |mut client, patience| {
         let (all, _) = list(&mut client, &prefix, patience).await?;
-        let (mut table, mut issues) = (InstanceTable::default(), Vec::new());
+        let (mut table, mut issues) = (InstanceTable::new(unannounced), Vec::new());
         table.replace(all, &mut issues);
         Ok(table.records())
     })
@@ -116,10 +116,11 @@ fn refused(settings: &EtcdConfig, at: &HostPort, why: &str, found: &mut Findings
 }
 
 async fn look_over(mut client: Client, config: &Config, found: &mut Findings<'_>) -> Vec<GatewayRecord> {
-    let (settings, patience) = (&config.etcd, patience(&config.etcd));
-    let prefix = EtcdRegistry::new(settings.clone(), &config.registry, &config.gateway_service_name).prefix;
+    let patience = patience(&config.etcd);
+    let registry = EtcdRegistry::of(config);
+    let prefix = &registry.prefix;
     found.begin(Check::EtcdRights);
-    let all = match list(&mut client, &prefix, patience).await {
+    let all = match list(&mut client, prefix, patience).await {
         Ok((all, _)) => all,
         Err(why) => {
             let advice = format!("give the user of etcd.username read on the prefix {prefix}");
@@ -142,12 +143,13 @@ async fn look_over(mut client: Client, config: &Config, found: &mut Findings<'_>
         );
         return Vec::new();
     }
-    entries(all, &prefix, found)
+    entries(all, &registry, found)
 }
 
 /// What can be used, and what cannot.
-fn entries(all: Vec<Listed>, prefix: &str, found: &mut Findings<'_>) -> Vec<GatewayRecord> {
-    let (count, mut table, mut issues) = (all.len(), InstanceTable::default(), Vec::new());
+fn entries(all: Vec<Listed>, registry: &EtcdRegistry, found: &mut Findings<'_>) -> Vec<GatewayRecord> {
+    let EtcdRegistry { prefix, unannounced, .. } = registry;
+    let (count, mut table, mut issues) = (all.len(), InstanceTable::new(*unannounced), Vec::new());
     table.replace(all, &mut issues);
     let records = table.records();
     found.ok(Check::EtcdPrefix, format!("{count} below {prefix}, of {} gateways", records.len()));

@@ -10,8 +10,8 @@ use std::collections::{HashMap, HashSet};
 use super::entry::{ENDPOINTS_MAX, Entry};
 use crate::model::ids::GatewayId;
 use crate::model::limits::GATEWAYS_MAX;
-use crate::ports::GatewayRecord;
 use crate::ports::registry::RegistryFault;
+use crate::ports::{GatewayRecord, Protocols};
 
 /// One key as etcd holds it.
 #[derive(Clone, Debug)]
@@ -41,8 +41,10 @@ pub(super) struct RecordIssue {
     pub why: String,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct InstanceTable {
+    /// What gateways speak that announce nothing.
+    unannounced: Protocols,
     instances: HashMap<String, Instance>,
     /// The keys of each gateway's good instances.
     keys_by_gateway: HashMap<GatewayId, Vec<String>>,
@@ -56,6 +58,11 @@ struct Instance {
 }
 
 impl InstanceTable {
+    /// An empty one.
+    pub fn new(unannounced: Protocols) -> Self {
+        Self { unannounced, instances: HashMap::new(), keys_by_gateway: HashMap::new() }
+    }
+
     /// A key was written.
     pub fn put(&mut self, listed: Listed, issues: &mut Vec<RecordIssue>) -> Vec<Change> {
         let Listed { key, revision, value } = listed;
@@ -73,7 +80,7 @@ impl InstanceTable {
             issues.push(RecordIssue { fault: RegistryFault::TooMany, key, why });
             return touched.into_iter().map(|id| self.primary(id)).collect();
         }
-        let entry = Entry::read(&value);
+        let entry = Entry::read(&value, self.unannounced);
         let report_issue = |(fault, why)| RecordIssue { fault, key: key.clone(), why };
         issues.extend(entry.faults.into_iter().map(report_issue));
         if let Some(record) = &entry.record {
@@ -213,7 +220,7 @@ mod tests {
             (Delete("nobody"), &[]),
             (Delete("k1"), &["-other"]),
         ];
-        let (mut instance_table, mut issues) = (InstanceTable::default(), Vec::new());
+        let (mut instance_table, mut issues) = (InstanceTable::new(Protocols::STREAM), Vec::new());
         for (number, (step, expected)) in table.iter().enumerate() {
             let changes = match *step {
                 Put(key, revision, gateway, port) => {
@@ -231,7 +238,7 @@ mod tests {
 
     #[test]
     fn the_addresses_of_other_instances_follow_in_their_order() {
-        let (mut instance_table, mut issues) = (InstanceTable::default(), Vec::new());
+        let (mut instance_table, mut issues) = (InstanceTable::new(Protocols::STREAM), Vec::new());
         for (key, revision, port) in [("k1", 1, 1), ("k2", 2, 2), ("k3", 3, 3), ("same", 4, 3)] {
             instance_table.put(listed(key, revision, "g", port), &mut issues);
         }
@@ -252,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_list_replaces_everything_and_reports_a_bad_value_once() {
-        let (mut instance_table, mut issues) = (InstanceTable::default(), Vec::new());
+        let (mut instance_table, mut issues) = (InstanceTable::new(Protocols::STREAM), Vec::new());
         let bad = Listed { key: "bad".into(), revision: 3, value: b"?".into() };
         instance_table.replace(vec![listed("k1", 1, "a", 1), listed("k2", 2, "b", 2), bad.clone()], &mut issues);
         assert_eq!(ports(&instance_table), ["a@1", "b@2"]);
@@ -266,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_value_that_turns_bad_ends_its_gateway() {
-        let (mut instance_table, mut issues) = (InstanceTable::default(), Vec::new());
+        let (mut instance_table, mut issues) = (InstanceTable::new(Protocols::STREAM), Vec::new());
         instance_table.put(listed("k", 1, "g", 1), &mut issues);
         let changes = instance_table.put(Listed { key: "k".into(), revision: 2, value: b"{}".into() }, &mut issues);
         assert_eq!(brief(changes), ["-g"]);

@@ -196,6 +196,8 @@ fn is_announced(protocols: Protocols, protocol: Protocol) -> bool {
     match protocol {
         Protocol::Group => protocols.group.is_some(),
         Protocol::Batch => protocols.batch,
+        // The rpc is that of `stream`, which is asked for.
+        Protocol::StreamMany => false,
         Protocol::Stream => protocols.stream,
         Protocol::Unary => protocols.unary,
     }

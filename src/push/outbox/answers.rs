@@ -1,5 +1,5 @@
-//! Reads what a gateway answers, in place, and matches it to what was sent: by position and msg_id on `stream`, by
-//! batch_id and msg_id on `batch`, by call on `unary`; `groups` reads those of `group`.
+//! Reads what a gateway answers, in place, and matches it to what was sent: by position and msg_id on `stream` and `stream-many`,
+//! by batch_id and msg_id on `batch`, by call on `unary`; `groups` reads those of `group`.
 //!
 //! Promises that an answer that does not fit ends the stream: nothing after it can be matched either; that it counts as a break at
 //! the push at the front; and that only an answer that was checked to its end says that the gateway lives.
@@ -54,7 +54,11 @@ impl Outbox {
         };
         match result {
             Ok(()) => self.note_answers_read(now),
-            Err(Mismatch(why)) => self.take_misfit(why, now, effects),
+            Err(Mismatch(why)) => {
+                // Whatever it is, it takes one user a frame.
+                self.peer.refused_protocols.extend((protocol == Protocol::StreamMany).then_some(protocol));
+                self.take_misfit(why, now, effects);
+            }
         }
     }
 
@@ -86,6 +90,8 @@ impl Outbox {
                 self.take_batch_answer(answer, now, effects)?;
             } else if protocol == Protocol::Group {
                 self.take_group_answer(answer, now, effects)?;
+            } else if protocol == Protocol::StreamMany {
+                self.take_many_answer(answer, now, effects)?;
             } else {
                 let is_ok = self.take_stream_answer(answer, now, effects)?;
                 // The answers for one bundle are the same bytes, so after the first one a compare is enough.
@@ -148,6 +154,19 @@ impl Outbox {
         if is_complete {
             self.complete_front(now, effects);
         }
+        Ok(())
+    }
+
+    /// One PushMessageResponse, to a frame with all users of a bundle.
+    fn take_many_answer(&mut self, answer: &[u8], now: Nanos, effects: &mut Effects) -> Result<(), Mismatch> {
+        let front = self.queue.sent_mut().front_mut().ok_or(Mismatch("an answer came for nothing that was sent"))?;
+        let failure = Failure::read(answer)?;
+        if failure.has_seq_id {
+            return Err(Mismatch("it answers as one that takes one user a frame, and is sent one a frame from now on"));
+        }
+        failure.note_in(front)?;
+        self.note_answer(now);
+        self.complete_front(now, effects);
         Ok(())
     }
 
@@ -288,17 +307,20 @@ impl Item {
 struct Failure<'a> {
     msg_id: i64,
     error: &'a [u8],
+    /// Where the error is, a number is, as the first gateways of Resonance have it.
+    has_seq_id: bool,
     bytes: &'a [u8],
 }
 
 impl<'a> Failure<'a> {
     fn read(bytes: &'a [u8]) -> Result<Self, Mismatch> {
-        let mut failure = Self { msg_id: 0, error: b"", bytes };
+        let mut failure = Self { msg_id: 0, error: b"", has_seq_id: false, bytes };
         let mut fields = Fields::new(bytes);
         while let Some(field) = fields.next_field()? {
             match (field.number, field.value) {
                 (1, Value::Varint(id)) => failure.msg_id = id as i64,
                 (2, Value::Bytes(text)) => failure.error = text,
+                (2, Value::Varint(number)) => failure.has_seq_id |= number != 0,
                 _ => {}
             }
         }

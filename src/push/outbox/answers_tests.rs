@@ -21,6 +21,7 @@ pub(super) fn record(protocol: Protocol) -> GatewayRecord {
     let protocols = Protocols {
         group: (protocol == Protocol::Group).then_some(std::num::NonZeroU32::MAX),
         batch: protocol == Protocol::Batch,
+        stream_many: protocol == Protocol::StreamMany,
         stream: protocol == Protocol::Stream,
         unary: protocol == Protocol::Unary,
         notice: false,
@@ -107,7 +108,7 @@ fn ends(bytes: &[u8], protocol: Protocol, piece: usize) -> (Vec<String>, usize) 
 #[test]
 fn fuzzed_answers() {
     crate::fuzz::run("answers", 5_000, |bytes| {
-        for protocol in [Protocol::Stream, Protocol::Batch] {
+        for protocol in [Protocol::Stream, Protocol::StreamMany, Protocol::Batch] {
             let (whole, waiting) = ends(bytes, protocol, bytes.len());
             let mut ids: Vec<_> = whole.iter().filter_map(|end| end.split(' ').next()).collect();
             ids.dedup();

@@ -169,6 +169,40 @@ impl Outbox {
         }
     }
 
+    /// `PushMessage` of a gateway that takes several users a frame: a frame a bundle.
+    pub(super) fn write_stream_many(&mut self, at: GatewayIx, stream: StreamNo, now: Nanos, effects: &mut Effects) {
+        let mut left = self.in_turn(now);
+        while left > 0 && self.stream.unsent_bytes < STREAM_UNSENT_BYTES_MAX {
+            let (bundles, bytes) = self.next_frames(left);
+            let mut chunk = Vec::with_capacity(bytes);
+            for item in self.queue.queued_mut().iter_mut().take(bundles) {
+                let names = Names::of(item);
+                put_grpc_head(&mut chunk, names.request_len(&item.bundle));
+                names.put_request(&item.bundle, &mut chunk);
+                item.write_place = item.end_place();
+                item.written_at = now;
+                effects.outbox_waits.push(now.since(item.bundle.made_at));
+            }
+            debug_assert_eq!(chunk.len(), bytes);
+            self.queue.note_batch_written(bundles);
+            left -= bundles;
+            self.send(at, stream, chunk, effects);
+        }
+    }
+
+    /// How many of the next `items` fill a chunk, a frame each, and their bytes.
+    fn next_frames(&self, items: usize) -> (usize, usize) {
+        let (mut bundles, mut bytes) = (0, 0);
+        for item in self.queue.queued().iter().take(items) {
+            bytes += GRPC_HEAD_BYTES + Names::of(item).request_len(&item.bundle);
+            bundles += 1;
+            if bytes >= CHUNK_BYTES {
+                break;
+            }
+        }
+        (bundles, bytes)
+    }
+
     /// What the next `items` take, to the byte (so that the chunk needs no second piece of memory); at most a full chunk and the
     /// frame that fills it.
     fn chunk_capacity(&self, items: usize) -> usize {

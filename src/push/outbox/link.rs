@@ -104,10 +104,13 @@ impl Outbox {
 
     /// The protocol that is spoken, or would be.
     pub fn protocol(&self) -> Option<Protocol> {
-        let announced = self.peer.record.as_ref()?.protocols.best()?;
-        let steps = [Protocol::Group, Protocol::Batch, Protocol::Stream, Protocol::Unary];
-        let from = steps.iter().position(|step| *step == announced)?;
-        steps[from..].iter().copied().find(|step| !self.peer.refused_protocols.contains(step))
+        let announced = self.peer.record.as_ref()?.protocols;
+        let steps = [Protocol::Group, Protocol::Batch, Protocol::StreamMany, Protocol::Stream, Protocol::Unary];
+        let from = steps.iter().position(|step| Some(*step) == announced.best())?;
+        // One that does not know several users a frame takes the last of them, and answers as if it had taken all.
+        let may_be = |step: &Protocol| *step != Protocol::StreamMany || announced.stream_many;
+        let is_refused = |step: &Protocol| self.peer.refused_protocols.contains(step);
+        steps[from..].iter().copied().find(|step| may_be(step) && !is_refused(step))
     }
 
     pub(super) fn take_closed(&mut self, end: StreamEnd, now: Nanos, effects: &mut Effects) {

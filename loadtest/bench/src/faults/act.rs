@@ -25,6 +25,11 @@ pub(super) fn act(stage: &mut Stage, act: Act, lasts: Duration) -> Result<()> {
         Act::Nothing | Act::Twice | Act::Poison | Act::Churn => std::thread::sleep(lasts),
         Act::Kill(part) => kill(stage, part, lasts)?,
         Act::Hang(part) => hang(stage, part, lasts)?,
+        Act::ReadOnly(_) => {
+            stage.store.refuse_writes(true)?;
+            std::thread::sleep(lasts);
+            stage.store.refuse_writes(false)?;
+        }
         Act::Restart => {
             let engine = stage.engine.take().ok_or_else(|| Error::new("the engine is not there"))?;
             let stopped = engine.stop()?;
@@ -73,7 +78,12 @@ fn kill(stage: &mut Stage, part: Part, away: Duration) -> Result<()> {
             std::thread::sleep(away);
             return gateway.restart();
         }
-        Part::Nats | Part::Redis | Part::Mysql | Part::Etcd => {}
+        Part::Mysql | Part::Postgres => {
+            stage.store.kill();
+            std::thread::sleep(away);
+            return stage.store.start_again();
+        }
+        Part::Nats | Part::Redis | Part::Etcd => {}
     }
     server(stage, part)?.kill9();
     std::thread::sleep(away);
@@ -96,7 +106,12 @@ fn hang(stage: &mut Stage, part: Part, lasts: Duration) -> Result<()> {
             std::thread::sleep(lasts);
             gateway.cont()?;
         }
-        Part::Nats | Part::Redis | Part::Mysql | Part::Etcd => {
+        Part::Mysql | Part::Postgres => {
+            stage.store.freeze()?;
+            std::thread::sleep(lasts);
+            stage.store.thaw()?;
+        }
+        Part::Nats | Part::Redis | Part::Etcd => {
             server(stage, part)?.stop()?;
             std::thread::sleep(lasts);
             server(stage, part)?.cont()?;
@@ -109,8 +124,7 @@ fn server(stage: &Stage, part: Part) -> Result<&Server> {
     match part {
         Part::Nats => Ok(&stage.nats),
         Part::Redis => Ok(&stage.redis),
-        Part::Mysql => Ok(&stage.maria),
         Part::Etcd => Ok(&stage.etcd),
-        Part::Gateway | Part::Engine => Err(Error::new("no server of its own")),
+        Part::Mysql | Part::Postgres | Part::Gateway | Part::Engine => Err(Error::new("no server of its own")),
     }
 }

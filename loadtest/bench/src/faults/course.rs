@@ -11,11 +11,10 @@ use harness::gateways::Protocols;
 use harness::moves::{Mover, RouteWriter};
 use harness::publisher::Subject;
 use harness::rng::Rng;
-use harness::servers::Maria;
+use harness::servers::{InboxRow, Store};
 use harness::verdict::Verdict;
 use harness::workload::Workload;
 use harness::world::World;
-use mysql::prelude::Queryable as _;
 
 use super::FaultArgs;
 use super::act;
@@ -100,7 +99,7 @@ pub(super) fn run(scenario: &Scenario, assignment: Assignment, args: &FaultArgs)
     let engine = stage.engine.take().ok_or_else(|| Error::new("the engine is gone"))?;
     let resent = RESENT.iter().map(|name| engine.counter(name)).sum::<Option<u64>>().unwrap_or(0);
     let stopped = engine.stop()?;
-    let mut result = judge(&stage.maria, &world, &verdict, &published)?;
+    let mut result = judge(&*stage.store, &world, &verdict, &published)?;
     result.name = scenario.name.to_owned();
     result.assignment = trial::word(&assignment);
     (result.settle_lag_seconds, result.recovery_seconds) = (settle_lag_seconds, recovery);
@@ -205,11 +204,8 @@ pub(super) fn wait_until_settled(publisher: &Confirmed, stream: &str) -> Unsettl
 ///
 /// # Errors
 /// When the inbox cannot be read.
-pub(super) fn judge(maria: &Maria, world: &World, verdict: &Verdict, published: &Published) -> Result<FaultResult> {
-    let failed = |cause: mysql::Error| Error::of("cannot read the inbox", cause);
-    let mut conn = maria.connect()?;
-    let rows: Vec<(String, String, i64)> =
-        conn.query("SELECT owner_username, session_id, msg_id FROM t_inbox").map_err(failed)?;
+pub(super) fn judge(store: &dyn Store, world: &World, verdict: &Verdict, published: &Published) -> Result<FaultResult> {
+    let rows: Vec<InboxRow> = store.connect()?.inbox()?;
     let mut offline = HashSet::new();
     for (user, session, msg_id) in &rows {
         if world.is_offline(user) {

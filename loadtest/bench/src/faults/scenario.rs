@@ -9,6 +9,8 @@ pub enum Part {
     Redis,
     /// mariadbd.
     Mysql,
+    /// PostgreSQL, in the place of mariadbd.
+    Postgres,
     /// etcd.
     Etcd,
     /// The first gateway, which is a process of its own then.
@@ -26,6 +28,8 @@ pub enum Act {
     Kill(Part),
     /// Stopped (SIGSTOP) for a while: connections stay open, nothing answers.
     Hang(Part),
+    /// Takes no writes for a while, and goes on reading.
+    ReadOnly(Part),
     /// The engine is told to end (SIGTERM) and started again at once.
     Restart,
     /// The disk under the broker's store is full for a while; the broker is started again once there is room.
@@ -62,6 +66,11 @@ const fn scenario(name: &'static str, about: &'static str, act: Act) -> Scenario
 }
 
 impl Scenario {
+    /// Whether PostgreSQL holds members and inbox.
+    pub fn is_on_postgres(&self) -> bool {
+        matches!(self.act, Act::Kill(Part::Postgres) | Act::Hang(Part::Postgres) | Act::ReadOnly(Part::Postgres))
+    }
+
     const fn repeats(mut self) -> Self {
         self.may_repeat = true;
         self
@@ -87,6 +96,10 @@ impl Scenario {
         scenario("redis-hang", "SIGSTOP of redis-server", Act::Hang(Part::Redis)),
         scenario("mysql-kill", "kill -9 of mariadbd, started again", Act::Kill(Part::Mysql)),
         scenario("mysql-hang", "SIGSTOP of mariadbd", Act::Hang(Part::Mysql)),
+        scenario("mysql-read-only", "mariadbd refuses writes", Act::ReadOnly(Part::Mysql)),
+        scenario("postgres-kill", "kill -9 of PostgreSQL, started again", Act::Kill(Part::Postgres)),
+        scenario("postgres-hang", "SIGSTOP of PostgreSQL and its sessions", Act::Hang(Part::Postgres)),
+        scenario("postgres-read-only", "PostgreSQL refuses writes", Act::ReadOnly(Part::Postgres)),
         scenario("etcd-kill", "kill -9 of etcd, started again", Act::Kill(Part::Etcd)),
         scenario("etcd-hang", "SIGSTOP of etcd", Act::Hang(Part::Etcd)),
         scenario("gateway-kill", "kill -9 of a gateway, started again on its port", Act::Kill(Part::Gateway)).repeats(),

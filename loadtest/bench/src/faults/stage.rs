@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use harness::error::{Error, Result};
 use harness::gateways::{Gateway, GatewayProcess};
-use harness::servers::{self, EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsOptions, Redis, RedisOptions};
+use harness::servers::{
+    self, EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsOptions, Postgres, Redis, RedisOptions, Store,
+};
 use harness::verdict::Verdict;
 use harness::world::World;
 use tempfile::TempDir;
@@ -28,7 +30,7 @@ const FAN_OUT_MAX: u64 = 19;
 pub(super) struct Stage {
     pub nats: Nats,
     pub redis: Redis,
-    pub maria: Maria,
+    pub store: Box<dyn Store>,
     pub etcd: Etcd,
     pub gateways: Vec<Gateway>,
     /// In place of the first gateway, where that one is hurt as a process.
@@ -59,17 +61,21 @@ impl Stage {
         let disk = if scenario.act == Act::FullDisk { Some(Disk::mount()?) } else { None };
         let store_dir = disk.as_ref().map(|disk| disk.folder().to_owned());
         let nats = Nats::start(&NatsOptions { jetstream: true, store_dir, ..NatsOptions::default() })?;
-        let (redis, maria) = (Redis::start(&RedisOptions::default())?, Maria::start()?);
+        let redis = Redis::start(&RedisOptions::default())?;
+        let store: Box<dyn Store> = match scenario.is_on_postgres() {
+            true => Box::new(Postgres::start()?),
+            false => Box::new(Maria::start()?),
+        };
         let etcd = Etcd::start(&EtcdOptions::default())?;
-        world.seed(&maria, &redis, &etcd, &gateways)?;
+        world.seed(&*store, &redis, &etcd, &gateways)?;
         let folder = servers::folder("faults")?;
         let (path, admin_port) = (folder.path().join("task.yaml"), servers::free_ports(1)?[0]);
-        config(&nats, &redis, &maria, &etcd, assignment).write(&path)?;
+        config(&nats, &redis, &*store, &etcd, assignment).write(&path)?;
         let publisher = Arc::new(Confirmed::connect(&nats.addr())?);
         let mut stage = Self {
             nats,
             redis,
-            maria,
+            store,
             etcd,
             gateway_process: hurt_gateway(scenario, &gateways, verdict)?,
             gateways,
@@ -131,9 +137,9 @@ fn hurt_gateway(scenario: &Scenario, gateways: &[Gateway], verdict: &Arc<Verdict
 }
 
 /// What differs from the defaults is what lets a scenario end soon, and limits what a killed engine leaves behind.
-fn config(nats: &Nats, redis: &Redis, maria: &Maria, etcd: &Etcd, assignment: Assignment) -> EngineConfig {
-    let mut config = EngineConfig::of(nats, redis, maria, etcd);
-    config.set("nats", "reconnect_delay", "100ms").set("mysql", "timeout", "2s");
+fn config(nats: &Nats, redis: &Redis, store: &dyn Store, etcd: &Etcd, assignment: Assignment) -> EngineConfig {
+    let mut config = EngineConfig::of(nats, redis, store, etcd);
+    config.set("nats", "reconnect_delay", "100ms").set(store.section(), "timeout", "2s");
     config.set("consumer", "topic", TOPIC).set("consumer", "mode", "jetstream").set("consumer", "stream", STREAM);
     config.set("consumer", "ack_wait", "4s").set("consumer", "max_ack_pending", 8192);
     if assignment == Assignment::Partitioned {

@@ -1,5 +1,7 @@
 //! What the faults cost, as a table for people, as JSON, and in RELIABILITY.md.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -100,6 +102,21 @@ pub fn text(results: &[FaultResult]) -> String {
         let _ = writeln!(text, "| {name} | {assignment} | {figures} | {promise} |");
     }
     text
+}
+
+/// A new table with the rows of an older one that it has not: those that are named so, in this order, each by its first two cells, the
+/// second in falling order.
+pub fn over(old: &str, new: &str, names: &[&str]) -> String {
+    let key = |row: &str| -> Option<(usize, String)> {
+        let mut cells = row.split('|').map(str::trim).skip(1);
+        let (name, second) = (cells.next()?, cells.next()?);
+        Some((names.iter().position(|known| *known == name)?, second.to_owned()))
+    };
+    let head = new.lines().take(2).map(str::to_owned);
+    let rows = old.lines().chain(new.lines()).filter_map(|row| Some((key(row)?, row.to_owned())));
+    // A later row of the same key takes the earlier one's place.
+    let rows: BTreeMap<_, _> = rows.map(|((at, second), row)| ((at, Reverse(second)), row)).collect();
+    head.chain(rows.into_values()).map(|row| row + "\n").collect()
 }
 
 /// Writes the figures.

@@ -5,24 +5,31 @@
 //! missed.
 
 use harness::error::{Error, Result};
-use harness::servers::Maria;
+use harness::servers::Store;
 use harness::verdict::Verdict;
-use mysql::prelude::Queryable as _;
 use task_engine::edge::memory::MemoryInbox;
 
-use super::Trial;
+use super::{StoreKind, Trial};
 
 /// The inbox of a trial's engine.
 pub(super) struct Inbox {
     embedded: MemoryInbox,
     owes_rows: bool,
+    /// Each member gets a row, the sender too.
+    is_of_all: bool,
 }
+
+/// Messages of which not each member of their session has one row.
+const INCOMPLETE: &str = "SELECT COUNT(*) FROM \
+    (SELECT session_id, msg_id, COUNT(*) AS owners FROM t_inbox GROUP BY session_id, msg_id) AS stored \
+    JOIN (SELECT session_id, COUNT(*) AS owners FROM t_session_member GROUP BY session_id) AS owed USING (session_id) \
+    WHERE stored.owners <> owed.owners";
 
 impl Inbox {
     /// Of an engine by its name or command line; none is this build's own.
-    pub fn of(engine: Option<&str>) -> Self {
+    pub fn of(engine: Option<&str>, store: StoreKind) -> Self {
         let owes_rows = engine.is_none_or(|name| name == "task-engine" || name.starts_with("task-engine-"));
-        Self { embedded: MemoryInbox::new(), owes_rows }
+        Self { embedded: MemoryInbox::new(), owes_rows, is_of_all: store == StoreKind::Resonance }
     }
 
     /// Where the embedded engine stores.
@@ -44,7 +51,7 @@ impl Trial {
             self.verdict.expect_rows();
         }
         match &self.servers {
-            Some((servers, _)) => judge_table(&servers.maria, &self.verdict),
+            Some((servers, _)) => judge_table(&*servers.store, &self.verdict, self.inbox.is_of_all),
             None => {
                 let rows = self.inbox.embedded.rows();
                 rows.iter().for_each(|row| self.verdict.stored(&row.session, &row.owner, row.msg_id));
@@ -54,13 +61,23 @@ impl Trial {
     }
 }
 
-fn judge_table(maria: &Maria, verdict: &Verdict) -> Result<()> {
-    let failed = |cause: mysql::Error| Error::of("cannot read the inbox", cause);
-    let mut conn = maria.connect()?;
-    let rows = conn.query_iter("SELECT owner_username, session_id, msg_id FROM t_inbox").map_err(failed)?;
-    for row in rows {
-        let (user, session, msg_id): (String, String, i64) = mysql::from_row(row.map_err(failed)?);
-        verdict.stored(&session, &user, msg_id);
+fn judge_table(store: &dyn Store, verdict: &Verdict, is_of_all: bool) -> Result<()> {
+    let mut tables = store.connect()?;
+    if is_of_all {
+        let (incomplete, messages) =
+            (tables.number(INCOMPLETE)?, tables.number("SELECT COUNT(DISTINCT (session_id, msg_id)) FROM t_inbox")?);
+        let published = verdict.progress().events;
+        if incomplete != 0 || messages as u64 != published {
+            return Err(Error::new(format!(
+                "of {published} messages {messages} are in t_inbox, {incomplete} of them not with one row for each member"
+            )));
+        }
+    }
+    for (user, session, msg_id) in tables.inbox()? {
+        // Whoever is connected must have been pushed to, row or not.
+        if !is_of_all || verdict.world().is_offline(&user) {
+            verdict.stored(&session, &user, msg_id);
+        }
     }
     Ok(())
 }

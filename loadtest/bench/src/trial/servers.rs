@@ -5,17 +5,20 @@ use std::path::Path;
 use harness::error::Result;
 use harness::gateways::Gateway;
 use harness::servers::{
-    EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsOptions, OverTls, Redis, RedisOptions, free_ports,
+    EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsOptions, OverTls, Postgres, Redis, RedisOptions, Store,
+    free_ports,
 };
 use harness::world::{register, registration_over_tls};
 
-use super::{Assignment, Setup};
+use super::{Assignment, Setup, StoreKind};
 use crate::engine::Ready;
 
 pub(super) const TOPIC: &str = "resonance.push.event.v1";
 /// Of sessions all of whose messages are urgent.
 pub(super) const URGENT_TOPIC: &str = "resonance.push.urgent.v1";
 pub(super) const PARTITIONS: u32 = 64;
+/// What the task service of Resonance reads.
+const RESONANCE: &str = include_str!("../../../../config/resonance.yaml");
 
 /// All of them; they end with it.
 pub(super) struct Servers {
@@ -23,7 +26,7 @@ pub(super) struct Servers {
     pub nats_pages: u16,
     tls: Option<Tls>,
     pub redis: Redis,
-    pub maria: Maria,
+    pub store: Box<dyn Store>,
     pub etcd: Etcd,
 }
 
@@ -42,9 +45,9 @@ impl Tls {
         Ok(Some(Self { over: OverTls::new()?, is_everywhere: setup.tls }))
     }
 
-    fn set(&self, config: &mut EngineConfig, etcd: &Etcd) {
+    fn set(&self, config: &mut EngineConfig, store: &dyn Store, etcd: &Etcd) {
         if self.is_everywhere {
-            self.over.set(config, etcd);
+            self.over.set(config, store.section(), etcd);
             config.set("gateway", "tls", self.over.block());
         } else {
             config.set("nats", "tls", self.over.block());
@@ -74,7 +77,14 @@ impl Servers {
             nats: Nats::start(&NatsOptions { config, jetstream, ..NatsOptions::default() })?,
             nats_pages,
             redis: Redis::start(&redis)?,
-            maria: pair.map_or_else(Maria::start, |(authority, files)| Maria::over_tls(authority, files))?,
+            store: match (setup.store, pair) {
+                (StoreKind::Mysql, None) => Box::new(Maria::start()?),
+                (StoreKind::Mysql, Some((authority, files))) => Box::new(Maria::over_tls(authority, files)?),
+                (StoreKind::Postgres | StoreKind::Resonance, None) => Box::new(Postgres::start()?),
+                (StoreKind::Postgres | StoreKind::Resonance, Some((authority, files))) => {
+                    Box::new(Postgres::over_tls(authority, files)?)
+                }
+            },
             etcd: Etcd::start(&etcd)?,
             tls,
         })
@@ -96,10 +106,16 @@ impl Servers {
 
     /// The configuration that every engine of the house reads.
     pub fn config(&self, setup: &Setup, admin_port: u16, folder: &Path) -> EngineConfig {
-        let mut config = EngineConfig::of(&self.nats, &self.redis, &self.maria, &self.etcd);
-        config.set("consumer", "topic", TOPIC);
+        let mut config = match setup.store {
+            StoreKind::Resonance => EngineConfig::read(RESONANCE),
+            StoreKind::Mysql | StoreKind::Postgres => EngineConfig::default(),
+        };
+        config.point_to(&self.nats, &self.redis, &*self.store, &self.etcd);
+        if setup.store != StoreKind::Resonance {
+            config.set("consumer", "topic", TOPIC);
+        }
         if let Some(tls) = &self.tls {
-            tls.set(&mut config, &self.etcd);
+            tls.set(&mut config, &*self.store, &self.etcd);
         }
         // Keys that other engines do not know are left out where they say nothing.
         if setup.jetstream {

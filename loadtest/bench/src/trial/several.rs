@@ -10,7 +10,7 @@ use harness::servers::EngineConfig;
 use harness::workload::{SessionGroup, Workload};
 
 use super::servers::{PARTITIONS, Servers, TOPIC, URGENT_TOPIC};
-use super::{Assignment, Setup, rules};
+use super::{Assignment, Setup, StoreKind, rules};
 use crate::engine::fleet::{Fleet, FleetOptions, Step, parse_steps};
 use crate::engine::{Engine, Places, Process, Ready, own};
 
@@ -64,6 +64,11 @@ impl Setup {
             (self.jetstream && !with_servers, "--jetstream needs real servers: add --servers"),
             (self.rows_up_to.is_some() && !with_servers, "--rows-up-to needs real servers: add --servers"),
             (self.several.is_fleet() && !with_servers, "several instances need real servers: add --servers"),
+            (self.store != StoreKind::Mysql && !with_servers, "--store needs real servers: add --servers"),
+            (
+                self.store == StoreKind::Resonance && self.tls,
+                "Resonance's YAML says sslmode: disable: use --tls with --store postgres",
+            ),
             (
                 has_owners && !(self.jetstream && is_partitioned),
                 "--ownership etcd needs --jetstream and --assignment partitioned",

@@ -1,11 +1,13 @@
 //! The gateway's side of the rpcs, over the generated service: one answer a request, in request order.
 
 use std::collections::VecDeque;
+use std::future::{Ready, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
+use hyper::body::Incoming;
 use task_engine::model::proto::gateway::group_push::What;
 use task_engine::model::proto::gateway::push_service_server::PushService;
 use task_engine::model::proto::gateway::{
@@ -14,7 +16,9 @@ use task_engine::model::proto::gateway::{
 };
 use tokio::sync::mpsc;
 use tonic::codegen::tokio_stream::Stream;
+use tonic::server::{Grpc, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
+use tonic_prost::ProstCodec;
 
 use super::Behaviour;
 use super::control::Control;
@@ -82,6 +86,34 @@ impl PushService for Plain {
             take_groups(&control, stream, &mut kept, frame)
         }))
     }
+}
+
+/// The rpc that gateways of Resonance 0.1.0 have with other messages: on the wire they are those of `Push`.
+pub(crate) const MANY: &str = "/resonance.gateway.v1.PushService/PushMessage";
+
+/// [`MANY`] of one gateway.
+struct Many(Arc<Control>);
+
+impl StreamingService<PushRequest> for Many {
+    type Response = PushResponse;
+    type ResponseStream = Answers<PushResponse>;
+    type Future = Ready<Result<Response<Answers<PushResponse>>, Status>>;
+
+    fn call(&mut self, request: Request<Streaming<PushRequest>>) -> Self::Future {
+        let (control, stream) = (self.0.clone(), self.0.next_stream());
+        ready(Ok(answer_each(self.0.clone(), request, move |push: PushRequest| {
+            // Whom it could not reach is all that it says.
+            PushResponse { error: String::new(), ..take_request(&control, stream, push) }
+        })))
+    }
+}
+
+/// The response to one stream of [`MANY`].
+pub(crate) async fn serve_many(
+    control: Arc<Control>,
+    request: http::Request<Incoming>,
+) -> http::Response<tonic::body::Body> {
+    Grpc::new(ProstCodec::<PushResponse, PushRequest>::default()).streaming(Many(control), request).await
 }
 
 /// Takes one frame: changes, then pushes, then singles.

@@ -19,7 +19,7 @@ use super::control::{Control, Order};
 use super::cuttable::Cuttable;
 use super::fast;
 use super::io::{GateIo, Socket};
-use super::plain::Plain;
+use super::plain::{self, MANY, Plain};
 
 /// Serves whoever connects, until it is told to die.
 pub(super) async fn accept(
@@ -78,6 +78,9 @@ async fn serve(socket: TcpStream, control: Arc<Control>, mut order: watch::Recei
         async move {
             if let Some(rpc) = fast::rpc_of(&by_hand, request.uri().path()) {
                 return Ok(fast::serve(&by_hand, rpc, request).map(|body| Cuttable::new(body, cut)));
+            }
+            if by_hand.protocols.many && request.uri().path() == MANY {
+                return Ok(plain::serve_many(by_hand, request).await.map(|body| Cuttable::new(body, cut)));
             }
             tokio::select! {
                 biased;

@@ -50,9 +50,9 @@ impl OverTls {
             .map(|(name, path)| (format!("{prefix}_{name}"), path.display().to_string()))
     }
 
-    /// Leads the engine over TLS to all servers. What it shows to gateways is another section's.
-    pub fn set(&self, config: &mut EngineConfig, etcd: &Etcd) {
-        for section in ["nats", "redis", "mysql", "etcd"] {
+    /// Leads the engine over TLS to all servers; the database is that of this section. What it shows to gateways is another section's.
+    pub fn set(&self, config: &mut EngineConfig, database: &'static str, etcd: &Etcd) {
+        for section in ["nats", "redis", database, "etcd"] {
             config.set(section, "tls", self.block());
         }
         config.set("redis", "addr", format_args!("127.0.0.1:{}", self.redis_port));

@@ -25,8 +25,6 @@ const SCHEMA: &str = include_str!("postgres.sql");
 const PACKAGE: &str = "postgresql";
 /// Who may do everything.
 const ROOT: &str = "postgres";
-/// Where Debian keeps the programs of each version.
-const VERSIONS: &str = "/usr/lib/postgresql";
 
 /// A running PostgreSQL.
 pub struct Postgres(Server);
@@ -67,6 +65,31 @@ impl Postgres {
         prepare(folder.path())?;
         let_in(folder.path())?;
         Server::start(recipe()?, folder).map(Self)
+    }
+
+    /// Another one that follows it by streaming replication: it reads, and takes no writes until it is promoted.
+    ///
+    /// # Errors
+    /// When a program is not installed, or the copy or the other one fails.
+    pub fn standby(&self) -> Result<Self> {
+        let folder = folder("postgres")?;
+        let (program, words) = started("pg_basebackup")?;
+        let mut command = Command::new(program);
+        let to = folder.path().join("data");
+        let_in(folder.path())?;
+        command.args(words).args(["-h", "127.0.0.1", "-U", ROOT, "-p"]).arg(self.port().to_string());
+        command.args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf", "-D"]).arg(to).current_dir("/");
+        run(command, "pg_basebackup")?;
+        Server::start(recipe()?, folder).map(Self)
+    }
+
+    /// Of a standby: it takes writes from now on.
+    ///
+    /// # Errors
+    /// When it does not answer, or is none.
+    pub fn promote(&self) -> Result<()> {
+        let promoted = self.root()?.batch_execute("SELECT pg_promote()");
+        promoted.map_err(|cause| Error::of("cannot promote PostgreSQL", cause))
     }
 
     /// A connection of somebody who may do everything.
@@ -153,17 +176,9 @@ fn other_user() -> Option<&'static str> {
     rustix::process::geteuid().is_root().then_some("postgres")
 }
 
-/// A program of PostgreSQL's: Debian keeps most of them in no PATH.
-fn program(name: &str) -> Result<PathBuf> {
-    find_program(name, PACKAGE).or_else(|missing| {
-        let versions = fs::read_dir(VERSIONS).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
-        versions.map(|version| version.join("bin").join(name)).filter(|path| path.is_file()).max().ok_or(missing)
-    })
-}
-
 /// The same, as it is started.
 fn started(name: &str) -> Result<(PathBuf, Vec<String>)> {
-    let path = program(name)?;
+    let path = find_program(name, PACKAGE)?;
     match other_user() {
         None => Ok((path, Vec::new())),
         Some(user) => {
@@ -216,7 +231,7 @@ fn let_in(folder: &Path) -> Result<()> {
         true => "hostssl all all 127.0.0.1/32 scram-sha-256 clientcert=verify-ca",
         false => "host all all 127.0.0.1/32 scram-sha-256",
     };
-    let rules = format!("host all {ROOT} 127.0.0.1/32 trust\n{with_password}\n");
+    let rules = format!("host all,replication {ROOT} 127.0.0.1/32 trust\n{with_password}\n");
     fs::write(folder.join("hba"), rules).map_err(|cause| Error::of("cannot write who may log in", cause))?;
     let Some(user) = other_user() else { return Ok(()) };
     let mut command = Command::new("chown");
@@ -230,7 +245,7 @@ fn ready(port: u16) -> std::result::Result<(), String> {
 
 /// The prepared data folder.
 fn prepared_data() -> Result<PathBuf> {
-    let version = version(&program("postgres")?)?;
+    let version = version(&find_program("postgres", PACKAGE)?)?;
     prepared("postgres", &[SCHEMA.as_bytes(), &version].concat(), || {
         let fresh = folder("postgres")?;
         let_in(fresh.path())?;

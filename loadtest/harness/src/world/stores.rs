@@ -1,10 +1,9 @@
-//! A world put into the stores that an engine reads: members (MySQL), routes (Redis) and gateways (etcd), or those in
+//! A world put into the stores that an engine reads: members (MySQL or PostgreSQL), routes (Redis) and gateways (etcd), or those in
 //! memory.
 //!
 //! Refuses nothing that is already there: it is written over.
 
 use etcd_client::{Client, PutOptions};
-use mysql::prelude::Queryable;
 use serde_json::json;
 use task_engine::edge::memory::{MemoryMembers, MemoryRegistry, MemoryRoutes};
 use task_engine::ports::{Endpoint, GatewayRecord, Protocols};
@@ -12,7 +11,7 @@ use task_engine::ports::{Endpoint, GatewayRecord, Protocols};
 use super::World;
 use crate::error::{Error, Result};
 use crate::gateways::Gateway;
-use crate::servers::{Etcd, Maria, Redis};
+use crate::servers::{Etcd, Redis, Store};
 
 /// Rows of one insert and commands of one pipeline.
 const AT_ONCE: usize = 1_000;
@@ -35,8 +34,8 @@ impl World {
     ///
     /// # Errors
     /// What a server says.
-    pub fn seed(&self, maria: &Maria, redis: &Redis, etcd: &Etcd, gateways: &[Gateway]) -> Result<()> {
-        self.seed_members(maria)?;
+    pub fn seed(&self, store: &dyn Store, redis: &Redis, etcd: &Etcd, gateways: &[Gateway]) -> Result<()> {
+        self.seed_members(store)?;
         self.seed_routes(redis)?;
         register(etcd, "/resonance/services", &gateways.iter().map(registration).collect::<Vec<_>>())
     }
@@ -66,26 +65,18 @@ impl World {
         (0..self.workload.users).filter(|user| !self.place(*user).is_offline)
     }
 
-    fn seed_members(&self, maria: &Maria) -> Result<()> {
-        let failed = |cause| Error::of("cannot write members", cause);
-        let mut conn = maria.connect()?;
-        // Names of digits, letters and '-' only: nothing to escape.
+    fn seed_members(&self, store: &dyn Store) -> Result<()> {
+        let mut tables = store.connect()?;
         let sessions = (0..self.sessions()).map(|session| {
             let kind = if self.members_count(session) == 2 { 1 } else { 2 };
             format!("('{}', {kind})", Self::session_name(session))
         });
-        in_parts(sessions, |rows| {
-            conn.query_drop(format!("REPLACE INTO t_session (session_id, type) VALUES {}", rows.join(",")))
-                .map_err(failed)
-        })?;
+        in_parts(sessions, |rows| tables.put_sessions(rows))?;
         let members = (0..self.sessions()).flat_map(|session| {
             let name = Self::session_name(session);
             self.members(session).map(move |user| format!("('{name}', '{}')", Self::user_name(user)))
         });
-        in_parts(members, |rows| {
-            let insert = format!("REPLACE INTO t_session_member (session_id, username) VALUES {}", rows.join(","));
-            conn.query_drop(insert).map_err(failed)
-        })
+        in_parts(members, |rows| tables.put_members(rows))
     }
 
     fn seed_routes(&self, redis: &Redis) -> Result<()> {

@@ -125,7 +125,7 @@ fn read(value: &[u8]) -> Option<(String, Address)> {
     let best = match protocols.best()? {
         // It knows no groups: whoever speaks them speaks batches too, or is found out not to.
         ports::Protocol::Group | ports::Protocol::Batch => Protocol::Batch,
-        ports::Protocol::Stream => Protocol::Stream,
+        ports::Protocol::StreamMany | ports::Protocol::Stream => Protocol::Stream,
         ports::Protocol::Unary => Protocol::Unary,
     };
     let endpoints = endpoints.into_iter().map(|endpoint| format!("http://{endpoint}")).collect();

@@ -1,12 +1,11 @@
 //! What the faults of owners cost, as a line, a table and JSON.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use harness::error::Error;
 use serde::Serialize;
 
+use super::super::table::over;
 use super::scenario::Scenario;
 
 /// One row's outcome.
@@ -107,19 +106,10 @@ pub fn text(results: &[OwnersResult]) -> String {
     text
 }
 
-/// The same with the rows of an older table that were not run again, in the order of the scenarios.
+/// The same with the rows of an older table that were not run again: the older server first.
 pub fn text_over(old: &str, results: &[OwnersResult]) -> String {
-    let new = text(results);
-    let key = |row: &str| -> Option<(usize, String)> {
-        let mut cells = row.split('|').map(str::trim).skip(1);
-        let (name, server) = (cells.next()?, cells.next()?);
-        Some((Scenario::ALL.iter().position(|scenario| scenario.name == name)?, server.to_owned()))
-    };
-    let head = new.lines().take(2).map(str::to_owned);
-    let rows = old.lines().chain(new.lines()).filter_map(|row| Some((key(row)?, row.to_owned())));
-    // By scenario, then the older server first; a later row of the same key takes the earlier one's place.
-    let rows: BTreeMap<_, _> = rows.map(|((at, server), row)| ((at, Reverse(server)), row)).collect();
-    head.chain(rows.into_values()).map(|row| row + "\n").collect()
+    let names: Vec<_> = Scenario::ALL.iter().map(|scenario| scenario.name).collect();
+    over(old, &text(results), &names)
 }
 
 #[cfg(test)]

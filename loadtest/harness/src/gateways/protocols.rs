@@ -1,0 +1,44 @@
+//! Which rpcs a gateway of a test knows, and how it says so.
+
+/// Which rpcs a gateway knows; the others it answers with UNIMPLEMENTED.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocols {
+    /// `PushMessage`.
+    pub stream: bool,
+    /// `Push`.
+    pub unary: bool,
+    /// `PushBatch`.
+    pub batch: bool,
+    /// `PushGroups`.
+    pub group: bool,
+    /// `PushMessage` as gateways of Resonance 0.1.0 have it: several users a frame, and an answer that names whom it could not reach.
+    pub many: bool,
+}
+
+impl Protocols {
+    /// All that name each user.
+    pub const ALL: Self = Self { stream: true, unary: true, batch: true, group: false, many: false };
+    /// What today's gateways know.
+    pub const STREAM: Self = Self { unary: false, batch: false, ..Self::ALL };
+    /// What those of version 0.1.0 know.
+    pub const MANY: Self = Self { many: true, ..Self::NONE };
+    /// Only `Push`.
+    pub const UNARY: Self = Self { unary: true, ..Self::NONE };
+    /// Only `PushBatch`.
+    pub const BATCH: Self = Self { batch: true, ..Self::NONE };
+    /// Only `PushGroups`.
+    pub const GROUP: Self = Self { group: true, ..Self::NONE };
+    const NONE: Self = Self { stream: false, unary: false, batch: false, group: false, many: false };
+
+    /// The registry's `push_protocols` for these.
+    pub fn announcement(self) -> String {
+        let words = [
+            (self.group, "group"),
+            (self.batch, "batch"),
+            (self.many, "stream-many"),
+            (self.stream, "stream"),
+            (self.unary, "unary"),
+        ];
+        words.iter().filter(|(spoken, _)| *spoken).map(|(_, word)| *word).collect::<Vec<_>>().join(",")
+    }
+}
