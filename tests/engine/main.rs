@@ -3,7 +3,13 @@
 
 mod collector;
 mod proxy;
+mod raw_gateway;
+mod siege;
 
+mod bad_admin_clients;
+mod bad_gateways;
+mod bad_registry;
+mod bad_routes;
 mod counts_bad_input;
 mod finds_a_moved_user;
 mod follows_a_goaway;
