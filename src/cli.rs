@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod partitions;
 pub mod probe;
 mod table;
+pub mod tap;
 pub mod top;
 pub mod why;
 pub mod written;
@@ -52,6 +53,7 @@ const AFTER: &str = "Examples:
   task-engine partitions --config task.yaml        which instance reads what; see partitions --help
   task-engine doctor --config /etc/task.yaml       what is wrong with servers and machine; changes nothing
   task-engine why --session S --user U --msg M     did U get M, and if not, why?
+  task-engine tap --session S --for 60s            what the events of S do, as they end
   task-engine top 10.0.0.1:9100 10.0.0.2:9100      what these engines do now
   task-engine setup --config task.yaml --dry-run   what JetStream lacks: stream, consumers, dead letters
   RESONANCE_MYSQL_PASSWORD=... task-engine --config task.yaml
@@ -109,6 +111,9 @@ pub enum Command {
     /// Say whether a user got a message, and if not, why. Works with an engine that is down.
     #[command(long_about = why::ABOUT)]
     Why(why::WhyArgs),
+    /// Look on at the events of one session, or to one user, as they end.
+    #[command(long_about = tap::ABOUT)]
+    Tap(tap::TapArgs),
     /// Show what one or several engines do now, on one screen.
     #[command(long_about = top::ABOUT)]
     Top(top::TopArgs),

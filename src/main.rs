@@ -9,7 +9,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use task_engine::Engine;
 use task_engine::cli::{
-    Cli, Command, RunArgs, check_config, dlq, doctor, exit, note_lines, partitions, probe, setup, top, why, written,
+    Cli, Command, RunArgs, check_config, dlq, doctor, exit, note_lines, partitions, probe, setup, tap, top, why,
+    written,
 };
 use task_engine::config::Config;
 use task_engine::engine::{StartError, StopReport};
@@ -37,6 +38,10 @@ fn main() -> ExitCode {
         Some(Command::Why(args)) => {
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
             why::run(&args, std::env::vars_os(), &mut out, &mut err).unwrap_or(exit::FAILED)
+        }
+        Some(Command::Tap(args)) => {
+            let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+            tap::run(&args, std::env::vars_os(), &mut out, &mut err).unwrap_or(exit::FAILED)
         }
         Some(Command::Top(args)) => {
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());

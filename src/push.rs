@@ -45,6 +45,7 @@ mod results;
 pub mod retreat;
 pub mod sessions;
 mod stage_times;
+mod tap;
 mod telling;
 mod traces;
 mod turn;
@@ -225,6 +226,7 @@ impl Push {
             Input::Stay(partition) => self.leaving.forget(partition),
             Input::Retreat(is_retreating) => self.retreat(is_retreating),
             Input::AskEnds { ask, asked } => self.recall(ask, &asked),
+            Input::Tap(rules) => self.set_tap(rules),
             Input::Stopping => self.delivery.gateways.stop(),
             Input::CutOff => self.cut_off(),
         }
