@@ -22,9 +22,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let code = match cli.command {
-        Some(Command::CheckConfig { file }) => {
+        Some(Command::CheckConfig(args)) => {
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
-            check_config(&file, std::env::vars_os(), &mut out, &mut err).unwrap_or(exit::FAILED)
+            check_config::run(&args, std::env::vars_os(), &mut out, &mut err).unwrap_or(exit::FAILED)
         }
         Some(Command::Dlq(args)) => dlq::run(args, &mut std::io::stdout().lock(), &mut std::io::stderr()),
         Some(Command::Partitions(args)) => {
