@@ -10,6 +10,7 @@ mod ends;
 mod listener;
 mod page;
 mod readiness;
+mod tap;
 
 use std::fmt;
 use std::io;
@@ -28,6 +29,7 @@ use rustls::ServerConfig;
 use self::readiness::{Changes, Parts};
 use crate::ports::Health;
 use crate::ports::ends::EndsDesk;
+use crate::ports::tap::TapDesk;
 use crate::telemetry::metrics::Meter;
 use crate::telemetry::watchdog::Heartbeats;
 
@@ -37,7 +39,8 @@ const INDEX: &str = "task-engine\n\
     /livez             200 while every shard moves\n\
     /readyz            200 while events can be taken; ?verbose says each part\n\
     /debug/histograms  the stage histograms, HDR V2 in JSON\n\
-    /debug/ends        how messages ended: ?session=S&user=U&msg=M, with engine.recorder on\n";
+    /debug/ends        how messages ended: ?session=S&user=U&msg=M, with engine.recorder on\n\
+    /debug/tap/        what events do now, for task-engine tap\n";
 
 /// Says how a part of the engine is. Called on each `/readyz`; must not block.
 pub type HealthCheck = Arc<dyn Fn() -> Health + Send + Sync>;
@@ -58,6 +61,8 @@ pub struct AdminState {
     pub stopping: Arc<AtomicBool>,
     /// What shards remember of ends.
     pub ends: EndsDesk,
+    /// Whoever looks on at events.
+    pub tap: TapDesk,
 }
 
 impl fmt::Debug for AdminState {
@@ -154,6 +159,9 @@ fn router(state: AdminState) -> Router {
         .route("/readyz", get(readyz))
         .route("/debug/histograms", get(histograms))
         .route("/debug/ends", get(ends::ends))
+        .route("/debug/tap/start", get(tap::start))
+        .route("/debug/tap/read", get(tap::read))
+        .route("/debug/tap/stop", get(tap::stop))
         .with_state(state)
 }
 

@@ -4,6 +4,7 @@
 //! before anything is opened.
 
 pub mod admin_port;
+pub mod check_config;
 pub mod dead_letter_store;
 pub mod dlq;
 pub mod doctor;
@@ -11,6 +12,7 @@ pub mod hangup;
 pub mod partitions;
 pub mod probe;
 mod table;
+pub mod tap;
 pub mod top;
 pub mod why;
 pub mod written;
@@ -48,11 +50,12 @@ Without --config all servers are expected on 127.0.0.1, on their standard ports.
 const AFTER: &str = "Examples:
   task-engine                                      everything on this machine, all cores
   task-engine --config /etc/task.yaml --cores 2
-  task-engine check-config /etc/task.yaml          what holds, or what is wrong with it
+  task-engine check-config /etc/task.yaml          what holds and where it is written, or what is wrong
   task-engine dlq list --config /etc/task.yaml     events that could not be pushed; see dlq --help
   task-engine partitions --config task.yaml        which instance reads what; see partitions --help
   task-engine doctor --config /etc/task.yaml       what is wrong with servers and machine; changes nothing
   task-engine why --session S --user U --msg M     did U get M, and if not, why?
+  task-engine tap --session S --for 60s            what the events of S do, as they end
   task-engine top 10.0.0.1:9100 10.0.0.2:9100      what these engines do now
   task-engine setup --config task.yaml --dry-run   what JetStream lacks: stream, consumers, dead letters
   RESONANCE_MYSQL_PASSWORD=... task-engine --config task.yaml
@@ -93,10 +96,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Print the configuration that holds, secrets as ***, or each mistake with its line.
-    CheckConfig {
-        /// The YAML file; the environment is read as well.
-        file: PathBuf,
-    },
+    #[command(long_about = check_config::ABOUT)]
+    CheckConfig(check_config::CheckConfigArgs),
     /// Look at dead letters, send them again, or drop them.
     #[command(long_about = dlq::ABOUT)]
     Dlq(dlq::DlqArgs),
@@ -114,6 +115,9 @@ pub enum Command {
     /// Say whether a user got a message, and if not, why. Works with an engine that is down.
     #[command(long_about = why::ABOUT)]
     Why(why::WhyArgs),
+    /// Look on at the events of one session, or to one user, as they end.
+    #[command(long_about = tap::ABOUT)]
+    Tap(tap::TapArgs),
     /// Show what one or several engines do now, on one screen.
     #[command(long_about = top::ABOUT)]
     Top(top::TopArgs),
@@ -184,36 +188,6 @@ impl RunArgs {
     /// The file's name as [`note_lines`] wants it.
     pub fn file_name(&self) -> String {
         self.config.as_ref().map_or("configuration".to_owned(), |path| path.display().to_string())
-    }
-}
-
-/// `check-config`: what holds goes to `out`, notes and mistakes to `err`, also those in files that the start would read; gives the
-/// exit code.
-///
-/// # Errors
-/// When `out` or `err` cannot be written to.
-pub fn check_config(
-    file: &Path,
-    environment: impl IntoIterator<Item = (OsString, OsString)>,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> std::io::Result<u8> {
-    match config::load(Some(file), environment, &Flags::default()) {
-        Ok(checked) => {
-            for line in note_lines(&checked, &file.display().to_string()) {
-                writeln!(err, "note: {line}")?;
-            }
-            write!(out, "{}", config::show(&checked.config))?;
-            out.flush()?;
-            let files = [adapters::check_nats(&checked.config), adapters::check_tls(&checked.config)];
-            let wrong: Vec<_> = files.into_iter().filter_map(Result::err).collect();
-            wrong.iter().try_for_each(|what| writeln!(err, "{what}"))?;
-            Ok(if wrong.is_empty() { exit::OK } else { exit::CONFIG })
-        }
-        Err(mistakes) => {
-            writeln!(err, "{mistakes}")?;
-            Ok(exit::CONFIG)
-        }
     }
 }
 

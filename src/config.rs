@@ -42,7 +42,7 @@ pub use current::{Current, Held};
 pub use plain::span;
 pub use secret::Secret;
 pub use sections::*;
-pub use show::{Language, reference, sample, show};
+pub use show::{Language, held, reference, sample, show, show_with};
 
 /// Where something was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +101,8 @@ pub struct Checked {
     pub config: Config,
     /// Keys without effect, settings that do nothing: one line each.
     pub notes: Vec<Remark>,
+    /// Each key that was written, in full, and where what holds for it was.
+    pub written: Vec<(String, Place)>,
 }
 
 /// All that is wrong, in the order file, environment, flags, contradictions. `Display` gives one line each.
@@ -162,7 +164,7 @@ pub fn parse(
     reading.take_secret_files();
     let config = joins::build(&mut reading);
     if reading.mistakes.is_empty() {
-        Ok(Checked { config, notes: reading.notes })
+        Ok(Checked { config, written: reading.written(), notes: reading.notes })
     } else {
         Err(Mistakes { file: name.to_owned(), all: reading.mistakes })
     }

@@ -42,13 +42,14 @@ use crate::engine::reload::Reloader;
 use crate::engine::sections::Sections;
 use crate::engine::shards::Workers;
 use crate::engine::supervisor::OnFailure;
-use crate::engine::told::{admin_state, ends_of};
+use crate::engine::told::{admin_state, desks_of};
 use crate::model::limits::INBOX_FACTS;
 use crate::ports::ends::EndsDesk;
 use crate::ports::intake::{Intake, IntakeLane};
 use crate::ports::mailbox::{FactSender, Wake, mailbox};
 use crate::ports::permit::Permit;
 use crate::ports::registry::{Directory, RegistrySink};
+use crate::ports::tap::TapDesk;
 use crate::ports::{DeadLetters, Health, Inbox, LetterPost, Members, Registry, Routes, Source};
 use crate::shard::pump::Shared;
 use crate::shard::stop::StopState;
@@ -176,8 +177,8 @@ impl EngineBuilder {
         let (sink, directory) = RegistrySink::new(senders.clone());
         let workers = Workers::start(members.clone(), inbox, config.inbox.rows_up_to > 0, dead_letters)?;
         source.letters_go_to(letter_post(&workers));
-        let ends = ends_of(&config, &senders);
-        let shared = Arc::new(shared_of(shards, wakes.clone(), heartbeats.clone(), permit.clone(), ends));
+        let desks = desks_of(&config, &senders);
+        let shared = Arc::new(shared_of(shards, wakes.clone(), heartbeats.clone(), permit.clone(), desks));
         let stopping = Arc::new(AtomicBool::new(false));
         let mut health = health_checks(&intake, &workers, &sink, &shared, config.database);
         let stores = needed_stores(&workers, &health, &shared, says_health);
@@ -265,10 +266,11 @@ fn shared_of(
     wakes: Vec<Arc<Wake>>,
     heartbeats: Arc<Heartbeats>,
     permit: Arc<Permit>,
-    ends: EndsDesk,
+    (ends, tap): (EndsDesk, TapDesk),
 ) -> Shared {
     Shared {
         ends,
+        tap,
         stop: StopState::of(wakes),
         heartbeats,
         permit,

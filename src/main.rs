@@ -10,7 +10,8 @@ use signal_hook::iterator::Signals;
 use task_engine::Engine;
 use task_engine::cli::hangup::Hangup;
 use task_engine::cli::{
-    Cli, Command, RunArgs, check_config, dlq, doctor, exit, note_lines, partitions, probe, setup, top, why, written,
+    Cli, Command, RunArgs, check_config, dlq, doctor, exit, note_lines, partitions, probe, setup, tap, top, why,
+    written,
 };
 use task_engine::config::Config;
 use task_engine::engine::{StartError, StopReport};
@@ -22,9 +23,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let code = match cli.command {
-        Some(Command::CheckConfig { file }) => {
+        Some(Command::CheckConfig(args)) => {
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
-            check_config(&file, std::env::vars_os(), &mut out, &mut err).unwrap_or(exit::FAILED)
+            check_config::run(&args, std::env::vars_os(), &mut out, &mut err).unwrap_or(exit::FAILED)
         }
         Some(Command::Dlq(args)) => dlq::run(args, &mut std::io::stdout().lock(), &mut std::io::stderr()),
         Some(Command::Partitions(args)) => {
@@ -38,6 +39,10 @@ fn main() -> ExitCode {
         Some(Command::Why(args)) => {
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
             why::run(&args, std::env::vars_os(), &mut out, &mut err).unwrap_or(exit::FAILED)
+        }
+        Some(Command::Tap(args)) => {
+            let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+            tap::run(&args, std::env::vars_os(), &mut out, &mut err).unwrap_or(exit::FAILED)
         }
         Some(Command::Top(args)) => {
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());

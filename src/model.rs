@@ -19,5 +19,6 @@ pub mod publication;
 pub mod push_latency;
 pub mod redact;
 pub mod stage;
+pub mod tap;
 pub mod trace;
 pub mod words;

@@ -11,6 +11,7 @@ pub mod ownership;
 pub mod permit;
 pub mod registry;
 pub mod route_queue;
+pub mod tap;
 pub mod traces;
 
 use std::future::Future;

@@ -45,6 +45,7 @@ mod results;
 pub mod retreat;
 pub mod sessions;
 mod stage_times;
+mod tap;
 mod telling;
 mod traces;
 mod tune;
@@ -228,6 +229,7 @@ impl Push {
             Input::Retreat(is_retreating) => self.retreat(is_retreating),
             Input::AskEnds { ask, asked } => self.recall(ask, &asked),
             Input::Tune(tune) => self.tune(&tune),
+            Input::Tap(rules) => self.set_tap(rules),
             Input::Stopping => self.delivery.gateways.stop(),
             Input::CutOff => self.cut_off(),
         }

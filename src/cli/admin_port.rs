@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 
-use crate::config::ServerTlsConfig;
-use crate::edge::tls;
+use crate::config::{Config, ServerTlsConfig};
 use crate::edge::tls::blocking::BlockingStream;
 use crate::edge::tls::server::asking;
+use crate::edge::{etcd, tls};
 use crate::engine::adapters::ADMIN_TLS;
+use crate::ownership::keys::Key;
+use crate::ownership::records;
 
 /// How long one request may take.
 pub const WITHIN: Duration = Duration::from_secs(5);
@@ -32,6 +34,28 @@ pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, listen.port())
+}
+
+/// Which engines are asked: those that are named, else the configured one and, where partitions have owners, all instances.
+pub(super) fn engines(config: &Config, named: &[SocketAddr]) -> Vec<SocketAddr> {
+    if !named.is_empty() {
+        return named.to_vec();
+    }
+    let own = reachable(config.admin.listen);
+    let others = instances(config).into_iter().filter(|other| *other != own);
+    std::iter::once(own).chain(others).collect()
+}
+
+/// The admin ports of the other instances, where partitions have owners. Who cannot be found is no engine to ask.
+fn instances(config: &Config) -> Vec<SocketAddr> {
+    if !config.consumer.is_owned() {
+        return Vec::new();
+    }
+    let root = etcd::ownership::root(&config.consumer.stream, &config.consumer.durable);
+    let Ok(look) = etcd::ownership::once::look(&config.etcd, &root) else { return Vec::new() };
+    let members = look.keys.iter().filter(|state| matches!(state.key, Key::Member(_)));
+    let admins = members.filter_map(|state| records::read_member(state.value.as_deref()?).ok()?.admin.parse().ok());
+    admins.map(reachable).collect()
 }
 
 /// Status and body of one request; an answer of more than `bytes_max` is none.

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::table::{aligned, plain};
-use crate::cli::{admin_port, config_of, exit};
+use crate::cli::{config_of, exit};
 
 pub use self::cause::of as cause_of;
 pub use self::facts::{EndSeen, EngineSeen, Facts, Known, LetterSeen, RouteSeen, RowSeen};
@@ -71,7 +71,7 @@ pub fn run(
     err: &mut dyn Write,
 ) -> std::io::Result<u8> {
     let Some(config) = config_of(args.config.as_deref(), environment, err)? else { return Ok(exit::CONFIG) };
-    let facts = facts::gather(&config, args, admin_port::reachable(config.admin.listen));
+    let facts = facts::gather(&config, args);
     let sentence = verdict(&facts);
     if args.json {
         let seen: serde_json::Map<_, _> = facts.lines().into_iter().map(|[name, what]| (name, what.into())).collect();

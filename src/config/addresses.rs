@@ -32,6 +32,9 @@ impl HostPort {
             return Err("write host:port; the section's key tls asks for TLS".into());
         }
         let rest = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+        if rest.contains(',') {
+            return Err("names several servers, and one is taken: write one host:port".into());
+        }
         if rest.contains("://") || rest.contains('@') {
             return Err("write host:port, without a scheme or a user".into());
         }
@@ -92,6 +95,9 @@ impl Dsn {
         let form = "write user:password@tcp(host:port)/database";
         let (before, after) = text.rsplit_once('/').ok_or(format!("does not end in /database; {form}"))?;
         let (user, server) = before.rsplit_once('@').unwrap_or(("", before));
+        if server.contains(")/") && server.contains('?') {
+            return Err("has a / behind its ?; write %2F there, as in loc=Asia%2FShanghai".into());
+        }
         let (username, password) = user.split_once(':').unwrap_or((user, ""));
         let server = match server.split_once('(') {
             None if server.is_empty() || server == "tcp" => HostPort::parse("", 3306)?,

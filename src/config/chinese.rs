@@ -257,6 +257,7 @@ const DOCS: &[(&str, &str)] = &[
     ("engine.recorder", "on：每个分片记住最近 65,536 个没送达的结局，以及送达的千分之一（1/1,024）：会话与用户只存哈希，另有消息 ID、结局、网关、时间，不含消息内容；供 task-engine why 查询。每个分片最多占 6 MiB。"),
     ("admin.listen", "/metrics、/livez、/readyz 的监听地址；`:9100` 表示所有地址，端口 0 表示任选空闲端口。"),
     ("admin.push_latency", "true：/metrics 按级别给出从事件发布到网关应答的耗时。发布时间依次取：消息头 Resonance-Published（毫秒或纳秒的 Unix 时间）、JetStream 落盘时间、以毫秒计的 timestamp；都没有则计为 unknown。准不准取决于两边主机的时钟。"),
+    ("admin.tap_content", "true：能访问管理端口的人可以用 task-engine tap --content 看到消息正文；不开则谁也看不到正文。"),
     ("admin.tls.cert", "管理端口的证书文件（PEM）：配了它，端口就只说 TLS；要同时配 admin.tls.key。启动时读取，文件变了则新连接生效。"),
     ("admin.tls.ca", "签发客户端证书的 CA 文件（PEM）；留空则不校验客户端。"),
     ("tracing.export", "otlp：事件结束后以 span 上报（event、members、routes，以及每次推送的 outbox 与 gateway）；上报的条件是发布方已采样（trace_headers 里的 traceparent），或者事件慢，或者有在线的人没推到。已采样事件的 trace_headers 会转给网关。标准变量 OTEL_EXPORTER_OTLP_ENDPOINT、OTEL_EXPORTER_OTLP_HEADERS（这两个也可在末词前加 TRACES_）、OTEL_EXPORTER_OTLP_CERTIFICATE、OTEL_SERVICE_NAME、OTEL_RESOURCE_ATTRIBUTES 同样有效，优先于文件。"),

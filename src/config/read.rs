@@ -230,6 +230,11 @@ impl Reading {
         self.values.iter().find(|(index, ..)| *index == found).map_or(Place::Default, |(_, _, place)| place.clone())
     }
 
+    /// All keys that were written, and where.
+    pub fn written(&self) -> Vec<(String, Place)> {
+        self.values.iter().map(|(found, _, place)| (KEYS[*found].full(), place.clone())).collect()
+    }
+
     /// Whether the key was written, with a value that is not the one for "the default".
     pub fn is_written(&self, section: &str, name: &str) -> bool {
         self.place(section, name) != Place::Default

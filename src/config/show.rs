@@ -13,16 +13,29 @@ use super::sections::Config;
 
 /// Every key that is used, with what holds for it.
 pub fn show(config: &Config) -> String {
+    show_with(config, &|_| None)
+}
+
+/// The same with a comment behind the keys, named in full, that have one; one line each.
+pub fn show_with(config: &Config, comment: &dyn Fn(&str) -> Option<String>) -> String {
     let (mut text, mut held) = (String::new(), config.clone());
     for (section, _) in SECTIONS.iter().filter(|(section, _)| is_shown(section, config)) {
         let keys = KEYS.iter().filter(|key| key.section == *section && key.is_used());
         let mut place = Place::open(&mut text, section);
         for key in keys {
             let (indent, name) = place.of(&mut text, key.name);
-            line(&mut text, &format!("{indent}{name}: {}", scalar(key.kind, &value(&mut held, key))));
+            let comment = comment(&key.full()).map_or(String::new(), |comment| format!("  # {comment}"));
+            line(&mut text, &format!("{indent}{name}: {}{comment}", scalar(key.kind, &value(&mut held, key))));
         }
     }
     text
+}
+
+/// The same keys in full, each with what holds for it as it would be written.
+pub fn held(config: &Config) -> Vec<(String, String)> {
+    let mut held = config.clone();
+    let shown = KEYS.iter().filter(|key| key.is_used() && is_shown(key.section, config));
+    shown.map(|key| (key.full(), value(&mut held, key))).collect()
 }
 
 /// The language of a file that is written from the table.

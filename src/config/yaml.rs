@@ -94,6 +94,12 @@ fn refused(info: &str) -> String {
         "& or *"
     } else if info.contains("tag") || info.contains("handle") {
         "!"
+    } else if info.contains("tab") {
+        return "not valid YAML: there is a tab where blanks must stand; indent with blanks".to_owned();
+    } else if info.contains("indent") || info.contains("did not find expected key") {
+        return "not valid YAML: this line, or one above it, is not indented as the keys beside it".to_owned();
+    } else if info.contains("mapping values are not allowed") {
+        return "not valid YAML: a key stands where none can: it is indented too far, or a value before it needs quotes".to_owned();
     } else {
         return format!("not valid YAML: {info}");
     };

@@ -21,7 +21,7 @@ use etcd_client::{Client, ConnectOptions, EventType, GetOptions, KeyValue, Watch
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use self::connecting::{TLS_SECTION, connect};
-use self::instance_table::{Change, InstanceTable, Listed, RecordIssue};
+use self::instance_table::{Change, InstanceTable, Listed, RecordIssue, VALUE_BYTES_MAX, VALUES_BYTES_MAX};
 use self::reach::reach;
 use crate::config::{Config, Current, EtcdConfig, Held, RegistryConfig, Unannounced};
 use crate::edge::random::random;
@@ -32,10 +32,14 @@ use crate::ports::{ControlFuture, Health, Protocols, Registry, RegistrySink};
 
 /// How often everything is listed again.
 const RELIST: Duration = Duration::from_secs(60);
-/// Keys in one answer of a list.
+/// Keys in one answer of a list, unless they are so large that fewer have to do.
 const PAGE_KEYS: i64 = 1000;
-/// The largest answer taken; more than an etcd with default limits sends for a page.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// How much fewer are asked for when an answer was too large.
+const PAGE_CUT: i64 = 8;
+/// The largest answer taken; an etcd with default limits has no larger value than 1.5 MiB.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// The gRPC code by which an answer over that is refused on this side.
+const OUT_OF_RANGE: i32 = 11;
 /// etcd cuts off clients that ping more often than every five seconds.
 const PING_EVERY_MIN: Duration = Duration::from_secs(6);
 /// A connection that followed etcd for this long starts the backoff anew.
@@ -278,9 +282,15 @@ async fn reach_one(settings: &EtcdConfig, prefix: &str, endpoint: usize) -> Resu
 
 /// All gateways' keys under the prefix, as of one revision.
 async fn list(client: &mut Client, prefix: &str, patience: Duration) -> Result<(Vec<Listed>, i64), String> {
-    // Past what the table takes there is nothing to learn.
-    let (all, revision) = list_keys(client, prefix, patience, GATEWAYS_MAX).await?;
-    Ok((all.into_iter().map(listed).collect(), revision))
+    let (mut all, mut bytes) = (Vec::new(), 0);
+    let revision = each_page(client, prefix, patience, |page| {
+        let page = page.into_iter().map(listed);
+        all.extend(page.inspect(|listed| bytes += listed.value.len()));
+        // Past what the table takes there is nothing to learn.
+        all.len() <= GATEWAYS_MAX && bytes <= VALUES_BYTES_MAX
+    });
+    let revision = revision.await?;
+    Ok((all, revision))
 }
 
 /// All keys under the prefix, as of one revision; a page more than `most` at the most.
@@ -290,27 +300,62 @@ async fn list_keys(
     patience: Duration,
     most: usize,
 ) -> Result<(Vec<KeyValue>, i64), String> {
+    let mut all = Vec::new();
+    let revision = each_page(client, prefix, patience, |mut page| {
+        all.append(&mut page);
+        all.len() <= most
+    });
+    let revision = revision.await?;
+    Ok((all, revision))
+}
+
+/// Reads the keys under the prefix page by page for as long as they are wanted; gives the revision that they are of. A page that is too
+/// large is asked for again in smaller ones, so that no entry keeps others from being read.
+async fn each_page(
+    client: &Client,
+    prefix: &str,
+    patience: Duration,
+    mut wants_more: impl FnMut(Vec<KeyValue>) -> bool,
+) -> Result<i64, String> {
     let mut kv = client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX);
-    let mut from = prefix.to_owned().into_bytes();
-    let (mut all, mut revision) = (Vec::new(), 0);
+    let (mut from, mut revision, mut limit) = (prefix.to_owned().into_bytes(), 0, PAGE_KEYS);
     loop {
-        let options = GetOptions::new().with_range(end_of(prefix)).with_limit(PAGE_KEYS).with_revision(revision);
-        let mut page = within(patience, kv.get(from, Some(options))).await?;
+        let options = GetOptions::new().with_range(end_of(prefix)).with_limit(limit).with_revision(revision);
+        let answer = timeout(patience, kv.get(from.clone(), Some(options))).await;
+        let mut page = match answer {
+            Ok(Ok(page)) => page,
+            Ok(Err(error)) if limit > 1 && is_too_large(&error) => {
+                limit = (limit / PAGE_CUT).max(1);
+                continue;
+            }
+            Ok(Err(error)) => return Err(words(&error)),
+            Err(_) => return Err(format!("no answer within {patience:?}")),
+        };
         if revision == 0 {
             revision = page.header().ok_or("an answer without a head")?.revision();
         }
-        let more = page.more();
-        all.append(&mut page.take_kvs());
-        match all.last() {
-            Some(last) if more && all.len() <= most => from = [last.key(), b"\0"].concat(),
-            _ => return Ok((all, revision)),
+        let (more, keys) = (page.more(), page.take_kvs());
+        let last = keys.last().map(|last| [last.key(), b"\0"].concat());
+        match last {
+            Some(next) if wants_more(keys) && more => from = next,
+            _ => return Ok(revision),
         }
+        limit = (limit * 2).min(PAGE_KEYS);
     }
 }
 
+fn is_too_large(error: &etcd_client::Error) -> bool {
+    matches!(error, etcd_client::Error::GRpcStatus(status) if i32::from(status.code()) == OUT_OF_RANGE)
+}
+
+/// Of a value that is too large only so much is kept that it shows.
 fn listed(kv: KeyValue) -> Listed {
     let revision = kv.mod_revision();
-    let (key, value) = kv.into_key_value();
+    let (key, mut value) = kv.into_key_value();
+    if value.len() > VALUE_BYTES_MAX {
+        value.truncate(VALUE_BYTES_MAX + 1);
+        value.shrink_to_fit();
+    }
     Listed { key: String::from_utf8_lossy(&key).into_owned(), revision, value }
 }
 

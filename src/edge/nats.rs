@@ -42,7 +42,7 @@ use rustls::pki_types::ServerName;
 use self::control::{Control, Mail, Phase};
 use self::core_nats::{CoreFeed, CorePlan};
 pub use self::desk::NatsDesk;
-use self::jetstream::{Hearer, JetFeed, Mover, ReaderPlan};
+use self::jetstream::{BacklogThread, Hearer, JetFeed, Mover, ReaderPlan};
 pub use self::partitions::Partitions;
 use self::protocol::ServerInfo;
 use self::reader::Reader;
@@ -289,8 +289,10 @@ impl Source for NatsSource {
 
     fn start(self: Box<Self>, intake: Intake) -> io::Result<Box<dyn RunningSource>> {
         self.shared.readers(&intake);
-        let shared = self.shared.clone();
-        Ok(Box::new(RunningNats { shared, intake, no_room: LogLimiter::default() }))
+        let (shared, Shared { nats, consumer, .. }) = (self.shared.clone(), &*self.shared);
+        let is_kept = consumer.mode == ConsumerMode::JetStream;
+        let backlog = is_kept.then(|| BacklogThread::start(nats, consumer, intake.counts().backlogs().clone()));
+        Ok(Box::new(RunningNats { shared, intake, no_room: LogLimiter::default(), _backlog: backlog.transpose()? }))
     }
 }
 
@@ -305,6 +307,7 @@ struct RunningNats {
     shared: Arc<Shared>,
     intake: Intake,
     no_room: LogLimiter,
+    _backlog: Option<BacklogThread>,
 }
 
 impl RunningNats {

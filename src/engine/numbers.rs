@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use crate::engine::shards::Workers;
 use crate::ports::Members;
-use crate::ports::intake::{DropReason, Intake, Moves};
+use crate::ports::intake::{Backlog, DropReason, Intake, Moves, StreamPart};
 use crate::ports::registry::{Directory, RegistryFault, RegistrySink};
 use crate::shard::workers::members::MemberThreads;
 use crate::shard::workers::writers::{DeadLetterThread, InboxThreads, LETTER_REASONS};
 use crate::telemetry::logging;
-use crate::telemetry::metrics::{Meter, Metric, table};
+use crate::telemetry::metrics::{Meter, Metric, Value, table};
 
 /// All of them.
 pub(super) fn register_all(
@@ -45,9 +45,24 @@ fn register_intake(meter: &Meter, intake: &Intake) {
     let (times, seconds) = (intake.counts().clone(), intake.counts().clone());
     meter.register(&table::INTAKE_SHUT, &[], move || times.shut().0);
     meter.register(&table::INTAKE_SHUT_SECONDS, &[], move || seconds.shut().1);
+    register_backlog(meter, intake);
     register_partitioner(meter, intake);
     let open = intake.clone();
     meter.register(&table::INTAKE_OPEN, &[], move || u64::from(open.is_open()));
+}
+
+/// What the broker holds; without a line while nobody knows it.
+fn register_backlog(meter: &Meter, intake: &Intake) {
+    type Read = fn(Backlog) -> u64;
+    let numbers: [(&'static Metric, Read); 2] =
+        [(&table::STREAM_PENDING, |of| of.pending), (&table::STREAM_UNSETTLED, |of| of.unsettled)];
+    for (metric, read) in numbers {
+        let backlogs = intake.counts().backlogs().clone();
+        meter.register_lines(metric, move || {
+            let line = |(part, backlog)| (vec![StreamPart::label(part).to_owned()], Value::Number(read(backlog)));
+            backlogs.known().map(line).collect()
+        });
+    }
 }
 
 fn register_partitioner(meter: &Meter, intake: &Intake) {

@@ -7,12 +7,14 @@ use crate::admin::{AdminState, HealthCheck};
 use crate::config::{Config, Recorder};
 use crate::ports::ends::EndsDesk;
 use crate::ports::mailbox::FactSender;
+use crate::ports::tap::TapDesk;
 use crate::shard::pump::Shared;
 use crate::telemetry::metrics::Meter;
 
-/// What shards remember of ends, where they do.
-pub(super) fn ends_of(config: &Config, senders: &[FactSender]) -> EndsDesk {
-    EndsDesk::new((config.engine.recorder == Recorder::On).then(|| senders.to_vec()))
+/// What shards remember of ends, where they do; and who looks on at events.
+pub(super) fn desks_of(config: &Config, senders: &[FactSender]) -> (EndsDesk, TapDesk) {
+    let ends = EndsDesk::new((config.engine.recorder == Recorder::On).then(|| senders.to_vec()));
+    (ends, TapDesk::new(senders.to_vec(), config.admin.tap_content))
 }
 
 /// All that is shown.
@@ -22,7 +24,7 @@ pub(super) fn admin_state(
     health: Vec<(&'static str, HealthCheck)>,
     stopping: &Arc<AtomicBool>,
 ) -> AdminState {
-    let Shared { heartbeats, ends, .. } = shared;
+    let Shared { heartbeats, ends, tap, .. } = shared;
     let (meter, heartbeats, stopping) = (meter.clone(), heartbeats.clone(), stopping.clone());
-    AdminState { meter, heartbeats, health, stopping, ends: ends.clone() }
+    AdminState { meter, heartbeats, health, stopping, ends: ends.clone(), tap: tap.clone() }
 }

@@ -26,7 +26,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 
 use self::counts::Shut;
-pub use self::counts::{DropReason, Moves, PartitionerCounts, ReaderCounts};
+pub use self::counts::{Backlog, Backlogs, DropReason, Moves, PartitionerCounts, ReaderCounts, StreamPart};
 pub use self::lane::{Handed, IntakeLane};
 pub use self::scan::session_id;
 pub use self::ways::Passage;

@@ -38,11 +38,13 @@ pub enum RegistryFault {
     TooManyEndpoints,
     /// Another record claims the same gateway id with another address; the one written last is used first.
     SameId,
+    /// The value is longer than a gateway's can be.
+    TooLarge,
 }
 
 impl RegistryFault {
     /// Every reason, in the order of the metric page.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::NotJson,
         Self::NoId,
         Self::NoEndpoint,
@@ -50,6 +52,7 @@ impl RegistryFault {
         Self::TooMany,
         Self::TooManyEndpoints,
         Self::SameId,
+        Self::TooLarge,
     ];
 
     /// The label on the metric page and in logs.
@@ -62,6 +65,7 @@ impl RegistryFault {
             Self::TooMany => "registry_too_many",
             Self::TooManyEndpoints => "registry_too_many_endpoints",
             Self::SameId => "registry_same_id",
+            Self::TooLarge => "registry_too_large",
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::model::gateway::{Endpoint, GatewayRecord, Protocol};
 use crate::model::ids::{GatewayId, GatewayIx, Partition, SessionId, ShardId, StreamNo};
 use crate::model::names::{NameList, RouteList};
 use crate::model::priority::Said;
+use crate::model::tap::{TapRules, TappedEvent};
 use crate::model::trace::EndedTrace;
 use crate::push::bundle::{Bundle, BundleResult};
 use crate::push::tune::Tune;
@@ -134,6 +135,8 @@ pub enum Input {
     },
     /// From now on these times and counts hold, also for what is under way.
     Tune(Box<Tune>),
+    /// Somebody looks on at some events from now on; or nobody does any more.
+    Tap(Option<Box<TapRules>>),
     /// Intake is over; what is in flight ends. After the drain deadline comes [`Input::CutOff`].
     Stopping,
     /// The drain deadline passed: whatever has no end yet ends as `cut_by_stop` and is given back to its source.
@@ -292,6 +295,8 @@ pub enum Output {
     },
     /// An event has ended of which those are told who look at traces.
     Tell(Box<EndedTrace>),
+    /// An event has ended at which somebody looks on.
+    Tapped(Box<TappedEvent>),
     /// Something an operator should read; the core says a reason at most once in ten seconds.
     Warn {
         /// What, as the metric's label.

@@ -119,6 +119,9 @@ impl Push {
         gateway: Option<GatewayIx>,
     ) {
         let ended = self.ledger.end_unreached(event, users, why, &self.cx);
+        if self.cx.observed.tap.is_some() {
+            self.tap_missed(event, &ended, why, gateway);
+        }
         if self.recorder.is_some() {
             let gateway = gateway.map(|gateway| self.delivery.gateways.id(gateway));
             ended.iter().for_each(|user| self.record(event, Some(*user), End::Recipient(why), gateway.clone()));
@@ -128,6 +131,9 @@ impl Push {
     /// The same of a fleeting event, whose recipients are dropped.
     pub(super) fn shed_unreached(&mut self, event: EventIx, users: &[UserIx], why: ShedReason) {
         let shed = self.ledger.shed_unreached(event, users, why);
+        if self.cx.observed.tap.is_some() {
+            self.tap_missed(event, &shed, RecipientOutcome::Shed, None);
+        }
         if self.recorder.is_some() {
             shed.iter().for_each(|user| self.record(event, Some(*user), End::Recipient(RecipientOutcome::Shed), None));
         }

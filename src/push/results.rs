@@ -17,6 +17,9 @@ impl Push {
     /// An event ends that is not (or no longer) in its session's queue, and its source is told, of its repeats as well.
     pub(super) fn end_event(&mut self, at: EventIx, end: EventOutcome) {
         self.record_event(at, end);
+        if self.cx.observed.tap.is_some() {
+            self.tap_end(at, end);
+        }
         let left = self.ledger.end(at, end, &mut self.cx);
         if matches!(end, EventOutcome::Settled | EventOutcome::Shed) {
             self.intake.repeats.settled(left.key, self.cx.now);

@@ -8,9 +8,11 @@ use crate::model::ids::Nanos;
 use crate::model::outcome::RecipientOutcome;
 use crate::model::publication::Published;
 use crate::model::push_latency::PushLatency;
+use crate::model::tap::TappedMiss;
 use crate::model::trace::{TRACED_PUSHES_MAX, TracedPush};
 use crate::push::bundle::Times;
 use crate::push::ingest::Arrival;
+use crate::push::tap::Tap;
 
 /// What is seen of events.
 #[derive(Debug, Default)]
@@ -23,9 +25,17 @@ pub(super) struct Observed {
     pub(super) published: Published,
     /// Which events are told of; nothing where none is.
     pub(super) telling: Option<Box<Telling>>,
+    /// Whoever looks on at some of them; mostly nobody.
+    pub(super) tap: Option<Box<Tap>>,
 }
 
 impl Observed {
+    /// Whether pushes are looked at.
+    #[inline]
+    pub(super) fn looks_at_pushes(&self) -> bool {
+        self.telling.is_some() || self.tap.is_some()
+    }
+
     /// When an event was published, as its source or it itself says; asked for only where that is wanted.
     #[inline]
     pub(super) fn published_of(&self, arrival: &Arrival) -> Published {
@@ -59,6 +69,8 @@ pub(super) struct Telling {
 pub struct Pushes {
     pub(super) told: Vec<TracedPush>,
     pub(super) left_out: u32,
+    /// Recipients that could not be reached, for whoever looks on.
+    pub(super) misses: Vec<TappedMiss>,
 }
 
 impl Pushes {

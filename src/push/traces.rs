@@ -22,7 +22,7 @@ impl Event {
     }
 
     fn trace(&mut self, end: EventOutcome, now: Nanos) -> EndedTrace {
-        let Pushes { told, left_out } = self.pushes.take().map_or_else(Pushes::default, |pushes| *pushes);
+        let Pushes { told, left_out, .. } = self.pushes.take().map_or_else(Pushes::default, |pushes| *pushes);
         EndedTrace {
             parent: self.arrival.trace_parent(),
             session: self.arrival.session_id().into(),
@@ -86,11 +86,16 @@ impl Push {
     /// A push has ended, and what follows from it is done.
     #[inline]
     pub(super) fn trace_push(&mut self, bundle: &Bundle, seen: Seen) {
-        if let Some(telling) = &self.cx.observed.telling
-            && self.ledger[bundle.event].is_told(telling, self.cx.now)
+        if self.cx.observed.looks_at_pushes()
+            && (self.is_traced(bundle) || self.is_tapped(bundle.event, &bundle.group.users))
         {
             self.keep_push(bundle, seen);
         }
+    }
+
+    fn is_traced(&self, bundle: &Bundle) -> bool {
+        let telling = self.cx.observed.telling.as_ref();
+        telling.is_some_and(|telling| self.ledger[bundle.event].is_told(telling, self.cx.now))
     }
 
     #[inline(never)]

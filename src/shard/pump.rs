@@ -24,6 +24,7 @@ use crate::ports::intake::{Handed, IntakeLane};
 use crate::ports::mailbox::{FactSender, LocalFacts, Mailbox, Wake};
 use crate::ports::permit::Permit;
 use crate::ports::route_queue::{RouteAsk, RouteQueue};
+use crate::ports::tap::TapDesk;
 use crate::ports::traces::TraceSender;
 use crate::ports::{DeadLetter, DeliveryTag, Health, InboxRows, LookupError, MessageKey, RunningSource, Settled};
 use crate::push::facts::{AskNo, Input, Output, Queue};
@@ -48,6 +49,8 @@ pub struct Shared {
     pub permit: Arc<Permit>,
     /// Whoever asks what shards remember of ends.
     pub ends: EndsDesk,
+    /// Whoever looks on at events.
+    pub tap: TapDesk,
     /// Time zero.
     pub epoch: Instant,
     /// Who is told of settled events, once it runs.
@@ -296,6 +299,7 @@ impl Pump {
                 Output::Ends { ask, ends } => self.shared.ends.answered(ask, ends, self.shared.now()),
                 Output::Settle(tag) => self.work.settled.push(tag),
                 Output::Tell(trace) => self.tell(trace),
+                Output::Tapped(event) => self.shared.tap.tell(event),
                 Output::Warn { reason, detail } => tracing::warn!(shard = self.shard.0, reason, "{detail}"),
             }
         }

@@ -36,6 +36,11 @@ impl Process {
         self.page("/readyz").is_some_and(|(status, _)| status == 200)
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where its admin port is.
     pub fn admin(&self) -> SocketAddr {
         self.admin

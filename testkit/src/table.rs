@@ -17,7 +17,7 @@ use task_engine::model::names::{NameList, RouteList};
 use task_engine::model::outcome::{EventOutcome, RecipientOutcome};
 use task_engine::model::priority::{PriorityRules, Said};
 use task_engine::model::proto::gateway::{GroupFrame, PushBatchRequest, PushMessageRequest, PushRequest};
-use task_engine::model::trace::EndedTrace;
+use task_engine::model::{tap::TappedEvent, trace::EndedTrace};
 use task_engine::ports::{
     DeadLetter, DeliveryTag, Disposition, Endpoint, GatewayRecord, InboxRows, LookupError, MessageKey, Protocol,
     Protocols,
@@ -82,6 +82,8 @@ pub struct Table {
     pub holds_letters: bool,
     /// Events that were told of.
     pub told: Vec<EndedTrace>,
+    /// Events that somebody looked at.
+    pub tapped: Vec<TappedEvent>,
     /// The connections take nothing of what is written; else they do at once.
     pub takes_nothing: bool,
     /// What was remembered of the ends that were asked for last.
@@ -167,6 +169,7 @@ impl Table {
             letters: VecDeque::new(),
             holds_letters: false,
             told: Vec::new(),
+            tapped: Vec::new(),
             takes_nothing: false,
             ends: Vec::new(),
             next_tag: 0,
@@ -326,14 +329,14 @@ impl Table {
             }
             Output::Cut { gateway, .. } => {
                 let id = self.links.iter().find(|(_, link)| link.ix == gateway).map(|(id, _)| id.clone());
-                self.links.remove(id.as_ref().expect("a stream that was opened"));
-                self.cut.extend(id);
+                self.cut.extend(id.inspect(|id| drop(self.links.remove(id).expect("a stream that was opened"))));
             }
             Output::Settle(settled) => {
                 self.settled.push(settled.tag.number);
                 self.settled_as.push((settled.tag.number, settled.how));
             }
             Output::Tell(trace) => self.told.push(*trace),
+            Output::Tapped(event) => self.tapped.push(*event),
             Output::Finish { .. } | Output::Warn { .. } => {}
             Output::Ends { ends, .. } => self.ends = ends,
             Output::Store { ask, rows } if rows.users.is_empty() => self.probes.push_back(ask),

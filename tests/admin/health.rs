@@ -11,6 +11,7 @@ use task_engine::admin::{self, AdminState};
 use task_engine::model::ids::ShardId;
 use task_engine::ports::Health;
 use task_engine::ports::ends::EndsDesk;
+use task_engine::ports::tap::TapDesk;
 use task_engine::telemetry::metrics::{Meter, Stage, StageHistograms};
 use task_engine::telemetry::watchdog::Heartbeats;
 
@@ -72,6 +73,7 @@ fn state(heartbeats: Arc<Heartbeats>) -> AdminState {
         health: Vec::new(),
         stopping: Arc::new(AtomicBool::new(false)),
         ends: EndsDesk::new(None),
+        tap: TapDesk::default(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use task_engine::admin::{self, AdminState, TlsSource};
 use task_engine::ports::ends::EndsDesk;
+use task_engine::ports::tap::TapDesk;
 use task_engine::telemetry::metrics::Meter;
 use task_engine::telemetry::watchdog::Heartbeats;
 
@@ -20,6 +21,7 @@ pub fn start(tls: Option<TlsSource>) -> (SocketAddr, Arc<AtomicBool>) {
         health: Vec::new(),
         stopping: stopping.clone(),
         ends: EndsDesk::new(None),
+        tap: TapDesk::default(),
     };
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -8,6 +8,7 @@ use harness::pages;
 use task_engine::admin::{self, AdminState};
 use task_engine::ports::Health;
 use task_engine::ports::ends::EndsDesk;
+use task_engine::ports::tap::TapDesk;
 use task_engine::telemetry::metrics::{Format, Meter};
 use task_engine::telemetry::watchdog::Heartbeats;
 use testkit::log::Log;
@@ -47,6 +48,7 @@ async fn ready_then_not_then_again(log: Log) {
         ],
         stopping: Arc::new(AtomicBool::new(false)),
         ends: EndsDesk::new(None),
+        tap: TapDesk::default(),
     };
     let stopping = state.stopping.clone();
     let watch = tokio::spawn(admin::watch(state));

@@ -30,10 +30,11 @@ fn a_right_file_is_shown_masked_and_can_be_read_again() {
     let (out, err) = texts(&output);
     assert_eq!(output.status.code(), Some(0), "{err}");
     assert!(!out.contains("s3cret") && !err.contains("s3cret"), "{out}{err}");
-    assert!(out.contains("  db: 7\n"), "the environment counts: {out}");
+    assert!(out.contains("  db: 7  # RESONANCE_REDIS_DB\n"), "the environment counts: {out}");
     assert!(err.contains("go-service.yaml:87:17: consumer.worker_count: has no effect here"), "{err}");
     let again = config::parse("again", &out, [], &Flags::default()).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-    assert_eq!(config::show(&again.config), out);
+    let without_comments = out.lines().map(|line| line.split("  # ").next().unwrap().to_owned() + "\n");
+    assert_eq!(config::show(&again.config), without_comments.collect::<String>());
 }
 
 #[test]
@@ -143,4 +144,92 @@ fn help_says_purpose_examples_environment_and_exit_codes() {
     }
     let output = engine(&["--version"], &[]);
     assert_eq!(texts(&output).0, format!("task-engine {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn where_each_value_was_written_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("task.yaml");
+    std::fs::write(&file, "mysql:\n  dsn: u:geheim@tcp(db:3307)/resonance\nredis:\n  addr: r:1\n").unwrap();
+    let name = file.to_str().unwrap();
+    let variables = [("RESONANCE_REDIS_DB", "7"), ("RESONANCE_REDIS_PASSWORD", "geheim")];
+    let output = engine(&["check-config", name], &variables);
+    let (out, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(0), "{err}");
+    for line in [
+        format!("  addr: r:1  # {name}:4:9\n"),
+        "  db: 7  # RESONANCE_REDIS_DB\n".to_owned(),
+        "  host: db  # other keys\n".to_owned(),
+        "  port: 3307  # other keys\n".to_owned(),
+        "  read_timeout: 3s\n".to_owned(),
+    ] {
+        assert!(out.contains(&line), "{line}: {out}");
+    }
+    assert!(!out.contains("geheim") && !err.contains("geheim"), "{out}{err}");
+    let again = config::parse("again", &out, [], &Flags::default()).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!((again.config.redis.db, again.config.mysql.at.port), (7, 3307), "comments change nothing");
+
+    let output = engine(&["check-config", "--json", name], &variables);
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(answer["right"] == true && !answer.to_string().contains("geheim") && output.stderr.is_empty(), "{answer}");
+    let of = |key: &str| {
+        let all = answer["keys"].as_array().unwrap();
+        let found = all.iter().find(|found| found["key"] == key).unwrap_or_else(|| panic!("no {key}"));
+        [&found["value"], &found["from"], &found["at"]].map(|value| value.as_str().unwrap_or("-").to_owned())
+    };
+    assert_eq!(of("redis.addr"), ["r:1".to_owned(), "file".to_owned(), format!("{name}:4:9")]);
+    assert_eq!(of("redis.db"), ["7", "environment", "RESONANCE_REDIS_DB"]);
+    assert_eq!(of("redis.password"), ["***", "environment", "RESONANCE_REDIS_PASSWORD"]);
+    assert_eq!(of("mysql.host"), ["db", "other keys", "-"]);
+    assert_eq!(of("nats.url")[1..], ["default", "-"]);
+}
+
+#[test]
+fn without_a_file_the_environment_is_all() {
+    let output = engine(&["check-config"], &[("RESONANCE_REDIS_ADDR", "r:9")]);
+    let (out, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(0), "{err}");
+    assert!(out.contains("  addr: r:9  # RESONANCE_REDIS_ADDR\n"), "{out}");
+    let output = engine(&["check-config", "--json"], &[("RESONANCE_REDIS_ADR", "r:9"), ("RESONANCE_REDIS_DB", "x")]);
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let [slip, number] = &answer["mistakes"].as_array().unwrap()[..] else { panic!("{answer}") };
+    assert_eq!((output.status.code(), &answer["right"]), (Some(2), &false.into()));
+    assert_eq!(
+        (&slip["at"]["variable"], &slip["nearest"]),
+        (&"RESONANCE_REDIS_ADR".into(), &"RESONANCE_REDIS_ADDR".into())
+    );
+    assert!(number["key"] == "redis.db" && number["what"].as_str().unwrap().contains("whole number"), "{number}");
+}
+
+#[test]
+fn what_people_write_wrongly_is_said_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("task.yaml");
+    let said = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let output = engine(&["check-config", file.to_str().unwrap()], &[]);
+        assert_eq!(output.status.code(), Some(2), "{text}: {output:?}");
+        texts(&output).1
+    };
+    for (text, words) in [
+        ("redis:\n\taddr: a:1\n", ":2:2: not valid YAML: there is a tab where blanks must stand; indent with blanks"),
+        ("redis:\n  addr: a:1\n db: 1\n", "not valid YAML: this line, or one above it, is not indented as"),
+        ("redis:\n  addr: a:1\n    db: 1\n", "not valid YAML: a key stands where none can: it is indented too far"),
+        ("redis:\n  addr: a:1,b:1\n", ":2:9: redis.addr: names several servers, and one is taken"),
+        (
+            "mysql:\n  dsn: u:p@tcp(h:3306)/db?parseTime=true&loc=Asia/Shanghai\n",
+            "mysql.dsn: has a / behind its ?; write %2F there, as in loc=Asia%2FShanghai",
+        ),
+        (
+            "nats:\n  creds: /run/nats.creds\n",
+            "unknown key (not shown, it may be part of a value); a value with a colon or a comma needs quotes; did you mean `nats.creds_file`?",
+        ),
+    ] {
+        let said = said(text);
+        assert!(said.contains(words), "{text}: {said}");
+    }
+    let said = said("flavour: 3\n");
+    assert!(said.contains("unknown key") && !said.contains("did you mean"), "no guess: {said}");
+    std::fs::write(&file, "mysql:\n  dsn: u:p@tcp(h:3306)/db?loc=Asia%2FShanghai\n").unwrap();
+    assert_eq!(engine(&["check-config", file.to_str().unwrap()], &[]).status.code(), Some(0));
 }

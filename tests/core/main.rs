@@ -4,6 +4,7 @@ mod answers_are_timed;
 mod classes_share_a_turn;
 mod dead_letters_come_before_the_settlement;
 mod ends_are_remembered;
+mod events_are_looked_at;
 mod events_are_told_of;
 mod expired_routes_are_noticed;
 mod gateway_guide_shows_the_bytes;

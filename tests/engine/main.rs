@@ -3,7 +3,13 @@
 
 mod collector;
 mod proxy;
+mod raw_gateway;
+mod siege;
 
+mod bad_admin_clients;
+mod bad_gateways;
+mod bad_registry;
+mod bad_routes;
 mod counts_bad_input;
 mod each_key_is_reloaded_or_said;
 mod finds_a_moved_user;
@@ -27,6 +33,7 @@ mod says_what_the_machine_lacks;
 mod settles_what_ended_while_its_source_started;
 mod signals;
 mod stops_as_told;
+mod tap_shows_events;
 mod tells_of_events;
 mod tells_when_a_shard_is_gone;
 mod waits_out_lost_servers;

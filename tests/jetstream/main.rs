@@ -6,6 +6,7 @@ mod door;
 mod jetstream_support;
 mod scene;
 
+mod backlog_is_told;
 mod changed_consumers;
 mod classes_are_read_from_headers;
 mod deleted_messages;

@@ -351,7 +351,7 @@ impl World {
                 self.trace.line(self.now, || format!("< shard {shard}: {settled:?}"));
                 self.settle(settled);
             }
-            Output::Ends { .. } => {}
+            Output::Ends { .. } | Output::Tapped(_) => {}
             Output::Tell(told) => self.check_told(&told),
             Output::Warn { reason, detail } => {
                 self.trace.line(self.now, || format!("< shard {shard}: warn {reason}: {detail}"));

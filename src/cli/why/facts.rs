@@ -10,15 +10,13 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::{WhyArgs, cause};
-use crate::cli::admin_port::{ask, reachable};
+use crate::cli::admin_port::{self, ask};
 use crate::cli::dead_letter_store::{DeadLetterStore, Selection};
 use crate::config::{Config, Database, InboxStore};
 use crate::edge::mysql::once::Once;
 use crate::edge::{etcd, redis};
 use crate::model::ends::End;
 use crate::model::words::counted;
-use crate::ownership::keys::Key;
-use crate::ownership::records;
 use crate::push::ingest;
 
 /// What is known, or why it is not.
@@ -232,12 +230,12 @@ fn end_words(end: &EndSeen) -> String {
 }
 
 /// Asks all of them.
-pub(super) fn gather(config: &Config, args: &WhyArgs, own: SocketAddr) -> Facts {
+pub(super) fn gather(config: &Config, args: &WhyArgs) -> Facts {
     thread::scope(|scope| {
         let route = scope.spawn(|| route(config, &args.user));
         let listed = scope.spawn(|| listed(config));
         let letters = scope.spawn(|| letters(config, args));
-        let engines = scope.spawn(|| engines(config, args, own));
+        let engines = scope.spawn(|| engines(config, args));
         let (is_member, members, rows, content) = tables(config, args);
         let lost = || "the look at it panicked".to_owned();
         Facts {
@@ -347,17 +345,11 @@ fn is_of(payload: &Bytes, args: &WhyArgs) -> bool {
         .is_ok_and(|arrival| arrival.session_id() == args.session && args.msg.is_none_or(|msg| msg == arrival.msg_id))
 }
 
-fn engines(config: &Config, args: &WhyArgs, own: SocketAddr) -> Vec<EngineSeen> {
-    let mut addresses = args.admin.clone();
-    if addresses.is_empty() {
-        addresses.push(own);
-        addresses.extend(instances(config));
-        addresses.dedup();
-    }
+fn engines(config: &Config, args: &WhyArgs) -> Vec<EngineSeen> {
     let msg = args.msg.map_or(String::new(), |msg| format!("&msg={msg}"));
     let escaped = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let path = format!("/debug/ends?session={}&user={}{msg}", escaped(&args.session), escaped(&args.user));
-    addresses
+    admin_port::engines(config, &args.admin)
         .into_iter()
         .map(|address| {
             let answer = ask(address, &path, &config.admin.tls, ANSWER_BYTES_MAX);
@@ -369,18 +361,6 @@ fn engines(config: &Config, args: &WhyArgs, own: SocketAddr) -> Vec<EngineSeen> 
             EngineSeen { address, ends }
         })
         .collect()
-}
-
-/// The admin ports of the other instances, where partitions have owners. Who cannot be found is no engine to ask.
-fn instances(config: &Config) -> Vec<SocketAddr> {
-    if !config.consumer.is_owned() {
-        return Vec::new();
-    }
-    let root = etcd::ownership::root(&config.consumer.stream, &config.consumer.durable);
-    let Ok(look) = etcd::ownership::once::look(&config.etcd, &root) else { return Vec::new() };
-    let members = look.keys.iter().filter(|state| matches!(state.key, Key::Member(_)));
-    let admins = members.filter_map(|state| records::read_member(state.value.as_deref()?).ok()?.admin.parse().ok());
-    admins.map(reachable).collect()
 }
 
 fn ends(body: &str) -> Known<Option<Vec<EndSeen>>> {

@@ -241,6 +241,8 @@ section! {
         tls: ServerTlsConfig,
         /// `admin.push_latency`.
         push_latency: bool,
+        /// `admin.tap_content`.
+        tap_content: bool,
     }
 }
 

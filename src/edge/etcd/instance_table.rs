@@ -2,16 +2,24 @@
 //!
 //! Promises that of several instances with the same gateway id the one written last counts, with the addresses of the others
 //! for the time in which nobody answers at its own, that when it leaves the next one does, and that a bad value, or a second
-//! instance elsewhere, is reported once, not each time it is listed. Refuses more instances than
-//! [`GATEWAYS_MAX`].
+//! instance elsewhere, is reported once, not each time it is listed; and that a change costs the same however many instances say the
+//! same id. Refuses more instances than [`GATEWAYS_MAX`], values over [`VALUE_BYTES_MAX`], and more than
+//! [`VALUES_BYTES_MAX`] of them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::entry::{ENDPOINTS_MAX, Entry};
 use crate::model::ids::GatewayId;
 use crate::model::limits::GATEWAYS_MAX;
 use crate::ports::registry::RegistryFault;
 use crate::ports::{GatewayRecord, Protocols};
+
+/// A value longer than this is no gateway's: theirs have some hundred bytes.
+pub(super) const VALUE_BYTES_MAX: usize = 16 * 1024;
+/// Values that are kept, together.
+pub(super) const VALUES_BYTES_MAX: usize = 64 << 20;
+/// Instances of one gateway, the latest ones, whose addresses are looked through.
+const INSTANCES_LOOKED_AT: usize = 4 * ENDPOINTS_MAX;
 
 /// One key as etcd holds it.
 #[derive(Clone, Debug)]
@@ -20,7 +28,7 @@ pub(super) struct Listed {
     pub key: String,
     /// The revision it was last written at.
     pub revision: i64,
-    /// Its value.
+    /// Its value; of one that is too large a byte more than [`VALUE_BYTES_MAX`].
     pub value: Vec<u8>,
 }
 
@@ -46,8 +54,10 @@ pub(super) struct InstanceTable {
     /// What gateways speak that announce nothing.
     unannounced: Protocols,
     instances: HashMap<String, Instance>,
-    /// The keys of each gateway's good instances.
-    keys_by_gateway: HashMap<GatewayId, Vec<String>>,
+    /// The keys of each gateway's good instances, in the order in which they were written. Two keys of one transaction have the same
+    /// revision: the key decides, so that all engines agree.
+    keys_by_gateway: HashMap<GatewayId, BTreeSet<(i64, String)>>,
+    value_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -70,30 +80,47 @@ impl InstanceTable {
             && known.value == value
         {
             // A gateway that writes the same again: only its rank among its instances changes.
-            known.revision = revision;
+            let before = (std::mem::replace(&mut known.revision, revision), key);
             let id = known.record.as_ref().map(|record| record.gateway_id.clone());
-            return id.into_iter().map(|id| self.primary(id)).collect();
+            return id.map(|id| self.ranked_anew(id, before, revision)).into_iter().collect();
         }
         let mut touched = self.forget(&key);
-        if self.instances.len() >= GATEWAYS_MAX {
-            let why = format!("there are {GATEWAYS_MAX} instances already");
+        if let Some(why) = self.has_no_room(value.len()) {
             issues.push(RecordIssue { fault: RegistryFault::TooMany, key, why });
             return touched.into_iter().map(|id| self.primary(id)).collect();
         }
-        let entry = Entry::read(&value, self.unannounced);
+        let entry = if value.len() > VALUE_BYTES_MAX { too_large() } else { Entry::read(&value, self.unannounced) };
         let report_issue = |(fault, why)| RecordIssue { fault, key: key.clone(), why };
         issues.extend(entry.faults.into_iter().map(report_issue));
         if let Some(record) = &entry.record {
             let id = record.gateway_id.clone();
-            self.keys_by_gateway.entry(id.clone()).or_default().push(key.clone());
+            self.keys_by_gateway.entry(id.clone()).or_default().insert((revision, key.clone()));
             if !touched.contains(&id) {
                 touched.push(id);
             }
         }
         let id = entry.record.as_ref().map(|record| record.gateway_id.clone());
+        self.value_bytes += value.len();
         self.instances.insert(key.clone(), Instance { revision, value, record: entry.record });
         issues.extend(id.and_then(|id| self.contested(&id, key)));
         touched.into_iter().map(|id| self.primary(id)).collect()
+    }
+
+    fn ranked_anew(&mut self, id: GatewayId, before: (i64, String), revision: i64) -> Change {
+        if let Some(keys) = self.keys_by_gateway.get_mut(&id) {
+            keys.remove(&before);
+            keys.insert((revision, before.1));
+        }
+        self.primary(id)
+    }
+
+    /// Why one more value of so many bytes is not kept.
+    fn has_no_room(&self, bytes: usize) -> Option<String> {
+        if self.instances.len() >= GATEWAYS_MAX {
+            return Some(format!("there are {GATEWAYS_MAX} instances already"));
+        }
+        let is_full = self.value_bytes + bytes > VALUES_BYTES_MAX;
+        is_full.then(|| format!("the entries have {VALUES_BYTES_MAX} bytes together already"))
     }
 
     /// A key was deleted, or its lease ran out.
@@ -129,15 +156,8 @@ impl InstanceTable {
 
     fn latest(&self, id: &GatewayId) -> Option<GatewayRecord> {
         let keys = self.keys_by_gateway.get(id)?;
-        let record = |key: &String| self.instances.get(key)?.record.as_ref();
-        if let [only] = &keys[..] {
-            return record(only).cloned();
-        }
-        // Two keys of one transaction have the same revision: the key decides, so that all engines agree.
-        let mut ranked =
-            keys.iter().map(|key| (self.instances.get(key).map(|known| known.revision), key)).collect::<Vec<_>>();
-        ranked.sort_unstable();
-        let mut records = ranked.into_iter().rev().filter_map(|(_, key)| record(key));
+        let ranked = keys.iter().rev().take(INSTANCES_LOOKED_AT);
+        let mut records = ranked.filter_map(|(_, key)| self.instances.get(key)?.record.as_ref());
         let mut latest = records.next()?.clone();
         for endpoint in records.flat_map(|record| &record.endpoints) {
             if latest.others.len() == ENDPOINTS_MAX {
@@ -155,7 +175,7 @@ impl InstanceTable {
         if self.latest(id)?.others.is_empty() {
             return None;
         }
-        let other = self.keys_by_gateway.get(id)?.iter().find(|other| **other != key)?;
+        let other = self.keys_by_gateway.get(id)?.iter().map(|(_, other)| other).find(|other| **other != key)?;
         let why = format!(
             "gateway id {id} is claimed by {other} as well: the one written last is used, the other while no stream opens there"
         );
@@ -163,16 +183,22 @@ impl InstanceTable {
     }
 
     fn forget(&mut self, key: &str) -> Vec<GatewayId> {
-        let Some(record) = self.instances.remove(key).and_then(|instance| instance.record) else { return Vec::new() };
-        let id = record.gateway_id;
+        let Some(Instance { revision, value, record }) = self.instances.remove(key) else { return Vec::new() };
+        self.value_bytes -= value.len();
+        let Some(id) = record.map(|record| record.gateway_id) else { return Vec::new() };
         if let Some(keys) = self.keys_by_gateway.get_mut(&id) {
-            keys.retain(|other| other != key);
+            keys.remove(&(revision, key.to_owned()));
             if keys.is_empty() {
                 self.keys_by_gateway.remove(&id);
             }
         }
         vec![id]
     }
+}
+
+fn too_large() -> Entry {
+    let why = format!("the value has more than {VALUE_BYTES_MAX} bytes");
+    Entry { record: None, faults: vec![(RegistryFault::TooLarge, why)] }
 }
 
 #[cfg(test)]
@@ -278,5 +304,29 @@ mod tests {
         let changes = instance_table.put(Listed { key: "k".into(), revision: 2, value: b"{}".into() }, &mut issues);
         assert_eq!(brief(changes), ["-g"]);
         assert_eq!(issues.len(), 1);
+    }
+
+    #[test]
+    fn values_are_bounded_each_and_together() {
+        let (mut instance_table, mut issues) = (InstanceTable::default(), Vec::new());
+        let large = |key: &str| Listed { key: key.into(), revision: 1, value: vec![b' '; VALUE_BYTES_MAX + 1] };
+        for _ in 0..2 {
+            instance_table.put(large("large"), &mut issues);
+        }
+        assert_eq!(issues.iter().map(|issue| issue.fault).collect::<Vec<_>>(), [RegistryFault::TooLarge], "once");
+        issues.clear();
+        let fit = VALUES_BYTES_MAX / (VALUE_BYTES_MAX + 1);
+        (1..fit).for_each(|at| drop(instance_table.put(large(&at.to_string()), &mut issues)));
+        instance_table.put(large("one more"), &mut issues);
+        assert_eq!(
+            (issues.pop().map(|issue| issue.fault), instance_table.instances.len()),
+            (Some(RegistryFault::TooMany), fit)
+        );
+        assert!(instance_table.value_bytes <= VALUES_BYTES_MAX);
+        instance_table.delete("large");
+        instance_table.put(listed("k", 2, "g", 1), &mut issues);
+        assert_eq!(ports(&instance_table), ["g@1"], "there is room again");
+        instance_table.replace(Vec::new(), &mut issues);
+        assert_eq!((instance_table.value_bytes, instance_table.keys_by_gateway.len()), (0, 0));
     }
 }

@@ -28,6 +28,7 @@ use super::body::Line;
 use super::io::{Io, SpareBuffer, Wire};
 use super::status::words;
 use super::{ALPN, GatewayOptions, TLS_SECTION, is_secure};
+use crate::edge::pace;
 use crate::edge::race::{self, Next};
 use crate::edge::resolve::Resolver;
 use crate::edge::transport::Transport;
@@ -336,21 +337,27 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Exec {
         }
         let task = glommio::spawn_local(async move {
             let mut connection = pin!(future);
-            poll_fn(|cx| {
-                loop {
-                    if connection.as_mut().poll(cx).is_ready() {
-                        return Poll::Ready(());
-                    }
-                    match wire.poll_flush(cx) {
-                        // hyper sees the error at its next read.
-                        Poll::Ready(Err(_)) => {}
-                        Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
-                    }
-                }
-            })
-            .await
+            while !poll_fn(|cx| poll_turn(connection.as_mut(), &wire, cx)).await {
+                pace::yield_now().await;
+            }
         });
         self.connection_task.replace(Some(task));
+    }
+}
+
+/// A turn of hyper's connection task; ready with whether it has ended, or must go on when the others have had their turn.
+fn poll_turn(mut connection: Pin<&mut impl Future>, wire: &Wire, cx: &mut Context<'_>) -> Poll<bool> {
+    wire.begin_turn();
+    loop {
+        if connection.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        match wire.poll_flush(cx) {
+            // hyper sees the error at its next read.
+            Poll::Ready(Err(_)) => {}
+            Poll::Ready(Ok(())) | Poll::Pending if wire.has_read_enough() => return Poll::Ready(false),
+            Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
+        }
     }
 }
 

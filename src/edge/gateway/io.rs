@@ -27,6 +27,9 @@ use crate::edge::tls;
 use crate::edge::transport::Transport;
 use crate::ports::permit::Permit;
 
+/// Bytes that a turn reads: h2 goes on for as long as there is something to read, and a flood of frames that it takes (SETTINGS, PING,
+/// unknown ones) would keep the shard from everybody else.
+const READ_BYTES_A_TURN: usize = 64 * 1024;
 /// Bytes held back before they are written in the middle of a turn.
 const HOLD_BYTES: usize = 64 * 1024;
 /// Pieces of one `sendmsg`: what is held and what h2 hands over (a frame head and its payload).
@@ -56,6 +59,8 @@ pub struct Wire {
     /// What was wrong with TLS.
     said: RefCell<Option<String>>,
     head: Cell<([u8; FRAME_HEAD], usize)>,
+    /// Bytes that this turn may still read.
+    read_left: Cell<usize>,
     greeted: Waiter,
     /// Woken by each read: what was read may be a GOAWAY, which wakes nobody who only waits for answers.
     pub(super) heard: Waiter,
@@ -93,9 +98,20 @@ impl Wire {
             failed: Cell::new(None),
             said: RefCell::default(),
             head: Cell::default(),
+            read_left: Cell::new(READ_BYTES_A_TURN),
             greeted: Waiter::default(),
             heard: Waiter::default(),
         })
+    }
+
+    /// A turn begins: so much may be read, and then the others have theirs.
+    pub fn begin_turn(&self) {
+        self.read_left.set(READ_BYTES_A_TURN);
+    }
+
+    /// Whether a turn has read what it may: nobody wakes it for what is left.
+    pub fn has_read_enough(&self) -> bool {
+        self.read_left.get() == 0
     }
 
     /// Ready with whether the server's first frame was SETTINGS, as HTTP/2 wants it.
@@ -247,6 +263,9 @@ impl hyper::rt::Read for Io {
         if let Some(error) = self.0.failed.take() {
             return Poll::Ready(Err(error));
         }
+        if self.0.has_read_enough() {
+            return Poll::Pending;
+        }
         // SAFETY: glommio hands the slice to recv(2), or TLS copies into it what it decrypted: both only write to it; nothing
         // uninitialised is read, and `advance` covers what was said to be written.
         unsafe {
@@ -256,6 +275,7 @@ impl hyper::rt::Read for Io {
             let len = read.inspect_err(|error| self.0.note(error))?;
             self.0.note_greeting(&room[..len]);
             self.0.heard.wake();
+            self.0.read_left.set(self.0.read_left.get().saturating_sub(len));
             buf.advance(len);
         }
         Poll::Ready(Ok(()))
@@ -307,5 +327,42 @@ mod tests {
                 assert_eq!(SockRef::from(&fd).tcp_user_timeout().expect("an option"), Some(wanted));
             }
         });
+    }
+
+    #[test]
+    fn a_turn_reads_so_much_and_the_next_one_goes_on() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = listener.local_addr().expect("an address");
+        let flood = std::thread::spawn(move || {
+            let (mut peer, _) = listener.accept().expect("a client");
+            // Ends with its client.
+            while std::io::Write::write(&mut peer, &[0; 64 * 1024]).is_ok() {}
+        });
+        let executor = glommio::LocalExecutorBuilder::default().io_memory(64 << 10).make().expect("an executor");
+        executor.run(async move {
+            let tcp = TcpStream::connect(address).await.expect("connected");
+            let wire = Wire::new(Transport::Plain(tcp), SpareBuffer::default(), &GatewayOptions::default());
+            let wire = Rc::new(wire.expect("options"));
+            let (mut io, mut room) = (Io(wire.clone()), [0; 16 * 1024]);
+            for turn in 0..20 {
+                wire.begin_turn();
+                let mut read = 0;
+                std::future::poll_fn(|cx| {
+                    loop {
+                        let mut buffer = hyper::rt::ReadBuf::new(&mut room);
+                        let polled = hyper::rt::Read::poll_read(Pin::new(&mut io), cx, buffer.unfilled());
+                        read += buffer.filled().len();
+                        match polled {
+                            Poll::Ready(read) => read.expect("the peer is there"),
+                            Poll::Pending if wire.has_read_enough() => return Poll::Ready(()),
+                            Poll::Pending => return Poll::Pending,
+                        }
+                    }
+                })
+                .await;
+                assert!((READ_BYTES_A_TURN..READ_BYTES_A_TURN + 16 * 1024).contains(&read), "turn {turn}: {read}");
+            }
+        });
+        flood.join().expect("it ends");
     }
 }

@@ -14,6 +14,7 @@
 mod ack_subject;
 mod ahead;
 mod api;
+mod backlog;
 mod calls;
 mod client;
 mod feed;
@@ -47,6 +48,7 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+pub(super) use self::backlog::BacklogThread;
 use self::calls::Calls;
 use self::flight::Flight;
 use self::lines::Lines;

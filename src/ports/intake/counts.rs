@@ -1,7 +1,7 @@
 //! What all readers together have seen, and for how long they took nothing.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::partitioner::Counts;
@@ -22,6 +22,62 @@ impl DropReason {
         match self {
             Self::Stopping => "stopping",
         }
+    }
+}
+
+/// What part of what is published to the broker some of its consumers read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamPart {
+    /// The topic, or its partitions.
+    Topic,
+    /// The topic of urgent events.
+    Urgent,
+    /// The input stream of the partitioner.
+    Input,
+}
+
+impl StreamPart {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[Self::Topic, Self::Urgent, Self::Input];
+
+    /// The label on the metric page.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Topic => "topic",
+            Self::Urgent => "urgent",
+            Self::Input => "input",
+        }
+    }
+}
+
+/// What a broker holds, by its own figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Events that it has not delivered.
+    pub pending: u64,
+    /// Events that it delivered, and that are not settled.
+    pub unsettled: u64,
+}
+
+/// The latest figures of each part; none while they are unknown. Met by the thread that asks the broker and by who reads the
+/// page.
+#[derive(Debug, Default)]
+pub struct Backlogs([Mutex<Option<Backlog>>; StreamPart::ALL.len()]);
+
+impl Backlogs {
+    /// This is what the broker says now, or that it says nothing.
+    pub fn set(&self, part: StreamPart, backlog: Option<Backlog>) {
+        *self.0[part as usize].lock().unwrap_or_else(PoisonError::into_inner) = backlog;
+    }
+
+    /// What it said last.
+    pub fn of(&self, part: StreamPart) -> Option<Backlog> {
+        *self.0[part as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The parts that are known.
+    pub fn known(&self) -> impl Iterator<Item = (StreamPart, Backlog)> {
+        StreamPart::ALL.iter().filter_map(|part| Some((*part, self.of(*part)?)))
     }
 }
 
@@ -83,6 +139,7 @@ pub struct ReaderCounts {
     shut: AtomicU64,
     shut_millis: AtomicU64,
     partitioner: Arc<PartitionerCounts>,
+    backlogs: Arc<Backlogs>,
 }
 
 impl ReaderCounts {
@@ -124,6 +181,11 @@ impl ReaderCounts {
     /// What the partitioner has done.
     pub fn partitioner(&self) -> &Arc<PartitionerCounts> {
         &self.partitioner
+    }
+
+    /// What the broker holds for the readers.
+    pub fn backlogs(&self) -> &Arc<Backlogs> {
+        &self.backlogs
     }
 
     /// Events that never reached a shard.

@@ -1,9 +1,11 @@
 //! Where log lines go: a stream that is there anyway, or a file that can be opened again.
 //!
 //! Promises that a line is whole in one file, and that opening the file again loses none: lines go into the old one until
-//! the new one is open, and on into the old one when it cannot be opened. Refuses to fail: an output that takes nothing any
+//! the new one is open, and on into the old one when it cannot be opened. Whatever is said in a line stays in it: control characters, which
+//! may come from others, are escaped, so that nobody forges a line or moves a terminal. Refuses to fail: an output that takes nothing any
 //! more (a closed pipe, a full disk) costs lines, which are counted, and never the process.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
@@ -76,6 +78,27 @@ enum Target {
 pub(super) struct Output {
     target: Target,
     refused: Refused,
+    /// The escape sequences of colours are our own then; those of others are escaped before.
+    may_be_coloured: bool,
+}
+
+/// A line without control characters but its end, and tabs.
+fn one_line(line: &[u8], may_be_coloured: bool) -> Cow<'_, [u8]> {
+    const ESCAPE: char = '\u{1b}';
+    let (said, end) = line.strip_suffix(b"\n").map_or((line, &b""[..]), |said| (said, b"\n"));
+    // The second kind of control characters begins with 0xC2 in UTF-8.
+    if !said.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t' || *byte == 0xc2) {
+        return Cow::Borrowed(line);
+    }
+    let is_kept = |c: char| !c.is_control() || c == '\t' || c == ESCAPE && may_be_coloured;
+    let mut text = String::with_capacity(line.len() + 16);
+    for c in String::from_utf8_lossy(said).chars() {
+        match is_kept(c) {
+            true => text.push(c),
+            false => text.extend(c.escape_default()),
+        }
+    }
+    Cow::Owned([text.as_bytes(), end].concat())
 }
 
 impl Output {
@@ -86,7 +109,7 @@ impl Output {
             LogOutput::Stderr => (Target::Stderr(io::stderr()), io::stderr().is_terminal()),
             LogOutput::File(path) => (Target::File(LogFile::open(path)?), false),
         };
-        Ok((Self { target, refused: Refused::default() }, is_terminal))
+        Ok((Self { target, refused: Refused::default(), may_be_coloured: is_terminal }, is_terminal))
     }
 
     pub(super) fn refused(&self) -> Refused {
@@ -110,10 +133,11 @@ impl Write for Output {
     }
 
     fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
+        let line = one_line(line, self.may_be_coloured);
         let written = match &mut self.target {
-            Target::Stdout(stream) => stream.write_all(line),
-            Target::Stderr(stream) => stream.write_all(line),
-            Target::File(file) => file.write_line(line),
+            Target::Stdout(stream) => stream.write_all(&line),
+            Target::Stderr(stream) => stream.write_all(&line),
+            Target::File(file) => file.write_line(&line),
         };
         if written.is_err() {
             self.refused.fetch_add(1, Ordering::Relaxed);
@@ -136,6 +160,20 @@ mod tests {
 
     fn text(path: &Path) -> String {
         std::fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn what_is_said_stays_in_its_line() {
+        for (line, plain, coloured) in [
+            ("said\n", "said\n", "said\n"),
+            ("\tné ²\n", "\tné ²\n", "\tné ²\n"),
+            ("a\nFORGED\r\n", "a\\nFORGED\\r\n", "a\\nFORGED\\r\n"),
+            ("\u{1b}[2J\u{7}\u{9b}2J", "\\u{1b}[2J\\u{7}\\u{9b}2J", "\u{1b}[2J\\u{7}\\u{9b}2J"),
+        ] {
+            let of =
+                |may_be_coloured| String::from_utf8(one_line(line.as_bytes(), may_be_coloured).into_owned()).unwrap();
+            assert_eq!((of(false).as_str(), of(true).as_str()), (plain, coloured));
+        }
     }
 
     #[test]

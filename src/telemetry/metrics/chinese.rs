@@ -76,6 +76,8 @@ const HELPS: &[(&str, &str)] = &[
     ("unknown_priorities", "消息头（priority.header）里的级别不认识的事件数，由下一条规则定级。"),
     ("events_read", "读取端从事件源读到的事件数。"),
     ("events_taken", "读取端交给分片的事件数。"),
+    ("stream_pending", "stream 里还没投递给任何实例的事件数，取自 broker 自己的统计；是整个 stream 的数，多个实例取最大值，不要相加。"),
+    ("stream_unsettled", "已投递给某个实例、还没 ack 的事件数；同样是整个 stream 的数。"),
     ("events_dropped", "进了本进程、但没到任何分片的事件数，按原因分。"),
     ("readers_cut_off", "因为太久没读而被 broker 踢掉的连接数（core NATS）；broker 替它们缓存的消息全丢。"),
     ("events_given_up_by_broker", "消费者配了 max_deliver，broker 不再重投的未了结事件数。"),

@@ -22,7 +22,8 @@ Counters count since the process started. All numbers of one shard on one page a
 for every shard: `events_arrived_total` = the sum of `events_ended_total` + `events_in_flight`, and the same holds for
 recipients. With `inbox.store: off` the numbers named `inbox_` of \"Inbox and dead letters\" are not on the page. Those of
 \"Partition ownership\" have lines only with `consumer.ownership: etcd`, those of \"Classes of events\" only with rules in
-`priority`, those of \"Push latency\" only with `admin.push_latency: true`. With `tracing.export: otlp`
+`priority`, those of \"Push latency\" only with `admin.push_latency: true`, and `stream_pending` and `stream_unsettled` only with
+`consumer.mode: jetstream` while the broker answers. With `tracing.export: otlp`
 OpenMetrics shows with the buckets of push latency the latest trace that the collector took (exemplars); text 0.0.4 has no place for them.
 
 This file is written from the table in `src/telemetry/metrics/table.rs`:
@@ -37,7 +38,8 @@ const HEAD_CHINESE: &str = "# 监控指标
 counter 从进程启动开始累计。同一页上同一个 shard 的数值取自同一时刻，所以每一页、每个 shard 都满足：`events_arrived_total` =
 各 `events_ended_total` 之和 + `events_in_flight`，接收者同理。`inbox.store: off` 时，「收件箱与死信」里 `inbox_` 开头的指标不输出；
 「分区归属」只在 `consumer.ownership: etcd` 时有数据，「事件分级」只在 `priority` 配了规则时有数据，
-「推送耗时」只在 `admin.push_latency: true` 时有数据。`tracing.export: otlp` 时，OpenMetrics 页面在推送耗时的桶后面带上采集器收下的最近一条 trace（exemplar）。
+「推送耗时」只在 `admin.push_latency: true` 时有数据，`stream_pending`、`stream_unsettled` 只在 `consumer.mode: jetstream` 且 broker 有应答时有数据。
+`tracing.export: otlp` 时，OpenMetrics 页面在推送耗时的桶后面带上采集器收下的最近一条 trace（exemplar）。
 
 本页由 `src/telemetry/metrics/table.rs` 和 `chinese.rs` 里的表生成：`UPDATE_METRICS=1 cargo test --test admin metrics`。英文版见
 [METRICS.md](METRICS.md)。
@@ -119,6 +121,7 @@ fn labels() -> [[String; 3]; 25] {
         ["partition", "the numbers of one partition", "its number, from 0; the partitions that are here"]
             .map(str::to_owned),
         of("kind", &table::PARTITION_MOVES, ["clean", "cut", "unclean"].into_iter()),
+        of("kind", &table::STREAM_PENDING, ["topic", "urgent", "input"].into_iter()),
         of("way", &table::PARTITION_MOVES, ["in", "out"].into_iter()),
         of("source", &table::PERMIT_SECONDS, ["etcd", "nats"].into_iter()),
         of("op", &table::ETCD_REQUESTS, ["txn", "keepalive", "grant"].into_iter()),

@@ -71,6 +71,10 @@ metrics! {
             INTAKE_SHUT => Counter "intake_shut" [];
             /// How long that was, the current time included; with core NATS and one instance, what was published then is lost.
             INTAKE_SHUT_SECONDS => Counter "intake_shut_seconds" [] in Seconds;
+            /// Events that wait in the stream and were delivered to nobody, by the broker's own figures; of the whole stream, so take the largest of all instances, not the sum.
+            STREAM_PENDING => Gauge "stream_pending" ["kind"];
+            /// Events that the stream delivered to some instance and that are not settled; of the whole stream as well.
+            STREAM_UNSETTLED => Gauge "stream_unsettled" ["kind"];
         }
         "Partitioner" {
             /// Events that were moved from the input stream to the stream of their partitions.

@@ -187,7 +187,7 @@ impl Shards {
             Output::Warn { reason, .. } => self.warned.push(reason),
             Output::FindContent { ask, .. } => self.shards[at].take(Input::ContentFound { ask, answer: Ok(false) }),
             Output::PublishLetter { ask, .. } => self.shards[at].take(Input::LetterPublished { ask, answer: Ok(()) }),
-            Output::Cut { .. } | Output::Settle(_) | Output::Tell(_) => {}
+            Output::Cut { .. } | Output::Settle(_) | Output::Tell(_) | Output::Tapped(_) => {}
             Output::Call { .. } | Output::Store { .. } => panic!("neither unary nor an inbox"),
         }
     }
