@@ -12,11 +12,15 @@ use crate::telemetry::logging::warn_limited;
 /// Where the keys of the admin port's TLS stand in the configuration.
 pub const ADMIN_TLS: &str = "admin.tls";
 
-/// Events from the configured NATS servers.
+/// Events from the configured NATS servers. A configuration that no file was read for is looked at here: a subject of urgent events
+/// beside owners would be read by everybody.
 ///
 /// # Errors
 /// What cannot be used, in words.
 pub fn source_of(config: &Config, resolver: &Resolver) -> Result<nats::NatsSource, String> {
+    if let Some(fault) = config.consumer.urgent_topic_fault() {
+        return Err(format!("consumer.urgent_topic: {fault}"));
+    }
     check_nats(config)?;
     Ok(nats::NatsSource::new(config.nats.clone(), config.consumer.clone(), resolver.clone()))
 }
