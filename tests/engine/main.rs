@@ -23,6 +23,7 @@ mod says_what_the_machine_lacks;
 mod settles_what_ended_while_its_source_started;
 mod signals;
 mod stops_as_told;
+mod tells_by_notices;
 mod tells_of_events;
 mod tells_when_a_shard_is_gone;
 mod waits_out_lost_servers;

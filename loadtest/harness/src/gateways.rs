@@ -12,6 +12,7 @@ mod io;
 mod kept;
 mod plain;
 mod process;
+mod protocols;
 mod record;
 mod serve;
 
@@ -27,7 +28,8 @@ use tokio_rustls::TlsAcceptor;
 use self::control::{Control, NOT_CONNECTED, Order};
 pub use self::kept::KeptGroups;
 pub use self::process::{GatewayProcess, serve as serve_as_process};
-pub use self::record::{Answer, Log, Record, Recorder, Seen};
+pub use self::protocols::Protocols;
+pub use self::record::{Answer, KeptNotice, Log, Noticed, Record, Recorder, Seen};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
 use crate::servers::{Authority, CertificateFiles};
@@ -54,38 +56,6 @@ pub enum Behaviour {
         /// The same seed cuts after the same pauses.
         seed: u64,
     },
-}
-
-/// Which rpcs a gateway knows; the others it answers with UNIMPLEMENTED.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Protocols {
-    /// `PushMessage`.
-    pub stream: bool,
-    /// `Push`.
-    pub unary: bool,
-    /// `PushBatch`.
-    pub batch: bool,
-    /// `PushGroups`.
-    pub group: bool,
-}
-
-impl Protocols {
-    /// All that name each user.
-    pub const ALL: Self = Self { stream: true, unary: true, batch: true, group: false };
-    /// What today's gateways know.
-    pub const STREAM: Self = Self { stream: true, unary: false, batch: false, group: false };
-    /// Only `Push`.
-    pub const UNARY: Self = Self { stream: false, unary: true, batch: false, group: false };
-    /// Only `PushBatch`.
-    pub const BATCH: Self = Self { stream: false, unary: false, batch: true, group: false };
-    /// Only `PushGroups`.
-    pub const GROUP: Self = Self { stream: false, unary: false, batch: false, group: true };
-
-    /// The registry's `push_protocols` for these.
-    pub fn announcement(self) -> String {
-        let words = [(self.group, "group"), (self.batch, "batch"), (self.stream, "stream"), (self.unary, "unary")];
-        words.iter().filter(|(spoken, _)| *spoken).map(|(_, word)| *word).collect::<Vec<_>>().join(",")
-    }
 }
 
 /// What a gateway is started with.
@@ -268,6 +238,11 @@ impl Gateway {
     /// Pushes it was sent since its start, over restarts.
     pub fn pushes(&self) -> u64 {
         self.control.counters.pushes.load(Ordering::SeqCst)
+    }
+
+    /// Pushes to lists that were notices, counted as [`pushes`](Self::pushes) are but one a list.
+    pub fn notices(&self) -> u64 {
+        self.control.counters.notices.load(Ordering::SeqCst)
     }
 
     /// Answers it gave (one a request or batch).
