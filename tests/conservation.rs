@@ -5,7 +5,8 @@
 //! steps, fewer events, as long as it fails), and printed with the end of its trace and the command that replays it.
 //!
 //! Environment: `SIM_SEEDS` (how many), `SIM_FROM` (the first one), `SIM_SEED` (just this one), `SIM_TRACE` (lines kept);
-//! for a shrunken schedule `SIM_STEPS`, `SIM_EVENTS`, `SIM_OFF` (kinds of faults, by comma), `SIM_NO_MOVES`.
+//! for a shrunken schedule `SIM_STEPS`, `SIM_EVENTS`, `SIM_OFF` (kinds of faults, by comma), `SIM_NO_MOVES`; for one with many
+//! messages in few sessions with notices `SIM_NOTICES`.
 
 mod simulation;
 
@@ -15,12 +16,14 @@ use std::sync::{Mutex, PoisonError};
 
 use simulation::plan::{Fault, Mutant, Reduction};
 use simulation::trace::Trace;
-use simulation::{Tally, run};
+use simulation::{NoticesSeen, Tally, run};
 use task_engine::model::outcome::{EventOutcome, RecipientOutcome};
 
 const SEEDS: u64 = 2_000;
 /// Seeds in which a mutant has to be noticed.
 const SEEDS_OF_A_MUTANT: u64 = 200;
+/// Seeds with many messages in few sessions whose members get notices.
+const SEEDS_OF_NOTICES: u64 = 300;
 /// Seeds between two lines of progress.
 const PROGRESS: usize = 250;
 
@@ -47,6 +50,7 @@ fn reduction_of_env() -> Reduction {
         events: number_of("SIM_EVENTS").map(|events| events as usize),
         off: Fault::ALL.iter().copied().filter(is_off).collect(),
         no_moves: number_of("SIM_NO_MOVES").is_some(),
+        notices: number_of("SIM_NOTICES").is_some(),
         mutant: None,
     }
 }
@@ -98,6 +102,7 @@ fn command(seed: u64, reduction: &Reduction) -> String {
     let off = reduction.off.iter().map(|fault| fault.word()).collect::<Vec<_>>().join(",");
     add("SIM_OFF", (!off.is_empty()).then_some(off));
     add("SIM_NO_MOVES", reduction.no_moves.then(|| "1".to_owned()));
+    add("SIM_NOTICES", reduction.notices.then(|| "1".to_owned()));
     format!("{words} cargo test -p task-engine --test conservation -- --nocapture")
 }
 
@@ -126,12 +131,14 @@ fn report(seeds: usize, sum: &Tally) -> String {
         RecipientOutcome::ALL.iter().zip(sum.recipient_ends).map(|(end, count)| format!(" {}={count}", end.label()));
     let [breaks, mismatches, resent, rerouted] = sum.troubles;
     let [said, changed, left, unknown] = sum.groups;
+    let NoticesSeen { rounds, bursts, conflated_in_bursts, accounts } = sum.notices;
     format!(
         "{seeds} schedules, {} events:{}\nrecipients:{}\nstreams broken {breaks}, answers that did not fit {mismatches}, \
          recipients resent {resent}, rerouted {rerouted}, engines killed or cut off {}, gateways forgotten {}, \
          sessions looked up ahead {}\n\
          pushes to further gateways {}, not taken there {}\n\
          lists said {said}, changed {changed}, forgotten {left}, not known {unknown}\n\
+         notices looked at {rounds}, bursts of messages {bursts} with {conflated_in_bursts} notices replaced, accounts {accounts}\n\
          crowds {}, the longest time of an event in one beside its share {} turns",
         sum.events,
         events.collect::<String>(),
@@ -199,22 +206,40 @@ fn a_core_that_starves_a_class_or_knows_none_is_found_out() {
         (Mutant::NoClasses, "an event of class urgent waits for"),
         (Mutant::SharesOfALargeTurn, "an event of class normal waits for"),
     ] {
-        let reduction = Reduction { mutant: Some(mutant), ..Reduction::default() };
-        let mut others = Vec::new();
-        let found = quietly(|| {
-            (1..=SEEDS_OF_A_MUTANT).find_map(|seed| {
-                let is_fine = try_run(seed, &reduction, &Trace::off()).is_some();
-                let said = LAST_PANIC.lock().map(|why| why.clone()).unwrap_or_default();
-                if is_fine || said.contains(words) {
-                    return (!is_fine).then_some((seed, said));
-                }
-                others.push((seed, said));
-                None
-            })
-        });
-        let (seed, said) = found.unwrap_or_else(|| panic!("{mutant:?} was not noticed; other failures: {others:?}"));
-        println!("{mutant:?}: seed {seed}: {said}; other failures before: {}", others.len());
+        is_found_out(mutant, words, Reduction::default());
     }
+}
+
+/// Nor would an oracle of notices that none of these passes.
+#[test]
+fn a_core_that_breaks_what_it_promises_of_notices_is_found_out() {
+    for (mutant, words) in [
+        (Mutant::LastNoticeLost, "a second after the last message"),
+        (Mutant::NoRoundTrips, "two notices of session"),
+        (Mutant::UnseenContents, "whose content was not seen"),
+        (Mutant::ConflatedTwice, "an account of notices"),
+    ] {
+        is_found_out(mutant, words, Reduction { notices: true, ..Reduction::default() });
+    }
+}
+
+/// The world of some seed says so of a mutant.
+fn is_found_out(mutant: Mutant, words: &str, reduction: Reduction) {
+    let reduction = Reduction { mutant: Some(mutant), ..reduction };
+    let mut others = Vec::new();
+    let found = quietly(|| {
+        (1..=SEEDS_OF_A_MUTANT).find_map(|seed| {
+            let is_fine = try_run(seed, &reduction, &Trace::off()).is_some();
+            let said = LAST_PANIC.lock().map(|why| why.clone()).unwrap_or_default();
+            if is_fine || said.contains(words) {
+                return (!is_fine).then_some((seed, said));
+            }
+            others.push((seed, said));
+            None
+        })
+    });
+    let (seed, said) = found.unwrap_or_else(|| panic!("{mutant:?} was not noticed; other failures: {others:?}"));
+    println!("{mutant:?}: seed {seed}: {said}; other failures before: {}", others.len());
 }
 
 #[test]
@@ -224,16 +249,35 @@ fn nothing_is_lost_counted_twice_or_out_of_order() {
     let count = number_of("SIM_SEEDS").unwrap_or(if alone.is_some() { 1 } else { SEEDS });
     let known = if alone.is_some() { Vec::new() } else { seeds_that_failed() };
     let seeds = known.into_iter().chain(first..first + count).collect::<Vec<_>>();
-    let reduction = reduction_of_env();
-    let (sum, failure) = quietly(|| {
-        let (sum, failed) = play(&seeds, &reduction);
-        (sum, failed.map(|seed| replay(seed, &reduction)))
-    });
-    assert!(failure.is_none(), "{}", failure.unwrap_or_default());
-    println!("{}", report(seeds.len(), &sum));
+    let sum = play_or_replay(&seeds, &reduction_of_env());
     if alone.is_none() && count >= SEEDS {
         check_reach(&sum);
     }
+}
+
+/// Few sessions, many messages, and gateways that take notices or do not, refuse, do not implement, or are cut.
+#[test]
+fn notices_stand_for_what_they_replace() {
+    let first = number_of("SIM_FROM").unwrap_or(1);
+    let seeds = (first..first + SEEDS_OF_NOTICES).collect::<Vec<_>>();
+    let sum = play_or_replay(&seeds, &Reduction { notices: true, ..Reduction::default() });
+    let NoticesSeen { rounds, bursts, conflated_in_bursts, accounts } = sum.notices;
+    let is_reached = rounds > 0 && bursts > 0 && conflated_in_bursts > 0 && accounts > 0;
+    assert!(is_reached, "what was not looked at proves nothing: {:?}", sum.notices);
+    let ended = |end: RecipientOutcome| sum.recipient_ends[end as usize];
+    for end in [RecipientOutcome::Delivered, RecipientOutcome::Noticed, RecipientOutcome::Conflated] {
+        assert!(ended(end) > 0, "no recipient of any schedule ended as {}", end.label());
+    }
+}
+
+fn play_or_replay(seeds: &[u64], reduction: &Reduction) -> Tally {
+    let (sum, failure) = quietly(|| {
+        let (sum, failed) = play(seeds, reduction);
+        (sum, failed.map(|seed| replay(seed, reduction)))
+    });
+    assert!(failure.is_none(), "{}", failure.unwrap_or_default());
+    println!("{}", report(seeds.len(), &sum));
+    sum
 }
 
 /// Schedules that never meet an end or a trouble prove nothing about it.

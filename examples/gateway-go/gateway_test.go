@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -32,6 +33,14 @@ func (k *kept) Deliver(user string, message *pb.PushMessage) string {
 		return NotConnected
 	}
 	k.told = append(k.told, user+" "+message.Content)
+	return ""
+}
+
+func (k *kept) Notify(user string, notice *pb.SessionNotice) string {
+	if user == "cat" {
+		return NotConnected
+	}
+	k.told = append(k.told, fmt.Sprintf("%s %s up to %d", user, notice.SessionId, notice.MaxSeqId))
 	return ""
 }
 
@@ -161,6 +170,35 @@ func TestGroupsAreSaidOnceAndNeverGuessedAt(t *testing.T) {
 	equal(t, answers[3], &pb.GroupAnswer{FrameId: 4, UnknownGroups: []uint32{2}})
 	if !slices.Equal(users.told, []string{"ann a", "bob b", "dan b"}) {
 		t.Error(users.told)
+	}
+}
+
+func TestNoticesAreToldToEachPlaceOfTheirList(t *testing.T) {
+	client, users, ctx := start(t)
+	notice := func(version uint32, except ...uint32) *pb.GroupPush {
+		told := &pb.SessionNotice{SessionId: "s", MaxSeqId: 70, MsgId: 7}
+		return &pb.GroupPush{GroupId: 1, Version: version, Except: except, What: &pb.GroupPush_Notice{Notice: told}}
+	}
+	stream, err := client.PushGroups(ctx)
+	answers := exchange(t, stream, err,
+		&pb.GroupFrame{FrameId: 1,
+			Changes: []*pb.GroupChange{{GroupId: 1, Version: 1, Replace: true, Add: []string{"ann", "bob", "cat"}}},
+			Pushes:  []*pb.GroupPush{notice(1, 1)}},
+		&pb.GroupFrame{FrameId: 2, Pushes: []*pb.GroupPush{notice(2)}})
+	equal(t, answers[0], &pb.GroupAnswer{FrameId: 1, Failures: []*pb.GroupFailure{{Push: 0, Places: []uint32{2}, Error: NotConnected}}})
+	equal(t, answers[1], &pb.GroupAnswer{FrameId: 2, UnknownGroups: []uint32{1}})
+	if !slices.Equal(users.told, []string{"ann s up to 70"}) {
+		t.Error(users.told)
+	}
+	stream, err = client.PushGroups(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(&pb.GroupFrame{FrameId: 1, Pushes: []*pb.GroupPush{{GroupId: 1, Version: 1}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); status.Code(err) != codes.InvalidArgument {
+		t.Error(err)
 	}
 }
 

@@ -45,11 +45,19 @@ func (p printed) Deliver(user string, message *pb.PushMessage) string {
 	return ""
 }
 
+func (p printed) Notify(user string, notice *pb.SessionNotice) string {
+	if !slices.Contains(p, user) {
+		return NotConnected
+	}
+	fmt.Printf("%s <- %s has messages up to %d\n", user, notice.SessionId, notice.MaxSeqId)
+	return ""
+}
+
 func main() {
 	id := flag.String("id", "gw-1", "the id that routes name")
 	listen := flag.String("listen", "127.0.0.1:9000", "where to listen")
 	advertise := flag.String("advertise", "", "host:port under which engines reach it; empty: that of -listen")
-	protocols := flag.String("protocols", "group,batch,stream,unary", "what it says that it speaks")
+	protocols := flag.String("protocols", "group,notice,batch,stream,unary", "what it says that it speaks")
 	users := flag.String("users", "ann,bob", "the users who are connected to it")
 	etcd := flag.String("etcd", "127.0.0.1:2379", "etcd, host:port")
 	redis := flag.String("redis", "127.0.0.1:6379", "Redis, host:port")

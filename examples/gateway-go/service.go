@@ -21,6 +21,9 @@ type Connections interface {
 	// Deliver hands a message to a user's connection; "" or why it could not. It must not wait for the client: all others wait
 	// meanwhile. A connection whose buffer is full is better cut off: the client comes back for what it missed.
 	Deliver(user string, message *pb.PushMessage) string
+	// Notify tells a user's connection that a session has messages up to a sequence; its client reads them when it looks. Of one
+	// session a connection needs the newest only. "" or why it could not, as for Deliver.
+	Notify(user string, notice *pb.SessionNotice) string
 }
 
 // Gateway answers each protocol of proto/gateway.proto.
@@ -30,6 +33,7 @@ type Gateway struct {
 }
 
 var errNoMessage = status.Error(codes.InvalidArgument, "a push without a message")
+var errNothing = status.Error(codes.InvalidArgument, "a push without a message or a notice")
 
 // Push is protocol unary: one message for many users.
 func (g *Gateway) Push(_ context.Context, request *pb.PushRequest) (*pb.PushResponse, error) {
@@ -118,9 +122,9 @@ func (g *Gateway) takeGroups(lists lists, frame *pb.GroupFrame) (*pb.GroupAnswer
 	}
 	answer := &pb.GroupAnswer{FrameId: frame.FrameId}
 	for number, push := range frame.Pushes {
-		message := push.GetMessage()
-		if message == nil {
-			return nil, errNoMessage
+		hand, err := g.handerOf(push)
+		if err != nil {
+			return nil, err
 		}
 		users, known := lists.known(push.GroupId, push.Version)
 		if !known {
@@ -129,26 +133,38 @@ func (g *Gateway) takeGroups(lists lists, frame *pb.GroupFrame) (*pb.GroupAnswer
 			}
 			continue
 		}
-		answer.Failures = append(answer.Failures, g.deliverAll(number, users, push.Except, message)...)
+		answer.Failures = append(answer.Failures, handToAll(number, users, push.Except, hand)...)
 	}
 	for number, single := range frame.Singles {
 		if single.Message == nil {
 			return nil, errNoMessage
 		}
-		failures := g.deliverAll(len(frame.Pushes)+number, single.ToUsernames, nil, single.Message)
+		hand := func(user string) string { return g.connections.Deliver(user, single.Message) }
+		failures := handToAll(len(frame.Pushes)+number, single.ToUsernames, nil, hand)
 		answer.Failures = append(answer.Failures, failures...)
 	}
 	return answer, nil
 }
 
-// deliverAll hands over to each but those at the places in except; one failure for each text.
-func (g *Gateway) deliverAll(push int, users []string, except []uint32, message *pb.PushMessage) []*pb.GroupFailure {
+// handerOf is what hands a push to a user: a message, or a notice in the place of one.
+func (g *Gateway) handerOf(push *pb.GroupPush) (func(user string) string, error) {
+	if message := push.GetMessage(); message != nil {
+		return func(user string) string { return g.connections.Deliver(user, message) }, nil
+	}
+	if notice := push.GetNotice(); notice != nil {
+		return func(user string) string { return g.connections.Notify(user, notice) }, nil
+	}
+	return nil, errNothing
+}
+
+// handToAll hands over to each but those at the places in except; one failure for each text.
+func handToAll(push int, users []string, except []uint32, hand func(user string) string) []*pb.GroupFailure {
 	var failures []*pb.GroupFailure
 	for place, user := range users {
 		if _, left := slices.BinarySearch(except, uint32(place)); left {
 			continue
 		}
-		failed := g.connections.Deliver(user, message)
+		failed := hand(user)
 		if failed == "" {
 			continue
 		}

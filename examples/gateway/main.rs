@@ -18,8 +18,8 @@ use etcd_client::{Client, PutOptions};
 use service::{Connections, Gateway, NOT_CONNECTED};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use task_engine::model::limits::GRPC_MESSAGE_BYTES_MAX;
-use task_engine::model::proto::gateway::PushMessage;
 use task_engine::model::proto::gateway::push_service_server::PushServiceServer;
+use task_engine::model::proto::gateway::{PushMessage, SessionNotice};
 use tonic::transport::Server;
 
 /// How long the registration and the routes hold when nobody renews them.
@@ -42,7 +42,7 @@ struct Args {
     #[arg(long)]
     advertise: Option<String>,
     /// What it says that it speaks.
-    #[arg(long, default_value = "group,batch,stream,unary")]
+    #[arg(long, default_value = "group,notice,batch,stream,unary")]
     protocols: String,
     /// The users who are connected to it, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "ann,bob")]
@@ -64,6 +64,14 @@ impl Connections for Printed {
             return Err(NOT_CONNECTED.to_owned());
         }
         println!("{user} <- {} in {}: {}", message.from_username, message.session_id, message.content);
+        Ok(())
+    }
+
+    fn notify(&self, user: &str, notice: &SessionNotice) -> Result<(), String> {
+        if !self.0.contains(user) {
+            return Err(NOT_CONNECTED.to_owned());
+        }
+        println!("{user} <- {} has messages up to {}", notice.session_id, notice.max_seq_id);
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use task_engine::model::proto::gateway::group_push::What;
 use task_engine::model::proto::gateway::push_service_server::PushService;
 use task_engine::model::proto::gateway::{
     GroupAnswer, GroupChange, GroupFailure, GroupFrame, PushBatchRequest, PushBatchResponse, PushMessage,
-    PushMessageRequest, PushMessageResponse, PushRequest, PushResponse,
+    PushMessageRequest, PushMessageResponse, PushRequest, PushResponse, SessionNotice,
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -24,6 +24,13 @@ pub trait Connections: Send + Sync + 'static {
     /// # Errors
     /// [`NOT_CONNECTED`], or why the message could not be handed over.
     fn deliver(&self, user: &str, message: &PushMessage) -> Result<(), String>;
+
+    /// Tells a user's connection that a session has messages up to a sequence; its client reads them when it looks. Of one session a
+    /// connection needs the newest only.
+    ///
+    /// # Errors
+    /// As [`deliver`](Self::deliver).
+    fn notify(&self, user: &str, notice: &SessionNotice) -> Result<(), String>;
 }
 
 /// The service.
@@ -121,9 +128,7 @@ impl Lists {
         let mut answer = GroupAnswer { frame_id: frame.frame_id, ..GroupAnswer::default() };
         let singles_from = frame.pushes.len();
         for (number, one) in frame.pushes.into_iter().enumerate() {
-            let Some(What::Message(message)) = one.what else {
-                return Err(Status::invalid_argument("a push without a message"));
-            };
+            let what = one.what.ok_or_else(|| Status::invalid_argument("a push without a message or a notice"))?;
             let Some(users) = self.known(one.group_id, one.version) else {
                 if !answer.unknown_groups.contains(&one.group_id) {
                     answer.unknown_groups.push(one.group_id);
@@ -131,7 +136,10 @@ impl Lists {
                 continue;
             };
             let told = (0..).zip(users).filter(|(place, _)| !one.except.contains(place));
-            answer.failures.extend(failures(number, told, |user| connections.deliver(user, &message)));
+            answer.failures.extend(failures(number, told, |user| match &what {
+                What::Message(message) => connections.deliver(user, message),
+                What::Notice(notice) => connections.notify(user, notice),
+            }));
         }
         for (number, one) in (singles_from..).zip(frame.singles) {
             let message = one.message.ok_or_else(|| Status::invalid_argument("a push without a message"))?;

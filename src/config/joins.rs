@@ -206,7 +206,6 @@ fn check_times(reading: &mut Reading, config: &Config) {
     }
 }
 
-/// What the partitioner needs, and what it means for publishers.
 /// A notice takes the place of a content that is known to be kept, and only a reader of contents knows.
 fn check_notices(reading: &mut Reading, config: &Config) {
     let is_read = config.inbox.rows_up_to > 0 && config.inbox.store != InboxStore::Off;
@@ -217,6 +216,7 @@ fn check_notices(reading: &mut Reading, config: &Config) {
     }
 }
 
+/// What the partitioner needs, and what it means for publishers.
 fn check_partitioner(reading: &mut Reading, consumer: &ConsumerConfig) {
     if consumer.partitioner == Partitioner::Off {
         return;
@@ -239,31 +239,7 @@ fn check_partitioner(reading: &mut Reading, consumer: &ConsumerConfig) {
 
 /// What a subject of urgent events needs.
 fn check_urgent_topic(reading: &mut Reading, consumer: &ConsumerConfig) {
-    let (urgent, topic) = (&consumer.urgent_topic, &consumer.topic);
-    if urgent.is_empty() {
-        return;
-    }
-    let after_topic = urgent.strip_prefix(topic.as_str()).and_then(|rest| rest.strip_prefix('.'));
-    let rules = [
-        (
-            consumer.mode == ConsumerMode::Core,
-            "needs consumer.mode jetstream: in core NATS nothing waits that it could pass; publish on consumer.topic and give urgent \
-             events their class by priority.header or priority.types",
-        ),
-        (
-            consumer.is_owned() || consumer.partitioner == Partitioner::On,
-            "is not read with consumer.ownership etcd or consumer.partitioner on; take one of the two back, or leave \
-             consumer.urgent_topic out, publish on consumer.topic and give urgent events their class by priority.header or \
-             priority.types: then they pass others in the engine, though not in the stream",
-        ),
-        (urgent == topic, "is consumer.topic as well, so that each event would be pushed twice; take another subject"),
-        (
-            after_topic.is_some_and(|rest| rest.parse::<u32>().is_ok()),
-            "is the subject of a partition of consumer.topic; take one that does not end with a number",
-        ),
-    ];
-    let wrong = rules.into_iter().find_map(|(is_wrong, what)| is_wrong.then_some(what));
-    if let Some(what) = wrong {
+    if let Some(what) = consumer.urgent_topic_fault() {
         reading.mistake(reading.place("consumer", "urgent_topic"), "consumer.urgent_topic", what.to_owned());
     }
 }

@@ -1,6 +1,6 @@
 //! What keys mean that say who this instance is, and which partitions it may read.
 
-use super::sections::{Assignment, Config, ConsumerConfig, EngineConfig, Ownership};
+use super::sections::{Assignment, Config, ConsumerConfig, ConsumerMode, EngineConfig, Ownership, Partitioner};
 use crate::model::priority::PriorityRules;
 
 impl ConsumerConfig {
@@ -30,6 +30,40 @@ impl ConsumerConfig {
              comes to another instance is pushed again; for several, set mode jetstream, assignment partitioned and ownership etcd \
              (and partitioner on where publishers know no partitions)",
         )
+    }
+
+    /// Why `consumer.urgent_topic` cannot be read as the other keys are, and what to do instead; none where it can, or is not set.
+    ///
+    /// Owners and the partitioner each keep an order that has one subject: owners prove of one consumer a partition that nothing of their
+    /// predecessor is under way, and the partitioner moves what one stream took.
+    pub fn urgent_topic_fault(&self) -> Option<&'static str> {
+        let (urgent, topic) = (&self.urgent_topic, &self.topic);
+        if urgent.is_empty() {
+            return None;
+        }
+        let after_topic = urgent.strip_prefix(topic.as_str()).and_then(|rest| rest.strip_prefix('.'));
+        let rules = [
+            (
+                self.mode == ConsumerMode::Core,
+                "needs consumer.mode jetstream: in core NATS nothing waits that it could pass; publish on consumer.topic and give \
+                 urgent events their class by priority.header or priority.types",
+            ),
+            (
+                self.is_owned() || self.partitioner == Partitioner::On,
+                "is not read with consumer.ownership etcd or consumer.partitioner on; take one of the two back, or leave \
+                 consumer.urgent_topic out, publish on consumer.topic and give urgent events their class by priority.header or \
+                 priority.types: then they pass others in the engine, though not in the stream",
+            ),
+            (
+                urgent == topic,
+                "is consumer.topic as well, so that each event would be pushed twice; take another subject",
+            ),
+            (
+                after_topic.is_some_and(|rest| rest.parse::<u32>().is_ok()),
+                "is the subject of a partition of consumer.topic; take one that does not end with a number",
+            ),
+        ];
+        rules.into_iter().find_map(|(is_wrong, what)| is_wrong.then_some(what))
     }
 
     /// Whether partitions have owners: readers begin with none, and what may be done ends with a permit.

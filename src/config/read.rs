@@ -46,7 +46,7 @@ impl Reading {
         let (root, troubles) = yaml::parse(text);
         for trouble in troubles {
             let what = match trouble.key {
-                Some(name) if nearest::is_known(&name) => format!("`{name}` {}", trouble.what),
+                Some(name) if keys::is_known(&name) => format!("`{name}` {}", trouble.what),
                 Some(_) => format!("a key {}", trouble.what),
                 None => trouble.what,
             };

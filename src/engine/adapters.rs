@@ -13,7 +13,8 @@ use crate::telemetry::logging::warn_limited;
 /// Where the keys of the admin port's TLS stand in the configuration.
 pub const ADMIN_TLS: &str = "admin.tls";
 
-/// Events from the configured NATS servers.
+/// Events from the configured NATS servers. A configuration that no file was read for is looked at here: a subject of urgent events
+/// beside owners would be read by everybody.
 ///
 /// # Errors
 /// What cannot be used, in words.
@@ -23,6 +24,9 @@ pub fn source_of(config: &Config, resolver: &Resolver) -> Result<nats::NatsSourc
 
 /// The same, which goes by what these sections say at a time.
 pub(super) fn source_by(config: &Config, sections: &Sections, resolver: &Resolver) -> Result<nats::NatsSource, String> {
+    if let Some(fault) = config.consumer.urgent_topic_fault() {
+        return Err(format!("consumer.urgent_topic: {fault}"));
+    }
     check_nats(config)?;
     Ok(nats::NatsSource::new(sections.nats.clone(), config.consumer.clone(), resolver.clone()))
 }

@@ -77,6 +77,13 @@ impl Rate {
     }
 }
 
+impl SessionNotices {
+    /// Nothing of it refers to these gateways any more: whoever has their places next has answered nothing.
+    pub(super) fn forget_gateways(&mut self, is_one: impl Fn(GatewayIx) -> bool) {
+        self.takers.retain(|taker| !is_one(*taker));
+    }
+}
+
 impl Push {
     fn notice_wait(&self) -> Duration {
         self.cx.settings.delivery_timeout / NOTICE_WAIT_PART

@@ -440,6 +440,8 @@ impl Item {
         let answered = self.answer_place;
         self.refused.retain(|(place, _)| *place < answered);
         self.write_place = self.answer_place;
+        // The next stream may be of a protocol that has no notices.
+        self.written.is_notice = false;
         self.write_at = encode::place_in_wire(&self.bundle.group.wire, self.answer_place);
     }
 }

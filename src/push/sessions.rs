@@ -313,7 +313,7 @@ impl Sessions {
         }
     }
 
-    /// The layouts of so many sessions from a place on refer to these gateways no longer; the place to go on from, none at
+    /// Layouts and notices of so many sessions from a place on refer to these gateways no longer; the place to go on from, none at
     /// the end.
     pub fn forget_gateways(
         &mut self,
@@ -323,8 +323,13 @@ impl Sessions {
         users: &Users,
     ) -> Option<usize> {
         let until = self.all.len().min(from + most);
-        for layout in self.all[from..until].iter_mut().filter_map(|session| session.layout.as_mut()) {
-            layout.forget_gateways(&is_one, users);
+        for session in &mut self.all[from..until] {
+            if let Some(layout) = &mut session.layout {
+                layout.forget_gateways(&is_one, users);
+            }
+            if let Some(notices) = &mut session.notices {
+                notices.forget_gateways(&is_one);
+            }
         }
         (until < self.all.len()).then_some(until)
     }

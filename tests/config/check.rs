@@ -59,6 +59,28 @@ fn what_a_queue_does_not_promise_to_several_instances_is_said_with_what_to_use_i
 }
 
 #[test]
+fn a_subject_of_urgent_events_beside_owners_or_the_partitioner_is_refused_with_what_to_do_instead() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("task.yaml");
+    for key in ["ownership: etcd", "partitioner: on"] {
+        let text = format!(
+            "consumer:\n  mode: jetstream\n  stream: S\n  assignment: partitioned\n  urgent_topic: calls\n  {key}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let file = file.to_str().unwrap();
+        for args in [&["check-config", file][..], &["--config", file][..]] {
+            let output = engine(args, &[]);
+            let (out, err) = texts(&output);
+            let mistake = format!(
+                "{file}:5:17: consumer.urgent_topic: is not read with consumer.ownership etcd or consumer.partitioner on"
+            );
+            assert_eq!((output.status.code(), out), (Some(2), String::new()), "{args:?}: {err}");
+            assert!(err.contains(&mistake) && err.contains("priority.header or priority.types"), "{args:?}: {err}");
+        }
+    }
+}
+
+#[test]
 fn each_mistake_is_one_line_and_the_code_is_2() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bad.yaml");

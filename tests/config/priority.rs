@@ -3,7 +3,11 @@
 
 use std::time::Duration;
 
-use task_engine::config::{self, Checked, Flags};
+use task_engine::Engine;
+use task_engine::config::{
+    self, Assignment, Checked, Config, ConsumerConfig, ConsumerMode, Flags, Ownership, Partitioner,
+};
+use task_engine::engine::StartError;
 use task_engine::model::priority::{Priority, PriorityRules};
 
 fn read(text: &str, environment: &[(&str, &str)]) -> Result<Checked, String> {
@@ -110,4 +114,35 @@ fn a_subject_of_urgent_events_is_refused_where_it_would_not_be_read() {
         let config = read(&with(&format!("mode: jetstream\n  assignment: {assignment}")), &[]).expect("right").config;
         assert!(config.rules_of_classes().is_on() && !config.priority.is_on());
     }
+}
+
+/// A configuration that is made in a program is read by nobody before.
+#[test]
+fn an_engine_does_not_start_with_a_subject_of_urgent_events_that_it_would_not_read() {
+    let refused = |change: fn(&mut ConsumerConfig)| {
+        let mut config = Config::default();
+        (config.engine.cores, config.admin.listen) = (1, ([127, 0, 0, 1], 0).into());
+        config.consumer.urgent_topic = "calls".into();
+        (config.consumer.mode, config.consumer.assignment) = (ConsumerMode::JetStream, Assignment::Partitioned);
+        change(&mut config.consumer);
+        match Engine::builder(config).start() {
+            Err(StartError::Config(why)) => why,
+            Err(other) => panic!("it is refused for something else: {other}"),
+            Ok(_) => panic!("it started"),
+        }
+    };
+    for why in [
+        refused(|consumer| consumer.ownership = Ownership::Etcd),
+        refused(|consumer| consumer.partitioner = Partitioner::On),
+    ] {
+        assert!(
+            why.starts_with(
+                "consumer.urgent_topic: is not read with consumer.ownership etcd or consumer.partitioner on"
+            ),
+            "{why}"
+        );
+        assert!(why.contains("give urgent events their class by priority.header"), "{why}");
+    }
+    let why = refused(|consumer| consumer.mode = ConsumerMode::Core);
+    assert!(why.starts_with("consumer.urgent_topic: needs consumer.mode jetstream"), "{why}");
 }

@@ -266,7 +266,7 @@ observability:
 
 #[test]
 fn the_keys_of_its_newest_file_have_a_meaning_or_say_why_they_have_none() {
-    let Checked { config, notes } = read(NEWER, &[]).expect("it is taken");
+    let Checked { config, notes, .. } = read(NEWER, &[]).expect("it is taken");
     assert_eq!(
         (&*config.consumer.topic, &*config.consumer.queue_group, config.consumer.retry_interval),
         ("resonance.push.event.v1", "resonance_group_chat_event", Duration::from_secs(5))

@@ -4,10 +4,10 @@
 
 use task_engine::model::outcome::RecipientOutcome;
 use task_engine::model::proto::gateway::group_push::What;
-use task_engine::model::proto::gateway::{GroupAnswer, GroupFailure, GroupFrame, SessionNotice};
+use task_engine::model::proto::gateway::{GroupAnswer, GroupFailure, GroupFrame, PushBatchResponse, SessionNotice};
 use task_engine::ports::{LookupError, Protocol, Protocols};
 use task_engine::push::RecipientRules;
-use task_engine::push::facts::{StreamEnd, StreamFact};
+use task_engine::push::facts::{Input, StreamEnd, StreamFact};
 use task_engine::push::inbox::InboxStore;
 use testkit::frames::only;
 use testkit::table::Table;
@@ -220,5 +220,142 @@ fn the_sender_gets_the_notice_that_stands_for_what_others_sent() {
     let failure = GroupFailure { push: 0, places: vec![0], error: "user not connected".into() };
     table.answer("A", &GroupAnswer { frame_id: frames[0].frame_id, failures: vec![failure], ..Default::default() });
     assert_eq!((ends(&table), table.ended(RecipientOutcome::SkippedSender)), ([0, 2 * ALL + ALL - 1, ALL], 1));
+    table.check();
+}
+
+/// Reads what is on a stream of protocol `batch`, and answers it: the users who got each message.
+fn serve_batch(table: &mut Table) -> Vec<(i64, usize)> {
+    let mut got: Vec<(i64, usize)> = Vec::new();
+    for msg_id in table.pushed_ids("A") {
+        match got.last_mut().filter(|(last, _)| *last == msg_id) {
+            Some((_, users)) => *users += 1,
+            None => got.push((msg_id, 1)),
+        }
+    }
+    for batch_id in table.take_batches("A") {
+        table.answer("A", &PushBatchResponse { batch_id, failures: Vec::new() });
+    }
+    got
+}
+
+#[test]
+fn a_gateway_that_does_not_know_the_rpc_gets_all_in_full_by_the_next_one() {
+    let mut table = table(NOTICES);
+    kept(&mut table, 1);
+    kept(&mut table, 2);
+    table.fact("A", StreamFact::Closed(StreamEnd::Unimplemented));
+    assert_eq!(table.links["A"].protocol, Protocol::Batch);
+    assert_eq!(serve_batch(&mut table), [(1, MEMBERS), (2, MEMBERS)]);
+    for msg_id in 3..=5 {
+        kept(&mut table, msg_id);
+    }
+    assert_eq!(serve_batch(&mut table), [(3, MEMBERS), (4, MEMBERS), (5, MEMBERS)], "nothing waits for an answer");
+    assert_eq!((ends(&table), table.push.events_in_flight()), ([5 * ALL, 0, 0], 0));
+    table.check();
+}
+
+/// It answered notices, and its successor under the same id does not know them: what was replaced until then is read from the store.
+#[test]
+fn an_older_gateway_under_the_same_id_gets_what_waited_in_full() {
+    let mut table = table(NOTICES);
+    kept(&mut table, 1);
+    serve(&mut table, "A");
+    for msg_id in 2..=5 {
+        kept(&mut table, msg_id);
+    }
+    table.fact("A", StreamFact::Closed(StreamEnd::Unimplemented));
+    assert_eq!(serve_batch(&mut table), [(2, MEMBERS)]);
+    assert_eq!(serve_batch(&mut table), [(5, MEMBERS)]);
+    assert_eq!((ends(&table), table.push.events_in_flight()), ([2 * ALL, ALL, 2 * ALL], 0));
+    table.check();
+}
+
+#[test]
+fn a_cut_stream_loses_neither_the_notice_on_it_nor_the_one_that_waits() {
+    for end in
+        [StreamEnd::Broken("reset".into()), StreamEnd::NotOpened("refused".into()), StreamEnd::Unheard("reset".into())]
+    {
+        let mut table = table(NOTICES);
+        kept(&mut table, 1);
+        serve(&mut table, "A");
+        for msg_id in 2..=5 {
+            kept(&mut table, msg_id);
+        }
+        assert_eq!(read(&table.take_frames("A")), [(20, 2)]);
+        table.fact("A", StreamFact::Closed(end));
+        let mut got = Vec::new();
+        for _ in 0..40 {
+            got.extend(serve(&mut table, "A"));
+            table.pass(20);
+        }
+        assert_eq!(got, [(20, 2), (50, 5)]);
+        assert_eq!((ends(&table), table.push.events_in_flight()), ([0, 3 * ALL, 2 * ALL], 0));
+        table.check();
+    }
+}
+
+#[test]
+fn whoever_a_gateway_refuses_is_looked_for_again_or_reads_the_content() {
+    for (error, in_full, readable) in [("user not connected", 1, 0), ("write tcp: broken pipe", 0, 1)] {
+        let mut table = table(NOTICES);
+        kept(&mut table, 1);
+        serve(&mut table, "A");
+        // Nobody has said so yet.
+        table.routes.insert(name(3), "B".to_owned());
+        kept(&mut table, 2);
+        let frames: Vec<GroupFrame> = table.take_frames("A");
+        assert_eq!(read(&frames), [(20, 2)]);
+        let failure = GroupFailure { push: 0, places: vec![3], error: error.into() };
+        table.answer("A", &GroupAnswer { frame_id: frames[0].frame_id, failures: vec![failure], ..Default::default() });
+        assert_eq!(serve(&mut table, "B"), [(0, 2)][..in_full]);
+        assert_eq!(ends(&table), [in_full as u64, 2 * ALL - 1, 0]);
+        assert_eq!(table.ended(RecipientOutcome::Readable), readable);
+        assert_eq!(table.push.events_in_flight(), 0);
+        table.check();
+    }
+}
+
+/// Each part of the timeout one notice more, and then nobody waits for it any longer.
+#[test]
+fn a_gateway_that_does_not_answer_holds_a_bounded_number_of_notices() {
+    let mut table = table(NOTICES);
+    kept(&mut table, 1);
+    serve(&mut table, "A");
+    let mut written = 0;
+    for msg_id in 2..=200 {
+        kept(&mut table, msg_id);
+        table.pass(20);
+        written += read(&table.take_frames("A")).len();
+    }
+    // Its first deadline was 200 × 20 ms ago; streams that do not answer are opened again, and it takes notices no more.
+    assert!(written < 199 / 2, "{written} notices of 199 messages");
+    table.pass(20_000);
+    assert_eq!(table.push.events_in_flight(), 0);
+    let [delivered, noticed, conflated] = ends(&table);
+    let readable = table.ended(RecipientOutcome::Readable);
+    assert_eq!((delivered, noticed), (0, ALL));
+    assert_eq!(conflated + readable, 199 * ALL, "each learns of the newest by its content");
+    table.check();
+}
+
+/// Nobody is at the first one any more, its place goes to the next that comes, and that has answered nothing.
+#[test]
+fn a_gateway_in_the_place_of_a_forgotten_one_gets_all_in_full() {
+    let mut table = table(NOTICES);
+    kept(&mut table, 1);
+    serve(&mut table, "A");
+    table.fact("A", StreamFact::Closed(StreamEnd::Finished));
+    table.unlist("A");
+    table.routes.clear();
+    (0..MEMBERS).for_each(|user| table.push.take(Input::RouteChanged(name(user).into())));
+    table.pass(400_000);
+    assert_eq!(table.push.activity().gateways_forgotten, 1);
+    table.list("C", only(Protocol::Group));
+    (0..MEMBERS).for_each(|user| table.moves(&name(user), "C"));
+    for msg_id in 2..=5 {
+        kept(&mut table, msg_id);
+    }
+    assert_eq!(serve(&mut table, "C"), [(0, 2), (0, 3), (0, 4), (0, 5)], "nothing waits for an answer");
+    assert_eq!(ends(&table), [4 * ALL, ALL, 0]);
     table.check();
 }

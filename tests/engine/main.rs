@@ -34,6 +34,7 @@ mod settles_what_ended_while_its_source_started;
 mod signals;
 mod stops_as_told;
 mod tap_shows_events;
+mod tells_by_notices;
 mod tells_of_events;
 mod tells_when_a_shard_is_gone;
 mod waits_out_lost_servers;

@@ -1,5 +1,5 @@
 //! Promise: the example of a gateway (`examples/gateway`) speaks each protocol with a whole engine: all is delivered, in order, and a
-//! user who is not there is told as one.
+//! user who is not there is told as one; where contents are kept it is told by notices.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,9 +13,11 @@ use task_engine::edge::memory::{
     MemoryDeadLetters, MemoryInbox, MemoryMembers, MemoryRegistry, MemoryRoutes, MemorySource,
 };
 use task_engine::model::proto::event::PushEvent;
-use task_engine::model::proto::gateway::PushMessage;
 use task_engine::model::proto::gateway::push_service_server::PushServiceServer;
-use task_engine::ports::{Endpoint, GatewayRecord, Protocols};
+use task_engine::model::proto::gateway::{PushMessage, SessionNotice};
+use task_engine::ports::{
+    ContentReader, Endpoint, GatewayRecord, Inbox, InboxWriter, LookupError, MessageKey, Protocols,
+};
 use testkit::wait::eventually;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -25,17 +27,51 @@ mod service;
 
 const EVENTS: i64 = 30;
 
-/// What each user got, in order; whose name begins with `gone` is not here.
+/// Where the contents of all messages of one session are kept.
+const NOTICED: &str = "notice";
+
+/// What each user got, in order, and the sequences that each was told of; whose name begins with `gone` is not here.
 #[derive(Default)]
-struct Kept(Mutex<BTreeMap<String, Vec<i64>>>);
+struct Kept {
+    messages: Mutex<BTreeMap<String, Vec<i64>>>,
+    notices: Mutex<BTreeMap<String, Vec<i64>>>,
+}
+
+fn keep(kept: &Mutex<BTreeMap<String, Vec<i64>>>, user: &str, number: i64) -> Result<(), String> {
+    if user.starts_with("gone") {
+        return Err(service::NOT_CONNECTED.to_owned());
+    }
+    kept.lock().unwrap().entry(user.to_owned()).or_default().push(number);
+    Ok(())
+}
 
 impl service::Connections for Kept {
     fn deliver(&self, user: &str, message: &PushMessage) -> Result<(), String> {
-        if user.starts_with("gone") {
-            return Err(service::NOT_CONNECTED.to_owned());
-        }
-        self.0.lock().unwrap().entry(user.to_owned()).or_default().push(message.msg_id);
-        Ok(())
+        keep(&self.messages, user, message.msg_id)
+    }
+
+    fn notify(&self, user: &str, notice: &SessionNotice) -> Result<(), String> {
+        keep(&self.notices, user, notice.max_seq_id)
+    }
+}
+
+struct WithContents(MemoryInbox);
+
+impl Inbox for WithContents {
+    fn open(&self) -> Box<dyn InboxWriter> {
+        self.0.open()
+    }
+
+    fn open_contents(&self) -> Option<Box<dyn ContentReader>> {
+        Some(Box::new(OfOneSession))
+    }
+}
+
+struct OfOneSession;
+
+impl ContentReader for OfOneSession {
+    fn are_kept(&mut self, messages: &[MessageKey]) -> Vec<Result<bool, LookupError>> {
+        messages.iter().map(|message| Ok(&*message.session == NOTICED)).collect()
     }
 }
 
@@ -55,11 +91,12 @@ fn start(kept: Arc<Kept>) -> SocketAddr {
 }
 
 const NONE: Protocols = Protocols { stream: false, ..Protocols::STREAM };
-const EACH: [(&str, Protocols); 4] = [
+const EACH: [(&str, Protocols); 5] = [
     ("unary", Protocols { unary: true, ..NONE }),
     ("stream", Protocols { stream: true, ..NONE }),
     ("batch", Protocols { batch: true, ..NONE }),
     ("group", Protocols { group: NonZeroU32::new(100_000), ..NONE }),
+    (NOTICED, Protocols { group: NonZeroU32::new(100_000), notice: true, ..NONE }),
 ];
 
 fn users(protocol: &str) -> Vec<String> {
@@ -83,9 +120,14 @@ fn it_speaks_each_protocol() {
     }
     let mut config = Config::default();
     (config.engine.cores, config.admin.listen) = (1, ([127, 0, 0, 1], 0).into());
+    (config.inbox.rows_up_to, config.gateway.notice_above) = (50, 60);
     let inbox = MemoryInbox::new();
     let engine = Engine::builder(config).source(source).members(members).routes(routes).registry(registry);
-    let engine = engine.inbox(inbox.clone()).dead_letters(MemoryDeadLetters::new()).start().expect("the engine starts");
+    let engine = engine
+        .inbox(WithContents(inbox.clone()))
+        .dead_letters(MemoryDeadLetters::new())
+        .start()
+        .expect("the engine starts");
     for msg_id in 1..=EVENTS {
         for (name, _) in EACH {
             let event = PushEvent {
@@ -100,10 +142,16 @@ fn it_speaks_each_protocol() {
     }
     eventually("all is settled", || publisher.settled() == EVENTS as u64 * EACH.len() as u64);
     println!("{}", engine.stop());
-    let kept = kept.0.lock().unwrap();
+    let (messages, notices) = (kept.messages.lock().unwrap(), kept.notices.lock().unwrap());
     let all: Vec<i64> = (1..=EVENTS).collect();
-    for user in EACH.iter().flat_map(|(name, _)| users(name)) {
-        assert_eq!(kept.get(&user), Some(&all), "{user}");
+    for user in EACH.iter().filter(|(name, _)| *name != NOTICED).flat_map(|(name, _)| users(name)) {
+        assert_eq!((messages.get(&user), notices.get(&user)), (Some(&all), None), "{user}");
     }
-    assert_eq!(inbox.rows().len(), EVENTS as usize * EACH.len(), "who was not there has a row of each message");
+    for user in users(NOTICED) {
+        let told = notices.get(&user).expect("a notice");
+        assert!(told.is_sorted() && told.last() == Some(&EVENTS), "{user}: {told:?}");
+        assert_eq!(messages.get(&user), None, "{user}");
+    }
+    let rows = EVENTS as usize * (EACH.len() - 1);
+    assert_eq!(inbox.rows().len(), rows, "who was not there has a row of each message that is in no store");
 }

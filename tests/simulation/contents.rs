@@ -9,7 +9,7 @@ use task_engine::model::ids::Nanos;
 use task_engine::ports::{InboxRows, LookupError, MessageKey};
 use task_engine::push::facts::{AskNo, Input, Queue};
 
-use super::plan::Fault;
+use super::plan::{Fault, Mutant};
 use super::world::World;
 
 /// A session, a msg_id and a sequence.
@@ -68,6 +68,8 @@ impl World {
                 Ok(false) | Err(LookupError::NotReached(_)) => {}
                 Err(_) => *self.contents.failed.entry(key).or_default() += 1,
             }
+            let is_unseen = matches!(answer, Ok(false)) && self.plan.mutant == Some(Mutant::UnseenContents);
+            let answer = if is_unseen { Ok(true) } else { answer };
             self.feed(shard, Input::ContentFound { ask, answer });
         }
     }
@@ -99,6 +101,11 @@ impl World {
     /// Whether the engine was told that whoever could not be reached finds the message.
     pub fn is_readable(&self, session: usize, seq_id: i64, msg_id: i64) -> bool {
         self.contents.seen.contains(&(session, msg_id, seq_id))
+    }
+
+    /// Whether the store keeps the content.
+    pub fn is_content_kept(&self, session: usize, seq_id: i64, msg_id: i64) -> bool {
+        is_kept((session, msg_id, seq_id))
     }
 
     /// At most so many may have ended as readable on a shard.

@@ -335,6 +335,7 @@ impl World {
         conn.untaken += chunk.len();
         let number = conn.number;
         self.trace.line(self.now, || format!("< shard {shard}: {} bytes on stream {number}", chunk.len()));
+        self.note_written(at, chunk);
     }
 
     /// The core makes a call.
@@ -404,6 +405,17 @@ impl World {
     /// Whether a gateway is there for its users.
     pub fn serves(&self, gateway: usize) -> bool {
         !self.gateways[gateway].is_ghost
+    }
+
+    /// Whether it announces notices, or did.
+    pub fn takes_notices(&self, gateway: usize) -> bool {
+        self.gateways.get(gateway).is_some_and(|known| known.took_notices)
+    }
+
+    /// Whether a gateway speaks the best protocol that it announces.
+    pub fn speaks_its_best(&self, gateway: usize) -> bool {
+        let known = &self.gateways[gateway];
+        known.announced.best().is_some_and(|best| knows(known.speaks, best))
     }
 
     /// Whether a gateway implements the unary rpc.

@@ -2,6 +2,7 @@
 //! broken. Nothing of it names a runtime, a socket or a clock.
 
 mod broker;
+mod bursts;
 mod contents;
 mod crowd;
 mod events;
@@ -47,9 +48,32 @@ pub struct Tally {
     pub warmed: u64,
     /// Pushes to further gateways of a recipient, and gateways that did not take what another one took.
     pub copies: [u64; 2],
+    /// What was seen of notices.
+    pub notices: NoticesSeen,
     /// Shards on which a crowd was played, and the most turns that an event took there beside its wait for its share.
     pub crowds: u64,
     pub longest_wait: u64,
+}
+
+/// How much of what must hold of notices was looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoticesSeen {
+    /// Notices to gateways that were known to take them, where one of another message could have been under way.
+    pub rounds: u64,
+    /// Bursts after which each gateway knew the last sequence, and recipients whose notices were replaced in them.
+    pub bursts: u64,
+    pub conflated_in_bursts: u64,
+    /// Runs with replaced notices in which each end was counted by what gateways saw.
+    pub accounts: u64,
+}
+
+impl NoticesSeen {
+    fn add(&mut self, other: &Self) {
+        self.rounds += other.rounds;
+        self.bursts += other.bursts;
+        self.conflated_in_bursts += other.conflated_in_bursts;
+        self.accounts += other.accounts;
+    }
 }
 
 impl Tally {
@@ -81,6 +105,7 @@ impl Tally {
         all(&mut self.troubles, &other.troubles);
         all(&mut self.copies, &other.copies);
         all(&mut self.groups, &other.groups);
+        self.notices.add(&other.notices);
     }
 }
 
@@ -106,6 +131,7 @@ pub fn run(seed: u64, reduction: &Reduction, trace: &Trace) -> Tally {
     }
     close_streams(&mut world);
     check_ends(&world);
+    world.check_account();
     world.tally_shards();
     world.tally
 }
@@ -140,8 +166,8 @@ fn end_calmly(world: &mut World) {
     for _ in 0..120 {
         world.step(60 * MILLI);
     }
-    let cut = |world: &World| world.shards.iter().map(|shard| shard.activity().refused_waits_cut).sum::<u64>();
-    let cut_before = cut(world);
+    world.play_bursts();
+    let cut_before = world.waits_cut();
     let probes = (0..world.sessions.len()).map(|session| world.publish(session)).collect::<Vec<_>>();
     let bound = world.settle_bound();
     world.run_until(bound, "the last events settle", World::is_quiet);
@@ -153,7 +179,7 @@ fn end_calmly(world: &mut World) {
                 let is_there = is_meant && world.users[user].at().has(gateway) && world.serves(gateway);
                 let is_told = world.oracle.is_told_at(event, user, gateway);
                 // The events of sessions that were refused lately hold a part of the window, which may be one event.
-                if !is_told && cut(world) > cut_before {
+                if !is_told && world.waits_cut() > cut_before {
                     continue;
                 }
                 assert_eq!(

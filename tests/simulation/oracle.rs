@@ -27,6 +27,7 @@
 
 mod given_back;
 mod notices;
+mod rounds;
 mod tags;
 
 use std::collections::{HashMap, HashSet};

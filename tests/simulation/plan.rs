@@ -69,6 +69,14 @@ pub enum Mutant {
     NoClasses,
     /// Its lines have shares of a turn that is much larger than its own, so that the best one takes all of it.
     SharesOfALargeTurn,
+    /// It takes what it writes to a stream of protocol `group` as answered at once, so that nothing waits for the answer to a notice.
+    NoRoundTrips,
+    /// The notice of the last message of a session is lost on its way, and answered all the same.
+    LastNoticeLost,
+    /// Contents count as kept before anybody has seen them.
+    UnseenContents,
+    /// Who was to get a notice that a newer one replaced is counted twice.
+    ConflatedTwice,
 }
 
 /// Less than a seed's whole schedule, to find the shortest one that still fails.
@@ -82,6 +90,8 @@ pub struct Reduction {
     pub off: Vec<Fault>,
     /// Users stay where they are.
     pub no_moves: bool,
+    /// Not less, but another one: many messages come to few sessions whose members get notices.
+    pub notices: bool,
     /// What the core lacks.
     pub mutant: Option<Mutant>,
 }
@@ -113,6 +123,8 @@ pub struct Plan {
     /// Events at most, before the probes.
     pub events: usize,
     pub off: Vec<Fault>,
+    /// See [`Reduction::notices`].
+    pub is_of_notices: bool,
     pub mutant: Option<Mutant>,
 }
 
@@ -120,6 +132,7 @@ impl Plan {
     /// Draws a set-up.
     pub fn draw(rng: &mut Rng, reduction: &Reduction) -> Self {
         let drawn = Self::draw_whole(rng);
+        let drawn = if reduction.notices { drawn.of_notices() } else { drawn };
         Self {
             steps: drawn.steps.min(reduction.steps.unwrap_or(usize::MAX)),
             events: reduction.events.unwrap_or(usize::MAX),
@@ -128,6 +141,28 @@ impl Plan {
             mutant: reduction.mutant,
             ..drawn
         }
+    }
+
+    /// The same with many messages in few sessions whose members get notices; in every other one nothing fails and nobody moves.
+    fn of_notices(self) -> Self {
+        let is_still = self.steps.is_multiple_of(2);
+        Self {
+            is_of_notices: true,
+            users: self.users.max(12),
+            sessions: 1 + self.sessions % 2,
+            rate: 4_000,
+            inbox: if self.inbox == InboxStore::Off { InboxStore::Offline } else { self.inbox },
+            roughness: if is_still { 0 } else { self.roughness },
+            moves: if is_still { 0 } else { self.moves },
+            // Long steps of the world are no reason to end anything there.
+            delivery_timeout: if is_still { Duration::from_secs(30) } else { self.delivery_timeout },
+            ..self
+        }
+    }
+
+    /// Whether nothing fails and nobody moves.
+    pub fn is_still(&self) -> bool {
+        self.roughness == 0 && self.moves == 0
     }
 
     /// Whether anyone gets rows.
@@ -162,6 +197,7 @@ impl Plan {
             kills: rng.pick(&[0, 0, 2, 8]),
             events: usize::MAX,
             off: Vec::new(),
+            is_of_notices: false,
             mutant: None,
         }
     }
@@ -173,13 +209,19 @@ impl Plan {
 
     /// In some worlds whoever could not be reached in a session of more members reads a message by its content.
     pub fn rows_up_to(&self) -> usize {
-        [0, 0, 1, 3][self.steps / 11 % 4]
+        let up_to = [0, 0, 1, 3][self.steps / 11 % 4];
+        if self.is_of_notices { up_to.max(1) } else { up_to }
     }
 
     /// In some of those, members of sessions of more members get notices where their gateway understands them.
     pub fn notice_above(&self) -> usize {
         let has_contents = self.rows_up_to() > 0 && self.inbox_is_on();
-        if has_contents { [1, 1, 3, 0][self.steps / 17 % 4] } else { 0 }
+        let above = [1, 1, 3, 0][self.steps / 17 % 4];
+        match has_contents {
+            true if self.is_of_notices => above.max(1),
+            true => above,
+            false => 0,
+        }
     }
 
     /// In some worlds users have up to so many devices, each at a gateway of its own.
@@ -299,11 +341,11 @@ impl Plan {
             .with_traces(self.traces().then_some(told))
             .with_push_latency(self.traces());
         match self.mutant {
-            None => push.with_turn_recipients(self.turn_recipients()).with_priorities(self.priorities()),
             Some(Mutant::NoClasses) => push.with_turn_recipients(self.turn_recipients()),
             Some(Mutant::SharesOfALargeTurn) => {
                 push.with_priorities(self.priorities()).with_turn_recipients(self.turn_recipients())
             }
+            _ => push.with_turn_recipients(self.turn_recipients()).with_priorities(self.priorities()),
         }
     }
 

@@ -278,8 +278,9 @@ impl World {
         if outcome == Outcome::Delivered {
             let is_disturbed = self.users[user].is_disturbed;
             self.oracle.deliver(Push { event, user, gateway, conn, is_disturbed, now: self.now });
-            if let Some(highest) = self.conns[at].notice {
-                self.oracle.told_highest(event, user, highest);
+            match self.conns[at].notice {
+                Some(highest) => self.oracle.told_highest(event, user, gateway, highest),
+                None => self.oracle.pushed_in_full(event, user, gateway),
             }
         } else {
             self.users[user].is_disturbed = true;

@@ -22,7 +22,7 @@ use super::contents::Contents;
 use super::gateways::{Conn, Gateway};
 use super::keeping::Keeping;
 use super::oracle::Oracle;
-use super::plan::{Fault, Plan, Reduction};
+use super::plan::{Fault, Mutant, Plan, Reduction};
 use super::rng::Rng;
 use super::stores::{MemberAsk, Met, Outages, Places, RouteWire, Stored};
 use super::trace::Trace;
@@ -361,7 +361,9 @@ impl World {
 
     /// How many recipients ended so, on all shards.
     pub fn recipients_ended(&self, end: RecipientOutcome) -> u64 {
-        self.shards.iter().map(|push| push.counts().recipients_ended[end as usize]).sum()
+        let is_twice = self.plan.mutant == Some(Mutant::ConflatedTwice) && end == RecipientOutcome::Conflated;
+        let ended: u64 = self.shards.iter().map(|push| push.counts().recipients_ended[end as usize]).sum();
+        ended * if is_twice { 2 } else { 1 }
     }
 
     /// How many events ended so, on all shards.

@@ -123,6 +123,10 @@ pub struct Setup {
     /// Of 100 messages, how many have their content kept before they are published; each costs the publisher a round trip.
     #[arg(long, value_name = "PERCENT", requires = "rows_up_to", value_parser = clap::value_parser!(u32).range(0..=100))]
     pub content_rows: Option<u32>,
+    /// The engine's gateway.notice_above, and gateways that announce `notice` (with --protocol group): in sessions of more members, who is
+    /// connected is told the highest sequence where the content is kept.
+    #[arg(long, value_name = "MEMBERS", requires = "rows_up_to", value_parser = clap::value_parser!(u32).range(1..))]
+    pub notice_above: Option<u32>,
     /// Shards of the engine.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub cores: u16,
@@ -201,6 +205,11 @@ impl Setup {
         Self { jetstream: self.jetstream || engine == Some(engine::own::ON_JETSTREAM), ..self.clone() }
     }
 
+    /// What gateways are started with.
+    fn protocols(&self) -> Protocols {
+        if self.notice_above.is_some() { Protocols::NOTICE } else { self.protocol.protocols() }
+    }
+
     /// Where its events come from.
     pub fn source(&self, with_servers: bool) -> &'static str {
         match (with_servers, self.jetstream) {
@@ -240,7 +249,10 @@ impl Trial {
         setup.check(engine)?;
         let world = World::new(workload);
         let verdict = Verdict::new(world.clone());
-        let gateways = world.start_gateways(&verdict, setup.protocol.protocols(), setup.plain)?;
+        if setup.notice_above.is_some() {
+            verdict.expect_notices();
+        }
+        let gateways = world.start_gateways(&verdict, setup.protocols(), setup.plain)?;
         gateways.iter().for_each(|gateway| gateway.forget_groups(setup.forget_groups));
         let inbox = inbox::Inbox::of(engine, setup.store);
         let (started, sink, writer, servers) = if with_servers {
@@ -352,7 +364,7 @@ impl Trial {
         self.engine.as_ref().ok_or_else(|| Error::new("the engine was stopped"))?.peak_rss_mib()
     }
 
-    /// Tells the verdict what the engine counted of fleeting events, and of each class; asked once all is settled.
+    /// Tells the verdict what the engine counted of fleeting events, of each class, and of notices; asked once all is settled.
     pub fn judge_classes(&self) {
         let Some(engine) = &self.engine else { return };
         let mut counters = engine.counters();
@@ -363,6 +375,14 @@ impl Trial {
                 counters = engine.counters();
             }
             self.verdict.classes_by_engine(counters.ended_by_class());
+        }
+        if let Some(told) = self.verdict.told_by_notices().filter(|_| engine.is_one()) {
+            let until = Instant::now() + CLASSES_TOLD_WITHIN;
+            while counters.told() != told && Instant::now() < until {
+                std::thread::sleep(CLASSES_LOOK);
+                counters = engine.counters();
+            }
+            self.verdict.notices_by_engine(counters.told());
         }
         self.verdict.shed_by_engine(counters.shed());
     }

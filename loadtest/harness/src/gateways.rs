@@ -29,7 +29,7 @@ use self::control::{Control, NOT_CONNECTED, Order};
 pub use self::kept::KeptGroups;
 pub use self::process::{GatewayProcess, serve as serve_as_process};
 pub use self::protocols::Protocols;
-pub use self::record::{Answer, Log, Record, Recorder, Seen};
+pub use self::record::{Answer, KeptNotice, Log, Noticed, Record, Recorder, Seen};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
 use crate::servers::{Authority, CertificateFiles};
@@ -238,6 +238,11 @@ impl Gateway {
     /// Pushes it was sent since its start, over restarts.
     pub fn pushes(&self) -> u64 {
         self.control.counters.pushes.load(Ordering::SeqCst)
+    }
+
+    /// Pushes to lists that were notices, counted as [`pushes`](Self::pushes) are but one a list.
+    pub fn notices(&self) -> u64 {
+        self.control.counters.notices.load(Ordering::SeqCst)
     }
 
     /// Answers it gave (one a request or batch).

@@ -5,13 +5,15 @@
 //! in a bit or two a push: messages carry what must be known of them, so that nothing has to be looked up. A row in the inbox
 //! is as good as a push; of an engine that has an inbox, whoever cannot be reached must have one, and must not where the content of
 //! the message is kept. A fleeting message may be shed, and the engine must have counted that; no other may. Of each class the engine
-//! must have ended as many events as were published. Refuses to judge pushes at
+//! must have ended as many events as were published. Whoever a notice told of a sequence knows each message up to it. Refuses to judge pushes at
 //! gateways that are deaf or refuse everybody: they are counted as excused.
 
 mod book;
 mod classes;
 mod counts;
+mod judge;
 mod message;
+mod notices;
 mod shed;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,12 +22,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hdrhistogram::Histogram;
 use task_engine::model::priority::Priority;
 
-use self::book::{Book, Came};
+use self::book::Book;
 pub use self::counts::VerdictCounts;
+use self::judge::Fault;
 use self::message::Messages;
 pub use self::message::key_of as message_key;
 pub use self::shed::ShedByEngine;
-use crate::gateways::{Answer, Recorder, Seen};
+use crate::gateways::{Noticed, Recorder, Seen};
 use crate::workload::How;
 use crate::world::World;
 
@@ -43,6 +46,8 @@ pub struct Verdict {
     may_repeat_at: Vec<bool>,
     /// Whether whoever cannot be reached must have a row in the inbox.
     owes_rows: AtomicBool,
+    /// Whether gateways announced notices.
+    takes_notices: AtomicBool,
     counts: Counts,
     /// By group of sessions: the latencies since they were last taken.
     recent: Vec<Mutex<Histogram<u64>>>,
@@ -51,6 +56,8 @@ pub struct Verdict {
     shed_by_engine: Mutex<ShedByEngine>,
     /// Events that the engine ended, by class; none when it does not say.
     ended_by_class: Mutex<Option<[u64; Priority::COUNT]>>,
+    /// Recipients who were told by notices as the engine counts them; none when it does not say.
+    told_by_engine: Mutex<Option<[u64; 2]>>,
     cases: Mutex<Vec<String>>,
 }
 
@@ -61,7 +68,7 @@ pub struct Progress {
     pub events: u64,
     /// Pushes that are to come of them.
     pub expected: u64,
-    /// Of these, those that came.
+    /// Of these, those that came, or whose recipients a notice told of.
     pub delivered: u64,
 }
 
@@ -80,15 +87,10 @@ struct Counts {
     excused: AtomicU64,
     stored: AtomicU64,
     not_taken: AtomicU64,
-}
-
-/// What is wrong with a push.
-#[derive(Clone, Copy, Debug)]
-enum Fault {
-    Repeated { message: u32 },
-    OutOfOrder { message: u32 },
-    Misdelivered(&'static str),
-    Corrupt(&'static str),
+    noticed: AtomicU64,
+    conflated: AtomicU64,
+    /// The most notices of one session that one stream had without an answer.
+    notices_at_once: AtomicU64,
 }
 
 impl Verdict {
@@ -104,6 +106,7 @@ impl Verdict {
             messages: Messages::new(workload.content_bytes),
             may_repeat_at: flapping.into_iter().map(|flaps| flaps || anywhere).collect(),
             owes_rows: AtomicBool::new(false),
+            takes_notices: AtomicBool::new(false),
             counts: Counts::default(),
             recent: workload.sessions.iter().map(|_| Mutex::new(histogram())).collect(),
             recent_by_class: Priority::ALL
@@ -113,6 +116,7 @@ impl Verdict {
                 .collect(),
             shed_by_engine: Mutex::default(),
             ended_by_class: Mutex::default(),
+            told_by_engine: Mutex::default(),
             cases: Mutex::default(),
             world,
         })
@@ -122,7 +126,7 @@ impl Verdict {
     /// `intended_nanos` is the instant on [`clock::now`](crate::clock::now) that it is meant to be sent at. Gives the
     /// message's number in its session.
     pub fn next_event(&self, session: usize, intended_nanos: u64, payload: &mut Vec<u8>) -> u32 {
-        let number = lock(&self.books[session]).enter(self.slots(session));
+        let number = self.enter(session, intended_nanos);
         self.counts.events.fetch_add(1, Ordering::Relaxed);
         self.counts.expected.fetch_add(self.world.expected(session).into(), Ordering::Relaxed);
         self.messages.encode(session, self.world.sender(session), number, intended_nanos, payload);
@@ -221,14 +225,20 @@ impl Verdict {
     pub fn findings(&self) -> VerdictCounts {
         let mut cases = lock(&self.cases).clone();
         let lost = (0..self.books.len()).map(|session| self.lost(session, &mut cases)).sum();
-        let of_classes: Vec<String> = self.shed_fault().into_iter().chain(self.classes_fault()).collect();
-        let is_clean = lost == 0 && self.wrong_so_far() == 0 && of_classes.is_empty();
-        cases.extend(of_classes);
+        let of_engine = self.shed_fault().into_iter().chain(self.classes_fault()).chain(self.notices_fault());
+        let of_engine: Vec<String> = of_engine.collect();
+        let is_clean = lost == 0 && self.wrong_so_far() == 0 && of_engine.is_empty();
+        cases.extend(of_engine);
         let count = |count: &AtomicU64| count.load(Ordering::Acquire);
         let (counts, progress) = (&self.counts, self.progress());
+        let (noticed, conflated) = (count(&counts.noticed), count(&counts.conflated));
         VerdictCounts {
             expected: progress.expected,
-            delivered: progress.delivered,
+            delivered: progress.delivered.saturating_sub(noticed + conflated),
+            noticed,
+            conflated,
+            notices_at_once: count(&counts.notices_at_once),
+            last_known_ms: self.last_known_ms(),
             lost,
             repeated: count(&counts.repeated),
             out_of_order: count(&counts.out_of_order),
@@ -306,64 +316,8 @@ impl Verdict {
         self.owes_rows.load(Ordering::Relaxed) || self.world.is_judged(user)
     }
 
-    fn judge(&self, seen: &Seen<'_>) -> Result<(), Fault> {
-        let (world, counts) = (&self.world, &self.counts);
-        let session = world.session_of(seen.session).ok_or(Fault::Corrupt("there is no such session"))?;
-        let user = world.user_of(seen.recipient).ok_or(Fault::Misdelivered("there is no such user"))?;
-        let member = world.member_number(session, user).ok_or(Fault::Misdelivered("the user is not in the session"))?;
-        if member == 0 {
-            return Err(Fault::Misdelivered("the user is its sender"));
-        }
-        let place = world.place(user);
-        if place.is_offline {
-            return Err(Fault::Misdelivered("the user is offline"));
-        }
-        let gateway = world.gateway_of(seen.gateway);
-        let at = gateway.and_then(|gateway| Some((gateway, world.places().device_at(user, gateway)?)));
-        let (gateway, device) = at.ok_or(Fault::Misdelivered("the user is not connected there"))?;
-        if world.places().is_excused(gateway) {
-            counts.excused.fetch_add(1, Ordering::Relaxed);
-            return Ok(());
-        }
-        if seen.answer == Answer::Refused {
-            counts.refused.fetch_add(1, Ordering::Relaxed);
-            return Ok(());
-        }
-        let read = self.messages.read(session, seen.content).map_err(Fault::Corrupt)?;
-        if seen.msg_id != message::msg_id(session, read.number) {
-            return Err(Fault::Corrupt("its msg_id is another one's"));
-        }
-        if world.user_of(seen.from) != Some(world.sender(session)) {
-            return Err(Fault::Corrupt("its sender is not who sent it"));
-        }
-        if seen.seq_id != i64::from(read.number) + 1 {
-            return Err(Fault::Corrupt("its seq_id is another one's"));
-        }
-        if seen.kind != message::KIND {
-            return Err(Fault::Corrupt("its type is not what was published"));
-        }
-        if seen.timestamp != message::timestamp(read.intended_nanos) {
-            return Err(Fault::Corrupt("its timestamp is not what was published"));
-        }
-        let came = lock(&self.books[session]).take(read.number, self.slot(member, device), self.slots(session));
-        let came = came.ok_or(Fault::Corrupt("it was never sent"))?;
-        if came == Came::Again {
-            let message = read.number;
-            counts.repeated.fetch_add(1, Ordering::Relaxed);
-            return if self.may_repeat_at[gateway as usize] { Ok(()) } else { Err(Fault::Repeated { message }) };
-        }
-        let took = seen.at.saturating_sub(read.intended_nanos);
-        lock(&self.recent[world.group_of(session)]).saturating_record(took);
-        if let Some(class) = world.class_of(session, read.number) {
-            lock(&self.recent_by_class[class as usize]).saturating_record(took);
-        }
-        counts.delivered.fetch_add(1, Ordering::Release);
-        if came == Came::Late { Err(Fault::OutOfOrder { message: read.number }) } else { Ok(()) }
-    }
-
     #[cold]
-    fn note(&self, fault: Fault, seen: &Seen<'_>) {
-        let Seen { gateway, recipient, session, .. } = seen;
+    fn note(&self, fault: Fault, (gateway, recipient, session): (&str, &str, &str)) {
         let counts = &self.counts;
         let (count, words) = match fault {
             Fault::Repeated { message } => (
@@ -394,7 +348,13 @@ impl Verdict {
 impl Recorder for Verdict {
     fn push(&self, seen: &Seen<'_>) {
         if let Err(fault) = self.judge(seen) {
-            self.note(fault, seen);
+            self.note(fault, (&seen.gateway[..], seen.recipient, seen.session));
+        }
+    }
+
+    fn notice(&self, told: &Noticed<'_>) {
+        if let Err(fault) = self.judge_notice(told) {
+            self.note(fault, (&told.gateway[..], told.recipient, told.session));
         }
     }
 

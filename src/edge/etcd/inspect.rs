@@ -64,7 +64,7 @@ pub fn look(config: &Config, found: &mut Findings<'_>) -> Vec<GatewayRecord> {
 /// # Errors
 /// In words, with what to check.
 pub fn gateways(config: &Config) -> Result<Vec<GatewayRecord>, String> {
-    let EtcdRegistry { prefix, unannounced, .. } = EtcdRegistry::of(config);
+    let EtcdRegistry { prefix, unannounced, .. } = EtcdRegistry::of(config, config.etcd.clone());
     super::ownership::once::run(&config.etcd, "read", async |mut client, patience| {
         let (all, _) = list(&mut client, &prefix, patience).await?;
         let (mut table, mut issues) = (InstanceTable::new(unannounced), Vec::new());
@@ -117,7 +117,7 @@ fn refused(settings: &EtcdConfig, at: &HostPort, why: &str, found: &mut Findings
 
 async fn look_over(mut client: Client, config: &Config, found: &mut Findings<'_>) -> Vec<GatewayRecord> {
     let patience = patience(&config.etcd);
-    let registry = EtcdRegistry::of(config);
+    let registry = EtcdRegistry::of(config, config.etcd.clone());
     let prefix = &registry.prefix;
     found.begin(Check::EtcdRights);
     let all = match list(&mut client, prefix, patience).await {

@@ -70,7 +70,7 @@ struct Instance {
 impl InstanceTable {
     /// An empty one.
     pub fn new(unannounced: Protocols) -> Self {
-        Self { unannounced, instances: HashMap::new(), keys_by_gateway: HashMap::new() }
+        Self { unannounced, instances: HashMap::new(), keys_by_gateway: HashMap::new(), value_bytes: 0 }
     }
 
     /// A key was written.
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn values_are_bounded_each_and_together() {
-        let (mut instance_table, mut issues) = (InstanceTable::default(), Vec::new());
+        let (mut instance_table, mut issues) = (InstanceTable::new(Protocols::STREAM), Vec::new());
         let large = |key: &str| Listed { key: key.into(), revision: 1, value: vec![b' '; VALUE_BYTES_MAX + 1] };
         for _ in 0..2 {
             instance_table.put(large("large"), &mut issues);

@@ -87,7 +87,7 @@ fn quoted<'a>(words: impl Iterator<Item = &'a str>) -> String {
     words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
-fn labels() -> [[String; 3]; 25] {
+fn labels() -> [[String; 3]; 26] {
     let recipient = |end: &&RecipientOutcome| end.is_unreached();
     let bounds = BUCKETS.map(bound_text);
     [

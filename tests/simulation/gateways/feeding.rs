@@ -5,7 +5,7 @@ use task_engine::ports::Protocol;
 use task_engine::push::facts::{Input, StreamEnd, StreamFact};
 
 use super::Dialled;
-use crate::simulation::plan::Fault;
+use crate::simulation::plan::{Fault, Mutant};
 use crate::simulation::world::World;
 
 impl World {
@@ -98,6 +98,9 @@ impl World {
             while conn.marks.front().is_some_and(|(end, _)| *end <= conn.fed_bytes) {
                 let (end, answers) = conn.marks.pop_front().expect("looked at above");
                 if conn.garbage_at.is_none_or(|garbage| end < garbage) {
+                    if self.plan.mutant != Some(Mutant::NoRoundTrips) {
+                        self.oracle.frame_answered(conn.number, self.now);
+                    }
                     answers.into_iter().for_each(|answer| self.oracle.answered(answer));
                 }
             }

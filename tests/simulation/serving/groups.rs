@@ -8,7 +8,7 @@ use testkit::frames::{frame, next_frame};
 
 use super::{NOT_CONNECTED, SEND_FAILED};
 use crate::simulation::oracle::{Answer, Outcome};
-use crate::simulation::plan::Fault;
+use crate::simulation::plan::{Fault, Mutant};
 use crate::simulation::world::World;
 
 impl World {
@@ -59,7 +59,7 @@ impl World {
             if notice.is_some() {
                 answer.failures.extend(self.tell_sender(number, &meant, message));
             }
-            let meant = meant.into_iter().filter(|(_, name)| notice.is_none() || !self.is_no_recipient(name, message));
+            let meant = meant.into_iter().filter(|(_, name)| notice.is_none() || self.is_told(name, message));
             let meant = meant.collect::<Vec<_>>();
             self.conns[at].notice = notice;
             answer.failures.extend(self.tell_places(at, number, meant, message, &mut answers));
@@ -77,8 +77,23 @@ impl World {
         if is_garbage {
             self.spoil(&mut answer, &told);
         }
-        self.answer(at, frame(&answer), answers, is_garbage);
+        self.answer_frame(at, &answer, answers, is_garbage);
         true
+    }
+
+    fn answer_frame(&mut self, at: usize, answer: &GroupAnswer, answers: Vec<Answer>, is_garbage: bool) {
+        if self.plan.mutant != Some(Mutant::NoRoundTrips) {
+            return self.answer(at, frame(answer), answers, is_garbage);
+        }
+        answers.into_iter().for_each(|answer| self.oracle.answered(answer));
+        self.oracle.frame_answered(self.conns[at].number, self.now);
+    }
+
+    /// The world answers before the gateway has looked at a frame.
+    pub fn answer_early(&mut self, at: usize, frame_id: u64) {
+        if self.plan.mutant == Some(Mutant::NoRoundTrips) {
+            self.answer(at, frame(&GroupAnswer { frame_id, ..Default::default() }), Vec::new(), false);
+        }
     }
 
     /// Lists are forgotten, or their versions are mistaken; by some gateways all the time.
@@ -178,6 +193,17 @@ impl World {
             "a notice of {key:?} (order {order}), whose content was not seen"
         );
         Some(notice.max_seq_id)
+    }
+
+    /// Whether the world loses the notice of the last message of its session.
+    fn loses(&self, message: &PushMessage) -> bool {
+        let session = self.session_of[&message.session_id];
+        let order = self.oracle.last_of(session, message.msg_id).order;
+        self.plan.mutant == Some(Mutant::LastNoticeLost) && self.is_calm && self.oracle.is_newest(session, order)
+    }
+
+    fn is_told(&self, name: &str, message: &PushMessage) -> bool {
+        !self.is_no_recipient(name, message) && !self.loses(message)
     }
 
     fn is_no_recipient(&self, name: &str, message: &PushMessage) -> bool {

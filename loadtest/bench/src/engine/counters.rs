@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use harness::pages::{self, Page};
 
 /// What a run's document keeps, as the page names them between `task_engine_` and `_total`.
-const KEPT: [&str; 15] = [
+const KEPT: [&str; 18] = [
     "events_ended",
     "member_queries",
     "member_query_sessions",
@@ -26,7 +26,13 @@ const KEPT: [&str; 15] = [
     "recipient_copies",
     "recipient_copies_missed",
     "turns",
+    "notices",
+    "notices_conflated",
+    "notices_without_content",
 ];
+
+/// Ends of recipients that it keeps as well.
+const ENDS: [&str; 3] = ["readable", "noticed", "conflated"];
 
 /// Counts since the engine's start, by name.
 #[derive(Clone, Debug, Default)]
@@ -42,10 +48,12 @@ impl Counters {
     pub fn of(page: &str) -> Self {
         let kept =
             KEPT.iter().filter_map(|name| Some((name.to_string(), sum(page, &format!("task_engine_{name}_total"))?)));
-        let ended = pages::series(page, "task_engine_recipients_ended_total");
-        let readable = ended.filter(|(labels, _)| labels.contains("end=\"readable\"")).map(|(_, value)| value as u64);
-        let readable = readable.reduce(|sum, value| sum + value).map(|readable| ("readable".to_owned(), readable));
-        Self(kept.chain(readable).chain(shed::of(page)).chain(classes::of(page)).collect())
+        let ended = ENDS.iter().filter_map(|end| {
+            let ended = pages::series(page, "task_engine_recipients_ended_total");
+            let such = ended.filter(|(labels, _)| shed::has(labels, "end", end)).map(|(_, value)| value as u64);
+            such.reduce(|sum, value| sum + value).map(|count| (end.to_string(), count))
+        });
+        Self(kept.chain(ended).chain(shed::of(page)).chain(classes::of(page)).collect())
     }
 
     /// With those of another engine.
@@ -58,6 +66,11 @@ impl Counters {
     /// Rows that were asked of the inbox.
     pub fn asked_rows(&self) -> u64 {
         self.0.get("inbox_asked_rows").copied().unwrap_or(0)
+    }
+
+    /// Recipients who were told by notices: of a message by its own, and by that of a newer one.
+    pub fn told(&self) -> [u64; 2] {
+        ["noticed", "conflated"].map(|end| self.0.get(end).copied().unwrap_or(0))
     }
 
     /// What was counted since `earlier`.

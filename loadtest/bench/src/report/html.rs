@@ -138,7 +138,9 @@ fn heading(title: &str, about: &str) -> String {
 
 fn banner(verdict: &VerdictCounts) -> String {
     let (class, words) = if verdict.is_clean { ("clean", "clean") } else { ("not-clean", "NOT CLEAN") };
-    let expected = format!("{} of {} expected pushes came", count(verdict.delivered), count(verdict.expected));
+    let told = verdict.noticed + verdict.conflated;
+    let came = if told > 0 { "came, or were told of by notices" } else { "came" };
+    let expected = format!("{} of {} expected pushes {came}", count(verdict.delivered + told), count(verdict.expected));
     let cases: String = verdict.cases.iter().map(|case| format!("<li>{}</li>", escape(case))).collect();
     let cases = if cases.is_empty() { cases } else { format!("<ol>{cases}</ol>") };
     format!("<div class=\"card verdict {class}\">verdict: {words}. {expected}.{cases}</div>\n")

@@ -163,10 +163,11 @@ pub fn misbehaving(workload: &Workload) -> String {
 }
 
 /// The verdict's counts with their names; what was not taken are events, all else pushes.
-pub fn verdict(verdict: &VerdictCounts) -> [(&'static str, u64); 13] {
-    [
-        ("expected", verdict.expected),
-        ("delivered", verdict.delivered),
+pub fn verdict(verdict: &VerdictCounts) -> Vec<(&'static str, u64)> {
+    let told = [("noticed", verdict.noticed), ("conflated", verdict.conflated)];
+    let told = told.into_iter().filter(|_| verdict.notices_at_once > 0);
+    let pushed = [("expected", verdict.expected), ("delivered", verdict.delivered)];
+    let others = [
         ("stored", verdict.stored),
         ("readable", verdict.readable),
         ("shed", verdict.shed),
@@ -178,7 +179,27 @@ pub fn verdict(verdict: &VerdictCounts) -> [(&'static str, u64); 13] {
         ("refused", verdict.refused),
         ("excused", verdict.excused),
         ("not taken", verdict.not_taken_events),
-    ]
+    ];
+    pushed.into_iter().chain(told).chain(others).collect()
+}
+
+/// What came of notices, where there were any.
+pub fn notices(result: &RunResult) -> Option<String> {
+    let (counters, verdict) = (&result.counters, &result.verdict);
+    let counted = |name: &str| counters.get(name).copied().unwrap_or(0);
+    (verdict.notices_at_once > 0).then(|| {
+        let gateways = f64::from(result.workload.gateways.max(1));
+        format!(
+            "{} lists told ({} a gateway and second), {} notices replaced, {} messages in full for want of a content; at most {} of a session \
+             unanswered at a gateway; the last message was known after {} ms",
+            count(counted("notices")),
+            rate(counted("notices") as f64 / gateways / result.figures.seconds.max(1e-6)),
+            count(counted("notices_conflated")),
+            count(counted("notices_without_content")),
+            verdict.notices_at_once,
+            count(verdict.last_known_ms),
+        )
+    })
 }
 
 /// Whether a count of [`verdict`] is a fault unless it is 0.

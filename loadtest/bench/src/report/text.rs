@@ -93,6 +93,9 @@ fn lines(result: &RunResult) -> Vec<(&'static str, String)> {
     if let Some(lookups) = tables::lookups(result) {
         lines.push(("lookups", lookups));
     }
+    if let Some(notices) = tables::notices(result) {
+        lines.push(("notices", notices));
+    }
     if figures.moves > 0 {
         lines.push(("moves", plural(figures.moves, "user moved", "users moved")));
     }

@@ -127,6 +127,9 @@ impl Servers {
         if let Some(members) = setup.rows_up_to {
             config.set("inbox", "rows_up_to", members);
         }
+        if let Some(members) = setup.notice_above {
+            config.set("gateway", "notice_above", members);
+        }
         if setup.ready == Ready::Readyz {
             config.set("engine", "cores", setup.cores);
             config.set("admin", "listen", format_args!("127.0.0.1:{admin_port}"));

@@ -10,7 +10,7 @@ use harness::servers::EngineConfig;
 use harness::workload::{SessionGroup, Workload};
 
 use super::servers::{PARTITIONS, Servers, TOPIC, URGENT_TOPIC};
-use super::{Assignment, Setup, StoreKind, rules};
+use super::{Assignment, Rpc, Setup, StoreKind, rules};
 use crate::engine::fleet::{Fleet, FleetOptions, Step, parse_steps};
 use crate::engine::{Engine, Places, Process, Ready, own};
 
@@ -63,6 +63,10 @@ impl Setup {
             (is_partitioned && !with_servers, "--assignment partitioned needs real servers: add --servers"),
             (self.jetstream && !with_servers, "--jetstream needs real servers: add --servers"),
             (self.rows_up_to.is_some() && !with_servers, "--rows-up-to needs real servers: add --servers"),
+            (
+                self.notice_above.is_some() && self.protocol != Rpc::Group,
+                "--notice-above needs gateways that know lists: add --protocol group",
+            ),
             (self.several.is_fleet() && !with_servers, "several instances need real servers: add --servers"),
             (self.store != StoreKind::Mysql && !with_servers, "--store needs real servers: add --servers"),
             (

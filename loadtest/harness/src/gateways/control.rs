@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::kept::KeptGroups;
-use super::record::{Answer, Recorder, Seen};
+use super::record::{Answer, Noticed, Recorder, Seen};
 use super::{Behaviour, Protocols};
 use crate::clock;
 use crate::rng::Rng;
@@ -37,7 +37,19 @@ pub(crate) struct Counters {
     pub streams: AtomicU64,
     pub pushes: AtomicU64,
     pub answers: AtomicU64,
+    pub notices: AtomicU64,
     pub pings: AtomicU64,
+}
+
+/// A notice as it came to a gateway.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NoticeHere<'a> {
+    pub session: &'a str,
+    pub max_seq_id: i64,
+    pub msg_id: i64,
+    pub at: u64,
+    /// See [`Noticed::unanswered`].
+    pub unanswered: u32,
 }
 
 /// Shared by the gateway's handle, its listener, its connections and its streams.
@@ -153,6 +165,28 @@ impl Control {
             kind: &message.r#type,
             timestamp: message.timestamp,
             message: Some(message),
+        });
+        error
+    }
+
+    /// Records one user who is told by a notice and gives its error text (empty: told).
+    pub fn notify(&self, recipient: &str, notice: &NoticeHere<'_>) -> String {
+        let error = self.failure_of(recipient);
+        let answer = match *self.behaviour.borrow() {
+            _ if !error.is_empty() => Answer::Refused,
+            Behaviour::Deaf => Answer::Held,
+            _ => Answer::Delivered,
+        };
+        let NoticeHere { session, max_seq_id, msg_id, at, unanswered } = *notice;
+        self.recorder.notice(&Noticed {
+            gateway: &self.id,
+            at,
+            answer,
+            recipient,
+            session,
+            max_seq_id,
+            msg_id,
+            unanswered,
         });
         error
     }

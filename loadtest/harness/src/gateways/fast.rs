@@ -16,6 +16,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 
+use self::groups::Unanswered;
 use super::control::Control;
 use super::kept::KeptGroups;
 use super::record::{Answer, Seen};
@@ -117,6 +118,7 @@ impl Body for Answers {
         }
         if !self.answers.is_empty() {
             let answers = self.answers.split().freeze();
+            self.taker.unanswered.clear();
             return Poll::Ready(Some(Ok(Frame::data(answers))));
         }
         if self.has_ended {
@@ -139,6 +141,8 @@ struct Taker {
     rpc: Rpc,
     /// `group` only.
     kept: KeptGroups,
+    /// Notices without an answer.
+    unanswered: Unanswered,
     rng: Rng,
 }
 
@@ -157,7 +161,8 @@ struct Message<'a> {
 impl Taker {
     fn new(control: &Arc<Control>, rpc: Rpc) -> Self {
         let stream = control.next_stream();
-        Self { stream, control: control.clone(), rpc, kept: KeptGroups::default(), rng: Rng::new(stream) }
+        let (kept, unanswered) = (KeptGroups::default(), Unanswered::default());
+        Self { stream, control: control.clone(), rpc, kept, unanswered, rng: Rng::new(stream) }
     }
 
     /// Takes the whole frames at the front and writes their answers; gives how many bytes they were.

@@ -12,7 +12,7 @@ use task_engine::model::proto::gateway::group_push::What;
 use task_engine::model::proto::gateway::push_service_server::PushService;
 use task_engine::model::proto::gateway::{
     GroupAnswer, GroupFailure, GroupFrame, GroupPush, PushBatchRequest, PushBatchResponse, PushMessage,
-    PushMessageRequest, PushMessageResponse, PushRequest, PushResponse,
+    PushMessageRequest, PushMessageResponse, PushRequest, PushResponse, SessionNotice,
 };
 use tokio::sync::mpsc;
 use tonic::codegen::tokio_stream::Stream;
@@ -21,8 +21,9 @@ use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::Behaviour;
-use super::control::Control;
+use super::control::{Control, NoticeHere};
 use super::kept::KeptGroups;
+use crate::clock;
 use crate::rng::Rng;
 
 /// Answers that wait for the client to read them.
@@ -125,7 +126,7 @@ fn take_groups(control: &Control, stream: u64, kept: &mut KeptGroups, frame: Gro
     let singles_from = frame.pushes.len() as u32;
     for (number, push) in (0..).zip(frame.pushes) {
         let GroupPush { group_id, version, except, what } = push;
-        let Some(What::Message(message)) = what else {
+        let Some(what) = what.filter(|what| control.protocols.notice || matches!(what, What::Message(_))) else {
             control.recorder.unreadable(&control.id);
             continue;
         };
@@ -136,7 +137,8 @@ fn take_groups(control: &Control, stream: u64, kept: &mut KeptGroups, frame: Gro
             continue;
         };
         let told = (0..).zip(users).filter(|(place, _)| except.binary_search(place).is_err());
-        let failed = told.map(|(place, user)| (place, control.take(stream, user, &message)));
+        control.counters.notices.fetch_add(u64::from(matches!(what, What::Notice(_))), Ordering::Relaxed);
+        let failed = told.map(|(place, user)| (place, take_what(control, stream, user, &what)));
         answer.failures.extend(failures_of(number, failed));
     }
     for (number, single) in (singles_from..).zip(frame.singles) {
@@ -146,6 +148,17 @@ fn take_groups(control: &Control, stream: u64, kept: &mut KeptGroups, frame: Gro
         answer.failures.extend(failures_of(number, failed));
     }
     answer
+}
+
+/// Its error text. A frame is answered before the next one is read.
+fn take_what(control: &Control, stream: u64, user: &str, what: &What) -> String {
+    match what {
+        What::Message(message) => control.take(stream, user, message),
+        What::Notice(SessionNotice { session_id, max_seq_id, msg_id }) => {
+            let (max_seq_id, msg_id, at) = (*max_seq_id, *msg_id, clock::now());
+            control.notify(user, &NoticeHere { session: session_id, max_seq_id, msg_id, at, unanswered: 0 })
+        }
+    }
 }
 
 /// One failure for each error text.

@@ -11,13 +11,15 @@ pub struct Protocols {
     pub batch: bool,
     /// `PushGroups`.
     pub group: bool,
+    /// Notices in the place of messages, in `PushGroups`.
+    pub notice: bool,
     /// `PushMessage` as gateways of Resonance 0.1.0 have it: several users a frame, and an answer that names whom it could not reach.
     pub many: bool,
 }
 
 impl Protocols {
     /// All that name each user.
-    pub const ALL: Self = Self { stream: true, unary: true, batch: true, group: false, many: false };
+    pub const ALL: Self = Self { stream: true, unary: true, batch: true, ..Self::NONE };
     /// What today's gateways know.
     pub const STREAM: Self = Self { unary: false, batch: false, ..Self::ALL };
     /// What those of version 0.1.0 know.
@@ -28,12 +30,15 @@ impl Protocols {
     pub const BATCH: Self = Self { batch: true, ..Self::NONE };
     /// Only `PushGroups`.
     pub const GROUP: Self = Self { group: true, ..Self::NONE };
-    const NONE: Self = Self { stream: false, unary: false, batch: false, group: false, many: false };
+    /// Only `PushGroups`, with notices.
+    pub const NOTICE: Self = Self { notice: true, ..Self::GROUP };
+    const NONE: Self = Self { stream: false, unary: false, batch: false, group: false, notice: false, many: false };
 
     /// The registry's `push_protocols` for these.
     pub fn announcement(self) -> String {
         let words = [
             (self.group, "group"),
+            (self.notice, "notice"),
             (self.batch, "batch"),
             (self.many, "stream-many"),
             (self.stream, "stream"),

@@ -52,10 +52,51 @@ pub struct Seen<'a> {
     pub message: Option<&'a PushMessage>,
 }
 
+/// One user whom a gateway was to tell by a notice.
+#[derive(Clone, Copy, Debug)]
+pub struct Noticed<'a> {
+    /// The gateway's id.
+    pub gateway: &'a Arc<str>,
+    /// When, on [`clock::now`](crate::clock::now).
+    pub at: u64,
+    /// What the gateway says of it.
+    pub answer: Answer,
+    /// Whom it is for.
+    pub recipient: &'a str,
+    /// Its session.
+    pub session: &'a str,
+    /// The session's highest sequence.
+    pub max_seq_id: i64,
+    /// The message that it was made for.
+    pub msg_id: i64,
+    /// Notices of other messages of the session that came before it on its stream and are not answered.
+    pub unanswered: u32,
+}
+
+/// One notice to one user, kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptNotice {
+    /// The gateway's id.
+    pub gateway: Arc<str>,
+    /// Whom it was for.
+    pub recipient: String,
+    /// Its session.
+    pub session: String,
+    /// The session's highest sequence.
+    pub max_seq_id: i64,
+    /// The message that it was made for.
+    pub msg_id: i64,
+    /// What the gateway says of it.
+    pub answer: Answer,
+}
+
 /// Takes what gateways see.
 pub trait Recorder: Send + Sync + 'static {
     /// One push arrived. Called in the order of arrival for each gateway.
     fn push(&self, seen: &Seen<'_>);
+
+    /// One user was told by a notice; only gateways that announce them get any. In the order of arrival among pushes.
+    fn notice(&self, _told: &Noticed<'_>) {}
 
     /// A request came to this gateway that is not one: bytes that cannot be read. The fast gateway tells it and goes on.
     fn unreadable(&self, _gateway: &Arc<str>) {}
@@ -94,6 +135,7 @@ pub struct Record {
 #[derive(Debug, Default)]
 pub struct Log {
     records: Mutex<Vec<Record>>,
+    notices: Mutex<Vec<KeptNotice>>,
     grown: Condvar,
 }
 
@@ -106,6 +148,11 @@ impl Log {
     /// All pushes so far.
     pub fn records(&self) -> Vec<Record> {
         self.lock().clone()
+    }
+
+    /// All users who were told by notices so far.
+    pub fn notices(&self) -> Vec<KeptNotice> {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The message ids of the delivered (or held) pushes of one session to one user, in order of arrival.
@@ -160,6 +207,19 @@ impl Recorder for Log {
             message: seen.message.cloned(),
         };
         self.lock().push(record);
+        self.grown.notify_all();
+    }
+
+    fn notice(&self, told: &Noticed<'_>) {
+        let kept = KeptNotice {
+            gateway: told.gateway.clone(),
+            recipient: told.recipient.to_owned(),
+            session: told.session.to_owned(),
+            max_seq_id: told.max_seq_id,
+            msg_id: told.msg_id,
+            answer: told.answer,
+        };
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
         self.grown.notify_all();
     }
 }

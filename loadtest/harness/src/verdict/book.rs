@@ -17,6 +17,23 @@ pub(super) struct Book {
     struck_out: Vec<u32>,
     /// Messages that whoever was not pushed finds by their content.
     readable: BTreeSet<u32>,
+    /// Where there are notices: when each message was to be sent.
+    instants: Vec<u64>,
+    /// The same: for each member how many messages the highest notice told of.
+    told: Box<[u32]>,
+    /// When somebody was last told of the last message.
+    last_told_at: u64,
+}
+
+/// What a notice made known to a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    /// How its own message came.
+    pub came: Came,
+    /// Other messages that nothing had told of.
+    pub conflated: u32,
+    /// The first of them.
+    pub oldest: Option<u32>,
 }
 
 /// How a push came.
@@ -57,6 +74,54 @@ impl Book {
             self.highest = vec![0; members as usize].into_boxed_slice();
         }
         number
+    }
+
+    /// The same, with the instant at which it is to be sent where there are notices.
+    pub fn enter_at(&mut self, members: u32, instant: Option<u64>) -> u32 {
+        if let Some(instant) = instant {
+            self.instants.push(instant);
+            if self.told.is_empty() {
+                self.told = vec![0; members as usize].into_boxed_slice();
+            }
+        }
+        self.enter(members)
+    }
+
+    /// When a message was to be sent, where that is known.
+    pub fn instant(&self, message: u32) -> u64 {
+        self.instants.get(message as usize).copied().unwrap_or(0)
+    }
+
+    /// A notice of a message came which says that there are so many; none when no such message was sent, or it was struck out.
+    pub fn know(&mut self, message: u32, up_to: u32, member: u32, members: u32) -> Option<Known> {
+        let came = self.take(message, member, members)?;
+        let from = self.told.get_mut(member as usize).map_or(up_to, |told| std::mem::replace(told, up_to.max(*told)));
+        let (mut conflated, mut oldest) = (0, None);
+        for other in from..up_to {
+            let Bit { part, word, mask } = Bit::of(other, member, members);
+            let word = &mut self.parts[part][word];
+            if *word & mask == 0 && (self.struck_out.is_empty() || !self.struck_out.contains(&other)) {
+                *word |= mask;
+                conflated += 1;
+                oldest.get_or_insert(other);
+            }
+        }
+        if let Some(highest) = self.highest.get_mut(member as usize) {
+            *highest = (*highest).max(up_to);
+        }
+        Some(Known { came, conflated, oldest })
+    }
+
+    /// Somebody was told of so many messages.
+    pub fn note_last(&mut self, up_to: u32, at: u64) {
+        if up_to == self.sent {
+            self.last_told_at = at;
+        }
+    }
+
+    /// How long after the instant of the last message somebody was last told of it, in nanoseconds; where there are notices.
+    pub fn last_known_after(&self) -> Option<u64> {
+        self.instants.last().map(|instant| self.last_told_at.saturating_sub(*instant))
     }
 
     /// How many messages were sent.
@@ -163,6 +228,25 @@ mod tests {
         assert_eq!(book.take(0, 2, 3), Some(Came::Late));
         assert_eq!(book.take(1, 1, 3), Some(Came::First), "another member's order is its own");
         assert_eq!(book.take(0, 2, 3), Some(Came::Again));
+    }
+
+    #[test]
+    fn a_notice_makes_known_what_is_below_it_once() {
+        let mut book = Book::default();
+        (0..6_u32).for_each(|message| _ = book.enter_at(3, Some(100 * u64::from(message))));
+        assert_eq!(book.take(1, 1, 3), Some(Came::First));
+        assert!(book.strike_out(2));
+        let known = |came, conflated, oldest| Some(Known { came, conflated, oldest });
+        assert_eq!(book.know(3, 5, 1, 3), known(Came::First, 2, Some(0)), "0 and 4: 1 came, and 2 is none");
+        assert_eq!(book.know(3, 5, 1, 3), known(Came::Again, 0, None));
+        assert_eq!(book.know(5, 6, 1, 3), known(Came::First, 0, None));
+        assert_eq!(book.know(5, 6, 2, 3), known(Came::First, 4, Some(0)), "another member's are its own");
+        assert_eq!(book.know(4, 6, 2, 3), known(Came::Again, 0, None));
+        assert_eq!((book.know(2, 6, 2, 3), book.know(6, 7, 2, 3)), (None, None));
+        assert_eq!((book.came(), book.expected()), (10, 5));
+        book.note_last(5, 900);
+        book.note_last(6, 700);
+        assert_eq!(book.last_known_after(), Some(200));
     }
 
     #[test]

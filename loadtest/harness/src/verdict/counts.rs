@@ -9,6 +9,18 @@ pub struct VerdictCounts {
     pub expected: u64,
     /// Pushes that came, each once.
     pub delivered: u64,
+    /// Recipients who were told of a message by its own notice.
+    #[serde(default)]
+    pub noticed: u64,
+    /// Recipients who were told of a message by the notice of a newer one.
+    #[serde(default)]
+    pub conflated: u64,
+    /// The most notices of one session that one stream had without an answer.
+    #[serde(default)]
+    pub notices_at_once: u64,
+    /// With notices: milliseconds after the last message of a session was to be sent until the last of those who were told of it was.
+    #[serde(default)]
+    pub last_known_ms: u64,
     /// Those that never came and have no row in the inbox; of an engine that has one, whoever cannot be reached counts too.
     pub lost: u64,
     /// Those that came again.

@@ -6,8 +6,10 @@ use prost::Message as _;
 use task_engine::model::proto::event::PushEvent;
 
 use super::*;
+use crate::gateways::Answer;
 use crate::workload::{Misbehaving, SessionGroup, Workload};
 
+mod notices;
 mod shed;
 
 /// One session of `user-0` (who sends) to `user-3` of eight users on two gateways: users 1 and 3 are at gateway-1.

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use harness::gateways::{Answer, Behaviour, Gateway, GatewayOptions, Log, Protocols};
+use harness::gateways::{Answer, Behaviour, Gateway, GatewayOptions, KeptNotice, Log, Protocols};
+use task_engine::model::proto::gateway::group_push::What;
 use task_engine::model::proto::gateway::push_service_client::PushServiceClient;
 use task_engine::model::proto::gateway::{
-    PushBatchRequest, PushMessage, PushMessageRequest, PushMessageResponse, PushRequest,
+    GroupAnswer, GroupChange, GroupFailure, GroupFrame, GroupPush, PushBatchRequest, PushMessage, PushMessageRequest,
+    PushMessageResponse, PushRequest, SessionNotice,
 };
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -159,6 +161,46 @@ async fn a_deaf_gateway_reads_and_answers_later_a_stuck_one_does_not_read() {
     gateway.behave(Behaviour::Prompt);
     assert_eq!(stream.answer().await.unwrap().unwrap().0, 2);
     assert_eq!(gateway.answers(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn notices_are_told_to_each_place_of_their_list_but_those_left_out() {
+    for (gateway, log) in both(Protocols::NOTICE) {
+        gateway.refuse(["cat"]);
+        let mut client = client(&gateway).await;
+        let (frames, requests) = mpsc::unbounded_channel();
+        let mut answers = client.push_groups(Feed(requests)).await.unwrap().into_inner();
+        let add = ["ann", "bob", "cat"].map(Into::into).into();
+        let list = GroupChange { group_id: 1, version: 1, replace: true, add, ..Default::default() };
+        let notice = |version| {
+            let told = SessionNotice { session_id: "s".into(), max_seq_id: 70, msg_id: 7 };
+            GroupPush { group_id: 1, version, except: vec![1], what: Some(What::Notice(told)) }
+        };
+        let first = GroupFrame { frame_id: 1, changes: vec![list], pushes: vec![notice(1)], singles: Vec::new() };
+        frames.send(first).unwrap();
+        frames.send(GroupFrame { frame_id: 2, pushes: vec![notice(2)], ..Default::default() }).unwrap();
+        let failure = GroupFailure { push: 0, places: vec![2], error: "user not connected".into() };
+        let expected = [
+            GroupAnswer { frame_id: 1, failures: vec![failure], unknown_groups: Vec::new() },
+            GroupAnswer { frame_id: 2, failures: Vec::new(), unknown_groups: vec![1] },
+        ];
+        for answer in expected {
+            assert_eq!(timeout(SOON, answers.message()).await.expect("an answer within 5 s").unwrap(), Some(answer));
+        }
+        let told = |recipient: &str, answer| KeptNotice {
+            gateway: gateway.id().into(),
+            recipient: recipient.into(),
+            session: "s".into(),
+            max_seq_id: 70,
+            msg_id: 7,
+            answer,
+        };
+        assert_eq!(log.notices(), [told("ann", Answer::Delivered), told("cat", Answer::Refused)]);
+        assert_eq!(
+            (log.records().len(), gateway.notices(), gateway.protocols().announcement()),
+            (0, 1, "group,notice".into())
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

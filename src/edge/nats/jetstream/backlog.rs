@@ -18,7 +18,7 @@ use serde::Deserialize;
 use super::api::{ApiError, ConsumerInfo, ConsumerNames, Request, code, consumer_info};
 use super::client::Api;
 use super::plan::{ReaderPlan, named, named_input};
-use crate::config::{ConsumerConfig, NatsConfig, Partitioner};
+use crate::config::{ConsumerConfig, Current, NatsConfig, Partitioner};
 use crate::edge::nats::wire::Wire;
 use crate::ports::intake::{Backlog, Backlogs, StreamPart};
 use crate::telemetry::logging::warn_limited;
@@ -39,7 +39,7 @@ impl BacklogThread {
     ///
     /// # Errors
     /// When the machine refuses a thread.
-    pub fn start(nats: &NatsConfig, consumer: &ConsumerConfig, told: Arc<Backlogs>) -> io::Result<Self> {
+    pub fn start(nats: &Current<NatsConfig>, consumer: &ConsumerConfig, told: Arc<Backlogs>) -> io::Result<Self> {
         let (stop, stopped) = bounded(0);
         let asker = Asker { nats: nats.clone(), api: None, stopped, asked_at: None };
         let parts = Part::all(consumer);
@@ -160,7 +160,7 @@ impl Part {
 
 /// The way to the server, and its pace.
 struct Asker {
-    nats: NatsConfig,
+    nats: Current<NatsConfig>,
     api: Option<Api>,
     stopped: Receiver<()>,
     asked_at: Option<Instant>,
@@ -184,8 +184,9 @@ impl Asker {
         let api = match &mut self.api {
             Some(api) => api,
             none => {
-                let wire = Wire::connect(&self.nats, "backlog").map_err(|error| ApiError::Broken(error.to_string()))?;
-                none.insert(Api { wire, timeout: self.nats.timeout })
+                let nats = self.nats.now();
+                let wire = Wire::connect(&nats, "backlog").map_err(|error| ApiError::Broken(error.to_string()))?;
+                none.insert(Api { wire, timeout: nats.timeout })
             }
         };
         self.asked_at = Some(Instant::now());

@@ -189,6 +189,10 @@ pub(super) fn wrong_run() -> (RunResult, Histograms) {
     result.verdict = VerdictCounts {
         expected: 40_300,
         delivered: 40_000,
+        noticed: 60,
+        conflated: 41,
+        notices_at_once: 1,
+        last_known_ms: 12,
         lost: 300,
         repeated: 4,
         out_of_order: 1,

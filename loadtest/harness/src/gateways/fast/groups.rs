@@ -4,7 +4,39 @@ use bytes::{BufMut, BytesMut};
 use prost::Message as _;
 use task_engine::model::proto::gateway::GroupChange;
 
-use super::{Fields, Malformed, Taker, Value, message_of, put_number, put_text, put_varint, read_message, text};
+use std::sync::atomic::Ordering;
+
+use super::super::control::NoticeHere;
+use super::{
+    Fields, Malformed, Message, Taker, Value, message_of, put_number, put_text, put_varint, read_message, text,
+};
+
+/// What is handed to the users of a list.
+enum Handed<'a> {
+    Message(Message<'a>),
+    Notice(NoticeHere<'a>),
+}
+
+/// The sessions of notices that came since the last answers left: each with the message of the latest, and how many messages had one.
+#[derive(Default)]
+pub(super) struct Unanswered(Vec<(String, i64, u32)>);
+
+impl Unanswered {
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// How many notices of other messages of its session are unanswered as well. Parts of one list come one after the other.
+    fn note(&mut self, session: &str, msg_id: i64) -> u32 {
+        let Some((_, latest, count)) = self.0.iter_mut().find(|(known, ..)| known == session) else {
+            self.0.push((session.to_owned(), msg_id, 1));
+            return 0;
+        };
+        *count += u32::from(*latest != msg_id);
+        *latest = msg_id;
+        *count - 1
+    }
+}
 
 impl Taker {
     /// Changes, then pushes, then singles.
@@ -51,7 +83,7 @@ impl Taker {
         at: u64,
         answers: &mut BytesMut,
     ) -> Result<Option<u32>, Malformed> {
-        let (mut group, mut version, mut except, mut message) = (0, 0, Vec::new(), None);
+        let (mut group, mut version, mut except, mut handed) = (0, 0, Vec::new(), None);
         for field in Fields(push) {
             match field? {
                 (1, Value::Number(id)) => group = id as u32,
@@ -62,18 +94,30 @@ impl Taker {
                         except.push(packed.varint()? as u32);
                     }
                 }
-                (4, Value::Bytes(bytes)) => message = Some(read_message(bytes)?),
+                (4, Value::Bytes(bytes)) => handed = Some(Handed::Message(read_message(bytes)?)),
+                (5, Value::Bytes(bytes)) if self.control.protocols.notice => {
+                    let notice = NoticeHere { at, ..read_notice(bytes)? };
+                    handed = Some(Handed::Notice(notice));
+                }
                 _ => {}
             }
         }
-        let message = message.ok_or(Malformed)?;
+        let mut handed = handed.ok_or(Malformed)?;
+        if let Handed::Notice(notice) = &mut handed {
+            notice.unanswered = self.unanswered.note(notice.session, notice.msg_id);
+        }
         // Taken out and put back: what is recorded needs the whole of the taker.
         let mut kept = std::mem::take(&mut self.kept);
         let users = kept.users(group, version);
         let is_unknown = users.is_none();
+        let is_notice = matches!(handed, Handed::Notice(_)) && !is_unknown;
+        self.control.counters.notices.fetch_add(u64::from(is_notice), Ordering::Relaxed);
         let told = (0..).zip(users.unwrap_or_default());
         for (place, user) in told.filter(|(place, _)| except.binary_search(place).is_err()) {
-            let error = self.record(user, &message, at);
+            let error = match &handed {
+                Handed::Message(message) => self.record(user, message, at),
+                Handed::Notice(notice) => self.control.notify(user, notice),
+            };
             put_failure(answers, number, place, &error);
         }
         self.kept = kept;
@@ -93,6 +137,19 @@ impl Taker {
         }
         Ok(())
     }
+}
+
+fn read_notice(bytes: &[u8]) -> Result<NoticeHere<'_>, Malformed> {
+    let mut notice = NoticeHere::default();
+    for field in Fields(bytes) {
+        match field? {
+            (1, Value::Bytes(bytes)) => notice.session = text(bytes)?,
+            (2, Value::Number(number)) => notice.max_seq_id = number as i64,
+            (3, Value::Number(number)) => notice.msg_id = number as i64,
+            _ => {}
+        }
+    }
+    Ok(notice)
 }
 
 /// A GroupFailure of one place, when there is an error.
