@@ -206,9 +206,7 @@ impl Push {
             Input::LetterPublished { ask, answer } => self.letter_published(ask, answer),
             Input::RouteChanged(name) => {
                 self.cx.activity.route_changes += 1;
-                if let Some(user) = self.resolve.users.find(&*name) {
-                    self.resolve.users.forget_route(user);
-                }
+                self.resolve.forget_route(&name);
             }
             Input::RoutesUnknown => self.resolve.lose_routes(self.cx.now),
             Input::RoutesTracked(is_tracking) => {

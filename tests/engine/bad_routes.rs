@@ -59,7 +59,7 @@ fn a_bad_value_costs_its_own_user_only() {
         let (user, session) = (format!("user-{at}"), format!("group:value-{at}"));
         world.members(&session, &[&user]);
         let mut call = redis::cmd("EVAL");
-        call.arg(&script).arg(1).arg(key(&user)).arg(&vec!["x"; 500]);
+        call.arg(&script).arg(1).arg(key(&user)).arg(vec!["x"; 500]);
         call.exec(&mut client).expect("it is written");
         let before = resident(&engine);
         world.publisher().publish(&session, "system", 1..=20);
