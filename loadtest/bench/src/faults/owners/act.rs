@@ -38,6 +38,7 @@ pub(super) fn act(stage: &mut Stage, act: Act) -> Result<Wrongs> {
         Act::Drain => comings::drain(stage),
         Act::Kill => comings::kill(stage, HURT),
         Act::KillPlanner => comings::kill(stage, 0),
+        Act::KillTaker => comings::kill_taker(stage),
         Act::KillAndStart => comings::kill_and_start(stage),
         Act::Pause(seconds) => comings::pause(stage, Duration::from_secs(seconds.into())),
         Act::PauseUntilTaken => comings::pause_until_taken(stage),

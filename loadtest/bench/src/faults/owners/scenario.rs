@@ -19,6 +19,8 @@ pub enum Act {
     Kill,
     /// SIGKILL of the first one, which makes the plans.
     KillPlanner,
+    /// SIGKILL of one, and of another that is taking its partitions over.
+    KillTaker,
     /// SIGKILL, started again at once on its host.
     KillAndStart,
     /// SIGSTOP for so many seconds.
@@ -127,6 +129,9 @@ impl Scenario {
         row("drain", "`partitions drain` of one, then `undrain`", Act::Drain),
         row("kill", "kill -9 of one", Act::Kill).repeats().within(TAKEOVER),
         row("kill-planner", "kill -9 of the one that plans", Act::KillPlanner).repeats().within(TAKEOVER),
+        row("kill-taker", "kill -9 of one, and of another while it takes over", Act::KillTaker)
+            .repeats()
+            .within(TAKEOVER.saturating_mul(2)),
         row("kill-start", "kill -9 of one, started again at once", Act::KillAndStart).repeats().within(TAKEOVER),
         row("pause-2s", "SIGSTOP of one for 2 s", Act::Pause(2)).within(Duration::from_millis(2_500)),
         row("pause-4s", "SIGSTOP of one for 4 s", Act::Pause(4)).within(Duration::from_millis(5_500)),

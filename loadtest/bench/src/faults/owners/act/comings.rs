@@ -12,6 +12,11 @@ use super::{HURT, Wrongs};
 use crate::engine::own;
 use crate::faults::owners::stage::Stage;
 
+/// Who dies as it takes over.
+const TAKER: usize = 2;
+/// After a kill: the lease is over, and its partitions are fenced and opened by others (takeovers take 5.8 to 7 s).
+const TAKEN_OVER: Duration = Duration::from_millis(5_700);
+
 pub(super) fn stop(stage: &mut Stage) -> Result<Wrongs> {
     stage.fleet.stop(HURT)?;
     wait_for_all(stage)
@@ -67,6 +72,18 @@ pub(super) fn kill(stage: &mut Stage, at: usize) -> Result<Wrongs> {
     let owned = stage.fleet.owns(at);
     stage.fleet.kill(at);
     stage.note_unsettled(&owned)?;
+    wait_for_all(stage)
+}
+
+/// One of those who take over dies while they do.
+pub(super) fn kill_taker(stage: &mut Stage) -> Result<Wrongs> {
+    let owned = stage.fleet.owns(HURT);
+    stage.fleet.kill(HURT);
+    stage.note_unsettled(&owned)?;
+    std::thread::sleep(TAKEN_OVER);
+    let of_both = [stage.fleet.owns(TAKER), owned].concat();
+    stage.fleet.kill(TAKER);
+    stage.note_unsettled(&of_both)?;
     wait_for_all(stage)
 }
 
