@@ -70,6 +70,17 @@ fn ends(table: &Table) -> [u64; 3] {
 
 const ALL: u64 = MEMBERS as u64;
 
+/// The first message is answered, and four more wait behind the notice that stands for them.
+fn burst() -> Table {
+    let mut table = table(NOTICES);
+    kept(&mut table, 1);
+    serve(&mut table, "A");
+    for msg_id in 2..=5 {
+        kept(&mut table, msg_id);
+    }
+    table
+}
+
 #[test]
 fn a_burst_costs_a_gateway_one_notice_a_round_trip() {
     let mut table = table(NOTICES);
@@ -156,12 +167,7 @@ fn a_content_that_is_not_there_or_not_found_in_time_is_pushed_in_full() {
 
 #[test]
 fn the_newest_is_sent_although_the_one_before_it_is_not_answered() {
-    let mut table = table(NOTICES);
-    kept(&mut table, 1);
-    serve(&mut table, "A");
-    for msg_id in 2..=5 {
-        kept(&mut table, msg_id);
-    }
+    let mut table = burst();
     assert_eq!(read(&table.take_frames("A")), [(20, 2)]);
     table.pass(200);
     assert_eq!(read(&table.take_frames("A")), [(50, 5)], "an eighth of the delivery timeout, and no answer");
@@ -257,12 +263,7 @@ fn a_gateway_that_does_not_know_the_rpc_gets_all_in_full_by_the_next_one() {
 /// It answered notices, and its successor under the same id does not know them: what was replaced until then is read from the store.
 #[test]
 fn an_older_gateway_under_the_same_id_gets_what_waited_in_full() {
-    let mut table = table(NOTICES);
-    kept(&mut table, 1);
-    serve(&mut table, "A");
-    for msg_id in 2..=5 {
-        kept(&mut table, msg_id);
-    }
+    let mut table = burst();
     table.fact("A", StreamFact::Closed(StreamEnd::Unimplemented));
     assert_eq!(serve_batch(&mut table), [(2, MEMBERS)]);
     assert_eq!(serve_batch(&mut table), [(5, MEMBERS)]);
