@@ -264,13 +264,21 @@ impl World {
         self.folder.path().join("task-engine-dead-letters.jsonl")
     }
 
-    /// The configuration of an engine on these servers.
+    /// The configuration of an engine on these servers, to which sections may be added: how it speaks TLS to gateways is not in it.
     pub fn yaml(&self) -> String {
-        self.config().text()
+        self.servers().text()
     }
 
-    /// The same, to be changed. Where the servers speak TLS, so does the engine to them.
+    /// The whole of it, to be changed. Where the servers speak TLS, so does the engine to them and to gateways.
     pub fn config(&self) -> EngineConfig {
+        let mut config = self.servers();
+        if let Some(tls) = &self.tls {
+            config.set("gateway", "tls", tls.block());
+        }
+        config
+    }
+
+    fn servers(&self) -> EngineConfig {
         let mut config = self.plain_config();
         if let Some(tls) = &self.tls {
             tls.set(&mut config, "mysql", &self.etcd);

@@ -237,7 +237,7 @@ fn rotated_passwords_of_redis_and_mysql_are_those_of_the_next_connection() {
 #[test]
 fn a_time_limit_is_applied_to_what_waits() {
     let world = World::start();
-    let gateway = world.plain_gateway("gw-1", Protocols::STREAM);
+    let gateway = world.gateway("gw-1", Protocols::STREAM);
     world.route("ann", "gw-1");
     world.members("s", &["ann"]);
     gateway.behave(Behaviour::Deaf);
