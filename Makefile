@@ -18,7 +18,7 @@ TEST_THREADS ?= $(shell n=$$(nproc); [ $$n -gt 4 ] && echo $$n || echo 4)
 test: servers ## all tests; installs missing servers first (apt-get, and NATS's current one with pip)
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --workspace --locked
 	@echo "== once more, the engine over TLS on all links"
-	TEST_OVER_TLS=1 RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --test engine
+	TEST_OVER_TLS=1 RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --workspace --locked --test engine
 
 # Fresh seeds each time, unless FROM names the first one: make simulate SEEDS=1000 FROM=1
 SEEDS ?= 1000
