@@ -158,8 +158,11 @@ fn a_server_that_says_what_it_should_not_costs_a_connection() {
     let world = World::start();
     let good = good_gateway(&world);
     let injector = Injector::before(world.redis.addr());
-    let yaml = world.yaml().replace(&world.redis.addr(), &injector.address.to_string());
-    let engine = world.engine_of(1, &(yaml + "gateway:\n  delivery_timeout: 10s\n"));
+    let mut config = world.config();
+    // What is injected is plain, whatever the other servers speak.
+    config.set("redis", "addr", injector.address).set("redis", "tls", "{mode: auto}");
+    config.set("gateway", "delivery_timeout", "10s");
+    let engine = world.engine_of(1, &config.text());
     engine.wait_ready();
     let mut siege = Siege::of(&world, &engine, &good);
     println!("| from Redis | memory | slowest push elsewhere | until it was over |\n|---|---|---|---|");
