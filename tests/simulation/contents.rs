@@ -63,7 +63,8 @@ impl World {
             match &answer {
                 Ok(true) => {
                     self.contents.seen.insert(key);
-                    self.contents.readers[shard] += self.sessions[key.0].ever.len() as u64;
+                    // And the sender, who may be no member.
+                    self.contents.readers[shard] += self.sessions[key.0].ever.len() as u64 + 1;
                 }
                 Ok(false) | Err(LookupError::NotReached(_)) => {}
                 Err(_) => *self.contents.failed.entry(key).or_default() += 1,
