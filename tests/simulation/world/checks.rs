@@ -36,7 +36,11 @@ impl World {
         let told = self.told(shard);
         assert!(ended(RecipientOutcome::Stored) <= told.rows, "shard {shard}: more stored than rows");
         let readers = self.may_be_readers(shard);
-        assert!(ended(RecipientOutcome::Readable) <= readers, "shard {shard}: more readers than contents: {} of {readers}", ended(RecipientOutcome::Readable));
+        assert!(
+            ended(RecipientOutcome::Readable) <= readers,
+            "shard {shard}: more readers than contents: {} of {readers}",
+            ended(RecipientOutcome::Readable)
+        );
         assert!(ended(RecipientOutcome::InboxConflict) <= told.letters, "shard {shard}: more conflicts than letters");
         let rejected = ended(RecipientOutcome::InboxRejected) > 0;
         assert!(!rejected || told.letters > 0, "shard {shard}: rejected without a letter");
