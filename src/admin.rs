@@ -177,7 +177,12 @@ fn accepted(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 }
 
 async fn histograms(State(state): State<AdminState>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], state.meter.histograms()).into_response()
+    json_page(state.meter.histograms())
+}
+
+/// A page of this JSON.
+fn json_page(text: String) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 async fn livez(State(state): State<AdminState>) -> Response {

@@ -5,12 +5,12 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::AdminState;
+use super::{AdminState, json_page};
 use crate::model::ends::{EndsAsked, RememberedEnd};
 use crate::model::ids::Nanos;
 
@@ -32,7 +32,7 @@ pub(super) async fn ends(State(state): State<AdminState>, Query(asked): Query<As
     let mut all: Vec<Value> = all.collect();
     all.sort_by_key(|end| std::cmp::Reverse(end["ended_unix_millis"].as_u64()));
     let answer = json!({ "is_on": state.ends.is_on(), "shards_silent": told.silent, "ends": all });
-    ([(header::CONTENT_TYPE, "application/json")], answer.to_string()).into_response()
+    json_page(answer.to_string())
 }
 
 fn as_json(end: &RememberedEnd, now: Nanos) -> Value {

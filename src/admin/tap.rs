@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::AdminState;
+use super::{AdminState, json_page};
 use crate::model::limits::NAME_BYTES_MAX;
 use crate::model::tap::{TapRules, TappedEvent};
 use crate::ports::tap::{LASTS_MAX, TapRefused};
@@ -49,7 +49,7 @@ pub(super) async fn start(State(state): State<AdminState>, Query(begin): Query<B
                 content = begin.content,
                 "somebody looks on at events (task-engine tap)"
             );
-            answer(&json!({ "tap": format!("{number:016x}") }))
+            json_page(json!({ "tap": format!("{number:016x}") }).to_string())
         }
         Err(TapRefused::Contents) => {
             (StatusCode::FORBIDDEN, "contents are private: admin.tap_content is false\n").into_response()
@@ -67,23 +67,19 @@ pub(super) async fn read(State(state): State<AdminState>, Query(which): Query<Wh
         return (StatusCode::NOT_FOUND, "there is no such tap any more\n").into_response();
     };
     let events: Vec<_> = read.events.iter().map(as_json).collect();
-    answer(&json!({ "events": events, "left_out": read.left_out, "is_over": read.is_over }))
+    json_page(json!({ "events": events, "left_out": read.left_out, "is_over": read.is_over }).to_string())
 }
 
 /// Ends it.
 pub(super) async fn stop(State(state): State<AdminState>, Query(which): Query<Which>) -> Response {
     which.number().into_iter().for_each(|number| state.tap.stop(number));
-    answer(&json!({}))
+    json_page(json!({}).to_string())
 }
 
 impl Which {
     fn number(&self) -> Option<u64> {
         u64::from_str_radix(&self.tap, 16).ok()
     }
-}
-
-fn answer(json: &Value) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], json.to_string()).into_response()
 }
 
 fn micros(time: Duration) -> u64 {

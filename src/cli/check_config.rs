@@ -52,8 +52,7 @@ pub fn run(
             return Ok(exit::CONFIG);
         }
     };
-    let files = [adapters::check_nats(&checked.config), adapters::check_tls(&checked.config)];
-    let in_files: Vec<_> = files.into_iter().filter_map(Result::err).collect();
+    let in_files = adapters::mistakes_in_files(&checked.config);
     let notes: Vec<_> = note_lines(&checked, &name).collect();
     if args.json {
         let keys: Vec<_> = origins(&checked, &name).into_iter().map(Origin::json).collect();

@@ -39,6 +39,12 @@ pub fn check_nats(config: &Config) -> Result<(), String> {
     nats::check_files(&config.nats)
 }
 
+/// What is wrong with the files of keys and certificates that the start would read: NATS's, then those of the `tls` sections. A text
+/// of several lines where several are wrong.
+pub fn mistakes_in_files(config: &Config) -> Vec<String> {
+    [check_nats(config), check_tls(config)].into_iter().filter_map(Result::err).collect()
+}
+
 /// Whether the files of all `tls` sections can be used.
 ///
 /// # Errors

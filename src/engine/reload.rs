@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::config::reload::{Change, plan};
 use crate::config::{Checked, Config, Mistakes};
 use crate::edge::tls::Files;
-use crate::engine::adapters::{check_nats, check_tls, tls_files};
+use crate::engine::adapters::{mistakes_in_files, tls_files};
 use crate::engine::sections::Sections;
 use crate::telemetry::logging;
 use crate::telemetry::metrics::{Meter, table};
@@ -202,7 +202,10 @@ fn checked(read: Result<Checked, Mistakes>) -> Result<Config, Vec<String>> {
         Ok(checked) => checked.config,
         Err(mistakes) => return Err(mistakes.to_string().lines().map(str::to_owned).collect()),
     };
-    let wrong = [check_nats(&config), check_tls(&config)].into_iter().filter_map(Result::err);
-    let wrong: Vec<String> = wrong.flat_map(|wrong| wrong.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
-    if wrong.is_empty() { Ok(config) } else { Err(wrong) }
+    let wrong = mistakes_in_files(&config);
+    if wrong.is_empty() {
+        Ok(config)
+    } else {
+        Err(wrong.iter().flat_map(|text| text.lines()).map(str::to_owned).collect())
+    }
 }

@@ -423,6 +423,13 @@ impl Resolve {
         self.sessions[at].lookups.awaited_asks == 0
     }
 
+    /// A user's route changed; one of whom nothing is known needs no note.
+    pub(in crate::push) fn forget_route(&mut self, name: &str) {
+        if let Some(user) = self.users.find(name) {
+            self.users.forget_route(user);
+        }
+    }
+
     /// A gateway said that the user is not connected to it: if that is what the route says or said, it is forgotten.
     pub(in crate::push) fn forget_route_to(&mut self, user: UserIx, gateway: GatewayIx) {
         self.users.is_not_at(user, gateway);

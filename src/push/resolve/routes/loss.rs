@@ -17,13 +17,6 @@ pub(in crate::push) struct Loss {
 }
 
 impl Resolve {
-    /// A user's route changed; one of whom nothing is known needs no note.
-    pub(in crate::push) fn forget_route(&mut self, name: &str) {
-        if let Some(user) = self.users.find(name) {
-            self.users.forget_route(user);
-        }
-    }
-
     /// Any route may have changed unseen, and the store may not have those any more that it had.
     pub(in crate::push) fn lose_routes(&mut self, now: Nanos) {
         self.routes.hurry(now);
