@@ -202,7 +202,8 @@ fn statuses_of_jetstream() {
         });
         answered(&mut talk, "\"seq\":2}");
         let next = "CONSUMER.MSG.NEXT.S.C";
-        ask(&mut talk, next, r#"{"batch":2,"no_wait":true}"#);
+        // A consumer hears of what is stored a little later; a pull that does not wait may find nothing.
+        ask(&mut talk, next, r#"{"batch":2,"expires":9000000000}"#);
         let mut acks = Vec::new();
         talk.until("both events", |frame| {
             if let Frame::Message(Message { reply: Some(reply), .. }) = frame {
