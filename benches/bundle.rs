@@ -7,12 +7,13 @@
 mod support;
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use support::Clock;
 use support::facts::{gateway_name, user_name};
 use support::world::{Shape, World};
-use task_engine::model::ids::{GatewayIx, UserIx};
-use task_engine::push::layout::Grouper;
+use task_engine::model::ids::{GatewayId, GatewayIx, UserIx};
+use task_engine::push::layout::{Grouper, KnownGateways};
 use task_engine::push::users::{RouteState, Users};
 
 fn main() {
@@ -31,17 +32,33 @@ fn main() {
     });
 }
 
+/// Gateways none of which keeps lists of users.
+struct Ids(Vec<GatewayId>);
+
+impl KnownGateways for Ids {
+    fn id(&self, at: GatewayIx) -> GatewayId {
+        Arc::clone(&self.0[at.0 as usize])
+    }
+
+    fn keeps_lists(&self, _: GatewayIx) -> bool {
+        false
+    }
+
+    fn lists_epoch(&self) -> u32 {
+        0
+    }
+}
+
 fn lay_out(cases: &mut support::Cases, fan_out: usize, gateways: usize) {
     let mut users = Users::default();
     let members: Vec<UserIx> = (0..fan_out).map(|user| users.name(&user_name(user))).collect();
     for (number, user) in members.iter().enumerate() {
         users.set_route(*user, RouteState::At(GatewayIx((number % gateways) as u32)));
     }
-    let ids: Vec<_> = (0..gateways).map(|gateway| gateway_name(gateway).into()).collect();
+    let ids = Ids((0..gateways).map(|gateway| gateway_name(gateway).into()).collect());
     let mut grouper = Grouper::default();
     cases.case(format!("lay-out/fan-out-{fan_out}/gateways-{gateways}"), fan_out as u64, |clock| {
-        let id = |at: GatewayIx| std::sync::Arc::clone(&ids[at.0 as usize]);
-        let layout = clock.time(|| grouper.group(black_box(&members), &[], &users, id, &mut Vec::new()));
+        let layout = clock.time(|| grouper.group(black_box(&members), &[], &users, &ids, &mut Vec::new()));
         assert_eq!(layout.groups.iter().map(|laid| laid.group.users.len()).sum::<usize>(), fan_out);
     });
 }

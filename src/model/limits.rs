@@ -17,6 +17,8 @@ pub const GRPC_MESSAGE_BYTES_MAX: usize = 4 << 20;
 pub const GROUP_WIRE_BYTES_MAX: usize = 64 * 1024;
 /// Users of one group; a larger one is cut into parts, so that pushes of other sessions can go between them.
 pub const GROUP_USERS_MAX: usize = 256;
+/// The same on a gateway that was told a list of users (protocol `group`), where a part costs one push instead of its users' names.
+pub const LISTED_USERS_MAX: usize = 4 * GROUP_USERS_MAX;
 /// The largest event: with a group's names and the batch's heads around it, it still fits a gRPC message.
 pub const EVENT_BYTES_MAX: usize = GRPC_MESSAGE_BYTES_MAX - 128 * 1024;
 

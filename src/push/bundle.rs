@@ -5,7 +5,7 @@
 //! understands anywhere but in what comes back to that shard.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,6 +37,12 @@ pub struct Tenancy {
 
 /// The owner shard has said nothing yet.
 const NO_PLACE: u64 = u64::MAX;
+/// The same of whether the gateway keeps lists of users;
+const NOT_SAID: u8 = 0;
+/// it said that it does not,
+const KEEPS_NONE: u8 = 1;
+/// and that it does.
+const KEEPS_LISTS: u8 = 2;
 
 /// Sessions are told apart by their place on their home shard.
 pub type SessionKey = (ShardId, SessionIx);
@@ -68,6 +74,8 @@ pub struct Group {
     pub has_more_parts: bool,
     /// Which of those it is, from 0.
     pub part: u32,
+    /// Whether its gateway keeps lists of users.
+    keeps_lists: AtomicU8,
     owner_place: AtomicU64,
 }
 
@@ -85,6 +93,7 @@ impl Group {
             is_part: false,
             has_more_parts: false,
             part: 0,
+            keeps_lists: AtomicU8::new(NOT_SAID),
             owner_place: AtomicU64::new(NO_PLACE),
         }
     }
@@ -111,6 +120,21 @@ impl Group {
     pub fn owner_place(&self) -> Option<Tenancy> {
         let noted = self.owner_place.load(Ordering::Relaxed);
         (noted != NO_PLACE).then_some(Tenancy { place: GatewayIx(noted as u32), number: (noted >> 32) as u32 })
+    }
+
+    /// Whether its gateway keeps lists of users, once the owner shard has said it: larger parts are worth it there.
+    #[inline]
+    pub fn keeps_lists(&self) -> Option<bool> {
+        let said = self.keeps_lists.load(Ordering::Relaxed);
+        (said != NOT_SAID).then_some(said == KEEPS_LISTS)
+    }
+
+    /// The owner shard says whether the gateway keeps lists of users. Written only when it changes: the home shard reads it.
+    #[inline]
+    pub fn say_keeps_lists(&self, keeps: bool) {
+        if self.keeps_lists() != Some(keeps) {
+            self.keeps_lists.store(if keeps { KEEPS_LISTS } else { KEEPS_NONE }, Ordering::Relaxed);
+        }
     }
 
     /// The owner shard notes the gateway's place in its own table.

@@ -17,7 +17,7 @@ use crate::push::bundle::{Bundle, EventIx, Group, SKIP_NONE, prefetch_group};
 use crate::push::context::Settings;
 use crate::push::dispatch::fences::Fences;
 use crate::push::inbox::InboxStore;
-use crate::push::layout::{Grouper, LaidGroup, Layout, Place, Several};
+use crate::push::layout::{Grouper, KnownGateways, LaidGroup, Layout, Place, Several};
 use crate::push::notices::NoticesDue;
 use crate::push::pauses::LineOf;
 use crate::push::turn::{Line, Stalled};
@@ -92,7 +92,7 @@ impl Push {
             self.dispatch.line.take_share(line, members);
             has_advanced = true;
             // Asked once an event: what is laid out needs neither a look at each route nor to be laid out again.
-            let is_laid_out = self.resolve.is_laid_out(at);
+            let is_laid_out = self.resolve.is_laid_out(at, self.delivery.gateways.lists_epoch());
             let are_routes_known = is_laid_out && self.resolve.is_tracking;
             if !are_routes_known && !self.resolve.has_routes(at, self.ledger[event].first_ask, &self.cx) {
                 return;
@@ -141,6 +141,7 @@ impl Push {
     fn lay_out(&mut self, at: SessionIx, event: EventIx) {
         if let Some(layout) = &mut self.resolve.sessions[at].layout
             && !layout.is_stale
+            && layout.is_cut_for(self.delivery.gateways.lists_epoch())
             && layout.held.is_empty()
             && layout.still_holds(&self.resolve.users)
         {
@@ -153,12 +154,11 @@ impl Push {
         }
         let session = &mut self.resolve.sessions[at];
         let members = session.members.as_ref().expect("members come before routes");
-        let gateways = &self.delivery.gateways;
         let layout = self.dispatch.grouper.group(
             &members.users,
             &session.held,
             &self.resolve.users,
-            |ix| gateways.id(ix),
+            &self.delivery.gateways,
             &mut session.lanes,
         );
         if let Some(old) = old.filter(|_| !layout.several.is_empty()) {

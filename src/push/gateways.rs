@@ -16,9 +16,10 @@ use hashbrown::HashMap;
 use crate::model::gateway::GatewayRecord;
 use crate::model::ids::{GatewayId, GatewayIx, Nanos, ShardId};
 use crate::push::Push;
-use crate::push::bundle::{Bundle, Tenancy};
+use crate::push::bundle::{Bundle, Group, Tenancy};
 use crate::push::context::TableBounds;
 use crate::push::gateways::forget::Forgetting;
+use crate::push::layout::KnownGateways;
 use crate::push::outbox::{Outbox, OutboxSettings};
 
 /// A place, and the gateway that has it.
@@ -39,6 +40,8 @@ struct Place {
     is_condemned: bool,
     /// It left the registry in this turn.
     has_left: bool,
+    /// Its gateway keeps lists of users, as its owner said last.
+    keeps_lists: bool,
 }
 
 /// Places that are to be looked at.
@@ -68,6 +71,7 @@ pub struct Gateways {
     forgetting: Forgetting,
     settings: OutboxSettings,
     is_stopping: bool,
+    lists_epoch: u32,
     /// When streams were last opened ahead.
     opened_ahead: Option<Nanos>,
 }
@@ -86,6 +90,7 @@ impl Gateways {
             forgetting: Forgetting::default(),
             settings,
             is_stopping: false,
+            lists_epoch: 0,
             opened_ahead: None,
         }
     }
@@ -133,7 +138,7 @@ impl Gateways {
             Some(at) => {
                 let place = &mut self.places[at.0 as usize];
                 place.outbox = outbox.after(place.outbox.last_stream());
-                (place.named_at, place.is_free) = (now, false);
+                (place.named_at, place.is_free, place.keeps_lists) = (now, false, false);
                 at
             }
             None => {
@@ -147,6 +152,7 @@ impl Gateways {
                     is_owned: false,
                     is_condemned: false,
                     has_left: false,
+                    keeps_lists: false,
                 });
                 GatewayIx((self.places.len() - 1) as u32)
             }
@@ -169,11 +175,6 @@ impl Gateways {
         Some(at)
     }
 
-    /// The id of a place.
-    pub fn id(&self, at: GatewayIx) -> GatewayId {
-        self.places[at.0 as usize].outbox.id().clone()
-    }
-
     /// The shard that owns the gateway's stream.
     #[inline]
     pub fn owner(&self, at: GatewayIx, shards: u16) -> ShardId {
@@ -194,6 +195,22 @@ impl Gateways {
         }
         self.outbox(at).list(record, now);
         true
+    }
+
+    /// The id of a place.
+    pub fn id(&self, at: GatewayIx) -> GatewayId {
+        self.places[at.0 as usize].outbox.id().clone()
+    }
+
+    /// Of a bundle that is back: whether its gateway keeps lists of users is known.
+    #[inline]
+    pub(super) fn note_lists(&mut self, group: &Group) {
+        let place = &mut self.places[group.gateway.0 as usize];
+        if let Some(keeps) = group.keeps_lists()
+            && std::mem::replace(&mut place.keeps_lists, keeps) != keeps
+        {
+            self.lists_epoch = self.lists_epoch.wrapping_add(1);
+        }
     }
 
     /// The registry lists it no longer. Routes to it are doubted when the turn ends, those to all that left at once: for each
@@ -286,6 +303,22 @@ impl Gateways {
     /// The outboxes that were ever used, of gateways that are not forgotten.
     pub fn owned(&self) -> impl Iterator<Item = &Outbox> {
         self.lists.owned.iter().map(|at| &self.places[at.0 as usize].outbox).filter(|outbox| outbox.is_used())
+    }
+}
+
+impl KnownGateways for Gateways {
+    fn id(&self, at: GatewayIx) -> GatewayId {
+        Gateways::id(self, at)
+    }
+
+    #[inline]
+    fn keeps_lists(&self, at: GatewayIx) -> bool {
+        self.places[at.0 as usize].keeps_lists
+    }
+
+    #[inline]
+    fn lists_epoch(&self) -> u32 {
+        self.lists_epoch
     }
 }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::model::ids::{GatewayId, GatewayIx, UserIx};
-use crate::model::limits::{GROUP_USERS_MAX, GROUP_WIRE_BYTES_MAX};
+use crate::model::limits::{GROUP_USERS_MAX, GROUP_WIRE_BYTES_MAX, LISTED_USERS_MAX};
 use crate::push::bundle::{Group, SKIP_NONE};
 use crate::push::lanes::SessionLane;
 use crate::push::users::{RouteState, SetIx, Users};
@@ -48,6 +48,8 @@ const SEVERAL_BYTES: usize = size_of::<Several>() + 2 * size_of::<u32>();
 pub struct Layout {
     /// The users' epoch it was made or last checked at.
     pub epoch: u64,
+    /// Where parts are cut by what their gateways keep: the [epoch](crate::push::gateways::Gateways::lists_epoch) of that it was made at.
+    pub lists_epoch: Option<u32>,
     /// It must not be used again: the member list was replaced, or who is held has changed.
     pub is_stale: bool,
     /// The member list was replaced.
@@ -96,6 +98,12 @@ impl Layout {
             && self.offline.iter().all(|user| users.route(*user) == RouteState::Offline)
             && self.bad.iter().all(|user| users.route(*user) == RouteState::Bad)
             && self.no_place.iter().all(|user| users.route(*user) == RouteState::NoPlace)
+    }
+
+    /// Whether its groups would be cut into the same parts again.
+    #[inline]
+    pub fn is_cut_for(&self, lists_epoch: u32) -> bool {
+        self.lists_epoch.is_none_or(|epoch| epoch == lists_epoch)
     }
 
     fn is_several(&self, user: UserIx) -> bool {
@@ -162,6 +170,21 @@ pub struct Grouper {
     several: Vec<Several>,
 }
 
+/// What a layout is to know of gateways.
+pub trait KnownGateways {
+    /// The id of a place.
+    fn id(&self, at: GatewayIx) -> GatewayId;
+
+    /// Whether the gateway there keeps lists of users: fewer, larger parts are worth it.
+    fn keeps_lists(&self, at: GatewayIx) -> bool;
+
+    /// Grows when that becomes another answer for any of them.
+    fn lists_epoch(&self) -> u32;
+}
+
+/// A part on a gateway that keeps lists of users, against one on any other.
+const LISTED_TIMES: usize = LISTED_USERS_MAX / GROUP_USERS_MAX;
+
 /// The users on one gateway.
 #[derive(Debug)]
 struct Slot {
@@ -203,22 +226,25 @@ impl Grouper {
         members: &[UserIx],
         held: &[UserIx],
         users: &Users,
-        gateway_id: impl Fn(GatewayIx) -> GatewayId,
+        gateways: &impl KnownGateways,
         lanes: &mut Vec<SessionLane>,
     ) -> Layout {
         self.tell_apart(members, held, users);
         self.sort();
         self.find_lanes(lanes);
         let mut groups = Vec::with_capacity(self.slots.len());
+        let mut is_any_cut = false;
         for slot in self.slots.drain(..) {
             self.slot_of[slot.gateway.0 as usize] = u32::MAX;
             let of_slot = &self.sorted[(slot.next - slot.users) as usize..slot.next as usize];
             let (gateway, several) = (slot.gateway, &self.several);
-            let is_part = slot.users as usize > self.users_max || slot.wire_bytes > GROUP_WIRE_BYTES_MAX;
+            let users_max = if gateways.keeps_lists(gateway) { self.users_max * LISTED_TIMES } else { self.users_max };
+            is_any_cut |= slot.users as usize > self.users_max;
+            let is_part = slot.users as usize > users_max || slot.wire_bytes > GROUP_WIRE_BYTES_MAX;
             let mut part = 0;
-            cut_into_groups(&slot, of_slot, self.users_max, users, |in_it, wire, is_last| {
+            cut_into_groups(&slot, of_slot, users_max, users, |in_it, wire, is_last| {
                 let of_several = places_of(several, &in_it);
-                let group = Group::new(gateway_id(gateway), gateway, slot.lane, in_it, wire);
+                let group = Group::new(gateways.id(gateway), gateway, slot.lane, in_it, wire);
                 let group = group.as_part(is_part, part, !is_last).with_several(of_several);
                 part += 1;
                 groups.push(LaidGroup { group: Arc::new(group), gateway })
@@ -228,6 +254,7 @@ impl Grouper {
         let others = self.offline.len() + self.bad.len() + self.no_place.len() + self.held.len();
         Layout {
             epoch: users.epoch(),
+            lists_epoch: is_any_cut.then_some(gateways.lists_epoch()),
             is_stale: false,
             is_of_old_list: false,
             bytes: of_groups.sum::<usize>()
@@ -365,51 +392,5 @@ fn cut_into_groups(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn world(routes: &[RouteState]) -> (Users, Vec<UserIx>) {
-        let mut users = Users::default();
-        let members = (0..routes.len()).map(|n| users.name(&format!("user-{n}"))).collect::<Vec<_>>();
-        for (user, route) in members.iter().zip(routes) {
-            users.set_route(*user, *route);
-        }
-        (users, members)
-    }
-
-    #[test]
-    fn each_member_stands_in_exactly_one_place() {
-        let (a, b) = (RouteState::At(GatewayIx(0)), RouteState::At(GatewayIx(5)));
-        let (users, members) = world(&[a, b, RouteState::Offline, a, RouteState::Bad, b, a]);
-        let mut lanes = vec![SessionLane { gateway: GatewayIx(9), sent: 3, done: 3 }];
-        let held = [members[6]];
-        let layout = Grouper::default().group(&members, &held, &users, |ix| format!("gw-{}", ix.0).into(), &mut lanes);
-        let groups = layout.groups.iter().map(|laid| (&*laid.group.gateway_id, laid.group.users.to_vec()));
-        let expected = vec![("gw-0", vec![members[0], members[3]]), ("gw-5", vec![members[1], members[5]])];
-        assert_eq!(groups.collect::<Vec<_>>(), expected);
-        assert_eq!(
-            (&layout.offline[..], &layout.bad[..], &layout.held[..]),
-            (&members[2..3], &members[4..5], &held[..])
-        );
-        assert_eq!(lanes.iter().map(|lane| lane.gateway.0).collect::<Vec<_>>(), [0, 5], "quiet lanes are dropped");
-        assert_eq!(layout.place_of(members[3], a), Place::InGroup { group: 0, at: 1 });
-        assert_eq!(layout.place_of(members[2], RouteState::Offline), Place::Elsewhere);
-        assert!(layout.still_holds(&users));
-    }
-
-    #[test]
-    fn a_large_group_is_cut_into_bounded_ones() {
-        let (users, members) = world(&vec![RouteState::At(GatewayIx(0)); 20_000]);
-        let layout = Grouper::default().group(&members, &[], &users, |_| "gw".into(), &mut Vec::new());
-        assert!(layout.groups.len() > 2);
-        let all = layout.groups.iter().flat_map(|laid| laid.group.users.to_vec()).collect::<Vec<_>>();
-        assert_eq!(all, members);
-        let of_part = |laid: &LaidGroup| laid.group.is_part && laid.group.users.len() <= GROUP_USERS_MAX;
-        assert!(layout.groups.iter().all(|laid| laid.group.wire.len() <= GROUP_WIRE_BYTES_MAX && of_part(laid)));
-        let followed = layout.groups.iter().filter(|laid| laid.group.has_more_parts).count();
-        assert_eq!(followed, layout.groups.len() - 1, "all but the last");
-        assert!(!layout.groups.last().is_some_and(|laid| laid.group.has_more_parts));
-        let layout = Grouper::default().group(&members[..9], &[], &users, |_| "gw".into(), &mut Vec::new());
-        assert!(!layout.groups[0].group.is_part && !layout.groups[0].group.has_more_parts);
-    }
-}
+#[path = "layout_tests.rs"]
+mod tests;

@@ -282,6 +282,9 @@ impl Outbox {
         if self.queue.is_empty() {
             self.moved_at = now;
         }
+        if let Some(keeps) = self.keeps_lists() {
+            bundle.group.say_keeps_lists(keeps);
+        }
         self.queue.backlog += bundle.recipients();
         self.queue.backlog_bytes += bundle.load().bytes;
         let item = Item {

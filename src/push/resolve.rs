@@ -36,13 +36,13 @@ impl Resolve {
     }
 
     /// Whether the session's layout is what it would be made again: no route has changed since, or, where the changes
-    /// are few against its members, none of a member.
+    /// are few against its members, none of a member; and gateways keep lists of users as they did at this epoch.
     #[inline]
-    pub(super) fn is_laid_out(&mut self, at: SessionIx) -> bool {
+    pub(super) fn is_laid_out(&mut self, at: SessionIx, lists_epoch: u32) -> bool {
         let Session { layout: Some(layout), members: Some(members), .. } = &mut self.sessions[at] else {
             return false;
         };
-        if layout.is_stale {
+        if layout.is_stale || !layout.is_cut_for(lists_epoch) {
             return false;
         }
         if layout.epoch == self.users.epoch() {

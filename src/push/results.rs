@@ -61,6 +61,7 @@ impl Push {
         let gateway = bundle.group.gateway;
         let is_answered = matches!(end, BundleEnd::Answered(_));
         self.dispatch.admission.ended(gateway, bundle.load(), bundle.made_at, is_answered, self.cx.now);
+        self.delivery.gateways.note_lists(&bundle.group);
         let session = &mut self.resolve.sessions[bundle.session];
         let lane = session.lane(gateway, bundle.group.lane);
         session.lanes[lane].done = session.lanes[lane].done.wrapping_add(1);

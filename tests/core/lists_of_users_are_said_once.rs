@@ -5,7 +5,7 @@ mod gateway;
 
 use std::num::NonZeroU32;
 
-use task_engine::model::limits::{GROUP_USERS_MAX, UNKNOWN_LISTS_MAX};
+use task_engine::model::limits::{GROUP_USERS_MAX, LISTED_USERS_MAX, UNKNOWN_LISTS_MAX};
 use task_engine::model::outcome::RecipientOutcome;
 use task_engine::model::proto::gateway::group_push::What;
 use task_engine::model::proto::gateway::{GroupAnswer, GroupFrame, PushBatchRequest, PushBatchResponse};
@@ -18,7 +18,7 @@ use gateway::{Lists, World, name, not_connected};
 /// Members of a session whose users on a gateway are one list.
 const FEW: usize = 40;
 /// Members of one whose users are three.
-const MANY: usize = 2 * GROUP_USERS_MAX + 100;
+const MANY: usize = 2 * LISTED_USERS_MAX + 100;
 
 #[test]
 fn a_push_to_a_known_list_names_nobody() {
@@ -179,7 +179,7 @@ fn who_passes_from_one_list_to_another_keeps_the_order() {
     world.event("s", 4);
     world.lists.lists.remove(&1);
     world.serve();
-    let has_passed = |list: u32| world.lists.lists[&list].1.contains(&name(GROUP_USERS_MAX));
+    let has_passed = |list: u32| world.lists.lists[&list].1.contains(&name(LISTED_USERS_MAX));
     assert!(!has_passed(1) && has_passed(2), "the first of the second list was the last of the first one");
     let got = |user: usize| -> Vec<i64> {
         world.told.iter().filter(|(told, _)| *told == name(user)).map(|(_, msg_id)| *msg_id).collect()
@@ -289,14 +289,30 @@ fn a_gateway_that_knows_no_list_for_ever_is_told_names() {
     world.event("s", 4);
     world.serve();
     let last = world.frames.last().expect("a frame");
-    assert_eq!((last.changes.len(), last.pushes.len(), last.singles.len()), (0, 0, 3));
+    // Parts are as small as elsewhere again.
+    let parts = MANY.div_ceil(GROUP_USERS_MAX);
+    assert_eq!((last.changes.len(), last.pushes.len(), last.singles.len()), (0, 0, parts));
     world.table.fact("A", StreamFact::Closed(StreamEnd::Finished));
     world.table.pass(200);
     world.lists = Lists::default();
     world.event("s", 5);
     world.serve();
     world.expect(MANY, &[1, 2, 3, 4, 5]);
-    assert_eq!(world.frames.last().expect("a frame").changes.len(), 3);
+    assert_eq!(world.frames.last().expect("a frame").changes.len(), parts);
+}
+
+/// A session that was cut before its gateway was known to keep lists is cut anew, and the lists that are too many are forgotten.
+#[test]
+fn parts_become_larger_when_the_gateway_is_known_to_keep_lists() {
+    let members = 5 * GROUP_USERS_MAX - 10;
+    let mut world = World::of(members, only(Protocol::Group));
+    (1..=2).for_each(|msg_id| world.event("s", msg_id));
+    world.serve();
+    assert_eq!(world.lists.lists.len(), 5);
+    (3..=4).for_each(|msg_id| world.event("s", msg_id));
+    world.serve();
+    world.expect(members, &[1, 2, 3, 4]);
+    assert_eq!((world.lists.lists.len(), world.counts()), (2, [7, 0, 3, 0]));
 }
 
 /// What was not answered when a stream broke is said again on the next one, also what waited for its list.

@@ -178,10 +178,12 @@ impl Groups {
                 // Without room the gateway is told a few more than it keeps, and may forget.
                 self.make_room(item, members_max.min(GROUP_MEMBERS_KEPT_MAX), counted);
                 self.change(item, counted);
+                self.forget_parts_beyond(item, counted);
                 self.put_push(item, false, now, counted);
             }
             Form::Said if self.make_room(item, members_max.min(GROUP_MEMBERS_KEPT_MAX), counted) => {
                 self.say(item, now, counted);
+                self.forget_parts_beyond(item, counted);
                 self.put_push(item, true, now, counted);
             }
             Form::Said => self.put_names(item),
@@ -338,6 +340,23 @@ impl Groups {
     fn forget(&mut self, key: SessionKey, counted: &mut Counted) {
         let Some(session) = self.sessions.remove(&key) else { return };
         for list in session.lists.iter().flatten() {
+            self.members -= list.group.users.len();
+            self.frame.put_forget(list.id);
+            counted.groups_forgotten += 1;
+        }
+    }
+
+    /// With the last of a session's parts: lists of a cut into more parts are not used any more.
+    fn forget_parts_beyond(&mut self, item: &Item, counted: &mut Counted) {
+        let (group, frame) = (&item.bundle.group, self.frame.id());
+        let Some(session) = self.sessions.get_mut(&item.bundle.session_key()) else { return };
+        let first = group.part as usize + 1;
+        let is_used = |list: &List| list.is_used_in(frame);
+        if group.has_more_parts || session.lists.len() <= first || session.lists[first..].iter().flatten().any(is_used)
+        {
+            return;
+        }
+        for list in session.lists.drain(first..).flatten() {
             self.members -= list.group.users.len();
             self.frame.put_forget(list.id);
             counted.groups_forgotten += 1;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use task_engine::model::limits::{GROUP_USERS_MAX, SMALL_GROUPS_WITHIN};
 use task_engine::model::proto::gateway::group_push::What;
 use task_engine::model::proto::gateway::{
     GroupAnswer, GroupChange, GroupFailure, GroupFrame, PushMessage, PushRequest,
@@ -61,7 +62,11 @@ pub struct World {
 
 impl World {
     pub fn new(members: usize) -> Self {
-        Self::of(members, only(Protocol::Group))
+        let mut world = Self::of(members, only(Protocol::Group));
+        if members > GROUP_USERS_MAX {
+            world.let_it_be_known();
+        }
+        world
     }
 
     pub fn of(members: usize, protocols: Protocols) -> Self {
@@ -71,6 +76,18 @@ impl World {
         let mut table = Table::new(&names, &routes);
         table.list("A", protocols);
         Self { table, lists: Lists::default(), told: Vec::new(), frames: Vec::new(), gone: Vec::new() }
+    }
+
+    /// The first push to a gateway tells that it keeps lists: of large groups are fewer, larger parts from then on.
+    fn let_it_be_known(&mut self) {
+        let others = self.table.members.split_off(1);
+        self.event("the first one", 1);
+        self.serve();
+        self.table.members.extend(others);
+        // Few parts are on their way at once while small groups come.
+        self.table.pass(SMALL_GROUPS_WITHIN.as_millis() as u64 + 100);
+        self.told.clear();
+        self.frames.clear();
     }
 
     pub fn event(&mut self, session: &str, msg_id: i64) {

@@ -3,15 +3,19 @@
 //! Promises that a push to a list that the gateway does not know is written again with it, behind nothing later of its session;
 //! and that to a gateway to which lists are said in vain users are named, until its stream ends.
 
+use crate::model::gateway::Protocol;
 use crate::model::ids::{GatewayIx, Nanos, StreamNo};
-use crate::model::limits::{STREAM_UNSENT_BYTES_MAX, UNKNOWN_LISTS_MAX};
+use crate::model::limits::{LISTED_USERS_MAX, STREAM_UNSENT_BYTES_MAX, UNKNOWN_LISTS_MAX};
 use crate::model::protobuf::{Fields, Value, read_varint};
 use crate::push::outbox::answers::{Mismatch, refusal_of, refuse_all};
 use crate::push::outbox::groups::Put;
+use crate::push::outbox::link::Link;
 use crate::push::outbox::{Effects, Item, Outbox};
 
 /// How many items that wait for answers to earlier ones of their session others may pass.
 const ITEMS_PASSED_MAX: usize = 64;
+/// Large lists that a gateway keeps at the least, that sessions are cut into them.
+const LISTS_KEPT_MIN: usize = 8;
 
 /// A GroupAnswer.
 struct Answer<'a> {
@@ -67,6 +71,19 @@ fn numbers(value: Value<'_>, mut take: impl FnMut(u32)) -> Result<(), Mismatch> 
 }
 
 impl Outbox {
+    /// Whether the gateway keeps lists of users that are large; none while there is no stream, which says nothing of the next one.
+    #[inline]
+    pub(in crate::push::outbox) fn keeps_lists(&self) -> Option<bool> {
+        let Link::Open { protocol, .. } = self.stream.link else { return None };
+        Some(protocol == Protocol::Group && self.list_users_max() >= LISTS_KEPT_MIN * LISTED_USERS_MAX)
+    }
+
+    /// Users of all lists that the gateway keeps; none when it does not know them, however often they are said.
+    fn list_users_max(&self) -> usize {
+        let announced = self.peer.record.as_ref().and_then(|record| record.protocols.group);
+        announced.filter(|_| !self.stream.groups.is_in_vain).map_or(0, |most| most.get() as usize)
+    }
+
     /// `PushGroups`: as many bundles a frame as it has room for, at least one that need not wait for an answer.
     pub(in crate::push::outbox) fn write_groups(
         &mut self,
@@ -75,10 +92,9 @@ impl Outbox {
         now: Nanos,
         effects: &mut Effects,
     ) {
-        let announced = self.peer.record.as_ref().and_then(|record| record.protocols.group);
         let takes_notices = self.peer.record.as_ref().is_some_and(|record| record.protocols.notice);
-        let members_max = announced.filter(|_| !self.stream.groups.is_in_vain);
-        let worth = self.settings.group_users_min..=members_max.map_or(0, |most| most.get() as usize);
+        let worth = self.settings.group_users_min..=self.list_users_max();
+        let keeps_lists = self.keeps_lists() == Some(true);
         let mut left = self.in_turn(now);
         while left > 0 && self.stream.unsent_bytes < STREAM_UNSENT_BYTES_MAX {
             let frame_id = self.stream.next_batch;
@@ -90,6 +106,8 @@ impl Outbox {
                     Put::Written => {
                         item.write_place = item.end_place();
                         item.written_at = now;
+                        // It may have come before the stream.
+                        item.bundle.group.say_keeps_lists(keeps_lists);
                         effects.outbox_waits.push(now.since(item.bundle.made_at));
                         self.queue.pass_to(index, items);
                         items += 1;
