@@ -132,8 +132,13 @@ fn hurt_gateway(scenario: &Scenario, gateways: &[Gateway], verdict: &Arc<Verdict
     if !matches!(scenario.act, Act::Kill(Part::Gateway) | Act::Hang(Part::Gateway)) {
         return Ok(None);
     }
-    gateways[0].kill();
-    GatewayProcess::start(gateways[0].id(), gateways[0].port(), verdict.clone()).map(Some)
+    as_process(&gateways[0], verdict).map(Some)
+}
+
+/// A process in the place of a gateway, on its port.
+pub(super) fn as_process(gateway: &Gateway, verdict: &Arc<Verdict>) -> Result<GatewayProcess> {
+    gateway.kill();
+    GatewayProcess::start(gateway.id(), gateway.port(), verdict.clone())
 }
 
 /// What differs from the defaults is what lets a scenario end soon, and limits what a killed engine leaves behind.

@@ -5,6 +5,7 @@
 
 mod comings;
 mod foreign;
+mod hangs;
 mod stores;
 
 use std::time::{Duration, Instant};
@@ -42,6 +43,8 @@ pub(super) fn act(stage: &mut Stage, act: Act) -> Result<Wrongs> {
         Act::KillAndStart => comings::kill_and_start(stage),
         Act::Pause(seconds) => comings::pause(stage, Duration::from_secs(seconds.into())),
         Act::PauseUntilTaken => comings::pause_until_taken(stage),
+        Act::HangShard => hangs::shard(stage),
+        Act::PauseBesideGateway => hangs::owner_beside_gateway(stage),
         Act::EtcdKill => stores::etcd_kill(stage),
         Act::EtcdHang => stores::etcd_hang(stage),
         Act::EtcdEmptied => stores::etcd_emptied(stage),

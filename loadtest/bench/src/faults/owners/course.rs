@@ -40,7 +40,8 @@ struct Seen {
 /// When a part does not start, or the broker confirms nothing for a minute.
 pub(super) fn run(scenario: &Scenario, server: Server, args: &FaultArgs) -> Result<OwnersResult> {
     let instances = usize::from(args.instances.unwrap_or(3));
-    let mut stage = Stage::start(server, instances, args.cores.unwrap_or(1))?;
+    let is_gateway_hurt = scenario.act == Act::PauseBesideGateway;
+    let mut stage = Stage::start(server, instances, args.cores.unwrap_or(1), is_gateway_hurt)?;
     let begin: Vec<usize> = if scenario.act == Act::Scale { vec![0] } else { (0..instances).collect() };
     stage.fleet.start(&begin)?;
     stage.fleet.wait_shared(&begin)?;
@@ -66,6 +67,7 @@ pub(super) fn run(scenario: &Scenario, server: Server, args: &FaultArgs) -> Resu
         repeated: judged.repeated,
         may_repeat: if scenario.repeats == Repeats::None { 0 } else { resent + stage.unsettled_recipients },
         out_of_order: judged.out_of_order,
+        may_reorder: if scenario.may_reorder { stage.unsettled_recipients } else { 0 },
         longest_wait_seconds: seen.longest.as_secs_f64(),
         may_wait_seconds: scenario.longest.map(|longest| longest.as_secs_f64()),
         calm_p99_ms: seen.calm_p99_ms,

@@ -27,6 +27,10 @@ pub enum Act {
     Pause(u32),
     /// SIGSTOP until the others have its partitions, then SIGCONT.
     PauseUntilTaken,
+    /// One shard stands still, and all other threads of its process go on.
+    HangShard,
+    /// SIGSTOP of a gateway, then of an owner; SIGCONT of both when the others have its partitions.
+    PauseBesideGateway,
     /// kill -9 of etcd for longer than the lease.
     EtcdKill,
     /// SIGSTOP of etcd for longer than the lease.
@@ -83,6 +87,8 @@ pub struct Scenario {
     pub repeats: Repeats,
     /// The longest that a push may wait; none where it waits for what is away, or goes to the inbox.
     pub longest: Option<Duration>,
+    /// Whether pushes of what was unsettled may come after later ones.
+    pub may_reorder: bool,
     /// Whether p99 of all pushes must stay below twice that of the calm before.
     pub keeps_p99: bool,
 }
@@ -90,13 +96,18 @@ pub struct Scenario {
 const HALF_A_SECOND: Duration = Duration::from_millis(500);
 /// `lease_ttl` 5 s, what etcd takes to notice, the wait of the fence, and the opening.
 const TAKEOVER: Duration = Duration::from_millis(7_500);
+/// A shard that has not moved for two seconds keeps no lease.
+const SHARD_LOST: Duration = Duration::from_millis(9_500);
+/// The gateway stands still a second before its owner does, and until that one has ended.
+const GATEWAY_BACK: Duration = Duration::from_millis(10_000);
 
 /// Some 5.5 s until a link on which no packet passes is known to be lost, 5 s until others are planned for it, 2 s in which the close
 /// is not answered, the next generations and their opening.
 const NATS_LOST: Duration = Duration::from_millis(14_000);
 
 const fn row(name: &'static str, about: &'static str, act: Act) -> Scenario {
-    Scenario { name, about, act, repeats: Repeats::None, longest: Some(HALF_A_SECOND), keeps_p99: false }
+    let longest = Some(HALF_A_SECOND);
+    Scenario { name, about, act, repeats: Repeats::None, longest, may_reorder: false, keeps_p99: false }
 }
 
 impl Scenario {
@@ -112,6 +123,11 @@ impl Scenario {
 
     const fn repeats(mut self) -> Self {
         self.repeats = Repeats::Unsettled;
+        self
+    }
+
+    const fn reorders(mut self) -> Self {
+        self.may_reorder = true;
         self
     }
 
@@ -138,6 +154,21 @@ impl Scenario {
         row("pause-taken", "SIGSTOP of one until others have its partitions, then SIGCONT", Act::PauseUntilTaken)
             .repeats()
             .within(TAKEOVER),
+        row(
+            "shard-hang",
+            "one shard of one stands still (ptrace), the other threads of its process go on",
+            Act::HangShard,
+        )
+        .repeats()
+        .within(SHARD_LOST),
+        row(
+            "pause-gateway",
+            "SIGSTOP of a gateway and of one; SIGCONT of both when others have its partitions",
+            Act::PauseBesideGateway,
+        )
+        .repeats()
+        .reorders()
+        .within(GATEWAY_BACK),
         row("etcd-kill", "kill -9 of etcd for 8 s", Act::EtcdKill),
         row("etcd-hang", "SIGSTOP of etcd for 8 s", Act::EtcdHang).repeats().within(Duration::from_secs(3)),
         row("etcd-emptied", "etcd comes back without data", Act::EtcdEmptied).repeats().within(TAKEOVER),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use harness::error::Result;
-use harness::gateways::{Gateway, Protocols};
+use harness::error::{Error, Result};
+use harness::gateways::{Gateway, GatewayProcess, Protocols};
 use harness::publisher::Subject;
 use harness::servers::{self, EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsOptions, Redis, RedisOptions};
 use harness::verdict::Verdict;
@@ -19,6 +19,7 @@ use crate::engine::own;
 use crate::faults::confirm::{Confirmed, Unsettled};
 use crate::faults::course::Load;
 
+use crate::faults::stage::as_process;
 pub(super) use crate::faults::stage::{STREAM, TOPIC};
 pub(super) const DURABLE: &str = "push";
 pub(super) const PARTITIONS: u32 = 64;
@@ -41,16 +42,19 @@ pub(super) struct Stage {
     /// Recipients of the events that were unsettled when an instance was hurt.
     pub unsettled_recipients: u64,
     gateways: Vec<Gateway>,
+    /// In place of the first gateway, where that one is hurt as a process.
+    gateway_process: Option<GatewayProcess>,
     _redis: Redis,
     _folder: TempDir,
 }
 
 impl Stage {
-    /// Starts the servers; of the engines, for which there are `instances` places and one more, none runs.
+    /// Starts the servers; of the engines, for which there are `instances` places and one more, none runs. A gateway
+    /// that is hurt is a process.
     ///
     /// # Errors
     /// When a part does not start.
-    pub fn start(server: Server, instances: usize, cores: u16) -> Result<Self> {
+    pub fn start(server: Server, instances: usize, cores: u16, is_gateway_hurt: bool) -> Result<Self> {
         let world = World::new(&Workload::parse("faults", include_str!("../workload.toml"))?);
         let verdict = Verdict::new(world.clone());
         let gateways = world.start_gateways(&verdict, Protocols::STREAM, false)?;
@@ -65,6 +69,7 @@ impl Stage {
         let options =
             FleetOptions { command: own::command_of(None)?, cores, patience: PATIENCE, partitions: Some(PARTITIONS) };
         let fleet = Fleet::new(options, folder.path(), configs)?;
+        let gateway_process = is_gateway_hurt.then(|| as_process(&gateways[0], &verdict)).transpose()?;
         let publisher = Arc::new(Confirmed::connect(&nats.addr())?);
         own::set_up(fleet.config(0))?;
         let stage = Self {
@@ -77,12 +82,21 @@ impl Stage {
             fleet,
             links,
             unsettled_recipients: 0,
+            gateway_process,
             gateways,
             _redis: redis,
             _folder: folder,
         };
         stage.register()?;
         Ok(stage)
+    }
+
+    /// The gateway that is a process of its own.
+    ///
+    /// # Errors
+    /// When none is in this row.
+    pub fn gateway_process(&self) -> Result<&GatewayProcess> {
+        self.gateway_process.as_ref().ok_or_else(|| Error::new("no gateway is a process of its own"))
     }
 
     /// Registers the gateways for each engine: the first one at that engine's own port.
@@ -100,23 +114,23 @@ impl Stage {
         })
     }
 
-    /// The most that these partitions have unsettled during so long, an event at the least, may come again: when they are given up is not
-    /// known. `meanwhile` is done between two looks.
+    /// The most that these partitions have unsettled `within` that time, an event at the least, may come again: when they are given up is
+    /// not known. `meanwhile` is done now and then, also afterwards, until so long is over as it `lasts`.
     ///
     /// # Errors
     /// Those of `meanwhile`.
     pub fn note_most_unsettled(
         &mut self,
         of: &[u32],
-        lasts: Duration,
+        (within, lasts): (Duration, Duration),
         mut meanwhile: impl FnMut(&mut Self) -> Result<()>,
     ) -> Result<()> {
-        let (until, before) = (Instant::now() + lasts, self.unsettled_recipients);
+        let (began, before) = (Instant::now(), self.unsettled_recipients);
         // An event is settled some two milliseconds after it came, between two looks: one may be unsettled that none of them sees.
         let mut most = FAN_OUT_MAX;
-        while Instant::now() < until {
+        while began.elapsed() < lasts {
             // A list that is taken while consumers come and go may be no list; the next one is.
-            if self.note_unsettled(of).is_ok() {
+            if began.elapsed() < within && self.note_unsettled(of).is_ok() {
                 most = most.max(self.unsettled_recipients - before);
             }
             self.unsettled_recipients = before;

@@ -87,7 +87,7 @@ pub fn run(args: &TakeoverArgs) -> Result<bool> {
 
 fn measure(server: Server, args: &TakeoverArgs) -> Result<Takeovers> {
     let instances = usize::from(args.instances);
-    let mut stage = Stage::start(server, instances, args.cores)?;
+    let mut stage = Stage::start(server, instances, args.cores, false)?;
     let first_start_seconds = start_alone(&mut stage)?;
     stage.fleet.stop(0)?;
     let start_seconds = start_alone(&mut stage)?;

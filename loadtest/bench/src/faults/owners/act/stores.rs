@@ -1,12 +1,12 @@
 //! etcd and NATS, away, cut from one instance, emptied.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use harness::error::Result;
 
 use super::comings::{start, wait_for_all};
-use super::{HURT, LOOK, Wrongs};
+use super::{HURT, Wrongs};
 use crate::faults::owners::etcd;
 use crate::faults::owners::links::Link;
 use crate::faults::owners::stage::Stage;
@@ -34,14 +34,14 @@ pub(super) fn etcd_hang(stage: &mut Stage) -> Result<Wrongs> {
     let all = all_owned(stage);
     // Awake, it may revoke leases before it hears the keepalives that wait for it.
     stage.etcd.cont()?;
-    supervise(stage, &all, AWAY)
+    supervise(stage, &all)
 }
 
 pub(super) fn etcd_emptied(stage: &mut Stage) -> Result<Wrongs> {
     let all = all_owned(stage);
     etcd::with_data(&stage.etcd, |data| fs::remove_dir_all(data))?;
     stage.register()?;
-    supervise(stage, &all, AWAY)
+    supervise(stage, &all)
 }
 
 pub(super) fn etcd_restored(stage: &mut Stage) -> Result<Wrongs> {
@@ -56,18 +56,13 @@ pub(super) fn etcd_restored(stage: &mut Stage) -> Result<Wrongs> {
         fs::remove_dir_all(data)?;
         fs::rename(&kept, data)
     })?;
-    supervise(stage, &all, AWAY)
+    supervise(stage, &all)
 }
 
-/// For so long starts those again, as a supervisor would, that were fenced; then all partitions must have an owner. When one is fenced is
+/// Starts those again, as a supervisor would, that were fenced; then all partitions must have an owner. When one is fenced is
 /// not known before: what these partitions have unsettled then may come again.
-fn supervise(stage: &mut Stage, of: &[u32], lasts: Duration) -> Result<Wrongs> {
-    let until = Instant::now() + lasts;
-    stage.note_most_unsettled(of, FENCED, start_fenced_again)?;
-    while Instant::now() < until {
-        start_fenced_again(stage)?;
-        std::thread::sleep(LOOK);
-    }
+fn supervise(stage: &mut Stage, of: &[u32]) -> Result<Wrongs> {
+    stage.note_most_unsettled(of, (FENCED, AWAY), start_fenced_again)?;
     wait_for_all(stage)
 }
 
@@ -91,7 +86,7 @@ pub(super) fn revoke(stage: &mut Stage) -> Result<Wrongs> {
     etcd::revoke(&stage.etcd, stage.fleet.name(HURT))?;
     // It takes its partitions back, unless others were faster: then it ends. What it settles between their look at how far it is and its
     // hearing of them comes again as well.
-    supervise(stage, &owned, AWAY)
+    supervise(stage, &owned)
 }
 
 pub(super) fn stop_without_etcd(stage: &mut Stage) -> Result<Wrongs> {
@@ -115,7 +110,7 @@ pub(super) fn cut(stage: &mut Stage, links: &[Link], ends: bool) -> Result<Wrong
     let owned = stage.fleet.owns(HURT);
     let others = stage.others(HURT);
     stage.links.cut(HURT, links)?;
-    stage.note_most_unsettled(&owned, CUT, |_| Ok(()))?;
+    stage.note_most_unsettled(&owned, (CUT, CUT), |_| Ok(()))?;
     let mut wrongs = Wrongs::new();
     if ends && !stage.fleet.is_shared_by(&others) {
         wrongs.push("the others did not take its partitions while it was cut off".to_owned());
