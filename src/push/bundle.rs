@@ -238,7 +238,11 @@ pub enum BundleEnd {
         refused: Vec<(u32, Refusal)>,
         /// The end of the rest.
         end: RecipientOutcome,
+        /// Its gateway may still read it; [`Self::OffStream`] follows.
+        is_on_stream: bool,
     },
+    /// What had ended without an answer was answered, or its stream is gone: from now on nobody reads it but who had it already.
+    OffStream,
 }
 
 /// A bundle's end on its way home.
@@ -292,6 +296,11 @@ impl BundleResult {
     /// Of a bundle that ended before anything of it was written.
     pub fn unwritten(bundle: Bundle, end: BundleEnd) -> Self {
         Self { bundle, end, times: Times::NONE }
+    }
+
+    /// Of a bundle that no outbox took.
+    pub fn turned_away(bundle: Bundle, end: RecipientOutcome) -> Self {
+        Self::unwritten(bundle, BundleEnd::Unanswered { from: 0, refused: Vec::new(), end, is_on_stream: false })
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::model::ids::{GatewayIx, StreamNo};
 use crate::model::limits::GROUP_USERS_MIN;
 use crate::model::outcome::RecipientOutcome;
-use crate::push::bundle::{Bundle, BundleEnd, BundleResult};
+use crate::push::bundle::{Bundle, BundleResult};
 use crate::push::context::{Context, Settings};
 use crate::push::facts::{Output, StreamFact};
 use crate::push::gateways::Gateways;
@@ -51,8 +51,7 @@ impl Delivery {
         let now = cx.now;
         let Some(at) = self.gateways.place_of_bundle(&bundle, now) else {
             self.warn_table_full(&bundle.group.gateway_id, cx);
-            let end = BundleEnd::Unanswered { from: 0, refused: Vec::new(), end: RecipientOutcome::GatewayTableFull };
-            return self.send_home(BundleResult::unwritten(bundle, end), cx);
+            return self.send_home(BundleResult::turned_away(bundle, RecipientOutcome::GatewayTableFull), cx);
         };
         if let Err(refused) = self.gateways.outbox(at).put(bundle, now) {
             self.send_home(*refused, cx);

@@ -56,7 +56,7 @@ impl Push {
             let progress = &event.progress;
             let is_untouched = match &event.owed {
                 _ if !progress.is_bundled => true,
-                _ if progress.has_reached => false,
+                _ if progress.has_reached || progress.on_streams > 0 => false,
                 // Bundles, sent or not, or recipients that are held until their route is known.
                 _ if progress.pending > 0 => are_routes_away && !self.has_bundles(event.session),
                 Some(owed) => self.ledger.is_keeper_away(owed) && owed.letters == 0 && !at_store.contains(at),

@@ -9,6 +9,7 @@ mod classes;
 mod content;
 mod copies;
 mod letters;
+mod on_streams;
 mod rows;
 mod untaken;
 
@@ -71,6 +72,11 @@ pub struct Progress {
     pub has_reached: bool,
     /// One who was connected could not be reached.
     pub has_missed: bool,
+    /// Pushes that have ended and that their gateways may still read.
+    pub on_streams: u32,
+    /// Its end, which waits for those: whoever gets its partition next pushes later events over other streams, and these could be read
+    /// first.
+    pub ends: Option<EventOutcome>,
 }
 
 /// One event in flight.

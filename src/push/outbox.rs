@@ -120,7 +120,8 @@ struct Item {
     completed_before: u32,
     /// Its result is already home: a call that was answered out of turn, or what is late. Its place is kept.
     is_done: bool,
-    /// It is late, and the stream may still answer it: nobody else's answer may be taken for its own.
+    /// It is late, and the stream may still answer it: nobody else's answer may be taken for its own. Its event's shard hears of its end
+    /// once more when that is over.
     is_owed: bool,
     /// Urgent items that come do not pass it; where there are classes.
     is_ahead: bool,
@@ -276,8 +277,7 @@ impl Outbox {
     pub fn put(&mut self, bundle: Bundle, now: Nanos) -> Result<(), Box<BundleResult>> {
         if self.is_full(&bundle, now) {
             self.unreached += bundle.recipients() as u64;
-            let end = BundleEnd::Unanswered { from: 0, refused: Vec::new(), end: RecipientOutcome::OutboxFull };
-            return Err(Box::new(BundleResult::unwritten(bundle, end)));
+            return Err(Box::new(BundleResult::turned_away(bundle, RecipientOutcome::OutboxFull)));
         }
         if self.queue.is_empty() {
             self.moved_at = now;
@@ -362,7 +362,8 @@ impl Outbox {
         self.unreached += u64::from(item.unanswered());
         self.delivered += u64::from(item.answered()) - item.refused.len() as u64;
         let times = Times::of(item.bundle.made_at, item.is_begun().then_some(item.written_at), None);
-        let end = BundleEnd::Unanswered { from: item.answer_place, refused: item.refused, end };
+        let (from, refused, is_on_stream) = (item.answer_place, item.refused, item.is_owed);
+        let end = BundleEnd::Unanswered { from, refused, end, is_on_stream };
         let bundle = item.bundle.as_it_was_sent(item.written.is_notice);
         effects.results.push_back(BundleResult { bundle, end, times });
         true
@@ -372,7 +373,7 @@ impl Outbox {
     fn complete_front(&mut self, now: Nanos, effects: &mut Effects) {
         let Some(item) = self.queue.pop_front() else { return };
         match item.is_done {
-            true => self.complete_late(&item, effects),
+            true => self.complete_late(item, effects),
             false => self.complete(item, now, effects),
         }
     }
@@ -389,12 +390,13 @@ impl Outbox {
     }
 
     /// What has ended as late has all its answers.
-    fn complete_late(&mut self, item: &Item, effects: &mut Effects) {
+    fn complete_late(&mut self, item: Item, effects: &mut Effects) {
         // On `stream` each was counted as it came. What its gateway knew no list for was told to nobody.
         if !item.written.is_unknown {
             effects.counted.answered_late += u64::from(item.unanswered()).saturating_sub(item.refused.len() as u64);
         }
         self.note_completed();
+        effects.results.push_back(item.off_stream());
     }
 
     fn note_completed(&mut self) {
@@ -407,7 +409,7 @@ impl Item {
     /// The same, to be ended: its place is kept.
     fn leave_place(&mut self, is_owed: bool) -> Self {
         let (bundle, refused) = (self.bundle.clone(), std::mem::take(&mut self.refused));
-        let ended = Self { bundle, refused, written: Written::default(), ..*self };
+        let ended = Self { bundle, refused, written: Written::default(), is_owed, ..*self };
         (self.is_done, self.is_owed) = (true, is_owed);
         ended
     }

@@ -16,6 +16,9 @@ use crate::push::users::RouteState;
 impl Push {
     /// An event ends that is not (or no longer) in its session's queue, and its source is told, of its repeats as well.
     pub(super) fn end_event(&mut self, at: EventIx, end: EventOutcome) {
+        if self.ledger.ends_later(at, end) {
+            return;
+        }
         self.record_event(at, end);
         if self.cx.observed.tap.is_some() {
             self.tap_end(at, end);
@@ -58,18 +61,21 @@ impl Push {
             return;
         }
         let BundleResult { bundle, end, times } = result;
-        let gateway = bundle.group.gateway;
-        let is_answered = matches!(end, BundleEnd::Answered(_));
+        let (refused, from, rest) = match end {
+            BundleEnd::Answered(refused) => (refused, bundle.group.users.len() as u32, None),
+            BundleEnd::Unanswered { from, refused, end, is_on_stream } => {
+                self.ledger[bundle.event].progress.on_streams += u32::from(is_on_stream);
+                (refused, from, Some(end))
+            }
+            BundleEnd::OffStream => return self.off_stream(bundle.event),
+        };
+        let (gateway, is_answered) = (bundle.group.gateway, rest.is_none());
         self.dispatch.admission.ended(gateway, bundle.load(), bundle.made_at, is_answered, self.cx.now);
         self.delivery.gateways.note_lists(&bundle.group);
         let session = &mut self.resolve.sessions[bundle.session];
         let lane = session.lane(gateway, bundle.group.lane);
         session.lanes[lane].done = session.lanes[lane].done.wrapping_add(1);
         let recipients = bundle.recipients() as u32;
-        let (refused, from, rest) = match end {
-            BundleEnd::Answered(refused) => (refused, bundle.group.users.len() as u32, None),
-            BundleEnd::Unanswered { from, refused, end } => (refused, from, Some(end)),
-        };
         let unanswered = (from..bundle.group.users.len() as u32).filter(|place| *place != bundle.skip);
         let unanswered = if rest.is_some() { unanswered.collect() } else { Vec::new() };
         let missed = refused.len() as u32 + unanswered.len() as u32;
@@ -106,6 +112,13 @@ impl Push {
         self.bundle_ended(bundle.event);
     }
 
+    /// A push that had ended is read by nobody any more: an event that waited for that ends.
+    fn off_stream(&mut self, event: EventIx) {
+        if let Some(end) = self.ledger.off_stream(event) {
+            self.end_event(event, end);
+        }
+    }
+
     fn end_unanswered(&mut self, bundle: &Bundle, places: Vec<u32>, end: RecipientOutcome) {
         let gateway = bundle.group.gateway;
         let has_moved = |user: UserIx, push: &Self| match push.resolve.users.route(user) {
@@ -138,7 +151,10 @@ impl Push {
         for at in events {
             let open = self.ledger[at].progress.open;
             self.ledger.end_recipients(at, RecipientOutcome::CutByStop, open);
-            self.end_event(at, EventOutcome::CutByStop);
+            self.ledger[at].progress.on_streams = 0;
+            // Nobody waits for what had its end but the streams, which are cut.
+            let end = self.ledger[at].progress.ends.take().unwrap_or(EventOutcome::CutByStop);
+            self.end_event(at, end);
         }
         for at in refused {
             self.ledger.end_refused(at, EventOutcome::CutByStop, &mut self.cx);

@@ -115,13 +115,15 @@ impl Push {
                 && match &event.owed {
                     _ if !event.progress.is_bundled => true,
                     // Whoever has it would be told again. The source no longer reports it as in work: its broker decides.
-                    _ if event.progress.has_reached => false,
+                    // And one whose gateway may still read it would be told again.
+                    _ if event.progress.has_reached || event.progress.on_streams > 0 => false,
                     // No bundle of its session is under way, so these are held recipients. What is kept for them goes to them later.
                     _ if event.progress.pending > 0 => are_routes_away && kept.get(&event.session) < Some(&event.order),
                     Some(owed) => self.ledger.is_keeper_away(owed) && owed.letters == 0 && !at_store.contains(at),
                     None => false,
                 };
-            *is_busy |= !goes && (event.progress.pending > 0 || at_store.contains(at));
+            let is_pushed = event.progress.pending > 0 || event.progress.on_streams > 0;
+            *is_busy |= !goes && (is_pushed || at_store.contains(at));
             goes
         });
         all
@@ -171,6 +173,7 @@ impl Push {
         let (mut unbundled, mut sessions) = (0, HashSet::new());
         for event in self.ledger.events() {
             match &event.owed {
+                _ if event.progress.on_streams > 0 => return false,
                 _ if event.progress.pending > 0 && self.has_bundles(event.session) => return false,
                 // One of its users is held until the route is known.
                 _ if event.progress.pending > 0 => lookups = true,

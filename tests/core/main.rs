@@ -13,6 +13,7 @@ mod inbox_rows_come_before_the_settlement;
 mod large_groups_let_small_ones_go_first;
 mod large_sessions_are_asked_for_alone;
 mod large_sessions_need_no_rows;
+mod late_pushes_hold_their_event;
 mod lists_of_users_are_said_once;
 mod lost_routes_are_no_absence;
 mod notices_stand_for_messages;

@@ -221,7 +221,8 @@ impl Outbox {
                 if code == UNIMPLEMENTED || FAILED_CODES.contains(&code) || NOT_NOW_CODES.contains(&code) =>
             {
                 if self.queue[index].is_owed {
-                    self.queue[index].is_owed = false;
+                    let item = self.queue[index].leave_place(false);
+                    effects.results.push_back(item.off_stream());
                     return self.call_again(index, format!("Push answered code {code}: {message}"), now, effects);
                 }
                 let is_doubtful = NOT_NOW_CODES.contains(&code) && !self.is_half_over(&self.queue[index], now);
@@ -284,7 +285,7 @@ impl Outbox {
     fn finish_call(&mut self, index: usize, now: Nanos, effects: &mut Effects) {
         if self.queue[index].is_owed {
             let item = self.queue[index].leave_place(false);
-            self.complete_late(&item, effects);
+            self.complete_late(item, effects);
         } else {
             let mut item = self.queue.leave_place(index, false);
             item.answer_place = item.end_place();

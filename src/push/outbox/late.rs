@@ -10,6 +10,7 @@ use crate::model::backoff::Backoff;
 use crate::model::ids::Nanos;
 use crate::model::limits::SLOW_GATEWAY_TIMEOUTS;
 use crate::model::outcome::RecipientOutcome;
+use crate::push::bundle::{BundleEnd, BundleResult};
 use crate::push::outbox::{Effects, Item, Outbox};
 
 /// Which part of the delivery timeout a push that is late is waited for on its stream at the least; twice as long after each cut,
@@ -102,5 +103,12 @@ impl Outbox {
         });
         self.health.suspect.cut_late();
         self.cut(now, effects);
+    }
+}
+
+impl Item {
+    /// It had ended, and its gateway cannot read it any more, but for what it had received by then.
+    pub(super) fn off_stream(self) -> BundleResult {
+        BundleResult::unwritten(self.bundle, BundleEnd::OffStream)
     }
 }

@@ -7,7 +7,7 @@ use crate::model::gateway::{GatewayRecord, Protocol};
 use crate::model::ids::{GatewayIx, Nanos, StreamNo};
 use crate::model::limits::{GATEWAY_DRAIN_QUIET, GATEWAY_IDLE_CLOSE, GATEWAY_SWITCH_DEADLINE, RECONNECT_BACKOFF};
 use crate::push::facts::{Output, StreamEnd, StreamFact};
-use crate::push::outbox::{Effects, Outbox};
+use crate::push::outbox::{Effects, Item, Outbox};
 use crate::telemetry::metrics::GatewayState;
 
 /// What the stream is doing.
@@ -189,7 +189,9 @@ impl Outbox {
 
     /// What was written and not answered is written again on the next stream.
     fn forget_written(&mut self, effects: &mut Effects) {
-        effects.counted.resent_recipients += self.queue.forget_written();
+        let (unanswered, late) = self.queue.forget_written();
+        effects.counted.resent_recipients += unanswered;
+        effects.results.extend(late.into_iter().map(Item::off_stream));
         self.stream.batches.clear();
         self.stream.groups.clear();
         self.stream.partial.clear();

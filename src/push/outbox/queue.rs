@@ -267,9 +267,10 @@ impl Queue {
         }
     }
 
-    /// Nothing counts as written any more; how many recipients were written and have no answer.
-    pub(super) fn forget_written(&mut self) -> u64 {
-        let mut unanswered = 0;
+    /// Nothing counts as written any more; how many recipients were written and have no answer, and what had ended and could have been
+    /// answered still.
+    pub(super) fn forget_written(&mut self) -> (u64, Vec<Item>) {
+        let (mut unanswered, mut late) = (0, Vec::new());
         if self.queued.front().is_some_and(Item::is_begun) {
             self.fix_front();
         }
@@ -286,6 +287,8 @@ impl Queue {
             // What is done kept its place on the stream that is gone; on the next one it would be written again.
             if !item.is_done {
                 self.queue_again(item);
+            } else if item.is_owed {
+                late.push(item);
             }
         }
         let returned = std::mem::take(&mut self.returned);
@@ -294,7 +297,7 @@ impl Queue {
         if let Some(passing) = &mut self.passing {
             passing.lost_stream();
         }
-        unanswered
+        (unanswered, late)
     }
 
     /// An item that was on the stream is written again, before all others.
