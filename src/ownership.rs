@@ -7,7 +7,7 @@
 //! - [`keys`], [`records`], [`settled_text`]: what stands in etcd and in `<stream>_OWN`.
 //! - `view`: what is known of it. `txns`: transactions until their end is known. `asks`: requests about consumers.
 //! - `member`: the lease and our key (T0). `planner`, [`plan`]: who should own what.
-//! - `claim`: from free to open (T1, T3). `tenure`: owned, closing, handed over (T2, T2'). `record`: others' changes of our record,
+//! - `claim`: from free to open (T1, T3). `tenure`: owned, closing, handed over (T2, T2'). `stop`: when all is. `record`: others' changes of our record,
 //!   and taking it back (T4). `slot`: what is known of one partition.
 //! - `permit`: until when gateways may be written to. `status`: what an operator sees.
 
@@ -26,6 +26,7 @@ pub mod settled_text;
 mod shards;
 mod slot;
 pub mod status;
+mod stop;
 mod tenure;
 mod txns;
 mod view;
@@ -41,6 +42,7 @@ use self::permit::Permit;
 use self::planner::Planner;
 use self::settings::Settings;
 use self::slot::{Phase, Slot};
+use self::stop::Stop;
 use self::txns::Txns;
 use self::view::View;
 use crate::model::ids::Partition;
@@ -52,13 +54,6 @@ const LIST_RETRY: Duration = Duration::from_secs(1);
 const LIST_TIME: Duration = Duration::from_secs(10);
 /// The same words are said again after this.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
-
-/// What a stop knows.
-#[derive(Clone, Copy, Debug)]
-struct Stop {
-    at: Boottime,
-    deadline: Boottime,
-}
 
 /// This instance's part in the ownership of all partitions. See the module, and [`facts`] for how it is driven.
 pub struct Ownership {
@@ -233,8 +228,7 @@ impl Ownership {
                 }
             }
             Fact::Stop { deadline } => {
-                self.stop.get_or_insert(Stop { at: self.now, deadline });
-                self.dirty_all();
+                self.begin_stop(deadline);
             }
         }
     }
@@ -253,6 +247,7 @@ impl Ownership {
         self.mind_membership();
         self.mind_plan();
         self.closing = self.young_closes();
+        self.mind_stop_begin();
         while let Some((_, partition)) = self.due.first().copied().filter(|(at, _)| *at <= self.now) {
             self.due.pop_first();
             self.slots[partition.0 as usize].due = None;

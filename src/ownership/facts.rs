@@ -221,8 +221,8 @@ pub enum Intention {
     Permit(Boottime),
     /// The process may end. Comes once, after [`Fact::Stop`].
     Released {
-        /// Everything is given back, and the lease revoked. If not, pushes had no answer when the stop's time was over: the lease
-        /// ends by its time, since until then the kernel may hold what was written to their gateways.
+        /// Everything is given back, and the lease revoked. If not, etcd did not answer, or pushes had no answer when the stop's time
+        /// was over: the lease ends by its time, since until then the kernel may hold what was written to their gateways.
         is_whole: bool,
     },
     /// The process must end: reset all gateway streams (`SO_LINGER` 0), give nothing back, acknowledge nothing, exit. Nothing follows.

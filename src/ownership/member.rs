@@ -43,6 +43,11 @@ impl Membership {
         self.has_nats
     }
 
+    /// The next keepalive is sent now: whether etcd is there must be known.
+    pub fn ask_now(&mut self) {
+        self.last_keepalive = Boottime::NEVER;
+    }
+
     /// NATS was reached or lost. The first time that it is reached is said at once.
     pub fn nats(&mut self, now: Boottime, is_connected: bool) {
         if is_connected != self.has_nats {

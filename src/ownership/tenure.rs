@@ -19,10 +19,6 @@ use crate::ownership::settled_text::union;
 /// count, so that a few stuck ones hold up nobody.
 const MOVES: RangeInclusive<u32> = 3..=8;
 const MOVE_TIME: Duration = Duration::from_secs(1);
-/// How long a stop waits for a plan that names the takers.
-const STOP_WITHOUT_PLAN: Duration = Duration::from_secs(1);
-/// After so long a stop closes all that is left at once.
-const STOP_ALL: Duration = Duration::from_secs(2);
 /// An opening that takes longer may be closed when the plan wants it elsewhere.
 const OPENING_TIME: Duration = Duration::from_secs(2);
 /// A blocked move is looked at again.
@@ -146,11 +142,8 @@ impl Ownership {
     /// Why a move cannot begin now; `None`: it can.
     pub(super) fn blocked(&self, partition: Partition) -> Option<Blocked> {
         let (slot, timings) = (&self.slots[partition.0 as usize], &self.settings.timings);
-        if let Some(stop) = self.stop {
-            let is_planned = self.is_wanted_elsewhere(partition) && self.has_prepared();
-            let has_waited = self.now.since(stop.at) >= STOP_WITHOUT_PLAN || is_planned;
-            let is_last = self.now.since(stop.at) >= STOP_ALL;
-            return (!is_last && (!has_waited || self.closing >= self.moves_max())).then_some(Blocked::Turn);
+        if let Some(stop) = &self.stop {
+            return self.blocked_in_stop(stop, partition);
         }
         let planned = self.view.plan.get().and_then(|plan| plan.owner(partition));
         if let Some(planned) = planned
@@ -175,12 +168,12 @@ impl Ownership {
         (self.closing >= self.moves_max()).then_some(Blocked::Turn)
     }
 
-    fn moves_max(&self) -> u32 {
+    pub(super) fn moves_max(&self) -> u32 {
         (self.mine.len() as u32 / 8).clamp(*MOVES.start(), *MOVES.end())
     }
 
     /// Whether those to whom the plan gives partitions have had the time to read repeat windows back.
-    fn has_prepared(&self) -> bool {
+    pub(super) fn has_prepared(&self) -> bool {
         self.now.since(self.planner.plan_seen) >= self.settings.timings.prepare
     }
 
@@ -425,24 +418,6 @@ impl Ownership {
         self.permit.proving(self.now, ask);
         if !of.is_empty() {
             self.out.push(Intention::Prove { ask, of });
-        }
-    }
-
-    /// Ends a stop.
-    pub(super) fn mind_stop(&mut self) {
-        let Some(stop) = self.stop.filter(|_| !self.is_ended) else { return };
-        let is_silent =
-            self.permit.last_kept().is_none_or(|kept| self.now.since(kept) > self.settings.timings.lease_ttl);
-        let is_closed = self.mine.iter().all(|at| !self.slots[at.0 as usize].is_open);
-        let is_late = self.now >= stop.deadline.after(STOP_ALL);
-        if self.mine.is_empty() || is_late || (is_silent && is_closed) {
-            self.out.push(Intention::Permit(Boottime::NEVER));
-            self.permit.news(Boottime::NEVER);
-            if let Some(lease) = self.member.lease.filter(|_| is_closed) {
-                self.out.push(Intention::Revoke { lease });
-            }
-            self.out.push(Intention::Released { is_whole: is_closed });
-            self.is_ended = true;
         }
     }
 }

@@ -70,6 +70,11 @@ impl World {
         all
     }
 
+    /// How many partitions are read.
+    pub fn open(&self) -> usize {
+        self.readers.lock().unwrap().len()
+    }
+
     pub fn nothing_is_wrong(&self) {
         let wrongs = self.wrongs.lock().unwrap();
         assert!(wrongs.is_empty(), "{wrongs:#?}");
@@ -159,6 +164,9 @@ impl LastWord for Last {
     }
 }
 
+/// `engine.drain_timeout`.
+const DRAIN: Duration = Duration::from_secs(10);
+
 /// A running instance.
 pub struct Instance {
     world: Arc<World>,
@@ -235,11 +243,22 @@ impl Instance {
         self.is_beating.store(false, Ordering::SeqCst);
     }
 
-    pub fn stop(mut self) {
+    pub fn stop(self) {
+        let who = self.who.clone();
+        self.begins_to_stop();
+        assert!(self.ends(), "{who} gave everything back");
+    }
+
+    pub fn begins_to_stop(&self) {
+        self.thread.as_ref().expect("it runs").stop(DRAIN);
+    }
+
+    /// Waits until it has stopped; whether it gave everything back.
+    pub fn ends(mut self) -> bool {
         let thread = self.thread.take().expect("it runs");
-        thread.stop(Duration::from_secs(10));
-        assert!(thread.wait(Duration::from_secs(20)), "{} gave everything back", self.who);
+        let gave_all_back = thread.wait(2 * DRAIN);
         assert!(!self.has_permit());
+        gave_all_back
     }
 
     /// The process is gone without a word.

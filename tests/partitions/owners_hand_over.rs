@@ -149,3 +149,48 @@ fn an_etcd_that_is_away_moves_nothing_while_nats_confirms() {
     assert_eq!(world.generations().iter().max(), Some(&0));
     world.nothing_is_wrong();
 }
+
+/// etcd died a moment before.
+#[test]
+fn one_that_stops_while_etcd_is_away_keeps_its_partitions_for_a_lease_and_closes_them() {
+    let (mut etcd, state, world) = (Etcd::start(), tempfile::tempdir().expect("a folder"), Arc::<World>::default());
+    let one = Instance::start(&world, &etcd.endpoint(), "one", TTL, state.path());
+    one.owns(ALL);
+    etcd.kill();
+    let began = Instant::now();
+    one.begins_to_stop();
+    while began.elapsed() < TTL - Duration::from_millis(500) {
+        assert!(one.has_permit() && world.open() == ALL, "nobody else can take them");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    assert!(!one.ends(), "etcd could not be told");
+    let took = began.elapsed();
+    println!("ended after {took:?}");
+    assert!(took < TTL + Duration::from_millis(1_500), "{took:?}");
+    assert_eq!(world.open(), 0, "each was closed, so that nothing was half done");
+    etcd.start_again();
+    let two = Instance::start(&world, &etcd.endpoint(), "two", TTL, state.path());
+    two.owns(ALL);
+    world.nothing_is_wrong();
+}
+
+#[test]
+fn one_that_stops_while_etcd_is_away_hands_over_when_it_is_back_in_time() {
+    let (mut etcd, state, world) = (Etcd::start(), tempfile::tempdir().expect("a folder"), Arc::<World>::default());
+    // Long enough for etcd to start.
+    let (ttl, began) = (Duration::from_secs(8), Instant::now());
+    let one = Instance::start(&world, &etcd.endpoint(), "one", ttl, state.path());
+    let two = Instance::start(&world, &etcd.endpoint(), "two", ttl, state.path());
+    one.owns(ALL / 2);
+    two.owns(ALL / 2);
+    etcd.kill();
+    one.begins_to_stop();
+    etcd.start_again();
+    assert!(one.ends(), "it gave everything back");
+    two.owns(ALL);
+    println!("all owned by the other {:?} after the start", began.elapsed());
+    let moved = two.status().expect("it runs").counts.moves[0];
+    assert_eq!(moved[MoveKind::Clean as usize], 64, "its own and the other's: {moved:?}");
+    assert_eq!(world.generations().iter().max(), Some(&0), "the same consumers go on");
+    world.nothing_is_wrong();
+}
