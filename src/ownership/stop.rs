@@ -40,7 +40,8 @@ impl Ownership {
         let Some(stop) = self.stop.filter(|stop| stop.from.is_none()) else { return };
         let timings = &self.settings.timings;
         let waits = self.now.since(stop.at);
-        let has_heard = self.permit.last_kept().is_some_and(|kept| kept >= stop.at);
+        // With a shard that hangs etcd is not asked, and the others' partitions must be gone before the lease is.
+        let has_heard = !self.is_alive() || self.permit.last_kept().is_some_and(|kept| kept >= stop.at);
         let is_over = waits >= timings.lease_ttl.min(stop.deadline.since(stop.at) / 2);
         let from = match has_heard {
             true if waits <= timings.keepalive_period => stop.at,
