@@ -134,6 +134,7 @@ fn an_event_whose_late_push_may_be_read_stays_until_then_although_its_partition_
     table.push.take(Input::Leave { partition: Partition(0), tags: tags.to_vec() });
     table.run();
     assert_eq!((&table.settled_as[..], table.cut.len()), (&[(0, Disposition::Nak)][..], 1));
+    assert_eq!(table.push.recipients_in_flight(), 1, "nobody ends who may be reached still");
     pass_without_store(&mut table, "the second goes", |table| table.settled_as.len() == 2);
     assert_eq!((table.settled_as[1], table.cut.len()), ((1, Disposition::Nak), 2));
     table.check();
