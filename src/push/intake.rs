@@ -65,6 +65,11 @@ fn key_by_its_bytes(arrival: &Arrival, hash: u64) -> Key {
 }
 
 impl Push {
+    /// Events that were entered so far: what came and is neither a repeat, nor refused, nor dropped, nor given back.
+    pub fn events_entered(&self) -> u64 {
+        self.ledger.newest_order()
+    }
+
     /// See [`Input::Known`](crate::push::facts::Input::Known). What is known already stays as it is. A partition comes here: what its
     /// events will need is looked up, and the streams are opened that this shard owns.
     pub(super) fn know(&mut self, payloads: Vec<Bytes>) {

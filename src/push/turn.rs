@@ -191,6 +191,8 @@ impl Push {
         self.dispatch.line.is_any_resumed()
             || self.resolve.members.is_learning()
             || self.delivery.gateways.is_any_changed()
+            // What was bundled late in the turn found no room at its gateway.
+            || !self.delivery.results.is_empty()
     }
 
     /// Whether nothing is under way and nothing is due soon, so that [`TICK`](crate::model::limits::TICK) may be

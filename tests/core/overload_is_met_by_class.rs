@@ -17,9 +17,14 @@ const FLEETING: Said = Said::Class(Priority::Fleeting);
 
 /// Each event's only recipient is ann, on the gateway A, which answers nothing.
 fn world(window: usize, inbox: InboxStore) -> Table {
+    world_of_turns(window, inbox, 16 * 1024)
+}
+
+/// The same with turns of so many recipients.
+fn world_of_turns(window: usize, inbox: InboxStore, turn_recipients: usize) -> Table {
     let fleeting_ttl = Duration::from_secs(5);
     let rules = PriorityRules { header: "Priority".into(), fleeting_ttl, ..PriorityRules::default() };
-    let mut table = Table::with_priorities(rules, window, inbox, 16 * 1024);
+    let mut table = Table::with_priorities(rules, window, inbox, turn_recipients);
     table.members = vec!["ann".to_owned()];
     table.routes.insert("ann".into(), "A".into());
     table.list("A", Protocols::STREAM);
@@ -156,4 +161,20 @@ fn a_sixteenth_of_the_shard_stays_for_others_however_many_are_urgent() {
         table.arrive("t", EVENTS_IN_FLIGHT_MAX as i64 + msg_id);
     }
     assert_eq!((table.push.room(), table.push.room_for_urgent()), (0, 0));
+}
+
+#[test]
+fn what_finds_no_room_when_its_turn_comes_waits_for_no_fact() {
+    let mut table = world_of_turns(64, InboxStore::Off, 1);
+    come(&mut table, 1..=8, Said::Nothing);
+    table.pass(1_100);
+    come(&mut table, 9..=9, Said::Nothing);
+    let ended = |table: &Table| (table.ended(RecipientOutcome::OutboxFull), table.push.has_more());
+    assert_eq!(ended(&table), (1, false));
+    (10..=11).for_each(|msg_id| table.arrive("s", msg_id));
+    table.push.flush(&mut Vec::new());
+    assert_eq!(ended(&table), (2, true), "the other one's turn came at the end of this one");
+    table.run();
+    assert_eq!(ended(&table), (3, false));
+    table.check();
 }

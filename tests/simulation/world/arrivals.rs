@@ -44,7 +44,7 @@ impl World {
         while self.shards[shard].has_more() {
             self.flush(shard);
         }
-        let repeats = self.shards[shard].counts().events_ended[EventOutcome::Repeat as usize];
+        let entered = self.shards[shard].events_entered();
         self.oracle.tags[number as usize].handed_in();
         self.trace.line(self.now, || format!("event tag {number} {:?}", arrival.key));
         let given_back = self.given_back(shard);
@@ -67,21 +67,20 @@ impl World {
             assert_eq!(class, Some(Priority::Fleeting), "tag {number} {key:?} was dropped as it came");
             return self.oracle.dropped(number as usize, key);
         }
+        // Ends do not tell: an older event may end as a new one is taken, and with it the repeats that joined it.
+        let is_repeat = self.shards[shard].events_entered() == entered;
         // A repeat that joins is in flight, and holds no bytes.
-        let has_joined = after.0 > before.0 && after.1 == before.1;
-        let is_repeat = self.shards[shard].counts().events_ended[EventOutcome::Repeat as usize] > repeats;
+        let has_joined = is_repeat && after.0 > before.0 && after.1 == before.1;
         let known = self.oracle.by_key.get(&key).copied().filter(|event| self.oracle.is_of_this_engine(*event));
-        if is_repeat {
-            let has_id = events::has_id(&arrival.payload);
-            assert!(has_id, "tag {number} {key:?} ended as a repeat and has no id");
-            assert!(known.is_some(), "tag {number} {key:?} ended as a repeat and is none");
-            return;
-        }
+        let has_id = events::has_id(&arrival.payload);
         if has_joined {
             let is_in_flight = known.is_some_and(|event| !self.oracle.events[event].is_settled);
             return assert!(is_in_flight, "tag {number} {key:?} joined nothing");
         }
-        let has_id = events::has_id(&arrival.payload);
+        if is_repeat {
+            assert!(has_id, "tag {number} {key:?} ended as a repeat and has no id");
+            return assert!(known.is_some(), "tag {number} {key:?} ended as a repeat and is none");
+        }
         let must_be_known = has_id && known.is_some_and(|event| self.oracle.must_be_known(event));
         assert!(!must_be_known, "tag {number} {key:?} is a repeat and was taken as a new event");
         self.note_event(key, &arrival);
