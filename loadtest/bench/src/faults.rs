@@ -13,6 +13,7 @@ mod owners;
 mod scenario;
 mod stage;
 mod table;
+mod way;
 
 use std::path::PathBuf;
 
@@ -21,6 +22,7 @@ use harness::error::{Error, Result};
 pub use self::owners::{OwnersResult, Server, TakeoverArgs, run_takeovers};
 use self::scenario::{Act, Scenario};
 pub use self::table::FaultResult;
+use self::way::Way;
 use crate::trial::Assignment;
 
 const MARK: &str = "<!-- faults -->";
@@ -44,6 +46,9 @@ pub struct FaultArgs {
     /// Events per second.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=5_000))]
     pub rate: u32,
+    /// How gateways are pushed to; what is not the default stands in the row's name.
+    #[command(flatten)]
+    pub way: Way,
     /// Shards of each engine: 2 when left out, with --instances 1.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub cores: Option<u16>,
@@ -86,7 +91,12 @@ pub fn run(args: &FaultArgs) -> Result<bool> {
     let mut results = Vec::new();
     for scenario in chosen {
         for assignment in &assignments {
-            eprintln!("[{}/{total}] {} ({})", results.len() + 1, scenario.name, crate::trial::word(assignment));
+            eprintln!(
+                "[{}/{total}] {} ({})",
+                results.len() + 1,
+                args.way.name(scenario.name),
+                crate::trial::word(assignment)
+            );
             let result = course::run(scenario, *assignment, args)?;
             eprintln!("    {}", table::line(&result));
             results.push(result);

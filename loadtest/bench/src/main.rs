@@ -53,6 +53,9 @@ enum Command {
         /// Its port on 127.0.0.1.
         #[arg(long)]
         port: u16,
+        /// Which rpcs it knows, as it announces them.
+        #[arg(long)]
+        protocols: String,
     },
     #[cfg(feature = "yardsticks")]
     /// The reference engine: the plain Tokio way, on the same wire; what task-engine must beat.
@@ -90,7 +93,7 @@ fn main() -> ExitCode {
         Command::Takeovers(args) => loadtest::faults::run_takeovers(&args),
         Command::Record(args) => record::run(&args),
         Command::Workloads => list_workloads().map(|()| true),
-        Command::Gateway { id, port } => gateways::serve_as_process(&id, port),
+        Command::Gateway { id, port, protocols } => gateways::serve_as_process(&id, port, &protocols),
         #[cfg(feature = "yardsticks")]
         Command::Reference(EngineArgs { config, admin, cores }) => {
             yardsticks::reference::run(&config, admin, cores).map(|()| true)

@@ -56,6 +56,10 @@ pub struct Overrides {
     /// Users that move to another gateway each second.
     #[arg(long, value_name = "A_SECOND")]
     pub moves: Option<u32>,
+    /// Guests, connected nowhere, that join the largest session each second and leave it five seconds later (with --servers); of
+    /// MariaDB the times of each kind of statement are told.
+    #[arg(long, value_name = "A_SECOND")]
+    pub guests: Option<u32>,
     /// Gateway number G misbehaves: slow:MS, deaf, flapping:MS (mean time between cuts), refusing. May be given again for
     /// others; takes the place of what the workload says of G.
     #[arg(long, value_name = "G=HOW[:MS]", value_parser = parse_misbehaving)]
@@ -80,6 +84,7 @@ impl Overrides {
         set(&mut workload.content_bytes, self.content_bytes);
         set(&mut workload.offline_percent, self.offline);
         set(&mut workload.moves_per_second, self.moves);
+        set(&mut workload.guests_per_second, self.guests);
         set(&mut workload.devices, self.devices);
         set(&mut workload.load, self.window.map(Load::PushesInFlight));
         if let Some(Rate::Events(rate)) = self.rate {
@@ -204,10 +209,11 @@ mod tests {
         let it = applied(
             "group-100",
             "--users 500 --sessions 7 --gateways 3 --rate 9 --seconds 4 --warm-up 0 --content-bytes 64 --offline 5 \
-             --moves 6 --devices 1.6",
+             --moves 6 --devices 1.6 --guests 7",
         );
         assert_eq!((it.users, it.gateways, it.seconds, it.warm_up_seconds), (500, 3, 4, 0));
-        assert_eq!((it.content_bytes, it.offline_percent, it.moves_per_second), (64, 5, 6));
+        assert_eq!((it.content_bytes, it.offline_percent), (64, 5));
+        assert_eq!((it.moves_per_second, it.guests_per_second), (6, 7));
         assert_eq!((it.load, groups(&it), it.devices), (Load::EventsPerSecond(9), vec![(7, 101)], 1.6));
         assert_eq!(applied("huge-group", "--offline 0.8").offline_percent, 80);
         assert_eq!(applied("group-100", "--window 77").load, Load::PushesInFlight(77));

@@ -65,6 +65,9 @@ pub struct RunResult {
     pub steps: Vec<StepFigures>,
     /// The engine's own stages, in trip order; empty when the engine tells none.
     pub stages: Vec<StageFigures>,
+    /// Statements of the database, warm-up included, where guests came and it tells; empty in older documents.
+    #[serde(default)]
+    pub queries: Vec<QueryFigures>,
     /// What the engine counted after the warm-up, by the names of its metrics; empty when it tells none. Users go on moving
     /// for the second that it takes until counts are told: their changes are in it, and not in `figures.moves`.
     #[serde(default)]
@@ -191,6 +194,22 @@ impl ClassFigures {
             latency: LatencyFigures::of(latency),
         };
         Priority::ALL.iter().zip(by_class).map(figures).collect()
+    }
+}
+
+/// The database's statements of one kind.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct QueryFigures {
+    /// Which.
+    pub statement: String,
+    /// How long the database took, by its own log.
+    pub latency: LatencyFigures,
+}
+
+impl QueryFigures {
+    /// Of times in nanoseconds.
+    pub fn of(statement: &str, nanos: &Histogram<u64>) -> Self {
+        Self { statement: statement.to_owned(), latency: LatencyFigures::of(nanos) }
     }
 }
 

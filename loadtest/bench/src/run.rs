@@ -107,6 +107,7 @@ pub fn measure(setup: &Setup, engine: Option<&str>, workload: &Workload, search:
     trial.begin(&steps);
     let phase = trial.drive(measured, &live)?;
     let figures = figures(&phase, trial.peak_rss_mib()?);
+    let queries = trial.query_figures()?;
     trial.judge_classes();
     live.note("stopping the engine");
     let stopped = trial.stop()?;
@@ -139,6 +140,7 @@ pub fn measure(setup: &Setup, engine: Option<&str>, workload: &Workload, search:
         instances: phase.instances,
         steps: phase.steps,
         stages: phase.stages,
+        queries,
         counters: phase.counters,
         seconds: phase.figures_by_second,
     };

@@ -3,6 +3,7 @@
 //! Promises that each phase waits until what it published has come, or nothing more comes. Refuses to go on when the
 //! engine dies.
 
+mod comings;
 mod inbox;
 mod rules;
 mod servers;
@@ -27,6 +28,7 @@ use harness::world::World;
 use hdrhistogram::Histogram;
 use tempfile::TempDir;
 
+use self::comings::Comings;
 use self::servers::{PARTITIONS, Servers, TOPIC};
 pub use self::several::{Ownership, Several};
 use self::watch::{ByEngine, Watch};
@@ -35,7 +37,7 @@ use crate::engine::fleet::Step;
 use crate::engine::{self, Embedded, Engine, Ready, Stopped};
 use crate::live::Live;
 use crate::load::{Published, Publishing, Sink};
-use crate::result::{InstanceFigures, SecondFigures, StageFigures, StepFigures};
+use crate::result::{InstanceFigures, QueryFigures, SecondFigures, StageFigures, StepFigures};
 
 /// Stage histograms are told once per second: those of a moment ago are complete so much later.
 const SETTLED_AFTER: Duration = Duration::from_millis(1_300);
@@ -146,6 +148,7 @@ pub struct Trial {
     engine: Option<Engine>,
     publishing: Publishing,
     mover: Option<Mover>,
+    comings: Comings,
     verdict: Arc<Verdict>,
     inbox: inbox::Inbox,
     _gateways: Vec<Gateway>,
@@ -222,7 +225,7 @@ impl Setup {
 
 impl Rpc {
     /// What gateways are started with.
-    fn protocols(self) -> Protocols {
+    pub fn protocols(self) -> Protocols {
         match self {
             Self::Stream => Protocols::STREAM,
             Self::StreamMany => Protocols::MANY,
@@ -247,6 +250,7 @@ impl Trial {
         workload.check()?;
         let with_servers = setup.servers || engine.is_some();
         setup.check(engine)?;
+        comings::check(workload, with_servers)?;
         let world = World::new(workload);
         let verdict = Verdict::new(world.clone());
         if setup.notice_above.is_some() {
@@ -255,8 +259,9 @@ impl Trial {
         let gateways = world.start_gateways(&verdict, setup.protocols(), setup.plain)?;
         gateways.iter().for_each(|gateway| gateway.forget_groups(setup.forget_groups));
         let inbox = inbox::Inbox::of(engine, setup.store);
+        let mut comings = Comings::default();
         let (started, sink, writer, servers) = if with_servers {
-            Self::start_on_servers(setup, engine, &world, &gateways, live)?
+            Self::start_on_servers(setup, engine, (&world, &mut comings), &gateways, live)?
         } else {
             let stores = world.in_memory(&gateways);
             let writer = RouteWriter::Memory(stores.routes.clone());
@@ -271,13 +276,13 @@ impl Trial {
             _ => None,
         };
         let publishing = Publishing::new(world, verdict.clone(), sink).with_contents(contents);
-        Ok(Self { engine: Some(started), publishing, mover, verdict, inbox, _gateways: gateways, servers })
+        Ok(Self { engine: Some(started), publishing, mover, comings, verdict, inbox, _gateways: gateways, servers })
     }
 
     fn start_on_servers(
         setup: &Setup,
         engine: Option<&str>,
-        world: &Arc<World>,
+        (world, comings): (&Arc<World>, &mut Comings),
         gateways: &[Gateway],
         live: &Live,
     ) -> Result<Started> {
@@ -289,6 +294,7 @@ impl Trial {
         live.note("writing members, routes and gateways");
         world.seed(&*servers.store, &servers.redis, &servers.etcd, gateways)?;
         servers.secure(gateways)?;
+        *comings = Comings::start(world, &servers)?;
         let folder = folder("engine")?;
         let admin_port = free_ports(1)?[0];
         live.note(&format!("starting {command}"));
@@ -351,6 +357,14 @@ impl Trial {
         }
     }
 
+    /// How long the database took for its statements, where somebody joined sessions.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn query_figures(&mut self) -> Result<Vec<QueryFigures>> {
+        self.comings.figures()
+    }
+
     /// What judges it.
     pub fn verdict(&self) -> &Verdict {
         &self.verdict
@@ -395,6 +409,7 @@ impl Trial {
         if let Some(mover) = self.mover.take() {
             mover.stop()?;
         }
+        self.comings.stop()?;
         self.engine.take().ok_or_else(|| Error::new("the engine was stopped"))?.stop()
     }
 }

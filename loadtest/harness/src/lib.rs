@@ -7,6 +7,7 @@ pub mod clock;
 pub mod contents;
 pub mod error;
 pub mod gateways;
+pub mod guests;
 pub mod moves;
 pub mod pages;
 pub mod publisher;

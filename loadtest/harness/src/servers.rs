@@ -14,6 +14,7 @@ mod nats;
 mod over_tls;
 mod postgres;
 mod prepared;
+mod query_times;
 mod redis;
 mod store;
 
@@ -39,6 +40,7 @@ pub use self::maria::Maria;
 pub use self::nats::{Nats, NatsAuth, NatsOptions, NatsVersion};
 pub use self::over_tls::OverTls;
 pub use self::postgres::Postgres;
+pub use self::query_times::{QueryTimes, TimesOfKind};
 pub use self::redis::{Redis, RedisOptions};
 pub use self::store::{InboxRow, Store, Tables};
 use crate::clock;

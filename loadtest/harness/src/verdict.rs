@@ -10,6 +10,7 @@
 
 mod book;
 mod classes;
+mod copies;
 mod counts;
 mod judge;
 mod message;
@@ -29,6 +30,7 @@ use self::message::Messages;
 pub use self::message::key_of as message_key;
 pub use self::shed::ShedByEngine;
 use crate::gateways::{Noticed, Recorder, Seen};
+use crate::guests::is_guest;
 use crate::workload::How;
 use crate::world::World;
 
@@ -153,6 +155,9 @@ impl Verdict {
 
     /// A row of the inbox: this recipient has the message there, whether or not it was pushed as well.
     pub fn stored(&self, session_name: &str, user_name: &str, msg_id: i64) {
+        if is_guest(user_name) {
+            return;
+        }
         let world = &self.world;
         let place = world.session_of(session_name).zip(world.user_of(user_name)).and_then(|(session, user)| {
             let number = message::number_of(session, msg_id).filter(|number| !self.is_fleeting(session, *number))?;

@@ -36,6 +36,9 @@ pub struct Workload {
     /// Users that move to another gateway each second.
     #[serde(default)]
     pub moves_per_second: u32,
+    /// Guests, connected nowhere, that join the largest session each second; each leaves five seconds later.
+    #[serde(default)]
+    pub guests_per_second: u32,
     /// Each session is visited once, in order, and none before: members and routes have to be looked up for every event.
     /// It has no warm-up, takes no account of shares, and ends when all were visited, or when `seconds` are over.
     #[serde(default)]

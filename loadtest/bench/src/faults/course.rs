@@ -7,13 +7,11 @@ use std::time::{Duration, Instant};
 
 use harness::clock;
 use harness::error::{Error, Result};
-use harness::gateways::Protocols;
 use harness::moves::{Mover, RouteWriter};
 use harness::publisher::Subject;
 use harness::rng::Rng;
 use harness::servers::{InboxRow, Store};
 use harness::verdict::Verdict;
-use harness::workload::Workload;
 use harness::world::World;
 
 use super::FaultArgs;
@@ -38,6 +36,10 @@ const STEADY: Duration = Duration::from_secs(3);
 const WATCHED: Duration = Duration::from_secs(30);
 /// What the engine counts of pushes that it sent again.
 pub(super) const RESENT: [&str; 2] = ["task_engine_resent_recipients_total", "task_engine_rerouted_recipients_total"];
+/// What it counts of pushes that one gateway of a recipient did not take and another one did.
+const COPIES_MISSED: &str = "task_engine_recipient_copies_missed_total";
+/// And of lists of users that it said, and that gateways did not know.
+const LISTS: [&str; 2] = ["task_engine_groups_said_total", "task_engine_groups_unknown_total"];
 /// Of 100 payloads so many are no events, in the scenario that is about them.
 const POISON_PERCENT: u64 = 5;
 
@@ -76,13 +78,10 @@ impl Load {
 /// # Errors
 /// When a part does not start, or the broker confirms nothing for a minute.
 pub(super) fn run(scenario: &Scenario, assignment: Assignment, args: &FaultArgs) -> Result<FaultResult> {
-    let mut workload = Workload::parse("faults", include_str!("workload.toml"))?;
-    if scenario.act == Act::Churn {
-        workload.moves_per_second = 50;
-    }
-    let world = World::new(&workload);
+    let world = World::new(&args.way.workload(scenario.act)?);
     let verdict = Verdict::new(world.clone());
-    let gateways = world.start_gateways(&verdict, Protocols::STREAM, false)?;
+    let gateways = world.start_gateways(&verdict, args.way.protocols(), false)?;
+    args.way.forget(&gateways);
     let mut stage = Stage::start(scenario, assignment, args, (&world, &verdict), gateways)?;
     let publisher = stage.publisher.clone();
     let mover = Mover::start(world.clone(), RouteWriter::Redis(stage.redis.url()))?;
@@ -98,9 +97,11 @@ pub(super) fn run(scenario: &Scenario, assignment: Assignment, args: &FaultArgs)
     let dead_letters = publisher.messages(DEAD_LETTERS).unwrap_or(0);
     let engine = stage.engine.take().ok_or_else(|| Error::new("the engine is gone"))?;
     let resent = RESENT.iter().map(|name| engine.counter(name)).sum::<Option<u64>>().unwrap_or(0);
+    let copies_missed = engine.counter(COPIES_MISSED).unwrap_or(0);
+    let lists = LISTS.map(|name| engine.counter(name).unwrap_or(0));
     let stopped = engine.stop()?;
     let mut result = judge(&*stage.store, &world, &verdict, &published)?;
-    result.name = scenario.name.to_owned();
+    result.name = args.way.name(scenario.name);
     result.assignment = trial::word(&assignment);
     (result.settle_lag_seconds, result.recovery_seconds) = (settle_lag_seconds, recovery);
     result.dead_letters = dead_letters;
@@ -108,16 +109,26 @@ pub(super) fn run(scenario: &Scenario, assignment: Assignment, args: &FaultArgs)
     if left != Unsettled::default() {
         result.cases.push(format!("{} events were never settled ({} never delivered)", left.unacked, left.pending));
     }
+    if result.copies_missing > 0 {
+        let missing = result.copies_missing;
+        result.cases.push(format!(
+            "{missing} pushes came to another gateway of their recipient only; {copies_missed} are counted"
+        ));
+    }
+    let unproven = args.way.unproven(lists);
     if !stopped.is_clean {
         result.cases.push(format!("the engine did not end as it should: {}", stopped.last_words));
     }
     let may_reorder = scenario.may_reorder_in_queue && assignment == Assignment::Queue;
     result.is_good = left == Unsettled::default()
+        && unproven.is_none()
         && stopped.is_clean
         && result.lost + result.offline_not_stored + result.misdelivered_or_corrupt == 0
+        && result.copies_missing <= copies_missed
         && result.repeated <= if scenario.may_repeat { result.unanswered } else { 0 }
         && (result.out_of_order == 0 || may_reorder)
         && result.dead_letters == result.poison;
+    result.cases.extend(unproven);
     Ok(result)
 }
 
@@ -214,13 +225,20 @@ pub(super) fn judge(store: &dyn Store, world: &World, verdict: &Verdict, publish
             verdict.stored(session, user, *msg_id);
         }
     }
-    let findings = verdict.findings();
+    let mut findings = verdict.findings();
+    let copies_missing = verdict.copies_missing();
+    let lost = findings.lost - copies_missing;
+    if lost == 0 {
+        // What another gateway of theirs took.
+        findings.cases.retain(|case| !case.starts_with("lost: "));
+    }
     Ok(FaultResult {
         name: String::new(),
         assignment: String::new(),
         events: published.events,
         expected: findings.expected,
-        lost: findings.lost,
+        lost,
+        copies_missing,
         repeated: findings.repeated,
         out_of_order: findings.out_of_order,
         misdelivered_or_corrupt: findings.misdelivered + findings.corrupt,

@@ -23,8 +23,6 @@ use crate::trial::Assignment;
 pub(super) const TOPIC: &str = "resonance.push.event.v1";
 pub(super) const STREAM: &str = "RESONANCE";
 pub(super) const PARTITIONS: u32 = 16;
-/// Recipients of the largest session of the workload.
-const FAN_OUT_MAX: u64 = 19;
 
 /// Everything of one scenario.
 pub(super) struct Stage {
@@ -43,6 +41,8 @@ pub(super) struct Stage {
     config: PathBuf,
     admin_port: u16,
     cores: u16,
+    /// Pushes of an event of the largest session.
+    pushes_max: u64,
     _folder: TempDir,
 }
 
@@ -86,6 +86,7 @@ impl Stage {
             config: path,
             admin_port,
             cores: args.cores.unwrap_or(2),
+            pushes_max: pushes_max(world),
             _folder: folder,
         };
         own::set_up(&stage.config)?;
@@ -112,7 +113,7 @@ impl Stage {
 
     /// Counts what a killed engine left unsettled: so much may come again.
     pub(super) fn note_unsettled(&mut self) -> Result<()> {
-        self.unsettled_recipients += self.publisher.unsettled(STREAM)?.unacked * FAN_OUT_MAX;
+        self.unsettled_recipients += self.publisher.unsettled(STREAM)?.unacked * self.pushes_max;
         Ok(())
     }
 
@@ -138,7 +139,12 @@ fn hurt_gateway(scenario: &Scenario, gateways: &[Gateway], verdict: &Arc<Verdict
 /// A process in the place of a gateway, on its port.
 pub(super) fn as_process(gateway: &Gateway, verdict: &Arc<Verdict>) -> Result<GatewayProcess> {
     gateway.kill();
-    GatewayProcess::start(gateway.id(), gateway.port(), verdict.clone())
+    GatewayProcess::start(gateway.id(), gateway.port(), gateway.protocols(), verdict.clone())
+}
+
+fn pushes_max(world: &World) -> u64 {
+    let members = world.workload().sessions.iter().map(|group| group.members).max().unwrap_or(0);
+    u64::from(members.saturating_sub(1)) * u64::from(world.devices_max())
 }
 
 /// What differs from the defaults is what lets a scenario end soon, and limits what a killed engine leaves behind.

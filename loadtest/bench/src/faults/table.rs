@@ -22,6 +22,8 @@ pub struct FaultResult {
     pub expected: u64,
     /// Of those, neither pushed nor in the inbox.
     pub lost: u64,
+    /// Pushes that came to another gateway of their recipient only.
+    pub copies_missing: u64,
     /// Pushed again.
     pub repeated: u64,
     /// Pushes that were unanswered when a stream was cut (they were sent again), and recipients of events that a killed
@@ -105,17 +107,18 @@ pub fn text(results: &[FaultResult]) -> String {
 }
 
 /// A new table with the rows of an older one that it has not: those that are named so, in this order, each by its first two cells, the
-/// second in falling order.
+/// second in falling order. What a name has in brackets tells rows of it apart.
 pub fn over(old: &str, new: &str, names: &[&str]) -> String {
-    let key = |row: &str| -> Option<(usize, String)> {
+    let key = |row: &str| -> Option<(String, usize, String)> {
         let mut cells = row.split('|').map(str::trim).skip(1);
         let (name, second) = (cells.next()?, cells.next()?);
-        Some((names.iter().position(|known| *known == name)?, second.to_owned()))
+        let (name, how) = name.split_once(" (").unwrap_or((name, ""));
+        Some((how.to_owned(), names.iter().position(|known| *known == name)?, second.to_owned()))
     };
     let head = new.lines().take(2).map(str::to_owned);
     let rows = old.lines().chain(new.lines()).filter_map(|row| Some((key(row)?, row.to_owned())));
     // A later row of the same key takes the earlier one's place.
-    let rows: BTreeMap<_, _> = rows.map(|((at, second), row)| ((at, Reverse(second)), row)).collect();
+    let rows: BTreeMap<_, _> = rows.map(|((how, at, second), row)| ((how, at, Reverse(second)), row)).collect();
     head.chain(rows.into_values()).map(|row| row + "\n").collect()
 }
 
@@ -163,6 +166,7 @@ mod tests {
             events: 10,
             expected: 30,
             lost: 1,
+            copies_missing: 0,
             repeated: 3,
             unanswered: 4,
             out_of_order: 5,
@@ -187,6 +191,17 @@ mod tests {
              | settle lag, s | recovery, s | promise |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|\n\
              | nats-kill | queue | 10 | 2 | 3 | 4 | 5 | 6 | 7 | 0.8 | 9.0 | **not kept** |\n"
         );
+    }
+
+    #[test]
+    fn rows_that_were_run_otherwise_stay_beside_each_other() {
+        let head = "| fault | assignment |\n|---|---|\n";
+        let table = |rows: &[&str]| rows.iter().fold(head.to_owned(), |table, row| table + &format!("| {row} |\n"));
+        let old = table(&["b | queue | 1", "a (group) | queue | 2", "gone | queue | 3"]);
+        let new = table(&["b (group) | queue | 4", "a | queue | 5", "b | partitioned | 6", "b | queue | 7"]);
+        let rows =
+            ["a | queue | 5", "b | queue | 7", "b | partitioned | 6", "a (group) | queue | 2", "b (group) | queue | 4"];
+        assert_eq!(over(&old, &new, &["a", "b"]), table(&rows));
     }
 
     #[test]

@@ -145,6 +145,7 @@ pub(super) mod tests {
             },
             groups: Vec::new(),
             classes: Vec::new(),
+            queries: Vec::new(),
             verdict: VerdictCounts { is_clean: true, ..Default::default() },
             stages: Vec::new(),
             counters: Default::default(),

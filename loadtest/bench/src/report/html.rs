@@ -54,6 +54,10 @@ pub fn run(result: &RunResult, histograms: &Histograms) -> Result<String> {
         let rows = result.stages.iter().map(|stage| (stage.stage.as_str(), &stage.latency));
         body += &latencies("", ["stage, ms", "count"], rows);
     }
+    if !result.queries.is_empty() {
+        let rows = result.queries.iter().map(|of| (of.statement.as_str(), &of.latency));
+        body += &latencies("<h2>Statements of the database, by its own log</h2>\n", ["statement, ms", "count"], rows);
+    }
     if !result.instances.is_empty() {
         let table = numbers(tables::INSTANCES, tables::instances(result));
         body += &format!("<div class=\"card\"><h2>Instances</h2>\n{table}</div>\n");
@@ -286,6 +290,7 @@ fn shared_facts(result: &RunResult) -> Vec<(String, String)> {
         fact("users without a route", format!("{}%", workload.offline_percent)),
         fact("gateways of a user", workload.devices),
         fact("moves", format!("{} users per second", workload.moves_per_second)),
+        fact("guests", format!("{} per second join the largest session, and leave", workload.guests_per_second)),
         fact("cold", if workload.cold { "each session once, none known before" } else { "no" }),
     ]);
     facts

@@ -45,6 +45,10 @@ pub fn run(result: &RunResult, all: &Histogram<u64>) -> String {
         let rows = result.stages.iter().map(|stage| (stage.stage.as_str(), &stage.latency));
         text += &latencies("stages of the engine, ms", ("stage", "count"), rows);
     }
+    if !result.queries.is_empty() {
+        let rows = result.queries.iter().map(|of| (of.statement.as_str(), &of.latency));
+        text += &latencies("statements of the database, by its own log, ms", ("statement", "count"), rows);
+    }
     if !result.instances.is_empty() {
         text += &table("instances", tables::INSTANCES, tables::instances(result));
     }
@@ -329,6 +333,7 @@ mod tests {
             stages: vec![crate::result::StageFigures { stage: nasty.to_owned(), latency }],
             groups: vec![],
             classes: vec![],
+            queries: vec![],
             counters: Default::default(),
             instances: vec![],
             steps: vec![],

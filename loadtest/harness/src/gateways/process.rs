@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Gateway, GatewayOptions, Recorder, Seen};
+use super::{Answer, Gateway, GatewayOptions, Protocols, Recorder, Seen};
 use crate::error::{Error, Result};
 use crate::servers::{self, READY_EVERY};
 
@@ -69,10 +69,11 @@ impl Recorder for Relay {
 /// The child: serves until it is killed.
 ///
 /// # Errors
-/// When the port is taken.
-pub fn serve(id: &str, port: u16) -> Result<bool> {
+/// When the port is taken, or a protocol is none.
+pub fn serve(id: &str, port: u16, protocols: &str) -> Result<bool> {
     let relay = Arc::new(Relay(Mutex::new(LineWriter::new(io::stdout()))));
-    let _gateway = Gateway::start(GatewayOptions { port: Some(port), ..GatewayOptions::new(id, relay) })?;
+    let protocols = Protocols::of_announcement(protocols)?;
+    let _gateway = Gateway::start(GatewayOptions { port: Some(port), protocols, ..GatewayOptions::new(id, relay) })?;
     loop {
         thread::park();
     }
@@ -82,17 +83,18 @@ pub fn serve(id: &str, port: u16) -> Result<bool> {
 pub struct GatewayProcess {
     id: Arc<str>,
     port: u16,
+    protocols: Protocols,
     recorder: Arc<dyn Recorder>,
     running: Option<(Child, JoinHandle<()>)>,
 }
 
 impl GatewayProcess {
-    /// Starts one that knows only `PushMessage`, and returns when it listens.
+    /// Starts one that knows these, and returns when it listens.
     ///
     /// # Errors
     /// When it does not within ten seconds.
-    pub fn start(id: &str, port: u16, recorder: Arc<dyn Recorder>) -> Result<Self> {
-        let mut gateway = Self { id: id.into(), port, recorder, running: None };
+    pub fn start(id: &str, port: u16, protocols: Protocols, recorder: Arc<dyn Recorder>) -> Result<Self> {
+        let mut gateway = Self { id: id.into(), port, protocols, recorder, running: None };
         gateway.restart()?;
         Ok(gateway)
     }
@@ -118,6 +120,7 @@ impl GatewayProcess {
         let program = std::env::current_exe().map_err(failed)?;
         let mut command = Command::new(program);
         command.args(["gateway", "--id", &self.id, "--port", &self.port.to_string()]);
+        command.args(["--protocols", &self.protocols.announcement()]);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = servers::spawn_bound(command).map_err(failed)?;
         let told = child.stdout.take().ok_or_else(|| Error::new("a gateway without standard output"))?;

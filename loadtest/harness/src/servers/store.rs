@@ -6,7 +6,7 @@ use ::mysql::prelude::Queryable;
 use ::mysql::{Conn, OptsBuilder};
 use ::postgres::Client;
 
-use super::{Maria, Postgres};
+use super::{Maria, Postgres, QueryTimes};
 use crate::error::{Error, Result};
 
 /// A row of the inbox: whose it is, its session, its message.
@@ -47,6 +47,12 @@ pub trait Store: Send + Sync {
     /// When it does not run.
     fn thaw(&self) -> Result<()>;
 
+    /// From now on logs how long it takes for each statement of whoever connects; none where it cannot.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    fn query_times(&self) -> Result<Option<QueryTimes>>;
+
     /// From now on takes no writes of the engine, or takes them again; who is logged in stays so.
     ///
     /// # Errors
@@ -81,6 +87,10 @@ impl Store for Maria {
 
     fn thaw(&self) -> Result<()> {
         (**self).cont()
+    }
+
+    fn query_times(&self) -> Result<Option<QueryTimes>> {
+        QueryTimes::start(self).map(Some)
     }
 
     fn refuse_writes(&self, refuses: bool) -> Result<()> {
@@ -119,6 +129,10 @@ impl Store for Postgres {
 
     fn thaw(&self) -> Result<()> {
         Postgres::cont(self)
+    }
+
+    fn query_times(&self) -> Result<Option<QueryTimes>> {
+        Ok(None)
     }
 
     fn refuse_writes(&self, refuses: bool) -> Result<()> {
@@ -183,6 +197,14 @@ impl Tables {
     /// What the server says.
     pub fn put_members(&mut self, rows: &[String]) -> Result<()> {
         self.put("t_session_member", "session_id, username", "session_id, username", &rows.join(","))
+    }
+
+    /// Takes a member out of a session.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn take_member(&mut self, session: &str, user: &str) -> Result<()> {
+        self.run(&format!("DELETE FROM t_session_member WHERE session_id = '{session}' AND username = '{user}'"))
     }
 
     /// Keeps the content of a message.

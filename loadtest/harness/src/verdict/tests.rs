@@ -365,7 +365,7 @@ fn each_gateway_of_a_user_is_to_get_each_message() {
     assert_eq!(bench.verdict.findings().out_of_order, 0, "another gateway's order is its own");
     bench.comes(0, 1, at(1)[0]);
     let findings = bench.verdict.findings();
-    assert_eq!((findings.out_of_order, findings.lost), (1, 5));
+    assert_eq!((findings.out_of_order, findings.lost, bench.verdict.copies_missing()), (1, 5, 5));
     assert_eq!(findings.cases[1], "lost: session-0 message 0 to user-2, who is at gateway-2");
     for user in 1..4 {
         (0..2).for_each(|at| bench.verdict.stored("session-0", &World::user_name(user), bench.events[at].msg_id));

@@ -11,6 +11,8 @@ const GATEWAYS_MAX: u32 = 10_000;
 const USERS_MAX: u32 = 64 << 20;
 /// A move is three steps and a write to Redis; one thread makes them all.
 const MOVES_MAX: u32 = 100_000;
+/// A guest is two statements; one connection makes them all.
+const GUESTS_MAX: u32 = 1_000;
 /// Room in an event for all but its content.
 const EVENT_REST_BYTES: usize = 1024;
 const DAY_SECONDS: u32 = 24 * 3600;
@@ -116,6 +118,12 @@ impl Workload {
             return Err(format!(
                 "it is cold, which allows no warm-up, but warm_up_seconds is {}: make it 0 (--warm-up 0)",
                 self.warm_up_seconds
+            ));
+        }
+        if self.guests_per_second > GUESTS_MAX {
+            return Err(format!(
+                "guests_per_second is {}: make it at most {GUESTS_MAX} (--guests)",
+                self.guests_per_second
             ));
         }
         if self.moves_per_second > MOVES_MAX {
@@ -234,6 +242,7 @@ mod tests {
             (refused(|it| it.warm_up_seconds = u32::MAX), "warm_up_seconds is"),
             (refused(|it| it.cold = true), "make it 0 (--warm-up 0)"),
             (refused(|it| it.moves_per_second = u32::MAX), "moves_per_second is"),
+            (refused(|it| it.guests_per_second = u32::MAX), "guests_per_second is"),
             (refused(|it| it.misbehaving = vec![misbehaving(8, How::Deaf, 0)]), "gateway 8 is to misbehave"),
             (refused(|it| it.misbehaving = vec![misbehaving(1, How::Slow, 0)]), "slow:20"),
             (refused(|it| it.misbehaving = vec![misbehaving(1, How::Flapping, 0)]), "flapping:500"),

@@ -6,8 +6,8 @@ use harness::verdict::VerdictCounts;
 use harness::workload::{How, Load, Misbehaving, SessionGroup, Workload};
 use hdrhistogram::Histogram;
 use loadtest::result::{
-    ClassFigures, Figures, GroupFigures, Histograms, LatencyFigures, Machine, RunResult, SCHEMA, SecondFigures,
-    StageFigures,
+    ClassFigures, Figures, GroupFigures, Histograms, LatencyFigures, Machine, QueryFigures, RunResult, SCHEMA,
+    SecondFigures, StageFigures,
 };
 
 pub(super) const NASTY: &str = "<script>alert(\"x\")</script> & 'more' \u{1b}[31m";
@@ -64,6 +64,7 @@ pub(super) fn document(all: &Histogram<u64>, seconds: Vec<SecondFigures>) -> Run
         cores: 1,
         groups: GroupFigures::of(&workload, &vec![all.clone(); workload.sessions.len()]),
         classes: ClassFigures::of(&vec![(all.clone(), pushes / 5); 4]),
+        queries: vec![QueryFigures::of("members of some sessions", all)],
         workload,
         figures: Figures {
             events: pushes / 100,
@@ -106,6 +107,7 @@ pub(super) fn workload() -> Workload {
         offline_percent: 0,
         devices: 1.0,
         moves_per_second: 0,
+        guests_per_second: 0,
         cold: false,
         content_bytes: 128,
         load: Load::EventsPerSecond(400),
