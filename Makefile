@@ -1,6 +1,6 @@
 # `make` alone tells what there is.
 .DEFAULT_GOAL := help
-.PHONY: board build-demo help demo test packages book deb example-go simulate fuzz models deny lint fmt ci loadtest compare measure yardstick faults takeovers bench bench-servers instructions servers clean
+.PHONY: board build-demo tools help demo test packages book deb example-go simulate fuzz models deny lint fmt ci loadtest compare measure yardstick faults takeovers bench bench-servers instructions servers clean
 
 CARGO ?= cargo
 # More flags for the demo and the load test: make demo ARGS="--seconds 30"
@@ -9,13 +9,17 @@ ARGS ?=
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-14s %s\n' "$$name" "$$what"; done
 
-demo: ## the canonical load on stores in memory with real gRPC gateways, and its report (needs only Rust; quick to build, so its figures do not count)
+# Asked before the servers are installed: that takes minutes.
+tools: # what a build needs that a bare machine lacks
+	@CARGO=$(CARGO) scripts/check-tools
+
+demo: tools ## the canonical load on stores in memory with real gRPC gateways, and its report (needs only Rust; quick to build, so its figures do not count)
 	$(CARGO) run --profile demo --locked -p loadtest --no-default-features -- run $(ARGS)
 
 # Most tests wait for servers most of the time: four at once, or as many as there are CPUs.
 TEST_THREADS ?= $(shell n=$$(nproc); [ $$n -gt 4 ] && echo $$n || echo 4)
 
-test: servers ## all tests; installs missing servers first (apt-get, and NATS's current one with pip)
+test: tools servers ## all tests; installs missing servers first (apt-get, and NATS's current one with pip)
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --workspace --locked
 	@echo "== once more, the engine over TLS on all links"
 	TEST_OVER_TLS=1 RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --workspace --locked --test engine
@@ -54,7 +58,7 @@ ci: ## what CI runs: lint, tests, fresh seeds, short loads on real servers, a sh
 # brings its own copy of the engine for loads on stores in memory.
 BUILD_MEASURED = $(CARGO) build --release --locked -p task-engine && $(CARGO) build --release --locked -p loadtest
 
-build-demo: # for .ci/run: the demo, and the engine as a program built as quickly
+build-demo: tools # for .ci/run: the demo, and the engine as a program built as quickly
 	$(CARGO) build --profile demo --locked -p task-engine
 	$(CARGO) build --profile demo --locked -p loadtest --no-default-features
 
