@@ -29,7 +29,7 @@ const AFTER: &str = "Examples:
   task-engine dlq list --config task.yaml
   task-engine dlq list --reason lookup_failed --newer-than 2h --json
   task-engine dlq show 17                              one letter in full, with its event
-  task-engine dlq replay --reason lookup_failed        after MySQL was mended
+  task-engine dlq replay --reason lookup_failed        after the database was mended
   task-engine dlq replay --reason inbox_rejected       one recipient each: nobody else is pushed to again
   task-engine dlq drop --older-than 30days
   task-engine dlq drop --yes                           all of them

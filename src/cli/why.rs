@@ -5,6 +5,7 @@
 
 mod cause;
 mod facts;
+mod tables;
 mod verdict;
 
 use std::ffi::OsString;
@@ -17,8 +18,12 @@ use crate::cli::table::{aligned, plain};
 use crate::cli::{config_of, exit};
 
 pub use self::cause::of as cause_of;
-pub use self::facts::{EndSeen, EngineSeen, Facts, Known, LetterSeen, RouteSeen, RowSeen};
+pub use self::facts::{EndSeen, EngineSeen, Facts, LetterSeen, RouteSeen};
+pub use self::tables::{Known, RowSeen};
 pub use self::verdict::verdict;
+
+/// Rows that are looked at without a message.
+const LATEST: usize = 16;
 
 pub(super) const ABOUT: &str = "Say whether a user got a message, and if not, why.
 

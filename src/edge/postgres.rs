@@ -10,7 +10,9 @@ mod conn;
 mod contents;
 mod fault;
 mod inbox;
+pub mod inspect;
 mod link;
+pub mod once;
 
 use std::time::Duration;
 

@@ -3,9 +3,11 @@
 //!
 //! Refuses to know any SQL but what both servers take alike: statements are the adapters'.
 
+pub mod asked;
 pub mod contents;
 pub mod fault;
 pub mod inbox;
+pub mod inspect;
 pub mod live;
 pub mod members;
 

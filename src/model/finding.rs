@@ -55,6 +55,32 @@ labelled! {
         MysqlConnections = "mysql.connections",
         /// Its clock is ours.
         MysqlClock = "mysql.clock",
+        /// The name of the PostgreSQL server has an address.
+        PostgresName = "postgres.name",
+        /// It takes connections.
+        PostgresTcp = "postgres.tcp",
+        /// TLS with it, where it is spoken.
+        PostgresTls = "postgres.tls",
+        /// It lets us in.
+        PostgresLogin = "postgres.login",
+        /// The database is there, and ours to use.
+        PostgresDatabase = "postgres.database",
+        /// The tables are there.
+        PostgresTables = "postgres.tables",
+        /// They have the columns that are read and written.
+        PostgresColumns = "postgres.columns",
+        /// They have the keys that rows are found by and kept apart by.
+        PostgresUniqueKey = "postgres.unique_key",
+        /// Names are kept in an encoding that has all of them.
+        PostgresEncoding = "postgres.encoding",
+        /// The user may read and write what is read and written.
+        PostgresGrants = "postgres.grants",
+        /// The server takes rows.
+        PostgresReadOnly = "postgres.read_only",
+        /// It takes as many connections as are opened.
+        PostgresConnections = "postgres.connections",
+        /// Its clock is ours.
+        PostgresClock = "postgres.clock",
         /// The name of the Redis server has an address.
         RedisName = "redis.name",
         /// It takes connections.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use harness::servers::{Maria, Postgres};
+use harness::servers::{Maria, Postgres, Store};
 use mysql::prelude::Queryable;
 use task_engine::config::{HostPort, MysqlConfig, PostgresConfig, Secret};
 use task_engine::edge::mysql::{MysqlInbox, MysqlMembers};
@@ -123,6 +123,14 @@ impl Database {
         match self {
             Self::Maria(server) => server.port(),
             Self::Postgres(server) => server.port(),
+        }
+    }
+
+    /// As a load test and an engine's configuration see it.
+    pub fn store(&self) -> &dyn Store {
+        match self {
+            Self::Maria(server) => server,
+            Self::Postgres(server) => server,
         }
     }
 

@@ -252,11 +252,16 @@ impl World {
 
     /// What another command of the program says, with this section of the configuration.
     pub fn command(&self, more: &str, args: &[&str]) -> Output {
+        self.command_as(&(self.yaml() + more), &[], args)
+    }
+
+    /// The same with a configuration of its own, and with these variables, which win over it.
+    pub fn command_as(&self, yaml: &str, variables: &[(&str, &str)], args: &[&str]) -> Output {
         let config = self.folder.path().join("command.yaml");
-        std::fs::write(&config, self.yaml() + more).expect("a configuration");
+        std::fs::write(&config, yaml).expect("a configuration");
         let mut command = Command::new(binary());
         command.args(args).arg("--config").arg(&config).current_dir(self.folder.path());
-        command.output().expect("it runs")
+        command.envs(variables.iter().copied()).output().expect("it runs")
     }
 
     /// The file of dead letters, when there are any.

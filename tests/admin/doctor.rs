@@ -5,8 +5,8 @@ mod world;
 
 use std::time::{Duration, Instant};
 
-use mysql::prelude::Queryable;
 use serde_json::json;
+use testkit::databases::Kind;
 
 use self::world::{Broken, World, broken, hurt};
 
@@ -70,6 +70,80 @@ const CASES_OF_MYSQL: &[Case] = &[
     }),
 ];
 
+const CASES_OF_POSTGRES: &[Case] = &[
+    ("postgres.name", |_| broken("postgres", "host", "nowhere.invalid")),
+    ("postgres.tcp", |world| broken("postgres", "port", world.closed)),
+    ("postgres.tls", |_| broken("postgres", "tls", "{mode: required}")),
+    ("postgres.login", |_| broken("postgres", "password", "wrong-secret")),
+    ("postgres.database", |_| broken("postgres", "database", "nothing")),
+    ("postgres.database", |world| {
+        world.sql("REVOKE CONNECT ON DATABASE resonance FROM PUBLIC", "GRANT CONNECT ON DATABASE resonance TO PUBLIC")
+    }),
+    ("postgres.tables", |world| {
+        world.sql("ALTER TABLE t_inbox RENAME TO t_away", "ALTER TABLE t_away RENAME TO t_inbox")
+    }),
+    ("postgres.tables", |world| {
+        world.sql("ALTER ROLE engine SET search_path = elsewhere", "ALTER ROLE engine RESET search_path")
+    }),
+    ("postgres.columns", |world| {
+        world.sql("ALTER TABLE t_inbox ADD needed INT NOT NULL", "ALTER TABLE t_inbox DROP COLUMN needed")
+    }),
+    ("postgres.columns", |world| {
+        let rename = |from: &str, to: &str| format!("ALTER TABLE t_inbox RENAME COLUMN {from} TO {to}");
+        world.sql(&rename("is_read", "was_read"), &rename("was_read", "is_read"))
+    }),
+    ("postgres.columns", |world| {
+        let as_type = |of: &str, from: &str, default: &str| {
+            format!(
+                "ALTER TABLE t_inbox ALTER is_read DROP DEFAULT, ALTER is_read TYPE {of} USING {from}, \
+                 ALTER is_read SET DEFAULT {default}"
+            )
+        };
+        world.sql(&as_type("BOOLEAN", "is_read <> 0", "false"), &as_type("SMALLINT", "is_read::int::smallint", "0"))
+    }),
+    ("postgres.columns", |world| {
+        let takes = |chars: u8| format!("ALTER TABLE t_session_member ALTER username TYPE VARCHAR({chars})");
+        world.sql(&takes(20), &takes(64))
+    }),
+    ("postgres.unique_key", |world| {
+        world.sql(&format!("DROP INDEX {KEY}"), &format!("CREATE UNIQUE INDEX {KEY} {ON}"))
+    }),
+    ("postgres.unique_key", |world| {
+        let again = |condition: &str| format!("DROP INDEX {KEY}; CREATE UNIQUE INDEX {KEY} {ON} {condition}");
+        world.sql(&again("WHERE is_read = 0"), &again(""))
+    }),
+    ("postgres.encoding", |world| {
+        let as_encoding = |encoding: &str| {
+            format!(
+                "UPDATE pg_database SET encoding = pg_char_to_encoding('{encoding}') WHERE datname = current_database()"
+            )
+        };
+        world.sql(&as_encoding("LATIN1"), &as_encoding("UTF8"))
+    }),
+    ("postgres.grants", |_| broken("postgres", "username", "lesser")),
+    ("postgres.grants", |world| {
+        let sequence = "USAGE ON SEQUENCE t_inbox_id_seq";
+        world.sql(&format!("REVOKE {sequence} FROM engine"), &format!("GRANT {sequence} TO engine"))
+    }),
+    ("postgres.read_only", |world| {
+        let key = "default_transaction_read_only";
+        world.sql(&format!("ALTER ROLE engine SET {key} = on"), &format!("ALTER ROLE engine RESET {key}"))
+    }),
+    ("postgres.connections", |world| {
+        world.sql("ALTER ROLE engine CONNECTION LIMIT 5", "ALTER ROLE engine CONNECTION LIMIT -1")
+    }),
+    ("postgres.clock", |world| {
+        world.sql(
+            "CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE sql AS 'SELECT to_timestamp(1700000000)'; \
+             ALTER ROLE engine SET search_path = public, pg_catalog",
+            "DROP FUNCTION public.clock_timestamp(); ALTER ROLE engine RESET search_path",
+        )
+    }),
+];
+/// The key of its inbox.
+const KEY: &str = "uniq_owner_sess_seq";
+const ON: &str = "ON t_inbox (owner_username, session_id, seq_id)";
+
 const CASES_OF_REDIS: &[Case] = &[
     ("redis.name", |_| broken("redis", "addr", "nowhere.invalid:6379")),
     ("redis.tcp", |world| broken("redis", "addr", format!("127.0.0.1:{}", world.closed))),
@@ -124,20 +198,18 @@ const CASES_OF_THE_MACHINE: &[Case] = &[
     ("dead_letters.path", |_| broken("dead_letters", "path", "/no-such-folder/letters")),
 ];
 
-#[test]
-fn each_broken_world_is_named_by_its_own_check() {
-    let world = World::start();
+/// Breaks a right world in each of these ways.
+fn each_is_named(world: &World, cases: &[Case]) {
     let right = world.doctor(&Broken::default());
     assert_eq!(right.wrong(), Vec::<String>::new(), "{right}");
     assert_eq!(right.code, 0, "{right}");
     let before = world.state();
-    let all = [CASES_OF_NATS, CASES_OF_MYSQL, CASES_OF_REDIS, CASES_OF_ETCD, CASES_OF_THE_MACHINE].concat();
     let mut not_named = Vec::new();
-    for (check, breaks) in all {
-        let mut broken = breaks(&world);
+    for (check, breaks) in cases {
+        let mut broken = breaks(world);
         let seen = world.doctor(&broken);
-        broken.mend(&world);
-        if seen.wrong() != [check] || seen.code == 0 || !seen.has_advice() {
+        broken.mend(world);
+        if seen.wrong() != [*check] || seen.code == 0 || !seen.has_advice() {
             not_named.push(format!("{check} is not what was named:\n{seen}"));
         }
         assert!(!seen.to_string().contains("secret"), "{check}: a secret is shown\n{seen}");
@@ -145,6 +217,13 @@ fn each_broken_world_is_named_by_its_own_check() {
     assert!(not_named.is_empty(), "{}", not_named.join("\n"));
     assert_eq!(world.doctor(&Broken::default()).code, 0, "all is mended");
     assert_eq!(world.state(), before, "nothing was changed");
+}
+
+#[test]
+fn each_broken_world_is_named_by_its_own_check() {
+    let world = World::start(Kind::Maria);
+    let all = [CASES_OF_NATS, CASES_OF_MYSQL, CASES_OF_REDIS, CASES_OF_ETCD, CASES_OF_THE_MACHINE].concat();
+    each_is_named(&world, &all);
 
     // One that hangs costs no other its look, and is named.
     world.redis.stop().expect("it runs");
@@ -152,5 +231,20 @@ fn each_broken_world_is_named_by_its_own_check() {
     world.redis.cont().expect("it runs");
     assert_eq!((hung.wrong(), hung.code), (vec!["redis.login".to_owned()], 2), "{hung}");
     assert!(began.elapsed() < Duration::from_secs(30));
-    world.root().query_drop("SELECT 1").expect("MariaDB is still there");
+    world.database.run(&["SELECT 1"]);
+}
+
+#[test]
+fn a_gateway_in_go_is_answered_as_its_clients_are() {
+    let world = World::start(Kind::Maria);
+    let mut broken =
+        world.registers(&format!(r#"{{"id":"gw-2","endpoints":["grpc://{}"]}}"#, world.gateway_as_in_go()));
+    let seen = world.doctor(&broken);
+    broken.mend(&world);
+    assert_eq!((seen.wrong(), seen.code), (Vec::<String>::new(), 0), "{seen}");
+}
+
+#[test]
+fn so_is_each_with_postgresql() {
+    each_is_named(&World::start(Kind::Postgres), CASES_OF_POSTGRES);
 }

@@ -5,7 +5,23 @@ use harness::gateways::{Gateway, GatewayOptions, Protocols};
 use testkit::databases::{Database, Kind};
 use testkit::engine::{SECRETS, World, got};
 
-const FILE: &str = include_str!("../../config/resonance.yaml");
+/// The file.
+pub const FILE: &str = include_str!("../../config/resonance.yaml");
+
+/// Where its servers are, over what the file says.
+pub fn servers(world: &World, database: &Database) -> [(&'static str, String); 8] {
+    let [nats, redis, _, etcd] = SECRETS;
+    [
+        ("RESONANCE_POSTGRES_PASSWORD", "resonance".to_owned()),
+        ("RESONANCE_POSTGRES_PORT", database.port().to_string()),
+        ("RESONANCE_NATS_URL", format!("nats://{nats}@{}", world.nats.addr())),
+        ("RESONANCE_REDIS_ADDR", world.redis.addr()),
+        ("RESONANCE_REDIS_PASSWORD", redis.to_owned()),
+        ("RESONANCE_ETCD_ENDPOINTS", world.etcd.plain_addr()),
+        ("RESONANCE_ETCD_USERNAME", "root".to_owned()),
+        ("RESONANCE_ETCD_PASSWORD", etcd.to_owned()),
+    ]
+}
 
 #[test]
 fn resonances_own_file_runs_against_postgresql() {
@@ -20,19 +36,8 @@ fn resonances_own_file_runs_against_postgresql() {
     world.register("gateway-service-1", &value);
     database.add([("group:1", "anna"), ("group:1", "bert"), ("group:1", "cleo")]);
     world.route("anna", "gateway-service-1");
-    let [nats, redis, _, etcd] = SECRETS;
-    let (url, port) = (format!("nats://{nats}@{}", world.nats.addr()), database.port().to_string());
-    let variables = [
-        ("RESONANCE_POSTGRES_PASSWORD", "resonance"),
-        ("RESONANCE_POSTGRES_PORT", &port),
-        ("RESONANCE_NATS_URL", &url),
-        ("RESONANCE_REDIS_ADDR", &world.redis.addr()),
-        ("RESONANCE_REDIS_PASSWORD", redis),
-        ("RESONANCE_ETCD_ENDPOINTS", &world.etcd.plain_addr()),
-        ("RESONANCE_ETCD_USERNAME", "root"),
-        ("RESONANCE_ETCD_PASSWORD", etcd),
-    ];
-    let engine = world.engine_as(2, FILE, &variables);
+    let servers = servers(&world, &database);
+    let engine = world.engine_as(2, FILE, &servers.each_ref().map(|(name, value)| (*name, value.as_str())));
     engine.wait_ready();
     let ready = engine.page("/readyz?verbose").expect("a page").1;
     assert!(ready.contains("postgres") && !ready.contains("mysql"), "{ready}");

@@ -1,14 +1,22 @@
 //! Promise: `task-engine why` says of each recipient in one sentence whether it got a message and, if not, why and where the message is
 //! now; with an engine that remembers, with one that was stopped, and with stores that are away.
 
+use std::process::Output;
+
 use harness::gateways::Protocols;
 use mysql::prelude::Queryable;
 use prost::Message;
+use testkit::databases::{Database, Kind};
 use testkit::engine::{SECRETS, World, event, eventually};
+
+use crate::resonance_today;
 
 /// What `why` answers: the last line.
 fn why(world: &World, more: &str, args: &[&str]) -> String {
-    let output = world.command(more, &[&["why"], args].concat());
+    sentence(&world.command(more, &[&["why"], args].concat()))
+}
+
+fn sentence(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let all = format!("{text}{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{all}");
@@ -82,4 +90,46 @@ fn each_recipient_has_its_sentence() {
     let sentence = of("s", "offline", "1", &admin);
     assert!(sentence.contains("is not connected anywhere now") && sentence.contains("away: MySQL"), "{sentence}");
     eventually("nothing was pushed by asking", || gateway.pushes() >= 3);
+}
+
+#[test]
+fn what_postgresql_holds_is_told_as_well() {
+    let (world, database) = (World::start(), Database::start(Kind::Postgres));
+    let servers = resonance_today::servers(&world, &database);
+    let servers = servers.each_ref().map(|(name, value)| (*name, value.as_str()));
+    database.add([("s", "anna"), ("s", "bert"), ("s", "cleo"), ("S", "dora")]);
+    database.run(&[
+        "INSERT INTO t_inbox (owner_username, session_id, msg_id, seq_id, is_read) VALUES ('anna', 's', 1, 1, 0)",
+        "INSERT INTO t_inbox (owner_username, session_id, msg_id, seq_id, is_read) VALUES ('anna', 's', 2, 2, 1)",
+        "INSERT INTO t_message_content (msg_id, session_id, sender_username, seq_id, content) VALUES (1, 's', 'cleo', 1, 'hello')",
+    ]);
+    let of = |more: &str, user: &str, msg: &[&str]| {
+        let args = [&["why", "--session", "s", "--user", user, "--admin", "127.0.0.1:1"], msg].concat();
+        sentence(&world.command_as(&(resonance_today::FILE.to_owned() + more), &servers, &args))
+    };
+    let spared = "\ninbox: {store: offline}\n";
+    for (more, user, msg, says) in [
+        (
+            "",
+            "anna",
+            &["--msg", "1"][..],
+            "message 1 of session s: anna has a row in the inbox, not read yet, as everybody",
+        ),
+        ("", "anna", &[], "session s: anna has a row in the inbox (message 2), and was read, as everybody"),
+        (
+            spared,
+            "anna",
+            &["--msg", "2"],
+            "could not be reached when it came, and has a row in the inbox, and was read.",
+        ),
+        ("", "cleo", &["--msg", "1"], "sent it, and is not pushed what it sent"),
+        ("", "bert", &["--msg", "1"], "is not connected anywhere now; nothing tells of the message"),
+        ("", "dora", &["--msg", "1"], "is no member of the session"),
+    ] {
+        let sentence = of(more, user, msg);
+        assert!(sentence.contains(says), "{user}: {sentence}");
+    }
+    database.kill();
+    let sentence = of("", "anna", &["--msg", "1"]);
+    assert!(sentence.contains("PostgreSQL could not be asked") && sentence.contains("away: PostgreSQL"), "{sentence}");
 }

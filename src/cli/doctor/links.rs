@@ -7,21 +7,27 @@ use std::time::Instant;
 use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
 
 use super::{CHECK_WITHIN, WITHIN, machine};
-use crate::config::Config;
-use crate::edge::{etcd, gateway, mysql, nats, redis};
+use crate::config::{Config, Database};
+use crate::edge::{etcd, gateway, mysql, nats, postgres, redis};
 use crate::model::finding::{Check, Finding, Findings, Grade, Said};
 
 /// One look: it says what it finds, in its own order.
 type Look = fn(&Config, &mut Findings<'_>);
 
 /// All that depend on nothing but themselves, each with the check that it begins with.
-const LOOKS: [(Look, Check); 5] = [
-    (nats::inspect::look, Check::NatsName),
-    (mysql::inspect::look, Check::MysqlName),
-    (routes, Check::RedisName),
-    (registry, Check::EtcdName),
-    (machine::look, Check::MachineIoUring),
-];
+fn looks(config: &Config) -> [(Look, Check); 5] {
+    let database: (Look, Check) = match config.database {
+        Database::Mysql => (mysql::inspect::look, Check::MysqlName),
+        Database::Postgres => (postgres::inspect::look, Check::PostgresName),
+    };
+    [
+        (nats::inspect::look, Check::NatsName),
+        database,
+        (routes, Check::RedisName),
+        (registry, Check::EtcdName),
+        (machine::look, Check::MachineIoUring),
+    ]
+}
 
 fn routes(config: &Config, found: &mut Findings<'_>) {
     redis::inspect::look(&redis::Config::of(config.redis.clone(), config.routes.cache), found);
@@ -46,7 +52,7 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
     let began = Instant::now();
     let mut under = BTreeMap::new();
     let mut findings = Vec::new();
-    for (at, (look, first)) in LOOKS.into_iter().enumerate() {
+    for (at, (look, first)) in looks(config).into_iter().enumerate() {
         under.insert(at, Under { check: first, since: began });
         let (config, tell) = (config.clone(), tell.clone());
         let started = thread::Builder::new().name("doctor".to_owned()).spawn(move || say_all(at, look, &config, &tell));

@@ -66,7 +66,9 @@ const fn of_event(end: Event) -> &'static str {
         Event::NoSessionId => "was not pushed it: the event names no session; see the dead letters",
         Event::LongSessionId => "was not pushed it: the session's id is over 64 characters; see the dead letters",
         Event::TooLarge => "was not pushed it: the event is over the size of a message; see the dead letters",
-        Event::LookupFailed => "was not pushed it: MySQL refused the session's members each time; see the dead letters",
+        Event::LookupFailed => {
+            "was not pushed it: the database refused the session's members each time; see the dead letters"
+        }
         Event::DeadLetterLost => {
             "was not pushed it: the event could never succeed, and the dead letters refused it: it is lost"
         }

@@ -5,27 +5,21 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use mysql::from_row;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::{WhyArgs, cause};
+use super::tables::{self, Known, RowSeen};
+use super::{LATEST, WhyArgs, cause};
 use crate::cli::admin_port::{self, ask};
 use crate::cli::dead_letter_store::{DeadLetterStore, Selection};
-use crate::config::{Config, Database, InboxStore};
-use crate::edge::mysql::once::Once;
+use crate::config::{Config, InboxStore};
 use crate::edge::{etcd, redis};
 use crate::model::ends::End;
 use crate::model::words::counted;
 use crate::push::ingest;
 
-/// What is known, or why it is not.
-pub type Known<T> = Result<T, String>;
-
 /// The most that `/debug/ends` answers.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
-/// Rows and ends that are looked at without a message.
-const LATEST: usize = 16;
 
 /// A user's route.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,17 +35,6 @@ pub enum RouteSeen {
         /// How long it holds; none: without an end.
         ttl: Option<Duration>,
     },
-}
-
-/// A row of the inbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RowSeen {
-    /// The message.
-    pub msg: i64,
-    /// Its sequence in the session.
-    pub seq: i64,
-    /// Whether the user has read it.
-    pub is_read: bool,
 }
 
 /// A dead letter about the user, or about the event.
@@ -92,6 +75,8 @@ pub struct EngineSeen {
 /// All of it.
 #[derive(Clone, Debug)]
 pub struct Facts {
+    /// Which database holds members and rows.
+    pub database: &'static str,
     /// The session.
     pub session: String,
     /// The user.
@@ -236,9 +221,10 @@ pub(super) fn gather(config: &Config, args: &WhyArgs) -> Facts {
         let listed = scope.spawn(|| listed(config));
         let letters = scope.spawn(|| letters(config, args));
         let engines = scope.spawn(|| engines(config, args));
-        let (is_member, members, rows, content) = tables(config, args);
+        let tables::Tables { is_member, members, rows, content } = tables::look(config, args);
         let lost = || "the look at it panicked".to_owned();
         Facts {
+            database: config.database.product(),
             session: args.session.clone(),
             user: args.user.clone(),
             msg: args.msg,
@@ -255,57 +241,6 @@ pub(super) fn gather(config: &Config, args: &WhyArgs) -> Facts {
             engines: engines.join().unwrap_or_default(),
         }
     })
-}
-
-type Tables = (Known<bool>, Known<u64>, Known<Vec<RowSeen>>, Known<Option<String>>);
-
-/// What MySQL has. Names are compared byte for byte, whatever the collation.
-fn tables(config: &Config, args: &WhyArgs) -> Tables {
-    if config.database == Database::Postgres {
-        let why = "they are in PostgreSQL, which this command does not read".to_owned();
-        return (Err(why.clone()), Err(why.clone()), Err(why.clone()), Err(why));
-    }
-    let mut once = match Once::open(&config.mysql) {
-        Ok(once) => once,
-        Err(refusal) => {
-            let why = refusal.words;
-            return (Err(why.clone()), Err(why.clone()), Err(why.clone()), Err(why));
-        }
-    };
-    let mut rows =
-        |statement: &str, values: Vec<mysql::Value>| once.rows(statement, values).map_err(|refusal| refusal.words);
-    let (session, user) = (mysql::Value::from(&args.session), mysql::Value::from(&args.user));
-    let count = |rows: Vec<mysql::Row>| rows.into_iter().next().map_or(0, from_row::<u64>);
-    let members = "SELECT COUNT(*) FROM t_session_member WHERE session_id = ? AND BINARY session_id = BINARY ?";
-    let all = rows(members, vec![session.clone(), session.clone()]).map(count);
-    let both = vec![session.clone(), user.clone(), session.clone(), user.clone()];
-    let of_user = " AND BINARY session_id = BINARY ? AND BINARY username = BINARY ?";
-    let is_member =
-        rows(&format!("SELECT COUNT(*) FROM t_session_member WHERE session_id = ? AND username = ?{of_user}"), both);
-    let inbox = match config.inbox.store {
-        InboxStore::Off => Ok(Vec::new()),
-        _ => {
-            let of_msg = if args.msg.is_some() { " AND msg_id = ?" } else { "" };
-            let statement = format!(
-                "SELECT msg_id, seq_id, is_read <> 0 FROM t_inbox WHERE owner_username = ? AND session_id = ?{of_msg} \
-                 ORDER BY seq_id DESC LIMIT {LATEST}"
-            );
-            let values = [user, session.clone()].into_iter().chain(args.msg.map(mysql::Value::from)).collect();
-            rows(&statement, values)
-        }
-    };
-    let of = |row: mysql::Row| {
-        let (msg, seq, is_read): (i64, i64, i64) = from_row(row);
-        RowSeen { msg, seq, is_read: is_read != 0 }
-    };
-    let content = match args.msg {
-        None => Ok(None),
-        Some(msg) => {
-            let statement = "SELECT sender_username FROM t_message_content WHERE msg_id = ? AND session_id = ? LIMIT 1";
-            rows(statement, vec![msg.into(), session]).map(|rows| rows.into_iter().next().map(from_row::<String>))
-        }
-    };
-    (is_member.map(|rows| count(rows) > 0), all, inbox.map(|rows| rows.into_iter().map(of).collect()), content)
 }
 
 fn route(config: &Config, user: &str) -> Known<RouteSeen> {

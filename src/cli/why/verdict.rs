@@ -112,7 +112,7 @@ fn as_it_is_now(facts: &Facts) -> String {
             "no engine remembers that a push of it failed, so it was delivered, has not come yet, or is too long ago"
         }
         (false, Ok(_)) => "nothing tells of the message: no engine was asked that remembers ends (engine.recorder: on)",
-        (false, Err(_)) => "nothing tells of the message, and MySQL could not be asked",
+        (false, Err(_)) => &format!("nothing tells of the message, and {} could not be asked", facts.database),
     };
     format!("{now}; {trace}{unknown}")
 }
@@ -120,7 +120,7 @@ fn as_it_is_now(facts: &Facts) -> String {
 fn unknown(facts: &Facts) -> String {
     let away = |name: &'static str, is_away: bool| is_away.then_some(name);
     let all = [
-        away("MySQL", facts.rows.is_err()),
+        away(facts.database, facts.rows.is_err()),
         away("the dead letters", facts.letters.is_err()),
         away("etcd", facts.listed.is_err()),
     ];

@@ -3,11 +3,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::super::cause;
-use super::super::facts::{EngineSeen, LetterSeen, RowSeen};
+use super::super::facts::{EngineSeen, LetterSeen};
+use super::super::tables::RowSeen;
 use super::*;
 
 fn facts(ends: Vec<EndSeen>) -> Facts {
     Facts {
+        database: "MySQL",
         session: "s".to_owned(),
         user: "ann".to_owned(),
         msg: Some(7),

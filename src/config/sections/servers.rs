@@ -27,6 +27,14 @@ impl Database {
             Self::Postgres => "postgres",
         }
     }
+
+    /// What people call it.
+    pub const fn product(self) -> &'static str {
+        match self {
+            Self::Mysql => "MySQL",
+            Self::Postgres => "PostgreSQL",
+        }
+    }
 }
 
 impl Blank for Database {

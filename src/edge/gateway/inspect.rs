@@ -216,7 +216,9 @@ async fn answers(
         .header("content-type", "application/grpc")
         .header("te", "trailers");
     let Ok(request) = request.body(()) else { return Ok(false) };
-    let (response, _) = send.send_request(request, true)?;
+    let (response, mut frames) = send.send_request(request, false)?;
+    // As clients of gRPC end one: grpc-go never sees an end that stands in the head, and would not answer.
+    frames.send_data(Bytes::new(), true)?;
     let response = response.await?;
     let is_grpc =
         response.headers().get("content-type").is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));

@@ -2,14 +2,14 @@
 
 use mysql::{DriverError, Error, MySqlError};
 
-use crate::config::MysqlConfig;
-use crate::edge::sql::fault::{Answer, Class, Fault, LIMITS, Place, Way};
+use crate::config::{Database, MysqlConfig};
+use crate::edge::sql::fault::{Answer, Cause, Class, Fault, LIMITS, Place, Way};
 
 /// Where it is, and the times it has.
 pub(super) fn place_of(settings: &MysqlConfig) -> Place {
     Place {
-        product: "MySQL",
-        section: "mysql",
+        product: Database::Mysql.product(),
+        section: Database::Mysql.section(),
         at: settings.at.clone(),
         username: settings.username.clone(),
         database: settings.database.clone(),
@@ -46,7 +46,21 @@ fn answer(error: &MySqlError) -> Answer {
         _ => Way::Other,
     };
     let is_of_server = error.code < CODES_OF_SERVERS_END;
-    Answer { words: error.to_string(), code: error.code, class: class(error.code), way, is_of_server }
+    Answer { words: error.to_string(), cause: cause(error.code), class: class(error.code), way, is_of_server }
+}
+
+fn cause(code: u16) -> Cause {
+    match code {
+        3159 => Cause::Tls,
+        1045 | 1698 | 1820 | 1862 | 3118 | 4151 | 1129 | 1130 => Cause::Login,
+        1040 | 1203 | 1226 => Cause::Connections,
+        1044 | 1046 | 1049 => Cause::Database,
+        1146 => Cause::Table,
+        1048 | 1054 | 1136 | 1364 => Cause::Column,
+        1142 | 1143 | 1227 => Cause::Grant,
+        1036 | 1290 | 1792 | 1836 => Cause::ReadOnly,
+        _ => Cause::Other,
+    }
 }
 
 /// MySQL's and MariaDB's own codes are below this; proxies have theirs above.

@@ -8,8 +8,8 @@ use std::io;
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, Severity};
 
-use crate::config::PostgresConfig;
-use crate::edge::sql::fault::{Answer, Class, Fault, LIMITS, Place, Way};
+use crate::config::{Database, PostgresConfig};
+use crate::edge::sql::fault::{Answer, Cause, Class, Fault, LIMITS, Place, Way};
 use crate::edge::tls;
 
 /// Where the keys of TLS to PostgreSQL stand in the configuration.
@@ -18,8 +18,8 @@ pub(super) const TLS_SECTION: &str = "postgres.tls";
 /// Where it is, and the times it has.
 pub(super) fn place_of(settings: &PostgresConfig) -> Place {
     Place {
-        product: "PostgreSQL",
-        section: "postgres",
+        product: Database::Postgres.product(),
+        section: Database::Postgres.section(),
         at: settings.at.clone(),
         username: settings.username.clone(),
         database: settings.database.clone(),
@@ -61,7 +61,21 @@ fn answer(error: &DbError) -> Answer {
         Class::Other if is_over => Class::Gone,
         class => class,
     };
-    Answer { words: format!("ERROR {code}: {}", error.message()), code: 0, class, way, is_of_server: true }
+    Answer { words: format!("ERROR {code}: {}", error.message()), cause: cause(code), class, way, is_of_server: true }
+}
+
+fn cause(code: &str) -> Cause {
+    match code {
+        "28000" | "28P01" => Cause::Login,
+        "53300" => Cause::Connections,
+        "3D000" => Cause::Database,
+        "42P01" | "3F000" => Cause::Table,
+        "42703" | "42883" | "42804" | "42846" | "23502" => Cause::Column,
+        "42P10" => Cause::Key,
+        "42501" => Cause::Grant,
+        "25006" => Cause::ReadOnly,
+        _ => Cause::Other,
+    }
 }
 
 const CREDENTIALS: &str = "check postgres.username and postgres.password, pg_hba.conf, and postgres.tls (with postgres.tls.cert) if \

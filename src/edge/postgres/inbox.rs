@@ -39,9 +39,10 @@ const COMPARE: &str = "SELECT asked.at, held.owner_username, held.session_id, he
                        FROM unnest($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY AS asked (owner, session, seq, at) \
                        JOIN t_inbox AS held ON held.owner_username = asked.owner AND held.session_id = asked.session \
                        AND held.seq_id = asked.seq";
-/// As near to a write as it gets without one: shows a server that is read-only, rights that are missing, a key that is.
-const PROBE_WRITE: &str = "INSERT INTO t_inbox (owner_username, session_id, msg_id, seq_id, is_read, created_at) \
-                           SELECT owner_username, session_id, msg_id, seq_id, is_read, created_at FROM t_inbox \
+/// As near to a write as it gets without one: shows a server that is read-only, rights that are missing, a key that is,
+/// a column of another type.
+pub(super) const PROBE_WRITE: &str = "INSERT INTO t_inbox (owner_username, session_id, msg_id, seq_id, is_read, created_at) \
+                           SELECT owner_username::text, session_id::text, msg_id::bigint, seq_id::bigint, 0, now() FROM t_inbox \
                            WHERE false ON CONFLICT (owner_username, session_id, seq_id) DO NOTHING";
 /// How often rows are stored again that were neither new nor there, since whoever had their place went away meanwhile.
 const ROUNDS_MAX: usize = 4;

@@ -141,7 +141,8 @@ impl Link for PostgresLink {
 type LoggedIn = (tokio_postgres::Client, tokio::task::JoinHandle<()>);
 
 impl PostgresLink {
-    fn new(settings: Held<PostgresConfig>, writes: bool) -> Self {
+    /// By these settings.
+    pub(super) fn new(settings: Held<PostgresConfig>, writes: bool) -> Self {
         let session = session(&Times::of(settings.timeout));
         Self { place: place_of(&settings), settings, session, writes }
     }

@@ -73,14 +73,43 @@ pub enum Fault {
 pub struct Answer {
     /// As the server says it, with its code.
     pub words: String,
-    /// The number of the error, where the server has numbers.
-    pub code: u16,
+    /// At what it failed.
+    pub cause: Cause,
     /// What it means to us.
     pub class: Class,
     /// What was in the way.
     pub way: Way,
     /// Whether a server says so: a code of none is the word of a proxy that may be without its server.
     pub is_of_server: bool,
+}
+
+/// At what a connect, or a query, failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The name has no address.
+    Name,
+    /// No connection is taken.
+    Tcp,
+    /// There is no TLS with it, or it wants some.
+    Tls,
+    /// The user is not let in, or the peer is no such server.
+    Login,
+    /// It has as many connections as it takes.
+    Connections,
+    /// The database is not there, or not the user's to use.
+    Database,
+    /// The table is not there.
+    Table,
+    /// A column is not there, is of another type, or needs a value that is not written.
+    Column,
+    /// There is no such unique key.
+    Key,
+    /// The user may not do this.
+    Grant,
+    /// The server takes no rows.
+    ReadOnly,
+    /// Any other.
+    Other,
 }
 
 /// What was in the way of a statement.

@@ -11,11 +11,10 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use harness::gateways::{Gateway, GatewayOptions, Log};
-use harness::servers::{EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsOptions, Redis, RedisOptions, free_ports};
-use mysql::prelude::Queryable;
-use mysql::{Conn, OptsBuilder};
+use harness::servers::{EngineConfig, Etcd, EtcdOptions, Nats, NatsOptions, Redis, RedisOptions, free_ports};
 use serde_json::Value;
 use tempfile::TempDir;
+use testkit::databases::{Database, Kind};
 use testkit::wait::eventually;
 
 const SECRET: &str = "right-secret";
@@ -99,7 +98,7 @@ impl fmt::Display for Seen {
 
 pub struct World {
     pub nats: Nats,
-    pub maria: Maria,
+    pub database: Database,
     pub redis: Redis,
     pub etcd: Etcd,
     /// A port where nobody listens.
@@ -111,7 +110,8 @@ pub struct World {
 }
 
 impl World {
-    pub fn start() -> Self {
+    /// With this database.
+    pub fn start(kind: Kind) -> Self {
         let folder = tempfile::tempdir().expect("a temp folder");
         let config = NATS_USERS.replace("DIR", &folder.path().join("streams").display().to_string());
         let redis = "user lesser on >right-secret +hello +auth +ping ~resonance:router:user:*\n\
@@ -119,7 +119,7 @@ impl World {
         let redis = RedisOptions { password: SECRET.to_owned(), config: redis.to_owned() };
         let world = Self {
             nats: Nats::start(&NatsOptions { config, ..NatsOptions::default() }).expect("NATS"),
-            maria: Maria::start().expect("MariaDB"),
+            database: Database::start(kind),
             redis: Redis::start(&redis).expect("Redis"),
             etcd: Etcd::start(&EtcdOptions { root_password: SECRET.to_owned(), tls: None }).expect("etcd"),
             closed: free_ports(1).expect("a free port")[0],
@@ -128,14 +128,20 @@ impl World {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"),
             odd: Mutex::default(),
         };
-        for statement in [
-            "CREATE USER engine IDENTIFIED BY 'right-secret'",
-            "GRANT ALL ON resonance.* TO engine",
-            "CREATE USER lesser IDENTIFIED BY 'right-secret'",
-            "GRANT SELECT ON resonance.* TO lesser",
-        ] {
-            world.root().query_drop(statement).expect(statement);
-        }
+        world.database.run(world.database.either(
+            &[
+                "CREATE USER engine IDENTIFIED BY 'right-secret'",
+                "GRANT ALL ON resonance.* TO engine",
+                "CREATE USER lesser IDENTIFIED BY 'right-secret'",
+                "GRANT SELECT ON resonance.* TO lesser",
+            ],
+            &[
+                "CREATE USER engine PASSWORD 'right-secret'; CREATE USER lesser PASSWORD 'right-secret'",
+                "GRANT SELECT ON ALL TABLES IN SCHEMA public TO engine, lesser",
+                "GRANT INSERT ON t_inbox TO engine",
+                "GRANT USAGE ON SEQUENCE t_inbox_id_seq TO engine",
+            ],
+        ));
         world.in_etcd(async |client| {
             client.user_add("lesser", SECRET, None).await.expect("a user");
             let value = format!(r#"{{"id":"gw-1","endpoints":["grpc://{}"]}}"#, world.gateway());
@@ -177,9 +183,10 @@ impl World {
     }
 
     fn config(&self, broken: &Broken) -> PathBuf {
-        let mut config = EngineConfig::of(&self.nats, &self.redis, &self.maria, &self.etcd);
+        let mut config = EngineConfig::of(&self.nats, &self.redis, self.database.store(), &self.etcd);
         config.set("nats", "username", "engine").set("nats", "password", SECRET).set("redis", "password", SECRET);
-        config.set("mysql", "username", "engine").set("mysql", "password", SECRET);
+        let section = self.database.section();
+        config.set(section, "username", "engine").set(section, "password", SECRET);
         config.set("etcd", "username", "root").set("etcd", "password", SECRET);
         config.set("consumer", "mode", "jetstream").set("consumer", "stream", "EVENTS");
         config.set("engine", "cores", 1);
@@ -191,17 +198,10 @@ impl World {
         path
     }
 
-    /// A connection of root.
-    pub fn root(&self) -> Conn {
-        let root = OptsBuilder::new().ip_or_hostname(Some("127.0.0.1")).tcp_port(self.maria.port()).user(Some("root"));
-        Conn::new(root.db_name(Some("resonance")).prefer_socket(false)).expect("root may connect")
-    }
-
     /// Breaks by one statement, and mends by another.
     pub fn sql(&self, breaks: &str, mends: &str) -> Broken {
         let mends = mends.to_owned();
-        let run = |world: &World, statement: &str| world.root().query_drop(statement).expect("a statement");
-        hurt(self, |world| run(world, breaks), move |world| run(world, &mends))
+        hurt(self, |world| world.database.run(&[breaks]), move |world| world.database.run(&[&mends]))
     }
 
     /// Is mended by this.
@@ -257,6 +257,36 @@ impl World {
         address
     }
 
+    /// The address of a gateway that takes no end of a stream but one in a frame of data, as grpc-go does.
+    pub fn gateway_as_in_go(&self) -> String {
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+                tell.send(listener.local_addr().expect("its address").to_string()).expect("the test waits");
+                while let Ok((socket, _)) = listener.accept().await {
+                    let mut connection = h2::server::handshake(socket).await.expect("HTTP/2");
+                    let mut unanswered = Vec::new();
+                    while let Some(Ok((request, mut respond))) = connection.accept().await {
+                        if request.body().is_end_stream() {
+                            unanswered.push(respond);
+                            continue;
+                        }
+                        tokio::spawn(async move {
+                            let mut body = request.into_body();
+                            while body.data().await.is_some() {}
+                            let answer = http::Response::builder().header("content-type", "application/grpc");
+                            let answer = answer.header("grpc-status", "0").body(()).expect("an answer");
+                            drop(respond.send_response(answer, true));
+                        });
+                    }
+                }
+            });
+        });
+        told.recv().expect("it listens")
+    }
+
     /// Registers this beside the gateway.
     pub fn registers(&self, value: &str) -> Broken {
         const KEY: &str = "/resonance/services/gateway-service/two";
@@ -298,11 +328,26 @@ impl World {
             let answer = self.jetstream_or_not(ask);
             all.push(answer);
         }
-        for table in ["t_session_member", "t_inbox"] {
-            let created: Option<(String, String)> =
-                self.root().query_first(format!("SHOW CREATE TABLE {table}")).expect("a table");
-            all.push(created.expect("a table").1);
+        let mut root = self.database.root();
+        for described in self.database.either(
+            [
+                "SELECT CONCAT_WS(' ', table_name, column_name, column_type, is_nullable, character_set_name) \
+                 FROM information_schema.columns WHERE table_schema = DATABASE() ORDER BY table_name, ordinal_position",
+                "SELECT CONCAT_WS(' ', table_name, index_name, non_unique, column_name) FROM information_schema.statistics \
+                 WHERE table_schema = DATABASE() ORDER BY table_name, index_name, seq_in_index",
+            ],
+            [
+                "SELECT CONCAT_WS(' ', attrelid::regclass, attname, atttypid::regtype, atttypmod, attnotnull, atthasdef) \
+                 FROM pg_attribute WHERE attrelid::regclass::text LIKE 't_%' AND NOT attisdropped AND attnum > 0 ORDER BY attrelid::regclass::text, attnum",
+                "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1",
+            ],
+        ) {
+            all.extend(root.texts(described));
         }
+        all.push(format!(
+            "{:?}",
+            ["t_session_member", "t_inbox"].map(|table| root.number(&format!("SELECT COUNT(*) FROM {table}")))
+        ));
         let keys = self.in_etcd(async |client| {
             let options = etcd_client::GetOptions::new().with_prefix().with_keys_only();
             let page = client.get("/", Some(options)).await.expect("etcd reads");
