@@ -47,9 +47,17 @@ func (k *kept) Notify(user string, notice *pb.SessionNotice) string {
 // start serves the gateway in memory and gives a client.
 func start(t *testing.T) (pb.PushServiceClient, *kept, context.Context) {
 	t.Helper()
+	users := &kept{}
+	connection, ctx := serve(t, &Gateway{connections: users})
+	return pb.NewPushServiceClient(connection), users, ctx
+}
+
+// serve serves this gateway in memory.
+func serve(t *testing.T, gateway *Gateway) (*grpc.ClientConn, context.Context) {
+	t.Helper()
 	socket := bufconn.Listen(1 << 20)
-	server, users := grpc.NewServer(), &kept{}
-	pb.RegisterPushServiceServer(server, &Gateway{connections: users})
+	server := grpc.NewServer()
+	pb.RegisterPushServiceServer(server, gateway)
 	go server.Serve(socket)
 	t.Cleanup(server.Stop)
 	dial := grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return socket.DialContext(ctx) })
@@ -60,7 +68,7 @@ func start(t *testing.T) (pb.PushServiceClient, *kept, context.Context) {
 	t.Cleanup(func() { client.Close() })
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	t.Cleanup(cancel)
-	return pb.NewPushServiceClient(client), users, ctx
+	return client, ctx
 }
 
 func said(content string) *pb.PushMessage {
@@ -128,6 +136,27 @@ func TestStreamAnswersInOrder(t *testing.T) {
 		t.Error(answers)
 	}
 	if !slices.Equal(users.told, []string{"ann x", "ann y"}) {
+		t.Error(users.told)
+	}
+}
+
+func TestStreamManyNamesWhoFailedInOrder(t *testing.T) {
+	users := &kept{}
+	connection, ctx := serve(t, &Gateway{connections: users, many: true})
+	opened, err := connection.NewStream(ctx, &pb.PushService_ServiceDesc.Streams[0], pb.PushService_PushMessage_FullMethodName)
+	stream := &grpc.GenericClientStream[pb.PushRequest, pb.PushResponse]{ClientStream: opened}
+	var request pb.PushRequest
+	var answer pb.PushResponse
+	decode(t, "stream-many request", &request)
+	decode(t, "stream-many answer", &answer)
+	answers := exchange(t, stream, err, &request, &pb.PushRequest{ToUsernames: []string{"ann", "bob"}, Message: said("y")})
+	if len(answers) != 2 {
+		t.Fatal(answers)
+	}
+	// The engine needs no text: who is named was not reached.
+	equal(t, answers[0], &pb.PushResponse{MsgId: answer.MsgId, Error: NotConnected, FailedUsernames: answer.FailedUsernames})
+	equal(t, answers[1], &pb.PushResponse{MsgId: 7})
+	if !slices.Equal(users.told, []string{"ann hello", "ann y", "bob y"}) {
 		t.Error(users.told)
 	}
 }

@@ -57,7 +57,7 @@ func main() {
 	id := flag.String("id", "gw-1", "the id that routes name")
 	listen := flag.String("listen", "127.0.0.1:9000", "where to listen")
 	advertise := flag.String("advertise", "", "host:port under which engines reach it; empty: that of -listen")
-	protocols := flag.String("protocols", "group,notice,batch,stream,unary", "what it says that it speaks")
+	protocols := flag.String("protocols", "group,notice,batch,stream,unary", "what it says that it speaks; with stream-many it speaks that in the place of stream")
 	users := flag.String("users", "ann,bob", "the users who are connected to it")
 	etcd := flag.String("etcd", "127.0.0.1:2379", "etcd, host:port")
 	redis := flag.String("redis", "127.0.0.1:6379", "Redis, host:port")
@@ -66,12 +66,13 @@ func main() {
 		*advertise = *listen
 	}
 	here := strings.Split(*users, ",")
+	many := slices.ContainsFunc(strings.Split(*protocols, ","), func(one string) bool { return strings.TrimSpace(one) == "stream-many" })
 	socket, err := net.Listen("tcp", *listen)
 	if err != nil {
 		log.Fatal(err)
 	}
 	server := grpc.NewServer(grpc.MaxRecvMsgSize(messageBytesMax))
-	pb.RegisterPushServiceServer(server, &Gateway{connections: printed(here)})
+	pb.RegisterPushServiceServer(server, &Gateway{connections: printed(here), many: many})
 	go func() {
 		if err := server.Serve(socket); err != nil {
 			log.Fatal(err)

@@ -30,6 +30,9 @@ type Connections interface {
 type Gateway struct {
 	pb.UnimplementedPushServiceServer
 	connections Connections
+	// many says that PushMessage is protocol stream-many. On this rpc a gateway speaks one of the two, since a frame does not say which
+	// it is of.
+	many bool
 }
 
 var errNoMessage = status.Error(codes.InvalidArgument, "a push without a message")
@@ -77,8 +80,12 @@ func answerEach[F, A any](stream grpc.BidiStreamingServer[F, A], take func(*F) (
 	}
 }
 
-// PushMessage is protocol stream: a frame a recipient, and an answer a frame, which names nobody.
+// PushMessage is protocol stream: a frame a recipient, and an answer a frame, which names nobody. Or it is stream-many: the messages of
+// Push, a frame a message for many users, and an answer a frame, which names whom it could not reach.
 func (g *Gateway) PushMessage(stream grpc.BidiStreamingServer[pb.PushMessageRequest, pb.PushMessageResponse]) error {
+	if g.many {
+		return answerEach(&grpc.GenericServerStream[pb.PushRequest, pb.PushResponse]{ServerStream: stream}, g.push)
+	}
 	return answerEach(stream, func(frame *pb.PushMessageRequest) (*pb.PushMessageResponse, error) {
 		if frame.Message == nil {
 			return nil, errNoMessage

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use etcd_client::{Client, PutOptions};
-use service::{Connections, Gateway, NOT_CONNECTED};
+use service::{Connections, Gateway, ManyGateway, NOT_CONNECTED};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use task_engine::model::limits::GRPC_MESSAGE_BYTES_MAX;
 use task_engine::model::proto::gateway::push_service_server::PushServiceServer;
@@ -41,7 +41,7 @@ struct Args {
     /// host:port under which engines reach it [default: that of --listen].
     #[arg(long)]
     advertise: Option<String>,
-    /// What it says that it speaks.
+    /// What it says that it speaks. With `stream-many` among them it speaks that in the place of `stream`.
     #[arg(long, default_value = "group,notice,batch,stream,unary")]
     protocols: String,
     /// The users who are connected to it, separated by commas.
@@ -82,10 +82,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
     std::thread::spawn(move || signals.forever().next().map(|signal| stop.send(signal)));
-    let service = PushServiceServer::new(Gateway(Arc::new(Printed(args.users.iter().cloned().collect()))));
-    let service = service.max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+    let users = Arc::new(Printed(args.users.iter().cloned().collect()));
+    let service = PushServiceServer::new(Gateway(users.clone())).max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+    let server = match args.protocols.split(',').any(|protocol| protocol.trim() == "stream-many") {
+        true => Server::builder().add_service(ManyGateway::new(users)),
+        false => Server::builder().add_service(service),
+    };
     let (leave, left) = tokio::sync::oneshot::channel::<()>();
-    let serving = Server::builder().add_service(service).serve_with_shutdown(args.listen, async {
+    let serving = server.serve_with_shutdown(args.listen, async {
         // Said, or this program ends without a word: either way it is time.
         let _ = left.await;
     });

@@ -1,17 +1,25 @@
 //! What a gateway answers to each protocol of `proto/gateway.proto`, over the connections that it has.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use futures_lite::stream::{self, Stream};
+use task_engine::model::limits::GRPC_MESSAGE_BYTES_MAX;
 use task_engine::model::proto::gateway::group_push::What;
-use task_engine::model::proto::gateway::push_service_server::PushService;
+use task_engine::model::proto::gateway::push_service_server::{PushService, PushServiceServer};
 use task_engine::model::proto::gateway::{
     GroupAnswer, GroupChange, GroupFailure, GroupFrame, PushBatchRequest, PushBatchResponse, PushMessage,
     PushMessageRequest, PushMessageResponse, PushRequest, PushResponse, SessionNotice,
 };
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service, http};
+use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
+use tonic_prost::ProstCodec;
 
 /// The text for a user who is not connected here; the engine looks for the user elsewhere then.
 pub const NOT_CONNECTED: &str = "user not connected";
@@ -114,6 +122,65 @@ impl<C: Connections> PushService for Gateway<C> {
     ) -> Result<Response<Self::PushGroupsStream>, Status> {
         let (connections, mut lists) = (self.0.clone(), Lists::default());
         Ok(Response::new(answers(request.into_inner(), move |frame| lists.take(&*connections, frame))))
+    }
+}
+
+/// A gateway of protocol `stream-many`: the rpc of `stream`, with the messages of `Push`. Its other protocols are the [`Gateway`]'s. On this
+/// rpc a gateway speaks one of the two, since a frame does not say which it is of.
+pub struct ManyGateway<C> {
+    others: PushServiceServer<Gateway<C>>,
+    connections: Arc<C>,
+}
+
+impl<C: Connections> ManyGateway<C> {
+    /// Over these connections.
+    pub fn new(connections: Arc<C>) -> Self {
+        let others = PushServiceServer::new(Gateway(connections.clone()));
+        Self { others: others.max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX), connections }
+    }
+}
+
+impl<C> Clone for ManyGateway<C> {
+    fn clone(&self) -> Self {
+        Self { others: self.others.clone(), connections: self.connections.clone() }
+    }
+}
+
+impl<C: Connections> NamedService for ManyGateway<C> {
+    const NAME: &'static str = <PushServiceServer<Gateway<C>> as NamedService>::NAME;
+}
+
+impl<C: Connections> Service<http::Request<Body>> for ManyGateway<C> {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if request.uri().path() != "/resonance.gateway.v1.PushService/PushMessage" {
+            return self.others.call(request);
+        }
+        let codec = ProstCodec::<PushResponse, PushRequest>::default();
+        let mut grpc = Grpc::new(codec).max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        let frames = ManyFrames(self.connections.clone());
+        Box::pin(async move { Ok(grpc.streaming(frames, request).await) })
+    }
+}
+
+/// Whom it could not reach, a frame.
+struct ManyFrames<C>(Arc<C>);
+
+impl<C: Connections> StreamingService<PushRequest> for ManyFrames<C> {
+    type Response = PushResponse;
+    type ResponseStream = Answers<PushResponse>;
+    type Future = Ready<Result<Response<Answers<PushResponse>>, Status>>;
+
+    fn call(&mut self, request: Request<Streaming<PushRequest>>) -> Self::Future {
+        let connections = self.0.clone();
+        ready(Ok(Response::new(answers(request.into_inner(), move |frame| push(&*connections, frame)))))
     }
 }
 

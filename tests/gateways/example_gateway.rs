@@ -76,24 +76,28 @@ impl ContentReader for OfOneSession {
 }
 
 /// Serves until the process ends; its address.
-fn start(kept: Arc<Kept>) -> SocketAddr {
+fn start(kept: Arc<Kept>, protocols: Protocols) -> SocketAddr {
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let incoming = TcpIncoming::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
             tell.send(incoming.local_addr().expect("its address")).expect("the test waits");
-            let service = PushServiceServer::new(service::Gateway(kept));
-            Server::builder().add_service(service).serve_with_incoming(incoming).await
+            let server = match protocols.stream_many {
+                true => Server::builder().add_service(service::ManyGateway::new(kept)),
+                false => Server::builder().add_service(PushServiceServer::new(service::Gateway(kept))),
+            };
+            server.serve_with_incoming(incoming).await
         })
     });
     told.recv().expect("it listens")
 }
 
 const NONE: Protocols = Protocols { stream: false, ..Protocols::STREAM };
-const EACH: [(&str, Protocols); 5] = [
+const EACH: [(&str, Protocols); 6] = [
     ("unary", Protocols { unary: true, ..NONE }),
     ("stream", Protocols { stream: true, ..NONE }),
+    ("many", Protocols { stream_many: true, ..NONE }),
     ("batch", Protocols { batch: true, ..NONE }),
     ("group", Protocols { group: NonZeroU32::new(100_000), ..NONE }),
     (NOTICED, Protocols { group: NonZeroU32::new(100_000), notice: true, ..NONE }),
@@ -109,7 +113,7 @@ fn it_speaks_each_protocol() {
     let (members, routes, registry) = (MemoryMembers::new(), MemoryRoutes::new(), MemoryRegistry::new());
     let kept = Arc::new(Kept::default());
     for (name, protocols) in EACH {
-        let address = start(kept.clone());
+        let address = start(kept.clone(), protocols);
         let endpoint = Endpoint { host: address.ip().to_string(), port: address.port(), secure: false };
         let (gateway_id, endpoints) = (name.into(), vec![endpoint]);
         registry.set(GatewayRecord { gateway_id, endpoints, protocols, others: Vec::new() });
