@@ -82,7 +82,9 @@ fn is_in_the_runbook(alerts: &[String], page: &str, parts: [&str; 3]) {
         }
     }
     let entries = runbook.lines().filter_map(|line| line.strip_prefix("## "));
-    let unknown: Vec<_> = entries.filter(|entry| !alerts.iter().any(|alert| alert == entry)).collect();
+    // What else it has is about no alert.
+    let of_alerts = entries.filter(|entry| entry.starts_with("TaskEngine"));
+    let unknown: Vec<_> = of_alerts.filter(|entry| !alerts.iter().any(|alert| alert == entry)).collect();
     assert!(unknown.is_empty(), "{page} speaks of alerts that there are not: {unknown:?}");
 }
 
