@@ -13,7 +13,7 @@ help: ## this list
 tools: # what a build needs that a bare machine lacks
 	@CARGO=$(CARGO) scripts/check-tools
 
-demo: tools ## the canonical load on stores in memory with real gRPC gateways, and its report (needs only Rust; quick to build, so its figures do not count)
+demo: tools ## the canonical load on stores in memory with real gRPC gateways, and its report (needs only Rust and a C compiler; quick to build, so its figures do not count)
 	$(CARGO) run --profile demo --locked -p loadtest --no-default-features -- run $(ARGS)
 
 # Most tests wait for servers most of the time: four at once, or as many as there are CPUs.

@@ -42,8 +42,8 @@ pub mod exit {
 
 const ABOUT: &str = "The push engine of the Resonance IM system.
 
-It takes each message event from NATS, finds the session's members (MySQL) and the gateway each of them is connected \
-to (Redis), and pushes the message over gRPC to those gateways (found in etcd).
+It takes each message event from NATS, finds the session's members (MySQL or PostgreSQL) and the gateway each of them is \
+connected to (Redis), and pushes the message over gRPC to those gateways (found in etcd).
 
 Without --config all servers are expected on 127.0.0.1, on their standard ports.";
 
