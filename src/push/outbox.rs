@@ -389,16 +389,6 @@ impl Outbox {
         effects.results.push_back(BundleResult { bundle, end: BundleEnd::Answered(item.refused), times });
     }
 
-    /// What has ended as late has all its answers.
-    fn complete_late(&mut self, item: Item, effects: &mut Effects) {
-        // On `stream` each was counted as it came. What its gateway knew no list for was told to nobody.
-        if !item.written.is_unknown {
-            effects.counted.answered_late += u64::from(item.unanswered()).saturating_sub(item.refused.len() as u64);
-        }
-        self.note_completed();
-        effects.results.push_back(item.off_stream());
-    }
-
     fn note_completed(&mut self) {
         self.health.completed = self.health.completed.wrapping_add(1);
         self.health.suspect.answered();

@@ -104,6 +104,16 @@ impl Outbox {
         self.health.suspect.cut_late();
         self.cut(now, effects);
     }
+
+    /// What has ended as late has all its answers.
+    pub(super) fn complete_late(&mut self, item: Item, effects: &mut Effects) {
+        // On `stream` each was counted as it came. What its gateway knew no list for was told to nobody.
+        if !item.written.is_unknown {
+            effects.counted.answered_late += u64::from(item.unanswered()).saturating_sub(item.refused.len() as u64);
+        }
+        self.note_completed();
+        effects.results.push_back(item.off_stream());
+    }
 }
 
 impl Item {
