@@ -77,8 +77,9 @@ impl Oracle {
         self.notices.noticed.insert((event, user));
     }
 
-    /// A user was pushed an event in full.
+    /// A user was pushed an event in full; a notice of it that came before, on a stream that ended unanswered, is not what counts.
     pub fn pushed_in_full(&mut self, event: usize, user: usize, gateway: usize) {
+        self.notices.noticed.remove(&(event, user));
         let Event { session, ref message, .. } = self.events[event];
         let pushed = self.notices.pushed.entry((session, user, gateway)).or_insert(message.seq_id);
         *pushed = message.seq_id.max(*pushed);
