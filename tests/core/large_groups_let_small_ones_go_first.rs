@@ -1,5 +1,5 @@
 //! A session of thousands on a gateway does not make the small ones there wait until all of it is written: it goes in parts of
-//! [`GROUP_USERS_MAX`] users, small groups go before the parts of other sessions that are not on their way yet, and while small
+//! [`GROUP_USERS_MAX`] users ([`LISTED_USERS_MAX`] where lists of users are kept), small groups go before the parts of other sessions that are not on their way yet, and while small
 //! ones come [`PARTS_UNANSWERED_MAX`] parts are on their way. A part is let wait for [`PARTS_GIVE_WAY`] at the most.
 
 use std::time::Duration;
@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 use task_engine::model::limits::{
-    GROUP_USERS_MAX, PARTS_GIVE_WAY, PARTS_UNANSWERED_MAX, SMALL_GROUPS_WITHIN, STREAM_UNSENT_BYTES_MAX,
-    UNARY_CALLS_MAX,
+    GROUP_USERS_MAX, LISTED_USERS_MAX, PARTS_GIVE_WAY, PARTS_UNANSWERED_MAX, SMALL_GROUPS_WITHIN,
+    STREAM_UNSENT_BYTES_MAX, UNARY_CALLS_MAX,
 };
 use task_engine::model::outcome::RecipientOutcome;
 use task_engine::model::proto::event::PushEvent;
@@ -18,13 +18,26 @@ use task_engine::push::facts::{StreamEnd, StreamFact};
 use testkit::table::{Table, frame, only};
 
 const PARTS: usize = 5;
-/// The last part is not full.
-const BIG: usize = PARTS * GROUP_USERS_MAX - 100;
-const ON_THEIR_WAY: usize = PARTS_UNANSWERED_MAX * GROUP_USERS_MAX;
+/// The last part is not full. A gateway of protocol `group` has larger ones.
+const fn big(protocol: Protocol) -> usize {
+    PARTS * part(protocol) - 100
+}
+
+/// Users of one.
+const fn part(protocol: Protocol) -> usize {
+    match protocol {
+        Protocol::Group => LISTED_USERS_MAX,
+        _ => GROUP_USERS_MAX,
+    }
+}
+
+const fn on_their_way(protocol: Protocol) -> usize {
+    PARTS_UNANSWERED_MAX * part(protocol)
+}
 
 /// The sessions `big` and `small` (two users) on the gateway A, which speaks just this; the delivery timeout is 10 s.
 fn world(protocol: Protocol) -> Table {
-    let big = (0..BIG).map(|number| format!("big-{number}")).collect::<Vec<_>>();
+    let big = (0..big(protocol)).map(|number| format!("big-{number}")).collect::<Vec<_>>();
     let small = vec!["ann".to_owned(), "bob".to_owned()];
     let mut table = Table::with_timeout(&[], &[], Duration::from_secs(10));
     table.routes = big.iter().chain(&small).map(|user| (user.clone(), "A".to_owned())).collect();
@@ -97,14 +110,14 @@ fn shared(protocol: Protocol) -> Table {
     come(&mut table, "small", 1);
     assert_eq!(answered(&mut table), [(1, 2)]);
     come(&mut table, "big", 2);
-    assert_eq!(table.push.outboxes().map(|outbox| outbox.backlog()).sum::<usize>(), BIG);
+    assert_eq!(table.push.outboxes().map(|outbox| outbox.backlog()).sum::<usize>(), big(protocol));
     table
 }
 
 fn a_small_group_goes_before_the_parts_that_are_left(protocol: Protocol) {
     let mut table = shared(protocol);
     let first = table.pushed("A");
-    assert_eq!(runs(&first), [(2, ON_THEIR_WAY)], "{protocol:?}: as few parts as may be on their way");
+    assert_eq!(runs(&first), [(2, on_their_way(protocol))], "{protocol:?}: as few parts as may be on their way");
     come(&mut table, "small", 3);
     let small = table.pushed("A");
     assert_eq!(runs(&small), [(3, 2)], "{protocol:?}: it came later, and is written at once");
@@ -112,7 +125,7 @@ fn a_small_group_goes_before_the_parts_that_are_left(protocol: Protocol) {
     if protocol == Protocol::Stream {
         answer(&mut table, &small);
     }
-    ends_delivered(&mut table, 2 + BIG + 2, 3);
+    ends_delivered(&mut table, 2 + big(protocol) + 2, 3);
 }
 
 #[test]
@@ -155,9 +168,9 @@ fn a_small_group_never_goes_before_its_own_sessions_parts() {
             rest.extend(more);
         }
         let parts = rest.iter().take_while(|(msg_id, _)| *msg_id == 2).map(|(_, users)| users).sum::<usize>();
-        assert_eq!(parts, BIG - ON_THEIR_WAY, "{protocol:?}: {rest:?}");
+        assert_eq!(parts, big(protocol) - on_their_way(protocol), "{protocol:?}: {rest:?}");
         assert!(rest.ends_with(&[(3, 2)]), "{protocol:?}: {rest:?}");
-        ends_delivered(&mut table, 2 + BIG + 2 + 2, 4);
+        ends_delivered(&mut table, 2 + big(protocol) + 2 + 2, 4);
     }
 }
 
@@ -166,14 +179,14 @@ fn few_parts_are_on_their_way_while_small_groups_come_and_all_when_none_does() {
     for protocol in [Protocol::Stream, Protocol::StreamMany, Protocol::Batch, Protocol::Group] {
         let mut table = shared(protocol);
         for _ in 0..2 {
-            assert_eq!(answered(&mut table), [(2, ON_THEIR_WAY)], "{protocol:?}: as the first are answered");
+            assert_eq!(answered(&mut table), [(2, on_their_way(protocol))], "{protocol:?}: as the first are answered");
         }
-        assert_eq!(answered(&mut table), [(2, BIG - 2 * ON_THEIR_WAY)], "{protocol:?}");
+        assert_eq!(answered(&mut table), [(2, big(protocol) - 2 * on_their_way(protocol))], "{protocol:?}");
         table.pass(SMALL_GROUPS_WITHIN.as_millis() as u64);
         come(&mut table, "big", 3);
-        assert_eq!(runs(&table.pushed("A")), [(3, BIG)], "{protocol:?}: nobody else is there");
+        assert_eq!(runs(&table.pushed("A")), [(3, big(protocol))], "{protocol:?}: nobody else is there");
         come(&mut table, "big", 4);
-        assert_eq!(runs(&table.pushed("A")), [(4, BIG)], "{protocol:?}: a large one holds back no large one");
+        assert_eq!(runs(&table.pushed("A")), [(4, big(protocol))], "{protocol:?}: a large one holds back no large one");
     }
 }
 
@@ -181,13 +194,17 @@ fn few_parts_are_on_their_way_while_small_groups_come_and_all_when_none_does() {
 fn a_part_is_held_back_no_longer_than_it_gives_way() {
     for protocol in [Protocol::Stream, Protocol::Batch, Protocol::Group] {
         let mut table = shared(protocol);
-        assert_eq!(runs(&table.pushed("A")), [(2, ON_THEIR_WAY)]);
+        assert_eq!(runs(&table.pushed("A")), [(2, on_their_way(protocol))]);
         let give_way = PARTS_GIVE_WAY.as_millis() as u64;
         table.pass(give_way - 20);
         come(&mut table, "small", 3);
         assert_eq!(runs(&table.pushed("A")), [(3, 2)], "{protocol:?}: the parts still give way");
         table.pass(40);
-        assert_eq!(runs(&table.pushed("A")), [(2, BIG - ON_THEIR_WAY)], "{protocol:?}: without any answer");
+        assert_eq!(
+            runs(&table.pushed("A")),
+            [(2, big(protocol) - on_their_way(protocol))],
+            "{protocol:?}: without any answer"
+        );
     }
 }
 
@@ -213,7 +230,7 @@ fn a_part_that_waited_long_is_overtaken_no_more() {
         }
         let order = came.chunk_by(|one, next| one.0 == next.0).map(|run| run[0].0).collect::<Vec<_>>();
         assert_eq!(order, [1, 2, 4, 3], "{protocol:?}: 4 goes before the parts of 3, which are young");
-        ends_delivered(&mut table, 2 * (BIG + 2), 4);
+        ends_delivered(&mut table, 2 * (big(protocol) + 2), 4);
     }
 }
 
@@ -253,18 +270,19 @@ fn what_a_broken_stream_leaves_is_sent_again_in_order_and_delivered_once() {
         let expected = first[answers..].iter().map(|(user, _)| user.clone()).collect::<Vec<_>>();
         let left = of(2).collect::<Vec<_>>();
         assert!(left.starts_with(&expected), "{protocol:?}: what was not answered goes first");
-        assert_eq!(left.len(), BIG - answers, "{protocol:?}: and each once");
-        assert_eq!((of(3).count(), of(4).count()), (2, BIG), "{protocol:?}");
+        assert_eq!(left.len(), big(protocol) - answers, "{protocol:?}: and each once");
+        assert_eq!((of(3).count(), of(4).count()), (2, big(protocol)), "{protocol:?}");
         let last_of_2 = again.iter().rposition(|(_, msg_id)| *msg_id == 2);
         let first_of_4 = again.iter().position(|(_, msg_id)| *msg_id == 4);
         assert!(last_of_2 < first_of_4, "{protocol:?}: a session's own order");
-        ends_delivered(&mut table, 2 + BIG + 2 + BIG, 4);
+        ends_delivered(&mut table, 2 + big(protocol) + 2 + big(protocol), 4);
     }
 }
 
 #[test]
 fn nothing_goes_between_what_is_written_of_a_part_and_the_rest_of_it() {
-    let mut table = world(Protocol::Stream);
+    let protocol = Protocol::Stream;
+    let mut table = world(protocol);
     table.takes_nothing = true;
     let event = PushEvent { msg_id: 1, session_id: "big".into(), content: "x".repeat(8 << 10), ..PushEvent::default() };
     table.payload(Bytes::from(event.encode_to_vec()));
@@ -292,7 +310,7 @@ fn on_unary_the_parts_of_one_event_are_called_together_and_those_of_the_next_wai
     assert_eq!(table.open_calls("A"), [1], "2 waits for all of 1");
     answer(&mut table, &[]);
     assert_eq!(table.open_calls("A"), [2; PARTS]);
-    ends_delivered(&mut table, 2 * BIG, 2);
+    ends_delivered(&mut table, 2 * big(Protocol::Unary), 2);
 }
 
 #[test]
@@ -303,7 +321,7 @@ fn on_unary_few_parts_are_called_while_small_groups_come() {
     assert_eq!(table.open_calls("A"), [2, 2, 3], "at once");
     table.pass(PARTS_GIVE_WAY.as_millis() as u64);
     assert_eq!(table.open_calls("A"), [2, 2, 3, 2, 2, 2], "without any answer");
-    ends_delivered(&mut table, 2 + BIG + 2, 3);
+    ends_delivered(&mut table, 2 + big(Protocol::Unary) + 2, 3);
 }
 
 #[test]
@@ -315,5 +333,5 @@ fn on_unary_a_small_group_finds_few_parts_before_it_however_many_wait() {
     come(&mut table, "small", 100);
     assert_eq!(table.open_calls("A"), [&[1; PARTS][..], &[100]].concat(), "at once");
     answer(&mut table, &[]);
-    ends_delivered(&mut table, events as usize * BIG + 2, events as usize + 1);
+    ends_delivered(&mut table, events as usize * big(Protocol::Unary) + 2, events as usize + 1);
 }
