@@ -20,7 +20,9 @@ use testkit::table::{Table, frame, only};
 const PARTS: usize = 5;
 /// The last part is not full. A gateway of protocol `group` has larger ones.
 const fn big(protocol: Protocol) -> usize {
-    PARTS * part(protocol) - 100
+    // No more than the names that are learned in one turn.
+    let parts = if matches!(protocol, Protocol::Group) { 3 } else { PARTS };
+    parts * part(protocol) - 100
 }
 
 /// Users of one.
@@ -178,10 +180,12 @@ fn a_small_group_never_goes_before_its_own_sessions_parts() {
 fn few_parts_are_on_their_way_while_small_groups_come_and_all_when_none_does() {
     for protocol in [Protocol::Stream, Protocol::StreamMany, Protocol::Batch, Protocol::Group] {
         let mut table = shared(protocol);
-        for _ in 0..2 {
-            assert_eq!(answered(&mut table), [(2, on_their_way(protocol))], "{protocol:?}: as the first are answered");
+        let mut left = big(protocol);
+        while left > 0 {
+            let next = left.min(on_their_way(protocol));
+            assert_eq!(answered(&mut table), [(2, next)], "{protocol:?}: as the ones before are answered");
+            left -= next;
         }
-        assert_eq!(answered(&mut table), [(2, big(protocol) - 2 * on_their_way(protocol))], "{protocol:?}");
         table.pass(SMALL_GROUPS_WITHIN.as_millis() as u64);
         come(&mut table, "big", 3);
         assert_eq!(runs(&table.pushed("A")), [(3, big(protocol))], "{protocol:?}: nobody else is there");
