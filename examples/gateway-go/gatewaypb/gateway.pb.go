@@ -534,7 +534,7 @@ func (x *PushBatchResponse) GetFailures() []*PushResponse {
 // A group is a numbered list of user names. It lives as long as its stream: a new stream begins with none, and ids of an
 // earlier stream mean nothing. An engine may have several streams to a gateway (one for each process, and an old one that
 // ends beside a new one): each has its own groups. Ids and versions are the engine's; a gateway only keeps and compares them. A
-// list has at most 256 names, each once; one session may have many groups.
+// list has at most 1,024 names, each once; one session may have many groups.
 // What a gateway needs per stream is one table: id -> (version, names in order).
 //
 // What a gateway does with a frame, in this order whatever the order of the bytes is:
