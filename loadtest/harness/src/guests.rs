@@ -5,12 +5,12 @@
 //! for it, and its rows in the inbox are nobody's fault.
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use crate::background::Background;
 use crate::clock;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::rng::Rng;
 use crate::servers::{Store, Tables};
 use crate::world::World;
@@ -28,61 +28,26 @@ pub fn is_guest(name: &str) -> bool {
     name.contains(MARK)
 }
 
-/// Lets guests come and go until it is stopped.
-pub struct Guests {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<Result<()>>>,
-}
-
-impl Guests {
-    /// Starts, where the workload has guests.
-    ///
-    /// # Errors
-    /// When the server does not answer.
-    pub fn start(world: &World, store: &dyn Store) -> Result<Option<Self>> {
-        let rate = world.workload().guests_per_second;
-        if rate == 0 {
-            return Ok(None);
-        }
-        let largest = (0..world.sessions()).max_by_key(|session| world.members_count(*session)).unwrap_or(0);
-        let coming = Coming {
-            tables: store.connect()?,
-            session: World::session_name(largest),
-            users: world.workload().users,
-            rng: Rng::new(SEED),
-            joined: 0,
-            there: VecDeque::new(),
-        };
-        let (stop, stopping) = channel();
-        let work = move || coming.run(rate, |pause| stopping.recv_timeout(pause) != Err(RecvTimeoutError::Timeout));
-        let thread = std::thread::Builder::new().name("guests".to_owned()).spawn(work);
-        let thread = thread.map_err(|cause| Error::of("cannot start the guests' thread", cause))?;
-        Ok(Some(Self { stop: Some(stop), thread: Some(thread) }))
+/// Starts, where the workload has guests; who is there at the end stays.
+///
+/// # Errors
+/// When the server does not answer.
+pub fn start(world: &World, store: &dyn Store) -> Result<Option<Background>> {
+    let rate = world.workload().guests_per_second;
+    if rate == 0 {
+        return Ok(None);
     }
-
-    /// Ends it; who is there stays.
-    ///
-    /// # Errors
-    /// What kept guests from coming or going.
-    pub fn stop(mut self) -> Result<()> {
-        self.end()
-    }
-
-    fn end(&mut self) -> Result<()> {
-        self.stop = None;
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(ended)) => ended,
-            Some(Err(_)) => Err(Error::new("the guests' thread panicked")),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for Guests {
-    fn drop(&mut self) {
-        // Whoever drops it has no use for its failure; the thread must not outlive the server.
-        let _ = self.end();
-    }
+    let largest = (0..world.sessions()).max_by_key(|session| world.members_count(*session)).unwrap_or(0);
+    let coming = Coming {
+        tables: store.connect()?,
+        session: World::session_name(largest),
+        users: world.workload().users,
+        rng: Rng::new(SEED),
+        joined: 0,
+        there: VecDeque::new(),
+    };
+    let is_over = |stop: &Receiver<()>, pause| stop.recv_timeout(pause) != Err(RecvTimeoutError::Timeout);
+    Background::start("guests", move |stop| coming.run(rate, |pause| is_over(stop, pause))).map(Some)
 }
 
 struct Coming {

@@ -3,6 +3,7 @@
 //!
 //! The tests of the engine, the load test (`../bench`) and the yardsticks (`../yardsticks`) use it. It knows none of them.
 
+pub mod background;
 pub mod clock;
 pub mod contents;
 pub mod error;

@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use task_engine::edge::memory::MemoryRoutes;
 
+use crate::background::Background;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::rng::Rng;
@@ -34,8 +34,7 @@ pub enum RouteWriter {
 /// Moves users until it is stopped.
 pub struct Mover {
     moves: Arc<AtomicU64>,
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<Result<()>>>,
+    thread: Background,
 }
 
 enum Writer {
@@ -54,11 +53,9 @@ impl Mover {
         }
         let writer = Writer::open(writer)?;
         let moves = Arc::new(AtomicU64::new(0));
-        let (stop, stopping) = channel();
         let moving = Moving { order: Order::new(&world), world, writer, moves: moves.clone() };
-        let thread = std::thread::Builder::new().name("mover".to_owned()).spawn(move || moving.run(&stopping));
-        let thread = thread.map_err(|cause| Error::of("cannot start the mover's thread", cause))?;
-        Ok(Some(Self { moves, stop: Some(stop), thread: Some(thread) }))
+        let thread = Background::start("mover", |stop| moving.run(stop))?;
+        Ok(Some(Self { moves, thread }))
     }
 
     /// How many users have moved.
@@ -70,24 +67,8 @@ impl Mover {
     ///
     /// # Errors
     /// What kept it from moving users.
-    pub fn stop(mut self) -> Result<()> {
-        self.end()
-    }
-
-    fn end(&mut self) -> Result<()> {
-        self.stop = None;
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(ended)) => ended,
-            Some(Err(_)) => Err(Error::new("the mover's thread panicked")),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for Mover {
-    fn drop(&mut self) {
-        // Whoever drops it has no use for its failure; the thread must not outlive the servers.
-        let _ = self.end();
+    pub fn stop(self) -> Result<()> {
+        self.thread.stop()
     }
 }
 

@@ -1,7 +1,8 @@
 //! Guests who join and leave a session while it is measured, and what their coming costs the database.
 
+use harness::background::Background;
 use harness::error::{Error, Result};
-use harness::guests::Guests;
+use harness::guests;
 use harness::servers::QueryTimes;
 use harness::workload::Workload;
 use harness::world::World;
@@ -23,7 +24,7 @@ pub(super) fn check(workload: &Workload, with_servers: bool) -> Result<()> {
 /// Guests, and the database's log of statements.
 #[derive(Default)]
 pub(super) struct Comings {
-    guests: Option<Guests>,
+    guests: Option<Background>,
     times: Option<QueryTimes>,
 }
 
@@ -33,7 +34,7 @@ impl Comings {
     /// # Errors
     /// When the database does not answer.
     pub fn start(world: &World, servers: &Servers) -> Result<Self> {
-        let guests = Guests::start(world, &*servers.store)?;
+        let guests = guests::start(world, &*servers.store)?;
         let times = guests.is_some().then(|| servers.store.query_times()).transpose()?.flatten();
         Ok(Self { guests, times })
     }
@@ -52,6 +53,6 @@ impl Comings {
     /// # Errors
     /// What kept guests from coming.
     pub fn stop(&mut self) -> Result<()> {
-        self.guests.take().map_or(Ok(()), Guests::stop)
+        self.guests.take().map_or(Ok(()), Background::stop)
     }
 }
