@@ -126,9 +126,13 @@ impl Gateway {
     pub fn start(options: GatewayOptions) -> Result<Self> {
         let GatewayOptions { id, port, protocols, behaviour, recorder, window, fast } = options;
         let control = Arc::new(Control::new(&id, protocols, recorder, behaviour, fast));
-        let port = port.map_or_else(|| crate::servers::free_ports(1).map(|ports| ports[0]), Ok)?;
+        let listener = port.is_none().then(crate::servers::free_listener).transpose()?;
+        let port = port.or(listener.as_ref().map(|(port, _)| *port)).unwrap_or_default();
         let gateway = Self { control, port, window, running: Mutex::new(None) };
-        gateway.restart()?;
+        match listener {
+            Some((_, listener)) => gateway.serve(listener)?,
+            None => gateway.restart()?,
+        }
         gateway.behave(behaviour);
         Ok(gateway)
     }
@@ -216,13 +220,19 @@ impl Gateway {
     pub fn restart(&self) -> Result<()> {
         self.kill();
         let listener = std::net::TcpListener::bind(("127.0.0.1", self.port));
-        let listener = listener.and_then(|listener| {
-            listener.set_nonblocking(true)?;
+        self.serve(listener.map_err(|cause| self.cannot_listen(cause))?)
+    }
+
+    fn cannot_listen(&self, cause: std::io::Error) -> Error {
+        Error::of(&format!("gateway {} cannot listen on {}", self.id(), self.addr()), cause)
+    }
+
+    fn serve(&self, listener: std::net::TcpListener) -> Result<()> {
+        let listener = listener.set_nonblocking(true).and_then(|()| {
             let _inside = runtime().enter();
             TcpListener::from_std(listener)
         });
-        let words = format!("gateway {} cannot listen on {}", self.id(), self.addr());
-        let listener = listener.map_err(|cause| Error::of(&words, cause))?;
+        let listener = listener.map_err(|cause| self.cannot_listen(cause))?;
         let order = watch::Sender::new(Order::Serve);
         let (ending, ended) = mpsc::channel();
         let serving = serve::accept(listener, self.control.clone(), order.subscribe(), self.window);

@@ -306,24 +306,21 @@ pub fn find_program(binary: &str, package: &str) -> Result<PathBuf> {
     )
 }
 
-/// Ports of 127.0.0.1 that were free a moment ago, below the range that outgoing connections take: a server that is
-/// killed finds its port free when it comes back.
+/// Ports of 127.0.0.1 that were free a moment ago; see [`free_listener`].
 pub fn free_ports(count: usize) -> Result<Vec<u16>> {
+    let held = (0..count).map(|_| free_listener()).collect::<Result<Vec<_>>>()?;
+    Ok(held.iter().map(|(port, _)| *port).collect())
+}
+
+/// A free port of 127.0.0.1 and who holds it, below the range that outgoing connections take: a server that is killed finds its port
+/// free when it comes back.
+pub fn free_listener() -> Result<(u16, TcpListener)> {
     static CALLS: AtomicU64 = AtomicU64::new(0);
     let call = CALLS.fetch_add(1, Ordering::Relaxed);
     let mut rng = Rng::new(clock::now() ^ (u64::from(std::process::id()) << 32) ^ (call << 20));
-    let mut held = Vec::new();
-    for _ in 0..1000 {
-        if held.len() == count {
-            break;
-        }
-        let port = 12_000 + rng.below(18_000) as u16;
-        held.extend(TcpListener::bind(("127.0.0.1", port)).ok().map(|listener| (port, listener)));
-    }
-    if held.len() < count {
-        return Err(Error::new("no free port between 12000 and 30000 on 127.0.0.1"));
-    }
-    Ok(held.iter().map(|(port, _)| *port).collect())
+    let mut tries = (0..1000).map(|_| 12_000 + rng.below(18_000) as u16);
+    let found = tries.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok().map(|listener| (port, listener)));
+    found.ok_or_else(|| Error::new("no free port between 12000 and 30000 on 127.0.0.1"))
 }
 
 /// Starts a child that the kernel kills when this process ends, however it ends. The kernel ties that to the thread
