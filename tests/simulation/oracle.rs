@@ -404,6 +404,13 @@ impl Oracle {
         }
     }
 
+    /// The core has read answers in one piece. Which of them are late is not told, but how many: whatever the order in which they came (what
+    /// is urgent passes what is older), those about the oldest events.
+    pub fn all_answered(&mut self, mut answers: Vec<Answer>) {
+        answers.sort_by_key(|answer| self.events[answer.event].arrived);
+        answers.into_iter().for_each(|answer| self.answered(answer));
+    }
+
     /// The core has read a gateway's answer.
     pub fn answered(&mut self, answer: Answer) {
         if answer.outcome != Outcome::Delivered {

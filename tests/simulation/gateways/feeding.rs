@@ -95,15 +95,17 @@ impl World {
             let (shard, input) = (conn.shard, conn.fact(StreamFact::Answers(piece)));
             self.feed_answer(shard, input);
             let conn = &mut self.conns[at];
+            let mut all = Vec::new();
             while conn.marks.front().is_some_and(|(end, _)| *end <= conn.fed_bytes) {
                 let (end, answers) = conn.marks.pop_front().expect("looked at above");
                 if conn.garbage_at.is_none_or(|garbage| end < garbage) {
                     if self.plan.mutant != Some(Mutant::NoRoundTrips) {
                         self.oracle.frame_answered(conn.number, self.now);
                     }
-                    answers.into_iter().for_each(|answer| self.oracle.answered(answer));
+                    all.extend(answers);
                 }
             }
+            self.oracle.all_answered(all);
             conn.must_be_cut |= conn.garbage_at.is_some_and(|garbage| conn.fed_bytes >= garbage);
             if self.rng.chance(500) && !self.is_calm {
                 return;
@@ -111,7 +113,7 @@ impl World {
         }
     }
 
-    /// How many of the recipients that it is about had ended before, of those the first.
+    /// How many of the recipients that it is about had ended before.
     fn feed_answer(&mut self, shard: usize, input: Input) {
         let before = self.shards[shard].activity().answered_late;
         self.feed(shard, input);
