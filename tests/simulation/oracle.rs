@@ -404,11 +404,25 @@ impl Oracle {
         }
     }
 
-    /// The core has read answers in one piece. Which of them are late is not told, but how many: whatever the order in which they came (what
-    /// is urgent passes what is older), those about the oldest events.
-    pub fn all_answered(&mut self, mut answers: Vec<Answer>) {
-        answers.sort_by_key(|answer| self.events[answer.event].arrived);
-        answers.into_iter().for_each(|answer| self.answered(answer));
+    /// The core has read answers in one piece. How many of them are late is told, and not which: those that came first, since pushes are late
+    /// in the order in which they were made. But what is urgent, and what of its session goes along, passes what is older.
+    pub fn all_answered(&mut self, answers: Vec<Answer>) {
+        let is_urgent = |answer: &&Answer| self.events[answer.event].class == Some(Priority::Urgent);
+        let urgent: Vec<_> = answers.iter().filter(is_urgent).map(|answer| self.events[answer.event].session).collect();
+        let mut made = Nanos::default();
+        let mut in_order: Vec<_> = answers
+            .into_iter()
+            .map(|answer| {
+                let Event { session, arrived, .. } = self.events[answer.event];
+                if urgent.contains(&session) {
+                    return (arrived, answer);
+                }
+                made = made.max(arrived);
+                (made, answer)
+            })
+            .collect();
+        in_order.sort_by_key(|(made, _)| *made);
+        in_order.into_iter().for_each(|(_, answer)| self.answered(answer));
     }
 
     /// The core has read a gateway's answer.
