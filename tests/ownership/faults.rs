@@ -176,8 +176,8 @@ impl World {
             }
             self.minority = None;
         }
+        (0..self.processes.len()).for_each(|pid| self.goes_on(pid));
         for process in &mut self.processes {
-            process.paused_until = process.paused_until.min(now);
             process.etcd_cut_until = process.etcd_cut_until.min(now);
             process.nats_cut_until = process.nats_cut_until.min(now);
             process.slow_gateway_until = 0;

@@ -57,6 +57,23 @@ pub enum Happens {
     Heal(usize),
 }
 
+impl Happens {
+    /// The process that sees it, which one that is stopped does not.
+    fn seen_by(&self) -> Option<usize> {
+        match self {
+            Self::Wake(pid)
+            | Self::Fact(pid, _)
+            | Self::Delivery(pid, _)
+            | Self::Gone(pid, _)
+            | Self::Answered(pid, ..)
+            | Self::Tick(pid)
+            | Self::Looked(pid, ..)
+            | Self::Checked(pid, ..) => Some(*pid),
+            _ => None,
+        }
+    }
+}
+
 /// A request to etcd.
 #[derive(Clone, Debug)]
 pub enum AtEtcd {
@@ -170,6 +187,20 @@ impl World {
         self.line.insert((at.max(self.now), self.sequence), what);
     }
 
+    /// A process that was stopped goes on at once, and what waited for that comes before anything new.
+    pub fn goes_on(&mut self, pid: usize) {
+        let until = std::mem::replace(&mut self.processes[pid].paused_until, self.now);
+        if until <= self.now {
+            return;
+        }
+        let waited = self.line.range((until, 0)..=(until, u64::MAX)).filter(|(_, what)| what.seen_by() == Some(pid));
+        let waited: Vec<_> = waited.map(|(at, _)| *at).collect();
+        for (until, sequence) in waited {
+            let what = self.line.remove(&(until, sequence)).expect("looked at above");
+            self.line.insert((self.now, sequence), what);
+        }
+    }
+
     /// A line of the trace.
     pub fn tell(&mut self, text: impl FnOnce(&Self) -> String) {
         let line = self.trace.is_some().then(|| format!("{:>10.3} {}", self.now as f64 / SECOND as f64, text(self)));
@@ -196,16 +227,8 @@ impl World {
 
     fn happen(&mut self, what: Happens) {
         // A process that is stopped sees nothing; what comes waits.
-        if let Happens::Wake(pid)
-        | Happens::Fact(pid, _)
-        | Happens::Delivery(pid, _)
-        | Happens::Gone(pid, _)
-        | Happens::Answered(pid, ..)
-        | Happens::Tick(pid)
-        | Happens::Looked(pid, ..)
-        | Happens::Checked(pid, ..) = &what
-        {
-            let process = &self.processes[*pid];
+        if let Some(pid) = what.seen_by() {
+            let process = &self.processes[pid];
             if process.is_dead {
                 return;
             }

@@ -230,7 +230,7 @@ fn cut_off(world: &mut World) {
     assert_eq!(world.oracle.given_back, given_back, "what was cut off is given back, and nothing else");
     assert!(
         world.recipients_ended(RecipientOutcome::Delivered) + world.recipients_ended(RecipientOutcome::Noticed)
-            <= world.oracle.answered_ok,
+            <= world.oracle.answered_ok + world.oracle.doubtful,
         "delivered means answered"
     );
     world.restart();
@@ -249,7 +249,8 @@ fn check_ends(world: &World) {
             .map(|end| world.recipients_ended(end));
     // Of a user at several gateways one may be replaced and another one answer.
     let may_be_both = if world.plan.devices() > 1 { conflated } else { 0 };
-    let told = delivered + noticed..=delivered + noticed + may_be_both;
+    let doubtful = world.oracle.doubtful;
+    let told = (delivered + noticed).saturating_sub(doubtful)..=delivered + noticed + may_be_both + doubtful;
     assert!(told.contains(&world.oracle.answered_ok), "delivered is what gateways answered for: {told:?}");
     world.check_all_know();
     let bad = [EventOutcome::Undecodable, EventOutcome::NoSessionId, EventOutcome::LongSessionId];

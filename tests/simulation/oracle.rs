@@ -124,6 +124,8 @@ pub struct Oracle {
     pub answered_ok: u64,
     /// The next answers that the core reads are for recipients that it had ended as late: they may have been told elsewhere.
     pub late_answers: u64,
+    /// Of those, in pieces of which some were late and some not.
+    pub doubtful: u64,
     /// Tags that this engine gave back.
     pub given_back: u64,
     /// The sender is pushed its own message.
@@ -162,6 +164,7 @@ impl Oracle {
             conn_did_not_fit: Vec::new(),
             answered_ok: 0,
             late_answers: 0,
+            doubtful: 0,
             given_back: 0,
             echoes,
             has_several: Vec::new(),
@@ -227,7 +230,7 @@ impl Oracle {
     /// The engine is gone; the next one begins anew.
     pub fn restart(&mut self) {
         self.engine += 1;
-        self.answered_ok = 0;
+        (self.answered_ok, self.doubtful) = (0, 0);
         self.given_back = 0;
         self.firsts.clear();
         self.newest_at.clear();
@@ -404,25 +407,14 @@ impl Oracle {
         }
     }
 
-    /// The core has read answers in one piece. How many of them are late is told, and not which: those that came first, since pushes are late
-    /// in the order in which they were made. But what is urgent, and what of its session goes along, passes what is older.
+    /// The core has read answers in one piece. How many of them are late is told, and not which: those that came first are taken for it. One that
+    /// is urgent may stand before what is older, and one of several gateways of a user may have told already: then either may be counted.
     pub fn all_answered(&mut self, answers: Vec<Answer>) {
-        let is_urgent = |answer: &&Answer| self.events[answer.event].class == Some(Priority::Urgent);
-        let urgent: Vec<_> = answers.iter().filter(is_urgent).map(|answer| self.events[answer.event].session).collect();
-        let mut made = Nanos::default();
-        let mut in_order: Vec<_> = answers
-            .into_iter()
-            .map(|answer| {
-                let Event { session, arrived, .. } = self.events[answer.event];
-                if urgent.contains(&session) {
-                    return (arrived, answer);
-                }
-                made = made.max(arrived);
-                (made, answer)
-            })
-            .collect();
-        in_order.sort_by_key(|(made, _)| *made);
-        in_order.into_iter().for_each(|(_, answer)| self.answered(answer));
+        let late = self.late_answers;
+        if (1..answers.len() as u64).contains(&late) {
+            self.doubtful += late;
+        }
+        answers.into_iter().for_each(|answer| self.answered(answer));
     }
 
     /// The core has read a gateway's answer.
