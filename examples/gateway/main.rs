@@ -83,10 +83,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
     std::thread::spawn(move || signals.forever().next().map(|signal| stop.send(signal)));
     let users = Arc::new(Printed(args.users.iter().cloned().collect()));
-    let service = PushServiceServer::new(Gateway(users.clone())).max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX);
     let server = match args.protocols.split(',').any(|protocol| protocol.trim() == "stream-many") {
         true => Server::builder().add_service(ManyGateway::new(users)),
-        false => Server::builder().add_service(service),
+        false => {
+            let service = PushServiceServer::new(Gateway(users));
+            Server::builder().add_service(service.max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX))
+        }
     };
     let (leave, left) = tokio::sync::oneshot::channel::<()>();
     let serving = server.serve_with_shutdown(args.listen, async {

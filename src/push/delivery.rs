@@ -9,6 +9,7 @@ use crate::push::bundle::{Bundle, BundleResult};
 use crate::push::context::{Context, Settings};
 use crate::push::facts::{Output, StreamFact};
 use crate::push::gateways::Gateways;
+use crate::push::layout::KnownGateways;
 use crate::push::outbox::{Effects, OutboxSettings};
 use crate::telemetry::metrics::Stage;
 

@@ -197,11 +197,6 @@ impl Gateways {
         true
     }
 
-    /// The id of a place.
-    pub fn id(&self, at: GatewayIx) -> GatewayId {
-        self.places[at.0 as usize].outbox.id().clone()
-    }
-
     /// Of a bundle that is back: whether its gateway keeps lists of users is known.
     #[inline]
     pub(super) fn note_lists(&mut self, group: &Group) {
@@ -308,7 +303,7 @@ impl Gateways {
 
 impl KnownGateways for Gateways {
     fn id(&self, at: GatewayIx) -> GatewayId {
-        Gateways::id(self, at)
+        self.places[at.0 as usize].outbox.id().clone()
     }
 
     #[inline]

@@ -282,9 +282,6 @@ impl Outbox {
         if self.queue.is_empty() {
             self.moved_at = now;
         }
-        if let Some(keeps) = self.keeps_lists() {
-            bundle.group.say_keeps_lists(keeps);
-        }
         self.queue.backlog += bundle.recipients();
         self.queue.backlog_bytes += bundle.load().bytes;
         let item = Item {
@@ -384,6 +381,10 @@ impl Outbox {
         self.moved_at = now;
         self.note_completed();
         effects.gateway_waits.push(now.since(item.written_at));
+        // The group goes home with its result.
+        if let Some(keeps) = self.keeps_lists() {
+            item.bundle.group.say_keeps_lists(keeps);
+        }
         let times = Times::of(item.bundle.made_at, Some(item.written_at), Some(now));
         let bundle = item.bundle.as_it_was_sent(item.written.is_notice);
         effects.results.push_back(BundleResult { bundle, end: BundleEnd::Answered(item.refused), times });

@@ -15,6 +15,7 @@ use crate::model::priority::ShedReason;
 use crate::push::Push;
 use crate::push::bundle::{EventIx, Group, Refusal};
 use crate::push::facts::{AskNo, Output};
+use crate::push::layout::KnownGateways;
 
 /// Ends that are remembered.
 pub const ENDS_MAX: usize = 64 * 1024;

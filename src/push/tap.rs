@@ -14,6 +14,7 @@ use crate::push::Push;
 use crate::push::bundle::EventIx;
 use crate::push::facts::Output;
 use crate::push::ingest::Arrival;
+use crate::push::layout::KnownGateways;
 
 /// PushEvent.content.
 const CONTENT: u32 = 6;

@@ -2,10 +2,11 @@
 //! whatever the collation.
 
 use mysql::from_row;
-use tokio_postgres::types::{FromSql, Type};
+use tokio_postgres::types::Type;
 
 use super::{LATEST, WhyArgs};
 use crate::config::{Config, Database, InboxStore, MysqlConfig, PostgresConfig};
+use crate::edge::postgres::once::{Asked, cell};
 use crate::edge::{mysql as maria, postgres};
 
 /// What is known, or why it is not.
@@ -101,11 +102,9 @@ fn of_postgres(settings: &PostgresConfig, has_inbox: bool, args: &WhyArgs) -> Ta
         Ok(once) => once,
         Err(refusal) => return Tables::unknown(refusal.words),
     };
-    let mut rows = |statement: &str, asked: &[postgres::once::Asked<'_>]| {
-        once.rows(statement, asked).map_err(|refusal| refusal.words)
-    };
-    let session: postgres::once::Asked<'_> = (Type::TEXT, &args.session);
-    let user: postgres::once::Asked<'_> = (Type::TEXT, &args.user);
+    let mut rows = |statement: &str, asked: &[Asked<'_>]| once.rows(statement, asked).map_err(|refusal| refusal.words);
+    let session: Asked<'_> = (Type::TEXT, &args.session);
+    let user: Asked<'_> = (Type::TEXT, &args.user);
     let count = |rows: Vec<tokio_postgres::Row>| rows.first().and_then(|row| cell::<i64>(row, 0)).unwrap_or_default();
     let of_session = "session_id = $1 AND session_id::text COLLATE \"C\" = $1";
     let members =
@@ -115,7 +114,7 @@ fn of_postgres(settings: &PostgresConfig, has_inbox: bool, args: &WhyArgs) -> Ta
         &format!("SELECT COUNT(*) FROM t_session_member WHERE {of_session} AND {of_user}"),
         &[session.clone(), user.clone()],
     );
-    let mut of = |of_msg: &str, more: &[postgres::once::Asked<'_>]| {
+    let mut of = |of_msg: &str, more: &[Asked<'_>]| {
         let statement = format!(
             "SELECT msg_id::bigint, seq_id::bigint, COALESCE(is_read, 0)::int <> 0 FROM t_inbox \
              WHERE owner_username = $2 AND {of_session}{of_msg} ORDER BY seq_id DESC LIMIT {LATEST}"
@@ -143,8 +142,4 @@ fn of_postgres(settings: &PostgresConfig, has_inbox: bool, args: &WhyArgs) -> Ta
         rows: inbox.map(|rows| rows.iter().filter_map(row).collect()),
         content,
     }
-}
-
-fn cell<'a, T: FromSql<'a>>(row: &'a tokio_postgres::Row, at: usize) -> Option<T> {
-    row.try_get(at).ok()
 }

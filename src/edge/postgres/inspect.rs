@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 
 use tokio_postgres::Row;
-use tokio_postgres::types::{FromSql, Type};
+use tokio_postgres::types::Type;
 
-use super::once::Once;
+use super::once::{Once, cell};
 use crate::config::Config;
 use crate::edge::reach::Way;
 use crate::edge::sql::asked::Refusal;
@@ -130,8 +130,4 @@ impl Server for Once {
         let micros: Option<i64> = self.rows(NOW, &[])?.first().and_then(|row| cell(row, 0));
         Ok(micros.unwrap_or_default().max(0) as u64)
     }
-}
-
-fn cell<'a, T: FromSql<'a>>(row: &'a Row, at: usize) -> Option<T> {
-    row.try_get(at).ok()
 }

@@ -1,7 +1,7 @@
 //! PostgreSQL asked by a command: one connection, opened as the engine opens its own.
 
 use tokio_postgres::Row;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::{FromSql, ToSql, Type};
 
 use super::conn::Conn;
 use super::fault::place_of;
@@ -55,4 +55,9 @@ impl Once {
     fn refusal(&self, fault: Fault) -> Refusal {
         Refusal::of(fault, &self.place)
     }
+}
+
+/// What a column of a row holds; none when it is of another type, or empty and the type has no place for that.
+pub fn cell<'a, T: FromSql<'a>>(row: &'a Row, at: usize) -> Option<T> {
+    row.try_get(at).ok()
 }

@@ -339,7 +339,11 @@ impl Groups {
 
     fn forget(&mut self, key: SessionKey, counted: &mut Counted) {
         let Some(session) = self.sessions.remove(&key) else { return };
-        for list in session.lists.iter().flatten() {
+        self.forget_lists(&session.lists, counted);
+    }
+
+    fn forget_lists(&mut self, lists: &[Option<List>], counted: &mut Counted) {
+        for list in lists.iter().flatten() {
             self.members -= list.group.users.len();
             self.frame.put_forget(list.id);
             counted.groups_forgotten += 1;
@@ -356,11 +360,8 @@ impl Groups {
         {
             return;
         }
-        for list in session.lists.drain(first..).flatten() {
-            self.members -= list.group.users.len();
-            self.frame.put_forget(list.id);
-            counted.groups_forgotten += 1;
-        }
+        let left_over = session.lists.split_off(first);
+        self.forget_lists(&left_over, counted);
     }
 
     /// Whether a list of this id was ever said on the stream.

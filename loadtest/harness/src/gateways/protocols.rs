@@ -37,9 +37,9 @@ impl Protocols {
     const NONE: Self = Self { stream: false, unary: false, batch: false, group: false, notice: false, many: false };
 
     /// The registry's `push_protocols` for these.
-    pub fn announcement(self) -> String {
+    pub fn announcement(mut self) -> String {
         let words = self.words();
-        words.iter().filter(|(spoken, _)| *spoken).map(|(_, word)| *word).collect::<Vec<_>>().join(",")
+        words.iter().filter(|(spoken, _)| **spoken).map(|(_, word)| *word).collect::<Vec<_>>().join(",")
     }
 
     /// Those that an [`announcement`](Self::announcement) names.
@@ -47,42 +47,24 @@ impl Protocols {
     /// # Errors
     /// The word that names none.
     pub fn of_announcement(text: &str) -> Result<Self> {
-        let known = |word: &str| Self::EACH.iter().find(|one| one.announcement() == word);
-        text.split(',').try_fold(Self::NONE, |sum, word| {
-            let one = known(word).ok_or_else(|| Error::new(format!("no gateway speaks `{word}`")))?;
-            Ok(sum.and(*one))
-        })
-    }
-
-    const EACH: [Self; 6] = [
-        Self { group: true, ..Self::NONE },
-        Self { notice: true, ..Self::NONE },
-        Self { batch: true, ..Self::NONE },
-        Self { many: true, ..Self::NONE },
-        Self { stream: true, ..Self::NONE },
-        Self { unary: true, ..Self::NONE },
-    ];
-
-    fn words(self) -> [(bool, &'static str); 6] {
-        [
-            (self.group, "group"),
-            (self.notice, "notice"),
-            (self.batch, "batch"),
-            (self.many, "stream-many"),
-            (self.stream, "stream"),
-            (self.unary, "unary"),
-        ]
-    }
-
-    fn and(self, other: Self) -> Self {
-        Self {
-            stream: self.stream || other.stream,
-            unary: self.unary || other.unary,
-            batch: self.batch || other.batch,
-            group: self.group || other.group,
-            notice: self.notice || other.notice,
-            many: self.many || other.many,
+        let mut all = Self::NONE;
+        for word in text.split(',') {
+            let one = all.words().into_iter().find(|(_, known)| *known == word);
+            let (spoken, _) = one.ok_or_else(|| Error::new(format!("no gateway speaks `{word}`")))?;
+            *spoken = true;
         }
+        Ok(all)
+    }
+
+    fn words(&mut self) -> [(&mut bool, &'static str); 6] {
+        [
+            (&mut self.group, "group"),
+            (&mut self.notice, "notice"),
+            (&mut self.batch, "batch"),
+            (&mut self.many, "stream-many"),
+            (&mut self.stream, "stream"),
+            (&mut self.unary, "unary"),
+        ]
     }
 }
 

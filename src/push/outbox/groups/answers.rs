@@ -94,7 +94,6 @@ impl Outbox {
     ) {
         let takes_notices = self.peer.record.as_ref().is_some_and(|record| record.protocols.notice);
         let worth = self.settings.group_users_min..=self.list_users_max();
-        let keeps_lists = self.keeps_lists() == Some(true);
         let mut left = self.in_turn(now);
         while left > 0 && self.stream.unsent_bytes < STREAM_UNSENT_BYTES_MAX {
             let frame_id = self.stream.next_batch;
@@ -106,8 +105,6 @@ impl Outbox {
                     Put::Written => {
                         item.write_place = item.end_place();
                         item.written_at = now;
-                        // It may have come before the stream.
-                        item.bundle.group.say_keeps_lists(keeps_lists);
                         effects.outbox_waits.push(now.since(item.bundle.made_at));
                         self.queue.pass_to(index, items);
                         items += 1;
