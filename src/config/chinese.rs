@@ -234,7 +234,7 @@ const DOCS: &[(&str, &str)] = &[
     ("observability.trace", "见 tracing.export；采集端地址在 tracing.endpoint，这里走 OTLP/HTTP"),
     ("observability.metrics", "健康检查和指标都在 admin.listen"),
     ("priority.header", "发布方用哪个 NATS 消息头标注事件级别，例如 Resonance-Priority，取值 urgent、normal、bulk、fleeting。优先于其他所有规则；取值不认识则计数，按下一条规则定。留空：不读消息头。"),
-    ("priority.types", "消息头没定级时，按事件的 type 定级：{call: urgent, typing: fleeting}。urgent 最先走，绝不丢弃；bulk 最后走，占到各项上限的一半就让路；fleeting 同 bulk，而且从不落库，没位置或超时就丢。"),
+    ("priority.types", "消息头没定级时，按事件的 type 定级：{call: urgent, typing: fleeting}。urgent 最先走，绝不丢弃；bulk 最后走，网关手里的量到上限一半时让路（转收件箱）；fleeting 同 bulk，而且从不落库，没位置或超时就丢。"),
     ("priority.members_above", "前两条都没定级时，人数超过这个数的会话按此定级：{500: bulk}。多条都满足时取最大的一条。"),
     ("priority.default", "其余事件的级别。"),
     ("priority.fleeting_ttl", "fleeting 事件在引擎里最多等多久；超时即丢弃（shed：已 ack，并计数）。0s：不因超时丢弃。"),

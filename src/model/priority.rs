@@ -17,7 +17,7 @@ labelled! {
         /// What has no other class.
         #[default]
         Normal = "normal",
-        /// Goes last and yields at half of each bound.
+        /// Goes last, and yields where gateways have half of what they may.
         Bulk = "bulk",
         /// As bulk, and worthless when it is late: it is dropped instead of stored.
         Fleeting = "fleeting",
@@ -39,7 +39,7 @@ labelled! {
 }
 
 impl Priority {
-    /// Whether it yields at half of each bound.
+    /// Whether it yields where gateways have half of what they may.
     #[inline]
     pub const fn yields(self) -> bool {
         matches!(self, Self::Bulk | Self::Fleeting)
@@ -152,6 +152,22 @@ impl ClassCounts {
     }
 }
 
+/// The bounds of [`BUCKETS`] in nanoseconds.
+const BUCKET_NANOS: [u64; BUCKETS.len()] = {
+    let mut nanos = [0; BUCKETS.len()];
+    let mut at = 0;
+    while at < nanos.len() {
+        nanos[at] = (BUCKETS[at] * 1e9 + 0.5) as u64;
+        at += 1;
+    }
+    nanos
+};
+
+#[inline]
+fn bucket_of_nanos(nanos: u64) -> usize {
+    BUCKET_NANOS.partition_point(|bound| *bound < nanos)
+}
+
 /// How long events of a class took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClassLatency {
@@ -164,20 +180,19 @@ pub struct ClassLatency {
 impl ClassLatency {
     /// One that took so long.
     pub fn record(&mut self, took: Duration) {
-        self.record_n(took, 1);
+        self.record_nanos(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), 1);
     }
 
-    /// So many of them, for the price of one.
+    /// So many that took so long, for the price of one.
     #[inline]
-    pub fn record_n(&mut self, took: Duration, count: u64) {
-        self.buckets[Self::bucket_of(took)] += count;
-        self.nanos += took.as_nanos() * u128::from(count);
+    pub fn record_nanos(&mut self, nanos: u64, count: u64) {
+        self.buckets[bucket_of_nanos(nanos)] += count;
+        self.nanos += u128::from(nanos) * u128::from(count);
     }
 
     /// The place of the bucket that it falls into.
     pub fn bucket_of(took: Duration) -> usize {
-        let seconds = took.as_secs_f64();
-        BUCKETS.partition_point(|bound| *bound < seconds)
+        bucket_of_nanos(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX))
     }
 
     /// All of these as well.
@@ -201,6 +216,16 @@ mod tests {
             fleeting_ttl: Duration::ZERO,
             stream_target: Duration::ZERO,
         }
+    }
+
+    #[test]
+    fn a_value_falls_at_or_below_its_bound() {
+        for (at, bound) in BUCKETS.into_iter().enumerate() {
+            let bound = Duration::from_secs_f64(bound);
+            assert_eq!(ClassLatency::bucket_of(bound), at, "{bound:?}");
+            assert_eq!(ClassLatency::bucket_of(bound + Duration::from_nanos(1)), at + 1, "{bound:?}");
+        }
+        assert_eq!(ClassLatency::bucket_of(Duration::MAX), BUCKETS.len());
     }
 
     #[test]

@@ -34,6 +34,7 @@ use crate::push::dead_letters::DeadLetterAsks;
 use crate::push::facts::Output;
 use crate::push::inbox::{ContentAsks, InboxAsks, PendingRows};
 use crate::push::ingest::Arrival;
+use crate::push::ledger::classes::AtGateways;
 pub(super) use crate::push::ledger::content::{Content, ContentFound};
 use crate::push::ledger::copies::Copies;
 use crate::push::repeats::Key;
@@ -72,6 +73,8 @@ pub struct Progress {
     pub has_reached: bool,
     /// One who was connected could not be reached.
     pub has_missed: bool,
+    /// Its pushes have all ended, and what it owes waits for the store.
+    pub(super) is_at_store: bool,
     /// Pushes that have ended and that their gateways may still read.
     pub on_streams: u32,
     /// Its end, which waits for those: whoever gets its partition next pushes later events over other streams, and these could be read
@@ -174,6 +177,8 @@ pub struct Ledger {
     /// Events in flight by class, and their recipients without an end.
     pub(super) events_of: [usize; Priority::COUNT],
     pub(super) recipients_of: [usize; Priority::COUNT],
+    /// Of those, what gateways are to take: without what waits in its session's queue, and without what waits for the store.
+    at_gateways: [AtGateways; Priority::COUNT],
 }
 
 impl Index<EventIx> for Ledger {
@@ -265,17 +270,6 @@ impl Ledger {
         EventIx(self.events.insert(event) as u32)
     }
 
-    /// Enters an event's recipients: all members at the time it is bundled.
-    #[inline]
-    pub fn enter_recipients(&mut self, event: EventIx, recipients: u32, now: Nanos) {
-        self[event].progress.open = recipients;
-        (self[event].progress.is_bundled, self[event].bundled_at) = (true, now);
-        let class = self[event].class;
-        self.recipients_of[class as usize] += recipients as usize;
-        self.open_recipients += recipients as usize;
-        self.counts.recipients_arrived += u64::from(recipients);
-    }
-
     /// Enters what was refused, until it is in the dead letters.
     pub fn enter_refused(&mut self, refused: Refused) -> usize {
         self.payload_bytes += refused.payload.len();
@@ -334,6 +328,7 @@ impl Ledger {
         self.counts.events_ended[end as usize] += 1;
         self.by_class.events_ended[event.class as usize][end as usize] += 1;
         self.events_of[event.class as usize] -= 1;
+        self.leave_gateways(&event.progress, event.class);
         self.joined -= event.source.joined.len();
         let of_joined =
             if matches!(end, EventOutcome::CutByStop | EventOutcome::GivenBack) { end } else { EventOutcome::Repeat };
@@ -347,18 +342,6 @@ impl Ledger {
         let tags = std::iter::once(event.source.tag).chain(event.source.joined);
         cx.out.extend(tags.map(|tag| Output::Settle(Settled { tag, how })));
         Left { key: event.source.key, bundled_of: event.progress.is_bundled.then_some(event.session) }
-    }
-
-    /// Some recipients of an event have their end.
-    #[inline]
-    pub(super) fn end_recipients(&mut self, event: EventIx, end: RecipientOutcome, recipients: u32) {
-        self[event].progress.open -= recipients;
-        self[event].progress.has_reached |= end.is_reached() && recipients > 0;
-        let class = self[event].class;
-        self.recipients_of[class as usize] -= recipients as usize;
-        self.by_class.recipients_ended[class as usize][end as usize] += u64::from(recipients);
-        self.open_recipients -= recipients as usize;
-        self.counts.recipients_ended[end as usize] += u64::from(recipients);
     }
 
     /// Some recipients of an event could not be reached: the inbox gets their rows, and then they end; without an inbox

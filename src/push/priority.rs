@@ -20,6 +20,12 @@ use crate::push::facts::Output;
 use crate::push::ingest::Arrival;
 use crate::push::pauses::LineOf;
 
+/// Recipients of bulk and fleeting events that gateways are to take, at the most.
+const YIELDING_RECIPIENTS_MAX: usize = RECIPIENTS_IN_FLIGHT_MAX / BULK_YIELDS_PART;
+/// Recipients of bulk events that wait for rows, beyond which no more yield: with those that gateways are to take, they leave a quarter to
+/// others.
+const YIELDED_RECIPIENTS_MAX: usize = YIELDING_RECIPIENTS_MAX / 2;
+
 impl Push {
     /// The class of an event that comes, as far as it is known.
     #[inline]
@@ -142,15 +148,29 @@ impl Push {
             LineOf::FIRST => open < RECIPIENTS_IN_FLIGHT_MAX,
             // So much stays for others, however many urgent ones there are.
             _ if open - self.ledger.recipients_of[Priority::Urgent as usize] < part => true,
-            LineOf::LAST if self.ledger.yielding_recipients() >= RECIPIENTS_IN_FLIGHT_MAX / BULK_YIELDS_PART => false,
+            LineOf::LAST if !self.has_yielding_room() => false,
             _ => open < RECIPIENTS_IN_FLIGHT_MAX - part,
         }
     }
 
-    /// Whether bulk and fleeting events, those that are bundled now among them, have more than they may of the shard's events.
+    /// Whether one more bulk or fleeting event may be bundled: gateways take it, or the store does in their place.
+    fn has_yielding_room(&self) -> bool {
+        let (all, at_gateways) = (self.ledger.yielding_recipients(), self.ledger.yielding_at_gateways());
+        let at_store = all - at_gateways.recipients;
+        if at_gateways.events < self.yielding_max() && at_gateways.recipients < YIELDING_RECIPIENTS_MAX {
+            return all < YIELDING_RECIPIENTS_MAX + YIELDED_RECIPIENTS_MAX;
+        }
+        self.ledger.yielding_events() > self.yielding_max() && at_store < YIELDED_RECIPIENTS_MAX
+    }
+
+    /// Whether bulk and fleeting events, those that are bundled now among them, have more than they may of the shard's events because
+    /// gateways do not take them. What waits for its turn or for the store is no reason: one row more would make that wait longer.
     #[inline]
     pub(super) fn yields_to_others(&self) -> bool {
-        self.ledger.yielding_events() > self.yielding_max()
+        let at_gateways = self.ledger.yielding_at_gateways();
+        let do_gateways_lag =
+            at_gateways.events > self.yielding_max() || at_gateways.recipients >= YIELDING_RECIPIENTS_MAX;
+        do_gateways_lag && self.ledger.yielding_events() > self.yielding_max()
     }
 
     fn yielding_max(&self) -> usize {

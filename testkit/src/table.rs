@@ -33,8 +33,8 @@ pub use crate::frames::{frame, only};
 /// A gateway's stream as the core has it.
 #[derive(Debug)]
 pub struct Link {
-    ix: GatewayIx,
-    stream: StreamNo,
+    pub ix: GatewayIx,
+    pub stream: StreamNo,
     pub protocol: Protocol,
     requests: Vec<u8>,
     /// The lists that it was told of protocol `group`.
@@ -268,15 +268,15 @@ impl Table {
 
     /// Turns until the core wants nothing more.
     pub fn run(&mut self) {
-        loop {
-            self.push.set_now(self.now);
-            let mut outputs = Vec::new();
-            self.push.flush(&mut outputs);
-            if outputs.is_empty() {
-                return;
-            }
-            outputs.into_iter().for_each(|output| self.carry_out(output));
-        }
+        while self.turn() {}
+    }
+
+    /// One turn; whether the core wanted anything.
+    pub fn turn(&mut self) -> bool {
+        self.push.set_now(self.now);
+        let mut outputs = Vec::new();
+        self.push.flush(&mut outputs);
+        outputs.into_iter().map(|output| self.carry_out(output)).count() > 0
     }
 
     fn carry_out(&mut self, output: Output) {

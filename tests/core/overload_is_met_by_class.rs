@@ -7,9 +7,11 @@ use std::time::Duration;
 use task_engine::model::limits::{EVENTS_IN_FLIGHT_MAX, URGENT_RESERVE_PART};
 use task_engine::model::outcome::{EventOutcome, RecipientOutcome};
 use task_engine::model::priority::{Priority, PriorityRules, Said, ShedReason};
+use task_engine::model::proto::gateway::PushMessageResponse;
 use task_engine::ports::{Disposition, Protocols};
+use task_engine::push::facts::{Input, StreamFact};
 use task_engine::push::inbox::InboxStore;
-use testkit::table::Table;
+use testkit::table::{Table, frame};
 
 const URGENT: Said = Said::Class(Priority::Urgent);
 const BULK: Said = Said::Class(Priority::Bulk);
@@ -38,6 +40,14 @@ fn come(table: &mut Table, msg_ids: std::ops::RangeInclusive<i64>, said: Said) {
     }
 }
 
+fn delivered(msg_id: i64) -> PushMessageResponse {
+    PushMessageResponse { msg_id, ..PushMessageResponse::default() }
+}
+
+fn answer(table: &mut Table, gateway: &str, msg_id: i64) {
+    table.answer(gateway, &delivered(msg_id));
+}
+
 fn shed(table: &Table, why: ShedReason) -> (u64, u64) {
     let by_class = table.push.by_class();
     (by_class.events_shed[why as usize], by_class.recipients_shed[why as usize])
@@ -54,6 +64,68 @@ fn bulk_yields_at_half_of_the_bound_and_the_others_go_on() {
     assert_eq!(table.pushed_ids("A"), [7, 8]);
     assert_eq!((table.store(Ok(&[])).msg_id, table.ended(RecipientOutcome::Stored)), (5, 1));
     assert_eq!(table.push.counts().unreached_by[RecipientOutcome::Yielded as usize], 1);
+}
+
+#[test]
+fn rows_that_wait_for_the_store_make_no_more_yield() {
+    let mut table = world(8, InboxStore::Offline);
+    come(&mut table, 1..=8, BULK);
+    assert_eq!((table.pushed_ids("A"), table.stores.len()), (vec![1, 2, 3, 4], 4), "the gateway lags");
+    (1..=4).for_each(|msg_id| answer(&mut table, "A", msg_id));
+    come(&mut table, 9..=12, BULK);
+    assert_eq!(
+        (table.pushed_ids("A"), table.stores.len()),
+        (vec![9, 10, 11, 12], 4),
+        "it has answered, the store has not"
+    );
+    come(&mut table, 13..=13, BULK);
+    assert_eq!((table.pushed_ids("A"), table.stores.len()), (vec![], 5), "it lags again");
+    table.check();
+}
+
+#[test]
+fn bulk_that_waits_for_its_turn_makes_none_yield() {
+    let mut table = world_of_turns(8, InboxStore::Offline, 1);
+    (1..=8).for_each(|msg_id| table.arrive_as(&format!("s{msg_id}"), msg_id, BULK));
+    let mut pushed = Vec::new();
+    while pushed.len() < 8 {
+        // Each is answered before the next turn.
+        table.turn();
+        for msg_id in table.pushed_ids("A") {
+            pushed.push(msg_id);
+            let (gateway, stream) = (table.links["A"].ix, table.links["A"].stream);
+            let fact = StreamFact::Answers(frame(&delivered(msg_id)).into());
+            table.push.take(Input::Stream { gateway, stream, fact });
+        }
+        assert!(table.stores.is_empty(), "{} yielded after {pushed:?}", table.stores.len());
+    }
+    table.check();
+}
+
+/// Half of the recipients in flight are those of 7 events in 8 sessions of 20,000, at eight gateways that answer nothing.
+#[test]
+fn large_bulk_waits_for_its_gateways_until_it_is_too_many_events_and_yields_no_more_than_the_store_is_to_hold() {
+    let mut table = world(16, InboxStore::Offline);
+    ["B", "C", "D", "E", "F", "G", "H"].into_iter().for_each(|gateway| table.list(gateway, Protocols::STREAM));
+    table.members = (0..20_000).map(|user| format!("u{user:05}")).collect();
+    let gateway_of = |user: usize| ["A", "B", "C", "D", "E", "F", "G", "H"][user % 8].to_owned();
+    table.routes = table.members.iter().enumerate().map(|(at, user)| (user.clone(), gateway_of(at))).collect();
+    let bundled_after = |table: &mut Table, msg_ids: std::ops::RangeInclusive<i64>| {
+        for msg_id in msg_ids {
+            table.arrive_as(&format!("s{msg_id}"), msg_id, BULK);
+            table.run();
+            while table.push.has_more() {
+                table.run();
+            }
+        }
+        table.push.recipients_in_flight() / 20_000
+    };
+    assert_eq!(bundled_after(&mut table, 1..=8), 7, "the eighth waits: eight are no more than half of the events");
+    assert_eq!(table.stores.len(), 0);
+    let why = "the rows of four events are more than a quarter of the recipients: the others wait";
+    assert_eq!(bundled_after(&mut table, 9..=16), 11, "{why}");
+    assert!(!table.stores.is_empty() && table.stores.iter().all(|(_, rows)| rows.msg_id > 7));
+    table.check();
 }
 
 #[test]

@@ -1,14 +1,24 @@
-//! What the ledger keeps by class: how many events of each are in flight, and whether an event owes rows at all.
+//! What the ledger keeps by class: how many events of each are in flight, and recipients without an end, how many of both gateways are
+//! to take, and whether an event owes rows at all.
 
 use std::borrow::Cow;
 
-use crate::model::ids::UserIx;
+use crate::model::ids::{Nanos, UserIx};
 use crate::model::outcome::RecipientOutcome;
 use crate::model::priority::{Priority, ShedReason};
 use crate::push::bundle::EventIx;
 use crate::push::context::Context;
 use crate::push::inbox::InboxStore;
-use crate::push::ledger::Ledger;
+use crate::push::ledger::{Ledger, Progress};
+
+/// What gateways are to take of the events of a class.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::push) struct AtGateways {
+    /// Events that are bundled and whose pushes have not all ended.
+    pub(in crate::push) events: usize,
+    /// Their recipients without an end.
+    pub(in crate::push) recipients: usize,
+}
 
 impl Ledger {
     /// An event, of which no recipients are entered yet, is of this class.
@@ -20,6 +30,50 @@ impl Ledger {
         self.events_of[class as usize] += 1;
     }
 
+    /// Enters an event's recipients: all members at the time it is bundled.
+    #[inline]
+    pub fn enter_recipients(&mut self, event: EventIx, recipients: u32, now: Nanos) {
+        self[event].progress.open = recipients;
+        (self[event].progress.is_bundled, self[event].bundled_at) = (true, now);
+        let class = self[event].class;
+        self.recipients_of[class as usize] += recipients as usize;
+        self.at_gateways[class as usize].events += 1;
+        self.at_gateways[class as usize].recipients += recipients as usize;
+        self.open_recipients += recipients as usize;
+        self.counts.recipients_arrived += u64::from(recipients);
+    }
+
+    /// Some recipients of an event have their end.
+    #[inline]
+    pub(in crate::push) fn end_recipients(&mut self, event: EventIx, end: RecipientOutcome, recipients: u32) {
+        self[event].progress.open -= recipients;
+        self[event].progress.has_reached |= end.is_reached() && recipients > 0;
+        let class = self[event].class;
+        self.recipients_of[class as usize] -= recipients as usize;
+        if !self[event].progress.is_at_store {
+            self.at_gateways[class as usize].recipients -= recipients as usize;
+        }
+        self.by_class.recipients_ended[class as usize][end as usize] += u64::from(recipients);
+        self.open_recipients -= recipients as usize;
+        self.counts.recipients_ended[end as usize] += u64::from(recipients);
+    }
+
+    /// All pushes of an event have ended: gateways are to take nothing more of it, and what it owes waits for the store.
+    pub(super) fn enter_store(&mut self, at: EventIx) {
+        let class = self[at].class;
+        self.at_gateways[class as usize].recipients -= self[at].progress.open as usize;
+        self.at_gateways[class as usize].events -= 1;
+        self[at].progress.is_at_store = true;
+    }
+
+    /// An event of this class leaves.
+    #[inline]
+    pub(super) fn leave_gateways(&mut self, progress: &Progress, class: Priority) {
+        if progress.is_bundled && !progress.is_at_store {
+            self.at_gateways[class as usize].events -= 1;
+        }
+    }
+
     /// Events in flight that yield to others.
     pub(in crate::push) fn yielding_events(&self) -> usize {
         self.events_of[Priority::Bulk as usize] + self.events_of[Priority::Fleeting as usize]
@@ -28,6 +82,12 @@ impl Ledger {
     /// Recipients in flight of those.
     pub(in crate::push) fn yielding_recipients(&self) -> usize {
         self.recipients_of[Priority::Bulk as usize] + self.recipients_of[Priority::Fleeting as usize]
+    }
+
+    /// What gateways are to take of those.
+    pub(in crate::push) fn yielding_at_gateways(&self) -> AtGateways {
+        let [bulk, fleeting] = [Priority::Bulk, Priority::Fleeting].map(|class| self.at_gateways[class as usize]);
+        AtGateways { events: bulk.events + fleeting.events, recipients: bulk.recipients + fleeting.recipients }
     }
 
     /// Whether what is asked for an event goes before what is asked for others.

@@ -34,6 +34,7 @@ pub(in crate::push) enum ContentFound {
 impl Ledger {
     /// All pushes of an event that owes rows have ended; true when the event is to end.
     pub(super) fn want_kept(&mut self, at: EventIx) -> bool {
+        self.enter_store(at);
         let (is_sought, is_urgent) = (self[at].progress.reads_content, self.is_urgent(at));
         let (is_kept, order) = (self[at].progress.content == Content::Kept, self[at].order);
         let owed = self[at].owed_mut();
