@@ -153,8 +153,10 @@ impl Outbox {
 
     /// Answers were read.
     pub(super) fn note_answers_read(&mut self, now: Nanos) {
+        // On a stream only the first may be answered in part.
+        let of_front = self.queue.front().map_or(0, |front| front.answered() as usize);
         if let Some(passing) = &mut self.queue.passing {
-            passing.window.note_answers(now);
+            passing.window.note_answers(of_front, now);
         }
     }
 

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use crate::model::ids::Nanos;
 
-/// Recipients that may be unanswered at the least, so that a gateway that is seldom given a processor has something to do then.
-const FEW: usize = 64;
-/// Before anything was measured.
-const FIRST_LIMIT: usize = 4 * FEW;
+/// A gateway that is seldom given a processor answers much at once. Twice that may be unanswered, so that it has something to do then,
+/// but no more recipients than this for that reason.
+const BURST_MAX: u64 = 64;
+/// Recipients, before anything was measured.
+const FIRST_LIMIT: usize = 16;
 /// Recipients that are so few that their answer shows the way alone.
 const LONE: usize = 16;
 /// The time that is aimed at is as many round trips at the least: a gateway that answers only when it has worked off all that it
@@ -22,32 +23,33 @@ const LONE: usize = 16;
 const ROUND_TRIPS_MIN: u64 = 4;
 /// A pace is measured over this time.
 const MEASURED_FOR: Duration = Duration::from_millis(20);
-/// The best pace of one or two of these counts.
-const PACE_FORGOTTEN: Duration = Duration::from_millis(250);
+/// The best pace, and the largest burst, of one or two of these counts.
+const BEST_FORGOTTEN: Duration = Duration::from_millis(250);
 /// The shortest round trip of this period and the one before counts.
 const ROUND_TRIP_FORGOTTEN: Duration = Duration::from_secs(10);
 /// At the begin of a period pushes go alone for so many round trips, and no longer than this.
 const ALONE_TIMES: u32 = 4;
 const ALONE_FOR: Duration = Duration::from_millis(100);
 
-/// What was unanswered at the end of a turn, and is waited for.
+/// What was written in a turn, whose first answer is waited for: a gateway may work for long on all of it.
 #[derive(Clone, Copy, Debug)]
 struct Probe {
-    /// It is over when so many have left the stream.
+    /// It is over when so many were answered.
     until: u64,
     at: Nanos,
 }
 
-/// Since when the window is full.
+/// What was answered since the window is full, counted from an answer to an answer.
 #[derive(Clone, Copy, Debug)]
 struct Full {
-    since: Nanos,
-    left: u64,
+    /// None: nothing was answered since.
+    since: Option<Nanos>,
+    answered: u64,
 }
 
-/// Recipients answered a second: the best of this period, and of the one before.
+/// The largest value of this period, and of the one before.
 #[derive(Clone, Copy, Debug, Default)]
-struct Pace {
+struct Best {
     now: u64,
     before: u64,
     since: Nanos,
@@ -75,7 +77,12 @@ pub(super) struct Window {
     noted: u64,
     lone: Option<Probe>,
     full: Option<Full>,
-    pace: Pace,
+    /// Recipients answered a second.
+    pace: Best,
+    /// Recipients whose answers were read at once.
+    burst: Best,
+    /// Recipients that were answered when answers were last read: those that have left, and of the item at the front some.
+    answered: u64,
     round_trip: RoundTrip,
 }
 
@@ -89,7 +96,9 @@ impl Window {
             noted: 0,
             lone: None,
             full: None,
-            pace: Pace::default(),
+            pace: Best::default(),
+            burst: Best::default(),
+            answered: 0,
             round_trip: RoundTrip::default(),
         }
     }
@@ -106,15 +115,18 @@ impl Window {
 
     /// The stream is gone; its gateway is the same.
     pub(super) fn lost_stream(&mut self) {
-        (self.written, self.left, self.noted, self.lone, self.full) = (0, 0, 0, None, None);
+        (self.written, self.left, self.noted, self.answered) = (0, 0, 0, 0);
+        (self.lone, self.full) = (None, None);
     }
 
     /// How many recipients more may be on the stream before those that are not urgent are held back; none: there is no bound.
     pub(super) fn room(&self, now: Nanos) -> Option<usize> {
-        Some(self.limit(now)?.saturating_sub(self.unanswered()))
+        // Of an item that is not written whole some may be answered.
+        let unanswered = self.written.saturating_sub(self.answered.max(self.left));
+        Some(self.limit(now)?.saturating_sub(unanswered as usize))
     }
 
-    /// Recipients on the stream.
+    /// Recipients on the stream, each item's until all of it is answered.
     pub(super) fn unanswered(&self) -> usize {
         (self.written - self.left) as usize
     }
@@ -124,47 +136,66 @@ impl Window {
         if self.round_trip.is_wanted(now) {
             return Some(1);
         }
-        let pace = self.pace.now.max(self.pace.before);
-        if pace == 0 {
+        if self.pace.best() == 0 {
             return Some(FIRST_LIMIT);
         }
         let round_trips = self.round_trip.shortest().unwrap_or(0).saturating_mul(ROUND_TRIPS_MIN);
         let aimed_at = u128::from(round_trips).max(target.as_nanos());
-        let most = u128::from(pace) * aimed_at / 1_000_000_000;
-        Some((most.min(u128::from(u32::MAX)) as usize).max(FEW))
+        let in_time = u128::from(self.pace.best()) * aimed_at / 1_000_000_000;
+        let burst = (2 * self.burst.best()).clamp(1, BURST_MAX);
+        Some(in_time.max(u128::from(burst)).min(u128::from(u32::MAX)) as usize)
     }
 
     /// A turn has written all that it may: so many items are on the stream, and some were held back for the window, or none.
     pub(super) fn note_turn(&mut self, items: usize, is_full: bool, now: Nanos) {
-        let is_more = self.written != std::mem::replace(&mut self.noted, self.written);
+        let before = std::mem::replace(&mut self.noted, self.written);
         if self.target.is_none() {
             return;
         }
         let is_alone = items == 1 || self.unanswered() <= LONE;
-        if is_more && is_alone && self.lone.is_none() {
-            self.lone = Some(Probe { until: self.written, at: now });
+        if self.written > before && is_alone && self.lone.is_none() {
+            self.lone = Some(Probe { until: before + 1, at: now });
         }
         match is_full && !self.round_trip.is_wanted(now) {
-            true => drop(self.full.get_or_insert(Full { since: now, left: self.left })),
+            true => drop(self.full.get_or_insert(Full { since: None, answered: self.answered })),
             false => self.full = None,
         }
     }
 
-    /// Answers were read.
-    pub(super) fn note_answers(&mut self, now: Nanos) {
-        if let Some(lone) = self.lone.take_if(|lone| self.left >= lone.until) {
+    /// Answers were read, so many of them for recipients of the item at the front.
+    pub(super) fn note_answers(&mut self, of_front: usize, now: Nanos) {
+        let before = self.answered;
+        self.answered = before.max(self.left + of_front as u64);
+        if self.answered == before {
+            return;
+        }
+        self.burst.note(self.answered - before, now);
+        if let Some(lone) = self.lone.take_if(|lone| self.answered >= lone.until) {
             self.round_trip.note((now.since(lone.at).as_nanos() as u64).max(1), now);
         }
-        if let Some(full) = self.full.take_if(|full| now.since(full.since) >= MEASURED_FOR) {
-            let nanos = now.since(full.since).as_nanos() as u64;
-            self.pace.note((self.left - full.left).saturating_mul(1_000_000_000) / nanos, now);
+        self.measure_pace(now);
+    }
+
+    fn measure_pace(&mut self, now: Nanos) {
+        let Some(full) = self.full.as_mut() else { return };
+        let nanos = full.since.map_or(0, |since| now.since(since).as_nanos() as u64);
+        if full.since.is_some() && nanos < MEASURED_FOR.as_nanos() as u64 {
+            return;
+        }
+        let answered = self.answered - std::mem::replace(&mut full.answered, self.answered);
+        if full.since.replace(now).is_some() {
+            self.pace.note(answered.saturating_mul(1_000_000_000) / nanos, now);
         }
     }
 }
 
-impl Pace {
+impl Best {
+    fn best(&self) -> u64 {
+        self.now.max(self.before)
+    }
+
     fn note(&mut self, measured: u64, now: Nanos) {
-        if now.since(self.since) >= PACE_FORGOTTEN {
+        if now.since(self.since) >= BEST_FORGOTTEN {
             *self = Self { now: 0, before: self.now, since: now };
         }
         self.now = self.now.max(measured).max(1);
