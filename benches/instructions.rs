@@ -5,9 +5,10 @@
 //! event costs (the difference of two run lengths, so that neither start nor first lookups count). Refuses to run
 //! without valgrind: exit code 2. In `cargo test` it only sees to it that the counted runs work.
 //!
-//! Four tables: by fan-out and protocol; by fan-out and gateways; and what a route change before each event costs, when
+//! Five tables: by fan-out and protocol; by fan-out and gateways; and what a route change before each event costs, when
 //! it is one of a member (`member`: looked up, the session grouped again), and when it is one of somebody else
-//! (`elsewhere`: `ready` and the change itself); and a bundle's hop over the mesh (`mesh`). Words after `--` choose tables:
+//! (`elsewhere`: `ready` and the change itself); a bundle's hop over the mesh (`mesh`); and what it costs to watch single chats
+//! (`watched`): with `recorder`, `metrics.push_latency` and `tracing`, of which no event is told. Words after `--` choose tables:
 //! `make instructions ARGS=grouping`.
 //!
 //! Not in it: what `core` leaves out too (sockets, HTTP/2, the mesh), and how long an instruction takes.
@@ -19,7 +20,7 @@ use std::process::{Command, ExitCode};
 
 use support::Clock;
 use support::hop::Hops;
-use support::world::{Shape, World};
+use support::world::{Shape, Watched, World};
 use task_engine::ports::Protocol;
 
 /// Asks this program to be what valgrind runs: the fields of a [`Case`], and events.
@@ -47,6 +48,15 @@ enum Change {
 const CHANGES: [(&str, Change); 4] =
     [("full", Change::Full), ("ready", Change::Ready), ("elsewhere", Change::Elsewhere), ("member", Change::Member)];
 
+/// By what the core is watched, as it is called in the table.
+const WATCHED: [(&str, Watched); 5] = [
+    ("nothing", Watched { recorder: false, latency: false, traces: false }),
+    ("recorder", Watched { recorder: true, latency: false, traces: false }),
+    ("latency", Watched { recorder: false, latency: true, traces: false }),
+    ("traces", Watched { recorder: false, latency: false, traces: true }),
+    ("all", Watched { recorder: true, latency: true, traces: true }),
+];
+
 /// What is counted.
 #[derive(Clone, Copy, Debug)]
 struct Case {
@@ -54,17 +64,19 @@ struct Case {
     gateways: usize,
     protocol: Protocol,
     change: Change,
+    watched: &'static str,
 }
 
 impl Case {
     fn new(fan_out: usize, gateways: usize, protocol: Protocol) -> Self {
-        Self { fan_out, gateways, protocol, change: Change::Full }
+        Self { fan_out, gateways, protocol, change: Change::Full, watched: "nothing" }
     }
 
     fn run(self, events: u64) {
         let shape = Shape::alone(self.fan_out, self.gateways, self.protocol);
         if self.change == Change::Full {
-            return World::new(shape).push_events(events, &mut Clock::default());
+            let watched = WATCHED.into_iter().find(|(word, _)| *word == self.watched).expect("one of them").1;
+            return World::new(shape).watched(watched).push_events(events, &mut Clock::default());
         }
         let mut world = World::warm(shape, 1);
         for _ in 0..events {
@@ -75,18 +87,22 @@ impl Case {
         }
     }
 
-    fn args(self) -> [String; 4] {
+    fn args(self) -> [String; 5] {
         let change = CHANGES.into_iter().find(|(_, change)| *change == self.change).map_or("", |(word, _)| word);
-        [self.fan_out.to_string(), self.gateways.to_string(), self.protocol.label().to_owned(), change.to_owned()]
+        let [fan_out, gateways] = [self.fan_out, self.gateways].map(|number| number.to_string());
+        [fan_out, gateways, self.protocol.label().to_owned(), change.to_owned(), self.watched.to_owned()]
     }
 
     fn of_args(args: &[String]) -> Self {
-        let [fan_out, gateways, protocol, change] = args else { panic!("FAN_OUT GATEWAYS PROTOCOL CHANGE") };
+        let [fan_out, gateways, protocol, change, watched] = args else {
+            panic!("FAN_OUT GATEWAYS PROTOCOL CHANGE WATCHED")
+        };
         Self {
             fan_out: fan_out.parse().expect("a number"),
             gateways: gateways.parse().expect("a number"),
             protocol: if protocol == "batch" { Protocol::Batch } else { Protocol::Stream },
             change: CHANGES.into_iter().find(|(word, _)| word == change).expect("a change").1,
+            watched: WATCHED.into_iter().find(|(word, _)| word == watched).expect("what watches").0,
         }
     }
 }
@@ -112,6 +128,9 @@ fn main() -> ExitCode {
     if args.iter().all(|arg| arg.starts_with('-') && arg != "--list") {
         FAN_OUTS.into_iter().for_each(|fan_out| Case::new(fan_out, GATEWAYS, Protocol::Batch).run(2));
         CHANGES.into_iter().for_each(|(_, change)| Case { change, ..Case::new(10, GATEWAYS, Protocol::Batch) }.run(2));
+        WATCHED
+            .into_iter()
+            .for_each(|(watched, _)| Case { watched, ..Case::new(1, GATEWAYS, Protocol::Stream) }.run(2));
         HOPS.into_iter().for_each(|(shards, bundles)| Hops::new(shards).run(2, bundles));
         println!("bench instructions ... ok");
     }
@@ -164,6 +183,15 @@ fn count_all(words: &[&str]) -> Result<(), String> {
         println!(
             "instructions per event inside the core, batch, {GATEWAYS} gateways, by the route change before it; one event per turn"
         );
+    }
+    if is_wanted("watched") {
+        println!("{:8}  {:>14}  {:>14}", "by", "an event", "more");
+        let base = count(Case::new(1, GATEWAYS, Protocol::Stream))?;
+        for (watched, _) in WATCHED {
+            let an_event = count(Case { watched, ..Case::new(1, GATEWAYS, Protocol::Stream) })?;
+            println!("{watched:8}  {an_event:>14.1}  {:>14.1}", an_event - base);
+        }
+        println!("instructions per event inside the core, single chats, stream, by what the core is watched by\n");
     }
     if is_wanted("mesh") {
         println!("{:>6}  {:>14}  {:>12}", "shards", "bundles a turn", "a bundle");

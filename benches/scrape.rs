@@ -45,7 +45,7 @@ fn report(publisher: &mut ShardPublisher, first: usize, count: usize) {
     let mut classes = ClassCounts::default();
     for class in [Priority::Urgent, Priority::Normal, Priority::Bulk, Priority::Fleeting] {
         for bound in BUCKETS {
-            latency.record(class, Some(Duration::from_secs_f64(bound)), 1);
+            latency.record(class, Some(Duration::from_secs_f64(bound).as_nanos() as u64), 1);
             classes.latency[class as usize].record(Duration::from_secs_f64(bound));
         }
     }

@@ -9,11 +9,12 @@ use bytes::Bytes;
 use task_engine::model::ids::{GatewayIx, Nanos, ShardId, StreamNo};
 use task_engine::model::names::{NameList, Route, RouteList};
 use task_engine::model::priority::Said;
+use task_engine::model::publication::Published;
 use task_engine::ports::{DeliveryTag, Protocol};
 use task_engine::push::bundle::{BundleEnd, BundleResult};
 use task_engine::push::facts::{Input, Output, StreamFact};
 use task_engine::push::inbox::InboxStore;
-use task_engine::push::{Push, Settings};
+use task_engine::push::{Push, Settings, TraceRules};
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -33,6 +34,8 @@ const SESSIONS_MAX: usize = 4096;
 const STRIDE: usize = 10_007;
 /// How far the scripted clock goes a turn.
 const TURN: Duration = Duration::from_micros(100);
+/// What the wall clock shows when the world begins, in nanoseconds of Unix time.
+const UNIX_ZERO: u64 = 1_700_000_000_000_000_000;
 
 /// The shape of a world.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +65,17 @@ impl Shape {
     pub fn name(&self) -> String {
         format!("{}/fan-out-{}/gateways-{}", self.protocol.label(), self.fan_out, self.gateways)
     }
+}
+
+/// What watches the core.
+#[derive(Clone, Copy, Debug)]
+pub struct Watched {
+    /// Ends of events are remembered.
+    pub recorder: bool,
+    /// How long pushes take from their publication.
+    pub latency: bool,
+    /// Traces are told of slow events, of which there are none here.
+    pub traces: bool,
 }
 
 /// The world.
@@ -110,6 +124,16 @@ impl World {
         world.push_events(2 * (sessions + 1) as u64, &mut Clock::default());
         world.active_sessions = sessions;
         world
+    }
+
+    /// The same, watched from now on; each event was published when this time began.
+    pub fn watched(mut self, by: Watched) -> Self {
+        let slow_only = TraceRules { slow_after: Duration::from_secs(3600), spans_per_second: 100 };
+        let push = self.push.with_recorder(by.recorder).with_push_latency(by.latency);
+        self.push = push.with_traces(by.traces.then_some(slow_only));
+        self.push.set_unix_zero(UNIX_ZERO);
+        self.push.set_published(Published::at_nanos(UNIX_ZERO));
+        self
     }
 
     /// A user connects to another gateway, and the store says so: one of a session that gets events, or of the one that

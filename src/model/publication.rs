@@ -56,9 +56,15 @@ impl Published {
 
     /// How long ago that was at this Unix time. Nothing when it is unknown, or further in the future than clocks are apart.
     pub fn age_at(self, unix_nanos: u64) -> Option<Duration> {
+        self.age_nanos_at(unix_nanos).map(Duration::from_nanos)
+    }
+
+    /// The same in nanoseconds, for each push.
+    #[inline]
+    pub fn age_nanos_at(self, unix_nanos: u64) -> Option<u64> {
         let published = self.0?.get();
         let is_ahead = published.saturating_sub(unix_nanos) > AHEAD_MAX.as_nanos() as u64;
-        (!is_ahead).then(|| Duration::from_nanos(unix_nanos.saturating_sub(published)))
+        (!is_ahead).then(|| unix_nanos.saturating_sub(published))
     }
 }
 

@@ -1,7 +1,5 @@
 //! How long pushes take from the publication of their event until their gateway has answered, by class.
 
-use std::time::Duration;
-
 use super::priority::{ClassLatency, Priority};
 
 /// One histogram a class. Each recipient that a gateway took the message for counts once.
@@ -16,9 +14,9 @@ pub struct PushLatency {
 impl PushLatency {
     /// So many recipients of an event of this class were answered for so long after it was published.
     #[inline]
-    pub fn record(&mut self, class: Priority, took: Option<Duration>, recipients: u64) {
-        match took {
-            Some(took) => self.by_class[class as usize].record_n(took, recipients),
+    pub fn record(&mut self, class: Priority, took_nanos: Option<u64>, recipients: u64) {
+        match took_nanos {
+            Some(nanos) => self.by_class[class as usize].record_nanos(nanos, recipients),
             None => self.unknown += recipients,
         }
     }
@@ -40,9 +38,9 @@ mod tests {
     #[test]
     fn recipients_count_each_and_what_is_unknown_is_in_no_bucket() {
         let (mut one, mut other) = (PushLatency::default(), PushLatency::default());
-        one.record(Priority::Urgent, Some(Duration::from_millis(5)), 3);
+        one.record(Priority::Urgent, Some(5_000_000), 3);
         one.record(Priority::Urgent, None, 7);
-        other.record(Priority::Urgent, Some(Duration::from_secs(500)), 1);
+        other.record(Priority::Urgent, Some(500_000_000_000), 1);
         other.record(Priority::Bulk, None, 1);
         one.add(&other);
         let ClassLatency { buckets, nanos } = one.by_class[Priority::Urgent as usize];

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -288,7 +287,7 @@ impl Times {
     }
 
     fn at(after: u32, made_at: Nanos) -> Option<Nanos> {
-        (after != Self::NEVER).then(|| made_at.after(Duration::from_micros(u64::from(after))))
+        (after != Self::NEVER).then(|| Nanos(made_at.0.saturating_add(u64::from(after) * 1_000)))
     }
 }
 

@@ -17,7 +17,7 @@ impl Context {
     /// A gateway took an event for so many recipients.
     #[inline]
     fn note_latency(&mut self, class: Priority, published: Published, at: Nanos, recipients: u32) {
-        let took = self.latency_of(published, at);
+        let took = published.age_nanos_at(self.unix_at(at));
         if let Some(latency) = &mut self.observed.latency {
             latency.record(class, took, u64::from(recipients));
         }
@@ -25,7 +25,11 @@ impl Context {
 
     /// How long that was after the event's publication.
     pub(super) fn latency_of(&self, published: Published, at: Nanos) -> Option<Duration> {
-        published.age_at(self.observed.unix_zero.saturating_add(at.0))
+        published.age_at(self.unix_at(at))
+    }
+
+    fn unix_at(&self, at: Nanos) -> u64 {
+        self.observed.unix_zero.saturating_add(at.0)
     }
 }
 

@@ -59,6 +59,8 @@ pub struct TraceRules {
 #[derive(Debug)]
 pub(super) struct Telling {
     rules: TraceRules,
+    /// In nanoseconds, as it is compared for each push; the largest number where none is slow.
+    slow_after_nanos: u64,
     /// What is told of one event may be more than is left; the next ones pay for it.
     spans_left: i64,
     second: Nanos,
@@ -97,12 +99,19 @@ pub(super) struct Seen {
 
 impl Telling {
     pub(super) fn new(rules: TraceRules) -> Self {
-        Self { rules, spans_left: i64::from(rules.spans_per_second), second: Nanos(0) }
+        let slow_after = Some(rules.slow_after).filter(|after| !after.is_zero());
+        let nanos = slow_after.and_then(|after| u64::try_from(after.as_nanos()).ok());
+        Self {
+            rules,
+            slow_after_nanos: nanos.unwrap_or(u64::MAX),
+            spans_left: i64::from(rules.spans_per_second),
+            second: Nanos(0),
+        }
     }
 
     /// Whether an event that arrived then is slow.
     pub(super) fn is_slow(&self, arrived: Nanos, now: Nanos) -> bool {
-        !self.rules.slow_after.is_zero() && now.since(arrived) > self.rules.slow_after
+        now.0.saturating_sub(arrived.0) > self.slow_after_nanos
     }
 
     /// Whether so many spans may be told.

@@ -59,7 +59,7 @@ mod tests {
     fn only_openmetrics_has_exemplars_and_only_at_buckets_that_have_values() {
         let (meter, mut publishers) = Meter::new(1);
         let mut latency = PushLatency::default();
-        latency.record(Priority::Normal, Some(Duration::from_millis(30)), 2);
+        latency.record(Priority::Normal, Some(30_000_000), 2);
         let filled = publishers[0].hand_over(&mut Default::default(), |report: &mut ShardReport| {
             report.latency = Some(Box::new(latency));
         });
