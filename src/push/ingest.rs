@@ -46,8 +46,9 @@ pub struct Arrival {
     has_bad_headers: bool,
     /// So many bytes at the message's end are headers of its trace.
     header_bytes: u32,
-    own_message: Option<Bytes>,
-    /// Boxed twice: almost no event has any, and all pay for the room.
+    /// Boxed, as what follows is: almost no event has any, and all pay for the room.
+    own_message: Option<Box<Bytes>>,
+    /// Boxed twice.
     only: Option<Box<Only>>,
 }
 
@@ -107,7 +108,7 @@ impl Arrival {
     /// Bytes of memory that the event holds: its payload, and the message when it is no part of it.
     #[inline]
     pub fn bytes(&self) -> usize {
-        self.payload.len() + self.own_message.as_ref().map_or(0, Bytes::len)
+        self.payload.len() + self.own_message.as_ref().map_or(0, |message| message.len())
     }
 
     /// The bytes of the gateway's PushMessage.
@@ -115,14 +116,17 @@ impl Arrival {
     pub fn message(&self) -> Bytes {
         match &self.own_message {
             None => self.payload.slice(..self.message_end as usize),
-            Some(message) => message.clone(),
+            Some(message) => Bytes::clone(message),
         }
     }
 
     /// The same without a count of owners more.
     #[inline]
     pub fn message_bytes(&self) -> &[u8] {
-        self.own_message.as_deref().unwrap_or_else(|| &self.payload[..self.message_end as usize])
+        match &self.own_message {
+            None => &self.payload[..self.message_end as usize],
+            Some(message) => message,
+        }
     }
 
     /// The same without the headers of its trace, which another copy of the event may have otherwise.
@@ -208,7 +212,7 @@ pub fn read_for(payload: Bytes, passes_on: PassOn) -> Result<Arrival, (Bytes, Ev
         has_device: scan.from_device.1 > 0,
         has_bad_headers: scan.has_bad_headers,
         header_bytes: scan.header_bytes,
-        own_message,
+        own_message: own_message.map(Box::new),
         only: scan.only,
         payload,
     })

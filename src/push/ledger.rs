@@ -19,6 +19,7 @@ use std::ops::{Index, IndexMut};
 
 use bytes::Bytes;
 use slab::Slab;
+use thin_vec::ThinVec;
 
 use crate::model::delivery::{DeliveryTag, Disposition, Settled};
 use crate::model::ids::{Nanos, SessionIx, UserIx};
@@ -49,7 +50,7 @@ pub struct Source {
     /// How the source knows it.
     pub tag: DeliveryTag,
     /// The tags of repeats that wait for its end.
-    joined: Vec<DeliveryTag>,
+    joined: ThinVec<DeliveryTag>,
 }
 
 /// How far an event has come.
@@ -194,6 +195,8 @@ impl IndexMut<EventIx> for Ledger {
     }
 }
 
+const _: () = assert!(size_of::<Event>() <= 256, "four lines of the cache, which are asked for ahead");
+
 /// How an event's end is told to its source.
 const fn settled_as(end: EventOutcome) -> Disposition {
     match end {
@@ -251,7 +254,7 @@ impl Ledger {
             session,
             order: self.next_order,
             arrival,
-            source: Source { key, tag, joined: Vec::new() },
+            source: Source { key, tag, joined: ThinVec::new() },
             published: Published::UNKNOWN,
             arrived: now,
             members_known: now,

@@ -32,6 +32,8 @@ mod window;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use thin_vec::ThinVec;
+
 use crate::model::gateway::{GatewayRecord, Protocol};
 use crate::model::ids::{GatewayId, GatewayIx, Nanos, StreamNo, fnv1a32};
 use crate::model::limits::OUTBOX_MOVING_WITHIN;
@@ -104,7 +106,7 @@ pub struct Counted {
     pub notices_sent: u64,
 }
 
-/// A bundle on its way.
+/// A bundle on its way. It is moved several times, so it has 128 bytes at the most: what has more is copied by a call.
 #[derive(Debug)]
 struct Item {
     bundle: Bundle,
@@ -113,8 +115,9 @@ struct Item {
     write_at: u32,
     /// The next recipient to be answered.
     answer_place: u32,
-    refused: Vec<(u32, Refusal)>,
-    written_at: Nanos,
+    refused: ThinVec<(u32, Refusal)>,
+    /// Microseconds from when its bundle was made until it was written: see `written_at`.
+    written_after: u32,
     /// Unary only: how often the gateway failed with it, and how many pushes had been answered when it first did.
     failures: u8,
     completed_before: u32,
@@ -289,8 +292,8 @@ impl Outbox {
             write_place: 0,
             write_at: 0,
             answer_place: 0,
-            refused: Vec::new(),
-            written_at: now,
+            refused: ThinVec::new(),
+            written_after: 0,
             failures: 0,
             completed_before: 0,
             is_done: false,
@@ -358,8 +361,8 @@ impl Outbox {
     fn end_item(&mut self, item: Item, end: RecipientOutcome, effects: &mut Effects) -> bool {
         self.unreached += u64::from(item.unanswered());
         self.delivered += u64::from(item.answered()) - item.refused.len() as u64;
-        let times = Times::of(item.bundle.made_at, item.is_begun().then_some(item.written_at), None);
-        let (from, refused, is_on_stream) = (item.answer_place, item.refused, item.is_owed);
+        let times = Times::of(item.bundle.made_at, item.is_begun().then(|| item.written_at()), None);
+        let (from, refused, is_on_stream) = (item.answer_place, item.refused.into_iter().collect(), item.is_owed);
         let end = BundleEnd::Unanswered { from, refused, end, is_on_stream };
         let bundle = item.bundle.as_it_was_sent(item.written.is_notice);
         effects.results.push_back(BundleResult { bundle, end, times });
@@ -380,14 +383,15 @@ impl Outbox {
         self.delivered += (item.bundle.recipients() - item.refused.len()) as u64;
         self.moved_at = now;
         self.note_completed();
-        effects.gateway_waits.push(now.since(item.written_at));
+        effects.gateway_waits.push(now.since(item.written_at()));
         // The group goes home with its result.
         if let Some(keeps) = self.keeps_lists() {
             item.bundle.group.say_keeps_lists(keeps);
         }
-        let times = Times::of(item.bundle.made_at, Some(item.written_at), Some(now));
+        let times = Times::of(item.bundle.made_at, Some(item.written_at()), Some(now));
         let bundle = item.bundle.as_it_was_sent(item.written.is_notice);
-        effects.results.push_back(BundleResult { bundle, end: BundleEnd::Answered(item.refused), times });
+        let end = BundleEnd::Answered(item.refused.into_iter().collect());
+        effects.results.push_back(BundleResult { bundle, end, times });
     }
 
     fn note_completed(&mut self) {

@@ -77,6 +77,16 @@ fn frame_len_without_name(bundle: &Bundle) -> usize {
 }
 
 impl Item {
+    /// All that may be written now of it was.
+    pub(super) fn note_written(&mut self, now: Nanos) {
+        self.written_after = u32::try_from(now.since(self.bundle.made_at).as_micros()).unwrap_or(u32::MAX);
+    }
+
+    /// When it was last written; when it was made before that.
+    pub(super) fn written_at(&self) -> Nanos {
+        Nanos(self.bundle.made_at.0.saturating_add(u64::from(self.written_after) * 1_000))
+    }
+
     fn prefetch_names(&self) {
         prefetch(self.bundle.group.wire.as_ptr());
     }
@@ -160,7 +170,7 @@ impl Outbox {
                 if item.write_place < item.end_place() {
                     break;
                 }
-                item.written_at = now;
+                item.note_written(now);
                 effects.outbox_waits.push(now.since(item.bundle.made_at));
                 self.queue.note_written();
                 left -= 1;
@@ -180,7 +190,7 @@ impl Outbox {
                 put_grpc_head(&mut chunk, names.request_len(&item.bundle));
                 names.put_request(&item.bundle, &mut chunk);
                 item.write_place = item.end_place();
-                item.written_at = now;
+                item.note_written(now);
                 effects.outbox_waits.push(now.since(item.bundle.made_at));
             }
             debug_assert_eq!(chunk.len(), bytes);
@@ -234,7 +244,7 @@ impl Outbox {
                 put_varint(&mut frame, names.request_len(&item.bundle) as u64);
                 names.put_request(&item.bundle, &mut frame);
                 item.write_place = item.end_place();
-                item.written_at = now;
+                item.note_written(now);
                 effects.outbox_waits.push(now.since(item.bundle.made_at));
             }
             debug_assert_eq!(frame.len(), GRPC_HEAD_BYTES + length);
@@ -308,7 +318,7 @@ impl Outbox {
             put_grpc_head(&mut request, length);
             names.put_request(&item.bundle, &mut request);
             item.write_place = item.end_place();
-            item.written_at = now;
+            item.note_written(now);
             effects.outbox_waits.push(now.since(item.bundle.made_at));
             effects.counted.frame_bytes += request.len() as u64;
             let call = (self.queue.front_no + index as u64) as u32;

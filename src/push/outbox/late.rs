@@ -80,7 +80,7 @@ impl Outbox {
 
     /// Whether the stream had time to answer what was written to it.
     fn is_patience_over(&self, item: &Item, now: Nanos) -> bool {
-        now.since(item.written_at) >= self.patience()
+        now.since(item.written_at()) >= self.patience()
     }
 
     fn patience(&self) -> Duration {

@@ -11,6 +11,8 @@ use crate::push::outbox::Item;
 use crate::push::outbox::passing::Passing;
 use crate::push::outbox::scheduling::Scheduling;
 
+const _: () = assert!(size_of::<Item>() <= 128, "an item is copied by a call");
+
 /// What an outbox holds.
 #[derive(Debug, Default)]
 pub(super) struct Queue {

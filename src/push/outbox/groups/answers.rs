@@ -104,7 +104,7 @@ impl Outbox {
                 match self.stream.groups.put(item, &worth, now, &mut effects.counted) {
                     Put::Written => {
                         item.write_place = item.end_place();
-                        item.written_at = now;
+                        item.note_written(now);
                         effects.outbox_waits.push(now.since(item.bundle.made_at));
                         self.queue.pass_to(index, items);
                         items += 1;
