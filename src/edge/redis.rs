@@ -115,6 +115,8 @@ impl Config {
 
     /// The connection failed; trying again soon may help.
     fn lost(&self, what: &str, check: &str) -> Lost {
+        // Redis ends its sentences.
+        let what = what.trim_end_matches('.');
         let why = format!("redis {}: {what}; check that {check}", self.server.at);
         Lost { why, what: what.to_owned(), slow: false }
     }

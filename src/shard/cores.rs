@@ -54,16 +54,17 @@ impl Cores {
 
     fn decide_among(shards: u16, cpus: &[usize], quota: usize, claims: &str) -> Self {
         let wanted = usize::from(shards);
+        let words = if wanted == 1 { "1 shard".to_owned() } else { format!("{wanted} shards") };
         let why = if wanted > cpus.len() {
-            format!("{wanted} shards and {} CPUs", cpus.len())
+            format!("{words} and {} CPUs", cpus.len())
         } else if wanted > quota {
-            format!("{wanted} shards and a CPU quota of {quota}")
+            format!("{words} and a CPU quota of {quota}")
         } else {
             let claimed: Vec<_> = cpus.iter().filter_map(|cpu| Claim::take(claims, *cpu)).take(wanted).collect();
             if claimed.len() == wanted {
                 return Self::Pinned(claimed);
             }
-            format!("{wanted} shards and {} CPUs that no other task-engine is pinned to", claimed.len())
+            format!("{words} and {} CPUs that no other task-engine is pinned to", claimed.len())
         };
         Self::Unpinned { why, shards }
     }
@@ -125,7 +126,7 @@ mod tests {
         assert_eq!(second.describe(), "shards are pinned to CPU 5");
         assert_eq!(
             third.describe(),
-            "shards are not pinned: 1 shards and 0 CPUs that no other task-engine is pinned to"
+            "shards are not pinned: 1 shard and 0 CPUs that no other task-engine is pinned to"
         );
         assert!(matches!(first.placement(ShardId(0)), glommio::Placement::Fixed(2)));
         assert!(matches!(third.placement(ShardId(0)), glommio::Placement::Unbound));
