@@ -68,7 +68,7 @@ impl Shape {
 }
 
 /// What watches the core.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Watched {
     /// Ends of events are remembered.
     pub recorder: bool,

@@ -91,7 +91,25 @@ impl Nanos {
 
     /// How long ago `earlier` was; zero when it is later.
     pub fn since(self, earlier: Self) -> std::time::Duration {
-        std::time::Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        std::time::Duration::from_nanos(self.nanos_since(earlier))
+    }
+
+    /// The same in nanoseconds, for what is done for each push.
+    #[inline]
+    pub fn nanos_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// The same in whole microseconds, in half a word: no more than `most`.
+    #[inline]
+    pub fn micros_since(self, earlier: Self, most: u32) -> u32 {
+        u32::try_from(self.nanos_since(earlier) / 1_000).map_or(most, |micros| micros.min(most))
+    }
+
+    /// Later by so many microseconds; stays at the end of time rather than wrap.
+    #[inline]
+    pub fn after_micros(self, micros: u32) -> Self {
+        Self(self.0.saturating_add(u64::from(micros) * 1_000))
     }
 }
 

@@ -163,6 +163,10 @@ const BUCKET_NANOS: [u64; BUCKETS.len()] = {
     nanos
 };
 
+fn nanos_of(took: Duration) -> u64 {
+    u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)
+}
+
 #[inline]
 fn bucket_of_nanos(nanos: u64) -> usize {
     BUCKET_NANOS.partition_point(|bound| *bound < nanos)
@@ -180,7 +184,7 @@ pub struct ClassLatency {
 impl ClassLatency {
     /// One that took so long.
     pub fn record(&mut self, took: Duration) {
-        self.record_nanos(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), 1);
+        self.record_nanos(nanos_of(took), 1);
     }
 
     /// So many that took so long, for the price of one.
@@ -192,7 +196,7 @@ impl ClassLatency {
 
     /// The place of the bucket that it falls into.
     pub fn bucket_of(took: Duration) -> usize {
-        bucket_of_nanos(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX))
+        bucket_of_nanos(nanos_of(took))
     }
 
     /// All of these as well.

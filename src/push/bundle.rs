@@ -271,7 +271,7 @@ impl Times {
 
     /// Of a bundle that was made then.
     pub fn of(made_at: Nanos, written_at: Option<Nanos>, answered_at: Option<Nanos>) -> Self {
-        let after = |at: Nanos| u32::try_from(at.since(made_at).as_micros()).unwrap_or(Self::NEVER - 1);
+        let after = |at: Nanos| at.micros_since(made_at, Self::NEVER - 1);
         let [written, answered] = [written_at, answered_at].map(|at| at.map_or(Self::NEVER, after));
         Self { written, answered }
     }
@@ -287,7 +287,7 @@ impl Times {
     }
 
     fn at(after: u32, made_at: Nanos) -> Option<Nanos> {
-        (after != Self::NEVER).then(|| Nanos(made_at.0.saturating_add(u64::from(after) * 1_000)))
+        (after != Self::NEVER).then(|| made_at.after_micros(after))
     }
 }
 

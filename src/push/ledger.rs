@@ -35,7 +35,7 @@ use crate::push::dead_letters::DeadLetterAsks;
 use crate::push::facts::Output;
 use crate::push::inbox::{ContentAsks, InboxAsks, PendingRows};
 use crate::push::ingest::Arrival;
-use crate::push::ledger::classes::AtGateways;
+pub(super) use crate::push::ledger::classes::AtGateways;
 pub(super) use crate::push::ledger::content::{Content, ContentFound};
 use crate::push::ledger::copies::Copies;
 use crate::push::repeats::Key;

@@ -18,6 +18,7 @@ use crate::push::Push;
 use crate::push::bundle::EventIx;
 use crate::push::facts::Output;
 use crate::push::ingest::Arrival;
+use crate::push::ledger::AtGateways;
 use crate::push::pauses::LineOf;
 
 /// Recipients of bulk and fleeting events that gateways are to take, at the most.
@@ -156,21 +157,26 @@ impl Push {
     /// Whether one more bulk or fleeting event may be bundled: gateways take it, or the store does in their place.
     fn has_yielding_room(&self) -> bool {
         let (all, at_gateways) = (self.ledger.yielding_recipients(), self.ledger.yielding_at_gateways());
-        let at_store = all - at_gateways.recipients;
-        if at_gateways.events < self.yielding_max() && at_gateways.recipients < YIELDING_RECIPIENTS_MAX {
-            return all < YIELDING_RECIPIENTS_MAX + YIELDED_RECIPIENTS_MAX;
+        let with_one_more = AtGateways { events: at_gateways.events + 1, ..at_gateways };
+        match self.do_gateways_lag(with_one_more) {
+            false => all < YIELDING_RECIPIENTS_MAX + YIELDED_RECIPIENTS_MAX,
+            true => self.are_too_many_yielding() && all - at_gateways.recipients < YIELDED_RECIPIENTS_MAX,
         }
-        self.ledger.yielding_events() > self.yielding_max() && at_store < YIELDED_RECIPIENTS_MAX
     }
 
     /// Whether bulk and fleeting events, those that are bundled now among them, have more than they may of the shard's events because
     /// gateways do not take them. What waits for its turn or for the store is no reason: one row more would make that wait longer.
     #[inline]
     pub(super) fn yields_to_others(&self) -> bool {
-        let at_gateways = self.ledger.yielding_at_gateways();
-        let do_gateways_lag =
-            at_gateways.events > self.yielding_max() || at_gateways.recipients >= YIELDING_RECIPIENTS_MAX;
-        do_gateways_lag && self.ledger.yielding_events() > self.yielding_max()
+        self.are_too_many_yielding() && self.do_gateways_lag(self.ledger.yielding_at_gateways())
+    }
+
+    fn do_gateways_lag(&self, held: AtGateways) -> bool {
+        held.events > self.yielding_max() || held.recipients >= YIELDING_RECIPIENTS_MAX
+    }
+
+    fn are_too_many_yielding(&self) -> bool {
+        self.ledger.yielding_events() > self.yielding_max()
     }
 
     fn yielding_max(&self) -> usize {

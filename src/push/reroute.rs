@@ -11,8 +11,7 @@ use crate::model::outcome::RecipientOutcome;
 use crate::push::Push;
 use crate::push::bundle::{EventIx, SKIP_NONE};
 use crate::push::dispatch::fences::{Behind, Fence, Held};
-use crate::push::layout::KnownGateways;
-use crate::push::layout::group_of_one;
+use crate::push::layout::{KnownGateways, group_of_one};
 use crate::push::users::RouteState;
 
 impl Push {

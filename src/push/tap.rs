@@ -60,7 +60,13 @@ impl Push {
     }
 
     /// Whether somebody looks on at this event, or rather at these of its recipients.
+    #[inline]
     pub(super) fn is_tapped(&mut self, event: EventIx, users: &[UserIx]) -> bool {
+        self.cx.observed.tap.is_some() && self.is_of_tap(event, users)
+    }
+
+    #[inline(never)]
+    fn is_of_tap(&mut self, event: EventIx, users: &[UserIx]) -> bool {
         let Some(tap) = &self.cx.observed.tap else { return false };
         if self.cx.now >= tap.until {
             self.cx.observed.tap = None;

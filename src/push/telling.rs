@@ -58,9 +58,9 @@ pub struct TraceRules {
 /// The rules, and what is left of this second.
 #[derive(Debug)]
 pub(super) struct Telling {
-    rules: TraceRules,
     /// In nanoseconds, as it is compared for each push; the largest number where none is slow.
     slow_after_nanos: u64,
+    spans_per_second: i64,
     /// What is told of one event may be more than is left; the next ones pay for it.
     spans_left: i64,
     second: Nanos,
@@ -101,24 +101,21 @@ impl Telling {
     pub(super) fn new(rules: TraceRules) -> Self {
         let slow_after = Some(rules.slow_after).filter(|after| !after.is_zero());
         let nanos = slow_after.and_then(|after| u64::try_from(after.as_nanos()).ok());
-        Self {
-            rules,
-            slow_after_nanos: nanos.unwrap_or(u64::MAX),
-            spans_left: i64::from(rules.spans_per_second),
-            second: Nanos(0),
-        }
+        let spans_per_second = i64::from(rules.spans_per_second);
+        let slow_after_nanos = nanos.unwrap_or(u64::MAX);
+        Self { slow_after_nanos, spans_per_second, spans_left: spans_per_second, second: Nanos(0) }
     }
 
     /// Whether an event that arrived then is slow.
     pub(super) fn is_slow(&self, arrived: Nanos, now: Nanos) -> bool {
-        now.0.saturating_sub(arrived.0) > self.slow_after_nanos
+        now.nanos_since(arrived) > self.slow_after_nanos
     }
 
     /// Whether so many spans may be told.
     pub(super) fn may_tell(&mut self, spans: u32, now: Nanos) -> bool {
         let seconds = now.since(self.second).as_secs();
         if seconds > 0 {
-            let each = i64::from(self.rules.spans_per_second);
+            let each = self.spans_per_second;
             self.spans_left = self.spans_left.saturating_add(each.saturating_mul(seconds as i64)).min(each);
             self.second = self.second.after(Duration::from_secs(seconds));
         }

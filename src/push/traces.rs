@@ -87,8 +87,7 @@ impl Push {
     #[inline]
     pub(super) fn trace_push(&mut self, bundle: &Bundle, seen: Seen) {
         if self.cx.observed.looks_at_pushes()
-            && (self.is_traced(bundle)
-                || (self.cx.observed.tap.is_some() && self.is_tapped(bundle.event, &bundle.group.users)))
+            && (self.is_traced(bundle) || self.is_tapped(bundle.event, &bundle.group.users))
         {
             self.keep_push(bundle, seen);
         }

@@ -10,6 +10,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use rustix::thread::CpuSet;
 
 use crate::model::ids::ShardId;
+use crate::model::words::counted;
 
 /// How many shards `engine.cores: all` means: the CPUs of our affinity mask, less if a cgroup quota says so.
 pub fn cores_available() -> u16 {
@@ -54,9 +55,9 @@ impl Cores {
 
     fn decide_among(shards: u16, cpus: &[usize], quota: usize, claims: &str) -> Self {
         let wanted = usize::from(shards);
-        let words = if wanted == 1 { "1 shard".to_owned() } else { format!("{wanted} shards") };
+        let words = counted(shards, "shard");
         let why = if wanted > cpus.len() {
-            format!("{words} and {} CPUs", cpus.len())
+            format!("{words} and {}", counted(cpus.len(), "CPU"))
         } else if wanted > quota {
             format!("{words} and a CPU quota of {quota}")
         } else {
@@ -64,7 +65,7 @@ impl Cores {
             if claimed.len() == wanted {
                 return Self::Pinned(claimed);
             }
-            format!("{words} and {} CPUs that no other task-engine is pinned to", claimed.len())
+            format!("{words} and {} that no other task-engine is pinned to", counted(claimed.len(), "CPU"))
         };
         Self::Unpinned { why, shards }
     }

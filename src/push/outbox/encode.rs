@@ -77,14 +77,17 @@ fn frame_len_without_name(bundle: &Bundle) -> usize {
 }
 
 impl Item {
-    /// All that may be written now of it was.
-    pub(super) fn note_written(&mut self, now: Nanos) {
-        self.written_after = u32::try_from(now.since(self.bundle.made_at).as_micros()).unwrap_or(u32::MAX);
+    /// All of it is written.
+    #[inline]
+    pub(super) fn note_written(&mut self, now: Nanos, effects: &mut Effects) {
+        self.write_place = self.end_place();
+        self.written_after = now.micros_since(self.bundle.made_at, u32::MAX);
+        effects.outbox_waits.push(now.since(self.bundle.made_at));
     }
 
     /// When it was last written; when it was made before that.
     pub(super) fn written_at(&self) -> Nanos {
-        Nanos(self.bundle.made_at.0.saturating_add(u64::from(self.written_after) * 1_000))
+        self.bundle.made_at.after_micros(self.written_after)
     }
 
     fn prefetch_names(&self) {
@@ -170,8 +173,7 @@ impl Outbox {
                 if item.write_place < item.end_place() {
                     break;
                 }
-                item.note_written(now);
-                effects.outbox_waits.push(now.since(item.bundle.made_at));
+                item.note_written(now, effects);
                 self.queue.note_written();
                 left -= 1;
             }
@@ -189,9 +191,7 @@ impl Outbox {
                 let names = Names::of(item);
                 put_grpc_head(&mut chunk, names.request_len(&item.bundle));
                 names.put_request(&item.bundle, &mut chunk);
-                item.write_place = item.end_place();
-                item.note_written(now);
-                effects.outbox_waits.push(now.since(item.bundle.made_at));
+                item.note_written(now, effects);
             }
             debug_assert_eq!(chunk.len(), bytes);
             self.queue.note_batch_written(bundles);
@@ -243,9 +243,7 @@ impl Outbox {
                 frame.push(PUSHES_TAG);
                 put_varint(&mut frame, names.request_len(&item.bundle) as u64);
                 names.put_request(&item.bundle, &mut frame);
-                item.write_place = item.end_place();
-                item.note_written(now);
-                effects.outbox_waits.push(now.since(item.bundle.made_at));
+                item.note_written(now, effects);
             }
             debug_assert_eq!(frame.len(), GRPC_HEAD_BYTES + length);
             self.queue.note_batch_written(bundles);
@@ -317,9 +315,7 @@ impl Outbox {
             let mut request = Vec::with_capacity(GRPC_HEAD_BYTES + length);
             put_grpc_head(&mut request, length);
             names.put_request(&item.bundle, &mut request);
-            item.write_place = item.end_place();
-            item.note_written(now);
-            effects.outbox_waits.push(now.since(item.bundle.made_at));
+            item.note_written(now, effects);
             effects.counted.frame_bytes += request.len() as u64;
             let call = (self.queue.front_no + index as u64) as u32;
             self.queue.note_called(index);

@@ -153,6 +153,9 @@ impl Outbox {
 
     /// Answers were read.
     pub(super) fn note_answers_read(&mut self, now: Nanos) {
+        if self.queue.passing.is_none() {
+            return;
+        }
         // On a stream only the first may be answered in part.
         let of_front = self.queue.front().map_or(0, |front| front.answered() as usize);
         if let Some(passing) = &mut self.queue.passing {

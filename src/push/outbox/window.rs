@@ -171,20 +171,19 @@ impl Window {
         }
         self.burst.note(self.answered - before, now);
         if let Some(lone) = self.lone.take_if(|lone| self.answered >= lone.until) {
-            self.round_trip.note((now.since(lone.at).as_nanos() as u64).max(1), now);
+            self.round_trip.note(now.nanos_since(lone.at).max(1), now);
         }
         self.measure_pace(now);
     }
 
     fn measure_pace(&mut self, now: Nanos) {
         let Some(full) = self.full.as_mut() else { return };
-        let nanos = full.since.map_or(0, |since| now.since(since).as_nanos() as u64);
-        if full.since.is_some() && nanos < MEASURED_FOR.as_nanos() as u64 {
+        if full.since.is_some_and(|since| now.since(since) < MEASURED_FOR) {
             return;
         }
         let answered = self.answered - std::mem::replace(&mut full.answered, self.answered);
-        if full.since.replace(now).is_some() {
-            self.pace.note(answered.saturating_mul(1_000_000_000) / nanos, now);
+        if let Some(since) = full.since.replace(now) {
+            self.pace.note(answered.saturating_mul(1_000_000_000) / now.nanos_since(since), now);
         }
     }
 }

@@ -103,9 +103,7 @@ impl Outbox {
                 let item = &mut self.queue.queued_mut()[index];
                 match self.stream.groups.put(item, &worth, now, &mut effects.counted) {
                     Put::Written => {
-                        item.write_place = item.end_place();
-                        item.note_written(now);
-                        effects.outbox_waits.push(now.since(item.bundle.made_at));
+                        item.note_written(now, effects);
                         self.queue.pass_to(index, items);
                         items += 1;
                     }
