@@ -18,6 +18,7 @@ pub mod protobuf;
 pub mod publication;
 pub mod push_latency;
 pub mod redact;
+pub mod slots;
 pub mod stage;
 pub mod tap;
 pub mod trace;

@@ -74,7 +74,7 @@ use crate::push::dispatch::Dispatch;
 use crate::push::facts::{AskNo, Input, Output, Queue};
 use crate::push::intake::Intake;
 use crate::push::leaving::Leaving;
-use crate::push::ledger::{ContentFound, Ledger};
+use crate::push::ledger::{ContentFound, Ledger, Source};
 pub use crate::push::recipients::RecipientRules;
 use crate::push::recorder::Recorder;
 use crate::push::repeats::{Key, fingerprint};
@@ -299,8 +299,8 @@ impl Push {
         if self.is_shed_at_once(class) {
             return self.shed_at_once(tag);
         }
-        let event = self.ledger.enter(arrival, key, session, tag, self.cx.now, self.resolve.routes.open_no());
-        self.ledger.set_class(event, class);
+        let (source, first_ask) = (Source::new(key, tag), self.resolve.routes.open_no());
+        let event = self.ledger.enter(arrival, source, session, self.cx.now, first_ask, class);
         self.ledger[event].published = self.cx.observed.published_of(&self.ledger[event].arrival);
         self.intake.repeats.entered(key, event, print);
         self.resolve.sessions[session].waiting.push_back(event);

@@ -41,7 +41,7 @@ pub const PARTITIONER_WINDOW: u32 = 16 * 1024;
 /// Events a shard takes from its lane in one turn.
 pub const TURN_EVENTS_MAX: usize = 512;
 /// Events whose memory is asked for before the first of them is taken: what they need together must fit the nearest cache.
-pub const PREFETCH_EVENTS_MAX: usize = 16;
+pub const PREFETCH_EVENTS_MAX: usize = 8;
 
 /// Recipients bundled in one turn, past which the other events wait for the next turn: what keeps a turn short. One
 /// event is bundled whole, however many it has.

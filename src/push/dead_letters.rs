@@ -19,7 +19,7 @@ use crate::push::inbox::retry_pause;
 #[derive(Debug)]
 pub(super) enum Letter {
     /// No event: its place among the refused.
-    Refused(usize),
+    Refused(u32),
     /// A whole event.
     Event { event: EventIx, end: EventOutcome, detail: String, tries: u32 },
     /// One recipient of an event.

@@ -18,16 +18,16 @@ use std::collections::HashSet;
 use std::ops::{Index, IndexMut};
 
 use bytes::Bytes;
-use slab::Slab;
 use thin_vec::ThinVec;
 
 use crate::model::delivery::{DeliveryTag, Disposition, Settled};
 use crate::model::ids::{Nanos, SessionIx, UserIx};
 use crate::model::limits::JOINED_REPEATS_MAX;
 use crate::model::outcome::{Counts, EventOutcome, RecipientOutcome};
-use crate::model::prefetch::{prefetch_all, prefetch_to_write};
+use crate::model::prefetch::prefetch_to_write;
 use crate::model::priority::{ClassCounts, Priority};
 use crate::model::publication::Published;
+use crate::model::slots::Slots;
 use crate::push::admission::Load;
 use crate::push::bundle::EventIx;
 use crate::push::context::Context;
@@ -51,6 +51,13 @@ pub struct Source {
     pub tag: DeliveryTag,
     /// The tags of repeats that wait for its end.
     joined: ThinVec<DeliveryTag>,
+}
+
+impl Source {
+    /// Of an event that no repeat has joined.
+    pub fn new(key: Key, tag: DeliveryTag) -> Self {
+        Self { key, tag, joined: ThinVec::new() }
+    }
 }
 
 /// How far an event has come.
@@ -153,8 +160,8 @@ pub(super) struct Left {
 /// All events in flight, what is asked of the inbox and the dead letters about them, and the counts.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    events: Slab<Event>,
-    refused: Slab<Refused>,
+    events: Slots<Event>,
+    refused: Slots<Refused>,
     joined: usize,
     next_order: u64,
     pub(super) inbox: InboxAsks,
@@ -185,13 +192,13 @@ pub struct Ledger {
 impl Index<EventIx> for Ledger {
     type Output = Event;
     fn index(&self, at: EventIx) -> &Event {
-        &self.events[at.0 as usize]
+        &self.events[at.0]
     }
 }
 
 impl IndexMut<EventIx> for Ledger {
     fn index_mut(&mut self, at: EventIx) -> &mut Event {
-        &mut self.events[at.0 as usize]
+        &mut self.events[at.0]
     }
 }
 
@@ -241,11 +248,11 @@ impl Ledger {
     pub fn enter(
         &mut self,
         arrival: Arrival,
-        key: Key,
+        source: Source,
         session: SessionIx,
-        tag: DeliveryTag,
         now: Nanos,
         first_ask: u32,
+        class: Priority,
     ) -> EventIx {
         let payload_bytes = arrival.bytes();
         self.payload_bytes += payload_bytes;
@@ -254,7 +261,7 @@ impl Ledger {
             session,
             order: self.next_order,
             arrival,
-            source: Source { key, tag, joined: ThinVec::new() },
+            source,
             published: Published::UNKNOWN,
             arrived: now,
             members_known: now,
@@ -262,50 +269,53 @@ impl Ledger {
             first_ask,
             progress: Progress::default(),
             owed: None,
-            class: Priority::Normal,
+            class,
             is_class_open: false,
             waited_millis: 0,
             copies: None,
             pushes: None,
             payload_bytes,
         };
-        self.events_of[Priority::Normal as usize] += 1;
-        EventIx(self.events.insert(event) as u32)
+        self.events_of[class as usize] += 1;
+        EventIx(self.events.insert(event))
     }
 
     /// Enters what was refused, until it is in the dead letters.
-    pub fn enter_refused(&mut self, refused: Refused) -> usize {
+    pub fn enter_refused(&mut self, refused: Refused) -> u32 {
         self.payload_bytes += refused.payload.len();
         self.refused.insert(refused)
     }
 
     /// Whether this event, known by this key, is in flight.
     pub fn has(&self, at: EventIx, key: Key) -> bool {
-        self.events.get(at.0 as usize).is_some_and(|event| event.source.key == key)
+        self.events.get(at.0).is_some_and(|event| event.source.key == key)
     }
 
     /// Asks for the memory of an event.
     pub fn prefetch(&self, at: EventIx) {
-        if let Some(event) = self.events.get(at.0 as usize) {
-            prefetch_all(event);
-        }
+        self.events.prefetch(at.0);
+    }
+
+    /// Asks for the memory of so many events that are entered next.
+    pub fn prefetch_next(&self, events: usize) {
+        self.events.prefetch_next(events);
     }
 
     /// Asks for the bytes of an event: to free them writes to the first.
     pub fn prefetch_payload(&self, at: EventIx) {
-        if let Some(event) = self.events.get(at.0 as usize) {
+        if let Some(event) = self.events.get(at.0) {
             prefetch_to_write(event.arrival.payload.as_ptr());
         }
     }
 
     /// What was refused.
-    pub fn refused(&self, at: usize) -> &Refused {
+    pub fn refused(&self, at: u32) -> &Refused {
         &self.refused[at]
     }
 
     /// All events in flight, in the order of their arrival; those on their way to the dead letters included.
     pub fn in_order(&self) -> Vec<EventIx> {
-        let mut all: Vec<_> = self.events.iter().map(|(at, event)| (event.order, EventIx(at as u32))).collect();
+        let mut all: Vec<_> = self.events.iter().map(|(at, event)| (event.order, EventIx(at))).collect();
         all.sort_unstable_by_key(|(order, _)| *order);
         all.into_iter().map(|(_, at)| at).collect()
     }
@@ -323,7 +333,7 @@ impl Ledger {
     /// An event leaves that is not (or no longer) in its session's queue, and its source is told, of its repeats as well.
     #[inline]
     pub(super) fn end(&mut self, at: EventIx, end: EventOutcome, cx: &mut Context) -> Left {
-        let mut event = self.events.remove(at.0 as usize);
+        let mut event = self.events.remove(at.0);
         cx.tell_of(&mut event, end);
         debug_assert!(event.progress.open == 0, "a recipient without an end");
         self.payload_bytes -= event.payload_bytes;
@@ -429,8 +439,8 @@ impl Ledger {
     }
 
     /// What is in flight: the events, and what was refused.
-    pub(super) fn all_in_flight(&self) -> (Vec<EventIx>, Vec<usize>) {
-        let events = self.events.iter().map(|(at, _)| EventIx(at as u32)).collect();
+    pub(super) fn all_in_flight(&self) -> (Vec<EventIx>, Vec<u32>) {
+        let events = self.events.iter().map(|(at, _)| EventIx(at)).collect();
         (events, self.refused.iter().map(|(at, _)| at).collect())
     }
 }

@@ -43,6 +43,7 @@ impl Push {
             found += 1;
         }
         let guesses = &guesses[..found];
+        self.ledger.prefetch_next(found);
         for guess in guesses {
             if let Some(at) = guess.session {
                 prefetch_all(&self.resolve.sessions[at]);

@@ -57,7 +57,7 @@ impl Ledger {
 
     /// Whether the event that was looked for is still that of its place, and waits for the answer: as one that is not bundled, or not.
     fn is_sought(&self, (at, order): (EventIx, u64)) -> Option<bool> {
-        let event = self.events.get(at.0 as usize).filter(|event| event.order == order)?;
+        let event = self.events.get(at.0).filter(|event| event.order == order)?;
         match event.progress.is_bundled {
             true => event.owed.as_ref().is_some_and(|owed| owed.is_sought).then_some(false),
             false => (event.progress.content == Content::Asked).then_some(true),

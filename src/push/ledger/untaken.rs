@@ -9,7 +9,7 @@ use crate::push::ledger::Ledger;
 
 impl Ledger {
     /// What was refused ends.
-    pub(in crate::push) fn end_refused(&mut self, at: usize, end: EventOutcome, cx: &mut Context) {
+    pub(in crate::push) fn end_refused(&mut self, at: u32, end: EventOutcome, cx: &mut Context) {
         let refused = self.refused.remove(at);
         self.payload_bytes -= refused.payload.len();
         self.counts.events_ended[end as usize] += 1;

@@ -7,6 +7,8 @@ use std::ops::{Index, IndexMut};
 use std::time::Duration;
 
 use crate::model::ids::Nanos;
+use crate::model::limits::PREFETCH_EVENTS_MAX;
+use crate::push::bundle::prefetch_group;
 use crate::push::outbox::Item;
 use crate::push::outbox::passing::Passing;
 use crate::push::outbox::scheduling::Scheduling;
@@ -137,6 +139,10 @@ impl Queue {
         let was_sent = !self.sent.is_empty();
         let item = if was_sent { self.sent.pop_front() } else { self.queued.pop_front() }?;
         self.front_no += 1;
+        // How many answers an item awaits stands in its group, and nothing has looked there since it was written.
+        if let Some(later) = self.sent.get(PREFETCH_EVENTS_MAX / 2) {
+            prefetch_group(&later.bundle.group);
+        }
         if let Some(passing) = &mut self.passing {
             if was_sent { passing.left_stream(&item) } else { passing.left(&item) }
         }
