@@ -7,6 +7,7 @@
 
 use bytes::Bytes;
 use task_engine::model::ids::{GatewayIx, Nanos, ShardId, StreamNo};
+use task_engine::model::limits::PREFETCH_EVENTS_MAX;
 use task_engine::model::names::{NameList, Route, RouteList};
 use task_engine::model::priority::Said;
 use task_engine::model::publication::Published;
@@ -16,7 +17,7 @@ use task_engine::push::facts::{Input, Output, StreamFact};
 use task_engine::push::inbox::InboxStore;
 use task_engine::push::{Push, Settings, TraceRules};
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use super::Clock;
@@ -94,17 +95,31 @@ pub struct World {
     next_msg_id: i64,
     facts: Vec<Input>,
     outputs: Vec<Output>,
+    /// Chunks that are not answered yet, by the turn that sent them; how many turns an answer takes.
+    sent: VecDeque<Vec<(GatewayIx, StreamNo, Bytes)>>,
+    answers_after: usize,
     pushed: u64,
     settled: u64,
 }
 
-/// A turn of the pump as far as it is the core's: takes the facts, ends the turn. It has a name of its own in the
+/// A turn of the pump as far as it is the core's: looks ahead at events, takes the facts, ends the turn. It has a name of its own in the
 /// binary so that callgrind counts it and what it calls, and nothing else.
 #[allow(unsafe_code, reason = "callgrind is told this function by its name")]
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub fn task_engine_turn(push: &mut Push, facts: &mut Vec<Input>, outputs: &mut Vec<Output>) {
-    for fact in facts.drain(..) {
+    let (mut facts, mut ahead) = (facts.drain(..), 0);
+    while let Some(fact) = facts.next() {
+        let is_event = matches!(fact, Input::Event { .. });
+        if is_event && ahead == 0 {
+            let payloads = std::iter::once(&fact).chain(facts.as_slice()).map_while(|fact| match fact {
+                Input::Event { payload, .. } => Some(payload),
+                _ => None,
+            });
+            push.prefetch_events(payloads.take(PREFETCH_EVENTS_MAX));
+            ahead = PREFETCH_EVENTS_MAX;
+        }
+        ahead -= usize::from(is_event);
         push.take(fact);
     }
     push.flush(outputs);
@@ -191,6 +206,8 @@ impl World {
             next_msg_id: FIRST_MSG_ID,
             facts: vec![Input::RoutesTracked(true)],
             outputs: Vec::new(),
+            sent: VecDeque::new(),
+            answers_after: 0,
             pushed: 0,
             settled: 0,
         };
@@ -240,6 +257,24 @@ impl World {
         assert_eq!(self.pushed - pushed, events * self.shape.fan_out as u64, "every recipient is pushed once");
     }
 
+    /// The same while answers take so many turns, so that what a turn meets has left the nearest caches since it was sent.
+    pub fn push_events_in_flight(&mut self, events: u64, answers_after: usize, clock: &mut Clock) {
+        let settled = self.settled;
+        self.answers_after = answers_after;
+        for _ in 0..events.div_ceil(self.turn_events()) {
+            self.feed_events();
+            self.turn(clock);
+            self.answer();
+        }
+        self.answers_after = 0;
+        self.answer();
+        while !self.is_quiet() {
+            self.turn(clock);
+            self.answer();
+        }
+        assert!(self.settled - settled >= events, "every event settles");
+    }
+
     /// One turn; what it wants done waits for [`answer`](Self::answer).
     pub fn turn(&mut self, clock: &mut Clock) {
         self.now = self.now.after(TURN);
@@ -258,6 +293,7 @@ impl World {
     /// The world does what the last turn wants and has the answers at once.
     pub fn answer(&mut self) {
         let mut outputs = std::mem::take(&mut self.outputs);
+        let mut sent = Vec::new();
         for output in outputs.drain(..) {
             match output {
                 Output::AskMembers { ask, sessions, .. } => {
@@ -269,7 +305,7 @@ impl World {
                     self.facts.push(Input::Routes { ask, answer });
                 }
                 Output::Open { gateway, stream, .. } => self.tell(gateway, stream, StreamFact::Opened),
-                Output::Send { gateway, stream, chunk } => self.deliver(gateway, stream, &chunk),
+                Output::Send { gateway, stream, chunk } => sent.push((gateway, stream, chunk)),
                 Output::Settle(_) => self.settled += 1,
                 Output::Store { ask, .. } => self.facts.push(Input::Stored { ask, answer: Ok(NameList::new()) }),
                 Output::ToOwner(_, bundle) => {
@@ -280,6 +316,12 @@ impl World {
             }
         }
         self.outputs = outputs;
+        self.sent.push_back(sent);
+        while self.sent.len() > self.answers_after {
+            for (gateway, stream, chunk) in self.sent.pop_front().into_iter().flatten() {
+                self.deliver(gateway, stream, &chunk);
+            }
+        }
     }
 
     /// Nothing is in flight, and nothing waits for a turn.

@@ -81,15 +81,14 @@ impl<'a> Fields<'a> {
                 self.at += 1;
                 Ok(u64::from(*first))
             }
-            _ => self.long_varint(),
+            _ => match long_varint(self.bytes.get(self.at..).unwrap_or_default()) {
+                (_, 0) => Err(Malformed),
+                (value, used) => {
+                    self.at += used;
+                    Ok(value)
+                }
+            },
         }
-    }
-
-    #[inline(never)]
-    fn long_varint(&mut self) -> Result<u64, Malformed> {
-        let (value, used) = self.bytes.get(self.at..).and_then(read_varint).ok_or(Malformed)?;
-        self.at += used;
-        Ok(value)
     }
 
     #[inline(always)]
@@ -124,6 +123,13 @@ impl<'a> Fields<'a> {
             _ => Err(Malformed),
         }
     }
+}
+
+/// [`read_varint`] by a call; a length of 0 where there is none. So its answer fits two registers, and who walks fields keeps his
+/// place in one.
+#[inline(never)]
+fn long_varint(bytes: &[u8]) -> (u64, usize) {
+    read_varint(bytes).unwrap_or_default()
 }
 
 /// Reads a varint of at most ten bytes; gives its value and length.

@@ -17,6 +17,13 @@ use crate::push::repeats::Home;
 /// A longer event is read for longer anyway.
 const PREFETCH_PAYLOAD_BYTES: usize = 512;
 
+/// What an event's session and sender are looked for by.
+#[derive(Clone, Copy, Default)]
+struct Hashes {
+    session: u64,
+    sender: u64,
+}
+
 /// What was guessed of an event.
 #[derive(Clone, Copy, Default)]
 struct Guess {
@@ -26,32 +33,33 @@ struct Guess {
 
 impl Push {
     /// These events are taken next: at most [`PREFETCH_EVENTS_MAX`] are looked at.
+    ///
+    /// A pass does one short thing for all of them, so that the processor is at the next one while it waits for this one's memory.
     pub fn prefetch_events<'a>(&self, payloads: impl Iterator<Item = &'a Bytes> + Clone) {
+        let mut hashes = [Hashes::default(); PREFETCH_EVENTS_MAX];
         let mut guesses = [Guess::default(); PREFETCH_EVENTS_MAX];
         let mut found = 0;
         for payload in payloads.clone().take(PREFETCH_EVENTS_MAX) {
             prefetch_lines(payload.as_ptr(), payload.len().min(PREFETCH_PAYLOAD_BYTES));
         }
-        for (guess, payload) in guesses.iter_mut().zip(payloads) {
+        for (hashes, payload) in hashes.iter_mut().zip(payloads) {
             let head = ingest::head(payload);
-            let hash = self.resolve.sessions.hash(head.session_id);
-            self.intake.repeats.prefetch(Home::of(hash, head.msg_id));
-            *guess = Guess {
-                session: self.resolve.sessions.guess(hash),
-                sender: self.resolve.users.guess(head.from_username),
-            };
+            let session = self.resolve.sessions.hash(head.session_id);
+            self.intake.repeats.prefetch(Home::of(session, head.msg_id));
+            *hashes = Hashes { session, sender: self.resolve.users.hash(head.from_username) };
             found += 1;
         }
-        let guesses = &guesses[..found];
         self.ledger.prefetch_next(found);
-        for guess in guesses {
-            if let Some(at) = guess.session {
-                prefetch_all(&self.resolve.sessions[at]);
-            }
-            if let Some(user) = guess.sender {
-                self.resolve.users.prefetch(user);
-            }
+        let (hashes, guesses) = (&hashes[..found], &mut guesses[..found]);
+        for (guess, hashes) in guesses.iter_mut().zip(hashes) {
+            guess.session = self.resolve.sessions.guess(hashes.session);
+            guess.session.inspect(|at| prefetch_all(&self.resolve.sessions[*at]));
         }
+        for (guess, hashes) in guesses.iter_mut().zip(hashes) {
+            guess.sender = self.resolve.users.guess(hashes.sender);
+            guess.sender.inspect(|user| self.resolve.users.prefetch(*user));
+        }
+        let guesses = &*guesses;
         for guess in guesses {
             if let Some(at) = guess.session {
                 self.resolve.sessions[at].prefetch_lists();

@@ -244,6 +244,7 @@ impl Sessions {
     }
 
     /// A session whose id may have this hash: good enough for what memory is asked for, and for nothing else.
+    #[inline]
     pub fn guess(&self, hash: u64) -> Option<SessionIx> {
         self.by_id.find(hash, |_| true).map(|&at| SessionIx(at))
     }

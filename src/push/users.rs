@@ -148,9 +148,15 @@ impl Users {
         self.by_name.find(hash, |&at| name_of(&self.wire[at as usize]) == name).map(|&at| UserIx(at))
     }
 
-    /// A user whose name may be this one.
-    pub fn guess(&self, name: &[u8]) -> Option<UserIx> {
-        self.by_name.find(self.hasher.hash_one(name), |_| true).map(|&at| UserIx(at))
+    /// What [`guess`](Self::guess) looks for a name by.
+    pub fn hash(&self, name: &[u8]) -> u64 {
+        self.hasher.hash_one(name)
+    }
+
+    /// A user whose name may have this hash.
+    #[inline]
+    pub fn guess(&self, hash: u64) -> Option<UserIx> {
+        self.by_name.find(hash, |_| true).map(|&at| UserIx(at))
     }
 
     /// Asks for the memory that a look-up of this user reads first.

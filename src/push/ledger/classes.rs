@@ -9,7 +9,7 @@ use crate::model::priority::{Priority, ShedReason};
 use crate::push::bundle::EventIx;
 use crate::push::context::Context;
 use crate::push::inbox::InboxStore;
-use crate::push::ledger::{Ledger, Progress};
+use crate::push::ledger::{Event, Ledger};
 
 /// What gateways are to take of the events of a class.
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,11 +66,13 @@ impl Ledger {
         self[at].progress.is_at_store = true;
     }
 
-    /// An event of this class leaves.
+    /// An event leaves.
     #[inline]
-    pub(super) fn leave_gateways(&mut self, progress: &Progress, class: Priority) {
+    pub(super) fn leave_gateways(&mut self, at: EventIx) {
+        let Event { progress, class, .. } = &self[at];
         if progress.is_bundled && !progress.is_at_store {
-            self.at_gateways[class as usize].events -= 1;
+            let class = *class as usize;
+            self.at_gateways[class].events -= 1;
         }
     }
 
