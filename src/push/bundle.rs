@@ -293,11 +293,13 @@ impl Times {
 
 impl BundleResult {
     /// Of a bundle that ended before anything of it was written.
+    #[inline(always)]
     pub fn unwritten(bundle: Bundle, end: BundleEnd) -> Self {
         Self { bundle, end, times: Times::NONE }
     }
 
     /// Of a bundle that no outbox took.
+    #[inline(always)]
     pub fn turned_away(bundle: Bundle, end: RecipientOutcome) -> Self {
         Self::unwritten(bundle, BundleEnd::Unanswered { from: 0, refused: Vec::new(), end, is_on_stream: false })
     }

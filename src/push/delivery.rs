@@ -39,18 +39,19 @@ impl Delivery {
         }
     }
 
-    /// A bundle of this shard's goes to the shard that owns its gateway.
-    #[inline]
+    /// A bundle of this shard's goes to the shard that owns its gateway. Inlined with all that it calls: a bundle that is copied while
+    /// its fields are still being stored waits for them, at each copy.
+    #[inline(always)]
     pub(super) fn send(&mut self, bundle: Bundle, cx: &mut Context) {
         let owner = self.gateways.owner(bundle.group.gateway, cx.settings.shards);
         if owner == cx.settings.shard { self.own(bundle, cx) } else { cx.out.push(Output::ToOwner(owner, bundle)) }
     }
 
     /// This shard owns the bundle's gateway: into its outbox.
-    #[inline]
+    #[inline(always)]
     pub(super) fn own(&mut self, bundle: Bundle, cx: &mut Context) {
         let now = cx.now;
-        let Some(at) = self.gateways.place_of_bundle(&bundle, now) else {
+        let Some(at) = self.gateways.place_of_group(&bundle.group, now) else {
             self.warn_table_full(&bundle.group.gateway_id, cx);
             return self.send_home(BundleResult::turned_away(bundle, RecipientOutcome::GatewayTableFull), cx);
         };

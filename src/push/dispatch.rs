@@ -226,8 +226,8 @@ impl Push {
 
     fn bundle(&mut self, at: SessionIx, event: EventIx, members: u32) {
         let known = &self.ledger[event];
-        self.cx.stages.record(Stage::Members, known.members_known.since(known.arrived));
-        self.cx.stages.record(Stage::Routes, self.cx.now.since(known.members_known));
+        self.cx.stages.record(Stage::Members, known.members_known.nanos_since(known.arrived));
+        self.cx.stages.record(Stage::Routes, self.cx.now.nanos_since(known.members_known));
         self.ledger.enter_recipients(event, members, self.cx.now);
         self.note_size(at, event);
         self.resolve.sessions[at].in_flight += 1;

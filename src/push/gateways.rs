@@ -16,7 +16,7 @@ use hashbrown::HashMap;
 use crate::model::gateway::GatewayRecord;
 use crate::model::ids::{GatewayId, GatewayIx, Nanos, ShardId};
 use crate::push::Push;
-use crate::push::bundle::{Bundle, Group, Tenancy};
+use crate::push::bundle::{Group, Tenancy};
 use crate::push::context::TableBounds;
 use crate::push::gateways::forget::Forgetting;
 use crate::push::layout::KnownGateways;
@@ -161,23 +161,32 @@ impl Gateways {
         Some(at)
     }
 
-    /// The place of the gateway that a bundle is for, which knows the way once it was here.
-    #[inline]
-    pub(super) fn place_of_bundle(&mut self, bundle: &Bundle, now: Nanos) -> Option<GatewayIx> {
-        let noted = bundle.group.owner_place();
-        if let Some(Tenancy { place, number }) = noted
-            && self.places.get(place.0 as usize).is_some_and(|known| known.tenancy == number)
-        {
-            return Some(place);
+    /// The place of the gateway that a group is at, which knows the way once it was here.
+    #[inline(always)]
+    pub(super) fn place_of_group(&mut self, group: &Group, now: Nanos) -> Option<GatewayIx> {
+        match group.owner_place() {
+            Some(Tenancy { place, number })
+                if self.places.get(place.0 as usize).is_some_and(|known| known.tenancy == number) =>
+            {
+                Some(place)
+            }
+            _ => self.find_place_of(group, now),
         }
-        let at = self.place_of(&bundle.group.gateway_id, now)?;
-        bundle.group.set_owner_place(Tenancy { place: at, number: self.places[at.0 as usize].tenancy });
+    }
+
+    #[cold]
+    fn find_place_of(&mut self, group: &Group, now: Nanos) -> Option<GatewayIx> {
+        let at = self.place_of(&group.gateway_id, now)?;
+        group.set_owner_place(Tenancy { place: at, number: self.places[at.0 as usize].tenancy });
         Some(at)
     }
 
     /// The shard that owns the gateway's stream.
     #[inline]
     pub fn owner(&self, at: GatewayIx, shards: u16) -> ShardId {
+        if shards == 1 {
+            return ShardId(0);
+        }
         ShardId((self.places[at.0 as usize].outbox.id_hash() % u32::from(shards)) as u16)
     }
 

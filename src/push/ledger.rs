@@ -347,10 +347,9 @@ impl Ledger {
         let of_joined =
             if matches!(end, EventOutcome::CutByStop | EventOutcome::GivenBack) { end } else { EventOutcome::Repeat };
         self.counts.events_ended[of_joined as usize] += joined.len() as u64;
-        let took = cx.now.since(event.arrived);
-        cx.stages.record(Stage::Event, took);
+        cx.stages.record(Stage::Event, cx.now.nanos_since(event.arrived));
         if cx.has_classes {
-            self.by_class.latency[event.class as usize].record(took);
+            self.by_class.latency[event.class as usize].record(cx.now.since(event.arrived));
         }
         let how = settled_as(end);
         let tags = std::iter::once(event.source.tag).chain(joined);

@@ -19,6 +19,7 @@ mod encode;
 mod groups;
 #[cfg(test)]
 mod groups_tests;
+mod item;
 mod late;
 mod link;
 mod passing;
@@ -38,6 +39,7 @@ use crate::model::gateway::{GatewayRecord, Protocol};
 use crate::model::ids::{GatewayId, GatewayIx, Nanos, StreamNo, fnv1a32};
 use crate::model::limits::OUTBOX_MOVING_WITHIN;
 use crate::model::outcome::RecipientOutcome;
+use crate::model::priority::Priority;
 use crate::push::bundle::{Bundle, BundleEnd, BundleResult, Refusal, Times};
 use crate::push::facts::Output;
 use crate::push::outbox::elsewhere::Elsewhere;
@@ -68,10 +70,10 @@ pub struct Effects {
     pub outputs: Vec<Output>,
     /// Bundles that ended.
     pub results: VecDeque<BundleResult>,
-    /// How long bundles waited to be written.
-    pub outbox_waits: Vec<Duration>,
-    /// How long they then waited for their last answer.
-    pub gateway_waits: Vec<Duration>,
+    /// How many nanoseconds bundles waited to be written.
+    pub outbox_waits: Vec<u64>,
+    /// How many they then waited for their last answer.
+    pub gateway_waits: Vec<u64>,
     /// Something to tell the operator.
     pub warning: Option<(&'static str, String)>,
     /// What to count.
@@ -276,9 +278,9 @@ impl Outbox {
     ///
     /// # Errors
     /// The bundle's result: its recipients end as `outbox_full`.
-    #[inline]
+    #[inline(always)]
     pub fn put(&mut self, bundle: Bundle, now: Nanos) -> Result<(), Box<BundleResult>> {
-        if self.is_full(&bundle, now) {
+        if self.is_full(bundle.class, bundle.recipients(), now) {
             self.unreached += bundle.recipients() as u64;
             return Err(Box::new(BundleResult::turned_away(bundle, RecipientOutcome::OutboxFull)));
         }
@@ -287,33 +289,19 @@ impl Outbox {
         }
         self.queue.backlog += bundle.recipients();
         self.queue.backlog_bytes += bundle.load().bytes;
-        let item = Item {
-            bundle,
-            write_place: 0,
-            write_at: 0,
-            answer_place: 0,
-            refused: ThinVec::new(),
-            written_after: 0,
-            failures: 0,
-            completed_before: 0,
-            is_done: false,
-            is_owed: false,
-            is_ahead: false,
-            written: Written::default(),
-        };
-        self.enqueue(item, now);
+        self.enqueue(bundle, now);
         Ok(())
     }
 
     /// A gateway that moves may have a long queue (its senders are held back by the shard's own bound); one that does
     /// not may have only the short one, so that it never holds what the others need.
     #[inline]
-    fn is_full(&self, bundle: &Bundle, now: Nanos) -> bool {
+    fn is_full(&self, class: Priority, more: usize, now: Nanos) -> bool {
         if self.queue.backlog == 0 {
             return false;
         }
-        let after = self.queue.backlog + bundle.recipients();
-        let (most, recipients, bytes) = Self::bounds_of(bundle);
+        let after = self.queue.backlog + more;
+        let (most, recipients, bytes) = Self::bounds_of(class);
         let is_long = after > recipients || self.queue.backlog_bytes > bytes;
         let is_moving = self.queue.oldest().is_some_and(|made_at| now.since(made_at) < OUTBOX_MOVING_WITHIN);
         after > most || (is_long && !is_moving)
@@ -370,20 +358,29 @@ impl Outbox {
     }
 
     /// The item at the front has all its answers.
+    #[inline]
     fn complete_front(&mut self, now: Nanos, effects: &mut Effects) {
+        if self.queue.front().is_some_and(|front| front.is_done) {
+            return self.complete_front_late(effects);
+        }
         let Some(item) = self.queue.pop_front() else { return };
-        match item.is_done {
-            true => self.complete_late(item, effects),
-            false => self.complete(item, now, effects),
+        self.complete(item, now, effects);
+    }
+
+    #[cold]
+    fn complete_front_late(&mut self, effects: &mut Effects) {
+        if let Some(item) = self.queue.pop_front() {
+            self.complete_late(item, effects);
         }
     }
 
-    #[inline]
+    /// Inlined, so that an item is moved from its queue to the results at once.
+    #[inline(always)]
     fn complete(&mut self, item: Item, now: Nanos, effects: &mut Effects) {
         self.delivered += (item.bundle.recipients() - item.refused.len()) as u64;
         self.moved_at = now;
         self.note_completed();
-        effects.gateway_waits.push(now.since(item.written_at()));
+        effects.gateway_waits.push(now.nanos_since(item.written_at()));
         // The group goes home with its result.
         if let Some(keeps) = self.keeps_lists() {
             item.bundle.group.say_keeps_lists(keeps);
@@ -397,51 +394,5 @@ impl Outbox {
     fn note_completed(&mut self) {
         self.health.completed = self.health.completed.wrapping_add(1);
         self.health.suspect.answered();
-    }
-}
-
-impl Item {
-    /// The same, to be ended: its place is kept.
-    fn leave_place(&mut self, is_owed: bool) -> Self {
-        let (bundle, refused) = (self.bundle.clone(), std::mem::take(&mut self.refused));
-        let ended = Self { bundle, refused, written: Written::default(), is_owed, ..*self };
-        (self.is_done, self.is_owed) = (true, is_owed);
-        ended
-    }
-
-    /// How many recipients have an answer.
-    fn answered(&self) -> u32 {
-        self.answer_place - u32::from(self.bundle.skip < self.answer_place)
-    }
-
-    /// How many have none.
-    fn unanswered(&self) -> u32 {
-        let skipped_ahead = self.bundle.skip != u32::MAX && self.bundle.skip >= self.answer_place;
-        self.end_place() - self.answer_place - u32::from(skipped_ahead)
-    }
-
-    /// Whether something of it is on the stream without an answer.
-    fn is_written(&self) -> bool {
-        self.write_place > self.answer_place
-    }
-
-    /// Whether something of it was ever written: nothing may go between, for of a push's answers only the first is read, and the
-    /// others are compared with it.
-    fn is_begun(&self) -> bool {
-        self.write_place > 0
-    }
-
-    fn end_place(&self) -> u32 {
-        self.bundle.group.users.len() as u32
-    }
-
-    /// Nothing of what is unanswered counts as written any more; what an answer that did not fit said of it is void.
-    fn rewind(&mut self) {
-        let answered = self.answer_place;
-        self.refused.retain(|(place, _)| *place < answered);
-        self.write_place = self.answer_place;
-        // The next stream may be of a protocol that has no notices.
-        self.written.is_notice = false;
-        self.write_at = encode::place_in_wire(&self.bundle.group.wire, self.answer_place);
     }
 }

@@ -60,8 +60,8 @@ impl Push {
         if self.cx.is_cut_off {
             return;
         }
-        let BundleResult { bundle, end, times } = result;
-        let (refused, from, rest) = match end {
+        let (bundle, times) = (&result.bundle, result.times);
+        let (refused, from, rest) = match result.end {
             BundleEnd::Answered(refused) => (refused, bundle.group.users.len() as u32, None),
             BundleEnd::Unanswered { from, refused, end, is_on_stream } => {
                 self.ledger[bundle.event].progress.on_streams += u32::from(is_on_stream);
@@ -85,7 +85,7 @@ impl Push {
         if delivered > 0 {
             self.ledger.end_recipients(bundle.event, bundle.end_of_answered(), delivered);
             self.record_reached(sent, &refused, delivered, bundle.end_of_answered());
-            self.note_answered(&bundle, times, delivered);
+            self.note_answered(bundle, times, delivered);
         }
         for (place, refusal) in refused {
             let user = bundle.group.users[place as usize];
@@ -102,11 +102,11 @@ impl Push {
             }
         }
         if let Some(end) = rest {
-            self.end_unanswered(&bundle, unanswered, end);
+            self.end_unanswered(bundle, unanswered, end);
         }
-        self.trace_push(&bundle, Seen { times, delivered, missed, unanswered: rest });
+        self.trace_push(bundle, Seen { times, delivered, missed, unanswered: rest });
         if self.resolve.sessions[bundle.session].notices.is_some() {
-            self.end_round(&bundle, is_answered);
+            self.end_round(bundle, is_answered);
         }
         self.try_release_all(bundle.session);
         self.bundle_ended(bundle.event);

@@ -82,7 +82,7 @@ impl Item {
     pub(super) fn note_written(&mut self, now: Nanos, effects: &mut Effects) {
         self.write_place = self.end_place();
         self.written_after = now.micros_since(self.bundle.made_at, u32::MAX);
-        effects.outbox_waits.push(now.since(self.bundle.made_at));
+        effects.outbox_waits.push(now.nanos_since(self.bundle.made_at));
     }
 
     /// When it was last written; when it was made before that.

@@ -86,14 +86,22 @@ impl Queue {
     }
 
     /// An item comes, to stand at this place of what is not written whole.
-    #[inline]
+    #[inline(always)]
     pub(super) fn insert_queued(&mut self, at: usize, item: Item) {
+        let last = self.queued.len();
+        self.queued.push_back(item);
         if let Some(passing) = &mut self.passing {
-            passing.entered(&item);
+            passing.entered(&self.queued[last]);
         }
-        match at == self.queued.len() {
-            true => self.queued.push_back(item),
-            false => self.queued.insert(at, item),
+        if at < last {
+            self.move_last(at);
+        }
+    }
+
+    #[cold]
+    fn move_last(&mut self, to: usize) {
+        if let Some(item) = self.queued.pop_back() {
+            self.queued.insert(to, item);
         }
     }
 
@@ -134,24 +142,33 @@ impl Queue {
     }
 
     /// The oldest item leaves.
-    #[inline]
+    #[inline(always)]
     pub(super) fn pop_front(&mut self) -> Option<Item> {
+        if !self.leaves_front() {
+            return None;
+        }
+        if self.sent.is_empty() { self.queued.pop_front() } else { self.sent.pop_front() }
+    }
+
+    /// The oldest item is about to leave; false when there is none.
+    #[inline]
+    fn leaves_front(&mut self) -> bool {
         let was_sent = !self.sent.is_empty();
-        let item = if was_sent { self.sent.pop_front() } else { self.queued.pop_front() }?;
+        let Some(item) = self.sent.front().or_else(|| self.queued.front()) else { return false };
         self.front_no += 1;
         // How many answers an item awaits stands in its group, and nothing has looked there since it was written.
         if let Some(later) = self.sent.get(PREFETCH_EVENTS_MAX / 2) {
             prefetch_group(&later.bundle.group);
         }
         if let Some(passing) = &mut self.passing {
-            if was_sent { passing.left_stream(&item) } else { passing.left(&item) }
+            if was_sent { passing.left_stream(item) } else { passing.left(item) }
         }
         self.turns.popped(item.bundle.group.is_part, was_sent);
         if !item.is_done {
             self.backlog -= item.bundle.recipients();
             self.backlog_bytes -= item.bundle.load().bytes;
         }
-        Some(item)
+        true
     }
 
     /// An item that is not written whole, of this index, leaves: what stands before it keeps its place.

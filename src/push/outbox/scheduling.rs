@@ -10,6 +10,7 @@ use crate::model::limits::{
     STREAM_UNSENT_BYTES_MAX, UNARY_PART_CALLS_MAX,
 };
 use crate::model::priority::Priority;
+use crate::push::bundle::{Bundle, SessionKey};
 use crate::push::outbox::{Item, Outbox};
 
 /// What is known of the queue's parts of large groups.
@@ -51,34 +52,32 @@ impl Scheduling {
 }
 
 impl Outbox {
-    /// Puts an item where its turn is.
-    #[inline]
-    pub(super) fn enqueue(&mut self, item: Item, now: Nanos) {
-        let is_part = item.bundle.group.is_part;
+    /// Puts a bundle where its turn is. Inlined, and the bundle is lent to nobody, so that its item is made where it will stand.
+    #[inline(always)]
+    pub(super) fn enqueue(&mut self, bundle: Bundle, now: Nanos) {
+        let is_part = bundle.group.is_part;
         if is_part {
             self.queue.turns.parts += 1;
         } else {
             self.queue.turns.small_at = Some(now);
         }
-        if item.bundle.class == Priority::Urgent && self.queue.passing.is_some() {
-            return self.enqueue_urgent(item, now);
+        if bundle.class == Priority::Urgent && self.queue.passing.is_some() {
+            return self.enqueue_urgent(Item::new(bundle), now);
         }
-        if is_part || !self.has_parts_waiting() {
-            return self.queue.insert_queued(self.queue.queued().len(), item);
-        }
-        let at = self.place_before(&item, now);
-        self.queue.insert_queued(at, item);
+        let is_last = is_part || !self.has_parts_waiting();
+        let at = if is_last { self.queue.queued().len() } else { self.place_before(bundle.session_key(), now) };
+        self.queue.insert_queued(at, Item::new(bundle));
     }
 
     /// Before the parts that an item may overtake: none behind which something of its own session stands, or a part that gives
     /// way no more. Few small groups may stand between: those of the parts' own sessions do. None of those that a broken
     /// stream is put down to: which of them breaks it is told by their order.
-    fn place_before(&self, item: &Item, now: Nanos) -> usize {
+    fn place_before(&self, key: SessionKey, now: Nanos) -> usize {
         let queued = self.queue.queued();
         let first = if self.is_suspecting() { queued.len() } else { self.queue.fixed() };
         let (mut place, mut between) = (queued.len(), 0);
         for (index, other) in queued.range(first..).enumerate().rev() {
-            let is_own = other.bundle.session_key() == item.bundle.session_key();
+            let is_own = other.bundle.session_key() == key;
             let gives_way = self.gives_way(other, now);
             between += usize::from(!gives_way);
             if is_own || between > SMALL_BETWEEN_PARTS_MAX || (other.bundle.group.is_part && !gives_way) {

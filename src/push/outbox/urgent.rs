@@ -13,7 +13,7 @@ use crate::model::limits::{
     URGENT_RESERVE_PART,
 };
 use crate::model::priority::Priority;
-use crate::push::bundle::{Bundle, SessionKey};
+use crate::push::bundle::SessionKey;
 use crate::push::outbox::queue::Queue;
 use crate::push::outbox::{Item, Outbox};
 
@@ -163,11 +163,11 @@ impl Outbox {
         }
     }
 
-    /// What the outbox may hold for a bundle of this class: recipients at the most, and recipients and bytes while it does not move.
+    /// What the outbox may hold for bundles of a class: recipients at the most, and recipients and bytes while it does not move.
     #[inline]
-    pub(super) fn bounds_of(bundle: &Bundle) -> (usize, usize, usize) {
+    pub(super) fn bounds_of(class: Priority) -> (usize, usize, usize) {
         let (most, recipients, bytes) = (OUTBOX_RECIPIENTS_MAX, OUTBOX_RECIPIENTS_SOFT, OUTBOX_BYTES_SOFT);
-        match bundle.class {
+        match class {
             Priority::Normal => (most, recipients, bytes),
             Priority::Urgent => (most + most / URGENT_RESERVE_PART, most, usize::MAX),
             Priority::Bulk | Priority::Fleeting => {

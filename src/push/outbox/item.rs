@@ -1,0 +1,73 @@
+//! A bundle on its way, by itself: what is asked of it, and how it ends where its place is kept.
+
+use thin_vec::ThinVec;
+
+use crate::push::bundle::{Bundle, SKIP_NONE};
+use crate::push::outbox::Item;
+use crate::push::outbox::encode::place_in_wire;
+use crate::push::outbox::groups::Written;
+
+impl Item {
+    /// Nothing of it is written. Inlined, so that it is made where it will stand.
+    #[inline(always)]
+    pub(super) fn new(bundle: Bundle) -> Self {
+        Self {
+            bundle,
+            write_place: 0,
+            write_at: 0,
+            answer_place: 0,
+            refused: ThinVec::new(),
+            written_after: 0,
+            failures: 0,
+            completed_before: 0,
+            is_done: false,
+            is_owed: false,
+            is_ahead: false,
+            written: Written::default(),
+        }
+    }
+
+    /// The same, to be ended: its place is kept.
+    pub(super) fn leave_place(&mut self, is_owed: bool) -> Self {
+        let (bundle, refused) = (self.bundle.clone(), std::mem::take(&mut self.refused));
+        let ended = Self { bundle, refused, written: Written::default(), is_owed, ..*self };
+        (self.is_done, self.is_owed) = (true, is_owed);
+        ended
+    }
+
+    /// How many recipients have an answer.
+    pub(super) fn answered(&self) -> u32 {
+        self.answer_place - u32::from(self.bundle.skip < self.answer_place)
+    }
+
+    /// How many have none.
+    pub(super) fn unanswered(&self) -> u32 {
+        let skipped_ahead = self.bundle.skip != SKIP_NONE && self.bundle.skip >= self.answer_place;
+        self.end_place() - self.answer_place - u32::from(skipped_ahead)
+    }
+
+    /// Whether something of it is on the stream without an answer.
+    pub(super) fn is_written(&self) -> bool {
+        self.write_place > self.answer_place
+    }
+
+    /// Whether something of it was ever written: nothing may go between, for of a push's answers only the first is read, and the
+    /// others are compared with it.
+    pub(super) fn is_begun(&self) -> bool {
+        self.write_place > 0
+    }
+
+    pub(super) fn end_place(&self) -> u32 {
+        self.bundle.group.users.len() as u32
+    }
+
+    /// Nothing of what is unanswered counts as written any more; what an answer that did not fit said of it is void.
+    pub(super) fn rewind(&mut self) {
+        let answered = self.answer_place;
+        self.refused.retain(|(place, _)| *place < answered);
+        self.write_place = self.answer_place;
+        // The next stream may be of a protocol that has no notices.
+        self.written.is_notice = false;
+        self.write_at = place_in_wire(&self.bundle.group.wire, self.answer_place);
+    }
+}
