@@ -135,3 +135,17 @@ fn fuzzed_event() {
         let _ = head(bytes);
     });
 }
+
+#[test]
+fn the_last_timestamp_counts_and_none_is_0() {
+    let of = |event: &PushEvent, more: &[u8]| {
+        let payload = [event.encode_to_vec(), more.to_vec()].concat();
+        read(Bytes::from(payload)).unwrap().timestamp()
+    };
+    let none = PushEvent { timestamp: 0, ..event() };
+    assert_eq!([of(&event(), b""), of(&none, b"")], [1_700_000_000, 0]);
+    assert_eq!(of(&PushEvent { timestamp: -5, ..event() }, b""), -5);
+    assert_eq!(of(&event(), b"\x40\x07"), 7, "once more at the end");
+    let alone = [b"\x40\x07".to_vec(), none.encode_to_vec()].concat();
+    assert_eq!(read(Bytes::from(alone)).unwrap().timestamp(), 7, "before all others");
+}
