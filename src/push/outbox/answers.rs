@@ -96,11 +96,14 @@ impl Outbox {
                 let is_ok = self.take_stream_answer(answer, now, effects)?;
                 // The answers for one bundle are the same bytes, so after the first one a compare is enough.
                 while is_ok
-                    && self.queue.front().is_some_and(|front| front.answer_place > 0)
+                    && let Some(front) = self.queue.front().filter(|front| front.answer_place > 0)
                     && data[at..].starts_with(frame)
                 {
-                    at += frame.len();
-                    self.answer_next(None, now, effects)?;
+                    let more = data[at + frame.len()..].chunks_exact(frame.len());
+                    let most = front.awaited().saturating_sub(1) as usize;
+                    let times = 1 + more.take(most).take_while(|other| *other == frame).count();
+                    at += times * frame.len();
+                    self.answer_next(None, times as u32, now, effects)?;
                 }
             }
         }
@@ -132,11 +135,18 @@ impl Outbox {
             Refusal::Other if place_of(front, error) == Some(front.next_answer_place()) => Refusal::NotConnected,
             refusal => refusal,
         });
-        self.answer_next(refusal, now, effects)?;
+        self.answer_next(refusal, 1, now, effects)?;
         Ok(error.is_empty())
     }
 
-    fn answer_next(&mut self, refusal: Option<Refusal>, now: Nanos, effects: &mut Effects) -> Result<(), Mismatch> {
+    /// The next recipients of the item at the front are answered, alike; of several no more than are awaited.
+    fn answer_next(
+        &mut self,
+        refusal: Option<Refusal>,
+        times: u32,
+        now: Nanos,
+        effects: &mut Effects,
+    ) -> Result<(), Mismatch> {
         let item = self.queue.front_mut().ok_or(Mismatch("an answer came for nothing that was sent"))?;
         let skip = item.bundle.skip;
         item.answer_place = item.next_answer_place();
@@ -145,10 +155,10 @@ impl Outbox {
         }
         match refusal {
             Some(refusal) => item.refused.push((item.answer_place, refusal)),
-            None => effects.counted.answered_late += u64::from(item.is_owed),
+            None => effects.counted.answered_late += u64::from(item.is_owed) * u64::from(times),
         }
-        item.answer_place += 1;
-        item.answer_place += u32::from(item.answer_place == skip);
+        let passes_skipped = item.answer_place < skip && skip <= item.answer_place + times;
+        item.answer_place += times + u32::from(passes_skipped);
         let is_complete = item.answer_place >= item.end_place();
         self.note_answer(now);
         if is_complete {
@@ -301,6 +311,13 @@ impl Item {
     /// Whose answer comes next.
     fn next_answer_place(&self) -> u32 {
         self.answer_place + u32::from(self.answer_place == self.bundle.skip)
+    }
+
+    /// How many recipients are written and not answered.
+    fn awaited(&self) -> u32 {
+        let (from, skip) = (self.next_answer_place(), self.bundle.skip);
+        let written = self.write_place.saturating_sub(from);
+        written - u32::from(from < skip && skip < self.write_place)
     }
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::*;
 use crate::model::gateway::{Endpoint, Protocols};
 use crate::model::ids::{SessionIx, ShardId, UserIx};
+use crate::model::protobuf::put_varint;
 use crate::push::bundle::{EventIx, Group, SKIP_NONE};
 use crate::push::facts::StreamFact;
 
@@ -56,8 +57,8 @@ pub(super) fn bundle(msg_id: i64) -> Bundle {
     }
 }
 
-/// One whose stream is open and has everything.
-fn written(protocol: Protocol) -> (Outbox, StreamNo) {
+/// One whose stream is open and has everything; `skip` is left out of each bundle.
+fn written(protocol: Protocol, skip: u32) -> (Outbox, StreamNo) {
     let settings = OutboxSettings {
         delivery_timeout: Duration::from_secs(3600),
         forget_after: Duration::ZERO,
@@ -68,7 +69,7 @@ fn written(protocol: Protocol) -> (Outbox, StreamNo) {
     let now = Nanos(1);
     outbox.list(record(protocol), now);
     for number in 0..BUNDLES {
-        assert!(outbox.put(bundle(FIRST_MSG_ID + number), now).is_ok());
+        assert!(outbox.put(Bundle { skip, ..bundle(FIRST_MSG_ID + number) }, now).is_ok());
     }
     let mut effects = Effects::default();
     outbox.flush(AT, now, &mut effects);
@@ -89,7 +90,10 @@ fn written(protocol: Protocol) -> (Outbox, StreamNo) {
 
 /// The ends as text and how many recipients wait, the answers coming in pieces.
 fn ends(bytes: &[u8], protocol: Protocol, piece: usize) -> (Vec<String>, usize) {
-    let (mut outbox, stream) = written(protocol);
+    ends_of(written(protocol, SKIP_NONE), bytes, piece)
+}
+
+fn ends_of((mut outbox, stream): (Outbox, StreamNo), bytes: &[u8], piece: usize) -> (Vec<String>, usize) {
     let mut ends = Vec::new();
     for piece in bytes.chunks(piece.max(1)) {
         let mut effects = Effects::default();
@@ -118,6 +122,32 @@ fn fuzzed_answers() {
             assert_eq!((cut, waiting_cut), (whole, waiting), "however the answers are cut");
         }
     });
+}
+
+#[test]
+fn answers_that_are_alike_count_as_many_as_there_are_whoever_is_left_out() {
+    for skip in [SKIP_NONE, 0, 1, 2] {
+        let pushes = RECIPIENTS - usize::from(skip != SKIP_NONE);
+        for answered in 0..=pushes + 1 {
+            let mut answers = Vec::new();
+            for msg_id in std::iter::repeat_n(FIRST_MSG_ID, answered) {
+                let mut answer = vec![1 << 3];
+                put_varint(&mut answer, msg_id as u64);
+                answers.extend([0, 0, 0, 0, answer.len() as u8]);
+                answers.extend(answer);
+            }
+            let (whole, waiting) = ends_of(written(Protocol::Stream, skip), &answers, answers.len());
+            let of_first = whole.iter().filter(|end| **end == format!("{FIRST_MSG_ID} Answered([])")).count();
+            assert_eq!(of_first, usize::from(answered >= pushes), "{skip} {answered}: {whole:?}");
+            if answered <= pushes {
+                assert_eq!(whole.len(), of_first, "{skip} {answered}: nothing else ends");
+                let backlog = if answered == pushes { pushes } else { 2 * pushes };
+                assert_eq!(waiting, backlog, "{skip} {answered}");
+            }
+            let cut = ends_of(written(Protocol::Stream, skip), &answers, 7);
+            assert_eq!(cut, (whole, waiting), "{skip} {answered}: however the answers are cut");
+        }
+    }
 }
 
 /// The numbers of the calls that go out for bundles of one event before any is answered.
