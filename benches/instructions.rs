@@ -20,7 +20,7 @@ use std::process::{Command, ExitCode};
 
 use support::Clock;
 use support::hop::Hops;
-use support::world::{Shape, Watched, World};
+use support::world::{Shape, WATCHED, Watched, World};
 use task_engine::ports::Protocol;
 
 /// Asks this program to be what valgrind runs: the fields of a [`Case`], and events.
@@ -47,15 +47,6 @@ enum Change {
 
 const CHANGES: [(&str, Change); 4] =
     [("full", Change::Full), ("ready", Change::Ready), ("elsewhere", Change::Elsewhere), ("member", Change::Member)];
-
-/// By what the core is watched, as it is called in the table.
-const WATCHED: [(&str, Watched); 5] = [
-    ("nothing", Watched { recorder: false, latency: false, traces: false }),
-    ("recorder", Watched { recorder: true, latency: false, traces: false }),
-    ("latency", Watched { recorder: false, latency: true, traces: false }),
-    ("traces", Watched { recorder: false, latency: false, traces: true }),
-    ("all", Watched { recorder: true, latency: true, traces: true }),
-];
 
 /// What is counted.
 #[derive(Clone, Copy, Debug)]

@@ -46,7 +46,7 @@ fn report(publisher: &mut ShardPublisher, first: usize, count: usize) {
     for class in [Priority::Urgent, Priority::Normal, Priority::Bulk, Priority::Fleeting] {
         for bound in BUCKETS {
             latency.record(class, Some(Duration::from_secs_f64(bound).as_nanos() as u64), 1);
-            classes.latency[class as usize].record(Duration::from_secs_f64(bound));
+            classes.latency[class as usize].record_nanos(Duration::from_secs_f64(bound).as_nanos() as u64, 1);
         }
     }
     let is_taken = publisher.hand_over(&mut stages, |report| {

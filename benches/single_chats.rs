@@ -10,7 +10,7 @@ mod support;
 use std::time::Duration;
 
 use support::Clock;
-use support::world::{Shape, Watched, World};
+use support::world::{Shape, WATCHED, World};
 use task_engine::ports::Protocol;
 
 const GATEWAYS: usize = 8;
@@ -19,14 +19,6 @@ const TURNS_IN_FLIGHT: usize = 32;
 const EVENTS_A_ROUND: u64 = 128 * 1024;
 const ROUNDS: usize = 40;
 
-const CASES: [(&str, Watched); 5] = [
-    ("nothing", Watched { recorder: false, latency: false, traces: false }),
-    ("recorder", Watched { recorder: true, latency: false, traces: false }),
-    ("latency", Watched { recorder: false, latency: true, traces: false }),
-    ("traces", Watched { recorder: false, latency: false, traces: true }),
-    ("all", Watched { recorder: true, latency: true, traces: true }),
-];
-
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let is_bench = args.iter().any(|arg| arg == "--bench");
@@ -34,8 +26,9 @@ fn main() {
         return;
     }
     let (events, rounds) = if is_bench { (EVENTS_A_ROUND, ROUNDS) } else { (2_048, 1) };
-    let mut worlds = CASES.map(|(_, watched)| World::new(Shape::alone(1, GATEWAYS, Protocol::Stream)).watched(watched));
-    let mut took = CASES.map(|_| Vec::new());
+    let mut worlds =
+        WATCHED.map(|(_, watched)| World::new(Shape::alone(1, GATEWAYS, Protocol::Stream)).watched(watched));
+    let mut took = WATCHED.map(|_| Vec::new());
     for _ in 0..rounds {
         for (world, took) in worlds.iter_mut().zip(&mut took) {
             let mut clock = Clock::default();
@@ -46,7 +39,7 @@ fn main() {
     println!("{:10}  {:>9}  {:>10}  {:>7}", "watched by", "least, ns", "median, ns", "to none");
     let nanos = |took: &Duration| took.as_nanos() as f64 / events as f64;
     let least_of_none = took[0].iter().min().map_or(0.0, nanos);
-    for ((name, _), mut took) in CASES.into_iter().zip(took) {
+    for ((name, _), mut took) in WATCHED.into_iter().zip(took) {
         took.sort_unstable();
         let (least, median) = (nanos(&took[0]), nanos(&took[took.len() / 2]));
         println!("{name:10}  {least:9.1}  {median:10.1}  {:7.3}", least / least_of_none);

@@ -79,6 +79,15 @@ pub struct Watched {
     pub traces: bool,
 }
 
+/// By what the core is watched in a bench, as it is called in tables; the first one is nothing.
+pub const WATCHED: [(&str, Watched); 5] = [
+    ("nothing", Watched { recorder: false, latency: false, traces: false }),
+    ("recorder", Watched { recorder: true, latency: false, traces: false }),
+    ("latency", Watched { recorder: false, latency: true, traces: false }),
+    ("traces", Watched { recorder: false, latency: false, traces: true }),
+    ("all", Watched { recorder: true, latency: true, traces: true }),
+];
+
 /// The world.
 pub struct World {
     shape: Shape,
@@ -257,7 +266,7 @@ impl World {
         assert_eq!(self.pushed - pushed, events * self.shape.fan_out as u64, "every recipient is pushed once");
     }
 
-    /// The same while answers take so many turns, so that what a turn meets has left the nearest caches since it was sent.
+    /// The same in whole turns, while answers take so many of them, so that what a turn meets has left the nearest caches since it was sent.
     pub fn push_events_in_flight(&mut self, events: u64, answers_after: usize, clock: &mut Clock) {
         let settled = self.settled;
         self.answers_after = answers_after;
@@ -290,7 +299,7 @@ impl World {
         self.turn_events() * self.shape.fan_out as u64
     }
 
-    /// The world does what the last turn wants and has the answers at once.
+    /// The world does what the last turn wants and has the answers at once, those of gateways when they are due.
     pub fn answer(&mut self) {
         let mut outputs = std::mem::take(&mut self.outputs);
         let mut sent = Vec::new();

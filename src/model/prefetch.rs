@@ -31,24 +31,25 @@ fn ask<const TO_WRITE: bool>(at: *const i8) {
 /// Asks for all lines of a value.
 #[inline(always)]
 pub fn prefetch_all<T>(value: &T) {
-    prefetch_lines(std::ptr::from_ref(value).cast(), size_of::<T>());
+    ask_lines::<false>(std::ptr::from_ref(value).cast(), size_of::<T>());
 }
 
 /// The same for what will be written.
 #[inline(always)]
 pub fn prefetch_to_write_all<T>(value: &T) {
-    let start: *const u8 = std::ptr::from_ref(value).cast();
-    for at in (0..size_of::<T>()).step_by(LINE_BYTES) {
-        prefetch_to_write(start.wrapping_add(at));
-    }
-    prefetch_to_write(start.wrapping_add(size_of::<T>() - 1));
+    ask_lines::<true>(std::ptr::from_ref(value).cast(), size_of::<T>());
 }
 
 /// Asks for all lines of so many bytes from `start` on, which need not be at the start of a line.
 #[inline(always)]
 pub fn prefetch_lines(start: *const u8, bytes: usize) {
+    ask_lines::<false>(start.cast(), bytes);
+}
+
+#[inline(always)]
+fn ask_lines<const TO_WRITE: bool>(start: *const i8, bytes: usize) {
     for at in (0..bytes).step_by(LINE_BYTES) {
-        prefetch(start.wrapping_add(at));
+        ask::<TO_WRITE>(start.wrapping_add(at));
     }
-    prefetch(start.wrapping_add(bytes.saturating_sub(1)));
+    ask::<TO_WRITE>(start.wrapping_add(bytes.saturating_sub(1)));
 }

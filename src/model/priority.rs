@@ -163,10 +163,6 @@ const BUCKET_NANOS: [u64; BUCKETS.len()] = {
     nanos
 };
 
-fn nanos_of(took: Duration) -> u64 {
-    u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)
-}
-
 #[inline]
 fn bucket_of_nanos(nanos: u64) -> usize {
     BUCKET_NANOS.partition_point(|bound| *bound < nanos)
@@ -182,12 +178,7 @@ pub struct ClassLatency {
 }
 
 impl ClassLatency {
-    /// One that took so long.
-    pub fn record(&mut self, took: Duration) {
-        self.record_nanos(nanos_of(took), 1);
-    }
-
-    /// So many that took so long, for the price of one.
+    /// So many that took so many nanoseconds, for the price of one.
     #[inline]
     pub fn record_nanos(&mut self, nanos: u64, count: u64) {
         self.buckets[bucket_of_nanos(nanos)] += count;
@@ -196,7 +187,7 @@ impl ClassLatency {
 
     /// The place of the bucket that it falls into.
     pub fn bucket_of(took: Duration) -> usize {
-        bucket_of_nanos(nanos_of(took))
+        bucket_of_nanos(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX))
     }
 
     /// All of these as well.
@@ -252,7 +243,7 @@ mod tests {
         for (counts, millis) in counts.iter_mut().zip([3, 200_000]) {
             counts.events_ended[Priority::Bulk as usize][EventOutcome::Settled as usize] = 2;
             counts.recipients_shed[ShedReason::Late as usize] = millis;
-            counts.latency[Priority::Urgent as usize].record(Duration::from_millis(millis));
+            counts.latency[Priority::Urgent as usize].record_nanos(millis * 1_000_000, 1);
             counts.unknown_said = 1;
         }
         let [mut all, other] = counts;

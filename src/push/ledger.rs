@@ -347,9 +347,10 @@ impl Ledger {
         let of_joined =
             if matches!(end, EventOutcome::CutByStop | EventOutcome::GivenBack) { end } else { EventOutcome::Repeat };
         self.counts.events_ended[of_joined as usize] += joined.len() as u64;
-        cx.stages.record(Stage::Event, cx.now.nanos_since(event.arrived));
+        let took_nanos = cx.now.nanos_since(event.arrived);
+        cx.stages.record(Stage::Event, took_nanos);
         if cx.has_classes {
-            self.by_class.latency[event.class as usize].record(cx.now.since(event.arrived));
+            self.by_class.latency[event.class as usize].record_nanos(took_nanos, 1);
         }
         let how = settled_as(end);
         let tags = std::iter::once(event.source.tag).chain(joined);

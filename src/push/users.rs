@@ -144,7 +144,7 @@ impl Users {
     /// The user of a name, if known.
     pub fn find(&self, name: impl AsRef<[u8]>) -> Option<UserIx> {
         let name = name.as_ref();
-        let hash = self.hasher.hash_one(name);
+        let hash = self.hash(name);
         self.by_name.find(hash, |&at| name_of(&self.wire[at as usize]) == name).map(|&at| UserIx(at))
     }
 
@@ -190,7 +190,7 @@ impl Users {
         self.asked_in[at as usize] = 0;
         self.known_in[at as usize] = 0;
         self.named_by[at as usize] = 1;
-        let hash = self.hasher.hash_one(name.as_bytes());
+        let hash = self.hash(name.as_bytes());
         let (hasher, wires) = (&self.hasher, &self.wire);
         self.by_name.insert_unique(hash, at, |&at| hasher.hash_one(name_of(&wires[at as usize])));
         UserIx(at)
@@ -202,7 +202,7 @@ impl Users {
             let at = user.0 as usize;
             self.named_by[at] -= 1;
             if self.named_by[at] == 0 {
-                let hash = self.hasher.hash_one(name_of(&self.wire[at]));
+                let hash = self.hash(name_of(&self.wire[at]));
                 if let Ok(entry) = self.by_name.find_entry(hash, |&found| found == user.0) {
                     entry.remove();
                 }

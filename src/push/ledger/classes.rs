@@ -9,7 +9,7 @@ use crate::model::priority::{Priority, ShedReason};
 use crate::push::bundle::EventIx;
 use crate::push::context::Context;
 use crate::push::inbox::InboxStore;
-use crate::push::ledger::{Event, Ledger};
+use crate::push::ledger::Ledger;
 
 /// What gateways are to take of the events of a class.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,10 +69,9 @@ impl Ledger {
     /// An event leaves.
     #[inline]
     pub(super) fn leave_gateways(&mut self, at: EventIx) {
-        let Event { progress, class, .. } = &self[at];
+        let (progress, class) = (&self[at].progress, self[at].class);
         if progress.is_bundled && !progress.is_at_store {
-            let class = *class as usize;
-            self.at_gateways[class].events -= 1;
+            self.at_gateways[class as usize].events -= 1;
         }
     }
 

@@ -312,13 +312,6 @@ impl Item {
     fn next_answer_place(&self) -> u32 {
         self.answer_place + u32::from(self.answer_place == self.bundle.skip)
     }
-
-    /// How many recipients are written and not answered.
-    fn awaited(&self) -> u32 {
-        let (from, skip) = (self.next_answer_place(), self.bundle.skip);
-        let written = self.write_place.saturating_sub(from);
-        written - u32::from(from < skip && skip < self.write_place)
-    }
 }
 
 /// A PushResponse.

@@ -1,8 +1,10 @@
 //! A bundle on its way, by itself: what is asked of it, and how it ends where its place is kept.
 
+use std::ops::Range;
+
 use thin_vec::ThinVec;
 
-use crate::push::bundle::{Bundle, SKIP_NONE};
+use crate::push::bundle::Bundle;
 use crate::push::outbox::Item;
 use crate::push::outbox::encode::place_in_wire;
 use crate::push::outbox::groups::Written;
@@ -37,13 +39,23 @@ impl Item {
 
     /// How many recipients have an answer.
     pub(super) fn answered(&self) -> u32 {
-        self.answer_place - u32::from(self.bundle.skip < self.answer_place)
+        self.recipients_in(0..self.answer_place)
     }
 
     /// How many have none.
     pub(super) fn unanswered(&self) -> u32 {
-        let skipped_ahead = self.bundle.skip != SKIP_NONE && self.bundle.skip >= self.answer_place;
-        self.end_place() - self.answer_place - u32::from(skipped_ahead)
+        self.recipients_in(self.answer_place..self.end_place())
+    }
+
+    /// How many of those are written.
+    pub(super) fn awaited(&self) -> u32 {
+        self.recipients_in(self.answer_place..self.write_place)
+    }
+
+    /// How many stand in these places of the group: all but who is left out.
+    fn recipients_in(&self, places: Range<u32>) -> u32 {
+        let is_skip_there = places.contains(&self.bundle.skip);
+        places.end.saturating_sub(places.start) - u32::from(is_skip_there)
     }
 
     /// Whether something of it is on the stream without an answer.
