@@ -11,10 +11,10 @@
 
 mod simulation;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
+use simulation::panics::caught;
 use simulation::plan::{Fault, Mutant, Reduction};
 use simulation::trace::Trace;
 use simulation::{NoticesSeen, Tally, run};
@@ -27,11 +27,6 @@ const SEEDS_OF_A_MUTANT: u64 = 200;
 const SEEDS_OF_NOTICES: u64 = 300;
 /// Seeds between two lines of progress.
 const PROGRESS: usize = 250;
-
-/// A debug build without the simulator's line numbers is not worth a seed's diagnosis: what a panic says is kept here.
-static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
-/// One test at a time has panics kept.
-static ALONE: Mutex<()> = Mutex::new(());
 
 fn number_of(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text:?} is no number")))
@@ -57,13 +52,13 @@ fn reduction_of_env() -> Reduction {
     }
 }
 
-fn try_run(seed: u64, reduction: &Reduction, trace: &Trace) -> Option<Tally> {
-    catch_unwind(AssertUnwindSafe(|| run(seed, reduction, trace))).ok()
+fn try_run(seed: u64, reduction: &Reduction, trace: &Trace) -> Result<Tally, String> {
+    caught(|| run(seed, reduction, trace))
 }
 
 /// The smallest of the reduced schedules that still fails: each is tried once, and kept when it fails.
 fn shrink(seed: u64, from: &Reduction) -> Reduction {
-    let fails = |reduction: &Reduction| try_run(seed, reduction, &Trace::off()).is_none();
+    let fails = |reduction: &Reduction| try_run(seed, reduction, &Trace::off()).is_err();
     let mut best = from.clone();
     let mut keep = |candidate: Reduction| {
         let is_smaller = fails(&candidate);
@@ -109,20 +104,20 @@ fn command(seed: u64, reduction: &Reduction) -> String {
 }
 
 fn replay(seed: u64, from: &Reduction) -> String {
-    let said = || LAST_PANIC.lock().map(|why| why.clone()).unwrap_or_default();
-    let is_steady = try_run(seed, from, &Trace::off()).is_none();
-    let (first, small) = (said(), shrink(seed, from));
+    let first = try_run(seed, from, &Trace::off()).err();
+    let small = shrink(seed, from);
     let trace = Trace::on();
-    let again = try_run(seed, &small, &trace);
-    let note = match is_steady && again.is_none() {
+    let again = try_run(seed, &small, &trace).err();
+    let note = match first.is_some() && again.is_some() {
         true => "",
         false => "(it passed when it was run again: the schedule is not the seed's alone!)\n",
     };
     format!(
-        "{}\nseed {seed} failed: {first}\n{note}replay: {}\nshrunk, it fails with: {}\nreplay: {}\n",
+        "{}\nseed {seed} failed: {}\n{note}replay: {}\nshrunk, it fails with: {}\nreplay: {}\n",
         trace.text(),
+        first.unwrap_or_default(),
         command(seed, from),
-        said(),
+        again.unwrap_or_default(),
         command(seed, &small)
     )
 }
@@ -167,8 +162,8 @@ fn play(seeds: &[u64], reduction: &Reduction) -> (Tally, Option<u64>) {
                 return;
             }
             match try_run(seeds[at], reduction, &Trace::off()) {
-                Some(tally) => sum.lock().expect("no thread panics with it").add(&tally),
-                None => {
+                Ok(tally) => sum.lock().expect("no thread panics with it").add(&tally),
+                Err(_) => {
                     let mut failed = failed.lock().expect("no thread panics with it");
                     *failed = Some(failed.map_or(seeds[at], |other| other.min(seeds[at])));
                 }
@@ -185,20 +180,6 @@ fn play(seeds: &[u64], reduction: &Reduction) -> (Tally, Option<u64>) {
     });
     let panics = "no thread panics with it";
     (sum.into_inner().expect(panics), failed.into_inner().expect(panics))
-}
-
-/// What panics say is kept and not printed meanwhile.
-fn quietly<T>(work: impl FnOnce() -> T) -> T {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let previous = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|info| {
-        if let Ok(mut last) = LAST_PANIC.lock() {
-            *last = info.to_string();
-        }
-    }));
-    let result = work();
-    std::panic::set_hook(previous);
-    result
 }
 
 /// Bounds on waits that nothing passes would prove nothing.
@@ -229,16 +210,13 @@ fn a_core_that_breaks_what_it_promises_of_notices_is_found_out() {
 fn is_found_out(mutant: Mutant, words: &str, reduction: Reduction) {
     let reduction = Reduction { mutant: Some(mutant), ..reduction };
     let mut others = Vec::new();
-    let found = quietly(|| {
-        (1..=SEEDS_OF_A_MUTANT).find_map(|seed| {
-            let is_fine = try_run(seed, &reduction, &Trace::off()).is_some();
-            let said = LAST_PANIC.lock().map(|why| why.clone()).unwrap_or_default();
-            if is_fine || said.contains(words) {
-                return (!is_fine).then_some((seed, said));
-            }
-            others.push((seed, said));
-            None
-        })
+    let found = (1..=SEEDS_OF_A_MUTANT).find_map(|seed| {
+        let said = try_run(seed, &reduction, &Trace::off()).err()?;
+        if said.contains(words) {
+            return Some((seed, said));
+        }
+        others.push((seed, said));
+        None
     });
     let (seed, said) = found.unwrap_or_else(|| panic!("{mutant:?} was not noticed; other failures: {others:?}"));
     println!("{mutant:?}: seed {seed}: {said}; other failures before: {}", others.len());
@@ -282,10 +260,8 @@ fn notices_stand_for_what_they_replace() {
 }
 
 fn play_or_replay(seeds: &[u64], reduction: &Reduction) -> Tally {
-    let (sum, failure) = quietly(|| {
-        let (sum, failed) = play(seeds, reduction);
-        (sum, failed.map(|seed| replay(seed, reduction)))
-    });
+    let (sum, failed) = play(seeds, reduction);
+    let failure = failed.map(|seed| replay(seed, reduction));
     assert!(failure.is_none(), "{}", failure.unwrap_or_default());
     println!("{}", report(seeds.len(), &sum));
     sum

@@ -126,6 +126,7 @@ impl World {
 
     fn cut_nats(&mut self, pid: usize, end: u64) {
         self.processes[pid].nats_cut_until = end;
+        self.processes[pid].is_nats_broken = true;
         self.oracle.cut_from_nats.entry(pid).or_insert(self.now);
         self.broker.disconnect(pid);
     }

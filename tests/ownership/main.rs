@@ -13,6 +13,8 @@ mod faults;
 mod lane;
 mod mutants;
 mod oracle;
+#[path = "../simulation/panics.rs"]
+mod panics;
 mod plan;
 mod process;
 #[path = "../simulation/rng.rs"]
@@ -22,10 +24,10 @@ mod told;
 mod wires;
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use panics::caught;
 use plan::{Mutant, Plan, Theme};
 use rng::Rng;
 use world::{SECOND, World};
@@ -36,8 +38,6 @@ const BOUND: u64 = 40 * SECOND;
 
 /// Seeds that once failed.
 const KNOWN: &str = include_str!("seeds.txt");
-
-static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
 
 /// What a schedule did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -79,24 +79,8 @@ fn try_play(
     let mut rng = Rng::new(seed);
     let plan = Plan::new(&mut rng, theme, mutant);
     let mut world = World::new(seed, plan, rng, is_traced);
-    let result = catch_unwind(AssertUnwindSafe(|| play(&mut world)));
-    result.map_err(|_| {
-        (LAST_PANIC.lock().map(|last| last.clone()).unwrap_or_default(), world.trace.take().unwrap_or_default())
-    })
-}
-
-fn quietly<T>(run: impl FnOnce() -> T) -> T {
-    static ONE: Mutex<()> = Mutex::new(());
-    let _one = ONE.lock();
-    let previous = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|info| {
-        if let Ok(mut last) = LAST_PANIC.lock() {
-            *last = info.to_string();
-        }
-    }));
-    let result = run();
-    std::panic::set_hook(previous);
-    result
+    let result = caught(|| play(&mut world));
+    result.map_err(|why| (why, world.trace.take().unwrap_or_default()))
 }
 
 /// The theme and the mutant that are asked for.
@@ -148,13 +132,11 @@ fn each_partition_has_one_owner_and_nothing_is_lost_repeated_or_out_of_order() {
             }
         }
     };
-    let failure = quietly(|| {
-        std::thread::scope(|scope| {
-            scope.spawn(work);
-            scope.spawn(work);
-        });
-        failed.lock().expect("no thread panics with it").map(failure)
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
     });
+    let failure = failed.lock().expect("no thread panics with it").map(failure);
     assert!(failure.is_none(), "{}", failure.unwrap_or_default());
     let sum = *sum.lock().expect("no thread panics with it");
     let [clean, cut, unclean] = sum.moves;

@@ -43,6 +43,8 @@ pub struct Process {
     pub etcd_cut_until: u64,
     /// No way to NATS until then.
     pub nats_cut_until: u64,
+    /// Its connection to NATS broke, and it has not seen it yet: it may stand still for longer than the cut.
+    pub is_nats_broken: bool,
     /// Its server is in the minority of a split.
     pub is_in_minority: bool,
     /// Its gateway reads late until then.
@@ -143,6 +145,7 @@ impl World {
             paused_from: 0,
             etcd_cut_until: 0,
             nats_cut_until: 0,
+            is_nats_broken: false,
             is_in_minority: false,
             slow_gateway_until: 0,
             is_watching: false,

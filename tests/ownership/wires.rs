@@ -364,9 +364,11 @@ impl World {
 
     /// Sees whether NATS can be reached, and what became of the pulls.
     pub fn mind_nats(&mut self, pid: usize) {
-        let process = &self.processes[pid];
+        let process = &mut self.processes[pid];
+        let is_broken = std::mem::take(&mut process.is_nats_broken);
         let is_lost_quorum = process.is_in_minority && self.minority.is_some() && self.now >= self.minority_until;
-        let is_there = process.nats_cut_until <= self.now && !is_lost_quorum;
+        // A connection that broke and could be made again meanwhile is seen to be gone first.
+        let is_there = !is_broken && process.nats_cut_until <= self.now && !is_lost_quorum;
         if is_there == process.has_nats {
             return;
         }

@@ -9,6 +9,7 @@ mod events;
 mod gateways;
 mod keeping;
 mod oracle;
+pub mod panics;
 pub mod plan;
 mod rng;
 mod serving;

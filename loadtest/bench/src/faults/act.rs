@@ -25,6 +25,12 @@ pub(super) fn act(stage: &mut Stage, act: Act, lasts: Duration) -> Result<()> {
         Act::Nothing | Act::Twice | Act::Poison | Act::Churn => std::thread::sleep(lasts),
         Act::Kill(part) => kill(stage, part, lasts)?,
         Act::Hang(part) => hang(stage, part, lasts)?,
+        Act::KillBehind(part) => {
+            let id = stage.engine()?.id();
+            servers::freeze(id)?;
+            kill(stage, part, lasts)?;
+            goes_on(id)?;
+        }
         Act::ReadOnly(_) => {
             stage.store.refuse_writes(true)?;
             std::thread::sleep(lasts);
@@ -97,8 +103,7 @@ fn hang(stage: &mut Stage, part: Part, lasts: Duration) -> Result<()> {
             let id = stage.engine()?.id();
             servers::freeze(id)?;
             std::thread::sleep(lasts);
-            let pid = Pid::from_raw(id as i32).ok_or_else(|| Error::new("0 is no process id"))?;
-            kill_process(pid, Signal::CONT).map_err(|cause| Error::of("cannot let the engine go on", cause))?;
+            goes_on(id)?;
         }
         Part::Gateway => {
             let gateway = stage.gateway_process()?;
@@ -118,6 +123,11 @@ fn hang(stage: &mut Stage, part: Part, lasts: Duration) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn goes_on(engine: u32) -> Result<()> {
+    let pid = Pid::from_raw(engine as i32).ok_or_else(|| Error::new("0 is no process id"))?;
+    kill_process(pid, Signal::CONT).map_err(|cause| Error::of("cannot let the engine go on", cause))
 }
 
 fn server(stage: &Stage, part: Part) -> Result<&Server> {

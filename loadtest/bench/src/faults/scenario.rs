@@ -28,6 +28,8 @@ pub enum Act {
     Kill(Part),
     /// Stopped (SIGSTOP) for a while: connections stay open, nothing answers.
     Hang(Part),
+    /// Killed and started again while the engine is stopped (SIGSTOP): the engine sees only afterwards that connections broke.
+    KillBehind(Part),
     /// Takes no writes for a while, and goes on reading.
     ReadOnly(Part),
     /// The engine is told to end (SIGTERM) and started again at once.
@@ -88,6 +90,20 @@ impl Scenario {
             .repeats()
             .reorders_in_queue(),
         scenario("engine-hang", "SIGSTOP of the engine", Act::Hang(Part::Engine)).repeats().reorders_in_queue(),
+        scenario(
+            "nats-kill-behind",
+            "kill -9 of nats-server, started again, all while the engine is stopped",
+            Act::KillBehind(Part::Nats),
+        )
+        .repeats()
+        .reorders_in_queue(),
+        scenario(
+            "etcd-kill-behind",
+            "kill -9 of etcd, started again, all while the engine is stopped",
+            Act::KillBehind(Part::Etcd),
+        )
+        .repeats()
+        .reorders_in_queue(),
         scenario("engine-restart", "SIGTERM of the engine, started again", Act::Restart),
         scenario("nats-kill", "kill -9 of nats-server, started again", Act::Kill(Part::Nats)),
         scenario("nats-hang", "SIGSTOP of nats-server", Act::Hang(Part::Nats)),
