@@ -168,6 +168,10 @@ pub const ROUTE_CHANGES_KEPT: usize = 1024;
 /// Replaced member lists that one session keeps for its events in flight; at the bound its next events wait until none
 /// is in flight.
 pub const RETIRED_LISTS_MAX: usize = 64;
+/// Sessions of one shard whose member lists are read again ahead of their urgent events.
+pub const RENEWED_SESSIONS_MAX: usize = 1024;
+/// For how many lifetimes of a list (`members.cache_ttl`) after an urgent event.
+pub const RENEWED_FOR: u32 = 10;
 /// Sessions in one member query.
 pub const MEMBER_QUERY_SESSIONS: usize = 256;
 /// Member queries of one shard under way at once, of sets and of single sessions that were never suspected.

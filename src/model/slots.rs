@@ -8,21 +8,22 @@ use std::ops::{Index, IndexMut};
 
 use crate::model::prefetch::{prefetch_all, prefetch_to_write_all};
 
-/// The places; memory is never given back before the whole is dropped.
+/// The places; memory is asked of the system with the first value, for as many as are expected at the most, so that no value waits until the
+/// others are moved; it is not touched before it is used, and never given back before the whole is dropped.
 #[derive(Debug)]
-pub struct Slots<T> {
+pub struct Slots<T, const EXPECTED_MAX: usize = 0> {
     places: Vec<Option<T>>,
     /// The last one is used next: it is the likeliest to be in a cache.
     free: Vec<u32>,
 }
 
-impl<T> Default for Slots<T> {
+impl<T, const EXPECTED_MAX: usize> Default for Slots<T, EXPECTED_MAX> {
     fn default() -> Self {
         Self { places: Vec::new(), free: Vec::new() }
     }
 }
 
-impl<T> Slots<T> {
+impl<T, const EXPECTED_MAX: usize> Slots<T, EXPECTED_MAX> {
     /// How many values there are.
     #[inline]
     pub fn len(&self) -> usize {
@@ -58,9 +59,18 @@ impl<T> Slots<T> {
             std::mem::forget(was);
             return at;
         }
+        if self.places.is_empty() {
+            self.reserve();
+        }
         let at = u32::try_from(self.places.len()).expect("bounds of the shard are far below");
         self.places.push(Some(value));
         at
+    }
+
+    #[cold]
+    fn reserve(&mut self) {
+        self.places.reserve_exact(EXPECTED_MAX);
+        self.free.reserve_exact(EXPECTED_MAX);
     }
 
     /// Takes a value out.
@@ -105,7 +115,7 @@ impl<T> Slots<T> {
 
 const NONE_THERE: &str = "a value stands at its place until it is removed";
 
-impl<T> Index<u32> for Slots<T> {
+impl<T, const EXPECTED_MAX: usize> Index<u32> for Slots<T, EXPECTED_MAX> {
     type Output = T;
     #[inline]
     fn index(&self, at: u32) -> &T {
@@ -113,7 +123,7 @@ impl<T> Index<u32> for Slots<T> {
     }
 }
 
-impl<T> IndexMut<u32> for Slots<T> {
+impl<T, const EXPECTED_MAX: usize> IndexMut<u32> for Slots<T, EXPECTED_MAX> {
     #[inline]
     fn index_mut(&mut self, at: u32) -> &mut T {
         self.places[at as usize].as_mut().expect(NONE_THERE)
@@ -131,7 +141,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_holds_what_a_plain_map_holds_and_grows_no_further_than_its_fullest(steps in prop::collection::vec(any::<Option<u8>>(), 0..200)) {
-            let (mut slots, mut plain, mut fullest) = (Slots::default(), BTreeMap::new(), 0);
+            let (mut slots, mut plain, mut fullest) = (Slots::<usize, 7>::default(), BTreeMap::new(), 0);
             for step in steps {
                 match step {
                     None => {
@@ -158,5 +168,15 @@ mod tests {
                 prop_assert!(slots.places.len() <= fullest);
             }
         }
+    }
+    #[test]
+    fn what_is_expected_is_never_moved_and_takes_no_memory_before_the_first() {
+        let mut slots = Slots::<u64, 1_000>::default();
+        assert_eq!((slots.places.capacity(), slots.free.capacity()), (0, 0));
+        slots.insert(0);
+        let home = slots.places.as_ptr();
+        (1..1_000).for_each(|value| _ = slots.insert(value));
+        (0..1_000).for_each(|at| slots.discard(at));
+        assert_eq!((slots.places.as_ptr(), slots.free.capacity()), (home, 1_000));
     }
 }

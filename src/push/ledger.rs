@@ -22,7 +22,7 @@ use thin_vec::ThinVec;
 
 use crate::model::delivery::{DeliveryTag, Disposition, Settled};
 use crate::model::ids::{Nanos, SessionIx, UserIx};
-use crate::model::limits::JOINED_REPEATS_MAX;
+use crate::model::limits::{EVENTS_IN_FLIGHT_MAX, JOINED_REPEATS_MAX};
 use crate::model::outcome::{Counts, EventOutcome, RecipientOutcome};
 use crate::model::prefetch::prefetch_to_write;
 use crate::model::priority::{ClassCounts, Priority};
@@ -160,7 +160,7 @@ pub(super) struct Left {
 /// All events in flight, what is asked of the inbox and the dead letters about them, and the counts.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    events: Slots<Event>,
+    events: Slots<Event, EVENTS_IN_FLIGHT_MAX>,
     refused: Slots<Refused>,
     joined: usize,
     next_order: u64,

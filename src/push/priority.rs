@@ -86,6 +86,7 @@ impl Push {
         }
         if line == LineOf::FIRST {
             self.resolve.hurry_members(at);
+            self.resolve.keep_renewed(at, &mut self.cx);
         }
     }
 

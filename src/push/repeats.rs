@@ -128,6 +128,10 @@ impl Repeats {
             // For the next run, which is as many settled events away.
             self.settled.iter().take(FORGOTTEN_AT_ONCE).for_each(|(key, _)| self.known.prefetch(key.0));
         }
+        if self.settled.capacity() == 0 {
+            // All at once, so that no turn pays for moving it.
+            self.settled.reserve_exact(REPEAT_WINDOW_EVENTS);
+        }
         self.settled.push_back((key, now));
     }
 

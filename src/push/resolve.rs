@@ -3,11 +3,13 @@
 mod empty_lists;
 mod members;
 mod outage;
+mod renewal;
 pub(super) mod routes;
 mod warm;
 
 use crate::model::ids::{SessionIx, UserIx};
 use crate::push::resolve::members::MemberAsks;
+use crate::push::resolve::renewal::Renewal;
 use crate::push::resolve::routes::RouteAsks;
 use crate::push::resolve::warm::Warm;
 use crate::push::sessions::{Session, Sessions};
@@ -21,6 +23,7 @@ pub(super) struct Resolve {
     pub(super) members: MemberAsks,
     pub(super) routes: RouteAsks,
     warm: Warm,
+    pub(super) renewal: Renewal,
     /// The route store tells each change: a known route holds until it does.
     pub(super) is_tracking: bool,
 }

@@ -210,6 +210,7 @@ impl Push {
             || !self.ledger.inbox.is_at_rest()
             || !self.ledger.content.is_at_rest()
             || self.resolve.is_warming()
+            || !self.resolve.renewal.is_empty()
             || !self.resolve.members.is_at_rest()
             || !self.resolve.routes.is_at_rest()
             || !self.delivery.gateways.are_at_rest()

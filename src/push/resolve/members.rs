@@ -211,6 +211,7 @@ impl Resolve {
         }
         self.ask_suspect(cx);
         self.ask_ahead(cx);
+        self.renew_lists(cx);
         let asks = &mut self.members;
         if asks.signs.wants_probe && !asks.will_tell() && asks.signs.outage.may_probe() {
             self.probe_members(cx);

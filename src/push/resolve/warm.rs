@@ -20,7 +20,7 @@ const WARM_SESSIONS_MAX: usize = 1024;
 /// A partition is here so soon after it was said to come, or its sessions have events by then.
 const WARM_WITHIN: Duration = Duration::from_secs(1);
 /// Queries under way, answers that are being learned included, from which on none is made ahead.
-const WARM_BELOW: usize = MEMBER_QUERIES_IN_FLIGHT / 2;
+pub(super) const WARM_BELOW: usize = MEMBER_QUERIES_IN_FLIGHT / 2;
 
 /// A session, and when it was named.
 #[derive(Debug)]

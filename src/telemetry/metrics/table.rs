@@ -204,6 +204,10 @@ metrics! {
         sessions_warmed => "sessions_warmed";
         /// The same that were not asked for: too many, no turn in time, or the members store was away. Their first event asks.
         sessions_left_cold => "sessions_left_cold";
+        /// Sessions with urgent events whose members were asked for again before their list was old.
+        lists_renewed => "lists_renewed";
+        /// Urgent events of sessions whose list is not renewed, because too many are.
+        lists_not_renewed => "lists_not_renewed";
         /// Lookups of single sessions and users that had failed in a set, or alone.
         lookups_alone => "lookups_alone";
         /// Probes of the member and route stores, sent when a lookup failed and nothing else could tell whether they answer.
