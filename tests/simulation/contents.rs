@@ -24,8 +24,8 @@ pub struct Contents {
     seen: HashSet<Key>,
     /// How often the look-up of one failed, since the engine started.
     failed: HashMap<Key, u32>,
-    /// How many recipients may have ended as readable, by shard, since it started.
-    readers: Vec<u64>,
+    /// How many contents of each session each shard was told of since it started.
+    found: HashMap<(usize, usize), u64>,
 }
 
 /// Whether a content is kept.
@@ -63,8 +63,7 @@ impl World {
             match &answer {
                 Ok(true) => {
                     self.contents.seen.insert(key);
-                    // And the sender, who may be no member.
-                    self.contents.readers[shard] += self.sessions[key.0].ever.len() as u64 + 1;
+                    *self.contents.found.entry((shard, key.0)).or_default() += 1;
                 }
                 Ok(false) | Err(LookupError::NotReached(_)) => {}
                 Err(_) => *self.contents.failed.entry(key).or_default() += 1,
@@ -109,9 +108,11 @@ impl World {
         is_kept((session, msg_id, seq_id))
     }
 
-    /// At most so many may have ended as readable on a shard.
+    /// At most so many may have ended as readable on a shard: all who were ever members, for a content may be found before its event is
+    /// bundled, and somebody may join in between; and the sender, who may be no member.
     pub fn may_be_readers(&self, shard: usize) -> u64 {
-        self.contents.readers[shard]
+        let of_shard = self.contents.found.iter().filter(|((of, _), _)| *of == shard);
+        of_shard.map(|((_, session), found)| found * (self.sessions[*session].ever.len() as u64 + 1)).sum()
     }
 
     /// It works; whoever never answered does so now.
@@ -124,6 +125,6 @@ impl World {
     pub fn forget_content_asks(&mut self) {
         self.contents.asks.clear();
         self.contents.failed.clear();
-        self.contents.readers = vec![0; self.shards.len()];
+        self.contents.found.clear();
     }
 }
