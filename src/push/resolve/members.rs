@@ -33,6 +33,9 @@ use crate::push::resolve::outage::Signs;
 use crate::push::sessions::MemberList;
 use crate::push::urgent_first::UrgentFirst;
 
+/// Queries under way, answers that are being learned included, from which on none is made ahead of events.
+const AHEAD_BELOW: usize = MEMBER_QUERIES_IN_FLIGHT / 2;
+
 /// Sessions that are to be asked for.
 #[derive(Debug, Default)]
 struct Waiting {
@@ -125,10 +128,10 @@ impl MemberAsks {
         self.signs.outage.is_away()
     }
 
-    /// Whether nobody waits to be asked for, and less than `below` sets are under way.
-    pub(super) fn may_ask_ahead(&self, below: usize) -> bool {
+    /// Whether nobody waits to be asked for, and few sets are under way.
+    pub(super) fn may_ask_ahead(&self) -> bool {
         let Waiting { wanted, parts, .. } = &self.waiting;
-        wanted.is_empty() && parts.is_empty() && self.under_way(Lane::Set) + self.learning.len() < below
+        wanted.is_empty() && parts.is_empty() && self.under_way(Lane::Set) + self.learning.len() < AHEAD_BELOW
     }
 
     fn under_way(&self, lane: Lane) -> usize {

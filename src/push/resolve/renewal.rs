@@ -13,7 +13,6 @@ use crate::model::ids::{Nanos, SessionIx};
 use crate::model::limits::{MEMBER_LARGE, MEMBER_QUERY_SESSIONS, RENEWED_FOR, RENEWED_SESSIONS_MAX, TICK};
 use crate::push::context::Context;
 use crate::push::resolve::Resolve;
-use crate::push::resolve::warm::WARM_BELOW;
 
 /// A list is asked for again at this part of its lifetime: the other part is for the store.
 const RENEWED_AT_PART: u32 = 2;
@@ -70,7 +69,7 @@ impl Resolve {
             return self.renewal.clear();
         }
         let every = (ttl / LOOKED_IN_LIFETIME).max(TICK);
-        if cx.now.since(self.renewal.looked_at) < every || !self.members.may_ask_ahead(WARM_BELOW) {
+        if cx.now.since(self.renewal.looked_at) < every || !self.members.may_ask_ahead() {
             return;
         }
         let sessions = self.next_renewed(ttl, cx);
@@ -87,25 +86,20 @@ impl Resolve {
     fn next_renewed(&mut self, ttl: Duration, cx: &Context) -> Vec<SessionIx> {
         let mut sessions = Vec::new();
         while sessions.len() < MEMBER_QUERY_SESSIONS
-            && let Some((due, at)) = self.renewal.by_due.pop_first()
+            && let Some(&(due, at)) = self.renewal.by_due.first()
+            && due <= cx.now
         {
-            if due > cx.now {
-                self.renewal.by_due.insert((due, at));
-                break;
-            }
-            let urgent_at = self.renewal.urgent_at[&at];
-            if cx.now.since(urgent_at) > ttl * RENEWED_FOR {
+            self.renewal.by_due.pop_first();
+            if cx.now.since(self.renewal.urgent_at[&at]) > ttl * RENEWED_FOR {
                 self.renewal.urgent_at.remove(&at);
                 continue;
             }
-            let asked_at = self.asked_at_if_renewable(at, cx.now);
-            let old_soon = asked_at.after(ttl / RENEWED_AT_PART);
-            if old_soon <= cx.now {
-                let lookups = &mut self.sessions[at].lookups;
-                (lookups.is_asking, lookups.is_ahead) = (true, true);
+            let mut next = self.asked_at_if_renewable(at, cx.now).after(ttl / RENEWED_AT_PART);
+            if next <= cx.now {
+                self.sessions[at].lookups.begin_ahead();
                 sessions.push(at);
+                next = cx.now.after(ttl / RENEWED_AT_PART);
             }
-            let next = if old_soon <= cx.now { cx.now.after(ttl / RENEWED_AT_PART) } else { old_soon };
             self.renewal.by_due.insert((next, at));
         }
         sessions
@@ -114,9 +108,8 @@ impl Resolve {
     /// When its list was asked for; now, where it has none that could be asked for again by itself: its events ask for that.
     fn asked_at_if_renewable(&self, at: SessionIx, now: Nanos) -> Nanos {
         let session = &self.sessions[at];
-        let is_in_order = !session.lookups.is_asking && session.lookups.trouble.is_none() && session.waiting.is_empty();
-        let list = session.members.as_ref().filter(|list| is_in_order && list.users.len() <= MEMBER_LARGE);
-        list.map_or(now, |list| list.asked_at)
+        let list = session.members.as_ref().filter(|list| list.users.len() <= MEMBER_LARGE);
+        list.filter(|_| session.may_be_asked_ahead()).map_or(now, |list| list.asked_at)
     }
 }
 

@@ -10,17 +10,16 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use crate::model::ids::{Nanos, SessionId, SessionIx};
-use crate::model::limits::{MEMBER_LARGE, MEMBER_QUERIES_IN_FLIGHT, MEMBER_QUERY_SESSIONS};
+use crate::model::limits::{MEMBER_LARGE, MEMBER_QUERY_SESSIONS};
 use crate::push::context::Context;
 use crate::push::resolve::Resolve;
 use crate::push::resolve::members::is_fresh;
+use crate::push::sessions::{Lookups, Session};
 
 /// Sessions that one shard keeps for it.
 const WARM_SESSIONS_MAX: usize = 1024;
 /// A partition is here so soon after it was said to come, or its sessions have events by then.
 const WARM_WITHIN: Duration = Duration::from_secs(1);
-/// Queries under way, answers that are being learned included, from which on none is made ahead.
-pub(super) const WARM_BELOW: usize = MEMBER_QUERIES_IN_FLIGHT / 2;
 
 /// A session, and when it was named.
 #[derive(Debug)]
@@ -67,6 +66,20 @@ impl Warm {
     }
 }
 
+impl Session {
+    /// Nobody asks for its members and no event waits for them, and nothing is wrong with it.
+    pub(super) fn may_be_asked_ahead(&self) -> bool {
+        !self.lookups.is_asking && self.lookups.trouble.is_none() && self.waiting.is_empty()
+    }
+}
+
+impl Lookups {
+    /// The members are asked for before an event needs them.
+    pub(super) fn begin_ahead(&mut self) {
+        (self.is_asking, self.is_ahead) = (true, true);
+    }
+}
+
 impl Resolve {
     /// A partition comes here, and an event of this session (its id and that one's hash) was settled of it.
     pub(in crate::push) fn warm(&mut self, id: &str, hash: u64, cx: &mut Context) {
@@ -83,11 +96,10 @@ impl Resolve {
     /// Its members are not known and not asked for, and nothing is wrong with it. A large one is asked for alone, by its events.
     fn is_cold(&self, at: SessionIx, cx: &Context) -> bool {
         let session = &self.sessions[at];
-        let is_in_order = !session.lookups.is_asking && session.lookups.trouble.is_none() && session.waiting.is_empty();
         let is_known = session.members.as_ref().is_some_and(|list| {
             list.users.len() > MEMBER_LARGE || is_fresh(list, cx.now, cx.now, cx.settings.members_ttl)
         });
-        is_in_order && !is_known
+        session.may_be_asked_ahead() && !is_known
     }
 
     /// Whether sessions wait to be looked up ahead.
@@ -104,7 +116,7 @@ impl Resolve {
             cx.activity.sessions_left_cold += self.warm.clear();
             return;
         }
-        while self.members.may_ask_ahead(WARM_BELOW) {
+        while self.members.may_ask_ahead() {
             let sessions = self.next_cold(cx);
             if sessions.is_empty() {
                 return;
@@ -127,8 +139,7 @@ impl Resolve {
             let id = named.id.as_bytes();
             let at = self.sessions.of(id, self.sessions.hash(id), &mut self.users);
             if self.is_cold(at, cx) {
-                let lookups = &mut self.sessions[at].lookups;
-                (lookups.is_asking, lookups.is_ahead) = (true, true);
+                self.sessions[at].lookups.begin_ahead();
                 sessions.push(at);
             }
         }

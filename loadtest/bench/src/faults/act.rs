@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use harness::error::{Error, Result};
 use harness::servers::{self, Server};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use super::namespace::filter;
 use super::scenario::{Act, Part};
@@ -26,10 +26,9 @@ pub(super) fn act(stage: &mut Stage, act: Act, lasts: Duration) -> Result<()> {
         Act::Kill(part) => kill(stage, part, lasts)?,
         Act::Hang(part) => hang(stage, part, lasts)?,
         Act::KillBehind(part) => {
-            let id = stage.engine()?.id();
-            servers::freeze(id)?;
+            servers::freeze(stage.engine()?.id())?;
             kill(stage, part, lasts)?;
-            goes_on(id)?;
+            stage.engine()?.send(Signal::CONT)?;
         }
         Act::ReadOnly(_) => {
             stage.store.refuse_writes(true)?;
@@ -100,10 +99,9 @@ fn kill(stage: &mut Stage, part: Part, away: Duration) -> Result<()> {
 fn hang(stage: &mut Stage, part: Part, lasts: Duration) -> Result<()> {
     match part {
         Part::Engine => {
-            let id = stage.engine()?.id();
-            servers::freeze(id)?;
+            servers::freeze(stage.engine()?.id())?;
             std::thread::sleep(lasts);
-            goes_on(id)?;
+            stage.engine()?.send(Signal::CONT)?;
         }
         Part::Gateway => {
             let gateway = stage.gateway_process()?;
@@ -123,11 +121,6 @@ fn hang(stage: &mut Stage, part: Part, lasts: Duration) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn goes_on(engine: u32) -> Result<()> {
-    let pid = Pid::from_raw(engine as i32).ok_or_else(|| Error::new("0 is no process id"))?;
-    kill_process(pid, Signal::CONT).map_err(|cause| Error::of("cannot let the engine go on", cause))
 }
 
 fn server(stage: &Stage, part: Part) -> Result<&Server> {
