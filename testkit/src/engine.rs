@@ -13,7 +13,7 @@ use std::time::Duration;
 use etcd_client::Client;
 use harness::gateways::{Gateway, GatewayOptions, Log, Protocols};
 use harness::servers::{
-    EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsAuth, NatsOptions, OverTls, Redis, RedisOptions, free_ports,
+    EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsAuth, NatsOptions, OverTls, Redis, RedisOptions, free_port,
 };
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
@@ -228,7 +228,7 @@ impl World {
 
     /// The same with these variables, which win over it.
     pub fn engine_as(&self, shards: u16, yaml: &str, variables: &[(&str, &str)]) -> Process {
-        let port = free_ports(1).expect("a free port")[0];
+        let port = free_port().expect("a free port");
         let admin = SocketAddr::from(([127, 0, 0, 1], port));
         let file = |name: &str| self.folder.path().join(format!("{name}-{port}"));
         let (config, output) = (file("task.yaml"), file("output"));

@@ -1,7 +1,6 @@
 //! Throw-away MariaDB and etcd for the tests of members and registry: own folder, own free port, ended by their own id.
 
 use std::future::Future;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -26,9 +25,9 @@ pub fn etcd_settings(endpoints: &[&str]) -> EtcdConfig {
     }
 }
 
-/// A port nobody listens on now.
+/// A port that nobody listens on, and that only the caller gets.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port()
+    harness::servers::free_port().expect("a free port")
 }
 
 fn spawn(command: &mut Command, folder: &Path) -> Child {

@@ -6,6 +6,8 @@ use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::Ordering;
 
+use harness::servers::free_port;
+
 use crate::port;
 
 fn engine(args: &[&str]) -> Output {
@@ -31,7 +33,7 @@ fn probe_says_what_the_admin_port_says() {
 
 #[test]
 fn probe_says_who_does_not_answer_and_why() {
-    let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").to_string();
+    let nobody = format!("127.0.0.1:{}", free_port().expect("a port"));
     let refused = engine(&["probe", "--ready", "--admin", &nobody]);
     let words = said(&refused.stderr);
     assert_eq!(refused.status.code(), Some(1), "{words}");

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::pages;
-use harness::servers::free_ports;
+use harness::servers::{free_port, free_ports};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn engine(nats: u16, admin: u16, lacks: impl FnMut() -> io::Result<()> + Send + Sync + 'static) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_task-engine"));
     command.args(["--cores", "1", "--admin", &format!("127.0.0.1:{admin}")]);
-    let closed = free_ports(1).expect("a free port")[0];
+    let closed = free_port().expect("a free port");
     command
         .current_dir(std::env::temp_dir())
         .env("RESONANCE_NATS_URL", format!("nats://127.0.0.1:{nats}"))
@@ -63,7 +63,7 @@ fn ends_with(words: &[&str], lacks: impl FnMut() -> io::Result<()> + Send + Sync
     let nats = TcpListener::bind("127.0.0.1:0").expect("a port");
     nats.set_nonblocking(true).expect("it does not wait");
     let port = nats.local_addr().expect("its address").port();
-    let output = engine(port, free_ports(1).expect("a free port")[0], lacks).output().expect("the engine starts");
+    let output = engine(port, free_port().expect("a free port"), lacks).output().expect("the engine starts");
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert_eq!(output.status.code(), Some(1), "{text}");
     words.iter().for_each(|word| assert!(text.contains(word), "{word}: {text}"));

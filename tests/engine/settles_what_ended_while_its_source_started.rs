@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use harness::pages;
-use harness::servers::free_ports;
+use harness::servers::free_port;
 use prost::Message as _;
 use task_engine::Engine;
 use task_engine::config::Config;
@@ -50,7 +50,7 @@ fn metrics(admin: SocketAddr) -> String {
 
 #[test]
 fn engine_settles_what_ended_while_its_source_started() {
-    let admin = SocketAddr::from(([127, 0, 0, 1], free_ports(1).expect("a free port")[0]));
+    let admin = SocketAddr::from(([127, 0, 0, 1], free_port().expect("a free port")));
     let mut config = Config::default();
     (config.engine.cores, config.admin.listen) = (1, admin);
     let (settled, all_settled) = mpsc::channel();

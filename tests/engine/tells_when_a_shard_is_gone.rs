@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use harness::servers::free_ports;
+use harness::servers::free_port;
 use task_engine::Engine;
 use task_engine::config::Config;
 use task_engine::edge::memory::{MemoryDeadLetters, MemoryInbox, MemoryMembers, MemoryRegistry};
@@ -41,7 +41,7 @@ fn engine_tells_when_a_shard_is_gone() {
     let mut config = Config::default();
     config.engine.cores = 2;
     config.engine.drain_timeout = PATIENCE;
-    config.admin.listen = SocketAddr::from(([127, 0, 0, 1], free_ports(1).expect("a free port")[0]));
+    config.admin.listen = SocketAddr::from(([127, 0, 0, 1], free_port().expect("a free port")));
     let (failed, told) = mpsc::channel();
     let engine = Engine::builder(config)
         .members(MemoryMembers::new())

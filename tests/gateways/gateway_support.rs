@@ -21,6 +21,7 @@ use task_engine::model::ids::{GatewayIx, StreamNo};
 use task_engine::ports::mailbox::LocalFacts;
 use task_engine::ports::{Endpoint, Protocol};
 use task_engine::push::facts::{CallError, Input, StreamEnd, StreamFact};
+use testkit::mysql_etcd::free_port;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
@@ -211,7 +212,7 @@ pub fn endpoint(address: SocketAddr) -> Endpoint {
 
 /// An address nobody listens on.
 pub fn dead_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
 
 /// The gateway connections of one shard, and the facts they reported.

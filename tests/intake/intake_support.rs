@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use harness::servers::free_port;
 use task_engine::config::{Assignment, Config, ConsumerConfig, NatsAuth, NatsConfig};
 use testkit::events::session_and_number;
 use testkit::nats::server_at;
@@ -29,7 +29,7 @@ pub struct Server {
 
 impl Server {
     pub fn start(args: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+        let port = free_port().expect("a free port");
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
         let mut server = Self { child: None, port, args, folder: tempfile::tempdir().expect("a folder") };
         server.start_again();

@@ -3,13 +3,13 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use harness::servers::free_ports;
+use harness::servers::free_port;
 
 use crate::intake_support::{Server, started, until};
 
 #[test]
 fn monitoring_shows_the_configured_name() {
-    let port = free_ports(1).expect("a free port")[0];
+    let port = free_port().expect("a free port");
     let server = Server::start(&["-m", &port.to_string()]);
     let mut settings = server.settings();
     settings.nats.name = "engine-of-paris".to_owned();

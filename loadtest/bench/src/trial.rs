@@ -21,7 +21,7 @@ use harness::error::{Error, Result};
 use harness::gateways::{Gateway, Protocols};
 use harness::moves::{Mover, RouteWriter};
 use harness::publisher::{NatsPublisher, Subject};
-use harness::servers::{folder, free_ports};
+use harness::servers::{folder, free_port};
 use harness::verdict::Verdict;
 use harness::workload::{Load, Workload};
 use harness::world::World;
@@ -296,7 +296,7 @@ impl Trial {
         servers.secure(gateways)?;
         *comings = Comings::start(world, &servers)?;
         let folder = folder("engine")?;
-        let admin_port = free_ports(1)?[0];
+        let admin_port = free_port()?;
         live.note(&format!("starting {command}"));
         let engine = setup.start_engine(&command, &servers, (folder.path(), admin_port), world.workload())?;
         let subject_of = |topic: &str| match setup.assignment {

@@ -32,7 +32,7 @@ pub use self::protocols::Protocols;
 pub use self::record::{Answer, KeptNotice, Log, Noticed, Record, Recorder, Seen};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
-use crate::servers::{Authority, CertificateFiles};
+use crate::servers::{self, Authority, CertificateFiles};
 
 /// How long the gateways' thread may take for what it is told.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -126,13 +126,9 @@ impl Gateway {
     pub fn start(options: GatewayOptions) -> Result<Self> {
         let GatewayOptions { id, port, protocols, behaviour, recorder, window, fast } = options;
         let control = Arc::new(Control::new(&id, protocols, recorder, behaviour, fast));
-        let listener = port.is_none().then(crate::servers::free_listener).transpose()?;
-        let port = port.or(listener.as_ref().map(|(port, _)| *port)).unwrap_or_default();
+        let port = port.map_or_else(servers::free_port, Ok)?;
         let gateway = Self { control, port, window, running: Mutex::new(None) };
-        match listener {
-            Some((_, listener)) => gateway.serve(listener)?,
-            None => gateway.restart()?,
-        }
+        gateway.restart()?;
         gateway.behave(behaviour);
         Ok(gateway)
     }
@@ -219,7 +215,7 @@ impl Gateway {
     /// When the port is taken.
     pub fn restart(&self) -> Result<()> {
         self.kill();
-        let listener = std::net::TcpListener::bind(("127.0.0.1", self.port));
+        let listener = servers::listen_on(self.port);
         self.serve(listener.map_err(|cause| self.cannot_listen(cause))?)
     }
 

@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_redis_that_is_not_there_is_told_at_the_start() {
-        let port = crate::servers::free_ports(1).expect("a port")[0];
+        let port = crate::servers::free_port().expect("a port");
         let writer = RouteWriter::Redis(format!("redis://127.0.0.1:{port}/"));
         let words = Mover::start(world(|_| {}), writer).err().expect("nobody listens").to_string();
         assert!(words.contains("Redis does not answer"), "{words}");

@@ -12,6 +12,7 @@ mod etcd;
 mod maria;
 mod nats;
 mod over_tls;
+mod ports;
 mod postgres;
 mod prepared;
 mod query_times;
@@ -20,11 +21,10 @@ mod store;
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -39,19 +39,18 @@ pub use self::etcd::{Etcd, EtcdOptions, want_login};
 pub use self::maria::Maria;
 pub use self::nats::{Nats, NatsAuth, NatsOptions, NatsVersion};
 pub use self::over_tls::OverTls;
+pub use self::ports::{free_port, free_ports, listen_on};
 pub use self::postgres::Postgres;
 pub use self::query_times::{QueryTimes, TimesOfKind};
 pub use self::redis::{Redis, RedisOptions};
 pub use self::store::{InboxRow, Store, Tables};
-use crate::clock;
 use crate::error::{Error, Result};
-use crate::rng::Rng;
 
 /// How long a server may take until it answers.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
 /// How often it is asked.
 pub const READY_EVERY: Duration = Duration::from_millis(20);
-/// How often a start is tried with other ports when the server ends at once (another process took the port first).
+/// How often a start is tried with other ports when the server ends at once (a process that does not ask here took the port first).
 const START_TRIES: usize = 3;
 
 /// How one kind of server is started.
@@ -304,23 +303,6 @@ pub fn find_program(binary: &str, package: &str) -> Result<PathBuf> {
             ))
         },
     )
-}
-
-/// Ports of 127.0.0.1 that were free a moment ago; see [`free_listener`].
-pub fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let held = (0..count).map(|_| free_listener()).collect::<Result<Vec<_>>>()?;
-    Ok(held.iter().map(|(port, _)| *port).collect())
-}
-
-/// A free port of 127.0.0.1 and who holds it, below the range that outgoing connections take: a server that is killed finds its port
-/// free when it comes back.
-pub fn free_listener() -> Result<(u16, TcpListener)> {
-    static CALLS: AtomicU64 = AtomicU64::new(0);
-    let call = CALLS.fetch_add(1, Ordering::Relaxed);
-    let mut rng = Rng::new(clock::now() ^ (u64::from(std::process::id()) << 32) ^ (call << 20));
-    let mut tries = (0..1000).map(|_| 12_000 + rng.below(18_000) as u16);
-    let found = tries.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok().map(|listener| (port, listener)));
-    found.ok_or_else(|| Error::new("no free port between 12000 and 30000 on 127.0.0.1"))
 }
 
 /// Starts a child that the kernel kills when this process ends, however it ends. The kernel ties that to the thread

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use harness::gateways::{Gateway, GatewayOptions, Log};
-use harness::servers::{EngineConfig, Etcd, EtcdOptions, Nats, NatsOptions, Redis, RedisOptions, free_ports};
+use harness::servers::{EngineConfig, Etcd, EtcdOptions, Nats, NatsOptions, Redis, RedisOptions, free_port};
 use serde_json::Value;
 use tempfile::TempDir;
 use testkit::databases::{Database, Kind};
@@ -122,7 +122,7 @@ impl World {
             database: Database::start(kind),
             redis: Redis::start(&redis).expect("Redis"),
             etcd: Etcd::start(&EtcdOptions { root_password: SECRET.to_owned(), tls: None }).expect("etcd"),
-            closed: free_ports(1).expect("a free port")[0],
+            closed: free_port().expect("a free port"),
             gateway: Gateway::start(GatewayOptions::new("gw-1", Log::shared())).expect("a gateway"),
             folder,
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"),

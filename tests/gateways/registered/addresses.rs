@@ -1,7 +1,7 @@
 //! Promises: a gateway of which most addresses are dead is connected to within seconds, and at once the next time; a
 //! kernel that accepts for a process that hangs does not win; no address is waited for past the deadline of the whole.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,8 @@ use task_engine::ports::mailbox::LocalFacts;
 use task_engine::ports::{Endpoint, Protocol};
 use task_engine::push::facts::{Input, StreamEnd, StreamFact};
 
+use crate::gateway_support::{dead_address, endpoint};
 use crate::silent::Silent;
-
-fn endpoint(address: SocketAddr) -> Endpoint {
-    Endpoint { host: address.ip().to_string(), port: address.port(), secure: false }
-}
 
 fn good() -> (Arc<Log>, Gateway, Endpoint) {
     let log = Log::shared();
@@ -95,8 +92,7 @@ fn an_address_that_is_accepted_for_a_process_that_hangs_does_not_win() {
 
 #[test]
 fn refused_addresses_cost_nothing_and_a_name_that_is_none_holds_up_nobody() {
-    let refused =
-        |_| endpoint(TcpListener::bind("127.0.0.1:0").and_then(|gone| gone.local_addr()).expect("an address"));
+    let refused = |_| endpoint(dead_address());
     let (_log, _gateway, good) = good();
     let nobody = Endpoint { host: "no such host.invalid".into(), port: 1, secure: false };
     let endpoints = [nobody].into_iter().chain((0..15).map(refused)).chain([good]).collect();

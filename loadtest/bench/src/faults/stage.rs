@@ -69,7 +69,7 @@ impl Stage {
         let etcd = Etcd::start(&EtcdOptions::default())?;
         world.seed(&*store, &redis, &etcd, &gateways)?;
         let folder = servers::folder("faults")?;
-        let (path, admin_port) = (folder.path().join("task.yaml"), servers::free_ports(1)?[0]);
+        let (path, admin_port) = (folder.path().join("task.yaml"), servers::free_port()?);
         config(&nats, &redis, &*store, &etcd, assignment).write(&path)?;
         let publisher = Arc::new(Confirmed::connect(&nats.addr())?);
         let mut stage = Self {

@@ -5,8 +5,7 @@ use std::path::Path;
 use harness::error::Result;
 use harness::gateways::Gateway;
 use harness::servers::{
-    EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsOptions, OverTls, Postgres, Redis, RedisOptions, Store,
-    free_ports,
+    EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsOptions, OverTls, Postgres, Redis, RedisOptions, Store, free_port,
 };
 use harness::world::{register, registration_over_tls};
 
@@ -61,7 +60,7 @@ impl Servers {
     /// # Errors
     /// When one is not installed or does not start.
     pub fn start(setup: &Setup) -> Result<Self> {
-        let nats_pages = free_ports(1)?[0];
+        let nats_pages = free_port()?;
         let mut config = format!("http: \"127.0.0.1:{nats_pages}\"\n");
         let tls = Tls::of(setup)?;
         if let Some(tls) = &tls {

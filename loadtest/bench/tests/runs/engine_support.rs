@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use harness::gateways::{Answer, Gateway, GatewayOptions, Log, Protocols};
 use harness::pages;
 use harness::publisher::NatsPublisher;
-use harness::servers::{EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsOptions, Redis, RedisOptions, free_ports};
+use harness::servers::{EngineConfig, Etcd, EtcdOptions, Maria, Nats, NatsOptions, Redis, RedisOptions, free_port};
 use mysql::prelude::Queryable as _;
 use prost::Message as _;
 use task_engine::model::proto::event::PushEvent;
@@ -126,7 +126,7 @@ impl Engine {
         let config = folder.path().join("task.yaml");
         let mut text = EngineConfig::of(&bed.nats, &bed.redis, &bed.maria, &bed.etcd);
         text.set("redis", "password", "geheim").set("consumer", "topic", TOPIC).write(&config).unwrap();
-        let admin = free_ports(1).unwrap()[0];
+        let admin = free_port().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
         command.arg(name).arg("--config").arg(&config).args(["--admin", &format!("127.0.0.1:{admin}")]);
         command.args(["--cores", &cores.to_string()]).stdout(Stdio::piped());

@@ -1,6 +1,6 @@
 //! What makes the links of an engine go over TLS: a CA, a certificate of the servers and one of the engine.
 
-use super::{Authority, CertificateFiles, EngineConfig, Etcd, free_ports};
+use super::{Authority, CertificateFiles, EngineConfig, Etcd, free_port};
 use crate::error::Result;
 
 /// All that a test or a load needs for it. The files are gone with it.
@@ -22,7 +22,7 @@ impl OverTls {
     pub fn new() -> Result<Self> {
         let authority = Authority::new()?;
         let (theirs, ours) = (authority.certificate(&["127.0.0.1"])?, authority.certificate(&["task-engine"])?);
-        Ok(Self { authority, theirs, ours, redis_port: free_ports(1)?[0] })
+        Ok(Self { authority, theirs, ours, redis_port: free_port()? })
     }
 
     /// Lines of a Redis that speaks TLS at a port of its own.
