@@ -29,7 +29,7 @@ use self::control::{Control, NOT_CONNECTED, Order};
 pub use self::kept::KeptGroups;
 pub use self::process::{GatewayProcess, serve as serve_as_process};
 pub use self::protocols::Protocols;
-pub use self::record::{Answer, KeptNotice, Log, Noticed, Record, Recorder, Seen};
+pub use self::record::{Answer, Checked, KeptNotice, Log, Noticed, Record, Recorder, Seen};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
 use crate::servers::{self, Authority, CertificateFiles};

@@ -165,6 +165,7 @@ impl Control {
             kind: &message.r#type,
             timestamp: message.timestamp,
             message: Some(message),
+            checked: None,
         });
         error
     }

@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use self::groups::Unanswered;
 use super::control::Control;
 use super::kept::KeptGroups;
-use super::record::{Answer, Seen};
+use super::record::{Answer, Checked, Seen};
 use crate::clock;
 use crate::rng::Rng;
 
@@ -147,7 +147,7 @@ struct Taker {
 }
 
 /// What is read of a message; the rest is passed over.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct Message<'a> {
     msg_id: u64,
     seq_id: u64,
@@ -156,6 +156,7 @@ struct Message<'a> {
     content: &'a str,
     kind: &'a str,
     timestamp: u64,
+    checked: Checked,
 }
 
 impl Taker {
@@ -257,6 +258,7 @@ impl Taker {
             kind: message.kind,
             timestamp: message.timestamp as i64,
             message: None,
+            checked: Some(&message.checked),
         });
         error
     }

@@ -192,5 +192,6 @@ fn record(recorder: &dyn Recorder, gateway: &Arc<str>, line: &str) {
         seq_id: line.seq_id,
         timestamp: line.timestamp,
         message: None,
+        checked: None,
     });
 }

@@ -3,6 +3,7 @@
 //! A [`Recorder`] is called on the gateway's thread for every push and must be quick; [`Log`] keeps all of it for
 //! tests, [`Verdict`](crate::verdict::Verdict) keeps bits for load tests.
 
+use std::cell::Cell;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,24 @@ pub struct Seen<'a> {
     pub timestamp: i64,
     /// The whole message; the fast gateway leaves it out.
     pub message: Option<&'a PushMessage>,
+    /// What the recorder found of the message when it came to another of its recipients; none where it came for one.
+    pub checked: Option<&'a Checked>,
+}
+
+/// Notes of a recorder on one message that came once for many users: it is the same for all of them, and is checked for the first.
+#[derive(Debug, Default)]
+pub struct Checked(Cell<Option<(u32, u64)>>);
+
+impl Checked {
+    /// The message's number and the instant it was meant to be sent at, once it was found to be as it was published.
+    pub fn get(&self) -> Option<(u32, u64)> {
+        self.0.get()
+    }
+
+    /// It is as it was published.
+    pub fn set(&self, number: u32, intended_nanos: u64) {
+        self.0.set(Some((number, intended_nanos)));
+    }
 }
 
 /// One user whom a gateway was to tell by a notice.

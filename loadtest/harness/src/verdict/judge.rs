@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::book::Came;
 use super::{Verdict, lock, message};
-use crate::gateways::{Answer, Noticed, Seen};
+use crate::gateways::{Answer, Checked, Noticed, Seen};
 
 /// What is wrong with a push or a notice.
 #[derive(Clone, Copy, Debug)]
@@ -53,22 +53,7 @@ impl Verdict {
             counts.refused.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         }
-        let read = self.messages.read(session, seen.content).map_err(Fault::Corrupt)?;
-        if seen.msg_id != message::msg_id(session, read.number) {
-            return Err(Fault::Corrupt("its msg_id is another one's"));
-        }
-        if world.user_of(seen.from) != Some(world.sender(session)) {
-            return Err(Fault::Corrupt("its sender is not who sent it"));
-        }
-        if seen.seq_id != i64::from(read.number) + 1 {
-            return Err(Fault::Corrupt("its seq_id is another one's"));
-        }
-        if seen.kind != message::KIND {
-            return Err(Fault::Corrupt("its type is not what was published"));
-        }
-        if seen.timestamp != message::timestamp(read.intended_nanos) {
-            return Err(Fault::Corrupt("its timestamp is not what was published"));
-        }
+        let read = self.read(session, seen)?;
         let mut book = lock(&self.books[session]);
         let came = book.take(read.number, self.slot(member, device), self.slots(session));
         book.note_last(read.number + 1, seen.at);
@@ -86,6 +71,33 @@ impl Verdict {
         }
         counts.delivered.fetch_add(1, Ordering::Release);
         if came == Came::Late { Err(Fault::OutOfOrder { message: read.number }) } else { Ok(()) }
+    }
+
+    /// What a message says of itself, when it is as it was published.
+    fn read(&self, session: usize, seen: &Seen<'_>) -> Result<message::Read, Fault> {
+        if let Some((number, intended_nanos)) = seen.checked.and_then(Checked::get) {
+            return Ok(message::Read { number, intended_nanos });
+        }
+        let read = self.messages.read(session, seen.content).map_err(Fault::Corrupt)?;
+        if seen.msg_id != message::msg_id(session, read.number) {
+            return Err(Fault::Corrupt("its msg_id is another one's"));
+        }
+        if self.world.user_of(seen.from) != Some(self.world.sender(session)) {
+            return Err(Fault::Corrupt("its sender is not who sent it"));
+        }
+        if seen.seq_id != i64::from(read.number) + 1 {
+            return Err(Fault::Corrupt("its seq_id is another one's"));
+        }
+        if seen.kind != message::KIND {
+            return Err(Fault::Corrupt("its type is not what was published"));
+        }
+        if seen.timestamp != message::timestamp(read.intended_nanos) {
+            return Err(Fault::Corrupt("its timestamp is not what was published"));
+        }
+        if let Some(checked) = seen.checked {
+            checked.set(read.number, read.intended_nanos);
+        }
+        Ok(read)
     }
 
     /// The user who sent the last message is told as well, and is none of its recipients.

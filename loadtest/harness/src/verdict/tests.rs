@@ -7,6 +7,7 @@ use task_engine::model::proto::event::PushEvent;
 
 use super::*;
 use crate::gateways::Answer;
+use crate::gateways::Checked;
 use crate::workload::{Misbehaving, SessionGroup, Workload};
 
 mod notices;
@@ -49,6 +50,18 @@ impl Bench {
     fn comes_as(&self, number: usize, user: u32, gateway: u32, change: impl FnOnce(&mut PushEvent)) -> Answer {
         let mut event = self.events[number].clone();
         change(&mut event);
+        self.comes_once(&event, user, gateway, None)
+    }
+
+    /// One message that comes to these users, as it is.
+    fn comes_for_all(&self, event: &PushEvent, users: &[(u32, u32)]) {
+        let checked = Checked::default();
+        for (user, gateway) in users {
+            self.comes_once(event, *user, *gateway, Some(&checked));
+        }
+    }
+
+    fn comes_once(&self, event: &PushEvent, user: u32, gateway: u32, checked: Option<&Checked>) -> Answer {
         let (gateway, user): (Arc<str>, _) = (World::gateway_name(gateway).into(), World::user_name(user));
         let answer = if self.verdict.is_connected(&gateway, &user) { Answer::Delivered } else { Answer::Refused };
         self.verdict.push(&Seen {
@@ -66,6 +79,7 @@ impl Bench {
             kind: &event.r#type,
             timestamp: event.timestamp,
             message: None,
+            checked,
         });
         answer
     }
@@ -190,6 +204,20 @@ fn what_is_not_as_it_was_published_is_corrupt() {
     bench.comes_as(0, 1, 1, |event| event.clone_from(&later.events[1]));
     let findings = bench.verdict.findings();
     assert_eq!(findings.cases, ["corrupt: session-0 to user-1 at gateway-1: it was never sent"]);
+}
+
+#[test]
+fn one_message_for_many_is_judged_for_each() {
+    let bench = Bench::new(3);
+    let all = [(1, 1), (2, 0), (3, 1)];
+    bench.comes_for_all(&bench.events[0], &all);
+    let changed = PushEvent { content: bench.events[1].content.replace(':', ";"), ..bench.events[1].clone() };
+    bench.comes_for_all(&changed, &all);
+    // Not connected there, and again.
+    bench.comes_for_all(&bench.events[1], &[(1, 1), (2, 1), (3, 1), (3, 1)]);
+    let findings = without_cases(bench.verdict.findings());
+    let counts = VerdictCounts { delivered: 5, corrupt: 3, misdelivered: 1, repeated: 1, lost: 4, ..findings.clone() };
+    assert_eq!(findings, counts);
 }
 
 #[test]
