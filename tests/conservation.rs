@@ -19,6 +19,7 @@ use simulation::plan::{Fault, Mutant, Reduction};
 use simulation::trace::Trace;
 use simulation::{NoticesSeen, Tally, run};
 use task_engine::model::outcome::{EventOutcome, RecipientOutcome};
+use testkit::seeds::{self, number_of};
 
 const SEEDS: u64 = 2_000;
 /// Seeds in which a mutant has to be noticed.
@@ -27,17 +28,6 @@ const SEEDS_OF_A_MUTANT: u64 = 200;
 const SEEDS_OF_NOTICES: u64 = 300;
 /// Seeds between two lines of progress.
 const PROGRESS: usize = 250;
-
-fn number_of(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text:?} is no number")))
-}
-
-/// Of a list of seeds, one a line.
-fn seeds_that_failed(list: &str) -> Vec<u64> {
-    let lines = list.lines();
-    let numbers = lines.filter_map(|line| line.split('#').next().map(str::trim).filter(|number| !number.is_empty()));
-    numbers.map(|number| number.parse().expect("a seed a line")).collect()
-}
 
 fn reduction_of_env() -> Reduction {
     let off = std::env::var("SIM_OFF").unwrap_or_default();
@@ -224,13 +214,9 @@ fn is_found_out(mutant: Mutant, words: &str, reduction: Reduction) {
 
 #[test]
 fn nothing_is_lost_counted_twice_or_out_of_order() {
-    let alone = number_of("SIM_SEED");
-    let first = alone.or(number_of("SIM_FROM")).unwrap_or(1);
-    let count = number_of("SIM_SEEDS").unwrap_or(if alone.is_some() { 1 } else { SEEDS });
-    let known = if alone.is_some() { Vec::new() } else { seeds_that_failed(include_str!("simulation/seeds.txt")) };
-    let seeds = known.into_iter().chain(first..first + count).collect::<Vec<_>>();
+    let seeds = seeds::to_play(include_str!("simulation/seeds.txt"), SEEDS);
     let sum = play_or_replay(&seeds, &reduction_of_env());
-    if alone.is_none() && count >= SEEDS {
+    if !seeds::are_few(SEEDS) {
         check_reach(&sum);
     }
 }
@@ -242,12 +228,9 @@ fn notices_stand_for_what_they_replace() {
         // One seed is played above, as SIM_NOTICES says.
         return;
     }
-    let first = number_of("SIM_FROM").unwrap_or(1);
-    let count = number_of("SIM_SEEDS").unwrap_or(SEEDS_OF_NOTICES);
-    let known = seeds_that_failed(include_str!("simulation/seeds_of_notices.txt"));
-    let seeds = known.into_iter().chain(first..first + count).collect::<Vec<_>>();
+    let seeds = seeds::to_play(include_str!("simulation/seeds_of_notices.txt"), SEEDS_OF_NOTICES);
     let sum = play_or_replay(&seeds, &Reduction { notices: true, ..Reduction::default() });
-    if count < SEEDS_OF_NOTICES {
+    if seeds::are_few(SEEDS_OF_NOTICES) {
         return;
     }
     let NoticesSeen { rounds, bursts, conflated_in_bursts, accounts } = sum.notices;

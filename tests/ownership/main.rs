@@ -30,6 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use panics::caught;
 use plan::{Mutant, Plan, Theme};
 use rng::Rng;
+use testkit::seeds::{self, number_of};
 use world::{SECOND, World};
 
 const SEEDS: u64 = 400;
@@ -46,10 +47,6 @@ struct Tally {
     repeats: u64,
     moves: [u64; 3],
     fenced: u64,
-}
-
-fn number_of(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text:?} is no number")))
 }
 
 /// Plays a seed.
@@ -92,6 +89,13 @@ fn asked() -> (Option<Theme>, Option<Mutant>) {
     (theme, mutant)
 }
 
+/// What asks for this schedule alone.
+fn variables(seed: u64, theme: Option<Theme>, mutant: Option<Mutant>) -> String {
+    let theme = theme.map(|theme| format!(" SIM_THEME={theme:?}")).unwrap_or_default();
+    let mutant = mutant.map(|mutant| format!(" SIM_MUTANT={mutant:?}")).unwrap_or_default();
+    format!("SIM_SEED={seed}{theme}{mutant}")
+}
+
 fn failure(seed: u64) -> String {
     let lines = number_of("SIM_TRACE").unwrap_or(60) as usize;
     let (theme, mutant) = asked();
@@ -100,8 +104,9 @@ fn failure(seed: u64) -> String {
             let trace = trace.iter().take(1).chain(trace.iter().skip(1.max(trace.len().saturating_sub(lines))));
             let trace: String = trace.map(|line| format!("{line}\n")).collect();
             format!(
-                "{trace}seed {seed} failed: {why}\nreplay: SIM_SEED={seed} cargo test --locked -p task-engine --test ownership \
-                 each_partition -- --nocapture\n"
+                "{trace}seed {seed} failed: {why}\nreplay: {} cargo test --locked -p task-engine --test ownership \
+                 each_partition -- --nocapture\n",
+                variables(seed, theme, mutant)
             )
         }
         Ok(_) => format!("seed {seed} failed, and passed when it was run again: the schedule is not the seed's alone"),
@@ -110,12 +115,7 @@ fn failure(seed: u64) -> String {
 
 #[test]
 fn each_partition_has_one_owner_and_nothing_is_lost_repeated_or_out_of_order() {
-    let alone = number_of("SIM_SEED");
-    let first = alone.or(number_of("SIM_FROM")).unwrap_or(1);
-    let count = number_of("SIM_SEEDS").unwrap_or(if alone.is_some() { 1 } else { SEEDS });
-    let known = KNOWN.lines().filter_map(|line| line.split('#').next()?.trim().parse().ok());
-    let known: Vec<u64> = if alone.is_some() { Vec::new() } else { known.collect() };
-    let seeds: Vec<u64> = known.into_iter().chain(first..first + count).collect();
+    let seeds = seeds::to_play(KNOWN, SEEDS);
     let (next, failed, sum) = (AtomicU64::new(0), Mutex::new(None::<u64>), Mutex::new(Tally::default()));
     let (theme, mutant) = asked();
     let work = || {
@@ -147,7 +147,7 @@ fn each_partition_has_one_owner_and_nothing_is_lost_repeated_or_out_of_order() {
         sum.repeats,
         sum.fenced
     );
-    if alone.is_none() && count >= SEEDS && theme.is_none() {
+    if !seeds::are_few(SEEDS) && theme.is_none() {
         assert!(
             sum.moves.iter().all(|moves| *moves > 0) && sum.fenced > 0 && sum.repeats > 0,
             "what is promised is met: {sum:?}"

@@ -2,7 +2,7 @@
 //! strip or change what the part would have done.
 
 use crate::plan::{Mutant, Theme};
-use crate::try_play;
+use crate::{try_play, variables};
 
 const SEEDS: u64 = 400;
 
@@ -17,7 +17,7 @@ fn fails(mutant: Mutant, theme: Theme, from: u64, words: &str) {
     });
     let noticed = || format!("{mutant:?}: none of {SEEDS} seeds of {theme:?} noticed; other failures: {others:?}");
     let (seed, line) = found.unwrap_or_else(|| panic!("{}", noticed()));
-    let replay = format!("SIM_SEED={seed} SIM_THEME={theme:?} SIM_MUTANT={mutant:?}");
+    let replay = variables(seed, Some(theme), Some(mutant));
     println!("{mutant:?}: {replay}: {}", line.chars().take(160).collect::<String>());
 }
 
