@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use crate::model::ids::{GatewayIx, Nanos, ShardId};
-use crate::model::limits::{GATEWAY_FORGET_AFTER, GATEWAY_FORGET_SOON, GATEWAYS_MAX, TURN_RECIPIENTS_MAX};
+use crate::model::limits::{
+    GATEWAY_FORGET_AFTER, GATEWAY_FORGET_SOON, GATEWAYS_MAX, GROUP_USERS_MIN, TURN_RECIPIENTS_MAX,
+};
 use crate::model::priority::PriorityRules;
 use crate::push::facts::Output;
 use crate::push::inbox::InboxStore;
@@ -47,6 +49,13 @@ pub struct Settings {
     pub retry_interval: Duration,
     /// `inbox.store`.
     pub inbox: InboxStore,
+}
+
+impl Settings {
+    /// Users of a group below which a gateway that keeps lists is told their names each time. Where groups are small, lists are small too.
+    pub fn group_users_min(&self) -> usize {
+        GROUP_USERS_MIN.min(self.group_users_max / 4).max(1)
+    }
 }
 
 /// How many gateways are known at once, and for how long.

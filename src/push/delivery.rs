@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 
 use crate::model::ids::{GatewayIx, StreamNo};
-use crate::model::limits::GROUP_USERS_MIN;
 use crate::model::outcome::RecipientOutcome;
 use crate::push::bundle::{Bundle, BundleResult};
 use crate::push::context::{Context, Settings};
@@ -28,8 +27,7 @@ impl Delivery {
         let outbox = OutboxSettings {
             delivery_timeout: settings.delivery_timeout,
             forget_after: settings.registry_forget_after,
-            // Where groups are small, lists are small too.
-            group_users_min: GROUP_USERS_MIN.min(settings.group_users_max / 4).max(1),
+            group_users_min: settings.group_users_min(),
             stream_target: None,
         };
         Self {

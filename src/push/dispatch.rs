@@ -88,7 +88,8 @@ impl Push {
                 self.shed_late(at, event, members as u32);
                 continue;
             }
-            self.cx.budget.recipients_left = self.cx.budget.recipients_left.saturating_sub(members);
+            let left = self.cx.budget.recipients_left;
+            self.cx.budget.recipients_left = left.saturating_sub(members);
             self.dispatch.line.take_share(line, members);
             has_advanced = true;
             // Asked once an event: what is laid out needs neither a look at each route nor to be laid out again.
@@ -98,6 +99,10 @@ impl Push {
                 return;
             }
             if !self.has_recipient_room(line) {
+                self.dispatch.line.give_share_back(line, members);
+                if are_routes_known {
+                    self.cx.budget.recipients_left = left;
+                }
                 return self.stall(at, line);
             }
             self.resolve.sessions[at].waiting.pop_front();
@@ -247,7 +252,7 @@ impl Push {
         let members = &self.resolve.sessions[at].members.as_ref().expect("members come before bundles").users;
         self.ledger.owe_everyone(event, members, sender.filter(|_| !has_row), &self.cx);
         self.ledger.enter_copies(event, &layout.several, skipped);
-        let in_a_round = self.gateways_in_a_round(at, event);
+        let in_a_round = self.gateways_in_a_round(at, event, &layout.groups);
         for (index, laid) in layout.groups.iter().enumerate() {
             layout.groups.get(index + GROUPS_FORESEEN).inspect(|later| prefetch_group(&later.group));
             let skip = match sender_place {
@@ -327,7 +332,7 @@ impl Push {
         let known = &self.ledger[event];
         let gateway = group.gateway;
         let (class, notice) = (known.class, known.progress.notice);
-        if class.yields() && self.yields_to_others() && !self.goes_as_notice(event, gateway) {
+        if class.yields() && self.yields_to_others() && !self.goes_as_notice(event, &group) {
             return self.end_yielded(event, &group, skip, ShedReason::Shard);
         }
         if !self.is_admitted(gateway, class) {

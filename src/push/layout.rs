@@ -382,7 +382,15 @@ fn cut_into_groups(
     let mut start = 0;
     for (index, user) in of_slot.iter().enumerate() {
         let name = users.wire(*user);
-        if wire.len() + name.len() > GROUP_WIRE_BYTES_MAX || index - start >= users_max {
+        let (in_part, bytes) = (index - start, wire.len() + name.len());
+        // Nobody is alone in the last part: nothing would go there of a message that he sent, nor what a notice of it stands for.
+        let leaves_one = match of_slot[index + 1..] {
+            [last] => {
+                in_part >= 2 && (in_part + 1 >= users_max || bytes + users.wire(last).len() > GROUP_WIRE_BYTES_MAX)
+            }
+            _ => false,
+        };
+        if bytes > GROUP_WIRE_BYTES_MAX || in_part >= users_max || leaves_one {
             take(of_slot[start..index].into(), std::mem::take(&mut wire).into_boxed_slice(), false);
             start = index;
         }

@@ -61,6 +61,22 @@ fn a_large_group_is_cut_into_bounded_ones() {
 }
 
 #[test]
+fn nobody_is_alone_in_the_last_part_of_several() {
+    let (mut users, long) = (Users::default(), "x".repeat(250));
+    let members: Vec<_> = (0..1_400).map(|number| users.name(&format!("{long}-{number:04}"))).collect();
+    members.iter().for_each(|user| users.set_route(*user, RouteState::At(GatewayIx(0))));
+    // Of names, and of bytes where the gateway keeps lists.
+    for gateways in [KeepLists(9), KeepLists(0)] {
+        for count in 2..members.len() {
+            let layout = Grouper::default().group(&members[..count], &[], &users, &gateways, &mut Vec::new());
+            let sizes: Vec<_> = layout.groups.iter().map(|laid| laid.group.users.len()).collect();
+            assert!(sizes.iter().all(|size| *size > 1), "{count}: {sizes:?}");
+            assert_eq!(sizes.iter().sum::<usize>(), count);
+        }
+    }
+}
+
+#[test]
 fn parts_are_larger_where_the_gateway_keeps_lists() {
     let (few, many) = (RouteState::At(GatewayIx(0)), RouteState::At(GatewayIx(1)));
     let routes: Vec<_> = (0..2 * LISTED_USERS_MAX + 2).map(|user| if user % 2 == 0 { few } else { many }).collect();
@@ -70,8 +86,8 @@ fn parts_are_larger_where_the_gateway_keeps_lists() {
         let there = layout.groups.iter().filter(move |laid| laid.gateway == GatewayIx(gateway));
         there.map(|laid| laid.group.users.len()).collect::<Vec<_>>()
     };
-    assert_eq!(parts_on(0), [256, 256, 256, 256, 1]);
-    assert_eq!(parts_on(1), [1024, 1]);
+    assert_eq!(parts_on(0), [256, 256, 256, 255, 2], "nobody is alone in the last one");
+    assert_eq!(parts_on(1), [1023, 2]);
     assert!(layout.is_cut_for(7) && !layout.is_cut_for(8));
     let small = Grouper::default().group(&members[..500], &[], &users, &KeepLists(1), &mut Vec::new());
     assert!(small.is_cut_for(8), "no group of it would be another one");

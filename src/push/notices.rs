@@ -20,6 +20,7 @@ use crate::model::outcome::RecipientOutcome;
 use crate::model::priority::Priority;
 use crate::push::Push;
 use crate::push::bundle::{Bundle, EventIx, Group, SKIP_NONE};
+use crate::push::layout::LaidGroup;
 use crate::push::ledger::Content;
 
 /// Contents of one session that are looked for ahead of the event at its front.
@@ -191,14 +192,22 @@ impl Push {
 
     /// The gateways for which an event that is being bundled waits until what is under way to them is answered. For no other one may
     /// anything older go on waiting.
-    pub(super) fn gateways_in_a_round(&mut self, at: SessionIx, event: EventIx) -> Vec<GatewayIx> {
+    /// Nor where its group is so small that its users are named: those get each message in full.
+    pub(super) fn gateways_in_a_round(
+        &mut self,
+        at: SessionIx,
+        event: EventIx,
+        groups: &[LaidGroup],
+    ) -> Vec<GatewayIx> {
         let session = &self.resolve.sessions[at];
         let Some(notices) = session.notices.as_ref().filter(|_| self.ledger[event].progress.notice > 0) else {
             return Vec::new();
         };
         let is_busy =
             |gateway: &&GatewayIx| session.lanes.iter().any(|lane| lane.gateway == **gateway && lane.sent != lane.done);
-        let in_a_round: Vec<_> = notices.takers.iter().filter(is_busy).copied().collect();
+        let is_listed =
+            |gateway: &&GatewayIx| groups.iter().any(|laid| laid.gateway == **gateway && self.is_listed(&laid.group));
+        let in_a_round: Vec<_> = notices.takers.iter().filter(is_busy).filter(is_listed).copied().collect();
         self.send_waiting(at, |waiting| !in_a_round.contains(&waiting.gateway));
         in_a_round
     }
@@ -274,28 +283,37 @@ impl Push {
         }
     }
 
-    /// A gateway answered for an event that was to be a notice: whether it was one is how the next ones are sent. One user is
-    /// named, and gets messages in full, whatever the gateway understands.
+    /// Whether a gateway that keeps lists is told one of these users, and of what it gets then: else it is told their names, and gets
+    /// messages in full, whatever it understands.
+    fn is_listed(&self, group: &Group) -> bool {
+        group.is_part || group.users.len() >= self.cx.settings.group_users_min().max(2)
+    }
+
+    /// A gateway answered for an event that was to be a notice: whether it was one is how the next ones are sent.
     fn note_taker(&mut self, at: SessionIx, group: &Group, is_notice: bool) {
+        if !self.is_listed(group) {
+            return;
+        }
         let Some(notices) = &mut self.resolve.sessions[at].notices else { return };
         let place = notices.takers.iter().position(|taker| *taker == group.gateway);
         match (place, is_notice) {
             (None, true) => notices.takers.push(group.gateway),
-            (Some(place), false) if group.users.len() > 1 => {
+            (Some(place), false) => {
                 notices.takers.swap_remove(place);
             }
             _ => {}
         }
     }
 
-    /// Whether an event goes to a gateway as a notice, as far as it is known: that costs little, and yields to nobody.
-    pub(super) fn goes_as_notice(&self, event: EventIx, gateway: GatewayIx) -> bool {
+    /// Whether an event goes to a group as a notice, as far as it is known: that costs little, and yields to nobody.
+    pub(super) fn goes_as_notice(&self, event: EventIx, group: &Group) -> bool {
         let known = &self.ledger[event];
         known.progress.notice > 0
+            && self.is_listed(group)
             && self.resolve.sessions[known.session]
                 .notices
                 .as_ref()
-                .is_some_and(|notices| notices.takers.contains(&gateway))
+                .is_some_and(|notices| notices.takers.contains(&group.gateway))
     }
 }
 

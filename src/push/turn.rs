@@ -154,6 +154,13 @@ impl Line {
         }
     }
 
+    /// An event that was taken for is not bundled now: it takes its share when it is.
+    pub fn give_share_back(&mut self, line: LineOf, recipients: usize) {
+        if self.of.is_some() {
+            self.shares[line.index()] += recipients as i64;
+        }
+    }
+
     /// The next session for what a turn has left: the best line that has something of its share. Lines that wait get a share
     /// more until one has.
     fn next_of_rest(&mut self) -> Option<(SessionIx, LineOf)> {

@@ -211,6 +211,27 @@ fn who_moves_gets_what_waited_for_the_gateway_he_left() {
 }
 
 #[test]
+fn the_few_who_are_left_at_a_gateway_get_each_message_in_full() {
+    for left in [1, 2, 7] {
+        let mut table = table(NOTICES);
+        kept(&mut table, 1);
+        assert_eq!(serve(&mut table, "A"), [(10, 1)], "it takes notices");
+        (left..MEMBERS).for_each(|user| table.moves(&name(user), "B"));
+        kept(&mut table, 2);
+        while !(serve(&mut table, "A").is_empty() && serve(&mut table, "B").is_empty()) {}
+        (3..=8).for_each(|msg_id| kept(&mut table, msg_id));
+        let mut got = serve(&mut table, "A");
+        while got.len() < 6 {
+            let more = serve(&mut table, "A");
+            assert!(!more.is_empty(), "{left} of them got {got:?} alone");
+            got.extend(more);
+        }
+        assert_eq!(got, (3..=8).map(|msg_id| (0, msg_id)).collect::<Vec<_>>(), "{left}");
+        table.check();
+    }
+}
+
+#[test]
 fn the_sender_gets_the_notice_that_stands_for_what_others_sent() {
     let mut table = table(NOTICES);
     kept(&mut table, 1);

@@ -98,25 +98,46 @@ fn bulk_that_waits_for_its_turn_makes_none_yield() {
     table.check();
 }
 
-/// Half of the recipients in flight are those of 7 events in 8 sessions of 20,000, at eight gateways that answer nothing.
-#[test]
-fn large_bulk_waits_for_its_gateways_until_it_is_too_many_events_and_yields_no_more_than_the_store_is_to_hold() {
-    let mut table = world(16, InboxStore::Offline);
+/// Sessions of 20,000 at eight gateways that answer nothing.
+fn large(window: usize) -> Table {
+    let mut table = world(window, InboxStore::Offline);
     let gateways = ["A", "B", "C", "D", "E", "F", "G", "H"];
     gateways[1..].iter().for_each(|gateway| table.list(gateway, Protocols::STREAM));
     table.members = (0..20_000).map(|user| format!("u{user:05}")).collect();
     let gateway_of = gateways.iter().cycle().map(|gateway| (*gateway).to_owned());
     table.routes = table.members.iter().cloned().zip(gateway_of).collect();
-    let bundled_after = |table: &mut Table, msg_ids: std::ops::RangeInclusive<i64>| {
-        for msg_id in msg_ids {
-            table.arrive_as(&format!("s{msg_id}"), msg_id, BULK);
+    table
+}
+
+/// A bulk event in each of these sessions; how many were bundled so far.
+fn bundled_after(table: &mut Table, msg_ids: std::ops::RangeInclusive<i64>) -> usize {
+    for msg_id in msg_ids {
+        table.arrive_as(&format!("s{msg_id}"), msg_id, BULK);
+        table.run();
+        while table.push.has_more() {
             table.run();
-            while table.push.has_more() {
-                table.run();
-            }
         }
-        table.push.recipients_in_flight() / 20_000
-    };
+    }
+    table.push.recipients_in_flight() / 20_000
+}
+
+#[test]
+fn what_finds_no_room_takes_nothing_of_its_turn() {
+    let mut table = large(64);
+    table.members_of.insert("away".to_owned(), vec!["bob".to_owned()]);
+    table.arrive("away", 50);
+    assert_eq!((bundled_after(&mut table, 1..=8), table.stores.len()), (7, 1));
+    table.arrive_as("s1", 100, BULK);
+    table.arrive("away", 101);
+    table.turn();
+    assert_eq!(table.stores.len(), 2, "in the same turn");
+    table.check();
+}
+
+/// Half of the recipients in flight are those of 7 events in 8 sessions.
+#[test]
+fn large_bulk_waits_for_its_gateways_until_it_is_too_many_events_and_yields_no_more_than_the_store_is_to_hold() {
+    let mut table = large(16);
     assert_eq!(bundled_after(&mut table, 1..=8), 7, "the eighth waits: eight are no more than half of the events");
     assert_eq!(table.stores.len(), 0);
     let why = "the rows of four events are more than a quarter of the recipients: the others wait";

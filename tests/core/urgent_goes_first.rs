@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use task_engine::model::limits::{
-    MEMBER_QUERY_SESSIONS, TURN_PARTS, URGENT_BRINGS_MAX, URGENT_PASS_FREELY, URGENT_PASSES_MAX, URGENT_PASSES_WITHIN,
+    GROUP_USERS_MAX, MEMBER_QUERY_SESSIONS, PARTS_UNANSWERED_MAX, TURN_PARTS, URGENT_BRINGS_MAX, URGENT_PASS_FREELY,
+    URGENT_PASSES_MAX, URGENT_PASSES_WITHIN,
 };
 use task_engine::model::outcome::RecipientOutcome;
 use task_engine::model::priority::{Priority, PriorityRules, Said};
@@ -75,6 +76,22 @@ fn others_have_their_part_of_what_is_written_while_they_are_passed() {
     }
     assert!(written.iter().filter(|msg_id| **msg_id <= 1_000).is_sorted());
     assert!(written.iter().filter(|msg_id| **msg_id > 1_000).is_sorted());
+}
+
+#[test]
+fn a_part_of_a_large_group_that_they_let_go_first_does_not_hold_them() {
+    let mut table = world();
+    table.list("A", Protocols::STREAM);
+    let large: Vec<_> = (0..5 * GROUP_USERS_MAX).map(|user| format!("u{user}")).collect();
+    table.routes.extend(large.iter().map(|user| (user.clone(), "A".to_owned())));
+    table.members_of.insert("large".to_owned(), large);
+    come(&mut table, "small", 1..=1, Said::Nothing);
+    come(&mut table, "large", 2..=2, Said::Nothing);
+    assert_eq!(table.pushed_ids("A").iter().filter(|id| **id == 2).count(), PARTS_UNANSWERED_MAX * GROUP_USERS_MAX);
+    for msg_id in 10..1_000 {
+        come(&mut table, "calls", msg_id..=msg_id, URGENT);
+        assert!(table.pushed_ids("A").contains(&msg_id), "{msg_id} waits");
+    }
 }
 
 #[test]

@@ -106,7 +106,8 @@ impl Outbox {
         let mut left = PARTS_UNANSWERED_MAX.saturating_sub(self.queue.turns.parts_written);
         let mut bytes = 0;
         for (index, item) in self.queue.queued().iter().take(most).enumerate() {
-            let is_held = left == 0 && !item.is_begun() && self.gives_way(item, now);
+            // One that urgent items let go first stands before all of those that come now.
+            let is_held = left == 0 && !item.is_begun() && !item.is_ahead && self.gives_way(item, now);
             if is_held || bytes > room {
                 return index;
             }
