@@ -60,6 +60,12 @@ impl Passing {
         }
     }
 
+    /// The first of all, not written whole, leaves.
+    pub(super) fn left_front(&mut self, item: &Item) {
+        self.left(item);
+        self.window.left_begun();
+    }
+
     /// An item is written whole.
     pub(super) fn written(&mut self, item: &Item) {
         self.left(item);

@@ -161,7 +161,7 @@ impl Queue {
             prefetch_group(&later.bundle.group);
         }
         if let Some(passing) = &mut self.passing {
-            if was_sent { passing.left_stream(item) } else { passing.left(item) }
+            if was_sent { passing.left_stream(item) } else { passing.left_front(item) }
         }
         self.turns.popped(item.bundle.group.is_part, was_sent);
         if !item.is_done {

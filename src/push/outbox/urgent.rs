@@ -145,9 +145,11 @@ impl Outbox {
     /// A turn has written what it may.
     pub(super) fn note_flushed(&mut self, now: Nanos) {
         let items = self.queue.sent().len();
+        let begun = self.queue.queued().front().filter(|item| item.is_begun());
+        let begun = begun.map_or(0, |item| item.bundle.recipients());
         if let Some(passing) = &mut self.queue.passing {
             let is_held = std::mem::take(&mut passing.is_held);
-            passing.window.note_turn(items, is_held, now);
+            passing.window.note_turn(items, begun, is_held, now);
         }
     }
 

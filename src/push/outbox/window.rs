@@ -4,8 +4,9 @@
 //! Promises that a gateway stays busy: what may be unanswered is what it answers, at its best pace of late, in the time that is aimed
 //! at, and that time is several round trips at the least. So a gateway whose answers take long by their way alone loses nothing. The
 //! round trip is that of a push that is alone on the stream; every ten seconds all streams are held to one push for some round trips, at
-//! the same time, so that none sees what another one has waiting at the same gateway or machine. Refuses to measure a pace where nothing was held
-//! back: a gateway that is sent little says nothing of how much it takes.
+//! the same time, so that none sees what another one has waiting at the same gateway or machine. Where urgent pushes, which nothing holds, leave
+//! none alone in that time, the first one behind others has to do. Refuses to measure a pace where nothing was held back: a gateway that is
+//! sent little says nothing of how much it takes.
 
 use std::time::Duration;
 
@@ -27,7 +28,8 @@ const MEASURED_FOR: Duration = Duration::from_millis(20);
 const BEST_FORGOTTEN: Duration = Duration::from_millis(250);
 /// The shortest round trip of this period and the one before counts.
 const ROUND_TRIP_FORGOTTEN: Duration = Duration::from_secs(10);
-/// At the begin of a period pushes go alone for so many round trips, and no longer than this.
+/// At the begin of a period, and from when a gateway's first pushes are held back, pushes go alone for so many round trips, and no longer
+/// than this.
 const ALONE_TIMES: u32 = 4;
 const ALONE_FOR: Duration = Duration::from_millis(100);
 
@@ -60,9 +62,11 @@ struct Best {
 struct RoundTrip {
     now: Option<u64>,
     before: Option<u64>,
-    /// How many were seen in this period.
+    /// How many were seen in this period; the first few are all of the period of the last of them.
     times: u32,
     period: u64,
+    /// When a push was first held back.
+    held_since: Option<Nanos>,
 }
 
 /// See the module.
@@ -73,7 +77,7 @@ pub(super) struct Window {
     /// Recipients that were written to the stream, and those that have left it, counted over its life.
     written: u64,
     left: u64,
-    /// What `written` was at the end of the last turn.
+    /// What `written` was at the end of the last turn, the item that was begun included.
     noted: u64,
     lone: Option<Probe>,
     full: Option<Full>,
@@ -113,6 +117,12 @@ impl Window {
         self.left += recipients as u64;
     }
 
+    /// The first item that is not written whole has left, with nothing on the stream: what was answered of it counts as an item.
+    pub(super) fn left_begun(&mut self) {
+        self.left = self.left.max(self.answered);
+        (self.written, self.noted) = (self.left, self.left);
+    }
+
     /// The stream is gone; its gateway is the same.
     pub(super) fn lost_stream(&mut self) {
         (self.written, self.left, self.noted, self.answered) = (0, 0, 0, 0);
@@ -146,17 +156,25 @@ impl Window {
         Some(in_time.max(u128::from(burst)).min(u128::from(u32::MAX)) as usize)
     }
 
-    /// A turn has written all that it may: so many items are on the stream, and some were held back for the window, or none.
-    pub(super) fn note_turn(&mut self, items: usize, is_full: bool, now: Nanos) {
-        let before = std::mem::replace(&mut self.noted, self.written);
+    /// A turn has written all that it may: so many items are on the stream whole, then one of so many recipients that is begun, or none
+    /// (0); and some were held back for the window, or none.
+    pub(super) fn note_turn(&mut self, items: usize, begun: usize, is_full: bool, now: Nanos) {
+        // An item is timed from its first byte: when its last one is written, answers may be here.
+        let before = std::mem::replace(&mut self.noted, self.written + begun as u64);
         if self.target.is_none() {
             return;
         }
-        let is_alone = items == 1 || self.unanswered() <= LONE;
-        if self.written > before && is_alone && self.lone.is_none() {
+        if is_full {
+            self.round_trip.held_since.get_or_insert(now);
+        }
+        let is_wanted = self.round_trip.is_wanted(now);
+        let is_alone = items + usize::from(begun > 0) == 1 || self.unanswered() + begun <= LONE;
+        // A time that is too long is better than none: with none, urgent pushes alone would be more than may be unanswered.
+        let has_to_do = !is_wanted && self.round_trip.shortest().is_none();
+        if self.noted > before && (is_alone || has_to_do) && self.lone.is_none() {
             self.lone = Some(Probe { until: before + 1, at: now });
         }
-        match is_full && !self.round_trip.is_wanted(now) {
+        match is_full && !is_wanted {
             true => drop(self.full.get_or_insert(Full { since: None, answered: self.answered })),
             false => self.full = None,
         }
@@ -209,18 +227,17 @@ impl RoundTrip {
     /// Whether pushes are to go alone: little is known, or it is time to look again.
     fn is_wanted(&self, now: Nanos) -> bool {
         let (period, into) = period_of(now);
-        let is_enough = self.times >= ALONE_TIMES;
-        match self.before {
-            None => !is_enough,
-            Some(_) => into < ALONE_FOR && !(is_enough && self.period == period),
-        }
+        let is_first = self.before.is_none() && self.times < ALONE_TIMES;
+        let is_begin = into < ALONE_FOR || (is_first && self.held_since.is_none_or(|at| now.since(at) < ALONE_FOR));
+        is_begin && !(self.times >= ALONE_TIMES && self.period == period)
     }
 
     fn note(&mut self, took: u64, now: Nanos) {
         let (period, _) = period_of(now);
         if period != self.period && (self.before.is_some() || self.times >= ALONE_TIMES) {
-            *self = Self { now: None, before: self.now, times: 0, period };
+            *self = Self { now: None, before: self.now, times: 0, ..*self };
         }
+        self.period = period;
         self.now = Some(self.now.map_or(took, |known| known.min(took)));
         self.times += 1;
     }

@@ -1,6 +1,16 @@
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 use super::*;
+use crate::model::gateway::Protocol;
+use crate::model::ids::{GatewayIx, StreamNo};
+use crate::model::limits::STREAM_UNSENT_BYTES_MAX;
+use crate::model::protobuf::{put_grpc_head, put_varint};
+use crate::push::bundle::{Bundle, BundleEnd};
+use crate::push::facts::{Output, StreamFact};
+use crate::push::outbox::answers_tests::{bundle, record};
+use crate::push::outbox::{Effects, Outbox, OutboxSettings};
 
 /// Recipients of each item.
 const ITEM: usize = 13;
@@ -44,7 +54,7 @@ fn flooded(window: &mut Window, gateway: &mut Gateway) -> (u64, u64) {
             window.written(ITEM);
             gateway.takes(now);
         }
-        window.note_turn(gateway.answers.len(), true, now);
+        window.note_turn(gateway.answers.len(), 0, true, now);
         most = most.max(if now > second(3) { window.written - window.left } else { 0 });
     }
     (answered / 2, most)
@@ -109,7 +119,7 @@ fn a_gateway_that_seldom_has_a_processor_has_something_to_do_then() {
         while window.room(now).is_some_and(|room| room > 0) {
             window.written(1);
         }
-        window.note_turn(window.unanswered(), true, now);
+        window.note_turn(window.unanswered(), 0, true, now);
     }
     assert!(answered / 5 >= BURST_MAX * 200 * 9 / 10, "{answered} in 5 s");
 }
@@ -120,7 +130,7 @@ fn the_round_trip_ends_with_the_first_answer() {
     let mut now = Nanos(1);
     for _ in 0..ALONE_TIMES {
         window.written(ITEM);
-        window.note_turn(1, true, now);
+        window.note_turn(1, 0, true, now);
         for answers in 1..=ITEM {
             now = now.after(STEP);
             if answers == ITEM {
@@ -137,7 +147,7 @@ fn the_round_trip_ends_with_the_first_answer() {
 fn without_a_target_nothing_is_held_back() {
     let mut window = Window::new(Duration::ZERO);
     window.written(1_000_000);
-    window.note_turn(1, true, Nanos(1));
+    window.note_turn(1, 0, true, Nanos(1));
     assert_eq!(window.room(Nanos(1)), None);
 }
 
@@ -147,7 +157,7 @@ fn nothing_is_learnt_of_the_pace_where_nothing_was_held_back() {
     let mut now = Nanos(1);
     for _ in 0..1_000 {
         window.written(ITEM);
-        window.note_turn(1, false, now);
+        window.note_turn(1, 0, false, now);
         now = now.after(Duration::from_millis(1));
         window.left(ITEM);
         window.note_answers(0, now);
@@ -163,7 +173,7 @@ fn pushes_go_alone_until_a_few_have_come_back_and_again_every_ten_seconds() {
     let mut goes_alone = |now: Nanos| {
         window.written(ITEM);
         let is_alone = window.room(now) == Some(0);
-        window.note_turn(1, true, now);
+        window.note_turn(1, 0, true, now);
         window.left(ITEM);
         window.note_answers(0, now.after(STEP));
         is_alone
@@ -188,4 +198,145 @@ fn what_a_stream_that_is_gone_had_on_it_does_not_count() {
     assert_eq!(window.room(Nanos(1)), Some(0), "nothing is known: one goes alone");
     window.lost_stream();
     assert_eq!(window.room(Nanos(1)), Some(1));
+}
+
+/// When others than urgent pushes, which come without end in several items a millisecond, are written for the first time.
+fn others_go_after(gateway: &mut Gateway, items: usize) -> Option<Duration> {
+    let mut window = Window::new(TARGET);
+    let begin = Nanos(0).after(Duration::from_secs(3));
+    let mut now = begin;
+    for step in 0..20_000 {
+        now = now.after(STEP);
+        while gateway.has_answered(now) {
+            window.left(ITEM);
+        }
+        window.note_answers(0, now);
+        if window.room(now).is_none_or(|room| room > 0) && step > 0 {
+            return Some(now.since(begin));
+        }
+        if step % 20 == 0 {
+            for _ in 0..items {
+                window.written(ITEM);
+                gateway.takes(now);
+            }
+        }
+        window.note_turn(gateway.answers.len(), 0, true, now);
+    }
+    None
+}
+
+#[test]
+fn urgent_pushes_without_end_keep_the_others_back_for_a_tenth_of_a_second() {
+    for (rate, way_micros, items) in [(400_000, 1_100, 2), (400_000, 20_000, 2), (400_000, 150_000, 10)] {
+        let way = Duration::from_micros(way_micros);
+        let after = others_go_after(&mut gateway(rate, way), items).unwrap_or(Duration::MAX);
+        let allowed = ALONE_FOR + 2 * (way + MEASURED_FOR);
+        assert!(after >= ALONE_FOR && after <= allowed, "{items} items a ms over {way:?}: after {after:?}");
+    }
+}
+
+#[test]
+fn a_flood_goes_alone_every_ten_seconds() {
+    let (mut window, mut gateway) = (Window::new(TARGET), gateway(40_000, Duration::from_micros(300)));
+    flooded(&mut window, &mut gateway);
+    let next = Nanos(0).after(ROUND_TRIP_FORGOTTEN);
+    assert_eq!(window.limit(next), Some(1));
+    assert_ne!(window.limit(next.after(ALONE_FOR)), Some(1));
+}
+
+/// An outbox on protocol `stream` whose frames are so large that each turn writes one.
+struct Slow {
+    outbox: Outbox,
+    now: Nanos,
+    unsent: usize,
+}
+
+const STREAM: StreamNo = StreamNo(1);
+const MSG_ID: i64 = 7;
+
+impl Slow {
+    fn new() -> Self {
+        let settings = OutboxSettings {
+            delivery_timeout: Duration::from_secs(1),
+            forget_after: Duration::ZERO,
+            group_users_min: 8,
+            stream_target: Some(TARGET),
+        };
+        let mut slow = Self { outbox: Outbox::new("gateway".into(), settings), now: Nanos(1), unsent: 0 };
+        slow.outbox.list(record(Protocol::Stream), slow.now);
+        slow.put(Bundle { message: vec![0; STREAM_UNSENT_BYTES_MAX].into(), ..bundle(MSG_ID) });
+        slow.turn(0);
+        slow.take(StreamFact::Opened);
+        slow
+    }
+
+    fn put(&mut self, bundle: Bundle) {
+        assert!(self.outbox.put(Bundle { made_at: self.now, ..bundle }, self.now).is_ok());
+    }
+
+    fn take(&mut self, fact: StreamFact) {
+        self.outbox.take(STREAM, fact, self.now, &mut Effects::default());
+    }
+
+    /// A turn so many microseconds later: how many frames it writes.
+    fn turn(&mut self, micros: u64) -> usize {
+        self.now = self.now.after(Duration::from_micros(micros));
+        let unsent = std::mem::take(&mut self.unsent);
+        self.take(StreamFact::Taken(unsent));
+        let mut effects = Effects::default();
+        self.outbox.flush(GatewayIx(0), self.now, &mut effects);
+        let sent =
+            effects.outputs.iter().map(|output| if let Output::Send { chunk, .. } = output { chunk.len() } else { 0 });
+        self.unsent = sent.clone().sum();
+        sent.filter(|bytes| *bytes > 0).count()
+    }
+
+    /// An answer so many microseconds later.
+    fn answer(&mut self, micros: u64) {
+        self.now = self.now.after(Duration::from_micros(micros));
+        let (mut answer, mut bytes) = (vec![1 << 3], Vec::new());
+        put_varint(&mut answer, MSG_ID as u64);
+        put_grpc_head(&mut bytes, answer.len());
+        bytes.extend(answer);
+        self.take(StreamFact::Answers(Bytes::from(bytes)));
+    }
+
+    fn window(&self) -> &Window {
+        assert!(self.outbox.has_order_in_its_books());
+        &self.outbox.queue.passing.as_ref().expect("there are classes").window
+    }
+}
+
+#[test]
+fn the_round_trip_begins_with_the_first_byte() {
+    // The last turn for an item comes before the first answer, and after it.
+    let mut slow = Slow::new();
+    assert_eq!([slow.turn(0), slow.turn(300), slow.turn(600)], [1, 1, 1]);
+    slow.answer(100);
+    assert_eq!(slow.window().round_trip.shortest(), Some(1_000_000));
+    let mut slow = Slow::new();
+    assert_eq!([slow.turn(0), slow.turn(300)], [1, 1]);
+    slow.answer(700);
+    assert_eq!(slow.turn(10), 1);
+    slow.answer(290);
+    slow.answer(710);
+    let round_trip = &slow.window().round_trip;
+    assert_eq!((round_trip.shortest(), round_trip.times), (Some(1_000_000), 1));
+}
+
+#[test]
+fn what_was_answered_of_a_push_that_ends_half_written_does_not_count_for_the_next() {
+    let mut slow = Slow::new();
+    assert_eq!([slow.turn(0), slow.turn(300)], [1, 1]);
+    slow.answer(700);
+    slow.answer(300);
+    slow.now = slow.now.after(Duration::from_secs(3));
+    let mut effects = Effects::default();
+    slow.outbox.tick(slow.now, &mut effects);
+    assert!(matches!(effects.results[0].end, BundleEnd::Unanswered { from: 2, .. }));
+    slow.put(Bundle { skip: 1, ..bundle(MSG_ID) });
+    assert_eq!(slow.turn(100), 1);
+    assert_eq!(slow.window().room(slow.now), Some(0), "two wait for their answers, and few have come back");
+    slow.answer(900);
+    assert_eq!((slow.window().round_trip.now, slow.window().round_trip.times), (Some(900_000), 2));
 }
