@@ -24,7 +24,7 @@ use super::sql::RESULT_READS;
 use super::sql::fault::Fault;
 use super::sql::live::Live;
 use super::sql::members::{
-    Found, MemberQueries, MemberServer, Range, Row, SET_ROWS, Shared, Sorter, SqlMembers, Sums, place_in, probe,
+    Found, MemberQueries, MemberServer, Range, Row, Shared, Sorter, SqlMembers, Sums, place_in, probe, rows_max,
 };
 use crate::config::{Current, MysqlConfig};
 use crate::model::ids::SessionId;
@@ -123,7 +123,7 @@ fn sql(places: usize, limit: Duration) -> String {
     let marks = &marks[1..];
     let order = if places == 1 { "username" } else { "session_id, username" };
     let from = "FROM t_session_member WHERE session_id IN";
-    select(limit, &format!("{from} ({marks}) ORDER BY {order} LIMIT {SET_ROWS}"))
+    select(limit, &format!("{from} ({marks}) ORDER BY {order} LIMIT {}", rows_max(places)))
 }
 
 /// Reads sessions and their members, and asks to be given up by the server after so long.
@@ -147,7 +147,7 @@ fn collect<P: Protocol>(
     deadline: Instant,
 ) -> Result<Found, Fault> {
     let mut sorter = Sorter::new(sessions);
-    let mut cut = None;
+    let (mut cut, rows_max) = (None, rows_max(sessions.len()));
     for (number, row) in result.by_ref().enumerate() {
         let row = row?;
         if number % ROWS_A_LOOK == ROWS_A_LOOK - 1 && Instant::now() >= deadline {
@@ -157,7 +157,7 @@ fn collect<P: Protocol>(
             shared.skip("a row that is not two texts");
             continue;
         };
-        cut = (number + 1 == SET_ROWS).then(|| session.clone());
+        cut = (number + 1 == rows_max).then(|| session.clone());
         if let Some(name) = shared.name(name) {
             sorter.add(session, name);
         }

@@ -24,7 +24,7 @@ use self::link::{PostgresLink, live};
 use super::sql::fault::Fault;
 use super::sql::live::Live;
 use super::sql::members::{
-    Found, MemberQueries, MemberServer, Range, Row, SET_ROWS, Shared, SqlMembers, Sums, place_in, probe,
+    Found, MemberQueries, MemberServer, Range, Row, Shared, SqlMembers, Sums, place_in, probe, rows_max,
 };
 use crate::config::{Current, PostgresConfig};
 use crate::model::ids::SessionId;
@@ -64,7 +64,8 @@ impl MemberQueries for Queries {
         let asked: Vec<(usize, &str)> =
             sessions.iter().map(|id| &**id).enumerate().filter(|(_, id)| may_be_there(id)).collect();
         let ids: Vec<&str> = asked.iter().map(|(_, id)| *id).collect();
-        let values: [&(dyn ToSql + Sync); 2] = [&ids, &(SET_ROWS as i64)];
+        let rows_max = rows_max(sessions.len());
+        let values: [&(dyn ToSql + Sync); 2] = [&ids, &(rows_max as i64)];
         let rows = self.live.attempt(|conn, _| conn.query(FEW, &[Type::TEXT_ARRAY, Type::INT8], &values))?;
         let mut lists = vec![NameList::new(); sessions.len()];
         let mut last = None;
@@ -79,7 +80,7 @@ impl MemberQueries for Queries {
                 lists[*place].push(name);
             }
         }
-        let cut = last.filter(|_| rows.len() == SET_ROWS).map(|place| sessions[place].as_bytes().to_vec());
+        let cut = last.filter(|_| rows.len() == rows_max).map(|place| sessions[place].as_bytes().to_vec());
         Ok(Found { lists, cut })
     }
 

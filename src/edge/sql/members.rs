@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use self::large::LargeLists;
-pub use self::large::{PAGE_ROWS, Range, Sums, place_in};
+use self::large::{LargeLists, PAGE_ROWS, PAGE_ROWS_MAX};
+pub use self::large::{Range, Sums, place_in};
 use super::fault::Fault;
 use crate::model::ids::SessionId;
 use crate::model::limits::{MEMBER_QUERY_SESSIONS, NAME_BYTES_MAX, NAME_CHARS_MAX};
@@ -24,8 +24,10 @@ use crate::model::names::NameList;
 use crate::ports::{LookupError, MemberReader, Members};
 use crate::telemetry::log_limiter::LogLimiter;
 
-/// Rows of a query for several sessions at the most: what is beyond is read by others.
-pub const SET_ROWS: usize = 4 * PAGE_ROWS;
+/// Rows of a query for so many sessions at the most: what is beyond is read by others.
+pub const fn rows_max(sessions: usize) -> usize {
+    if sessions == 1 { PAGE_ROWS_MAX } else { 4 * PAGE_ROWS }
+}
 
 /// What opens the readers of members: the section of a database.
 pub trait MemberServer: Clone + fmt::Debug + Send + Sync + 'static {
@@ -37,7 +39,7 @@ pub trait MemberServer: Clone + fmt::Debug + Send + Sync + 'static {
 
 /// The queries for members. Each has its own deadline.
 pub trait MemberQueries: Send {
-    /// The members of some sessions, in one query of at most [`SET_ROWS`] rows.
+    /// The members of some sessions, in one query of at most [`rows_max`] rows.
     ///
     /// # Errors
     /// Why there is no answer.
@@ -152,7 +154,7 @@ impl<Q: MemberQueries> Reader<Q> {
             let asked: Vec<SessionId> = rest.iter().map(|at| sessions[*at].clone()).collect();
             let found = self.queries.few(&asked, &self.shared)?;
             let Some(last) = found.cut else {
-                rest.iter().zip(found.lists).for_each(|(at, list)| lists[*at] = list);
+                rest.iter().zip(found.lists).for_each(|(at, list)| lists[*at] = self.whole(&sessions[*at], list));
                 break;
             };
             let mut left = Vec::new();
@@ -162,7 +164,7 @@ impl<Q: MemberQueries> Reader<Q> {
                 } else if list.is_empty() {
                     left.push(at);
                 } else {
-                    lists[at] = list;
+                    lists[at] = self.whole(&sessions[at], list);
                 }
             }
             if left.len() == asked.len() {
@@ -174,6 +176,14 @@ impl<Q: MemberQueries> Reader<Q> {
             rest = left;
         }
         Ok(lists)
+    }
+
+    /// A list that came in one query. A large one is good for now, and not read like this again.
+    fn whole(&self, session: &SessionId, list: NameList) -> NameList {
+        if list.len() > PAGE_ROWS {
+            self.shared.note_large(session);
+        }
+        list
     }
 }
 

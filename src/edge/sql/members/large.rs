@@ -1,7 +1,8 @@
 //! Large member lists: read in pages, and refreshed by the pages that changed.
 //!
-//! Promises that no query of a session, however large, reads more than [`PAGE_ROWS_MAX`] rows, so that none is on the server for
-//! long; that a page of which nothing changed is counted by the server and not sent; and that who was a member all the time is in
+//! Promises that no query of one session, however large, reads more than [`PAGE_ROWS_MAX`] rows, so that none is on the server for
+//! long; that a list of more than [`PAGE_ROWS`] names is not read in one query again once a query has found it;
+//! that a page of which nothing changed is counted by the server and not sent; and that who was a member all the time is in
 //! the list. What a page holds is summed up before it is read: a change in between shows at the next look.
 //! Refuses to give the list of one instant: pages are read one after the other.
 
@@ -19,7 +20,7 @@ use crate::model::names::NameList;
 /// Rows of a page when it is made.
 pub const PAGE_ROWS: usize = 4096;
 /// A page that has grown to so many rows is cut.
-const PAGE_ROWS_MAX: usize = 2 * PAGE_ROWS;
+pub const PAGE_ROWS_MAX: usize = 2 * PAGE_ROWS;
 /// Names of large lists that are kept; the lists longest unused go first.
 const NAMES_KEPT_MAX: usize = 4 << 20;
 
@@ -38,7 +39,7 @@ struct Page {
     sums: Option<Sums>,
 }
 
-/// One session's members.
+/// One session's members; no pages while it is only known that they are many.
 #[derive(Debug)]
 struct List {
     pages: Vec<Page>,
@@ -54,9 +55,14 @@ impl List {
         self.pages.iter().flat_map(|page| page.names.iter()).collect()
     }
 
-    /// So many have left that fewer pages would do.
+    /// What it takes of [`NAMES_KEPT_MAX`]: a page at least, so that lists without pages are few too.
+    fn weight(&self) -> usize {
+        self.names().max(PAGE_ROWS)
+    }
+
+    /// There are no pages yet, or so many have left that fewer would do.
     fn is_sparse(&self) -> bool {
-        self.names() < self.pages.len() * PAGE_ROWS / 4
+        self.names() <= self.pages.len() * PAGE_ROWS / 4
     }
 }
 
@@ -64,21 +70,21 @@ impl List {
 #[derive(Debug, Default)]
 pub(super) struct LargeLists {
     lists: HashMap<SessionId, List>,
-    names: usize,
+    weight: usize,
 }
 
 impl LargeLists {
     fn take(&mut self, session: &SessionId) -> Option<List> {
         let list = self.lists.remove(session)?;
-        self.names -= list.names();
+        self.weight -= list.weight();
         Some(list)
     }
 
     fn keep(&mut self, session: &SessionId, list: List) {
         drop(self.take(session));
-        self.names += list.names();
+        self.weight += list.weight();
         self.lists.insert(session.clone(), list);
-        while self.names > NAMES_KEPT_MAX && self.lists.len() > 1 {
+        while self.weight > NAMES_KEPT_MAX && self.lists.len() > 1 {
             let oldest = self.lists.iter().min_by_key(|(_, list)| list.used).map(|(session, _)| session.clone());
             drop(oldest.and_then(|session| self.take(&session)));
         }
@@ -93,6 +99,11 @@ impl Shared {
     /// Whether the session was large when it was last read.
     pub(super) fn is_large(&self, session: &SessionId) -> bool {
         self.large().lists.contains_key(session)
+    }
+
+    /// From now on it is read in pages.
+    pub(super) fn note_large(&self, session: &SessionId) {
+        self.large().keep(session, List { pages: Vec::new(), used: Instant::now() });
     }
 }
 
@@ -150,7 +161,7 @@ impl<Q: MemberQueries> Reader<Q> {
         self.read(session, range, Some(sums), (PAGE_ROWS_MAX, deadline)).map(Some)
     }
 
-    /// Reads a range of names, in pages of so many rows; `sums` are those of the whole range.
+    /// Reads a range of names, so many rows a query; `sums` are those of the whole range.
     fn read(
         &mut self,
         session: &SessionId,
@@ -164,15 +175,17 @@ impl<Q: MemberQueries> Reader<Q> {
             let range = (after.clone(), until.clone());
             let found = self.queries.page(session, &range, rows, limit)?;
             self.shared.pages_read.fetch_add(1, Ordering::Relaxed);
-            let last = found.last().map(|(_, name)| name.clone()).filter(|_| found.len() >= rows);
-            let names = self.names_of(session, &found);
-            let Some(last) = last else {
-                let sums = sums.filter(|_| pages.is_empty());
+            if found.len() < rows {
+                let (names, sums) = (self.names_of(session, &found), sums.filter(|_| pages.is_empty()));
                 pages.push(Page { after, until, names, sums });
                 return Ok(pages);
-            };
-            pages.push(Page { after, until: Some(last.clone()), names, sums: None });
-            after = Some(last);
+            }
+            // A page that fills a query would be cut, and so read, at every look.
+            for part in found.chunks(PAGE_ROWS) {
+                let until = part.last().map(|(_, name)| name.clone());
+                pages.push(Page { after, until: until.clone(), names: self.names_of(session, part), sums: None });
+                after = until;
+            }
         }
     }
 
@@ -227,9 +240,9 @@ mod tests {
         for number in 0..6 {
             lists.keep(&SessionId::from(format!("s{number}").as_str()), list(size));
         }
-        assert!(lists.names <= NAMES_KEPT_MAX && lists.lists.len() == 4);
+        assert!(lists.weight <= NAMES_KEPT_MAX && lists.lists.len() == 4);
         assert!(!lists.lists.contains_key("s0") && lists.lists.contains_key("s5"));
         lists.keep(&"s5".into(), list(1));
-        assert_eq!(lists.names, 3 * size + 1);
+        assert_eq!(lists.weight, 3 * size + PAGE_ROWS);
     }
 }
