@@ -360,6 +360,10 @@ const _: () = assert!(NAME_BYTES_MAX + 4 < GROUP_WIRE_BYTES_MAX, "a group holds 
 const _: () = assert!(OUTBOX_RECIPIENTS_SOFT < OUTBOX_RECIPIENTS_MAX);
 const _: () = assert!(OUTBOX_RECIPIENTS_MAX < RECIPIENTS_IN_FLIGHT_MAX, "one gateway must not fill its shard");
 const _: () = assert!(
+    OUTBOX_RECIPIENTS_SOFT + RECIPIENTS_IN_FLIGHT_MAX / URGENT_RESERVE_PART <= OUTBOX_RECIPIENTS_MAX,
+    "where an outbox does not move, urgent ones have no more than where it does"
+);
+const _: () = assert!(
     OUTBOX_RECIPIENTS_MAX + OUTBOX_RECIPIENTS_MAX / URGENT_RESERVE_PART < RECIPIENTS_IN_FLIGHT_MAX,
     "with the urgent reserve too, one gateway must not fill its shard"
 );

@@ -2,14 +2,15 @@
 //!
 //! Promises that gateways which do not move never hold so much, each alone or all together, that the shard stops taking
 //! events for the others. It is counted here and not in the outbox, because the bound that stops intake is the home
-//! shard's, whichever shards own the gateways. Refuses to hold back a gateway that moves: the shard's own bounds do
-//! that, by pausing intake.
+//! shard's, whichever shards own the gateways. Urgent bundles may go beyond a gateway's part, by a reserve that has the same three
+//! bounds. Refuses to hold back a gateway that moves: the shard's own bounds do that, by pausing intake.
 
 use crate::model::ids::{GatewayIx, Nanos};
 use crate::model::limits::{
-    BULK_YIELDS_PART, GATEWAY_PROMPT_WITHIN, GATEWAY_QUIET_AFTER, LATE_GATEWAYS_PART, OUTBOX_MOVING_WITHIN,
-    PAYLOAD_BYTES_IN_FLIGHT_MAX, QUIET_GATEWAY_PART, RECIPIENTS_IN_FLIGHT_MAX, SILENT_GATEWAY_FLOOR_PART,
-    SILENT_GATEWAY_PART, SILENT_GATEWAYS_PART, SOMEONE_IS_PROMPT_WITHIN,
+    BULK_YIELDS_PART, EVENTS_IN_FLIGHT_MAX, GATEWAY_PROMPT_WITHIN, GATEWAY_QUIET_AFTER, LATE_GATEWAYS_PART,
+    OUTBOX_MOVING_WITHIN, PAYLOAD_BYTES_IN_FLIGHT_MAX, QUIET_GATEWAY_PART, RECIPIENTS_IN_FLIGHT_MAX,
+    SILENT_GATEWAY_FLOOR_PART, SILENT_GATEWAY_PART, SILENT_GATEWAYS_PART, SOMEONE_IS_PROMPT_WITHIN,
+    URGENT_RESERVE_PART,
 };
 
 /// What is held: of the shard's three bounds, each.
@@ -24,23 +25,32 @@ pub struct Load {
 }
 
 impl Load {
-    fn add(&mut self, other: Self) {
+    /// What the bounds of a shard are.
+    pub(super) const OF_SHARD: Self =
+        Self { events: EVENTS_IN_FLIGHT_MAX, recipients: RECIPIENTS_IN_FLIGHT_MAX, bytes: PAYLOAD_BYTES_IN_FLIGHT_MAX };
+
+    pub(super) fn add(&mut self, other: Self) {
         self.events += other.events;
         self.recipients += other.recipients;
         self.bytes += other.bytes;
     }
 
-    fn remove(&mut self, other: Self) {
+    pub(super) fn remove(&mut self, other: Self) {
         self.events -= other.events;
         self.recipients -= other.recipients;
         self.bytes -= other.bytes;
     }
 
-    fn is_below(self, bound: Self) -> bool {
+    pub(super) fn without(mut self, other: Self) -> Self {
+        self.remove(other);
+        self
+    }
+
+    pub(super) fn is_below(self, bound: Self) -> bool {
         self.events < bound.events && self.recipients < bound.recipients && self.bytes < bound.bytes
     }
 
-    fn part(self, part: usize) -> Self {
+    pub(super) fn part(self, part: usize) -> Self {
         Self { events: self.events / part, recipients: self.recipients / part, bytes: self.bytes / part }
     }
 }
@@ -97,12 +107,16 @@ pub struct Admission {
     prompt_at: Option<Nanos>,
     /// What the shard may have in flight.
     capacity: Load,
+    /// What urgent bundles hold beyond the parts of their gateways, and what they may.
+    reserved: Load,
+    reserve: Load,
 }
 
 impl Admission {
     /// Of a shard that has at most this many events in flight, by its own bound or its source's.
     pub fn new(events: usize) -> Self {
-        let capacity = Load { events, recipients: RECIPIENTS_IN_FLIGHT_MAX, bytes: PAYLOAD_BYTES_IN_FLIGHT_MAX };
+        let capacity = Load { events, ..Load::OF_SHARD };
+        let part = capacity.part(URGENT_RESERVE_PART);
         Self {
             all: Vec::new(),
             watched: Vec::new(),
@@ -110,6 +124,8 @@ impl Admission {
             silent: Load::default(),
             prompt_at: None,
             capacity,
+            reserved: Load::default(),
+            reserve: Load { events: part.events.max(1), ..part },
         }
     }
 
@@ -144,6 +160,24 @@ impl Admission {
                     && self.silent.is_below(capacity.part(SILENT_GATEWAYS_PART))
             }
         }
+    }
+
+    /// Whether an urgent bundle may go to a gateway that is not to be sent more.
+    #[inline]
+    pub fn has_reserve(&self) -> bool {
+        self.reserved.is_below(self.reserve)
+    }
+
+    /// A bundle that is sent goes by the reserve, until it has its end.
+    #[inline]
+    pub fn take_reserve(&mut self, load: Load) {
+        self.reserved.add(load);
+    }
+
+    /// It has its end.
+    #[inline]
+    pub fn give_reserve_back(&mut self, load: Load) {
+        self.reserved.remove(load);
     }
 
     /// A bundle goes to a gateway.
@@ -249,7 +283,6 @@ impl Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::limits::EVENTS_IN_FLIGHT_MAX;
 
     const ONE: Load = Load { events: 1, recipients: 1, bytes: 100 };
 
@@ -306,5 +339,31 @@ mod tests {
         admission.ended(at, ONE, second(2), false, second(3));
         admission.tick(second(3));
         assert_eq!((admission.silent, admission.late, admission.watched.len()), (Load::default(), Load::default(), 0));
+    }
+
+    #[test]
+    fn the_reserve_has_each_of_the_bounds_and_comes_back() {
+        let part = Load::OF_SHARD.part(URGENT_RESERVE_PART);
+        let (recipients, bytes) = (Load { recipients: 64, ..ONE }, Load { bytes: 16 * 1024, ..ONE });
+        let part_of = Load { events: 0, bytes: 0, ..recipients };
+        let cases = [
+            (EVENTS_IN_FLIGHT_MAX, ONE, part.events),
+            (EVENTS_IN_FLIGHT_MAX, recipients, part.recipients / 64),
+            (EVENTS_IN_FLIGHT_MAX, part_of, part.recipients / 64),
+            (EVENTS_IN_FLIGHT_MAX, bytes, part.bytes / bytes.bytes),
+            (64, ONE, 4),
+            (8, ONE, 1),
+        ];
+        for (window, load, bundles) in cases {
+            let mut admission = Admission::new(window);
+            let mut sent = 0;
+            while admission.has_reserve() {
+                admission.take_reserve(load);
+                sent += 1;
+            }
+            assert_eq!(sent, bundles, "{load:?} of {window} events");
+            (0..sent).for_each(|_| admission.give_reserve_back(load));
+            assert_eq!((admission.has_reserve(), admission.reserved), (true, Load::default()));
+        }
     }
 }

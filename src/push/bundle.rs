@@ -175,6 +175,8 @@ pub struct Bundle {
     pub fences_before: u8,
     /// The class of its event.
     pub class: Priority,
+    /// It is urgent, and its gateway had all that it may hold.
+    pub is_reserved: bool,
     /// It goes as a notice to gateways that understand those: how far the session's highest sequence is above the message's, and one.
     /// 0: always in full. In a result: 0 when it was pushed in full.
     pub notice: u32,

@@ -335,7 +335,8 @@ impl Push {
         if class.yields() && self.yields_to_others() && !self.goes_as_notice(event, &group) {
             return self.end_yielded(event, &group, skip, ShedReason::Shard);
         }
-        if !self.is_admitted(gateway, class) {
+        let is_reserved = !self.is_admitted(gateway, class);
+        if is_reserved && !self.has_reserve(class) {
             return self.end_not_admitted(event, &group, skip);
         }
         let session = &mut self.resolve.sessions[known.session];
@@ -352,10 +353,14 @@ impl Push {
             attempt,
             fences_before: self.dispatch.fences.raised(),
             class,
+            is_reserved,
             notice,
             made_at: self.cx.now,
         };
         self.dispatch.admission.sent(gateway, bundle.load(), self.cx.now);
+        if is_reserved {
+            self.dispatch.admission.take_reserve(bundle.load());
+        }
         self.delivery.send(bundle, &mut self.cx);
     }
 

@@ -182,9 +182,8 @@ pub struct Ledger {
     pub counts: Counts,
     /// Ends by class.
     pub by_class: ClassCounts,
-    /// Events in flight by class, and their recipients without an end.
-    pub(super) events_of: [usize; Priority::COUNT],
-    pub(super) recipients_of: [usize; Priority::COUNT],
+    /// Events in flight by class, their recipients without an end, and their bytes.
+    load_of: [Load; Priority::COUNT],
     /// Of those, what gateways are to take: without what waits in its session's queue, and without what waits for the store.
     at_gateways: [AtGateways; Priority::COUNT],
 }
@@ -276,7 +275,7 @@ impl Ledger {
             pushes: None,
             payload_bytes,
         };
-        self.events_of[class as usize] += 1;
+        self.load_of[class as usize].add(Load { events: 1, recipients: 0, bytes: payload_bytes });
         EventIx(self.events.insert(event))
     }
 
@@ -341,7 +340,7 @@ impl Ledger {
         self.extra_pushes -= event.copies.as_ref().map_or(0, |copies| copies.extra());
         self.counts.events_ended[end as usize] += 1;
         self.by_class.events_ended[event.class as usize][end as usize] += 1;
-        self.events_of[event.class as usize] -= 1;
+        self.load_of[event.class as usize].remove(Load { events: 1, recipients: 0, bytes: event.payload_bytes });
         let joined = std::mem::take(&mut event.source.joined);
         self.joined -= joined.len();
         let of_joined =

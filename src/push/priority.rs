@@ -15,6 +15,7 @@ use crate::model::limits::{
 use crate::model::outcome::{EventOutcome, RecipientOutcome};
 use crate::model::priority::{Priority, Said, ShedReason};
 use crate::push::Push;
+use crate::push::admission::Load;
 use crate::push::bundle::EventIx;
 use crate::push::facts::Output;
 use crate::push::ingest::Arrival;
@@ -118,13 +119,8 @@ impl Push {
 
     /// How many events that are not urgent the shard takes although urgent ones fill it: they have a part that stays theirs.
     pub(super) fn room_that_stays(&self) -> usize {
-        if !self.cx.has_classes || self.ledger.payload_bytes >= PAYLOAD_BYTES_IN_FLIGHT_MAX {
-            return 0;
-        }
-        let others = self.ledger.in_flight().saturating_sub(self.ledger.events_of[Priority::Urgent as usize]);
-        let recipients = self.ledger.open_recipients - self.ledger.recipients_of[Priority::Urgent as usize];
-        let has_room = recipients < RECIPIENTS_IN_FLIGHT_MAX / URGENT_RESERVE_PART;
-        if has_room { (EVENTS_IN_FLIGHT_MAX / URGENT_RESERVE_PART).saturating_sub(others) } else { 0 }
+        let (others, part) = (self.ledger.load_of_others(), Load::OF_SHARD.part(URGENT_RESERVE_PART));
+        if self.cx.has_classes && others.is_below(part) { part.events - others.events } else { 0 }
     }
 
     /// How many urgent events this shard takes now: they may have the reserve as well.
@@ -149,7 +145,7 @@ impl Push {
         match line {
             LineOf::FIRST => open < RECIPIENTS_IN_FLIGHT_MAX,
             // So much stays for others, however many urgent ones there are.
-            _ if open - self.ledger.recipients_of[Priority::Urgent as usize] < part => true,
+            _ if self.ledger.load_of_others().recipients < part => true,
             LineOf::LAST if !self.has_yielding_room() => false,
             _ => open < RECIPIENTS_IN_FLIGHT_MAX - part,
         }
@@ -221,13 +217,17 @@ impl Push {
         self.end_event(event, EventOutcome::Shed);
     }
 
-    /// Whether a gateway may be sent one more bundle of a class. Urgent ones have the reserve, whatever the gateway does.
+    /// Whether a gateway may be sent one more bundle of a class.
     #[inline]
     pub(super) fn is_admitted(&self, gateway: GatewayIx, class: Priority) -> bool {
         let (admission, in_flight, now) = (&self.dispatch.admission, self.ledger.load(), self.cx.now);
-        let reserve = self.cx.settings.events_window.min(EVENTS_IN_FLIGHT_MAX) / URGENT_RESERVE_PART;
         admission.admit(gateway, class.yields(), in_flight, now)
-            || (class == Priority::Urgent && self.ledger.events_of[Priority::Urgent as usize] <= reserve.max(1))
+    }
+
+    /// Whether a bundle of a class may be sent nevertheless.
+    #[inline]
+    pub(super) fn has_reserve(&self, class: Priority) -> bool {
+        class == Priority::Urgent && self.dispatch.admission.has_reserve()
     }
 
     /// How recipients end who are not pushed to, by the class of their event: those of a fleeting one are dropped.

@@ -71,6 +71,9 @@ impl Push {
         };
         let (gateway, is_answered) = (bundle.group.gateway, rest.is_none());
         self.dispatch.admission.ended(gateway, bundle.load(), bundle.made_at, is_answered, self.cx.now);
+        if bundle.is_reserved {
+            self.dispatch.admission.give_reserve_back(bundle.load());
+        }
         self.delivery.gateways.note_lists(&bundle.group);
         let session = &mut self.resolve.sessions[bundle.session];
         let lane = session.lane(gateway, bundle.group.lane);

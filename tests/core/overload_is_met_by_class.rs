@@ -4,11 +4,16 @@
 
 use std::time::Duration;
 
-use task_engine::model::limits::{EVENTS_IN_FLIGHT_MAX, URGENT_RESERVE_PART};
+use prost::Message;
+use task_engine::model::limits::{
+    EVENTS_IN_FLIGHT_MAX, PAYLOAD_BYTES_IN_FLIGHT_MAX, RECIPIENTS_IN_FLIGHT_MAX, SILENT_GATEWAYS_PART,
+    URGENT_RESERVE_PART,
+};
 use task_engine::model::outcome::{EventOutcome, RecipientOutcome};
 use task_engine::model::priority::{Priority, PriorityRules, Said, ShedReason};
+use task_engine::model::proto::event::PushEvent;
 use task_engine::model::proto::gateway::PushMessageResponse;
-use task_engine::ports::{Disposition, Protocols};
+use task_engine::ports::{DeliveryTag, Disposition, Protocols};
 use task_engine::push::facts::{Input, StreamFact};
 use task_engine::push::inbox::InboxStore;
 use testkit::table::{Table, frame};
@@ -38,6 +43,14 @@ fn come(table: &mut Table, msg_ids: std::ops::RangeInclusive<i64>, said: Said) {
         table.arrive_as("s", msg_id, said);
         table.run();
     }
+}
+
+/// An event of a session comes in that has so many bytes of content, and no turn follows yet.
+fn come_large(table: &mut Table, session: &str, msg_id: i64, said: Said, content: usize) {
+    let (session_id, from_username, content) = (session.to_owned(), "system".to_owned(), "x".repeat(content));
+    let event = PushEvent { msg_id, session_id, from_username, content, ..PushEvent::default() };
+    let tag = DeliveryTag { reader: 1, number: msg_id as u64 };
+    table.push.take(Input::Event { payload: event.encode_to_vec().into(), tag, said });
 }
 
 fn delivered(msg_id: i64) -> PushMessageResponse {
@@ -236,6 +249,97 @@ fn urgent_is_sent_to_a_gateway_that_has_what_it_may_hold() {
     assert_eq!(table.ended(RecipientOutcome::OutboxFull), 1, "the gateway is silent, and has an eighth");
     come(&mut table, 10..=11, URGENT);
     assert_eq!((table.pushed_ids("A"), table.ended(RecipientOutcome::OutboxFull)), (vec![10, 11], 1));
+}
+
+/// So many urgent events of the session `hung`, with so many members at each of two gateways that hang and so much content, and of carl
+/// and dora, who are at one that answers: those of dora are normal.
+fn urgent_for_gateways_that_hang(members: usize, content: usize, events: i64) {
+    let mut table = world(usize::MAX, InboxStore::Off);
+    let users = (0..2 * members).map(|user| format!("u{user:03}")).collect::<Vec<_>>();
+    table.routes = users.iter().cloned().zip(["A", "B"].into_iter().cycle().map(str::to_owned)).collect();
+    table.members_of.insert("hung".into(), users);
+    table.list("B", Protocols::STREAM);
+    table.list("C", Protocols::STREAM);
+    for user in ["carl", "dora"] {
+        table.members_of.insert(user.into(), vec![user.into()]);
+        table.routes.insert(user.into(), "C".into());
+    }
+    // What the first round held has ended when the second begins.
+    for first in [1, 10 * events + 10] {
+        table.arrive_as("hung", first, URGENT);
+        table.pass(1_100);
+        drop((table.pushed_ids("A"), table.pushed_ids("B")));
+        for msg_id in (1..events).map(|event| first + event * 10) {
+            assert!(table.push.room() > 0 && table.push.room_for_urgent() > 0, "at event {msg_id}");
+            come_large(&mut table, "hung", msg_id, URGENT, content);
+            table.arrive_as("carl", msg_id + 1, URGENT);
+            table.arrive("dora", msg_id + 2);
+            table.run();
+            assert_eq!(table.pushed_ids("C"), [msg_id + 1, msg_id + 2]);
+            [1, 2].iter().for_each(|of| table.answer("C", &delivered(msg_id + of)));
+            drop((table.pushed_ids("A"), table.pushed_ids("B")));
+        }
+        let held = [table.push.recipients_in_flight(), table.push.payload_bytes_in_flight()];
+        let part = |all: usize| all / SILENT_GATEWAYS_PART + all / URGENT_RESERVE_PART;
+        let bounds = [part(RECIPIENTS_IN_FLIGHT_MAX), part(PAYLOAD_BYTES_IN_FLIGHT_MAX)];
+        assert!(held[0] < bounds[0] + 2 * members && held[1] < bounds[1] + 2 * content, "{held:?} of {bounds:?}");
+        // An event for two gateways is counted at each.
+        assert!(held[0] >= bounds[0] || 2 * held[1] >= bounds[1], "they have all of it: {held:?} of {bounds:?}");
+        assert!(table.ended(RecipientOutcome::OutboxFull) > 0 && table.ended(RecipientOutcome::Shed) == 0);
+        table.pass(30_000);
+        assert_eq!(table.push.events_in_flight(), 0);
+        table.check();
+    }
+}
+
+#[test]
+fn urgent_for_many_at_gateways_that_hang_stops_nobody_else() {
+    urgent_for_gateways_that_hang(64, 0, 2_300);
+}
+
+#[test]
+fn large_urgent_for_gateways_that_hang_stops_nobody_else() {
+    urgent_for_gateways_that_hang(1, 32 * 1024, 2_300);
+}
+
+/// Urgent events for as many as the shard may push to fill it, each user being at two gateways; dora is at a third one.
+#[test]
+fn pushes_to_two_gateways_of_a_user_are_not_counted_as_those_of_others() {
+    let mut table = world(usize::MAX, InboxStore::Off);
+    table.members = (0..64).map(|user| format!("u{user:02}")).collect();
+    table.routes = table.members.iter().map(|user| (user.clone(), "A+B".to_owned())).collect();
+    ["B", "C"].iter().for_each(|gateway| table.list(gateway, Protocols::STREAM));
+    table.members_of.insert("dora".into(), vec!["dora".into()]);
+    table.routes.insert("dora".into(), "C".into());
+    come(&mut table, 1..=RECIPIENTS_IN_FLIGHT_MAX as i64 / 128, URGENT);
+    assert_eq!(table.push.pushes_in_flight(), RECIPIENTS_IN_FLIGHT_MAX);
+    table.arrive("dora", 5_000);
+    table.run();
+    assert_eq!(table.pushed_ids("C"), [5_000]);
+}
+
+/// Each has 64 KiB, and waits for its members.
+#[test]
+fn a_sixteenth_of_the_bytes_stays_for_others_however_many_are_urgent() {
+    let mut table = world(usize::MAX, InboxStore::Off);
+    let come_until_full = |table: &mut Table, said: Said, room: fn(&Table) -> usize| {
+        let before = table.push.payload_bytes_in_flight();
+        while room(table) > 0 {
+            let msg_id = table.push.counts().events_arrived as i64 + 1;
+            come_large(table, "s", msg_id, said, 64 * 1024);
+        }
+        (table.push.payload_bytes_in_flight() - before) / (64 * 1024)
+    };
+    let sixteenth = PAYLOAD_BYTES_IN_FLIGHT_MAX / URGENT_RESERVE_PART / (64 * 1024);
+    let urgent = come_until_full(&mut table, URGENT, |table| table.push.room_for_urgent());
+    assert_eq!(urgent, 17 * sixteenth, "all, and what is for them alone");
+    let others = come_until_full(&mut table, Said::Nothing, |table| table.push.room());
+    assert_eq!(others, sixteenth);
+    table.pass(40);
+    table.pass(11_000);
+    assert_eq!((table.push.payload_bytes_in_flight(), table.push.events_in_flight()), (0, 0));
+    let urgent = come_until_full(&mut table, URGENT, |table| table.push.room_for_urgent());
+    assert_eq!(urgent, 17 * sixteenth, "what has ended is counted no more");
 }
 
 #[test]

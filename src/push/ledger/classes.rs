@@ -1,11 +1,12 @@
-//! What the ledger keeps by class: how many events of each are in flight, and recipients without an end, how many of both gateways are
-//! to take, and whether an event owes rows at all.
+//! What the ledger keeps by class: how many events of each are in flight, recipients without an end, and bytes; how many events and
+//! recipients gateways are to take; and whether an event owes rows at all.
 
 use std::borrow::Cow;
 
 use crate::model::ids::{Nanos, UserIx};
 use crate::model::outcome::RecipientOutcome;
 use crate::model::priority::{Priority, ShedReason};
+use crate::push::admission::Load;
 use crate::push::bundle::EventIx;
 use crate::push::context::Context;
 use crate::push::inbox::InboxStore;
@@ -26,8 +27,9 @@ impl Ledger {
     pub(in crate::push) fn set_class(&mut self, at: EventIx, class: Priority) {
         debug_assert!(!self[at].progress.is_bundled, "what is counted of its recipients follows from its class");
         let before = std::mem::replace(&mut self[at].class, class);
-        self.events_of[before as usize] -= 1;
-        self.events_of[class as usize] += 1;
+        let load = Load { events: 1, recipients: 0, bytes: self[at].payload_bytes };
+        self.load_of[before as usize].remove(load);
+        self.load_of[class as usize].add(load);
     }
 
     /// Enters an event's recipients: all members at the time it is bundled.
@@ -36,7 +38,7 @@ impl Ledger {
         self[event].progress.open = recipients;
         (self[event].progress.is_bundled, self[event].bundled_at) = (true, now);
         let class = self[event].class;
-        self.recipients_of[class as usize] += recipients as usize;
+        self.load_of[class as usize].recipients += recipients as usize;
         self.at_gateways[class as usize].events += 1;
         self.at_gateways[class as usize].recipients += recipients as usize;
         self.open_recipients += recipients as usize;
@@ -49,7 +51,7 @@ impl Ledger {
         self[event].progress.open -= recipients;
         self[event].progress.has_reached |= end.is_reached() && recipients > 0;
         let class = self[event].class;
-        self.recipients_of[class as usize] -= recipients as usize;
+        self.load_of[class as usize].recipients -= recipients as usize;
         if !self[event].progress.is_at_store {
             self.at_gateways[class as usize].recipients -= recipients as usize;
         }
@@ -75,14 +77,21 @@ impl Ledger {
         }
     }
 
+    /// What is in flight of all that is not urgent: recipients, not pushes, as each event has its class and not each push.
+    pub(in crate::push) fn load_of_others(&self) -> Load {
+        let urgent = self.load_of[Priority::Urgent as usize];
+        let all = Load { events: self.in_flight(), recipients: self.open_recipients, bytes: self.payload_bytes };
+        all.without(urgent)
+    }
+
     /// Events in flight that yield to others.
     pub(in crate::push) fn yielding_events(&self) -> usize {
-        self.events_of[Priority::Bulk as usize] + self.events_of[Priority::Fleeting as usize]
+        self.load_of[Priority::Bulk as usize].events + self.load_of[Priority::Fleeting as usize].events
     }
 
     /// Recipients in flight of those.
     pub(in crate::push) fn yielding_recipients(&self) -> usize {
-        self.recipients_of[Priority::Bulk as usize] + self.recipients_of[Priority::Fleeting as usize]
+        self.load_of[Priority::Bulk as usize].recipients + self.load_of[Priority::Fleeting as usize].recipients
     }
 
     /// What gateways are to take of those.

@@ -52,6 +52,7 @@ pub(super) fn bundle(msg_id: i64) -> Bundle {
         attempt: 0,
         fences_before: 0,
         class: crate::model::priority::Priority::Normal,
+        is_reserved: false,
         notice: 0,
         made_at: Nanos(1),
     }

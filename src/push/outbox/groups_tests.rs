@@ -43,6 +43,7 @@ fn bundle(msg_id: i64, group: &Arc<Group>) -> Bundle {
         notice: 0,
         made_at: NOW,
         class: crate::model::priority::Priority::Normal,
+        is_reserved: false,
     }
 }
 

@@ -1,16 +1,16 @@
 //! Urgent bundles pass others that are not on their way yet, and of the others no more is on its way than is answered soon.
 //!
 //! Promises that none passes a bundle of its own session, one that is begun or was written before, or another urgent one; that of what
-//! is written while urgent ones pass, the others have their part ([`TURN_PARTS`]); and that an urgent one may still be queued where others
+//! is written while urgent ones pass, the others have their part ([`TURN_PARTS`]); and that some urgent ones may still be queued where others
 //! find the outbox full. The bundles that urgent ones do not pass stand first: those `ahead`.
 
 use hashbrown::HashMap;
 
 use crate::model::ids::Nanos;
 use crate::model::limits::{
-    BULK_YIELDS_PART, OUTBOX_BYTES_SOFT, OUTBOX_RECIPIENTS_MAX, OUTBOX_RECIPIENTS_SOFT, TURN_PARTS, URGENT_BRINGS_MAX,
-    URGENT_LOOKED_AT, URGENT_PASS_FREELY, URGENT_PASSES_MAX, URGENT_PASSES_WITHIN, URGENT_PASSES_WITHIN_PART,
-    URGENT_RESERVE_PART,
+    BULK_YIELDS_PART, OUTBOX_BYTES_SOFT, OUTBOX_RECIPIENTS_MAX, OUTBOX_RECIPIENTS_SOFT, PAYLOAD_BYTES_IN_FLIGHT_MAX,
+    RECIPIENTS_IN_FLIGHT_MAX, TURN_PARTS, URGENT_BRINGS_MAX, URGENT_LOOKED_AT, URGENT_PASS_FREELY, URGENT_PASSES_MAX,
+    URGENT_PASSES_WITHIN, URGENT_PASSES_WITHIN_PART, URGENT_RESERVE_PART,
 };
 use crate::model::priority::Priority;
 use crate::push::bundle::SessionKey;
@@ -171,7 +171,12 @@ impl Outbox {
         let (most, recipients, bytes) = (OUTBOX_RECIPIENTS_MAX, OUTBOX_RECIPIENTS_SOFT, OUTBOX_BYTES_SOFT);
         match class {
             Priority::Normal => (most, recipients, bytes),
-            Priority::Urgent => (most + most / URGENT_RESERVE_PART, most, usize::MAX),
+            // What one home shard may have at a gateway that does not move, and its reserve.
+            Priority::Urgent => (
+                most + most / URGENT_RESERVE_PART,
+                recipients + RECIPIENTS_IN_FLIGHT_MAX / URGENT_RESERVE_PART,
+                bytes + PAYLOAD_BYTES_IN_FLIGHT_MAX / URGENT_RESERVE_PART,
+            ),
             Priority::Bulk | Priority::Fleeting => {
                 (most / BULK_YIELDS_PART, recipients / BULK_YIELDS_PART, bytes / BULK_YIELDS_PART)
             }
@@ -190,5 +195,47 @@ impl Outbox {
         let is_ahead = queued.iter().enumerate().all(|(at, item)| item.is_ahead == (at < passing.ahead));
         let sent = self.queue.sent().iter().map(|item| item.bundle.recipients()).sum::<usize>();
         is_ahead && behind == passing.behind && passing.window.unanswered() == sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::model::ids::UserIx;
+    use crate::model::limits::OUTBOX_MOVING_WITHIN;
+    use crate::push::bundle::{Bundle, Group};
+    use crate::push::outbox::{OutboxSettings, answers_tests};
+
+    #[test]
+    fn an_outbox_that_does_not_move_takes_the_reserve_of_one_shard_besides() {
+        let (many, large) = (256, 64 * 1024);
+        let cases = [
+            (many, 1, OUTBOX_RECIPIENTS_SOFT / many, RECIPIENTS_IN_FLIGHT_MAX / URGENT_RESERVE_PART / many),
+            // The one that comes to a bound of bytes is taken whole.
+            (1, large, OUTBOX_BYTES_SOFT / large + 1, PAYLOAD_BYTES_IN_FLIGHT_MAX / URGENT_RESERVE_PART / large),
+        ];
+        for (recipients, bytes, normal, urgent) in cases {
+            let settings = OutboxSettings {
+                delivery_timeout: Duration::from_secs(10),
+                forget_after: Duration::from_secs(300),
+                group_users_min: 8,
+                stream_target: Some(Duration::from_millis(2)),
+            };
+            let mut outbox = Outbox::new("gateway".into(), settings);
+            let of = answers_tests::bundle(1);
+            let users = (0..recipients as u32).map(UserIx).collect();
+            let group = Arc::new(Group::new("gateway".into(), of.group.gateway, 0, users, Box::default()));
+            let bundle = Bundle { group, message: Bytes::from(vec![0; bytes]), ..of };
+            let later = bundle.made_at.after(OUTBOX_MOVING_WITHIN);
+            let mut taken = |class| {
+                (0..9_999).take_while(|_| outbox.put(Bundle { class, ..bundle.clone() }, later).is_ok()).count()
+            };
+            assert_eq!((taken(Priority::Normal), taken(Priority::Urgent)), (normal, urgent));
+        }
     }
 }
