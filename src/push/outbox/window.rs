@@ -39,6 +39,8 @@ struct Probe {
     /// It is over when so many were answered.
     until: u64,
     at: Nanos,
+    /// Nothing else was on the stream.
+    is_by_itself: bool,
 }
 
 /// What was answered since the window is full, counted from an answer to an answer.
@@ -57,6 +59,15 @@ struct Best {
     since: Nanos,
 }
 
+/// Nanoseconds: the shortest of the pushes that were by themselves on the stream for a while, and of the while before.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lately {
+    now: Option<u64>,
+    before: Option<u64>,
+    times: u32,
+    since: Nanos,
+}
+
 /// Nanoseconds: the shortest of this period, and of the one before.
 #[derive(Clone, Copy, Debug, Default)]
 struct RoundTrip {
@@ -67,6 +78,7 @@ struct RoundTrip {
     period: u64,
     /// When a push was first held back.
     held_since: Option<Nanos>,
+    lately: Lately,
 }
 
 /// See the module.
@@ -149,7 +161,7 @@ impl Window {
         if self.pace.best() == 0 {
             return Some(FIRST_LIMIT);
         }
-        let round_trips = self.round_trip.shortest().unwrap_or(0).saturating_mul(ROUND_TRIPS_MIN);
+        let round_trips = self.round_trip.usual().saturating_mul(ROUND_TRIPS_MIN);
         let aimed_at = u128::from(round_trips).max(target.as_nanos());
         let in_time = u128::from(self.pace.best()) * aimed_at / 1_000_000_000;
         let burst = (2 * self.burst.best()).clamp(1, BURST_MAX);
@@ -168,11 +180,12 @@ impl Window {
             self.round_trip.held_since.get_or_insert(now);
         }
         let is_wanted = self.round_trip.is_wanted(now);
-        let is_alone = items + usize::from(begun > 0) == 1 || self.unanswered() + begun <= LONE;
+        let is_by_itself = items + usize::from(begun > 0) == 1;
+        let is_alone = is_by_itself || self.unanswered() + begun <= LONE;
         // A time that is too long is better than none: with none, urgent pushes alone would be more than may be unanswered.
         let has_to_do = !is_wanted && self.round_trip.shortest().is_none();
         if self.noted > before && (is_alone || has_to_do) && self.lone.is_none() {
-            self.lone = Some(Probe { until: before + 1, at: now });
+            self.lone = Some(Probe { until: before + 1, at: now, is_by_itself });
         }
         match is_full && !is_wanted {
             true => drop(self.full.get_or_insert(Full { since: None, answered: self.answered })),
@@ -189,7 +202,11 @@ impl Window {
         }
         self.burst.note(self.answered - before, now);
         if let Some(lone) = self.lone.take_if(|lone| self.answered >= lone.until) {
-            self.round_trip.note(now.nanos_since(lone.at).max(1), now);
+            let took = now.nanos_since(lone.at).max(1);
+            self.round_trip.note(took, now);
+            if lone.is_by_itself {
+                self.round_trip.lately.note(took, now);
+            }
         }
         self.measure_pace(now);
     }
@@ -219,7 +236,30 @@ impl Best {
     }
 }
 
+impl Lately {
+    fn shortest(&self) -> Option<u64> {
+        self.before.map(|before| self.now.map_or(before, |now| now.min(before)))
+    }
+
+    fn note(&mut self, took: u64, now: Nanos) {
+        if self.times >= ALONE_TIMES && now.since(self.since) >= BEST_FORGOTTEN {
+            *self = Self { before: self.now, ..Self::default() };
+        }
+        if self.times == 0 {
+            self.since = now;
+        }
+        self.now = Some(self.now.map_or(took, |known| known.min(took)));
+        self.times += 1;
+    }
+}
+
 impl RoundTrip {
+    /// The shortest, but no shorter than any push by itself lately: a gateway that takes longer than it did, for each push or each
+    /// frame, would be held to so little that it never showed more than one can be answered in a round trip.
+    fn usual(&self) -> u64 {
+        self.shortest().unwrap_or(0).max(self.lately.shortest().unwrap_or(0))
+    }
+
     fn shortest(&self) -> Option<u64> {
         self.now.into_iter().chain(self.before).min()
     }

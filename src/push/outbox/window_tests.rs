@@ -340,3 +340,58 @@ fn what_was_answered_of_a_push_that_ends_half_written_does_not_count_for_the_nex
     slow.answer(900);
     assert_eq!((slow.window().round_trip.now, slow.window().round_trip.times), (Some(900_000), 2));
 }
+
+/// A gateway to which each frame costs the same, however much is in it, one after the other; or which answers each so much later.
+struct Framed {
+    cost: Duration,
+    /// When each frame is answered, and its items.
+    frames: VecDeque<(Nanos, usize)>,
+}
+
+const LARGE_ITEM: usize = 100;
+
+/// How long it takes for so many items after the gateway was fast, and was sent little, for a second; none: more than 8 s.
+fn burst_after_a_trickle(cost: Duration, is_pipelined: bool, count: usize) -> Option<Duration> {
+    let (mut window, mut now) = (Window::new(TARGET), Nanos(0).after(Duration::from_millis(10_300)));
+    let (begin, burst_at) = (now, now.after(Duration::from_secs(1)));
+    let mut gateway = Framed { cost: Duration::from_micros(300), frames: VecDeque::new() };
+    let (mut waiting, mut answered, mut next_of_trickle) = (0, 0, begin);
+    while now.since(burst_at) < Duration::from_secs(8) {
+        now = now.after(STEP);
+        if now >= burst_at && gateway.cost != cost {
+            (gateway.cost, waiting, answered) = (cost, count, 0);
+        } else if now < burst_at && now >= next_of_trickle {
+            (waiting, next_of_trickle) = (waiting + 1, next_of_trickle.after(Duration::from_millis(20)));
+        }
+        while let Some((_, items)) = gateway.frames.pop_front_if(|(at, _)| *at <= now) {
+            window.left(items * LARGE_ITEM);
+            answered += items;
+        }
+        window.note_answers(0, now);
+        if now > burst_at && answered >= count {
+            return Some(now.since(burst_at));
+        }
+        let mut written = 0;
+        while waiting > 0 && window.room(now).is_none_or(|room| room > 0) {
+            window.written(LARGE_ITEM);
+            (waiting, written) = (waiting - 1, written + 1);
+        }
+        if written > 0 {
+            let begins = gateway.frames.back().map_or(now, |(at, _)| if is_pipelined { now } else { now.max(*at) });
+            gateway.frames.push_back((begins.after(gateway.cost), written));
+        }
+        let items = gateway.frames.iter().map(|(_, items)| items).sum();
+        window.note_turn(items, 0, waiting > 0, now);
+    }
+    None
+}
+
+#[test]
+fn a_gateway_whose_frames_take_longer_than_before_is_sent_more_in_each() {
+    for (millis, is_pipelined) in [(2, false), (5, false), (20, false), (100, false), (20, true), (100, true)] {
+        let cost = Duration::from_millis(millis);
+        let took = burst_after_a_trickle(cost, is_pipelined, 600).unwrap_or(Duration::MAX);
+        let allowed = 30 * cost + Duration::from_millis(500);
+        assert!(took <= allowed, "{cost:?} a frame (side by side: {is_pipelined}): {took:?}, allowed {allowed:?}");
+    }
+}
