@@ -85,12 +85,16 @@ pub(super) fn header(text: &str) -> Result<String, String> {
 
 /// Rules by type.
 pub(super) fn by_type(text: &str) -> Result<Vec<(String, Priority)>, String> {
-    rules(text, "a type", |name| (!name.is_empty()).then(|| name.to_owned()))
+    let is_one = |name: &str| !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == ';');
+    rules(text, "type=class, as call=urgent", "a type without blanks and ;", |name| {
+        is_one(name).then(|| name.to_owned())
+    })
 }
 
 /// Rules by the number of members, the largest one first.
 pub(super) fn by_members(text: &str) -> Result<Vec<(u32, Priority)>, String> {
-    let mut all = rules(text, "a whole number of members up to 10000000", |members| {
+    let what = "a whole number of members up to 10000000";
+    let mut all = rules(text, "members=class, as 500=bulk", what, |members| {
         count(members, 0, MEMBERS_MAX).ok().map(|members| members as u32)
     })?;
     all.sort_by_key(|(members, _)| Reverse(*members));
@@ -98,7 +102,12 @@ pub(super) fn by_members(text: &str) -> Result<Vec<(u32, Priority)>, String> {
 }
 
 /// Rules, separated by commas. What is wrong is not shown: with a wrong indentation it is another key, which may be a secret.
-fn rules<T: PartialEq>(text: &str, what: &str, read: impl Fn(&str) -> Option<T>) -> Result<Vec<(T, Priority)>, String> {
+fn rules<T: PartialEq>(
+    text: &str,
+    form: &str,
+    what: &str,
+    read: impl Fn(&str) -> Option<T>,
+) -> Result<Vec<(T, Priority)>, String> {
     let mut all: Vec<(T, Priority)> = Vec::new();
     for rule in text.split(',').map(str::trim).filter(|rule| !rule.is_empty()) {
         let place = all.len() + 1;
@@ -106,10 +115,14 @@ fn rules<T: PartialEq>(text: &str, what: &str, read: impl Fn(&str) -> Option<T>)
         let (of, class) = (of.trim(), class.trim());
         let Some(class) = Priority::of_word(class.as_bytes()) else {
             let is = if class.is_empty() { "has no class" } else { "has a class that is none" };
-            return Err(format!("rule {place} {is}; the classes are {}", CLASSES.join(", ")));
+            let classes = CLASSES.join(", ");
+            return Err(format!(
+                "rule {place} {is}; the classes are {classes}, the form is {form}, with commas between"
+            ));
         };
         let Some(of) = read(of) else {
-            return Err(format!("rule {place} is for nothing; write {what} before the class"));
+            let is_for = if of.is_empty() { "is for nothing" } else { "is not for what it should be" };
+            return Err(format!("rule {place} {is_for}; write {what} before the class, and commas between rules"));
         };
         if let Some(other) = all.iter().position(|(other, _)| *other == of) {
             return Err(format!("rules {} and {place} are for the same; leave one out", other + 1));

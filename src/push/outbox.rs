@@ -50,6 +50,9 @@ use crate::push::outbox::poison::{PoisonIsolation, Unrest};
 use crate::push::outbox::queue::Queue;
 use crate::telemetry::metrics::GatewayRow;
 
+/// Of a gateway's text in the log.
+const REFUSAL_BYTES_SHOWN: usize = 256;
+
 /// What an outbox depends on besides facts.
 #[derive(Clone, Debug)]
 pub struct OutboxSettings {
@@ -78,6 +81,16 @@ pub struct Effects {
     pub warning: Option<(&'static str, String)>,
     /// What to count.
     pub counted: Counted,
+}
+
+impl Effects {
+    /// The gateway's own words for why it refused a push.
+    fn note_refusal(&mut self, error: &[u8]) {
+        self.warning.get_or_insert_with(|| {
+            let words = String::from_utf8_lossy(&error[..error.len().min(REFUSAL_BYTES_SHOWN)]);
+            ("gateway_refused", format!("it refused a push: {words}"))
+        });
+    }
 }
 
 /// What outboxes count of [`Activity`](crate::telemetry::metrics::Activity). It is added there after each fact: all of that would

@@ -101,7 +101,7 @@ const WRONG: &[(&str, &str)] = &[
         "priority.types: rule 2 has a class that is none",
     ),
     ("priority:\n  types: call=urgent\n    password hunter2\n", "priority.types: rule 1 has a class that is none"),
-    ("priority:\n  members_above: {s3cr3t: bulk}\n", "priority.members_above: rule 1 is for nothing"),
+    ("priority:\n  members_above: {s3cr3t: bulk}\n", "priority.members_above: rule 1 is not for what it should be"),
     ("consumer:\n  topic: nats://u:hunter2@h/*\n", "consumer.topic: \"nats://***@h/*\" contains a wildcard"),
 ];
 

@@ -135,6 +135,9 @@ impl Outbox {
             Refusal::Other if place_of(front, error) == Some(front.next_answer_place()) => Refusal::NotConnected,
             refusal => refusal,
         });
+        if refusal == Some(Refusal::Other) {
+            effects.note_refusal(error);
+        }
         self.answer_next(refusal, 1, now, effects)?;
         Ok(error.is_empty())
     }
@@ -174,7 +177,7 @@ impl Outbox {
         if failure.has_seq_id {
             return Err(Mismatch("it answers as one that takes one user a frame, and is sent one a frame from now on"));
         }
-        failure.note_in(front)?;
+        failure.note_in(front, effects)?;
         self.note_answer(now);
         self.complete_front(now, effects);
         Ok(())
@@ -199,7 +202,8 @@ impl Outbox {
                 let failure = Failure::read(failure)?;
                 let found =
                     self.queue.sent_mut().iter_mut().take(items).find(|item| item.bundle.msg_id == failure.msg_id);
-                failure.note_in(found.ok_or(Mismatch("a batch's failure names a push that was not in it"))?)?;
+                let item = found.ok_or(Mismatch("a batch's failure names a push that was not in it"))?;
+                failure.note_in(item, effects)?;
             }
         }
         self.note_answer(now);
@@ -218,7 +222,7 @@ impl Outbox {
         }
         match answer {
             Ok(bytes) => {
-                let noted = Failure::read(&bytes).and_then(|failure| failure.note_in(&mut self.queue[index]));
+                let noted = Failure::read(&bytes).and_then(|failure| failure.note_in(&mut self.queue[index], effects));
                 if let Err(Mismatch(why)) = noted {
                     return self.take_misfit(why, now, effects);
                 }
@@ -339,7 +343,7 @@ impl<'a> Failure<'a> {
     }
 
     /// Notes it against the recipients that it names; an error that names nobody is against all.
-    fn note_in(&self, item: &mut Item) -> Result<(), Mismatch> {
+    fn note_in(&self, item: &mut Item, effects: &mut Effects) -> Result<(), Mismatch> {
         if self.msg_id != item.bundle.msg_id {
             return Err(Mismatch("an answer's msg_id is not the request's"));
         }
@@ -355,7 +359,11 @@ impl<'a> Failure<'a> {
             }
         }
         if !names_one && !self.error.is_empty() {
-            refuse_all(item, refusal_of(self.error));
+            let refusal = refusal_of(self.error);
+            if refusal == Refusal::Other {
+                effects.note_refusal(self.error);
+            }
+            refuse_all(item, refusal);
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::model::gateway::{Endpoint, Protocols};
 use crate::model::ids::{SessionIx, ShardId, UserIx};
 use crate::model::protobuf::put_varint;
 use crate::push::bundle::{EventIx, Group, SKIP_NONE};
-use crate::push::facts::StreamFact;
+use crate::push::facts::{StreamEnd, StreamFact};
 
 const AT: GatewayIx = GatewayIx(0);
 /// Bundles that wait for answers, and the recipients of each.
@@ -149,6 +149,35 @@ fn answers_that_are_alike_count_as_many_as_there_are_whoever_is_left_out() {
             assert_eq!(cut, (whole, waiting), "{skip} {answered}: however the answers are cut");
         }
     }
+}
+
+#[test]
+fn what_a_gateway_says_against_a_push_is_told() {
+    // `msg_id`, and the text in the field that the protocol has for it; of a batch the failure is the second field.
+    let answer = |protocol, text: &[u8]| {
+        let field = if protocol == Protocol::Stream { 3 } else { 2 };
+        let mut failure = vec![1 << 3];
+        put_varint(&mut failure, FIRST_MSG_ID as u64);
+        failure.extend([field << 3 | 2, text.len() as u8]);
+        failure.extend(text);
+        if protocol == Protocol::Batch {
+            failure.splice(..0, [1 << 3, 1, 2 << 3 | 2, failure.len() as u8]);
+        }
+        [&[0, 0, 0, 0, failure.len() as u8], &failure[..]].concat()
+    };
+    for protocol in [Protocol::Stream, Protocol::StreamMany, Protocol::Batch] {
+        for (text, told) in [("disk full", Some("it refused a push: disk full")), ("user not connected", None)] {
+            let ((mut outbox, stream), mut effects) = (written(protocol, SKIP_NONE), Effects::default());
+            let bytes = answer(protocol, text.as_bytes());
+            outbox.take(stream, StreamFact::Answers(bytes.into()), Nanos(2), &mut effects);
+            let warning = effects.warning.as_ref().map(|(reason, what)| (*reason, what.as_str()));
+            assert_eq!(warning, told.map(|told| ("gateway_refused", told)), "{protocol:?}");
+        }
+    }
+    let ((mut outbox, stream), mut effects) = (written(Protocol::Batch, SKIP_NONE), Effects::default());
+    outbox.take(stream, StreamFact::Closed(StreamEnd::Unimplemented), Nanos(2), &mut effects);
+    let (reason, what) = effects.warning.expect("a warning");
+    assert!(reason == "gateway_stepped_down" && what.contains("protocol batch: it gets stream until"), "{what}");
 }
 
 /// The numbers of the calls that go out for bundles of one event before any is answered.

@@ -150,10 +150,17 @@ impl Outbox {
 
     pub(super) fn step_down(&mut self, from: Option<Protocol>, now: Nanos, effects: &mut Effects) {
         self.peer.refused_protocols.extend(from);
-        if self.protocol().is_none() {
+        let Some(next) = self.protocol() else {
             self.peer.refused_protocols.clear();
             let why = "it implements none of PushGroups, PushBatch, PushMessage and Push".to_owned();
-            self.back_off("gateway_no_protocol", why, now, effects);
+            return self.back_off("gateway_no_protocol", why, now, effects);
+        };
+        if let Some(from) = from {
+            let (from, next) = (from.label(), next.label());
+            let what = format!(
+                "it does not implement the rpc of protocol {from}: it gets {next} until its record in the registry changes"
+            );
+            effects.warning = Some(("gateway_stepped_down", what));
         }
     }
 

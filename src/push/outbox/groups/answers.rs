@@ -7,6 +7,7 @@ use crate::model::gateway::Protocol;
 use crate::model::ids::{GatewayIx, Nanos, StreamNo};
 use crate::model::limits::{LISTED_USERS_MAX, STREAM_UNSENT_BYTES_MAX, UNKNOWN_LISTS_MAX};
 use crate::model::protobuf::{Fields, Value, read_varint};
+use crate::push::bundle::Refusal;
 use crate::push::outbox::answers::{Mismatch, refusal_of, refuse_all};
 use crate::push::outbox::groups::Put;
 use crate::push::outbox::link::Link;
@@ -138,7 +139,7 @@ impl Outbox {
             return Err(Mismatch("a frame's answer is out of order"));
         }
         if answer.has_failures {
-            self.note_failures(&answer, items)?;
+            self.note_failures(&answer, items, effects)?;
         }
         let is_hopeless = !answer.unknown.is_empty() && self.note_unknown(&answer.unknown, items, effects)?;
         self.note_answer(now);
@@ -159,7 +160,7 @@ impl Outbox {
     }
 
     /// Failures name pushes by their place among the frame's pushes, and its singles after them.
-    fn note_failures(&mut self, answer: &Answer<'_>, items: usize) -> Result<(), Mismatch> {
+    fn note_failures(&mut self, answer: &Answer<'_>, items: usize, effects: &mut Effects) -> Result<(), Mismatch> {
         let written = self.queue.sent().iter().take(items).enumerate();
         let (singles, pushes): (Vec<_>, Vec<_>) = written.partition(|(_, item)| item.written.list == 0);
         let places: Vec<_> = pushes.iter().chain(&singles).map(|(index, _)| *index).collect();
@@ -175,6 +176,9 @@ impl Outbox {
             }
             let index = usize::try_from(push).ok().and_then(|push| places.get(push));
             let index = index.ok_or(Mismatch("a frame's failure names a push that was not in it"))?;
+            if refusal_of(error) == Refusal::Other {
+                effects.note_refusal(error);
+            }
             note_failure(&mut self.queue.sent_mut()[*index], failure, error)
         })
     }
