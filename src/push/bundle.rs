@@ -108,6 +108,13 @@ impl Group {
         Self { several, ..self }
     }
 
+    /// Whether a gateway that keeps lists is told one of these users; `users_min` is what a list takes at the least. The last part of a
+    /// large group may be small: named, it would wait for the answers to the parts of the event before.
+    #[inline]
+    pub fn is_worth_a_list(&self, users_min: usize) -> bool {
+        self.is_part || self.users.len() >= users_min
+    }
+
     /// The places of users who are at other gateways as well; ascending.
     #[inline]
     pub fn several(&self) -> &[u32] {

@@ -190,9 +190,8 @@ impl Push {
         }
     }
 
-    /// The gateways for which an event that is being bundled waits until what is under way to them is answered. For no other one may
-    /// anything older go on waiting.
-    /// Nor where its group is so small that its users are named: those get each message in full.
+    /// The gateways for which an event that is being bundled waits until what is under way to them is answered; none where its group
+    /// is so small that its users are named, who get each message in full. For no other one may anything older go on waiting.
     pub(super) fn gateways_in_a_round(
         &mut self,
         at: SessionIx,
@@ -286,7 +285,7 @@ impl Push {
     /// Whether a gateway that keeps lists is told one of these users, and of what it gets then: else it is told their names, and gets
     /// messages in full, whatever it understands.
     fn is_listed(&self, group: &Group) -> bool {
-        group.is_part || group.users.len() >= self.cx.settings.group_users_min().max(2)
+        group.is_worth_a_list(self.cx.settings.group_users_min().max(2))
     }
 
     /// A gateway answered for an event that was to be a notice: whether it was one is how the next ones are sent.

@@ -84,6 +84,15 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// What a gateway's error says of those it is against; what is not one of the words that are agreed on is told.
+    fn refusal_of(&mut self, error: &[u8]) -> Refusal {
+        let refusal = answers::refusal_of(error);
+        if refusal == Refusal::Other {
+            self.note_refusal(error);
+        }
+        refusal
+    }
+
     /// The gateway's own words for why it refused a push.
     fn note_refusal(&mut self, error: &[u8]) {
         self.warning.get_or_insert_with(|| {

@@ -359,11 +359,7 @@ impl<'a> Failure<'a> {
             }
         }
         if !names_one && !self.error.is_empty() {
-            let refusal = refusal_of(self.error);
-            if refusal == Refusal::Other {
-                effects.note_refusal(self.error);
-            }
-            refuse_all(item, refusal);
+            refuse_all(item, effects.refusal_of(self.error));
         }
         Ok(())
     }

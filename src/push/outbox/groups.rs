@@ -195,9 +195,7 @@ impl Groups {
         let (bundle, users) = (&item.bundle, item.bundle.group.users.len());
         let session = self.sessions.get(&bundle.session_key());
         let is_held = session.is_some_and(|session| session.has_older(made_with(bundle)));
-        // The last part of a large group may be small: named, it would wait for the answers to the parts of the event before.
-        let is_worth = worth.contains(&users) || (bundle.group.is_part && users <= *worth.end());
-        if !is_worth {
+        if !bundle.group.is_worth_a_list(*worth.start()) || users > *worth.end() {
             return if is_held { Form::NotNow } else { Form::Names };
         }
         let list = session.and_then(|session| session.lists.get(bundle.group.part as usize)?.as_ref());

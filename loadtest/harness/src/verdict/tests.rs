@@ -6,8 +6,7 @@ use prost::Message as _;
 use task_engine::model::proto::event::PushEvent;
 
 use super::*;
-use crate::gateways::Answer;
-use crate::gateways::Checked;
+use crate::gateways::{Answer, Checked};
 use crate::workload::{Misbehaving, SessionGroup, Workload};
 
 mod notices;

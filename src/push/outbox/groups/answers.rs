@@ -8,7 +8,7 @@ use crate::model::ids::{GatewayIx, Nanos, StreamNo};
 use crate::model::limits::{LISTED_USERS_MAX, STREAM_UNSENT_BYTES_MAX, UNKNOWN_LISTS_MAX};
 use crate::model::protobuf::{Fields, Value, read_varint};
 use crate::push::bundle::Refusal;
-use crate::push::outbox::answers::{Mismatch, refusal_of, refuse_all};
+use crate::push::outbox::answers::{Mismatch, refuse_all};
 use crate::push::outbox::groups::Put;
 use crate::push::outbox::link::Link;
 use crate::push::outbox::{Effects, Item, Outbox};
@@ -176,10 +176,7 @@ impl Outbox {
             }
             let index = usize::try_from(push).ok().and_then(|push| places.get(push));
             let index = index.ok_or(Mismatch("a frame's failure names a push that was not in it"))?;
-            if refusal_of(error) == Refusal::Other {
-                effects.note_refusal(error);
-            }
-            note_failure(&mut self.queue.sent_mut()[*index], failure, error)
+            note_failure(&mut self.queue.sent_mut()[*index], failure, effects.refusal_of(error))
         })
     }
 
@@ -222,8 +219,7 @@ impl Outbox {
 }
 
 /// Notes a failure against the places that it names, or against all.
-fn note_failure(item: &mut Item, failure: &[u8], error: &[u8]) -> Result<(), Mismatch> {
-    let refusal = refusal_of(error);
+fn note_failure(item: &mut Item, failure: &[u8], refusal: Refusal) -> Result<(), Mismatch> {
     let mut names_one = false;
     let mut fields = Fields::new(failure);
     while let Some(field) = fields.next_field()? {
