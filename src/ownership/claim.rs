@@ -85,8 +85,8 @@ impl Ownership {
             epoch.old = found.old.min(found.generation);
         }
         let compares = vec![
-            Compare { key: Key::Owner(partition), is: Is::Modified(0) },
-            Compare { key: Key::Epoch(partition), is: Is::Modified(seen.modified) },
+            Compare { key: Key::Owner(partition), is: Is::Absent },
+            Compare { key: Key::Epoch(partition), is: Is::seen(seen.value.as_ref()) },
             self.compare_me(joined),
         ];
         let owner = self.own(partition, epoch.epoch, lease);
@@ -100,14 +100,14 @@ impl Ownership {
     fn receive(&mut self, partition: Partition) {
         let at = partition.0 as usize;
         let (owner, epoch) = (&self.view.owners[at], &self.view.epochs[at]);
-        let (owner_revision, epoch_revision) = (owner.modified, epoch.modified);
+        let (owner_value, epoch_value) = (owner.value.clone(), epoch.value.clone());
         let how = owner.get().map_or(How::Claimed, |owner| owner.how);
         let record = epoch.get().cloned().unwrap_or_default();
         let now = self.now;
         let slot = self.slot(partition);
         slot.began = now;
         slot.is_held = true;
-        (slot.owner_revision, slot.epoch_revision) = (owner_revision, epoch_revision);
+        (slot.owner_value, slot.epoch_value) = (owner_value, epoch_value);
         slot.settled = record.settled();
         slot.epoch = record;
         match how {

@@ -16,6 +16,7 @@
 //! - The core counts a keepalive and a proof as sent when it asked for them, which is before they are. An edge that lets
 //!   them wait costs permit, and no safety.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::ids::{Partition, ShardId};
@@ -327,12 +328,31 @@ pub struct Compare {
 }
 
 /// What a key must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Is {
-    /// Its `mod_revision`; 0 when there must be no such key.
-    Modified(Revision),
-    /// Its `create_revision`; 0 when there must be no such key.
+    /// Not there.
+    Absent,
+    /// Of this value. Each value names the write that made it, so this is that very write; a `mod_revision` may be of another one,
+    /// as revisions begin anew where etcd was emptied or restored.
+    Value(Arc<[u8]>),
+    /// Of this `create_revision`.
     Created(Revision),
+}
+
+impl Is {
+    /// As it was seen.
+    pub fn seen(value: Option<&Arc<[u8]>>) -> Self {
+        value.map_or(Self::Absent, |value| Self::Value(value.clone()))
+    }
+
+    /// Whether a key's state is so.
+    pub fn holds(&self, state: &KeyState) -> bool {
+        match self {
+            Self::Absent => state.value.is_none(),
+            Self::Value(value) => state.value.as_ref() == Some(value),
+            Self::Created(revision) => state.create_revision == *revision,
+        }
+    }
 }
 
 /// A change of a transaction.

@@ -170,7 +170,7 @@ impl Ownership {
         let seen = self.view.members.get(&me).filter(|seen| !seen.is_absent());
         let Some((record, created)) = seen.map(|seen| (seen.get().cloned(), seen.created)) else {
             self.member.joined = None;
-            let compare = Compare { key: Key::Member(me), is: Is::Modified(0) };
+            let compare = Compare { key: Key::Member(me), is: Is::Absent };
             return self.put_member(Purpose::Join, compare, lease);
         };
         let record = record.unwrap_or_default();
@@ -248,7 +248,7 @@ impl Ownership {
         match end {
             End::Rejected(Rejection::NoLease) => self.lose_lease(),
             End::Rejected(Rejection::Other(why)) => self.refused_by_etcd(why.clone()),
-            End::Applied(_) | End::Refused => {}
+            End::Applied | End::Refused => {}
         }
     }
 

@@ -118,7 +118,7 @@ impl Ownership {
         };
         let owners = wish.iter().map(place).collect();
         let version = self.view.plan.get().map_or(0, |plan| plan.version) + 1;
-        let compare = Compare { key: Key::Plan, is: Is::Modified(self.view.plan.modified) };
+        let compare = Compare { key: Key::Plan, is: Is::seen(self.view.plan.value.as_ref()) };
         self.planner.is_writing = true;
         self.commit(Purpose::Plan, Key::Plan, vec![compare], |by| {
             let value = records::write(&Plan { version, by, names, owners });
@@ -131,7 +131,7 @@ impl Ownership {
         self.planner.is_writing = false;
         self.planner.is_stale = true;
         match end {
-            End::Applied(_) => {
+            End::Applied => {
                 let members = self.eligible();
                 let each: Vec<String> = members
                     .keys()

@@ -1,7 +1,9 @@
 //! The transactions of a partition, what became of them, and what others do to its record.
 
+use std::sync::Arc;
+
 use super::Ownership;
-use super::slot::{Phase, Slot};
+use super::slot::{Phase, Slot, Writing};
 use super::txns::{End, Part, Purpose};
 use crate::model::ids::Partition;
 use crate::model::ownership::{Boottime, ShardOrder};
@@ -35,27 +37,31 @@ impl Ownership {
         owner: Option<Write>,
     ) {
         let (mark, record) = (Key::Epoch(partition), epoch.clone());
+        let (mut epoch_value, mut owner_value) = (Arc::default(), None);
         let number = self.commit(purpose, mark.clone(), compares, |by| {
             let value = records::write(&Epoch { by: by.clone(), ..record });
+            epoch_value = value.as_bytes().into();
             let owner = owner.map(|write| match write {
                 // The value came without a nonce, since it is known only here.
                 Write::Put { key, value, lease } => {
                     let owner: Owner = records::read(value.as_bytes()).unwrap_or_default();
-                    Write::Put { key, value: records::write(&Owner { by, ..owner }), lease }
+                    let value = records::write(&Owner { by, ..owner });
+                    owner_value = Some(value.as_bytes().into());
+                    Write::Put { key, value, lease }
                 }
                 delete @ Write::Delete { .. } => delete,
             });
             owner.into_iter().chain([Write::Put { key: mark, value, lease: None }]).collect()
         });
-        self.slot(partition).txn = Some((number, purpose, epoch));
+        self.slot(partition).txn = Some(Writing { number, purpose, epoch, epoch_value, owner_value });
     }
 
     /// Both keys are as we know them.
     pub(super) fn compares_of(&self, partition: Partition) -> Vec<Compare> {
         let slot = &self.slots[partition.0 as usize];
         vec![
-            Compare { key: Key::Owner(partition), is: Is::Modified(slot.owner_revision) },
-            Compare { key: Key::Epoch(partition), is: Is::Modified(slot.epoch_revision) },
+            Compare { key: Key::Owner(partition), is: Is::seen(slot.owner_value.as_ref()) },
+            Compare { key: Key::Epoch(partition), is: Is::seen(slot.epoch_value.as_ref()) },
         ]
     }
 
@@ -88,7 +94,7 @@ impl Ownership {
                 }
             }
         }
-        if let End::Applied(_) = end {
+        if *end == End::Applied {
             self.etcd_refuses = None;
         }
     }
@@ -96,12 +102,13 @@ impl Ownership {
     /// What became of a partition's transaction.
     fn partition_written(&mut self, partition: Partition, number: u64, end: &End) {
         let slot = self.slot(partition);
-        let Some((_, purpose, epoch)) = slot.txn.take_if(|(of, ..)| *of == number) else { return };
+        let Some(writing) = slot.txn.take_if(|writing| writing.number == number) else { return };
+        let purpose = writing.purpose;
         self.txns.is_done(number);
         self.dirty.insert(partition);
         match end {
-            End::Applied(revision) => {
-                self.record_is(partition, purpose, epoch, *revision);
+            End::Applied => {
+                self.record_is(partition, writing);
                 self.applied(partition, purpose);
             }
             End::Refused => self.not_applied(partition, purpose),
@@ -122,48 +129,45 @@ impl Ownership {
         }
     }
 
-    fn record_is(&mut self, partition: Partition, purpose: Purpose, epoch: Epoch, revision: Revision) {
-        let seen = &self.view.owners[partition.0 as usize];
+    fn record_is(&mut self, partition: Partition, writing: Writing) {
         // The watch may already know of a later change of it: then it is not held.
-        let (is_named, seen_at) = (!seen.is_absent(), seen.modified);
+        let is_held = self.view.owners[partition.0 as usize].value == writing.owner_value;
         let slot = self.slot(partition);
-        slot.epoch = epoch;
-        slot.epoch_revision = revision;
+        slot.epoch = writing.epoch;
+        slot.epoch_value = Some(writing.epoch_value);
         slot.is_doubted = false;
-        if matches!(purpose, Purpose::Claim(_) | Purpose::TakeBack(_)) {
-            slot.owner_revision = revision;
-            slot.is_held = is_named && seen_at == revision;
+        if matches!(writing.purpose, Purpose::Claim(_) | Purpose::TakeBack(_)) {
+            slot.owner_value = writing.owner_value;
+            slot.is_held = is_held;
         }
     }
 
     /// Sees what others did to the record of a partition that is ours.
     pub(super) fn compare_record(&mut self, partition: Partition) {
         let at = partition.0 as usize;
-        if let Some((number, _, _)) = &self.slots[at].txn {
-            let by = format!("{}/{}/{number}", self.settings.instance, self.settings.boot);
-            let seen = &self.view.epochs[at];
-            if seen.get().is_some_and(|epoch| epoch.by.0 == by) {
-                // The watch was faster than the answer, or there will be none.
-                let (number, revision) = (*number, seen.modified);
-                self.partition_written(partition, number, &End::Applied(revision));
-            }
+        if let Some(writing) = &self.slots[at].txn
+            && self.view.epochs[at].value.as_ref() == Some(&writing.epoch_value)
+        {
+            // The watch was faster than the answer, or there will be none.
+            let number = writing.number;
+            self.partition_written(partition, number, &End::Applied);
         }
         if !self.slots[at].has_tenure() {
             return;
         }
         let (owner, epoch, slot) = (&self.view.owners[at], &self.view.epochs[at], &self.slots[at]);
-        let is_restored = epoch.is_absent() && slot.epoch_revision != 0;
-        let is_changed = epoch.modified != slot.epoch_revision && !is_restored;
+        let is_restored = epoch.is_absent() && slot.epoch_value.is_some();
+        let is_changed = epoch.value != slot.epoch_value && !is_restored;
         let own = format!("{}/{}/", self.settings.instance, self.settings.boot);
         let is_own_late = is_changed && epoch.get().is_some_and(|epoch| epoch.by.0.starts_with(&own));
-        if is_own_late && owner.modified == slot.owner_revision && slot.txn.is_none() {
+        if is_own_late && owner.value == slot.owner_value && slot.txn.is_none() {
             // A write of ours that had been refused at another try.
-            let (record, revision) = (epoch.get().cloned().unwrap_or_default(), epoch.modified);
+            let (record, value) = (epoch.get().cloned().unwrap_or_default(), epoch.value.clone());
             let slot = self.slot(partition);
-            (slot.epoch, slot.epoch_revision) = (record, revision);
+            (slot.epoch, slot.epoch_value) = (record, value);
             return;
         }
-        if (!owner.is_absent() && owner.modified != slot.owner_revision) || is_changed {
+        if (!owner.is_absent() && owner.value != slot.owner_value) || is_changed {
             return self.lost_to_another(partition);
         }
         if owner.is_absent() {
@@ -197,8 +201,8 @@ impl Ownership {
         }
         let is_emptied = self.view.epochs[at].is_absent();
         let compares = vec![
-            Compare { key: Key::Owner(partition), is: Is::Modified(0) },
-            Compare { key: Key::Epoch(partition), is: Is::Modified(self.view.epochs[at].modified) },
+            Compare { key: Key::Owner(partition), is: Is::Absent },
+            Compare { key: Key::Epoch(partition), is: Is::seen(self.view.epochs[at].value.as_ref()) },
             self.compare_me(joined),
         ];
         let epoch = Epoch { epoch: slot.epoch.epoch + 1, state: State::Open, ..slot.epoch.clone() };
@@ -268,7 +272,7 @@ impl Ownership {
         let ours = &self.settings.layout;
         if self.view.layout.is_absent() {
             if self.member.joined.is_some() && self.txns.is_idle() {
-                let compare = Compare { key: Key::Layout, is: Is::Modified(0) };
+                let compare = Compare { key: Key::Layout, is: Is::Absent };
                 let value = records::write(ours);
                 self.commit(Purpose::Layout, Key::Layout, vec![compare], |_| {
                     vec![Write::Put { key: Key::Layout, value, lease: None }]

@@ -1,6 +1,7 @@
 //! One partition on one instance: where it stands, and what is known of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::txns::Purpose;
 use crate::model::ids::ShardId;
@@ -91,6 +92,21 @@ impl Phase {
 pub const PHASES: [&str; 8] =
     ["absent", "claiming", "fencing", "creating", "opening", "owned", "closing", "handing over"];
 
+/// A transaction of a partition that is under way.
+#[derive(Clone, Debug)]
+pub struct Writing {
+    /// Its part's number.
+    pub number: u64,
+    /// What for.
+    pub purpose: Purpose,
+    /// The record that it writes.
+    pub epoch: Epoch,
+    /// The same as it is written.
+    pub epoch_value: Arc<[u8]>,
+    /// What it writes into `owners/p`; `None`: it leaves or deletes what is there.
+    pub owner_value: Option<Arc<[u8]>>,
+}
+
 /// One partition.
 #[derive(Clone, Debug)]
 pub struct Slot {
@@ -112,14 +128,14 @@ pub struct Slot {
     pub is_held: bool,
     /// etcd has forgotten it, so names of consumers must confirm that nobody else had it: by an ask with a higher number.
     pub recheck: Option<u64>,
-    /// The transaction that is under way, and the record that it writes.
-    pub txn: Option<(u64, Purpose, Epoch)>,
+    /// The transaction that is under way.
+    pub txn: Option<Writing>,
     /// The record of our tenure as we wrote it.
     pub epoch: Epoch,
-    /// `mod_revision` of `owners/p` of our tenure.
-    pub owner_revision: Revision,
-    /// `mod_revision` of `epochs/p` as of our last write.
-    pub epoch_revision: Revision,
+    /// The value of `owners/p` of our tenure.
+    pub owner_value: Option<Arc<[u8]>>,
+    /// The value of `epochs/p` as of our last write.
+    pub epoch_value: Option<Arc<[u8]>>,
     /// What is settled.
     pub settled: Settled,
     /// When the server made our consumer.
@@ -160,8 +176,8 @@ impl Default for Slot {
             recheck: None,
             txn: None,
             epoch: Epoch::default(),
-            owner_revision: 0,
-            epoch_revision: 0,
+            owner_value: None,
+            epoch_value: None,
             settled: Settled::default(),
             created: None,
             oldest: None,

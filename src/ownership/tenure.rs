@@ -372,7 +372,7 @@ impl Ownership {
     pub(super) fn not_handed(&mut self, partition: Partition, purpose: Purpose) {
         let (seen, slot) = (&self.view.owners[partition.0 as usize], &self.slots[partition.0 as usize]);
         let Phase::Handing(kind) = slot.phase else { return };
-        if seen.modified != slot.owner_revision {
+        if seen.value != slot.owner_value {
             // Our lease went, and perhaps another has it by now. Nothing of it was at work here any more.
             return self.forget(partition);
         }

@@ -10,7 +10,7 @@ use super::view::View;
 use crate::model::backoff::Backoff;
 use crate::model::ids::Partition;
 use crate::model::ownership::Boottime;
-use crate::ownership::facts::{AskNo, Commit, Compare, Is, Rejection, Txn, Write};
+use crate::ownership::facts::{AskNo, Commit, Compare, Rejection, Txn, Write};
 use crate::ownership::keys::{Key, KeyState, Revision};
 use crate::ownership::records::Nonce;
 
@@ -96,8 +96,8 @@ pub struct Part {
 /// What became of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It took effect, at this revision.
-    Applied(Revision),
+    /// It took effect.
+    Applied,
     /// It did not and will not; the view has what was found instead.
     Refused,
     /// etcd did not do it and says why.
@@ -208,7 +208,7 @@ impl Txns {
             Commit::Applied { revision } => {
                 news = view.wrote(revision, &txn_of(&batch.parts));
                 let parts = batch.parts.into_iter().filter(|part| self.open.remove(&part.number));
-                ends.extend(parts.map(|part| (part, End::Applied(revision))));
+                ends.extend(parts.map(|part| (part, End::Applied)));
             }
             Commit::Refused { revision, found } => {
                 news.extend(found.iter().filter(|state| view.learn(revision, state)).map(|state| state.key.clone()));
@@ -255,16 +255,10 @@ fn judge(part: &Part, found: &[KeyState]) -> Option<End> {
         let by = state.value.as_deref().and_then(|value| serde_json::from_slice::<By>(value).ok());
         by.is_some_and(|found| found.by == part.by)
     });
-    if let Some(mark) = mark {
-        return Some(End::Applied(mark.mod_revision));
+    if mark.is_some() {
+        return Some(End::Applied);
     }
-    let holds = |compare: &Compare| {
-        let Some(state) = state(&compare.key) else { return true };
-        match compare.is {
-            Is::Modified(revision) => state.mod_revision == revision,
-            Is::Created(revision) => state.create_revision == revision,
-        }
-    };
+    let holds = |compare: &Compare| state(&compare.key).is_none_or(|state| compare.is.holds(state));
     (!part.compares.iter().all(holds)).then_some(End::Refused)
 }
 

@@ -3,6 +3,7 @@
 //! Promises that an older word never takes the place of a newer one, whatever order they come in.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::records::{self, Epoch, Layout, Member, Owner, Plan, Unreadable};
 use crate::model::ids::Partition;
@@ -14,17 +15,17 @@ use crate::ownership::keys::{Instance, Key, KeyState, Revision};
 pub struct Seen<T> {
     /// The newest revision at which it is known to have been so.
     at: Revision,
-    /// Of its last write; 0: there is none.
-    pub modified: Revision,
     /// Of its making; 0: there is none.
     pub created: Revision,
+    /// Its value, which names the write that made it; `None`: there is none.
+    pub value: Option<Arc<[u8]>>,
     /// The record; `None`: there is none.
     pub record: Option<Result<T, Unreadable>>,
 }
 
 impl<T> Default for Seen<T> {
     fn default() -> Self {
-        Self { at: 0, modified: 0, created: 0, record: None }
+        Self { at: 0, created: 0, value: None, record: None }
     }
 }
 
@@ -49,10 +50,11 @@ impl<T> Seen<T> {
             return false;
         }
         self.at = at;
-        if state.mod_revision == self.modified {
+        // Not by its revision: where etcd was emptied another write may have the same.
+        if state.create_revision == self.created && state.value == self.value {
             return false;
         }
-        (self.modified, self.created) = (state.mod_revision, state.create_revision);
+        (self.created, self.value) = (state.create_revision, state.value.clone());
         self.record = state.value.as_deref().map(read);
         true
     }
@@ -239,5 +241,16 @@ mod tests {
         view.learn(22, &owner(3, 22));
         view.list(22, 3, &[owner(1, 2)]);
         assert_eq!((epoch_of(&view), view.revision), (Some(1), 3));
+    }
+
+    #[test]
+    fn another_value_of_the_same_revision_is_news() {
+        let mut view = View::new(1);
+        view.learn(5, &owner(1, 5));
+        view.learn(9, &absent(Key::Plan));
+        let (news, is_another) = view.list(9, 5, &[owner(2, 5)]);
+        assert!(is_another, "emptied, and written by another at the same revision");
+        assert_eq!((news.as_slice(), epoch_of(&view)), (&[Key::Owner(Partition(0))][..], Some(2)));
+        assert!(view.list(5, 12, &[owner(1, 5)]).0.len() == 1, "again, and further than was heard of");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use task_engine::ownership::facts::{Commit, Is, Rejection, Txn, Write};
+use task_engine::ownership::facts::{Commit, Rejection, Txn, Write};
 use task_engine::ownership::keys::{Key, KeyState, LeaseId, Revision};
 
 use crate::rng::Rng;
@@ -51,7 +51,8 @@ impl Etcd {
         Self { revision: 1, next_lease: 100, ..Self::default() }
     }
 
-    fn state(&self, key: &Key) -> KeyState {
+    /// A key as it is.
+    pub fn state(&self, key: &Key) -> KeyState {
         let entry = self.keys.get(key);
         KeyState {
             key: key.clone(),
@@ -144,13 +145,7 @@ impl Etcd {
     /// Runs a transaction.
     pub fn commit(&mut self, txn: &Txn) -> (Commit, Changes) {
         self.txns += 1;
-        let holds = txn.compares.iter().all(|compare| {
-            let state = self.state(&compare.key);
-            match compare.is {
-                Is::Modified(revision) => state.mod_revision == revision,
-                Is::Created(revision) => state.create_revision == revision,
-            }
-        });
+        let holds = txn.compares.iter().all(|compare| compare.is.holds(&self.state(&compare.key)));
         if !holds {
             let found = txn.keys().iter().map(|key| self.state(key)).collect();
             return (Commit::Refused { revision: self.revision, found }, Vec::new());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use task_engine::model::ids::Partition;
 use task_engine::model::ownership::{Break, Generation, Settled};
-use task_engine::ownership::facts::{Answer, Ask, AskNo, Commit, Fact, Refusal, Rejection, Txn, Write};
+use task_engine::ownership::facts::{Answer, Ask, AskNo, Commit, Fact, Is, Refusal, Rejection, Txn, Write};
 use task_engine::ownership::keys::{Key, KeyState};
 use task_engine::ownership::records::{self, Epoch, Nonce, Owner, State};
 
@@ -127,7 +127,7 @@ impl World {
     }
 
     fn commit(&mut self, pid: usize, ask: AskNo, txn: Txn, is_lost: bool, is_silent: bool, due: u64) {
-        let txn = self.mutated(txn);
+        let txn = self.mutated(pid, txn);
         let owners = |world: &Self| -> Vec<Option<String>> {
             txn.writes
                 .iter()
@@ -144,6 +144,10 @@ impl World {
             }
         }
         self.tell(|_| format!("etcd: of {pid}: {answer:?} {txn:?}").chars().take(500).collect());
+        if is_lost && self.is(Mutant::NoNonce) {
+            // Who is told that it wrote something knows it by what it wrote.
+            self.untold.extend(txn.writes.iter().filter_map(nonce_of));
+        }
         self.watched(changes);
         if is_lost {
             if !is_silent {
@@ -160,7 +164,14 @@ impl World {
     }
 
     /// What a mutant does to a transaction.
-    fn mutated(&self, mut txn: Txn) -> Txn {
+    fn mutated(&self, pid: usize, mut txn: Txn) -> Txn {
+        // What it compares with is what it was let see.
+        for compare in txn.compares.iter_mut().filter(|compare| matches!(compare.is, Is::Value(_))) {
+            let real = self.etcd.state(&compare.key);
+            if compare.is.holds(&self.seen(pid, real.clone())) {
+                compare.is = Is::seen(real.value.as_ref());
+            }
+        }
         if self.is(Mutant::FenceWithoutCompare) && !txn.writes.iter().any(|write| matches!(write.key(), Key::Owner(_)))
         {
             txn.compares.retain(|compare| !matches!(compare.key, Key::Epoch(_)));
@@ -189,7 +200,7 @@ impl World {
     fn seen(&self, pid: usize, mut state: KeyState) -> KeyState {
         let (Key::Epoch(partition), Some(value)) = (&state.key, &state.value) else { return state };
         let Ok(mut record) = records::read::<Epoch>(value) else { return state };
-        if self.is(Mutant::NoNonce) {
+        if self.untold.contains(&record.by.0) {
             record.by = Nonce::default();
         }
         if self.is(Mutant::FloorWithoutStart) && record.state == State::Open {
@@ -408,4 +419,10 @@ impl World {
             }
         }
     }
+}
+
+/// Which write an epoch's record is of.
+fn nonce_of(write: &Write) -> Option<String> {
+    let Write::Put { key: Key::Epoch(_), value, .. } = write else { return None };
+    records::read::<Epoch>(value.as_bytes()).ok().map(|record| record.by.0)
 }

@@ -144,6 +144,8 @@ pub struct World {
     pub etcd_requests: u64,
     /// Lives that ended with exit code 3.
     pub fenced: u64,
+    /// Writes whose makers were not told, where a mutant has no nonces.
+    pub untold: BTreeSet<String>,
 }
 
 impl World {
@@ -166,6 +168,7 @@ impl World {
             running: BTreeSet::new(),
             etcd_requests: 0,
             fenced: 0,
+            untold: BTreeSet::new(),
             plan,
         };
         world.tell(|world| format!("seed {seed}: {:?}", world.plan));

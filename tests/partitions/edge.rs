@@ -111,7 +111,7 @@ pub fn put_under(key: Key, value: &str, lease: LeaseId) -> Write {
 }
 
 pub fn absent(key: Key) -> Compare {
-    Compare { key, is: Is::Modified(0) }
+    Compare { key, is: Is::Absent }
 }
 
 pub fn txn(compares: Vec<Compare>, writes: Vec<Write>) -> Txn {

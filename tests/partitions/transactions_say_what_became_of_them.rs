@@ -53,10 +53,10 @@ fn it_is_applied_whole_or_refused_with_all_that_it_names() {
             (owner(1), Some("mine"), revision, revision)
         ]
     );
-    // By the revision of the last write, and of the making.
+    // By the value, which names its write, and by the revision of the making.
     let is = |is| vec![Compare { key: owner(1), is }];
-    let second = applied(&edge.commit(3, txn(is(Is::Modified(revision)), vec![put(owner(1), "again")])));
-    assert!(matches!(edge.commit(4, txn(is(Is::Modified(revision)), both())), Commit::Refused { .. }));
+    let second = applied(&edge.commit(3, txn(is(Is::Value(b"mine".as_slice().into())), vec![put(owner(1), "again")])));
+    assert!(matches!(edge.commit(4, txn(is(Is::Value(b"mine".as_slice().into())), both())), Commit::Refused { .. }));
     let third = applied(&edge.commit(5, txn(is(Is::Created(revision)), vec![put(owner(1), "third")])));
     assert!(second > revision && third > second);
     let delete = vec![task_engine::ownership::facts::Write::Delete { key: owner(1) }];

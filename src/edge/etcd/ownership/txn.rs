@@ -28,9 +28,10 @@ pub(super) async fn commit(line: &Line, root: &str, patience: Duration, txn: &Tx
 
 fn request(root: &str, txn: &Txn) -> etcd_client::Txn {
     let path = |key: &Key| format!("{root}{key}");
-    let compares = txn.compares.iter().map(|compare| match compare.is {
-        Is::Modified(revision) => Compare::mod_revision(path(&compare.key), CompareOp::Equal, revision),
-        Is::Created(revision) => Compare::create_revision(path(&compare.key), CompareOp::Equal, revision),
+    let compares = txn.compares.iter().map(|compare| match &compare.is {
+        Is::Absent => Compare::create_revision(path(&compare.key), CompareOp::Equal, 0),
+        Is::Value(value) => Compare::value(path(&compare.key), CompareOp::Equal, value.to_vec()),
+        Is::Created(revision) => Compare::create_revision(path(&compare.key), CompareOp::Equal, *revision),
     });
     let writes = txn.writes.iter().map(|write| match write {
         Write::Put { key, value, lease } => {
