@@ -138,7 +138,7 @@ impl Push {
         self.cx.set_priorities(rules);
         if self.cx.has_classes {
             self.dispatch.line.share(self.cx.turn_recipients);
-            self.delivery.gateways.pass_urgent(self.cx.priorities.stream_target);
+            self.delivery.gateways.heed_classes(&self.cx.priorities);
         }
         self
     }

@@ -89,6 +89,7 @@ pub fn bundle(group: &Arc<Group>, msg_id: i64, message: &Bytes, made_at: Nanos) 
         attempt: 0,
         fences_before: 0,
         class: task_engine::model::priority::Priority::Normal,
+        age_millis: 0,
         is_reserved: false,
         notice: 0,
         made_at,

@@ -51,6 +51,7 @@ impl OpenOutbox {
             forget_after: Duration::ZERO,
             group_users_min: 8,
             stream_target: None,
+            fleeting_ttl: Duration::ZERO,
         };
         let mut outbox = Outbox::new(gateway_name(0).into(), settings);
         let now = Nanos(1);

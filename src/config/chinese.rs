@@ -237,7 +237,7 @@ const DOCS: &[(&str, &str)] = &[
     ("priority.types", "消息头没定级时，按事件的 type 定级：{call: urgent, typing: fleeting}。urgent 最先走，绝不丢弃；bulk 最后走，网关手里的量到上限一半时让路（转收件箱）；fleeting 同 bulk，而且从不落库，没位置或超时就丢。"),
     ("priority.members_above", "前两条都没定级时，人数超过这个数的会话按此定级：{500: bulk}。多条都满足时取最大的一条。"),
     ("priority.default", "其余事件的级别。"),
-    ("priority.fleeting_ttl", "fleeting 事件在进入网关队列之前，在引擎里最多等多久；超时即丢弃（shed：已 ack，并计数）。进了网关队列之后由 gateway.delivery_timeout 限定。0s：不因超时丢弃。"),
+    ("priority.fleeting_ttl", "fleeting 事件在写给网关之前，在引擎里最多等多久；超时后尚未发出的部分即丢弃（shed：已 ack，并计数）。0s：不因超时丢弃。"),
     ("priority.stream_target", "一条 urgent 推送，最多允许排在多少「已发给网关但未应答」的推送后面（以时间计）：非紧急推送只有在网关按近期最快速度能在这么久（或四个 RTT，取大者）之内应答完的前提下才写进流，其余留在 outbox 里，让 urgent 先过。0s：网关收多快就写多快。"),
     ("gateway.protocol", "注册信息里没写 push_protocols 的网关按什么协议推。stream：PushMessage，一帧一个用户，Resonance 最早的网关如此。stream-many：PushMessage，一条消息的所有用户放在一帧里，0.1.0 版的网关如此（repeated to_usernames）；应答露出是最早那一代的网关，此后改为一帧一个用户。不认识 PushMessage 的（如今的网关）两种写法都会改用 Push。"),
     ("gateway.delivery_timeout", "推送最多等网关多久（未知、连不上、满了、不应答都算）；超时则接收者记为未送达。要小于 engine.drain_timeout。"),

@@ -182,6 +182,8 @@ pub struct Bundle {
     pub fences_before: u8,
     /// The class of its event.
     pub class: Priority,
+    /// How old its event was then, of a fleeting one; no more than fits.
+    pub age_millis: u16,
     /// It is urgent, and its gateway had all that it may hold.
     pub is_reserved: bool,
     /// It goes as a notice to gateways that understand those: how far the session's highest sequence is above the message's, and one.

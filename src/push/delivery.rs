@@ -1,6 +1,7 @@
 //! The delivery stage: bundles into the outboxes of the gateways that this shard owns, and their results home.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::model::ids::{GatewayIx, StreamNo};
 use crate::model::outcome::RecipientOutcome;
@@ -29,6 +30,7 @@ impl Delivery {
             forget_after: settings.registry_forget_after,
             group_users_min: settings.group_users_min(),
             stream_target: None,
+            fleeting_ttl: Duration::ZERO,
         };
         Self {
             gateways: Gateways::new(outbox, settings.gateway_table.clone()),

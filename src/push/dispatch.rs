@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::model::ids::{GatewayIx, SessionIx, UserIx};
 use crate::model::limits::EVENTS_IN_FLIGHT_MAX;
 use crate::model::outcome::RecipientOutcome;
-use crate::model::priority::ShedReason;
+use crate::model::priority::{Priority, ShedReason};
 use crate::push::Push;
 use crate::push::admission::Admission;
 use crate::push::bundle::{Bundle, EventIx, Group, SKIP_NONE, prefetch_group};
@@ -353,6 +353,7 @@ impl Push {
             attempt,
             fences_before: self.dispatch.fences.raised(),
             class,
+            age_millis: if class == Priority::Fleeting { self.age_millis(event) } else { 0 },
             is_reserved,
             notice,
             made_at: self.cx.now,

@@ -15,6 +15,7 @@ use hashbrown::HashMap;
 
 use crate::model::gateway::GatewayRecord;
 use crate::model::ids::{GatewayId, GatewayIx, Nanos, ShardId};
+use crate::model::priority::PriorityRules;
 use crate::push::Push;
 use crate::push::bundle::{Group, Tenancy};
 use crate::push::context::TableBounds;
@@ -95,9 +96,10 @@ impl Gateways {
         }
     }
 
-    /// From now on outboxes let urgent pushes pass others; see [`OutboxSettings::stream_target`].
-    pub fn pass_urgent(&mut self, stream_target: Duration) {
-        self.settings.stream_target = Some(stream_target);
+    /// From now on outboxes let urgent pushes pass others, and drop fleeting ones that are late.
+    pub fn heed_classes(&mut self, rules: &PriorityRules) {
+        self.settings.stream_target = Some(rules.stream_target);
+        self.settings.fleeting_ttl = rules.fleeting_ttl;
     }
 
     /// From now on a push may wait so long, and an address that is not listed any more is used for so long.
@@ -356,12 +358,7 @@ mod tests {
 
     #[test]
     fn the_owner_is_the_shard_that_the_registry_tells() {
-        let settings = OutboxSettings {
-            delivery_timeout: Duration::from_secs(1),
-            forget_after: Duration::ZERO,
-            group_users_min: 8,
-            stream_target: None,
-        };
+        let settings = OutboxSettings { delivery_timeout: Duration::from_secs(1), ..OutboxSettings::patient() };
         let mut gateways = Gateways::new(settings, TableBounds::default());
         for shards in [1, 2, 3, 5, 7] {
             for id in ["gateway-1", "gateway-service-437", "ä", ""] {

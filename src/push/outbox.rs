@@ -7,7 +7,7 @@
 //!
 //! `queue` holds the bundles, `scheduling` has small groups go before the parts of large ones, `urgent` urgent bundles before others, `encode` writes frames
 //! (`groups` those of protocol `group`), `answers` reads what comes back, `link`
-//! opens, closes and reopens the stream, `late` ends what has waited too long, `poison` finds the push that breaks it.
+//! opens, closes and reopens the stream, `late` ends what has waited too long (`fleeting` what is worth nothing by then), `poison` finds the push that breaks it.
 
 mod answers;
 #[cfg(test)]
@@ -16,6 +16,9 @@ mod elsewhere;
 #[cfg(test)]
 mod elsewhere_tests;
 mod encode;
+mod fleeting;
+#[cfg(test)]
+mod fleeting_tests;
 mod groups;
 #[cfg(test)]
 mod groups_tests;
@@ -64,6 +67,22 @@ pub struct OutboxSettings {
     pub group_users_min: usize,
     /// `priority.stream_target`, where events have classes.
     pub stream_target: Option<Duration>,
+    /// `priority.fleeting_ttl`; zero: a fleeting push is never too late.
+    pub fleeting_ttl: Duration,
+}
+
+#[cfg(test)]
+impl OutboxSettings {
+    /// Without classes, and with time for everything.
+    pub(in crate::push) fn patient() -> Self {
+        Self {
+            delivery_timeout: Duration::from_secs(3600),
+            forget_after: Duration::ZERO,
+            group_users_min: 8,
+            stream_target: None,
+            fleeting_ttl: Duration::ZERO,
+        }
+    }
 }
 
 /// What an outbox wants done.
@@ -311,6 +330,7 @@ impl Outbox {
         }
         self.queue.backlog += bundle.recipients();
         self.queue.backlog_bytes += bundle.load().bytes;
+        self.note_fleeting(&bundle);
         self.enqueue(bundle, now);
         Ok(())
     }
@@ -334,6 +354,7 @@ impl Outbox {
         self.is_changed = false;
         self.link_up(at, now, effects);
         if let Link::Open { stream, protocol } = self.stream.link {
+            self.shed_late(now, effects);
             match protocol {
                 Protocol::Group => self.write_groups(at, stream, now, effects),
                 Protocol::StreamMany => self.write_stream_many(at, stream, now, effects),
@@ -357,6 +378,7 @@ impl Outbox {
         if self.is_resting(now) {
             return false;
         }
+        self.shed_late(now, effects);
         self.expire(now, effects);
         self.is_link_due(now)
     }

@@ -197,9 +197,19 @@ impl Push {
 
     /// Whether a fleeting event has waited for too long.
     pub(super) fn is_too_late(&self, event: EventIx) -> bool {
-        let (known, ttl) = (&self.ledger[event], self.cx.priorities.fleeting_ttl);
-        let waited = Duration::from_millis(u64::from(known.waited_millis));
-        known.class == Priority::Fleeting && !ttl.is_zero() && self.cx.now.since(known.arrived) + waited > ttl
+        let ttl = self.cx.priorities.fleeting_ttl;
+        self.ledger[event].class == Priority::Fleeting && !ttl.is_zero() && self.age(event) > ttl
+    }
+
+    /// How long ago an event came, its wait for this shard included.
+    fn age(&self, event: EventIx) -> Duration {
+        let known = &self.ledger[event];
+        self.cx.now.since(known.arrived) + Duration::from_millis(u64::from(known.waited_millis))
+    }
+
+    /// The same for its bundles.
+    pub(super) fn age_millis(&self, event: EventIx) -> u16 {
+        u16::try_from(self.age(event).as_millis()).unwrap_or(u16::MAX)
     }
 
     /// The event at the front of its session, of so many members, is dropped.

@@ -134,6 +134,8 @@ impl Push {
             let may_be_elsewhere = end == RecipientOutcome::TimedOut && bundle.attempt == 0 && has_moved(user, self);
             if end == RecipientOutcome::OutboxFull {
                 self.end_turned_away(bundle.event, &[user], ShedReason::Outbox);
+            } else if end == RecipientOutcome::Shed {
+                self.end_turned_away(bundle.event, &[user], ShedReason::Late);
             } else if may_be_elsewhere {
                 self.hold_refused(bundle.session, user, bundle.event, (gateway, end));
             } else {

@@ -174,6 +174,7 @@ mod tests {
             attempt: 0,
             fences_before: 0,
             class: crate::model::priority::Priority::Normal,
+            age_millis: 0,
             is_reserved: false,
             notice: 0,
             made_at: Nanos(0),

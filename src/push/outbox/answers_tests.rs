@@ -1,7 +1,6 @@
 //! Whatever a gateway answers: each recipient ends once, or waits.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -52,6 +51,7 @@ pub(super) fn bundle(msg_id: i64) -> Bundle {
         attempt: 0,
         fences_before: 0,
         class: crate::model::priority::Priority::Normal,
+        age_millis: 0,
         is_reserved: false,
         notice: 0,
         made_at: Nanos(1),
@@ -60,13 +60,7 @@ pub(super) fn bundle(msg_id: i64) -> Bundle {
 
 /// One whose stream is open and has everything; `skip` is left out of each bundle.
 fn written(protocol: Protocol, skip: u32) -> (Outbox, StreamNo) {
-    let settings = OutboxSettings {
-        delivery_timeout: Duration::from_secs(3600),
-        forget_after: Duration::ZERO,
-        group_users_min: 8,
-        stream_target: None,
-    };
-    let mut outbox = Outbox::new("gateway".into(), settings);
+    let mut outbox = Outbox::new("gateway".into(), OutboxSettings::patient());
     let now = Nanos(1);
     outbox.list(record(protocol), now);
     for number in 0..BUNDLES {
@@ -182,13 +176,7 @@ fn what_a_gateway_says_against_a_push_is_told() {
 
 /// The numbers of the calls that go out for bundles of one event before any is answered.
 fn calls(bundles: [Bundle; 2]) -> usize {
-    let settings = OutboxSettings {
-        delivery_timeout: Duration::from_secs(3600),
-        forget_after: Duration::ZERO,
-        group_users_min: 8,
-        stream_target: None,
-    };
-    let mut outbox = Outbox::new("gateway".into(), settings);
+    let mut outbox = Outbox::new("gateway".into(), OutboxSettings::patient());
     let (now, mut effects) = (Nanos(9), Effects::default());
     outbox.list(record(Protocol::Unary), now);
     for bundle in bundles {

@@ -20,13 +20,11 @@ struct Gateway {
 impl Gateway {
     /// One with something to send.
     fn new(others: &[u16]) -> Self {
-        let settings = OutboxSettings {
-            delivery_timeout: Duration::from_secs(3600),
-            forget_after: Duration::ZERO,
-            group_users_min: 8,
-            stream_target: None,
+        let mut gateway = Self {
+            outbox: Outbox::new("gateway".into(), OutboxSettings::patient()),
+            now: Nanos(1),
+            stream: StreamNo(0),
         };
-        let mut gateway = Self { outbox: Outbox::new("gateway".into(), settings), now: Nanos(1), stream: StreamNo(0) };
         gateway.list(others);
         assert!(gateway.outbox.put(bundle(1), gateway.now).is_ok());
         gateway

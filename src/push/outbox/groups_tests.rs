@@ -1,7 +1,6 @@
 //! Protocol `group`: lists are said once, and again when they are not known; whatever a gateway answers, each recipient ends once.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -43,6 +42,7 @@ fn bundle(msg_id: i64, group: &Arc<Group>) -> Bundle {
         notice: 0,
         made_at: NOW,
         class: crate::model::priority::Priority::Normal,
+        age_millis: 0,
         is_reserved: false,
     }
 }
@@ -59,13 +59,7 @@ struct Open {
 
 impl Open {
     fn new() -> Self {
-        let settings = OutboxSettings {
-            delivery_timeout: Duration::from_secs(3600),
-            forget_after: Duration::ZERO,
-            group_users_min: 8,
-            stream_target: None,
-        };
-        let mut outbox = Outbox::new("gateway".into(), settings);
+        let mut outbox = Outbox::new("gateway".into(), OutboxSettings::patient());
         outbox.list(record(Protocol::Group), NOW);
         assert!(outbox.put(bundle(0, &group(0..1)), NOW).is_ok());
         let stream = StreamNo(1);

@@ -6,6 +6,7 @@
 use hashbrown::HashMap;
 use std::time::Duration;
 
+use crate::model::ids::Nanos;
 use crate::push::bundle::SessionKey;
 use crate::push::outbox::Item;
 use crate::push::outbox::window::Window;
@@ -20,6 +21,8 @@ pub(super) struct Passing {
     /// What the others are owed for being passed, in recipients times their part.
     pub(super) owed: usize,
     pub(super) window: Window,
+    /// When the first fleeting one may be too late to be written; `None`: none is waiting.
+    pub(super) fleeting_due: Option<Nanos>,
     /// The window held some back in this turn.
     pub(super) is_held: bool,
 }
@@ -27,7 +30,14 @@ pub(super) struct Passing {
 impl Passing {
     /// Of an empty outbox.
     pub(super) fn new(target: Duration) -> Self {
-        Self { ahead: 0, behind: HashMap::new(), owed: 0, window: Window::new(target), is_held: false }
+        Self {
+            ahead: 0,
+            behind: HashMap::new(),
+            owed: 0,
+            window: Window::new(target),
+            fleeting_due: None,
+            is_held: false,
+        }
     }
 
     /// An item came to stand behind those ahead.

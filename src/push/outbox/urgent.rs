@@ -220,12 +220,8 @@ mod tests {
             (1, large, OUTBOX_BYTES_SOFT / large + 1, PAYLOAD_BYTES_IN_FLIGHT_MAX / URGENT_RESERVE_PART / large),
         ];
         for (recipients, bytes, normal, urgent) in cases {
-            let settings = OutboxSettings {
-                delivery_timeout: Duration::from_secs(10),
-                forget_after: Duration::from_secs(300),
-                group_users_min: 8,
-                stream_target: Some(Duration::from_millis(2)),
-            };
+            let stream_target = Some(Duration::from_millis(2));
+            let settings = OutboxSettings { stream_target, ..OutboxSettings::patient() };
             let mut outbox = Outbox::new("gateway".into(), settings);
             let of = answers_tests::bundle(1);
             let users = (0..recipients as u32).map(UserIx).collect();

@@ -256,12 +256,8 @@ const MSG_ID: i64 = 7;
 
 impl Slow {
     fn new() -> Self {
-        let settings = OutboxSettings {
-            delivery_timeout: Duration::from_secs(1),
-            forget_after: Duration::ZERO,
-            group_users_min: 8,
-            stream_target: Some(TARGET),
-        };
+        let delivery_timeout = Duration::from_secs(1);
+        let settings = OutboxSettings { delivery_timeout, stream_target: Some(TARGET), ..OutboxSettings::patient() };
         let mut slow = Self { outbox: Outbox::new("gateway".into(), settings), now: Nanos(1), unsent: 0 };
         slow.outbox.list(record(Protocol::Stream), slow.now);
         slow.put(Bundle { message: vec![0; STREAM_UNSENT_BYTES_MAX].into(), ..bundle(MSG_ID) });
