@@ -141,8 +141,15 @@ impl Push {
         for index in 0..CONTENTS_AHEAD.min(self.resolve.sessions[at].waiting.len()) {
             let event = self.resolve.sessions[at].waiting[index];
             if self.ledger[event].progress.content == Content::NotAsked && self.may_be_notice(event) {
-                self.ledger.look_for_content(event);
+                self.ledger.look_for_content(event, self.resolve.is_hurried(at));
             }
+        }
+    }
+
+    /// A session has an urgent event from now on: what it waits for to know of contents is asked before others.
+    pub(super) fn hurry_contents(&mut self, at: SessionIx) {
+        for index in 0..CONTENTS_AHEAD.min(self.resolve.sessions[at].waiting.len()) {
+            self.ledger.hurry_content(self.resolve.sessions[at].waiting[index]);
         }
     }
 

@@ -79,14 +79,19 @@ impl Push {
         }
         let pauses = &mut self.resolve.sessions[at].pauses;
         pauses.best_until[line.index()] = pauses.best_until[line.index()].max(order);
-        if line < pauses.line {
+        let is_better = line < pauses.line;
+        if is_better {
             pauses.line = line;
             if pauses.waits_in | pauses.stalled_in != 0 {
                 self.dispatch.line.raise(at, pauses);
             }
         }
         if line == LineOf::FIRST {
-            self.resolve.hurry_members(at);
+            if is_better || self.resolve.sessions[at].waiting.len() == 1 {
+                self.resolve.hurry_members(at);
+                self.resolve.hurry_routes(at);
+                self.hurry_contents(at);
+            }
             self.resolve.keep_renewed(at, &mut self.cx);
         }
     }

@@ -2,7 +2,9 @@
 //! message whose content is kept, at most one a round trip, and each member who stays learns of the highest sequence; whatever else
 //! happens, messages are pushed in full.
 
+use task_engine::model::limits::CONTENT_ASKS_IN_FLIGHT;
 use task_engine::model::outcome::RecipientOutcome;
+use task_engine::model::priority::{Priority, PriorityRules, Said};
 use task_engine::model::proto::gateway::group_push::What;
 use task_engine::model::proto::gateway::{GroupAnswer, GroupFailure, GroupFrame, PushBatchResponse, SessionNotice};
 use task_engine::ports::{LookupError, Protocol, Protocols};
@@ -380,4 +382,26 @@ fn a_gateway_in_the_place_of_a_forgotten_one_gets_all_in_full() {
     assert_eq!(serve(&mut table, "C"), [(0, 2), (0, 3), (0, 4), (0, 5)], "nothing waits for an answer");
     assert_eq!(ends(&table), [4 * ALL, ALL, 0]);
     table.check();
+}
+
+#[test]
+fn the_contents_that_an_urgent_message_waits_for_are_looked_for_first() {
+    let rules = RecipientRules { rows_up_to: 2, notice_above: 4, ..RecipientRules::default() };
+    let classes = PriorityRules { header: "Priority".into(), ..PriorityRules::default() };
+    let mut table = Table::with_priorities(classes, usize::MAX, InboxStore::Offline, 16 * 1024);
+    table.push = table.push.with_recipient_rules(rules);
+    table.members = (0..MEMBERS).map(name).collect();
+    table.routes.extend((0..MEMBERS).map(|user| (name(user), "A".to_owned())));
+    table.list("A", NOTICES);
+    for session in 0..CONTENT_ASKS_IN_FLIGHT + 9 {
+        table.arrive_as(&format!("s{session}"), 1, Said::Nothing);
+    }
+    table.arrive_as("calls", 1, Said::Nothing);
+    table.run();
+    table.arrive_as("calls", 2, Said::Class(Priority::Urgent));
+    table.run();
+    assert_eq!(table.contents.len(), CONTENT_ASKS_IN_FLIGHT);
+    table.find(Ok(true));
+    let last = table.contents.back().map(|(_, message)| message.session.to_string());
+    assert_eq!(last.as_deref(), Some("calls"), "it goes before the nine");
 }

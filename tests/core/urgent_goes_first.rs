@@ -7,14 +7,15 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use task_engine::model::limits::{
-    GROUP_USERS_MAX, MEMBER_QUERY_SESSIONS, PARTS_UNANSWERED_MAX, TURN_PARTS, URGENT_BRINGS_MAX, URGENT_PASS_FREELY,
-    URGENT_PASSES_MAX, URGENT_PASSES_WITHIN,
+    GROUP_USERS_MAX, MEMBER_QUERY_SESSIONS, MGET_KEYS, MGETS_IN_FLIGHT, PARTS_UNANSWERED_MAX, TURN_PARTS,
+    URGENT_BRINGS_MAX, URGENT_PASS_FREELY, URGENT_PASSES_MAX, URGENT_PASSES_WITHIN,
 };
+use task_engine::model::names::Route;
 use task_engine::model::outcome::RecipientOutcome;
 use task_engine::model::priority::{Priority, PriorityRules, Said};
 use task_engine::model::proto::gateway::PushMessageResponse;
 use task_engine::ports::Protocols;
-use task_engine::push::facts::Output;
+use task_engine::push::facts::{Input, Output};
 use task_engine::push::inbox::InboxStore;
 use testkit::table::Table;
 
@@ -200,4 +201,48 @@ fn its_members_are_asked_for_first() {
     });
     let first: Vec<_> = asked.into_iter().flatten().take(3).map(|id| id.to_string()).collect();
     assert_eq!(first, ["urgent", &format!("s{}", sessions - 1), "s0"]);
+}
+
+/// Turns in which no route and no content is answered; the users of each ask for routes.
+fn turns_without_routes(table: &mut Table) -> Vec<(u64, Vec<String>)> {
+    let mut asked = Vec::new();
+    loop {
+        let mut outputs = Vec::new();
+        table.push.set_now(table.now);
+        table.push.flush(&mut outputs);
+        if outputs.is_empty() {
+            return asked;
+        }
+        for output in outputs {
+            match output {
+                Output::AskMembers { ask, sessions, .. } => {
+                    let lists = sessions.iter().map(|id| table.members_of[&**id].iter().collect());
+                    table.push.take(Input::Members { ask, answer: Ok(lists.collect()) });
+                }
+                Output::AskRoutes { ask, users } => asked.push((ask, users.iter().map(str::to_owned).collect())),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn the_routes_that_its_session_waits_for_are_asked_for_first() {
+    let mut table = world();
+    for number in 0..2 * MGETS_IN_FLIGHT {
+        let (session, users) = (format!("s{number}"), (0..MGET_KEYS).map(|user| format!("u{number}-{user}")));
+        table.members_of.insert(session.clone(), users.collect());
+        table.arrive(&session, 1);
+    }
+    table.members_of.insert("calls".to_owned(), vec!["ann".to_owned()]);
+    let mut asked = turns_without_routes(&mut table);
+    table.arrive("calls", 2);
+    asked.extend(turns_without_routes(&mut table));
+    assert!(asked.iter().all(|(_, users)| !users.contains(&"ann".to_owned())), "many are before it");
+    table.arrive_as("calls", 3, URGENT);
+    let (ask, users) = asked.swap_remove(0);
+    let routes = users.iter().map(|_| Route::Offline).collect();
+    table.push.take(Input::Routes { ask, answer: Ok(routes) });
+    let next = turns_without_routes(&mut table);
+    assert!(next.iter().any(|(_, users)| users.contains(&"ann".to_owned())), "{} users are next", next.len());
 }

@@ -49,10 +49,18 @@ impl Ledger {
     }
 
     /// Looks whether the content of an event is kept that is not bundled yet.
-    pub(in crate::push) fn look_for_content(&mut self, at: EventIx) {
+    pub(in crate::push) fn look_for_content(&mut self, at: EventIx, is_urgent: bool) {
         self[at].progress.content = Content::Asked;
-        let (is_urgent, order) = (self.is_urgent(at), self[at].order);
+        let order = self[at].order;
         self.content.want((at, order), is_urgent);
+    }
+
+    /// An urgent event waits for that: it is looked for before others. What is found out twice costs a look-up, and nothing else.
+    pub(in crate::push) fn hurry_content(&mut self, at: EventIx) {
+        let (order, content) = (self[at].order, self[at].progress.content);
+        if content == Content::Asked && !self.content.at_store().any(|event| event == at) {
+            self.content.want((at, order), true);
+        }
     }
 
     /// Whether the event that was looked for is still that of its place, and waits for the answer: as one that is not bundled, or not.

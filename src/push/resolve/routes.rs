@@ -8,6 +8,7 @@
 mod failing;
 mod loss;
 mod several;
+mod urgent;
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -21,7 +22,6 @@ use crate::push::context::Context;
 use crate::push::delivery::Delivery;
 use crate::push::evidence::Blame;
 use crate::push::facts::{AskNo, Output};
-use crate::push::pauses::LineOf;
 use crate::push::resolve::Resolve;
 use crate::push::resolve::outage::Signs;
 use crate::push::resolve::routes::failing::Charge;
@@ -126,16 +126,6 @@ impl RouteAsks {
         self.asks.get_mut(&no).expect("a user is asked for in an ask that is kept")
     }
 
-    /// The next set that was never asked for: an urgent one, if there is one. Sets are few, and each is sent within some round trips.
-    fn next_unsent(&mut self) -> Option<u32> {
-        if self.has_urgent {
-            let at = self.unsent.iter().position(|no| self.asks.get(no).is_some_and(|ask| ask.is_urgent));
-            self.has_urgent = at.is_some();
-            return self.unsent.remove(at.unwrap_or(0));
-        }
-        self.unsent.pop_front()
-    }
-
     fn close_open(&mut self) {
         if !self.open.users.is_empty() {
             let open = std::mem::take(&mut self.open);
@@ -203,10 +193,10 @@ impl Resolve {
     }
 
     fn await_ask(&mut self, no: u32, at: SessionIx) {
-        let is_urgent = self.sessions[at].pauses.line == LineOf::FIRST;
-        self.routes.has_urgent |= is_urgent;
+        if self.is_hurried(at) {
+            self.routes.hurry_ask(no);
+        }
         let ask = self.routes.ask(no);
-        ask.is_urgent |= is_urgent;
         if ask.sessions.last() != Some(&at) {
             ask.sessions.push(at);
             self.sessions[at].lookups.awaited_asks += 1;
@@ -219,6 +209,9 @@ impl Resolve {
             true => self.users.asked_in(user),
             false => self.put_into_open_ask(user, false, cx),
         };
+        if self.is_hurried(at) {
+            self.routes.hurry_ask(no);
+        }
         let ask = self.routes.ask(no);
         if !ask.fenced.contains(&(at, user)) {
             ask.fenced.push((at, user));

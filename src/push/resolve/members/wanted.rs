@@ -4,7 +4,6 @@
 
 use crate::model::ids::SessionIx;
 use crate::model::limits::{MEMBER_LARGE, MEMBER_QUERY_SESSIONS};
-use crate::push::pauses::LineOf;
 use crate::push::resolve::Resolve;
 use crate::push::resolve::members::Waiting;
 use crate::push::sessions::Lookups;
@@ -39,8 +38,8 @@ impl Lookups {
 impl Resolve {
     /// A session is to be asked for, alone when it has many members.
     pub(super) fn want_members(&mut self, at: SessionIx) {
+        let is_urgent = self.is_hurried(at);
         let session = &mut self.sessions[at];
-        let is_urgent = session.pauses.line == LineOf::FIRST;
         session.lookups.is_wanted = true;
         session.lookups.is_wanted_alone = session.members.as_ref().is_some_and(|list| list.users.len() > MEMBER_LARGE);
         self.take_place(at, is_urgent);
