@@ -38,6 +38,7 @@ pub(super) fn build(reading: &mut Reading) -> Config {
     check_priority(reading, &config.priority);
     otel::check(reading, &config.tracing);
     check_notices(reading, &config);
+    check_inbox(reading, &config);
     config
 }
 
@@ -213,6 +214,26 @@ fn check_notices(reading: &mut Reading, config: &Config) {
         let what = "notices need inbox.rows_up_to above 0 and inbox.store other than off: the engine sends a notice only when it has \
                     seen the content in t_message_content";
         reading.mistake(reading.place("gateway", "notice_above"), "gateway.notice_above", what.to_owned());
+    } else if config.gateway.notice_above > 0 && config.gateway.notice_above < config.inbox.rows_up_to {
+        let what = format!(
+            "notices begin above inbox.rows_up_to ({}), not above {}: in a smaller session nobody reads contents",
+            config.inbox.rows_up_to, config.gateway.notice_above
+        );
+        reading.note(reading.place("gateway", "notice_above"), "gateway.notice_above", what);
+    }
+}
+
+/// What has an effect with certain stores only.
+fn check_inbox(reading: &mut Reading, config: &Config) {
+    let inbox = &config.inbox;
+    let without_effect = [
+        ("rows_up_to", inbox.rows_up_to > 0 && inbox.store == InboxStore::Off, "has no effect with inbox.store off"),
+        ("sender", inbox.sender && inbox.store != InboxStore::All, "has an effect with inbox.store all only"),
+    ];
+    for (name, has_none, what) in without_effect {
+        if has_none && reading.is_written("inbox", name) {
+            reading.note(reading.place("inbox", name), &format!("inbox.{name}"), what.to_owned());
+        }
     }
 }
 

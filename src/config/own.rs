@@ -62,6 +62,10 @@ impl ConsumerConfig {
                 after_topic.is_some_and(|rest| rest.parse::<u32>().is_ok()),
                 "is the subject of a partition of consumer.topic; take one that does not end with a number",
             ),
+            (
+                urgent.strip_prefix(self.stream.as_str()).is_some_and(|rest| rest.starts_with("_DLQ.")),
+                "is a subject of the dead letters; take another",
+            ),
         ];
         rules.into_iter().find_map(|(is_wrong, what)| is_wrong.then_some(what))
     }

@@ -32,6 +32,9 @@ pub(super) fn subject(text: &str) -> Result<String, String> {
     if text.contains(['*', '>']) {
         return Err(format!("{} contains a wildcard; write the whole subject", redact::value(&text)));
     }
+    if text.starts_with('$') {
+        return Err(format!("{} begins with $, as the subjects of NATS itself do; take another", redact::value(&text)));
+    }
     if text.split('.').any(str::is_empty) {
         return Err(format!("{} has an empty part between its dots", redact::value(&text)));
     }

@@ -10,11 +10,16 @@ use super::plain::{count, word};
 use super::value::Value;
 use crate::model::limits::ENGINE_HEADERS;
 use crate::model::priority::{Priority, PriorityRules};
+use crate::model::publication::PUBLISHED_HEADER;
 use crate::model::redact;
 
 /// The words for the classes.
 pub(super) const CLASSES: &[&str] =
     &[Priority::Urgent.label(), Priority::Normal.label(), Priority::Bulk.label(), Priority::Fleeting.label()];
+/// The longest name of a header.
+const HEADER_BYTES_MAX: usize = 128;
+/// Headers that say something else to the engine.
+const OTHER_HEADERS: [&str; 3] = [PUBLISHED_HEADER, "traceparent", "tracestate"];
 /// The most members that a rule may name.
 const MEMBERS_MAX: u64 = 10_000_000;
 
@@ -73,8 +78,12 @@ pub(super) fn header(text: &str) -> Result<String, String> {
     if !name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':') {
         return Err(format!("{} is no name of a header; write one such as Resonance-Priority", redact::value(&name)));
     }
+    if name.len() > HEADER_BYTES_MAX {
+        return Err(format!("the name of a header has {HEADER_BYTES_MAX} bytes at the most, this one {}", name.len()));
+    }
     let begins = |with: &str| name.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
-    if begins("Nats-") || begins(ENGINE_HEADERS) {
+    let is_read_otherwise = OTHER_HEADERS.iter().any(|other| name.eq_ignore_ascii_case(other));
+    if is_read_otherwise || begins("Nats-") || begins(ENGINE_HEADERS) {
         return Err(format!(
             "{} is a header that NATS or the engine acts on; take a name of your own, such as Resonance-Priority",
             redact::value(&name)

@@ -58,6 +58,14 @@ impl Protocols {
     /// The same with several users a frame.
     pub const STREAM_MANY: Self = Self { stream_many: true, ..Self::STREAM };
 
+    /// The words of the registry's `push_protocols`, in any case of letters.
+    pub const WORDS: [&str; 6] = ["group", "notice", "batch", "stream-many", "stream", "unary"];
+
+    /// Whether a word is one of them.
+    pub fn is_word(word: &str) -> bool {
+        Self::WORDS.iter().any(|known| known.eq_ignore_ascii_case(word))
+    }
+
     /// Reads the comma list of the registry's `push_protocols`; unknown words are passed over, and a list without a
     /// known word means `stream`.
     pub fn parse(list: &str) -> Self {

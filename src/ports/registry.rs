@@ -40,11 +40,13 @@ pub enum RegistryFault {
     SameId,
     /// The value is longer than a gateway's can be.
     TooLarge,
+    /// What its metadata say of protocols is not understood; the gateway is used by the rest of it.
+    BadMetadata,
 }
 
 impl RegistryFault {
     /// Every reason, in the order of the metric page.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::NotJson,
         Self::NoId,
         Self::NoEndpoint,
@@ -53,6 +55,7 @@ impl RegistryFault {
         Self::TooManyEndpoints,
         Self::SameId,
         Self::TooLarge,
+        Self::BadMetadata,
     ];
 
     /// The label on the metric page and in logs.
@@ -66,6 +69,7 @@ impl RegistryFault {
             Self::TooManyEndpoints => "registry_too_many_endpoints",
             Self::SameId => "registry_same_id",
             Self::TooLarge => "registry_too_large",
+            Self::BadMetadata => "registry_bad_metadata",
         }
     }
 }

@@ -116,6 +116,7 @@ impl Effects {
     fn note_refusal(&mut self, error: &[u8]) {
         self.warning.get_or_insert_with(|| {
             let words = String::from_utf8_lossy(&error[..error.len().min(REFUSAL_BYTES_SHOWN)]);
+            let words = if words.is_empty() { "it did not say why".into() } else { words };
             ("gateway_refused", format!("it refused a push: {words}"))
         });
     }

@@ -97,6 +97,7 @@ fn times_and_numbers_have_bounds() {
         ("mysql:\n  port: 0", "0 is not from 1 to 65535"),
         ("log:\n  addSource: maybe", "\"maybe\" is neither true nor false"),
         ("consumer:\n  topic: a.*", "wildcard"),
+        ("consumer:\n  topic: $JS.API.INFO", "begins with $"),
         ("redis:\n  addr: https://a:1", "write host:port; the section's key tls asks for TLS"),
     ] {
         assert!(lines(text)[0].contains(what), "{text}: {:?}", lines(text));

@@ -82,6 +82,8 @@ fn each_mistake_says_which_rule_it_is() {
         ("header: task-engine-replay", "is a header that NATS or the engine acts on"),
         ("header: 'a:b'", "\"a:b\" is no name of a header"),
         ("header: a b", "contains blanks"),
+        ("header: TraceParent", "\"TraceParent\" is a header that NATS or the engine acts on"),
+        ("header: resonance-published", "is a header that NATS or the engine acts on"),
         ("fleeting_ttl: 2h", "2h is not from 0s to 1h"),
     ] {
         let text = format!("priority:\n  {rules}\n");
@@ -105,6 +107,35 @@ fn what_has_no_effect_or_a_wide_one_is_said() {
 }
 
 #[test]
+fn the_name_of_a_header_is_short() {
+    let of = |bytes| read(&format!("priority:\n  header: {}\n", "H".repeat(bytes)), &[]).map(|_| ());
+    assert_eq!(of(128), Ok(()));
+    assert!(of(129).expect_err("long").contains("has 128 bytes at the most, this one 129"));
+}
+
+#[test]
+fn notices_and_rows_that_no_store_reads_are_said() {
+    for (text, what) in [
+        (
+            "inbox:\n  rows_up_to: 500\ngateway:\n  notice_above: 100\n",
+            "notices begin above inbox.rows_up_to (500), not above 100",
+        ),
+        ("inbox:\n  rows_up_to: 500\n  store: off\n", "inbox.rows_up_to: has no effect with inbox.store off"),
+        ("inbox:\n  sender: true\n", "inbox.sender: has an effect with inbox.store all only"),
+    ] {
+        let notes = read(text, &[]).expect("a note is no mistake").notes;
+        assert!(notes.len() == 1 && notes[0].line("f.yaml").contains(what), "{text}: {notes:?}");
+    }
+    for text in [
+        "inbox:\n  rows_up_to: 100\ngateway:\n  notice_above: 100\n",
+        "inbox:\n  sender: true\n  store: all\n",
+        "inbox:\n  rows_up_to: 0\n  sender: false\n  store: off\n",
+    ] {
+        assert_eq!(read(text, &[]).expect("right").notes, [], "{text}");
+    }
+}
+
+#[test]
 fn a_subject_of_urgent_events_is_refused_where_it_would_not_be_read() {
     let with = |rest: &str| format!("consumer:\n  urgent_topic: calls\n  {rest}\n");
     let owned = "mode: jetstream\n  assignment: partitioned\n  ownership: etcd";
@@ -122,6 +153,8 @@ fn a_subject_of_urgent_events_is_refused_where_it_would_not_be_read() {
     }
     let partition = "consumer:\n  mode: jetstream\n  topic: a\n  urgent_topic: a.7\n";
     assert!(read(partition, &[]).expect_err("a partition").contains("is the subject of a partition"));
+    let letters = "consumer:\n  mode: jetstream\n  stream: S\n  urgent_topic: S_DLQ.refused\n";
+    assert!(read(letters, &[]).expect_err("dead letters").contains("is a subject of the dead letters"));
     for assignment in ["queue", "partitioned"] {
         let config = read(&with(&format!("mode: jetstream\n  assignment: {assignment}")), &[]).expect("right").config;
         assert!(config.rules_of_classes().is_on() && !config.priority.is_on());

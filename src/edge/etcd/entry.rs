@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::edge::gateway_id::IdText;
 use crate::model::limits::NAME_BYTES_MAX;
+use crate::model::redact;
 use crate::ports::registry::RegistryFault;
 use crate::ports::{Endpoint, GatewayRecord, Protocols};
 
@@ -55,8 +56,8 @@ fn read(value: &[u8], unannounced: Protocols, faults: &mut Faults) -> Result<Gat
         return Err((RegistryFault::NoId, format!("the gateway id is over {NAME_BYTES_MAX} bytes")));
     }
     let endpoints = endpoints(&value["endpoints"], faults)?;
-    let protocols = protocols(&metadata["push_protocols"]).unwrap_or(unannounced);
-    let protocols = protocols.with_group_members_max(count(&metadata["group_members_max"]));
+    let protocols = protocols(&metadata["push_protocols"], faults).unwrap_or(unannounced);
+    let protocols = protocols.with_group_members_max(count(&metadata["group_members_max"], faults));
     Ok(GatewayRecord { gateway_id: id.into(), endpoints, protocols, others: Vec::new() })
 }
 
@@ -67,24 +68,41 @@ fn word(value: &Value) -> Option<String> {
 }
 
 /// A comma list, or a JSON list of words; anything else says nothing.
-fn protocols(value: &Value) -> Option<Protocols> {
-    match value {
-        Value::String(list) => Some(Protocols::parse(list)),
-        Value::Array(words) => {
-            Some(Protocols::parse(&words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")))
+fn protocols(value: &Value, faults: &mut Faults) -> Option<Protocols> {
+    let list = match value {
+        Value::Null => return None,
+        Value::String(list) => list.clone(),
+        Value::Array(words) => words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+        _ => {
+            let why = "push_protocols is no list of words; it counts as not written".to_owned();
+            faults.push((RegistryFault::BadMetadata, why));
+            return None;
         }
-        _ => None,
+    };
+    let words = || list.split(',').map(str::trim).filter(|word| !word.is_empty());
+    if let Some(word) = words().find(|word| !Protocols::is_word(word)) {
+        let (word, known) = (redact::value(word), Protocols::WORDS.join(", "));
+        faults.push((RegistryFault::BadMetadata, format!("push_protocols names {word}, which is none of {known}")));
+    } else if words().any(|word| word.eq_ignore_ascii_case("notice")) && Protocols::parse(&list).group.is_none() {
+        let why = "push_protocols names notice without group, which carries notices".to_owned();
+        faults.push((RegistryFault::BadMetadata, why));
     }
+    Some(Protocols::parse(&list))
 }
 
 /// A number, or its digits as text, since registries keep metadata as text; anything else says nothing. What is larger than can be
 /// counted is no bound.
-fn count(value: &Value) -> u32 {
+fn count(value: &Value, faults: &mut Faults) -> u32 {
     let number = match value {
+        Value::Null => return 0,
         Value::Number(number) => number.as_u64(),
         Value::String(text) => text.trim().parse().ok(),
         _ => None,
     };
+    if number.is_none() {
+        let why = "group_members_max is no whole number; it counts as not written, and so as no bound".to_owned();
+        faults.push((RegistryFault::BadMetadata, why));
+    }
     number.map_or(0, |number| u32::try_from(number).unwrap_or(u32::MAX))
 }
 
@@ -164,7 +182,7 @@ fn endpoint(text: &str) -> Result<Endpoint, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use RegistryFault::{BadEndpoint, NoEndpoint, NoId, NotJson};
+    use RegistryFault::{BadEndpoint, BadMetadata, NoEndpoint, NoId, NotJson};
 
     fn read_it(value: &[u8]) -> Entry {
         Entry::read(value, Protocols::STREAM)
@@ -215,7 +233,22 @@ mod tests {
             (
                 r#"{"id":"i","metadata":{"gateway_id":{"a":1},"push_protocols":5},"endpoints":["h:1"]}"#,
                 Some("i h:1 stream"),
-                &[],
+                &[BadMetadata],
+            ),
+            (
+                r#"{"id":"i","metadata":{"push_protocols":"batch,gruop","group_members_max":"many"},"endpoints":["h:1"]}"#,
+                Some("i h:1 batch"),
+                &[BadMetadata, BadMetadata],
+            ),
+            (
+                r#"{"id":"i","metadata":{"push_protocols":"notice,batch"},"endpoints":["h:1"]}"#,
+                Some("i h:1 batch"),
+                &[BadMetadata],
+            ),
+            (
+                r#"{"id":"i","metadata":{"push_protocols":"Group, notice,,","group_members_max":-1},"endpoints":["h:1"]}"#,
+                Some("i h:1 group"),
+                &[BadMetadata],
             ),
             (
                 r#"{"id":"k","endpoints":["http://h:8000","grpc://h:9000?isSecure=false","grpc://h:9000"]}"#,
@@ -287,7 +320,7 @@ mod tests {
     fn fuzzed_registry() {
         crate::fuzz::run("registry", 20_000, |bytes| {
             let entry = read_it(bytes);
-            assert!(entry.faults.len() <= BAD_ENDPOINTS_TOLD + 3, "what is told is bounded");
+            assert!(entry.faults.len() <= BAD_ENDPOINTS_TOLD + 5, "what is told is bounded");
             let Some(record) = entry.record else {
                 assert!(!entry.faults.is_empty(), "a value that is not taken has a reason");
                 return;

@@ -353,9 +353,7 @@ impl<'a> Failure<'a> {
             if let (3, Value::Bytes(name)) = (field.number, field.value) {
                 names_one = true;
                 let place = place_of(item, name).ok_or(Mismatch("a failure names a user who was not sent to"))?;
-                if let Err(at) = item.refused.binary_search_by_key(&place, |(place, _)| *place) {
-                    item.refused.insert(at, (place, Refusal::NotConnected));
-                }
+                refuse(item, place, Refusal::NotConnected);
             }
         }
         if !names_one && !self.error.is_empty() {
@@ -365,10 +363,18 @@ impl<'a> Failure<'a> {
     }
 }
 
+/// Notes a refusal against one recipient; the first one counts.
+pub(super) fn refuse(item: &mut Item, place: u32, refusal: Refusal) {
+    if let Err(at) = item.refused.binary_search_by_key(&place, |(place, _)| *place) {
+        item.refused.insert(at, (place, refusal));
+    }
+}
+
+/// The same against all that have no answer.
 pub(super) fn refuse_all(item: &mut Item, refusal: Refusal) {
-    let places = (item.answer_place..item.end_place()).filter(|place| *place != item.bundle.skip);
-    item.refused.retain(|(place, _)| *place < item.answer_place);
-    item.refused.extend(places.map(|place| (place, refusal)));
+    let skip = item.bundle.skip;
+    let places = (item.answer_place..item.end_place()).filter(|place| *place != skip);
+    places.for_each(|place| refuse(item, place, refusal));
 }
 
 pub(super) fn refusal_of(error: &[u8]) -> Refusal {

@@ -141,6 +141,30 @@ fn a_list_is_said_once_and_then_referred_to() {
     assert_eq!((open.counted.groups_said, open.outbox.backlog()), (1, 0));
 }
 
+#[test]
+fn what_an_answer_says_twice_counts_once_as_it_was_said_first() {
+    let mut open = Open::new();
+    let three = [group(0..20), group(20..40), group(40..60)];
+    for (group, number) in three.iter().zip(1..) {
+        open.put(Bundle { session: SessionIx(number), ..bundle(number.into(), group) });
+    }
+    let frame_id = open.flush()[0].frame_id;
+    let failure =
+        |push, places: &[u32], error: &str| GroupFailure { push, places: places.to_vec(), error: error.into() };
+    let failures = vec![
+        failure(0, &[7, 7], "user not connected"),
+        failure(0, &[7], ""),
+        failure(1, &[3], "user not connected"),
+        failure(1, &[], "lost"),
+    ];
+    open.answer(&GroupAnswer { failures, ..answer(frame_id, &[3, 3]) });
+    let ends: Vec<_> = open.results.iter().map(|result| &result.end).collect();
+    let of_second = |place| if place == 3 { Refusal::NotConnected } else { Refusal::Other };
+    let second = (0..20).map(|place| (place, of_second(place))).collect();
+    assert_eq!(ends, [&BundleEnd::Answered(vec![(7, Refusal::NotConnected)]), &BundleEnd::Answered(second)]);
+    assert_eq!((open.counted.groups_unknown, open.counted.answer_mismatches, open.outbox.backlog()), (1, 0, 20));
+}
+
 /// Who joins comes at the end of the list, and what is answered of it means the right user.
 #[test]
 fn a_list_is_changed_and_its_places_are_those_of_the_list() {

@@ -8,7 +8,7 @@ use crate::model::ids::{GatewayIx, Nanos, StreamNo};
 use crate::model::limits::{LISTED_USERS_MAX, STREAM_UNSENT_BYTES_MAX, UNKNOWN_LISTS_MAX};
 use crate::model::protobuf::{Fields, Value, read_varint};
 use crate::push::bundle::Refusal;
-use crate::push::outbox::answers::{Mismatch, refuse_all};
+use crate::push::outbox::answers::{Mismatch, refuse, refuse_all};
 use crate::push::outbox::groups::Put;
 use crate::push::outbox::link::Link;
 use crate::push::outbox::{Effects, Item, Outbox};
@@ -232,11 +232,7 @@ fn note_failure(item: &mut Item, failure: &[u8], refusal: Refusal) -> Result<(),
             match place_in_group(item, place) {
                 // Who sent the message got the notice as well, and is no recipient.
                 Some(place) if place == item.bundle.skip => {}
-                Some(place) => {
-                    if let Err(at) = item.refused.binary_search_by_key(&place, |(place, _)| *place) {
-                        item.refused.insert(at, (place, refusal));
-                    }
-                }
+                Some(place) => refuse(item, place, refusal),
                 None => is_wrong = true,
             }
         })?;
