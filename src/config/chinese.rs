@@ -240,7 +240,7 @@ const DOCS: &[(&str, &str)] = &[
     ("priority.fleeting_ttl", "fleeting 事件在写给网关之前，在引擎里最多等多久；超时后尚未发出的部分即丢弃（shed：已 ack，并计数）。0s：不因超时丢弃。"),
     ("priority.stream_target", "一条 urgent 推送，最多允许排在多少「已发给网关但未应答」的推送后面（以时间计）：非紧急推送只有在网关按近期最快速度能在这么久（或四个 RTT，取大者）之内应答完的前提下才写进流，其余留在 outbox 里，让 urgent 先过。0s：网关收多快就写多快。"),
     ("gateway.protocol", "注册信息里没写 push_protocols 的网关按什么协议推。stream：PushMessage，一帧一个用户，Resonance 最早的网关如此。stream-many：PushMessage，一条消息的所有用户放在一帧里，0.1.0 版的网关如此（repeated to_usernames）；应答露出是最早那一代的网关，此后改为一帧一个用户。不认识 PushMessage 的（如今的网关）两种写法都会改用 Push。"),
-    ("gateway.delivery_timeout", "推送最多等网关多久（未知、连不上、满了、不应答都算）；超时则接收者记为未送达。要小于 engine.drain_timeout。"),
+    ("gateway.delivery_timeout", "推送最多等网关多久（未知、连不上、满了、不应答都算）；超时则接收者记为未送达；期间还在应答别的推送的网关，等三倍时间。要小于 engine.drain_timeout。"),
     ("gateway.notice_above", "成员更多的会话，以及超过 2,000 人且每秒超过 20 条消息的会话：网关声明了 notice、且正文已在 t_message_content 时，在线成员收到通知（会话、最大序号），不收正文；紧急事件仍全文推送。未发出的通知被更新的代替。需要 inbox.rows_up_to 和收件箱。0：从不；客户端打开时才读正文的，10000 合适。"),
     ("gateway.tls.mode", "required：所有网关都必须走 TLS。auto：以 grpcs:// 或 isSecure=true 注册的网关走 TLS，其余走明文。"),
     ("gateway.tls.server_name", "所有网关证书统一校验的名称；留空则用注册地址里的主机名。"),

@@ -3,7 +3,7 @@
 //! Promises that a start returns only when the engine is ready, and that one that dies or never becomes ready is an
 //! error with what was waited for and its last log lines.
 
-mod counters;
+pub mod counters;
 mod embedded;
 pub mod fleet;
 pub mod own;

@@ -339,7 +339,7 @@ impl Trial {
             let published = thread.join().map_err(|_| Error::new("the publisher's thread panicked"))?;
             watched.and(published)
         })?;
-        watch.until_all_came(engine, live)?;
+        watch.until_all_came(engine, live, &counters, published.events)?;
         let moves = mover.as_ref().map_or(0, Mover::moves) - moves_before;
         let cpu_used = engine.cpu()?.since(cpu);
         let allocated = engine.allocations().map(|now| now - allocations.unwrap_or(0));

@@ -236,21 +236,6 @@ mod tests {
                 &[BadMetadata],
             ),
             (
-                r#"{"id":"i","metadata":{"push_protocols":"batch,gruop","group_members_max":"many"},"endpoints":["h:1"]}"#,
-                Some("i h:1 batch"),
-                &[BadMetadata, BadMetadata],
-            ),
-            (
-                r#"{"id":"i","metadata":{"push_protocols":"notice,batch"},"endpoints":["h:1"]}"#,
-                Some("i h:1 batch"),
-                &[BadMetadata],
-            ),
-            (
-                r#"{"id":"i","metadata":{"push_protocols":"Group, notice,,","group_members_max":-1},"endpoints":["h:1"]}"#,
-                Some("i h:1 group"),
-                &[BadMetadata],
-            ),
-            (
                 r#"{"id":"k","endpoints":["http://h:8000","grpc://h:9000?isSecure=false","grpc://h:9000"]}"#,
                 Some("k h:9000,h:8000 stream"),
                 &[],
@@ -275,6 +260,21 @@ mod tests {
     fn check(table: &[(&str, Option<&str>, &[RegistryFault])]) {
         for (value, record, faults) in table {
             let expected = (record.map(str::to_owned), faults.to_vec());
+            assert_eq!(brief(&read_it(value.as_bytes())), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_of_protocols_is_told() {
+        for (protocols, most, best, faults) in [
+            ("batch,gruop", r#""many""#, "batch", 2),
+            ("notice,batch", r#""9""#, "batch", 1),
+            ("Group, notice,,", "-1", "group", 1),
+            ("stream, stream-MANY ,unary", "0", "stream-many", 0),
+        ] {
+            let metadata = format!(r#"{{"push_protocols":"{protocols}","group_members_max":{most}}}"#);
+            let value = format!(r#"{{"id":"i","metadata":{metadata},"endpoints":["h:1"]}}"#);
+            let expected = (Some(format!("i h:1 {best}")), vec![BadMetadata; faults]);
             assert_eq!(brief(&read_it(value.as_bytes())), expected, "{value}");
         }
     }

@@ -93,12 +93,15 @@ impl Outbox {
         effects.warning = Some(match is_silent {
             true => ("gateway_silent", format!("no answer for {seconds} s, the stream is cut")),
             false if self.health.unrest.is_misfitting(now) => {
-                let what = "many of its answers do not fit, and this push had none";
+                let what = "many of its answers do not fit, and a push that came for it had none";
                 ("gateway_slow", format!("{what} for {seconds} s; the stream is cut"))
             }
             false => {
                 let seconds = seconds * f64::from(SLOW_GATEWAY_TIMEOUTS);
-                ("gateway_slow", format!("it answers, but this push had no answer for {seconds} s; the stream is cut"))
+                (
+                    "gateway_slow",
+                    format!("it answers, but a push that came for it {seconds} s ago has no answer; the stream is cut"),
+                )
             }
         });
         self.health.suspect.cut_late();

@@ -63,6 +63,11 @@ impl Counters {
         }
     }
 
+    /// Events that have ended.
+    pub fn events_ended(&self) -> u64 {
+        self.0.get("events_ended").copied().unwrap_or(0)
+    }
+
     /// Rows that were asked of the inbox.
     pub fn asked_rows(&self) -> u64 {
         self.0.get("inbox_asked_rows").copied().unwrap_or(0)

@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 use super::{Drive, Phase};
 use crate::cost::Cpu;
 use crate::engine::Engine;
+use crate::engine::counters::Counters;
 use crate::live::{Live, Tick};
 use crate::load::Published;
 use crate::result::{InstanceFigures, SecondFigures, StageFigures, StepFigures};
@@ -19,6 +20,9 @@ const TICK: Duration = Duration::from_millis(250);
 const POLL: Duration = Duration::from_millis(5);
 /// Nothing more is expected once nothing came for so long: longer than any deadline of the engine.
 const QUIET: Duration = Duration::from_secs(15);
+
+/// What was pushed before its event ended has come by then.
+const SHORTLY_QUIET: Duration = Duration::from_secs(1);
 
 /// What the engine used and told of a phase.
 pub(super) struct ByEngine {
@@ -110,17 +114,25 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    /// Looks until all has come, or nothing comes any longer.
+    /// Looks until all has come, or nothing comes any longer: all `events` that were published since the engine's counters stood so
+    /// have ended there, or it is quiet for longer than anything lasts.
     ///
     /// # Errors
     /// When the engine dies.
-    pub fn until_all_came(&mut self, engine: &mut Engine, live: &Live) -> Result<()> {
+    pub fn until_all_came(&mut self, engine: &mut Engine, live: &Live, before: &Counters, events: u64) -> Result<()> {
         let mut asked_rows = engine.counters().asked_rows();
+        let mut asked = Instant::now();
         loop {
             self.look(engine, live, "drain")?;
             let progress = self.verdict.progress();
             if progress.delivered >= progress.expected {
                 break;
+            }
+            if engine.is_one() && asked.elapsed() > SHORTLY_QUIET && self.last_came.elapsed() > SHORTLY_QUIET {
+                asked = Instant::now();
+                if engine.counters().events_ended() >= before.events_ended() + events {
+                    break;
+                }
             }
             if self.last_came.elapsed() > QUIET {
                 // Whoever yielded gets rows, and no push comes before room was made by those.
