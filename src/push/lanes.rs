@@ -2,7 +2,8 @@
 
 use crate::model::ids::GatewayIx;
 
-/// Bundles of one session to one gateway, counted; they end in the order they were made.
+/// Bundles of one session to one gateway, counted; they end in the order they were made, but for those that
+/// [end out of turn](crate::push::results).
 #[derive(Clone, Copy, Debug)]
 pub struct SessionLane {
     /// The gateway.

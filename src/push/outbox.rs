@@ -160,7 +160,8 @@ struct Item {
     /// The next recipient to be answered.
     answer_place: u32,
     refused: ThinVec<(u32, Refusal)>,
-    /// Microseconds from when its bundle was made until it was written: see `written_at`.
+    /// Microseconds from when its bundle was made until it was written last, at least 1; 0: it never was, or is being written for the first
+    /// time. See `written_at`.
     written_after: u32,
     /// Unary only: how often the gateway failed with it, and how many pushes had been answered when it first did.
     failures: u8,
@@ -392,7 +393,8 @@ impl Outbox {
 
     /// An item that is in the queue no more.
     fn end_item(&mut self, item: Item, end: RecipientOutcome, effects: &mut Effects) -> bool {
-        self.unreached += u64::from(item.unanswered());
+        // What is dropped for its age says nothing of the gateway.
+        self.unreached += if end == RecipientOutcome::Shed { 0 } else { u64::from(item.unanswered()) };
         self.delivered += u64::from(item.answered()) - item.refused.len() as u64;
         let times = Times::of(item.bundle.made_at, item.is_begun().then(|| item.written_at()), None);
         let (from, refused, is_on_stream) = (item.answer_place, item.refused.into_iter().collect(), item.is_owed);

@@ -83,6 +83,21 @@ impl Push {
         behind.into_iter().for_each(|behind| behind.is_left = true);
     }
 
+    /// A bundle to this gateway ended before older ones of its lane. What waits for those waits for one more, as far as there are so many:
+    /// ends are counted, not told apart.
+    #[cold]
+    pub(super) fn wait_for_one_more(&mut self, at: SessionIx, gateway: GatewayIx) {
+        let session = &self.resolve.sessions[at];
+        let Some(lane) = session.lanes.iter().find(|lane| lane.gateway == gateway) else { return };
+        for user in &session.held {
+            let fence = self.dispatch.fences.get_mut(at, *user).into_iter();
+            let of_lane = fence.flat_map(|fence| &mut fence.behind).filter(|behind| behind.gateway == gateway);
+            of_lane.filter(|behind| behind.until != lane.sent).for_each(|behind| {
+                behind.until = behind.until.wrapping_add(1);
+            });
+        }
+    }
+
     fn put_into_hold(
         &mut self,
         at: SessionIx,

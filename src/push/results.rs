@@ -75,6 +75,9 @@ impl Push {
             self.dispatch.admission.give_reserve_back(bundle.load());
         }
         self.delivery.gateways.note_lists(&bundle.group);
+        if rest.is_some_and(ends_out_of_turn) {
+            self.wait_for_one_more(bundle.session, gateway);
+        }
         let session = &mut self.resolve.sessions[bundle.session];
         let lane = session.lane(gateway, bundle.group.lane);
         session.lanes[lane].done = session.lanes[lane].done.wrapping_add(1);
@@ -167,4 +170,9 @@ impl Push {
         self.intake.repeats.forget_all();
         self.dispatch.stalled.clear();
     }
+}
+
+/// Whether a bundle with this end may have it before older ones of its lane: it was turned away, or dropped where it waited.
+fn ends_out_of_turn(end: RecipientOutcome) -> bool {
+    matches!(end, RecipientOutcome::OutboxFull | RecipientOutcome::GatewayTableFull | RecipientOutcome::Shed)
 }

@@ -2,7 +2,7 @@
 //! and reading ends on any input.
 
 use proptest::prelude::*;
-use task_engine::config::{self, Config, Flags};
+use task_engine::config::{self, Config, EchoSender, Flags, Partitioner};
 
 fn lines(text: &str) -> Vec<String> {
     let mistakes = config::parse("f.yaml", text, [], &Flags::default()).expect_err("the text is wrong");
@@ -104,6 +104,8 @@ fn times_and_numbers_have_bounds() {
     }
     let ok = config("consumer:\n  retry_interval: 1500ms\nredis:\n  read_timeout: 0\nmembers:\n  cache_ttl: 0\n");
     assert_eq!(ok.consumer.retry_interval.as_millis(), 1500);
+    let switched = config("consumer:\n  echo_sender: true\n  partitioner: no\n");
+    assert_eq!((switched.consumer.echo_sender, switched.consumer.partitioner), (EchoSender::On, Partitioner::Off));
     assert_eq!((ok.redis.read_timeout.as_secs(), ok.members.cache_ttl.as_secs()), (3, 0), "zero is Go's default");
 }
 

@@ -14,6 +14,7 @@ mod large_groups_let_small_ones_go_first;
 mod large_sessions_are_asked_for_alone;
 mod large_sessions_need_no_rows;
 mod late_pushes_hold_their_event;
+mod late_typing_keeps_the_order;
 mod lists_of_users_are_said_once;
 mod lost_routes_are_no_absence;
 mod notices_stand_for_messages;

@@ -3,7 +3,7 @@
 //! Promises that a start returns only when the engine is ready, and that one that dies or never becomes ready is an
 //! error with what was waited for and its last log lines.
 
-pub mod counters;
+mod counters;
 mod embedded;
 pub mod fleet;
 pub mod own;
@@ -96,6 +96,15 @@ impl Engine {
                 fleet.tallies().iter().for_each(|tally| sum.add(&tally.counters));
                 sum
             }
+        }
+    }
+
+    /// How many events have ended for good since its start; `None` while some are in flight, or where that cannot be told.
+    pub fn events_ended(&self) -> Option<u64> {
+        match self {
+            Self::Embedded(embedded) => counters::events_ended(embedded.admin_port()),
+            Self::Process(process) => counters::events_ended(process.admin_port()),
+            Self::Fleet(_) => None,
         }
     }
 

@@ -323,7 +323,7 @@ impl Trial {
         let stop = AtomicBool::new(false);
         let moves_before = mover.as_ref().map_or(0, Mover::moves);
         let (stages, counters, tallies) = (engine.stages(), engine.counters(), engine.tallies());
-        let (cpu, allocations) = (engine.cpu()?, engine.allocations());
+        let (cpu, allocations, ended_before) = (engine.cpu()?, engine.allocations(), engine.events_ended());
         let mut watch = Watch::new(drive, verdict, cpu);
         let published = std::thread::scope(|scope| {
             let publisher = std::thread::Builder::new().name("publisher".to_owned());
@@ -339,7 +339,7 @@ impl Trial {
             let published = thread.join().map_err(|_| Error::new("the publisher's thread panicked"))?;
             watched.and(published)
         })?;
-        watch.until_all_came(engine, live, &counters, published.events)?;
+        watch.until_all_came(engine, live, ended_before, published.events)?;
         let moves = mover.as_ref().map_or(0, Mover::moves) - moves_before;
         let cpu_used = engine.cpu()?.since(cpu);
         let allocated = engine.allocations().map(|now| now - allocations.unwrap_or(0));

@@ -305,6 +305,11 @@ impl Outbox {
             item.answer_place = item.end_place();
             self.complete(item, now, effects);
         }
+        self.pop_ended(effects);
+    }
+
+    /// What has ended at the front gives its place up.
+    pub(super) fn pop_ended(&mut self, effects: &mut Effects) {
         while self.queue.front().is_some_and(|front| front.is_done && !front.is_owed) {
             self.end_front(RecipientOutcome::TimedOut, effects);
         }

@@ -81,7 +81,7 @@ impl Item {
     #[inline]
     pub(super) fn note_written(&mut self, now: Nanos, effects: &mut Effects) {
         self.write_place = self.end_place();
-        self.written_after = now.micros_since(self.bundle.made_at, u32::MAX);
+        self.written_after = now.micros_since(self.bundle.made_at, u32::MAX).max(1);
         effects.outbox_waits.push(now.nanos_since(self.bundle.made_at));
     }
 

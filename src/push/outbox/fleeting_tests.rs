@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::model::ids::{GatewayIx, SessionIx, StreamNo};
 use crate::model::priority::Priority;
@@ -91,5 +93,56 @@ fn what_was_written_is_not_dropped_and_is_written_again_after_a_break() {
     waiting.turn(Duration::ZERO);
     waiting.take(StreamFact::Closed(StreamEnd::Broken("reset".to_owned())));
     assert_eq!(waiting.turn(TTL + Duration::from_millis(1)), [3], "of the others the gateway may have had some");
-    assert_eq!(waiting.outbox.backlog(), 6);
+    assert_eq!(
+        (waiting.outbox.backlog(), waiting.outbox.row(waiting.now).timed_out),
+        (6, 0),
+        "the gateway is not to blame"
+    );
+}
+
+#[test]
+fn one_that_its_session_s_urgent_one_took_along_is_dropped_too() {
+    let mut waiting = Waiting::new();
+    waiting.put(1, Priority::Fleeting, 0, 9);
+    waiting.put(1, Priority::Urgent, 0, 9);
+    assert_eq!(waiting.turn(TTL + Duration::from_millis(1)), [1]);
+    assert_eq!(waiting.outbox.backlog(), 3);
+}
+
+#[test]
+fn one_that_calls_of_other_sessions_passed_is_dropped_too() {
+    let mut waiting = Waiting::new();
+    waiting.outbox.list(record(Protocol::Unary), waiting.now);
+    for _ in 0..3 {
+        waiting.put(1, Priority::Fleeting, 0, 9);
+        waiting.turn(Duration::from_micros(1));
+    }
+    waiting.put(2, Priority::Normal, 0, 9);
+    waiting.turn(Duration::ZERO);
+    waiting.take(StreamFact::Opened);
+    waiting.turn(Duration::ZERO);
+    assert_eq!(waiting.turn(TTL + Duration::from_millis(1)), [1, 1], "the first was called");
+    let answer = |call| StreamFact::CallAnswered { call, answer: Ok(Bytes::from_static(b"\x08\x01")) };
+    waiting.take(answer(0));
+    assert_eq!(
+        (waiting.outbox.backlog(), waiting.turn(Duration::ZERO)),
+        (3, vec![]),
+        "the other call still has its number"
+    );
+    let two = Bytes::from_static(b"\x08\x02");
+    waiting.take(StreamFact::CallAnswered { call: 3, answer: Ok(two) });
+    assert_eq!(waiting.outbox.backlog(), 0);
+}
+
+#[test]
+fn a_long_queue_is_looked_through_seldom_and_moved_once() {
+    let mut waiting = Waiting::new();
+    for number in 0..2_000 {
+        waiting.put(number, if number % 2 == 0 { Priority::Fleeting } else { Priority::Normal }, 999, 9);
+        waiting.now = waiting.now.after(Duration::from_micros(20));
+    }
+    let shed: Vec<usize> = (0..80).map(|_| waiting.turn(Duration::from_millis(1)).len()).collect();
+    assert_eq!(shed.iter().sum::<usize>(), 1_000);
+    assert!(shed.iter().filter(|some| **some > 0).count() <= 8, "{shed:?}");
+    assert_eq!(waiting.outbox.backlog(), 3_000);
 }

@@ -69,12 +69,20 @@ impl Item {
         self.write_place > 0
     }
 
+    /// Whether nothing of it was ever on a stream, and it has no end.
+    pub(super) fn is_untouched(&self) -> bool {
+        !self.is_done && self.written_after == 0 && self.write_place == 0
+    }
+
     pub(super) fn end_place(&self) -> u32 {
         self.bundle.group.users.len() as u32
     }
 
     /// Nothing of what is unanswered counts as written any more; what an answer that did not fit said of it is void.
     pub(super) fn rewind(&mut self) {
+        if self.is_begun() {
+            self.written_after = self.written_after.max(1);
+        }
         let answered = self.answer_place;
         self.refused.retain(|(place, _)| *place < answered);
         self.write_place = self.answer_place;

@@ -6,9 +6,9 @@
 use hashbrown::HashMap;
 use std::time::Duration;
 
-use crate::model::ids::Nanos;
 use crate::push::bundle::SessionKey;
 use crate::push::outbox::Item;
+use crate::push::outbox::fleeting::FleetingDue;
 use crate::push::outbox::window::Window;
 
 /// Whom urgent bundles pass.
@@ -21,8 +21,7 @@ pub(super) struct Passing {
     /// What the others are owed for being passed, in recipients times their part.
     pub(super) owed: usize,
     pub(super) window: Window,
-    /// When the first fleeting one may be too late to be written; `None`: none is waiting.
-    pub(super) fleeting_due: Option<Nanos>,
+    pub(super) fleeting: FleetingDue,
     /// The window held some back in this turn.
     pub(super) is_held: bool,
 }
@@ -35,7 +34,7 @@ impl Passing {
             behind: HashMap::new(),
             owed: 0,
             window: Window::new(target),
-            fleeting_due: None,
+            fleeting: FleetingDue::default(),
             is_held: false,
         }
     }

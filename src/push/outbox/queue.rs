@@ -174,13 +174,35 @@ impl Queue {
     /// An item that is not written whole, of this index, leaves: what stands before it keeps its place.
     pub(super) fn remove_queued(&mut self, index: usize) -> Option<Item> {
         let item = self.queued.remove(index.checked_sub(self.sent.len())?)?;
+        self.note_taken(&item);
+        Some(item)
+    }
+
+    /// The same of all such items together: each is moved once.
+    pub(super) fn take_queued(&mut self, mut is_such: impl FnMut(&Item) -> bool) -> Vec<Item> {
+        let mut taken = Vec::new();
+        let Some(first) = self.queued.iter().position(&mut is_such) else { return taken };
+        let behind = self.queued.split_off(first);
+        for (index, item) in behind.into_iter().enumerate() {
+            if index > 0 && !is_such(&item) {
+                self.queued.push_back(item);
+                continue;
+            }
+            // Who was the first is known by its number.
+            self.front_no += u64::from(self.is_empty());
+            self.note_taken(&item);
+            taken.push(item);
+        }
+        taken
+    }
+
+    fn note_taken(&mut self, item: &Item) {
         if let Some(passing) = &mut self.passing {
-            passing.left(&item);
+            passing.left(item);
         }
         self.turns.popped(item.bundle.group.is_part, false);
         self.backlog -= item.bundle.recipients();
         self.backlog_bytes -= item.bundle.load().bytes;
-        Some(item)
     }
 
     /// An item ends and keeps its place: what it was.

@@ -33,6 +33,18 @@ const KEPT: [&str; 18] = [
 
 /// Ends of recipients that it keeps as well.
 const ENDS: [&str; 3] = ["readable", "noticed", "conflated"];
+/// Ends of events that are another one's as well, or after which the event comes again.
+const ENDS_THAT_DO_NOT_COUNT: [&str; 3] = ["repeat", "given_back", "cut_by_stop"];
+
+/// How many events have ended for good since the engine's start; `None` while some are in flight.
+pub fn events_ended(port: u16) -> Option<u64> {
+    let page = pages::get(port, "/metrics").and_then(Page::ok)?;
+    let in_flight: f64 = pages::series(&page, "task_engine_events_in_flight").map(|(_, value)| value).sum();
+    let ended = pages::series(&page, "task_engine_events_ended_total");
+    let counted = ended.filter(|(labels, _)| ENDS_THAT_DO_NOT_COUNT.iter().all(|end| !shed::has(labels, "end", end)));
+    let counted = counted.map(|(_, value)| value as u64).sum();
+    (in_flight == 0.0).then_some(counted)
+}
 
 /// Counts since the engine's start, by name.
 #[derive(Clone, Debug, Default)]
@@ -61,11 +73,6 @@ impl Counters {
         for (name, count) in &other.0 {
             *self.0.entry(name.clone()).or_default() += count;
         }
-    }
-
-    /// Events that have ended.
-    pub fn events_ended(&self) -> u64 {
-        self.0.get("events_ended").copied().unwrap_or(0)
     }
 
     /// Rows that were asked of the inbox.

@@ -11,7 +11,6 @@ use hdrhistogram::Histogram;
 use super::{Drive, Phase};
 use crate::cost::Cpu;
 use crate::engine::Engine;
-use crate::engine::counters::Counters;
 use crate::live::{Live, Tick};
 use crate::load::Published;
 use crate::result::{InstanceFigures, SecondFigures, StageFigures, StepFigures};
@@ -114,12 +113,18 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    /// Looks until all has come, or nothing comes any longer: all `events` that were published since the engine's counters stood so
-    /// have ended there, or it is quiet for longer than anything lasts.
+    /// Looks until all has come, or nothing comes any longer: all `events` that were published since so many had ended have ended, too, or
+    /// it is quiet for longer than anything lasts.
     ///
     /// # Errors
     /// When the engine dies.
-    pub fn until_all_came(&mut self, engine: &mut Engine, live: &Live, before: &Counters, events: u64) -> Result<()> {
+    pub fn until_all_came(
+        &mut self,
+        engine: &mut Engine,
+        live: &Live,
+        ended_before: Option<u64>,
+        events: u64,
+    ) -> Result<()> {
         let mut asked_rows = engine.counters().asked_rows();
         let mut asked = Instant::now();
         loop {
@@ -128,9 +133,10 @@ impl<'a> Watch<'a> {
             if progress.delivered >= progress.expected {
                 break;
             }
-            if engine.is_one() && asked.elapsed() > SHORTLY_QUIET && self.last_came.elapsed() > SHORTLY_QUIET {
+            if asked.elapsed() > SHORTLY_QUIET && self.last_came.elapsed() > SHORTLY_QUIET {
                 asked = Instant::now();
-                if engine.counters().events_ended() >= before.events_ended() + events {
+                let ended = engine.events_ended().zip(ended_before);
+                if ended.is_some_and(|(now, before)| now >= before + events) {
                     break;
                 }
             }
