@@ -529,7 +529,7 @@ func (x *PushBatchResponse) GetFailures() []*PushResponse {
 //	"metadata": { "gateway_id": "gw-1", "push_protocols": "group,batch", "group_members_max": "100000" }
 //
 // One that announces `group` and answers UNIMPLEMENTED is served by the first of `batch`, `stream` and `unary` that it does not
-// answer so, announced or not, until its record in the registry changes.
+// answer so, announced or not, until the addresses or the protocols of its record in the registry change, or the record comes anew.
 //
 // A group is a numbered list of user names. It lives as long as its stream: a new stream begins with none, and ids of an
 // earlier stream mean nothing. An engine may have several streams to a gateway (one for each process, and an old one that
@@ -545,8 +545,9 @@ func (x *PushBatchResponse) GetFailures() []*PushResponse {
 //     was handed to its connection or has failed: the engine counts a message as delivered by it.
 //
 // Frames are taken and answered in the order they come; the engine sends further frames before it has the answer. A frame is about
-// 64 KiB at the most, unless one message alone is larger. A change and a push of one frame may be about the same group: the push
-// means the list as changed.
+// 64 KiB at the most, unless one message alone is larger; an answer may have 4 MiB. Recipients that are not answered for within the
+// engine's `gateway.delivery_timeout` (10 s unless it is set), while nothing else is answered, count as not reached, and the stream
+// is cut. A change and a push of one frame may be about the same group: the push means the list as changed.
 //
 // A gateway may forget a group at any time, without saying so. From then on until the group's next change with `replace`, it
 // ignores changes of it, delivers nothing of pushes to it, and names its id in `unknown_groups` of each answer to a frame with
@@ -730,7 +731,8 @@ type GroupPush struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	GroupId uint32                 `protobuf:"varint,1,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
 	Version uint32                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
-	Except  []uint32               `protobuf:"varint,3,rep,packed,name=except,proto3" json:"except,omitempty"` // places that get nothing (the sender, who has it already), ascending
+	// Places that get nothing (the sender, who has it already), ascending. In Python the word is a keyword: getattr(push, "except").
+	Except []uint32 `protobuf:"varint,3,rep,packed,name=except,proto3" json:"except,omitempty"`
 	// Types that are valid to be assigned to What:
 	//
 	//	*GroupPush_Message
@@ -900,7 +902,7 @@ type GroupAnswer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	FrameId       uint64                 `protobuf:"varint,1,opt,name=frame_id,json=frameId,proto3" json:"frame_id,omitempty"`
 	Failures      []*GroupFailure        `protobuf:"bytes,2,rep,name=failures,proto3" json:"failures,omitempty"`
-	UnknownGroups []uint32               `protobuf:"varint,3,rep,packed,name=unknown_groups,json=unknownGroups,proto3" json:"unknown_groups,omitempty"` // each once
+	UnknownGroups []uint32               `protobuf:"varint,3,rep,packed,name=unknown_groups,json=unknownGroups,proto3" json:"unknown_groups,omitempty"` // in any order; one that is named twice counts once
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -957,10 +959,12 @@ func (x *GroupAnswer) GetUnknownGroups() []uint32 {
 }
 
 type GroupFailure struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Push          uint32                 `protobuf:"varint,1,opt,name=push,proto3" json:"push,omitempty"`            // index into the frame's pushes; from their number on, into its singles
-	Places        []uint32               `protobuf:"varint,2,rep,packed,name=places,proto3" json:"places,omitempty"` // of a single: indexes into its to_usernames. Empty: all of its recipients
-	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`           // "user not connected", or the text of a failed send; not empty
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Push  uint32                 `protobuf:"varint,1,opt,name=push,proto3" json:"push,omitempty"` // index into the frame's pushes; from their number on, into its singles
+	// In any order; one that is named twice counts once, with the first error, and so does a push with two failures. Of a single: indexes
+	// into its to_usernames. Empty: all of its recipients.
+	Places        []uint32 `protobuf:"varint,2,rep,packed,name=places,proto3" json:"places,omitempty"`
+	Error         string   `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"` // "user not connected", or the text of a failed send. Empty: a failed send of which nothing is told
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
