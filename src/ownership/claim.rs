@@ -27,6 +27,9 @@ impl Ownership {
         }
         let is_planned = self.planned(partition) && self.stop.is_none();
         let (owner, epoch) = (&self.view.owners[at], &self.view.epochs[at]);
+        if epoch.is_absent() {
+            self.slots[at].epoch_left = 0;
+        }
         if let Some(why) = owner.fault().or(epoch.fault()) {
             let text = format!(
                 "the record of {} is not understood ({why}): it is not claimed",
@@ -101,8 +104,10 @@ impl Ownership {
         let at = partition.0 as usize;
         let (owner, epoch) = (&self.view.owners[at], &self.view.epochs[at]);
         let (owner_value, epoch_value) = (owner.value.clone(), epoch.value.clone());
-        let how = owner.get().map_or(How::Claimed, |owner| owner.how);
         let record = epoch.get().cloned().unwrap_or_default();
+        // A tenure that was ours before: etcd was put back, and whoever had it since may still be at work.
+        let is_over = record.epoch <= self.slots[at].epoch_left;
+        let how = owner.get().filter(|_| !is_over).map_or(How::Claimed, |owner| owner.how);
         let now = self.now;
         let slot = self.slot(partition);
         slot.began = now;

@@ -161,6 +161,10 @@ impl Ownership {
         let own = format!("{}/{}/", self.settings.instance, self.settings.boot);
         let is_own_late = is_changed && epoch.get().is_some_and(|epoch| epoch.by.0.starts_with(&own));
         if is_own_late && owner.value == slot.owner_value && slot.txn.is_none() {
+            if epoch.get().is_some_and(|record| record.generation < slot.epoch.generation) {
+                // etcd was put back to before a write of ours: what was made since must not be made again.
+                return self.take_back(partition);
+            }
             // A write of ours that had been refused at another try.
             let (record, value) = (epoch.get().cloned().unwrap_or_default(), epoch.value.clone());
             let slot = self.slot(partition);
@@ -177,6 +181,9 @@ impl Ownership {
                 return self.forget(partition);
             }
             self.take_back(partition);
+        } else if !self.slots[at].is_held {
+            // A lease of ours that was taken for lost stands, or stands again: the record may be under it, and is put under the one we keep.
+            self.take_back(partition);
         }
         self.mind_sureness(partition);
     }
@@ -191,7 +198,7 @@ impl Ownership {
         }
     }
 
-    /// T4: our lease went, and nobody claimed.
+    /// T4: our lease went, and nobody claimed; the record is absent, or as we wrote it.
     fn take_back(&mut self, partition: Partition) {
         let (Some(lease), Some(joined)) = (self.member.lease, self.member.joined) else { return };
         let at = partition.0 as usize;
@@ -201,7 +208,7 @@ impl Ownership {
         }
         let is_emptied = self.view.epochs[at].is_absent();
         let compares = vec![
-            Compare { key: Key::Owner(partition), is: Is::Absent },
+            Compare { key: Key::Owner(partition), is: Is::seen(self.view.owners[at].value.as_ref()) },
             Compare { key: Key::Epoch(partition), is: Is::seen(self.view.epochs[at].value.as_ref()) },
             self.compare_me(joined),
         ];
@@ -252,7 +259,9 @@ impl Ownership {
         let was_told = slot.is_open || slot.is_prepared || matches!(slot.phase, Phase::Handing(_) | Phase::Closed(_));
         let shard = slot.shard.take();
         // A transaction whose end is not known stays with the partition: no other is begun before.
-        *slot = Slot { txn: slot.txn.take(), due: slot.due, retry_at: slot.retry_at, ..Slot::default() };
+        let epoch_left =
+            if slot.phase == Phase::Absent { slot.epoch_left } else { slot.epoch_left.max(slot.epoch.epoch) };
+        *slot = Slot { txn: slot.txn.take(), due: slot.due, retry_at: slot.retry_at, epoch_left, ..Slot::default() };
         if let Some(shard) = shard {
             self.loads[usize::from(shard.0)] -= 1;
             if was_told {

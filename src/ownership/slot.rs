@@ -132,6 +132,8 @@ pub struct Slot {
     pub txn: Option<Writing>,
     /// The record of our tenure as we wrote it.
     pub epoch: Epoch,
+    /// The epoch of our last tenure that is over; 0 where etcd has no record.
+    pub epoch_left: u64,
     /// The value of `owners/p` of our tenure.
     pub owner_value: Option<Arc<[u8]>>,
     /// The value of `epochs/p` as of our last write.
@@ -176,6 +178,7 @@ impl Default for Slot {
             recheck: None,
             txn: None,
             epoch: Epoch::default(),
+            epoch_left: 0,
             owner_value: None,
             epoch_value: None,
             settled: Settled::default(),

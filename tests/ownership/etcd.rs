@@ -28,7 +28,7 @@ struct Lease {
 }
 
 /// See the module.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Etcd {
     keys: BTreeMap<Key, Entry>,
     leases: BTreeMap<i64, Lease>,
@@ -140,6 +140,13 @@ impl Etcd {
     /// It is emptied.
     pub fn wipe(&mut self) {
         (self.keys, self.leases, self.revision) = (BTreeMap::new(), BTreeMap::new(), 1);
+    }
+
+    /// It is put back to an earlier state, and started: each lease has its full time.
+    pub fn restore(&mut self, earlier: Self, now: u64) {
+        // Ids of leases are random.
+        *self = Self { next_lease: self.next_lease, txns: self.txns, bytes: self.bytes, ..earlier };
+        self.restart(now);
     }
 
     /// Runs a transaction.

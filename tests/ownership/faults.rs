@@ -10,6 +10,26 @@ use crate::process::name_of;
 use crate::world::{Happens, MILLI, SECOND, World};
 
 impl World {
+    /// etcd is what it was so long ago.
+    fn put_back(&mut self, millis: u64) {
+        let since = self.now.saturating_sub(millis * MILLI);
+        let kept = self.etcd_kept.iter().rev().find(|(at, _)| *at <= since).cloned();
+        if let Some((_, earlier)) = kept {
+            self.oracle.put_back_at = Some(self.now);
+            self.etcd.restore(earlier, self.now);
+        }
+    }
+
+    /// A person deletes a consumer.
+    fn delete_some(&mut self) {
+        let names: Vec<_> = self.broker.consumers.keys().copied().collect();
+        if !names.is_empty() {
+            let name = names[self.rng.below(names.len())];
+            self.oracle.meddled.insert(name.0);
+            self.delete_consumer(name);
+        }
+    }
+
     fn alive(&self) -> Vec<usize> {
         (0..self.processes.len()).filter(|pid| !self.processes[*pid].is_dead).collect()
     }
@@ -68,14 +88,11 @@ impl World {
                     self.lose_watch(pid);
                 }
             }
-            Fault::Delete => {
-                let names: Vec<_> = self.broker.consumers.keys().copied().collect();
-                if !names.is_empty() {
-                    let name = names[self.rng.below(names.len())];
-                    self.oracle.meddled.insert(name.0);
-                    self.delete_consumer(name);
-                }
+            Fault::Restore(millis) => {
+                self.put_back(millis);
+                alive.into_iter().for_each(|pid| self.lose_watch(pid));
             }
+            Fault::Delete => self.delete_some(),
             Fault::Split(millis) => self.split(pid, until(millis)),
             Fault::SlowGateway(millis) => self.processes[pid].slow_gateway_until = until(millis),
             Fault::Namesake => {

@@ -39,6 +39,8 @@ const BOUND: u64 = 40 * SECOND;
 
 /// Seeds that once failed.
 const KNOWN: &str = include_str!("seeds.txt");
+const KNOWN_RESTORED: &str = include_str!("seeds_restored.txt");
+const SEEDS_RESTORED: u64 = 100;
 
 /// What a schedule did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,7 +85,8 @@ fn try_play(
 /// The theme and the mutant that are asked for.
 fn asked() -> (Option<Theme>, Option<Mutant>) {
     let (theme, mutant) = (std::env::var("SIM_THEME").ok(), std::env::var("SIM_MUTANT").ok());
-    let theme = theme.map(|word| Theme::ALL.into_iter().find(|theme| format!("{theme:?}") == word).expect("a theme"));
+    let themes = || Theme::ALL.into_iter().chain([Theme::Restored]);
+    let theme = theme.map(|word| themes().find(|theme| format!("{theme:?}") == word).expect("a theme"));
     let mutant =
         mutant.map(|word| Mutant::ALL.into_iter().find(|mutant| format!("{mutant:?}") == word).expect("a mutant"));
     (theme, mutant)
@@ -96,9 +99,8 @@ fn variables(seed: u64, theme: Option<Theme>, mutant: Option<Mutant>) -> String 
     format!("SIM_SEED={seed}{theme}{mutant}")
 }
 
-fn failure(seed: u64) -> String {
+fn failure(seed: u64, theme: Option<Theme>, mutant: Option<Mutant>) -> String {
     let lines = number_of("SIM_TRACE").unwrap_or(60) as usize;
-    let (theme, mutant) = asked();
     match try_play(seed, theme, mutant, true) {
         Err((why, trace)) => {
             let trace = trace.iter().take(1).chain(trace.iter().skip(1.max(trace.len().saturating_sub(lines))));
@@ -115,9 +117,33 @@ fn failure(seed: u64) -> String {
 
 #[test]
 fn each_partition_has_one_owner_and_nothing_is_lost_repeated_or_out_of_order() {
-    let seeds = seeds::to_play(KNOWN, SEEDS);
-    let (next, failed, sum) = (AtomicU64::new(0), Mutex::new(None::<u64>), Mutex::new(Tally::default()));
     let (theme, mutant) = asked();
+    let sum = play_all(&seeds::to_play(KNOWN, SEEDS), theme, mutant);
+    if !seeds::are_few(SEEDS) && theme.is_none() {
+        assert!(
+            sum.moves.iter().all(|moves| *moves > 0) && sum.fenced > 0 && sum.repeats > 0,
+            "what is promised is met: {sum:?}"
+        );
+    }
+}
+
+/// With leases, records and plans of up to nine seconds ago.
+#[test]
+fn an_etcd_that_is_put_back_to_an_earlier_state_breaks_no_promise() {
+    if number_of("SIM_SEED").is_some() {
+        // One seed is played above, as SIM_THEME says.
+        return;
+    }
+    let sum = play_all(&seeds::to_play(KNOWN_RESTORED, SEEDS_RESTORED), Some(Theme::Restored), None);
+    assert!(seeds::are_few(SEEDS_RESTORED) || sum.fenced > 0, "{sum:?}");
+}
+
+/// Plays seeds on two threads.
+///
+/// # Panics
+/// With the trace of the first that fails.
+fn play_all(seeds: &[u64], theme: Option<Theme>, mutant: Option<Mutant>) -> Tally {
+    let (next, failed, sum) = (AtomicU64::new(0), Mutex::new(None::<u64>), Mutex::new(Tally::default()));
     let work = || {
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed) as usize;
@@ -136,7 +162,7 @@ fn each_partition_has_one_owner_and_nothing_is_lost_repeated_or_out_of_order() {
         scope.spawn(work);
         scope.spawn(work);
     });
-    let failure = failed.lock().expect("no thread panics with it").map(failure);
+    let failure = failed.lock().expect("no thread panics with it").map(|seed| failure(seed, theme, mutant));
     assert!(failure.is_none(), "{}", failure.unwrap_or_default());
     let sum = *sum.lock().expect("no thread panics with it");
     let [clean, cut, unclean] = sum.moves;
@@ -147,12 +173,7 @@ fn each_partition_has_one_owner_and_nothing_is_lost_repeated_or_out_of_order() {
         sum.repeats,
         sum.fenced
     );
-    if !seeds::are_few(SEEDS) && theme.is_none() {
-        assert!(
-            sum.moves.iter().all(|moves| *moves > 0) && sum.fenced > 0 && sum.repeats > 0,
-            "what is promised is met: {sum:?}"
-        );
-    }
+    sum
 }
 
 fn add(sum: &mut Tally, one: &Tally) {

@@ -10,6 +10,8 @@ use crate::broker::Name;
 /// A published hole is at most so old, and what is settled is acknowledged soon after: with less than this before a crash an event may
 /// come again (250 ms until a hole counts, 250 ms between two words, the way there, and late words of a shard).
 const PUBLISHED_WITHIN: u64 = 1_200_000_000;
+/// An owner that lives writes its records within this into an etcd that was put back.
+const REWRITTEN_WITHIN: u64 = 6_000_000_000;
 
 /// One event.
 #[derive(Clone, Debug)]
@@ -53,6 +55,8 @@ pub struct Oracle {
     pub meddled: BTreeSet<Partition>,
     /// Processes that stood still, and from when: what was settled just before may have been told to nobody.
     pub pauses: Vec<(usize, u64)>,
+    /// When etcd was last put back to an earlier state.
+    pub put_back_at: Option<u64>,
     /// When a process was killed.
     pub killed: BTreeMap<usize, u64>,
     /// When a process heard that others have what it owned. Who claimed that may have given it away before it was open.
@@ -122,6 +126,10 @@ impl Oracle {
         let mut between = between.iter().filter(|other| other.partition == event.partition);
         // Who claimed it and gave it away before it was open said of no kind.
         let is_unclean = between.any(|other| other.kind.map_or(other.is_claimed, |kind| kind == MoveKind::Unclean));
+        // A record of before the last move may say that the partition is closed, until its owner writes it anew: a second fault before that.
+        if self.put_back_at.is_some_and(|at| settled <= at + REWRITTEN_WITHIN) {
+            return;
+        }
         assert!(is_unclean, "a repeat after a {:?} move: {who}, settled at {settled}", one.kind);
         let process = self.tenures[before as usize].process;
         let was_cut = self.cut_from_nats.get(&process).is_some_and(|cut| settled + PUBLISHED_WITHIN >= *cut);

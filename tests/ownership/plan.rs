@@ -28,6 +28,8 @@ pub enum Fault {
     Revoke(u64),
     /// etcd is emptied.
     Wipe,
+    /// etcd is put back to what it was so long ago.
+    Restore(u64),
     /// A person deletes a consumer.
     Delete,
     /// The cluster splits: one instance, with its server and its etcd, is in the minority.
@@ -97,6 +99,8 @@ pub enum Theme {
     Split,
     /// etcd is emptied.
     Wipe,
+    /// etcd is put back to an earlier state; played by a test of its own.
+    Restored,
     /// Links are cut, gateways read late.
     Links,
     /// Most of it.
@@ -151,8 +155,10 @@ pub struct Plan {
     pub delays_creates: bool,
     /// Some pushes take seconds.
     pub slow_sessions: bool,
-    /// etcd may be emptied.
+    /// etcd may be emptied or put back.
     pub wipes: bool,
+    /// It may be put back, so that its states are kept.
+    pub restores: bool,
     /// What is left out.
     pub mutant: Option<Mutant>,
 }
@@ -181,13 +187,14 @@ impl Plan {
             calm_at,
             faults,
             clocks_differ: rng.chance(500),
-            slow_watch: rng.chance(400) && !is(&[Theme::Wipe]),
+            slow_watch: rng.chance(400) && !is(&[Theme::Wipe, Theme::Restored]),
             etcd_trouble: is(&[Theme::Etcd]) || (is(&[Theme::Mixed]) && rng.chance(600)),
             nats_trouble: is(&[Theme::Nats, Theme::Mixed]),
             loses_deliveries: is(&[Theme::Nats, Theme::Moves]) || (is(&[Theme::Mixed]) && rng.chance(500)),
             delays_creates: is(&[Theme::Nats, Theme::Late]) || (is(&[Theme::Mixed]) && rng.chance(500)),
             slow_sessions: rng.chance(500),
-            wipes: is(&[Theme::Wipe]),
+            wipes: is(&[Theme::Wipe, Theme::Restored]),
+            restores: is(&[Theme::Restored]),
             mutant,
         }
     }
@@ -195,8 +202,8 @@ impl Plan {
 
 fn kinds(theme: Theme) -> &'static [Fault] {
     use Fault::{
-        CutBoth, CutEtcd, CutNats, CutWatch, Delete, Drain, EtcdAway, Kill, Namesake, Pause, Revoke, SlowGateway,
-        Split, Stop, Wipe,
+        CutBoth, CutEtcd, CutNats, CutWatch, Delete, Drain, EtcdAway, Kill, Namesake, Pause, Restore, Revoke,
+        SlowGateway, Split, Stop, Wipe,
     };
     match theme {
         Theme::Rolling => &[Stop, Stop, Drain, Drain, CutWatch],
@@ -206,6 +213,7 @@ fn kinds(theme: Theme) -> &'static [Fault] {
         Theme::Nats => &[CutNats(0), Delete, Kill, Stop, CutEtcd(0)],
         Theme::Split => &[Split(0), Split(0), Kill],
         Theme::Wipe => &[Wipe, Stop, Drain],
+        Theme::Restored => &[Restore(0), Restore(0), Stop, Drain, Kill],
         Theme::Links => &[CutBoth(0), CutBoth(0), CutEtcd(0), CutNats(0), SlowGateway(0), SlowGateway(0)],
         Theme::Late => &[CutEtcd(0), CutEtcd(0), Kill],
         Theme::Moves => &[Stop, Drain, Drain],
@@ -224,6 +232,7 @@ fn sized(fault: Fault, rng: &mut Rng) -> Fault {
         Fault::EtcdAway(_) => Fault::EtcdAway(rng.within(500, 12_000)),
         // A lie that lasts longer than the fence is a double fault.
         Fault::Revoke(_) => Fault::Revoke(rng.pick(&[0, 0, 300, 900])),
+        Fault::Restore(_) => Fault::Restore(rng.within(100, 9_000)),
         Fault::Split(_) => Fault::Split(rng.within(4_000, 14_000)),
         Fault::SlowGateway(_) => Fault::SlowGateway(rng.within(2_000, 10_000)),
         other => other,

@@ -124,6 +124,8 @@ pub struct World {
     pub processes: Vec<Process>,
     /// See there.
     pub etcd: Etcd,
+    /// What it was, and when, where it may be put back.
+    pub etcd_kept: Vec<(u64, Etcd)>,
     /// What the majority knows.
     pub broker: Broker,
     /// What the server in the minority knows while the cluster is split.
@@ -158,6 +160,7 @@ impl World {
             rng,
             processes: Vec::new(),
             etcd: Etcd::new(),
+            etcd_kept: Vec::new(),
             broker: Broker::default(),
             minority: None,
             minority_until: 0,
@@ -269,6 +272,9 @@ impl World {
 
     /// Leases end, events are delivered.
     fn beat(&mut self) {
+        if self.plan.restores && self.etcd_kept.last().is_none_or(|(at, _)| self.now >= at + SECOND) {
+            self.etcd_kept.push((self.now, self.etcd.clone()));
+        }
         let changes = self.etcd.expire(self.now, &mut self.rng);
         if !changes.is_empty() {
             self.tell(|_| "etcd: a lease ended".to_owned());
