@@ -39,11 +39,11 @@ const ENDS_THAT_DO_NOT_COUNT: [&str; 3] = ["repeat", "given_back", "cut_by_stop"
 /// How many events have ended for good since the engine's start; `None` while some are in flight.
 pub fn events_ended(port: u16) -> Option<u64> {
     let page = pages::get(port, "/metrics").and_then(Page::ok)?;
-    let in_flight: f64 = pages::series(&page, "task_engine_events_in_flight").map(|(_, value)| value).sum();
+    let in_flight = sum(&page, "task_engine_events_in_flight").unwrap_or(0);
     let ended = pages::series(&page, "task_engine_events_ended_total");
     let counted = ended.filter(|(labels, _)| ENDS_THAT_DO_NOT_COUNT.iter().all(|end| !shed::has(labels, "end", end)));
     let counted = counted.map(|(_, value)| value as u64).sum();
-    (in_flight == 0.0).then_some(counted)
+    (in_flight == 0).then_some(counted)
 }
 
 /// Counts since the engine's start, by name.
